@@ -1,0 +1,223 @@
+"""What crosses a wire between services: scopes, money, usage events, leases, sources.
+
+Both ends import these shapes, so neither can drift from the other.
+"""
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+AUDIENCE = "tollgate"
+EVENT_TYPE = "tollgate.prediction.v1"
+EVENT_SOURCE = "/inference"
+CLOUDEVENTS_BATCH = "application/cloudevents-batch+json"
+CLOUDEVENTS_ONE = "application/cloudevents+json"
+MAX_EVENTS_PER_BATCH = 10_000
+MAX_ASKS_PER_CALL = 1_000
+
+
+class TokenGrant(BaseModel):
+    """What the token endpoint answers (RFC 6749 §5.1)."""
+
+    access_token: str
+    token_type: Literal["bearer"]
+    expires_in: int = Field(description="Seconds.")
+    refresh_token: str | None = None
+    scope: str
+
+
+# -- money ---------------------------------------------------------------------------------------
+
+NANO = 10**9
+"""Amounts are integers of 10⁻⁹ of the currency unit inside, decimal strings outside."""
+
+MAX_AMOUNT = 2**63 - 1
+"""The largest amount, in 10⁻⁹ of the unit, that a signed 64-bit column holds."""
+
+_DECIMAL = re.compile(r"-?[0-9]{1,10}(\.[0-9]{1,9})?")
+
+
+def parse_amount(text: str) -> int:
+    """A decimal string as 10⁻⁹ of the unit: `"0.0005"` → `500_000`.
+
+    Raises:
+        ValueError: not a plain decimal with at most nine decimals, or beyond 64 bits.
+    """
+    if not _DECIMAL.fullmatch(text):
+        raise ValueError("an amount is a decimal string with at most 9 decimals, such as '0.0005'")
+    nano = int(Decimal(text).scaleb(9))
+    if abs(nano) > MAX_AMOUNT:
+        raise ValueError("the amount is too large")
+    return nano
+
+
+def format_amount(nano: int) -> str:
+    """The shortest decimal string for 10⁻⁹ of the unit: `500_000` → `"0.0005"`."""
+    sign, (whole, fraction) = "-" if nano < 0 else "", divmod(abs(nano), NANO)
+    decimals = f"{fraction:09d}".rstrip("0")
+    return f"{sign}{whole}.{decimals}" if decimals else f"{sign}{whole}"
+
+
+def _amount(value: Any) -> int:
+    if not isinstance(value, str):
+        raise ValueError("an amount is a decimal string, such as '0.0005'")
+    return parse_amount(value)
+
+
+Amount = Annotated[
+    int,
+    BeforeValidator(_amount),
+    PlainSerializer(format_amount, return_type=str, when_used="json"),
+    Field(json_schema_extra={"type": "string"}),
+]
+"""A decimal string on the wire, 10⁻⁹ of the unit in memory."""
+
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217, such as USD.")]
+AccountId = Annotated[
+    str,
+    Field(
+        pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+        description="The account's UUID, lower case: a user token's `sub`.",
+    ),
+]
+JournalId = AccountId
+Name = Annotated[str, Field(strict=True, min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")]
+"""A model, version or other identifier: printable ASCII, which every database compares alike."""
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _instant(value: Any) -> Any:
+    if isinstance(value, datetime) or (isinstance(value, str) and _RFC3339.fullmatch(value)):
+        return value
+    raise ValueError("a time is RFC 3339 with its zone, such as 2026-10-01T00:00:00Z")
+
+
+Instant = Annotated[
+    AwareDatetime,
+    BeforeValidator(_instant),
+    Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC)),
+]
+"""A moment: RFC 3339 on the wire (pydantic alone would take numbers too), aware in memory, and
+far enough from the ends of the calendar to be converted and added to."""
+
+# -- usage events --------------------------------------------------------------------------------
+
+
+class Usage(BaseModel):
+    """The `data` of a usage event: what was answered, and under which price."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: Name
+    version: Name
+    rows: int = Field(strict=True, ge=0, le=2**31 - 1)
+    client_id: Name | None = None
+    latency_ms: float | None = Field(default=None, ge=0)
+    price_id: Name | None = None
+
+
+def _sequence(value: Any) -> int:
+    """Sent as a string, zero-padded to 20 so that it sorts; plain integers are accepted."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,20}", value):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ValueError("a sequence is a whole number, from 1")
+
+
+class Position(BaseModel):
+    """Where an event stands in the journal of the process run that wrote it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    journal: JournalId | None = None
+    sequence: Annotated[int, BeforeValidator(_sequence), Field(ge=1, le=2**63 - 1)] | None = None
+
+
+class UsageEvent(Position):
+    """A CloudEvents 1.0 event for one answered prediction; `(source, id)` is its identity."""
+
+    specversion: Literal["1.0"]
+    type: Literal["tollgate.prediction.v1"]
+    source: str = Field(strict=True, min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")
+    id: str = Field(strict=True, min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")
+    subject: AccountId
+    time: Instant
+    data: Usage
+
+
+class RejectedEvent(BaseModel):
+    index: int
+    id: str | None
+    reason: str
+
+
+class IngestResult(BaseModel):
+    """What became of a batch: counts, and each event that was turned away."""
+
+    accepted: int
+    duplicates: int
+    conflicts: int
+    rejected: list[RejectedEvent]
+
+
+# -- leases --------------------------------------------------------------------------------------
+
+
+class RateLimit(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    per_second: float = Field(gt=0, le=1e6)
+    burst: float = Field(ge=1, le=1e6)
+
+
+class LeaseAsk(BaseModel):
+    """What a process asks for one account; `spent` is cumulative, as are the answer's grants."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    account: AccountId
+    journal: JournalId
+    ask_no: int = Field(strict=True, ge=1, le=2**63 - 1)
+    spent: Amount = 0
+    at_least: Amount = 0
+    want: Amount = 0
+    release: bool = False
+    demand: float = Field(default=0.0, ge=0, le=1e9)
+
+
+class PriceTerms(BaseModel):
+    """What one model costs now; `model` is null for every model without a price of its own."""
+
+    model: str | None
+    price_id: str
+    per_request: str
+    per_row: str
+
+
+class LeaseTerms(BaseModel):
+    """What a process may do for one account until it asks again."""
+
+    account: str
+    status: Literal["ok", "no_credit", "no_plan", "held_elsewhere"]
+    currency: str | None
+    billing: Literal["postpaid", "prepaid"] | None
+    granted: str
+    prices: list[PriceTerms]
+    rate_limit: RateLimit | None
+
+
+# -- sources -------------------------------------------------------------------------------------
+
+
+class SourceReport(BaseModel):
+    """How far a journal has come: its last durable sequence, and whether it has ended."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    last: int = Field(strict=True, ge=0, le=2**63 - 1)
+    closed: bool = Field(strict=True)

@@ -1,0 +1,295 @@
+"""One way to MySQL and SQLite alike: engine, unit of work, column types, migrations.
+
+What it guards against, each seen to happen with these drivers:
+
+- SQLite's default lets two readers both update: writers begin with `BEGIN IMMEDIATE`.
+- aiomysql waits for ever on a server that hangs: every unit of work has a deadline, and the server
+  ends what a cancelled client left behind.
+- A primary that became read-only keeps its pooled connections: they are dropped.
+- The default collation takes `A` for `a` and `é` for `e`: identifiers are `ascii_bin`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from alembic import command, context
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from fastapi import Depends, Request
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    Integer,
+    MetaData,
+    String,
+    TypeDecorator,
+    event,
+    text,
+)
+from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import Connection, ExceptionContext, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+
+from services.common.errors import Unavailable
+
+DEADLINE_S = 5
+"""Seconds one unit of work may take, waiting for a connection and for locks included."""
+
+_NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+_READ_ONLY_SERVER = {1290, 1836}
+_RETRYABLE = {1205, 1213}
+
+# Server-side limits: MariaDB reads the `M!` comment (seconds), MySQL 8 the other (milliseconds).
+_MYSQL_SESSION = (
+    f"SET SESSION time_zone='+00:00', innodb_lock_wait_timeout={DEADLINE_S}, "
+    "sql_mode='STRICT_ALL_TABLES,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO'"
+    f" /*M!100000 , max_statement_time={DEADLINE_S} */"
+    f" /*!80000 , max_execution_time={DEADLINE_S * 1000} */"
+)
+
+
+def new_metadata() -> MetaData:
+    """Metadata whose constraints have the same names on every database."""
+    return MetaData(naming_convention=_NAMING)
+
+
+# -- column types --------------------------------------------------------------------------------
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC datetime with microseconds; naive values are refused."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        if dialect.name == "mysql":
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive datetime has no place in the database")
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value else None
+
+
+def ascii_id(length: int) -> String:
+    """A column type for identifiers, compared byte for byte on every database."""
+    return String(length).with_variant(
+        mysql.VARCHAR(length, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
+    )
+
+
+Serial = BigInteger().with_variant(Integer, "sqlite")
+"""An auto-incrementing 64-bit key; SQLite increments only what it calls INTEGER."""
+
+
+# -- engine and unit of work ---------------------------------------------------------------------
+
+
+class Database:
+    """Owns the engine of one service; the lifespan builds it and closes it.
+
+    Args:
+        url: SQLAlchemy async URL, `mysql+aiomysql://…` or `sqlite+aiosqlite://…`.
+        deadline_s: seconds one unit of work may take before it is answered 503.
+    """
+
+    def __init__(self, url: str, *, deadline_s: float = DEADLINE_S) -> None:
+        self.deadline_s = deadline_s
+        sqlite = make_url(url).get_backend_name() == "sqlite"
+        options: dict[str, Any] = (
+            {"connect_args": {"timeout": deadline_s}}
+            if sqlite
+            else {
+                "isolation_level": "READ COMMITTED",
+                "pool_size": 10,
+                "max_overflow": 0,
+                "pool_timeout": 3,
+                "pool_recycle": 280,  # below every managed MySQL's idle timeout
+                "pool_pre_ping": True,
+                "connect_args": {
+                    "charset": "utf8mb4",
+                    "connect_timeout": 3,
+                    "init_command": _MYSQL_SESSION,
+                },
+            }
+        )
+        self.engine = create_async_engine(url, hide_parameters=True, **options)
+        self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._read_only = async_sessionmaker(
+            self.engine.execution_options(tollgate_read_only=True), expire_on_commit=False
+        )
+        if sqlite:
+            event.listen(self.engine.sync_engine, "connect", _configure_sqlite)
+            event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+        else:
+            event.listen(self.engine.sync_engine, "handle_error", _drop_read_only)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """One unit of work: committed when the block ends, rolled back when it raises.
+
+        Raises:
+            Unavailable: the database is away, read-only, or slower than the deadline.
+        """
+        async with self._bounded(), self.sessions.begin() as session:
+            yield session
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncSession]:
+        """Like `transaction`, for reading only: on SQLite it waits for no writer."""
+        async with self._bounded(), self._read_only.begin() as session:
+            yield session
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+    @asynccontextmanager
+    async def _bounded(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self.deadline_s):
+                yield
+        except (TimeoutError, PoolTimeout) as error:
+            raise Unavailable("The database is too slow to answer right now.") from error
+        except (OperationalError, InterfaceError) as error:
+            if is_retryable(error):
+                raise
+            raise Unavailable("The database cannot be reached right now.") from error
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether a transaction lost against another (deadlock, lock wait) and may be repeated."""
+    if not isinstance(error, DBAPIError) or error.orig is None:
+        return False
+    return bool(error.orig.args) and error.orig.args[0] in _RETRYABLE
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver's own BEGIN comes too late; see _begin_sqlite
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reading = connection.get_execution_options().get("tollgate_read_only", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _drop_read_only(failure: ExceptionContext) -> None:
+    """After a failover the old primary refuses writes: give up its pooled connections."""
+    cause = failure.original_exception
+    if cause is not None and cause.args and cause.args[0] in _READ_ONLY_SERVER:
+        failure.is_disconnect = True
+
+
+# -- FastAPI: the only commit of a request -------------------------------------------------------
+
+
+def _database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+async def _transaction(request: Request) -> AsyncIterator[AsyncSession]:
+    async with _database(request).transaction() as session:
+        yield session
+
+
+async def _snapshot(request: Request) -> AsyncIterator[AsyncSession]:
+    async with _database(request).snapshot() as session:
+        yield session
+
+
+# scope="function": the commit happens before the answer leaves, so that a failed one is seen.
+Transaction = Annotated[AsyncSession, Depends(_transaction, scope="function")]
+Snapshot = Annotated[AsyncSession, Depends(_snapshot, scope="function")]
+
+
+# -- migrations ----------------------------------------------------------------------------------
+
+_MIGRATION_LOCK_S = 120
+
+
+def migrate(url: str, scripts: Path) -> None:
+    """Bring a database to the newest revision under `scripts`; callers wait for one another.
+
+    Blocking: call it before the event loop runs, or in a thread.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(scripts).replace("%", "%%"))
+    config.attributes["url"] = url
+    command.upgrade(config, "head")
+
+
+def run_migrations(metadata: MetaData) -> None:
+    """The body of every `migrations/env.py`."""
+    url: str = context.config.attributes["url"]
+
+    def upgrade(connection: Connection) -> None:
+        mysql_server = connection.dialect.name == "mysql"
+        if mysql_server:
+            lock = {"name": "tollgate_migration", "seconds": _MIGRATION_LOCK_S}
+            if connection.scalar(text("SELECT GET_LOCK(:name, :seconds)"), lock) != 1:
+                raise RuntimeError("another migration holds the lock")
+            connection.commit()
+        context.configure(
+            connection=connection,
+            target_metadata=metadata,
+            render_as_batch=not mysql_server,
+            compare_type=True,
+        )
+        with context.begin_transaction():
+            context.run_migrations()
+
+    async def run() -> None:
+        engine = create_async_engine(url)
+        async with engine.connect() as connection:
+            await connection.run_sync(upgrade)
+            await connection.commit()
+        await engine.dispose()
+
+    asyncio.run(run())
+
+
+class SchemaCheck:
+    """Readiness: the database answers and is at the revision this code was written for."""
+
+    def __init__(self, database: Database, scripts: Path) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(scripts).replace("%", "%%"))
+        self._head = ScriptDirectory.from_config(config).get_current_head()
+        self._database = database
+
+    async def __call__(self) -> str | None:
+        """None when all is well, else what is not."""
+        try:
+            async with self._database.snapshot() as session:
+                connection = await session.connection()
+                found = await connection.run_sync(
+                    lambda sync: MigrationContext.configure(sync).get_current_revision()
+                )
+        except Unavailable as error:
+            return error.detail
+        return None if found == self._head else "The database is not migrated to this version."

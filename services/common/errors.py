@@ -1,0 +1,203 @@
+"""Every error a client can see, as RFC 9457 problem+json.
+
+    ServiceError            an expected failure; its subclass lives in the slice that raises it
+    ├── BadRequest          400
+    ├── Unauthenticated     401, with the RFC 6750 challenge
+    ├── InsufficientScope   403, with the RFC 6750 challenge
+    ├── NotFound            404
+    ├── BodyInvalid         422, one entry per offending field
+    └── Unavailable         503, with Retry-After
+
+`code` is the contract (it becomes the problem's `type`); class names are free to change.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+PROBLEM_JSON = "application/problem+json"
+MAX_FIELD_ERRORS = 50
+
+
+class ServiceError(Exception):
+    """An expected failure: an HTTP status, a stable code and one sentence for the client.
+
+    Args:
+        detail: the sentence; it must hold no secret, path, SQL or input.
+        headers: response headers to add, such as `Retry-After`.
+        extra: further members of the problem document.
+    """
+
+    status: int = 500
+    code: str = "internal_error"
+    detail: str = "The request could not be completed."
+    media_type: str = PROBLEM_JSON
+
+    def __init__(
+        self, detail: str | None = None, *, headers: Mapping[str, str] | None = None, **extra: Any
+    ) -> None:
+        self.detail = detail or self.detail
+        self.headers = dict(headers or {})
+        self.extra = extra
+        super().__init__(self.detail)
+
+    def body(self, *, path: str, request_id: str) -> dict[str, Any]:
+        """The document to answer with; protocols with an error shape of their own override it."""
+        return problem(
+            self.status, self.code, self.detail, path=path, request_id=request_id, **self.extra
+        )
+
+
+class BadRequest(ServiceError):
+    """The request cannot be understood."""
+
+    status = 400
+    code = "bad_request"
+
+
+class Unauthenticated(ServiceError):
+    """No token, or one that does not hold; which of its checks failed is not told."""
+
+    status = 401
+    code = "invalid_token"
+    detail = "A valid bearer token is needed."
+
+    def __init__(self, *, token_given: bool = True) -> None:
+        challenge = 'Bearer error="invalid_token"' if token_given else "Bearer"
+        super().__init__(headers={"WWW-Authenticate": challenge})
+
+
+class InsufficientScope(ServiceError):
+    """The token holds, but does not allow this."""
+
+    status = 403
+    code = "insufficient_scope"
+
+    def __init__(self, scope: str) -> None:
+        challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+        super().__init__(
+            f"This needs the scope '{scope}'.", headers={"WWW-Authenticate": challenge}
+        )
+
+
+class NotFound(ServiceError):
+    """No such thing, or not the caller's."""
+
+    status = 404
+    code = "not_found"
+    detail = "There is nothing here."
+
+
+class BodyInvalid(ServiceError):
+    """Input that does not fit; `errors` are `{"loc", "msg"}` and never repeat the input."""
+
+    status = 422
+    code = "invalid_input"
+
+    def __init__(self, errors: Sequence[Mapping[str, Any]], detail: str | None = None) -> None:
+        super().__init__(
+            detail or "The input does not fit; `errors` says where.",
+            errors=list(errors[:MAX_FIELD_ERRORS]),
+        )
+
+
+class Unavailable(ServiceError):
+    """Something this service needs is away; asking again later may help."""
+
+    status = 503
+    code = "unavailable"
+
+    def __init__(self, detail: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
+
+
+def problem(
+    status: int, code: str, detail: str, *, path: str, request_id: str, **extra: Any
+) -> dict[str, Any]:
+    """An RFC 9457 problem document."""
+    return {
+        "type": f"urn:tollgate:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": path,
+        "request_id": request_id,
+        **extra,
+    }
+
+
+def documents(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of a route that raises these errors."""
+    described: dict[int | str, dict[str, Any]] = {}
+    for error in errors:
+        text = (error.__doc__ or error.code).strip().splitlines()[0]
+        entry = described.setdefault(
+            error.status, {"description": text, "content": {error.media_type: {}}}
+        )
+        if text not in entry["description"]:
+            entry["description"] += f" Or: {text}"
+    return described
+
+
+def error_response(error: ServiceError, *, path: str, request_id: str) -> Response:
+    """The HTTP answer for an error."""
+    return Response(
+        orjson.dumps(error.body(path=path, request_id=request_id)),
+        status_code=error.status,
+        headers=error.headers,
+        media_type=error.media_type,
+    )
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every expected exception of `app` in the shapes above."""
+
+    @app.exception_handler(ServiceError)
+    async def on_service_error(request: Request, error: ServiceError) -> Response:
+        return _answer(request, error)
+
+    @app.exception_handler(HTTPException)
+    async def on_http_exception(request: Request, error: HTTPException) -> Response:
+        return _answer(request, _from_http(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def on_validation_error(request: Request, error: RequestValidationError) -> Response:
+        return _answer(request, BodyInvalid(_field_errors(error.errors())))
+
+
+def _answer(request: Request, error: ServiceError) -> Response:
+    request_id = request.scope.get("state", {}).get("request_id", "")
+    return error_response(error, path=request.scope["path"], request_id=request_id)
+
+
+def _from_http(error: HTTPException) -> ServiceError:
+    """A framework's own error (unknown route, wrong method, body too large) as ours."""
+    phrase = HTTPStatus(error.status_code).phrase
+    detail = error.detail if error.detail and error.status_code < 500 else f"{phrase}."
+    translated = ServiceError(detail, headers=error.headers)
+    translated.status = error.status_code
+    translated.code = re.sub(r"[^a-z]+", "_", phrase.lower())
+    return translated
+
+
+def _field_errors(errors: Iterable[Any]) -> list[dict[str, Any]]:
+    """Pydantic's errors without the input, its repr or its context."""
+    found = list(errors)
+    if any(isinstance(error.get("input"), MalformedJson) for error in found):
+        return [{"loc": ["body"], "msg": "The body is not valid JSON."}]
+    return [{"loc": [_clip(part) for part in e["loc"]], "msg": e["msg"]} for e in found]
+
+
+def _clip(part: Any) -> Any:
+    """A location is a name the client chose: keep it short and printable."""
+    return part if isinstance(part, int) else ascii(str(part)[:100])[1:-1]
+
+
+class MalformedJson:
+    """Stands in for a body that is not JSON until token, scope and existence have been checked."""

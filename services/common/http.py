@@ -1,0 +1,246 @@
+"""What every service is as an HTTP server, and how it is a client of the others."""
+
+import asyncio
+import socket
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import uvicorn
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi.dependencies.models import Dependant
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse
+from fastapi.routing import APIRoute
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.routing import BaseRoute
+from starlette.staticfiles import StaticFiles
+
+from services.common.errors import MalformedJson, install_error_handlers
+from services.common.identity import Needs
+from services.common.observe import Metrics, Observed
+from services.common.settings import stop
+
+Check = Callable[[], Awaitable[str | None]]
+"""A readiness check: None when all is well, else one sentence."""
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+# -- server --------------------------------------------------------------------------------------
+
+
+class _Body(Request):
+    """A request whose body is bounded, and whose bad JSON is told only after all else was checked.
+
+    Compressed bodies are refused: nothing here inflates what a stranger sends.
+    """
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        if self.headers.get("content-encoding", "identity") != "identity":
+            raise HTTPException(415, "Content-Encoding is not accepted.")
+        limit, received = self.app.state.max_body_bytes, 0
+        if int(self.headers.get("content-length", 0)) > limit:
+            raise HTTPException(413, "The body is too large.")
+        async for chunk in super().stream():
+            received += len(chunk)
+            if received > limit:
+                raise HTTPException(413, "The body is too large.")
+            yield chunk
+
+    async def json(self) -> Any:
+        try:
+            return orjson.loads(await self.body())
+        except orjson.JSONDecodeError:
+            return MalformedJson()
+
+
+class _GuardedRoute(APIRoute):
+    """A route that checks the bearer token before it reads the body.
+
+    FastAPI reads and parses a body before it looks at dependencies; an anonymous megabyte of bad
+    JSON must be a cheap 401.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        answer = super().get_route_handler()
+        guards = list(_guards(self.dependant))
+
+        async def guarded(request: Request) -> Response:
+            for guard in guards:
+                await guard(request)
+            return await answer(_Body(request.scope, request.receive))
+
+        return guarded
+
+
+def new_router(*, prefix: str = "", tag: str) -> APIRouter:
+    """A router for one slice; its routes check tokens before bodies."""
+    return APIRouter(prefix=prefix, tags=[tag], route_class=_GuardedRoute)
+
+
+def _guards(dependant: Dependant) -> list[Needs]:
+    found = [dependant.call] if isinstance(dependant.call, Needs) else []
+    return found + [guard for inner in dependant.dependencies for guard in _guards(inner)]
+
+
+def service_app(
+    *,
+    title: str,
+    description: str,
+    token_url: str,
+    lifespan: Lifespan,
+    max_body_bytes: int,
+    documented: APIRouter | None = None,
+) -> FastAPI:
+    """A FastAPI app with everything the services have in common.
+
+    Problem+json errors, request ids, metrics, `/healthz`, `/readyz`, `/metrics` and a docs page
+    that needs no internet. The lifespan puts what dependencies need into `app.state`: `verifier`
+    (TokenVerifier), `database` (Database) where there is one, and `checks`, the readiness checks
+    by name.
+
+    Args:
+        token_url: where the docs page's Authorize button logs in.
+        max_body_bytes: a larger body is answered 413.
+        documented: routes that are answered in front of this app, and shown on its docs page.
+    """
+
+    @asynccontextmanager
+    async def ready_only_inside(app: FastAPI) -> AsyncIterator[None]:
+        async with lifespan(app):
+            yield
+        app.state.checks = {}
+
+    app = FastAPI(
+        title=title,
+        description=description,
+        lifespan=ready_only_inside,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.metrics = Metrics()
+    app.state.max_body_bytes = max_body_bytes
+    install_error_handlers(app)
+    app.add_middleware(Observed, metrics=app.state.metrics)
+    _add_operations(app)
+    _add_docs(app, token_url=token_url, documented=documented.routes if documented else [])
+    return app
+
+
+def _add_operations(app: FastAPI) -> None:
+    @app.get("/healthz", tags=["operations"])
+    async def healthz() -> dict[str, str]:
+        """200 while the process lives."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["operations"], responses={503: {"description": "Failing checks."}})
+    async def readyz() -> Response:
+        """200 when the service can do its job, else 503 with the failing checks by name."""
+        checks: Mapping[str, Check] = app.state.checks
+        answers = await asyncio.gather(*(check() for check in checks.values()))
+        failing = {name: why for name, why in zip(checks, answers, strict=True) if why}
+        status = "unavailable" if failing else "ok"
+        return Response(
+            orjson.dumps({"status": status, "failing": failing}),
+            status_code=503 if failing else 200,
+            media_type="application/json",
+            headers={"Retry-After": "1"} if failing else None,
+        )
+
+    @app.get("/metrics", tags=["operations"])
+    async def metrics() -> Response:
+        """Prometheus text."""
+        return Response(generate_latest(app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_docs(app: FastAPI, *, token_url: str, documented: Sequence[BaseRoute]) -> None:
+    assets = Path(str(files("fastapi_offline"))) / "static"
+    app.mount("/docs/assets", StaticFiles(directory=assets), name="docs-assets")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title=app.title,
+            swagger_js_url="/docs/assets/swagger-ui-bundle.js",
+            swagger_css_url="/docs/assets/swagger-ui.css",
+            swagger_favicon_url="/docs/assets/favicon.png",
+            swagger_ui_parameters={"persistAuthorization": True, "tryItOutEnabled": True},
+        )
+
+    @cache
+    def openapi() -> dict[str, Any]:
+        schema = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=[*documented, *app.routes],
+        )
+        for scheme in schema.get("components", {}).get("securitySchemes", {}).values():
+            scheme["flows"]["password"]["tokenUrl"] = token_url
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def listen(host: str, port: int, *, variable: str) -> socket.socket:
+    """Bind a service's own listening socket.
+
+    Raises:
+        SystemExit: the port is in use or not allowed; one line names the variable.
+    """
+    try:
+        return socket.create_server((host, port), backlog=2048)
+    except OSError as error:
+        stop(f"{variable}: cannot listen on {host}:{port}: {error.strerror}")
+
+
+def serve(app: Any, listener: socket.socket, **options: Any) -> None:
+    """Run an ASGI app on a bound socket until SIGINT or SIGTERM, finishing what was begun.
+
+    The defaults suit services that speak SQL: aiomysql's reconnecting breaks on uvloop, and h11
+    caps headers. `options` go to uvicorn.
+    """
+    settings: dict[str, Any] = {
+        "loop": "asyncio",
+        "http": "h11",
+        "timeout_keep_alive": 75,
+        "timeout_graceful_shutdown": 20,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+        "log_config": None,
+    }
+    uvicorn.Server(uvicorn.Config(app, **(settings | options))).run(sockets=[listener])
+
+
+# -- client --------------------------------------------------------------------------------------
+
+
+def http_client(*, timeout_s: float = 10.0, connections: int = 20) -> httpx.AsyncClient:
+    """A client for the other services: no proxies from the environment, no redirects, bounded.
+
+    Shield its calls from cancellation: httpx 0.28 loses a connection for every call cancelled
+    while connecting (`asyncio.shield(client.get(...))`).
+    """
+    return httpx.AsyncClient(
+        timeout=httpx.Timeout(timeout_s, connect=2.0),
+        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        trust_env=False,
+        follow_redirects=False,
+    )

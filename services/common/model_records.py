@@ -1,0 +1,190 @@
+"""What the model store holds, as JSON records; the names that are safe in its paths; its errors.
+
+    StoreError              the store cannot be used, or does not hold what was asked for
+    ├── VersionNotFound     no `manifest.sig`, hence no version
+    ├── VersionRefused      it is there but does not hold: signature, digest, manifest, name, …
+    └── ReleaseTaken        another record already has that number
+
+Fields that a later Tollgate added to a record are ignored, so that an older reader can go on.
+"""
+
+import re
+import secrets
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+)
+
+MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+VERSION_NAME = re.compile(r"[0-9]{8}t[0-9]{6}z-[0-9a-f]{8}")
+
+
+def is_model_name(name: str) -> bool:
+    """Whether `name` is safe as a folder's name and in a URL."""
+    return MODEL_NAME.fullmatch(name) is not None and ".." not in name
+
+
+def is_version_name(name: str) -> bool:
+    """Whether `name` has the form of a version's name."""
+    return VERSION_NAME.fullmatch(name) is not None
+
+
+def new_version_name(now: datetime) -> str:
+    """A fresh version name. Names sort by time, to the second; `now` must be aware."""
+    return f"{now.astimezone(UTC):%Y%m%dt%H%M%Sz}-{secrets.token_hex(4)}"
+
+
+def _checked_model_name(name: str) -> str:
+    if not is_model_name(name):
+        raise ValueError("not a model name")
+    return name
+
+
+ModelName = Annotated[str, AfterValidator(_checked_model_name)]
+VersionName = Annotated[str, Field(pattern=f"^{VERSION_NAME.pattern}$")]
+FileName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+# Strict, so that a class `True` does not come back as 1, nor 1 as "1".
+Label = StrictBool | StrictInt | StrictStr
+Value = Label | StrictFloat
+
+
+class Record(BaseModel):
+    """Base of all records."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Column(Record):
+    """A feature: its name in the data, and the kind of its values."""
+
+    name: str
+    kind: Literal["number", "boolean", "text"]
+
+
+class Signature(Record):
+    """What a model takes and gives. `classes` orders the probabilities; None for regression."""
+
+    task: Literal["classification", "regression"]
+    target: str
+    columns: list[Column]
+    classes: list[Label] | None
+
+
+class FileEntry(Record):
+    """A file of a version; `size` in bytes."""
+
+    sha256: Sha256
+    size: int = Field(ge=0)
+
+
+class DataObject(Record):
+    """A file that a model was trained on; `generation` where the store counts them."""
+
+    name: str
+    generation: str | None
+    size: int
+    sha256: Sha256
+
+
+class WarmUp(Record):
+    """Rows in signature order (null: missing), and what the model as served answered to them.
+
+    Predictions are classes, as in the signature, or numbers; `probabilities` is None for
+    regression.
+    """
+
+    rows: list[list[Value | None]]
+    predictions: list[Value]
+    probabilities: list[list[float]] | None
+
+
+class Manifest(Record):
+    """All there is to know about a version; its bytes are what the signature covers."""
+
+    model: ModelName
+    version: VersionName
+    gate: Literal["passed", "failed", "forced"]
+    signature: Signature
+    metrics: dict[str, Any]
+    data: list[DataObject]
+    warm_up: WarmUp
+    environment: dict[str, str]
+    files: dict[FileName, FileEntry]
+    created_at: AwareDatetime
+
+
+class Canary(Record):
+    """A version that answers `percent` of the requests."""
+
+    version: VersionName
+    percent: float = Field(gt=0, le=100)
+
+
+class Shadow(Record):
+    """A version that is computed and compared, but never answers."""
+
+    version: VersionName
+
+
+class Release(Record):
+    """A decision about what is served. Each is the whole state, not a change to the one before."""
+
+    number: int = Field(ge=1, le=99_999_999)
+    previous: int | None
+    version: VersionName
+    manifest_sha256: Sha256
+    action: Literal["release", "canary", "shadow", "rollback"]
+    canary: Canary | None
+    shadow: Shadow | None
+    by: str
+    reason: str
+    time: AwareDatetime
+
+
+class Done(Record):
+    """A finished run, remembered under its key so that a repeat does nothing."""
+
+    version: VersionName
+
+
+class StoreError(Exception):
+    """The store cannot be used; the message is one sentence without paths or secrets."""
+
+
+class VersionNotFound(StoreError):
+    """There is no such version: its `manifest.sig`, written last, is missing."""
+
+
+class VersionRefused(StoreError):
+    """A version or a release record that does not hold, and must not be served.
+
+    Args:
+        reason: one word, for metrics: `signature`, `digest`, `manifest`, `name`, `release`,
+            `gate` or `unreadable`.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ReleaseTaken(StoreError):
+    """Somebody else's record, `winner`, has the number."""
+
+    def __init__(self, winner: Release) -> None:
+        super().__init__(
+            f"Release {winner.number} was written by {winner.by} in the meantime: "
+            f"{winner.action} of version {winner.version}."
+        )
+        self.winner = winner

@@ -1,0 +1,49 @@
+"""What the settings of every service share: the state folder, and how a bad value is told."""
+
+import sys
+from pathlib import Path
+from typing import NoReturn, Self
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServiceSettings(BaseSettings):
+    """Base of a service's settings; the service's `settings.py` alone instantiates it."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        use_attribute_docstrings=True,
+        env_ignore_empty=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+    home: Path = Field(default=Path(".tollgate"), validation_alias="TOLLGATE_HOME")
+    """State folder; the defaults of a one-machine installation lie in it."""
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment.
+
+        Raises:
+            SystemExit: a value does not hold; one line on stderr names the variable.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            message = first["msg"].removeprefix("Value error, ")
+            stop(f"{cls._variable(first['loc'])}: {message}" if first["loc"] else message)
+
+    @classmethod
+    def _variable(cls, loc: tuple[int | str, ...]) -> str:
+        """The environment variable behind a validation error's location."""
+        field = str(loc[0])
+        return field if field.isupper() else f"{cls.model_config['env_prefix']}{field}".upper()
+
+
+def stop(line: str) -> NoReturn:
+    """End the process with one clear line on stderr (exit code 2: it was called wrongly)."""
+    sys.stderr.write(f"error: {line}\n")
+    raise SystemExit(2)
