@@ -1,0 +1,30 @@
+"""`python -m services.inference`: serve predictions."""
+
+import os
+
+# gcsfs reads this when it is imported: its probe of the Storage Control API hangs on emulators.
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+
+from services.common.http import listen, serve
+from services.common.model_store import StoreError
+from services.common.observe import configure_logging
+from services.common.settings import stop
+from services.inference.app import create_app
+from services.inference.server import BoundedProtocol
+from services.inference.settings import InferenceSettings
+
+
+def main() -> None:
+    """Serve until SIGTERM, then finish what was begun and ship the journal."""
+    configure_logging("inference")
+    settings = InferenceSettings.load()
+    listener = listen(settings.host, settings.port, variable="INFERENCE_PORT")
+    try:
+        app = create_app(settings)
+    except StoreError as error:
+        stop(f"INFERENCE_TRUSTED_KEYS or INFERENCE_MODEL_STORE: {error}")
+    serve(app, listener, loop="uvloop", http=BoundedProtocol)
+
+
+if __name__ == "__main__":
+    main()

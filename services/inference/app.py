@@ -1,0 +1,146 @@
+"""Composition root of the inference service."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from services.common.http import http_client, service_app
+from services.common.identity import IssuerKeys, TokenVerifier
+from services.common.model_store import ModelStore, TrustedKeys
+from services.inference.engine.runtime import Engine
+from services.inference.metering.billing import BillingClient
+from services.inference.metering.journal import Journal
+from services.inference.metering.metrics import MeteringMetrics
+from services.inference.metering.shipper import Shipper
+from services.inference.metering.terms import Terms
+from services.inference.models.registry import Registry
+from services.inference.models.watcher import Watcher
+from services.inference.protocols import v1
+from services.inference.protocols.metrics import PredictMetrics
+from services.inference.protocols.predict import PREFIX, SUFFIX, PredictEndpoint
+from services.inference.settings import InferenceSettings
+
+log = structlog.get_logger()
+
+
+class Front:
+    """The service's ASGI app: predictions go straight to their endpoint, all else to FastAPI.
+
+    FastAPI's routing and parsing cost several times what a prediction does.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            path: str = scope["path"]
+            if path.startswith(PREFIX) and path.endswith(SUFFIX):
+                predict: PredictEndpoint = self.app.state.predict
+                await predict(path[len(PREFIX) : -len(SUFFIX)], scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+def create_app(settings: InferenceSettings) -> ASGIApp:
+    """The inference service, ready to be served.
+
+    Raises:
+        StoreError: the trusted keys cannot be read.
+        OSError: the journal's folder cannot be written.
+    """
+    trusted = TrustedKeys.load(settings.trusted_keys)
+    store = ModelStore(settings.model_store)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        """Open what predictions need; on the way out ship what they left behind.
+
+        The server has finished every request when this goes on after `yield`, so the journal is
+        complete when it is drained.
+        """
+        async with AsyncExitStack() as stack:
+            http = await stack.enter_async_context(http_client())
+            keys = IssuerKeys(http, settings.auth_url)
+            verifier = TokenVerifier(keys, issuer=settings.auth_url)
+            keys.on_withdrawal = verifier.forget
+            billing = BillingClient(
+                http,
+                billing_url=settings.billing_url,
+                auth_url=settings.auth_url,
+                client_id=settings.client_id,
+                client_secret=settings.client_secret,
+            )
+            journal = Journal(
+                settings.journal_dir,
+                max_bytes=settings.journal_max_bytes,
+                sync=settings.journal_sync,
+            )
+            registry = app.state.metrics.registry
+            shipper = Shipper(journal, billing, MeteringMetrics(registry, journal))
+            stack.push_async_callback(shipper.drain)
+            terms = Terms(billing, journal=journal.id, max_age_s=settings.terms_max_age_seconds)
+            models = Registry()
+            watcher = Watcher(
+                store, trusted, models, poll_s=settings.model_poll_seconds, metrics=registry
+            )
+            engine = Engine()
+            stack.callback(engine.close)
+            background = {
+                "models": asyncio.create_task(watcher.run()),
+                "terms": asyncio.create_task(terms.run()),
+                "shipping": asyncio.create_task(shipper.run()),
+            }
+            stack.push_async_callback(_cancel, background)
+            app.state.verifier = verifier
+            app.state.registry = models
+            app.state.predict = PredictEndpoint(
+                verifier=verifier,
+                terms=terms,
+                registry=models,
+                engine=engine,
+                journal=journal,
+                billing=billing,
+                metrics=PredictMetrics(app.state.metrics, registry),
+                max_body_bytes=settings.max_body_bytes,
+                max_rows=settings.max_rows,
+                max_in_flight=settings.max_in_flight,
+            )
+
+            async def nothing_stopped() -> str | None:
+                """Background work ends only by a bug; a process without it must not serve."""
+                stopped = [name for name, task in background.items() if task.done()]
+                return f"Stopped: {', '.join(stopped)}." if stopped else None
+
+            app.state.checks = {
+                "keys": keys.check,
+                "models": watcher.check,
+                "journal": journal.check,
+                "background": nothing_stopped,
+            }
+            yield
+
+    app = service_app(
+        title="Tollgate inference",
+        description="Predictions, paid per request. Log in with Authorize, then try one.",
+        token_url=f"{settings.auth_url.rstrip('/')}/token",
+        lifespan=lifespan,
+        max_body_bytes=settings.max_body_bytes,
+        documented=v1.documented,
+    )
+    app.include_router(v1.router)
+    return Front(app)
+
+
+async def _cancel(tasks: dict[str, asyncio.Task[None]]) -> None:
+    for task in tasks.values():
+        task.cancel()
+    for name, outcome in zip(
+        tasks, await asyncio.gather(*tasks.values(), return_exceptions=True), strict=True
+    ):
+        if not isinstance(outcome, asyncio.CancelledError):
+            log.error("background_task_failed", task=name, error=repr(outcome))

@@ -1,0 +1,152 @@
+"""Billing as this service sees it: usage out, terms in, and the time."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import httpx
+import orjson
+from pydantic import SecretStr, TypeAdapter
+
+from services.common.contracts import (
+    CLOUDEVENTS_BATCH,
+    IngestResult,
+    LeaseAsk,
+    LeaseTerms,
+    SourceReport,
+    TokenGrant,
+)
+
+_INGESTED = TypeAdapter(IngestResult)
+_TERMS = TypeAdapter(list[LeaseTerms])
+_GRANTED = TypeAdapter(TokenGrant)
+_RENEW_BEFORE_S = 60
+_CLOCK_TOLERANCE_S = 2.0
+
+
+T = TypeVar("T")
+
+
+class BillingError(Exception):
+    """Billing, or the issuer that lets us speak to it, did not do what was asked.
+
+    Args:
+        status: the HTTP status, or None if there was no answer.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class BillingClient:
+    """Speaks to billing as this service's own OAuth client, and keeps its clock.
+
+    Args:
+        http: shared with the lifespan, which closes it.
+        auth_url: the issuer, for tokens by client credentials (RFC 6749 §4.4).
+    """
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        *,
+        billing_url: str,
+        auth_url: str,
+        client_id: str,
+        client_secret: SecretStr,
+    ) -> None:
+        self._http = http
+        self._billing_url = billing_url.rstrip("/")
+        self._token_url = f"{auth_url.rstrip('/')}/token"
+        self._client = (client_id, client_secret.get_secret_value())
+        self._token = ""
+        self._token_until = 0.0
+        self._renewing = asyncio.Lock()
+        self._clock_offset_s = 0.0
+
+    def now(self) -> float:
+        """Seconds since the epoch by billing's clock, as far as its `Date` headers told."""
+        return time.time() + self._clock_offset_s
+
+    async def send_events(self, events: Sequence[bytes]) -> IngestResult:
+        """Deliver usage events, each the bytes of a CloudEvent.
+
+        Raises:
+            BillingError: nothing is known to have been taken; deliver again.
+        """
+        body = b"[" + b",".join(events) + b"]"
+        answer = await self._call("POST", "/events", body, CLOUDEVENTS_BATCH)
+        return _parse(_INGESTED, answer)
+
+    async def ask(self, asks: Sequence[LeaseAsk]) -> list[LeaseTerms]:
+        """Ask for terms, one answer for each ask in the same order.
+
+        Raises:
+            BillingError: no terms are to be had now.
+        """
+        body = orjson.dumps([ask.model_dump(mode="json") for ask in asks])
+        answer = _parse(_TERMS, await self._call("POST", "/leases", body))
+        if [terms.account for terms in answer] != [ask.account for ask in asks]:
+            raise BillingError("billing answered other accounts than were asked for")
+        return answer
+
+    async def report(self, journal: str, report: SourceReport) -> None:
+        """Tell how far a journal has come.
+
+        Raises:
+            BillingError: it was not heard.
+        """
+        body = report.model_dump_json().encode()
+        await self._call("PUT", f"/sources/{journal}", body)
+
+    async def _call(
+        self, method: str, path: str, body: bytes, media_type: str = "application/json"
+    ) -> bytes:
+        headers = {
+            "Authorization": f"Bearer {await self._bearer()}",
+            "Content-Type": media_type,
+        }
+        response = await self._send(method, self._billing_url + path, content=body, headers=headers)
+        if response.status_code == 401:
+            self._token_until = 0.0  # withdrawn early, or the issuer's keys changed
+        if not response.is_success:
+            raise BillingError(
+                f"billing answered {response.status_code}", status=response.status_code
+            )
+        self._follow_clock(response.headers.get("date"))
+        return response.content
+
+    async def _bearer(self) -> str:
+        async with self._renewing:
+            if time.monotonic() >= self._token_until:
+                form = {"grant_type": "client_credentials", "scope": "billing:write"}
+                response = await self._send("POST", self._token_url, data=form, auth=self._client)
+                if not response.is_success:
+                    raise BillingError(f"the issuer answered {response.status_code}")
+                granted = _parse(_GRANTED, response.content)
+                self._token = granted.access_token
+                self._token_until = time.monotonic() + granted.expires_in - _RENEW_BEFORE_S
+            return self._token
+
+    async def _send(self, method: str, url: str, **options: Any) -> httpx.Response:
+        try:
+            return await asyncio.shield(self._http.request(method, url, **options))
+        except httpx.HTTPError as error:
+            raise BillingError(f"no answer: {type(error).__name__}") from error
+
+    def _follow_clock(self, date: str | None) -> None:
+        """`Date` has whole seconds, so only a clear difference says that our clock is off."""
+        if date is None:
+            return
+        offset = parsedate_to_datetime(date).timestamp() + 0.5 - time.time()
+        self._clock_offset_s = offset if abs(offset) > _CLOCK_TOLERANCE_S else 0.0
+
+
+def _parse(shape: TypeAdapter[T], answer: bytes) -> T:
+    try:
+        return shape.validate_json(answer)
+    except ValueError as error:
+        raise BillingError("the answer cannot be read") from error

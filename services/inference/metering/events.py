@@ -1,0 +1,83 @@
+"""The usage event of one answered prediction: its id, and its bytes (CONTRACT: usage events).
+
+`(source, id)` is what billing counts once, so the id decides what a repeat is: with an
+`Idempotency-Key` it is derived from the request (UUIDv8, RFC 9562 §5.8), else it is new (UUIDv7).
+"""
+
+import hashlib
+import os
+import time
+import uuid
+from datetime import UTC, datetime
+
+import orjson
+
+from services.common.contracts import EVENT_SOURCE, EVENT_TYPE
+
+
+def new_id() -> str:
+    """A time-ordered UUIDv7 (RFC 9562 §5.7)."""
+    milliseconds = time.time_ns() // 1_000_000
+    random = int.from_bytes(os.urandom(10), "big")
+    value = (milliseconds & ((1 << 48) - 1)) << 80 | random
+    return str(uuid.UUID(int=_stamp(value, version=7)))
+
+
+def keyed_id(*, account: str, key: str, path: str, body: bytes) -> str:
+    """The same UUIDv8 for every repeat of a request, on every process, for ever.
+
+    Args:
+        key: the `Idempotency-Key`.
+        path: the request's path.
+        body: the raw bytes that make the request what it is.
+    """
+    parts = (account.encode(), key.encode("ascii"), path.encode(), hashlib.sha256(body).digest())
+    digest = hashlib.sha256(b"\0".join(parts)).digest()
+    return str(uuid.UUID(int=_stamp(int.from_bytes(digest[:16], "big"), version=8)))
+
+
+def _stamp(value: int, *, version: int) -> int:
+    """Set the version and variant bits of a UUID."""
+    value = value & ~(0xF << 76) | version << 76
+    return value & ~(0b11 << 62) | 0b10 << 62
+
+
+def encode(
+    *,
+    event_id: str,
+    account: str,
+    client_id: str,
+    journal: str,
+    model: str,
+    version: str,
+    rows: int,
+    price_id: str,
+    latency_ms: float,
+    now: float,
+) -> bytes:
+    """A CloudEvents 1.0 JSON object, but for its `sequence`, which the journal puts in.
+
+    Args:
+        now: seconds since the epoch by billing's clock.
+        latency_ms: time from the request's first byte to its prediction.
+    """
+    moment = datetime.fromtimestamp(now, UTC)
+    return orjson.dumps(
+        {
+            "specversion": "1.0",
+            "type": EVENT_TYPE,
+            "source": EVENT_SOURCE,
+            "id": event_id,
+            "subject": account,
+            "time": moment.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "journal": journal,
+            "data": {
+                "model": model,
+                "version": version,
+                "rows": rows,
+                "client_id": client_id,
+                "latency_ms": round(latency_ms, 3),
+                "price_id": price_id,
+            },
+        }
+    )

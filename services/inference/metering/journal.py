@@ -1,0 +1,219 @@
+"""The usage journal of this process: an event is durable in it before its answer leaves.
+
+What "durable" means is a setting: `process` survives the death of the process (the bytes are with
+the kernel), `disk` that of the machine (they are synced). Requests that finish in the same turn of
+the event loop share one write and one sync.
+"""
+
+import asyncio
+import os
+import uuid
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from services.common.errors import Unavailable
+from services.inference.metering import segments
+from services.inference.metering.segments import Damaged, Segment
+
+SEQUENCE_DIGITS = 20
+TYPICAL_LINE_BYTES = 600
+
+log = structlog.get_logger()
+
+
+class JournalFull(Unavailable):
+    """No more usage can be kept safe right now; nothing was predicted or billed."""
+
+    code = "journal_full"
+
+    def __init__(self) -> None:
+        super().__init__("Usage that waits for billing has filled its journal.", retry_after_s=5)
+
+
+class JournalBroken(Unavailable):
+    """Usage cannot be made durable, so nothing is answered or billed."""
+
+    code = "journal_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("Usage cannot be recorded right now.", retry_after_s=5)
+
+
+@dataclass(slots=True)
+class _Pending:
+    event: bytes
+    done: asyncio.Future[None]
+
+
+class Journal:
+    """Owns the segments of this process run; numbers its events from 1 without holes.
+
+    Args:
+        folder: on a local file system; made if missing.
+        max_bytes: how much may wait for billing, dead runs' segments included.
+        sync: see the module.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_bytes: int,
+        sync: Literal["process", "disk"] = "process",
+        segment_bytes: int = segments.SEGMENT_BYTES,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.id = str(uuid.uuid4())
+        self.held: deque[Segment] = deque()
+        """Segments not wholly shipped, oldest first: this run's, the last being written to."""
+        self.inherited_bytes = 0
+        """Unshipped bytes of dead runs that this process has taken over."""
+        self.broken = False
+        self.grown = asyncio.Event()
+        """Set whenever events have become durable."""
+        self._max_bytes = max_bytes
+        self._sync = sync
+        self._segment_bytes = segment_bytes
+        self._pending: list[_Pending] = []
+        self._syncing: asyncio.Task[None] | None = None
+        self._roll(first=1)
+
+    @property
+    def last(self) -> int:
+        """The last durable sequence; 0 before the first event."""
+        return self.held[-1].last
+
+    @property
+    def unshipped_bytes(self) -> int:
+        return sum(s.size - s.shipped for s in self.held) + self.inherited_bytes
+
+    def check_room(self, *, in_flight: int) -> None:
+        """Refuse work whose usage could not be kept.
+
+        Args:
+            in_flight: predictions that may still append.
+
+        Raises:
+            JournalFull: the bound is reached.
+            JournalBroken: the disk has failed this process before.
+        """
+        if self.broken:
+            raise JournalBroken
+        if self.unshipped_bytes + in_flight * TYPICAL_LINE_BYTES >= self._max_bytes:
+            raise JournalFull
+
+    async def append(self, event: bytes) -> None:
+        """Make an event durable.
+
+        Args:
+            event: a JSON object without its sequence.
+
+        Raises:
+            JournalBroken: it is not durable and will not be billed.
+        """
+        if self.broken:
+            raise JournalBroken
+        loop = asyncio.get_running_loop()
+        entry = _Pending(event, loop.create_future())
+        self._pending.append(entry)
+        if len(self._pending) == 1 and self._syncing is None:
+            loop.call_soon(self._commit)
+        await entry.done
+
+    async def check(self) -> str | None:
+        """Readiness: None while usage can be recorded."""
+        return "The usage journal cannot be written." if self.broken else None
+
+    async def close(self, *, settled: bool) -> None:
+        """Finish what was begun and give up the files.
+
+        Args:
+            settled: billing has all of it and knows that this run has ended, so nothing need stay
+                for the next run.
+        """
+        while self._pending or self._syncing:
+            await (self._syncing or asyncio.sleep(0))
+        for segment in self.held:
+            if settled:
+                segment.delete()
+            else:
+                segment.release()
+
+    def _commit(self) -> None:
+        """Write all that waits: one write; in `disk` mode the sync follows in a thread."""
+        entries, self._pending = self._pending, []
+        segment = self.held[-1]
+        data = b"".join(
+            segments.encode_line(with_sequence(entry.event, sequence))
+            for sequence, entry in enumerate(entries, start=segment.last + 1)
+        )
+        try:
+            segment.write(data)
+        except (OSError, Damaged) as error:
+            self.broken = isinstance(error, Damaged)
+            log.error("journal_write_failed", error=str(error), events=len(entries))
+            _refuse(entries)
+        else:
+            if self._sync == "disk":
+                self._syncing = asyncio.ensure_future(self._sync_data(segment, data, entries))
+            else:
+                self._release(segment, data, entries)
+
+    async def _sync_data(self, segment: Segment, data: bytes, entries: list[_Pending]) -> None:
+        try:
+            await asyncio.to_thread(os.fsync, segment.fd)
+        except OSError as error:
+            # The kernel may have dropped the pages and will not say so twice: stop for good.
+            self.broken = True
+            log.error("journal_sync_failed", error=str(error), events=len(entries))
+            with suppress(Damaged):
+                segment.cut()
+            _refuse(entries + self._pending)
+            self._pending = []
+        else:
+            self._release(segment, data, entries)
+        self._syncing = None
+        if self._pending:
+            self._commit()
+
+    def _release(self, segment: Segment, data: bytes, entries: list[_Pending]) -> None:
+        segment.grow(data, lines=len(entries))
+        for entry in entries:
+            if not entry.done.done():
+                entry.done.set_result(None)
+        self.grown.set()
+        if segment.size >= self._segment_bytes:
+            self._roll(first=segment.last + 1)
+
+    def _roll(self, *, first: int) -> None:
+        """Begin the next segment; if that fails the present one simply grows on."""
+        try:
+            segment = segments.create(self.folder, self.id, first)
+            if self._sync == "disk":
+                segments.sync_folder(self.folder)
+        except OSError:
+            if not self.held:
+                raise
+            log.exception("journal_roll_failed")
+        else:
+            self.held.append(segment)
+
+
+def with_sequence(event: bytes, sequence: int) -> bytes:
+    """The event as it is journalled and sent: `sequence` is a string, padded so that it sorts."""
+    return b'{"sequence":"%0*d",' % (SEQUENCE_DIGITS, sequence) + event[1:]
+
+
+def _refuse(entries: list[_Pending]) -> None:
+    for entry in entries:
+        if not entry.done.done():
+            entry.done.set_exception(JournalBroken())

@@ -1,0 +1,181 @@
+"""Journal segments on disk: the format, and who may touch which file.
+
+A segment is a file `<journal>-<first>.log`, where `<journal>` is the UUID of one process run and
+`<first>` the sequence of its first line, so that even an empty segment says how far its run came.
+A line is the CRC-32 of the event in 8 hex digits, a space, the event's JSON and a newline.
+
+Its writer holds an exclusive `flock` on it for as long as it lives. A segment is created and locked
+under a temporary name and only then renamed, so a visible file that can be locked is a dead run's.
+Local file systems only: NFS and FUSE do not promise such locks.
+"""
+
+import fcntl
+import os
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+SEGMENT_BYTES = 8 * 2**20
+
+_NAME = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-([0-9]+)\.log")
+_PREFIX_BYTES = 9
+
+
+def encode_line(event: bytes) -> bytes:
+    return b"%08x %s\n" % (zlib.crc32(event), event)
+
+
+def decode_line(line: bytes) -> bytes | None:
+    """The event of a line without its newline, or None if the line is damaged."""
+    event = line[_PREFIX_BYTES:]
+    return event if line[:_PREFIX_BYTES] == b"%08x " % zlib.crc32(event) else None
+
+
+@dataclass
+class Segment:
+    """One segment that this process holds the lock of."""
+
+    path: Path
+    journal: str
+    first: int
+    """Sequence of the first line."""
+    fd: int
+    size: int = 0
+    """Bytes that are durable."""
+    lines: int = 0
+    """Lines that are durable."""
+    shipped: int = 0
+    """Bytes that billing has acknowledged."""
+
+    @property
+    def last(self) -> int:
+        """Sequence of the last durable line; `first - 1` when there is none."""
+        return self.first + self.lines - 1
+
+    def read(self, *, max_lines: int, max_bytes: int) -> list[bytes]:
+        """The next unshipped lines, whole, without their newlines; at least one if any."""
+        chunk = os.pread(self.fd, min(self.size - self.shipped, max_bytes), self.shipped)
+        while chunk and b"\n" not in chunk:  # one line longer than max_bytes
+            chunk = os.pread(self.fd, 2 * len(chunk), self.shipped)
+        return chunk.split(b"\n")[:-1][:max_lines]
+
+    def write(self, data: bytes) -> None:
+        """Put bytes behind the durable ones; they count only once `grow` says so.
+
+        Raises:
+            OSError: nothing was written.
+            Damaged: the file may now end in half a line; no more may be written.
+        """
+        written = 0
+        try:
+            while written < len(data):
+                written += os.pwrite(self.fd, data[written:], self.size + written)
+        except OSError:
+            self.cut()
+            raise
+
+    def grow(self, data: bytes, *, lines: int) -> None:
+        """Count what was written as durable."""
+        self.size += len(data)
+        self.lines += lines
+
+    def cut(self) -> None:
+        """Drop what is not durable.
+
+        Raises:
+            Damaged: that failed.
+        """
+        try:
+            os.ftruncate(self.fd, self.size)
+        except OSError as error:
+            raise Damaged from error
+
+    def delete(self) -> None:
+        """Forget the segment: all of it has been shipped."""
+        self.path.unlink(missing_ok=True)
+        os.close(self.fd)
+
+    def release(self) -> None:
+        """Give up the lock and leave the file to whoever comes next."""
+        os.close(self.fd)
+
+
+class Damaged(Exception):
+    """A segment's end is not known any more."""
+
+
+def create(folder: Path, journal: str, first: int) -> Segment:
+    """A new, locked segment.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path = folder / f"{journal}-{first}.log"
+    temporary = path.with_suffix(".new")
+    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    temporary.rename(path)
+    return Segment(path=path, journal=journal, first=first, fd=fd)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def claim_dead(folder: Path) -> list[list[Segment]]:
+    """Lock what dead runs left behind: a list of segments for each run, oldest line first.
+
+    A torn last line is cut off: its request was never answered. A run any of whose segments is
+    locked is alive, or somebody else's, and left alone.
+    """
+    runs: dict[str, list[tuple[int, Path]]] = {}
+    for path in folder.iterdir():
+        if match := _NAME.fullmatch(path.name):
+            runs.setdefault(match[1], []).append((int(match[2]), path))
+        elif path.suffix == ".new" and (orphan := _lock(path)) is not None:
+            path.unlink(missing_ok=True)  # its creator died before the rename
+            os.close(orphan)
+    claimed = []
+    for journal, parts in sorted(runs.items()):
+        segments: list[Segment] = []
+        for first, path in sorted(parts):
+            fd = _lock(path)
+            if fd is None:
+                break
+            segments.append(_open_dead(path, journal, first, fd))
+        if len(segments) == len(parts):
+            claimed.append(segments)
+        else:
+            for segment in segments:
+                segment.release()
+    return claimed
+
+
+def _lock(path: Path) -> int | None:
+    """Open and lock a file, if nobody holds it and it still has this name."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(fd).st_ino == path.stat().st_ino:
+            return fd
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(fd)
+    return None
+
+
+def _open_dead(path: Path, journal: str, first: int, fd: int) -> Segment:
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        os.ftruncate(fd, whole)
+    return Segment(path, journal, first, fd, size=whole, lines=data.count(b"\n"))

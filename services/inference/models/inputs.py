@@ -1,0 +1,134 @@
+"""From the instances of a request to the arrays a model takes, by its signature.
+
+The convention, shared with the trainer's export: numbers and booleans go in as float32 (missing is
+NaN), text as strings (missing is ""). A model without text columns has one input `features`
+[rows, columns]; any other has one input `column_<i>` [rows, 1] per column, in signature order.
+"""
+
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from services.common.errors import BodyInvalid
+from services.common.model_store import Signature
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+_NUMBERS = {int, float}
+_NUMBERS_OR_MISSING = _NUMBERS | {type(None)}
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+class Inputs:
+    """Decodes instances against one signature, prepared once per loaded version."""
+
+    def __init__(self, signature: Signature) -> None:
+        self._columns = signature.columns
+        self._names = [column.name for column in signature.columns]
+        self._name_set = set(self._names)
+        self._kinds = {column.kind for column in signature.columns}
+        self._one_input = "text" not in self._kinds
+
+    def decode(self, instances: list[Any]) -> Arrays:
+        """The arrays for a non-empty list of instances, each an object or a list of values.
+
+        Raises:
+            BodyInvalid: an instance does not fit; every offending column is named, at most 50.
+        """
+        rows = [self._row(instance) for instance in instances]
+        whole = [row for row in rows if row is not None]
+        if len(whole) == len(rows) and self._kinds == {"number"}:
+            matrix = _all_numbers(whole)
+            if matrix is not None:
+                return {"features": matrix}
+        self._check(instances, rows)
+        return self._arrays(whole)
+
+    def _row(self, instance: Any) -> list[Any] | None:
+        """The values in signature order, or None if the instance has another shape."""
+        if type(instance) is list:
+            return instance if len(instance) == len(self._names) else None
+        if type(instance) is dict and instance.keys() == self._name_set:
+            return [instance[name] for name in self._names]
+        return None
+
+    def _arrays(self, rows: list[list[Any]]) -> Arrays:
+        by_column = list(zip(*rows, strict=True))
+        arrays = [
+            _text_array(values) if column.kind == "text" else _number_array(values)
+            for column, values in zip(self._columns, by_column, strict=True)
+        ]
+        if self._one_input:
+            return {"features": np.hstack(arrays)}
+        return {f"column_{i}": array for i, array in enumerate(arrays)}
+
+    def _check(self, instances: list[Any], rows: list[list[Any] | None]) -> None:
+        errors: list[dict[str, Any]] = []
+        for index, (instance, row) in enumerate(zip(instances, rows, strict=True)):
+            if row is None:
+                errors += self._shape_errors(index, instance)
+            else:
+                errors += self._value_errors(index, dict(zip(self._names, row, strict=True)))
+            if len(errors) >= 50:
+                break
+        if errors:
+            raise BodyInvalid(errors)
+
+    def _shape_errors(self, index: int, instance: Any) -> list[dict[str, Any]]:
+        where: list[Any] = ["instances", index]
+        if type(instance) is list:
+            wanted, got = len(self._names), len(instance)
+            return [{"loc": where, "msg": f"This model takes {wanted} values a row, not {got}."}]
+        if type(instance) is not dict:
+            return [{"loc": where, "msg": "A row is an object of columns, or a list of values."}]
+        missing = [name for name in self._names if name not in instance]
+        unexpected = [name for name in instance if name not in self._name_set]
+        return [
+            *({"loc": [*where, name], "msg": "The column is missing."} for name in missing),
+            *({"loc": [*where, name[:100]], "msg": "No such column."} for name in unexpected),
+            *self._value_errors(index, instance),
+        ]
+
+    def _value_errors(self, index: int, row: dict[str, Any]) -> list[dict[str, Any]]:
+        return [
+            {"loc": ["instances", index, column.name], "msg": _WANTED[column.kind]}
+            for column in self._columns
+            if (value := row.get(column.name)) is not None and not _FITS[column.kind](value)
+        ]
+
+
+def _all_numbers(rows: list[list[Any]]) -> npt.NDArray[np.float32] | None:
+    """The common case at the speed of C; None if anything is odd, so that `_check` says what."""
+    if not set(map(type, chain.from_iterable(rows))) <= _NUMBERS_OR_MISSING:
+        return None
+    with np.errstate(over="ignore"):
+        matrix = np.array(rows, dtype=np.float64).astype(np.float32)
+    return None if np.isinf(matrix).any() else matrix
+
+
+def _is_number(value: Any) -> bool:
+    """A JSON number that is finite as float32; a boolean is none."""
+    return type(value) in _NUMBERS and abs(value) <= _FLOAT32_MAX
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "number": _is_number,
+    "boolean": lambda value: type(value) is bool,
+    "text": lambda value: type(value) is str,
+}
+_WANTED = {
+    "number": "A number within the range of float32 is needed, or null.",
+    "boolean": "true, false or null is needed.",
+    "text": "A string is needed, or null.",
+}
+
+
+def _number_array(values: tuple[Any, ...]) -> npt.NDArray[np.float32]:
+    return np.array(values, dtype=np.float64).astype(np.float32).reshape(-1, 1)
+
+
+def _text_array(values: tuple[Any, ...]) -> npt.NDArray[np.object_]:
+    return np.array([value or "" for value in values], dtype=object).reshape(-1, 1)

@@ -1,0 +1,167 @@
+"""Auth and billing as inference sees them: a real HTTP server whose faults a test can choose."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import orjson
+import uvicorn
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from fastapi import FastAPI, Request, Response
+from jose import jwk, jwt
+
+PRICE = {"model": None, "price_id": "price-1", "per_request": "0.0005", "per_row": "0.0001"}
+
+
+@cache
+def signing_key() -> str:
+    """The issuer's private key as PEM; one a process, since making it takes a while."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()
+
+
+@dataclass
+class Neighbours:
+    """What the neighbours were told, and how they are to behave."""
+
+    url: str = ""
+    events: list[dict[str, Any]] = field(default_factory=list)
+    """Every event delivered, repeats included."""
+    charged: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Events by id, the first of each."""
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    asks: list[dict[str, Any]] = field(default_factory=list)
+    status: str = "ok"
+    """What leases are answered with."""
+    failing: dict[str, int] = field(default_factory=dict)
+    """Path → HTTP status to answer instead."""
+    reject: set[str] = field(default_factory=set)
+    """Event ids to turn away."""
+    max_batch: int = 10_000
+
+    def __post_init__(self) -> None:
+        public = jwk.construct(signing_key(), "RS256").public_key().to_dict()
+        self.jwks = {"keys": [{**public, "kid": "k1"}]}
+
+    def reset(self) -> None:
+        """Forget everything and behave."""
+        fresh = Neighbours(url=self.url)
+        for name in ("events", "charged", "sources", "asks", "status", "failing", "reject"):
+            setattr(self, name, getattr(fresh, name))
+        self.max_batch = fresh.max_batch
+
+    def charged_to(self, account: str) -> list[str]:
+        """Ids of the events an account was charged for."""
+        return [id for id, event in self.charged.items() if event["subject"] == account]
+
+    def token(self, *, account: str | None = None, scope: str = "predict usage:read") -> str:
+        """A good access token."""
+        now = int(time.time())
+        claims = {
+            "iss": self.url,
+            "sub": account or str(uuid.uuid4()),
+            "aud": "tollgate",
+            "iat": now,
+            "exp": now + 3600,
+            "jti": str(uuid.uuid4()),
+            "client_id": "test",
+            "scope": scope,
+        }
+        headers = {"typ": "at+jwt", "kid": "k1"}
+        return jwt.encode(claims, signing_key(), algorithm="RS256", headers=headers)
+
+    def app(self) -> FastAPI:
+        app = FastAPI()
+
+        @app.middleware("http")
+        async def fail_on_demand(request: Request, call_next: Any) -> Response:
+            if status := self.failing.get(request.url.path):
+                return Response(status_code=status)
+            response: Response = await call_next(request)
+            return response
+
+        @app.get("/.well-known/jwks.json")
+        async def keys() -> dict[str, Any]:
+            return self.jwks
+
+        @app.post("/token")
+        async def token() -> dict[str, Any]:
+            return {
+                "access_token": "t",
+                "token_type": "bearer",
+                "expires_in": 3600,
+                "scope": "billing:write",
+            }
+
+        @app.post("/leases")
+        async def leases(request: Request) -> list[dict[str, Any]]:
+            asks = orjson.loads(await request.body())
+            self.asks += asks
+            return [
+                {
+                    "account": ask["account"],
+                    "status": self.status,
+                    "currency": "USD",
+                    "billing": "postpaid",
+                    "granted": "0",
+                    "prices": [PRICE],
+                    "rate_limit": None,
+                }
+                for ask in asks
+            ]
+
+        @app.post("/events")
+        async def events(request: Request) -> Response:
+            batch = orjson.loads(await request.body())
+            if len(batch) > self.max_batch:
+                return Response(status_code=413)
+            duplicates, rejected = 0, []
+            for index, event in enumerate(batch):
+                self.events.append(event)
+                if event["id"] in self.reject:
+                    rejected.append({"index": index, "id": event["id"], "reason": "unwanted"})
+                elif event["id"] in self.charged:
+                    duplicates += 1
+                else:
+                    self.charged[event["id"]] = event
+            result = {
+                "accepted": len(batch) - duplicates - len(rejected),
+                "duplicates": duplicates,
+                "conflicts": 0,
+                "rejected": rejected,
+            }
+            return Response(orjson.dumps(result), 202, media_type="application/json")
+
+        @app.put("/sources/{journal}")
+        async def sources(journal: str, request: Request) -> dict[str, str]:
+            self.sources[journal] = orjson.loads(await request.body())
+            return {}
+
+        return app
+
+
+@asynccontextmanager
+async def running(neighbours: Neighbours) -> AsyncIterator[Neighbours]:
+    """Serve the neighbours on a free port of the loopback address."""
+    config = uvicorn.Config(neighbours.app(), host="127.0.0.1", port=0, log_config=None, ws="none")
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    neighbours.url = f"http://127.0.0.1:{port}"
+    try:
+        yield neighbours
+    finally:
+        server.should_exit = True
+        await serving

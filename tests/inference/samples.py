@@ -1,0 +1,64 @@
+"""Small models of each kind, made by the trainer itself."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.common.model_store import create_signing_key
+from trainer.settings import TrainerSettings
+from trainer.train import train
+
+NUMBERS_ROW = [1.0, 2.0, 3.0]
+MIXED_ROW = {"size": 5.0, "colour": "red", "sold": True}
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where the models lie, and what trains and releases more of them."""
+
+    url: str
+    trusted: Path
+    trainer: TrainerSettings
+
+
+def train_samples(folder: Path) -> Store:
+    """Train, sign and release the three models."""
+    keys = folder / "keys"
+    create_signing_key(keys / "signing.pem", keys / "trusted")
+    trainer = TrainerSettings(
+        model_store=f"file://{folder}/models",
+        data_store=f"file://{folder}/data",
+        signing_key=keys / "signing.pem",
+    )
+    chance = random.Random(1)
+    _write(folder / "data/numbers/part.csv", "a,b,c,label", _numbers(chance))
+    _write(folder / "data/mixed/part.csv", "size,colour,sold,label", _mixed(chance))
+    _write(folder / "data/price/part.csv", "a,b,price", _price(chance))
+    for model, target in (("numbers", "label"), ("mixed", "label"), ("price", "price")):
+        train(trainer, model, target=target, release=True)
+    return Store(f"file://{folder}/models", keys / "trusted", trainer)
+
+
+def _write(path: Path, header: str, rows: list[str]) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_text("\n".join([header, *rows]) + "\n")
+
+
+def _numbers(chance: random.Random) -> list[str]:
+    rows = [[chance.gauss(0, 1) for _ in range(3)] for _ in range(120)]
+    return [f"{a},{b},{c},{int(a + b > 0)}" for a, b, c in rows]
+
+
+def _mixed(chance: random.Random) -> list[str]:
+    rows = []
+    for _ in range(120):
+        size, colour = chance.uniform(0, 10), chance.choice(["red", "green", "blue"])
+        sold = chance.choice(["true", "false"])
+        label = "big" if size + (3 if colour == "red" else 0) > 6 else "small"
+        rows.append(f"{size},{colour},{sold},{label}")
+    return rows
+
+
+def _price(chance: random.Random) -> list[str]:
+    rows = [(chance.uniform(0, 10), chance.uniform(0, 10)) for _ in range(120)]
+    return [f"{a},{b},{3 * a - b + chance.gauss(0, 0.1)}" for a, b in rows]

@@ -1,0 +1,133 @@
+"""An event is durable, once and in order, before `append` returns."""
+
+import asyncio
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import orjson
+import pytest
+
+from services.inference.metering import segments
+from services.inference.metering.journal import (
+    TYPICAL_LINE_BYTES,
+    Journal,
+    JournalBroken,
+    JournalFull,
+)
+
+
+def _events(folder: Path) -> list[dict[str, object]]:
+    """All events in a folder's segments, in order."""
+    found = []
+    for path in sorted(folder.glob("*.log"), key=lambda p: int(p.stem.rsplit("-", 1)[1])):
+        for line in path.read_bytes().splitlines():
+            event = segments.decode_line(line)
+            assert event is not None
+            found.append(orjson.loads(event))
+    return found
+
+
+@pytest.fixture(params=["process", "disk"])
+async def journal(tmp_path: Path, request: pytest.FixtureRequest) -> Journal:
+    sync: Literal["process", "disk"] = request.param
+    return Journal(tmp_path, max_bytes=2**20, sync=sync, segment_bytes=2_000)
+
+
+async def test_an_appended_event_is_on_disk_with_its_sequence(
+    journal: Journal, tmp_path: Path
+) -> None:
+    await journal.append(b'{"id":"a"}')
+
+    assert _events(tmp_path) == [{"sequence": "00000000000000000001", "id": "a"}]
+    assert journal.last == 1
+    await journal.close(settled=True)
+
+
+async def test_concurrent_events_are_numbered_without_holes_across_segments(
+    journal: Journal, tmp_path: Path
+) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(300):
+            tasks.create_task(journal.append(b'{"id":"%d"}' % number))
+
+    events = _events(tmp_path)
+    assert [int(str(event["sequence"])) for event in events] == list(range(1, 301))
+    assert {event["id"] for event in events} == {str(number) for number in range(300)}
+    await journal.append(b'{"id":"next"}')
+    assert len(list(tmp_path.glob("*.log"))) > 1
+    assert journal.last == 301
+    await journal.close(settled=False)
+
+
+async def test_a_settled_journal_leaves_nothing_behind(journal: Journal, tmp_path: Path) -> None:
+    await journal.append(b"{}")
+
+    await journal.close(settled=True)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_no_work_is_taken_on_once_the_bound_is_near(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, max_bytes=4 * TYPICAL_LINE_BYTES)
+    journal.check_room(in_flight=3)
+
+    with pytest.raises(JournalFull):
+        journal.check_room(in_flight=4)
+    await journal.append(b'{"x":"%s"}' % (b"x" * 4 * TYPICAL_LINE_BYTES))
+    with pytest.raises(JournalFull):
+        journal.check_room(in_flight=0)
+    journal.held[0].shipped = journal.held[0].size
+    journal.check_room(in_flight=0)
+
+    await journal.close(settled=True)
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """A disk that is full: no file of this process may grow beyond 1,000 bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+async def test_a_full_disk_refuses_events_and_takes_them_again_once_there_is_room(
+    tmp_path: Path, small_files: None
+) -> None:
+    journal = Journal(tmp_path, max_bytes=2**20)
+    await journal.append(b'{"id":"first"}')
+
+    with pytest.raises(JournalBroken):
+        await journal.append(b'{"id":"%s"}' % (b"x" * 2_000))
+    await journal.append(b'{"id":"second"}')
+
+    assert [(e["id"], e["sequence"]) for e in _events(tmp_path)] == [
+        ("first", "00000000000000000001"),
+        ("second", "00000000000000000002"),
+    ]
+    assert await journal.check() is None
+    await journal.close(settled=True)
+
+
+async def test_after_a_failed_sync_nothing_more_is_taken(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, max_bytes=2**20, sync="disk")
+    await journal.append(b'{"id":"durable"}')
+    read_end, write_end = os.pipe()  # a pipe takes no pwrite and no fsync
+    os.dup2(write_end, journal.held[-1].fd)
+
+    with pytest.raises(JournalBroken):
+        await journal.append(b'{"id":"lost"}')
+
+    with pytest.raises(JournalBroken):
+        journal.check_room(in_flight=0)
+    assert await journal.check() is not None
+    assert [e["id"] for e in _events(tmp_path)] == ["durable"]
+    os.close(read_end)
+    os.close(write_end)
+    await journal.close(settled=False)

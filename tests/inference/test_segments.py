@@ -1,0 +1,136 @@
+"""What is on disk survives a crash at any byte, and only the dead are inherited."""
+
+import os
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+
+from services.inference.metering import segments
+
+JOURNAL = "00000000-0000-4000-8000-000000000001"
+
+
+def _written(folder: Path, events: list[bytes], *, first: int = 1) -> segments.Segment:
+    segment = segments.create(folder, JOURNAL, first)
+    data = b"".join(map(segments.encode_line, events))
+    segment.write(data)
+    segment.grow(data, lines=len(events))
+    return segment
+
+
+def test_a_line_is_its_crc_a_space_the_event_and_a_newline() -> None:
+    line = segments.encode_line(b'{"a":1}')
+
+    assert line == b'%08x {"a":1}\n' % zlib.crc32(b'{"a":1}')
+    assert segments.decode_line(line[:-1]) == b'{"a":1}'
+
+
+@pytest.mark.parametrize("at", range(15))
+def test_a_changed_byte_is_noticed_wherever_it_is(at: int) -> None:
+    line = bytearray(segments.encode_line(b'{"a":1}')[:-1])
+    line[at] ^= 0x01
+
+    assert segments.decode_line(bytes(line)) is None
+
+
+def test_a_living_writers_segment_is_left_alone(tmp_path: Path) -> None:
+    segment = _written(tmp_path, [b"{}"])
+
+    assert segments.claim_dead(tmp_path) == []
+
+    segment.release()
+
+
+def test_a_dead_writers_segments_are_claimed_in_order(tmp_path: Path) -> None:
+    for first in (3, 1, 21):
+        _written(tmp_path, [b'{"n":%d}' % first] * 2, first=first).release()
+
+    [run] = segments.claim_dead(tmp_path)
+
+    assert [segment.first for segment in run] == [1, 3, 21]
+    assert run[-1].last == 22
+
+
+def test_a_run_with_one_living_segment_is_left_whole(tmp_path: Path) -> None:
+    _written(tmp_path, [b"{}"], first=1).release()
+    alive = _written(tmp_path, [b"{}"], first=2)
+
+    assert segments.claim_dead(tmp_path) == []
+
+    alive.release()
+    assert len(segments.claim_dead(tmp_path)[0]) == 2
+
+
+@pytest.mark.parametrize("kept", range(1, 24))
+def test_a_tail_torn_at_any_byte_is_cut_to_whole_lines(tmp_path: Path, kept: int) -> None:
+    whole = segments.encode_line(b'{"n":1}')
+    (tmp_path / f"{JOURNAL}-1.log").write_bytes((whole + whole)[:kept])
+
+    [[segment]] = segments.claim_dead(tmp_path)
+
+    lines = segment.read(max_lines=10, max_bytes=1000)
+    assert lines == [whole[:-1]] * (kept // len(whole))
+    assert segment.last == segment.lines == kept // len(whole)
+    assert segment.path.stat().st_size == segment.size
+
+
+def test_an_empty_segment_still_says_how_far_its_run_came(tmp_path: Path) -> None:
+    _written(tmp_path, [], first=41).release()
+
+    [[segment]] = segments.claim_dead(tmp_path)
+
+    assert segment.last == 40
+
+
+def test_a_segment_never_named_is_swept_away(tmp_path: Path) -> None:
+    (tmp_path / f"{JOURNAL}-1.new").touch()
+
+    assert segments.claim_dead(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_goes_with_the_process_even_when_it_is_killed(tmp_path: Path) -> None:
+    script = (
+        "import sys, os, signal, pathlib\n"
+        "from services.inference.metering import segments\n"
+        f"segments.create(pathlib.Path(sys.argv[1]), '{JOURNAL}', 1)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+
+    assert len(segments.claim_dead(tmp_path)) == 1
+
+
+def test_what_is_not_durable_is_not_read(tmp_path: Path) -> None:
+    segment = _written(tmp_path, [b'{"n":1}'])
+    segment.write(segments.encode_line(b'{"n":2}'))
+
+    assert len(segment.read(max_lines=10, max_bytes=1000)) == 1
+
+    segment.cut()
+    assert segment.path.stat().st_size == segment.size
+    segment.release()
+
+
+def test_a_line_longer_than_a_batch_is_read_whole(tmp_path: Path) -> None:
+    segment = _written(tmp_path, [b"[%s]" % (b"1" * 500), b"{}"])
+
+    assert [len(line) for line in segment.read(max_lines=1, max_bytes=16)] == [511]
+
+    segment.release()
+
+
+def test_a_full_disk_leaves_whole_lines_only(tmp_path: Path) -> None:
+    segment = _written(tmp_path, [b'{"n":1}'])
+    full = os.open("/dev/full", os.O_RDWR)
+    os.dup2(full, segment.fd)
+    os.close(full)
+
+    with pytest.raises((OSError, segments.Damaged)):
+        segment.write(segments.encode_line(b'{"n":2}'))
+
+    assert (segment.lines, segment.last) == (1, 1)
+    segment.release()

@@ -1,0 +1,221 @@
+"""Journalled usage reaches billing whatever fails on the way, and is never lost or doubled."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import orjson
+import pytest
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+
+from services.common.http import http_client
+from services.inference.metering import events, segments, shipper
+from services.inference.metering.billing import BillingClient
+from services.inference.metering.journal import Journal, with_sequence
+from services.inference.metering.metrics import MeteringMetrics
+from services.inference.metering.shipper import Shipper
+from tests.inference.conftest import eventually
+from tests.inference.neighbours import Neighbours, running
+
+
+@pytest.fixture
+async def neighbours() -> AsyncIterator[Neighbours]:
+    """Neighbours of this test's own, whom nobody else sends usage."""
+    async with running(Neighbours()) as started:
+        yield started
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with http_client() as client:
+        yield client
+
+
+@pytest.fixture
+def billing(http: httpx.AsyncClient, neighbours: Neighbours) -> BillingClient:
+    return BillingClient(
+        http,
+        billing_url=neighbours.url,
+        auth_url=neighbours.url,
+        client_id="inference",
+        client_secret=SecretStr("secret"),
+    )
+
+
+class Run:
+    """A journal and what ships it."""
+
+    def __init__(self, folder: Path, billing: BillingClient) -> None:
+        self.registry = CollectorRegistry()
+        self.journal = Journal(folder, max_bytes=2**24, segment_bytes=5_000)
+        metrics = MeteringMetrics(self.registry, self.journal)
+        self.shipper = Shipper(self.journal, billing, metrics)
+
+    async def append(self, event_id: str) -> None:
+        await self.journal.append(event(event_id, self.journal.id))
+
+    def metric(self, name: str) -> float | None:
+        return self.registry.get_sample_value(name)
+
+
+def event(event_id: str, journal: str) -> bytes:
+    return events.encode(
+        event_id=event_id,
+        account=str(uuid.uuid4()),
+        client_id="c",
+        journal=journal,
+        model="m",
+        version="v",
+        rows=1,
+        price_id="p",
+        latency_ms=1.0,
+        now=0.0,
+    )
+
+
+def dead_run(folder: Path, journal: str, ids: list[str], *, tail: bytes = b"") -> None:
+    """What a run of some events leaves behind when it is killed."""
+    lines = [
+        segments.encode_line(with_sequence(event(event_id, journal), number))
+        for number, event_id in enumerate(ids, start=1)
+    ]
+    folder.mkdir(exist_ok=True)
+    (folder / f"{journal}-1.log").write_bytes(b"".join(lines) + tail)
+
+
+async def test_a_clean_stop_ships_everything_and_says_closed(
+    tmp_path: Path, billing: BillingClient, neighbours: Neighbours
+) -> None:
+    run = Run(tmp_path, billing)
+    for number in range(100):
+        await run.append(f"e{number}")
+
+    await run.shipper.drain()
+
+    assert [e["id"] for e in neighbours.events] == [f"e{number}" for number in range(100)]
+    assert neighbours.sources == {run.journal.id: {"last": 100, "closed": True}}
+    assert list(tmp_path.iterdir()) == []
+    assert run.metric("usage_events_shipped_total") == 100
+
+
+async def test_while_billing_is_away_events_wait_and_a_stop_leaves_them_for_the_next_run(
+    tmp_path: Path,
+    billing: BillingClient,
+    neighbours: Neighbours,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shipper, "DRAIN_S", 0.3)
+    neighbours.failing = {"/events": 503}
+    first = Run(tmp_path, billing)
+    await first.append("kept")
+    await first.shipper.drain()
+
+    neighbours.failing = {}
+    second = Run(tmp_path, billing)
+    await second.shipper.take_over_dead_runs()
+    await second.shipper.drain()
+
+    assert list(neighbours.charged) == ["kept"]
+    assert neighbours.sources[first.journal.id] == {"last": 1, "closed": True}
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_dead_runs_events_go_out_under_its_own_journal_and_a_torn_tail_is_dropped(
+    tmp_path: Path, billing: BillingClient, neighbours: Neighbours
+) -> None:
+    dead = str(uuid.uuid4())
+    dead_run(tmp_path, dead, ["a", "b"], tail=b'0badc0de {"id":"never ans')
+    run = Run(tmp_path, billing)
+
+    await run.shipper.take_over_dead_runs()
+    await run.shipper.drain()
+
+    assert [(e["id"], e["journal"], int(e["sequence"])) for e in neighbours.events] == [
+        ("a", dead, 1),
+        ("b", dead, 2),
+    ]
+    assert neighbours.sources[dead] == {"last": 2, "closed": True}
+
+
+async def test_a_damaged_line_goes_to_the_dead_letters_and_shipping_goes_on(
+    tmp_path: Path, billing: BillingClient, neighbours: Neighbours
+) -> None:
+    dead = str(uuid.uuid4())
+    dead_run(tmp_path, dead, ["a", "b", "c"])
+    path = tmp_path / f"{dead}-1.log"
+    path.write_bytes(path.read_bytes().replace(b'"b"', b'"x"'))
+    run = Run(tmp_path, billing)
+
+    await run.shipper.take_over_dead_runs()
+    await run.shipper.drain()
+
+    assert list(neighbours.charged) == ["a", "c"]
+    [letter] = (tmp_path / "dead-letters.ndjson").read_bytes().splitlines()
+    assert '"x"' in orjson.loads(letter)["event"]
+    assert run.metric("usage_events_rejected_total") == 1
+    assert neighbours.sources[dead] == {"last": 3, "closed": True}
+
+
+async def test_what_billing_rejects_goes_to_the_dead_letters(
+    tmp_path: Path, billing: BillingClient, neighbours: Neighbours
+) -> None:
+    neighbours.reject = {"bad"}
+    run = Run(tmp_path, billing)
+    for event_id in ("good", "bad", "fine"):
+        await run.append(event_id)
+
+    await run.shipper.drain()
+
+    assert list(neighbours.charged) == ["good", "fine"]
+    [letter] = (tmp_path / "dead-letters.ndjson").read_bytes().splitlines()
+    assert orjson.loads(letter)["reason"] == "unwanted"
+    assert orjson.loads(orjson.loads(letter)["event"])["id"] == "bad"
+
+
+async def test_a_batch_that_is_too_large_is_halved_until_it_fits(
+    tmp_path: Path, billing: BillingClient, neighbours: Neighbours
+) -> None:
+    neighbours.max_batch = 3
+    run = Run(tmp_path, billing)
+    for number in range(20):
+        await run.append(f"e{number}")
+
+    await run.shipper.drain()
+
+    assert [e["id"] for e in neighbours.events] == [f"e{number}" for number in range(20)]
+
+
+async def test_a_lost_answer_is_sent_again_and_counted_as_a_duplicate(
+    tmp_path: Path, billing: BillingClient, neighbours: Neighbours
+) -> None:
+    dead = str(uuid.uuid4())
+    dead_run(tmp_path, dead, ["a", "b"])
+    neighbours.charged["a"] = {}
+    run = Run(tmp_path, billing)
+
+    await run.shipper.take_over_dead_runs()
+    await run.shipper.drain()
+
+    assert run.metric("usage_events_duplicates_total") == 1
+    assert run.metric("usage_events_shipped_total") == 1
+
+
+async def test_a_withdrawn_token_is_renewed(
+    tmp_path: Path, billing: BillingClient, neighbours: Neighbours
+) -> None:
+
+    neighbours.failing = {"/events": 401}
+    run = Run(tmp_path, billing)
+    await run.append("a")
+    shipping = asyncio.create_task(run.shipper.run())
+    await asyncio.sleep(0.3)
+    neighbours.failing = {}
+
+    await eventually(lambda: list(neighbours.charged) == ["a"])
+
+    shipping.cancel()
+    await asyncio.gather(shipping, return_exceptions=True)
+    await run.shipper.drain()
