@@ -1,0 +1,90 @@
+"""`tollgate train`: from the data in the bucket to a signed version."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from trainer.train import Outcome
+
+
+def train(
+    model: Annotated[str, typer.Argument(help="The model, a folder of the data store.")],
+    target: Annotated[
+        str | None,
+        typer.Option(help="Column to predict; default: dataset.json's, then the last version's."),
+    ] = None,
+    release: Annotated[
+        bool, typer.Option("--release", help="Put the version live if it passes its gate.")
+    ] = False,
+    once: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Do nothing if a run with KEY has finished.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why it is released, for the record.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Train MODEL on its data: a new, signed version; exit code 1 if it fails its gate."""
+    with failures_as_one_line(), _progress() as report:
+        # Here, as scikit-learn takes seconds to import and `tollgate --help` must not.
+        from trainer.settings import TrainerSettings
+        from trainer.train import train as run
+
+        outcome = run(
+            TrainerSettings.load(),
+            model,
+            target=target,
+            release=release,
+            once=once,
+            reason=reason,
+            report=report,
+        )
+    typer.echo(json.dumps(asdict(outcome)) if as_json else _describe(outcome))
+    if outcome.gate == "failed":
+        for line in outcome.reasons:
+            typer.echo(f"error: {line}", err=True)
+        raise typer.Exit(1)
+
+
+@contextmanager
+def failures_as_one_line() -> Iterator[None]:
+    """Answer what may go wrong by one line on stderr and exit code 1."""
+    from services.common.model_store import StoreError
+    from trainer.errors import TrainerError
+
+    try:
+        yield
+    except (StoreError, TrainerError) as error:
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _describe(outcome: "Outcome") -> str:
+    name = f"{outcome.model} {outcome.version}"
+    if outcome.gate is None:
+        return f"{name}: a run with this key has already finished, nothing was done"
+    metrics = outcome.metrics
+    measured = ", ".join(
+        f"{metric} {value:.4g} (knowing nothing: {metrics['dummy'][metric]:.4g})"
+        for metric, value in metrics["candidate"].items()
+    )
+    state = f"live as release {outcome.release}" if outcome.release else "published"
+    return f"{name}: gate {outcome.gate}, {state}; {metrics['chosen']}, {measured}"
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    """A bar on a terminal, a line a step elsewhere; on stderr, as stdout is for the outcome."""
+    if not sys.stderr.isatty():
+        yield lambda doing, share: typer.echo(f"{share:4.0%} {doing}", err=True)
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task: Any = bar.add_task("starting", total=1.0)
+        yield lambda doing, share: bar.update(task, description=doing, completed=share)

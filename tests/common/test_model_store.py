@@ -1,0 +1,397 @@
+"""The model store on a real folder: what is written, what is read back, what is refused."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.common.model_records import is_model_name
+from services.common.model_store import (
+    Column,
+    Manifest,
+    ModelStore,
+    Release,
+    ReleaseTaken,
+    Signature,
+    StoreError,
+    TrustedKeys,
+    VersionNotFound,
+    VersionRefused,
+    WarmUp,
+    create_signing_key,
+    load_signing_key,
+)
+
+FIRST, SECOND, THIRD = (f"2026112{day}t120000z-0000000{day}" for day in (1, 2, 3))
+
+
+@dataclass(frozen=True)
+class World:
+    """A store in a folder, with the key that it trusts."""
+
+    folder: Path
+    store: ModelStore
+    key: Ed25519PrivateKey
+    trusted: TrustedKeys
+
+    def publish(self, version: str = FIRST, **changes: Any) -> Manifest:
+        return self.store.publish(manifest(version, **changes), {"model.onnx": b"onnx"}, self.key)
+
+    def path(self, version: str, name: str) -> Path:
+        return self.folder / "models/wine/versions" / version / name
+
+    def release(self, version: str) -> Release:
+        digest = self.store.manifest_sha256("wine", version)
+        written = self.store.append_release(
+            "wine", decide=lambda number, _: release(number, version, digest)
+        )
+        assert written is not None
+        return written
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    key = create_signing_key(tmp_path / "keys/signing.pem", tmp_path / "keys/trusted")
+    trusted = TrustedKeys.load(tmp_path / "keys/trusted")
+    return World(tmp_path, ModelStore(f"file://{tmp_path}/models"), key, trusted)
+
+
+def manifest(version: str, **changes: Any) -> Manifest:
+    signature = Signature(
+        task="classification",
+        target="class",
+        columns=[Column(name="alcohol", kind="number")],
+        classes=[0, 1],
+    )
+    fields: dict[str, Any] = {
+        "model": "wine",
+        "version": version,
+        "gate": "passed",
+        "signature": signature,
+        "metrics": {},
+        "data": [],
+        "warm_up": WarmUp(rows=[[1.0], [None]], predictions=[0, 1], probabilities=[[1, 0], [0, 1]]),
+        "environment": {},
+        "files": {},
+        "created_at": datetime(2026, 11, 22, tzinfo=UTC),
+    }
+    return Manifest.model_validate(fields | changes)
+
+
+def release(number: int, version: str, digest: str, **changes: Any) -> Release:
+    fields: dict[str, Any] = {
+        "number": number,
+        "previous": number - 1 or None,
+        "version": version,
+        "manifest_sha256": digest,
+        "action": "release",
+        "canary": None,
+        "shadow": None,
+        "by": "ada@lab",
+        "reason": "",
+        "time": datetime.now(UTC),
+    }
+    return Release.model_validate(fields | changes)
+
+
+class TestVersions:
+    def test_a_published_version_is_read_back_as_it_was(self, world: World) -> None:
+        published = world.publish()
+
+        found = world.store.open_version("wine", FIRST, world.trusted)
+
+        assert found == published
+        assert world.store.read_file(found, "model.onnx") == b"onnx"
+        raw = world.path(FIRST, "manifest.json").read_bytes()
+        assert world.store.manifest_sha256("wine", FIRST) == hashlib.sha256(raw).hexdigest()
+
+    @pytest.mark.parametrize("classes", [[False, True], [0, 1], ["0", "1"]])
+    def test_classes_keep_their_types(self, world: World, classes: list[Any]) -> None:
+        signature = manifest(FIRST).signature.model_copy(update={"classes": classes})
+        world.publish(signature=signature)
+
+        found = world.store.open_version("wine", FIRST, world.trusted).signature.classes
+
+        assert found is not None
+        assert [(type(label), label) for label in found] == [(type(c), c) for c in classes]
+
+    def test_versions_are_listed_oldest_first_and_only_when_complete(self, world: World) -> None:
+        for version in (THIRD, FIRST, SECOND):
+            world.publish(version)
+        world.path(SECOND, "manifest.sig").unlink()
+
+        assert world.store.list_models() == ["wine"]
+        assert world.store.list_versions("wine") == [FIRST, THIRD]
+        with pytest.raises(VersionNotFound):
+            world.store.open_version("wine", SECOND, world.trusted)
+
+    def test_a_version_is_never_written_over(self, world: World) -> None:
+        world.publish()
+        world.publish()  # the very same bytes: a repeat after a lost answer
+
+        with pytest.raises(StoreError, match="already is another"):
+            world.publish(metrics={"other": 1})
+
+        world.store.open_version("wine", FIRST, world.trusted)
+
+    def test_a_store_that_does_not_exist_yet_is_empty(self, world: World) -> None:
+        assert world.store.list_models() == []
+        assert world.store.list_versions("wine") == []
+        assert world.store.list_releases("wine") == []
+        assert world.store.find_release("wine", 1) is None
+        assert world.store.live_release("wine", world.trusted) is None
+
+    def test_fields_of_a_later_version_are_ignored(self, world: World) -> None:
+        world.publish()
+        raw = json.loads(world.path(FIRST, "manifest.json").read_bytes())
+        forged = json.dumps(raw | {"since_later": [1]}).encode()
+        world.path(FIRST, "manifest.json").write_bytes(forged)
+        world.path(FIRST, "manifest.sig").write_bytes(world.key.sign(forged))
+
+        assert world.store.open_version("wine", FIRST, world.trusted).gate == "passed"
+
+    def test_no_draft_stays_behind(self, world: World) -> None:
+        world.publish()
+        world.release(FIRST)
+
+        assert list(world.folder.rglob("*.tmp")) == []
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("name", ["manifest.json", "manifest.sig"])
+    def test_a_flipped_bit_under_the_signature_is_refused(self, world: World, name: str) -> None:
+        world.publish()
+        flip_bit(world.path(FIRST, name))
+
+        with pytest.raises(VersionRefused) as refusal:
+            world.store.open_version("wine", FIRST, world.trusted)
+
+        assert refusal.value.reason == "signature"
+
+    @pytest.mark.parametrize(
+        "damage", [lambda p: flip_bit(p), lambda p: p.write_bytes(b"longer"), lambda p: p.unlink()]
+    )
+    def test_a_file_that_is_not_the_one_signed_is_refused(
+        self, world: World, damage: Callable[[Path], None]
+    ) -> None:
+        published = world.publish()
+        damage(world.path(FIRST, "model.onnx"))
+
+        with pytest.raises(VersionRefused) as refusal:
+            world.store.read_file(published, "model.onnx")
+
+        assert refusal.value.reason == "digest"
+
+    def test_a_file_the_manifest_does_not_list_is_refused(self, world: World) -> None:
+        published = world.publish()
+
+        with pytest.raises(VersionRefused) as refusal:
+            world.store.read_file(published, "../../secret")
+
+        assert refusal.value.reason == "name"
+
+    def test_a_version_copied_to_another_name_is_refused(self, world: World) -> None:
+        world.publish()
+        world.path(FIRST, "").rename(world.path(SECOND, ""))
+
+        with pytest.raises(VersionRefused) as refusal:
+            world.store.open_version("wine", SECOND, world.trusted)
+
+        assert refusal.value.reason == "name"
+
+    def test_a_signed_manifest_that_is_none_is_refused(self, world: World) -> None:
+        world.publish()
+        world.path(FIRST, "manifest.json").write_bytes(b"{}")
+        world.path(FIRST, "manifest.sig").write_bytes(world.key.sign(b"{}"))
+
+        with pytest.raises(VersionRefused) as refusal:
+            world.store.open_version("wine", FIRST, world.trusted)
+
+        assert refusal.value.reason == "manifest"
+
+    def test_another_key_does_not_count(self, world: World) -> None:
+        world.publish()
+
+        with pytest.raises(VersionRefused):
+            world.store.open_version(
+                "wine", FIRST, TrustedKeys([Ed25519PrivateKey.generate().public_key()])
+            )
+
+    @pytest.mark.parametrize("name", ["../x", "a/b", "", "A", ".a", "a..b", "a\nb", "a" * 65, "é"])
+    def test_an_unsafe_name_touches_no_path(self, world: World, name: str) -> None:
+        calls: list[Callable[[], object]] = [
+            lambda: world.store.list_versions(name),
+            lambda: world.store.list_releases(name),
+            lambda: world.store.find_release(name, 1),
+            lambda: world.store.open_version(name, FIRST, world.trusted),
+            lambda: world.store.open_version("wine", name, world.trusted),
+        ]
+        for call in calls:
+            with pytest.raises(VersionNotFound):
+                call()
+        with pytest.raises(ValueError, match="not a model name"):
+            manifest(FIRST, model=name)
+
+    @given(st.text())
+    def test_a_model_name_is_always_one_plain_path_segment(self, name: str) -> None:
+        if is_model_name(name):
+            assert name == Path("/store", name).resolve().relative_to("/store").as_posix()
+
+    def test_what_the_system_refuses_is_one_clear_sentence(self, world: World) -> None:
+        (world.folder / "models").write_text("a file where a folder should be")
+
+        with pytest.raises(StoreError) as failure:
+            world.publish()
+
+        assert str(world.folder) not in str(failure.value)
+        assert "\n" not in str(failure.value)
+
+
+class TestReleases:
+    def test_the_highest_release_that_verifies_is_live(self, world: World) -> None:
+        for version in (FIRST, SECOND, THIRD):
+            world.publish(version)
+        world.release(FIRST)
+        live = world.release(SECOND)
+        world.release(THIRD)
+        flip_bit(world.path(THIRD, "manifest.json"))
+        releases = world.folder / "models/wine/releases"
+        (releases / "00000004.json").write_text("rubbish")
+        (releases / "00000005.json").mkdir()
+        moved = live.model_dump_json().encode()
+        (releases / "00000006.json").write_bytes(moved)  # says it is number 2
+
+        assert world.store.live_release("wine", world.trusted) == live
+        for number in (4, 5, 6):
+            with pytest.raises(VersionRefused):
+                world.store.find_release("wine", number)
+
+    def test_a_release_made_for_another_manifest_is_not_live(self, world: World) -> None:
+        world.publish()
+        world.store.append_release(
+            "wine", decide=lambda number, _: release(number, FIRST, "0" * 64)
+        )
+
+        assert world.store.live_release("wine", world.trusted) is None
+
+    def test_a_version_that_failed_its_gate_cannot_be_live(self, world: World) -> None:
+        world.publish(gate="failed")
+        record = world.release(FIRST)
+
+        with pytest.raises(VersionRefused) as refusal:
+            world.store.open_release("wine", record, world.trusted)
+
+        assert refusal.value.reason == "gate"
+        assert world.store.live_release("wine", world.trusted) is None
+
+    def test_the_next_number_follows_the_highest_that_exists(self, world: World) -> None:
+        world.publish()
+        (world.folder / "models/wine/releases").mkdir()
+        (world.folder / "models/wine/releases/00000007.json").write_text("rubbish")
+
+        assert world.release(FIRST).number == 8
+
+    def test_writers_at_once_get_different_numbers(self, world: World) -> None:
+        world.publish()
+        with ThreadPoolExecutor(8) as pool:
+            written = list(pool.map(lambda _: world.release(FIRST).number, range(24)))
+
+        assert sorted(written) == list(range(1, 25)) == world.store.list_releases("wine")
+
+    def test_who_loses_a_number_sees_the_winner_and_may_give_up(self, world: World) -> None:
+        world.publish()
+        digest = world.store.manifest_sha256("wine", FIRST)
+
+        def decide(number: int, taken: Release | None) -> Release:
+            if taken is not None:
+                raise ReleaseTaken(taken)
+            world.release(FIRST)  # somebody else is quicker
+            return release(number, FIRST, digest, by="bob@lab")
+
+        with pytest.raises(ReleaseTaken, match="written by ada@lab"):
+            world.store.append_release("wine", decide=decide)
+
+        assert world.store.list_releases("wine") == [1]
+
+    def test_ones_own_bytes_at_the_number_are_success(self, world: World) -> None:
+        world.publish()
+        record = release(1, FIRST, world.store.manifest_sha256("wine", FIRST))
+
+        def decide(number: int, taken: Release | None) -> Release:
+            if not world.store.list_releases("wine"):  # the first try, whose answer got lost
+                world.store.append_release("wine", decide=lambda *_: record)
+            return record
+
+        assert world.store.append_release("wine", decide=decide) == record
+        assert world.store.list_releases("wine") == [1]
+
+    def test_a_reader_never_sees_half_a_release(self, world: World) -> None:
+        world.publish()
+        stop = threading.Event()
+
+        def read() -> int:
+            seen = 0
+            while not stop.is_set():
+                live = world.store.live_release("wine", world.trusted)
+                number = live.number if live else 0
+                assert number >= seen
+                seen = number
+            return seen
+
+        with ThreadPoolExecutor(1) as pool:
+            reader = pool.submit(read)
+            for _ in range(30):
+                world.release(FIRST)
+            stop.set()
+            assert reader.result() <= 30
+
+    def test_a_done_marker_is_kept_by_its_key(self, world: World) -> None:
+        world.store.mark_done("wine", "drop 1/ü", FIRST)
+        world.store.mark_done("wine", "drop 1/ü", SECOND)
+
+        assert world.store.find_done("wine", "drop 1/ü") == FIRST
+        assert world.store.find_done("wine", "drop 2") is None
+
+
+class TestKeys:
+    def test_processes_at_once_agree_on_one_key(self, tmp_path: Path) -> None:
+        private, trusted = tmp_path / "keys/signing.pem", tmp_path / "keys/trusted"
+        with ThreadPoolExecutor(8) as pool:
+            made = list(pool.map(lambda _: create_signing_key(private, trusted), range(8)))
+
+        assert len({key.private_bytes_raw() for key in made}) == 1
+        assert private.stat().st_mode & 0o777 == 0o600
+        assert len(list(trusted.iterdir())) == 1
+        assert TrustedKeys.load(trusted).verify(b"data", made[0].sign(b"data"))
+
+    def test_a_file_of_one_key_is_trusted_as_a_folder_is(self, world: World) -> None:
+        [file] = (world.folder / "keys/trusted").iterdir()
+
+        assert TrustedKeys.load(file).verify(b"data", world.key.sign(b"data"))
+
+    def test_what_is_no_key_is_told_by_name_not_by_path(self, tmp_path: Path) -> None:
+        (tmp_path / "bad.pem").write_text("no key")
+
+        for load in (TrustedKeys.load, load_signing_key):
+            with pytest.raises(StoreError, match=r"key bad\.pem cannot be read") as failure:
+                load(tmp_path / "bad.pem")
+            assert str(tmp_path) not in str(failure.value)
+        with pytest.raises(StoreError):
+            TrustedKeys.load(tmp_path / "nowhere")
+
+
+def flip_bit(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))

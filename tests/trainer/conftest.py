@@ -1,0 +1,58 @@
+"""A workshop: a state folder with data in it, and what was trained from that."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.common.model_store import Manifest, ModelStore, TrustedKeys
+from trainer.releases import Promoter
+from trainer.settings import TrainerSettings
+from trainer.train import Outcome, train
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Data goes into `data/<model>/`; versions come out of `store`."""
+
+    home: Path
+    settings: TrainerSettings
+
+    @property
+    def store(self) -> ModelStore:
+        return ModelStore(self.settings.model_store_url)
+
+    @property
+    def trusted(self) -> TrustedKeys:
+        return self.settings.load_trusted_keys()
+
+    @property
+    def promoter(self) -> Promoter:
+        return Promoter(store=self.store, trusted=self.trusted, by="ada@lab")
+
+    def put(self, model: str, content: str | bytes, name: str = "part.csv") -> None:
+        folder = self.home / "data" / model
+        folder.mkdir(parents=True, exist_ok=True)
+        raw = content.encode() if isinstance(content, str) else content
+        (folder / name).write_bytes(raw)
+
+    def put_rows(self, model: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        lines = [",".join(map(str, row)) for row in [header, *rows]]
+        self.put(model, "\n".join(lines) + "\n")
+
+    def train(self, model: str, **options: Any) -> Outcome:
+        return train(self.settings, model, **options)
+
+    def manifest(self, outcome: Outcome) -> Manifest:
+        return self.store.open_version(outcome.model, outcome.version, self.trusted)
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    return new_workshop(tmp_path)
+
+
+def new_workshop(home: Path) -> Workshop:
+    return Workshop(home, TrainerSettings(home=home))

@@ -1,0 +1,39 @@
+"""Small data sets that can be learnt, of every kind of column and target."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+HEADER = ("size", "sold", "colour", "void", "y")
+
+
+def rows(answer: Callable[[float, bool, str], Any], *, count: int = 120, seed: int = 1) -> Any:
+    """`count` rows of a number, a boolean, a text and an empty column; a tenth of the cells empty.
+
+    The target is `answer(size, sold, colour)`, of the values before some were emptied.
+    """
+    chance = random.Random(seed)
+    made = []
+    for _ in range(count):
+        size, sold = round(chance.uniform(0, 10), 3), chance.random() < 0.5
+        colour = chance.choice(["red", "green", "blue"])
+        cells = [size, str(sold).lower(), colour]
+        shown = ["" if chance.random() < 0.1 else cell for cell in cells]
+        made.append((*shown, "", answer(size, sold, colour)))
+    return made
+
+
+def text(size: float, sold: bool, colour: str) -> str:
+    return "big" if size + 3 * (colour == "red") > 6 else "small"
+
+
+def boolean(size: float, sold: bool, colour: str) -> str:
+    return str(size + 3 * sold > 6)
+
+
+def integer(size: float, sold: bool, colour: str) -> int:
+    return int(size // 4) + 1
+
+
+def value(size: float, sold: bool, colour: str) -> float:
+    return 1000 * size + 500 * sold - 0.25

@@ -1,0 +1,212 @@
+"""What is live: releases and rollbacks, over versions that need no training."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from cli.models import models
+from cli.train import train
+from services.common.model_store import ReleaseTaken, VersionRefused
+from tests.common.test_model_store import FIRST, SECOND, THIRD, World, flip_bit, release
+from tests.trainer.conftest import Workshop
+from trainer.releases import NoVersion
+
+FOURTH = "20261124t120000z-00000004"
+
+
+@pytest.fixture
+def three(workshop: Workshop) -> Workshop:
+    """Three versions that passed, released one after the other, and one that failed."""
+    world = world_of(workshop)
+    for version in (FIRST, SECOND, THIRD):
+        world.publish(version)
+        workshop.promoter.release("wine", version=version)
+    world.publish(FOURTH, gate="failed")
+    return workshop
+
+
+def world_of(workshop: Workshop) -> World:
+    key = workshop.settings.load_signing_key()
+    return World(workshop.home, workshop.store, key, workshop.trusted)
+
+
+def live(workshop: Workshop) -> str | None:
+    record = workshop.store.live_release("wine", workshop.trusted)
+    return record.version if record else None
+
+
+class TestRelease:
+    def test_the_newest_that_passed_is_the_default(self, three: Workshop) -> None:
+        three.promoter.release("wine", version=FIRST)
+
+        decision = three.promoter.release("wine", reason="again")
+
+        assert (decision.live.version, decision.live.previous) == (THIRD, 4)
+        assert (decision.live.by, decision.live.reason) == ("ada@lab", "again")
+
+    def test_a_wish_that_is_true_already_writes_nothing(self, three: Workshop) -> None:
+        decision = three.promoter.release("wine", version=THIRD)
+
+        assert not decision.written
+        assert three.store.list_releases("wine") == [1, 2, 3]
+
+    def test_a_version_that_failed_or_does_not_hold_is_refused(self, three: Workshop) -> None:
+        flip_bit(world_of(three).path(FIRST, "manifest.json"))
+
+        for version, reason in ((FOURTH, "gate"), (FIRST, "signature")):
+            with pytest.raises(VersionRefused) as refusal:
+                three.promoter.release("wine", version=version)
+            assert refusal.value.reason == reason
+        assert live(three) == THIRD
+
+    def test_a_release_ends_a_canary(self, three: Workshop) -> None:
+        digest = three.store.manifest_sha256("wine", THIRD)
+        canary = {"version": SECOND, "percent": 10}
+        three.store.append_release(
+            "wine", decide=lambda n, _: release(n, THIRD, digest, action="canary", canary=canary)
+        )
+
+        assert three.promoter.release("wine", version=THIRD).written
+
+    def test_a_record_that_was_quicker_is_shown(self, three: Workshop) -> None:
+        store = three.store
+        promoter, rival = three.promoter, three.promoter
+
+        class Slow(type(store)):  # type: ignore[misc]
+            """Lets the rival in between the look at what is live and the write."""
+
+            def open_release(self, *args: Any) -> Any:
+                if len(store.list_releases("wine")) == 3 and args[1].number == 4:
+                    rival.release("wine", version=FIRST)
+                return super().open_release(*args)
+
+        slow = type(promoter)(
+            store=Slow(three.settings.model_store_url), trusted=three.trusted, by="bob@lab"
+        )
+
+        with pytest.raises(ReleaseTaken, match=f"by ada@lab in the meantime: release of.*{FIRST}"):
+            slow.release("wine", version=SECOND)
+        assert live(three) == FIRST
+
+
+class TestRollback:
+    def test_one_after_another_goes_further_back_and_never_forth(self, three: Workshop) -> None:
+        assert three.promoter.roll_back("wine").live.version == SECOND
+        assert three.promoter.roll_back("wine").live.version == FIRST
+        with pytest.raises(NoVersion):
+            three.promoter.roll_back("wine")
+
+        assert live(three) == FIRST
+        assert three.store.list_releases("wine") == [1, 2, 3, 4, 5]
+
+    def test_a_version_may_be_named_and_a_repeat_writes_nothing(self, three: Workshop) -> None:
+        first = three.promoter.roll_back("wine", version=FIRST)
+        again = three.promoter.roll_back("wine", version=FIRST)
+
+        assert (first.written, again.written) == (True, False)
+        assert (again.live.action, again.live.number) == ("rollback", 4)
+
+    def test_records_that_never_held_are_not_gone_back_to(self, three: Workshop) -> None:
+        three.store.append_release("wine", decide=lambda n, _: release(n, FIRST, "0" * 64))
+        (three.home / "models/wine/releases/00000005.json").write_text("rubbish")
+
+        decision = three.promoter.roll_back("wine")
+
+        assert (decision.live.version, decision.live.number) == (SECOND, 6)
+
+    def test_a_version_that_was_left_stays_left_after_the_next_release(
+        self, three: Workshop
+    ) -> None:
+        three.promoter.roll_back("wine")
+        world_of(three).publish("20261125t120000z-00000005")
+        three.promoter.release("wine")
+
+        assert three.promoter.roll_back("wine").live.version == SECOND
+
+    def test_without_a_live_version_there_is_nothing_to_leave(self, workshop: Workshop) -> None:
+        with pytest.raises(NoVersion):
+            workshop.promoter.roll_back("wine")
+
+
+class TestCommands:
+    @pytest.fixture(autouse=True)
+    def _at_home(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("TOLLGATE_HOME", str(tmp_path))
+        monkeypatch.setenv("TRAINER_ACTOR", "eve@desk")
+
+    @staticmethod
+    def run(*words: str) -> Result:
+        app = typer.Typer()
+        app.command()(train)
+        app.add_typer(models, name="models")
+        return CliRunner().invoke(app, list(words))
+
+    def test_list_shows_gates_and_what_is_live(self, three: Workshop) -> None:
+        flip_bit(world_of(three).path(SECOND, "manifest.sig"))
+
+        rows = json.loads(self.run("models", "list", "--json").stdout)
+
+        assert [(row["version"], row["gate"], row["live"]) for row in rows] == [
+            (FIRST, "passed", False),
+            (SECOND, "refused: signature", False),
+            (THIRD, "passed", True),
+            (FOURTH, "failed", False),
+        ]
+        assert "refused: signature" in self.run("models", "list").stdout
+
+    def test_show_is_about_the_live_version_unless_told(self, three: Workshop) -> None:
+        assert f"wine {THIRD}: gate passed, live" in self.run("models", "show", "wine").stdout
+        told = self.run("models", "show", "wine", "--to", FOURTH, "--json").stdout
+        assert json.loads(told)["gate"] == "failed"
+
+    def test_release_and_rollback_speak_and_are_idempotent(self, three: Workshop) -> None:
+        back = self.run("models", "rollback", "wine", "--to", FIRST, "--reason", "bad", "--json")
+        again = self.run("models", "rollback", "wine", "--to", FIRST)
+        forth = self.run("models", "release", "wine")
+
+        assert json.loads(back.stdout)["live"]["by"] == "eve@desk"
+        assert (back.exit_code, again.exit_code, forth.exit_code) == (0, 0, 0)
+        assert "live already" in again.stdout
+        assert live(three) == THIRD
+
+    def test_what_fails_is_one_line_and_exit_code_1(self, three: Workshop) -> None:
+        for words in (
+            ("models", "release", "wine", "--to", FOURTH),
+            ("models", "release", "nothing"),
+            ("models", "show", "nothing"),
+            ("models", "rollback", "../wine"),
+            ("train", "nothing"),
+        ):
+            result = self.run(*words)
+            told = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+            assert (result.exit_code, len(told)) == (1, 1)
+            assert "Traceback" not in result.output
+
+    def test_verify_names_each_failure(self, three: Workshop) -> None:
+        assert self.run("models", "verify").exit_code == 0
+        world = world_of(three)
+        flip_bit(world.path(FIRST, "model.onnx"))
+        flip_bit(world.path(SECOND, "manifest.json"))
+        three.store.append_release("wine", decide=lambda n, _: release(n, FIRST, "0" * 64))
+
+        result = self.run("models", "verify", "--json")
+
+        failures = json.loads(result.stdout)["failures"]
+        assert result.exit_code == 1
+        assert [failure for failure in failures if "model.onnx" in failure and FIRST in failure]
+        assert [failure for failure in failures if SECOND in failure]
+        assert [failure for failure in failures if "Release 2" in failure]
+        assert [failure for failure in failures if "Release 4" in failure]
+        assert len(failures) == 4
+
+    def test_a_bad_setting_is_named_and_exit_code_2(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TRAINER_SEED", "lucky")
+
+        result = self.run("models", "list")
+
+        assert result.exit_code == 2
+        assert "TRAINER_SEED" in result.stderr

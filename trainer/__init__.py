@@ -1,0 +1,1 @@
+"""Data → candidates → gate → signed version → release."""

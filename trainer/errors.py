@@ -1,0 +1,18 @@
+"""What can go wrong in a training, besides the store.
+
+TrainerError        the training made no version; the message is one line for the operator
+├── DataError       the data, or what was said about it, cannot be trained on
+└── ExportError     a fitted candidate cannot be served as ONNX
+"""
+
+
+class TrainerError(Exception):
+    """The training made no version."""
+
+
+class DataError(TrainerError):
+    """The data cannot be trained on."""
+
+
+class ExportError(TrainerError):
+    """A model has no ONNX form, or one that answers differently."""

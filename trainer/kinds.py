@@ -1,0 +1,20 @@
+"""The words that the trainer's modules share."""
+
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Kind = Literal["number", "boolean", "text"]
+Task = Literal["classification", "regression"]
+Metric = Literal["log_loss", "accuracy", "rmse", "mae"]
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+# [N, n] float32 when no column is text, else a table of `column_<i>`: as the ONNX graph takes it.
+Features: TypeAlias = "npt.NDArray[np.float32] | pd.DataFrame"
+
+# What a model says of N rows: probabilities [N, classes], or values [N].
+Outputs = npt.NDArray[np.floating[Any]]
