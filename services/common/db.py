@@ -213,8 +213,11 @@ def _database(request: Request) -> Database:
 
 
 async def _transaction(request: Request) -> AsyncIterator[AsyncSession]:
-    async with _database(request).transaction() as session:
-        yield session
+    try:
+        async with _database(request).transaction() as session:
+            yield session
+    except OperationalError as error:  # it lost against another, and a request cannot be repeated
+        raise Unavailable("The database is too busy right now.") from error
 
 
 async def _snapshot(request: Request) -> AsyncIterator[AsyncSession]:

@@ -1,6 +1,7 @@
 """What every service is as an HTTP server, and how it is a client of the others."""
 
 import asyncio
+import os
 import socket
 from collections.abc import (
     AsyncGenerator,
@@ -207,7 +208,7 @@ def listen(host: str, port: int, *, variable: str) -> socket.socket:
     try:
         return socket.create_server((host, port), backlog=2048)
     except OSError as error:
-        stop(f"{variable}: cannot listen on {host}:{port}: {error.strerror}")
+        stop(f"{variable}: cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}")
 
 
 def serve(app: Any, listener: socket.socket, **options: Any) -> None:

@@ -1,0 +1,1 @@
+"""Who is calling: accounts, machine clients, tokens, signing keys."""

@@ -1,0 +1,79 @@
+"""Registration, and the caller's own account."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.auth.accounts import service
+from services.auth.models import User
+from services.auth.passwords import PasswordHasher
+from services.common.db import Snapshot, Transaction
+from services.common.errors import BodyInvalid, ServiceError, Unauthenticated, documents
+from services.common.http import new_router
+from services.common.identity import AnyCaller
+
+router = new_router(tag="accounts")
+
+
+class Registration(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    email: str = Field(max_length=1000, examples=["ada@example.com"])
+    password: str = Field(description="8 to 1024 characters.", examples=["correct horse battery"])
+
+
+class AccountRead(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str = Field(description="The account's UUID: the `sub` of its tokens.")
+    email: str = Field(description="In its normal form, lower case.")
+    created_at: datetime
+
+
+class InvitationNeeded(ServiceError):
+    """This installation does not take registrations without an invitation."""
+
+    status = 403
+    code = "invitation_needed"
+    detail = "Registration here is by invitation only; ask the operator for an account."
+
+
+def _hasher(request: Request) -> PasswordHasher:
+    hasher: PasswordHasher = request.app.state.hasher
+    return hasher
+
+
+def _registration_is_open(request: Request) -> None:
+    if request.app.state.registration != "open":
+        raise InvitationNeeded()
+
+
+@router.post(
+    "/register",
+    status_code=201,
+    response_model=AccountRead,
+    responses=documents(service.EmailTaken, InvitationNeeded, BodyInvalid),
+    dependencies=[Depends(_registration_is_open)],
+)
+async def register(
+    body: Registration, session: Transaction, hasher: Annotated[PasswordHasher, Depends(_hasher)]
+) -> User:
+    """Create an account. Every spelling of an e-mail (case, width, accents) is one account."""
+    return await service.create_account(
+        session, hasher=hasher, email=body.email, password=body.password
+    )
+
+
+@router.get("/users/me", response_model=AccountRead, responses=documents(Unauthenticated))
+async def read_own_account(caller: AnyCaller, session: Snapshot) -> User:
+    """The caller's own account."""
+    return await service.get_account(session, account=caller.account)
+
+
+@router.get("/userinfo", responses=documents(Unauthenticated))
+async def userinfo(caller: AnyCaller, session: Snapshot) -> dict[str, Any]:
+    """The caller's account in OpenID Connect's words (Core 1.0 §5.3); no e-mail is verified."""
+    user = await service.get_account(session, account=caller.account)
+    return {"sub": user.id, "email": user.email, "email_verified": False}

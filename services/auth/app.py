@@ -1,0 +1,108 @@
+"""The composition root of the auth service."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Receive, Scope, Send
+
+from services.auth.accounts.router import router as accounts
+from services.auth.clients.router import router as clients
+from services.auth.discovery import discovery_router
+from services.auth.keys import open_key_ring
+from services.auth.passwords import PasswordHasher
+from services.auth.settings import AuthSettings
+from services.auth.tokens.router import router as tokens
+from services.auth.tokens.service import Issuer, forget_expired
+from services.common.db import Database, SchemaCheck
+from services.common.errors import Unavailable
+from services.common.http import service_app
+from services.common.identity import TokenVerifier
+from services.common.observe import log
+from services.common.settings import stop
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+MAX_BODY_BYTES = 16 * 1024
+_FORGET_EVERY_S = 300
+
+
+def create_app(settings: AuthSettings) -> FastAPI:
+    """The service, ready to be served; the signing keys are read, or made, here.
+
+    Raises:
+        SystemExit: the signing keys cannot be had; one line on stderr says why.
+    """
+    try:
+        keys = open_key_ring(settings.signing_keys)
+    except OSError as error:
+        stop(f"AUTH_SIGNING_KEYS: {settings.signing_keys}: {error.strerror}")
+    except ValueError as error:
+        stop(f"AUTH_SIGNING_KEYS: {error}")
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        database = Database(settings.database_url.get_secret_value())
+        hasher = PasswordHasher(threads=settings.password_threads, queue=settings.password_queue)
+        verifier = TokenVerifier(keys, issuer=settings.issuer)
+        app.state.database = database
+        app.state.hasher = hasher
+        app.state.verifier = verifier
+        app.state.registration = settings.registration
+        app.state.issuer = Issuer(database, hasher, keys, verifier, settings)
+        app.state.checks = {"database": SchemaCheck(database, MIGRATIONS)}
+        housekeeping = asyncio.create_task(_keep_house(database))
+        yield
+        housekeeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await housekeeping
+        hasher.close()
+        await database.close()
+
+    app = service_app(
+        title="Tollgate auth",
+        description="Accounts, machine credentials and the tokens the other services accept.",
+        token_url=f"{settings.base_url}/token",
+        lifespan=lifespan,
+        max_body_bytes=MAX_BODY_BYTES,
+    )
+    app.include_router(accounts)
+    app.include_router(tokens)
+    app.include_router(clients)
+    app.include_router(
+        discovery_router(issuer=settings.issuer, base_url=settings.base_url, keys=keys)
+    )
+    # Innermost, so that answers to preflights too are logged and carry a request id.
+    app.user_middleware.append(
+        Middleware(
+            _TokenCors,
+            allow_origins=settings.cors_origins,
+            allow_methods=["POST"],
+            allow_headers=["Authorization", "Content-Type", "X-Requested-With"],
+        )
+    )
+    return app
+
+
+class _TokenCors(CORSMiddleware):
+    """Lets docs pages of other origins log in (they send no cookies), and do nothing else."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == "/token":
+            await super().__call__(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
+async def _keep_house(database: Database) -> None:
+    """Forget what has expired, from time to time; every replica may do it."""
+    while True:
+        await asyncio.sleep(_FORGET_EVERY_S)
+        try:
+            await forget_expired(database)
+        except (Unavailable, SQLAlchemyError) as error:
+            log.warning("housekeeping_postponed", reason=str(error))

@@ -1,0 +1,46 @@
+"""All SQL about machine clients."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, delete, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.auth.models import Client
+
+
+async def find_client(session: AsyncSession, *, client_id: str) -> Client | None:
+    if not client_id.isascii():  # MySQL cannot even compare it with the column
+        return None
+    return await session.get(Client, client_id)
+
+
+async def get_client(session: AsyncSession, *, client_id: str) -> Client:
+    """The same, where it is known to exist."""
+    return await session.get_one(Client, client_id)
+
+
+async def list_clients(session: AsyncSession, *, owner_id: str) -> Sequence[Client]:
+    """A user's clients, oldest first."""
+    owned = select(Client).where(Client.owner_id == owner_id)
+    return (await session.scalars(owned.order_by(Client.created_at, Client.client_id))).all()
+
+
+async def add_client(session: AsyncSession, client: Client) -> bool:
+    """Insert a client; False, and nothing written, if its id is taken."""
+    try:
+        async with session.begin_nested():
+            session.add(client)
+    except IntegrityError:
+        return False
+    return True
+
+
+async def delete_client(session: AsyncSession, *, owner_id: str, client_id: str) -> bool:
+    """Delete a user's client; False if the user has none with this id."""
+    if not client_id.isascii():
+        return False
+    found = delete(Client).where(Client.client_id == client_id, Client.owner_id == owner_id)
+    result = cast(CursorResult[Any], await session.execute(found))
+    return result.rowcount == 1

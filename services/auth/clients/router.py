@@ -1,0 +1,74 @@
+"""A user's machine credentials ("API keys")."""
+
+from datetime import datetime
+from typing import Any
+
+from fastapi import Response
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from services.auth.clients import service
+from services.common.db import Snapshot, Transaction
+from services.common.errors import BodyInvalid, NotFound, Unauthenticated, documents
+from services.common.http import new_router
+from services.common.identity import AnyCaller
+
+router = new_router(prefix="/clients", tag="clients")
+
+
+class ClientCreate(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=100, examples=["nightly job"])
+    scope: str | None = Field(default=None, max_length=255, examples=["predict"])
+    expires_at: AwareDatetime | None = None
+
+
+class ClientRead(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    client_id: str
+    name: str
+    scope: str
+    created_at: datetime
+    expires_at: datetime | None
+
+
+class ClientCreated(ClientRead):
+    client_secret: str = Field(description="Shown this once; used with `client_credentials`.")
+
+
+class ClientList(BaseModel):
+    clients: list[ClientRead]
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=ClientCreated,
+    responses=documents(Unauthenticated, service.LoginNeeded, service.TooManyClients, BodyInvalid),
+)
+async def create_client(
+    body: ClientCreate, caller: AnyCaller, session: Transaction, response: Response
+) -> dict[str, Any]:
+    """Make credentials for a program; what it uses is billed to this account."""
+    client, secret = await service.create_client(
+        session, caller=caller, name=body.name, scope=body.scope, expires_at=body.expires_at
+    )
+    response.headers["Cache-Control"] = "no-store"
+    return ClientRead.model_validate(client).model_dump() | {"client_secret": secret}
+
+
+@router.get("", response_model=ClientList, responses=documents(Unauthenticated))
+async def list_clients(caller: AnyCaller, session: Snapshot) -> dict[str, Any]:
+    """The account's machine credentials, oldest first, without their secrets."""
+    return {"clients": await service.list_clients(session, caller=caller)}
+
+
+@router.delete(
+    "/{client_id}",
+    status_code=204,
+    responses=documents(Unauthenticated, service.LoginNeeded, NotFound),
+)
+async def delete_client(client_id: str, caller: AnyCaller, session: Transaction) -> None:
+    """End machine credentials. Tokens they got before live on until they expire."""
+    await service.delete_client(session, caller=caller, client_id=client_id)

@@ -1,0 +1,54 @@
+"""How a client finds the endpoints and keys from the issuer's URL alone."""
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from services.auth.keys import KeyRing
+from services.common.http import new_router
+from services.common.identity import ALGORITHM, SCOPES
+
+_CLIENT_AUTHENTICATION = ["client_secret_basic", "client_secret_post"]
+_KEYS_LIVE = {"Cache-Control": "public, max-age=300"}
+
+
+def discovery_router(*, issuer: str, base_url: str, keys: KeyRing) -> APIRouter:
+    """The `/.well-known` documents of one issuer (RFC 8414, OpenID Connect Discovery 1.0)."""
+    router = new_router(prefix="/.well-known", tag="discovery")
+    server: dict[str, Any] = {
+        "issuer": issuer,
+        "token_endpoint": f"{base_url}/token",
+        "revocation_endpoint": f"{base_url}/revoke",
+        "introspection_endpoint": f"{base_url}/introspect",
+        "jwks_uri": f"{base_url}/.well-known/jwks.json",
+        "scopes_supported": list(SCOPES),
+        "response_types_supported": [],  # a required member; there is no authorization endpoint
+        "grant_types_supported": ["password", "refresh_token", "client_credentials"],
+        "token_endpoint_auth_methods_supported": [*_CLIENT_AUTHENTICATION, "none"],
+        "revocation_endpoint_auth_methods_supported": [*_CLIENT_AUTHENTICATION, "none"],
+        "introspection_endpoint_auth_methods_supported": _CLIENT_AUTHENTICATION,
+    }
+    openid = server | {
+        "userinfo_endpoint": f"{base_url}/userinfo",
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": [ALGORITHM],
+        "claims_supported": ["sub", "email", "email_verified"],
+    }
+
+    @router.get("/oauth-authorization-server")
+    async def authorization_server_metadata() -> dict[str, Any]:
+        """The authorization server's metadata (RFC 8414)."""
+        return server
+
+    @router.get("/openid-configuration")
+    async def openid_configuration() -> dict[str, Any]:
+        """The same where OpenID Connect libraries look for it; no ID tokens are issued."""
+        return openid
+
+    @router.get("/jwks.json")
+    async def jwks(response: Response) -> dict[str, Any]:
+        """The keys that verify this issuer's tokens (RFC 7517)."""
+        response.headers.update(_KEYS_LIVE)
+        return keys.document
+
+    return router

@@ -1,0 +1,123 @@
+"""The auth service's settings: the only reader of its environment."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from services.auth.passwords import DEFAULT_THREADS
+from services.common.identity import MAX_LIFETIME_S
+from services.common.settings import ServiceSettings
+
+_DRIVERS = {"sqlite+aiosqlite", "mysql+aiomysql"}
+_ORIGIN = re.compile(r"https?://[^\s/?#@]+")
+_ISSUER = re.compile(r"https?://[^\s?#@]+")
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _local_database(data: dict[str, Any]) -> SecretStr:
+    return SecretStr(f"sqlite+aiosqlite:///{data['home'].absolute() / 'auth.db'}")
+
+
+def _local_issuer(data: dict[str, Any]) -> str:
+    return f"http://127.0.0.1:{data['port']}"
+
+
+def _local_origins(data: dict[str, Any]) -> tuple[str, ...]:
+    ports = (data["port"], data["inference_port"], data["billing_port"])
+    return tuple(f"http://{host}:{port}" for port in ports for host in ("127.0.0.1", "localhost"))
+
+
+def _local_keys(data: dict[str, Any]) -> Path:
+    folder: Path = data["home"] / "keys" / "auth"
+    return folder
+
+
+class AuthSettings(ServiceSettings):
+    """Read once, by `python -m services.auth`."""
+
+    model_config = SettingsConfigDict(env_prefix="AUTH_")
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: Port = 8001
+    """Port to listen on."""
+    inference_port: Port = Field(default=8002, validation_alias="INFERENCE_PORT")
+    """Port of the local inference service, for the default of `AUTH_CORS_ORIGINS`."""
+    billing_port: Port = Field(default=8003, validation_alias="BILLING_PORT")
+    """Port of the local billing service, for the default of `AUTH_CORS_ORIGINS`."""
+    database_url: SecretStr = Field(default_factory=_local_database)
+    """SQLAlchemy async URL: `mysql+aiomysql://…` or `sqlite+aiosqlite://…`; default `auth.db` in
+    the state folder."""
+    issuer: str = Field(default_factory=_local_issuer)
+    """The `iss` of its tokens and base of its discovery document; default the local address."""
+    registration: Literal["open", "invite", "verify"] = "open"
+    """Who may register: anyone, or nobody without an invitation. `verify` (by e-mail) is refused
+    as long as this version cannot send mail."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(default_factory=_local_origins)
+    """Origins of docs pages that may call `/token` from a browser, separated by commas or spaces;
+    default the three local services."""
+    signing_keys: Path = Field(default_factory=_local_keys)
+    """Folder of RS256 private keys (`*.pem`): the last by name signs, all are published. An empty
+    one gets a first key. Default `keys/auth` in the state folder."""
+    access_token_seconds: int = Field(default=3600, ge=60, le=MAX_LIFETIME_S)
+    """How long an access token lives."""
+    refresh_token_seconds: int = Field(default=30 * 24 * 3600, ge=60)
+    """How long after a log-in its refresh tokens end."""
+    login_attempts: int = Field(default=10, ge=1)
+    """Failed log-ins for one e-mail within the window after which it is answered 429."""
+    login_window_seconds: int = Field(default=300, ge=1)
+    """Length of the window in which failed log-ins are counted."""
+    password_threads: int = Field(default=DEFAULT_THREADS, ge=1, le=64)
+    """Passwords hashed at once, 19 MiB of memory each."""
+    password_queue: int = Field(default=64, ge=0)
+    """Passwords that may wait for that; beyond that the answer is 503."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least severe log line to write."""
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_driver(cls, url: SecretStr) -> SecretStr:
+        try:
+            driver = make_url(url.get_secret_value()).drivername
+        except ArgumentError:
+            driver = ""
+        if driver not in _DRIVERS:
+            raise ValueError("must begin with mysql+aiomysql:// or sqlite+aiosqlite://")
+        return url
+
+    @field_validator("issuer")
+    @classmethod
+    def _issuer_is_a_url(cls, issuer: str) -> str:
+        if not _ISSUER.fullmatch(issuer):
+            raise ValueError("must be an http or https URL without query or fragment")
+        return issuer
+
+    @field_validator("registration")
+    @classmethod
+    def _mail_is_not_sent(cls, mode: str) -> str:
+        if mode == "verify":
+            raise ValueError("e-mail verification is not available yet; use open or invite")
+        return mode
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: Any) -> Any:
+        return tuple(re.split(r"[\s,]+", value.strip())) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(_ORIGIN.fullmatch(origin) for origin in origins):
+            raise ValueError("each must be an origin, such as https://docs.example.com")
+        return origins
+
+    @property
+    def base_url(self) -> str:
+        """The issuer without a trailing slash: what its endpoints' URLs begin with."""
+        return self.issuer.rstrip("/")

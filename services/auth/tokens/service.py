@@ -1,0 +1,284 @@
+"""The three grants of RFC 6749, and the ends of tokens.
+
+Passwords are checked between two units of work, not inside one: a log-in that waits for a CPU
+holds no connection and, on SQLite, stops no writer.
+"""
+
+import hashlib
+import math
+import secrets
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from jose import jwt
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.auth.accounts.emails import normalise_email
+from services.auth.accounts.repository import find_user, find_user_by_email
+from services.auth.accounts.service import allowed_scope
+from services.auth.clients.service import FIRST_PARTY, find_authentic_client, secret_digest
+from services.auth.keys import KeyRing
+from services.auth.models import Client, RefreshFamily, User
+from services.auth.passwords import PasswordHasher
+from services.auth.settings import AuthSettings
+from services.auth.tokens import repository
+from services.auth.tokens.errors import (
+    InvalidClient,
+    InvalidGrant,
+    InvalidScope,
+    TooManyAttempts,
+    UnsupportedTokenType,
+)
+from services.auth.tokens.forms import ClientCredentials
+from services.common.contracts import AUDIENCE
+from services.common.db import Database
+from services.common.errors import Unauthenticated
+from services.common.identity import SCOPES, TokenVerifier
+
+_WRONG_LOGIN = "The e-mail or password is wrong."
+_WRONG_REFRESH = "The refresh token does not hold."
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """What issuing tokens takes; `app.py` puts it together once."""
+
+    database: Database
+    hasher: PasswordHasher
+    keys: KeyRing
+    verifier: TokenVerifier
+    settings: AuthSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A successful answer of the token endpoint (RFC 6749 §5.1)."""
+
+    access_token: str
+    expires_in: int
+    scope: str
+    refresh_token: str | None = None
+
+
+async def authenticate_client(issuer: Issuer, *, shown: ClientCredentials) -> Client:
+    """The client whose credentials were shown.
+
+    Raises:
+        InvalidClient: they do not hold, or no longer.
+    """
+    async with issuer.database.snapshot() as session:
+        client = await find_authentic_client(
+            session, client_id=shown.client_id, client_secret=shown.client_secret
+        )
+    if client is None:
+        raise InvalidClient(basic=shown.basic)
+    return client
+
+
+# -- grants --------------------------------------------------------------------------------------
+
+
+async def grant_password(
+    issuer: Issuer, *, username: str, password: str, scope: str | None
+) -> Issued:
+    """Log in with e-mail and password.
+
+    An unknown e-mail takes the same time, is counted the same and is answered the same as a wrong
+    password. The answer is settled in the transaction that counts, so that of any number of
+    concurrent guesses, on any number of replicas, only the first few tell anything.
+
+    Raises:
+        InvalidGrant: wrong, unknown or disabled.
+        TooManyAttempts: too many failures in the window; also for the right password.
+        InvalidScope: more than the account has.
+        Unavailable: too many passwords are being checked, or the database is away.
+    """
+    email = normalise_email(username)
+    counted = hashlib.sha256(email.encode()).hexdigest()
+    async with issuer.database.snapshot() as session:
+        await _refuse_locked(session, issuer, counted)
+        user = await find_user_by_email(session, email=email)
+    usable = user if user is not None and user.disabled_at is None else None
+    right = await issuer.hasher.verify(password, usable.password_hash if usable else None)
+
+    async with issuer.database.transaction() as session:
+        await _refuse_locked(session, issuer, counted, lock=True)
+        if right and usable is not None:
+            await repository.delete_failures(session, email_sha256=counted)
+            granted = _granted(scope, allowed=allowed_scope(usable))
+            refresh_token = await _begin_family(session, issuer, usable, granted)
+            return _issued(issuer, usable.id, FIRST_PARTY, granted, refresh_token)
+        failures = await _count_failure(session, issuer, counted)
+    if failures > issuer.settings.login_attempts:
+        raise TooManyAttempts(retry_after_s=issuer.settings.login_window_seconds)
+    raise InvalidGrant(_WRONG_LOGIN)
+
+
+async def grant_refresh_token(issuer: Issuer, *, refresh_token: str, scope: str | None) -> Issued:
+    """Exchange a refresh token for a new pair; the old one ends here (RFC 6749 §6).
+
+    Raises:
+        InvalidGrant: unknown, expired, or used before; the last revokes all that came of the same
+            log-in, for one of the two who hold it has stolen it (RFC 9700 §4.14.2).
+        InvalidScope: more than was granted at the log-in; the token is not used up.
+    """
+    family_id, secret = _parts(refresh_token)
+    successor = secrets.token_urlsafe(32)
+    async with issuer.database.transaction() as session:
+        rotated = await repository.rotate_family(
+            session,
+            family_id=family_id,
+            old_sha256=secret_digest(secret),
+            new_sha256=secret_digest(successor),
+            now=datetime.now(UTC),
+        )
+        family = await repository.find_family(session, family_id=family_id) if rotated else None
+        user = await find_user(session, user_id=family.user_id) if family else None
+        if family and user and user.disabled_at is None:
+            allowed = _common(family.scope, allowed_scope(user))
+            granted = _granted(scope, allowed=allowed)
+            return _issued(issuer, user.id, FIRST_PARTY, granted, f"{family_id}.{successor}")
+        await repository.delete_family(session, family_id=family_id)
+    raise InvalidGrant(_WRONG_REFRESH)
+
+
+async def grant_client_credentials(issuer: Issuer, *, client: Client, scope: str | None) -> Issued:
+    """A token for a machine. A user's client speaks for its owner, a service's for itself.
+
+    Raises:
+        InvalidGrant: the owner is disabled.
+        InvalidScope: more than the client has, or than its owner has by now.
+    """
+    if client.owner_id is None:
+        granted = _granted(scope, allowed=client.scope)
+        return _issued(issuer, client.client_id, client.client_id, granted)
+    async with issuer.database.snapshot() as session:
+        owner = await find_user(session, user_id=client.owner_id)
+    if owner is None or owner.disabled_at is not None:
+        raise InvalidGrant("The client's account is disabled.")
+    granted = _granted(scope, allowed=_common(client.scope, allowed_scope(owner)))
+    return _issued(issuer, owner.id, client.client_id, granted)
+
+
+# -- ends of tokens ------------------------------------------------------------------------------
+
+
+async def revoke(issuer: Issuer, *, token: str) -> None:
+    """End the log-in a refresh token came of (RFC 7009); an unknown token is nothing to do.
+
+    Raises:
+        UnsupportedTokenType: an access token.
+    """
+    if token.count(".") == 2:
+        raise UnsupportedTokenType()
+    family_id, _ = _parts(token)
+    async with issuer.database.transaction() as session:
+        await repository.delete_family(session, family_id=family_id)
+
+
+async def introspect(issuer: Issuer, *, token: str, client: Client) -> dict[str, Any]:
+    """What an access token says, if it holds (RFC 7662 §2.2).
+
+    A user's client learns of its owner's tokens only; to it, any other is inactive, and so is
+    every refresh token.
+    """
+    inactive = {"active": False}
+    try:
+        caller = await issuer.verifier.verify(token.encode())
+    except Unauthenticated:
+        return inactive
+    if client.owner_id not in (None, caller.account):
+        return inactive
+    async with issuer.database.snapshot() as session:
+        user = await find_user(session, user_id=caller.account)
+    alive = user.disabled_at is None if user else caller.client_id == caller.account
+    if not alive:
+        return inactive
+    return {"active": True, "token_type": "Bearer", **jwt.get_unverified_claims(token)}
+
+
+async def forget_expired(database: Database) -> None:
+    """Drop what has expired from the database."""
+    async with database.transaction() as session:
+        await repository.delete_expired(session, now=datetime.now(UTC))
+
+
+# -- parts ---------------------------------------------------------------------------------------
+
+
+async def _refuse_locked(
+    session: AsyncSession, issuer: Issuer, counted: str, *, lock: bool = False
+) -> None:
+    now = datetime.now(UTC)
+    found = await repository.find_failures(session, email_sha256=counted, now=now, lock=lock)
+    if found is not None and found.failures >= issuer.settings.login_attempts:
+        left_s = (found.window_ends_at - now).total_seconds()
+        raise TooManyAttempts(retry_after_s=math.ceil(left_s))
+
+
+async def _count_failure(session: AsyncSession, issuer: Issuer, counted: str) -> int:
+    now = datetime.now(UTC)
+    window = timedelta(seconds=issuer.settings.login_window_seconds)
+    found = await repository.count_failure(
+        session, email_sha256=counted, now=now, window_ends_at=now + window
+    )
+    return found.failures
+
+
+def _parts(refresh_token: str) -> tuple[str, str]:
+    """A refresh token's family id and secret; of what cannot be one, empty texts."""
+    family_id, _, secret = refresh_token.partition(".")
+    return (family_id, secret) if refresh_token.isascii() else ("", "")
+
+
+async def _begin_family(session: AsyncSession, issuer: Issuer, user: User, scope: str) -> str:
+    """Store a new refresh family; its first token."""
+    secret, now = secrets.token_urlsafe(32), datetime.now(UTC)
+    family = RefreshFamily(
+        id=str(uuid.uuid4()),
+        user_id=user.id,
+        secret_sha256=secret_digest(secret),
+        scope=scope,
+        created_at=now,
+        expires_at=now + timedelta(seconds=issuer.settings.refresh_token_seconds),
+    )
+    await repository.add_family(session, family)
+    return f"{family.id}.{secret}"
+
+
+def _granted(scope: str | None, *, allowed: str) -> str:
+    """What was asked for, or all that is allowed if nothing was, in the order of `SCOPES`.
+
+    Raises:
+        InvalidScope: more was asked for than is allowed, or nothing is.
+    """
+    most = set(allowed.split())
+    asked = set((scope or "").split()) or most
+    if not asked or not asked <= most:
+        raise InvalidScope()
+    return " ".join(name for name in SCOPES if name in asked)
+
+
+def _common(scope: str, other: str) -> str:
+    return " ".join(name for name in scope.split() if name in other.split())
+
+
+def _issued(
+    issuer: Issuer, subject: str, client_id: str, scope: str, refresh_token: str | None = None
+) -> Issued:
+    """The answer with a new access token (RFC 9068 §2.2)."""
+    now, lifetime_s = int(time.time()), issuer.settings.access_token_seconds
+    claims = {
+        "iss": issuer.settings.issuer,
+        "sub": subject,
+        "aud": AUDIENCE,
+        "iat": now,
+        "exp": now + lifetime_s,
+        "jti": str(uuid.uuid4()),
+        "client_id": client_id,
+        "scope": scope,
+    }
+    return Issued(issuer.keys.sign(claims), lifetime_s, scope, refresh_token)

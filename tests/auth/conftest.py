@@ -1,0 +1,140 @@
+"""The auth app on a migrated database of either kind, emptied between tests."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient
+from pydantic import SecretStr
+
+from services.auth.app import MIGRATIONS, create_app
+from services.auth.clients.service import ensure_service_client
+from services.auth.models import Base
+from services.auth.settings import AuthSettings
+from services.common.db import Database, migrate
+
+PASSWORD = "correct horse battery"
+ISSUER = "http://auth.test"
+
+OpenApp = Callable[..., AbstractAsyncContextManager[FastAPI]]
+LogIn = Callable[..., Awaitable[httpx.Response]]
+Headers = dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One per worker, so that only one signing key is made."""
+    return tmp_path_factory.mktemp("auth")
+
+
+@pytest.fixture(scope="session")
+async def database_url(database_kind: str, new_database_url: Callable[[str], str]) -> str:
+    url = new_database_url(database_kind)
+    await asyncio.to_thread(migrate, url, MIGRATIONS)
+    return url
+
+
+@pytest.fixture(scope="session")
+def open_app(database_url: str, state_folder: Path) -> OpenApp:
+    """`async with open_app(login_attempts=3) as app` runs the app with such settings."""
+
+    @asynccontextmanager
+    async def open_(**settings: Any) -> AsyncIterator[FastAPI]:
+        given: dict[str, Any] = {"home": state_folder, "issuer": ISSUER, **settings}
+        app = create_app(AuthSettings(database_url=SecretStr(database_url), **given))
+        async with app.router.lifespan_context(app):
+            yield app
+
+    return open_
+
+
+@pytest.fixture(scope="session")
+async def running_app(open_app: OpenApp) -> AsyncIterator[FastAPI]:
+    async with open_app() as app:
+        yield app
+
+
+@pytest.fixture
+async def app(running_app: FastAPI) -> FastAPI:
+    """The running app, on empty tables."""
+    database: Database = running_app.state.database
+    async with database.transaction() as session:
+        for table in reversed(Base.metadata.sorted_tables):
+            await session.execute(table.delete())
+    return running_app
+
+
+@pytest.fixture
+def database(app: FastAPI) -> Database:
+    database: Database = app.state.database
+    return database
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[AsyncClient]:
+    async with browse(app) as client:
+        yield client
+
+
+def browse(app: FastAPI) -> AsyncClient:
+    return AsyncClient(transport=ASGITransport(app=app), base_url=ISSUER)
+
+
+@pytest.fixture
+async def ada(client: AsyncClient) -> dict[str, str]:
+    """A registered user, as `/register` answered."""
+    answer = await client.post("/register", json={"email": "ada@example.com", "password": PASSWORD})
+    assert answer.status_code == 201
+    account: dict[str, str] = answer.json()
+    return account
+
+
+@pytest.fixture
+def log_in(client: AsyncClient) -> LogIn:
+    """`await log_in(password=…)` asks for a token; Ada's, unless told otherwise."""
+
+    async def log_in_(
+        username: str = "ada@example.com", password: str = PASSWORD, **more: str
+    ) -> httpx.Response:
+        form = {"grant_type": "password", "username": username, "password": password, **more}
+        return await client.post("/token", data=form)
+
+    return log_in_
+
+
+@pytest.fixture
+async def as_ada(ada: dict[str, str], log_in: LogIn) -> Headers:
+    """The headers of a request of Ada's."""
+    return bearer((await log_in()).json()["access_token"])
+
+
+def bearer(token: str) -> Headers:
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.fixture
+async def inference(database: Database) -> tuple[str, str]:
+    """The inference service's id and secret."""
+    credentials = ("inference", "a secret with 256 random bits")
+    async with database.transaction() as session:
+        await ensure_service_client(
+            session,
+            client_id=credentials[0],
+            client_secret=credentials[1],
+            scope="billing:write",
+        )
+    return credentials
+
+
+def assert_refused(answer: httpx.Response, error: str, status: int = 400) -> None:
+    assert (answer.status_code, answer.json()["error"]) == (status, error)
+    assert set(answer.json()) == {"error", "error_description"}
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-store"
+    allowed = set(map(chr, range(0x20, 0x7F))) - {'"', "\\"}
+    assert set(answer.json()["error_description"]) <= allowed

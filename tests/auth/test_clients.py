@@ -1,0 +1,206 @@
+"""Machine credentials ("API keys")."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from httpx import AsyncClient
+from jose import jwt
+from sqlalchemy import select, update
+
+from services.auth.clients import service
+from services.auth.models import Client, User
+from services.common.db import Database
+from tests.auth.conftest import PASSWORD, Headers, LogIn, bearer
+
+
+async def create(client: AsyncClient, headers: Headers, **body: object) -> dict[str, Any]:
+    answer = await client.post("/clients", json={"name": "job", **body}, headers=headers)
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+async def token_for(client: AsyncClient, made: dict[str, Any], **form: str) -> httpx.Response:
+    return await client.post(
+        "/token",
+        data={"grant_type": "client_credentials", **form},
+        auth=(made["client_id"], made["client_secret"]),
+    )
+
+
+@pytest.fixture
+async def as_bob(client: AsyncClient, log_in: LogIn) -> Headers:
+    bob = {"email": "bob@example.com", "password": PASSWORD}
+    assert (await client.post("/register", json=bob)).status_code == 201
+    return bearer((await log_in("bob@example.com")).json()["access_token"])
+
+
+class TestCreate:
+    async def test_its_tokens_speak_for_the_owner(
+        self, client: AsyncClient, ada: dict[str, str], as_ada: Headers
+    ) -> None:
+        made = await create(client, as_ada, name="nightly")
+        token = (await token_for(client, made)).json()
+
+        claims = jwt.get_unverified_claims(token["access_token"])
+        assert (claims["sub"], claims["client_id"]) == (ada["id"], made["client_id"])
+        assert made["scope"] == token["scope"] == "predict usage:read"
+        assert (await client.get("/users/me", headers=bearer(token["access_token"]))).json() == ada
+
+    async def test_the_secret_is_shown_once_and_stored_as_a_hash(
+        self, client: AsyncClient, as_ada: Headers, database: Database
+    ) -> None:
+        made = await create(client, as_ada)
+
+        listed = await client.get("/clients", headers=as_ada)
+        async with database.snapshot() as session:
+            stored = (await session.scalars(select(Client))).one()
+        assert made["client_secret"] not in listed.text
+        assert made["client_secret"] not in str(vars(stored))
+
+    async def test_it_may_have_a_narrower_scope(self, client: AsyncClient, as_ada: Headers) -> None:
+        made = await create(client, as_ada, scope="predict")
+
+        assert (await token_for(client, made)).json()["scope"] == "predict"
+        wider = await token_for(client, made, scope="usage:read")
+        assert wider.json()["error"] == "invalid_scope"
+
+    async def test_it_ends_at_its_time(
+        self, client: AsyncClient, as_ada: Headers, database: Database
+    ) -> None:
+        tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+        made = await create(client, as_ada, expires_at=tomorrow)
+        assert (await token_for(client, made)).status_code == 200
+
+        async with database.transaction() as session:
+            await session.execute(update(Client).values(expires_at=datetime.now(UTC)))
+
+        assert (await token_for(client, made)).json()["error"] == "invalid_client"
+
+    async def test_an_owner_who_lost_a_right_takes_it_from_the_client(
+        self, client: AsyncClient, ada: dict[str, str], log_in: LogIn, database: Database
+    ) -> None:
+        async with database.transaction() as session:
+            await session.execute(update(User).values(is_admin=True))
+        as_admin = bearer((await log_in()).json()["access_token"])
+        made = await create(client, as_admin, scope="admin predict")
+        only_admin = await create(client, as_admin, scope="admin")
+        async with database.transaction() as session:
+            await session.execute(update(User).values(is_admin=False))
+
+        assert (await token_for(client, made)).json()["scope"] == "predict"
+        assert (await token_for(client, only_admin)).json()["error"] == "invalid_scope"
+
+    async def test_a_disabled_owner_disables_it(
+        self, client: AsyncClient, as_ada: Headers, database: Database
+    ) -> None:
+        made = await create(client, as_ada)
+        async with database.transaction() as session:
+            await session.execute(update(User).values(disabled_at=datetime.now(UTC)))
+
+        assert (await token_for(client, made)).json()["error"] == "invalid_grant"
+
+    @pytest.mark.parametrize(
+        ("body", "field"),
+        [
+            ({}, "name"),
+            ({"name": ""}, "name"),
+            ({"name": "x" * 101}, "name"),
+            ({"name": "x", "scope": "admin"}, "scope"),
+            ({"name": "x", "scope": "nonsense"}, "scope"),
+            ({"name": "x", "expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
+            ({"name": "x", "expires_at": "2099-01-01T00:00:00"}, "expires_at"),
+            ({"name": "x", "owner_id": "someone"}, "owner_id"),
+        ],
+    )
+    async def test_what_does_not_fit_is_named(
+        self, client: AsyncClient, as_ada: Headers, body: dict[str, str], field: str
+    ) -> None:
+        answer = await client.post("/clients", json=body, headers=as_ada)
+
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["loc"] == ["body", field]
+
+    async def test_there_is_an_end_to_how_many(
+        self, client: AsyncClient, as_ada: Headers, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(service, "MAX_CLIENTS", 2)
+        for _ in range(2):
+            await create(client, as_ada)
+
+        answer = await client.post("/clients", json={"name": "job"}, headers=as_ada)
+
+        assert answer.status_code == 409
+
+
+class TestListAndDelete:
+    async def test_one_sees_ones_own_only(
+        self, client: AsyncClient, as_ada: Headers, as_bob: Headers
+    ) -> None:
+        made = [await create(client, as_ada, name=name) for name in ("one", "two")]
+
+        mine = (await client.get("/clients", headers=as_ada)).json()["clients"]
+        theirs = (await client.get("/clients", headers=as_bob)).json()["clients"]
+
+        assert {entry["client_id"] for entry in mine} == {entry["client_id"] for entry in made}
+        assert theirs == []
+
+    async def test_a_deleted_one_gets_no_more_tokens(
+        self, client: AsyncClient, as_ada: Headers
+    ) -> None:
+        made = await create(client, as_ada)
+
+        deleted = await client.delete(f"/clients/{made['client_id']}", headers=as_ada)
+
+        assert (deleted.status_code, deleted.content) == (204, b"")
+        assert (await token_for(client, made)).status_code == 401
+
+    async def test_anothers_is_as_unknown_as_none(
+        self, client: AsyncClient, as_ada: Headers, as_bob: Headers
+    ) -> None:
+        made = await create(client, as_ada)
+
+        anothers = await client.delete(f"/clients/{made['client_id']}", headers=as_bob)
+        unknown = await client.delete("/clients/tgc_ünknown", headers=as_bob)
+
+        assert anothers.status_code == unknown.status_code == 404
+        assert (await token_for(client, made)).status_code == 200
+
+
+class TestWhoMay:
+    @pytest.mark.parametrize(
+        ("method", "path"), [("POST", "/clients"), ("GET", "/clients"), ("DELETE", "/clients/x")]
+    )
+    async def test_nobody_without_a_token(
+        self, client: AsyncClient, method: str, path: str
+    ) -> None:
+        answer = await client.request(method, path, content=b"{bad json" * 100_000)
+
+        assert answer.status_code == 401
+
+    async def test_no_machine_makes_or_ends_machines(
+        self, client: AsyncClient, as_ada: Headers
+    ) -> None:
+        made = await create(client, as_ada)
+        as_machine = bearer((await token_for(client, made)).json()["access_token"])
+
+        creating = await client.post("/clients", json={"name": "heir"}, headers=as_machine)
+        deleting = await client.delete(f"/clients/{made['client_id']}", headers=as_machine)
+
+        assert creating.status_code == deleting.status_code == 403
+
+
+async def test_ensuring_a_service_client_sets_secret_and_scope(
+    client: AsyncClient, inference: tuple[str, str], database: Database
+) -> None:
+    async with database.transaction() as session:
+        await service.ensure_service_client(
+            session, client_id="inference", client_secret="another", scope="predict"
+        )
+
+    credentials = {"client_id": "inference", "client_secret": "another"}
+    assert (await token_for(client, credentials)).json()["scope"] == "predict"
+    old = {"client_id": inference[0], "client_secret": inference[1]}
+    assert (await token_for(client, old)).status_code == 401

@@ -1,0 +1,91 @@
+"""`python -m services.auth` as an operator meets it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.ports import free_port
+
+
+def environment(home: Path, **settings: str) -> Mapping[str, str]:
+    inherited = {name: os.environ[name] for name in ("PATH",)}
+    return {**inherited, "TOLLGATE_HOME": str(home), **settings}
+
+
+def run(home: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "services.auth", *arguments],
+        env=environment(home, **settings),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def wait_until_ready(url: str) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            assert httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
+            return
+        except httpx.TransportError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_it_migrates_serves_and_stops_cleanly(tmp_path: Path) -> None:
+    port = free_port()
+    assert run(tmp_path, "migrate").returncode == 0
+    assert run(tmp_path, "migrate").returncode == 0
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "services.auth"],
+        env=environment(tmp_path, AUTH_PORT=str(port)),
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            wait_until_ready(f"http://127.0.0.1:{port}")
+            second = run(tmp_path, AUTH_PORT=str(port))
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+        finally:
+            process.kill()
+
+    assert process.returncode in (0, -signal.SIGTERM)
+    assert second.returncode == 2
+    assert second.stderr.startswith(f"error: AUTH_PORT: cannot listen on 127.0.0.1:{port}: ")
+    assert second.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "named"),
+    [
+        (["sevre"], {}, "usage"),
+        ([], {"AUTH_REGISTRATION": "verify"}, "AUTH_REGISTRATION"),
+        ([], {"TOLLGATE_HOME": "/dev/null/state"}, "AUTH_DATABASE_URL"),
+        (["migrate"], {"TOLLGATE_HOME": "/dev/null/state"}, "AUTH_DATABASE_URL"),
+        (["migrate"], {"TOLLGATE_HOME": "/proc/1"}, "AUTH_DATABASE_URL"),
+        ([], {"AUTH_SIGNING_KEYS": "/dev/null/keys"}, "AUTH_SIGNING_KEYS"),
+        (
+            ["migrate"],
+            {"AUTH_DATABASE_URL": "mysql+aiomysql://user:hunter2@127.0.0.1:1/auth"},
+            "AUTH_DATABASE_URL",
+        ),
+    ],
+)
+def test_what_cannot_begin_says_why_in_one_line(
+    tmp_path: Path, arguments: list[str], settings: dict[str, str], named: str
+) -> None:
+    ended = run(tmp_path, *arguments, **({"AUTH_PORT": str(free_port())} | settings))
+
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"error: {named}")
+    assert ended.stderr.count("\n") == 1
+    assert "hunter2" not in ended.stderr

@@ -1,0 +1,81 @@
+"""Settings: what the defaults are, and that a bad value is one clear line."""
+
+from pathlib import Path
+
+import pytest
+
+from services.auth.settings import AuthSettings
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AUTH_PORT", "INFERENCE_PORT", "BILLING_PORT", "AUTH_ISSUER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TOLLGATE_HOME", str(tmp_path))
+
+
+def test_the_defaults_are_one_machine(tmp_path: Path) -> None:
+    settings = AuthSettings.load()
+
+    assert settings.issuer == "http://127.0.0.1:8001"
+    assert settings.database_url.get_secret_value() == f"sqlite+aiosqlite:///{tmp_path}/auth.db"
+    assert settings.signing_keys == tmp_path / "keys" / "auth"
+    assert set(settings.cors_origins) == {
+        f"http://{host}:{port}"
+        for host in ("127.0.0.1", "localhost")
+        for port in (8001, 8002, 8003)
+    }
+
+
+def test_ports_move_the_issuer_and_the_origins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTH_PORT", "9001")
+    monkeypatch.setenv("BILLING_PORT", "9003")
+
+    settings = AuthSettings.load()
+
+    assert settings.issuer == "http://127.0.0.1:9001"
+    assert "http://localhost:9003" in settings.cors_origins
+
+
+def test_origins_are_separated_by_commas_or_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTH_CORS_ORIGINS", "https://a.example, https://b.example")
+
+    assert AuthSettings.load().cors_origins == ("https://a.example", "https://b.example")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("AUTH_PORT", "many"),
+        ("AUTH_PORT", "70000"),
+        ("INFERENCE_PORT", "-1"),
+        ("AUTH_ISSUER", "auth.example.com"),
+        ("AUTH_ISSUER", "https://auth.example.com?x"),
+        ("AUTH_DATABASE_URL", "postgresql://user:hunter2@host/db"),
+        ("AUTH_DATABASE_URL", "mysql://user:hunter2@host/db"),
+        ("AUTH_DATABASE_URL", "hunter2"),
+        ("AUTH_REGISTRATION", "closed"),
+        ("AUTH_REGISTRATION", "verify"),
+        ("AUTH_CORS_ORIGINS", "*"),
+        ("AUTH_CORS_ORIGINS", "https://a.example/path"),
+        ("AUTH_ACCESS_TOKEN_SECONDS", "90000"),
+        ("AUTH_LOGIN_ATTEMPTS", "0"),
+        ("AUTH_LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_a_bad_value_is_one_line_that_names_the_variable_and_no_secret(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variable: str,
+    value: str,
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(SystemExit) as stopped:
+        AuthSettings.load()
+
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert said.startswith(f"error: {variable}: ")
+    assert said.count("\n") == 1
+    assert "hunter2" not in said

@@ -1,0 +1,352 @@
+"""Tokens made by an attacker: each is the same 401, and nothing else happens."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from hypothesis import given
+from hypothesis import strategies as st
+from jose.backends.base import Key
+
+from services.common.errors import Unauthenticated
+from services.common.identity import (
+    LEEWAY_S,
+    Caller,
+    TokenVerifier,
+    bearer_token,
+    public_key,
+)
+from tests.common.tokens import ISSUER, OTHER, PRIVATE, b64, claims, document, header, hs256, signed
+
+
+class Ring:
+    """A service's own keys, and which ids were asked for."""
+
+    def __init__(self) -> None:
+        self.keys = dict([public_key(document())])
+        self.asked: list[str] = []
+
+    async def find(self, kid: str) -> Key | None:
+        self.asked.append(kid)
+        return self.keys.get(kid)
+
+
+@pytest.fixture
+def ring() -> Ring:
+    return Ring()
+
+
+@pytest.fixture
+def verifier(ring: Ring) -> TokenVerifier:
+    return TokenVerifier(ring, issuer=ISSUER)
+
+
+async def assert_refused(verifier: TokenVerifier, token: bytes) -> None:
+    for _ in range(2):  # and is not remembered as good
+        with pytest.raises(Unauthenticated) as refused:
+            await verifier.verify(token)
+        assert refused.value.detail == Unauthenticated.detail
+    assert verifier.recall(token) is None
+
+
+class TestGoodTokens:
+    async def test_one_tells_who_is_calling(self, verifier: TokenVerifier) -> None:
+        told = claims()
+
+        caller = await verifier.verify(signed(header(), told))
+
+        scopes = frozenset({"predict", "usage:read"})
+        assert caller == Caller("an account", "web", scopes, told["exp"])
+
+    async def test_one_seen_before_asks_for_no_key(
+        self, verifier: TokenVerifier, ring: Ring
+    ) -> None:
+        token = signed(header(), claims())
+        first = await verifier.verify(token)
+        asked = len(ring.asked)
+
+        assert verifier.recall(token) == await verifier.verify(token) == first
+        assert len(ring.asked) == asked
+
+    async def test_remembering_ends_with_the_token(self, ring: Ring) -> None:
+        now = [time.time()]
+        verifier = TokenVerifier(ring, issuer=ISSUER, clock=lambda: now[0])
+        token = signed(header(), claims())
+        await verifier.verify(token)
+
+        now[0] += 3600 + LEEWAY_S + 1
+
+        await assert_refused(verifier, token)
+
+    async def test_only_so_many_are_remembered(self, ring: Ring) -> None:
+        verifier = TokenVerifier(ring, issuer=ISSUER, remember=2)
+        tokens = [signed(header(), claims(jti=str(n))) for n in range(3)]
+        for token in tokens:
+            await verifier.verify(token)
+
+        assert [verifier.recall(token) is not None for token in tokens] == [False, True, True]
+
+    async def test_clocks_may_differ_by_less_than_the_leeway(self, verifier: TokenVerifier) -> None:
+        now = int(time.time())
+
+        await verifier.verify(signed(header(), claims(iat=now + 20)))
+        await verifier.verify(signed(header(), claims(iat=now - 3600, exp=now - 20)))
+        await assert_refused(verifier, signed(header(), claims(iat=now + 40)))
+        await assert_refused(verifier, signed(header(), claims(iat=now - 3600, exp=now - 40)))
+
+
+class TestHeaders:
+    @pytest.mark.parametrize(
+        "alg",
+        [
+            "none",
+            "None",
+            "nOnE",
+            "",
+            "RS",
+            "rs256",
+            "RS384",
+            "PS256",
+            "ES256",
+            "HS256",
+            " RS256",
+            None,
+            1,
+            True,
+            ["RS256"],
+            {"RS256": 1},
+        ],
+    )
+    async def test_any_other_algorithm_is_refused(self, verifier: TokenVerifier, alg: Any) -> None:
+        token = signed(header(alg=alg), claims())
+
+        await assert_refused(verifier, token)
+        await assert_refused(verifier, token.rpartition(b".")[0] + b".")
+
+    @pytest.mark.parametrize("missing", ["alg", "typ", "kid"])
+    async def test_each_member_is_needed(self, verifier: TokenVerifier, missing: str) -> None:
+        head = header()
+        del head[missing]
+
+        await assert_refused(verifier, signed(head, claims()))
+
+    @pytest.mark.parametrize("typ", ["JWT", "at+JWT ", "application/at+jwt", None, ["at+jwt"]])
+    async def test_any_other_type_is_refused(self, verifier: TokenVerifier, typ: Any) -> None:
+        await assert_refused(verifier, signed(header(typ=typ), claims()))
+
+    @pytest.mark.parametrize(
+        "extra",
+        [
+            {"jku": "http://127.0.0.1:9/keys"},
+            {"x5u": "http://127.0.0.1:9/cert"},
+            {"jwk": document(OTHER)},
+            {"x5c": ["MIIB"]},
+            {"crit": ["exp"]},
+            {"crit": ["b64"], "b64": False},
+            {"b64": True},
+            {"zip": "DEF"},
+            {"cty": "JWT"},
+        ],
+    )
+    async def test_members_that_name_other_keys_or_rules_are_refused(
+        self, verifier: TokenVerifier, ring: Ring, extra: dict[str, Any]
+    ) -> None:
+        await assert_refused(verifier, signed(header(**extra), claims()))
+        await assert_refused(verifier, signed(header(**extra), claims(), OTHER))
+        assert ring.asked == []
+
+    @pytest.mark.parametrize(
+        "kid",
+        [
+            "../../etc/passwd",
+            "' OR 1=1 --",
+            "x" * 900,
+            "x" * 10_000,
+            "",
+            "\0",
+            "é",
+            "\ud800",
+            None,
+            1,
+            ["key-1"],
+            {"key-1": 1},
+        ],
+    )
+    async def test_an_unknown_key_id_is_refused(self, verifier: TokenVerifier, kid: Any) -> None:
+        await assert_refused(verifier, signed(header(kid=kid), claims()))
+
+    async def test_our_public_key_is_no_shared_secret(self, verifier: TokenVerifier) -> None:
+        public = PRIVATE.public_key()
+        info = serialization.PublicFormat.SubjectPublicKeyInfo
+        pem = public.public_bytes(serialization.Encoding.PEM, info)
+        der = public.public_bytes(serialization.Encoding.DER, info)
+        ssh = public.public_bytes(
+            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+        )
+        jwk = json.dumps(document()).encode()
+
+        for secret in (pem, pem.strip(), der, ssh, jwk, b""):
+            await assert_refused(verifier, hs256(secret))
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            b"",
+            b"null",
+            b"[]",
+            b'"alg"',
+            b"{",
+            b"\xff\xfe",
+            b"[" * 1000,
+            b'{"a":' * 180,
+            b"\xef\xbb\xbf" + json.dumps(header()).encode(),
+            b'{"alg":"none","typ":"at+jwt","kid":"key-1","alg":"RS256"}',
+            b'{"alg":"RS256","typ":"at+jwt","kid":"other","kid":"key-1"}',
+            json.dumps(header()).encode() + b" " * 1024,
+        ],
+    )
+    async def test_what_is_no_plain_header_is_refused(
+        self, verifier: TokenVerifier, raw: bytes
+    ) -> None:
+        await assert_refused(verifier, signed(raw, claims()))
+
+
+class TestClaims:
+    @pytest.mark.parametrize("missing", list(claims()))
+    async def test_each_is_needed(self, verifier: TokenVerifier, missing: str) -> None:
+        told = claims()
+        del told[missing]
+
+        await assert_refused(verifier, signed(header(), told))
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"iss": "https://evil.test"},
+            {"iss": ISSUER + "/"},
+            {"iss": [ISSUER]},
+            {"aud": "another"},
+            {"aud": ["another"]},
+            {"aud": None},
+            {"sub": ""},
+            {"sub": 7},
+            {"sub": None},
+            {"jti": ""},
+            {"client_id": ""},
+            {"client_id": ["web"]},
+            {"scope": ["admin"]},
+            {"scope": None},
+            {"exp": None},
+            {"exp": True},
+            {"exp": "9999999999"},
+            {"exp": 9999999999.5},
+            {"exp": float("inf")},
+            {"exp": float("nan")},
+            {"exp": int(time.time()) - 3600},
+            {"exp": int(time.time()) + 10 * 365 * 86400},
+            {"exp": 10**400},
+            {"exp": -1},
+            {"iat": None},
+            {"iat": "0"},
+            {"iat": int(time.time()) + 3600},
+            {"iat": int(time.time()) + 3600, "exp": int(time.time()) + 60},
+            {"nbf": int(time.time()) + 3600},
+        ],
+    )
+    async def test_a_wrong_one_is_refused(
+        self, verifier: TokenVerifier, wrong: dict[str, Any]
+    ) -> None:
+        await assert_refused(verifier, signed(header(), claims(**wrong)))
+
+    async def test_a_duplicate_is_refused(self, verifier: TokenVerifier) -> None:
+        text = json.dumps(claims())
+        twice = text[:-1] + ', "scope": "admin"}'
+
+        await assert_refused(verifier, signed(header(), twice.encode()))
+
+    @pytest.mark.parametrize("raw", [b"", b"[]", b"1", b"null", b"\xff", b"[" * 1000, b"1e999"])
+    async def test_what_is_no_object_is_refused(self, verifier: TokenVerifier, raw: bytes) -> None:
+        await assert_refused(verifier, signed(header(), raw))
+
+
+class TestTexts:
+    async def test_another_key_or_a_changed_byte_is_refused(self, verifier: TokenVerifier) -> None:
+        good = signed(header(), claims())
+        head, body, signature = good.split(b".")
+        richer = b64(json.dumps(claims(scope="admin")).encode()).encode()
+
+        for token in (
+            signed(header(), claims(), OTHER),
+            b".".join([head, richer, signature]),
+            b".".join([head, body, b64(b"\0" * 256).encode()]),
+            b".".join([head, body, b""]),
+            b".".join([head, body]),
+        ):
+            await assert_refused(verifier, token)
+
+    async def test_a_token_has_one_spelling(self, verifier: TokenVerifier) -> None:
+        good = signed(header(), claims())
+        last = good[-1:]  # 256 bytes leave four unused bits in the last character
+        alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+        sibling = alphabet[alphabet.index(last) + 1 :][:1]
+
+        for token in (good + b"==", good[:-1] + sibling, good + b"\n", b" " + good, good + b"."):
+            await assert_refused(verifier, token)
+        await verifier.verify(good)
+
+    async def test_a_huge_token_is_refused_quickly(self, verifier: TokenVerifier) -> None:
+        started = time.perf_counter()
+
+        await assert_refused(verifier, b"a" * 1_000_000)
+        await assert_refused(verifier, signed(header(), claims(sub="x" * 1_000_000)))
+        await assert_refused(verifier, signed(b"[" * 1000, claims()))
+
+        assert time.perf_counter() - started < 1
+
+    @given(st.binary(max_size=200) | st.text(alphabet=".abAB01-_=", max_size=200).map(str.encode))
+    async def test_no_text_does_more_than_be_refused(self, text: bytes) -> None:
+        await assert_refused(TokenVerifier(Ring(), issuer=ISSUER), text)
+
+
+class TestBearerHeader:
+    def test_the_scheme_is_case_insensitive(self) -> None:
+        assert bearer_token([(b"authorization", b"bEARER abc")]) == b"abc"
+
+    @pytest.mark.parametrize(
+        "value", [b"", b"Bearer", b"Bearer ", b"Basic Og==", b"abc", b"Token a"]
+    )
+    def test_anything_else_is_refused(self, value: bytes) -> None:
+        with pytest.raises(Unauthenticated) as refused:
+            bearer_token([(b"authorization", value)])
+        assert 'error="invalid_token"' in refused.value.headers["WWW-Authenticate"]
+
+    def test_two_headers_are_one_too_many(self) -> None:
+        with pytest.raises(Unauthenticated):
+            bearer_token([(b"authorization", b"Bearer a"), (b"authorization", b"Bearer a")])
+
+    def test_no_header_is_told_apart(self) -> None:
+        with pytest.raises(Unauthenticated) as refused:
+            bearer_token([(b"host", b"x")])
+        assert refused.value.headers["WWW-Authenticate"] == "Bearer"
+
+
+class TestJwk:
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"kty": "EC"},
+            {"kty": "oct", "k": "c2VjcmV0"},
+            {"use": "enc"},
+            {"alg": "RS512"},
+            {"alg": "HS256"},
+            {"kid": None},
+            {"kid": 7},
+            {"n": b64(b"\x80" + b"\0" * 126 + b"\1")},
+            {"n": b64(b"\0" * 256 + b"\x80" + b"\0" * 126 + b"\1")},
+        ],
+    )
+    def test_what_is_no_strong_rsa_signing_key_is_refused(self, more: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match="key"):
+            public_key(document(**more))

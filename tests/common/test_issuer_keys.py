@@ -1,0 +1,125 @@
+"""The issuer's published keys: fetched seldom, kept while it is away, dropped when withdrawn."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from services.common.errors import Unauthenticated, Unavailable
+from services.common.identity import (
+    IssuerKeys,
+    TokenVerifier,
+)
+from tests.common.tokens import (
+    ISSUER,
+    KID,
+    OTHER,
+    claims,
+    document,
+    header,
+    signed,
+)
+
+
+class Published:
+    """An issuer at the other end of a transport: what it publishes, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.keys: list[dict[str, Any]] = [document()]
+        self.broken: Callable[[], httpx.Response] | None = None
+        self.asked = 0
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        assert str(request.url) == f"{ISSUER}/.well-known/jwks.json"
+        self.asked += 1
+        return self.broken() if self.broken else httpx.Response(200, json={"keys": self.keys})
+
+
+class TestIssuerKeys:
+    @pytest.fixture
+    def published(self) -> Published:
+        return Published()
+
+    @pytest.fixture
+    async def http(self, published: Published) -> AsyncIterator[httpx.AsyncClient]:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(published)) as client:
+            yield client
+
+    async def test_they_are_fetched_once_however_many_ask(
+        self, published: Published, http: httpx.AsyncClient
+    ) -> None:
+        keys = IssuerKeys(http, ISSUER)
+
+        found = await asyncio.gather(*(keys.find(KID) for _ in range(20)))
+
+        assert all(found)
+        assert published.asked == 1
+
+    async def test_forged_ids_do_not_hammer_the_issuer(
+        self, published: Published, http: httpx.AsyncClient
+    ) -> None:
+        keys = IssuerKeys(http, ISSUER)
+        await keys.find(KID)
+
+        found = await asyncio.gather(*(keys.find(f"forged {n}") for n in range(50)))
+
+        assert found == [None] * 50
+        assert published.asked == 1
+
+    async def test_a_new_key_is_found_after_the_cooldown(
+        self, published: Published, http: httpx.AsyncClient
+    ) -> None:
+        keys = IssuerKeys(http, ISSUER, cooldown_s=0)
+        await keys.find(KID)
+        published.keys.append(document(OTHER, "key-2"))
+
+        assert await keys.find("key-2") is not None
+        assert await keys.find(KID) is not None
+
+    async def test_a_withdrawn_key_ends_tokens_that_were_remembered(
+        self, published: Published, http: httpx.AsyncClient
+    ) -> None:
+        keys = IssuerKeys(http, ISSUER, cooldown_s=0, max_age_s=0)
+        verifier = TokenVerifier(keys, issuer=ISSUER)
+        keys.on_withdrawal = verifier.forget
+        token = signed(header(), claims())
+        await verifier.verify(token)
+        published.keys = [document(OTHER, "key-2")]
+
+        await keys.refresh()
+
+        assert verifier.recall(token) is None
+        with pytest.raises(Unauthenticated):
+            await verifier.verify(token)
+
+    async def test_while_the_issuer_is_away_the_keys_at_hand_serve(
+        self, published: Published, http: httpx.AsyncClient
+    ) -> None:
+        keys = IssuerKeys(http, ISSUER, cooldown_s=0, max_age_s=0)
+        await keys.find(KID)
+
+        for broken in (
+            lambda: httpx.Response(500),
+            lambda: httpx.Response(200, content=b"{"),
+            lambda: httpx.Response(200, json={"keys": [{"kty": "oct"}]}),
+            lambda: httpx.Response(200, json=[1]),
+            lambda: httpx.Response(302, headers={"Location": "http://evil.test"}),
+        ):
+            published.broken = broken
+            assert await keys.find(KID) is not None
+
+    async def test_without_any_key_it_is_unavailable_and_not_a_refusal(
+        self, published: Published, http: httpx.AsyncClient
+    ) -> None:
+        published.broken = lambda: httpx.Response(503)
+        keys = IssuerKeys(http, ISSUER)
+        verifier = TokenVerifier(keys, issuer=ISSUER)
+
+        for _ in range(5):
+            with pytest.raises(Unavailable):
+                await verifier.verify(signed(header(), claims()))
+
+        assert published.asked == 1
+        assert await keys.check() is not None
