@@ -1,0 +1,69 @@
+"""The billing service, put together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from services.billing import leases
+from services.billing.database import MIGRATIONS
+from services.billing.events import router as events
+from services.billing.plans import router as plans
+from services.billing.plans.default import DefaultPlan
+from services.billing.settings import BillingSettings
+from services.billing.sources import router as sources
+from services.billing.usage import router as usage
+from services.common.db import Database, SchemaCheck
+from services.common.http import http_client, service_app
+from services.common.identity import IssuerKeys, KeySource, TokenVerifier
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+
+
+def create_app(settings: BillingSettings, *, keys: KeySource | None = None) -> FastAPI:
+    """The ASGI app.
+
+    Args:
+        keys: where the keys that tokens are verified with come from; default the issuer.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with http_client() as client:
+            issuer = IssuerKeys(client, settings.auth_url)
+            verifier = TokenVerifier(keys or issuer, issuer=settings.auth_url)
+            issuer.on_withdrawal = verifier.forget
+            database = Database(settings.database_url.get_secret_value())
+            default_plan = DefaultPlan(database, settings.default_plan)
+            app.state.verifier = verifier
+            app.state.database = database
+            app.state.default_plan = default_plan
+            app.state.checks = {
+                "database": SchemaCheck(database, MIGRATIONS),
+                "default_plan": default_plan.check,
+            }
+            if keys is None:
+                app.state.checks["keys"] = issuer.check
+            await default_plan.check()
+            try:
+                yield
+            finally:
+                await database.close()
+
+    app = service_app(
+        title="Tollgate billing",
+        description="Usage, plans, leases and receipts. Amounts are decimal strings.",
+        token_url=f"{settings.auth_url.rstrip('/')}/token",
+        lifespan=lifespan,
+        max_body_bytes=MAX_BODY_BYTES,
+    )
+    app.state.event_metrics = events.EventMetrics(app.state.metrics.registry)
+    for router in (
+        events.router,
+        usage.router,
+        plans.router,
+        leases.router,
+        sources.router,
+    ):
+        app.include_router(router)
+    return app

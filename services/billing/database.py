@@ -1,0 +1,90 @@
+"""What the slices share about the database: repeated transactions, and insert-or-add."""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.billing.models import Base
+from services.common.db import Database, is_retryable
+from services.common.errors import Unavailable
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+_ATTEMPTS = 8
+_FIRST_PAUSE_S = 0.01
+_DUPLICATE_KEY = 1062
+_random = secrets.SystemRandom()
+
+T = TypeVar("T")
+
+
+def _database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+Store = Annotated[Database, Depends(_database)]
+"""For endpoints that write: with `in_transaction`, because a dependency cannot be repeated."""
+
+
+async def in_transaction(database: Database, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+    """Run `work` in a transaction of its own, again when it lost a race, a few times.
+
+    Two transactions may find the same row missing and both insert it, or lock rows against each
+    other; the loser starts over and then sees what the winner wrote.
+
+    Raises:
+        Unavailable: it lost every time, or the database is away.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            async with database.transaction() as session:
+                return await work(session)
+        except DBAPIError as error:
+            if not _lost_a_race(error):
+                raise
+        await asyncio.sleep(_random.uniform(0, _FIRST_PAUSE_S * 2**attempt))
+    raise Unavailable("The database is too busy right now.")
+
+
+def _lost_a_race(error: DBAPIError) -> bool:
+    arguments = error.orig.args if error.orig is not None else ()
+    return is_retryable(error) or bool(arguments and arguments[0] == _DUPLICATE_KEY)
+
+
+async def upsert(
+    session: AsyncSession,
+    model: type[Base],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    add: Sequence[str] = (),
+) -> None:
+    """Insert rows; where the primary key exists, add the columns `add` to what is stored.
+
+    The one statement the two databases spell differently. Rows are sorted by primary key here, so
+    that concurrent batches wait for one another instead of deadlocking.
+    """
+    if not rows:
+        return
+    columns = model.__table__.columns
+    keys = [column.key for column in model.__table__.primary_key]
+    if session.get_bind().dialect.name == "mysql":
+        into = mysql.insert(model)
+        sums = {name: columns[name] + into.inserted[name] for name in add}
+        statement: Any = into.on_duplicate_key_update(sums or {keys[0]: columns[keys[0]]})
+    else:
+        onto = sqlite.insert(model)
+        sums = {name: columns[name] + onto.excluded[name] for name in add}
+        statement = (
+            onto.on_conflict_do_update(index_elements=keys, set_=sums)
+            if sums
+            else onto.on_conflict_do_nothing(index_elements=keys)
+        )
+    await session.execute(statement, sorted(rows, key=lambda row: [row[key] for key in keys]))

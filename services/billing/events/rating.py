@@ -1,0 +1,144 @@
+"""Which events of a batch are new, and what each costs: pure, given what the database holds."""
+
+from collections.abc import Iterable, Mapping, MutableMapping, Set
+from dataclasses import dataclass, field
+
+from services.billing.events.batch import Arrival, EventId
+from services.billing.models import Plan, Price
+from services.billing.plans.pricing import charge
+from services.billing.plans.service import PriceBook
+from services.billing.usage.repository import HourKey, MonthKey, Sums, hour_of
+from services.common.contracts import MAX_AMOUNT, RejectedEvent
+
+Refusal = str
+"""Why an event is turned away, in a few words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A price that applies to an event, and the month its request counts in."""
+
+    plan: Plan
+    price: Price
+    month: MonthKey
+    late: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """A new event and what it costs."""
+
+    arrival: Arrival
+    offer: Offer
+    amount: int
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What is to become of a batch."""
+
+    accepted: list[Rated] = field(default_factory=list)
+    rejected: list[RejectedEvent] = field(default_factory=list)
+    conflicts: list[Arrival] = field(default_factory=list)
+    duplicates: int = 0
+    months: dict[MonthKey, Sums] = field(default_factory=dict)
+    hours: dict[HourKey, Sums] = field(default_factory=dict)
+    currencies: dict[str, str] = field(default_factory=dict)
+    """Of accounts that are charged for the first time."""
+
+
+def find_offer(
+    arrival: Arrival, *, book: PriceBook, closed: Set[str], open_period: str
+) -> Offer | Refusal:
+    """The price of an event: the one it names, else its account's at its time; or why none.
+
+    An event of a closed month counts in the open one.
+    """
+    event = arrival.event
+    late = arrival.period in closed
+    if event.data.price_id is not None:
+        named = book.prices.get(event.data.price_id)
+        if named is None:
+            return "data.price_id: unknown price"
+        plan, price = named
+    else:
+        in_force = book.plan_at(event.subject, arrival.time)
+        if in_force is None:
+            return "no plan was in force at its time"
+        found = book.price_for(in_force, event.data.model)
+        if found is None:
+            return "its plan has no price for the model"
+        plan, price = in_force, found
+    period = open_period if late else arrival.period
+    return Offer(plan, price, MonthKey(event.subject, period, price.id), late)
+
+
+def rate(
+    offers: Iterable[tuple[Arrival, Offer | Refusal]],
+    *,
+    known: MutableMapping[EventId, str],
+    months: Mapping[MonthKey, Sums],
+    currencies: Mapping[str, str],
+) -> Outcome:
+    """Go through a batch in its order and price what is new.
+
+    Args:
+        offers: each event with its price, or with why it has none.
+        known: fingerprints of events taken before; those taken now are added.
+        months: what has been counted so far, for every offer's month.
+        currencies: of accounts that have been charged before.
+    """
+    outcome = Outcome()
+    for arrival, offer in offers:
+        first = known.get(arrival.key)
+        if first is not None:
+            if first == arrival.fingerprint:
+                outcome.duplicates += 1
+            else:
+                outcome.conflicts.append(arrival)
+            continue
+        refusal = (
+            _charge(arrival, offer, outcome=outcome, months=months, currencies=currencies)
+            if isinstance(offer, Offer)
+            else offer
+        )
+        if refusal is None:
+            known[arrival.key] = arrival.fingerprint
+        else:
+            outcome.rejected.append(
+                RejectedEvent(index=arrival.index, id=arrival.event.id, reason=refusal)
+            )
+    return outcome
+
+
+def _charge(
+    arrival: Arrival,
+    offer: Offer,
+    *,
+    outcome: Outcome,
+    months: Mapping[MonthKey, Sums],
+    currencies: Mapping[str, str],
+) -> Refusal | None:
+    """Price an event and count it; or why it cannot be charged."""
+    account, rows = arrival.event.subject, arrival.event.data.rows
+    currency = currencies.get(account) or outcome.currencies.get(account)
+    if currency not in (None, offer.plan.currency):
+        return "the price is not in the account's currency"
+    before = months[offer.month]
+    added = outcome.months.get(offer.month) or Sums()
+    amount = charge(
+        tiers=offer.price.tiers,
+        included_requests=offer.price.included_requests,
+        number=before.requests + added.requests + 1,
+        rows=rows,
+    )
+    if before.amount + added.amount + amount > MAX_AMOUNT:
+        return "the amount is too large"
+
+    hour = HourKey(account, hour_of(arrival.time), arrival.event.data.model, offer.price.id)
+    outcome.months.setdefault(offer.month, Sums()).add(rows=rows, amount=amount)
+    outcome.hours.setdefault(hour, Sums()).add(rows=rows, amount=amount)
+    if currency is None:
+        outcome.currencies[account] = offer.plan.currency
+    outcome.accepted.append(Rated(arrival, offer, amount))
+    return None

@@ -1,0 +1,129 @@
+"""`POST /events`: where usage arrives."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import Depends, Request
+from prometheus_client import CollectorRegistry, Counter
+
+from services.billing.database import Store
+from services.billing.events import service
+from services.billing.plans.default import DefaultPlanId
+from services.common.contracts import (
+    CLOUDEVENTS_BATCH,
+    CLOUDEVENTS_ONE,
+    MAX_EVENTS_PER_BATCH,
+    IngestResult,
+    UsageEvent,
+)
+from services.common.errors import (
+    BadRequest,
+    BodyInvalid,
+    InsufficientScope,
+    MalformedJson,
+    ServiceError,
+    Unauthenticated,
+    Unavailable,
+    documents,
+)
+from services.common.http import new_router
+from services.common.identity import Needs
+
+router = new_router(tag="events")
+
+
+class NotCloudEvents(ServiceError):
+    """The content type is neither of the two CloudEvents ones."""
+
+    status = 415
+    code = "unsupported_media_type"
+    detail = f"Send {CLOUDEVENTS_ONE} or {CLOUDEVENTS_BATCH}."
+
+
+class BatchTooLarge(ServiceError):
+    """More events than one batch may hold."""
+
+    status = 413
+    code = "batch_too_large"
+    detail = f"A batch holds at most {MAX_EVENTS_PER_BATCH} events."
+
+
+class EventMetrics:
+    """What became of the events delivered to this process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._events = Counter(
+            "billing_events", "Usage events delivered, by outcome.", ["outcome"], registry=registry
+        )
+        for outcome in ("accepted", "duplicate", "conflict", "rejected"):
+            self._events.labels(outcome)
+
+    def count(self, result: IngestResult) -> None:
+        self._events.labels("accepted").inc(result.accepted)
+        self._events.labels("duplicate").inc(result.duplicates)
+        self._events.labels("conflict").inc(result.conflicts)
+        self._events.labels("rejected").inc(len(result.rejected))
+
+
+_event = UsageEvent.model_json_schema()
+_request_body = {
+    "required": True,
+    "content": {
+        CLOUDEVENTS_ONE: {"schema": _event},
+        CLOUDEVENTS_BATCH: {
+            "schema": {"type": "array", "items": _event, "maxItems": MAX_EVENTS_PER_BATCH}
+        },
+    },
+}
+
+
+@router.post(
+    "/events",
+    status_code=202,
+    dependencies=[Depends(Needs("billing:write"))],
+    responses=documents(
+        BadRequest,
+        Unauthenticated,
+        InsufficientScope,
+        BatchTooLarge,
+        NotCloudEvents,
+        BodyInvalid,
+        Unavailable,
+    ),
+    openapi_extra={"requestBody": _request_body},
+)
+async def take_events(
+    request: Request, database: Store, default_plan: DefaultPlanId
+) -> IngestResult:
+    """Report answered predictions, as CloudEvents 1.0 in structured JSON, one or a batch.
+
+    `(source, id)` identifies an event: however often it is delivered it is charged once. Good
+    events are kept when others of the batch are rejected; a rejected one will be again, so it is
+    not worth repeating. Nothing was taken unless the answer is 202.
+    """
+    result = await service.ingest(
+        database,
+        items=await _items(request),
+        default_plan=default_plan,
+        now=datetime.now(UTC),
+    )
+    metrics: EventMetrics = request.app.state.event_metrics
+    metrics.count(result)
+    return result
+
+
+async def _items(request: Request) -> list[Any]:
+    """The events of a request's body, not looked at yet."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type not in (CLOUDEVENTS_ONE, CLOUDEVENTS_BATCH):
+        raise NotCloudEvents()
+    body = await request.json()
+    if isinstance(body, MalformedJson):
+        raise BadRequest("The body is not valid JSON.")
+    if media_type == CLOUDEVENTS_ONE:
+        return [body]
+    if not isinstance(body, list):
+        raise BodyInvalid([{"loc": ["body"], "msg": "A batch is a JSON array."}])
+    if len(body) > MAX_EVENTS_PER_BATCH:
+        raise BatchTooLarge()
+    return body

@@ -1,0 +1,115 @@
+"""`POST /leases`: what the processes that answer requests may do for which account."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Body, Depends
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.billing.accounts import find_currencies
+from services.billing.models import Plan
+from services.billing.periods import period_of
+from services.billing.plans.default import DefaultPlanId
+from services.billing.plans.pricing import unit_prices
+from services.billing.plans.service import rate_limit, read_price_book
+from services.billing.usage.repository import count_month
+from services.common.contracts import (
+    MAX_ASKS_PER_CALL,
+    LeaseAsk,
+    LeaseTerms,
+    PriceTerms,
+    format_amount,
+)
+from services.common.db import Snapshot
+from services.common.errors import (
+    BodyInvalid,
+    InsufficientScope,
+    Unauthenticated,
+    Unavailable,
+    documents,
+)
+from services.common.http import new_router
+from services.common.identity import Needs
+
+router = new_router(tag="leases")
+
+
+@router.post(
+    "/leases",
+    dependencies=[Depends(Needs("billing:write"))],
+    responses=documents(Unauthenticated, InsufficientScope, BodyInvalid, Unavailable),
+)
+async def take_leases(
+    asks: Annotated[list[LeaseAsk], Body(max_length=MAX_ASKS_PER_CALL)],
+    session: Snapshot,
+    default_plan: DefaultPlanId,
+) -> list[LeaseTerms]:
+    """The terms of each account asked for, in the order of the asks.
+
+    Prices are those of the account's next request: with tiers, of the tier it has reached.
+    Postpaid accounts have no amounts to grant.
+    """
+    return await find_terms(
+        session,
+        accounts=[ask.account for ask in asks],
+        default_plan=default_plan,
+        now=datetime.now(UTC),
+    )
+
+
+async def find_terms(
+    session: AsyncSession, *, accounts: list[str], default_plan: str | None, now: datetime
+) -> list[LeaseTerms]:
+    """The terms of accounts at a moment, in their order."""
+    book = await read_price_book(session, accounts=accounts, default_plan=default_plan)
+    counted = await count_month(session, accounts=accounts, period=period_of(now))
+    charged = await find_currencies(session, accounts=accounts)
+    terms: list[LeaseTerms] = []
+    for account in accounts:
+        plan = book.plan_at(account, now)
+        if plan is None or charged.get(account, plan.currency) != plan.currency:
+            terms.append(_no_plan(account))
+        else:
+            made = {price.id: counted.get((account, price.id), 0) for price in plan.prices}
+            terms.append(_terms(account, plan, made=made))
+    return terms
+
+
+def _no_plan(account: str) -> LeaseTerms:
+    return LeaseTerms(
+        account=account,
+        status="no_plan",
+        currency=None,
+        billing=None,
+        granted="0",
+        prices=[],
+        rate_limit=None,
+    )
+
+
+def _terms(account: str, plan: Plan, *, made: dict[str, int]) -> LeaseTerms:
+    """Args: made: requests of this month under each of the plan's prices, by price id."""
+    prices: list[PriceTerms] = []
+    for price in plan.prices:
+        per_request, per_row = unit_prices(
+            tiers=price.tiers,
+            included_requests=price.included_requests,
+            number=made[price.id] + 1,
+        )
+        prices.append(
+            PriceTerms(
+                model=price.model,
+                price_id=price.id,
+                per_request=format_amount(per_request),
+                per_row=format_amount(per_row),
+            )
+        )
+    return LeaseTerms(
+        account=account,
+        status="ok" if plan.billing == "postpaid" else "no_credit",
+        currency=plan.currency,
+        billing=plan.billing,
+        granted="0",
+        prices=prices,
+        rate_limit=rate_limit(plan),
+    )

@@ -1,0 +1,6 @@
+"""Alembic's entry point."""
+
+from services.billing.models import Base
+from services.common.db import run_migrations
+
+run_migrations(Base.metadata)

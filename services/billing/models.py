@@ -1,0 +1,236 @@
+"""The tables of the billing service, all on one page.
+
+Amounts are integers of 10⁻⁹ of the currency unit. Rows of the metering tables are only added or
+counted up; nothing here is priced again.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import mysql
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from services.billing.plans.pricing import Tier
+from services.common.db import Serial, UtcDateTime, ascii_id, new_metadata
+
+PLAN_NAME_CHARS = 100
+
+
+class Base(DeclarativeBase):
+    metadata = new_metadata()
+
+
+def exact_text(length: int) -> String:
+    """Unicode text, compared byte for byte on every database."""
+    return String(length).with_variant(
+        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+    )
+
+
+class TierList(TypeDecorator[tuple[Tier, ...]]):
+    """A price's tiers, as the JSON they have on the wire."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[Tier, ...] | None, dialect: Dialect) -> Any:
+        return [tier.model_dump(mode="json") for tier in value or ()]
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> tuple[Tier, ...]:
+        return tuple(Tier.model_validate(tier) for tier in value)
+
+
+# -- what is charged -----------------------------------------------------------------------------
+
+
+class Plan(Base):
+    """What using the models costs; never changed once stored, and its `id` follows from it."""
+
+    __tablename__ = "plans"
+
+    id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    name: Mapped[str] = mapped_column(exact_text(PLAN_NAME_CHARS))
+    currency: Mapped[str] = mapped_column(ascii_id(3))
+    billing: Mapped[Literal["postpaid", "prepaid"]] = mapped_column(ascii_id(8))
+    rate_per_second: Mapped[float | None] = mapped_column(Double)
+    rate_burst: Mapped[float | None] = mapped_column(Double)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    prices: Mapped[list["Price"]] = relationship(order_by="Price.position", lazy="raise")
+
+
+class Price(Base):
+    """What one model costs under a plan, or every model without a price of its own there."""
+
+    __tablename__ = "prices"
+    __table_args__ = (UniqueConstraint("plan_id", "position"),)
+
+    id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    plan_id: Mapped[str] = mapped_column(ascii_id(36), ForeignKey("plans.id"))
+    position: Mapped[int]
+    model: Mapped[str | None] = mapped_column(ascii_id(64))
+    included_requests: Mapped[int] = mapped_column(BigInteger)
+    tiers: Mapped[tuple[Tier, ...]] = mapped_column(TierList)
+
+
+class AccountPlan(Base):
+    """From when an account is on a plan; the latest that has begun holds, then the latest row."""
+
+    __tablename__ = "account_plans"
+    __table_args__ = (Index(None, "account", "effective_from"),)
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    account: Mapped[str] = mapped_column(ascii_id(36))
+    plan_id: Mapped[str] = mapped_column(ascii_id(36), ForeignKey("plans.id"))
+    effective_from: Mapped[datetime] = mapped_column(UtcDateTime)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Account(Base):
+    """An account that has been charged, and the currency its first charge fixed."""
+
+    __tablename__ = "accounts"
+
+    id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    currency: Mapped[str] = mapped_column(ascii_id(3))
+    available: Mapped[int] = mapped_column(BigInteger)
+    """Prepaid money that no process holds a slice of."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+# -- what was used -------------------------------------------------------------------------------
+
+
+class Period(Base):
+    """A UTC month. Ingest holds its row shared, closing it takes it alone."""
+
+    __tablename__ = "periods"
+
+    id: Mapped[str] = mapped_column(ascii_id(7), primary_key=True)
+    closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class EventKey(Base):
+    """The identity of every event ever accepted: narrow, and outliving the receipts.
+
+    `id` comes first so that a receipt is found by its id alone.
+    """
+
+    __tablename__ = "usage_event_keys"
+
+    id: Mapped[str] = mapped_column(ascii_id(64), primary_key=True)
+    source: Mapped[str] = mapped_column(ascii_id(128), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(ascii_id(32))
+    """Of subject, model and rows: a repeat that differs in it is a conflict."""
+    time: Mapped[datetime] = mapped_column(UtcDateTime)
+    """Leads to the receipt."""
+
+
+class EventConflict(Base):
+    """A repeat of an identity with another payload: on nobody's bill, kept to be looked into."""
+
+    __tablename__ = "usage_event_conflicts"
+
+    id: Mapped[str] = mapped_column(ascii_id(64), primary_key=True)
+    source: Mapped[str] = mapped_column(ascii_id(128), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(ascii_id(32), primary_key=True)
+    account: Mapped[str] = mapped_column(ascii_id(36))
+    model: Mapped[str] = mapped_column(ascii_id(64))
+    rows: Mapped[int] = mapped_column(BigInteger)
+    received_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Receipt(Base):
+    """An accepted event and what it costs.
+
+    The key begins with the time: rows arrive nearly in its order, and a table partitioned by time
+    needs it in every unique key.
+    """
+
+    __tablename__ = "usage_events"
+    __table_args__ = (Index(None, "account", "time"),)
+
+    time: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
+    id: Mapped[str] = mapped_column(ascii_id(64), primary_key=True)
+    source: Mapped[str] = mapped_column(ascii_id(128), primary_key=True)
+    account: Mapped[str] = mapped_column(ascii_id(36))
+    model: Mapped[str] = mapped_column(ascii_id(64))
+    version: Mapped[str] = mapped_column(ascii_id(64))
+    rows: Mapped[int] = mapped_column(BigInteger)
+    client_id: Mapped[str | None] = mapped_column(ascii_id(64))
+    price_id: Mapped[str] = mapped_column(ascii_id(36))
+    amount: Mapped[int] = mapped_column(BigInteger)
+    period: Mapped[str] = mapped_column(ascii_id(7))
+    """The month it is billed in: its own, or for a late one the month that was open."""
+    late: Mapped[bool]
+    journal: Mapped[str] = mapped_column(ascii_id(128))
+    sequence: Mapped[int | None] = mapped_column(BigInteger)
+    received_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class UsageHour(Base):
+    """Sums of the receipts of one hour."""
+
+    __tablename__ = "usage_hours"
+
+    account: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    hour: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
+    model: Mapped[str] = mapped_column(ascii_id(64), primary_key=True)
+    price_id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    rows: Mapped[int] = mapped_column(BigInteger)
+    amount: Mapped[int] = mapped_column(BigInteger)
+
+
+class UsageMonth(Base):
+    """Sums of what is billed in one month under one price; `requests` finds the next one's tier."""
+
+    __tablename__ = "usage_months"
+
+    account: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    period: Mapped[str] = mapped_column(ascii_id(7), primary_key=True)
+    price_id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    rows: Mapped[int] = mapped_column(BigInteger)
+    amount: Mapped[int] = mapped_column(BigInteger)
+
+
+# -- where it came from --------------------------------------------------------------------------
+
+
+class Journal(Base):
+    """One process run's numbered events: how far it says it is, and how far we have heard."""
+
+    __tablename__ = "journals"
+
+    id: Mapped[str] = mapped_column(ascii_id(128), primary_key=True)
+    reported: Mapped[int] = mapped_column(BigInteger)
+    """The highest sequence it reported as durable."""
+    highest: Mapped[int] = mapped_column(BigInteger)
+    """The highest sequence that arrived."""
+    received: Mapped[int] = mapped_column(BigInteger)
+    """How many distinct sequences arrived."""
+    closed: Mapped[bool]
+    heard_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    complete_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    """When everything known of had last arrived."""
+
+
+class JournalRange(Base):
+    """A run of sequences that arrived, from `first` to `last`; no two of a journal touch."""
+
+    __tablename__ = "journal_ranges"
+
+    journal: Mapped[str] = mapped_column(ascii_id(128), primary_key=True)
+    first: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    last: Mapped[int] = mapped_column(BigInteger)

@@ -1,0 +1,50 @@
+"""The plan of accounts that have none of their own, from the settings."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.exc import DBAPIError
+
+from services.billing.database import in_transaction
+from services.billing.plans.schemas import PlanCreate
+from services.billing.plans.service import plan_ids, store_plan
+from services.common.db import Database
+from services.common.errors import Unavailable
+
+
+class DefaultPlan:
+    """Sees to it that the plan is stored; each process tries at its start and when asked.
+
+    The database may be away or not migrated while a service starts. Until the plan is stored the
+    service is not ready, and what needs the plan is answered 503.
+    """
+
+    def __init__(self, database: Database, plan: PlanCreate | None) -> None:
+        self._database = database
+        self._plan = plan
+        self._stored = plan is None
+        self.id = plan_ids(plan)[0] if plan is not None else None
+
+    async def check(self) -> str | None:
+        """Readiness: None once the plan is stored."""
+        plan = self._plan
+        if plan is None or self._stored:
+            return None
+        now = datetime.now(UTC)
+        try:
+            await in_transaction(
+                self._database, lambda session: store_plan(session, plan=plan, now=now)
+            )
+        except (Unavailable, DBAPIError):
+            return "The default plan is not stored yet."
+        self._stored = True
+        return None
+
+
+def _default_plan(request: Request) -> str | None:
+    default: DefaultPlan = request.app.state.default_plan
+    return default.id
+
+
+DefaultPlanId = Annotated[str | None, Depends(_default_plan)]

@@ -1,0 +1,82 @@
+"""All SQL about plans."""
+
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import selectinload
+
+from services.billing.database import upsert
+from services.billing.models import AccountPlan, Plan, Price
+from services.billing.plans.schemas import PlanCreate
+
+
+async def add_plan(
+    session: AsyncSession, *, plan_id: str, price_ids: list[str], plan: PlanCreate, now: datetime
+) -> None:
+    """Store a plan; one stored already stays as it is."""
+    limit = plan.rate_limit
+    row = {
+        "id": plan_id,
+        "name": plan.name,
+        "currency": plan.currency,
+        "billing": plan.billing,
+        "rate_per_second": limit.per_second if limit else None,
+        "rate_burst": limit.burst if limit else None,
+        "created_at": now,
+    }
+    prices = [
+        {
+            "id": price_id,
+            "plan_id": plan_id,
+            "position": position,
+            "model": price.model,
+            "included_requests": price.included_requests,
+            "tiers": price.tiers,
+        }
+        for position, (price_id, price) in enumerate(zip(price_ids, plan.prices, strict=True))
+    ]
+    await upsert(session, Plan, [row])
+    await upsert(session, Price, prices)
+
+
+async def find_plans(
+    session: AsyncSession, *, plan_ids: Collection[str], price_ids: Collection[str] = ()
+) -> list[Plan]:
+    """Plans with their prices, by their own ids or by a price's."""
+    holding = select(Price.plan_id).where(Price.id.in_(sorted(price_ids)))
+    plans = await session.scalars(
+        select(Plan)
+        .where(or_(Plan.id.in_(sorted(plan_ids)), Plan.id.in_(holding)))
+        .options(selectinload(Plan.prices))
+    )
+    return list(plans)
+
+
+async def list_plans(session: AsyncSession) -> list[Plan]:
+    """Every plan, oldest first."""
+    plans = await session.scalars(
+        select(Plan).order_by(Plan.created_at, Plan.id).options(selectinload(Plan.prices))
+    )
+    return list(plans)
+
+
+async def list_assignments(
+    session: AsyncSession, *, accounts: Collection[str]
+) -> list[AccountPlan]:
+    """The plans that accounts have been given, in the order in which they take effect."""
+    assignments = await session.scalars(
+        select(AccountPlan)
+        .where(AccountPlan.account.in_(sorted(accounts)))
+        .order_by(AccountPlan.effective_from, AccountPlan.id)
+    )
+    return list(assignments)
+
+
+def add_assignment(
+    session: AsyncSession, *, account: str, plan_id: str, effective_from: datetime, now: datetime
+) -> None:
+    session.add(
+        AccountPlan(account=account, plan_id=plan_id, effective_from=effective_from, created_at=now)
+    )

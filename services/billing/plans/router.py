@@ -1,0 +1,86 @@
+"""`/plans`, and which plan an account is on."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Depends, Path
+
+from services.billing.database import Store, in_transaction
+from services.billing.plans import repository, service
+from services.billing.plans.schemas import (
+    PlanAssign,
+    PlanAssigned,
+    PlanCreate,
+    PlanList,
+    PlanRead,
+)
+from services.common.contracts import AccountId
+from services.common.db import Snapshot
+from services.common.errors import (
+    BodyInvalid,
+    InsufficientScope,
+    Unauthenticated,
+    Unavailable,
+    documents,
+)
+from services.common.http import new_router
+from services.common.identity import Needs
+
+router = new_router(tag="plans")
+
+_admin = [Depends(Needs("admin"))]
+
+
+@router.get("/plans", responses=documents(Unavailable))
+async def list_plans(session: Snapshot) -> PlanList:
+    """Every plan, oldest first; open to everyone.
+
+    Amounts are decimal strings of the plan's currency.
+    """
+    return PlanList(
+        plans=[service.read_plan(plan) for plan in await repository.list_plans(session)]
+    )
+
+
+@router.post(
+    "/plans",
+    status_code=201,
+    dependencies=_admin,
+    responses=documents(Unauthenticated, InsufficientScope, BodyInvalid, Unavailable),
+)
+async def create_plan(body: PlanCreate, database: Store) -> PlanRead:
+    """Store a plan; its id follows from what it says, so a repeat answers the same plan."""
+    now = datetime.now(UTC)
+    return await in_transaction(
+        database, lambda session: service.store_plan(session, plan=body, now=now)
+    )
+
+
+@router.put(
+    "/accounts/{account}/plan",
+    dependencies=_admin,
+    responses=documents(
+        Unauthenticated,
+        InsufficientScope,
+        service.PlanNotFound,
+        service.CurrencyFixed,
+        BodyInvalid,
+        Unavailable,
+    ),
+)
+async def assign_plan(
+    account: Annotated[AccountId, Path()], body: PlanAssign, database: Store
+) -> PlanAssigned:
+    """Put an account on a plan, from `effective_from` (not in the past) or from now."""
+    now = datetime.now(UTC)
+    starts = await in_transaction(
+        database,
+        lambda session: service.assign_plan(
+            session,
+            account=account,
+            plan_id=body.plan,
+            effective_from=body.effective_from,
+            now=now,
+        ),
+    )
+    return PlanAssigned(account=account, plan=body.plan, effective_from=starts)

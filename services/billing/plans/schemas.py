@@ -1,0 +1,107 @@
+"""Plans as they cross the wire."""
+
+from datetime import datetime
+from itertools import pairwise
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
+
+from services.billing.models import PLAN_NAME_CHARS
+from services.billing.plans.pricing import Tier
+from services.common.contracts import AccountId, Currency, Instant, Name, RateLimit
+
+_EXAMPLE: JsonDict = {
+    "name": "Pay as you go",
+    "currency": "USD",
+    "billing": "postpaid",
+    "prices": [
+        {
+            "model": None,
+            "included_requests": 1000,
+            "tiers": [
+                {"up_to_requests": 100000, "per_request": "0.0005", "per_row": "0.0001"},
+                {"up_to_requests": None, "per_request": "0.0004", "per_row": "0.0001"},
+            ],
+        }
+    ],
+    "rate_limit": {"per_second": 50, "burst": 100},
+}
+
+
+class PriceCreate(BaseModel):
+    """What one model costs, or with `model` null every model without a price of its own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Name | None
+    included_requests: Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)] = 0
+    tiers: Annotated[tuple[Tier, ...], Field(min_length=1, max_length=100)]
+
+    @model_validator(mode="after")
+    def _tiers_ascend_and_the_last_is_open(self) -> Self:
+        *bounds, last = [tier.up_to_requests for tier in self.tiers]
+        closed = [bound for bound in bounds if bound is not None]
+        if last is not None or len(closed) < len(bounds):
+            raise ValueError("up_to_requests is null in the last tier and only there")
+        if any(low >= high for low, high in pairwise(closed)):
+            raise ValueError("up_to_requests must rise from tier to tier")
+        return self
+
+
+class _PlanTerms(BaseModel):
+    name: Annotated[str, Field(strict=True, min_length=1, max_length=PLAN_NAME_CHARS)]
+    currency: Currency
+    billing: Literal["postpaid", "prepaid"]
+    rate_limit: RateLimit | None = None
+
+
+class PlanCreate(_PlanTerms):
+    """A plan; the same plan twice is one plan."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+
+    prices: Annotated[list[PriceCreate], Field(min_length=1, max_length=1000)]
+
+    @model_validator(mode="after")
+    def _one_price_per_model(self) -> Self:
+        if len({price.model for price in self.prices}) < len(self.prices):
+            raise ValueError("a model has more than one price")
+        return self
+
+    @model_validator(mode="after")
+    def _prepaid_prices_are_flat(self) -> Self:
+        # A slice of the balance can only be spent if each request's price is known beforehand.
+        if self.billing == "prepaid" and any(
+            len(price.tiers) > 1 or price.included_requests for price in self.prices
+        ):
+            raise ValueError("a prepaid plan has one tier per price and no included requests")
+        return self
+
+
+class PriceRead(PriceCreate):
+    id: str
+
+
+class PlanRead(_PlanTerms):
+    id: str
+    prices: list[PriceRead]
+
+
+class PlanList(BaseModel):
+    plans: list[PlanRead]
+
+
+class PlanAssign(BaseModel):
+    """Which plan an account is on from when; without `effective_from`, from now."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    plan: Name
+    effective_from: Instant | None = None
+
+
+class PlanAssigned(BaseModel):
+    account: AccountId
+    plan: str
+    effective_from: datetime

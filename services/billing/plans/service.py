@@ -1,0 +1,162 @@
+"""Plans: storing them, giving them to accounts, and finding what something costs."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID, uuid5
+
+import orjson
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.billing.accounts import find_currencies
+from services.billing.models import AccountPlan, Plan, Price
+from services.billing.plans import repository
+from services.billing.plans.schemas import PlanCreate, PlanRead, PriceRead
+from services.common.contracts import RateLimit
+from services.common.errors import BodyInvalid, NotFound, ServiceError, Unavailable
+
+_PLANS = UUID("6f1d3c0a-52f8-4b5e-9a37-0c2d9be4d1a6")
+"""The namespace of plan ids (RFC 9562 §5.5): the same plan has the same id everywhere."""
+
+
+class PlanNotFound(NotFound):
+    """There is no such plan."""
+
+    code = "plan_not_found"
+    detail = "There is no such plan."
+
+
+class CurrencyFixed(ServiceError):
+    """The account has been charged in another currency than the plan's."""
+
+    status = 409
+    code = "currency_fixed"
+    detail = "The account's first charge fixed another currency."
+
+
+@dataclass(frozen=True, slots=True)
+class PriceBook:
+    """What some accounts pay, read once; it answers without SQL."""
+
+    plans: Mapping[str, Plan]
+    prices: Mapping[str, tuple[Plan, Price]]
+    """By id, with the plan each belongs to."""
+    models: Mapping[tuple[str, str | None], Price]
+    """By plan and model."""
+    assignments: Mapping[str, Sequence[AccountPlan]]
+    """By account, in the order in which they take effect."""
+    default_plan: str | None
+
+    def plan_at(self, account: str, moment: datetime) -> Plan | None:
+        """The plan in force for an account at a moment."""
+        plan_id = self.default_plan
+        for assignment in self.assignments.get(account, ()):
+            if assignment.effective_from <= moment:
+                plan_id = assignment.plan_id
+        return self.plans[plan_id] if plan_id else None
+
+    def price_for(self, plan: Plan, model: str) -> Price | None:
+        """A model's own price under a plan, else that of all other models, else none."""
+        return self.models.get((plan.id, model)) or self.models.get((plan.id, None))
+
+
+async def read_price_book(
+    session: AsyncSession,
+    *,
+    accounts: Collection[str],
+    price_ids: Collection[str] = (),
+    default_plan: str | None,
+) -> PriceBook:
+    """Read what accounts pay, and the prices with the given ids.
+
+    Raises:
+        Unavailable: the default plan is not stored yet.
+    """
+    assignments: dict[str, list[AccountPlan]] = {}
+    for assignment in await repository.list_assignments(session, accounts=accounts):
+        assignments.setdefault(assignment.account, []).append(assignment)
+    wanted = {each.plan_id for given in assignments.values() for each in given}
+    if default_plan is not None:
+        wanted.add(default_plan)
+    found = await repository.find_plans(session, plan_ids=wanted, price_ids=price_ids)
+    plans = {plan.id: plan for plan in found}
+    if default_plan is not None and default_plan not in plans:
+        raise Unavailable("The default plan is not stored yet.")
+    return PriceBook(
+        plans=plans,
+        prices={price.id: (plan, price) for plan in found for price in plan.prices},
+        models={(plan.id, price.model): price for plan in found for price in plan.prices},
+        assignments=assignments,
+        default_plan=default_plan,
+    )
+
+
+def plan_ids(plan: PlanCreate) -> tuple[str, list[str]]:
+    """The id of a plan and those of its prices: they follow from what the plan says."""
+    canonical = orjson.dumps(plan.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)
+    plan_id = uuid5(_PLANS, canonical.decode())
+    return str(plan_id), [str(uuid5(plan_id, str(i))) for i in range(len(plan.prices))]
+
+
+async def store_plan(session: AsyncSession, *, plan: PlanCreate, now: datetime) -> PlanRead:
+    """Store a plan if it is new."""
+    plan_id, price_ids = plan_ids(plan)
+    await repository.add_plan(session, plan_id=plan_id, price_ids=price_ids, plan=plan, now=now)
+    (stored,) = await repository.find_plans(session, plan_ids=[plan_id])
+    return read_plan(stored)
+
+
+async def assign_plan(
+    session: AsyncSession,
+    *,
+    account: str,
+    plan_id: str,
+    effective_from: datetime | None,
+    now: datetime,
+) -> datetime:
+    """Put an account on a plan, from `effective_from` or from now; answers from when.
+
+    Raises:
+        PlanNotFound: no plan has this id.
+        BodyInvalid: `effective_from` is in the past, where requests have been charged already.
+        CurrencyFixed: the account has been charged in another currency.
+    """
+    plans = await repository.find_plans(session, plan_ids=[plan_id])
+    if not plans:
+        raise PlanNotFound()
+    if effective_from is not None and effective_from < now:
+        raise BodyInvalid([{"loc": ["body", "effective_from"], "msg": "Lies in the past."}])
+    currencies = await find_currencies(session, accounts=[account])
+    if currencies.get(account, plans[0].currency) != plans[0].currency:
+        raise CurrencyFixed()
+    starts = effective_from or now
+    repository.add_assignment(
+        session, account=account, plan_id=plan_id, effective_from=starts, now=now
+    )
+    return starts
+
+
+def rate_limit(plan: Plan) -> RateLimit | None:
+    if plan.rate_per_second is None or plan.rate_burst is None:
+        return None
+    return RateLimit(per_second=plan.rate_per_second, burst=plan.rate_burst)
+
+
+def read_plan(plan: Plan) -> PlanRead:
+    """A stored plan as it is shown."""
+    return PlanRead.model_construct(
+        id=plan.id,
+        name=plan.name,
+        currency=plan.currency,
+        billing=plan.billing,
+        prices=[
+            PriceRead.model_construct(
+                id=price.id,
+                model=price.model,
+                included_requests=price.included_requests,
+                tiers=price.tiers,
+            )
+            for price in plan.prices
+        ],
+        rate_limit=rate_limit(plan),
+    )

@@ -1,0 +1,51 @@
+"""`/sources`: the journals usage comes from."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Depends, Path
+
+from services.billing.database import Store, in_transaction
+from services.billing.sources import service
+from services.billing.sources.service import SourceList
+from services.common.contracts import JournalId, SourceReport
+from services.common.db import Snapshot
+from services.common.errors import (
+    BodyInvalid,
+    InsufficientScope,
+    Unauthenticated,
+    Unavailable,
+    documents,
+)
+from services.common.http import new_router
+from services.common.identity import Needs
+
+router = new_router(prefix="/sources", tag="sources")
+
+_refusals = documents(Unauthenticated, InsufficientScope, BodyInvalid, Unavailable)
+
+
+@router.put(
+    "/{journal}",
+    status_code=204,
+    dependencies=[Depends(Needs("billing:write"))],
+    responses=_refusals,
+)
+async def report_source(
+    journal: Annotated[JournalId, Path()], body: SourceReport, database: Store
+) -> None:
+    """Report how far a journal has come, in durable lines, and whether it has ended.
+
+    Every 30 s even when idle, at stop, and by whoever ships what a dead process left.
+    """
+    now = datetime.now(UTC)
+    await in_transaction(
+        database,
+        lambda session: service.report(session, journal_id=journal, said=body, now=now),
+    )
+
+
+@router.get("", dependencies=[Depends(Needs("admin"))], responses=_refusals)
+async def list_sources(session: Snapshot) -> SourceList:
+    """Every journal: how much of it has arrived, and what is missing."""
+    return SourceList(sources=await service.list_sources(session, now=datetime.now(UTC)))

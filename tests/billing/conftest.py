@@ -1,0 +1,110 @@
+"""The billing app on a migrated database of either kind, emptied between tests."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient
+from pydantic import SecretStr
+
+from services.billing.app import create_app
+from services.billing.database import MIGRATIONS
+from services.billing.models import Base
+from services.billing.plans.schemas import PlanCreate
+from services.billing.plans.service import store_plan
+from services.billing.settings import BillingSettings
+from services.common.db import Database, migrate
+from tests.billing.tokens import ISSUER, Headers, Issuer
+from tests.billing.wire import ADA, LOCAL_PLAN
+
+OpenApp = Callable[..., AbstractAsyncContextManager[FastAPI]]
+
+
+@pytest.fixture(scope="session")
+def issuer() -> Issuer:
+    return Issuer()
+
+
+@pytest.fixture(scope="session")
+async def database_url(database_kind: str, new_database_url: Callable[[str], str]) -> str:
+    url = new_database_url(database_kind)
+    await asyncio.to_thread(migrate, url, MIGRATIONS)
+    return url
+
+
+@pytest.fixture(scope="session")
+def open_app(
+    database_url: str, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory
+) -> OpenApp:
+    """`async with open_app(default_plan=None) as app` runs the app with such settings."""
+    home = tmp_path_factory.mktemp("billing")
+
+    @asynccontextmanager
+    async def open_(**settings: Any) -> AsyncIterator[FastAPI]:
+        given: dict[str, Any] = {
+            "home": home,
+            "auth_url": ISSUER,
+            "database_url": SecretStr(database_url),
+            "default_plan": PlanCreate.model_validate(LOCAL_PLAN),
+        }
+        app = create_app(BillingSettings(**(given | settings)), keys=issuer)
+        async with app.router.lifespan_context(app):
+            yield app
+
+    return open_
+
+
+@pytest.fixture(scope="session")
+async def running_app(open_app: OpenApp) -> AsyncIterator[FastAPI]:
+    async with open_app() as app:
+        yield app
+
+
+@pytest.fixture
+async def app(running_app: FastAPI) -> FastAPI:
+    """The running app, on tables that hold the default plan alone."""
+    database: Database = running_app.state.database
+    async with database.transaction() as session:
+        for table in reversed(Base.metadata.sorted_tables):
+            await session.execute(table.delete())
+        await store_plan(session, plan=PlanCreate.model_validate(LOCAL_PLAN), now=datetime.now(UTC))
+    return running_app
+
+
+@pytest.fixture
+def database(app: FastAPI) -> Database:
+    database: Database = app.state.database
+    return database
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[AsyncClient]:
+    async with browse(app) as client:
+        yield client
+
+
+def browse(app: FastAPI) -> AsyncClient:
+    return AsyncClient(transport=ASGITransport(app=app), base_url="http://billing.test")
+
+
+@pytest.fixture
+def service(issuer: Issuer) -> Headers:
+    """The headers of the inference service's requests."""
+    return issuer.headers("billing:write", account="inference")
+
+
+@pytest.fixture
+def ada(issuer: Issuer) -> Headers:
+    """The headers of a user's requests."""
+    return issuer.headers("predict", "usage:read", account=ADA)
+
+
+@pytest.fixture
+def admin(issuer: Issuer) -> Headers:
+    """The headers of an administrator's requests."""
+    account = "0198a000-0000-7000-8000-0000000000ad"
+    return issuer.headers("predict", "usage:read", "admin", account=account)

@@ -1,0 +1,86 @@
+"""What events cost, and where a sum would not fit."""
+
+from httpx import AsyncClient
+
+from tests.billing.tokens import Headers
+from tests.billing.wire import deliver, event, give_plan, plan, price, total, used
+
+
+class TestAmounts:
+    async def test_an_amount_beyond_64_bits_is_rejected_and_never_wraps(
+        self, client: AsyncClient, service: Headers, admin: Headers, ada: Headers
+    ) -> None:
+        await give_plan(client, admin, plan(price((None, "0", "5"))))
+        most = 2**31 - 1  # rows; at 5 USD each, more than 2⁶³ × 10⁻⁹ USD
+
+        result = await deliver(client, service, [event(rows=most), event(rows=1)])
+
+        assert [each["reason"] for each in result["rejected"]] == ["the amount is too large"]
+        assert await total(client, ada) == used(1, 1, "5")
+
+    async def test_a_months_sum_beyond_64_bits_is_rejected_and_never_wraps(
+        self, client: AsyncClient, service: Headers, admin: Headers, ada: Headers
+    ) -> None:
+        await give_plan(client, admin, plan(price((None, "9000000000", "0"))))
+        await deliver(client, service, [event()])
+
+        result = await deliver(client, service, [event(), event()])
+
+        assert [each["reason"] for each in result["rejected"]] == ["the amount is too large"] * 2
+        assert await total(client, ada) == used(1, 1, "9000000000")
+
+    async def test_tiers_and_included_requests_count_in_the_order_accepted(
+        self, client: AsyncClient, service: Headers, admin: Headers, ada: Headers
+    ) -> None:
+        tiers = ((3, "0.01", "0"), (None, "0.001", "0"))
+        await give_plan(client, admin, plan(price(*tiers, included=1)))
+
+        for size in (2, 3):
+            await deliver(client, service, [event() for _ in range(size)])
+
+        assert await total(client, ada) == used(5, 5, "0.022")
+
+    async def test_an_event_names_its_price(
+        self, client: AsyncClient, service: Headers, admin: Headers, ada: Headers
+    ) -> None:
+        answer = await client.post(
+            "/plans", headers=admin, json=plan(price((None, "0.25", "0")), name="Other")
+        )
+        (named,) = answer.json()["prices"]
+
+        await deliver(client, service, [event(price_id=named["id"])])
+
+        assert await total(client, ada) == used(1, 1, "0.25")
+
+    async def test_a_models_own_price_goes_before_that_of_all_others(
+        self, client: AsyncClient, service: Headers, admin: Headers, ada: Headers
+    ) -> None:
+        await give_plan(
+            client,
+            admin,
+            plan(price((None, "0.1", "0")), price((None, "0.7", "0"), model="wine")),
+        )
+
+        await deliver(client, service, [event(model="wine"), event(model="iris")])
+
+        assert await total(client, ada) == used(2, 2, "0.8")
+
+    async def test_a_model_without_a_price_is_rejected(
+        self, client: AsyncClient, service: Headers, admin: Headers
+    ) -> None:
+        await give_plan(client, admin, plan(price((None, "0.7", "0"), model="wine")))
+
+        result = await deliver(client, service, [event(model="iris")])
+
+        assert result["rejected"][0]["reason"] == "its plan has no price for the model"
+
+    async def test_a_price_in_another_currency_is_rejected(
+        self, client: AsyncClient, service: Headers, admin: Headers
+    ) -> None:
+        euro = await client.post("/plans", headers=admin, json=plan(currency="EUR"))
+        price_id = euro.json()["prices"][0]["id"]
+
+        result = await deliver(client, service, [event(), event(price_id=price_id)])
+
+        assert result["accepted"] == 1
+        assert result["rejected"][0]["reason"] == "the price is not in the account's currency"

@@ -1,0 +1,175 @@
+"""Plans: what using the models costs, and who is on which."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from httpx import AsyncClient
+
+from services.billing.plans.schemas import PlanCreate
+from tests.billing.conftest import OpenApp, browse
+from tests.billing.tokens import Headers
+from tests.billing.wire import ADA, BOB, LOCAL_PLAN, deliver, event, plan, price
+
+OWN = plan(
+    price((10, "0.5", "0.1"), (None, "0.25", "0"), included=2, model="wine"),
+    price((None, "1", "0")),
+    name="Ada’s plan – 🍷",
+    rate_limit={"per_second": 2.5, "burst": 10.0},
+)
+
+
+async def store(client: AsyncClient, admin: Headers, wanted: dict[str, Any]) -> str:
+    answer = await client.post("/plans", headers=admin, json=wanted)
+    assert answer.status_code == 201, answer.text
+    plan_id: str = answer.json()["id"]
+    return plan_id
+
+
+class TestCreate:
+    async def test_a_plan_is_stored_and_shown_to_everyone_as_it_was_given(
+        self, client: AsyncClient, admin: Headers
+    ) -> None:
+        plan_id = await store(client, admin, OWN)
+
+        plans = (await client.get("/plans")).json()["plans"]
+
+        (shown,) = [each for each in plans if each["id"] == plan_id]
+        assert len({price.pop("id") for price in shown["prices"]}) == 2
+        assert shown == OWN | {"id": plan_id}
+
+    async def test_the_same_plan_twice_is_one_plan(
+        self, client: AsyncClient, admin: Headers
+    ) -> None:
+        ids = await asyncio.gather(*(store(client, admin, OWN) for _ in range(8)))
+
+        assert len(set(ids)) == 1
+        assert len((await client.get("/plans")).json()["plans"]) == 2  # the default one, too
+
+    async def test_what_does_not_hold_is_422_and_not_repeated(
+        self, client: AsyncClient, admin: Headers
+    ) -> None:
+        answer = await client.post("/plans", headers=admin, json=plan(billing="hunter2"))
+
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["loc"] == ["body", "billing"]
+        assert "hunter2" not in answer.text
+
+    async def test_anonymous_and_users_may_not(self, client: AsyncClient, ada: Headers) -> None:
+        assert (await client.post("/plans", content=b"{")).status_code == 401
+        assert (await client.post("/plans", headers=ada, content=b"{")).status_code == 403
+
+
+class TestAssign:
+    async def test_an_account_pays_by_its_plan_from_then_on(
+        self, client: AsyncClient, service: Headers, admin: Headers, ada: Headers
+    ) -> None:
+        before = event(model="iris")
+        plan_id = await store(client, admin, OWN)
+        put = await client.put(f"/accounts/{ADA}/plan", headers=admin, json={"plan": plan_id})
+        after = event(model="iris")
+
+        await deliver(client, service, [after, before])
+
+        assert (put.status_code, put.json()["plan"]) == (200, plan_id)
+        amounts = [
+            (await client.get(f"/usage/events/{e['id']}", headers=ada)).json()["amount"]
+            for e in (before, after)
+        ]
+        assert amounts == ["0.0006", "1"]
+
+    async def test_of_two_plans_from_the_same_moment_the_later_given_holds(
+        self, client: AsyncClient, service: Headers, admin: Headers, ada: Headers
+    ) -> None:
+        soon = datetime.now(UTC) + timedelta(seconds=60)
+        for amount in ("1", "2"):
+            plan_id = await store(client, admin, plan(price((None, amount, "0"))))
+            await client.put(
+                f"/accounts/{ADA}/plan",
+                headers=admin,
+                json={"plan": plan_id, "effective_from": soon.isoformat()},
+            )
+
+        await deliver(client, service, [event(time=soon, id="then"), event(id="now")])
+
+        receipt = await client.get("/usage/events/then", headers=ada)
+        assert receipt.json()["amount"] == "2"
+        assert (await client.get("/usage/events/now", headers=ada)).json()["amount"] == "0.0006"
+
+    async def test_from_the_past_is_422(self, client: AsyncClient, admin: Headers) -> None:
+        plan_id = await store(client, admin, OWN)
+        past = datetime.now(UTC) - timedelta(seconds=1)
+
+        answer = await client.put(
+            f"/accounts/{ADA}/plan",
+            headers=admin,
+            json={"plan": plan_id, "effective_from": past.isoformat()},
+        )
+
+        assert answer.status_code == 422
+
+    async def test_in_another_currency_than_was_charged_is_409(
+        self, client: AsyncClient, service: Headers, admin: Headers
+    ) -> None:
+        await deliver(client, service, [event()])
+        plan_id = await store(client, admin, plan(currency="EUR"))
+
+        charged = await client.put(f"/accounts/{ADA}/plan", headers=admin, json={"plan": plan_id})
+        new = await client.put(f"/accounts/{BOB}/plan", headers=admin, json={"plan": plan_id})
+
+        assert (charged.status_code, new.status_code) == (409, 200)
+
+    @pytest.mark.parametrize(("wanted", "status"), [("unknown", 404), ("é", 422), (1, 422)])
+    async def test_an_unknown_plan_is_404_and_what_is_no_id_422(
+        self, client: AsyncClient, admin: Headers, wanted: Any, status: int
+    ) -> None:
+        answer = await client.put(f"/accounts/{ADA}/plan", headers=admin, json={"plan": wanted})
+
+        assert answer.status_code == status
+
+    async def test_what_is_no_account_is_422(self, client: AsyncClient, admin: Headers) -> None:
+        answer = await client.put("/accounts/ada/plan", headers=admin, json={"plan": "p"})
+
+        assert answer.status_code == 422
+
+    async def test_anonymous_and_users_may_not(self, client: AsyncClient, ada: Headers) -> None:
+        path = f"/accounts/{ADA}/plan"
+
+        assert (await client.put(path, content=b"{")).status_code == 401
+        assert (await client.put(path, headers=ada, content=b"{")).status_code == 403
+
+
+class TestDefault:
+    async def test_processes_that_start_at_once_store_it_once(
+        self, app: FastAPI, open_app: OpenApp
+    ) -> None:
+        changed = PlanCreate.model_validate(LOCAL_PLAN | {"name": "Changed"})
+
+        async def start() -> list[dict[str, Any]]:
+            async with open_app(default_plan=changed) as fresh, browse(fresh) as client:
+                plans: list[dict[str, Any]] = (await client.get("/plans")).json()["plans"]
+                return plans
+
+        seen = await asyncio.gather(*(start() for _ in range(6)))
+
+        assert all(plans == seen[0] for plans in seen)
+        assert sorted(each["name"] for each in seen[0]) == ["Changed", "Test"]
+
+    async def test_a_changed_one_never_reprices_what_was_served(
+        self, client: AsyncClient, open_app: OpenApp, service: Headers, ada: Headers
+    ) -> None:
+        first = event()
+        await deliver(client, service, [first])
+        dearer = PlanCreate.model_validate(plan(price((None, "7", "0"))))
+
+        async with open_app(default_plan=dearer) as fresh, browse(fresh) as later:
+            repeat = await deliver(later, service, [first, event(time="1970-01-01T00:00:00Z")])
+            old = await later.get(f"/usage/events/{first['id']}", headers=ada)
+            window = {"from": "1970-01-01T00:00:00Z"}
+            usage = await later.get("/usage", headers=ada, params=window)
+
+        assert (repeat["duplicates"], repeat["accepted"]) == (1, 1)
+        assert old.json()["amount"] == "0.0006"
+        assert usage.json()["total"]["amount"] == "7.0006"

@@ -1,0 +1,115 @@
+"""Usage events and plans as they are sent."""
+
+import json
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from httpx import AsyncClient, Response
+
+from services.common.contracts import CLOUDEVENTS_BATCH, EVENT_SOURCE, EVENT_TYPE
+
+ADA = "0198a000-0000-7000-8000-00000000000a"
+BOB = "0198a000-0000-7000-8000-00000000000b"
+JOURNAL = "0198b000-0000-7000-8000-000000000001"
+
+LOCAL_PLAN: dict[str, Any] = {
+    "name": "Test",
+    "currency": "USD",
+    "billing": "postpaid",
+    "prices": [
+        {
+            "model": None,
+            "included_requests": 0,
+            "tiers": [{"up_to_requests": None, "per_request": "0.0005", "per_row": "0.0001"}],
+        }
+    ],
+    "rate_limit": None,
+}
+Json = dict[str, Any]
+
+
+def event(
+    *,
+    account: str = ADA,
+    model: str = "wine",
+    rows: Any = 1,
+    time: datetime | str | int | None = None,
+    price_id: str | None = None,
+    sequence: int | None = None,
+    journal: str | None = None,
+    **members: Any,
+) -> Json:
+    """A usage event of now, unless told otherwise; `members` are CloudEvents attributes."""
+    moment = time or datetime.now(UTC)
+    data = {"model": model, "version": "20261122t000000z-0a1b2c3d", "rows": rows}
+    made: Json = {
+        "specversion": "1.0",
+        "type": EVENT_TYPE,
+        "source": EVENT_SOURCE,
+        "id": str(uuid.uuid4()),
+        "subject": account,
+        "time": moment.isoformat() if isinstance(moment, datetime) else moment,
+        "data": data | ({"price_id": price_id} if price_id else {}),
+    }
+    if sequence is not None:
+        made |= {"journal": journal or JOURNAL, "sequence": f"{sequence:020d}"}
+    return made | members
+
+
+async def deliver(client: AsyncClient, headers: dict[str, str], events: Sequence[Any]) -> Json:
+    """Send a batch and expect it to be taken."""
+    answer = await post_events(client, headers, json.dumps(list(events)).encode())
+    assert answer.status_code == 202, answer.text
+    result: Json = answer.json()
+    return result
+
+
+async def post_events(
+    client: AsyncClient,
+    headers: dict[str, str],
+    body: bytes,
+    media_type: str = CLOUDEVENTS_BATCH,
+) -> Response:
+    return await client.post(
+        "/events", content=body, headers=headers | {"Content-Type": media_type}
+    )
+
+
+def plan(*prices: Json, **members: Any) -> Json:
+    """A plan of these prices, or of one price for all models."""
+    return LOCAL_PLAN | ({"prices": list(prices)} if prices else {}) | members
+
+
+def price(*tiers: tuple[int | None, str, str], model: str | None = None, included: int = 0) -> Json:
+    """A price of tiers `(up_to_requests, per_request, per_row)`."""
+    return {
+        "model": model,
+        "included_requests": included,
+        "tiers": [
+            {"up_to_requests": up_to, "per_request": per_request, "per_row": per_row}
+            for up_to, per_request, per_row in tiers
+        ],
+    }
+
+
+async def total(client: AsyncClient, headers: dict[str, str], **query: Any) -> dict[str, Any]:
+    answer = await client.get("/usage", headers=headers, params=query)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()["total"]
+    return found
+
+
+def used(requests: int, rows: int, amount: str) -> dict[str, Any]:
+    return {"requests": requests, "rows": rows, "amount": amount, "currency": "USD"}
+
+
+async def give_plan(client: AsyncClient, admin: dict[str, str], wanted: dict[str, Any]) -> str:
+    """Store a plan and put Ada on it."""
+    stored = await client.post("/plans", headers=admin, json=wanted)
+    assert stored.status_code == 201, stored.text
+    plan_id: str = stored.json()["id"]
+    put = await client.put(f"/accounts/{ADA}/plan", headers=admin, json={"plan": plan_id})
+    assert put.status_code == 200, put.text
+    return plan_id
