@@ -1,15 +1,11 @@
 """`python -m services.billing` serves; `python -m services.billing migrate` migrates and exits."""
 
 import sys
-from pathlib import Path
-
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from services.billing.app import create_app
 from services.billing.database import MIGRATIONS
 from services.billing.settings import BillingSettings
-from services.common.db import migrate
+from services.common.db import migrate_or_stop, prepare_folder
 from services.common.http import listen, serve
 from services.common.observe import configure_logging
 from services.common.settings import stop
@@ -25,29 +21,13 @@ def main(arguments: list[str]) -> None:
         stop("usage: python -m services.billing [migrate]")
     settings = BillingSettings.load()
     configure_logging("billing", level=settings.log_level)
-    _prepare_database_folder(settings)
+    url = settings.database_url.get_secret_value()
+    prepare_folder(url, variable="BILLING_DATABASE_URL")
     if arguments:
-        _migrate(settings)
+        migrate_or_stop(url, MIGRATIONS, variable="BILLING_DATABASE_URL")
         return
     app = create_app(settings)
     serve(app, listen(settings.host, settings.port, variable="BILLING_PORT"))
-
-
-def _prepare_database_folder(settings: BillingSettings) -> None:
-    url = make_url(settings.database_url.get_secret_value())
-    if url.get_backend_name() == "sqlite" and url.database:
-        try:
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            stop(f"BILLING_DATABASE_URL: {url.database}: {error.strerror}")
-
-
-def _migrate(settings: BillingSettings) -> None:
-    try:
-        migrate(settings.database_url.get_secret_value(), MIGRATIONS)
-    except SQLAlchemyError as error:
-        cause = getattr(error, "orig", None) or error
-        stop(f"BILLING_DATABASE_URL: the database cannot be migrated: {cause}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ What it guards against, each seen to happen with these drivers:
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -34,11 +35,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, ExceptionContext, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from services.common.errors import Unavailable
+from services.common.settings import stop
 
 DEADLINE_S = 5
 """Seconds one unit of work may take, waiting for a connection and for locks included."""
@@ -244,6 +246,37 @@ def migrate(url: str, scripts: Path) -> None:
     config.set_main_option("script_location", str(scripts).replace("%", "%%"))
     config.attributes["url"] = url
     command.upgrade(config, "head")
+
+
+def prepare_folder(url: str, *, variable: str) -> None:
+    """Make the folder of a SQLite file; other databases need none.
+
+    Raises:
+        SystemExit: it cannot be made or written; one line names the variable.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        return
+    folder = Path(parsed.database).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        stop(f"{variable}: {folder}: {error.strerror}")
+    if not os.access(folder, os.W_OK):
+        stop(f"{variable}: {folder} cannot be written")
+
+
+def migrate_or_stop(url: str, scripts: Path, *, variable: str) -> None:
+    """`migrate`, for a command line.
+
+    Raises:
+        SystemExit: the database cannot be migrated; one line names the variable.
+    """
+    try:
+        migrate(url, scripts)
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        stop(f"{variable}: the database cannot be migrated: {cause}")
 
 
 def run_migrations(metadata: MetaData) -> None:

@@ -16,8 +16,8 @@ from services.inference.settings import InferenceSettings
 
 def main() -> None:
     """Serve until SIGTERM, then finish what was begun and ship the journal."""
-    configure_logging("inference")
     settings = InferenceSettings.load()
+    configure_logging("inference", level=settings.log_level)
     listener = listen(settings.host, settings.port, variable="INFERENCE_PORT")
     try:
         app = create_app(settings)

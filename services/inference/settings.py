@@ -47,6 +47,8 @@ class InferenceSettings(ServiceSettings):
     """A prediction request with more rows is answered 422."""
     max_in_flight: int = Field(default=1024, ge=1)
     """Predictions being answered at once; beyond them 503."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least severe log line to write."""
 
     auth_port: int = Field(default=8001, validation_alias=AliasChoices("AUTH_PORT"))
     """Port of the local auth service, when INFERENCE_AUTH_URL is unset."""
