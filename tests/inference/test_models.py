@@ -9,6 +9,7 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
+from services.common.errors import Unavailable
 from services.common.model_store import (
     Manifest,
     ModelStore,
@@ -129,6 +130,13 @@ async def test_a_rollback_is_a_release_of_the_version_before(shelf: Shelf) -> No
     assert shelf.registry.live_number("numbers") == number
     assert loaded_before is not None
     assert shelf.registry.get("numbers").runtime is loaded_before.runtime
+
+
+async def test_before_the_first_look_a_missing_model_is_unavailable_not_unknown(
+    shelf: Shelf,
+) -> None:
+    with pytest.raises(Unavailable):
+        Registry().get("numbers")
 
 
 async def test_an_empty_store_is_ready_and_serves_nothing(tmp_path: Path, shelf: Shelf) -> None:

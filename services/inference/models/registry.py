@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from services.common.errors import NotFound
+from services.common.errors import NotFound, Unavailable
 from services.common.model_store import Manifest, ModelStore, Release, TrustedKeys, VersionRefused
 from services.inference.engine.runtime import Runtime
 from services.inference.models.inputs import Inputs
@@ -48,14 +48,19 @@ class Registry:
 
     def __init__(self) -> None:
         self._slots: dict[str, Slot] = {}
+        self.complete = False
+        """Whether the store has been looked through; before, a missing model proves nothing."""
 
     def get(self, name: str) -> LoadedModel:
         """The live version of a model.
 
         Raises:
             ModelNotFound: nothing is live under that name.
+            Unavailable: the models are still being loaded.
         """
         slot = self._slots.get(name)
+        if slot is None and not self.complete:
+            raise Unavailable("The models are still being loaded.")
         if slot is None:
             raise ModelNotFound()
         return slot.live

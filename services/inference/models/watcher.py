@@ -52,7 +52,6 @@ class Watcher:
         self._seen: dict[str, int] = {}
         """The highest number looked at, by model."""
         self._next_full_look = 0.0
-        self._looked = False
         self._live = Gauge(
             "model_live_release",
             "Number of the release being served.",
@@ -77,7 +76,7 @@ class Watcher:
 
     async def check(self) -> str | None:
         """Readiness: None once the store has been looked through."""
-        return None if self._looked else "The model store has not been read yet."
+        return None if self._registry.complete else "The model store has not been read yet."
 
     async def look(self) -> None:
         """One look at the store; failures are counted, logged and left for the next."""
@@ -90,7 +89,7 @@ class Watcher:
             self._failures.inc()
             log.warning("model_store_unreadable", error=str(error))
             return
-        self._looked = True
+        self._registry.complete = True
         if full:
             self._next_full_look = time.monotonic() + FULL_LOOK_S
 
