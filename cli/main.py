@@ -1,0 +1,45 @@
+"""The `tollgate` command; each part of it imports what it needs when it runs."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from cli.models import models
+from cli.train import train
+from cli.up import up
+from cli.users import users
+
+app = typer.Typer(
+    help="Sell a scikit-learn model as a metered API.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(up)
+app.command()(train)
+app.add_typer(models, name="models")
+app.add_typer(users, name="users")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("tollgate"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="tollgate")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""What has to be there before the services start; a process of its own, so that `up` stays light.
+
+Everything here is done once and found done afterwards.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+
+from cli import sample, state
+from cli.settings import LocalSettings
+from cli.supervisor import say
+from services.auth import app as auth_app
+from services.auth.accounts.service import ensure_account
+from services.auth.clients.service import ensure_service_client
+from services.auth.passwords import PasswordHasher
+from services.auth.settings import AuthSettings
+from services.billing import database as billing_database
+from services.billing.settings import BillingSettings
+from services.common.db import Database, migrate
+from services.common.errors import ServiceError
+from services.common.model_store import ModelStore, StoreError
+from trainer.errors import TrainerError
+from trainer.settings import TrainerSettings
+
+
+def main() -> None:
+    """Prepare this machine; one line on stderr and exit code 1 if that fails."""
+    settings = LocalSettings.load()
+    try:
+        _prepare(settings)
+    except (DBAPIError, OSError, ServiceError, StoreError, TrainerError) as error:
+        told = error.orig if isinstance(error, DBAPIError) else error
+        sys.exit(f"error: {' '.join(str(told).split())}")
+
+
+def _prepare(settings: LocalSettings) -> None:
+    auth, billing = AuthSettings.load(), BillingSettings.load()
+    migrate(auth.database_url.get_secret_value(), auth_app.MIGRATIONS)
+    migrate(billing.database_url.get_secret_value(), billing_database.MIGRATIONS)
+    asyncio.run(_ensure_log_ins(auth, state.credentials(settings.home)))
+    _ensure_sample_model(settings.home)
+
+
+async def _ensure_log_ins(settings: AuthSettings, log_ins: dict[str, Any]) -> None:
+    """The accounts and the service client of `credentials.json`, in auth's database."""
+    database = Database(settings.database_url.get_secret_value())
+    hasher = PasswordHasher(threads=1)
+    try:
+        async with database.transaction() as session:
+            for name in ("admin", "demo"):
+                await ensure_account(session, hasher=hasher, **log_ins[name], admin=name == "admin")
+            client = log_ins["services"]["inference"]
+            await ensure_service_client(session, **client, scope="billing:write")
+    finally:
+        hasher.close()
+        await database.close()
+
+
+def _ensure_sample_model(home: Path) -> None:
+    """Keys to sign and verify with; and, where the data bucket is ours, a released sample model."""
+    settings = TrainerSettings.load()
+    settings.load_trusted_keys()
+    if settings.data_store:
+        return
+    sample.seed(home / "data")
+    if ModelStore(settings.model_store_url).list_releases(sample.MODEL):
+        return
+
+    from trainer.train import train  # seconds of imports, needed once per installation
+
+    say(f"training the sample model, {sample.MODEL} (only the first time)")
+    train(
+        settings,
+        sample.MODEL,
+        release=True,
+        reason="the sample model",
+        report=lambda doing, share: say(f"  {share:4.0%}  {doing}"),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""What the command line reads from the environment itself; the services read the rest."""
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from services.common.settings import ServiceSettings
+
+
+class LocalSettings(ServiceSettings):
+    """The one-machine installation: its state folder and its ports."""
+
+    # Without a prefix the field `home` would be read from $HOME.
+    model_config = SettingsConfigDict(env_prefix="TOLLGATE_")
+
+    auth_port: int = Field(default=8001, ge=1, le=65535, validation_alias="AUTH_PORT")
+    """Port of the auth service."""
+    inference_port: int = Field(default=8002, ge=1, le=65535, validation_alias="INFERENCE_PORT")
+    """Port of the inference service."""
+    billing_port: int = Field(default=8003, ge=1, le=65535, validation_alias="BILLING_PORT")
+    """Port of the billing service."""
+    default_plan: str = Field(default="", validation_alias="BILLING_DEFAULT_PLAN")
+    """The plan of accounts without one, if not the local plan."""

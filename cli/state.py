@@ -1,0 +1,92 @@
+"""The state folder of a one-machine installation.
+
+    $TOLLGATE_HOME/
+    ├── credentials.json     log-ins made for this installation, mode 0600
+    ├── up.lock              held by the `tollgate up` that runs here
+    ├── auth.db, billing.db  the databases, unless they are elsewhere
+    ├── journal/             usage that billing has not yet acknowledged
+    ├── keys/                auth's signing keys, the trainer's key, the keys that are trusted
+    ├── data/<model>/        the data bucket
+    └── models/<model>/      the model bucket
+
+It holds no port and no path of the checkout, so it can be moved.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from services.common.model_keys import create_file
+
+
+class StateError(Exception):
+    """The state folder cannot be used; one sentence says why."""
+
+
+class InUse(StateError):
+    """Another `tollgate up` runs on this state folder."""
+
+
+@contextmanager
+def opened(home: Path) -> Iterator[None]:
+    """Make the state folder and hold it for as long as the block runs.
+
+    The lock is the kernel's: it goes with the process, however that ends.
+
+    Raises:
+        StateError: it cannot be made or written.
+        InUse: somebody else holds it.
+    """
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(home / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StateError(f"TOLLGATE_HOME: cannot write to {home}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise InUse(f"another `tollgate up` is running on {home}") from error
+    finally:
+        os.close(lock)
+
+
+def credentials(home: Path) -> dict[str, Any]:
+    """The log-ins of this installation, made at the first call.
+
+    Returns:
+        `{"admin": {"email", "password"}, "demo": {"email", "password"},
+        "services": {"inference": {"client_id", "client_secret"}}}`
+
+    Raises:
+        StateError: the file can be neither made nor read.
+    """
+    path = home / "credentials.json"
+    try:
+        if not path.exists():
+            content = json.dumps(_new_credentials(), indent=2) + "\n"
+            create_file(path, content.encode(), mode=0o600)
+        found: dict[str, Any] = json.loads(path.read_bytes())
+        return {name: found[name] for name in ("admin", "demo", "services")}
+    except OSError as error:
+        raise StateError(f"TOLLGATE_HOME: cannot use {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StateError(f"TOLLGATE_HOME: {path} is damaged; move it away for a new one") from error
+
+
+def _new_credentials() -> dict[str, Any]:
+    def account(name: str) -> dict[str, str]:
+        return {"email": f"{name}@tollgate.example", "password": secrets.token_urlsafe(24)}
+
+    return {
+        "admin": account("admin"),
+        "demo": account("demo"),
+        "services": {
+            "inference": {"client_id": "inference", "client_secret": secrets.token_urlsafe(32)}
+        },
+    }

@@ -1,0 +1,43 @@
+"""What `tollgate up` shows once the services are ready."""
+
+import json
+from pathlib import Path
+
+WINE = [14.23, 1.71, 2.43, 15.6, 127, 2.8, 3.06, 0.28, 2.29, 5.64, 1.04, 3.92, 1065]
+"""A row of the sample data, in signature order; its class is 0."""
+
+_TABLE = """\
+
+  service    URL                            docs
+  auth       {auth:<30} {auth}/docs
+  inference  {inference:<30} {inference}/docs
+  billing    {billing:<30} {billing}/docs
+
+  Log-ins of this installation: {credentials}
+
+  Try it: a new account, a token, a prediction, and what it cost.
+"""
+
+# A new account at each paste, so that it works twice. Usage is seen within two seconds.
+_TOUR = """\
+EMAIL="me-$(date +%s)@example.com" PASSWORD="$(od -An -N12 -tx1 /dev/urandom | tr -d ' ')"
+curl -sS -w '\\n' {auth}/register -H 'Content-Type: application/json' \\
+  -d "{{\\"email\\": \\"$EMAIL\\", \\"password\\": \\"$PASSWORD\\"}}"
+TOKEN=$(curl -sS {auth}/token -d grant_type=password -d "username=$EMAIL" \\
+  -d "password=$PASSWORD" | sed 's/.*"access_token": *"\\([^"]*\\)".*/\\1/')
+curl -sS -w '\\n' {inference}/v1/models/wine:predict -H "Authorization: Bearer $TOKEN" \\
+  -H 'Content-Type: application/json' -d '{body}'
+sleep 2
+curl -sS -w '\\n' {billing}/usage -H "Authorization: Bearer $TOKEN"
+"""
+
+
+def table(*, auth: str, inference: str, billing: str, credentials: Path) -> str:
+    """Where things are; the arguments are the services' URLs."""
+    return _TABLE.format(auth=auth, inference=inference, billing=billing, credentials=credentials)
+
+
+def tour(*, auth: str, inference: str, billing: str) -> str:
+    """A shell script from nothing to a paid prediction."""
+    body = json.dumps({"instances": [WINE]})
+    return _TOUR.format(auth=auth, inference=inference, billing=billing, body=body)

@@ -1,0 +1,133 @@
+"""`tollgate up`: the three services on this machine, until a signal says stop."""
+
+import asyncio
+import http.client
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from cli import state
+from cli.settings import LocalSettings
+from cli.supervisor import Process, Service, StartRefused, say
+from cli.tour import table, tour
+
+_LOCAL_PLAN = Path(__file__).parents[1] / "services" / "billing" / "plans" / "local_plan.json"
+_REPORT_EVERY_S = 10.0
+_ECHO_S = 1.0
+"""A signal to the process group may reach us twice: by itself, and passed on by `make`."""
+
+
+def up() -> None:
+    """Start auth, inference and billing on this machine and stay in the foreground.
+
+    The first start makes the state folder, its keys and log-ins, and trains and releases the
+    sample model; later ones take seconds. Ctrl-C or SIGTERM ends it when what was begun is done;
+    a second one ends it at once.
+    """
+    try:
+        settings = LocalSettings.load()
+        home = settings.home.absolute()
+        with state.opened(home):
+            state.credentials(home)
+            code = asyncio.run(_up(settings, home))
+    except state.StateError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise typer.Exit(1) from error
+    except SystemExit as error:  # a bad setting, told already
+        raise typer.Exit(1) from error
+    raise typer.Exit(code)
+
+
+async def _up(settings: LocalSettings, home: Path) -> int:
+    """Prepare, run, stop; the exit code."""
+    plan = settings.default_plan or str(_LOCAL_PLAN)
+    environment = os.environ | {"TOLLGATE_HOME": str(home), "BILLING_DEFAULT_PLAN": plan}
+    preparation = Process("cli.prepare", environment=environment)
+    auth = Service("auth", port=settings.auth_port, environment=environment)
+    billing = Service("billing", port=settings.billing_port, environment=environment)
+    inference = Service("inference", port=settings.inference_port, environment=environment)
+
+    def kill_all() -> None:
+        for process in (preparation, inference, billing, auth):
+            process.kill()
+
+    asked_to_stop = asyncio.create_task(_asked_to_stop(or_else=kill_all).wait())
+
+    prepared = asyncio.create_task(preparation.run())
+    await asyncio.wait({asked_to_stop, prepared}, return_when=asyncio.FIRST_COMPLETED)
+    if not prepared.done():
+        await preparation.stop()
+        return 0
+    if prepared.result() != 0:
+        return 1
+
+    running = [asyncio.create_task(service.run()) for service in (auth, billing, inference)]
+    greeting = asyncio.create_task(_greet(auth, inference, billing, home / "credentials.json"))
+    await asyncio.wait({asked_to_stop, *running}, return_when=asyncio.FIRST_COMPLETED)
+
+    greeting.cancel()
+    if not asked_to_stop.done():
+        kill_all()  # one of them cannot run here, so none has begun anything
+    for service in (inference, billing, auth):  # the former needs the latter to finish
+        await service.stop()
+    try:
+        await asyncio.gather(*running)
+    except StartRefused:
+        return 1
+    return 0
+
+
+def _asked_to_stop(*, or_else: Callable[[], None]) -> asyncio.Event:
+    """An event that the first signal sets; a second one calls `or_else`."""
+    asked = asyncio.Event()
+    asked_at = float("inf")
+
+    def on_signal() -> None:
+        nonlocal asked_at
+        if not asked.is_set():
+            asked_at = time.monotonic()
+            asked.set()
+            say("stopping; what was begun is finished first")
+        elif time.monotonic() - asked_at > _ECHO_S:
+            or_else()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    return asked
+
+
+async def _greet(auth: Service, inference: Service, billing: Service, credentials: Path) -> None:
+    """Once all are ready, say where they are and what to try."""
+    await asyncio.gather(*(_until_ready(service) for service in (auth, inference, billing)))
+    urls = {"auth": auth.url, "inference": inference.url, "billing": billing.url}
+    typer.echo(table(**urls, credentials=credentials) + "\n" + tour(**urls))
+
+
+async def _until_ready(service: Service) -> None:
+    told_at = time.monotonic()
+    while (failing := await asyncio.to_thread(_failing, service.port)) is not None:
+        if time.monotonic() - told_at > _REPORT_EVERY_S:
+            told_at = time.monotonic()
+            say(f"waiting for {service.name}: {failing}")
+        await asyncio.sleep(0.1)
+    service.has_been_ready = True
+
+
+def _failing(port: int) -> str | None:
+    """Why the service on `port` is not ready; None when it is."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        body = answer.read()
+        return None if answer.status == 200 else "; ".join(json.loads(body)["failing"].values())
+    except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+        return str(error)
+    finally:
+        connection.close()

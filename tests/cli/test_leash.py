@@ -1,0 +1,58 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cli.leash import on_leash
+
+PARENT = """
+import subprocess, sys
+from cli.leash import on_leash
+child = subprocess.Popen(on_leash("sleep", "60"))
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+def test_the_command_runs_under_the_pid_that_was_started() -> None:
+    child = subprocess.Popen(
+        on_leash(sys.executable, "-c", "import os; print(os.getpid())"), stdout=subprocess.PIPE
+    )
+    told, _ = child.communicate()
+
+    assert int(told) == child.pid
+    assert child.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the leash is Linux's")
+def test_a_killed_parent_takes_the_command_with_it() -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGKILL)
+
+    deadline = time.monotonic() + 10
+    while runs(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and is no zombie waiting for its new parent."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_command_whose_parent_is_gone_already_does_not_start() -> None:
+    command = on_leash("echo", "started")
+    command[command.index(str(os.getpid()))] = "1"
+
+    done = subprocess.run(command, capture_output=True)
+
+    assert (done.returncode, done.stdout) == (1, b"")
