@@ -1,0 +1,50 @@
+# What a person types, and what CI calls. `make` alone lists it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PYTHONUNBUFFERED := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help up test lint format types imports lock stale clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# One exec: a signal to make is a signal to the runner, and nothing stands between them.
+up: .venv/local.stamp ## Run the whole platform on this machine (Ctrl-C stops it)
+	@exec $(BIN)/tollgate up
+
+test: .venv/dev.stamp ## Set up what the tests need, then run them all
+	@scripts/test-tools.sh
+	@exec $(BIN)/pytest -n 2 --dist worksteal
+
+lint: .venv/dev.stamp ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/dev.stamp ## Rewrite the sources in the house style
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+types: .venv/dev.stamp ## Check types
+	$(BIN)/mypy
+
+imports: .venv/dev.stamp ## Check who may import whom
+	$(BIN)/lint-imports
+
+lock: .venv/dev.stamp ## Pin the dependencies of pyproject.toml (needs the package index)
+	$(BIN)/python scripts/lock.py
+
+stale: .venv/dev.stamp ## Check that the pins belong to pyproject.toml
+	$(BIN)/python scripts/lock.py --check
+
+clean: ## Remove .venv and every cache; state folders stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Made again whenever the pins or the project have changed since.
+.venv/%.stamp: requirements/%.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "error: Tollgate needs Python 3.11 or newer, and $(PYTHON) is not (make PYTHON=…)" >&2; \
+	  exit 1; }
+	@$(PYTHON) scripts/install.py $*
