@@ -1,0 +1,86 @@
+"""The docs pages in a real browser: they work without internet, log in, and predict."""
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.e2e.platform import WINE, Platform
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-proxy-server",
+]
+WAIT_MS = 20_000
+
+# What to try on each page: the operation, and what its answer holds.
+TRIALS = {
+    "auth": ("GET", "/users/me", '"email"'),
+    "inference": ("POST", "/v1/models/{model}:predict", '"predictions"'),
+    "billing": ("GET", "/usage", '"total"'),
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("Chromium is not installed, and under CI nothing is skipped")
+        pytest.skip("BROWSER TESTS SKIPPED: Chromium is not installed")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=QUIET)
+        yield started
+        started.close()
+
+
+@pytest.mark.parametrize("service", TRIALS)
+def test_a_docs_page_logs_in_and_calls_without_leaving_this_machine(
+    service: str, platform: Platform, browser: Browser
+) -> None:
+    method, path, expected = TRIALS[service]
+    account = platform.new_account()
+    page = browser.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+
+    page.goto(f"{platform.urls[service]}/docs")
+    log_in(page, *account)
+    answer = try_out(page, method, path)
+
+    assert expected in answer
+    assert [url for url in asked if not url.startswith((*platform.urls.values(), "data:"))] == []
+    page.close()
+
+
+def log_in(page: Page, email: str, password: str) -> None:
+    """What a person does with the Authorize button."""
+    page.locator("button.btn.authorize").click(timeout=WAIT_MS)
+    page.locator("#oauth_username").fill(email)
+    page.locator("#oauth_password").fill(password)
+    page.locator(".modal-ux button.authorize").click()
+    expect(page.locator(".modal-ux button", has_text="Logout")).to_be_visible(timeout=WAIT_MS)
+    page.locator(".modal-ux button.btn-done").click()
+
+
+def try_out(page: Page, method: str, path: str) -> str:
+    """Execute an operation, its form filled in; the body of the answer, which must be 200."""
+    operation = page.locator(f".opblock-{method.lower()}").filter(
+        has=page.locator(f'.opblock-summary-path[data-path="{path}"]')
+    )
+    operation.locator(".opblock-summary").click()
+    if "{model}" in path:
+        operation.locator('tr[data-param-name="model"] input').fill("wine")
+        operation.locator("textarea.body-param__text").fill(f'{{"instances": [{WINE}]}}')
+    operation.locator("button.execute").click()
+    answered = operation.locator(".live-responses-table")
+    expect(answered.locator(".response-col_status").last).to_contain_text("200", timeout=WAIT_MS)
+    return answered.inner_text()

@@ -1,0 +1,91 @@
+"""Processes that die in the middle: no answer unbilled, none billed twice."""
+
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.platform import PREDICT, WINE, Platform, eventually, running
+
+KEYS = 1_000
+CLIENTS = 4
+
+
+@pytest.mark.parametrize("victim", ["inference", "billing"])
+def test_every_key_is_billed_once_however_often_a_service_dies(
+    victim: str, new_home: Callable[[], Path]
+) -> None:
+    with running(new_home()) as platform:
+        token = platform.new_token()
+        answered: list[str] = []
+
+        with ThreadPoolExecutor(CLIENTS + 1) as threads:
+            work = [threads.submit(kill_thrice, platform, victim, answered)]
+            for first in range(CLIENTS):
+                share = range(first, KEYS, CLIENTS)
+                work.append(threads.submit(send_all, platform, token, share, answered))
+            for done in work:
+                done.result()
+
+        assert len(answered) == KEYS
+        assert platform.output().count(f"{victim} ended (SIGKILL)") == 3
+        platform.stop()  # which ships whatever is left, so that nothing can come later
+        platform.start()
+        assert platform.usage(token)["requests"] == KEYS
+        assert billed_ids(platform, token) == set(answered)
+
+
+def kill_thrice(platform: Platform, victim: str, answered: list[str]) -> None:
+    """SIGKILL a service when about a fifth, two and three fifths of the keys are answered."""
+    for due in (KEYS // 5, 2 * KEYS // 5, 3 * KEYS // 5):
+        eventually(partial(reached, answered, due))
+        platform.kill(victim)
+        eventually(lambda: platform.is_ready(victim))
+
+
+def reached(answered: list[str], due: int) -> bool:
+    return len(answered) >= due
+
+
+def send_all(platform: Platform, token: str, keys: range, answered: list[str]) -> None:
+    """Predict once per key, sending each again until it is answered."""
+    with platform.client("inference", token) as inference:
+        for key in keys:
+            answered.append(eventually(partial(send, inference, f"key-{key}")))
+
+
+def send(inference: httpx.Client, key: str) -> str | None:
+    """The id under which the answer is billed; None if there was none."""
+    try:
+        answer = inference.post(
+            PREDICT, json={"instances": [WINE]}, headers={"Idempotency-Key": key}
+        )
+    except httpx.TransportError:
+        return None
+    if answer.status_code == 503:
+        return None
+    assert answer.status_code == 200, answer.text
+    return str(answer.headers["X-Usage-Event"])
+
+
+def billed_ids(platform: Platform, token: str) -> set[str]:
+    with platform.client("billing", token) as billing:
+        answer = billing.get("/usage/events", params={"limit": 1000})
+    return {event["id"] for event in answer.json()["events"]}
+
+
+def test_a_service_that_dies_is_started_again(platform: Platform) -> None:
+    before = platform.pid("auth")
+    assert before is not None
+
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: platform.pid("auth") not in (None, before))
+    eventually(lambda: platform.is_ready("auth"))
+
+    assert "tollgate: auth ended (SIGKILL); starting it again in" in platform.output()
+    assert platform.new_token()

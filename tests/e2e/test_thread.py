@@ -1,0 +1,119 @@
+"""From nothing to a paid prediction, and what a second start keeps."""
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from tests.e2e.platform import PREDICT, WINE, Platform, eventually, running
+
+WRITTEN_ONCE = ("credentials.json", "keys", "data", "models")
+
+
+def test_the_whole_thread_and_a_second_start_that_keeps_it(
+    database_kind: str, new_database_url: Callable[[str], str], new_home: Callable[[], Path]
+) -> None:
+    home = new_home()
+    environment = {
+        f"{service}_DATABASE_URL": new_database_url(database_kind)
+        for service in ("AUTH", "BILLING")
+    }
+    with running(home, environment) as platform:
+        token = platform.new_token()
+        receipt = predict(platform, token)
+        eventually(lambda: platform.usage(token)["requests"] == 1, within_s=2)
+        usage, receipts = platform.usage(token), list_receipts(platform, token)
+
+        assert {key: usage[key] for key in ("requests", "rows", "currency")} == {
+            "requests": 1,
+            "rows": 2,
+            "currency": "USD",
+        }
+        assert f"{usage['amount']} {usage['currency']}" == receipt["X-Usage-Amount"]
+        assert [one["id"] for one in receipts] == [receipt["X-Usage-Event"]]
+        assert receipts[0]["version"] == receipt["X-Model-Version"]
+        assert platform.stop() == 0
+        kept = digests(home)
+
+        platform.start()
+
+        assert digests(home) == kept
+        assert platform.usage(token) == usage
+        assert list_receipts(platform, token) == receipts
+        predict(platform, token)
+        eventually(lambda: platform.usage(token)["requests"] == 2, within_s=2)
+
+
+def predict(platform: Platform, token: str) -> dict[str, str]:
+    """Ask for two rows; the receipt in the answer's headers."""
+    with platform.client("inference", token) as inference:
+        answer = inference.post(PREDICT, json={"instances": [WINE, WINE]})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["predictions"] == [0, 0]
+    assert answer.headers["X-Model-Name"] == "wine"
+    return dict(answer.headers) | {
+        name: answer.headers[name]
+        for name in ("X-Model-Version", "X-Usage-Event", "X-Usage-Amount")
+    }
+
+
+def list_receipts(platform: Platform, token: str) -> list[dict[str, Any]]:
+    with platform.client("billing", token) as billing:
+        answer = billing.get("/usage/events")
+    assert answer.status_code == 200, answer.text
+    events: list[dict[str, Any]] = answer.json()["events"]
+    return events
+
+
+def digests(home: Path) -> dict[str, str]:
+    """SHA-256 of everything in the state folder that is written once."""
+    files = [file for name in WRITTEN_ONCE for file in [home / name, *(home / name).rglob("*")]]
+    return {
+        str(file.relative_to(home)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+        if file.is_file()
+    }
+
+
+def test_the_commands_that_up_shows_work_when_pasted_twice(platform: Platform) -> None:
+    for _ in range(2):
+        shown = subprocess.run(
+            ["sh", "-c", platform.script()], capture_output=True, text=True, check=True
+        )
+
+        account, prediction, usage = map(json.loads, shown.stdout.splitlines())
+        assert shown.stderr == ""
+        assert account["email"].endswith("@example.com")
+        assert prediction == {"predictions": [0]}
+        assert usage["total"]["requests"] == 1
+
+
+def test_log_ins_of_the_installation_work(platform: Platform) -> None:
+    log_ins = json.loads((platform.home / "credentials.json").read_text())
+
+    for name in ("admin", "demo"):
+        assert platform.token(**log_ins[name])
+
+
+def test_a_user_made_on_the_command_line_can_predict(platform: Platform) -> None:
+    email, password = f"{uuid4().hex}@example.com", uuid4().hex
+
+    made = platform.run("users", "create", email, "--password-stdin", "--json", input=password)
+    again = platform.run("users", "create", email, "--password-stdin", input=password)
+    token = platform.token(email, password)
+    predict(platform, token)
+
+    assert list(json.loads(made.stdout)) == ["id"]
+    assert (again.returncode, again.stdout) == (1, "")
+    assert again.stderr == "error: There is an account with this e-mail already.\n"
+
+
+def test_a_user_made_without_a_password_gets_one(platform: Platform) -> None:
+    email = f"{uuid4().hex}@example.com"
+
+    made = json.loads(platform.run("users", "create", email, "--json").stdout)
+
+    assert platform.token(email, made["password"])

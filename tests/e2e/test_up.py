@@ -1,0 +1,117 @@
+"""How `tollgate up` starts, refuses to start, and stops."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.platform import Platform, end, eventually
+
+
+@pytest.fixture
+def stopped(new_home: Callable[[], Path]) -> Iterator[Platform]:
+    """A platform that is prepared and not started."""
+    platform = Platform(new_home())
+    yield platform
+    end(platform)
+
+
+def refusal(platform: Platform) -> str:
+    """Start, expect exit code 1 and nothing left; what was said, but for the services' logs."""
+    assert platform.launch().wait(timeout=60) == 1
+    assert platform.pids() == {}
+    lines = platform.output().splitlines()
+    return "\n".join(line for line in lines if not line.startswith("{"))
+
+
+def test_a_signal_to_the_whole_group_stops_it_cleanly(stopped: Platform) -> None:
+    stopped.start()
+    assert stopped.runner is not None
+    assert len(stopped.pids()) == 4
+
+    os.killpg(stopped.runner.pid, signal.SIGINT)
+    os.killpg(stopped.runner.pid, signal.SIGINT)  # as when `make` passes its own on
+
+    assert stopped.runner.wait(timeout=60) == 0
+    assert stopped.pids() == {}
+    assert "Traceback" not in stopped.output()
+
+
+def test_a_second_signal_ends_even_a_service_that_hangs(stopped: Platform) -> None:
+    stopped.start()
+    assert stopped.runner is not None
+    hanging = stopped.pid("inference")
+    assert hanging is not None
+    os.kill(hanging, signal.SIGSTOP)
+
+    stopped.runner.terminate()
+    eventually(lambda: "stopping" in stopped.output())
+    time.sleep(1.1)  # sooner it would be taken for an echo of the first
+    stopped.runner.terminate()
+
+    stopped.runner.wait(timeout=10)
+    assert stopped.pids() == {}
+
+
+def test_a_killed_runner_leaves_nothing_behind(stopped: Platform) -> None:
+    stopped.start()
+    assert stopped.runner is not None
+
+    stopped.runner.kill()
+    stopped.runner.wait()
+
+    eventually(lambda: stopped.pids() == {}, within_s=30)
+
+
+def test_a_second_runner_on_the_same_state_folder_is_refused(platform: Platform) -> None:
+    second = platform.run("up")
+
+    assert second.returncode == 1
+    assert second.stderr == f"error: another `tollgate up` is running on {platform.home}\n"
+    assert platform.is_ready("inference")
+
+
+@pytest.mark.parametrize("service", ["auth", "inference", "billing"])
+def test_a_port_in_use_is_told_in_one_line(stopped: Platform, service: str) -> None:
+    with socket.create_server(("127.0.0.1", stopped.ports[service])):
+        said = refusal(stopped)
+
+    where = f"127.0.0.1:{stopped.ports[service]}"
+    assert (
+        f"error: {service.upper()}_PORT: cannot listen on {where}: Address already in use" in said
+    )
+    assert said.count("error:") == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("AUTH_PORT", "http"),
+        ("AUTH_REGISTRATION", "everybody"),
+        ("INFERENCE_JOURNAL_SYNC", "perhaps"),
+        ("BILLING_DATABASE_URL", "postgresql://localhost/billing"),
+        ("BILLING_DEFAULT_PLAN", "{}"),
+    ],
+)
+def test_a_bad_setting_is_told_in_one_line(stopped: Platform, variable: str, value: str) -> None:
+    stopped.environment[variable] = value
+
+    said = refusal(stopped)
+
+    assert [line.partition(":")[0] for line in said.splitlines() if "error" in line] == ["error"]
+    assert f"error: {variable}: " in said
+
+
+def test_a_state_folder_that_cannot_be_written_is_told_in_one_line(
+    stopped: Platform, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    stopped.environment["TOLLGATE_HOME"] = str(tmp_path / "file" / "home")
+
+    said = refusal(stopped)
+
+    assert said == f"error: TOLLGATE_HOME: cannot write to {tmp_path}/file/home: Not a directory"
