@@ -190,7 +190,7 @@ class TestWhoMay:
 
         assert (await client.get("/usage", headers=headers)).status_code == 403
 
-    @pytest.mark.parametrize("account", [ADA, BOB])
+    @pytest.mark.parametrize("account", [ADA, BOB, "no UUID", ""])
     @pytest.mark.parametrize("path", ["/usage", "/usage/events", "/usage/events/some-id"])
     async def test_naming_an_account_needs_admin_before_all_else(
         self, client: AsyncClient, ada: Headers, path: str, account: str
@@ -209,6 +209,14 @@ class TestWhoMay:
         found = await usage(client, admin, account=BOB)
 
         assert (found["account"], found["total"]["requests"]) == (BOB, 1)
+
+    async def test_to_an_administrator_an_id_that_is_none_is_422(
+        self, client: AsyncClient, admin: Headers
+    ) -> None:
+        answer = await client.get("/usage", headers=admin, params={"account": "no UUID"})
+
+        assert answer.status_code == 422
+        assert "no UUID" not in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

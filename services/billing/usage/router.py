@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request
 from fastapi.responses import StreamingResponse
+from pydantic import TypeAdapter, ValidationError
 
 from services.billing.database import Store
 from services.billing.plans.default import DefaultPlanId
@@ -25,20 +26,25 @@ from services.common.identity import Caller, Needs
 
 router = new_router(prefix="/usage", tag="usage")
 
+_account_id = TypeAdapter(AccountId)
 _refusals = (Unauthenticated, InsufficientScope, BodyInvalid, Unavailable)
 
 
 def _account(
     caller: Annotated[Caller, Depends(Needs("usage:read"))],
     account: Annotated[
-        AccountId | None, Query(description="Another account; needs the scope `admin`.")
+        str | None, Query(description="Another account; needs the scope `admin`.")
     ] = None,
 ) -> str:
+    """Whose usage is read. The scope is checked before the id, hence a plain text above."""
     if account is None:
         return caller.account
     if "admin" not in caller.scopes:
         raise InsufficientScope("admin")
-    return account
+    try:
+        return _account_id.validate_python(account)
+    except ValidationError as error:
+        raise BodyInvalid([{"loc": ["query", "account"], "msg": "This is no UUID."}]) from error
 
 
 Account = Annotated[str, Depends(_account)]
