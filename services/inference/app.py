@@ -21,7 +21,7 @@ from services.inference.models.registry import Registry
 from services.inference.models.watcher import Watcher
 from services.inference.protocols import v1
 from services.inference.protocols.metrics import PredictMetrics
-from services.inference.protocols.predict import PREFIX, SUFFIX, PredictEndpoint
+from services.inference.protocols.predict import PREFIX, ROUTE, SUFFIX, PredictEndpoint
 from services.inference.settings import InferenceSettings
 
 log = structlog.get_logger()
@@ -105,7 +105,7 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
                 engine=engine,
                 journal=journal,
                 billing=billing,
-                metrics=PredictMetrics(app.state.metrics, registry),
+                metrics=PredictMetrics(app.state.metrics, route=ROUTE),
                 max_body_bytes=settings.max_body_bytes,
                 max_rows=settings.max_rows,
                 max_in_flight=settings.max_in_flight,

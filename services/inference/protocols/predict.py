@@ -142,7 +142,7 @@ class PredictEndpoint:
             status = await self._refuse(error, name, rid, scope, receive, send)
         finally:
             self._in_flight -= 1
-            self._metrics.observe(ROUTE, status, time.perf_counter() - started)
+            self._metrics.observe(status, time.perf_counter() - started)
 
     async def _answer(
         self, name: str, scope: Scope, receive: Receive, started: float
