@@ -59,11 +59,11 @@ class Registry:
             Unavailable: the models are still being loaded.
         """
         slot = self._slots.get(name)
-        if slot is None and not self.complete:
+        if slot is not None:
+            return slot.live
+        if not self.complete:
             raise Unavailable("The models are still being loaded.")
-        if slot is None:
-            raise ModelNotFound()
-        return slot.live
+        raise ModelNotFound()
 
     def __contains__(self, name: str) -> bool:
         return name in self._slots
