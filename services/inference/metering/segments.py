@@ -60,6 +60,10 @@ class Segment:
             chunk = os.pread(self.fd, 2 * len(chunk), self.shipped)
         return chunk.split(b"\n")[:-1][:max_lines]
 
+    def unshipped_lines(self) -> int:
+        """How many lines billing has not acknowledged."""
+        return os.pread(self.fd, self.size - self.shipped, self.shipped).count(b"\n")
+
     def write(self, data: bytes) -> None:
         """Put bytes behind the durable ones; they count only once `grow` says so.
 

@@ -6,24 +6,20 @@ line, and shipping goes on.
 """
 
 import asyncio
-import os
 import random
 from collections import deque
 from contextlib import suppress
-from pathlib import Path
 
-import orjson
 import structlog
 
-from services.common.contracts import RejectedEvent, SourceReport
+from services.common.contracts import SourceReport
 from services.inference.metering import segments
 from services.inference.metering.billing import BillingClient, BillingError
+from services.inference.metering.delivery import ship_batch
 from services.inference.metering.journal import Journal
 from services.inference.metering.metrics import MeteringMetrics
 from services.inference.metering.segments import Segment
 
-MAX_BATCH_LINES = 2_000
-MAX_BATCH_BYTES = 2 * 2**20
 LINGER_S = 0.05
 """How long the first event of a batch waits for company."""
 LOOK_FOR_DEAD_S = 5.0
@@ -31,8 +27,6 @@ REPORT_S = 30.0
 MAX_BACKOFF_S = 10.0
 DRAIN_S = 10.0
 """How long a stopping process goes on trying to ship."""
-
-_TOO_MUCH_OR_BAD = {400, 413, 422}
 
 log = structlog.get_logger()
 
@@ -45,8 +39,6 @@ class Shipper:
         self._billing = billing
         self._metrics = metrics
         self._dead: deque[list[Segment]] = deque()
-        self._dead_letters = journal.folder / "dead-letters.ndjson"
-        self._batch_lines = MAX_BATCH_LINES
         self._failures = 0
 
     async def run(self) -> None:
@@ -147,66 +139,16 @@ class Shipper:
         log.info("dead_run_shipped", journal=run[0].journal, last=run[-1].last)
 
     async def _ship_batch(self, segment: Segment) -> None:
-        lines = segment.read(max_lines=self._batch_lines, max_bytes=MAX_BATCH_BYTES)
-        events = [segments.decode_line(line) for line in lines]
-        damaged = [line for line, event in zip(lines, events, strict=True) if event is None]
-        sound = [event for event in events if event is not None]
-        if damaged:
-            await self._bury(damaged, "the line is damaged")
-        if sound:
-            await self._deliver(sound)
-        segment.shipped += sum(len(line) + 1 for line in lines)
-
-    async def _deliver(self, events: list[bytes]) -> None:
-        """Send a batch; one refused as a whole is halved until the culprit stands alone."""
-        try:
-            result = await self._billing.send_events(events)
-        except BillingError as error:
-            if error.status not in _TOO_MUCH_OR_BAD:
-                raise
-            if len(events) == 1:
-                await self._bury(events, f"billing answered {error.status}")
-                return
-            half = len(events) // 2
-            await self._deliver(events[:half])
-            await self._deliver(events[half:])
-            return
-        self._metrics.shipped.inc(result.accepted)
-        self._metrics.duplicates.inc(result.duplicates)
-        if result.conflicts:
-            self._metrics.conflicts.inc(result.conflicts)
-            log.error("usage_conflicts", count=result.conflicts)
-        if result.rejected:
-            await self._bury_rejected(events, result.rejected)
-
-    async def _bury_rejected(self, events: list[bytes], rejected: list[RejectedEvent]) -> None:
-        for refusal in rejected:
-            await self._bury([events[refusal.index]], refusal.reason)
-
-    async def _bury(self, payloads: list[bytes], reason: str) -> None:
-        """Keep what cannot be billed for a person to look at.
-
-        Raises:
-            OSError: it could not be kept, so it must not be forgotten by the journal.
-        """
-        await asyncio.to_thread(_append_dead_letters, self._dead_letters, payloads, reason)
-        self._metrics.rejected.inc(len(payloads))
-        log.error("dead_letter", reason=reason, count=len(payloads), file=self._dead_letters.name)
+        delivery = await ship_batch(segment, self._billing, folder=self._journal.folder)
+        self._metrics.shipped.inc(delivery.accepted)
+        self._metrics.duplicates.inc(delivery.duplicates)
+        self._metrics.rejected.inc(len(delivery.refused))
+        if delivery.conflicts:
+            self._metrics.conflicts.inc(delivery.conflicts)
+            log.error("usage_conflicts", count=delivery.conflicts)
 
     async def _billing_report(self, journal: str, *, last: int, closed: bool) -> None:
         await self._billing.report(journal, SourceReport(last=last, closed=closed))
 
     def _count_inherited(self) -> None:
         self._journal.inherited_bytes = sum(s.size - s.shipped for run in self._dead for s in run)
-
-
-def _append_dead_letters(path: Path, payloads: list[bytes], reason: str) -> None:
-    entries = b"".join(
-        orjson.dumps({"reason": reason, "event": payload.decode("utf-8", "backslashreplace")})
-        + b"\n"
-        for payload in payloads
-    )
-    with path.open("ab") as file:
-        file.write(entries)
-        file.flush()
-        os.fsync(file.fileno())
