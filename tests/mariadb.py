@@ -5,6 +5,7 @@ It flushes at every commit, as in production; only what a test never needs is tu
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -27,13 +28,58 @@ class NoServer(Exception):
 
 
 class Server:
-    """A running server; `new_database` makes empty databases on it."""
+    """A running server; `new_database` makes empty databases on it.
 
-    def __init__(self, socket: Path) -> None:
-        self._socket = socket
-        self.port = int(self._run("SELECT @@port"))
+    A test that kills, freezes or restarts it needs one of its own.
+    """
+
+    def __init__(self, folder: Path, program: str, *, options: tuple[str, ...] = ()) -> None:
+        self.port = free_port()
+        self._socket = folder / "s"
+        self._log = folder / "log"
+        self._command = [*_command(program, folder=folder, port=self.port), *options]
+        self.start()
         self._run(f"CREATE USER tollgate@'%' IDENTIFIED BY '{_PASSWORD}'")
         self._run("GRANT ALL ON *.* TO tollgate@'%'")
+
+    def start(self) -> None:
+        """Start it, on the data it left behind; returns when it takes connections."""
+        self._socket.unlink(missing_ok=True)  # a killed server leaves it there
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                on_leash(*self._command), stdout=output, stderr=output, start_new_session=True
+            )
+        deadline = time.monotonic() + _START_DEADLINE_S
+        while not self._socket.exists():  # made when the server is ready to accept
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the database server does not run:\n{self._log.read_text()}")
+            time.sleep(0.05)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, such as SIGSTOP and SIGCONT."""
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """End it in order, if it runs."""
+        self._process.send_signal(signal.SIGCONT)
+        self._process.terminate()
+        self._process.wait()
+
+    def end_connections(self) -> int:
+        """KILL every connection but this one's; how many there were."""
+        return len([self._run(f"KILL {each}") for each in self._connections()])
+
+    def _connections(self) -> list[int]:
+        listed = self._run(
+            "SELECT GROUP_CONCAT(id) FROM information_schema.processlist"
+            " WHERE id <> CONNECTION_ID() AND user = 'tollgate'"
+        )
+        return [int(each) for each in listed.split(",") if each not in ("", "None")]
 
     def new_database(self) -> str:
         """The URL of a new, empty database."""
@@ -52,8 +98,11 @@ class Server:
 
 
 @contextmanager
-def running_server() -> Iterator[Server]:
-    """Start a server on first use of the block and stop it, by its own pid, at the end.
+def running_server(*options: str) -> Iterator[Server]:
+    """Start a server and stop it, by its own pid, at the end of the block.
+
+    Args:
+        options: of the server; they win over those here.
 
     Raises:
         NoServer: there is none on this machine.
@@ -61,21 +110,13 @@ def running_server() -> Iterator[Server]:
     program = _program()
     # A socket's path may have about 100 characters: not in pytest's deep folders.
     folder = Path(tempfile.mkdtemp(prefix="tollgate-db-"))
-    data, socket, log = folder / "data", folder / "s", folder / "log"
     try:
-        _install(program, data=data, log=log)
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                on_leash(*_command(program, data=data, socket=socket)),
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        _install(program, folder=folder)
+        server = Server(folder, program, options=options)
         try:
-            yield _wait(process, socket=socket, log=log)
+            yield server
         finally:
-            process.terminate()
-            process.wait()
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -88,31 +129,33 @@ def _program() -> str:
     return found
 
 
-def _install(program: str, *, data: Path, log: Path) -> None:
+def _install(program: str, *, folder: Path) -> None:
     installer = shutil.which("mariadb-install-db")
     command = (
         [installer, "--auth-root-authentication-method=normal", "--skip-test-db"]
         if installer and "mariadb" in Path(program).name
         else [program, "--initialize-insecure"]
     )
-    options = ["--no-defaults", f"--datadir={data}", f"--tmpdir={data.parent}", *_as_whom()]
+    options = ["--no-defaults", f"--datadir={folder / 'data'}", f"--tmpdir={folder}", *_as_whom()]
+    log = folder / "log"
     with log.open("ab") as output:
         done = subprocess.run([command[0], *options, *command[1:]], stdout=output, stderr=output)
     if done.returncode:
         raise RuntimeError(f"the database server could not be set up:\n{log.read_text()}")
 
 
-def _command(program: str, *, data: Path, socket: Path) -> list[str]:
+def _command(program: str, *, folder: Path, port: int) -> list[str]:
+    data = folder / "data"
     return [
         program,
         "--no-defaults",
         *_as_whom(),
         f"--datadir={data}",
-        f"--tmpdir={data.parent}",  # two servers starting at once would share /tmp
-        f"--socket={socket}",
+        f"--tmpdir={folder}",  # two servers starting at once would share /tmp
+        f"--socket={folder / 's'}",
         f"--pid-file={data / 'pid'}",
         "--bind-address=127.0.0.1",
-        f"--port={free_port()}",
+        f"--port={port}",
         "--skip-name-resolve",
         "--skip-log-bin",
         "--loose-mysqlx=OFF",
@@ -126,12 +169,3 @@ def _command(program: str, *, data: Path, socket: Path) -> list[str]:
 def _as_whom() -> list[str]:
     """Root has to say that it means it; anybody else is who they are."""
     return ["--user=root"] if os.geteuid() == 0 else []
-
-
-def _wait(process: subprocess.Popen[bytes], *, socket: Path, log: Path) -> Server:
-    deadline = time.monotonic() + _START_DEADLINE_S
-    while not socket.exists():  # made when the server is ready to accept
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"the database server does not run:\n{log.read_text()}")
-        time.sleep(0.05)
-    return Server(socket)

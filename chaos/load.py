@@ -1,0 +1,105 @@
+"""Callers who send every request again, under its key, until it is answered."""
+
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+import httpx
+
+from tests.e2e.platform import PREDICT, WINE, Platform
+
+PAUSE_S = 0.05
+PAUSE_UNPAID_S = 0.3
+GIVE_UP_S = 120.0
+"""A request that nobody answers for so long is a failure of the run."""
+
+
+class Unanswered(Exception):
+    """A request was refused that had to be answered, or never answered at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A keyed request, the same at every repeat."""
+
+    key: str
+    rows: int
+
+
+@dataclass
+class Account:
+    """An account, and what its callers saw."""
+
+    id: str
+    token: str
+    credit: int | None = None
+    """Prepaid money in 10⁻⁹ of the unit; None for a postpaid account."""
+    may_run_dry: bool = False
+    answered: dict[str, str] = field(default_factory=dict)
+    """Event ids by key."""
+    rows: int = 0
+    unpaid: list[Request] = field(default_factory=list)
+    """Requests that were last answered 402."""
+
+
+@dataclass
+class Load:
+    """What all callers do; `stop` lets each of them finish the request it is at."""
+
+    platform: Platform
+    accounts: list[Account]
+    stopping: threading.Event = field(default_factory=threading.Event)
+    seen: Counter[str] = field(default_factory=Counter)
+    """Answers by status, and connections that broke."""
+
+    def call_until_stopped(self, caller: int) -> None:
+        """One caller: the accounts in turn, each request until it is answered.
+
+        Raises:
+            Unanswered: see there.
+        """
+        number = 0
+        with self.platform.client("inference") as http:
+            while not self.stopping.is_set():
+                account = self.accounts[number % len(self.accounts)]
+                request = Request(f"{caller}-{number}", rows=1 + number % 3)
+                if not self.ask(http, account, request):
+                    account.unpaid.append(request)
+                    time.sleep(PAUSE_UNPAID_S)
+                number += 1
+
+    def ask(self, http: httpx.Client, account: Account, request: Request) -> bool:
+        """Send a request until it is answered; False for a 402 of an account that may run dry."""
+        deadline = time.monotonic() + GIVE_UP_S
+        while time.monotonic() < deadline:
+            answer = self._send(http, account, request)
+            if answer is None or answer.status_code in (429, 503):
+                time.sleep(PAUSE_S)
+            elif answer.status_code == 200:
+                account.answered[request.key] = answer.headers["X-Usage-Event"]
+                account.rows += request.rows
+                return True
+            elif answer.status_code == 402 and account.may_run_dry:
+                return False
+            else:
+                raise Unanswered(f"{answer.status_code}: {answer.text}")
+        raise Unanswered(f"{request.key}: nothing within {GIVE_UP_S:g} s")
+
+    def _send(
+        self, http: httpx.Client, account: Account, request: Request
+    ) -> httpx.Response | None:
+        try:
+            answer = http.post(
+                PREDICT,
+                json={"instances": [WINE] * request.rows},
+                headers={
+                    "Authorization": f"Bearer {account.token}",
+                    "Idempotency-Key": request.key,
+                },
+            )
+        except httpx.TransportError:
+            self.seen["broken"] += 1
+            return None
+        self.seen[str(answer.status_code)] += 1
+        return answer

@@ -1,0 +1,172 @@
+"""One seeded run: load, kills, and at the end the account of it all."""
+
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chaos import accounts
+from chaos.load import Account, Load
+from services.common.contracts import format_amount, parse_amount
+from tests.mariadb import Server, running_server
+from tests.processes import Processes, processes
+
+CALLERS = 4
+VICTIMS = ("database", "billing", "inference")
+LONGEST_PEACE_S = 2.0
+LONGEST_DEATH_S = 2.0
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Report:
+    """What a run came to; it went well if nothing is in `differences`."""
+
+    seed: int
+    seconds: float
+    kills: Counter[str] = field(default_factory=Counter)
+    answers: Counter[str] = field(default_factory=Counter)
+    served: int = 0
+    """Distinct keys answered."""
+    journalled: int = 0
+    """Numbers that arrived, over all journals; a key sent twice may be journalled twice."""
+    billed: int = 0
+    """Receipts."""
+    differences: list[str] = field(default_factory=list)
+
+    def check(self, what: str, found: object, expected: object) -> None:
+        """Note a difference if there is one."""
+        if found != expected:
+            self.differences.append(f"{what}: {found}, expected {expected}")
+
+
+def run(*, seed: int, seconds: float, home: Path, say: Say) -> Report:
+    """Start the platform on a database server of its own, kill it for a while, and check."""
+    report = Report(seed, seconds)
+    with running_server() as server, processes(home, server) as platform:
+        callers = [
+            accounts.postpaid(platform),
+            accounts.postpaid(platform),
+            accounts.prepaid(platform, credit=accounts.PLENTY),
+            accounts.prepaid(platform, credit=accounts.LITTLE, may_run_dry=True),
+        ]
+        load = Load(platform, callers)
+        with ThreadPoolExecutor(CALLERS) as threads:
+            calling = [threads.submit(load.call_until_stopped, each) for each in range(CALLERS)]
+            try:
+                _kill_at_random(platform, server, calling, report, say)
+            finally:
+                load.stopping.set()
+        for done in calling:
+            done.result()
+        _settle(platform, load, report, say)
+        report.answers = load.seen
+        for account in callers:
+            _check_account(platform, account, report)
+        _check_sources(platform, report)
+        verified = platform.run("billing", "verify")
+        report.check("billing verify", (verified.returncode, verified.stderr), (0, ""))
+    report.check("billed", report.billed, report.served)
+    return report
+
+
+def _kill_at_random(
+    platform: Processes, server: Server, calling: list[Future[None]], report: Report, say: Say
+) -> None:
+    """SIGKILL one process or two, start them again, and so on until the time is over."""
+    chance = random.Random(report.seed)  # noqa: S311  # to be repeatable is the point
+    end = time.monotonic() + report.seconds
+    while time.monotonic() < end:
+        peace_s = chance.uniform(0, LONGEST_PEACE_S)
+        if wait(calling, timeout=peace_s, return_when=FIRST_EXCEPTION).done:
+            return  # a caller failed, and tells when it is joined
+        victims = chance.sample(VICTIMS, k=chance.choice((1, 1, 2)))
+        death_s = chance.uniform(0, LONGEST_DEATH_S)
+        say(f"killing {' and '.join(sorted(victims))} for {death_s:.1f} s")
+        for victim in victims:
+            report.kills[victim] += 1
+            server.kill() if victim == "database" else platform.kill(victim)
+        time.sleep(death_s)
+        if "database" in victims:
+            server.start()
+        platform.begin(*(victim for victim in victims if victim != "database"))
+
+
+def _settle(platform: Processes, load: Load, report: Report, say: Say) -> None:
+    """Stop inference, deliver what dead runs left, then ask once more for what was unpaid."""
+    _deliver_all(platform, report, say)
+    unpaid = [(each, request) for each in load.accounts for request in each.unpaid]
+    if unpaid:  # a 402 may have come after a charge whose answer was lost: its repeat is served
+        platform.begin("inference")
+        with platform.client("inference") as http:
+            for account, request in unpaid:
+                load.ask(http, account, request)
+        _deliver_all(platform, report, say)
+
+
+def _deliver_all(platform: Processes, report: Report, say: Say) -> None:
+    platform.end("inference")
+    first = _replay(platform, report)
+    say(f"replayed after the stop: {first['accepted']} new, {first['duplicates']} known events")
+    second = _replay(platform, report)
+    report.check("second replay", (second["runs"], second["accepted"]), (0, 0))
+
+
+def _replay(platform: Processes, report: Report) -> dict[str, Any]:
+    done = platform.run("billing", "replay", "--json")
+    report.check("billing replay", (done.returncode, done.stderr), (0, ""))
+    replayed: dict[str, Any] = json.loads(done.stdout)
+    return replayed
+
+
+def _check_account(platform: Processes, account: Account, report: Report) -> None:
+    """Served = billed, the total is their sum, and a prepaid balance is what is left."""
+    requests = len(account.answered)
+    amount = requests * accounts.PER_REQUEST + account.rows * accounts.PER_ROW
+    report.served += requests
+    billed = _billed(platform, account)
+    report.billed += len(billed)
+    report.check(f"{account.id} receipts", len(set(billed)), len(billed))
+    report.check(f"{account.id} unbilled", len(set(account.answered.values()) - set(billed)), 0)
+    report.check(f"{account.id} unserved", len(set(billed) - set(account.answered.values())), 0)
+    total = platform.usage(account.token)
+    report.check(
+        f"{account.id} usage",
+        (total["requests"], total["rows"], total["amount"]),
+        (requests, account.rows, format_amount(amount)),
+    )
+    if account.credit is not None:
+        with platform.client("billing", account.token) as billing:
+            money = billing.get("/balance").json()
+        left = account.credit - amount
+        report.check(f"{account.id} balance", parse_amount(money["balance"]), left)
+        report.check(f"{account.id} overspent", left < 0, False)
+        report.check(f"{account.id} held", money["held"], "0")
+
+
+def _billed(platform: Processes, account: Account) -> list[str]:
+    ids: list[str] = []
+    cursor: dict[str, Any] = {}
+    with platform.client("billing", account.token) as billing:
+        while True:
+            page = billing.get("/usage/events", params={"limit": 1000} | cursor).json()
+            ids += [event["id"] for event in page["events"]]
+            if page["next_cursor"] is None:
+                return ids
+            cursor = {"cursor": page["next_cursor"]}
+
+
+def _check_sources(platform: Processes, report: Report) -> None:
+    """Every journal has ended, and all of it has arrived."""
+    with platform.client("billing", accounts.admin_token(platform)) as billing:
+        sources = billing.get("/sources").json()["sources"]
+    report.journalled = sum(source["received"] for source in sources)
+    for source in sources:
+        ended = (source["state"], source["received"], source["missing"])
+        report.check(f"journal {source['journal']}", ended, ("closed", source["last"], []))
