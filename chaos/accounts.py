@@ -54,13 +54,19 @@ def prepaid(platform: Platform, *, credit: int, may_run_dry: bool = False) -> Ac
     """A new account with `credit`, in 10⁻⁹ of the unit, on a prepaid plan."""
     account = postpaid(platform)
     with platform.client("billing", admin_token(platform)) as billing:
-        plan = _checked(billing.post("/plans", json=_PREPAID), 201)["id"]
+        plan = prepaid_plan(billing)
         _checked(billing.put(f"/accounts/{account.id}/plan", json={"plan": plan}), 200)
         money = {"amount": format_amount(credit), "currency": "USD", "reason": "chaos"}
         headers = {"Idempotency-Key": str(uuid4())}
         _checked(billing.post(f"/accounts/{account.id}/credits", json=money, headers=headers), 201)
     account.credit, account.may_run_dry = credit, may_run_dry
     return account
+
+
+def prepaid_plan(billing: httpx.Client) -> str:
+    """The id of the prepaid plan, stored by an administrator's client."""
+    plan: str = _checked(billing.post("/plans", json=_PREPAID), 201)["id"]
+    return plan
 
 
 def _checked(answer: httpx.Response, status: int) -> dict[str, Any]:

@@ -1,0 +1,55 @@
+"""`python -m bench`: every figure beside its target. Speed is shown, never asserted."""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from bench.billing import BillingBench
+from bench.figures import Figure, table
+from bench.predictions import predictions
+from tests.mariadb import running_server
+from tests.processes import processes
+
+PARTS = ("predictions", "ingest", "leases")
+
+
+def main() -> None:
+    """Measure and print; fails only if it cannot run."""
+    options = argparse.ArgumentParser(prog="bench", description=__doc__)
+    options.add_argument("--events", type=int, default=5_000_000, help="how many to store")
+    options.add_argument("--only", choices=PARTS, action="append", help="leave out the others")
+    given = options.parse_args()
+    figures = asyncio.run(_measure(stored=given.events, parts=given.only or PARTS))
+    for line in table(figures):
+        _print(line)
+
+
+async def _measure(*, stored: int, parts: tuple[str, ...]) -> list[Figure]:
+    figures: list[Figure] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="tollgate-bench-") as folder,
+        running_server("--innodb-buffer-pool-size=1G", "--innodb-log-file-size=512M") as server,
+        processes(Path(folder) / "home", server) as platform,
+    ):
+        if "predictions" in parts:
+            _print("measuring predictions")
+            figures.append(await predictions(platform))
+        billing = BillingBench(platform, say=_print)
+        if "ingest" in parts:
+            _print("measuring ingest")
+            figures += await billing.ingest(stored=stored)
+            figures.append(billing.usage(stored=stored))
+        if "leases" in parts:
+            figures += billing.leases()
+    return figures
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

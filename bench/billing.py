@@ -1,0 +1,226 @@
+"""Figures of the billing service, through HTTP, on a real server."""
+
+import statistics
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import aiomysql
+import httpx
+import orjson
+import pymysql
+from sqlalchemy.engine import make_url
+
+from bench import rows
+from bench.figures import Figure
+from chaos.accounts import admin_token, prepaid_plan
+from cli import state
+from services.common.contracts import CLOUDEVENTS_BATCH, MAX_ASKS_PER_CALL
+from tests.processes import Processes
+
+BATCHES = 10
+"""Deliveries in one measurement."""
+ROUNDS = 3
+READS = 50
+CREDIT = "1000"
+
+Say = Callable[[str], None]
+
+
+def service_token(platform: Processes) -> str:
+    """A token of the inference service's own client."""
+    client = state.credentials(platform.home)["services"]["inference"]
+    with platform.client("auth") as auth:
+        answer = auth.post(
+            "/token",
+            data={"grant_type": "client_credentials"},
+            auth=(client["client_id"], client["client_secret"]),
+        )
+    token: str = answer.raise_for_status().json()["access_token"]
+    return token
+
+
+class BillingBench:
+    """Measures one platform; numbers its events on."""
+
+    def __init__(self, platform: Processes, say: Say) -> None:
+        self._platform = platform
+        self._say = say
+        self._database = make_url(platform.environment["BILLING_DATABASE_URL"])
+        self._journal = str(uuid.uuid4())
+        self._first = 1
+        self._token = service_token(platform)
+        with platform.client("billing", self._token) as billing:
+            [terms] = _ask(billing, [rows.account(0)], ask_no=1)
+        self._price_id: str = terms["prices"][0]["price_id"]
+
+    async def ingest(self, *, stored: int) -> list[Figure]:
+        """Rows/s through HTTP against raw inserts, on empty tables and with events stored."""
+        empty_http, empty_raw = await self._rates()
+        self._say(f"storing {stored:,} events")
+        started = time.perf_counter()
+        with self._connect() as link:
+            rows.fill(link, events=stored, price_id=self._price_id)
+        self._say(f"stored in {time.perf_counter() - started:.0f} s")
+        full_http, full_raw = await self._rates()
+        return [
+            Figure(
+                "ingest through HTTP ÷ raw inserts, empty tables",
+                empty_http / empty_raw,
+                "×",
+                0.4,
+                f"{empty_http:,.0f} and {empty_raw:,.0f} rows/s",
+            ),
+            Figure(
+                f"ingest through HTTP ÷ raw inserts, {stored:,} stored",
+                full_http / full_raw,
+                "×",
+                0.4,
+                f"{full_http:,.0f} and {full_raw:,.0f} rows/s",
+            ),
+            Figure(
+                f"ingest with {stored:,} stored ÷ empty",
+                full_http / empty_http,
+                "×",
+                0.8,
+                f"raw inserts alone: {full_raw / empty_raw:.2f} ×",
+            ),
+        ]
+
+    def usage(self, *, stored: int) -> Figure:
+        """`GET /usage` of the account with a tenth of all events, by day, this month until now."""
+        query = {"account": rows.account(0), "group_by": "day"}
+        with self._platform.client("billing", admin_token(self._platform)) as billing:
+            answer = billing.get("/usage", params=query).raise_for_status()
+            took_ms = [
+                _ms(lambda: billing.get("/usage", params=query).raise_for_status())
+                for _ in range(READS)
+            ]
+        return Figure(
+            f"GET /usage for a month, {stored:,} stored",
+            statistics.median(took_ms),
+            "ms",
+            50,
+            f"median of {READS}, worst {max(took_ms):.1f} ms, "
+            f"{answer.json()['total']['requests']:,} requests in it",
+        )
+
+    def leases(self) -> list[Figure]:
+        """One call that asks for a thousand accounts: postpaid ones, then prepaid ones."""
+        postpaid = [rows.account(number) for number in range(MAX_ASKS_PER_CALL)]
+        self._say(f"opening {MAX_ASKS_PER_CALL} prepaid accounts")
+        prepaid = [str(uuid.uuid4()) for _ in range(MAX_ASKS_PER_CALL)]
+        with self._platform.client("billing", admin_token(self._platform)) as billing:
+            plan = prepaid_plan(billing)
+            for account in prepaid:
+                billing.put(f"/accounts/{account}/plan", json={"plan": plan}).raise_for_status()
+                billing.post(
+                    f"/accounts/{account}/credits",
+                    json={"amount": CREDIT, "currency": "USD", "reason": "bench"},
+                    headers={"Idempotency-Key": "bench"},
+                ).raise_for_status()
+        return [self._lease("postpaid", postpaid), self._lease("prepaid", prepaid)]
+
+    def _lease(self, kind: str, accounts: list[str]) -> Figure:
+        """Each ask wants a little more than the one before, so that every call grants."""
+        with self._platform.client("billing", self._token) as billing:
+            took_ms = [
+                _ms(lambda number=number: _ask(billing, accounts, ask_no=number))
+                for number in range(2, READS // 2)
+            ]
+        return Figure(
+            f"a lease ask for {len(accounts):,} {kind} accounts",
+            statistics.median(took_ms),
+            "ms",
+            100,
+            f"median of {len(took_ms)}, worst {max(took_ms):.1f} ms",
+        )
+
+    async def _rates(self) -> tuple[float, float]:
+        """Rows/s through HTTP and by raw inserts: medians of interleaved rounds."""
+        http, raw = [], []
+        for _ in range(ROUNDS):
+            raw.append(await self._raw_rate())
+            http.append(self._http_rate())
+        return statistics.median(http), statistics.median(raw)
+
+    def _http_rate(self) -> float:
+        bodies = [rows.as_body(batch, price_id=self._price_id) for batch in self._batches()]
+        with self._platform.client("billing", self._token) as billing:
+            started = time.perf_counter()
+            for body in bodies:
+                answer = billing.post(
+                    "/events", content=body, headers={"Content-Type": CLOUDEVENTS_BATCH}
+                )
+                if answer.raise_for_status().json()["accepted"] != rows.BATCH:
+                    raise RuntimeError(answer.text)
+            return BATCHES * rows.BATCH / (time.perf_counter() - started)
+
+    async def _raw_rate(self) -> float:
+        batches = [rows.as_statements(batch, price_id=self._price_id) for batch in self._batches()]
+        url = self._database
+        link = await aiomysql.connect(
+            host=url.host, port=url.port, user=url.username, password=url.password, db=url.database
+        )
+        async with link.cursor() as cursor:
+            started = time.perf_counter()
+            for statements in batches:
+                for statement in statements:
+                    await cursor.execute(statement)
+                await link.commit()
+            took_s = time.perf_counter() - started
+        link.close()
+        return BATCHES * rows.BATCH / took_s
+
+    def _batches(self) -> Iterator[list[rows.Event]]:
+        now = datetime.now(UTC)
+        events = list(
+            rows.make_events(
+                BATCHES * rows.BATCH,
+                journal=self._journal,
+                since=now - timedelta(seconds=30),
+                until=now,
+                first=self._first,
+            )
+        )
+        self._first += len(events)
+        for start in range(0, len(events), rows.BATCH):
+            yield events[start : start + rows.BATCH]
+
+    def _connect(self) -> pymysql.Connection:
+        url = self._database
+        return pymysql.connect(
+            host=str(url.host),
+            port=int(url.port or 0),
+            user=url.username,
+            password=str(url.password),
+            database=url.database,
+        )
+
+
+def _ask(billing: httpx.Client, accounts: list[str], *, ask_no: int) -> list[dict[str, Any]]:
+    asks = [
+        {
+            "account": account,
+            "journal": "0198b000-0000-7000-8000-000000000001",
+            "ask_no": ask_no,
+            "spent": "0",
+            "at_least": "0.0006",
+            "want": f"0.{ask_no:02d}",
+            "demand": 1.0,
+        }
+        for account in accounts
+    ]
+    answer = billing.post(
+        "/leases", content=orjson.dumps(asks), headers={"Content-Type": "application/json"}
+    )
+    terms: list[dict[str, Any]] = answer.raise_for_status().json()
+    return terms
+
+
+def _ms(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return (time.perf_counter() - started) * 1000

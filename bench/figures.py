@@ -1,0 +1,36 @@
+"""A measured figure beside its target."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table."""
+
+    name: str
+    value: float
+    unit: Literal["×", "ms"]
+    target: float | None
+    detail: str
+
+    @property
+    def verdict(self) -> str:
+        """`pass` or `miss`; a ratio has to reach its target, a time to stay below it."""
+        if self.target is None:
+            return ""
+        good = self.value >= self.target if self.unit == "×" else self.value < self.target
+        return "pass" if good else "miss"
+
+
+def table(figures: list[Figure]) -> list[str]:
+    """All figures, a line each, under a heading."""
+    lines = [f"{'figure':<52}{'measured':>12}{'target':>12}  {'':<6}detail"]
+    for figure in figures:
+        sign = "≥" if figure.unit == "×" else "<"
+        target = "" if figure.target is None else f"{sign} {figure.target:g} {figure.unit}"
+        measured = f"{figure.value:.2f} {figure.unit}"
+        lines.append(
+            f"{figure.name:<52}{measured:>12}{target:>12}  {figure.verdict:<6}{figure.detail}"
+        )
+    return lines

@@ -1,0 +1,77 @@
+"""Requests per second of one URL: by wrk where it is installed, else by a client of our own."""
+
+import asyncio
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+
+CONNECTIONS = 16
+
+_SCRIPT = """\
+wrk.method = "POST"
+wrk.body = [==[{body}]==]
+wrk.headers["Content-Type"] = "application/json"
+wrk.headers["Authorization"] = "Bearer {token}"
+done = function(summary)
+  local errors = summary.errors
+  print("failed: " .. errors.status + errors.connect + errors.read + errors.write + errors.timeout)
+end
+"""
+
+
+def tool() -> str:
+    """What makes the load."""
+    return "wrk" if shutil.which("wrk") else "an asyncio client"
+
+
+async def rate(url: str, *, body: str, token: str, seconds: float) -> float:
+    """Answers per second over `CONNECTIONS` connections, each asking again when answered.
+
+    Raises:
+        RuntimeError: an answer was no success.
+    """
+    if shutil.which("wrk"):
+        return await asyncio.to_thread(_wrk, url, body, token, seconds)
+    return await _asyncio(url, body, token, seconds)
+
+
+def _wrk(url: str, body: str, token: str, seconds: float) -> float:
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(_SCRIPT.format(body=body, token=token))
+        script.flush()
+        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s"]
+        told = subprocess.run(  # noqa: S603
+            [*command, "-s", script.name, url], capture_output=True, text=True, check=True
+        ).stdout
+    failed, found = re.search(r"failed: (\d+)", told), re.search(r"Requests/sec: +([\d.]+)", told)
+    if failed is None or found is None or int(failed[1]):
+        raise RuntimeError(told)
+    return float(found[1])
+
+
+async def _asyncio(url: str, body: str, token: str, seconds: float) -> float:
+    host, _, path = url.removeprefix("http://").partition("/")
+    request = (
+        f"POST /{path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()
+    deadline = time.perf_counter() + seconds
+    name, _, port = host.partition(":")
+
+    async def ask_again_and_again() -> int:
+        reader, writer = await asyncio.open_connection(name, int(port))
+        answered = 0
+        while time.perf_counter() < deadline:
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+            if not head.startswith(b"HTTP/1.1 200") or length is None:
+                raise RuntimeError(head.decode())
+            await reader.readexactly(int(length[1]))
+            answered += 1
+        writer.close()
+        return answered
+
+    return sum(await asyncio.gather(*(ask_again_and_again() for _ in range(CONNECTIONS)))) / seconds

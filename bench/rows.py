@@ -1,0 +1,153 @@
+"""Usage as it arrives and as it is stored: batches of events, and the same as rows."""
+
+import random
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import orjson
+import pymysql
+
+from services.billing.usage.service import month_of
+from services.common.contracts import EVENT_SOURCE, EVENT_TYPE
+
+BATCH = 2_000
+"""Events in one delivery, as many as a process ships at once."""
+ACCOUNTS = 1_000
+MODELS = ("wine", "iris", "churn", "price", "fraud")
+VERSION = "20261122t000000z-0a1b2c3d"
+AMOUNT = 600_000
+"""10⁻⁹ of the unit for one request of one row under the local plan."""
+FIRST_ACCOUNT = uuid.UUID("0198a000-0000-7000-8000-000000000000").int
+
+_KEYS = "INSERT INTO usage_event_keys (id, source, fingerprint, time) VALUES "
+_RECEIPTS = (
+    "INSERT INTO usage_events (time, id, source, account, model, version, `rows`, client_id,"
+    " price_id, amount, period, late, journal, sequence, received_at) VALUES "
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What differs between two events."""
+
+    id: str
+    account: str
+    model: str
+    time: datetime
+    journal: str
+    sequence: int
+
+
+def account(number: int) -> str:
+    """The id of the account with that number."""
+    return str(uuid.UUID(int=FIRST_ACCOUNT + number))
+
+
+def make_events(
+    count: int, *, journal: str, since: datetime, until: datetime, first: int = 1
+) -> Iterator[Event]:
+    """Events in the order of time; a tenth are of the first account, the others of all alike."""
+    chance = random.Random(first)  # noqa: S311  # to be the same in every run
+    step = (until - since) / count
+    for number in range(count):
+        time = since + number * step
+        owner = 0 if chance.random() < 0.1 else chance.randrange(ACCOUNTS)
+        model = MODELS[number % len(MODELS)]
+        yield Event(_new_id(time, chance), account(owner), model, time, journal, first + number)
+
+
+def _new_id(time: datetime, chance: random.Random) -> str:
+    """A UUIDv7, as inference makes them."""
+    value = int(time.timestamp() * 1000) << 80 | 7 << 76 | 0b10 << 62
+    return str(uuid.UUID(int=value | chance.getrandbits(12) << 64 | chance.getrandbits(62)))
+
+
+def as_body(events: list[Event], *, price_id: str) -> bytes:
+    """A batch as the inference service sends it."""
+    return orjson.dumps(
+        [
+            {
+                "sequence": f"{event.sequence:020d}",
+                "specversion": "1.0",
+                "type": EVENT_TYPE,
+                "source": EVENT_SOURCE,
+                "id": event.id,
+                "subject": event.account,
+                "time": event.time,
+                "journal": event.journal,
+                "data": {
+                    "model": event.model,
+                    "version": VERSION,
+                    "rows": 1,
+                    "client_id": "bench",
+                    "latency_ms": 1.234,
+                    "price_id": price_id,
+                },
+            }
+            for event in events
+        ]
+    )
+
+
+def as_statements(events: list[Event], *, price_id: str) -> list[str]:
+    """The same batch as two multi-row inserts into the tables it ends up in."""
+    keys, receipts = [], []
+    for event in events:
+        time = event.time.strftime("%Y-%m-%d %H:%M:%S.%f")
+        keys.append(f"('{event.id}','{EVENT_SOURCE}','{event.id[:32]}','{time}')")
+        receipts.append(
+            f"('{time}','{event.id}','{EVENT_SOURCE}','{event.account}','{event.model}',"
+            f"'{VERSION}',1,'bench','{price_id}',{AMOUNT},'{time[:7]}',0,'{event.journal}',"
+            f"{event.sequence},'{time}')"
+        )
+    return [_KEYS + ",".join(keys), _RECEIPTS + ",".join(receipts)]
+
+
+def fill(link: pymysql.Connection, *, events: int, price_id: str) -> None:
+    """Store events from the start of this month to now, and their sums, as quickly as it goes."""
+    now = datetime.now(UTC)
+    journal = str(uuid.uuid4())
+    batch: list[Event] = []
+    with link.cursor() as cursor:
+        cursor.execute("SET SESSION unique_checks=0, foreign_key_checks=0")
+        cursor.execute("SET GLOBAL innodb_flush_log_at_trx_commit=2")
+        for event in make_events(
+            events, journal=journal, since=month_of(now), until=now - timedelta(minutes=1)
+        ):
+            batch.append(event)
+            if len(batch) == 5 * BATCH:
+                _store(link, cursor, batch, price_id)
+                batch = []
+        _store(link, cursor, batch, price_id)
+        for statement in _SUMS:
+            cursor.execute(statement)
+        link.commit()
+        cursor.execute("SET GLOBAL innodb_flush_log_at_trx_commit=1")
+
+
+_SUMS = (
+    """INSERT INTO usage_hours (account, hour, model, price_id, requests, `rows`, amount)
+    SELECT account, DATE_FORMAT(time, '%Y-%m-%d %H:00:00'), model, price_id,
+           COUNT(*), SUM(`rows`), SUM(amount)
+    FROM usage_events GROUP BY 1, 2, 3, 4
+    ON DUPLICATE KEY UPDATE requests = VALUES(requests), `rows` = VALUES(`rows`),
+                            amount = VALUES(amount)""",
+    """INSERT INTO usage_months (account, period, price_id, requests, `rows`, amount)
+    SELECT account, period, price_id, COUNT(*), SUM(`rows`), SUM(amount)
+    FROM usage_events GROUP BY 1, 2, 3
+    ON DUPLICATE KEY UPDATE requests = VALUES(requests), `rows` = VALUES(`rows`),
+                            amount = VALUES(amount)""",
+    """INSERT IGNORE INTO accounts (id, currency, available, created_at)
+    SELECT DISTINCT account, 'USD', 0, '2026-01-01' FROM usage_hours""",
+)
+
+
+def _store(
+    link: pymysql.Connection, cursor: pymysql.cursors.Cursor, batch: list[Event], price_id: str
+) -> None:
+    if batch:
+        for statement in as_statements(batch, price_id=price_id):
+            cursor.execute(statement)
+        link.commit()
