@@ -1,11 +1,11 @@
 """All SQL about slices. Whoever changes one holds its account's row."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Row, Select, and_, case, delete, func, or_, select
+from sqlalchemy import Select, and_, case, delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import models
@@ -16,8 +16,9 @@ from services.billing.models import Journal
 SliceKey = tuple[str, str]
 """Account and journal."""
 
-_COLUMNS = [getattr(models.Slice, field.name) for field in fields(Slice)]
-_CHANGING = [field.name for field in fields(Slice) if field.name not in ("account", "journal")]
+_FIELDS = [field.name for field in fields(Slice)]
+_COLUMNS = [getattr(models.Slice, name) for name in _FIELDS]
+_CHANGING = [name for name in _FIELDS if name not in ("account", "journal")]
 
 
 class Crowd(NamedTuple):
@@ -53,15 +54,15 @@ async def list_slices(
     )
 
 
-async def _find(session: AsyncSession, found: Select[*tuple[object, ...]]) -> dict[SliceKey, Slice]:
-    rows: Iterable[Row[*tuple[object, ...]]] = await session.execute(found)
-    slices = [Slice(**row._mapping) for row in rows]
+async def _find(session: AsyncSession, found: Select[Any]) -> dict[SliceKey, Slice]:
+    slices = [Slice(*row) for row in await session.execute(found)]
     return {(held.account, held.journal): held for held in slices}
 
 
 async def put_slices(session: AsyncSession, *, slices: Iterable[Slice]) -> None:
     """Store slices as they are now."""
-    await upsert(session, models.Slice, [asdict(held) for held in slices], put=_CHANGING)
+    rows = [{name: getattr(held, name) for name in _FIELDS} for held in slices]
+    await upsert(session, models.Slice, rows, put=_CHANGING)
 
 
 async def delete_slices(session: AsyncSession, *, journal: str, accounts: Collection[str]) -> None:
