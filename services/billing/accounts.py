@@ -1,26 +1,67 @@
-"""Accounts: the currency each was first charged in."""
+"""Accounts: the currency each was first charged or credited in, and the money nobody holds."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.billing.database import upsert
 from services.billing.models import Account
+from services.common.errors import ServiceError
+
+
+class CurrencyFixed(ServiceError):
+    """The account has been charged or credited in another currency."""
+
+    status = 409
+    code = "currency_fixed"
+    detail = "The account's first charge or credit fixed another currency."
+
+
+class Funds(NamedTuple):
+    """What an account has available, in 10⁻⁹ of its currency."""
+
+    currency: str
+    available: int
 
 
 async def find_currencies(session: AsyncSession, *, accounts: Collection[str]) -> dict[str, str]:
-    """The currency of each account that has been charged."""
+    """The currency of each account that has been charged or credited."""
     rows = await session.execute(
         select(Account.id, Account.currency).where(Account.id.in_(sorted(accounts)))
     )
     return {account: currency for account, currency in rows}
 
 
+async def find_funds(session: AsyncSession, *, account: str) -> Funds | None:
+    """What an account has available, if it has been charged or credited."""
+    row = (
+        await session.execute(
+            select(Account.currency, Account.available).where(Account.id == account)
+        )
+    ).one_or_none()
+    return Funds(*row) if row else None
+
+
+async def lock_accounts(session: AsyncSession, *, accounts: Collection[str]) -> dict[str, Funds]:
+    """Hold accounts and their slices until the transaction ends; unknown ones are left out."""
+    if not accounts:
+        return {}
+    rows = await session.execute(
+        select(Account.id, Account.currency, Account.available)
+        .where(Account.id.in_(sorted(accounts)))
+        .order_by(Account.id)
+        .with_for_update()
+    )
+    return {account: Funds(currency, available) for account, currency, available in rows}
+
+
 async def add_accounts(
     session: AsyncSession, *, currencies: Mapping[str, str], now: datetime
 ) -> None:
-    """Fix the currency of accounts charged for the first time.
+    """Fix the currency of accounts charged or credited for the first time.
 
     A plain insert: if another transaction was first, this one must start over and see in what.
     """
@@ -32,3 +73,20 @@ async def add_accounts(
                 for account, currency in sorted(currencies.items())
             ],
         )
+
+
+async def move_money(session: AsyncSession, *, changes: Mapping[str, int], now: datetime) -> None:
+    """Add to what accounts have available, or take from it; they exist and are held already.
+
+    An upsert, because drivers send many rows of one in a single statement, and updates one by one.
+    """
+    await upsert(
+        session,
+        Account,
+        [
+            {"id": account, "currency": "", "available": change, "created_at": now}
+            for account, change in changes.items()
+            if change
+        ],
+        add=["available"],
+    )

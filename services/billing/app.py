@@ -1,13 +1,16 @@
 """The billing service, put together."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from services.billing import leases
+from services.billing.credits import router as credits
 from services.billing.database import MIGRATIONS
 from services.billing.events import router as events
+from services.billing.leases import router as leases
+from services.billing.leases.sweeper import sweep_for_ever
 from services.billing.plans import router as plans
 from services.billing.plans.default import DefaultPlan
 from services.billing.settings import BillingSettings
@@ -45,9 +48,12 @@ def create_app(settings: BillingSettings, *, keys: KeySource | None = None) -> F
             if keys is None:
                 app.state.checks["keys"] = issuer.check
             await default_plan.check()
+            sweeper = asyncio.create_task(sweep_for_ever(database))
             try:
                 yield
             finally:
+                sweeper.cancel()
+                await asyncio.wait([sweeper])
                 await database.close()
 
     app = service_app(
@@ -63,6 +69,7 @@ def create_app(settings: BillingSettings, *, keys: KeySource | None = None) -> F
         usage.router,
         plans.router,
         leases.router,
+        credits.router,
         sources.router,
     ):
         app.include_router(router)

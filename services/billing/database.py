@@ -65,8 +65,9 @@ async def upsert(
     rows: Sequence[Mapping[str, Any]],
     *,
     add: Sequence[str] = (),
+    put: Sequence[str] = (),
 ) -> None:
-    """Insert rows; where the primary key exists, add the columns `add` to what is stored.
+    """Insert rows; where the primary key exists, add the columns `add` and replace those of `put`.
 
     The one statement the two databases spell differently. Rows are sorted by primary key here, so
     that concurrent batches wait for one another instead of deadlocking.
@@ -77,14 +78,16 @@ async def upsert(
     keys = [column.key for column in model.__table__.primary_key]
     if session.get_bind().dialect.name == "mysql":
         into = mysql.insert(model)
-        sums = {name: columns[name] + into.inserted[name] for name in add}
-        statement: Any = into.on_duplicate_key_update(sums or {keys[0]: columns[keys[0]]})
+        changes = {name: columns[name] + into.inserted[name] for name in add}
+        changes |= {name: into.inserted[name] for name in put}
+        statement: Any = into.on_duplicate_key_update(changes or {keys[0]: columns[keys[0]]})
     else:
         onto = sqlite.insert(model)
-        sums = {name: columns[name] + onto.excluded[name] for name in add}
+        changes = {name: columns[name] + onto.excluded[name] for name in add}
+        changes |= {name: onto.excluded[name] for name in put}
         statement = (
-            onto.on_conflict_do_update(index_elements=keys, set_=sums)
-            if sums
+            onto.on_conflict_do_update(index_elements=keys, set_=changes)
+            if changes
             else onto.on_conflict_do_nothing(index_elements=keys)
         )
     await session.execute(statement, sorted(rows, key=lambda row: [row[key] for key in keys]))

@@ -25,6 +25,7 @@ from services.billing.plans.pricing import Tier
 from services.common.db import Serial, UtcDateTime, ascii_id, new_metadata
 
 PLAN_NAME_CHARS = 100
+REASON_CHARS = 500
 
 
 class Base(DeclarativeBase):
@@ -97,15 +98,76 @@ class AccountPlan(Base):
 
 
 class Account(Base):
-    """An account that has been charged, and the currency its first charge fixed."""
+    """An account that has been charged or credited, and the currency that fixed.
+
+    Whoever changes `available` or a slice of the account holds this row.
+    """
 
     __tablename__ = "accounts"
 
     id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
     currency: Mapped[str] = mapped_column(ascii_id(3))
     available: Mapped[int] = mapped_column(BigInteger)
-    """Prepaid money that no process holds a slice of."""
+    """Prepaid money that no process holds a slice of; below zero only by late events."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Slice(Base):
+    """What one process run may spend of an account, and what it has; all amounts are cumulative.
+
+    `settled` never exceeds `granted`, and the difference is held: it is not available to others,
+    nor has it been charged. A row outlives its money while its journal is lost, so that a process
+    that was only cut off goes on counting from where it stood.
+    """
+
+    __tablename__ = "slices"
+    __table_args__ = (Index(None, "journal"),)
+
+    account: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    journal: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    granted: Mapped[int] = mapped_column(BigInteger)
+    settled: Mapped[int] = mapped_column(BigInteger)
+    """What the events that arrived spent, charged or not."""
+    returned: Mapped[int] = mapped_column(BigInteger)
+    """`settled` less what was charged: spent on repeats and rejected events and given back, less
+    charged without having been spent from here."""
+    spent: Mapped[int] = mapped_column(BigInteger)
+    """As last reported."""
+    ask_no: Mapped[int] = mapped_column(BigInteger)
+    demand: Mapped[float] = mapped_column(Double)
+    """Requests a second, as last reported; decides this process's share of a rate limit."""
+    asked_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Credit(Base):
+    """An entry of the ledger of prepaid money; only ever added."""
+
+    __tablename__ = "credits"
+    __table_args__ = (Index(None, "account"),)
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    account: Mapped[str] = mapped_column(ascii_id(36))
+    amount: Mapped[int] = mapped_column(BigInteger)
+    currency: Mapped[str] = mapped_column(ascii_id(3))
+    reason: Mapped[str] = mapped_column(exact_text(REASON_CHARS))
+    by: Mapped[str] = mapped_column(ascii_id(64))
+    """The account of whoever entered it."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class IdempotencyRecord(Base):
+    """A money-moving call under its key: being made, or made and answered."""
+
+    __tablename__ = "idempotency_records"
+
+    caller: Mapped[str] = mapped_column(ascii_id(64), primary_key=True)
+    key: Mapped[str] = mapped_column(ascii_id(255), primary_key=True)
+    path: Mapped[str] = mapped_column(ascii_id(128), primary_key=True)
+    request: Mapped[str] = mapped_column(ascii_id(32))
+    """Digest of what was asked."""
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    response: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
+    """Null while the call runs."""
 
 
 # -- what was used -------------------------------------------------------------------------------
@@ -171,8 +233,9 @@ class Receipt(Base):
     price_id: Mapped[str] = mapped_column(ascii_id(36))
     amount: Mapped[int] = mapped_column(BigInteger)
     period: Mapped[str] = mapped_column(ascii_id(7))
-    """The month it is billed in: its own, or for a late one the month that was open."""
+    """The month it is billed in: its own, or if that was closed the month that was open."""
     late: Mapped[bool]
+    """It came when its month was closed, or when its process's slice had been given up."""
     journal: Mapped[str] = mapped_column(ascii_id(128))
     sequence: Mapped[int | None] = mapped_column(BigInteger)
     received_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -221,6 +284,8 @@ class Journal(Base):
     received: Mapped[int] = mapped_column(BigInteger)
     """How many distinct sequences arrived."""
     closed: Mapped[bool]
+    lost: Mapped[bool]
+    """Given up after a long silence, and not heard since."""
     heard_at: Mapped[datetime] = mapped_column(UtcDateTime)
     complete_at: Mapped[datetime] = mapped_column(UtcDateTime)
     """When everything known of had last arrived."""

@@ -107,6 +107,9 @@ far enough from the ends of the calendar to be converted and added to."""
 # -- usage events --------------------------------------------------------------------------------
 
 
+Rows = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
+
+
 class Usage(BaseModel):
     """The `data` of a usage event: what was answered, and under which price."""
 
@@ -114,7 +117,7 @@ class Usage(BaseModel):
 
     model: Name
     version: Name
-    rows: int = Field(strict=True, ge=0, le=2**31 - 1)
+    rows: Rows
     client_id: Name | None = None
     latency_ms: float | None = Field(default=None, ge=0)
     price_id: Name | None = None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
-from tests.billing.tokens import Headers
+from tests.billing.tokens import Headers, Issuer
 from tests.billing.wire import ADA, BOB, deliver, event
 
 START = datetime(2026, 4, 1, tzinfo=UTC)
@@ -165,5 +165,25 @@ class TestOne:
         assert answer.status_code == 404
         assert answer.json()["type"] == "urn:tollgate:problem:receipt_not_found"
 
-    async def test_anonymous_may_not(self, client: AsyncClient) -> None:
+    async def test_a_service_finds_anybodys(
+        self, client: AsyncClient, service: Headers, ada: Headers
+    ) -> None:
+        sent = event(account=BOB)
+        await deliver(client, service, [sent])
+        path = f"/usage/events/{sent['id']}"
+
+        found = await client.get(path, headers=service)
+
+        assert (found.json()["id"], found.json()["amount"]) == (sent["id"], "0.0006")
+        assert (await client.get("/usage/events/none", headers=service)).status_code == 404
+        of_ada = await client.get(path, headers=service, params={"account": ADA})
+        assert of_ada.status_code == 403
+        assert (await client.get("/usage/events", headers=service)).status_code == 403
+
+    async def test_anonymous_and_other_scopes_may_not(
+        self, client: AsyncClient, issuer: Issuer
+    ) -> None:
+        predicting = issuer.headers("predict", account=ADA)
+
         assert (await client.get("/usage/events/some")).status_code == 401
+        assert (await client.get("/usage/events/some", headers=predicting)).status_code == 403

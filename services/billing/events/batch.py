@@ -6,10 +6,17 @@ from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from services.billing.periods import period_of
-from services.common.contracts import Position, RejectedEvent, UsageEvent
+from services.common.contracts import (
+    AccountId,
+    Name,
+    Position,
+    RejectedEvent,
+    Rows,
+    UsageEvent,
+)
 
 MAX_AHEAD = timedelta(minutes=5)
 """How far in the future an event may lie: clocks differ."""
@@ -39,12 +46,24 @@ class Arrival:
     period: str
 
 
+class Spend(NamedTuple):
+    """What a process spent when it answered a request, whatever became of the event."""
+
+    account: str
+    journal: str | None
+    sequence: int | None
+    price_id: str
+    rows: int
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One delivery."""
 
     arrivals: list[Arrival] = field(default_factory=list)
     rejected: list[RejectedEvent] = field(default_factory=list)
+    spent: dict[int, Spend] = field(default_factory=dict)
+    """What the rejected events say was spent, by index, as far as they can be read."""
     numbers: dict[str, set[int]] = field(default_factory=dict)
     """The sequences seen, by journal, of rejected events too."""
 
@@ -62,6 +81,8 @@ def read_batch(items: Sequence[Any], *, now: datetime) -> Batch:
                 RejectedEvent(index=index, id=_shown_id(item), reason=_reason(error))
             )
             _note(batch, *_position(item))
+            if spend := _spend(item):
+                batch.spent[index] = spend
         else:
             batch.arrivals.append(_arrival(index, event))
             _note(batch, event.journal or event.source, event.sequence)
@@ -109,6 +130,27 @@ def _position(item: Any) -> tuple[str | None, int | None]:
     except ValidationError:
         return None, None
     return position.journal or _source(item.get("source")), position.sequence
+
+
+class _SpentOn(BaseModel):
+    price_id: Name
+    rows: Rows
+
+
+class _Spent(Position):
+    subject: AccountId
+    data: _SpentOn
+
+
+def _spend(item: Any) -> Spend | None:
+    """What a rejected event says was spent of a slice, if it can be read."""
+    try:
+        spent = _Spent.model_validate(item)
+    except ValidationError:
+        return None
+    if spent.journal is None or spent.sequence is None:
+        return None
+    return Spend(spent.subject, spent.journal, spent.sequence, spent.data.price_id, spent.data.rows)
 
 
 def _source(given: Any) -> str | None:

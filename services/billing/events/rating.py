@@ -1,8 +1,10 @@
 """Which events of a batch are new, and what each costs: pure, given what the database holds."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, MutableMapping, Set
 from dataclasses import dataclass, field
 
+from services.billing.accounts import Funds
 from services.billing.events.batch import Arrival, EventId
 from services.billing.models import Plan, Price
 from services.billing.plans.pricing import charge
@@ -45,6 +47,8 @@ class Outcome:
     hours: dict[HourKey, Sums] = field(default_factory=dict)
     currencies: dict[str, str] = field(default_factory=dict)
     """Of accounts that are charged for the first time."""
+    prepaid: Counter[str] = field(default_factory=Counter)
+    """What prepaid accounts are charged."""
 
 
 def find_offer(
@@ -79,6 +83,7 @@ def rate(
     known: MutableMapping[EventId, str],
     months: Mapping[MonthKey, Sums],
     currencies: Mapping[str, str],
+    funds: Mapping[str, Funds],
 ) -> Outcome:
     """Go through a batch in its order and price what is new.
 
@@ -87,6 +92,7 @@ def rate(
         known: fingerprints of events taken before; those taken now are added.
         months: what has been counted so far, for every offer's month.
         currencies: of accounts that have been charged before.
+        funds: of accounts that a prepaid price applies to, where they have any.
     """
     outcome = Outcome()
     for arrival, offer in offers:
@@ -98,7 +104,9 @@ def rate(
                 outcome.conflicts.append(arrival)
             continue
         refusal = (
-            _charge(arrival, offer, outcome=outcome, months=months, currencies=currencies)
+            _charge(
+                arrival, offer, outcome=outcome, months=months, currencies=currencies, funds=funds
+            )
             if isinstance(offer, Offer)
             else offer
         )
@@ -118,6 +126,7 @@ def _charge(
     outcome: Outcome,
     months: Mapping[MonthKey, Sums],
     currencies: Mapping[str, str],
+    funds: Mapping[str, Funds],
 ) -> Refusal | None:
     """Price an event and count it; or why it cannot be charged."""
     account, rows = arrival.event.subject, arrival.event.data.rows
@@ -134,6 +143,11 @@ def _charge(
     )
     if before.amount + added.amount + amount > MAX_AMOUNT:
         return "the amount is too large"
+    if offer.plan.billing == "prepaid":
+        available = funds[account].available if account in funds else 0
+        if outcome.prepaid[account] + amount > MAX_AMOUNT + min(available, 0):
+            return "the amount is too large"
+        outcome.prepaid[account] += amount
 
     hour = HourKey(account, hour_of(arrival.time), arrival.event.data.model, offer.price.id)
     outcome.months.setdefault(offer.month, Sums()).add(rows=rows, amount=amount)

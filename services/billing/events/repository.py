@@ -1,6 +1,6 @@
 """All SQL about single events: their identities, their receipts, their conflicts."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from datetime import datetime
 
 from sqlalchemy import insert, select
@@ -27,18 +27,23 @@ async def find_fingerprints(
     return {EventId(event_id, source): fingerprint for event_id, source, fingerprint in rows}
 
 
-async def add_events(session: AsyncSession, *, events: Sequence[Rated], now: datetime) -> None:
+async def add_events(
+    session: AsyncSession, *, events: Sequence[Rated], late: Set[int], now: datetime
+) -> None:
     """Store new events: first their identities, in order, then their receipts.
 
     Plain inserts: the identity's key finds the events that another transaction stored meanwhile,
     and then this one must start over.
+
+    Args:
+        late: which came after their process's slice had been given up, by index.
     """
     if not events:
         return
     in_order = sorted(events, key=lambda rated: rated.arrival.key)
     await session.execute(insert(EventKey), [_key_row(rated.arrival) for rated in in_order])
     by_time = sorted(events, key=lambda rated: (rated.arrival.time, rated.arrival.key))
-    await session.execute(insert(Receipt), [_receipt_row(rated, now) for rated in by_time])
+    await session.execute(insert(Receipt), [_receipt_row(rated, late, now) for rated in by_time])
 
 
 async def add_conflicts(
@@ -67,7 +72,7 @@ def _key_row(arrival: Arrival) -> dict[str, object]:
     return arrival.key._asdict() | {"fingerprint": arrival.fingerprint, "time": arrival.time}
 
 
-def _receipt_row(rated: Rated, now: datetime) -> dict[str, object]:
+def _receipt_row(rated: Rated, late: Set[int], now: datetime) -> dict[str, object]:
     arrival, event, month = rated.arrival, rated.arrival.event, rated.offer.month
     return {
         "time": arrival.time,
@@ -81,7 +86,7 @@ def _receipt_row(rated: Rated, now: datetime) -> dict[str, object]:
         "price_id": month.price_id,
         "amount": rated.amount,
         "period": month.period,
-        "late": rated.offer.late,
+        "late": rated.offer.late or arrival.index in late,
         "journal": event.journal or event.source,
         "sequence": event.sequence,
         "received_at": now,

@@ -1,18 +1,26 @@
 """Taking usage events: each is counted and charged once, however often it is delivered."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.accounts import add_accounts, find_currencies
+from services.billing.accounts import (
+    add_accounts,
+    find_currencies,
+    lock_accounts,
+    move_money,
+)
 from services.billing.database import in_transaction
 from services.billing.events import repository
 from services.billing.events.batch import Batch, read_batch
-from services.billing.events.rating import Offer, find_offer, rate
+from services.billing.events.rating import Offer, Outcome, find_offer, rate
+from services.billing.events.settling import Payment, find_payments, settle_all
+from services.billing.leases.repository import find_slices, put_slices
 from services.billing.periods import hold_periods, period_of
 from services.billing.plans.service import read_price_book
+from services.billing.sources.ranges import Range
 from services.billing.sources.service import mark
 from services.billing.usage.repository import add_sums, lock_months
 from services.common.contracts import IngestResult
@@ -40,7 +48,7 @@ async def ingest(
 async def _take(
     session: AsyncSession, batch: Batch, *, default_plan: str | None, now: datetime
 ) -> IngestResult:
-    """Every transaction takes its locks in this order: periods, journals, accounts, sums.
+    """Every transaction takes its locks in this order: periods, journals, prepaid accounts, sums.
 
     Within each they are sorted by key, so that two batches never wait for each other in a circle.
     """
@@ -49,33 +57,40 @@ async def _take(
     closed = await hold_periods(
         session, wanted={arrival.period for arrival in arrivals} | {open_period}
     )
-    await mark(session, arrived=batch.numbers, now=now)
+    arrived_before = await mark(session, arrived=batch.numbers, now=now)
 
     subjects = {arrival.event.subject for arrival in arrivals}
     named = {arrival.event.data.price_id or "" for arrival in arrivals}
+    named |= {spend.price_id for spend in batch.spent.values()}
     book = await read_price_book(
         session, accounts=subjects, price_ids=named - {""}, default_plan=default_plan
     )
-    known = await repository.find_fingerprints(session, keys={a.key for a in arrivals})
-    offers = [
-        (arrival, find_offer(arrival, book=book, closed=closed, open_period=open_period))
+    offers = {
+        arrival.index: find_offer(arrival, book=book, closed=closed, open_period=open_period)
         for arrival in arrivals
-    ]
+    }
+    payments = find_payments(batch, offers=offers, book=book)
+    funds = await lock_accounts(session, accounts={payment.account for payment in payments})
+    known = await repository.find_fingerprints(session, keys={a.key for a in arrivals})
     outcome = rate(
-        offers,
+        [(arrival, offers[arrival.index]) for arrival in arrivals],
         known=known,
         months=await lock_months(
             session,
             keys={
                 offer.month
-                for arrival, offer in offers
-                if isinstance(offer, Offer) and arrival.key not in known
+                for arrival in arrivals
+                if isinstance(offer := offers[arrival.index], Offer) and arrival.key not in known
             },
         ),
         currencies=await find_currencies(session, accounts=subjects),
+        funds=funds,
     )
     await add_accounts(session, currencies=outcome.currencies, now=now)
-    await repository.add_events(session, events=outcome.accepted, now=now)
+    late = await _settle(
+        session, payments=payments, outcome=outcome, arrived_before=arrived_before, now=now
+    )
+    await repository.add_events(session, events=outcome.accepted, late=late, now=now)
     await repository.add_conflicts(session, conflicts=outcome.conflicts, now=now)
     await add_sums(session, months=outcome.months, hours=outcome.hours)
     return IngestResult(
@@ -84,3 +99,30 @@ async def _take(
         conflicts=len(outcome.conflicts),
         rejected=sorted([*batch.rejected, *outcome.rejected], key=lambda each: each.index),
     )
+
+
+async def _settle(
+    session: AsyncSession,
+    *,
+    payments: Sequence[Payment],
+    outcome: Outcome,
+    arrived_before: Mapping[str, Sequence[Range]],
+    now: datetime,
+) -> set[int]:
+    """Settle what was spent of slices; answers which events came after theirs was given up."""
+    if not payments:
+        return set()
+    slices = await find_slices(
+        session,
+        accounts={payment.account for payment in payments},
+        journals={payment.journal for payment in payments if payment.journal},
+    )
+    settlement = settle_all(
+        payments,
+        charged={rated.arrival.index for rated in outcome.accepted},
+        arrived_before=arrived_before,
+        slices=slices,
+    )
+    await put_slices(session, slices=settlement.changed.values())
+    await move_money(session, changes=settlement.available, now=now)
+    return settlement.late

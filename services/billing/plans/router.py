@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Path
 
+from services.billing.accounts import CurrencyFixed
 from services.billing.database import Store, in_transaction
 from services.billing.plans import repository, service
 from services.billing.plans.schemas import (
@@ -63,7 +64,7 @@ async def create_plan(body: PlanCreate, database: Store) -> PlanRead:
         Unauthenticated,
         InsufficientScope,
         service.PlanNotFound,
-        service.CurrencyFixed,
+        CurrencyFixed,
         BodyInvalid,
         Unavailable,
     ),

@@ -8,12 +8,12 @@ from uuid import UUID, uuid5
 import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.accounts import find_currencies
+from services.billing.accounts import CurrencyFixed, find_currencies
 from services.billing.models import AccountPlan, Plan, Price
 from services.billing.plans import repository
 from services.billing.plans.schemas import PlanCreate, PlanRead, PriceRead
 from services.common.contracts import RateLimit
-from services.common.errors import BodyInvalid, NotFound, ServiceError, Unavailable
+from services.common.errors import BodyInvalid, NotFound, Unavailable
 
 _PLANS = UUID("6f1d3c0a-52f8-4b5e-9a37-0c2d9be4d1a6")
 """The namespace of plan ids (RFC 9562 §5.5): the same plan has the same id everywhere."""
@@ -24,14 +24,6 @@ class PlanNotFound(NotFound):
 
     code = "plan_not_found"
     detail = "There is no such plan."
-
-
-class CurrencyFixed(ServiceError):
-    """The account has been charged in another currency than the plan's."""
-
-    status = 409
-    code = "currency_fixed"
-    detail = "The account's first charge fixed another currency."
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +111,7 @@ async def assign_plan(
     Raises:
         PlanNotFound: no plan has this id.
         BodyInvalid: `effective_from` is in the past, where requests have been charged already.
-        CurrencyFixed: the account has been charged in another currency.
+        CurrencyFixed: the account has been charged or credited in another currency.
     """
     plans = await repository.find_plans(session, plan_ids=[plan_id])
     if not plans:

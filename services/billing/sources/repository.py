@@ -24,12 +24,21 @@ async def lock_journals(
         "highest": 0,
         "received": 0,
         "closed": False,
+        "lost": False,
         "heard_at": now,
         "complete_at": now,
     }
     missing = set(ids) - {journal.id for journal in found}
     await upsert(session, Journal, [{"id": journal, **new} for journal in missing])
     return list(await session.scalars(wanted.with_for_update()))
+
+
+async def find_heard_since(
+    session: AsyncSession, *, ids: Collection[str], moment: datetime
+) -> set[str]:
+    """Those of some journals that were heard after a moment."""
+    heard = select(Journal.id).where(Journal.id.in_(sorted(ids)), Journal.heard_at > moment)
+    return set(await session.scalars(heard))
 
 
 async def find_ranges_between(

@@ -33,13 +33,16 @@ class SourceList(BaseModel):
     sources: list[SourceRead]
 
 
-async def mark(session: AsyncSession, *, arrived: Mapping[str, Set[int]], now: datetime) -> None:
+async def mark(
+    session: AsyncSession, *, arrived: Mapping[str, Set[int]], now: datetime
+) -> dict[str, list[Range]]:
     """Note that numbers of journals arrived, whatever became of their events.
 
-    Holds the journals until the transaction ends.
+    Holds the journals until the transaction ends. Answers what had arrived of them before, as far
+    as it lies near these numbers.
     """
     if not arrived:
-        return
+        return {}
     journals = await repository.lock_journals(session, ids=arrived.keys(), now=now)
     lowest = min(min(numbers) for numbers in arrived.values())
     highest = max(max(numbers) for numbers in arrived.values())
@@ -60,6 +63,7 @@ async def mark(session: AsyncSession, *, arrived: Mapping[str, Set[int]], now: d
         journal.highest = max(journal.highest, after[-1][1])
         _heard(journal, now=now)
     await repository.replace_ranges(session, gone=gone, new=new)
+    return stored
 
 
 async def report(
@@ -72,13 +76,26 @@ async def report(
     _heard(journal, now=now)
 
 
+async def find_silent(session: AsyncSession, *, journals: Set[str], since: datetime) -> set[str]:
+    """Those of some journals that nothing was heard of since a moment, unknown ones among them."""
+    return set(journals) - await repository.find_heard_since(session, ids=journals, moment=since)
+
+
+async def hear(session: AsyncSession, *, journals: Set[str], now: datetime) -> None:
+    """Note that processes gave a sign of life, the first one perhaps."""
+    for journal in await repository.lock_journals(session, ids=journals, now=now):
+        _heard(journal, now=now)
+
+
 def _heard(journal: Journal, *, now: datetime) -> None:
     journal.heard_at = max(journal.heard_at, now)
-    if _complete(journal):
+    journal.lost = False
+    if is_complete(journal):
         journal.complete_at = journal.heard_at
 
 
-def _complete(journal: Journal) -> bool:
+def is_complete(journal: Journal) -> bool:
+    """Whether everything known of a journal has arrived."""
     return journal.received == _last(journal)
 
 
@@ -89,7 +106,7 @@ def _last(journal: Journal) -> int:
 async def list_sources(session: AsyncSession, *, now: datetime) -> list[SourceRead]:
     """Every journal, the one heard last first."""
     journals = await repository.list_journals(session)
-    incomplete = [journal.id for journal in journals if not _complete(journal)]
+    incomplete = [journal.id for journal in journals if not is_complete(journal)]
     ranges = await repository.list_ranges(session, journals=incomplete)
     return [_read(journal, ranges.get(journal.id, []), now=now) for journal in journals]
 
@@ -101,7 +118,7 @@ def _read(journal: Journal, ranges: list[Range], *, now: datetime) -> SourceRead
     )
     # What an open journal has not sent yet is on its way; of an ended one it is a gap.
     expected = journal.highest if state == "open" else _last(journal)
-    complete = _complete(journal)
+    complete = is_complete(journal)
     return SourceRead(
         journal=journal.id,
         last=_last(journal),

@@ -182,18 +182,17 @@ async def list_receipts(
     return found.all()
 
 
-async def find_receipt(session: AsyncSession, *, account: str, event_id: str) -> Receipt | None:
-    """An account's receipt for an event."""
+async def find_receipt(
+    session: AsyncSession, *, account: str | None, event_id: str
+) -> Receipt | None:
+    """The receipt for an event, of one account or of whichever it is."""
     same_event = and_(
         Receipt.time == EventKey.time,
         Receipt.id == EventKey.id,
         Receipt.source == EventKey.source,
     )
-    receipt: Receipt | None = await session.scalar(
-        select(Receipt)
-        .join(EventKey, same_event)
-        .where(EventKey.id == event_id, Receipt.account == account)
-        .order_by(EventKey.source)
-        .limit(1)
-    )
+    found = select(Receipt).join(EventKey, same_event).where(EventKey.id == event_id)
+    if account is not None:
+        found = found.where(Receipt.account == account)
+    receipt: Receipt | None = await session.scalar(found.order_by(EventKey.source).limit(1))
     return receipt

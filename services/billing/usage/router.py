@@ -5,14 +5,14 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import TypeAdapter, ValidationError
 
+from services.billing.callers import Account, OtherAccount, own_or_other
 from services.billing.database import Store
 from services.billing.plans.default import DefaultPlanId
 from services.billing.usage import service
 from services.billing.usage.schemas import ReceiptPage, ReceiptRead, UsageRead
 from services.billing.usage.service import MAX_PAGE, GroupBy, ReceiptNotFound
-from services.common.contracts import AccountId, Instant
+from services.common.contracts import Instant
 from services.common.db import Snapshot
 from services.common.errors import (
     BodyInvalid,
@@ -22,32 +22,22 @@ from services.common.errors import (
     documents,
 )
 from services.common.http import new_router
-from services.common.identity import Caller, Needs
+from services.common.identity import AnyCaller
 
 router = new_router(prefix="/usage", tag="usage")
 
-_account_id = TypeAdapter(AccountId)
 _refusals = (Unauthenticated, InsufficientScope, BodyInvalid, Unavailable)
 
 
-def _account(
-    caller: Annotated[Caller, Depends(Needs("usage:read"))],
-    account: Annotated[
-        str | None, Query(description="Another account; needs the scope `admin`.")
-    ] = None,
-) -> str:
-    """Whose usage is read. The scope is checked before the id, hence a plain text above."""
-    if account is None:
-        return caller.account
-    if "admin" not in caller.scopes:
-        raise InsufficientScope("admin")
-    try:
-        return _account_id.validate_python(account)
-    except ValidationError as error:
-        raise BodyInvalid([{"loc": ["query", "account"], "msg": "This is no UUID."}]) from error
+def _whose_receipt(caller: AnyCaller, account: OtherAccount = None) -> str | None:
+    """The account whose receipt may be read; None for any: a service asks what it has billed."""
+    if "billing:write" in caller.scopes and account is None:
+        return None
+    if "usage:read" not in caller.scopes:
+        raise InsufficientScope("usage:read")
+    return own_or_other(caller, account)
 
 
-Account = Annotated[str, Depends(_account)]
 Since = Annotated[Instant | None, Query(alias="from", description="First moment, RFC 3339.")]
 Until = Annotated[Instant | None, Query(alias="to", description="First moment after, RFC 3339.")]
 
@@ -110,6 +100,12 @@ def _wants_csv(accept: str) -> bool:
 
 
 @router.get("/events/{id}", responses=documents(*_refusals, ReceiptNotFound))
-async def get_receipt(id: str, account: Account, session: Snapshot) -> ReceiptRead:
-    """The receipt for one event, by the id that its prediction answered in `X-Usage-Event`."""
+async def get_receipt(
+    id: str, account: Annotated[str | None, Depends(_whose_receipt)], session: Snapshot
+) -> ReceiptRead:
+    """The receipt for one event, by the id that its prediction answered in `X-Usage-Event`.
+
+    The scope `usage:read` finds one's own; `billing:write` finds any, so that a service can tell
+    whether it has billed a request before.
+    """
     return await service.get_receipt(session, account=account, event_id=id)

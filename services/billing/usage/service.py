@@ -62,7 +62,7 @@ async def read_usage(
         raise BodyInvalid([{"loc": ["query", "from"], "msg": "Lies after `to`."}])
     parts = await repository.list_parts(session, account=account, since=since, until=until)
     total = _add_up(parts, lambda part: None).get(None, Sums())
-    currency = await _currency(session, account=account, default_plan=default_plan, now=now)
+    currency = await find_currency(session, account=account, default_plan=default_plan, now=now)
     return UsageRead(
         account=account,
         since=since,
@@ -131,7 +131,7 @@ def month_of(moment: datetime) -> datetime:
     return day_of(moment).replace(day=1)
 
 
-async def _currency(
+async def find_currency(
     session: AsyncSession, *, account: str, default_plan: str | None, now: datetime
 ) -> str | None:
     """The currency an account was charged in, else the one its plan would charge in."""
@@ -146,8 +146,8 @@ async def _currency(
 # -- receipts ------------------------------------------------------------------------------------
 
 
-async def get_receipt(session: AsyncSession, *, account: str, event_id: str) -> ReceiptRead:
-    """The receipt for an event.
+async def get_receipt(session: AsyncSession, *, account: str | None, event_id: str) -> ReceiptRead:
+    """The receipt for an event, of one account or of whichever it is.
 
     Raises:
         ReceiptNotFound: no such event, or another account's.
@@ -157,8 +157,8 @@ async def get_receipt(session: AsyncSession, *, account: str, event_id: str) -> 
         receipt = await repository.find_receipt(session, account=account, event_id=event_id)
     if receipt is None:
         raise ReceiptNotFound()
-    currencies = await find_currencies(session, accounts=[account])
-    return read_receipt(receipt, currency=currencies[account])
+    currencies = await find_currencies(session, accounts=[receipt.account])
+    return read_receipt(receipt, currency=currencies[receipt.account])
 
 
 async def read_receipts(

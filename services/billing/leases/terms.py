@@ -1,66 +1,23 @@
-"""`POST /leases`: what the processes that answer requests may do for which account."""
+"""Under which terms a process may answer an account's requests: plan, prices, rate limit."""
 
-from datetime import UTC, datetime
-from typing import Annotated
+from collections.abc import Sequence
+from datetime import datetime
 
-from fastapi import Body, Depends
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.accounts import find_currencies
 from services.billing.models import Plan
 from services.billing.periods import period_of
-from services.billing.plans.default import DefaultPlanId
 from services.billing.plans.pricing import unit_prices
 from services.billing.plans.service import rate_limit, read_price_book
 from services.billing.usage.repository import count_month
-from services.common.contracts import (
-    MAX_ASKS_PER_CALL,
-    LeaseAsk,
-    LeaseTerms,
-    PriceTerms,
-    format_amount,
-)
-from services.common.db import Snapshot
-from services.common.errors import (
-    BodyInvalid,
-    InsufficientScope,
-    Unauthenticated,
-    Unavailable,
-    documents,
-)
-from services.common.http import new_router
-from services.common.identity import Needs
-
-router = new_router(tag="leases")
-
-
-@router.post(
-    "/leases",
-    dependencies=[Depends(Needs("billing:write"))],
-    responses=documents(Unauthenticated, InsufficientScope, BodyInvalid, Unavailable),
-)
-async def take_leases(
-    asks: Annotated[list[LeaseAsk], Body(max_length=MAX_ASKS_PER_CALL)],
-    session: Snapshot,
-    default_plan: DefaultPlanId,
-) -> list[LeaseTerms]:
-    """The terms of each account asked for, in the order of the asks.
-
-    Prices are those of the account's next request: with tiers, of the tier it has reached.
-    Postpaid accounts have no amounts to grant.
-    """
-    return await find_terms(
-        session,
-        accounts=[ask.account for ask in asks],
-        default_plan=default_plan,
-        now=datetime.now(UTC),
-    )
+from services.common.contracts import LeaseTerms, PriceTerms, format_amount
 
 
 async def find_terms(
-    session: AsyncSession, *, accounts: list[str], default_plan: str | None, now: datetime
+    session: AsyncSession, *, accounts: Sequence[str], default_plan: str | None, now: datetime
 ) -> list[LeaseTerms]:
-    """The terms of accounts at a moment, in their order."""
+    """The terms of accounts at a moment, in their order, before anything is granted."""
     book = await read_price_book(session, accounts=accounts, default_plan=default_plan)
     counted = await count_month(session, accounts=accounts, period=period_of(now))
     charged = await find_currencies(session, accounts=accounts)
@@ -106,7 +63,7 @@ def _terms(account: str, plan: Plan, *, made: dict[str, int]) -> LeaseTerms:
         )
     return LeaseTerms(
         account=account,
-        status="ok" if plan.billing == "postpaid" else "no_credit",
+        status="ok",
         currency=plan.currency,
         billing=plan.billing,
         granted="0",

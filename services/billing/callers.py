@@ -1,0 +1,44 @@
+"""Whose account a request is about."""
+
+from typing import Annotated
+
+from fastapi import Depends, Query
+from pydantic import TypeAdapter, ValidationError
+
+from services.common.contracts import AccountId
+from services.common.errors import BodyInvalid, InsufficientScope
+from services.common.identity import Caller, Needs
+
+OtherAccount = Annotated[
+    str | None, Query(description="Another account; needs the scope `admin`.")
+]
+"""A plain text, because the scope is checked before the id."""
+
+_account_id = TypeAdapter(AccountId)
+
+
+def own_or_other(caller: Caller, account: str | None) -> str:
+    """The caller's own account, or for an administrator another.
+
+    Raises:
+        InsufficientScope: another account, and the caller is no administrator.
+        BodyInvalid: what is given is no account's id.
+    """
+    if account is None:
+        return caller.account
+    if "admin" not in caller.scopes:
+        raise InsufficientScope("admin")
+    try:
+        return _account_id.validate_python(account)
+    except ValidationError as error:
+        raise BodyInvalid([{"loc": ["query", "account"], "msg": "This is no UUID."}]) from error
+
+
+def _account(
+    caller: Annotated[Caller, Depends(Needs("usage:read"))], account: OtherAccount = None
+) -> str:
+    return own_or_other(caller, account)
+
+
+Account = Annotated[str, Depends(_account)]
+"""The account to read of: the caller's own, or the one `account=` names."""

@@ -1,0 +1,130 @@
+"""Which slices a batch's events were spent from, and so what settles them: pure."""
+
+from collections import Counter
+from collections.abc import Mapping, MutableMapping, Sequence, Set
+from dataclasses import dataclass, field
+
+from services.billing.events.batch import Arrival, Batch, Spend
+from services.billing.events.rating import Offer, Refusal
+from services.billing.leases.repository import SliceKey
+from services.billing.leases.slices import Settled, Slice, charge_elsewhere, settle
+from services.billing.models import Plan, Price
+from services.billing.plans.pricing import charge
+from services.billing.plans.service import PriceBook
+from services.billing.sources.ranges import Range
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """What a process spent on an event under a prepaid price, charged or not."""
+
+    index: int
+    account: str
+    journal: str | None
+    sequence: int | None
+    amount: int
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What settling a batch changes."""
+
+    changed: dict[SliceKey, Slice] = field(default_factory=dict)
+    available: Counter[str] = field(default_factory=Counter)
+    """To be added, by account."""
+    late: set[int] = field(default_factory=set)
+
+
+def find_payments(
+    batch: Batch, *, offers: Mapping[int, Offer | Refusal], book: PriceBook
+) -> list[Payment]:
+    """The prepaid events of a batch in its order, rejected ones among them."""
+    payments = [
+        _payment(arrival.index, _spend(arrival, offer), offer.price)
+        for arrival in batch.arrivals
+        if isinstance(offer := offers[arrival.index], Offer) and _is_prepaid(offer.plan)
+    ]
+    for index, spend in batch.spent.items():
+        plan, price = book.prices.get(spend.price_id, (None, None))
+        if plan is not None and price is not None and _is_prepaid(plan):
+            payments.append(_payment(index, spend, price))
+    return sorted(payments, key=lambda payment: payment.index)
+
+
+def _is_prepaid(plan: Plan) -> bool:
+    return plan.billing == "prepaid"
+
+
+def _spend(arrival: Arrival, offer: Offer) -> Spend:
+    event = arrival.event
+    return Spend(event.subject, event.journal, event.sequence, offer.price.id, event.data.rows)
+
+
+def _payment(index: int, spend: Spend, price: Price) -> Payment:
+    amount = charge(tiers=price.tiers, included_requests=0, number=1, rows=spend.rows)
+    return Payment(index, spend.account, spend.journal, spend.sequence, amount)
+
+
+def settle_all(
+    payments: Sequence[Payment],
+    *,
+    charged: Set[int],
+    arrived_before: Mapping[str, Sequence[Range]],
+    slices: MutableMapping[SliceKey, Slice],
+) -> Settlement:
+    """Settle the slices that events were spent from.
+
+    Each number of a journal was spent once, however often and under whatever id it arrives. What
+    was charged and is settled by no slice is taken from the account.
+
+    Args:
+        charged: which events are charged now, by index; others are repeats or rejected.
+        arrived_before: the numbers that arrived before this batch, by journal.
+        slices: those of the payments' accounts and journals; they are changed.
+    """
+    settlement = Settlement()
+    seen: set[tuple[str, int]] = set()
+    for payment in payments:
+        settled = _settle(
+            payment,
+            held=slices.get((payment.account, payment.journal or "")),
+            is_charged=payment.index in charged,
+            is_new=_is_new(payment, seen=seen, arrived_before=arrived_before),
+        )
+        if settled is None:
+            continue
+        if settled.late:
+            settlement.late.add(payment.index)
+        settlement.available[payment.account] += settled.available
+        key = (payment.account, payment.journal or "")
+        if key in slices:
+            settlement.changed[key] = slices[key]
+    return settlement
+
+
+def _is_new(
+    payment: Payment,
+    *,
+    seen: set[tuple[str, int]],
+    arrived_before: Mapping[str, Sequence[Range]],
+) -> bool:
+    if payment.journal is None or payment.sequence is None:
+        return False
+    number = payment.sequence
+    known = (payment.journal, number) in seen or any(
+        first <= number <= last for first, last in arrived_before.get(payment.journal, ())
+    )
+    seen.add((payment.journal, number))
+    return not known
+
+
+def _settle(
+    payment: Payment, *, held: Slice | None, is_charged: bool, is_new: bool
+) -> Settled | None:
+    if held is not None and is_new:
+        return settle(held, amount=payment.amount, charged=is_charged)
+    if not is_charged:
+        return None
+    if held is not None:
+        return charge_elsewhere(held, amount=payment.amount)
+    return Settled(available=-payment.amount, late=is_new)

@@ -1,0 +1,121 @@
+"""All SQL about slices. Whoever changes one holds its account's row."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import fields
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Select, and_, case, delete, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.billing import models
+from services.billing.database import upsert
+from services.billing.leases.slices import Slice
+from services.billing.models import Journal
+
+SliceKey = tuple[str, str]
+"""Account and journal."""
+
+_FIELDS = [field.name for field in fields(Slice)]
+_COLUMNS = [getattr(models.Slice, name) for name in _FIELDS]
+_CHANGING = [name for name in _FIELDS if name not in ("account", "journal")]
+
+
+class Crowd(NamedTuple):
+    """What all processes together hold of an account and ask for."""
+
+    unspent: int = 0
+    demand: float = 0.0
+    """Σ (demand + 1) over those that asked lately."""
+
+
+async def find_slices(
+    session: AsyncSession, *, accounts: Collection[str], journals: Collection[str]
+) -> dict[SliceKey, Slice]:
+    """The slices that journals have of accounts."""
+    return await _find(
+        session,
+        select(*_COLUMNS).where(
+            models.Slice.account.in_(sorted(accounts)), models.Slice.journal.in_(sorted(journals))
+        ),
+    )
+
+
+async def list_slices(
+    session: AsyncSession, *, journal: str, after: str, limit: int
+) -> dict[SliceKey, Slice]:
+    """A journal's slices in the order of their accounts, beginning after one."""
+    return await _find(
+        session,
+        select(*_COLUMNS)
+        .where(models.Slice.journal == journal, models.Slice.account > after)
+        .order_by(models.Slice.account)
+        .limit(limit),
+    )
+
+
+async def _find(session: AsyncSession, found: Select[Any]) -> dict[SliceKey, Slice]:
+    slices = [Slice(*row) for row in await session.execute(found)]
+    return {(held.account, held.journal): held for held in slices}
+
+
+async def put_slices(session: AsyncSession, *, slices: Iterable[Slice]) -> None:
+    """Store slices as they are now."""
+    rows = [{name: getattr(held, name) for name in _FIELDS} for held in slices]
+    await upsert(session, models.Slice, rows, put=_CHANGING)
+
+
+async def delete_slices(session: AsyncSession, *, journal: str, accounts: Collection[str]) -> None:
+    await session.execute(
+        delete(models.Slice).where(
+            models.Slice.account.in_(sorted(accounts)), models.Slice.journal == journal
+        )
+    )
+
+
+async def find_crowds(
+    session: AsyncSession, *, accounts: Collection[str], asked_after: datetime
+) -> dict[str, Crowd]:
+    """What the processes hold of accounts, and ask for, by account."""
+    held = models.Slice
+    used = case((held.settled > held.spent, held.settled), else_=held.spent)
+    rows = await session.execute(
+        select(
+            held.account,
+            func.sum(case((held.granted > used, held.granted - used), else_=0)),
+            func.sum(case((held.asked_at > asked_after, held.demand + 1), else_=0)),
+        )
+        .where(held.account.in_(sorted(accounts)))
+        .group_by(held.account)
+    )
+    return {account: Crowd(int(unspent), float(demand)) for account, unspent, demand in rows}
+
+
+async def sum_held(session: AsyncSession, *, account: str) -> int:
+    """What all processes hold of an account: granted, and not settled."""
+    held = await session.scalar(
+        select(func.sum(models.Slice.granted - models.Slice.settled)).where(
+            models.Slice.account == account
+        )
+    )
+    return int(held or 0)
+
+
+async def list_ended(session: AsyncSession, *, silent_since: datetime | None) -> list[str]:
+    """Journals with slices of which nothing more is to come.
+
+    Closed ones of which everything has arrived; and those not heard since `silent_since`, unless
+    they have been given up already.
+    """
+    last = case((Journal.reported > Journal.highest, Journal.reported), else_=Journal.highest)
+    ended = and_(Journal.closed, Journal.received == last)
+    if silent_since is not None:
+        ended = or_(ended, and_(Journal.heard_at <= silent_since, Journal.lost.is_(False)))
+    with_slices = Journal.id.in_(select(models.Slice.journal))
+    found = await session.scalars(select(Journal.id).where(ended, with_slices))
+    return list(found)
+
+
+async def lock_journal(session: AsyncSession, *, journal: str) -> Journal | None:
+    """Hold a journal until the transaction ends: no event of it arrives meanwhile."""
+    return await session.get(Journal, journal, with_for_update=True)

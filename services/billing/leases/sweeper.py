@@ -1,0 +1,107 @@
+"""Takes back the money of processes that have ended; any number of replicas may do so."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.billing.accounts import lock_accounts, move_money
+from services.billing.database import in_transaction
+from services.billing.leases import repository
+from services.billing.leases.slices import give_up
+from services.billing.models import Journal
+from services.billing.sources.service import LOST_AFTER, is_complete
+from services.common.db import Database
+from services.common.errors import Unavailable
+
+_EVERY_S = 5.0
+_LISTENING_FOR = timedelta(minutes=1)
+"""Whoever was deaf for a while must listen again before calling others silent; they all speak
+every 30 s."""
+_ACCOUNTS_AT_ONCE = 500
+
+log = structlog.get_logger()
+
+
+async def sweep_for_ever(database: Database) -> None:
+    """Sweep until cancelled; while the database is away, try again."""
+    last = listening_since = datetime.min.replace(tzinfo=UTC)
+    while True:
+        await asyncio.sleep(_EVERY_S)
+        now = datetime.now(UTC)
+        if now - last > _LISTENING_FOR / 2:
+            listening_since = now
+        try:
+            await sweep(database, now=now, listening_since=listening_since)
+        except (Unavailable, DBAPIError) as error:
+            log.warning("sweep_failed", error=type(error).__name__)
+        else:
+            last = now
+
+
+async def sweep(database: Database, *, now: datetime, listening_since: datetime) -> None:
+    """Return the slices of journals of which nothing more is to come.
+
+    They go once a closed journal is complete. Of a journal given up as lost after a long silence
+    they stay, empty, so that events that come still find them.
+
+    Args:
+        listening_since: from when on whoever speaks has been heard.
+
+    Raises:
+        Unavailable: the database is away; some may have been returned.
+    """
+    heard = now - listening_since >= _LISTENING_FOR
+    silent_since = now - LOST_AFTER if heard else None
+    async with database.snapshot() as session:
+        ended = await repository.list_ended(session, silent_since=silent_since)
+    for journal in ended:
+        after: str | None = ""
+        while after is not None:
+            after = await in_transaction(
+                database,
+                lambda session, journal=journal, after=after: _return_slices(  # type: ignore[misc]
+                    session, journal_id=journal, after=after, silent_since=silent_since, now=now
+                ),
+            )
+
+
+async def _return_slices(
+    session: AsyncSession,
+    *,
+    journal_id: str,
+    after: str,
+    silent_since: datetime | None,
+    now: datetime,
+) -> str | None:
+    """Return some slices of a journal, if it has still ended; answers where to go on, if anywhere.
+
+    The locks are taken in the order of ingest: the journal, then accounts.
+    """
+    journal = await repository.lock_journal(session, journal=journal_id)
+    if journal is None or not _has_ended(journal, silent_since=silent_since):
+        return None
+    accounts = [
+        account
+        for account, _ in await repository.list_slices(
+            session, journal=journal_id, after=after, limit=_ACCOUNTS_AT_ONCE
+        )
+    ]
+    await lock_accounts(session, accounts=accounts)
+    slices = await repository.find_slices(session, accounts=accounts, journals=[journal_id])
+    changes = {held.account: give_up(held) for held in slices.values()}
+    await move_money(session, changes=changes, now=now)
+    if journal.closed and is_complete(journal):
+        await repository.delete_slices(session, journal=journal_id, accounts=accounts)
+    else:
+        await repository.put_slices(session, slices=slices.values())
+        journal.lost = len(accounts) < _ACCOUNTS_AT_ONCE
+    return accounts[-1] if len(accounts) == _ACCOUNTS_AT_ONCE else None
+
+
+def _has_ended(journal: Journal, *, silent_since: datetime | None) -> bool:
+    if journal.closed and is_complete(journal):
+        return True
+    return silent_since is not None and journal.heard_at <= silent_since

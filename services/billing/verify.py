@@ -1,0 +1,182 @@
+"""Whether the books agree: everything that is counted up is recomputed from the receipts.
+
+Each check is one grouped statement that answers only what differs. All of them see the database as
+it was at one moment, so usage may arrive meanwhile.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import String, Subquery, cast, func, literal, select, text, union_all
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.billing.models import (
+    Account,
+    Credit,
+    Plan,
+    Price,
+    Receipt,
+    Slice,
+    UsageHour,
+    UsageMonth,
+)
+from services.common.contracts import format_amount
+from services.common.db import Database
+
+# MariaDB reads the first comment, MySQL 8 the second: these statements may take their time.
+_NO_LIMIT = (
+    "SET SESSION innodb_lock_wait_timeout=5"
+    " /*M!100000 , max_statement_time=0 */ /*!80000 , max_execution_time=0 */"
+)
+
+
+async def verify(database: Database) -> list[str]:
+    """Recompute usage, slices and balances; each sentence answered names what differs.
+
+    Raises:
+        DBAPIError: the database is away.
+    """
+    async with _one_view(database) as connection:
+        return [
+            *await _usage(connection, "usage_hours", _hours(), ("account", "hour", "model")),
+            *await _usage(connection, "usage_months", _months(), ("account", "period")),
+            *await _slices(connection),
+            *await _balances(connection),
+        ]
+
+
+@asynccontextmanager
+async def _one_view(database: Database) -> AsyncIterator[AsyncConnection]:
+    """A connection that sees the database as it is now, for as long as it takes."""
+    async with database.engine.connect() as connection:
+        on_mysql = connection.dialect.name == "mysql"
+        options: dict[str, Any] = {"isolation_level": "REPEATABLE READ"} if on_mysql else {}
+        await connection.execution_options(tollgate_read_only=True, **options)
+        try:
+            if on_mysql:
+                await connection.execute(text(_NO_LIMIT))
+            yield connection
+        finally:
+            if on_mysql:
+                await connection.invalidate()  # the next user wants the limit
+
+
+def _hours() -> Subquery:
+    stored = UsageHour
+    return union_all(
+        select(
+            stored.account,
+            _hour(stored.hour).label("hour"),
+            stored.model,
+            stored.price_id,
+            stored.requests,
+            stored.rows,
+            stored.amount,
+        ),
+        _taken_off(Receipt.account, _hour(Receipt.time), Receipt.model, Receipt.price_id),
+    ).subquery()
+
+
+def _months() -> Subquery:
+    stored = UsageMonth
+    return union_all(
+        select(
+            stored.account,
+            stored.period,
+            stored.price_id,
+            stored.requests,
+            stored.rows,
+            stored.amount,
+        ),
+        _taken_off(Receipt.account, Receipt.period, Receipt.price_id),
+    ).subquery()
+
+
+def _hour(moment: Any) -> Any:
+    """The hour of a moment as text, `2026-11-01 12`: both databases write moments alike."""
+    return func.substr(cast(moment, String(26)), 1, 13)
+
+
+def _taken_off(*keys: Any) -> Any:
+    """The receipts' sums by some columns, negative."""
+    sums = (-func.count(), -func.sum(Receipt.rows), -func.sum(Receipt.amount))
+    return select(*keys, *sums).group_by(*keys)
+
+
+async def _usage(
+    connection: AsyncConnection, table: str, both: Subquery, shown: tuple[str, ...]
+) -> list[str]:
+    """Where stored sums differ from the receipts': their difference is not zero."""
+    keys = [both.c[name] for name in (*shown, "price_id")]
+    sums = [func.sum(both.c[name]) for name in ("requests", "rows", "amount")]
+    requests, rows, amount = sums
+    found = await connection.execute(
+        select(*keys, *sums)
+        .group_by(*keys)
+        .having((requests != 0) | (rows != 0) | (amount != 0))
+        .order_by(*keys)
+    )
+    return [
+        f"{table}: {_named(row._mapping, shown)}, price {row.price_id}: {int(row[-3])} requests, "
+        f"{int(row[-2])} rows and {format_amount(int(row[-1]))} more than the receipts say"
+        for row in found
+    ]
+
+
+def _named(row: Any, columns: tuple[str, ...]) -> str:
+    return ", ".join(f"{column} {row[column]}" for column in columns)
+
+
+def _prepaid(*keys: Any) -> Any:
+    """What prepaid receipts charged, by some columns."""
+    return (
+        select(*keys, func.sum(Receipt.amount).label("amount"))
+        .join(Price, Price.id == Receipt.price_id)
+        .join(Plan, Plan.id == Price.plan_id)
+        .where(Plan.billing == "prepaid")
+        .group_by(*keys)
+    )
+
+
+async def _slices(connection: AsyncConnection) -> list[str]:
+    """A slice's settled amount is what it paid for, and what was given back of it."""
+    charged = _prepaid(Receipt.account, Receipt.journal).subquery()
+    expected = func.coalesce(charged.c.amount, 0) + Slice.returned
+    found = await connection.execute(
+        select(Slice.account, Slice.journal, Slice.granted, Slice.settled, expected)
+        .outerjoin(
+            charged,
+            (charged.c.account == Slice.account) & (charged.c.journal == Slice.journal),
+        )
+        .where((Slice.settled != expected) | (Slice.settled > Slice.granted))
+        .order_by(Slice.account, Slice.journal)
+    )
+    return [
+        f"slices: account {account}, journal {journal}: {format_amount(settled)} settled of "
+        f"{format_amount(granted)} granted, where the receipts say {format_amount(int(said))}"
+        for account, journal, granted, settled, said in found
+    ]
+
+
+async def _balances(connection: AsyncConnection) -> list[str]:
+    """What an account has is what it was credited, less what it was charged."""
+    charged = _prepaid(Receipt.account).subquery()
+    parts = union_all(
+        select(Account.id.label("account"), Account.available, literal(0).label("expected")),
+        select(Slice.account, Slice.granted - Slice.settled, literal(0)),
+        select(Credit.account, literal(0), Credit.amount),
+        select(charged.c.account, literal(0), -charged.c.amount),
+    ).subquery()
+    has, expected = func.sum(parts.c.available), func.sum(parts.c.expected)
+    found = await connection.execute(
+        select(parts.c.account, has, expected)
+        .group_by(parts.c.account)
+        .having(has != expected)
+        .order_by(parts.c.account)
+    )
+    return [
+        f"balances: account {account}: {format_amount(int(balance))}, where credits less charges "
+        f"are {format_amount(int(said))}"
+        for account, balance, said in found
+    ]

@@ -1,0 +1,115 @@
+"""A prepaid plan at 10⁻⁹ a row, and what moves its money, at any moment and without HTTP."""
+
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import func, select
+
+from services.billing.credits.service import BalanceRead, CreditCreate, add_credit, read_balance
+from services.billing.database import in_transaction
+from services.billing.events.service import ingest
+from services.billing.leases.service import take_leases
+from services.billing.models import Receipt
+from services.billing.plans.schemas import PlanCreate
+from services.billing.plans.service import plan_ids, store_plan
+from services.billing.sources.service import report
+from services.common.contracts import (
+    IngestResult,
+    LeaseAsk,
+    LeaseTerms,
+    SourceReport,
+    format_amount,
+    parse_amount,
+)
+from services.common.db import Database
+from tests.billing.wire import ADA, JOURNAL, Json, event, plan, price
+
+PREPAID = PlanCreate.model_validate(
+    plan(price((None, "0", "0.000000001")), name="Prepaid", billing="prepaid")
+)
+PLAN_ID, (PRICE_ID,) = plan_ids(PREPAID)
+NOON = datetime(2026, 11, 10, 12, tzinfo=UTC)
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+async def store_prepaid(database: Database) -> None:
+    await in_transaction(
+        database, lambda session: store_plan(session, plan=PREPAID, now=datetime.now(UTC))
+    )
+
+
+async def credit(database: Database, amount: int, *, account: str = ADA) -> None:
+    body = CreditCreate(amount=format_amount(amount), currency="USD", reason="A test.")  # type: ignore[arg-type]
+    await in_transaction(
+        database,
+        lambda session: add_credit(session, account=account, credit=body, by="a test", now=NOON),
+    )
+
+
+def ask(ask_no: int, *, account: str = ADA, journal: str = JOURNAL, **members: Any) -> LeaseAsk:
+    """An ask; amounts are whole numbers of 10⁻⁹."""
+    amounts = {
+        name: format_amount(members.pop(name))
+        for name in ("spent", "want", "at_least")
+        if name in members
+    }
+    return LeaseAsk.model_validate(
+        {"account": account, "journal": journal, "ask_no": ask_no} | amounts | members
+    )
+
+
+async def lease(database: Database, *asks: LeaseAsk, now: datetime = NOON) -> list[LeaseTerms]:
+    return await take_leases(database, asks=asks, default_plan=PLAN_ID, now=now)
+
+
+async def granted(database: Database, asked: LeaseAsk, *, now: datetime = NOON) -> tuple[str, int]:
+    """The status and the grant that one ask is answered."""
+    (terms,) = await lease(database, asked, now=now)
+    return terms.status, parse_amount(terms.granted)
+
+
+def spent(rows: int, sequence: int | None = None, **members: Any) -> Json:
+    """The event of a request that cost as many 10⁻⁹ as it has rows."""
+    given = {"time": NOON, "price_id": PRICE_ID, "sequence": sequence} | members
+    return event(rows=rows, **given)
+
+
+async def take(database: Database, events: Sequence[Json], *, now: datetime = NOON) -> IngestResult:
+    return await ingest(database, items=events, default_plan=PLAN_ID, now=now)
+
+
+async def tell(
+    database: Database,
+    last: int,
+    *,
+    closed: bool = False,
+    journal: str = JOURNAL,
+    now: datetime = NOON,
+) -> None:
+    said = SourceReport(last=last, closed=closed)
+    await in_transaction(
+        database, lambda session: report(session, journal_id=journal, said=said, now=now)
+    )
+
+
+async def money(database: Database, *, account: str = ADA) -> tuple[int, int]:
+    """What an account has available, and what is held of it."""
+    async with database.snapshot() as session:
+        read: BalanceRead = await read_balance(
+            session, account=account, default_plan=None, now=NOON
+        )
+    assert parse_amount(read.balance) == parse_amount(read.available) + parse_amount(read.held)
+    return parse_amount(read.available), parse_amount(read.held)
+
+
+async def charged(database: Database, *, account: str = ADA) -> int:
+    async with database.snapshot() as session:
+        amount = await session.scalar(
+            select(func.sum(Receipt.amount)).where(Receipt.account == account)
+        )
+    return int(amount or 0)

@@ -1,0 +1,328 @@
+"""Credits and balances: prepaid money is entered once, and added up to the last 10⁻⁹."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from httpx import AsyncClient, Response
+from pydantic import BaseModel
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.billing.idempotency import ABANDONED_AFTER, CallKey, StillRunning, once
+from services.billing.models import Credit
+from services.common.db import Database
+from tests.billing.tokens import Headers
+from tests.billing.wire import ADA, BOB, deliver, event, give_plan, plan
+
+BODY = {"amount": "25.000000001", "currency": "USD", "reason": "Trial – welcome 🍷"}
+
+
+async def add(
+    client: AsyncClient, admin: Headers, *, key: str = "k", account: str = ADA, **members: Any
+) -> Response:
+    return await client.post(
+        f"/accounts/{account}/credits",
+        headers=admin | {"Idempotency-Key": key},
+        json=BODY | members,
+    )
+
+
+async def entries(database: Database) -> int:
+    async with database.snapshot() as session:
+        return await session.scalar(select(func.count()).select_from(Credit)) or 0
+
+
+class TestAdd:
+    async def test_money_is_added_to_what_is_there(
+        self, client: AsyncClient, admin: Headers, ada: Headers
+    ) -> None:
+        first = await add(client, admin, key="1")
+        second = await add(client, admin, key="2", amount="0.999999999")
+
+        assert (first.status_code, second.status_code) == (201, 201)
+        assert first.json()["balance"] == "25.000000001"
+        assert second.json() == {
+            "id": first.json()["id"] + 1,
+            "amount": "0.999999999",
+            "balance": "26",
+        }
+        assert (await client.get("/balance", headers=ada)).json() == {
+            "account": ADA,
+            "currency": "USD",
+            "balance": "26",
+            "held": "0",
+            "available": "26",
+        }
+
+    async def test_the_ledger_says_who_and_why(
+        self, client: AsyncClient, admin: Headers, database: Database
+    ) -> None:
+        await add(client, admin)
+
+        async with database.snapshot() as session:
+            (entry,) = await session.scalars(select(Credit))
+        assert (entry.account, entry.amount) == (ADA, 25_000_000_001)
+        assert (entry.reason, entry.by[-2:]) == (BODY["reason"], "ad")
+
+    @pytest.mark.parametrize(
+        "members",
+        [
+            {"amount": "0"},
+            {"amount": "-1"},
+            {"amount": 1},
+            {"amount": "1e3"},
+            {"amount": "0.0000000001"},
+            {"amount": "99999999999"},
+            {"currency": "usd"},
+            {"reason": ""},
+            {"reason": "x" * 501},
+            {"surprise": 1},
+        ],
+    )
+    async def test_what_does_not_hold_is_422(
+        self, client: AsyncClient, admin: Headers, members: dict[str, Any]
+    ) -> None:
+        assert (await add(client, admin, **members)).status_code == 422
+
+    async def test_a_balance_beyond_64_bits_is_422_and_never_wraps(
+        self, client: AsyncClient, admin: Headers, database: Database
+    ) -> None:
+        await add(client, admin, key="1", amount="9223372036")
+
+        answer = await add(client, admin, key="2", amount="1")
+
+        assert answer.json()["type"] == "urn:tollgate:problem:balance_too_large"
+        assert await entries(database) == 1
+
+    async def test_anonymous_and_users_may_not(self, client: AsyncClient, ada: Headers) -> None:
+        path = f"/accounts/{ADA}/credits"
+
+        assert (await client.post(path, content=b"{")).status_code == 401
+        assert (await client.post(path, headers=ada, content=b"{")).status_code == 403
+
+
+class TestCurrency:
+    async def test_the_first_credit_fixes_it(
+        self, client: AsyncClient, admin: Headers, service: Headers
+    ) -> None:
+        await add(client, admin, key="1", currency="EUR")
+
+        other = await add(client, admin, key="2")
+        stored = await client.post("/plans", headers=admin, json=plan())
+        put = await client.put(
+            f"/accounts/{ADA}/plan", headers=admin, json={"plan": stored.json()["id"]}
+        )
+        result = await deliver(client, service, [event()])
+
+        assert (other.status_code, put.status_code) == (409, 409)
+        assert other.json()["type"] == "urn:tollgate:problem:currency_fixed"
+        assert len(result["rejected"]) == 1
+
+    async def test_so_does_the_first_charge(
+        self, client: AsyncClient, admin: Headers, service: Headers
+    ) -> None:
+        await deliver(client, service, [event()])
+
+        assert (await add(client, admin, currency="EUR")).status_code == 409
+        assert (await add(client, admin, currency="USD", key="other")).status_code == 201
+
+
+class TestIdempotency:
+    async def test_a_repeat_is_answered_as_the_first_was_and_counts_once(
+        self, client: AsyncClient, admin: Headers, database: Database
+    ) -> None:
+        first = await add(client, admin)
+        await add(client, admin, key="between")
+
+        again = await add(client, admin)
+
+        assert (again.status_code, again.json()) == (201, first.json())
+        assert await entries(database) == 2
+
+    @pytest.mark.parametrize("key", [None, "", "x" * 256, "é", "tab\there"])
+    async def test_without_a_key_that_holds_it_is_400(
+        self, client: AsyncClient, admin: Headers, database: Database, key: str | None
+    ) -> None:
+        given = {} if key is None else {"Idempotency-Key": key.encode()}
+        headers = [*admin.items(), *given.items()]
+
+        answer = await client.post(f"/accounts/{ADA}/credits", headers=headers, json=BODY)  # type: ignore[arg-type]
+
+        assert answer.status_code == 400
+        assert answer.json()["type"] == "urn:tollgate:problem:idempotency_key_missing"
+        assert await entries(database) == 0
+
+    async def test_the_key_with_another_body_is_422(
+        self, client: AsyncClient, admin: Headers, database: Database
+    ) -> None:
+        await add(client, admin)
+
+        answer = await add(client, admin, amount="1")
+
+        assert answer.status_code == 422
+        assert answer.json()["type"] == "urn:tollgate:problem:idempotency_key_reused"
+        assert await entries(database) == 1
+
+    async def test_the_key_of_another_account_or_caller_is_another_call(
+        self, client: AsyncClient, admin: Headers, database: Database, issuer: Any
+    ) -> None:
+        second = issuer.headers("admin", account=BOB)
+
+        answers = [
+            await add(client, admin),
+            await add(client, admin, account=BOB),
+            await add(client, second),
+        ]
+
+        assert [answer.status_code for answer in answers] == [201] * 3
+        assert await entries(database) == 3
+
+    async def test_of_many_at_once_one_counts(
+        self, client: AsyncClient, admin: Headers, database: Database
+    ) -> None:
+        answers = await asyncio.gather(*(add(client, admin) for _ in range(12)))
+
+        made = [answer.json() for answer in answers if answer.status_code == 201]
+        assert {answer.status_code for answer in answers} <= {201, 409}
+        assert made
+        assert all(each == made[0] for each in made)
+        assert await entries(database) == 1
+
+    async def test_a_call_that_failed_may_be_made_again(
+        self, client: AsyncClient, admin: Headers
+    ) -> None:
+        await add(client, admin, key="1", currency="EUR")
+        refused = await add(client, admin, key="2")
+
+        again = await add(client, admin, key="2", currency="EUR")
+
+        assert (refused.status_code, again.status_code) == (409, 201)
+
+
+class Said(BaseModel):
+    word: str
+
+
+class Slow(Database):
+    """A database whose process sleeps after its first transaction, while something happens."""
+
+    def __init__(self, url: str, *, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(url)
+        self._meanwhile = meanwhile
+        self._begun = 0
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        self._begun += 1
+        if self._begun == 2:
+            await self._meanwhile()
+        async with super().transaction() as session:
+            yield session
+
+
+class TestOnce:
+    CALL = CallKey("a caller", "a key", "/a/path")
+
+    async def call(self, database: Database, work: Any, *, now: datetime) -> Said:
+        return await once(
+            database, call=self.CALL, body=Said(word="?"), answer=Said, work=work, now=now
+        )
+
+    async def test_while_the_first_runs_a_second_is_told_so(self, database: Database) -> None:
+        now = datetime.now(UTC)
+
+        async def work(session: AsyncSession) -> Said:
+            return Said(word="done")
+
+        async def die(session: AsyncSession) -> Said:
+            raise ConnectionAbortedError
+
+        with pytest.raises(ConnectionAbortedError):
+            await self.call(database, die, now=now)
+        with pytest.raises(StillRunning):
+            await self.call(database, work, now=now + ABANDONED_AFTER - timedelta(seconds=1))
+        late = await self.call(database, work, now=now + ABANDONED_AFTER)
+
+        assert late == Said(word="done")
+        assert await self.call(database, die, now=now) == Said(word="done")
+
+    async def test_a_call_whose_place_was_taken_does_nothing(
+        self, database: Database, database_url: str
+    ) -> None:
+        now, turns = datetime.now(UTC), []
+
+        async def work(session: AsyncSession) -> Said:
+            turns.append("work")
+            return Said(word="done")
+
+        async def take_its_place() -> None:
+            await self.call(database, work, now=now + ABANDONED_AFTER)
+
+        slow = Slow(database_url, meanwhile=take_its_place)
+        with pytest.raises(StillRunning):
+            await self.call(slow, work, now=now)
+        await slow.close()
+
+        assert turns == ["work"]
+        assert await self.call(database, work, now=now) == Said(word="done")
+
+
+class TestBalance:
+    async def test_of_an_unknown_account_it_is_zero_in_its_plans_currency(
+        self, client: AsyncClient, ada: Headers
+    ) -> None:
+        answer = await client.get("/balance", headers=ada)
+
+        assert answer.json() == {
+            "account": ADA,
+            "currency": "USD",
+            "balance": "0",
+            "held": "0",
+            "available": "0",
+        }
+
+    async def test_what_a_process_holds_is_not_available(
+        self, client: AsyncClient, admin: Headers, ada: Headers, service: Headers
+    ) -> None:
+        await add(client, admin, amount="10")
+        await give_plan(client, admin, plan(billing="prepaid"))
+        asked = {"account": ADA, "journal": BOB, "ask_no": 1, "at_least": "4"}
+        await client.post("/leases", headers=service, json=[asked])
+
+        read = (await client.get("/balance", headers=ada)).json()
+
+        assert (read["balance"], read["held"], read["available"]) == ("10", "4", "6")
+
+    async def test_postpaid_charges_do_not_touch_it(
+        self, client: AsyncClient, admin: Headers, ada: Headers, service: Headers
+    ) -> None:
+        await add(client, admin, amount="10")
+        await deliver(client, service, [event(sequence=1), event()])
+
+        assert (await client.get("/balance", headers=ada)).json()["available"] == "10"
+
+    async def test_prepaid_charges_come_off_it(
+        self, client: AsyncClient, admin: Headers, ada: Headers, service: Headers
+    ) -> None:
+        await add(client, admin, amount="10")
+        await give_plan(client, admin, plan(billing="prepaid"))
+
+        await deliver(client, service, [event(rows=4), event(rows=5, sequence=1)])
+
+        assert (await client.get("/balance", headers=ada)).json()["balance"] == "9.9981"
+
+    async def test_anothers_is_for_administrators(
+        self, client: AsyncClient, admin: Headers, ada: Headers, service: Headers
+    ) -> None:
+        await add(client, admin, account=BOB)
+        of_bob = {"account": BOB}
+
+        assert (await client.get("/balance")).status_code == 401
+        assert (await client.get("/balance", headers=service)).status_code == 403
+        assert (await client.get("/balance", headers=ada, params=of_bob)).status_code == 403
+        read = await client.get("/balance", headers=admin, params=of_bob)
+        assert (read.json()["account"], read.json()["balance"]) == (BOB, "25.000000001")

@@ -1,0 +1,374 @@
+"""Any number of honest processes, on the real service: nothing is overspent and nothing is lost.
+
+Processes ask, spend, ship, die with or without their disk, lose replies, fall silent and come back,
+in any order; the model beside them knows only what each was told and what each did.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from sqlalchemy import select
+
+from services.billing.database import MIGRATIONS
+from services.billing.leases.sweeper import sweep
+from services.billing.models import Journal
+from services.billing.verify import verify
+from services.common.contracts import LeaseAsk, parse_amount
+from services.common.db import Database, migrate
+from tests.billing.money import (
+    NOON,
+    ask,
+    credit,
+    lease,
+    money,
+    new_id,
+    spent,
+    store_prepaid,
+    take,
+    tell,
+)
+from tests.billing.wire import Json
+
+HOLDS_FOR = timedelta(minutes=8)
+LOST_AFTER = timedelta(minutes=10)
+
+number = st.integers(0, 50)
+
+
+@dataclass
+class Wallet:
+    """What one process knows of one account."""
+
+    granted: int = 0
+    spent: int = 0
+    frozen: bool = False
+    """An ask that may have lowered `granted` is unanswered."""
+    asked_at: Any = NOON
+
+
+@dataclass
+class Process:
+    journal: str = field(default_factory=new_id)
+    alive: bool = True
+    has_disk: bool = True
+    was_lost: bool = False
+    ask_no: int = 0
+    events: list[Json] = field(default_factory=list)
+    arrived: set[int] = field(default_factory=set)
+    wallets: dict[str, Wallet] = field(default_factory=dict)
+
+    def outstanding(self, account: str) -> int:
+        """What it has spent and may still report."""
+        if not self.has_disk:
+            return 0
+        return sum(
+            event["data"]["rows"]
+            for index, event in enumerate(self.events)
+            if index not in self.arrived and event["subject"] == account
+        )
+
+
+class Money(RuleBasedStateMachine):
+    """The model; `database` and `run` are set by the test."""
+
+    database: ClassVar[Database]
+    run: ClassVar[Callable[[Coroutine[Any, Any, Any]], Any]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = NOON
+        self.accounts = [new_id(), new_id()]
+        self.credits = dict.fromkeys(self.accounts, 0)
+        self.charged: dict[str, tuple[str, int]] = {}
+        self.overdraft = dict.fromkeys(self.accounts, 0)
+        """What processes given up as lost had spent and not reported."""
+        self.given_up: set[str] = set()
+        self.processes = [Process(), Process()]
+
+    # -- what may happen
+
+    @rule()
+    def start(self) -> None:
+        self.processes.append(Process())
+
+    @rule(which=number, amount=st.integers(1, 100))
+    def top_up(self, which: int, amount: int) -> None:
+        account = self._account(which)
+        self.credits[account] += amount
+        self._do(credit(self.database, amount, account=account))
+
+    @rule(which=number, who=number, want=st.integers(0, 60), reply_lost=st.booleans())
+    def ask_in_the_background(self, which: int, who: int, want: int, reply_lost: bool) -> None:
+        self._ask(who, which, want=want, reply_lost=reply_lost)
+
+    @rule(
+        which=number,
+        who=number,
+        at_least=st.integers(1, 40),
+        more=st.integers(0, 40),
+        reply_lost=st.booleans(),
+    )
+    def ask_for_a_request(
+        self, which: int, who: int, at_least: int, more: int, reply_lost: bool
+    ) -> None:
+        self._ask(who, which, at_least=at_least, want=at_least + more, reply_lost=reply_lost)
+
+    @rule(which=number, who=number, reply_lost=st.booleans())
+    def release(self, which: int, who: int, reply_lost: bool) -> None:
+        self._ask(who, which, release=True, reply_lost=reply_lost)
+
+    @rule(who=number)
+    def an_old_ask_is_delivered_again(self, who: int) -> None:
+        process = self._alive(who)
+        if process and process.ask_no:
+            again = [
+                ask(process.ask_no, account=account, journal=process.journal, want=50)
+                for account in process.wallets
+            ]
+            before = [self._money(account) for account in process.wallets]
+            self._do(lease(self.database, *again, now=self.now))
+            if len(again) == 1:
+                assert [self._money(account) for account in process.wallets] == before
+
+    @rule(who=number, which=number, rows=st.integers(1, 30), bad=st.booleans(), repeat=number)
+    def spend(self, who: int, which: int, rows: int, bad: bool, repeat: int) -> None:
+        """Answer a request; a bad event is rejected, a repeated one charged by its first."""
+        process = self._alive(who)
+        if process is None:
+            return
+        account = self._account(which)
+        wallet = process.wallets.setdefault(account, Wallet())
+        rows = min(rows, wallet.granted - wallet.spent)
+        if rows < 1 or wallet.frozen or self.now - wallet.asked_at >= HOLDS_FOR:
+            return
+        wallet.spent += rows
+        made = spent(
+            rows,
+            len(process.events) + 1,
+            account=account,
+            journal=process.journal,
+            time=self.now,
+        )
+        if bad and repeat % 3 == 0:
+            del made["specversion"]
+        elif repeat % 4 == 0:
+            known = [e for p in self.processes for e in p.events if "specversion" in e]
+            if known:
+                made["id"] = known[repeat % len(known)]["id"]
+        process.events.append(made)
+        assert self._committed(account) <= self.credits[account] + self.overdraft[account]
+
+    @rule(who=number, first=number, size=st.integers(1, 8), backwards=st.booleans())
+    def ship(self, who: int, first: int, size: int, backwards: bool) -> None:
+        """Deliver some events of a process, dead or alive, whether delivered before or not."""
+        process = self._any(who)
+        if process.has_disk and process.events:
+            first %= len(process.events)
+            indices = list(range(first, min(first + size, len(process.events))))
+            self._deliver(process, indices[::-1] if backwards else indices)
+
+    @rule(who=number)
+    def report(self, who: int) -> None:
+        process = self._any(who)
+        if process.has_disk:
+            self._report(process)
+
+    @rule(who=number, with_its_disk=st.booleans())
+    def die(self, who: int, with_its_disk: bool) -> None:
+        process = self._any(who)
+        process.alive = False
+        process.has_disk = process.has_disk and not with_its_disk
+
+    @rule(who=number)
+    def close(self, who: int) -> None:
+        """Stop in order, but for what was not shipped yet."""
+        process = self._alive(who)
+        if process is not None:
+            for which, account in enumerate(self.accounts):
+                if account in process.wallets:
+                    self._ask(self.processes.index(process), which, release=True)
+            process.alive = False
+            self._report(process, closed=True)
+
+    @rule(minutes=st.integers(1, 6), heard=st.booleans())
+    def time_passes(self, minutes: int, heard: bool) -> None:
+        self.now += timedelta(minutes=minutes)
+        for process in self.processes:
+            if process.alive and heard:
+                self._report(process)
+        self._sweep()
+
+    @precondition(lambda self: self.charged)
+    @rule()
+    def the_books_agree(self) -> None:
+        assert self._do(verify(self.database)) == []
+
+    # -- and what must hold in the end
+
+    def teardown(self) -> None:
+        for process in self.processes:
+            if process.has_disk:
+                for start in range(0, len(process.events), 7):
+                    indices = range(start, min(start + 7, len(process.events)))
+                    self._deliver(process, list(indices))
+                self._report(process, closed=True)
+        self.now += LOST_AFTER
+        self._sweep()
+
+        assert self._do(verify(self.database)) == []
+        for account in self.accounts:
+            paid = sum(amount for who, amount in self.charged.values() if who == account)
+            assert self._money(account) == (self.credits[account] - paid, 0)
+            assert paid <= self.credits[account] + self.overdraft[account]
+            self._spend_the_rest(account)
+
+    def _spend_the_rest(self, account: str) -> None:
+        rest, _ = self._money(account)
+        last = Process()
+        self.processes = [last]
+        if rest > 0:
+            which = self.accounts.index(account)
+            self._ask(0, which, at_least=rest, want=rest)
+            wallet = last.wallets[account]
+            assert wallet.granted == rest
+            for rows in filter(None, (rest - 1, 1)):
+                self.spend(0, which, rows, bad=False, repeat=1)
+            self._deliver(last, list(range(len(last.events))))
+            assert self._money(account) == (0, 0)
+        one_more = ask(100, account=account, journal=new_id(), at_least=1)
+        (terms,) = self._do(lease(self.database, one_more, now=self.now))
+        assert terms.status == "no_credit"
+
+    # -- how it happens
+
+    def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return type(self).run(work)
+
+    def _account(self, which: int) -> str:
+        return self.accounts[which % len(self.accounts)]
+
+    def _any(self, who: int) -> Process:
+        return self.processes[who % len(self.processes)]
+
+    def _alive(self, who: int) -> Process | None:
+        process = self._any(who)
+        return process if process.alive else None
+
+    def _money(self, account: str) -> tuple[int, int]:
+        found: tuple[int, int] = self._do(money(self.database, account=account))
+        return found
+
+    def _committed(self, account: str) -> int:
+        """What is charged, and what has been spent and may still be charged."""
+        charged = sum(amount for who, amount in self.charged.values() if who == account)
+        return charged + sum(process.outstanding(account) for process in self.processes)
+
+    def _ask(self, who: int, which: int, *, reply_lost: bool = False, **members: Any) -> None:
+        process = self._alive(who)
+        if process is None:
+            return
+        account = self._account(which)
+        wallet = process.wallets.setdefault(account, Wallet())
+        process.ask_no += 1
+        asked: LeaseAsk = ask(
+            process.ask_no,
+            account=account,
+            journal=process.journal,
+            spent=wallet.spent,
+            **members,
+        )
+        (terms,) = self._do(lease(self.database, asked, now=self.now))
+        if reply_lost:
+            wallet.frozen = wallet.frozen or bool(asked.at_least or asked.release)
+            return
+        told = parse_amount(terms.granted)
+        if not (asked.at_least or asked.release or wallet.frozen or process.was_lost):
+            assert told >= wallet.granted
+        wallet.granted, wallet.frozen, wallet.asked_at = told, False, self.now
+        if asked.at_least and terms.status != "ok":
+            assert wallet.granted <= wallet.spent
+        if asked.at_least and terms.status == "ok":
+            assert wallet.granted - wallet.spent >= asked.at_least
+        if terms.status == "no_credit":
+            free = self.credits[account] - self._committed(account)
+            assert free < max(asked.at_least, 1)
+
+    def _deliver(self, process: Process, indices: list[int]) -> None:
+        events = [process.events[index] for index in indices]
+        self._do(take(self.database, events, now=self.now))
+        process.arrived.update(indices)
+        for event in events:
+            if "specversion" in event and event["id"] not in self.charged:
+                self.charged[event["id"]] = (event["subject"], event["data"]["rows"])
+
+    def _report(self, process: Process, *, closed: bool = False) -> None:
+        self._do(
+            tell(
+                self.database,
+                len(process.events),
+                closed=closed,
+                journal=process.journal,
+                now=self.now,
+            )
+        )
+
+    def _sweep(self) -> None:
+        outstanding = {
+            (process.journal, account): process.outstanding(account)
+            for process in self.processes
+            for account in self.accounts
+        }
+        self._do(sweep(self.database, now=self.now, listening_since=NOON - LOST_AFTER))
+        lost = self._do(self._lost())
+        for (journal, account), amount in outstanding.items():
+            if journal in lost - self.given_up:
+                self.overdraft[account] += amount
+        self.given_up = lost
+        for process in self.processes:
+            process.was_lost = process.was_lost or process.journal in lost
+
+    async def _lost(self) -> set[str]:
+        journals = [process.journal for process in self.processes]
+        async with self.database.snapshot() as session:
+            return set(
+                await session.scalars(
+                    select(Journal.id).where(Journal.id.in_(journals), Journal.lost)
+                )
+            )
+
+
+@pytest.fixture
+def machine(
+    database_kind: str, new_database_url: Callable[[str], str]
+) -> Iterator[type[RuleBasedStateMachine]]:
+    """The machine on a database of its own, and a loop of its own: its rules are synchronous."""
+    url = new_database_url(database_kind)
+    migrate(url, MIGRATIONS)
+    loop = asyncio.new_event_loop()
+    database = Database(url)
+    loop.run_until_complete(store_prepaid(database))
+
+    yield type("Money", (Money,), {"database": database, "run": loop.run_until_complete})
+
+    loop.run_until_complete(database.close())
+    loop.close()
+
+
+def test_nothing_is_overspent_and_nothing_is_lost(
+    machine: type[RuleBasedStateMachine], database_kind: str
+) -> None:
+    examples, steps = (30, 40) if database_kind == "sqlite" else (8, 30)
+
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        machine,
+        settings=settings(
+            max_examples=examples, stateful_step_count=steps, deadline=None, database=None
+        ),
+    )
