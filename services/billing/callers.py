@@ -9,9 +9,7 @@ from services.common.contracts import AccountId
 from services.common.errors import BodyInvalid, InsufficientScope
 from services.common.identity import Caller, Needs
 
-OtherAccount = Annotated[
-    str | None, Query(description="Another account; needs the scope `admin`.")
-]
+OtherAccount = Annotated[str | None, Query(description="Another account; needs the scope `admin`.")]
 """A plain text, because the scope is checked before the id."""
 
 _account_id = TypeAdapter(AccountId)

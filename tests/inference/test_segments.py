@@ -86,7 +86,9 @@ def test_an_empty_segment_still_says_how_far_its_run_came(tmp_path: Path) -> Non
 
 
 def test_a_segment_never_named_is_swept_away(tmp_path: Path) -> None:
-    (tmp_path / f"{JOURNAL}-1.new").touch()
+    path = tmp_path / f"{JOURNAL}-1.new"
+    path.touch()
+    os.utime(path, (0, 0))
 
     assert segments.claim_dead(tmp_path) == []
     assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ One JSON object a line: `reason`; `arrived`, whether billing has counted the eve
 `tollgate billing replay` hold a lock on the folder, since the latter takes lines out.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Collection, Iterator
@@ -37,16 +38,21 @@ class Letter:
 
 
 def append(folder: Path, refusals: Collection[Refusal]) -> None:
-    """Keep what was turned away. Blocking: call it in a thread.
+    """Keep what was turned away, all of it or, if that fails, nothing. Call it in a thread.
 
     Raises:
         OSError: it could not be kept.
     """
     lines = b"".join(_line(refusal) for refusal in refusals)
-    with _alone(folder), (folder / FILE_NAME).open("ab") as file:
-        file.write(lines)
-        file.flush()
-        os.fsync(file.fileno())
+    with _alone(folder), (folder / FILE_NAME).open("ab", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        try:
+            if file.write(lines) < len(lines):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(before)
+            raise
 
 
 def read(folder: Path) -> list[Letter]:

@@ -83,8 +83,13 @@ async def ship_batch(segment: Segment, billing: BillingClient, *, folder: Path) 
         if event is None
     ]
     if delivery.refused:
+        # Last, so that a batch sent many times while billing is away is buried only once.
         await asyncio.to_thread(dead_letters.append, folder, delivery.refused)
-        for refusal in delivery.refused:
-            log.error("dead_letter", reason=refusal.reason, file=dead_letters.FILE_NAME)
+        log.error(
+            "dead_letters",
+            reason=delivery.refused[0].reason,
+            count=len(delivery.refused),
+            file=dead_letters.FILE_NAME,
+        )
     segment.shipped += sum(len(line) + 1 for line in lines)
     return delivery

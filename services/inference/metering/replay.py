@@ -97,7 +97,7 @@ async def _ship_run(
         while segment.shipped < segment.size:
             ship = partial(ship_batch, segment, billing, folder=folder)
             replayed.count(await _with_patience(ship))
-    report = SourceReport(last=run[-1].last, closed=True)
+    report = SourceReport(last=max(segment.last for segment in run), closed=True)
     await _with_patience(partial(billing.report, run[0].journal, report))
     for segment in run:
         segment.delete()
