@@ -53,8 +53,8 @@ class Load:
     seen: Counter[str] = field(default_factory=Counter)
     """Answers by status, and connections that broke."""
 
-    def call_until_stopped(self, caller: int) -> None:
-        """One caller: the accounts in turn, each request until it is answered.
+    def call_until_stopped(self, account: Account) -> None:
+        """The caller of one account: request after request, each until it is answered.
 
         Raises:
             Unanswered: see there.
@@ -62,8 +62,7 @@ class Load:
         number = 0
         with self.platform.client("inference") as http:
             while not self.stopping.is_set():
-                account = self.accounts[number % len(self.accounts)]
-                request = Request(f"{caller}-{number}", rows=1 + number % 3)
+                request = Request(f"key {number}", rows=1 + number % 3)
                 if not self.ask(http, account, request):
                     account.unpaid.append(request)
                     time.sleep(PAUSE_UNPAID_S)

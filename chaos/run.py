@@ -16,7 +16,6 @@ from services.common.contracts import format_amount, parse_amount
 from tests.mariadb import Server, running_server
 from tests.processes import Processes, processes
 
-CALLERS = 4
 VICTIMS = ("database", "billing", "inference")
 LONGEST_PEACE_S = 2.0
 LONGEST_DEATH_S = 2.0
@@ -57,8 +56,8 @@ def run(*, seed: int, seconds: float, home: Path, say: Say) -> Report:
             accounts.prepaid(platform, credit=accounts.LITTLE, may_run_dry=True),
         ]
         load = Load(platform, callers)
-        with ThreadPoolExecutor(CALLERS) as threads:
-            calling = [threads.submit(load.call_until_stopped, each) for each in range(CALLERS)]
+        with ThreadPoolExecutor(len(callers)) as threads:
+            calling = [threads.submit(load.call_until_stopped, each) for each in callers]
             try:
                 _kill_at_random(platform, server, calling, report, say)
             finally:

@@ -38,16 +38,18 @@ async def _verify() -> list[str]:
         typer.Exit: the database cannot be read; one line on stderr says why.
     """
     # Imported here, because `tollgate --help` has no need of a database.
+    from sqlalchemy.exc import SQLAlchemyError
+
     from services.billing.settings import BillingSettings
     from services.billing.verify import verify
     from services.common.db import Database
-    from services.common.errors import ServiceError
 
     database = Database(BillingSettings.load().database_url.get_secret_value())
     try:
         return await verify(database)
-    except ServiceError as error:
-        raise _failed(error.detail) from None
+    except (SQLAlchemyError, OSError) as error:
+        cause = getattr(error, "orig", None) or error
+        raise _failed(f"BILLING_DATABASE_URL: the database cannot be read: {cause}") from None
     finally:
         await database.close()
 

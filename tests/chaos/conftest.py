@@ -1,0 +1,62 @@
+"""Real processes on a real database server, with a proxy of many faults before billing."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.proxy import Proxy
+from tests.e2e.conftest import new_home, trained_home
+from tests.mariadb import NoServer, Server, running_server
+from tests.ports import free_port
+from tests.processes import SERVICES, Processes
+
+__all__ = ["new_home", "trained_home"]  # fixtures
+
+JOURNAL_MAX_BYTES = 2**20
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "chaos: kills processes at random for a while")
+
+
+@pytest.fixture(scope="package")
+def server() -> Iterator[Server]:
+    """A database server that tests may freeze, restart and kill."""
+    try:
+        with running_server() as started:
+            yield started
+    except NoServer as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="package")
+def proxy() -> Iterator[Proxy]:
+    """What stands between inference and billing."""
+    with Proxy(port=free_port()) as started:
+        yield started
+
+
+@pytest.fixture(scope="package")
+def running(new_home: Callable[[], Path], server: Server, proxy: Proxy) -> Iterator[Processes]:
+    settings = {
+        "INFERENCE_BILLING_URL": proxy.url,
+        "INFERENCE_JOURNAL_MAX_BYTES": str(JOURNAL_MAX_BYTES),
+    }
+    platform = Processes(new_home(), server, environment=settings)
+    proxy.upstream = platform.ports["billing"]
+    try:
+        platform.begin(*SERVICES)
+        yield platform
+    except subprocess.CalledProcessError:
+        pytest.fail(platform.output())
+    finally:
+        platform.end("inference", "billing", "auth")
+
+
+@pytest.fixture
+def platform(running: Processes, proxy: Proxy) -> Processes:
+    """The platform, with nothing between its parts."""
+    proxy.pass_on()
+    return running

@@ -1,0 +1,111 @@
+"""A TCP proxy whose faults a test chooses."""
+
+import asyncio
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Literal, Self
+
+Fault = Literal["slow", "500", "429", "reset", "reply lost"]
+SLOW_S = 1.0
+
+
+class Proxy:
+    """Runs in a thread of its own; until told otherwise it passes everything on."""
+
+    def __init__(self, *, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.upstream = 0
+        self.hits = 0
+        """Connections that a fault befell."""
+        self._port = port
+        self._fault: Fault | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="proxy")
+        self._open: set[asyncio.StreamWriter] = set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def fail(self, fault: Fault) -> None:
+        """From now on every connection meets a fault; those that are open are closed."""
+        self._set(fault)
+
+    def pass_on(self) -> None:
+        """Pass everything on."""
+        self._set(None)
+
+    def _set(self, fault: Fault | None) -> None:
+        done = threading.Event()
+
+        def change() -> None:
+            self._fault, self.hits = fault, 0
+            for writer in self._open:
+                writer.close()
+            done.set()
+
+        self._loop.call_soon_threadsafe(change)
+        done.wait()
+
+    def _run(self) -> None:
+        loop = self._loop
+        listening = loop.run_until_complete(
+            asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        )
+        loop.run_forever()
+        listening.close()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        fault = self._fault
+        self.hits += fault is not None
+        try:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                await self._answer(fault, reader, writer)
+        finally:
+            self._open.discard(writer)
+            writer.close()
+
+    async def _answer(
+        self, fault: Fault | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        if fault == "reset":
+            await reader.read(1)
+            linger = struct.pack("ii", 1, 0)  # RST instead of FIN
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            return
+        if fault in ("500", "429"):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 %s No\r\nContent-Length: 0\r\n\r\n" % fault.encode())
+            await writer.drain()
+            return
+        if fault == "slow":
+            await asyncio.sleep(SLOW_S)
+        there, back = await asyncio.open_connection("127.0.0.1", self.upstream)
+        try:
+            asking = asyncio.create_task(_pump(reader, back.write))
+            if fault == "reply lost":
+                await there.read(1)
+            else:
+                await _pump(there, writer.write)
+            asking.cancel()
+        finally:
+            back.close()
+
+
+async def _pump(reader: asyncio.StreamReader, write: Callable[[bytes], None]) -> None:
+    with suppress(OSError):
+        while data := await reader.read(65536):
+            write(data)

@@ -1,0 +1,164 @@
+"""One fault at a time, on real processes: what a caller sees, and that the money is right after."""
+
+import resource
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import get_args
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from services.common.db import DEADLINE_S
+from tests.chaos.proxy import Fault, Proxy
+from tests.e2e.platform import PREDICT, WINE, eventually
+from tests.mariadb import Server
+from tests.processes import Processes
+
+
+class Caller:
+    """A caller with an account of their own."""
+
+    def __init__(self, platform: Processes) -> None:
+        self._platform = platform
+        self._token = platform.new_token()
+        self.answered = 0
+        assert self.predict().status_code == 200  # its terms are known from now on
+
+    def predict(self) -> httpx.Response:
+        with self._platform.client("inference", self._token) as inference:
+            answer = inference.post(
+                PREDICT,
+                json={"instances": [WINE]},
+                headers={"Idempotency-Key": str(uuid4())},
+            )
+        self.answered += answer.status_code == 200
+        return answer
+
+    def predict_until(self, status: int, *, at_most: int) -> httpx.Response:
+        """Predict over one connection until it is answered with a status."""
+        headers = {"Content-Type": "application/json"}
+        with self._platform.client("inference", self._token) as inference:
+            for _ in range(at_most):
+                answer = inference.post(PREDICT, json={"instances": [WINE]}, headers=headers)
+                self.answered += answer.status_code == 200
+                if answer.status_code == status:
+                    return answer
+        raise AssertionError(f"never answered {status}")
+
+    def usage(self) -> httpx.Response:
+        with self._platform.client("billing", self._token) as billing:
+            return billing.get("/usage")
+
+    def all_billed(self) -> bool:
+        """Whether exactly what was answered is billed."""
+        answer = self.usage()
+        return answer.status_code == 200 and answer.json()["total"]["requests"] == self.answered
+
+
+@pytest.fixture
+def caller(platform: Processes) -> Caller:
+    return Caller(platform)
+
+
+def test_while_billing_is_away_predictions_go_on_until_the_journal_is_full(
+    platform: Processes, caller: Caller
+) -> None:
+    platform.kill("billing")
+    full = caller.predict_until(503, at_most=5_000)
+    platform.begin("billing")
+
+    assert full.json()["type"].endswith(":journal_full")
+    assert int(full.headers["Retry-After"]) > 0
+    assert caller.answered > 1_000
+    eventually(caller.all_billed, within_s=30)
+    assert caller.predict().status_code == 200
+
+
+@pytest.mark.parametrize("fault", get_args(Fault))
+def test_whatever_befalls_a_delivery_each_event_is_billed_once(
+    fault: Fault, caller: Caller, proxy: Proxy
+) -> None:
+    eventually(caller.all_billed)
+    proxy.fail(fault)
+    for _ in range(10):
+        assert caller.predict().status_code == 200
+    eventually(lambda: proxy.hits >= 1, within_s=15)
+
+    proxy.pass_on()
+
+    eventually(caller.all_billed, within_s=20)
+
+
+def test_connections_that_the_server_ends_are_not_noticed_by_callers(
+    caller: Caller, server: Server
+) -> None:
+    eventually(caller.all_billed)
+    for _ in range(3):
+        assert server.end_connections() > 0
+        assert caller.usage().status_code == 200
+        assert caller.predict().status_code == 200
+
+    eventually(caller.all_billed, within_s=10)
+
+
+def test_after_a_restart_of_the_database_everything_is_well_within_seconds(
+    platform: Processes, caller: Caller, server: Server
+) -> None:
+    server.stop()
+    while_away = caller.usage()
+    predicted = caller.predict()
+    server.start()
+
+    assert (while_away.status_code, predicted.status_code) == (503, 200)
+    eventually(lambda: platform.is_ready("billing"), within_s=5)
+    eventually(caller.all_billed, within_s=15)
+
+
+def test_a_database_that_hangs_costs_a_503_at_the_deadline_and_no_connection(
+    platform: Processes, caller: Caller, server: Server
+) -> None:
+    with platform.client("billing") as billing:
+        server.signal(signal.SIGSTOP)
+        try:
+            with ThreadPoolExecutor(15) as threads:  # more than the pool has connections
+                started = time.monotonic()
+                answers = [
+                    each.result() for each in [threads.submit(caller.usage) for _ in range(15)]
+                ]
+                took_s = time.monotonic() - started
+            alive, ready = billing.get("/healthz"), billing.get("/readyz")
+        finally:
+            server.signal(signal.SIGCONT)
+
+    assert {answer.status_code for answer in answers} == {503}
+    assert took_s < 2 * DEADLINE_S
+    assert (alive.status_code, ready.status_code) == (200, 503)
+    assert "database" in ready.json()["failing"]
+    eventually(lambda: platform.is_ready("billing"), within_s=10)
+    with ThreadPoolExecutor(15) as threads:
+        after = [each.result() for each in [threads.submit(caller.usage) for _ in range(30)]]
+    assert {answer.status_code for answer in after} == {200}
+    eventually(caller.all_billed, within_s=20)
+
+
+def test_a_full_disk_is_a_503_that_is_not_billed_and_space_is_all_it_needs(
+    platform: Processes, caller: Caller
+) -> None:
+    inference = platform.children["inference"].pid
+    journal = platform.home / "journal"
+    written = max(path.stat().st_size for path in journal.glob("*.log"))
+    _, hard = resource.prlimit(inference, resource.RLIMIT_FSIZE)
+    resource.prlimit(inference, resource.RLIMIT_FSIZE, (written + 100, hard))
+    try:
+        refused = [caller.predict() for _ in range(3)]
+    finally:
+        resource.prlimit(inference, resource.RLIMIT_FSIZE, (hard, hard))
+
+    assert {answer.status_code for answer in refused} == {503}
+    assert {answer.json()["type"].rpartition(":")[2] for answer in refused} == {
+        "journal_unavailable"
+    }
+    assert caller.predict().status_code == 200
+    eventually(caller.all_billed)
