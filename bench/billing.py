@@ -4,6 +4,7 @@ import statistics
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,6 +26,7 @@ BATCHES = 10
 ROUNDS = 3
 READS = 50
 CREDIT = "1000"
+OPENERS = 4
 
 Say = Callable[[str], None]
 
@@ -112,15 +114,15 @@ class BillingBench:
         postpaid = [rows.account(number) for number in range(MAX_ASKS_PER_CALL)]
         self._say(f"opening {MAX_ASKS_PER_CALL} prepaid accounts")
         prepaid = [str(uuid.uuid4()) for _ in range(MAX_ASKS_PER_CALL)]
-        with self._platform.client("billing", admin_token(self._platform)) as billing:
+        token = admin_token(self._platform)
+        with (
+            self._connect() as link,
+            rows.relaxed(link),
+            self._platform.client("billing", token) as billing,
+            ThreadPoolExecutor(OPENERS) as threads,
+        ):
             plan = prepaid_plan(billing)
-            for account in prepaid:
-                billing.put(f"/accounts/{account}/plan", json={"plan": plan}).raise_for_status()
-                billing.post(
-                    f"/accounts/{account}/credits",
-                    json={"amount": CREDIT, "currency": "USD", "reason": "bench"},
-                    headers={"Idempotency-Key": "bench"},
-                ).raise_for_status()
+            list(threads.map(lambda account: _open(billing, account, plan), prepaid))
         return [self._lease("postpaid", postpaid), self._lease("prepaid", prepaid)]
 
     def _lease(self, kind: str, accounts: list[str]) -> Figure:
@@ -159,16 +161,16 @@ class BillingBench:
             return BATCHES * rows.BATCH / (time.perf_counter() - started)
 
     async def _raw_rate(self) -> float:
-        batches = [rows.as_statements(batch, price_id=self._price_id) for batch in self._batches()]
+        batches = [rows.as_rows(batch, price_id=self._price_id) for batch in self._batches()]
         url = self._database
         link = await aiomysql.connect(
             host=url.host, port=url.port, user=url.username, password=url.password, db=url.database
         )
         async with link.cursor() as cursor:
             started = time.perf_counter()
-            for statements in batches:
-                for statement in statements:
-                    await cursor.execute(statement)
+            for keys, receipts in batches:
+                await cursor.executemany(rows.KEYS, keys)
+                await cursor.executemany(rows.RECEIPTS, receipts)
                 await link.commit()
             took_s = time.perf_counter() - started
         link.close()
@@ -218,6 +220,15 @@ def _ask(billing: httpx.Client, accounts: list[str], *, ask_no: int) -> list[dic
     )
     terms: list[dict[str, Any]] = answer.raise_for_status().json()
     return terms
+
+
+def _open(billing: httpx.Client, account: str, plan: str) -> None:
+    billing.put(f"/accounts/{account}/plan", json={"plan": plan}).raise_for_status()
+    billing.post(
+        f"/accounts/{account}/credits",
+        json={"amount": CREDIT, "currency": "USD", "reason": "bench"},
+        headers={"Idempotency-Key": account},
+    ).raise_for_status()
 
 
 def _ms(call: Callable[[], object]) -> float:

@@ -160,5 +160,5 @@ def test_a_full_disk_is_a_503_that_is_not_billed_and_space_is_all_it_needs(
     assert {answer.json()["type"].rpartition(":")[2] for answer in refused} == {
         "journal_unavailable"
     }
-    assert caller.predict().status_code == 200
+    eventually(lambda: caller.predict().status_code == 200, within_s=5)
     eventually(caller.all_billed)
