@@ -4,9 +4,10 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Depends, Request
+from sqlalchemy import Table
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -59,6 +60,11 @@ def _lost_a_race(error: DBAPIError) -> bool:
     return is_retryable(error) or bool(arguments and arguments[0] == _DUPLICATE_KEY)
 
 
+def table_of(model: type[Base]) -> Table:
+    """A model's table, for inserts of many rows: through the ORM each row costs more."""
+    return cast(Table, model.__table__)
+
+
 async def upsert(
     session: AsyncSession,
     model: type[Base],
@@ -77,12 +83,12 @@ async def upsert(
     columns = model.__table__.columns
     keys = [column.key for column in model.__table__.primary_key]
     if session.get_bind().dialect.name == "mysql":
-        into = mysql.insert(model)
+        into = mysql.insert(table_of(model))
         changes = {name: columns[name] + into.inserted[name] for name in add}
         changes |= {name: into.inserted[name] for name in put}
         statement: Any = into.on_duplicate_key_update(changes or {keys[0]: columns[keys[0]]})
     else:
-        onto = sqlite.insert(model)
+        onto = sqlite.insert(table_of(model))
         changes = {name: columns[name] + onto.excluded[name] for name in add}
         changes |= {name: onto.excluded[name] for name in put}
         statement = (

@@ -11,7 +11,8 @@ from services.billing.models import Period
 
 def period_of(moment: datetime) -> str:
     """The period an aware moment lies in."""
-    return moment.astimezone(UTC).strftime("%Y-%m")
+    utc = moment.astimezone(UTC)
+    return f"{utc.year:04d}-{utc.month:02d}"
 
 
 async def hold_periods(session: AsyncSession, *, wanted: Set[str]) -> Set[str]:

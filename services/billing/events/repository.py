@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.database import upsert
+from services.billing.database import table_of, upsert
 from services.billing.events.batch import Arrival, EventId
 from services.billing.events.rating import Rated
 from services.billing.models import EventConflict, EventKey, Receipt
@@ -41,9 +41,13 @@ async def add_events(
     if not events:
         return
     in_order = sorted(events, key=lambda rated: rated.arrival.key)
-    await session.execute(insert(EventKey), [_key_row(rated.arrival) for rated in in_order])
+    await session.execute(
+        insert(table_of(EventKey)), [_key_row(rated.arrival) for rated in in_order]
+    )
     by_time = sorted(events, key=lambda rated: (rated.arrival.time, rated.arrival.key))
-    await session.execute(insert(Receipt), [_receipt_row(rated, late, now) for rated in by_time])
+    await session.execute(
+        insert(table_of(Receipt)), [_receipt_row(rated, late, now) for rated in by_time]
+    )
 
 
 async def add_conflicts(

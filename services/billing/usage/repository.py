@@ -1,7 +1,7 @@
 """All SQL about usage: sums by hour and by month, and the receipts."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -99,7 +99,10 @@ async def add_sums(
 
 
 def _rows(sums: Mapping[Any, Sums]) -> list[dict[str, Any]]:
-    return [key._asdict() | asdict(counted) for key, counted in sums.items()]
+    return [
+        key._asdict() | {name: getattr(counted, name) for name in _SUMS}
+        for key, counted in sums.items()
+    ]
 
 
 async def count_month(
