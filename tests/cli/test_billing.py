@@ -1,0 +1,71 @@
+"""`tollgate billing verify` on a database of its own."""
+
+import asyncio
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.billing.database import MIGRATIONS
+from services.common.db import migrate
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+async def books(tmp_path: Path) -> Path:
+    """A migrated database without any usage; migrated in a thread, as that runs a loop."""
+    path = tmp_path / "billing.db"
+    await asyncio.to_thread(migrate, f"sqlite+aiosqlite:///{path}", MIGRATIONS)
+    return path
+
+
+def verify(books: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", "billing", "verify", *options],
+        cwd=ROOT,
+        env=os.environ | {"BILLING_DATABASE_URL": f"sqlite+aiosqlite:///{books}"},
+        text=True,
+        capture_output=True,
+    )
+
+
+def tamper(books: Path) -> None:
+    """Count an hour's usage that no event has."""
+    link = sqlite3.connect(books)
+    link.execute(
+        "INSERT INTO usage_hours (account, hour, model, price_id, requests, rows, amount)"
+        " VALUES ('ada', '2026-11-01 00:00:00', 'wine', 'p', 1, 1, 600000)"
+    )
+    link.commit()
+    link.close()
+
+
+async def test_books_that_agree_are_said_to(books: Path) -> None:
+    told = verify(books)
+
+    assert (told.returncode, told.stdout, told.stderr) == (0, "all sums agree\n", "")
+
+
+async def test_every_difference_is_a_line_and_the_exit_code_is_1(books: Path) -> None:
+    tamper(books)
+
+    told, as_json = verify(books), verify(books, "--json")
+
+    assert (told.returncode, as_json.returncode) == (1, 1)
+    [line] = told.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "ada" in line
+    assert json.loads(as_json.stdout) == {"differences": [line.removeprefix("error: ")]}
+
+
+async def test_a_database_that_cannot_be_read_is_told_in_one_line(tmp_path: Path) -> None:
+    told = verify(tmp_path / "none" / "billing.db")
+
+    assert told.returncode == 1
+    assert told.stderr.startswith("error: BILLING_DATABASE_URL: ")
+    assert told.stderr.count("\n") == 1
