@@ -173,6 +173,7 @@ class TestRefusal:
             b'{"x":"a:b","instances":[[%s,1,2]]}' % (b"9" * 5_000),
             b'{"instances":%s}' % (b"[" * 100_000),
             b'{"a":' * 100_000,
+            b'{"instances":[["a:b",%s1%s]]}' % (b"[" * 990, b"]" * 990),
             b'{"instances":[[1,2,3]],"instances":[[1,2,3]]}',
             b'{"instances":[{"a":1,"b":2,"c":3,"a":1}]}',
             b'{"instances":[{"a":1,"b":2,"c":3,"a" :1}]}',
