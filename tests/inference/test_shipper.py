@@ -219,3 +219,115 @@ async def test_a_withdrawn_token_is_renewed(
     shipping.cancel()
     await asyncio.gather(shipping, return_exceptions=True)
     await run.shipper.drain()
+
+
+async def test_a_dead_run_that_billing_will_not_close_holds_up_nobody(
+    tmp_path: Path,
+    billing: BillingClient,
+    neighbours: Neighbours,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shipper, "DRAIN_S", 1.0)
+    dead = str(uuid.uuid4())
+    dead_run(tmp_path, dead, ["a"])
+    neighbours.failing = {f"/sources/{dead}": 422}
+    run = Run(tmp_path, billing)
+    await run.shipper.take_over_dead_runs()
+    shipping = asyncio.create_task(run.shipper.run())
+
+    for event_id in ("b", "c"):
+        await run.append(event_id)
+        await eventually(lambda event_id=event_id: event_id in neighbours.charged)
+
+    shipping.cancel()
+    await asyncio.gather(shipping, return_exceptions=True)
+    await run.shipper.drain()
+    assert neighbours.sources[run.journal.id] == {"last": 2, "closed": True}
+    assert [path.name for path in tmp_path.iterdir()] == [f"{dead}-1.log"]
+
+
+async def test_the_last_line_of_a_dead_run_is_told_even_if_its_newest_segment_is_empty(
+    tmp_path: Path, billing: BillingClient, neighbours: Neighbours
+) -> None:
+    dead = str(uuid.uuid4())
+    dead_run(tmp_path, dead, ["a", "b", "c"])
+    (tmp_path / f"{dead}-2.log").touch()
+    run = Run(tmp_path, billing)
+
+    await run.shipper.take_over_dead_runs()
+    await run.shipper.drain()
+
+    assert neighbours.sources[dead] == {"last": 3, "closed": True}
+
+
+async def test_a_dead_letter_that_cannot_be_kept_keeps_its_event_in_the_journal(
+    tmp_path: Path,
+    billing: BillingClient,
+    neighbours: Neighbours,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shipper, "DRAIN_S", 0.3)
+    letters = tmp_path / "dead-letters.ndjson"
+    letters.mkdir()  # cannot be written to
+    neighbours.reject = {"bad"}
+    first = Run(tmp_path, billing)
+    await first.append("bad")
+    await first.shipper.drain()
+    assert not neighbours.sources.get(first.journal.id, {}).get("closed")
+
+    letters.rmdir()
+    second = Run(tmp_path, billing)
+    await second.shipper.take_over_dead_runs()
+    await second.shipper.drain()
+
+    [letter] = letters.read_bytes().splitlines()
+    assert orjson.loads(orjson.loads(letter)["event"])["id"] == "bad"
+
+
+async def test_a_batch_with_a_damaged_line_is_buried_once_however_often_it_is_sent(
+    tmp_path: Path, billing: BillingClient, neighbours: Neighbours
+) -> None:
+    dead = str(uuid.uuid4())
+    dead_run(tmp_path, dead, ["a", "b"])
+    path = tmp_path / f"{dead}-1.log"
+    path.write_bytes(path.read_bytes().replace(b'"b"', b'"x"'))
+    neighbours.failing = {"/events": 500}
+    run = Run(tmp_path, billing)
+    await run.shipper.take_over_dead_runs()
+    shipping = asyncio.create_task(run.shipper.run())
+    await asyncio.sleep(0.8)
+    neighbours.failing = {}
+
+    await eventually(lambda: neighbours.sources.get(dead, {}).get("closed", False))
+
+    assert len((tmp_path / "dead-letters.ndjson").read_bytes().splitlines()) == 1
+    shipping.cancel()
+    await asyncio.gather(shipping, return_exceptions=True)
+    await run.shipper.drain()
+
+
+async def test_the_age_of_the_oldest_waiting_event_is_told(
+    tmp_path: Path, billing: BillingClient
+) -> None:
+    name = "usage_journal_oldest_unshipped_seconds"
+    run = Run(tmp_path, billing)
+    nothing_waits = run.metric(name)
+    await run.append("from the epoch")
+    waits = run.metric(name)
+
+    await run.shipper.drain()
+
+    assert nothing_waits == run.metric(name) == 0
+    assert waits is not None
+    assert waits > 10**9
+
+
+async def test_an_unreadable_date_is_no_reason_to_stop(
+    tmp_path: Path, billing: BillingClient, neighbours: Neighbours
+) -> None:
+    before = billing.now()
+
+    for date in ("yesterday", "", "Sun, 99 Nov 2026 99:99:99 GMT", None):
+        billing._follow_clock(date)
+
+    assert billing.now() - before < 1.0
