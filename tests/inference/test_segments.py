@@ -165,3 +165,11 @@ def test_a_file_whose_number_is_no_sequence_is_none_of_ours(tmp_path: Path) -> N
     (tmp_path / f"{JOURNAL}-{'9' * 30}.log").touch()
 
     assert segments.claim_dead(tmp_path) == []
+
+
+def test_not_all_of_many_dead_runs_are_opened_at_once(tmp_path: Path) -> None:
+    for number in range(5):
+        path = tmp_path / f"00000000-0000-4000-8000-{number:012d}-1.log"
+        path.write_bytes(segments.encode_line(b"{}"))
+
+    assert len(segments.claim_dead(tmp_path, at_most=2)) == 2

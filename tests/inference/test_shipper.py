@@ -3,6 +3,8 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 
 import httpx
@@ -12,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from services.common.http import http_client
+from services.inference.metering import billing as billing_module
 from services.inference.metering import events, segments, shipper
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.journal import Journal, with_sequence
@@ -322,12 +325,33 @@ async def test_the_age_of_the_oldest_waiting_event_is_told(
     assert waits > 10**9
 
 
-async def test_an_unreadable_date_is_no_reason_to_stop(
-    tmp_path: Path, billing: BillingClient, neighbours: Neighbours
-) -> None:
-    before = billing.now()
+class Machine:
+    """A machine's clocks, set by a test."""
 
+    def __init__(self) -> None:
+        self.wall, self.uptime = 1_800_000_000.0, 50.0
+
+    def time(self) -> float:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.uptime
+
+
+async def test_usage_is_not_dated_into_the_future_when_the_machines_clock_jumps(
+    billing: BillingClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine()
+    monkeypatch.setattr(billing_module, "time", machine)
+    billing._follow_clock(format_datetime(datetime.fromtimestamp(machine.wall, UTC)))
+
+    machine.wall += 3_600
+    machine.uptime += 1
+    jumped = billing.now()
     for date in ("yesterday", "", "Sun, 99 Nov 2026 99:99:99 GMT", None):
         billing._follow_clock(date)
+    ignored = billing.now()
+    billing._follow_clock(format_datetime(datetime.fromtimestamp(1_800_000_001.0, UTC)))
 
-    assert billing.now() - before < 1.0
+    assert jumped == ignored == 1_800_000_001.0
+    assert billing.now() == 1_800_000_001.5

@@ -79,11 +79,15 @@ class BillingClient:
         self._token_until = 0.0
         self._renewing = asyncio.Lock()
         self._lookups = asyncio.Semaphore(MAX_LOOKUPS)
-        self._clock_offset_s = 0.0
+        self._epoch_s = time.time() - time.monotonic()
 
     def now(self) -> float:
-        """Seconds since the epoch by billing's clock, as far as its `Date` headers told."""
-        return time.time() + self._clock_offset_s
+        """Seconds since the epoch by billing's clock, as far as its `Date` headers told.
+
+        It runs on from there by the monotonic clock: should this machine's time jump, usage is not
+        dated into a future that billing rejects.
+        """
+        return time.monotonic() + self._epoch_s
 
     async def send_events(self, events: Sequence[bytes]) -> IngestResult:
         """Deliver usage events, each the bytes of a CloudEvent.
@@ -168,10 +172,12 @@ class BillingClient:
     def _follow_clock(self, date: str | None) -> None:
         """`Date` has whole seconds, so only a clear difference says that our clock is off."""
         try:
-            offset = parsedate_to_datetime(date or "").timestamp() + 0.5 - time.time()
+            told = parsedate_to_datetime(date or "").timestamp() + 0.5
         except ValueError:
             return  # no `Date`, or none that can be read
-        self._clock_offset_s = offset if abs(offset) > _CLOCK_TOLERANCE_S else 0.0
+        ours = time.time()
+        right = ours if abs(told - ours) <= _CLOCK_TOLERANCE_S else told
+        self._epoch_s = right - time.monotonic()
 
 
 def _parse(shape: TypeAdapter[T], answer: bytes) -> T:
