@@ -238,14 +238,3 @@ def test_a_slice_holds_eight_minutes_from_when_its_last_answered_ask_was_sent() 
 
     assert held.reserve(1, now=1_479.9)
     assert not held.reserve(1, now=1_480.0)
-
-
-def test_a_slice_that_was_given_up_begins_again_and_old_reservations_free_nothing_in_it() -> None:
-    lost = Slice(granted=50, spent=30, until=1.0)
-    assert lost.reserve(5, now=0.0)  # since the ask that reported 30
-
-    held = lost.begin_again(20, reported=30, sent_at=0.0)
-    lost.free(5)
-
-    assert held.reserve(15, now=0.0)
-    assert not held.reserve(1, now=0.0)

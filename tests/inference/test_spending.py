@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from services.common.errors import Unavailable
 from services.common.http import http_client
 from services.inference.metering import terms as terms_module
-from services.inference.metering.accounts import HeldElsewhere, PaymentRequired
+from services.inference.metering.accounts import PaymentRequired
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.slices import HOLDS_S
 from services.inference.metering.terms import Spending, Terms
@@ -348,21 +348,39 @@ class TestClock:
         with pytest.raises(PaymentRequired):
             await terms.spend(account, "m", 1)
 
-    async def test_a_process_that_was_given_up_as_lost_begins_again(
+    async def test_a_process_that_was_given_up_as_lost_is_granted_what_it_spent_before_more(
         self, terms: Terms, clock: Clock, account: str, neighbours: Neighbours
     ) -> None:
-        neighbours.wallets.top_up(account, "0.0060")
+        neighbours.wallets.top_up(account, "0.006")
         for _ in range(8):
             await terms.spend(account, "m", 1)
-        neighbours.wallets.slices.clear()
-        neighbours.wallets.available[account] = 2 * 600_000
-        neighbours.wallets.lenient = True
+        neighbours.wallets.give_up(account)
         clock.now += HOLDS_S
 
         for _ in range(2):
             await terms.spend(account, "m", 1)
-        with pytest.raises((PaymentRequired, HeldElsewhere)):
+        with pytest.raises(PaymentRequired):
             await terms.spend(account, "m", 1)
+
+    async def test_an_account_that_turns_postpaid_gets_back_what_was_held(
+        self, terms: Terms, clock: Clock, account: str, neighbours: Neighbours
+    ) -> None:
+        wallets = neighbours.wallets
+        wallets.top_up(account, "1")
+        await terms.spend(account, "m", 1)
+        del wallets.available[account]
+        clock.now += HOLDS_S
+        await terms.spend(account, "m", 1)
+
+        await terms.tick()
+        await terms.release()
+        before = len(neighbours.asks)
+        await terms.tick()
+        await terms.release()
+
+        assert neighbours.asks[-1]["release"]
+        assert neighbours.asks[-1]["spent"] == "0.0006"
+        assert len(neighbours.asks) == before
 
     async def test_a_request_cancelled_at_any_moment_keeps_nothing_reserved(
         self, terms: Terms, account: str, neighbours: Neighbours

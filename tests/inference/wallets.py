@@ -15,6 +15,7 @@ class Granted:
     ask_no: int = 0
     spent: int = 0
     """As last reported."""
+    given_up: bool = False
 
 
 @dataclass
@@ -25,9 +26,6 @@ class Wallets:
     slices: dict[tuple[str, str], Granted] = field(default_factory=dict)
     seen: set[tuple[str, str]] = field(default_factory=set)
     """(journal, sequence) of the events that arrived."""
-
-    lenient: bool = False
-    """Let a process ask on whose slices were given up, and so counts from another beginning."""
 
     def top_up(self, account: str, amount: str) -> None:
         self.available[account] = self.available.get(account, 0) + parse_amount(amount)
@@ -45,8 +43,7 @@ class Wallets:
         if ask["ask_no"] <= mine.ask_no:
             return "ok", format_amount(mine.granted)
         spent, at_least = parse_amount(ask["spent"]), parse_amount(ask["at_least"])
-        assert spent <= mine.granted or self.lenient, "an honest asker spends what it was granted"
-        spent = min(spent, mine.granted)
+        assert spent <= mine.granted or mine.given_up, "an honest asker spends what it was granted"
         mine.ask_no, mine.spent = ask["ask_no"], spent
         status = "ok"
         if ask["release"]:
@@ -90,6 +87,14 @@ class Wallets:
             gone = self.slices.pop((account, owner))
             self.available[account] += gone.granted - gone.settled
 
+    def give_up(self, account: str) -> None:
+        """Every process of an account has been silent for too long."""
+        for (owner, _), lost in self.slices.items():
+            if owner == account:
+                self.available[account] += lost.granted - lost.settled
+                lost.granted, lost.given_up = lost.settled, True
+
     def _give_back(self, account: str, mine: Granted) -> None:
-        self.available[account] += mine.granted - mine.spent
-        mine.granted = mine.spent
+        kept = max(mine.settled, min(mine.spent, mine.granted))
+        self.available[account] += mine.granted - kept
+        mine.granted = kept

@@ -115,7 +115,8 @@ class Terms:
         for number, account in enumerate(list(self._accounts.values())):
             now = self._clock()
             unused_s = now - account.used_at
-            if unused_s >= IDLE_AFTER_S and account.holds_money:
+            unneeded = unused_s >= IDLE_AFTER_S or not account.prepaid
+            if unneeded and account.holds_money:
                 self._asker.want(account, idle=True)
             elif self._wants_renewal(account, now):
                 self._asker.want(account)
