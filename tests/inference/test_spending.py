@@ -362,6 +362,32 @@ class TestClock:
         with pytest.raises(PaymentRequired):
             await terms.spend(account, "m", 1)
 
+    async def test_more_accounts_than_a_call_takes_are_all_answered(
+        self, terms: Terms, neighbours: Neighbours
+    ) -> None:
+        accounts = [str(uuid.uuid4()) for _ in range(1_100)]
+
+        spendings = await asyncio.gather(*(terms.spend(id, "m", 1) for id in accounts))
+
+        assert {spending.amount for spending in spendings} == {600_000}
+        assert sorted(ask["account"] for ask in neighbours.asks) == sorted(accounts)
+
+    async def test_while_billing_is_away_a_low_slice_does_not_ask_at_every_request(
+        self, terms: Terms, clock: Clock, account: str, neighbours: Neighbours
+    ) -> None:
+        neighbours.wallets.top_up(account, "0.03")
+        for _ in range(6):
+            await terms.spend(account, "m", 1)
+        neighbours.losing = {"/leases"}
+        before = len(neighbours.asks)
+        clock.now += 1
+
+        for _ in range(4):
+            await terms.spend(account, "m", 1)
+            await asyncio.sleep(0.05)
+
+        assert len(neighbours.asks) == before + 1
+
     async def test_an_account_that_turns_postpaid_gets_back_what_was_held(
         self, terms: Terms, clock: Clock, account: str, neighbours: Neighbours
     ) -> None:

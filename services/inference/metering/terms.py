@@ -162,7 +162,7 @@ class Terms:
         if not account.prepaid:
             return Spending(amount, price.currency, price.price_id)
         if account.reserve(amount, now):
-            if account.wants_more(now):
+            if account.wants_more(now) and not self._asker.rests:
                 self._asker.want(account)
             return Spending(amount, price.currency, price.price_id, account.slice)
         account.check_refusal(amount, now)

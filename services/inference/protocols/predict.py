@@ -169,6 +169,7 @@ class PredictEndpoint:
             answer = await self._engine.predict(
                 model.runtime, arrays, rows=rows, probabilities=probabilities
             )
+            encoded = _encode(answer)  # before it is billed: whatever fails costs nothing
             event_id = event_id or events.new_id()
             if spending.owed:
                 await self._journal.append(
@@ -188,7 +189,7 @@ class PredictEndpoint:
         except BaseException:
             spending.free()
             raise
-        return _Receipt(model, event_id, spending, rows), _encode(answer)
+        return _Receipt(model, event_id, spending, rows), encoded
 
     async def _caller(self, scope: Scope) -> Caller:
         token = bearer_token(scope["headers"])
