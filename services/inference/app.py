@@ -84,6 +84,7 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
             shipper = Shipper(journal, billing, MeteringMetrics(registry, journal))
             stack.push_async_callback(shipper.drain)
             terms = Terms(billing, journal=journal.id, max_age_s=settings.terms_max_age_seconds)
+            stack.push_async_callback(terms.release)
             models = Registry()
             watcher = Watcher(
                 store, trusted, models, poll_s=settings.model_poll_seconds, metrics=registry

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import httpx
 import orjson
-from pydantic import SecretStr, TypeAdapter
+from pydantic import BaseModel, SecretStr, TypeAdapter
 
 from services.common.contracts import (
     CLOUDEVENTS_BATCH,
@@ -19,7 +19,20 @@ from services.common.contracts import (
     TokenGrant,
 )
 
+MAX_LOOKUPS = 4
+"""Receipts being looked up at once, so that callers without credit cannot crowd out usage."""
+
+
+class Charge(BaseModel):
+    """What billing's receipt says of an event that was charged."""
+
+    amount: str
+    currency: str
+    price_id: str
+
+
 _INGESTED = TypeAdapter(IngestResult)
+_CHARGED = TypeAdapter(Charge)
 _TERMS = TypeAdapter(list[LeaseTerms])
 _GRANTED = TypeAdapter(TokenGrant)
 _RENEW_BEFORE_S = 60
@@ -65,11 +78,16 @@ class BillingClient:
         self._token = ""
         self._token_until = 0.0
         self._renewing = asyncio.Lock()
-        self._clock_offset_s = 0.0
+        self._lookups = asyncio.Semaphore(MAX_LOOKUPS)
+        self._epoch_s = time.time() - time.monotonic()
 
     def now(self) -> float:
-        """Seconds since the epoch by billing's clock, as far as its `Date` headers told."""
-        return time.time() + self._clock_offset_s
+        """Seconds since the epoch by billing's clock, as far as its `Date` headers told.
+
+        It runs on from there by the monotonic clock: should this machine's time jump, usage is not
+        dated into a future that billing rejects.
+        """
+        return time.monotonic() + self._epoch_s
 
     async def send_events(self, events: Sequence[bytes]) -> IngestResult:
         """Deliver usage events, each the bytes of a CloudEvent.
@@ -93,6 +111,20 @@ class BillingClient:
             raise BillingError("billing answered other accounts than were asked for")
         return answer
 
+    async def find_charge(self, event_id: str) -> Charge | None:
+        """What an event was charged; None if billing has not charged it.
+
+        Raises:
+            BillingError: it cannot be told now.
+        """
+        try:
+            async with self._lookups:
+                return _parse(_CHARGED, await self._call("GET", f"/usage/events/{event_id}"))
+        except BillingError as error:
+            if error.status == 404:
+                return None
+            raise
+
     async def report(self, journal: str, report: SourceReport) -> None:
         """Tell how far a journal has come.
 
@@ -103,7 +135,7 @@ class BillingClient:
         await self._call("PUT", f"/sources/{journal}", body)
 
     async def _call(
-        self, method: str, path: str, body: bytes, media_type: str = "application/json"
+        self, method: str, path: str, body: bytes = b"", media_type: str = "application/json"
     ) -> bytes:
         headers = {
             "Authorization": f"Bearer {await self._bearer()}",
@@ -139,10 +171,13 @@ class BillingClient:
 
     def _follow_clock(self, date: str | None) -> None:
         """`Date` has whole seconds, so only a clear difference says that our clock is off."""
-        if date is None:
-            return
-        offset = parsedate_to_datetime(date).timestamp() + 0.5 - time.time()
-        self._clock_offset_s = offset if abs(offset) > _CLOCK_TOLERANCE_S else 0.0
+        try:
+            told = parsedate_to_datetime(date or "").timestamp() + 0.5
+        except ValueError:
+            return  # no `Date`, or none that can be read
+        ours = time.time()
+        right = ours if abs(told - ours) <= _CLOCK_TOLERANCE_S else told
+        self._epoch_s = right - time.monotonic()
 
 
 def _parse(shape: TypeAdapter[T], answer: bytes) -> T:

@@ -7,6 +7,7 @@ the event loop share one write and one sync.
 
 import asyncio
 import os
+import time
 import uuid
 from collections import deque
 from contextlib import suppress
@@ -22,6 +23,8 @@ from services.inference.metering.segments import Damaged, Segment
 
 SEQUENCE_DIGITS = 20
 TYPICAL_LINE_BYTES = 600
+REFUSE_AFTER_FAILURE_S = 1.0
+"""After a failed write, work is refused before it is done for so long; then one may try again."""
 
 log = structlog.get_logger()
 
@@ -44,10 +47,11 @@ class JournalBroken(Unavailable):
         super().__init__("Usage cannot be recorded right now.", retry_after_s=5)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Pending:
     event: bytes
     done: asyncio.Future[None]
+    durable: bool = False
 
 
 class Journal:
@@ -83,7 +87,9 @@ class Journal:
         self._max_bytes = max_bytes
         self._sync = sync
         self._segment_bytes = segment_bytes
+        self._refuse_until = 0.0
         self._pending: list[_Pending] = []
+        self._commit_due = False
         self._syncing: asyncio.Task[None] | None = None
         self._roll(first=1)
 
@@ -104,15 +110,19 @@ class Journal:
 
         Raises:
             JournalFull: the bound is reached.
-            JournalBroken: the disk has failed this process before.
+            JournalBroken: the disk has failed this process for good, or a moment ago.
         """
-        if self.broken:
+        if self.broken or time.monotonic() < self._refuse_until:
             raise JournalBroken
         if self.unshipped_bytes + in_flight * TYPICAL_LINE_BYTES >= self._max_bytes:
             raise JournalFull
 
     async def append(self, event: bytes) -> None:
         """Make an event durable.
+
+        Cancelled before it is written, it is not journalled; once it is being written it may be
+        billed, so the cancellation waits for the outcome, and is dropped if the event is durable:
+        what is billed is to be answered.
 
         Args:
             event: a JSON object without its sequence.
@@ -125,9 +135,19 @@ class Journal:
         loop = asyncio.get_running_loop()
         entry = _Pending(event, loop.create_future())
         self._pending.append(entry)
-        if len(self._pending) == 1 and self._syncing is None:
+        if not self._commit_due and self._syncing is None:
+            self._commit_due = True
             loop.call_soon(self._commit)
-        await entry.done
+        try:
+            await entry.done
+        except asyncio.CancelledError:
+            if entry in self._pending:
+                self._pending.remove(entry)
+                raise
+            if self._syncing is not None:
+                await asyncio.wait({self._syncing})
+            if not entry.durable:
+                raise
 
     async def check(self) -> str | None:
         """Readiness: None while usage can be recorded."""
@@ -150,7 +170,10 @@ class Journal:
 
     def _commit(self) -> None:
         """Write all that waits: one write; in `disk` mode the sync follows in a thread."""
+        self._commit_due = False
         entries, self._pending = self._pending, []
+        if not entries:
+            return  # they were cancelled
         segment = self.held[-1]
         data = b"".join(
             segments.encode_line(with_sequence(entry.event, sequence))
@@ -160,6 +183,7 @@ class Journal:
             segment.write(data)
         except (OSError, Damaged) as error:
             self.broken = isinstance(error, Damaged)
+            self._refuse_until = time.monotonic() + REFUSE_AFTER_FAILURE_S
             log.error("journal_write_failed", error=str(error), events=len(entries))
             _refuse(entries)
         else:
@@ -188,6 +212,7 @@ class Journal:
     def _release(self, segment: Segment, data: bytes, entries: list[_Pending]) -> None:
         segment.grow(data, lines=len(entries))
         for entry in entries:
+            entry.durable = True
             if not entry.done.done():
                 entry.done.set_result(None)
         self.grown.set()
@@ -197,9 +222,7 @@ class Journal:
     def _roll(self, *, first: int) -> None:
         """Begin the next segment; if that fails the present one simply grows on."""
         try:
-            segment = segments.create(self.folder, self.id, first)
-            if self._sync == "disk":
-                segments.sync_folder(self.folder)
+            segment = segments.create(self.folder, self.id, first, sync=self._sync == "disk")
         except OSError:
             if not self.held:
                 raise

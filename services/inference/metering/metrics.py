@@ -31,3 +31,8 @@ class MeteringMetrics:
             "usage_journal_last_sequence", "Events this run has journalled.", registry=registry
         )
         sequence.set_function(lambda: journal.last)
+        self.oldest_age = Gauge(
+            "usage_journal_oldest_unshipped_seconds",
+            "How long the oldest usage event has waited for billing; 0 if none does.",
+            registry=registry,
+        )

@@ -12,14 +12,22 @@ Local file systems only: NFS and FUSE do not promise such locks.
 import fcntl
 import os
 import re
+import time
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 SEGMENT_BYTES = 8 * 2**20
 
-_NAME = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-([0-9]+)\.log")
+_NAME = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-([0-9]{1,18})\.log")
 _PREFIX_BYTES = 9
+_NAMELESS_S = 60.0
+"""A segment is named within a moment; one that is not after so long never will be."""
+
+log = structlog.get_logger()
 
 
 def encode_line(event: bytes) -> bytes:
@@ -54,10 +62,18 @@ class Segment:
         return self.first + self.lines - 1
 
     def read(self, *, max_lines: int, max_bytes: int) -> list[bytes]:
-        """The next unshipped lines, whole, without their newlines; at least one if any."""
-        chunk = os.pread(self.fd, min(self.size - self.shipped, max_bytes), self.shipped)
-        while chunk and b"\n" not in chunk:  # one line longer than max_bytes
-            chunk = os.pread(self.fd, 2 * len(chunk), self.shipped)
+        """The next unshipped lines, whole, without their newlines; at least one if any.
+
+        Raises:
+            OSError: they cannot be read, or are not there any more.
+        """
+        unread, length = self.size - self.shipped, min(self.size - self.shipped, max_bytes)
+        chunk = os.pread(self.fd, length, self.shipped)
+        while b"\n" not in chunk and length < unread:  # one line longer than max_bytes
+            length = min(2 * length, unread)
+            chunk = os.pread(self.fd, length, self.shipped)
+        if b"\n" not in chunk and unread:
+            raise OSError(f"{self.path.name} has been cut short by another hand")
         return chunk.split(b"\n")[:-1][:max_lines]
 
     def write(self, data: bytes) -> None:
@@ -93,8 +109,10 @@ class Segment:
 
     def delete(self) -> None:
         """Forget the segment: all of it has been shipped."""
-        self.path.unlink(missing_ok=True)
-        os.close(self.fd)
+        try:
+            self.path.unlink(missing_ok=True)
+        finally:
+            os.close(self.fd)
 
     def release(self) -> None:
         """Give up the lock and leave the file to whoever comes next."""
@@ -105,17 +123,28 @@ class Damaged(Exception):
     """A segment's end is not known any more."""
 
 
-def create(folder: Path, journal: str, first: int) -> Segment:
+def create(folder: Path, journal: str, first: int, *, sync: bool = False) -> Segment:
     """A new, locked segment.
 
+    Args:
+        sync: make its name durable too.
+
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written; nothing is left behind.
     """
     path = folder / f"{journal}-{first}.log"
     temporary = path.with_suffix(".new")
     fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    temporary.rename(path)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)  # at most a sweeper holds it, for a moment
+        temporary.rename(path)
+        if sync:
+            sync_folder(folder)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        os.close(fd)
+        raise
     return Segment(path=path, journal=journal, first=first, fd=fd)
 
 
@@ -128,27 +157,37 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def claim_dead(folder: Path) -> list[list[Segment]]:
+def claim_dead(folder: Path, *, at_most: int = 64) -> list[list[Segment]]:
     """Lock what dead runs left behind: a list of segments for each run, oldest line first.
 
+    At most so many runs at once, since each segment is an open file: a process that crashed all
+    day leaves more than one may have.
+
     A torn last line is cut off: its request was never answered. A run any of whose segments is
-    locked is alive, or somebody else's, and left alone.
+    locked is alive, or somebody else's, and left alone; so is one that cannot be read, for now.
+
+    Raises:
+        OSError: the folder cannot be read.
     """
     runs: dict[str, list[tuple[int, Path]]] = {}
     for path in folder.iterdir():
         if match := _NAME.fullmatch(path.name):
             runs.setdefault(match[1], []).append((int(match[2]), path))
-        elif path.suffix == ".new" and (orphan := _lock(path)) is not None:
-            path.unlink(missing_ok=True)  # its creator died before the rename
-            os.close(orphan)
-    claimed = []
+        elif path.suffix == ".new":
+            _sweep(path)
+    claimed: list[list[Segment]] = []
     for journal, parts in sorted(runs.items()):
+        if len(claimed) >= at_most:
+            break
         segments: list[Segment] = []
-        for first, path in sorted(parts):
-            fd = _lock(path)
-            if fd is None:
-                break
-            segments.append(_open_dead(path, journal, first, fd))
+        try:
+            for first, path in sorted(parts):
+                fd = _lock(path)
+                if fd is None:
+                    break
+                segments.append(_open_dead(path, journal, first, fd))
+        except OSError as error:
+            log.error("dead_run_unreadable", journal=journal, error=str(error))
         if len(segments) == len(parts):
             claimed.append(segments)
         else:
@@ -173,9 +212,22 @@ def _lock(path: Path) -> int | None:
     return None
 
 
+def _sweep(path: Path) -> None:
+    """Remove a segment whose creator died before it was named."""
+    with suppress(OSError):
+        if (orphan := _lock(path)) is not None:
+            if time.time() - os.fstat(orphan).st_mtime > _NAMELESS_S:
+                path.unlink(missing_ok=True)
+            os.close(orphan)
+
+
 def _open_dead(path: Path, journal: str, first: int, fd: int) -> Segment:
-    data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        os.ftruncate(fd, whole)
+    try:
+        data = path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            os.ftruncate(fd, whole)
+    except OSError:
+        os.close(fd)
+        raise
     return Segment(path, journal, first, fd, size=whole, lines=data.count(b"\n"))

@@ -6,16 +6,20 @@ line, and shipping goes on.
 """
 
 import asyncio
+import errno
+import fcntl
 import os
 import random
 from collections import deque
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 import orjson
 import structlog
 
-from services.common.contracts import RejectedEvent, SourceReport
+from services.common.contracts import SourceReport
 from services.inference.metering import segments
 from services.inference.metering.billing import BillingClient, BillingError
 from services.inference.metering.journal import Journal
@@ -27,12 +31,17 @@ MAX_BATCH_BYTES = 2 * 2**20
 LINGER_S = 0.05
 """How long the first event of a batch waits for company."""
 LOOK_FOR_DEAD_S = 5.0
+MAX_DEAD_RUNS = 64
+"""Dead runs taken over at once."""
 REPORT_S = 30.0
 MAX_BACKOFF_S = 10.0
 DRAIN_S = 10.0
 """How long a stopping process goes on trying to ship."""
 
 _TOO_MUCH_OR_BAD = {400, 413, 422}
+
+Letter = tuple[bytes, str]
+"""A dead letter: what cannot be billed, and why."""
 
 log = structlog.get_logger()
 
@@ -48,6 +57,7 @@ class Shipper:
         self._dead_letters = journal.folder / "dead-letters.ndjson"
         self._batch_lines = MAX_BATCH_LINES
         self._failures = 0
+        metrics.oldest_age.set_function(self._oldest_age_s)
 
     async def run(self) -> None:
         """Ship for ever; cancel to stop."""
@@ -57,19 +67,20 @@ class Shipper:
             tasks.create_task(self._report_regularly())
 
     async def drain(self) -> None:
-        """Ship what is left, within `DRAIN_S`, and close the journal's account with billing."""
+        """Ship what is left, within `DRAIN_S`, and close the journal's account with billing.
+
+        This run's own usage comes first; what dead runs left another process can bring as well.
+        """
         settled = False
-        with suppress(TimeoutError, BillingError):
+        with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
-                while self._unshipped():
-                    await self._ship_or_back_off()
-                last = self._journal.last
-                await self._billing_report(self._journal.id, last=last, closed=True)
-                settled = True
+                while not settled:
+                    settled = await self._backing_off(self._finish_own)
+                while self._dead:
+                    await self._backing_off(self._ship_dead)
         await self._journal.close(settled=settled)
         for run in self._dead:
-            for segment in run:
-                segment.release()
+            self._let_go(run)
 
     # -- loops -----------------------------------------------------------------------------------
 
@@ -78,13 +89,20 @@ class Shipper:
             await self._journal.grown.wait()
             await asyncio.sleep(LINGER_S)
             self._journal.grown.clear()
-            while self._unshipped():
-                await self._ship_or_back_off()
+            while self._dead or self._own():
+                # Each in turn, so that a dead run that cannot be shipped holds up nobody.
+                if self._dead:
+                    await self._backing_off(self._ship_dead)
+                if self._own():
+                    await self._backing_off(self._ship_own)
 
     async def take_over_dead_runs(self) -> None:
         """Lock what other runs left behind when they died, to be shipped before our own."""
+        room = MAX_DEAD_RUNS - len(self._dead)
         try:
-            claimed = await asyncio.to_thread(segments.claim_dead, self._journal.folder)
+            claimed = await asyncio.to_thread(
+                segments.claim_dead, self._journal.folder, at_most=room
+            )
         except OSError as error:
             log.error("dead_runs_unreadable", error=str(error))
             return
@@ -107,91 +125,122 @@ class Shipper:
 
     # -- shipping --------------------------------------------------------------------------------
 
-    def _unshipped(self) -> bool:
-        return bool(self._dead) or any(s.shipped < s.size for s in self._journal.held)
+    def _own(self) -> Segment | None:
+        """The oldest segment of this run that is not wholly shipped."""
+        return next((s for s in self._journal.held if s.shipped < s.size), None)
 
-    async def _ship_or_back_off(self) -> None:
-        """One batch; after a failure wait, longer each time, with jitter."""
+    async def _backing_off(self, step: Callable[[], Awaitable[None]]) -> bool:
+        """Take a step; if it fails wait, longer each time and with jitter, and say False."""
         try:
-            if self._dead:
-                await self._ship_dead(self._dead[0])
-            else:
-                await self._ship_own()
+            await step()
         except (BillingError, OSError) as error:
             self._failures += 1
             pause_s = min(MAX_BACKOFF_S, 0.1 * 2 ** min(self._failures, 10))
             if self._failures in (1, 5) or self._failures % 60 == 0:
                 log.warning("shipping_failed", error=str(error), failures=self._failures)
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
-        else:
-            self._failures = 0
+            return False
+        self._failures = 0
+        return True
 
     async def _ship_own(self) -> None:
+        if segment := self._own():
+            await self._ship_batch(segment)
         held = self._journal.held
-        segment = next(s for s in held if s.shipped < s.size)
-        await self._ship_batch(segment)
         while len(held) > 1 and held[0].shipped == held[0].size:
             held.popleft().delete()
 
-    async def _ship_dead(self, run: list[Segment]) -> None:
-        """One batch of a dead run, or, when all is shipped, its end."""
-        for segment in run:
-            if segment.shipped < segment.size:
-                await self._ship_batch(segment)
-                self._count_inherited()
-                return
-        await self._billing_report(run[0].journal, last=run[-1].last, closed=True)
+    async def _finish_own(self) -> None:
+        while self._own():
+            await self._ship_own()
+        await self._billing_report(self._journal.id, last=self._journal.last, closed=True)
+
+    async def _ship_dead(self) -> None:
+        """One batch of the first dead run, or, when all is shipped, its end.
+
+        A run that cannot be read is let go, to be found again by the next look for dead runs; one
+        that billing will not take waits behind the others.
+        """
+        run = self._dead[0]
+        try:
+            for segment in run:
+                if segment.shipped < segment.size:
+                    await self._ship_batch(segment)
+                    self._count_inherited()
+                    return
+            # A segment that could not be followed by the next one grew on beyond its first line.
+            last = max(segment.last for segment in run)
+            await self._billing_report(run[0].journal, last=last, closed=True)
+        except BillingError:
+            self._dead.rotate(-1)
+            raise
+        except OSError:
+            self._let_go(self._dead.popleft())
+            self._count_inherited()
+            raise
         self._dead.popleft()
         for segment in run:
             segment.delete()
-        log.info("dead_run_shipped", journal=run[0].journal, last=run[-1].last)
+        log.info("dead_run_shipped", journal=run[0].journal, last=last)
+
+    @staticmethod
+    def _let_go(run: list[Segment]) -> None:
+        for segment in run:
+            segment.release()
 
     async def _ship_batch(self, segment: Segment) -> None:
         lines = segment.read(max_lines=self._batch_lines, max_bytes=MAX_BATCH_BYTES)
         events = [segments.decode_line(line) for line in lines]
         damaged = [line for line, event in zip(lines, events, strict=True) if event is None]
         sound = [event for event in events if event is not None]
-        if damaged:
-            await self._bury(damaged, "the line is damaged")
+        letters = [(line, "the line is damaged") for line in damaged]
         if sound:
-            await self._deliver(sound)
+            letters += await self._deliver(sound)
+        if letters:
+            # Last, so that a batch sent many times while billing is away is buried only once.
+            await self._bury(letters)
         segment.shipped += sum(len(line) + 1 for line in lines)
 
-    async def _deliver(self, events: list[bytes]) -> None:
-        """Send a batch; one refused as a whole is halved until the culprit stands alone."""
+    async def _deliver(self, events: list[bytes]) -> list[Letter]:
+        """Send a batch; one refused as a whole is halved until the culprit stands alone.
+
+        Returns:
+            What billing will never take, and why.
+        """
         try:
             result = await self._billing.send_events(events)
         except BillingError as error:
             if error.status not in _TOO_MUCH_OR_BAD:
                 raise
             if len(events) == 1:
-                await self._bury(events, f"billing answered {error.status}")
-                return
+                return [(events[0], f"billing answered {error.status}")]
             half = len(events) // 2
-            await self._deliver(events[:half])
-            await self._deliver(events[half:])
-            return
+            return await self._deliver(events[:half]) + await self._deliver(events[half:])
         self._metrics.shipped.inc(result.accepted)
         self._metrics.duplicates.inc(result.duplicates)
         if result.conflicts:
             self._metrics.conflicts.inc(result.conflicts)
             log.error("usage_conflicts", count=result.conflicts)
-        if result.rejected:
-            await self._bury_rejected(events, result.rejected)
+        return [(events[refusal.index], refusal.reason) for refusal in result.rejected]
 
-    async def _bury_rejected(self, events: list[bytes], rejected: list[RejectedEvent]) -> None:
-        for refusal in rejected:
-            await self._bury([events[refusal.index]], refusal.reason)
-
-    async def _bury(self, payloads: list[bytes], reason: str) -> None:
+    async def _bury(self, letters: list[Letter]) -> None:
         """Keep what cannot be billed for a person to look at.
 
         Raises:
             OSError: it could not be kept, so it must not be forgotten by the journal.
         """
-        await asyncio.to_thread(_append_dead_letters, self._dead_letters, payloads, reason)
-        self._metrics.rejected.inc(len(payloads))
-        log.error("dead_letter", reason=reason, count=len(payloads), file=self._dead_letters.name)
+        await asyncio.to_thread(_append_dead_letters, self._dead_letters, letters)
+        self._metrics.rejected.inc(len(letters))
+        log.error(
+            "dead_letters", reason=letters[0][1], count=len(letters), file=self._dead_letters.name
+        )
+
+    def _oldest_age_s(self) -> float:
+        """Seconds that the oldest unshipped event has waited; 0 if none does."""
+        now = self._billing.now()
+        runs = [*self._dead, self._journal.held]
+        heads = (next((s for s in run if s.shipped < s.size), None) for run in runs)
+        return max((_waited_s(head, now) for head in heads if head), default=0.0)
 
     async def _billing_report(self, journal: str, *, last: int, closed: bool) -> None:
         await self._billing.report(journal, SourceReport(last=last, closed=closed))
@@ -200,13 +249,29 @@ class Shipper:
         self._journal.inherited_bytes = sum(s.size - s.shipped for run in self._dead for s in run)
 
 
-def _append_dead_letters(path: Path, payloads: list[bytes], reason: str) -> None:
+def _waited_s(segment: Segment, now: float) -> float:
+    """Seconds since the first unshipped event of a segment; 0 if that cannot be read."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        [line] = segment.read(max_lines=1, max_bytes=4096)
+        written = datetime.fromisoformat(orjson.loads(segments.decode_line(line) or b"")["time"])
+        return max(now - written.timestamp(), 0.0)
+    return 0.0
+
+
+def _append_dead_letters(path: Path, letters: list[Letter]) -> None:
+    """All of them or, if that fails, none: whole lines, whoever else writes to the file."""
     entries = b"".join(
         orjson.dumps({"reason": reason, "event": payload.decode("utf-8", "backslashreplace")})
         + b"\n"
-        for payload in payloads
+        for payload, reason in letters
     )
-    with path.open("ab") as file:
-        file.write(entries)
-        file.flush()
-        os.fsync(file.fileno())
+    with path.open("ab", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        before = file.seek(0, os.SEEK_END)
+        try:
+            if file.write(entries) < len(entries):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(before)
+            raise

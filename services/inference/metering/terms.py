@@ -1,8 +1,8 @@
-"""What each account may spend here, and at what price: asked of billing, remembered, renewed.
+"""What each account may do here, at what price, and the money to pay for it (CONTRACT §5.1).
 
-The first request of an account waits for its terms; later ones find them in memory, and they are
-asked again in the background while the account is in use. A refusal is remembered for a second
-only, so that a new plan is felt at once.
+The first request of an account waits for its terms, and a prepaid one's for its first slice; later
+ones find both in memory, and they are asked for again in the background while the account is in
+use. A refusal is remembered for a moment only, so that a new plan or a top-up is felt at once.
 """
 
 import asyncio
@@ -12,67 +12,51 @@ from dataclasses import dataclass
 
 import structlog
 
-from services.common.contracts import (
-    MAX_ASKS_PER_CALL,
-    LeaseAsk,
-    LeaseTerms,
-    format_amount,
-    parse_amount,
-)
-from services.common.errors import ServiceError, Unavailable
+from services.common.contracts import format_amount, parse_amount
+from services.common.errors import Unavailable
+from services.inference.metering.accounts import Account, PaymentRequired, Waiter
+from services.inference.metering.asker import Asker
 from services.inference.metering.billing import BillingClient, BillingError
+from services.inference.metering.rates import Pace
+from services.inference.metering.slices import Slice
 
 RENEW_AFTER_S = 20.0
-REFUSAL_HOLDS_S = 1.0
+IDLE_AFTER_S = 60.0
+"""What an unused account holds is then given back to the others."""
 FORGET_AFTER_S = 600.0
-TICK_S = 1.0
+TICK_S = 0.5
+MAX_WAIT_S = 5.0
+"""How long a request waits for terms or money."""
+RELEASE_S = 5.0
+"""How long a stopping process tries to give back what it holds."""
 
 log = structlog.get_logger()
 
 
-class PaymentRequired(ServiceError):
-    """The account has no plan, no price for this model, or no credit."""
-
-    status = 402
-    code = "payment_required"
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(_REFUSALS.get(reason, "This account cannot pay for this request."))
-
-
-_REFUSALS = {
-    "no_plan": "This account has no plan.",
-    "no_price": "This account's plan has no price for this model.",
-    "no_credit": "This account has no credit left.",
-}
-
-
 @dataclass(frozen=True, slots=True)
-class Price:
-    """What one model costs an account; amounts in 10⁻⁹ of the currency unit."""
+class Spending:
+    """What one request costs, in 10⁻⁹ of the unit, and that it may be spent."""
 
-    price_id: str
-    per_request: int
-    per_row: int
+    amount: int
     currency: str
+    price_id: str
+    slice: Slice | None = None
+    """The slice it was reserved from; None if it is paid later, or has been paid."""
+    owed: bool = True
+    """False for a repeat of what was paid: it must not be billed, not even as a repeat."""
 
-    def receipt(self, rows: int) -> bytes:
-        """The `X-Usage-Amount` of a request, such as `0.0005 USD`."""
-        amount = format_amount(self.per_request + rows * self.per_row)
-        return f"{amount} {self.currency}".encode()
+    def free(self) -> None:
+        """Give the reservation back: the request failed and will not be billed."""
+        if self.slice is not None:
+            self.slice.free(self.amount)
 
-
-@dataclass(slots=True)
-class _Account:
-    terms: LeaseTerms
-    prices: dict[str | None, Price]
-    asked_at: float
-    used_at: float
-    uses: int = 0
+    def receipt(self) -> bytes:
+        """The `X-Usage-Amount`, such as `0.0005 USD`."""
+        return f"{format_amount(self.amount)} {self.currency}".encode()
 
 
 class Terms:
-    """Owns the terms of the accounts this process serves.
+    """Owns the accounts this process serves.
 
     Args:
         journal: id of this process run, under which billing keeps what it granted.
@@ -88,103 +72,163 @@ class Terms:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._billing = billing
-        self._journal = journal
+        self._asker = Asker(billing, journal=journal, clock=clock)
         self._max_age_s = max_age_s
         self._clock = clock
-        self._accounts: dict[str, _Account] = {}
-        self._wanted: dict[str, asyncio.Future[None]] = {}
-        self._asking: asyncio.Task[None] | None = None
-        self._ask_no = 0
+        self._accounts: dict[str, Account] = {}
+        self._rested: dict[str, Slice] = {}
+        """Slices of forgotten accounts: amounts are cumulative to the end of the process."""
 
-    async def price(self, account: str, model: str) -> Price:
-        """The price of a request; from memory but for an account's first request.
+    async def spend(
+        self, account_id: str, model: str, rows: int, *, event_id: str | None = None
+    ) -> Spending:
+        """Reserve what a request costs; without waiting as long as terms and slice last.
+
+        The reservation stays spent unless it is freed.
+
+        Args:
+            event_id: under which a repeat of this request would have been billed, if it can tell.
 
         Raises:
+            RateLimited: too many requests.
             PaymentRequired: no plan, no price, no credit.
+            HeldElsewhere: other processes hold the credit.
             Unavailable: no terms are to be had.
         """
-        known = self._accounts.get(account)
-        now = self._clock()
-        if known is None or self._is_stale(known, now):
-            await self._ask_now(account)
-            known = self._accounts[account]
-        known.used_at = now
-        known.uses += 1
-        if known.terms.status != "ok":
-            raise PaymentRequired(known.terms.status)
-        price = known.prices.get(model) or known.prices.get(None)
-        if price is None:
-            raise PaymentRequired("no_price")
-        return price
+        try:
+            return await self._reserve(account_id, model, rows)
+        except PaymentRequired:
+            paid = await self._find_paid(event_id) if event_id is not None else None
+            if paid is None:
+                raise
+            return paid
 
     async def run(self) -> None:
-        """Renew the terms in use, for ever; cancel to stop."""
+        """Renew the terms in use and give back what is not, for ever; cancel to stop."""
         while True:
             await asyncio.sleep(TICK_S)
+            if not self._asker.rests:
+                await self.tick()
+
+    async def tick(self) -> None:
+        """Ask in the background for every account that has reason to; forget the unused."""
+        for number, account in enumerate(list(self._accounts.values())):
             now = self._clock()
-            for account, known in list(self._accounts.items()):
-                if now - known.used_at > FORGET_AFTER_S:
-                    del self._accounts[account]
-                elif now - known.asked_at > RENEW_AFTER_S and known.used_at > known.asked_at:
-                    self._want(account)
+            unused_s = now - account.used_at
+            unneeded = unused_s >= IDLE_AFTER_S or not account.prepaid
+            if unneeded and account.holds_money:
+                self._asker.want(account, idle=True)
+            elif self._wants_renewal(account, now):
+                self._asker.want(account)
+            elif unused_s >= FORGET_AFTER_S and not account.waiting:
+                del self._accounts[account.id]
+                if account.slice.granted:
+                    self._rested[account.id] = account.slice
+            if number % 1_000 == 999:
+                await asyncio.sleep(0)
 
-    def _is_stale(self, known: _Account, now: float) -> bool:
-        holds_s = self._max_age_s if known.terms.status == "ok" else REFUSAL_HOLDS_S
-        return now - known.asked_at > holds_s
+    async def release(self) -> None:
+        """Give back what prepaid accounts hold; once no request is running any more.
 
-    def _want(self, account: str) -> asyncio.Future[None]:
-        """Have an account in the next call; all that is wanted in one turn goes together."""
-        arrival = self._wanted.setdefault(account, asyncio.get_running_loop().create_future())
-        if self._asking is None:
-            self._asking = asyncio.ensure_future(self._ask_all())
-        return arrival
-
-    async def _ask_now(self, account: str) -> None:
+        What billing does not hear it finds out when the journal is closed.
+        """
+        for account in self._accounts.values():
+            if account.holds_money:
+                self._asker.want(account, idle=True)
         try:
-            await asyncio.shield(self._want(account))
-        except BillingError as error:
-            raise Unavailable("This account's terms cannot be had right now.") from error
+            async with asyncio.timeout(RELEASE_S):
+                await self._asker.finish()
+        except TimeoutError:
+            log.warning("slices_not_released")
 
-    async def _ask_all(self) -> None:
-        while self._wanted:
-            batch = dict(list(self._wanted.items())[:MAX_ASKS_PER_CALL])
-            for account in batch:
-                del self._wanted[account]
-            try:
-                answers = await self._billing.ask([self._ask(account) for account in batch])
-            except BillingError as error:
-                log.warning("terms_not_to_be_had", error=str(error), accounts=len(batch))
-                for arrival in batch.values():
-                    arrival.set_exception(error)
-                    arrival.exception()  # a background ask has nobody waiting
-            else:
-                for terms in answers:
-                    self._remember(terms)
-                    batch[terms.account].set_result(None)
-        self._asking = None
-
-    def _ask(self, account: str) -> LeaseAsk:
-        known = self._accounts.get(account)
-        demand = 0.0
-        if known is not None:
-            demand = known.uses / max(self._clock() - known.asked_at, 1.0)
-        self._ask_no += 1
-        return LeaseAsk(account=account, journal=self._journal, ask_no=self._ask_no, demand=demand)
-
-    def _remember(self, terms: LeaseTerms) -> None:
-        now = self._clock()
-        known = self._accounts.get(terms.account)
-        self._accounts[terms.account] = _Account(
-            terms=terms,
-            prices={
-                price.model: Price(
-                    price_id=price.price_id,
-                    per_request=parse_amount(price.per_request),
-                    per_row=parse_amount(price.per_row),
-                    currency=terms.currency or "",
-                )
-                for price in terms.prices
-            },
-            asked_at=now,
-            used_at=known.used_at if known else now,
+    def _wants_renewal(self, account: Account, now: float) -> bool:
+        if account.rate_limited:
+            return True
+        if account.used_at <= account.sent_at:
+            return False
+        return now - account.sent_at >= RENEW_AFTER_S or (
+            account.prepaid and account.wants_more(now)
         )
+
+    async def _reserve(self, account_id: str, model: str, rows: int) -> Spending:
+        now = self._clock()
+        account = self._accounts.get(account_id) or self._add(account_id, now)
+        if account.needs_terms(now, max_age_s=self._max_age_s):
+            await self._wait(account, 0)
+            now = self._clock()
+        account.admit(now)
+        price = account.price(model)
+        amount = price.per_request + rows * price.per_row
+        if not account.prepaid:
+            return Spending(amount, price.currency, price.price_id)
+        if account.reserve(amount, now):
+            if account.wants_more(now) and not self._asker.rests:
+                self._asker.want(account)
+            return Spending(amount, price.currency, price.price_id, account.slice)
+        account.check_refusal(amount, now)
+        held = await self._wait(account, amount)
+        return Spending(amount, price.currency, price.price_id, held)
+
+    def _add(self, account_id: str, now: float) -> Account:
+        account = Account(
+            account_id,
+            used_at=now,
+            requests=Pace(now),
+            money=Pace(now),
+            slice=self._rested.pop(account_id, Slice()),
+        )
+        self._accounts[account_id] = account
+        return account
+
+    async def _wait(self, account: Account, amount: int) -> Slice | None:
+        """Wait for the next answered ask and, of a prepaid account, for the amount.
+
+        Raises:
+            PaymentRequired, HeldElsewhere: as billing answered.
+            Unavailable: it did not answer.
+        """
+        paid = asyncio.get_running_loop().create_future()
+        account.waiting.append(Waiter(amount, paid))
+        self._asker.want(account)
+        try:
+            async with asyncio.timeout(MAX_WAIT_S):
+                held: Slice | None = await paid
+                return held
+        except TimeoutError as error:
+            _give_back(paid, amount)
+            raise Unavailable("This account's terms cannot be had right now.") from error
+        except asyncio.CancelledError:
+            _give_back(paid, amount)
+            raise
+
+    async def _find_paid(self, event_id: str) -> Spending | None:
+        """What a request cost when it was first answered, if billing has charged it.
+
+        Its repeat is served without a reservation, and so without an event: an event settles
+        against the slice (`settled += amount`) and, being a repeat, is given back to the account
+        (`available += amount`). That adds up when the amount was reserved, as any other repeat's
+        is: the slice holds that much more unsettled until then. With nothing reserved, and nothing
+        granted that could be, the same event would take `settled` beyond `granted` and leave in
+        `available` money that is not there for any process to be granted. Nothing is owed, so
+        there is nothing to journal.
+
+        Raises:
+            Unavailable: billing does not tell.
+        """
+        try:
+            charged = await self._billing.find_charge(event_id)
+        except BillingError as error:
+            raise Unavailable("Whether this was paid cannot be told right now.") from error
+        if charged is None:
+            return None
+        return Spending(
+            parse_amount(charged.amount), charged.currency, charged.price_id, owed=False
+        )
+
+
+def _give_back(paid: "asyncio.Future[Slice | None]", amount: int) -> None:
+    """What was reserved for a request in the very moment that it gave up waiting."""
+    if paid.done() and not paid.cancelled() and paid.exception() is None:
+        held = paid.result()
+        if held is not None:
+            held.free(amount)

@@ -27,7 +27,7 @@ from services.inference.engine.runtime import Answer, Engine
 from services.inference.metering import events
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.journal import Journal
-from services.inference.metering.terms import Price, Terms
+from services.inference.metering.terms import Spending, Terms
 from services.inference.models.registry import LoadedModel, Registry
 from services.inference.protocols import instances as document
 from services.inference.protocols.metrics import PredictMetrics
@@ -84,7 +84,7 @@ class _Receipt:
 
     model: LoadedModel
     event_id: str
-    price: Price
+    spending: Spending
     rows: int
 
 
@@ -159,35 +159,37 @@ class PredictEndpoint:
         instances, probabilities = document.parse(body, model, max_rows=self._max_rows)
         arrays = model.inputs.decode(instances)
         rows = len(instances)
-        price = await self._terms.price(caller.account, name)
-        answer = await self._engine.predict(
-            model.runtime, arrays, rows=rows, probabilities=probabilities
-        )
-        event_id = (
-            events.new_id()
-            if head.idempotency_key is None
-            else events.keyed_id(
-                account=caller.account,
-                key=head.idempotency_key,
-                path=scope["path"],
-                body=body,
+        key, event_id = head.idempotency_key, ""
+        if key is not None:
+            event_id = events.keyed_id(
+                account=caller.account, key=key, path=scope["path"], body=body
             )
-        )
-        await self._journal.append(
-            events.encode(
-                event_id=event_id,
-                account=caller.account,
-                client_id=caller.client_id,
-                journal=self._journal.id,
-                model=name,
-                version=model.manifest.version,
-                rows=rows,
-                price_id=price.price_id,
-                latency_ms=(time.perf_counter() - started) * 1000,
-                now=self._billing.now(),
+        spending = await self._terms.spend(caller.account, name, rows, event_id=event_id or None)
+        try:
+            answer = await self._engine.predict(
+                model.runtime, arrays, rows=rows, probabilities=probabilities
             )
-        )
-        return _Receipt(model, event_id, price, rows), _encode(answer)
+            encoded = _encode(answer)  # before it is billed: whatever fails costs nothing
+            event_id = event_id or events.new_id()
+            if spending.owed:
+                await self._journal.append(
+                    events.encode(
+                        event_id=event_id,
+                        account=caller.account,
+                        client_id=caller.client_id,
+                        journal=self._journal.id,
+                        model=name,
+                        version=model.manifest.version,
+                        rows=rows,
+                        price_id=spending.price_id,
+                        latency_ms=(time.perf_counter() - started) * 1000,
+                        now=self._billing.now(),
+                    )
+                )
+        except BaseException:
+            spending.free()
+            raise
+        return _Receipt(model, event_id, spending, rows), encoded
 
     async def _caller(self, scope: Scope) -> Caller:
         token = bearer_token(scope["headers"])
@@ -286,7 +288,7 @@ async def _send(send: Send, rid: str, receipt: _Receipt, body: bytes) -> None:
                 (b"x-model-name", receipt.model.manifest.model.encode()),
                 (b"x-model-version", receipt.model.manifest.version.encode()),
                 (b"x-usage-event", receipt.event_id.encode()),
-                (b"x-usage-amount", receipt.price.receipt(receipt.rows)),
+                (b"x-usage-amount", receipt.spending.receipt()),
             ],
         }
     )

@@ -20,8 +20,9 @@ from services.common.errors import (
 from services.common.http import new_router
 from services.common.identity import Needs
 from services.common.model_store import Signature
+from services.inference.metering.accounts import HeldElsewhere, PaymentRequired
 from services.inference.metering.journal import JournalFull
-from services.inference.metering.terms import PaymentRequired
+from services.inference.metering.rates import RateLimited
 from services.inference.models.registry import ModelNotFound, Registry
 
 Label = bool | int | float | str
@@ -102,7 +103,9 @@ documented = new_router(tag="predictions")
         BadRequest,
         PaymentRequired,
         BodyInvalid,
+        RateLimited,
         JournalFull,
+        HeldElsewhere,
         Unavailable,
     ),
 )
