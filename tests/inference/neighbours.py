@@ -17,6 +17,7 @@ from fastapi import FastAPI, Request, Response
 from jose import jwk, jwt
 
 from services.common.contracts import format_amount, parse_amount
+from services.common.errors import PROBLEM_JSON
 from tests.inference.wallets import Wallets
 
 PRICE: dict[str, Any] = {
@@ -61,6 +62,10 @@ class Neighbours:
     """Accounts with a wallet are prepaid, all others postpaid."""
     rate_limit: dict[str, float] | None = None
     max_batch: int = 10_000
+    price_id: str = "price-1"
+    """Of the plan in force."""
+    answered_by_a_proxy: bool = False
+    """Failures do not come from billing itself."""
 
     def __post_init__(self) -> None:
         public = jwk.construct(signing_key(), "RS256").public_key().to_dict()
@@ -98,7 +103,8 @@ class Neighbours:
         @app.middleware("http")
         async def fail_on_demand(request: Request, call_next: Any) -> Response:
             if status := self.failing.get(request.url.path):
-                return Response(status_code=status)
+                by = "text/html" if self.answered_by_a_proxy else PROBLEM_JSON
+                return Response(status_code=status, media_type=by)
             response: Response = await call_next(request)
             return Response(status_code=500) if request.url.path in self.losing else response
 
@@ -124,7 +130,7 @@ class Neighbours:
         @app.get("/usage/events/{event_id}")
         async def receipt(event_id: str) -> Response:
             if event_id not in self.charged:
-                return Response(status_code=404)
+                return Response(status_code=404, media_type=PROBLEM_JSON)
             amount = _amount(self.charged[event_id])
             found = {"amount": format_amount(amount), "currency": "USD", "price_id": "price-1"}
             return Response(orjson.dumps(found), media_type="application/json")
@@ -133,7 +139,7 @@ class Neighbours:
         async def events(request: Request) -> Response:
             batch = orjson.loads(await request.body())
             if len(batch) > self.max_batch:
-                return Response(status_code=413)
+                return Response(status_code=413, media_type=PROBLEM_JSON)
             duplicates, rejected = 0, []
             for index, event in enumerate(batch):
                 self.events.append(event)
@@ -179,7 +185,7 @@ class Neighbours:
             "currency": "USD",
             "billing": billing,
             "granted": granted,
-            "prices": [PRICE],
+            "prices": [{**PRICE, "price_id": self.price_id}],
             "rate_limit": self.rate_limit,
         }
 

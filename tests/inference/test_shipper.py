@@ -355,3 +355,24 @@ async def test_usage_is_not_dated_into_the_future_when_the_machines_clock_jumps(
 
     assert jumped == ignored == 1_800_000_001.0
     assert billing.now() == 1_800_000_001.5
+
+
+async def test_what_a_proxy_refuses_is_no_word_of_billings_and_waits(
+    tmp_path: Path,
+    billing: BillingClient,
+    neighbours: Neighbours,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shipper, "DRAIN_S", 0.3)
+    neighbours.failing, neighbours.answered_by_a_proxy = {"/events": 400}, True
+    run = Run(tmp_path, billing)
+    await run.append("kept")
+    await run.shipper.drain()
+    assert not (tmp_path / "dead-letters.ndjson").exists()
+
+    neighbours.failing = {}
+    later = Run(tmp_path, billing)
+    await later.shipper.take_over_dead_runs()
+    await later.shipper.drain()
+
+    assert list(neighbours.charged) == ["kept"]
