@@ -66,16 +66,14 @@ def create_app(settings: AuthSettings) -> FastAPI:
     app = service_app(
         title="Tollgate auth",
         description="Accounts, machine credentials and the tokens the other services accept.",
-        token_url=f"{settings.base_url}/token",
+        token_url=f"{settings.issuer}/token",
         lifespan=lifespan,
         max_body_bytes=MAX_BODY_BYTES,
     )
     app.include_router(accounts)
     app.include_router(tokens)
     app.include_router(clients)
-    app.include_router(
-        discovery_router(issuer=settings.issuer, base_url=settings.base_url, keys=keys)
-    )
+    app.include_router(discovery_router(issuer=settings.issuer, keys=keys))
     # Innermost, so that answers to preflights too are logged and carry a request id.
     app.user_middleware.append(
         Middleware(

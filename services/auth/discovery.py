@@ -12,15 +12,15 @@ _CLIENT_AUTHENTICATION = ["client_secret_basic", "client_secret_post"]
 _KEYS_LIVE = {"Cache-Control": "public, max-age=300"}
 
 
-def discovery_router(*, issuer: str, base_url: str, keys: KeyRing) -> APIRouter:
+def discovery_router(*, issuer: str, keys: KeyRing) -> APIRouter:
     """The `/.well-known` documents of one issuer (RFC 8414, OpenID Connect Discovery 1.0)."""
     router = new_router(prefix="/.well-known", tag="discovery")
     server: dict[str, Any] = {
         "issuer": issuer,
-        "token_endpoint": f"{base_url}/token",
-        "revocation_endpoint": f"{base_url}/revoke",
-        "introspection_endpoint": f"{base_url}/introspect",
-        "jwks_uri": f"{base_url}/.well-known/jwks.json",
+        "token_endpoint": f"{issuer}/token",
+        "revocation_endpoint": f"{issuer}/revoke",
+        "introspection_endpoint": f"{issuer}/introspect",
+        "jwks_uri": f"{issuer}/.well-known/jwks.json",
         "scopes_supported": list(SCOPES),
         "response_types_supported": [],  # a required member; there is no authorization endpoint
         "grant_types_supported": ["password", "refresh_token", "client_credentials"],
@@ -29,7 +29,7 @@ def discovery_router(*, issuer: str, base_url: str, keys: KeyRing) -> APIRouter:
         "introspection_endpoint_auth_methods_supported": _CLIENT_AUTHENTICATION,
     }
     openid = server | {
-        "userinfo_endpoint": f"{base_url}/userinfo",
+        "userinfo_endpoint": f"{issuer}/userinfo",
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": [ALGORITHM],
         "claims_supported": ["sub", "email", "email_verified"],

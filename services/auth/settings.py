@@ -6,18 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from services.auth.passwords import DEFAULT_THREADS
+from services.common.db import DatabaseUrl
 from services.common.identity import MAX_LIFETIME_S
-from services.common.settings import ServiceSettings
+from services.common.settings import Port, ServiceSettings, ServiceUrl
 
-_DRIVERS = {"sqlite+aiosqlite", "mysql+aiomysql"}
 _ORIGIN = re.compile(r"https?://[^\s/?#@]+")
-_ISSUER = re.compile(r"https?://[^\s?#@]+")
-
-Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 def _local_database(data: dict[str, Any]) -> SecretStr:
@@ -51,10 +46,10 @@ class AuthSettings(ServiceSettings):
     """Port of the local inference service, for the default of `AUTH_CORS_ORIGINS`."""
     billing_port: Port = Field(default=8003, validation_alias="BILLING_PORT")
     """Port of the local billing service, for the default of `AUTH_CORS_ORIGINS`."""
-    database_url: SecretStr = Field(default_factory=_local_database)
+    database_url: DatabaseUrl = Field(default_factory=_local_database)
     """SQLAlchemy async URL: `mysql+aiomysql://…` or `sqlite+aiosqlite://…`; default `auth.db` in
     the state folder."""
-    issuer: str = Field(default_factory=_local_issuer)
+    issuer: ServiceUrl = Field(default_factory=_local_issuer)
     """The `iss` of its tokens and base of its discovery document; default the local address."""
     registration: Literal["open", "invite", "verify"] = "open"
     """Who may register: anyone, or nobody without an invitation. `verify` (by e-mail) is refused
@@ -80,24 +75,6 @@ class AuthSettings(ServiceSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe log line to write."""
 
-    @field_validator("database_url")
-    @classmethod
-    def _known_driver(cls, url: SecretStr) -> SecretStr:
-        try:
-            driver = make_url(url.get_secret_value()).drivername
-        except ArgumentError:
-            driver = ""
-        if driver not in _DRIVERS:
-            raise ValueError("must begin with mysql+aiomysql:// or sqlite+aiosqlite://")
-        return url
-
-    @field_validator("issuer")
-    @classmethod
-    def _issuer_is_a_url(cls, issuer: str) -> str:
-        if not _ISSUER.fullmatch(issuer):
-            raise ValueError("must be an http or https URL without query or fragment")
-        return issuer
-
     @field_validator("registration")
     @classmethod
     def _mail_is_not_sent(cls, mode: str) -> str:
@@ -116,8 +93,3 @@ class AuthSettings(ServiceSettings):
         if not all(_ORIGIN.fullmatch(origin) for origin in origins):
             raise ValueError("each must be an origin, such as https://docs.example.com")
         return origins
-
-    @property
-    def base_url(self) -> str:
-        """The issuer without a trailing slash: what its endpoints' URLs begin with."""
-        return self.issuer.rstrip("/")

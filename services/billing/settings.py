@@ -1,22 +1,15 @@
 """The billing service's settings: the only reader of its environment."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import NoDecode, SettingsConfigDict
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from services.billing.plans.schemas import PlanCreate
-from services.common.settings import ServiceSettings
-
-_DRIVERS = {"sqlite+aiosqlite", "mysql+aiomysql"}
-_ISSUER = re.compile(r"https?://[^\s?#@]+")
-
-Port = Annotated[int, Field(ge=1, le=65535)]
+from services.common.db import DatabaseUrl
+from services.common.settings import Port, ServiceSettings, ServiceUrl
 
 
 def _local_database(data: dict[str, Any]) -> SecretStr:
@@ -56,9 +49,9 @@ class BillingSettings(ServiceSettings):
     """Port to listen on."""
     auth_port: Port = Field(default=8001, validation_alias="AUTH_PORT")
     """Port of the local auth service, for the default of `BILLING_AUTH_URL`."""
-    auth_url: str = Field(default_factory=_local_issuer)
+    auth_url: ServiceUrl = Field(default_factory=_local_issuer)
     """The issuer of the tokens to accept; default the local auth service."""
-    database_url: SecretStr = Field(default_factory=_local_database)
+    database_url: DatabaseUrl = Field(default_factory=_local_database)
     """SQLAlchemy async URL: `mysql+aiomysql://…` or `sqlite+aiosqlite://…`; default `billing.db`
     in the state folder."""
     default_plan: Annotated[PlanCreate | None, NoDecode, BeforeValidator(_plan)] = None
@@ -66,21 +59,3 @@ class BillingSettings(ServiceSettings):
     file of it. Unset: such accounts cannot use models."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe log line to write."""
-
-    @field_validator("auth_url")
-    @classmethod
-    def _issuer_is_a_url(cls, issuer: str) -> str:
-        if not _ISSUER.fullmatch(issuer):
-            raise ValueError("must be an http or https URL without query or fragment")
-        return issuer
-
-    @field_validator("database_url")
-    @classmethod
-    def _known_driver(cls, url: SecretStr) -> SecretStr:
-        try:
-            driver = make_url(url.get_secret_value()).drivername
-        except ArgumentError:
-            driver = ""
-        if driver not in _DRIVERS:
-            raise ValueError("must begin with mysql+aiomysql:// or sqlite+aiosqlite://")
-        return url

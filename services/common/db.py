@@ -22,6 +22,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from fastapi import Depends, Request
+from pydantic import AfterValidator, SecretStr
 from sqlalchemy import (
     BigInteger,
     DateTime,
@@ -35,7 +36,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, ExceptionContext, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
@@ -179,6 +186,20 @@ class Database:
             raise Unavailable("The database cannot be reached right now.") from error
 
 
+def _database_url(url: SecretStr) -> SecretStr:
+    try:
+        driver = make_url(url.get_secret_value()).drivername
+    except (ArgumentError, ValueError):  # whose words may hold a part of the password
+        driver = ""
+    if driver not in ("mysql+aiomysql", "sqlite+aiosqlite"):
+        raise ValueError("must be mysql+aiomysql://… or sqlite+aiosqlite://…, percent-encoded")
+    return url
+
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+"""An SQLAlchemy async URL with one of the two drivers."""
+
+
 def is_retryable(error: BaseException) -> bool:
     """Whether a transaction lost against another (deadlock, lock wait) and may be repeated."""
     if not isinstance(error, DBAPIError) or error.orig is None:
@@ -295,12 +316,19 @@ def run_migrations(metadata: MetaData) -> None:
             target_metadata=metadata,
             render_as_batch=not mysql_server,
             compare_type=True,
+            transactional_ddl=True if not mysql_server else None,  # all of it or nothing
         )
         with context.begin_transaction():
             context.run_migrations()
 
     async def run() -> None:
-        engine = create_async_engine(url)
+        sqlite = make_url(url).get_backend_name() == "sqlite"
+        engine = create_async_engine(
+            url, connect_args={"timeout": _MIGRATION_LOCK_S} if sqlite else {}
+        )
+        if sqlite:  # the lock is taken before the revision is read
+            event.listen(engine.sync_engine, "connect", _configure_sqlite)
+            event.listen(engine.sync_engine, "begin", _begin_sqlite)
         async with engine.connect() as connection:
             await connection.run_sync(upgrade)
             await connection.commit()

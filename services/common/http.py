@@ -18,6 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import h11
 import httpx
 import orjson
 import uvicorn
@@ -30,6 +31,7 @@ from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.routing import BaseRoute
 from starlette.staticfiles import StaticFiles
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from services.common.errors import MalformedJson, install_error_handlers
 from services.common.identity import Needs
@@ -38,6 +40,8 @@ from services.common.settings import stop
 
 Check = Callable[[], Awaitable[str | None]]
 """A readiness check: None when all is well, else one sentence."""
+
+RECEIVE_DEADLINE_S = 30.0
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -199,6 +203,39 @@ def _add_docs(app: FastAPI, *, token_url: str, documented: Sequence[BaseRoute]) 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
 
 
+class BoundedProtocol(H11Protocol):
+    """Ends a connection whose request is not complete within `RECEIVE_DEADLINE_S`.
+
+    Uvicorn itself waits for ever for the rest of a request, and h11 caps only its headers.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._relax()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
+            self._watch()
+        else:
+            self._relax()
+
+    def _watch(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(RECEIVE_DEADLINE_S, self.transport.close)
+
+    def _relax(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
 def listen(host: str, port: int, *, variable: str) -> socket.socket:
     """Bind a service's own listening socket.
 
@@ -219,7 +256,7 @@ def serve(app: Any, listener: socket.socket, **options: Any) -> None:
     """
     settings: dict[str, Any] = {
         "loop": "asyncio",
-        "http": "h11",
+        "http": BoundedProtocol,
         "timeout_keep_alive": 75,
         "timeout_graceful_shutdown": 20,
         "access_log": False,

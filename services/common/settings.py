@@ -1,10 +1,12 @@
 """What the settings of every service share: the state folder, and how a bad value is told."""
 
+import re
 import sys
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import Annotated, NoReturn, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -41,6 +43,23 @@ class ServiceSettings(BaseSettings):
         """The environment variable behind a validation error's location."""
         field = str(loc[0])
         return field if field.isupper() else f"{cls.model_config['env_prefix']}{field}".upper()
+
+
+def _service_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        holds = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # such as a port that is no number
+        holds = False
+    if not holds or re.search(r"[\s?#@]", url):
+        raise ValueError("must be an http or https URL without query or fragment")
+    return url.rstrip("/")
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+ServiceUrl = Annotated[str, AfterValidator(_service_url)]
+"""Where a service is. Without a trailing slash: an issuer is compared to the letter."""
 
 
 def stop(line: str) -> NoReturn:

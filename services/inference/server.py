@@ -16,8 +16,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     _deadline: asyncio.TimerHandle | None = None
     _header_bytes = 0
-    _fed_bytes = 0
-    _in_headers = True
+    _unparsed_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -28,20 +27,29 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._in_headers:
-            self._fed_bytes += len(data)
+        self._unparsed_bytes += len(data)
         super().data_received(data)
-        # The parser hands over whole headers only: what it still holds back counts as well.
-        held_back = self._fed_bytes if self._in_headers else 0
-        if max(self._header_bytes, held_back) > MAX_HEADER_BYTES:
+        # The parser hands over whole headers (and trailers) only: what it holds back counts too.
+        if max(self._header_bytes, self._unparsed_bytes) > MAX_HEADER_BYTES:
             self.transport.close()
+        # Any byte ends uvicorn's keep-alive timer; blank lines, or the rest of a body that was
+        # answered early, begin no request that would set another.
+        if self._deadline is None and (self.cycle is None or self.cycle.response_complete):
+            self._arm()
 
     def on_message_begin(self) -> None:
-        self._header_bytes = self._fed_bytes = 0
-        self._in_headers = True
+        self._header_bytes = self._unparsed_bytes = 0
         if self._deadline is None:
             self._arm()
         super().on_message_begin()
+
+    def on_body(self, body: bytes) -> None:
+        self._unparsed_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unparsed_bytes = 0
+        super().on_message_complete()
 
     def on_url(self, url: bytes) -> None:
         self._header_bytes += len(url)
@@ -52,7 +60,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._in_headers = False
+        self._unparsed_bytes = 0
         self._disarm()
         if self._header_bytes > MAX_HEADER_BYTES:
             raise ValueError("headers too large")  # uvicorn answers 400 and closes

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.common.settings import ServiceSettings
+from services.common.settings import Port, ServiceSettings, ServiceUrl
 
 
 class InferenceSettings(ServiceSettings):
@@ -17,11 +17,11 @@ class InferenceSettings(ServiceSettings):
 
     host: str = "127.0.0.1"
     """Address to listen on."""
-    port: int = Field(default=8002, ge=1, le=65535)
+    port: Port = 8002
     """Port to listen on."""
-    auth_url: str = Field(default="", pattern=r"^(https?://.+)?$")
+    auth_url: ServiceUrl = ""
     """The token issuer. Default: the local auth service."""
-    billing_url: str = Field(default="", pattern=r"^(https?://.+)?$")
+    billing_url: ServiceUrl = ""
     """Where usage goes. Default: the local billing service."""
     client_id: str = ""
     """This service's own OAuth client. Default: from `credentials.json`."""

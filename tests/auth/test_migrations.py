@@ -1,6 +1,8 @@
 """The migrations make exactly the tables the code was written for."""
 
 import asyncio
+import os
+import sys
 from collections.abc import Callable
 
 from alembic.autogenerate import compare_metadata
@@ -42,3 +44,43 @@ async def test_a_fresh_database_is_ready_only_once_migrated(
 
     assert before == "The database is not migrated to this version."
     assert after is None
+
+
+async def test_any_number_may_migrate_at_once(
+    database_kind: str, new_database_url: Callable[[str], str]
+) -> None:
+    url = new_database_url(database_kind)
+    command = [sys.executable, "-m", "services.auth", "migrate"]
+    environment = os.environ | {"AUTH_DATABASE_URL": url}
+    migrating = [await asyncio.create_subprocess_exec(*command, env=environment) for _ in range(3)]
+
+    codes = [await process.wait() for process in migrating]
+
+    assert codes == [0, 0, 0]
+
+
+async def test_a_migration_cut_short_on_sqlite_leaves_nothing_in_the_way(
+    new_database_url: Callable[[str], str],
+) -> None:
+    url = new_database_url("sqlite")
+    script = (
+        "import os, sys\n"
+        "from alembic.operations import Operations\n"
+        "from services.auth.app import MIGRATIONS\n"
+        "from services.common.db import migrate\n"
+        "create = Operations.create_table\n"
+        "made = []\n"
+        "def create_two(self, *args, **kwargs):\n"
+        "    made.append(create(self, *args, **kwargs))\n"
+        "    return made[-1] if len(made) < 2 else os._exit(9)\n"
+        "Operations.create_table = create_two\n"
+        "migrate(sys.argv[1], MIGRATIONS)\n"
+    )
+    cut_short = await asyncio.create_subprocess_exec(sys.executable, "-c", script, url)
+    assert await cut_short.wait() == 9
+
+    await asyncio.to_thread(migrate, url, MIGRATIONS)
+
+    database = Database(url)
+    assert await SchemaCheck(database, MIGRATIONS)() is None
+    await database.close()

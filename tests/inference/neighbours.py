@@ -16,7 +16,16 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from fastapi import FastAPI, Request, Response
 from jose import jwk, jwt
 
-PRICE = {"model": None, "price_id": "price-1", "per_request": "0.0005", "per_row": "0.0001"}
+from services.common.contracts import format_amount, parse_amount
+from services.common.errors import PROBLEM_JSON
+from tests.inference.wallets import Wallets
+
+PRICE: dict[str, Any] = {
+    "model": None,
+    "price_id": "price-1",
+    "per_request": "0.0005",
+    "per_row": "0.0001",
+}
 
 
 @cache
@@ -47,7 +56,16 @@ class Neighbours:
     """Path → HTTP status to answer instead."""
     reject: set[str] = field(default_factory=set)
     """Event ids to turn away."""
+    losing: set[str] = field(default_factory=set)
+    """Paths whose calls are heard, but whose answers are lost."""
+    wallets: Wallets = field(default_factory=Wallets)
+    """Accounts with a wallet are prepaid, all others postpaid."""
+    rate_limit: dict[str, float] | None = None
     max_batch: int = 10_000
+    price_id: str = "price-1"
+    """Of the plan in force."""
+    answered_by_a_proxy: bool = False
+    """Failures do not come from billing itself."""
 
     def __post_init__(self) -> None:
         public = jwk.construct(signing_key(), "RS256").public_key().to_dict()
@@ -56,9 +74,8 @@ class Neighbours:
     def reset(self) -> None:
         """Forget everything and behave."""
         fresh = Neighbours(url=self.url)
-        for name in ("events", "charged", "sources", "asks", "status", "failing", "reject"):
+        for name in fresh.__dict__.keys() - {"url", "jwks"}:
             setattr(self, name, getattr(fresh, name))
-        self.max_batch = fresh.max_batch
 
     def charged_to(self, account: str) -> list[str]:
         """Ids of the events an account was charged for."""
@@ -86,9 +103,10 @@ class Neighbours:
         @app.middleware("http")
         async def fail_on_demand(request: Request, call_next: Any) -> Response:
             if status := self.failing.get(request.url.path):
-                return Response(status_code=status)
+                by = "text/html" if self.answered_by_a_proxy else PROBLEM_JSON
+                return Response(status_code=status, media_type=by)
             response: Response = await call_next(request)
-            return response
+            return Response(status_code=500) if request.url.path in self.losing else response
 
         @app.get("/.well-known/jwks.json")
         async def keys() -> dict[str, Any]:
@@ -107,27 +125,32 @@ class Neighbours:
         async def leases(request: Request) -> list[dict[str, Any]]:
             asks = orjson.loads(await request.body())
             self.asks += asks
-            return [
-                {
-                    "account": ask["account"],
-                    "status": self.status,
-                    "currency": "USD",
-                    "billing": "postpaid",
-                    "granted": "0",
-                    "prices": [PRICE],
-                    "rate_limit": None,
-                }
-                for ask in asks
-            ]
+            return [self._terms(ask) for ask in asks]
+
+        @app.get("/usage/events/{event_id}")
+        async def receipt(event_id: str) -> Response:
+            if event_id not in self.charged:
+                return Response(status_code=404, media_type=PROBLEM_JSON)
+            amount = _amount(self.charged[event_id])
+            found = {"amount": format_amount(amount), "currency": "USD", "price_id": "price-1"}
+            return Response(orjson.dumps(found), media_type="application/json")
 
         @app.post("/events")
         async def events(request: Request) -> Response:
             batch = orjson.loads(await request.body())
             if len(batch) > self.max_batch:
-                return Response(status_code=413)
+                return Response(status_code=413, media_type=PROBLEM_JSON)
             duplicates, rejected = 0, []
             for index, event in enumerate(batch):
                 self.events.append(event)
+                if event["subject"] in self.wallets.available:
+                    self.wallets.settle(
+                        event["subject"],
+                        event["journal"],
+                        event["sequence"],
+                        _amount(event),
+                        charged_before=event["id"] in self.charged or event["id"] in self.reject,
+                    )
                 if event["id"] in self.reject:
                     rejected.append({"index": index, "id": event["id"], "reason": "unwanted"})
                 elif event["id"] in self.charged:
@@ -145,9 +168,32 @@ class Neighbours:
         @app.put("/sources/{journal}")
         async def sources(journal: str, request: Request) -> dict[str, str]:
             self.sources[journal] = orjson.loads(await request.body())
+            if self.sources[journal]["closed"]:
+                self.wallets.close(journal)
             return {}
 
         return app
+
+    def _terms(self, ask: dict[str, Any]) -> dict[str, Any]:
+        billing, status, granted = "postpaid", self.status, "0"
+        if ask["account"] in self.wallets.available:
+            billing = "prepaid"
+            status, granted = self.wallets.ask(ask)
+        return {
+            "account": ask["account"],
+            "status": status,
+            "currency": "USD",
+            "billing": billing,
+            "granted": granted,
+            "prices": [{**PRICE, "price_id": self.price_id}],
+            "rate_limit": self.rate_limit,
+        }
+
+
+def _amount(event: dict[str, Any]) -> int:
+    per_request, per_row = parse_amount(PRICE["per_request"]), parse_amount(PRICE["per_row"])
+    rows: int = event["data"]["rows"]
+    return per_request + rows * per_row
 
 
 @asynccontextmanager

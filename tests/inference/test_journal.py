@@ -86,6 +86,45 @@ async def test_no_work_is_taken_on_once_the_bound_is_near(tmp_path: Path) -> Non
     await journal.close(settled=True)
 
 
+async def test_an_event_cancelled_before_it_is_written_is_not_journalled(
+    journal: Journal, tmp_path: Path
+) -> None:
+    kept = asyncio.create_task(journal.append(b'{"id":"kept"}'))
+    gone = asyncio.create_task(journal.append(b'{"id":"gone"}'))
+    await asyncio.sleep(0)
+    gone.cancel()
+
+    outcomes = await asyncio.gather(kept, gone, return_exceptions=True)
+    await journal.append(b'{"id":"next"}')
+
+    cancelled = isinstance(outcomes[1], asyncio.CancelledError)
+    ids = [event["id"] for event in _events(tmp_path)]
+    assert ids == (["kept", "next"] if cancelled else ["kept", "gone", "next"])
+    await journal.close(settled=True)
+
+
+async def test_whatever_the_moment_of_a_cancellation_only_the_journalled_are_answered(
+    journal: Journal, tmp_path: Path
+) -> None:
+    answered = []
+    for number in range(60):
+        tasks = [
+            asyncio.create_task(journal.append(b'{"id":"%d-%d"}' % (number, n))) for n in range(3)
+        ]
+        for _ in range(number % 6):
+            await asyncio.sleep(0)
+        if number >= 30:
+            await asyncio.sleep(number / 100_000)
+        tasks[0].cancel()
+        tasks[2].cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        answered += [f"{number}-{n}" for n, outcome in enumerate(outcomes) if outcome is None]
+
+    assert sorted(str(event["id"]) for event in _events(tmp_path)) == sorted(answered)
+    assert journal.last == len(answered)
+    await journal.close(settled=True)
+
+
 @pytest.fixture
 def small_files() -> Iterator[None]:
     """A disk that is full: no file of this process may grow beyond 1,000 bytes."""
@@ -105,6 +144,8 @@ async def test_a_full_disk_refuses_events_and_takes_them_again_once_there_is_roo
 
     with pytest.raises(JournalBroken):
         await journal.append(b'{"id":"%s"}' % (b"x" * 2_000))
+    with pytest.raises(JournalBroken):
+        journal.check_room(in_flight=0)  # before the work is done, for a moment
     await journal.append(b'{"id":"second"}')
 
     assert [(e["id"], e["sequence"]) for e in _events(tmp_path)] == [

@@ -173,6 +173,7 @@ class TestRefusal:
             b'{"x":"a:b","instances":[[%s,1,2]]}' % (b"9" * 5_000),
             b'{"instances":%s}' % (b"[" * 100_000),
             b'{"a":' * 100_000,
+            b'{"instances":[["a:b",%s1%s]]}' % (b"[" * 990, b"]" * 990),
             b'{"instances":[[1,2,3]],"instances":[[1,2,3]]}',
             b'{"instances":[{"a":1,"b":2,"c":3,"a":1}]}',
             b'{"instances":[{"a":1,"b":2,"c":3,"a" :1}]}',
@@ -249,6 +250,20 @@ class TestRefusal:
             chunked = await client.post(NUMBERS, content=chunks(), headers=bearer)
 
         assert whole.status_code == chunked.status_code == 413
+
+    async def test_values_without_a_finite_answer_are_422_and_not_billed(
+        self,
+        client: httpx.AsyncClient,
+        account: str,
+        bearer: dict[str, str],
+        neighbours: Neighbours,
+    ) -> None:
+        extreme = await post(client, PRICE, bearer, instances=[[3e38, -3e38]])
+        answer = await post(client, PRICE, bearer, instances=[[1.0, 1.0]])
+
+        assert extreme.status_code == 422
+        await eventually(lambda: bool(neighbours.charged_to(account)))
+        assert neighbours.charged_to(account) == [answer.headers["x-usage-event"]]
 
     async def test_an_encoded_body_is_415(
         self, client: httpx.AsyncClient, bearer: dict[str, str]

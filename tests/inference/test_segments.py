@@ -136,3 +136,40 @@ def test_a_full_disk_leaves_whole_lines_only(tmp_path: Path) -> None:
 
     assert (segment.lines, segment.last) == (1, 1)
     segment.release()
+
+
+def test_a_run_that_cannot_be_read_holds_up_no_other(tmp_path: Path) -> None:
+    other = JOURNAL.replace("1", "2")
+    (tmp_path / f"{JOURNAL}-1.log").mkdir()
+    (tmp_path / f"{other}-1.log").write_bytes(segments.encode_line(b"{}"))
+
+    [[segment]] = segments.claim_dead(tmp_path)
+
+    assert segment.journal == other
+    segment.release()
+
+
+def test_a_segment_cut_short_by_another_hand_is_an_error_and_no_endless_loop(
+    tmp_path: Path,
+) -> None:
+    segment = _written(tmp_path, [b'{"n":1}'])
+    os.truncate(segment.path, 5)
+
+    with pytest.raises(OSError, match="cut short"):
+        segment.read(max_lines=10, max_bytes=1_000)
+
+    segment.release()
+
+
+def test_a_file_whose_number_is_no_sequence_is_none_of_ours(tmp_path: Path) -> None:
+    (tmp_path / f"{JOURNAL}-{'9' * 30}.log").touch()
+
+    assert segments.claim_dead(tmp_path) == []
+
+
+def test_not_all_of_many_dead_runs_are_opened_at_once(tmp_path: Path) -> None:
+    for number in range(5):
+        path = tmp_path / f"00000000-0000-4000-8000-{number:012d}-1.log"
+        path.write_bytes(segments.encode_line(b"{}"))
+
+    assert len(segments.claim_dead(tmp_path, at_most=2)) == 2

@@ -93,6 +93,23 @@ async def test_one_endless_header_ends_the_connection(port: int) -> None:
     assert await _talk(port, *pieces, pause_s=0.001) == b""
 
 
+async def test_an_endless_trailer_ends_the_connection(port: int) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: "
+
+    assert await _talk(port, head, *[b"y" * 10_000] * 20, pause_s=0.001) == b""
+
+
+async def test_blank_lines_after_an_answer_do_not_keep_the_connection(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+
+    writer.write(b"\r\n")
+
+    assert await asyncio.wait_for(reader.read(), 10) == b""
+    writer.close()
+
+
 async def test_many_headers_end_the_connection(port: int) -> None:
     lines = b"".join(b"X-%d: 1\r\n" % number for number in range(10_000))
 

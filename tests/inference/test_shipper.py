@@ -3,6 +3,8 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 
 import httpx
@@ -12,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from services.common.http import http_client
+from services.inference.metering import billing as billing_module
 from services.inference.metering import events, segments, shipper
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.journal import Journal, with_sequence
@@ -219,3 +222,157 @@ async def test_a_withdrawn_token_is_renewed(
     shipping.cancel()
     await asyncio.gather(shipping, return_exceptions=True)
     await run.shipper.drain()
+
+
+async def test_a_dead_run_that_billing_will_not_close_holds_up_nobody(
+    tmp_path: Path,
+    billing: BillingClient,
+    neighbours: Neighbours,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shipper, "DRAIN_S", 1.0)
+    dead = str(uuid.uuid4())
+    dead_run(tmp_path, dead, ["a"])
+    neighbours.failing = {f"/sources/{dead}": 422}
+    run = Run(tmp_path, billing)
+    await run.shipper.take_over_dead_runs()
+    shipping = asyncio.create_task(run.shipper.run())
+
+    for event_id in ("b", "c"):
+        await run.append(event_id)
+        await eventually(lambda event_id=event_id: event_id in neighbours.charged)
+
+    shipping.cancel()
+    await asyncio.gather(shipping, return_exceptions=True)
+    await run.shipper.drain()
+    assert neighbours.sources[run.journal.id] == {"last": 2, "closed": True}
+    assert [path.name for path in tmp_path.iterdir()] == [f"{dead}-1.log"]
+
+
+async def test_the_last_line_of_a_dead_run_is_told_even_if_its_newest_segment_is_empty(
+    tmp_path: Path, billing: BillingClient, neighbours: Neighbours
+) -> None:
+    dead = str(uuid.uuid4())
+    dead_run(tmp_path, dead, ["a", "b", "c"])
+    (tmp_path / f"{dead}-2.log").touch()
+    run = Run(tmp_path, billing)
+
+    await run.shipper.take_over_dead_runs()
+    await run.shipper.drain()
+
+    assert neighbours.sources[dead] == {"last": 3, "closed": True}
+
+
+async def test_a_dead_letter_that_cannot_be_kept_keeps_its_event_in_the_journal(
+    tmp_path: Path,
+    billing: BillingClient,
+    neighbours: Neighbours,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shipper, "DRAIN_S", 0.3)
+    letters = tmp_path / "dead-letters.ndjson"
+    letters.mkdir()  # cannot be written to
+    neighbours.reject = {"bad"}
+    first = Run(tmp_path, billing)
+    await first.append("bad")
+    await first.shipper.drain()
+    assert not neighbours.sources.get(first.journal.id, {}).get("closed")
+
+    letters.rmdir()
+    second = Run(tmp_path, billing)
+    await second.shipper.take_over_dead_runs()
+    await second.shipper.drain()
+
+    [letter] = letters.read_bytes().splitlines()
+    assert orjson.loads(orjson.loads(letter)["event"])["id"] == "bad"
+
+
+async def test_a_batch_with_a_damaged_line_is_buried_once_however_often_it_is_sent(
+    tmp_path: Path, billing: BillingClient, neighbours: Neighbours
+) -> None:
+    dead = str(uuid.uuid4())
+    dead_run(tmp_path, dead, ["a", "b"])
+    path = tmp_path / f"{dead}-1.log"
+    path.write_bytes(path.read_bytes().replace(b'"b"', b'"x"'))
+    neighbours.failing = {"/events": 500}
+    run = Run(tmp_path, billing)
+    await run.shipper.take_over_dead_runs()
+    shipping = asyncio.create_task(run.shipper.run())
+    await asyncio.sleep(0.8)
+    neighbours.failing = {}
+
+    await eventually(lambda: neighbours.sources.get(dead, {}).get("closed", False))
+
+    assert len((tmp_path / "dead-letters.ndjson").read_bytes().splitlines()) == 1
+    shipping.cancel()
+    await asyncio.gather(shipping, return_exceptions=True)
+    await run.shipper.drain()
+
+
+async def test_the_age_of_the_oldest_waiting_event_is_told(
+    tmp_path: Path, billing: BillingClient
+) -> None:
+    name = "usage_journal_oldest_unshipped_seconds"
+    run = Run(tmp_path, billing)
+    nothing_waits = run.metric(name)
+    await run.append("from the epoch")
+    waits = run.metric(name)
+
+    await run.shipper.drain()
+
+    assert nothing_waits == run.metric(name) == 0
+    assert waits is not None
+    assert waits > 10**9
+
+
+class Machine:
+    """A machine's clocks, set by a test."""
+
+    def __init__(self) -> None:
+        self.wall, self.uptime = 1_800_000_000.0, 50.0
+
+    def time(self) -> float:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.uptime
+
+
+async def test_usage_is_not_dated_into_the_future_when_the_machines_clock_jumps(
+    billing: BillingClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine()
+    monkeypatch.setattr(billing_module, "time", machine)
+    billing._follow_clock(format_datetime(datetime.fromtimestamp(machine.wall, UTC)))
+
+    machine.wall += 3_600
+    machine.uptime += 1
+    jumped = billing.now()
+    for date in ("yesterday", "", "Sun, 99 Nov 2026 99:99:99 GMT", None):
+        billing._follow_clock(date)
+    ignored = billing.now()
+    billing._follow_clock(format_datetime(datetime.fromtimestamp(1_800_000_001.0, UTC)))
+
+    assert jumped == ignored == 1_800_000_001.0
+    assert billing.now() == 1_800_000_001.5
+
+
+async def test_what_a_proxy_refuses_is_no_word_of_billings_and_waits(
+    tmp_path: Path,
+    billing: BillingClient,
+    neighbours: Neighbours,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shipper, "DRAIN_S", 0.3)
+    neighbours.failing, neighbours.answered_by_a_proxy = {"/events": 400}, True
+    run = Run(tmp_path, billing)
+    await run.append("kept")
+    await run.shipper.drain()
+    assert not (tmp_path / "dead-letters.ndjson").exists()
+
+    neighbours.failing = {}
+    later = Run(tmp_path, billing)
+    await later.shipper.take_over_dead_runs()
+    await later.shipper.drain()
+
+    assert list(neighbours.charged) == ["kept"]

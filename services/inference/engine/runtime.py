@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from services.common.errors import BodyInvalid
 from services.inference.models.inputs import Arrays
 
 INLINE_S = 0.0005
@@ -53,9 +54,17 @@ class Runtime:
         self._row_s = 0.0
 
     def run(self, arrays: Arrays, *, probabilities: bool = False) -> Answer:
-        """Predict; `probabilities` is for classifiers only."""
+        """Predict; `probabilities` is for classifiers only.
+
+        Raises:
+            BodyInvalid: the values are so extreme that the model has no finite answer.
+        """
         wanted = self._labels_and_probabilities if probabilities else self._labels
         outputs = self._session.run(wanted, arrays)
+        numbers = outputs[-1]
+        if numbers.dtype == np.float32 and not np.isfinite(numbers).all():
+            message = "The model has no finite answer to values this extreme."
+            raise BodyInvalid([{"loc": ["instances"], "msg": message}])
         predictions = outputs[0].ravel().tolist()
         if self._boolean:
             predictions = [bool(label) for label in predictions]

@@ -95,6 +95,8 @@ class Account:
     """What the latest ask said was spent."""
     needed: int = 0
     """What the latest ask needed at least; 0 for a background ask."""
+    releasing: bool = False
+    """Whether the latest ask gave everything back."""
     refused: int | None = None
     """The least amount that the last answer refused; None if it refused none."""
 
@@ -105,7 +107,7 @@ class Account:
     @property
     def holds_money(self) -> bool:
         """Whether there is something to give back, or may be."""
-        return self.prepaid and (self.slice.unspent > 0 or not self.slice.sure)
+        return self.slice.unspent > 0 or not self.slice.sure
 
     def needs_terms(self, now: float, *, max_age_s: float) -> bool:
         """Whether billing must be asked before this account may do anything."""
@@ -181,7 +183,7 @@ class Account:
             ValueError: the account's id is none that billing knows.
         """
         amounts = [waiter.amount for waiter in self.waiting if waiter.amount]
-        release = idle and not self.waiting
+        self.releasing = release = idle and not self.waiting
         self.needed = min(amounts, default=0)
         self.reported = self.slice.report(may_lower=bool(amounts) or release)
         lately = int(self.money.measure(now) * SLICE_S)
@@ -220,12 +222,9 @@ class Account:
         self._limit(terms, now)
         self.refused = (self.needed or None) if terms.status != "ok" else None
         if self.prepaid:
-            if terms.status == "ok" and granted < self.reported:
-                self.slice = self.slice.begin_again(
-                    granted, reported=self.reported, sent_at=sent_at
-                )
-            else:
-                self.slice.answer(granted, sent_at=sent_at)
+            self.slice.answer(granted, sent_at=sent_at)
+        elif self.releasing:  # prepaid no more: what was left is given back all the same
+            self.slice.answer(self.reported, sent_at=sent_at)
         self._serve(now)
 
     def fail(self) -> None:

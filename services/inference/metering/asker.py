@@ -67,10 +67,9 @@ class Asker:
     async def _call_while_wanted(self) -> None:
         try:
             while self._wanted:
-                batch = [
-                    self._wanted.popitem()[1]
-                    for _ in range(min(len(self._wanted), MAX_ASKS_PER_CALL))
-                ]
+                batch = list(self._wanted.values())[:MAX_ASKS_PER_CALL]
+                for account, _ in batch:
+                    del self._wanted[account.id]
                 await self._call(batch)
         finally:
             self._calling = None
@@ -108,6 +107,9 @@ class Asker:
         self._failures += 1
         pause_s = min(MAX_BACKOFF_S, 0.25 * 2 ** min(self._failures, 10))
         self._rests_until = self._clock() + pause_s * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
-        log.warning("terms_not_to_be_had", error=error, accounts=len(asked))
+        if self._failures in (1, 5) or self._failures % 60 == 0:
+            log.warning(
+                "terms_not_to_be_had", error=error, accounts=len(asked), failures=self._failures
+            )
         for account in asked:
             account.fail()

@@ -18,6 +18,7 @@ from services.common.contracts import (
     SourceReport,
     TokenGrant,
 )
+from services.common.errors import PROBLEM_JSON
 
 MAX_LOOKUPS = 4
 """Receipts being looked up at once, so that callers without credit cannot crowd out usage."""
@@ -46,7 +47,8 @@ class BillingError(Exception):
     """Billing, or the issuer that lets us speak to it, did not do what was asked.
 
     Args:
-        status: the HTTP status, or None if there was no answer.
+        status: the HTTP status of billing's own answer; None if there was none, or it came from
+            something in between, whose word on usage is worth nothing.
     """
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
@@ -79,11 +81,15 @@ class BillingClient:
         self._token_until = 0.0
         self._renewing = asyncio.Lock()
         self._lookups = asyncio.Semaphore(MAX_LOOKUPS)
-        self._clock_offset_s = 0.0
+        self._epoch_s = time.time() - time.monotonic()
 
     def now(self) -> float:
-        """Seconds since the epoch by billing's clock, as far as its `Date` headers told."""
-        return time.time() + self._clock_offset_s
+        """Seconds since the epoch by billing's clock, as far as its `Date` headers told.
+
+        It runs on from there by the monotonic clock: should this machine's time jump, usage is not
+        dated into a future that billing rejects.
+        """
+        return time.monotonic() + self._epoch_s
 
     async def send_events(self, events: Sequence[bytes]) -> IngestResult:
         """Deliver usage events, each the bytes of a CloudEvent.
@@ -93,7 +99,11 @@ class BillingClient:
         """
         body = b"[" + b",".join(events) + b"]"
         answer = await self._call("POST", "/events", body, CLOUDEVENTS_BATCH)
-        return _parse(_INGESTED, answer)
+        result = _parse(_INGESTED, answer)
+        told = result.accepted + result.duplicates + result.conflicts + len(result.rejected)
+        if told != len(events):
+            raise BillingError("billing answered for another number of events than were sent")
+        return result
 
     async def ask(self, asks: Sequence[LeaseAsk]) -> list[LeaseTerms]:
         """Ask for terms, one answer for each ask in the same order.
@@ -141,8 +151,10 @@ class BillingClient:
         if response.status_code == 401:
             self._token_until = 0.0  # withdrawn early, or the issuer's keys changed
         if not response.is_success:
+            own = response.headers.get("content-type") == PROBLEM_JSON
             raise BillingError(
-                f"billing answered {response.status_code}", status=response.status_code
+                f"billing answered {response.status_code}",
+                status=response.status_code if own else None,
             )
         self._follow_clock(response.headers.get("date"))
         return response.content
@@ -162,16 +174,18 @@ class BillingClient:
     async def _send(self, method: str, url: str, **options: Any) -> httpx.Response:
         try:
             return await asyncio.shield(self._http.request(method, url, **options))
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise BillingError(f"no answer: {type(error).__name__}") from error
 
     def _follow_clock(self, date: str | None) -> None:
         """`Date` has whole seconds, so only a clear difference says that our clock is off."""
         try:
-            offset = parsedate_to_datetime(date or "").timestamp() + 0.5 - time.time()
+            told = parsedate_to_datetime(date or "").timestamp() + 0.5
         except ValueError:
             return  # no `Date`, or none that can be read
-        self._clock_offset_s = offset if abs(offset) > _CLOCK_TOLERANCE_S else 0.0
+        ours = time.time()
+        right = ours if abs(told - ours) <= _CLOCK_TOLERANCE_S else told
+        self._epoch_s = right - time.monotonic()
 
 
 def _parse(shape: TypeAdapter[T], answer: bytes) -> T:

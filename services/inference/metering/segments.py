@@ -67,10 +67,12 @@ class Segment:
         Raises:
             OSError: they cannot be read, or are not there any more.
         """
-        chunk = os.pread(self.fd, min(self.size - self.shipped, max_bytes), self.shipped)
-        while chunk and b"\n" not in chunk and self.shipped + len(chunk) < self.size:
-            chunk = os.pread(self.fd, 2 * len(chunk), self.shipped)  # one line beyond max_bytes
-        if b"\n" not in chunk and self.shipped < self.size:
+        unread, length = self.size - self.shipped, min(self.size - self.shipped, max_bytes)
+        chunk = os.pread(self.fd, length, self.shipped)
+        while b"\n" not in chunk and length < unread:  # one line longer than max_bytes
+            length = min(2 * length, unread)
+            chunk = os.pread(self.fd, length, self.shipped)
+        if b"\n" not in chunk and unread:
             raise OSError(f"{self.path.name} has been cut short by another hand")
         return chunk.split(b"\n")[:-1][:max_lines]
 
@@ -159,8 +161,11 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def claim_dead(folder: Path) -> list[list[Segment]]:
+def claim_dead(folder: Path, *, at_most: int = 64) -> list[list[Segment]]:
     """Lock what dead runs left behind: a list of segments for each run, oldest line first.
+
+    At most so many runs at once, since each segment is an open file: a process that crashed all
+    day leaves more than one may have.
 
     A torn last line is cut off: its request was never answered. A run any of whose segments is
     locked is alive, or somebody else's, and left alone; so is one that cannot be read, for now.
@@ -174,8 +179,10 @@ def claim_dead(folder: Path) -> list[list[Segment]]:
             runs.setdefault(match[1], []).append((int(match[2]), path))
         elif path.suffix == ".new":
             _sweep(path)
-    claimed = []
+    claimed: list[list[Segment]] = []
     for journal, parts in sorted(runs.items()):
+        if len(claimed) >= at_most:
+            break
         segments: list[Segment] = []
         try:
             for first, path in sorted(parts):

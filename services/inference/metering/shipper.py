@@ -26,6 +26,8 @@ from services.inference.metering.segments import Segment
 LINGER_S = 0.05
 """How long the first event of a batch waits for company."""
 LOOK_FOR_DEAD_S = 5.0
+MAX_DEAD_RUNS = 64
+"""Dead runs taken over at once."""
 REPORT_S = 30.0
 MAX_BACKOFF_S = 10.0
 DRAIN_S = 10.0
@@ -84,8 +86,11 @@ class Shipper:
 
     async def take_over_dead_runs(self) -> None:
         """Lock what other runs left behind when they died, to be shipped before our own."""
+        room = MAX_DEAD_RUNS - len(self._dead)
         try:
-            claimed = await asyncio.to_thread(segments.claim_dead, self._journal.folder)
+            claimed = await asyncio.to_thread(
+                segments.claim_dead, self._journal.folder, at_most=room
+            )
         except OSError as error:
             log.error("dead_runs_unreadable", error=str(error))
             return

@@ -50,16 +50,11 @@ class Slice:
         return self.spent
 
     def answer(self, granted: int, *, sent_at: float) -> None:
-        """Take the answer to the latest ask, which was sent at `sent_at`."""
+        """Take the answer to the latest ask, which was sent at `sent_at`.
+
+        Billing that had given this process up as lost may answer less than is spent here; amounts
+        are cumulative, so nothing can be spent until it has granted more than that.
+        """
         self.granted = granted
         self.until = sent_at + HOLDS_S
         self.sure = True
-
-    def begin_again(self, granted: int, *, reported: int, sent_at: float) -> "Slice":
-        """The slice that took this one's place because billing had given this journal up.
-
-        An honest asker's slice is never granted less than it reported as spent, so such an answer
-        counts from zero. What was reserved since the ask was sent is counted in the new slice;
-        reservations that are freed later were the old one's, and free nothing in the new.
-        """
-        return Slice(granted, self.spent - reported, sent_at + HOLDS_S)

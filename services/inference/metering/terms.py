@@ -8,6 +8,7 @@ use. A refusal is remembered for a moment only, so that a new plan or a top-up i
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -21,6 +22,10 @@ from services.inference.metering.rates import Pace
 from services.inference.metering.slices import Slice
 
 RENEW_AFTER_S = 20.0
+FRESH_S = 30.0
+"""Terms of an account in use are never older; older ones are asked for before they are used…"""
+REFRESH_S = 1.0
+"""…but for no longer than this, since they still hold if billing is away."""
 IDLE_AFTER_S = 60.0
 """What an unused account holds is then given back to the others."""
 FORGET_AFTER_S = 600.0
@@ -115,7 +120,8 @@ class Terms:
         for number, account in enumerate(list(self._accounts.values())):
             now = self._clock()
             unused_s = now - account.used_at
-            if unused_s >= IDLE_AFTER_S and account.holds_money:
+            unneeded = unused_s >= IDLE_AFTER_S or not account.prepaid
+            if unneeded and account.holds_money:
                 self._asker.want(account, idle=True)
             elif self._wants_renewal(account, now):
                 self._asker.want(account)
@@ -155,13 +161,18 @@ class Terms:
         if account.needs_terms(now, max_age_s=self._max_age_s):
             await self._wait(account, 0)
             now = self._clock()
+        elif now - account.sent_at > FRESH_S and not self._asker.rests:
+            # It comes back after a pause, in which its plan may have changed.
+            with suppress(Unavailable):
+                await self._wait(account, 0, at_most_s=REFRESH_S)
+            now = self._clock()
         account.admit(now)
         price = account.price(model)
         amount = price.per_request + rows * price.per_row
         if not account.prepaid:
             return Spending(amount, price.currency, price.price_id)
         if account.reserve(amount, now):
-            if account.wants_more(now):
+            if account.wants_more(now) and not self._asker.rests:
                 self._asker.want(account)
             return Spending(amount, price.currency, price.price_id, account.slice)
         account.check_refusal(amount, now)
@@ -179,7 +190,9 @@ class Terms:
         self._accounts[account_id] = account
         return account
 
-    async def _wait(self, account: Account, amount: int) -> Slice | None:
+    async def _wait(
+        self, account: Account, amount: int, *, at_most_s: float = MAX_WAIT_S
+    ) -> Slice | None:
         """Wait for the next answered ask and, of a prepaid account, for the amount.
 
         Raises:
@@ -190,7 +203,7 @@ class Terms:
         account.waiting.append(Waiter(amount, paid))
         self._asker.want(account)
         try:
-            async with asyncio.timeout(MAX_WAIT_S):
+            async with asyncio.timeout(at_most_s):
                 held: Slice | None = await paid
                 return held
         except TimeoutError as error:

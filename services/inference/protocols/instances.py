@@ -72,7 +72,11 @@ def _refuse_duplicates(body: bytes, objects: list[Any]) -> None:
     """
     members = sum(len(value) for value in objects if type(value) is dict)
     if body.count(b":") != members:
-        json.loads(body, object_pairs_hook=_unique, parse_int=len)  # int() refuses long numbers
+        try:
+            json.loads(body, object_pairs_hook=_unique, parse_int=len)  # int() refuses long numbers
+        except RecursionError as error:
+            message = "The body is nested too deeply."
+            raise BodyInvalid([{"loc": ["body"], "msg": message}]) from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from services.common.errors import (
     BadRequest,
     InsufficientScope,
     ServiceError,
-    Unavailable,
     error_response,
 )
 from services.common.identity import Caller, TokenVerifier, bearer_token
@@ -31,6 +30,7 @@ from services.inference.metering.terms import Spending, Terms
 from services.inference.models.registry import LoadedModel, Registry
 from services.inference.protocols import instances as document
 from services.inference.protocols.metrics import PredictMetrics
+from services.inference.protocols.seats import Seats
 
 PREFIX = "/v1/models/"
 SUFFIX = ":predict"
@@ -94,7 +94,7 @@ class PredictEndpoint:
     Args:
         max_body_bytes: a larger body is answered 413.
         max_rows: more rows in one request are answered 422.
-        max_in_flight: predictions at once; one more is answered 503.
+        max_in_flight: predictions at once; beyond them, or beyond an account's share, 503.
     """
 
     def __init__(
@@ -120,15 +120,13 @@ class PredictEndpoint:
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
         self._max_rows = max_rows
-        self._max_in_flight = max_in_flight
-        self._in_flight = 0
+        self._seats = Seats(max_in_flight)
 
     async def __call__(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request for the model `name`."""
         started = time.perf_counter()
         rid = request_id(scope)
         status = 499
-        self._in_flight += 1
         try:
             receipt, body = await self._answer(name, scope, receive, started)
             status = 200
@@ -141,7 +139,6 @@ class PredictEndpoint:
                 raise
             status = await self._refuse(error, name, rid, scope, receive, send)
         finally:
-            self._in_flight -= 1
             self._metrics.observe(status, time.perf_counter() - started)
 
     async def _answer(
@@ -149,12 +146,16 @@ class PredictEndpoint:
     ) -> tuple[_Receipt, bytes]:
         caller = await self._caller(scope)
         model = self._registry.get(name)
+        with self._seats.taken_by(caller.account):
+            return await self._predict(caller, model, scope, receive, started)
+
+    async def _predict(
+        self, caller: Caller, model: LoadedModel, scope: Scope, receive: Receive, started: float
+    ) -> tuple[_Receipt, bytes]:
         head = _read_head(scope["headers"])
         if head.length > self._max_body_bytes:
             raise BodyTooLarge()
-        if self._in_flight > self._max_in_flight:
-            raise Unavailable("Too many predictions at once.")
-        self._journal.check_room(in_flight=self._in_flight)
+        self._journal.check_room(in_flight=self._seats.taken)
         body = await _read_body(receive, self._max_body_bytes)
         instances, probabilities = document.parse(body, model, max_rows=self._max_rows)
         arrays = model.inputs.decode(instances)
@@ -164,11 +165,13 @@ class PredictEndpoint:
             event_id = events.keyed_id(
                 account=caller.account, key=key, path=scope["path"], body=body
             )
+        name = model.manifest.model
         spending = await self._terms.spend(caller.account, name, rows, event_id=event_id or None)
         try:
             answer = await self._engine.predict(
                 model.runtime, arrays, rows=rows, probabilities=probabilities
             )
+            encoded = _encode(answer)  # before it is billed: whatever fails costs nothing
             event_id = event_id or events.new_id()
             if spending.owed:
                 await self._journal.append(
@@ -188,7 +191,7 @@ class PredictEndpoint:
         except BaseException:
             spending.free()
             raise
-        return _Receipt(model, event_id, spending, rows), _encode(answer)
+        return _Receipt(model, event_id, spending, rows), encoded
 
     async def _caller(self, scope: Scope) -> Caller:
         token = bearer_token(scope["headers"])
