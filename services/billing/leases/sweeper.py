@@ -89,14 +89,14 @@ async def _return_slices(
             session, journal=journal_id, after=after, limit=_ACCOUNTS_AT_ONCE
         )
     ]
-    await lock_accounts(session, accounts=accounts)
-    slices = await repository.find_slices(session, accounts=accounts, journals=[journal_id])
+    known = await lock_accounts(session, accounts=accounts)
+    slices = await repository.find_slices(session, accounts=known, journals=[journal_id])
     changes = {held.account: give_up(held) for held in slices.values()}
+    await repository.put_slices(session, slices=slices.values())
     await move_money(session, changes=changes, now=now)
     if journal.closed and is_complete(journal):
         await repository.delete_slices(session, journal=journal_id, accounts=accounts)
     else:
-        await repository.put_slices(session, slices=slices.values())
         journal.lost = len(accounts) < _ACCOUNTS_AT_ONCE
     return accounts[-1] if len(accounts) == _ACCOUNTS_AT_ONCE else None
 
