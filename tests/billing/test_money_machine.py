@@ -30,7 +30,6 @@ from services.common.contracts import LeaseAsk, parse_amount
 from services.common.db import Database, migrate
 from tests.billing.money import (
     NOON,
-    ask,
     credit,
     lease,
     money,
@@ -40,12 +39,18 @@ from tests.billing.money import (
     take,
     tell,
 )
+from tests.billing.money import ask as new_ask
 from tests.billing.wire import Json
 
 HOLDS_FOR = timedelta(minutes=8)
 LOST_AFTER = timedelta(minutes=10)
 
 number = st.integers(0, 50)
+requests = st.lists(
+    st.tuples(number, number, st.integers(1, 15), st.sampled_from(["new", "repeat", "rejected"])),
+    min_size=1,
+    max_size=8,
+)
 
 
 @dataclass
@@ -113,32 +118,30 @@ class Money(RuleBasedStateMachine):
         self.credits[account] += amount
         self._do(credit(self.database, amount, account=account))
 
-    @rule(which=number, who=number, want=st.integers(0, 60), reply_lost=st.booleans())
-    def ask_in_the_background(self, which: int, who: int, want: int, reply_lost: bool) -> None:
-        self._ask(who, which, want=want, reply_lost=reply_lost)
-
     @rule(
         which=number,
         who=number,
-        at_least=st.integers(1, 40),
-        more=st.integers(0, 40),
+        kind=st.sampled_from(["background", "request", "release"]),
+        at_least=st.integers(1, 20),
+        more=st.integers(0, 20),
         reply_lost=st.booleans(),
     )
-    def ask_for_a_request(
-        self, which: int, who: int, at_least: int, more: int, reply_lost: bool
+    def ask(
+        self, which: int, who: int, kind: str, at_least: int, more: int, reply_lost: bool
     ) -> None:
-        self._ask(who, which, at_least=at_least, want=at_least + more, reply_lost=reply_lost)
-
-    @rule(which=number, who=number, reply_lost=st.booleans())
-    def release(self, which: int, who: int, reply_lost: bool) -> None:
-        self._ask(who, which, release=True, reply_lost=reply_lost)
+        members: dict[str, Any] = {
+            "background": {"want": at_least + more},
+            "request": {"at_least": at_least, "want": at_least + more},
+            "release": {"release": True},
+        }[kind]
+        self._ask(who, which, reply_lost=reply_lost, **members)
 
     @rule(who=number)
     def an_old_ask_is_delivered_again(self, who: int) -> None:
         process = self._alive(who)
         if process and process.ask_no:
             again = [
-                ask(process.ask_no, account=account, journal=process.journal, want=50)
+                new_ask(process.ask_no, account=account, journal=process.journal, want=50)
                 for account in process.wallets
             ]
             before = [self._money(account) for account in process.wallets]
@@ -146,31 +149,32 @@ class Money(RuleBasedStateMachine):
             if len(again) == 1:
                 assert [self._money(account) for account in process.wallets] == before
 
-    @rule(
-        who=number,
-        which=number,
-        requests=st.lists(
-            st.tuples(st.integers(1, 15), st.sampled_from(["new", "new", "repeat", "rejected"])),
-            min_size=1,
-            max_size=6,
-        ),
-    )
-    def answer_requests(self, who: int, which: int, requests: list[tuple[int, str]]) -> None:
+    @rule(requests=requests)
+    def answer_requests(self, requests: list[tuple[int, int, int, str]]) -> None:
         """Answer some requests, for which more may have to be asked for.
 
         A repeat has the id of another request, whose rows may be others, and is charged by
         whichever arrives first; a rejected event never is.
         """
-        process, account = self._alive(who), self._account(which)
-        if process is None:
-            return
-        for rows, kind in requests:
-            wallet = process.wallets.setdefault(account, Wallet())
-            if wallet.may_spend(now=self.now) < rows:
-                self._ask(who, which, at_least=rows, want=2 * rows)
-            if wallet.may_spend(now=self.now) >= rows:
-                wallet.spent += rows
-                process.events.append(self._event(process, account, rows, kind))
+        for who, which, rows, kind in requests:
+            if process := self._alive(who):
+                self._answer(process, who, which, rows, kind)
+
+    @rule(requests=requests, times=st.integers(1, 3))
+    def answer_and_ship(self, requests: list[tuple[int, int, int, str]], times: int) -> None:
+        """Answer requests, and deliver everything there is, more than once perhaps."""
+        self.answer_requests(requests)
+        for process in [process for process in self.processes if process.has_disk] * times:
+            self._deliver(process, list(range(len(process.events))))
+
+    def _answer(self, process: Process, who: int, which: int, rows: int, kind: str) -> None:
+        account = self._account(which)
+        wallet = process.wallets.setdefault(account, Wallet())
+        if wallet.may_spend(now=self.now) < rows:
+            self._ask(who, which, at_least=rows, want=2 * rows)
+        if wallet.may_spend(now=self.now) >= rows:
+            wallet.spent += rows
+            process.events.append(self._event(process, account, rows, kind))
 
     def _event(self, process: Process, account: str, rows: int, kind: str) -> Json:
         made = spent(
@@ -196,28 +200,17 @@ class Money(RuleBasedStateMachine):
             indices = list(range(first, min(first + size, len(process.events))))
             self._deliver(process, indices[::-1] if backwards else indices)
 
-    @rule(who=number)
-    def report(self, who: int) -> None:
+    @rule(who=number, how=st.sampled_from(["killed", "disk lost", "stopped"]))
+    def end(self, who: int, how: str) -> None:
+        """Another process takes its place. One that stops has not shipped everything yet."""
         process = self._any(who)
-        if process.has_disk:
-            self._report(process)
-
-    @rule(who=number, with_its_disk=st.booleans())
-    def die(self, who: int, with_its_disk: bool) -> None:
-        process = self._any(who)
-        process.has_disk = process.has_disk and not with_its_disk
-        self._end(process)
-
-    @rule(who=number)
-    def close(self, who: int) -> None:
-        """Stop in order, but for what was not shipped yet."""
-        process = self._alive(who)
-        if process is not None:
+        if how == "stopped" and process.alive:
             for which, account in enumerate(self.accounts):
                 if account in process.wallets:
                     self._ask(self.processes.index(process), which, release=True)
-            self._end(process)
             self._report(process, closed=True)
+        process.has_disk = process.has_disk and how != "disk lost"
+        self._end(process)
 
     def _end(self, process: Process) -> None:
         if process.alive:
@@ -277,10 +270,10 @@ class Money(RuleBasedStateMachine):
             wallet = last.wallets[account]
             assert wallet.granted == rest
             for rows in filter(None, (rest - 1, 1)):
-                self.answer_requests(0, which, [(rows, "new")])
+                self.answer_requests([(0, which, rows, "new")])
             self._deliver(last, list(range(len(last.events))))
             assert self._money(account) == (0, 0)
-        one_more = ask(100, account=account, journal=new_id(), at_least=1)
+        one_more = new_ask(100, account=account, journal=new_id(), at_least=1)
         (terms,) = self._do(lease(self.database, one_more, now=self.now))
         assert terms.status == "no_credit"
 
@@ -315,7 +308,7 @@ class Money(RuleBasedStateMachine):
         account = self._account(which)
         wallet = process.wallets.setdefault(account, Wallet())
         process.ask_no += 1
-        asked: LeaseAsk = ask(
+        asked: LeaseAsk = new_ask(
             process.ask_no,
             account=account,
             journal=process.journal,
@@ -402,7 +395,7 @@ def machine(
 def test_nothing_is_overspent_and_nothing_is_lost(
     machine: type[RuleBasedStateMachine], database_kind: str
 ) -> None:
-    examples, steps = (20, 40) if database_kind == "sqlite" else (5, 30)
+    examples, steps = (25, 25) if database_kind == "sqlite" else (8, 20)
 
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         machine,
