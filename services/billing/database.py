@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Depends, Request
-from sqlalchemy import Table
+from sqlalchemy import Table, func
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -80,15 +80,19 @@ async def upsert(
     """
     if not rows:
         return
-    columns = model.__table__.columns
-    keys = [column.key for column in model.__table__.primary_key]
+    table = table_of(model)
+    columns = table.columns
+    keys = [column.key for column in table.primary_key]
     if session.get_bind().dialect.name == "mysql":
-        into = mysql.insert(table_of(model))
-        changes = {name: columns[name] + into.inserted[name] for name in add}
-        changes |= {name: into.inserted[name] for name in put}
-        statement: Any = into.on_duplicate_key_update(changes or {keys[0]: columns[keys[0]]})
+        # Not SQLAlchemy's `inserted`: on MySQL 8 it names the row by an alias, and then aiomysql
+        # no longer sends many rows as one statement.
+        changes = {name: columns[name] + func.values(columns[name]) for name in add}
+        changes |= {name: func.values(columns[name]) for name in put}
+        statement: Any = mysql.insert(table).on_duplicate_key_update(
+            changes or {keys[0]: columns[keys[0]]}
+        )
     else:
-        onto = sqlite.insert(table_of(model))
+        onto = sqlite.insert(table)
         changes = {name: columns[name] + onto.excluded[name] for name in add}
         changes |= {name: onto.excluded[name] for name in put}
         statement = (

@@ -118,8 +118,8 @@ async def _usage(
         .order_by(*keys)
     )
     return [
-        f"{table}: {_named(row._mapping, shown)}, price {row.price_id}: {int(row[-3])} requests, "
-        f"{int(row[-2])} rows and {format_amount(int(row[-1]))} more than the receipts say"
+        f"{table}: {_named(row._mapping, shown)}, price {row.price_id}: differs from the receipts "
+        f"by {int(row[-3])} requests, {int(row[-2])} rows and {format_amount(int(row[-1]))}"
         for row in found
     ]
 

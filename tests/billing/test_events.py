@@ -171,6 +171,7 @@ class TestRejecting:
             ({"time": "1969-12-31T23:59:59Z"}, "time"),
             ({"time": "0001-01-01T00:00:00+23:59"}, "time"),
             ({"time": "9999-12-31T23:59:59-23:59"}, "time"),
+            ({"time": datetime.now(UTC) + timedelta(hours=1)}, "time"),
             ({"time": datetime.now(UTC) + timedelta(days=1)}, "time"),
             ({"id": "two words"}, "id"),
             ({"id": "x" * 65}, "id"),

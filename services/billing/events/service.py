@@ -70,7 +70,9 @@ async def _take(
         for arrival in arrivals
     }
     payments = find_payments(batch, offers=offers, book=book)
+    currencies = await find_currencies(session, accounts=subjects)
     funds = await lock_accounts(session, accounts={payment.account for payment in payments})
+    currencies |= {account: each.currency for account, each in funds.items()}
     known = await repository.find_fingerprints(session, keys={a.key for a in arrivals})
     outcome = rate(
         [(arrival, offers[arrival.index]) for arrival in arrivals],
@@ -83,12 +85,16 @@ async def _take(
                 if isinstance(offer := offers[arrival.index], Offer) and arrival.key not in known
             },
         ),
-        currencies=await find_currencies(session, accounts=subjects),
+        currencies=currencies,
         funds=funds,
     )
     await add_accounts(session, currencies=outcome.currencies, now=now)
     late = await _settle(
-        session, payments=payments, outcome=outcome, arrived_before=arrived_before, now=now
+        session,
+        payments=[each for each in payments if each.account in funds.keys() | outcome.currencies],
+        outcome=outcome,
+        arrived_before=arrived_before,
+        now=now,
     )
     await repository.add_events(session, events=outcome.accepted, late=late, now=now)
     await repository.add_conflicts(session, conflicts=outcome.conflicts, now=now)

@@ -18,7 +18,8 @@ SliceKey = tuple[str, str]
 
 _FIELDS = [field.name for field in fields(Slice)]
 _COLUMNS = [getattr(models.Slice, name) for name in _FIELDS]
-_CHANGING = [name for name in _FIELDS if name not in ("account", "journal")]
+_ASKED = ["spent", "ask_no", "demand", "asked_at"]
+_MONEY = ["granted", "settled", "returned"]
 
 
 class Crowd(NamedTuple):
@@ -59,16 +60,26 @@ async def _find(session: AsyncSession, found: Select[Any]) -> dict[SliceKey, Sli
     return {(held.account, held.journal): held for held in slices}
 
 
-async def put_slices(session: AsyncSession, *, slices: Iterable[Slice]) -> None:
-    """Store slices as they are now."""
+async def put_slices(
+    session: AsyncSession, *, slices: Iterable[Slice], with_money: bool = True
+) -> None:
+    """Store slices as they are now.
+
+    Args:
+        with_money: False where the account is unknown, and so is not held: there is no money to
+            grant, but another process may be entering some.
+    """
     rows = [{name: getattr(held, name) for name in _FIELDS} for held in slices]
-    await upsert(session, models.Slice, rows, put=_CHANGING)
+    await upsert(session, models.Slice, rows, put=_ASKED + (_MONEY if with_money else []))
 
 
 async def delete_slices(session: AsyncSession, *, journal: str, accounts: Collection[str]) -> None:
+    """Delete a journal's slices of accounts, but for those that hold money."""
     await session.execute(
         delete(models.Slice).where(
-            models.Slice.account.in_(sorted(accounts)), models.Slice.journal == journal
+            models.Slice.account.in_(sorted(accounts)),
+            models.Slice.journal == journal,
+            models.Slice.granted == models.Slice.settled,
         )
     )
 

@@ -105,7 +105,10 @@ async def _grant(
                 share=min(1.0, (held.demand + 1) / max(crowds[account].demand, 1.0)),
             )
         )
-    await repository.put_slices(session, slices=changed.values())
+    known = [held for held in changed.values() if held.account in available]
+    unknown = [held for held in changed.values() if held.account not in available]
+    await repository.put_slices(session, slices=known)
+    await repository.put_slices(session, slices=unknown, with_money=False)
     await move_money(
         session,
         changes={account: available[account] - before[account] for account in available},

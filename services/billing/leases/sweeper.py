@@ -4,7 +4,6 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.accounts import lock_accounts, move_money
@@ -14,7 +13,6 @@ from services.billing.leases.slices import give_up
 from services.billing.models import Journal
 from services.billing.sources.service import LOST_AFTER, is_complete
 from services.common.db import Database
-from services.common.errors import Unavailable
 
 _EVERY_S = 5.0
 _LISTENING_FOR = timedelta(minutes=1)
@@ -35,7 +33,7 @@ async def sweep_for_ever(database: Database) -> None:
             listening_since = now
         try:
             await sweep(database, now=now, listening_since=listening_since)
-        except (Unavailable, DBAPIError) as error:
+        except Exception as error:  # whatever it was, the next sweep tries again
             log.warning("sweep_failed", error=type(error).__name__)
         else:
             last = now
@@ -89,14 +87,14 @@ async def _return_slices(
             session, journal=journal_id, after=after, limit=_ACCOUNTS_AT_ONCE
         )
     ]
-    await lock_accounts(session, accounts=accounts)
-    slices = await repository.find_slices(session, accounts=accounts, journals=[journal_id])
+    known = await lock_accounts(session, accounts=accounts)
+    slices = await repository.find_slices(session, accounts=known, journals=[journal_id])
     changes = {held.account: give_up(held) for held in slices.values()}
+    await repository.put_slices(session, slices=slices.values())
     await move_money(session, changes=changes, now=now)
     if journal.closed and is_complete(journal):
         await repository.delete_slices(session, journal=journal_id, accounts=accounts)
     else:
-        await repository.put_slices(session, slices=slices.values())
         journal.lost = len(accounts) < _ACCOUNTS_AT_ONCE
     return accounts[-1] if len(accounts) == _ACCOUNTS_AT_ONCE else None
 
