@@ -80,15 +80,17 @@ class Process:
     arrived: set[int] = field(default_factory=set)
     wallets: dict[str, Wallet] = field(default_factory=dict)
 
-    def outstanding(self, account: str) -> int:
-        """What it has spent and may still report."""
-        if not self.has_disk:
-            return 0
+    def unheard(self, account: str) -> int:
+        """What it has spent and billing has no event of."""
         return sum(
             event["data"]["rows"]
             for index, event in enumerate(self.events)
             if index not in self.arrived and event["subject"] == account
         )
+
+    def outstanding(self, account: str) -> int:
+        """What it has spent and may still report."""
+        return self.unheard(account) if self.has_disk else 0
 
 
 class Money(RuleBasedStateMachine):
@@ -324,7 +326,9 @@ class Money(RuleBasedStateMachine):
         if asked.at_least and terms.status == "ok":
             assert wallet.granted - wallet.spent >= asked.at_least
         if terms.status == "no_credit":
-            free = self.credits[account] - self._committed(account)
+            # What a lost disk held counts as spent until its journal is given up.
+            gone = sum(each.unheard(account) for each in self.processes if not each.has_disk)
+            free = self.credits[account] - self._committed(account) - gone
             assert free < max(asked.at_least, 1)
 
     def _deliver(self, process: Process, indices: list[int]) -> None:
