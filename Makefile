@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint format types imports lock stale clean
+.PHONY: help up test bench chaos lint format types imports lock stale clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,12 @@ up: .venv/local.stamp ## Run the whole platform on this machine (Ctrl-C stops it
 test: .venv/dev.stamp ## Set up what the tests need, then run them all
 	@scripts/test-tools.sh
 	@exec $(BIN)/pytest -n 2 --dist worksteal
+
+bench: .venv/dev.stamp ## Measure, as ratios within one run (EVENTS=5000000 for the long tables)
+	@exec $(BIN)/python -m bench $(if $(EVENTS),--events $(EVENTS))
+
+chaos: .venv/dev.stamp ## Kill services at random under load; SEED=, SECONDS= (1000 in full)
+	@exec $(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
 
 lint: .venv/dev.stamp ## Check style
 	$(BIN)/ruff check .

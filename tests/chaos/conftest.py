@@ -7,18 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.proxy import Proxy
-from tests.e2e.conftest import new_home, trained_home
-from tests.mariadb import NoServer, Server, running_server
+from tests.mariadb import NoServer, Server, do_without, running_server
 from tests.ports import free_port
 from tests.processes import SERVICES, Processes
 
-__all__ = ["new_home", "trained_home"]  # fixtures
-
 JOURNAL_MAX_BYTES = 2**20
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "chaos: kills processes at random for a while")
 
 
 @pytest.fixture(scope="package")
@@ -28,7 +21,7 @@ def server() -> Iterator[Server]:
         with running_server() as started:
             yield started
     except NoServer as error:
-        pytest.skip(str(error))
+        do_without(error)
 
 
 @pytest.fixture(scope="package")
