@@ -1,4 +1,4 @@
-"""Accounts: the currency each was first charged or credited in, and the money nobody holds."""
+"""Accounts: the currency of each, fixed by its first terms or money, and what nobody holds."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -13,11 +13,11 @@ from services.common.errors import ServiceError
 
 
 class CurrencyFixed(ServiceError):
-    """The account has been charged or credited in another currency."""
+    """The account has been served, charged or credited in another currency."""
 
     status = 409
     code = "currency_fixed"
-    detail = "The account's first charge or credit fixed another currency."
+    detail = "The account has been served, charged or credited in another currency."
 
 
 class Funds(NamedTuple):
@@ -73,6 +73,15 @@ async def add_accounts(
                 for account, currency in sorted(currencies.items())
             ],
         )
+
+
+async def fix_currencies(
+    session: AsyncSession, *, currencies: Mapping[str, str], now: datetime
+) -> None:
+    """Fix the currency of those accounts that have none yet."""
+    found = await find_currencies(session, accounts=currencies.keys())
+    missing = {account: each for account, each in currencies.items() if account not in found}
+    await add_accounts(session, currencies=missing, now=now)
 
 
 async def move_money(session: AsyncSession, *, changes: Mapping[str, int], now: datetime) -> None:

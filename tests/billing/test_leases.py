@@ -73,6 +73,19 @@ async def test_a_price_told_by_a_lease_is_what_its_event_costs(
     assert receipt["amount"] == "0.0006"
 
 
+async def test_terms_fix_the_currency_so_that_what_was_answered_under_them_is_billed(
+    client: AsyncClient, service: Headers, admin: Headers, ada: Headers
+) -> None:
+    (terms,) = await lease(client, service, ask())
+    euro = await store(client, admin, plan(currency="EUR"))
+
+    refused = await client.put(f"/accounts/{ADA}/plan", headers=admin, json={"plan": euro})
+    await deliver(client, service, [event(id="e", price_id=terms.prices[0].price_id)])
+
+    assert refused.status_code == 409
+    assert (await client.get("/usage/events/e", headers=ada)).json()["amount"] == "0.0006"
+
+
 async def test_without_any_plan_there_are_no_terms(
     app: FastAPI, open_app: OpenApp, service: Headers
 ) -> None:

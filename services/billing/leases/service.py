@@ -6,7 +6,12 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.accounts import lock_accounts, move_money
+from services.billing.accounts import (
+    find_currencies,
+    fix_currencies,
+    lock_accounts,
+    move_money,
+)
 from services.billing.database import in_transaction
 from services.billing.leases import repository
 from services.billing.leases.repository import Crowd
@@ -28,19 +33,32 @@ async def take_leases(
 ) -> list[LeaseTerms]:
     """Answer asks, in their order.
 
-    Postpaid accounts without a rate limit are answered by reading alone.
+    Postpaid accounts without a rate limit are answered by reading alone, once they are known.
 
     Raises:
         Unavailable: nothing is known to have been granted; ask again, with a higher `ask_no`.
     """
     journals = {ask.journal for ask in asks}
+    accounts = [ask.account for ask in asks]
     async with database.snapshot() as session:
+        fixed = await find_currencies(session, accounts=accounts)
         terms = await find_terms(
-            session, accounts=[ask.account for ask in asks], default_plan=default_plan, now=now
+            session, accounts=accounts, currencies=fixed, default_plan=default_plan, now=now
         )
         silent = await find_silent(session, journals=journals, since=now - _SILENT_FOR)
     if silent:  # before anything is granted: a slice must not be given up while it is used
         await in_transaction(database, lambda session: hear(session, journals=silent, now=now))
+
+    # What is answered under these terms must be chargeable, whatever plan comes in the meantime.
+    unfixed = {
+        given.account: given.currency
+        for given in terms
+        if given.billing == "postpaid" and given.currency and given.account not in fixed
+    }
+    if unfixed:
+        await in_transaction(
+            database, lambda session: fix_currencies(session, currencies=unfixed, now=now)
+        )
 
     moving = [
         (index, ask)

@@ -1,11 +1,10 @@
 """Under which terms a process may answer an account's requests: plan, prices, rate limit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.accounts import find_currencies
 from services.billing.models import Plan
 from services.billing.periods import period_of
 from services.billing.plans.pricing import unit_prices
@@ -15,16 +14,24 @@ from services.common.contracts import LeaseTerms, PriceTerms, format_amount
 
 
 async def find_terms(
-    session: AsyncSession, *, accounts: Sequence[str], default_plan: str | None, now: datetime
+    session: AsyncSession,
+    *,
+    accounts: Sequence[str],
+    currencies: Mapping[str, str],
+    default_plan: str | None,
+    now: datetime,
 ) -> list[LeaseTerms]:
-    """The terms of accounts at a moment, in their order, before anything is granted."""
+    """The terms of accounts at a moment, in their order, before anything is granted.
+
+    Args:
+        currencies: of the accounts whose currency is fixed.
+    """
     book = await read_price_book(session, accounts=accounts, default_plan=default_plan)
     counted = await count_month(session, accounts=accounts, period=period_of(now))
-    charged = await find_currencies(session, accounts=accounts)
     terms: list[LeaseTerms] = []
     for account in accounts:
         plan = book.plan_at(account, now)
-        if plan is None or charged.get(account, plan.currency) != plan.currency:
+        if plan is None or currencies.get(account, plan.currency) != plan.currency:
             terms.append(_no_plan(account))
         else:
             made = {price.id: counted.get((account, price.id), 0) for price in plan.prices}
