@@ -17,7 +17,9 @@ from services.billing.models import Base
 from services.billing.plans.schemas import PlanCreate
 from services.billing.plans.service import store_plan
 from services.billing.settings import BillingSettings
+from services.billing.verify import verify
 from services.common.db import Database, migrate
+from tests.billing.money import credit, store_prepaid
 from tests.billing.tokens import ISSUER, Headers, Issuer
 from tests.billing.wire import ADA, LOCAL_PLAN
 
@@ -108,3 +110,12 @@ def admin(issuer: Issuer) -> Headers:
     """The headers of an administrator's requests."""
     account = "0198a000-0000-7000-8000-0000000000ad"
     return issuer.headers("predict", "usage:read", "admin", account=account)
+
+
+@pytest.fixture
+async def prepaid(database: Database) -> AsyncIterator[Database]:
+    """Ada has 100 × 10⁻⁹ and pays 10⁻⁹ a row; in the end the books agree."""
+    await store_prepaid(database)
+    await credit(database, 100)
+    yield database
+    assert await verify(database) == []

@@ -1,22 +1,16 @@
 """Slices of prepaid money: granted, given back, settled, and taken from the dead."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
 from httpx import AsyncClient
-from sqlalchemy import func, select
 
-from services.billing.leases import sweeper
 from services.billing.leases.sweeper import sweep
-from services.billing.models import Journal, Receipt, Slice
 from services.billing.plans.schemas import PlanCreate
 from services.billing.plans.service import store_plan
-from services.billing.verify import verify
 from services.common.contracts import LeaseTerms
 from services.common.db import Database
-from tests.billing.conftest import OpenApp
 from tests.billing.money import (
     NOON,
     PRICE_ID,
@@ -28,24 +22,14 @@ from tests.billing.money import (
     money,
     new_id,
     spent,
-    store_prepaid,
     take,
     tell,
 )
 from tests.billing.tokens import Headers
-from tests.billing.wire import ADA, BOB, JOURNAL, give_plan, plan
+from tests.billing.wire import ADA, BOB, give_plan, plan
 
 OTHER = "0198b000-0000-7000-8000-000000000002"
 LOST = NOON + timedelta(minutes=10)
-
-
-@pytest.fixture
-async def prepaid(database: Database) -> AsyncIterator[Database]:
-    """Ada has 100 × 10⁻⁹ and pays 10⁻⁹ a row; in the end the books agree."""
-    await store_prepaid(database)
-    await credit(database, 100)
-    yield database
-    assert await verify(database) == []
 
 
 class TestGrant:
@@ -306,130 +290,6 @@ class TestSettle:
 
         assert result.accepted == 1
         assert {each.reason for each in result.rejected} == {"the amount is too large"}
-
-
-class TestSweep:
-    async def count(self, database: Database) -> int:
-        async with database.snapshot() as session:
-            return await session.scalar(select(func.count()).select_from(Slice)) or 0
-
-    async def test_a_closed_and_complete_journal_gives_back_what_is_left(
-        self, prepaid: Database
-    ) -> None:
-        await granted(prepaid, ask(1, want=50))
-        await take(prepaid, [spent(20, 2)])
-        await tell(prepaid, 2, closed=True)
-
-        await sweep(prepaid, now=NOON, listening_since=NOON)
-        before = await money(prepaid)
-        await take(prepaid, [spent(5, 1)])
-        await sweep(prepaid, now=NOON, listening_since=NOON)
-
-        assert (before, await money(prepaid)) == ((50, 30), (75, 0))
-        assert await self.count(prepaid) == 0
-
-    async def test_a_silent_one_does_after_ten_minutes(self, prepaid: Database) -> None:
-        await granted(prepaid, ask(1, want=50))
-        await take(prepaid, [spent(20, 1)])
-
-        await sweep(prepaid, now=LOST - timedelta(seconds=1), listening_since=NOON)
-        before = await money(prepaid)
-        await sweep(prepaid, now=LOST, listening_since=NOON)
-
-        assert (before, await money(prepaid)) == ((50, 30), (80, 0))
-
-    async def test_an_ask_is_a_sign_of_life(self, prepaid: Database) -> None:
-        await granted(prepaid, ask(1, want=50))
-        await granted(prepaid, ask(2, want=50), now=NOON + timedelta(minutes=8))
-
-        await sweep(prepaid, now=NOON + timedelta(minutes=17), listening_since=NOON)
-
-        assert await money(prepaid) == (50, 50)
-
-    async def test_whoever_was_deaf_calls_nobody_silent(self, prepaid: Database) -> None:
-        await granted(prepaid, ask(1, want=50))
-        back = NOON + timedelta(hours=1)
-
-        await sweep(prepaid, now=back, listening_since=back - timedelta(seconds=59))
-        before = await money(prepaid)
-        await sweep(prepaid, now=back, listening_since=back - timedelta(seconds=60))
-
-        assert (before, await money(prepaid)) == ((50, 50), (100, 0))
-
-    async def test_what_comes_after_is_late_and_may_overdraw(self, prepaid: Database) -> None:
-        await granted(prepaid, ask(1, at_least=80))
-        await sweep(prepaid, now=LOST, listening_since=NOON)
-        await granted(prepaid, ask(1, journal=OTHER, at_least=90), now=LOST)
-
-        await take(prepaid, [spent(60, 1)], now=LOST)
-
-        assert await money(prepaid) == (-50, 90)
-        async with prepaid.snapshot() as session:
-            assert await session.scalar(select(Receipt.late)) is True
-
-    async def test_a_repeat_that_comes_after_costs_nothing(self, prepaid: Database) -> None:
-        await granted(prepaid, ask(1, at_least=80))
-        await take(prepaid, [spent(60, 1, id="same")])
-        await sweep(prepaid, now=LOST, listening_since=NOON)
-
-        await take(prepaid, [spent(60, 2, id="same")], now=LOST)
-
-        assert await money(prepaid) == (40, 0)
-
-    async def test_a_lost_process_that_comes_back_goes_on_where_it_stood(
-        self, prepaid: Database
-    ) -> None:
-        await granted(prepaid, ask(1, at_least=80))
-        await take(prepaid, [spent(20, 1)])
-        await sweep(prepaid, now=LOST, listening_since=NOON)
-
-        # It has spent 30 more that nobody has heard of yet, and needs 5.
-        answer = await granted(prepaid, ask(2, spent=50, at_least=5), now=LOST)
-        held = await money(prepaid)
-        await take(prepaid, [spent(30, 2)], now=LOST)
-
-        assert answer == ("ok", 55)
-        assert (held, await money(prepaid)) == ((45, 35), (45, 5))
-
-    async def test_it_is_given_up_once(self, prepaid: Database) -> None:
-        await granted(prepaid, ask(1, want=50))
-        for _ in range(2):
-            await sweep(prepaid, now=LOST, listening_since=NOON)
-
-        async with prepaid.snapshot() as session:
-            journal = await session.get(Journal, JOURNAL)
-        assert journal is not None
-        assert journal.lost
-        await tell(prepaid, 0, closed=True, now=LOST)
-        await sweep(prepaid, now=LOST, listening_since=NOON)
-        assert await self.count(prepaid) == 0
-
-    async def test_many_replicas_sweeping_at_once_give_back_once(
-        self, prepaid: Database, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(sweeper, "_ACCOUNTS_AT_ONCE", 3)
-        accounts = [new_id() for _ in range(8)]
-        for account in accounts:
-            await credit(prepaid, 10, account=account)
-        await lease(prepaid, *(ask(1, account=account, at_least=10) for account in accounts))
-
-        await asyncio.gather(*(sweep(prepaid, now=LOST, listening_since=NOON) for _ in range(6)))
-
-        for account in accounts:
-            assert await money(prepaid, account=account) == (10, 0)
-
-    async def test_the_service_sweeps_while_it_runs(
-        self, prepaid: Database, open_app: OpenApp, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        await granted(prepaid, ask(1, want=50))
-        await tell(prepaid, 0, closed=True)
-        monkeypatch.setattr(sweeper, "_EVERY_S", 0.01)
-
-        async with open_app(), asyncio.timeout(5):
-            while await self.count(prepaid):
-                await asyncio.sleep(0.01)
-
-        assert await money(prepaid) == (100, 0)
 
 
 class TestRateLimit:
