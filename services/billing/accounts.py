@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.database import upsert
 from services.billing.models import Account
-from services.common.errors import ServiceError
+from services.common.errors import ServiceError, Unavailable
 
 
 class CurrencyFixed(ServiceError):
@@ -78,8 +78,14 @@ async def add_accounts(
 async def fix_currencies(
     session: AsyncSession, *, currencies: Mapping[str, str], now: datetime
 ) -> None:
-    """Fix the currency of those accounts that have none yet."""
+    """Fix the currency of those accounts that have none yet.
+
+    Raises:
+        Unavailable: another one was fixed in the meantime.
+    """
     found = await find_currencies(session, accounts=currencies.keys())
+    if any(found.get(account, each) != each for account, each in currencies.items()):
+        raise Unavailable("An account's currency was fixed meanwhile; ask again.")
     missing = {account: each for account, each in currencies.items() if account not in found}
     await add_accounts(session, currencies=missing, now=now)
 

@@ -186,9 +186,9 @@ class LeaseAsk(BaseModel):
     account: AccountId
     journal: JournalId
     ask_no: int = Field(strict=True, ge=1, le=2**63 - 1)
-    spent: Amount = 0
-    at_least: Amount = 0
-    want: Amount = 0
+    spent: Annotated[Amount, Field(ge=0)] = 0
+    at_least: Annotated[Amount, Field(ge=0)] = 0
+    want: Annotated[Amount, Field(ge=0)] = 0
     release: bool = False
     demand: float = Field(default=0.0, ge=0, le=1e9)
 

@@ -12,9 +12,13 @@ from pydantic import BaseModel
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.billing.accounts import fix_currencies
+from services.billing.credits.service import read_balance
 from services.billing.idempotency import ABANDONED_AFTER, CallKey, StillRunning, once
 from services.billing.models import Credit
 from services.common.db import Database
+from services.common.errors import Unavailable
+from tests.billing.money import NOON, ask, lease
 from tests.billing.tokens import Headers
 from tests.billing.wire import ADA, BOB, deliver, event, give_plan, plan
 
@@ -326,3 +330,30 @@ class TestBalance:
         assert (await client.get("/balance", headers=ada, params=of_bob)).status_code == 403
         read = await client.get("/balance", headers=admin, params=of_bob)
         assert (read.json()["account"], read.json()["balance"]) == (BOB, "25.000000001")
+
+
+async def test_a_balance_read_while_money_moves_is_always_whole(prepaid: Database) -> None:
+    async def move() -> None:
+        for number in range(1, 60):
+            release = ask(number, release=True)
+            await lease(prepaid, release if number % 2 else ask(number, at_least=60, want=60))
+
+    async def read() -> set[str]:
+        seen = set()
+        while not moving.done():
+            async with prepaid.snapshot() as session:
+                told = await read_balance(session, account=ADA, default_plan=None, now=NOON)
+            seen.add(told.balance)
+        return seen
+
+    moving = asyncio.create_task(move())
+    seen = await asyncio.gather(read(), read())
+    await moving
+
+    assert set.union(*seen) == {"0.0000001"}
+
+
+async def test_a_currency_fixed_meanwhile_is_not_overlooked(prepaid: Database) -> None:
+    async with prepaid.transaction() as session:
+        with pytest.raises(Unavailable):
+            await fix_currencies(session, currencies={ADA: "EUR"}, now=NOON)

@@ -152,6 +152,19 @@ class TestPrepaid:
         assert neighbours.wallets.available[account] == 0
         assert neighbours.wallets.held(account) == 0
 
+    async def test_a_repeat_is_served_at_balance_0_before_billing_has_heard_of_the_first(
+        self, predict: Predict, account: str, neighbours: Neighbours
+    ) -> None:
+        neighbours.wallets.top_up(account, "0.0006")
+        neighbours.failing = {"/events": 503}
+
+        first = await predict(key="k")
+        repeat = await predict(key="k")
+        other = await predict(key="another")
+
+        assert [first.status_code, repeat.status_code, other.status_code] == [200, 200, 402]
+        assert repeat.headers["x-usage-event"] == first.headers["x-usage-event"]
+
     async def test_whether_an_answer_was_paid_is_not_guessed(
         self, predict: Predict, account: str, neighbours: Neighbours
     ) -> None:

@@ -132,6 +132,34 @@ class TestClock:
         with pytest.raises(PaymentRequired):
             await terms.spend(account, "m", 1)
 
+    async def test_one_that_was_given_up_and_forgotten_still_knows_what_it_spent(
+        self, terms: Terms, clock: Clock, account: str, neighbours: Neighbours
+    ) -> None:
+        neighbours.wallets.top_up(account, "0.0012")
+        await terms.spend(account, "m", 1)
+        neighbours.wallets.give_up(account)
+        for _ in range(3):
+            clock.now += 700
+            await terms.tick()
+            await terms.release()
+
+        await terms.spend(account, "m", 1)
+
+        assert neighbours.asks[-1]["spent"] == "0.0006"
+
+    async def test_a_request_that_waited_while_its_account_turned_postpaid_costs_the_new_price(
+        self, terms: Terms, clock: Clock, account: str, neighbours: Neighbours
+    ) -> None:
+        neighbours.wallets.top_up(account, "0.0006")
+        await terms.spend(account, "m", 1)
+        del neighbours.wallets.available[account]
+        neighbours.price_id = "price-2"
+        clock.now += 1
+
+        spending = await terms.spend(account, "m", 1)
+
+        assert (spending.price_id, spending.slice) == ("price-2", None)
+
     async def test_more_accounts_than_a_call_takes_are_all_answered(
         self, terms: Terms, neighbours: Neighbours
     ) -> None:

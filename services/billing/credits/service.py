@@ -10,11 +10,10 @@ from services.billing.accounts import (
     CurrencyFixed,
     Funds,
     add_accounts,
-    find_funds,
     lock_accounts,
     move_money,
 )
-from services.billing.leases.repository import sum_held
+from services.billing.leases.repository import find_money, sum_held
 from services.billing.models import REASON_CHARS, Credit
 from services.billing.usage.service import find_currency
 from services.common.contracts import MAX_AMOUNT, Amount, Currency, format_amount
@@ -96,9 +95,7 @@ async def read_balance(
     session: AsyncSession, *, account: str, default_plan: str | None, now: datetime
 ) -> BalanceRead:
     """What an account has, and how much of it processes hold."""
-    funds = await find_funds(session, account=account)
-    available = funds.available if funds else 0
-    held = await sum_held(session, account=account)
+    available, held = await find_money(session, account=account)
     return BalanceRead(
         account=account,
         currency=await find_currency(session, account=account, default_plan=default_plan, now=now),

@@ -112,6 +112,19 @@ async def sum_held(session: AsyncSession, *, account: str) -> int:
     return int(held or 0)
 
 
+async def find_money(session: AsyncSession, *, account: str) -> tuple[int, int]:
+    """What an account has available and what is held of it, at one moment.
+
+    One statement: on MySQL two would see a grant between them twice or not at all.
+    """
+    held = select(func.sum(models.Slice.granted - models.Slice.settled)).where(
+        models.Slice.account == account
+    )
+    free = select(models.Account.available).where(models.Account.id == account)
+    row = (await session.execute(select(free.scalar_subquery(), held.scalar_subquery()))).one()
+    return int(row[0] or 0), int(row[1] or 0)
+
+
 async def list_ended(session: AsyncSession, *, silent_since: datetime | None) -> list[str]:
     """Journals with slices of which nothing more is to come.
 

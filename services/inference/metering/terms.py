@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -30,6 +30,8 @@ IDLE_AFTER_S = 60.0
 """What an unused account holds is then given back to the others."""
 FORGET_AFTER_S = 600.0
 TICK_S = 0.5
+MAX_REMEMBERED = 10_000
+"""Keyed requests journalled here that a repeat may ask for before billing has heard of them."""
 MAX_WAIT_S = 5.0
 """How long a request waits for terms or money."""
 RELEASE_S = 5.0
@@ -81,6 +83,8 @@ class Terms:
         self._max_age_s = max_age_s
         self._clock = clock
         self._accounts: dict[str, Account] = {}
+        self._journalled: dict[str, Spending] = {}
+        """Keyed requests of late, by event id: owed already, whether billing knows or not."""
         self._rested: dict[str, Slice] = {}
         """Slices of forgotten accounts: amounts are cumulative to the end of the process."""
 
@@ -108,6 +112,16 @@ class Terms:
                 raise
             return paid
 
+    def remember(self, event_id: str, spending: Spending) -> None:
+        """Note that a keyed request has been journalled: a repeat is served even at balance 0.
+
+        Billing may hear of it only later. This is for repeats to this process; elsewhere they are
+        served once billing has heard.
+        """
+        self._journalled[event_id] = replace(spending, slice=None, owed=False)
+        if len(self._journalled) > MAX_REMEMBERED:
+            del self._journalled[next(iter(self._journalled))]
+
     async def run(self) -> None:
         """Renew the terms in use and give back what is not, for ever; cancel to stop."""
         while True:
@@ -127,7 +141,7 @@ class Terms:
                 self._asker.want(account)
             elif unused_s >= FORGET_AFTER_S and not account.waiting:
                 del self._accounts[account.id]
-                if account.slice.granted:
+                if account.slice.granted or account.slice.spent:
                     self._rested[account.id] = account.slice
             if number % 1_000 == 999:
                 await asyncio.sleep(0)
@@ -158,6 +172,7 @@ class Terms:
     async def _reserve(self, account_id: str, model: str, rows: int) -> Spending:
         now = self._clock()
         account = self._accounts.get(account_id) or self._add(account_id, now)
+        account.used_at = now  # not forgotten while this request waits
         if account.needs_terms(now, max_age_s=self._max_age_s):
             await self._wait(account, 0)
             now = self._clock()
@@ -177,6 +192,9 @@ class Terms:
             return Spending(amount, price.currency, price.price_id, account.slice)
         account.check_refusal(amount, now)
         held = await self._wait(account, amount)
+        if held is None:  # its plan turned postpaid while it waited
+            price = account.price(model)
+            amount = price.per_request + rows * price.per_row
         return Spending(amount, price.currency, price.price_id, held)
 
     def _add(self, account_id: str, now: float) -> Account:
@@ -228,11 +246,12 @@ class Terms:
             Unavailable: billing does not tell.
         """
         try:
-            charged = await self._billing.find_charge(event_id)
-        except BillingError as error:
+            async with asyncio.timeout(MAX_WAIT_S):
+                charged = await self._billing.find_charge(event_id)
+        except (BillingError, TimeoutError) as error:
             raise Unavailable("Whether this was paid cannot be told right now.") from error
         if charged is None:
-            return None
+            return self._journalled.get(event_id)
         return Spending(
             parse_amount(charged.amount), charged.currency, charged.price_id, owed=False
         )

@@ -188,6 +188,8 @@ class PredictEndpoint:
                         now=self._billing.now(),
                     )
                 )
+                if key is not None:
+                    self._terms.remember(event_id, spending)
         except BaseException:
             spending.free()
             raise
