@@ -14,6 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.billing.models import (
     Account,
     Credit,
+    EventKey,
+    Journal,
+    JournalRange,
     Plan,
     Price,
     Receipt,
@@ -32,7 +35,7 @@ _NO_LIMIT = (
 
 
 async def verify(database: Database) -> list[str]:
-    """Recompute usage, slices and balances; each sentence answered names what differs.
+    """Recompute what is counted up or kept twice; each sentence answered names what differs.
 
     Raises:
         DBAPIError: the database is away.
@@ -43,6 +46,9 @@ async def verify(database: Database) -> list[str]:
             *await _usage(connection, "usage_months", _months(), ("account", "period")),
             *await _slices(connection),
             *await _balances(connection),
+            *await _currencies(connection),
+            *await _identities(connection),
+            *await _journals(connection),
         ]
 
 
@@ -179,4 +185,67 @@ async def _balances(connection: AsyncConnection) -> list[str]:
         f"balances: account {account}: {format_amount(int(balance))}, where credits less charges "
         f"are {format_amount(int(said))}"
         for account, balance, said in found
+    ]
+
+
+async def _currencies(connection: AsyncConnection) -> list[str]:
+    """All of an account's money is in its one currency."""
+    credited = select(Credit.account, Credit.currency)
+    charged = (
+        select(Receipt.account, Plan.currency)
+        .join(Price, Price.id == Receipt.price_id)
+        .join(Plan, Plan.id == Price.plan_id)
+    )
+    used = credited.union(charged).subquery()
+    found = await connection.execute(
+        select(Account.id, Account.currency, used.c.currency)
+        .join(used, used.c.account == Account.id)
+        .where(used.c.currency != Account.currency)
+        .order_by(Account.id, used.c.currency)
+    )
+    return [
+        f"accounts: account {account}: {currency}, where its money is in {other}"
+        for account, currency, other in found
+    ]
+
+
+async def _identities(connection: AsyncConnection) -> list[str]:
+    """Every receipt's identity is kept, else a repeat of its event would be taken for new."""
+    same = (EventKey.id == Receipt.id) & (EventKey.source == Receipt.source)
+    found = await connection.execute(
+        select(Receipt.account, func.count())
+        .outerjoin(EventKey, same)
+        .where(EventKey.id.is_(None))
+        .group_by(Receipt.account)
+        .order_by(Receipt.account)
+    )
+    return [
+        f"usage_event_keys: account {account}: {missing} receipts have no identity"
+        for account, missing in found
+    ]
+
+
+async def _journals(connection: AsyncConnection) -> list[str]:
+    """What a journal says has arrived is what its ranges say."""
+    ranges = (
+        select(
+            JournalRange.journal,
+            func.sum(JournalRange.last - JournalRange.first + 1).label("received"),
+            func.max(JournalRange.last).label("highest"),
+        )
+        .group_by(JournalRange.journal)
+        .subquery()
+    )
+    received = func.coalesce(ranges.c.received, 0)
+    highest = func.coalesce(ranges.c.highest, 0)
+    found = await connection.execute(
+        select(Journal.id, Journal.received, Journal.highest, received, highest)
+        .outerjoin(ranges, ranges.c.journal == Journal.id)
+        .where((Journal.received != received) | (Journal.highest != highest))
+        .order_by(Journal.id)
+    )
+    return [
+        f"journals: journal {journal}: {told} received up to {top}, where its ranges say "
+        f"{int(said)} up to {said_top}"
+        for journal, told, top, said, said_top in found
     ]
