@@ -1,4 +1,4 @@
-"""Prepaid money as billing keeps it (CONTRACT §5.1), in memory: what askers are tested against."""
+"""Prepaid money as billing keeps it, in memory: what askers are tested against."""
 
 from dataclasses import dataclass, field
 from typing import Any

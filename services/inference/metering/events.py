@@ -1,4 +1,4 @@
-"""The usage event of one answered prediction: its id, and its bytes (CONTRACT: usage events).
+"""The usage event of one answered prediction: its id, and its bytes.
 
 `(source, id)` is what billing counts once, so the id decides what a repeat is: with an
 `Idempotency-Key` it is derived from the request (UUIDv8, RFC 9562 §5.8), else it is new (UUIDv7).

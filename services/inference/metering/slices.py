@@ -1,4 +1,4 @@
-"""One slice of a prepaid account's balance: what this process may spend without asking (§5.1).
+"""One slice of a prepaid account's balance: what this process may spend without asking.
 
 All amounts are in 10⁻⁹ of the currency unit, and `granted` and `spent` only grow over the life of
 a process but for two cases: a freed reservation, and a slice given back by an ask. Such an ask is

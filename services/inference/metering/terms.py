@@ -1,4 +1,4 @@
-"""What each account may do here, at what price, and the money to pay for it (CONTRACT §5.1).
+"""What each account may do here, at what price, and the money to pay for it.
 
 The first request of an account waits for its terms, and a prepaid one's for its first slice; later
 ones find both in memory, and they are asked for again in the background while the account is in
