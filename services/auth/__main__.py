@@ -4,7 +4,7 @@ import sys
 
 from services.auth.app import MIGRATIONS, create_app
 from services.auth.settings import AuthSettings
-from services.common.db import migrate_or_stop, prepare_folder
+from services.common.db import migrate_or_stop, prepare_database_folder
 from services.common.http import listen, serve
 from services.common.observe import configure_logging
 from services.common.settings import stop
@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> None:
     settings = AuthSettings.load()
     configure_logging("auth", level=settings.log_level)
     url = settings.database_url.get_secret_value()
-    prepare_folder(url, variable="AUTH_DATABASE_URL")
+    prepare_database_folder(url, variable="AUTH_DATABASE_URL")
     if arguments:
         migrate_or_stop(url, MIGRATIONS, variable="AUTH_DATABASE_URL")
         return

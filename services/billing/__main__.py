@@ -5,7 +5,7 @@ import sys
 from services.billing.app import create_app
 from services.billing.database import MIGRATIONS
 from services.billing.settings import BillingSettings
-from services.common.db import migrate_or_stop, prepare_folder
+from services.common.db import migrate_or_stop, prepare_database_folder
 from services.common.http import listen, serve
 from services.common.observe import configure_logging
 from services.common.settings import stop
@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
     settings = BillingSettings.load()
     configure_logging("billing", level=settings.log_level)
     url = settings.database_url.get_secret_value()
-    prepare_folder(url, variable="BILLING_DATABASE_URL")
+    prepare_database_folder(url, variable="BILLING_DATABASE_URL")
     if arguments:
         migrate_or_stop(url, MIGRATIONS, variable="BILLING_DATABASE_URL")
         return

@@ -35,16 +35,6 @@ async def find_currencies(session: AsyncSession, *, accounts: Collection[str]) -
     return {account: currency for account, currency in rows}
 
 
-async def find_funds(session: AsyncSession, *, account: str) -> Funds | None:
-    """What an account has available, if it has been charged or credited."""
-    row = (
-        await session.execute(
-            select(Account.currency, Account.available).where(Account.id == account)
-        )
-    ).one_or_none()
-    return Funds(*row) if row else None
-
-
 async def lock_accounts(session: AsyncSession, *, accounts: Collection[str]) -> dict[str, Funds]:
     """Hold accounts and their slices until the transaction ends; unknown ones are left out."""
     if not accounts:

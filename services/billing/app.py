@@ -59,7 +59,7 @@ def create_app(settings: BillingSettings, *, keys: KeySource | None = None) -> F
     app = service_app(
         title="Tollgate billing",
         description="Usage, plans, leases and receipts. Amounts are decimal strings.",
-        token_url=f"{settings.auth_url.rstrip('/')}/token",
+        token_url=f"{settings.auth_url}/token",
         lifespan=lifespan,
         max_body_bytes=MAX_BODY_BYTES,
     )

@@ -10,7 +10,6 @@ What it guards against, each seen to happen with these drivers:
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -47,7 +46,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from services.common.errors import Unavailable
-from services.common.settings import stop
+from services.common.settings import prepare_folder, stop
 
 DEADLINE_S = 5
 """Seconds one unit of work may take, waiting for a connection and for locks included."""
@@ -269,22 +268,15 @@ def migrate(url: str, scripts: Path) -> None:
     command.upgrade(config, "head")
 
 
-def prepare_folder(url: str, *, variable: str) -> None:
+def prepare_database_folder(url: str, *, variable: str) -> None:
     """Make the folder of a SQLite file; other databases need none.
 
     Raises:
         SystemExit: it cannot be made or written; one line names the variable.
     """
     parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
-        return
-    folder = Path(parsed.database).parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        stop(f"{variable}: {folder}: {error.strerror}")
-    if not os.access(folder, os.W_OK):
-        stop(f"{variable}: {folder} cannot be written")
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        prepare_folder(Path(parsed.database).parent, variable=variable)
 
 
 def migrate_or_stop(url: str, scripts: Path, *, variable: str) -> None:

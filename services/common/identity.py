@@ -237,7 +237,7 @@ class IssuerKeys:
         on_withdrawal: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
-        self._url = f"{issuer.rstrip('/')}/.well-known/jwks.json"
+        self._url = f"{issuer}/.well-known/jwks.json"
         self._cooldown_s = cooldown_s
         self._max_age_s = max_age_s
         self.on_withdrawal = on_withdrawal

@@ -1,5 +1,6 @@
 """What the settings of every service share: the state folder, and how a bad value is told."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -66,3 +67,17 @@ def stop(line: str) -> NoReturn:
     """End the process with one clear line on stderr (exit code 2: it was called wrongly)."""
     sys.stderr.write(f"error: {line}\n")
     raise SystemExit(2)
+
+
+def prepare_folder(folder: Path, *, variable: str) -> None:
+    """Make a folder that a service writes to.
+
+    Raises:
+        SystemExit: it cannot be made or written; one line names the variable.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        stop(f"{variable}: {folder}: {error.strerror}")
+    if not os.access(folder, os.W_OK):
+        stop(f"{variable}: {folder} cannot be written")

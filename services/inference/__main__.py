@@ -8,7 +8,7 @@ os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 from services.common.http import listen, serve
 from services.common.model_store import StoreError
 from services.common.observe import configure_logging
-from services.common.settings import stop
+from services.common.settings import prepare_folder, stop
 from services.inference.app import create_app
 from services.inference.server import BoundedProtocol
 from services.inference.settings import InferenceSettings
@@ -18,6 +18,7 @@ def main() -> None:
     """Serve until SIGTERM, then finish what was begun and ship the journal."""
     settings = InferenceSettings.load()
     configure_logging("inference", level=settings.log_level)
+    prepare_folder(settings.journal_dir, variable="INFERENCE_JOURNAL_DIR")
     listener = listen(settings.host, settings.port, variable="INFERENCE_PORT")
     try:
         app = create_app(settings)

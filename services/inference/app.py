@@ -51,7 +51,6 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
 
     Raises:
         StoreError: the trusted keys cannot be read.
-        OSError: the journal's folder cannot be written.
     """
     trusted = TrustedKeys.load(settings.trusted_keys)
     store = ModelStore(settings.model_store)
@@ -128,7 +127,7 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
     app = service_app(
         title="Tollgate inference",
         description="Predictions, paid per request. Log in with Authorize, then try one.",
-        token_url=f"{settings.auth_url.rstrip('/')}/token",
+        token_url=f"{settings.auth_url}/token",
         lifespan=lifespan,
         max_body_bytes=settings.max_body_bytes,
         documented=v1.documented,

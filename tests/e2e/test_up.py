@@ -93,6 +93,7 @@ def test_a_port_in_use_is_told_in_one_line(stopped: Platform, service: str) -> N
         ("AUTH_PORT", "http"),
         ("AUTH_REGISTRATION", "everybody"),
         ("INFERENCE_JOURNAL_SYNC", "perhaps"),
+        ("INFERENCE_JOURNAL_DIR", "/dev/null/journal"),
         ("BILLING_DATABASE_URL", "postgresql://localhost/billing"),
         ("BILLING_DEFAULT_PLAN", "{}"),
     ],

@@ -74,8 +74,8 @@ class BillingClient:
         client_secret: SecretStr,
     ) -> None:
         self._http = http
-        self._billing_url = billing_url.rstrip("/")
-        self._token_url = f"{auth_url.rstrip('/')}/token"
+        self._billing_url = billing_url
+        self._token_url = f"{auth_url}/token"
         self._client = (client_id, client_secret.get_secret_value())
         self._token = ""
         self._token_until = 0.0
