@@ -267,5 +267,5 @@ class TestRateLimit:
             return (await predict()).status_code == 200
 
         await eventually(passes, within_s=1.5)
-        demand = [ask["demand"] for ask in neighbours.asks if ask["account"] == account][1]
-        assert demand >= 4
+        told = sum(ask["demand"] for ask in neighbours.asks if ask["account"] == account)
+        assert told >= 4
