@@ -2,8 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from passlib.context import CryptContext
@@ -61,20 +62,27 @@ class PasswordHasher:
         # What an unknown account's password is compared with, made by the same rules.
         self._nobody: str = self._context.hash(os.urandom(16).hex())
 
-    async def hash(self, password: str) -> str:
-        """The argon2id hash to store.
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place in the queue, taken before any other work: who gets none costs nothing.
 
         Raises:
             Unavailable: the queue is full.
         """
+        if self._places == 0:
+            raise Unavailable("Too many passwords are being checked right now.")
+        self._places -= 1
+        try:
+            yield
+        finally:
+            self._places += 1
+
+    async def hash(self, password: str) -> str:
+        """The argon2id hash to store."""
         return await self._run(lambda: str(self._context.hash(password)))
 
     async def verify(self, password: str, stored: str | None) -> bool:
-        """Whether a password is the one stored; without one, False after the same work.
-
-        Raises:
-            Unavailable: the queue is full.
-        """
+        """Whether a password is the one stored; without one, False after the same work."""
         if len(password) > MAX_CHARS or "\0" in password:
             password, stored = "", None  # never taken at registration, so it is nobody's
         against = stored or self._nobody
@@ -85,10 +93,4 @@ class PasswordHasher:
         self._threads.shutdown()
 
     async def _run(self, work: Callable[[], T]) -> T:
-        if self._places == 0:
-            raise Unavailable("Too many passwords are being checked right now.")
-        self._places -= 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        finally:
-            self._places += 1
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -5,7 +5,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 from fastapi import FastAPI
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from services.auth.models import LoginFailures
 from services.auth.tokens.service import forget_expired
@@ -114,3 +114,20 @@ async def test_closed_windows_are_swept_away(
 
     async with database.snapshot() as session:
         assert len((await session.scalars(select(LoginFailures))).all()) == 1
+
+
+async def test_a_burst_is_refused_before_it_touches_the_database_and_probes_go_on(
+    ada: dict[str, str], open_app: OpenApp
+) -> None:
+    form = {"grant_type": "password", "username": "ada@example.com", "password": PASSWORD}
+    async with open_app(password_threads=1, password_queue=3) as app, browse(app) as client:
+        begun: list[object] = []
+        event.listen(app.state.database.engine.sync_engine, "begin", begun.append)
+        burst = asyncio.gather(*(client.post("/token", data=form) for _ in range(40)))
+        probe = await client.get("/readyz")
+        statuses = Counter(answer.status_code for answer in await burst)
+
+    assert probe.status_code == 200
+    assert statuses[503] > 0
+    assert statuses[200] + statuses[503] == 40
+    assert len(begun) == 2 * statuses[200] + 1

@@ -38,7 +38,8 @@ async def create_account(
     address = check_email(email)
     check_new_password(password)
     # Hashed before the first statement: a session takes its connection only then.
-    user = _new_user(address, await hasher.hash(password), admin=admin)
+    with hasher.place():
+        user = _new_user(address, await hasher.hash(password), admin=admin)
     if not await repository.add_user(session, user):
         raise EmailTaken()
     return user

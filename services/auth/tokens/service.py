@@ -98,20 +98,21 @@ async def grant_password(
     """
     email = normalise_email(username)
     counted = hashlib.sha256(email.encode()).hexdigest()
-    async with issuer.database.snapshot() as session:
-        await _refuse_locked(session, issuer, counted)
-        user = await find_user_by_email(session, email=email)
-    usable = user if user is not None and user.disabled_at is None else None
-    right = await issuer.hasher.verify(password, usable.password_hash if usable else None)
+    with issuer.hasher.place():
+        async with issuer.database.snapshot() as session:
+            await _refuse_locked(session, issuer, counted)
+            user = await find_user_by_email(session, email=email)
+        usable = user if user is not None and user.disabled_at is None else None
+        right = await issuer.hasher.verify(password, usable.password_hash if usable else None)
 
-    async with issuer.database.transaction() as session:
-        await _refuse_locked(session, issuer, counted, lock=True)
-        if right and usable is not None:
-            await repository.delete_failures(session, email_sha256=counted)
-            granted = _granted(scope, allowed=allowed_scope(usable))
-            refresh_token = await _begin_family(session, issuer, usable, granted)
-            return _issued(issuer, usable.id, FIRST_PARTY, granted, refresh_token)
-        failures = await _count_failure(session, issuer, counted)
+        async with issuer.database.transaction() as session:
+            await _refuse_locked(session, issuer, counted, lock=True)
+            if right and usable is not None:
+                await repository.delete_failures(session, email_sha256=counted)
+                granted = _granted(scope, allowed=allowed_scope(usable))
+                refresh_token = await _begin_family(session, issuer, usable, granted)
+                return _issued(issuer, usable.id, FIRST_PARTY, granted, refresh_token)
+            failures = await _count_failure(session, issuer, counted)
     if failures > issuer.settings.login_attempts:
         raise TooManyAttempts(retry_after_s=issuer.settings.login_window_seconds)
     raise InvalidGrant(_WRONG_LOGIN)
