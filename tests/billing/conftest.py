@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from services.billing.app import create_app
 from services.billing.database import MIGRATIONS
+from services.billing.leases import sweeper
 from services.billing.models import Base
 from services.billing.plans.schemas import PlanCreate
 from services.billing.plans.service import store_plan
@@ -62,8 +63,11 @@ def open_app(
 
 @pytest.fixture(scope="session")
 async def running_app(open_app: OpenApp) -> AsyncIterator[FastAPI]:
-    async with open_app() as app:
-        yield app
+    """The app for all tests. It sweeps only when one asks: their clocks are not the real one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweeper, "EVERY_S", 3600)
+        async with open_app() as app:
+            yield app
 
 
 @pytest.fixture

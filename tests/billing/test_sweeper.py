@@ -144,7 +144,7 @@ class TestSweep:
     ) -> None:
         await granted(prepaid, ask(1, want=50))
         await tell(prepaid, 0, closed=True)
-        monkeypatch.setattr(sweeper, "_EVERY_S", 0.01)
+        monkeypatch.setattr(sweeper, "EVERY_S", 0.01)
 
         async with open_app(), asyncio.timeout(5):
             while await self.count(prepaid):

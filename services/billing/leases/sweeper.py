@@ -14,7 +14,7 @@ from services.billing.models import Journal
 from services.billing.sources.service import LOST_AFTER, is_complete
 from services.common.db import Database
 
-_EVERY_S = 5.0
+EVERY_S = 5.0
 _LISTENING_FOR = timedelta(minutes=1)
 """Whoever was deaf for a while must listen again before calling others silent; they all speak
 every 30 s."""
@@ -27,7 +27,7 @@ async def sweep_for_ever(database: Database) -> None:
     """Sweep until cancelled; while the database is away, try again."""
     last = listening_since = datetime.min.replace(tzinfo=UTC)
     while True:
-        await asyncio.sleep(_EVERY_S)
+        await asyncio.sleep(EVERY_S)
         now = datetime.now(UTC)
         if now - last > _LISTENING_FOR / 2:
             listening_since = now
