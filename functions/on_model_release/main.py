@@ -1,0 +1,18 @@
+"""The function as it is deployed: a bucket's event starts a deployment."""
+
+import functions_framework
+from cloudevents.http import CloudEvent
+
+from functions.common.answer import answer
+from functions.common.pipeline import Pipeline
+from functions.common.settings import PipelineSettings
+from functions.on_model_release.handler import handle
+
+# Here, so that a function with a bad setting does not start.
+pipeline = Pipeline(PipelineSettings.load())
+
+
+@functions_framework.cloud_event
+def on_model_release(event: CloudEvent) -> None:
+    """Answer one event; raising means "deliver it again"."""
+    answer(event, handle, pipeline)
