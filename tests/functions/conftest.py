@@ -113,8 +113,10 @@ class World:
         self.door = Door(emulator.url)
         self._stack.callback(self.door.close)
         self.door_url = self._stack.enter_context(serving(self.door.answer))
-        self.bucket = emulator.new_bucket().removeprefix("gs://")
-        self.records = emulator.new_bucket().removeprefix("gs://")
+        self.bucket, self.records = self.new_bucket(), self.new_bucket()
+
+    def new_bucket(self) -> str:
+        return self._emulator.new_bucket().removeprefix("gs://")
 
     def function(self, name: str = "on_data_arrival", **settings: str) -> Function:
         """Start a function; its settings are those of a test in a hurry."""
