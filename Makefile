@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NAMESPACE ?= default
 HELM_RELEASE ?= tollgate
+FUNCTIONS := build/functions
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
@@ -35,10 +36,10 @@ drift: .venv/dev.stamp ## Test billing with the newest database driver, whatever
 	@exec $(BIN)/pytest -n 2 tests/billing
 
 functions-build: ## Assemble what is deployed as functions: build/functions/
-	@$(PYTHON) scripts/functions_build.py
+	@$(PYTHON) scripts/functions_build.py $(FUNCTIONS)
 
 functions-deploy: functions-build ## Deploy both functions: FLAGS="--project … " (--help lists them)
-	@$(PYTHON) scripts/functions_deploy.py $(FLAGS)
+	@$(PYTHON) scripts/functions_deploy.py $(FUNCTIONS) $(FLAGS)
 
 keys: ## Fetch keys from Secret Manager into .keys/: SIGNING_SECRET=, TRUSTED_SECRETS="a b"
 	@scripts/keys.sh "$(SIGNING_SECRET)" "$(TRUSTED_SECRETS)"

@@ -1,6 +1,6 @@
 """Assemble what is deployed as a function: build/functions/<name>/, complete in itself.
 
-python scripts/functions_build.py [folder]
+python scripts/functions_build.py build/functions
 
 `main.py` and `requirements.txt` lie at its top, where the platform looks for them; everything
 else keeps its package, so that the same imports hold here, there and in the tests.
@@ -22,7 +22,7 @@ SHARED = (
 
 
 def main() -> None:
-    for path in build(Path(sys.argv[1] if sys.argv[1:] else "build/functions")):
+    for path in build(Path(sys.argv[1])):
         print(path)
 
 

@@ -1,4 +1,4 @@
-"""Deploy both functions from build/functions/ with gcloud; a second time it changes what is there.
+"""Deploy both functions with gcloud; a second time it changes what is there.
 
 python scripts/functions_deploy.py --help
 """
@@ -38,6 +38,7 @@ def main() -> None:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make functions-deploy", description=__doc__)
+    parser.add_argument("folder", help="what functions_build.py has made")
     needed = parser.add_argument_group("needed")
     needed.add_argument("--project", required=True, help="Google Cloud project")
     needed.add_argument("--region", required=True, help="where the functions run")
@@ -95,7 +96,7 @@ def deploy(function: Deployed, options: argparse.Namespace) -> list[str]:
         "project": options.project,
         "region": options.region,
         "runtime": "python312",
-        "source": f"build/functions/{function.entry_point}",
+        "source": f"{options.folder}/{function.entry_point}",
         "entry-point": function.entry_point,
         "trigger-location": options.bucket_location or options.region,
         "trigger-service-account": options.trigger_account,

@@ -157,13 +157,14 @@ class Runner:
                 outcomes[step["name"]] = "skipped"
                 continue
             told = {name: evaluate(value, context) for name, value in environment.items()}
-            outcome = "success" if self._run_step(step["run"], told) == 0 else "failure"
+            outcome = "success" if self.run_step(step["run"], told) == 0 else "failure"
             outcomes[step["name"]] = outcome
             context["steps"][step.get("id", "")] = {"outcome": outcome}
             context["failed"] = context["failed"] or outcome == "failure"
         return outcomes
 
-    def _run_step(self, script: str, environment: Mapping[str, Any]) -> int:
+    def run_step(self, script: str, environment: Mapping[str, Any]) -> int:
+        """Run one step's script; its exit code. What it printed is in `said`."""
         assert "${{" not in script  # what an event says must never be part of a script
         added = self.checkout / "github-path"
         paths = (
