@@ -7,6 +7,7 @@ import argparse
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import NamedTuple
 
 FINALIZED = "google.cloud.storage.object.v1.finalized"
@@ -126,7 +127,7 @@ def deploy(function: Deployed, options: argparse.Namespace) -> list[str]:
     ]
 
 
-def join(pairs: dict[str, object]) -> str:
+def join(pairs: Mapping[str, object]) -> str:
     return ",".join(f"{name}={value}" for name, value in pairs.items())
 
 

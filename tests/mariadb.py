@@ -1,7 +1,7 @@
-"""A MariaDB or MySQL server for tests: a private one, or the one that TOLLGATE_TEST_MYSQL_URL names.
+"""A MariaDB or MySQL server: a private one, or the one that TOLLGATE_TEST_MYSQL_URL names.
 
-The private one has its own data folder, its own socket and a free loopback port. It flushes at every
-commit, as in production; only what a test never needs is turned off. Of a given one, such as
+The private one has its own data folder, its own socket and a free loopback port. It flushes at
+every commit, as in production; only what a test never needs is turned off. Of a given one, such as
 mysql://root:secret@127.0.0.1:3306, each worker uses databases of its own; tests that kill or freeze
 a server start a private one all the same.
 """

@@ -154,7 +154,7 @@ class TestWithdraw:
         self, two: Workshop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         rival = two.promoter
-        looked = []
+        looked: list[int] = []
 
         class Overtaken(type(two.store)):  # type: ignore[misc]
             """Between the look and the write, somebody else writes."""

@@ -1,6 +1,14 @@
 """When a drop of data starts a training, and which of its events does."""
 
+import pytest
+
 from tests.functions.conftest import Function, World
+
+
+@pytest.fixture(scope="module")
+def patient(shared: World) -> Function:
+    """on_data_arrival with a quiet time in which a test can do something."""
+    return shared.function(PIPELINE_QUIET_SECONDS="4")
 
 
 class TestSuccessObject:
@@ -29,13 +37,13 @@ class TestSuccessObject:
         assert len(shared.github.dispatches_of(model)) == 1
 
     def test_parts_before_it_start_nothing_of_their_own(
-        self, shared: World, arrivals: Function, model: str
+        self, shared: World, patient: Function, model: str
     ) -> None:
         parts = [shared.put(f"{model}/part-{number}.csv") for number in range(3)]
-        waiting = [arrivals.post_aside(part) for part in parts]
+        waiting = [patient.post_aside(part) for part in parts]
         success = shared.put(f"{model}/_SUCCESS", b"")
 
-        statuses = [arrivals.post(success)] + [answer() for answer in waiting]
+        statuses = [patient.post(success)] + [answer() for answer in waiting]
 
         assert statuses == [200] * 4
         assert [one["client_payload"]["name"] for one in shared.github.dispatches_of(model)] == [
@@ -58,13 +66,13 @@ class TestQuietTime:
         ]
 
     def test_a_part_that_is_written_again_meanwhile_waits_anew(
-        self, shared: World, arrivals: Function, model: str
+        self, shared: World, patient: Function, model: str
     ) -> None:
         first = shared.put(f"{model}/part.csv")
-        waiting = arrivals.post_aside(first)
+        waiting = patient.post_aside(first)
         second = shared.put(f"{model}/part.csv", b"x,y\n3,4\n")
 
-        assert (arrivals.post(second), waiting()) == (200, 200)
+        assert (patient.post(second), waiting()) == (200, 200)
 
         generations = [
             one["client_payload"]["generation"] for one in shared.github.dispatches_of(model)

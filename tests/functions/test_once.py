@@ -19,17 +19,18 @@ class TestRepeats:
         assert shared.github.calls_of(model) == 1
 
     def test_events_delivered_at_the_same_time_start_one_run(
-        self, shared: World, arrivals: Function, model: str
+        self, world: World, model: str
     ) -> None:
-        event = shared.put(f"{model}/_SUCCESS", b"")
+        function = world.function(PIPELINE_CLAIM_SECONDS="6")
+        event = world.put(f"{model}/_SUCCESS", b"")
 
-        waiting = [arrivals.post_aside(event) for _ in range(4)]
+        waiting = [function.post_aside(event) for _ in range(4)]
 
         assert [answer() for answer in waiting] == [200] * 4
-        assert shared.github.calls_of(model) == 1
+        assert world.github.calls_of(model) == 1
 
     def test_two_processes_start_one_run(self, world: World, model: str) -> None:
-        functions = [world.function(), world.function()]
+        functions = [world.function(PIPELINE_CLAIM_SECONDS="6") for _ in range(2)]
         event = world.put(f"{model}/_SUCCESS", b"")
 
         waiting = [function.post_aside(event) for function in functions]
@@ -81,6 +82,19 @@ class TestDeaths:
         held = world.door.hold("done")
 
         self._die_and_recover(world, model, held)
+
+        assert world.github.calls_of(model) == 1
+
+    def test_in_the_quiet_time(self, world: World, model: str) -> None:
+        function = world.function(PIPELINE_QUIET_SECONDS="3")
+        event = world.put(f"{model}/part.csv")
+        waiting = function.post_aside(event)
+        time.sleep(0.5)
+        function.kill()
+        assert (waiting(), world.github.asked) == (0, [])
+        function.start()
+
+        assert function.post(event) == 200
 
         assert world.github.calls_of(model) == 1
 
@@ -207,7 +221,7 @@ class TestGitHub:
 def test_a_redelivery_leaves_an_event_to_the_delivery_at_work_on_it(
     world: World, model: str
 ) -> None:
-    function = world.function(PIPELINE_CLAIM_SECONDS="5")
+    function = world.function(PIPELINE_CLAIM_SECONDS="3")
     held = Held()
     world.github.script = [(True, held)]
     event = world.put(f"{model}/_SUCCESS", b"")
