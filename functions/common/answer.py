@@ -29,3 +29,9 @@ def answer(
     except (GitHubError, StorageError) as error:
         log("WARNING", f"To be delivered again: {error}", **about)
         raise
+
+
+def reject(error: Exception) -> tuple[str, int]:
+    """Acknowledge what is no CloudEvent at all: another delivery would not make it one."""
+    log("WARNING", f"Ignored: The request is no event: {type(error).__name__}.")
+    return "", 200

@@ -36,6 +36,26 @@ class TestForgeries:
         assert line["severity"] == "WARNING"
         assert shared.github.calls_of(model) == 0
 
+    @pytest.mark.parametrize(
+        ("body", "headers"),
+        [
+            (b"{", {"ce-id": "1", "ce-type": "t", "ce-source": "s", "ce-specversion": "1.0"}),
+            (b"{}", {"ce-id": "1", "ce-specversion": "1.0"}),
+            (b"{", {"Content-Type": "application/cloudevents+json"}),
+            (b"[]", {"Content-Type": "application/cloudevents+json"}),
+            (b"hello", {}),
+        ],
+        ids=["bad data", "no type", "bad document", "list", "no event"],
+    )
+    def test_what_is_no_event_is_acknowledged_too(
+        self, shared: World, arrivals: Function, body: bytes, headers: dict[str, str]
+    ) -> None:
+        warned = len(arrivals.lines("WARNING"))
+
+        assert arrivals.send(body, {"Content-Type": "application/json", **headers}) == 200
+
+        assert len(arrivals.lines("WARNING")) == warned + 1
+
     def test_an_object_that_never_was_is_nothing(
         self, shared: World, arrivals: Function, model: str
     ) -> None:

@@ -126,7 +126,7 @@ class TestDeaths:
 
 
 class TestGitHub:
-    @pytest.mark.parametrize("status", [401, 404, 422, 500, 502])
+    @pytest.mark.parametrize("status", [401, 422, 500])
     def test_a_refusal_is_retried_by_a_redelivery(
         self, shared: World, arrivals: Function, model: str, status: int
     ) -> None:
