@@ -2,17 +2,23 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+NAMESPACE ?= default
+HELM_RELEASE ?= tollgate
+FUNCTIONS := build/functions
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up test bench chaos lint format types imports lock stale clean
+.PHONY: help up install test drift bench chaos lint format types imports lock stale clean
+.PHONY: functions-build functions-deploy keys roll
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # One exec: a signal to make is a signal to the runner, and nothing stands between them.
 up: .venv/local.stamp ## Run the whole platform on this machine (Ctrl-C stops it)
 	@exec $(BIN)/tollgate up
+
+install: .venv/local.stamp ## Only install the tollgate command, as .venv/bin/tollgate
 
 test: .venv/dev.stamp ## Set up what the tests need, then run them all
 	@scripts/test-tools.sh
@@ -23,6 +29,25 @@ bench: .venv/dev.stamp ## Measure, as ratios within one run (EVENTS=5000000 for 
 
 chaos: .venv/dev.stamp ## Kill services at random under load; SEED=, SECONDS= (1000 in full)
 	@exec $(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
+
+# It leaves .venv as no lock has it: make clean afterwards.
+drift: .venv/dev.stamp ## Test billing with the newest database driver, whatever the pins say
+	$(BIN)/python -m pip install --quiet --upgrade aiomysql PyMySQL
+	@exec $(BIN)/pytest -n 2 tests/billing
+
+functions-build: ## Assemble what is deployed as functions: build/functions/
+	@$(PYTHON) scripts/functions_build.py $(FUNCTIONS)
+
+functions-deploy: functions-build ## Deploy both functions: FLAGS="--project … " (--help lists them)
+	@$(PYTHON) scripts/functions_deploy.py $(FUNCTIONS) $(FLAGS)
+
+keys: ## Fetch keys from Secret Manager into .keys/: SIGNING_SECRET=, TRUSTED_SECRETS="a b"
+	@scripts/keys.sh "$(SIGNING_SECRET)" "$(TRUSTED_SECRETS)"
+
+roll: ## Roll images out to the cluster: REGISTRY=, TAG=, NAMESPACE=, HELM_RELEASE=
+	helm upgrade --install $(HELM_RELEASE) deploy/helm/tollgate --namespace $(NAMESPACE) \
+	  --reset-then-reuse-values --set image.registry=$(REGISTRY) --set image.tag=$(TAG) \
+	  --atomic --timeout 10m
 
 lint: .venv/dev.stamp ## Check style
 	$(BIN)/ruff check .

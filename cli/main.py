@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cli import pipeline  # noqa: F401 — two more commands under `models`
 from cli.billing import billing
 from cli.models import models
 from cli.train import train

@@ -1,4 +1,4 @@
-"""Pin every dependency, with hashes: pyproject.toml → requirements/*.txt.
+"""Pin every dependency, with hashes: pyproject.toml → requirements/*.txt, functions/*/*.txt.
 
 python scripts/lock.py            compile anew (needs the package index)
 python scripts/lock.py --check    fail if pyproject.toml has changed since (offline)
@@ -12,44 +12,62 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
-FOLDER = Path("requirements")
-SETS = ["dev", "local", "auth", "billing", "inference", "trainer"]
+SETS = {
+    Path(f"requirements/{name}.txt"): name
+    for name in ("dev", "local", "auth", "billing", "inference", "trainer")
+} | {
+    Path(f"functions/{name}/requirements.txt"): "functions"
+    for name in ("on_data_arrival", "on_model_release")
+}
+"""Each file, and the extra of pyproject.toml it pins. The first one holds all packages."""
+EVERYTHING = next(iter(SETS))
 UV = str(Path(sys.executable).with_name("uv"))
 COMPILE = [UV, "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-annotate"]
-COMPILE += ["--no-header", "--python-version", "3.11", "pyproject.toml"]
+COMPILE += ["--no-header", "--python-version", "3.11"]
 
 
 def main() -> None:
     if sys.argv[1:] == ["--check"]:
-        stale = [name for name in SETS if first_line(name) != mark()]
+        stale = [str(path) for path in SETS if first_line(path) != mark()]
         if stale:
-            sys.exit(f"error: requirements/ is stale ({', '.join(stale)}): run make lock")
+            sys.exit(f"error: stale, run make lock: {', '.join(stale)}")
         return
-    for name in SETS:
-        compile_set(name)
+    for path, extra in SETS.items():
+        compile_set(path, extra)
 
 
-def compile_set(name: str) -> None:
-    """The first set holds every other one, and constrains them: a package has one version."""
-    path = FOLDER / f"{name}.txt"
-    constraints = [] if name == SETS[0] else ["--constraint", str(FOLDER / f"{SETS[0]}.txt")]
-    command = [*COMPILE, "--extra", name, *constraints, "--output-file", str(path)]
-    if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
+def compile_set(path: Path, extra: str) -> None:
+    """The first set constrains the others: a package has one version."""
+    constraints = [] if path == EVERYTHING else ["--constraint", str(EVERYTHING)]
+    command = [*COMPILE, *constraints, "--output-file", str(path)]
+    if extra == "functions":  # an extra that stands alone
+        command, wanted = [*command, "-"], "\n".join(project()["optional-dependencies"][extra])
+    else:
+        command, wanted = [*command, "pyproject.toml", "--extra", extra], ""
+    compiled = subprocess.run(command, stdout=subprocess.DEVNULL, input=wanted, text=True)
+    if compiled.returncode:
         sys.exit(f"error: {path} could not be compiled")
     path.write_text(f"{mark()}\n{path.read_text()}")
     print(f"{path}: {sum(line[:1].isalnum() for line in path.open())} packages")
 
 
+def project() -> dict[str, Any]:
+    table: dict[str, Any] = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    return table
+
+
 def mark() -> str:
     """The line that every set compiled from the present pyproject.toml begins with."""
-    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-    wanted = [project[key] for key in ("requires-python", "dependencies", "optional-dependencies")]
+    wanted = [
+        project()[key] for key in ("requires-python", "dependencies", "optional-dependencies")
+    ]
     return f"# of pyproject.toml {hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]}"
 
 
-def first_line(name: str) -> str:
-    with (FOLDER / f"{name}.txt").open() as file:
+def first_line(path: Path) -> str:
+    with path.open() as file:
         return file.readline().rstrip("\n")
 
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 
 from tests.e2e.platform import ROOT, Platform
-from tests.mariadb import NoServer, Server, do_without, running_server
+from tests.mariadb import GivenServer, NoServer, Server, any_server, do_without
 
 
 @pytest.fixture(scope="session", params=["sqlite", "mysql"])
@@ -25,7 +25,7 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def new_database_url(
-    database_server: Callable[[], Server], tmp_path_factory: pytest.TempPathFactory
+    database_server: Callable[[], GivenServer | Server], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], str]:
     """`new_database_url("sqlite" | "mysql")` is the URL of a new, empty database."""
     folder = tmp_path_factory.mktemp("databases")
@@ -39,15 +39,15 @@ def new_database_url(
 
 
 @pytest.fixture(scope="session")
-def database_server() -> Iterator[Callable[[], Server]]:
+def database_server() -> Iterator[Callable[[], GivenServer | Server]]:
     """The worker's MariaDB or MySQL server, started when first asked for."""
     with ExitStack() as stack:
-        started: list[Server] = []
+        started: list[GivenServer | Server] = []
 
-        def server() -> Server:
+        def server() -> GivenServer | Server:
             if not started:
                 try:
-                    started.append(stack.enter_context(running_server()))
+                    started.append(stack.enter_context(any_server()))
                 except NoServer as error:
                     do_without(error)
             return started[0]

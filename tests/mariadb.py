@@ -1,6 +1,9 @@
-"""A private MariaDB or MySQL server: own data folder, own socket, a free loopback port.
+"""A MariaDB or MySQL server: a private one, or the one that TOLLGATE_TEST_MYSQL_URL names.
 
-It flushes at every commit, as in production; only what a test never needs is turned off.
+The private one has its own data folder, its own socket and a free loopback port. It flushes at
+every commit, as in production; only what a test never needs is turned off. Of a given one, such as
+mysql://root:secret@127.0.0.1:3306, each worker uses databases of its own; tests that kill or freeze
+a server start a private one all the same.
 """
 
 import os
@@ -13,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 import pymysql
@@ -36,8 +40,40 @@ def do_without(error: NoServer) -> NoReturn:
     pytest.skip(f"MYSQL TESTS SKIPPED: {error}")
 
 
+class GivenServer:
+    """A server that others run; the databases made on it are dropped at the end."""
+
+    def __init__(self, url: str) -> None:
+        self._url = urlsplit(url)
+        self._made: list[str] = []
+
+    def new_database(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"test_{uuid4().hex}"
+        self._run(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+        self._made.append(name)
+        return f"mysql+aiomysql://{self._url.netloc}/{name}"
+
+    def drop_databases(self) -> None:
+        for name in self._made:
+            self._run(f"DROP DATABASE {name}")
+
+    def _run(self, statement: str) -> None:
+        with (
+            pymysql.connect(
+                host=self._url.hostname,
+                port=self._url.port or 3306,
+                user=unquote(self._url.username or "root"),
+                password=unquote(self._url.password or ""),
+                autocommit=True,
+            ) as link,
+            link.cursor() as cursor,
+        ):
+            cursor.execute(statement)
+
+
 class Server:
-    """A running server; `new_database` makes empty databases on it.
+    """A private server that runs; `new_database` makes empty databases on it.
 
     A test that kills, freezes or restarts it needs one of its own.
     """
@@ -132,6 +168,25 @@ def running_server(*options: str) -> Iterator[Server]:
             server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def any_server() -> Iterator[GivenServer | Server]:
+    """The server that the environment names, or else a private one.
+
+    Raises:
+        NoServer: none is named, and there is none on this machine.
+    """
+    url = os.environ.get("TOLLGATE_TEST_MYSQL_URL")
+    if not url:
+        with running_server() as started:
+            yield started
+        return
+    given = GivenServer(url)
+    try:
+        yield given
+    finally:
+        given.drop_databases()
 
 
 def _program() -> str:

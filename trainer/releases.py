@@ -52,12 +52,22 @@ class Promoter:
             model, version, "release", reason, wish=lambda live: _is_alone(live, version)
         )
 
-    def roll_back(self, model: str, *, version: str | None = None, reason: str = "") -> Decision:
+    def roll_back(
+        self,
+        model: str,
+        *,
+        version: str | None = None,
+        judged: int | None = None,
+        reason: str = "",
+    ) -> Decision:
         """Go back to a version, and end a canary or shadow.
 
         Args:
             version: None for the newest earlier live version that no rollback has left, so that
                 one rollback after another goes further back, never forth.
+            judged: number of the release a machine found wanting: nothing is done if it is not
+                live, if there is a higher one by the time of writing, or if it is a rollback (what
+                ails every version would else lead back to the oldest, step by step).
 
         Raises:
             NoVersion: there is nothing to go back to.
@@ -70,12 +80,15 @@ class Promoter:
         leaving = self.store.live_release(model, self.trusted)
         if leaving is None:
             raise NoVersion(f"No version of {model} is live.")
+        if judged is not None and (leaving.number != judged or leaving.action == "rollback"):
+            return Decision(live=leaving, written=False)
         return self._append(
             model,
             self._way_back(model, leaving),
             "rollback",
             reason,
             wish=lambda live: live.version != leaving.version,
+            judged=judged,
         )
 
     def _append(
@@ -86,14 +99,16 @@ class Promoter:
         reason: str,
         *,
         wish: Callable[[Release], bool],
+        judged: int | None = None,
     ) -> Decision:
-        """Write the record, unless `wish` is true of what is live."""
+        """Write the record, unless `wish` is true of what is live or it comes too late."""
         digest = self.store.manifest_sha256(model, version)
         found: list[Release] = []
 
         def decide(number: int, taken: Release | None) -> Release | None:
             live = self.store.live_release(model, self.trusted)
-            if live is not None and wish(live):
+            late = judged is not None and number != judged + 1
+            if live is not None and (late or wish(live)):
                 found.append(live)
                 return None
             if taken is not None:

@@ -1,0 +1,98 @@
+"""From a CloudEvent to what arrived, or to a reason why nothing is done about it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cloudevents.http import CloudEvent
+from pydantic import BaseModel, Field, ValidationError
+
+from functions.common.log import Severity
+from functions.common.settings import Place
+from services.common.model_records import is_model_name
+
+FINALIZED = "google.cloud.storage.object.v1.finalized"
+
+
+class Ignored(Exception):
+    """Nothing is to be done about the event: it is logged and acknowledged, never retried.
+
+    Args:
+        severity: WARNING for what an honest bucket never sends.
+    """
+
+    def __init__(self, reason: str, *, severity: Severity = "INFO") -> None:
+        super().__init__(reason)
+        self.severity: Severity = severity
+
+
+class _Object(BaseModel):
+    """The part of google.events.cloud.storage.v1.StorageObjectData that is believed.
+
+    Size and times are asked of the store itself. A 64-bit integer may come as a string.
+    """
+
+    bucket: str = Field(min_length=3, max_length=222)
+    name: str = Field(min_length=1, max_length=1024)
+    generation: int = Field(ge=0, lt=2**63)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One generation of an object under a model's folder.
+
+    Args:
+        name: in the bucket, prefix and all.
+        path: below the model's folder, such as `part-1.csv`.
+    """
+
+    bucket: str
+    name: str
+    generation: str
+    model: str
+    path: str
+
+    @property
+    def identity(self) -> str:
+        """What a training remembers as its key."""
+        return f"{self.bucket}/{self.name}#{self.generation}"
+
+    @property
+    def folder(self) -> str:
+        """The model's folder in the bucket, with a slash at its end."""
+        return self.name.removesuffix(self.path)
+
+    @property
+    def payload(self) -> dict[str, str]:
+        """What the workflow is told."""
+        return {
+            "model": self.model,
+            "bucket": self.bucket,
+            "name": self.name,
+            "generation": self.generation,
+        }
+
+
+def read_event(event: CloudEvent, watched: Place) -> Arrival:
+    """What arrived in the watched place, as the event tells it.
+
+    Raises:
+        Ignored: it is another event, of another place, or malformed.
+    """
+    if event["type"] != FINALIZED:
+        raise Ignored("The event is of another type.", severity="WARNING")
+    data: Any = event.data
+    if not isinstance(data, Mapping):
+        raise Ignored("The event does not describe an object.", severity="WARNING")
+    try:
+        told = _Object.model_validate(data)
+    except ValidationError as error:
+        raise Ignored("The event describes no proper object.", severity="WARNING") from error
+    if told.bucket != watched.bucket:
+        raise Ignored("The event is of another bucket.", severity="WARNING")
+    if not told.name.startswith(watched.prefix):
+        raise Ignored("The object is outside the store.")
+    model, _, path = told.name.removeprefix(watched.prefix).partition("/")
+    if not is_model_name(model) or not path or not path.isprintable():
+        raise Ignored("The object is in no model's folder.")
+    return Arrival(told.bucket, told.name, str(told.generation), model, path)

@@ -1,0 +1,149 @@
+"""Starting workflows on GitHub, at its pace.
+
+repository_dispatch: https://docs.github.com/en/rest/repos/repos#create-a-repository-dispatch-event
+waiting: https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from functions.common.github_app import InstallationToken
+from functions.common.settings import PipelineSettings
+
+TIMEOUT_S = 10.0
+BETWEEN_CALLS_S = 1.0
+UNTOLD_WAIT_S = 60.0
+"""How long to keep away when GitHub says "too many" and not until when."""
+MAX_RUN_PAGES = 5
+
+
+class GitHubError(Exception):
+    """GitHub did not take the call now; the event is to be delivered again.
+
+    Args:
+        status: what it answered, if it did.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class GitHub:
+    """A client of one repository. Threads may share it: they take turns."""
+
+    def __init__(self, settings: PipelineSettings) -> None:
+        self._repository = settings.repository
+        self._token = settings.github_token
+        self._app = None if settings.github_token else InstallationToken(settings)
+        self._http = httpx.Client(
+            base_url=settings.github_api_url,
+            headers={
+                "Accept": "application/vnd.github+json",
+                "X-GitHub-Api-Version": "2022-11-28",
+                "User-Agent": "tollgate",
+            },
+            timeout=TIMEOUT_S,
+            trust_env=False,
+        )
+        self._turn = threading.Lock()
+        self._not_before = 0.0
+
+    def dispatch(self, event_type: str, payload: dict[str, str], *, deadline: float) -> None:
+        """Send a repository_dispatch event.
+
+        Args:
+            deadline: on the monotonic clock; waits that would end later are left to a redelivery.
+
+        Raises:
+            GitHubError: it was not taken, or nobody knows.
+        """
+        document = {"event_type": event_type, "client_payload": payload}
+        path = f"/repos/{self._repository}/dispatches"
+        self._call("POST", path, deadline=deadline, json=document)
+
+    def has_run(self, title: str, *, since: datetime, deadline: float) -> bool:
+        """Whether a run of that title was started by an event after `since`.
+
+        Raises:
+            GitHubError: it cannot be told.
+        """
+        query = {"event": "repository_dispatch", "per_page": "100"}
+        query["created"] = f">={since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        path = f"/repos/{self._repository}/actions/runs"
+        for page in range(1, MAX_RUN_PAGES + 1):
+            params = {**query, "page": str(page)}
+            answer = self._call("GET", path, deadline=deadline, params=params)
+            runs = answer.json().get("workflow_runs", [])
+            if any(run.get("display_title") == title for run in runs):
+                return True
+            if len(runs) < 100:
+                break
+        return False
+
+    def _call(self, method: str, path: str, *, deadline: float, **options: Any) -> httpx.Response:
+        """One call, again for as long as GitHub says "later" and later is before the deadline."""
+        while True:
+            with self._next_turn(deadline):
+                answer = self._send(method, path, **options)
+                wait = asked_to_wait(answer, now=time.time())
+                self._not_before = time.monotonic() + max(wait or 0.0, BETWEEN_CALLS_S)
+            if answer.is_success:
+                return answer
+            if wait is None:
+                status = answer.status_code
+                raise GitHubError(f"GitHub answered {status} to {method} {path}.", status=status)
+
+    @contextmanager
+    def _next_turn(self, deadline: float) -> Iterator[None]:
+        """Wait until this thread may call; at most until the deadline."""
+        if not self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise GitHubError("Too many calls wait for GitHub.")
+        try:
+            if self._not_before > deadline:
+                seconds = round(self._not_before - time.monotonic())
+                raise GitHubError(f"GitHub wants no call for another {seconds} s.")
+            time.sleep(max(0.0, self._not_before - time.monotonic()))
+            yield
+        finally:
+            self._turn.release()
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            headers = {"Authorization": f"Bearer {self._bearer()}"}
+            answer = self._http.request(method, path, headers=headers, **options)
+        except httpx.HTTPError as error:
+            raise GitHubError(f"GitHub: {type(error).__name__}.") from error
+        if answer.status_code == 401 and self._app is not None:
+            self._app.forget()
+        return answer
+
+    def _bearer(self) -> str:
+        if self._token is not None:
+            return self._token.get_secret_value()
+        assert self._app is not None  # noqa: S101 — one of the two is, by the constructor
+        return self._app.get(self._http)
+
+
+def asked_to_wait(answer: httpx.Response, *, now: float) -> float | None:
+    """Seconds until GitHub wants to be asked again; None if it did not refuse for being busy.
+
+    Args:
+        now: seconds since 1970.
+    """
+    if answer.status_code not in (403, 429):
+        return None
+    if (after := answer.headers.get("retry-after", "")).isdecimal():
+        return float(after)
+    reset = answer.headers.get("x-ratelimit-reset", "")
+    if answer.headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
+        return max(0.0, float(reset) - now)
+    if answer.status_code == 429 or "rate limit" in answer.text.lower():
+        return UNTOLD_WAIT_S
+    return None

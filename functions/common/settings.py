@@ -1,0 +1,97 @@
+"""What the functions read from the environment; nothing else in them looks at it."""
+
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from services.common.settings import ServiceSettings, ServiceUrl
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something lies in a bucket; `prefix` is "" or ends with a slash."""
+
+    bucket: str
+    prefix: str
+
+
+def parse_place(url: str) -> Place:
+    """The place that `gs://bucket[/prefix]` names.
+
+    Raises:
+        ValueError: it is no such URL.
+    """
+    scheme, _, rest = url.partition("://")
+    bucket, _, prefix = rest.rstrip("/").partition("/")
+    if scheme not in ("gs", "gcs") or not bucket:
+        raise ValueError("must be gs://bucket or gs://bucket/prefix")
+    return Place(bucket, f"{prefix}/" if prefix else "")
+
+
+def _checked(url: str) -> str:
+    parse_place(url)
+    return url
+
+
+BucketUrl = Annotated[str, AfterValidator(_checked)]
+
+
+class PipelineSettings(ServiceSettings):
+    """Settings of both functions. GitHub is called with a token, or as an installed GitHub App."""
+
+    model_config = SettingsConfigDict(env_prefix="PIPELINE_")
+
+    store: BucketUrl
+    """The store whose events the function gets: gs://bucket[/prefix]."""
+    records: BucketUrl
+    """Where the function remembers what it has dispatched; a bucket of its own is best."""
+    repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    """Repository whose workflows are started, owner/name."""
+    github_api_url: ServiceUrl = "https://api.github.com"
+    """GitHub's REST API."""
+    github_token: SecretStr | None = None
+    """Fine-grained token with contents: write (and actions: read) on the repository."""
+    github_app_id: str | None = None
+    """Instead of a token: the GitHub App's id, the id of its installation, its key (PEM)."""
+    github_installation_id: str | None = None
+    """See `github_app_id`."""
+    github_private_key: SecretStr | None = None
+    """See `github_app_id`."""
+    quiet_seconds: float = Field(default=60.0, ge=0, le=200)
+    """A drop without _SUCCESS ends when no part has come for this long."""
+    max_event_age_seconds: float = Field(default=86400.0, gt=0)
+    """Events of objects older than this are ignored."""
+    give_up_seconds: float = Field(default=43200.0, gt=0)
+    """Age of an object after which a failing dispatch becomes a dead letter."""
+    claim_seconds: float = Field(default=15.0, ge=0, le=120)
+    """How long a delivery leaves to another one that is at work on the same event."""
+    deadline_seconds: float = Field(default=240.0, gt=0, le=520)
+    """How long one delivery may take; less than the function's own timeout."""
+    storage_emulator_host: str = Field(default="", validation_alias="STORAGE_EMULATOR_HOST")
+    """URL of a GCS emulator."""
+    metadata_host: str = Field(
+        default="metadata.google.internal", validation_alias="GCE_METADATA_HOST"
+    )
+    """Google's metadata server, which gives the function its access tokens."""
+
+    @model_validator(mode="after")
+    def _knows_how_to_call_github(self) -> Self:
+        app = (self.github_app_id, self.github_installation_id, self.github_private_key)
+        if self.github_token is None and not all(app):
+            raise ValueError(
+                "PIPELINE_GITHUB_TOKEN is missing, or PIPELINE_GITHUB_APP_ID with "
+                "PIPELINE_GITHUB_INSTALLATION_ID and PIPELINE_GITHUB_PRIVATE_KEY"
+            )
+        return self
+
+    @property
+    def watched(self) -> Place:
+        """The store whose events the function gets."""
+        return parse_place(self.store)
+
+    @property
+    def memory(self) -> Place:
+        """Where records of claims, dispatches and dead letters lie."""
+        return parse_place(self.records)

@@ -1,0 +1,52 @@
+"""Assemble what is deployed as a function: build/functions/<name>/, complete in itself.
+
+python scripts/functions_build.py build/functions
+
+`main.py` and `requirements.txt` lie at its top, where the platform looks for them; everything
+else keeps its package, so that the same imports hold here, there and in the tests.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+FUNCTIONS = ("on_data_arrival", "on_model_release")
+SHARED = (
+    "functions/__init__.py",
+    "functions/common",
+    "services/__init__.py",
+    "services/common/__init__.py",
+    "services/common/model_records.py",
+    "services/common/settings.py",
+)
+
+
+def main() -> None:
+    for path in build(Path(sys.argv[1])):
+        print(path)
+
+
+def build(folder: Path) -> list[Path]:
+    """Make a folder for each function; what lay there before is gone."""
+    made = []
+    for name in FUNCTIONS:
+        target, source = folder / name, Path("functions") / name
+        shutil.rmtree(target, ignore_errors=True)
+        for path in (*SHARED, f"functions/{name}"):
+            copy(Path(path), target / path)
+        for at_top in ("main.py", "requirements.txt"):
+            (target / source / at_top).rename(target / at_top)
+        made.append(target)
+    return made
+
+
+def copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copyfile(source, target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Deploy both functions with gcloud; a second time it changes what is there.
+
+python scripts/functions_deploy.py --help
+"""
+
+import argparse
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import NamedTuple
+
+FINALIZED = "google.cloud.storage.object.v1.finalized"
+TIMEOUT_S = 300
+"""Of one delivery; PIPELINE_DEADLINE_SECONDS stays below it."""
+
+
+class Deployed(NamedTuple):
+    """A function, and the option that names the store whose events it gets."""
+
+    entry_point: str
+    store: str
+
+
+FUNCTIONS = (
+    Deployed("on_data_arrival", "data_store"),
+    Deployed("on_model_release", "model_store"),
+)
+
+
+def main() -> None:
+    options = parse(sys.argv[1:])
+    for function in FUNCTIONS:
+        command = deploy(function, options)
+        print(shlex.join(command), flush=True)
+        if subprocess.run(command).returncode:
+            sys.exit(f"error: {function.entry_point} was not deployed")
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make functions-deploy", description=__doc__)
+    parser.add_argument("folder", help="what functions_build.py has made")
+    needed = parser.add_argument_group("needed")
+    needed.add_argument("--project", required=True, help="Google Cloud project")
+    needed.add_argument("--region", required=True, help="where the functions run")
+    needed.add_argument("--data-store", required=True, type=place, help="gs://bucket[/prefix]")
+    needed.add_argument("--model-store", required=True, type=place, help="gs://bucket[/prefix]")
+    needed.add_argument("--records", required=True, type=place, help="gs://bucket[/prefix]")
+    needed.add_argument("--repository", required=True, help="owner/name on GitHub")
+    needed.add_argument("--service-account", required=True, help="as whom the functions run")
+    needed.add_argument("--trigger-account", required=True, help="as whom Eventarc calls them")
+    github = parser.add_argument_group("GitHub: a token, or an App with all three")
+    github.add_argument("--token-secret", help="secret that holds a fine-grained token")
+    github.add_argument("--app-id")
+    github.add_argument("--installation-id")
+    github.add_argument("--key-secret", help="secret that holds the App's private key")
+    sizes = parser.add_argument_group("sizes")
+    sizes.add_argument("--bucket-location", help="of the buckets; default: the region")
+    sizes.add_argument("--memory", default="256Mi")
+    sizes.add_argument("--max-instances", type=int, default=5)
+    sizes.add_argument("--concurrency", type=int, default=4, help="events at once per instance")
+    options = parser.parse_args(arguments)
+    app = (options.app_id, options.installation_id, options.key_secret)
+    if not options.token_secret and not all(app):
+        parser.error("--token-secret, or --app-id, --installation-id and --key-secret")
+    return options
+
+
+def place(url: str) -> str:
+    """A gs:// URL.
+
+    Raises:
+        argparse.ArgumentTypeError: it is another one.
+    """
+    if not url.startswith("gs://") or len(url) < 6:
+        raise argparse.ArgumentTypeError("must be gs://bucket[/prefix]")
+    return url
+
+
+def deploy(function: Deployed, options: argparse.Namespace) -> list[str]:
+    """The gcloud command for one function."""
+    store: str = getattr(options, function.store)
+    settings = {
+        "PIPELINE_STORE": store,
+        "PIPELINE_RECORDS": options.records,
+        "PIPELINE_REPOSITORY": options.repository,
+        # As many threads as events may come at once.
+        "THREADS": options.concurrency,
+    }
+    if options.token_secret:
+        secrets = {"PIPELINE_GITHUB_TOKEN": f"{options.token_secret}:latest"}
+    else:
+        settings["PIPELINE_GITHUB_APP_ID"] = options.app_id
+        settings["PIPELINE_GITHUB_INSTALLATION_ID"] = options.installation_id
+        secrets = {"PIPELINE_GITHUB_PRIVATE_KEY": f"{options.key_secret}:latest"}
+    flags = {
+        "project": options.project,
+        "region": options.region,
+        "runtime": "python312",
+        "source": f"{options.folder}/{function.entry_point}",
+        "entry-point": function.entry_point,
+        "trigger-location": options.bucket_location or options.region,
+        "trigger-service-account": options.trigger_account,
+        "service-account": options.service_account,
+        "set-env-vars": join(settings),
+        "set-secrets": join(secrets),
+        "memory": options.memory,
+        "cpu": "1",
+        "timeout": f"{TIMEOUT_S}s",
+        "concurrency": options.concurrency,
+        "max-instances": options.max_instances,
+        "ingress-settings": "internal-only",
+    }
+    bucket = store.removeprefix("gs://").partition("/")[0]
+    return [
+        "gcloud",
+        "functions",
+        "deploy",
+        function.entry_point.replace("_", "-"),
+        "--gen2",
+        # Without it an event whose function fails is lost.
+        "--retry",
+        "--no-allow-unauthenticated",
+        f"--trigger-event-filters=type={FINALIZED}",
+        f"--trigger-event-filters=bucket={bucket}",
+        *(f"--{name}={value}" for name, value in flags.items()),
+    ]
+
+
+def join(pairs: Mapping[str, object]) -> str:
+    return ",".join(f"{name}={value}" for name, value in pairs.items())
+
+
+if __name__ == "__main__":
+    main()

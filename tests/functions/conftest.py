@@ -1,0 +1,232 @@
+"""The functions as real processes, from the folders that are deployed, among real servers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from cli.leash import on_leash
+from tests.e2e.platform import ROOT, eventually
+from tests.functions.servers import Door, GitHub, serving
+from tests.gcs import Emulator, NoEmulator, do_without, running_emulator
+from tests.ports import free_port
+
+FINALIZED = "google.cloud.storage.object.v1.finalized"
+CSV = b"x,y\n1,2\n"
+
+
+@dataclass
+class Function:
+    """A function's process; a test may kill it and start it again."""
+
+    name: str
+    folder: Path
+    log: Path
+    environment: dict[str, str]
+
+    def start(self) -> None:
+        self.port = free_port()
+        command = [sys.executable, "-m", "functions_framework", "--target", self.name]
+        command += ["--source", "main.py", "--signature-type", "cloudevent"]
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                on_leash(*command, "--host", "127.0.0.1", "--port", str(self.port)),
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        eventually(self._listens)
+
+    def kill(self) -> None:
+        """SIGKILL the server and its worker."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def post(self, event: dict[str, Any]) -> int:
+        """Deliver an event as Eventarc does; the status, 0 if the function died over it."""
+        attributes = {f"ce-{key}": str(value) for key, value in event.items() if key != "data"}
+        headers = {"Content-Type": "application/json", **attributes}
+        content = event["data"] if isinstance(event["data"], bytes) else json.dumps(event["data"])
+        return self.send(content, headers)
+
+    def post_structured(self, event: dict[str, Any]) -> int:
+        """Deliver it as one JSON document."""
+        return self.send(json.dumps(event), {"Content-Type": "application/cloudevents+json"})
+
+    def post_aside(self, event: dict[str, Any]) -> Callable[[], int]:
+        """Deliver it in a thread; what is returned waits for the status."""
+        answers: list[int] = []
+        thread = threading.Thread(target=lambda: answers.append(self.post(event)))
+        thread.start()
+
+        def join() -> int:
+            thread.join()
+            return answers[0]
+
+        return join
+
+    def lines(self, text: str) -> list[dict[str, Any]]:
+        """The JSON lines logged that hold a text."""
+        written = self.log.read_text().splitlines()
+        return [json.loads(line) for line in written if line.startswith("{") and text in line]
+
+    def send(self, content: str | bytes, headers: dict[str, str]) -> int:
+        """Post anything; the status, 0 if the function died over it."""
+        url = f"http://127.0.0.1:{self.port}/"
+        try:
+            answer = httpx.post(url, content=content, headers=headers, timeout=40, trust_env=False)
+        except httpx.TransportError:
+            return 0
+        return answer.status_code
+
+    def _listens(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            httpx.get(f"http://127.0.0.1:{self.port}/", trust_env=False)
+        except httpx.TransportError:
+            return False
+        return True
+
+
+class World:
+    """A data bucket, a model bucket, GitHub, and functions that stand between them."""
+
+    def __init__(self, emulator: Emulator, folder: Path, bundles: Path) -> None:
+        self._emulator, self._folder, self._bundles = emulator, folder, bundles
+        self._stack = ExitStack()
+        self._started: list[Function] = []
+        self.github = GitHub()
+        self.github_url = self._stack.enter_context(serving(self.github.answer))
+        self.door = Door(emulator.url)
+        self._stack.callback(self.door.close)
+        self.door_url = self._stack.enter_context(serving(self.door.answer))
+        self.bucket, self.records = self.new_bucket(), self.new_bucket()
+
+    def new_bucket(self) -> str:
+        return self._emulator.new_bucket().removeprefix("gs://")
+
+    def function(self, name: str = "on_data_arrival", **settings: str) -> Function:
+        """Start a function; its settings are those of a test in a hurry."""
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "STORAGE_EMULATOR_HOST": self.door_url,
+            "PIPELINE_STORE": f"gs://{self.bucket}",
+            "PIPELINE_RECORDS": f"gs://{self.records}/_pipeline",
+            "PIPELINE_REPOSITORY": "shop/models",
+            "PIPELINE_GITHUB_API_URL": self.github_url,
+            "PIPELINE_GITHUB_TOKEN": self.github.token,
+            "PIPELINE_QUIET_SECONDS": "0.8",
+            "PIPELINE_CLAIM_SECONDS": "0.5",
+            "PIPELINE_DEADLINE_SECONDS": "8",
+        }
+        log = self._folder / f"{name}-{len(self._started)}.log"
+        function = Function(name, self._bundles / name, log, environment | settings)
+        function.start()
+        self._started.append(function)
+        return function
+
+    def put(self, name: str, content: bytes = CSV) -> dict[str, Any]:
+        """Write an object; the event that its bucket sends."""
+        answer = httpx.post(
+            f"{self._emulator.url}/upload/storage/v1/b/{self.bucket}/o",
+            params={"uploadType": "media", "name": name},
+            content=content,
+            trust_env=False,
+        )
+        written = answer.raise_for_status().json()
+        keys = ("bucket", "name", "generation", "size", "timeCreated")
+        return {
+            "specversion": "1.0",
+            "id": uuid4().hex,
+            "type": FINALIZED,
+            "source": f"//storage.googleapis.com/projects/_/buckets/{self.bucket}",
+            "subject": f"objects/{name}",
+            "time": written["timeCreated"],
+            "data": {key: written[key] for key in keys},
+        }
+
+    def recorded(self, kind: str, event: dict[str, Any]) -> list[dict[str, Any]]:
+        """The records of a kind (claims, done, dead) about an event's object."""
+        url = f"{self._emulator.url}/storage/v1/b/{self.records}/o"
+        listed = httpx.get(url, params={"prefix": f"_pipeline/{kind}/"}, trust_env=False).json()
+        found = []
+        for item in listed.get("items", []):
+            content = httpx.get(item["mediaLink"].replace("https", "http"), trust_env=False)
+            found.append(content.json())
+        return [one for one in found if one["generation"] == event["data"]["generation"]]
+
+    def close(self) -> None:
+        for function in self._started:
+            if function.process.poll() is None:
+                function.kill()
+        self._stack.close()
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[Emulator]:
+    try:
+        with running_emulator() as started:
+            yield started
+    except NoEmulator as error:
+        do_without(error)
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders that are deployed, as `make functions-build` makes them."""
+    folder = tmp_path_factory.mktemp("functions")
+    build = [sys.executable, "scripts/functions_build.py", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+@contextmanager
+def new_world(emulator: Emulator, folder: Path, bundles: Path) -> Iterator[World]:
+    world = World(emulator, folder, bundles)
+    try:
+        yield world
+    finally:
+        world.close()
+
+
+@pytest.fixture
+def world(emulator: Emulator, tmp_path: Path, bundles: Path) -> Iterator[World]:
+    """Servers of a test's own; it starts the functions it needs."""
+    with new_world(emulator, tmp_path, bundles) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared(
+    emulator: Emulator, tmp_path_factory: pytest.TempPathFactory, bundles: Path
+) -> Iterator[World]:
+    """Servers for tests that use models of their own and leave all as it was."""
+    with new_world(emulator, tmp_path_factory.mktemp("shared"), bundles) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def arrivals(shared: World) -> Function:
+    """on_data_arrival, running, for as long."""
+    return shared.function()
+
+
+@pytest.fixture
+def model() -> str:
+    """A model that no other test knows."""
+    return f"wine-{uuid4().hex}"

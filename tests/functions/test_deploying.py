@@ -1,0 +1,112 @@
+"""`make functions-deploy`, before a gcloud that writes down how it was called."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.platform import ROOT
+
+NEEDED = {
+    "project": "shop",
+    "region": "europe-west1",
+    "data-store": "gs://shop-data/in",
+    "model-store": "gs://shop-models",
+    "records": "gs://shop-records",
+    "repository": "shop/models",
+    "service-account": "functions@shop.iam",
+    "trigger-account": "eventarc@shop.iam",
+}
+
+
+class Desk:
+    """A shell in which only gcloud is not the real one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.calls = folder / "calls"
+        gcloud = folder / "gcloud"
+        gcloud.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" "" >>{self.calls}\nexit $GCLOUD_EXIT\n')
+        gcloud.chmod(0o755)
+        self.folder = folder
+
+    def deploy(self, flags: dict[str, str], *, gcloud_exit: int = 0) -> int:
+        words = " ".join(f"--{name}={value}" for name, value in flags.items())
+        path = f"{self.folder}:{os.environ['PATH']}"
+        command = ["make", "functions-deploy", f"FLAGS={words}", f"PYTHON={sys.executable}"]
+        self.ran = subprocess.run(
+            [*command, f"FUNCTIONS={self.folder}/built"],
+            cwd=ROOT,
+            env={"PATH": path, "GCLOUD_EXIT": str(gcloud_exit)},
+            capture_output=True,
+            text=True,
+        )
+        return self.ran.returncode
+
+    def commands(self) -> list[list[str]]:
+        return [call.split("\n") for call in self.calls.read_text().strip().split("\n\n")]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def test_both_functions_are_deployed_with_retries_and_as_accounts_of_their_own(desk: Desk) -> None:
+    assert desk.deploy(NEEDED | {"token-secret": "github-token"}) == 0
+
+    arrivals, releases = desk.commands()
+    assert arrivals[:3] == ["functions", "deploy", "on-data-arrival"]
+    assert releases[:3] == ["functions", "deploy", "on-model-release"]
+    for command in (arrivals, releases):
+        assert {"--gen2", "--retry", "--no-allow-unauthenticated"} <= set(command)
+        assert {
+            "--trigger-event-filters=type=google.cloud.storage.object.v1.finalized",
+            "--service-account=functions@shop.iam",
+            "--trigger-service-account=eventarc@shop.iam",
+            "--set-secrets=PIPELINE_GITHUB_TOKEN=github-token:latest",
+            "--max-instances=5",
+            "--memory=256Mi",
+        } <= set(command)
+    assert "--trigger-event-filters=bucket=shop-data" in arrivals
+    assert "--trigger-event-filters=bucket=shop-models" in releases
+    assert f"--source={desk.folder}/built/on_data_arrival" in arrivals
+    assert (desk.folder / "built/on_data_arrival/main.py").exists()
+    [variables] = [word for word in arrivals if word.startswith("--set-env-vars=")]
+    assert "PIPELINE_STORE=gs://shop-data/in,PIPELINE_RECORDS=gs://shop-records" in variables
+
+
+def test_an_app_takes_the_place_of_a_token(desk: Desk) -> None:
+    app = {"app-id": "12", "installation-id": "34", "key-secret": "github-key"}
+
+    assert desk.deploy(NEEDED | app) == 0
+
+    for command in desk.commands():
+        [variables] = [word for word in command if word.startswith("--set-env-vars=")]
+        assert "PIPELINE_GITHUB_APP_ID=12,PIPELINE_GITHUB_INSTALLATION_ID=34" in variables
+        assert "--set-secrets=PIPELINE_GITHUB_PRIVATE_KEY=github-key:latest" in command
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (NEEDED, "--token-secret, or --app-id"),
+        (NEEDED | {"token-secret": "t", "records": "s3://shop"}, "must be gs://bucket"),
+        ({"project": "shop"}, "--region"),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_is_deployed(
+    desk: Desk, flags: dict[str, str], said: str
+) -> None:
+    assert desk.deploy(flags) != 0
+
+    assert said in desk.ran.stderr
+    assert not desk.calls.exists()
+
+
+def test_it_stops_at_the_first_that_is_not_deployed(desk: Desk) -> None:
+    assert desk.deploy(NEEDED | {"token-secret": "t"}, gcloud_exit=1) != 0
+
+    assert len(desk.commands()) == 1
+    assert "error: on_data_arrival was not deployed" in desk.ran.stderr

@@ -1,0 +1,101 @@
+"""When a drop of data starts a training, and which of its events does."""
+
+import pytest
+
+from tests.functions.conftest import Function, World
+
+
+@pytest.fixture(scope="module")
+def patient(shared: World) -> Function:
+    """on_data_arrival with a quiet time in which a test can do something."""
+    return shared.function(PIPELINE_QUIET_SECONDS="4")
+
+
+class TestSuccessObject:
+    def test_it_ends_a_drop_at_once_and_tells_the_workflow_what_arrived(
+        self, shared: World, arrivals: Function, model: str
+    ) -> None:
+        event = shared.put(f"{model}/_SUCCESS", b"")
+
+        status = arrivals.post(event)
+
+        told = {key: event["data"][key] for key in ("bucket", "name", "generation")}
+        assert status == 200
+        assert shared.github.dispatches_of(model) == [
+            {"event_type": "data-arrived", "client_payload": {"model": model, **told}}
+        ]
+        assert len(shared.recorded("claims", event)) == len(shared.recorded("done", event)) == 1
+
+    def test_a_structured_event_with_numbers_is_the_same_event(
+        self, shared: World, arrivals: Function, model: str
+    ) -> None:
+        event = shared.put(f"{model}/_SUCCESS", b"")
+        event["data"] |= {"generation": int(event["data"]["generation"]), "size": 0}
+
+        assert arrivals.post_structured(event) == 200
+
+        assert len(shared.github.dispatches_of(model)) == 1
+
+    def test_parts_before_it_start_nothing_of_their_own(
+        self, shared: World, patient: Function, model: str
+    ) -> None:
+        parts = [shared.put(f"{model}/part-{number}.csv") for number in range(3)]
+        waiting = [patient.post_aside(part) for part in parts]
+        success = shared.put(f"{model}/_SUCCESS", b"")
+
+        statuses = [patient.post(success)] + [answer() for answer in waiting]
+
+        assert statuses == [200] * 4
+        assert [one["client_payload"]["name"] for one in shared.github.dispatches_of(model)] == [
+            f"{model}/_SUCCESS"
+        ]
+
+
+class TestQuietTime:
+    def test_of_many_parts_the_newest_starts_one_training(
+        self, shared: World, arrivals: Function, model: str
+    ) -> None:
+        parts = [shared.put(f"{model}/part-{number}.csv") for number in range(4)]
+        parts += [shared.put(f"{model}/part-4.parquet")]
+
+        waiting = [arrivals.post_aside(part) for part in reversed(parts)]
+
+        assert [answer() for answer in waiting] == [200] * 5
+        assert [one["client_payload"]["name"] for one in shared.github.dispatches_of(model)] == [
+            f"{model}/part-4.parquet"
+        ]
+
+    def test_a_part_that_is_written_again_meanwhile_waits_anew(
+        self, shared: World, patient: Function, model: str
+    ) -> None:
+        first = shared.put(f"{model}/part.csv")
+        waiting = patient.post_aside(first)
+        second = shared.put(f"{model}/part.csv", b"x,y\n3,4\n")
+
+        assert (patient.post(second), waiting()) == (200, 200)
+
+        generations = [
+            one["client_payload"]["generation"] for one in shared.github.dispatches_of(model)
+        ]
+        assert generations == [second["data"]["generation"]]
+
+    def test_a_part_that_comes_late_is_another_drop(
+        self, shared: World, arrivals: Function, model: str
+    ) -> None:
+        assert arrivals.post(shared.put(f"{model}/_SUCCESS", b"")) == 200
+
+        assert arrivals.post(shared.put(f"{model}/part.csv")) == 200
+
+        assert len(shared.github.dispatches_of(model)) == 2
+
+    def test_an_empty_part_does_not_hold_the_others_up(
+        self, shared: World, arrivals: Function, model: str
+    ) -> None:
+        part = shared.put(f"{model}/part.csv")
+        empty = shared.put(f"{model}/rest.csv", b"")
+
+        assert [arrivals.post(empty), arrivals.post(part)] == [200, 200]
+
+        assert [one["client_payload"]["name"] for one in shared.github.dispatches_of(model)] == [
+            f"{model}/part.csv"
+        ]

@@ -1,0 +1,126 @@
+"""Events about which nothing is done: logged, acknowledged, never retried, no call to GitHub."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.functions.conftest import Function, World
+
+Event = dict[str, Any]
+
+
+class TestForgeries:
+    @pytest.mark.parametrize(
+        "forge",
+        [
+            lambda event: event | {"type": "google.cloud.storage.object.v1.deleted"},
+            lambda event: event | {"data": event["data"] | {"bucket": "another-bucket"}},
+            lambda event: event | {"data": event["data"] | {"name": "n" * 100_000}},
+            lambda event: event | {"data": event["data"] | {"generation": "-1"}},
+            lambda event: event | {"data": event["data"] | {"generation": "9" * 5000}},
+            lambda event: event | {"data": {"bucket": event["data"]["bucket"]}},
+            lambda event: event | {"data": [1, 2, 3]},
+        ],
+        ids=["type", "bucket", "long name", "negative", "many digits", "no name", "list"],
+    )
+    def test_they_are_acknowledged_with_a_warning(
+        self, shared: World, arrivals: Function, model: str, forge: Callable[[Event], Event]
+    ) -> None:
+        event = forge(shared.put(f"{model}/_SUCCESS", b""))
+
+        assert arrivals.post(event) == 200
+
+        [line] = arrivals.lines(event["id"])
+        assert line["severity"] == "WARNING"
+        assert shared.github.calls_of(model) == 0
+
+    @pytest.mark.parametrize(
+        ("body", "headers"),
+        [
+            (b"{", {"ce-id": "1", "ce-type": "t", "ce-source": "s", "ce-specversion": "1.0"}),
+            (b"{}", {"ce-id": "1", "ce-specversion": "1.0"}),
+            (b"{", {"Content-Type": "application/cloudevents+json"}),
+            (b"[]", {"Content-Type": "application/cloudevents+json"}),
+            (b"hello", {}),
+        ],
+        ids=["bad data", "no type", "bad document", "list", "no event"],
+    )
+    def test_what_is_no_event_is_acknowledged_too(
+        self, shared: World, arrivals: Function, body: bytes, headers: dict[str, str]
+    ) -> None:
+        warned = len(arrivals.lines("WARNING"))
+
+        assert arrivals.send(body, {"Content-Type": "application/json", **headers}) == 200
+
+        assert len(arrivals.lines("WARNING")) == warned + 1
+
+    def test_an_object_that_never_was_is_nothing(
+        self, shared: World, arrivals: Function, model: str
+    ) -> None:
+        event = shared.put(f"{model}/_SUCCESS", b"")
+        event["data"]["name"] = f"{model}/part.csv"
+
+        assert arrivals.post(event) == 200
+
+        assert shared.github.calls_of(model) == 0
+
+
+class TestObjectsThatEndNoDrop:
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "{model}/dataset.json",
+            "{model}/notes.txt",
+            "{model}/folder/part.csv",
+            "{model}/folder/_SUCCESS",
+            "{model}/.csv/",
+            "_SUCCESS",
+            "part.csv",
+            "_pipeline/part.csv",
+            "Wine/part.csv",
+            "a..b/part.csv",
+            "{model}/\x07part.csv",
+        ],
+    )
+    def test_they_are_acknowledged_with_a_line(
+        self, shared: World, arrivals: Function, model: str, path: str
+    ) -> None:
+        event = shared.put(path.format(model=model))
+        del event["subject"]  # a header of HTTP holds no control character
+        asked = len(shared.github.asked)
+
+        assert arrivals.post(event) == 200
+
+        assert [line["severity"] for line in arrivals.lines(event["id"])] == ["INFO"]
+        assert len(shared.github.asked) == asked
+        assert shared.recorded("claims", event) == []
+
+    def test_an_empty_part_is_ignored(self, shared: World, arrivals: Function, model: str) -> None:
+        assert arrivals.post(shared.put(f"{model}/part.csv", b"")) == 200
+
+        assert shared.github.calls_of(model) == 0
+
+
+def test_an_object_older_than_the_stated_age_is_ignored(world: World, model: str) -> None:
+    function = world.function(PIPELINE_MAX_EVENT_AGE_SECONDS="0.2")
+    event = world.put(f"{model}/_SUCCESS", b"")
+    time.sleep(0.3)
+
+    assert function.post(event) == 200
+
+    assert "for too long" in function.lines(event["id"])[0]["message"]
+    assert world.github.asked == []
+
+
+def test_only_what_lies_under_the_prefix_counts(world: World, model: str) -> None:
+    function = world.function(PIPELINE_STORE=f"gs://{world.bucket}/shop/data")
+    inside = world.put(f"shop/data/{model}/part.csv")
+    events = [world.put(f"{model}/part.csv"), world.put(f"shop/{model}/_SUCCESS", b""), inside]
+
+    assert [function.post(event) for event in events] == [200] * 3
+
+    assert [one["client_payload"]["name"] for one in world.github.dispatches_of(model)] == [
+        f"shop/data/{model}/part.csv"
+    ]

@@ -1,0 +1,126 @@
+"""What the steps of deploy.yml and rollback.yml do when something is wrong, and to the images."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.common.test_model_store import FIRST, SECOND, World, flip_bit
+from tests.functions.servers import Answer, serving
+from tests.trainer.conftest import Workshop, new_workshop
+from tests.workflows.runner import Runner, read
+
+RELEASED = {
+    "name": "repository_dispatch",
+    "client_payload": {"model": "wine", "name": "wine/releases/00000002.json"},
+}
+ROLL_BACK = "Roll the model back"
+MANUAL = {"name": "workflow_dispatch"}
+
+
+class Bench:
+    """A store with two released versions, and a runner that works on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.workshop: Workshop = new_workshop(folder / "home")
+        key = self.workshop.settings.load_signing_key()
+        self.world = World(folder / "home", self.workshop.store, key, self.workshop.trusted)
+        for version in (FIRST, SECOND):
+            self.world.publish(version)
+            self.workshop.promoter.release("wine", version=version)
+        variables = {
+            "MODEL_STORE": f"file://{folder}/home/models",
+            "TRUSTED_SECRETS": "first second",
+            "NAMESPACE": "sales",
+            "HELM_RELEASE": "shop",
+            "REGISTRY": "eu.example/shop",
+        }
+        self.runner = Runner(folder / "runner", vars=variables)
+        [trusted] = (folder / "home/keys/trusted").glob("*.pem")
+        for name in ("first", "second"):
+            self.runner.secret(name, trusted.read_bytes())
+
+    def actions(self) -> list[str]:
+        found = self.workshop.store.list_releases("wine")
+        records = [self.workshop.store.find_release("wine", number) for number in found]
+        return [record.action for record in records if record]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_a_release_that_fails_the_test_is_taken_back(bench: Bench) -> None:
+    bench.runner.fail("helm")
+    metrics = b'model_live_release{model="wine",version="v"} 2.0\n'
+    with serving(lambda _: Answer(200, metrics)) as url:
+        bench.runner.pods({"inference-1": url})
+
+        outcomes = bench.runner.run("deploy.yml", event=RELEASED)
+
+    assert (outcomes["Test"], outcomes[ROLL_BACK]) == ("failure", "success")
+    assert bench.actions() == ["release", "release", "rollback"]
+    assert not any("upgrade" in call for call in bench.runner.calls("helm"))
+
+
+def test_a_release_that_does_not_hold_is_never_live_and_needs_no_way_back(bench: Bench) -> None:
+    flip_bit(bench.world.path(SECOND, "manifest.json"))
+
+    outcomes = bench.runner.run(
+        "deploy.yml", event=MANUAL, inputs={"model": "wine", "release": "2"}
+    )
+
+    assert outcomes["Verify, and wait until every pod serves it"] == "failure"
+    assert (outcomes["Test"], outcomes[ROLL_BACK]) == ("skipped", "success")
+    assert bench.actions() == ["release", "release"]
+
+
+def test_a_failure_before_anything_was_seen_takes_nothing_back(bench: Bench) -> None:
+    bench.runner.fail("gcloud")
+
+    outcomes = bench.runner.run("deploy.yml", event=RELEASED)
+
+    assert (outcomes["Fetch the keys"], outcomes[ROLL_BACK]) == ("failure", "skipped")
+    assert bench.actions() == ["release", "release"]
+
+
+def test_a_person_can_name_the_version_to_go_back_to(bench: Bench) -> None:
+    wish = {"what": "model", "model": "wine", "to": FIRST, "reason": 'it\'s "odd"; $(touch x)'}
+
+    bench.runner.run("rollback.yml", event=MANUAL, inputs=wish)
+
+    record = bench.workshop.store.find_release("wine", 3)
+    assert record is not None
+    assert (record.version, record.reason, record.by) == (FIRST, wish["reason"], "github/ada")
+    assert not (bench.runner.checkout / "x").exists()
+
+
+@pytest.mark.parametrize(("to", "revision"), [("", []), ("7", ["7"])])
+def test_the_platform_goes_back_to_a_revision(bench: Bench, to: str, revision: list[str]) -> None:
+    bench.runner.run("rollback.yml", event=MANUAL, inputs={"what": "release", "to": to})
+
+    rollback, test = bench.runner.calls("helm")
+    wait = ["--namespace", "sales", "--wait", "--timeout", "10m"]
+    assert rollback == ["rollback", "shop", *revision, *wait]
+    assert test == ["test", "shop", "--namespace", "sales", "--logs"]
+
+
+def test_rolling_out_changes_the_images_and_nothing_else(bench: Bench) -> None:
+    [step] = [
+        one
+        for one in read("deploy.yml")["jobs"]["images"]["steps"]
+        if one.get("name") == "Roll out"
+    ]
+    told = {
+        "REGISTRY": "eu.example/shop",
+        "TAG": "c0ffee",
+        "NAMESPACE": "sales",
+        "HELM_RELEASE": "shop",
+    }
+
+    assert bench.runner.run_step(step["run"], told) == 0
+
+    [call] = bench.runner.calls("helm")
+    assert call[:4] == ["upgrade", "--install", "shop", "deploy/helm/tollgate"]
+    assert {"--reset-then-reuse-values", "--atomic", "image.tag=c0ffee"} <= set(call)
+    assert call[call.index("--namespace") + 1] == "sales"
