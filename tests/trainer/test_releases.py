@@ -11,11 +11,17 @@ from typer.testing import CliRunner, Result
 from cli.models import models
 from cli.train import train
 from services.common.model_store import ReleaseTaken, VersionRefused
-from tests.common.test_model_store import FIRST, SECOND, THIRD, World, flip_bit, release
+from tests.common.worlds import FIRST, SECOND, THIRD, World, release
 from tests.trainer.conftest import Workshop
 from trainer.releases import NoVersion
+from trainer.settings import TrainerSettings
 
 FOURTH = "20261124t120000z-00000004"
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, store_url: str) -> Workshop:
+    return Workshop(tmp_path, TrainerSettings(home=tmp_path, model_store=store_url))
 
 
 @pytest.fixture
@@ -31,7 +37,7 @@ def three(workshop: Workshop) -> Workshop:
 
 def world_of(workshop: Workshop) -> World:
     key = workshop.settings.load_signing_key()
-    return World(workshop.home, workshop.store, key, workshop.trusted)
+    return World(workshop.home, workshop.settings.model_store_url, key, workshop.trusted)
 
 
 def live(workshop: Workshop) -> str | None:
@@ -55,7 +61,7 @@ class TestRelease:
         assert three.store.list_releases("wine") == [1, 2, 3]
 
     def test_a_version_that_failed_or_does_not_hold_is_refused(self, three: Workshop) -> None:
-        flip_bit(world_of(three).path(FIRST, "manifest.json"))
+        world_of(three).path(FIRST, "manifest.json").flip_bit()
 
         for version, reason in ((FOURTH, "gate"), (FIRST, "signature")):
             with pytest.raises(VersionRefused) as refusal:
@@ -112,7 +118,7 @@ class TestRollback:
 
     def test_records_that_never_held_are_not_gone_back_to(self, three: Workshop) -> None:
         three.store.append_release("wine", decide=lambda n, _: release(n, FIRST, "0" * 64))
-        (three.home / "models/wine/releases/00000005.json").write_text("rubbish")
+        world_of(three).record(5).write_bytes(b"rubbish")
 
         decision = three.promoter.roll_back("wine")
 
@@ -134,8 +140,9 @@ class TestRollback:
 
 class TestCommands:
     @pytest.fixture(autouse=True)
-    def _at_home(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setenv("TOLLGATE_HOME", str(tmp_path))
+    def _at_home(self, monkeypatch: pytest.MonkeyPatch, workshop: Workshop) -> None:
+        monkeypatch.setenv("TOLLGATE_HOME", str(workshop.home))
+        monkeypatch.setenv("TRAINER_MODEL_STORE", workshop.settings.model_store_url)
         monkeypatch.setenv("TRAINER_ACTOR", "eve@desk")
 
     @staticmethod
@@ -146,7 +153,7 @@ class TestCommands:
         return CliRunner().invoke(app, list(words))
 
     def test_list_shows_gates_and_what_is_live(self, three: Workshop) -> None:
-        flip_bit(world_of(three).path(SECOND, "manifest.sig"))
+        world_of(three).path(SECOND, "manifest.sig").flip_bit()
 
         rows = json.loads(self.run("models", "list", "--json").stdout)
 
@@ -189,8 +196,8 @@ class TestCommands:
     def test_verify_names_each_failure(self, three: Workshop) -> None:
         assert self.run("models", "verify").exit_code == 0
         world = world_of(three)
-        flip_bit(world.path(FIRST, "model.onnx"))
-        flip_bit(world.path(SECOND, "manifest.json"))
+        world.path(FIRST, "model.onnx").flip_bit()
+        world.path(SECOND, "manifest.json").flip_bit()
         three.store.append_release("wine", decide=lambda n, _: release(n, FIRST, "0" * 64))
 
         result = self.run("models", "verify", "--json")
