@@ -90,12 +90,14 @@ class ModelStore:
 
     def list_versions(self, model: str) -> list[str]:
         """The complete versions (`manifest.sig` exists), oldest first."""
-        with _clear_errors(f"list the versions of {model}"):
-            # One listing for all of them, not one look per version.
-            folder = f"{self._folder(model)}/versions"
-            paths = self._fs.find(folder, on_error=_raise_unless_missing)
-        signed = (path.split("/")[-2] for path in paths if path.endswith("/manifest.sig"))
+        # One listing for all of them, not one look per version.
+        paths = self._find(f"{self._folder(model)}/versions", f"list the versions of {model}")
+        signed = (path.split("/")[0] for path in paths if path.endswith("/manifest.sig"))
         return sorted(filter(is_version_name, signed))
+
+    def list_files(self, model: str) -> list[str]:
+        """Every file of a model, whatever it is: its path in the model's folder, sorted."""
+        return self._find(self._folder(model), f"list the files of {model}")
 
     def list_releases(self, model: str) -> list[int]:
         """The numbers that exist, ascending, whether or not the records hold."""
@@ -302,6 +304,12 @@ class ModelStore:
                 return list(self._fs.ls(folder, detail=True))
             except FileNotFoundError:
                 return []
+
+    def _find(self, folder: str, doing: str) -> list[str]:
+        """The files at any depth, as paths in the folder, sorted."""
+        with _clear_errors(doing):
+            paths = self._fs.find(folder, on_error=_raise_unless_missing)
+        return sorted(path.removeprefix(f"{folder}/") for path in paths)
 
     def _read(self, path: str, what: str, *, limit: int = RECORD_BYTES) -> bytes | None:
         """The first `limit` bytes of a file, or None if there is none."""

@@ -22,18 +22,7 @@ from services.common.model_store import (
     VersionNotFound,
     VersionRefused,
 )
-from tests.common.worlds import FIRST, SECOND, THIRD, Blob, World, manifest, new_world, release
-
-
-@pytest.fixture
-def world(tmp_path: Path, store_url: str) -> World:
-    return new_world(tmp_path, store_url)
-
-
-@pytest.fixture
-def folder_world(tmp_path: Path) -> World:
-    """One in a folder, for what only a folder can do."""
-    return new_world(tmp_path, f"file://{tmp_path}/models")
+from tests.common.worlds import FIRST, SECOND, THIRD, Blob, World, manifest, release
 
 
 class TestVersions:
