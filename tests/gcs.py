@@ -42,12 +42,12 @@ class Emulator:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
 
-    def new_bucket(self) -> str:
-        """The `gs://` URL of a new, empty bucket with versioning."""
+    def new_bucket(self, *, versioning: bool = True) -> str:
+        """The `gs://` URL of a new, empty bucket."""
         name = f"test-{uuid4().hex}"
         answer = httpx.post(
             f"{self.url}/storage/v1/b",
-            json={"name": name, "versioning": {"enabled": True}},
+            json={"name": name, "versioning": {"enabled": versioning}},
             trust_env=False,
         )
         answer.raise_for_status()

@@ -28,7 +28,7 @@ CALL_DEADLINE_S = 10.0
 SILENCE_DEADLINE_S = 4.0
 """How long a server may say nothing before the request is sent again."""
 SLOWEST_BYTES_PER_S = 1 << 20
-PIECE_BYTES = 8 << 20
+PIECE_BYTES = 4 << 20
 
 _RANGE_NOT_SATISFIABLE = 416
 
@@ -66,12 +66,12 @@ class BoundedGCS(GCSFileSystem):  # type: ignore[misc]  # gcsfs has no types
         BucketError: from every method, for whatever is not a missing or an existing file.
     """
 
+    cachable = False  # or every caller would share one, and a forked process its parent's
+
     def __init__(self, *, read_only: bool = False, **options: Any) -> None:
         super().__init__(
             access="read_only" if read_only else "read_write",
-            # A cached listing would hide new releases; a cached instance might predate a fork.
-            use_listings_cache=False,
-            skip_instance_cache=True,
+            use_listings_cache=False,  # it would hide new releases
             requests_timeout=ClientTimeout(
                 sock_connect=SILENCE_DEADLINE_S, sock_read=SILENCE_DEADLINE_S
             ),
@@ -80,7 +80,7 @@ class BoundedGCS(GCSFileSystem):  # type: ignore[misc]  # gcsfs has no types
 
     async def _call(self, method: str, path: str, *args: Any, **options: Any) -> Any:
         data = options.get("data")
-        size = PIECE_BYTES if data is None else len(data)
+        size = len(data or b"") + options.pop("expected_bytes", 0)
         if isinstance(data, bytes | bytearray | memoryview):
             # aiohttp sends bytes in one go, in which nothing else in its loop gets a turn.
             options["data"] = UnclosableBytesIO(data)
@@ -90,8 +90,10 @@ class BoundedGCS(GCSFileSystem):  # type: ignore[misc]  # gcsfs has no types
                 # Otherwise gcsfs would do it in its loop, and block it for up to two minutes.
                 await asyncio.to_thread(self.credentials.maybe_refresh)
                 return await super()._call(method, path, *args, **options)
-        except (FileNotFoundError, FileExistsError):
-            raise
+        except FileNotFoundError as error:
+            raise FileNotFoundError("there is no such object") from error
+        except FileExistsError as error:
+            raise FileExistsError("the object exists already") from error
         except TimeoutError as error:
             raise BucketError(f"no answer within {deadline_s:.0f} s") from error
         except (ClientError, RequestException) as error:
@@ -119,6 +121,7 @@ class BoundedGCS(GCSFileSystem):  # type: ignore[misc]  # gcsfs has no types
                     "GET",
                     self.url(path, generation=generation),
                     headers={"Range": f"bytes={at}-{stop - 1}"},
+                    expected_bytes=stop - at,
                 )
             except BucketError as error:
                 if error.status == _RANGE_NOT_SATISFIABLE:

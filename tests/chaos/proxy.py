@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal, Self
 
-Fault = Literal["slow", "500", "429", "reset", "reply lost"]
+Fault = Literal["slow", "hang", "trickle", "500", "429", "403", "reset", "reply lost"]
 SLOW_S = 1.0
 
 
@@ -83,7 +83,17 @@ class Proxy:
             linger = struct.pack("ii", 1, 0)  # RST instead of FIN
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             return
-        if fault in ("500", "429"):
+        if fault == "hang":
+            await reader.read()
+            return
+        if fault == "trickle":
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        if fault in ("500", "429", "403"):
             await reader.readuntil(b"\r\n\r\n")
             writer.write(b"HTTP/1.1 %s No\r\nContent-Length: 0\r\n\r\n" % fault.encode())
             await writer.drain()

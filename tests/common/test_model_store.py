@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,14 @@ from services.common.model_store import (
     TrustedKeys,
     VersionNotFound,
     VersionRefused,
+    new_version_name,
 )
 from tests.common.worlds import FIRST, SECOND, THIRD, Blob, World, manifest, release
+
+UNSAFE_NAMES = [
+    *("../x", "a/b", "", "A", ".a", "a..b", "a\nb", "a" * 65, "é", "*", "a#1", "a" * 1_000_000),
+    *("%2e%2e", "gs://evil/x", "http://169.254.169.254"),
+]
 
 
 class TestVersions:
@@ -64,6 +72,21 @@ class TestVersions:
             world.publish(metrics={"other": 1})
 
         world.store.open_version("wine", FIRST, world.trusted)
+
+    def test_the_signature_is_written_last(self, world: World) -> None:
+        world.path(FIRST, "manifest.json").write_bytes(b"somebody else's")
+
+        with pytest.raises(StoreError, match="already is another"):
+            world.publish()
+
+        assert world.path(FIRST, "model.onnx").read_bytes() == b"onnx"
+        assert world.store.list_versions("wine") == []
+
+    def test_names_of_versions_are_lower_case_and_sort_by_time(self) -> None:
+        early, late = (datetime(2026, 1, 2, hour, 4, 5, tzinfo=UTC) for hour in (3, 4))
+
+        assert re.fullmatch(r"20260102t030405z-[0-9a-f]{8}", new_version_name(early))
+        assert new_version_name(early) < new_version_name(late)
 
     def test_a_store_that_does_not_exist_yet_is_empty(self, world: World) -> None:
         assert world.store.list_models() == []
@@ -149,7 +172,7 @@ class TestRefusals:
                 "wine", FIRST, TrustedKeys([Ed25519PrivateKey.generate().public_key()])
             )
 
-    @pytest.mark.parametrize("name", ["../x", "a/b", "", "A", ".a", "a..b", "a\nb", "a" * 65, "é"])
+    @pytest.mark.parametrize("name", UNSAFE_NAMES, ids=lambda name: ascii(name)[:20])
     def test_an_unsafe_name_touches_no_path(self, world: World, name: str) -> None:
         calls: list[Callable[[], object]] = [
             lambda: world.store.list_versions(name),

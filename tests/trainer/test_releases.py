@@ -1,6 +1,7 @@
 """What is live: releases and rollbacks, over versions that need no training."""
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,13 @@ class TestRelease:
 
         assert three.promoter.release("wine", version=THIRD).written
 
+    def test_the_first_record_has_none_before_it(self, workshop: Workshop) -> None:
+        world_of(workshop).publish(FIRST)
+
+        first = workshop.promoter.release("wine").live
+
+        assert (first.number, first.previous, first.action) == (1, None, "release")
+
     def test_a_record_that_was_quicker_is_shown(self, three: Workshop) -> None:
         store = three.store
         promoter, rival = three.promoter, three.promoter
@@ -115,6 +123,18 @@ class TestRollback:
 
         assert (first.written, again.written) == (True, False)
         assert (again.live.action, again.live.number) == ("rollback", 4)
+
+    def test_it_ends_a_canary_and_a_shadow(self, three: Workshop) -> None:
+        digest = three.store.manifest_sha256("wine", THIRD)
+        trials = {"canary": {"version": FIRST, "percent": 10}, "shadow": {"version": SECOND}}
+        three.store.append_release(
+            "wine", decide=lambda n, _: release(n, THIRD, digest, action="canary", **trials)
+        )
+
+        back = three.promoter.roll_back("wine", version=THIRD)
+
+        assert back.written
+        assert (back.live.canary, back.live.shadow) == (None, None)
 
     def test_records_that_never_held_are_not_gone_back_to(self, three: Workshop) -> None:
         three.store.append_release("wine", decide=lambda n, _: release(n, FIRST, "0" * 64))
@@ -179,6 +199,32 @@ class TestCommands:
         assert (back.exit_code, again.exit_code, forth.exit_code) == (0, 0, 0)
         assert "live already" in again.stdout
         assert live(three) == THIRD
+
+    def test_a_record_says_who_why_and_when(self, three: Workshop) -> None:
+        self.run("models", "rollback", "wine", "--reason", "wrong on Mondays")
+
+        told = self.run("models", "show", "wine").stdout.splitlines()[1]
+
+        record = three.store.live_release("wine", three.trusted)
+        assert record is not None
+        assert (record.by, record.reason) == ("eve@desk", "wrong on Mondays")
+        when = f"{record.time:%Y-%m-%d %H:%M:%SZ}"
+        assert told == f"rollback 4 by eve@desk, {when}: wrong on Mondays"
+
+    def test_without_a_name_it_is_user_at_host(
+        self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("TRAINER_ACTOR")
+        world_of(workshop).publish(FIRST)
+
+        told = json.loads(self.run("models", "release", "wine", "--json").stdout)
+
+        assert told["live"]["by"].endswith(f"@{socket.gethostname()}")
+
+    def test_list_may_be_of_one_model(self, three: Workshop) -> None:
+        assert len(json.loads(self.run("models", "list", "wine", "--json").stdout)) == 4
+        assert json.loads(self.run("models", "list", "beer", "--json").stdout) == []
+        assert self.run("models", "list", "../wine").exit_code == 1
 
     def test_what_fails_is_one_line_and_exit_code_1(self, three: Workshop) -> None:
         for words in (
