@@ -30,6 +30,7 @@ SILENCE_DEADLINE_S = 4.0
 SLOWEST_BYTES_PER_S = 1 << 20
 PIECE_BYTES = 4 << 20
 
+_FORBIDDEN = 403
 _RANGE_NOT_SATISFIABLE = 416
 
 # It logs, with a traceback and URLs, each error that it raises as well.
@@ -104,8 +105,9 @@ class BoundedGCS(GCSFileSystem):  # type: ignore[misc]  # gcsfs has no types
             raise BucketError(f"the bucket answered {error.code}", status=error.code) from error
         except (OSError, ValueError) as error:  # gcsfs makes these of 403 and of some 400
             # The first word matters: by it gcsfs knows when to look an object up in a listing.
-            told = "Forbidden" if "Forbidden" in str(error) else "the bucket refused the request"
-            raise BucketError(told) from error
+            if str(error).startswith("Forbidden"):
+                raise BucketError("Forbidden", status=_FORBIDDEN) from error
+            raise BucketError("the bucket refused the request") from error
 
     async def _cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **options: Any
@@ -140,6 +142,17 @@ class BoundedGCS(GCSFileSystem):  # type: ignore[misc]  # gcsfs has no types
             generation = headers.get("X-Goog-Generation", generation)
             at += len(piece)
         return b"".join(pieces)
+
+    async def _pipe_file(
+        self, path: str, data: bytes, *args: Any, mode: str = "overwrite", **options: Any
+    ) -> Any:
+        try:
+            return await super()._pipe_file(path, data, *args, mode=mode, **options)
+        except BucketError as error:
+            # To a caller who may create but not delete, an object in the way can look like this.
+            if mode == "create" and error.status == _FORBIDDEN and await self._exists(path):
+                raise FileExistsError("the object exists already") from error
+            raise
 
     async def _do_list_objects(self, path: str, **options: Any) -> Any:
         try:
