@@ -8,22 +8,20 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from bench.figures import Figure
 from services.common.model_store import (
-    Manifest,
     ModelStore,
     Release,
     TrustedKeys,
     load_signing_key,
-    new_version_name,
 )
 from services.inference.models.registry import Registry
 from services.inference.models.watcher import Watcher
+from tests.common.worlds import publish_again
 from tests.e2e.platform import PREDICT, WINE, eventually
 from tests.processes import Processes
 
@@ -74,7 +72,9 @@ async def _watcher(platform: Processes, folder: Path, *, releases: int) -> Watch
 
 def rollback(platform: Processes) -> Figure:
     """Release a second version, roll it back under load, and see when its last answer comes."""
-    new = _publish_another(platform)
+    store, trusted = _open(platform)
+    key = load_signing_key(platform.home / "keys" / "signing.pem")
+    new = publish_again(store, trusted, key, MODEL)
     platform.run("models", "release", MODEL, "--to", new).check_returncode()
     with _asking(platform) as answers:
         eventually(lambda: answers and answers[-1][1] == new)
@@ -82,7 +82,7 @@ def rollback(platform: Processes) -> Figure:
         platform.run("models", "rollback", MODEL, "--reason", "bench").check_returncode()
         eventually(lambda: answers[-1][1] != new)
         time.sleep(1)  # for an old answer that should not come any more
-    record = _live(*_open(platform))
+    record = _live(store, trusted)
     last = max(moment for moment, version in answers if version == new)
     return Figure(
         "rollback to the last answer of the version left",
@@ -91,17 +91,6 @@ def rollback(platform: Processes) -> Figure:
         1000 * (POLL_S + 1),
         f"{last - began:.1f} s after the command was typed, polling every {POLL_S:g} s",
     )
-
-
-def _publish_another(platform: Processes) -> str:
-    """The live version once more, under a new name."""
-    store, trusted = _open(platform)
-    manifest = store.open_release(MODEL, _live(store, trusted), trusted)
-    files = {name: store.read_file(manifest, name) for name in manifest.files}
-    version = new_version_name(datetime.now(UTC))
-    again = Manifest.model_validate({**dict(manifest), "version": version})
-    store.publish(again, files, load_signing_key(platform.home / "keys" / "signing.pem"))
-    return version
 
 
 def _open(platform: Processes) -> tuple[ModelStore, TrustedKeys]:

@@ -16,6 +16,7 @@ from services.common.model_store import (
     TrustedKeys,
     WarmUp,
     create_signing_key,
+    new_version_name,
     open_filesystem,
 )
 
@@ -86,6 +87,19 @@ class World:
 def new_world(folder: Path, url: str) -> World:
     key = create_signing_key(folder / "keys/signing.pem", folder / "keys/trusted")
     return World(folder, url, key, TrustedKeys.load(folder / "keys/trusted"))
+
+
+def publish_again(
+    store: ModelStore, trusted: TrustedKeys, key: Ed25519PrivateKey, model: str
+) -> str:
+    """The live version once more: the same files under a new name, which is returned."""
+    live = store.live_release(model, trusted)
+    assert live is not None
+    signed = store.open_release(model, live, trusted)
+    files = {name: store.read_file(signed, name) for name in signed.files}
+    version = new_version_name(datetime.now(UTC))
+    store.publish(Manifest.model_validate({**dict(signed), "version": version}), files, key)
+    return version
 
 
 def manifest(version: str, **changes: Any) -> Manifest:
