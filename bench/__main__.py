@@ -8,11 +8,12 @@ from pathlib import Path
 
 from bench.billing import BillingBench
 from bench.figures import Figure, table
+from bench.models import models
 from bench.predictions import predictions
 from tests.mariadb import running_server
 from tests.processes import processes
 
-PARTS = ("predictions", "ingest", "leases")
+PARTS = ("predictions", "models", "ingest", "leases")
 
 
 def main() -> None:
@@ -36,6 +37,9 @@ async def _measure(*, stored: int, parts: tuple[str, ...]) -> list[Figure]:
         if "predictions" in parts:
             _print("measuring predictions")
             figures.append(await predictions(platform))
+        if "models" in parts:
+            _print("measuring models")
+            figures += await models(platform)
         billing = BillingBench(platform, say=_print)
         if "ingest" in parts:
             _print("measuring ingest")

@@ -7,6 +7,7 @@ import typer
 
 from cli import pipeline  # noqa: F401 — two more commands under `models`
 from cli.billing import billing
+from cli.keys import keys
 from cli.models import models
 from cli.train import train
 from cli.up import up
@@ -20,6 +21,7 @@ app = typer.Typer(
 app.command()(up)
 app.command()(train)
 app.add_typer(billing, name="billing")
+app.add_typer(keys, name="keys")
 app.add_typer(models, name="models")
 app.add_typer(users, name="users")
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.train import failures_as_one_line
+from cli.train import failures_as_one_line, progress
 
 if TYPE_CHECKING:
     from services.common.model_store import ModelStore, TrustedKeys
@@ -20,11 +20,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @models.command("list")
-def list_models(as_json: AsJson = False) -> None:
+def list_models(
+    model: Annotated[str | None, typer.Argument(help="One model; default: all of them.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """All models and versions: gate, time, and which one is live."""
     with failures_as_one_line():
-        store, trusted = _open_store()
-        rows = [row for model in store.list_models() for row in _rows(store, trusted, model)]
+        store, trusted = _open_store(read_only=True)
+        names = [model] if model else store.list_models()
+        rows = [row for name in names for row in _rows(store, trusted, name)]
     if as_json:
         typer.echo(json.dumps(rows))
         return
@@ -41,7 +45,7 @@ def show(model: Model, version: Version = None, as_json: AsJson = False) -> None
     with failures_as_one_line():
         from services.common.model_store import VersionNotFound
 
-        store, trusted = _open_store()
+        store, trusted = _open_store(read_only=True)
         live = store.live_release(model, trusted)
         known = [live.version] if live else store.list_versions(model)[-1:]
         if version is None and not known:
@@ -51,8 +55,12 @@ def show(model: Model, version: Version = None, as_json: AsJson = False) -> None
         typer.echo(manifest.model_dump_json(indent=2))
         return
     signature = manifest.signature
-    state = f", live as release {live.number}" if live and live.version == manifest.version else ""
-    typer.echo(f"{manifest.model} {manifest.version}: gate {manifest.gate}{state}")
+    if live and live.version == manifest.version:
+        typer.echo(f"{manifest.model} {manifest.version}: gate {manifest.gate}, live")
+        why = f": {live.reason}" if live.reason else ""
+        typer.echo(f"{live.action} {live.number} by {live.by}, {live.time:%Y-%m-%d %H:%M:%SZ}{why}")
+    else:
+        typer.echo(f"{manifest.model} {manifest.version}: gate {manifest.gate}")
     typer.echo(f"{signature.task} of {signature.target}")
     if signature.classes is not None:
         typer.echo(f"classes: {', '.join(map(str, signature.classes))}")
@@ -83,71 +91,36 @@ def rollback(
 @models.command()
 def verify(as_json: AsJson = False) -> None:
     """Check every version, file and release of the store; exit code 1 names what does not hold."""
-    with failures_as_one_line():
-        store, trusted = _open_store()
-        checked, failures = 0, []
-        for model in store.list_models():
-            for version in store.list_versions(model):
-                checked += 1
-                failures += _failures_of_version(store, trusted, model, version)
-            for number in store.list_releases(model):
-                checked += 1
-                failures += _failures_of_release(store, trusted, model, number)
+    from services.common.model_verify import verify_store
+
+    with failures_as_one_line(), progress() as report:
+        store, trusted = _open_store(read_only=True)
+        found = verify_store(store, trusted, report=report)
     if as_json:
-        typer.echo(json.dumps({"checked": checked, "failures": failures}))
+        typer.echo(json.dumps({"checked": found.checked, "failures": found.failures}))
     else:
-        typer.echo(f"{checked} versions and releases checked, {len(failures)} do not hold")
-        for failure in failures:
+        told = f"{len(found.failures)} things are wrong" if found.failures else "all of them hold"
+        typer.echo(f"{found.checked} versions and releases checked, {told}")
+        for failure in found.failures:
             typer.echo(f"error: {failure}", err=True)
-    if failures:
+    if found.failures:
         raise typer.Exit(1)
 
 
-def _failures_of_version(
-    store: "ModelStore", trusted: "TrustedKeys", model: str, version: str
-) -> list[str]:
-    from services.common.model_store import VersionNotFound, VersionRefused
-
-    try:
-        manifest = store.open_version(model, version, trusted)
-    except (VersionNotFound, VersionRefused) as error:
-        return [str(error)]
-    failures = []
-    for name in manifest.files:
-        try:
-            store.read_file(manifest, name)
-        except VersionRefused as error:
-            failures.append(str(error))
-    return failures
-
-
-def _failures_of_release(
-    store: "ModelStore", trusted: "TrustedKeys", model: str, number: int
-) -> list[str]:
-    from services.common.model_store import VersionNotFound, VersionRefused
-
-    try:
-        record = store.find_release(model, number)
-        if record is not None:
-            store.open_release(model, record, trusted)
-    except (VersionNotFound, VersionRefused) as error:
-        return [f"Release {number} of {model}: {error}"]
-    return []
-
-
-def _open_store() -> tuple["ModelStore", "TrustedKeys"]:
+def _open_store(*, read_only: bool) -> tuple["ModelStore", "TrustedKeys"]:
     from services.common.model_store import ModelStore
     from trainer.settings import TrainerSettings
 
     settings = TrainerSettings.load()
-    return ModelStore(settings.model_store_url), settings.load_trusted_keys()
+    store = ModelStore(settings.model_store_url, read_only=read_only)
+    return store, settings.load_trusted_keys()
 
 
 def _promoter() -> "Promoter":
     from trainer.releases import Promoter
     from trainer.settings import TrainerSettings
 
-    store, trusted = _open_store()
+    store, trusted = _open_store(read_only=False)
     return Promoter(store=store, trusted=trusted, by=TrainerSettings.load().actor)
 
 

@@ -29,7 +29,7 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Train MODEL on its data: a new, signed version; exit code 1 if it fails its gate."""
-    with failures_as_one_line(), _progress() as report:
+    with failures_as_one_line(), progress() as report:
         # Here, as scikit-learn takes seconds to import and `tollgate --help` must not.
         from trainer.settings import TrainerSettings
         from trainer.train import train as run
@@ -77,7 +77,7 @@ def _describe(outcome: "Outcome") -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, float], None]]:
+def progress() -> Iterator[Callable[[str, float], None]]:
     """A bar on a terminal, a line a step elsewhere; on stderr, as stdout is for the outcome."""
     if not sys.stderr.isatty():
         yield lambda doing, share: typer.echo(f"{share:4.0%} {doing}", err=True)

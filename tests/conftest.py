@@ -1,4 +1,4 @@
-"""What all tests share: an empty database of either kind, and a prepared state folder."""
+"""What all tests share: an empty database or store of either kind, a prepared state folder."""
 
 import fcntl
 import os
@@ -14,6 +14,8 @@ from uuid import uuid4
 import pytest
 
 from tests.e2e.platform import ROOT, Platform
+from tests.gcs import Emulator, NoEmulator, running_emulator
+from tests.gcs import do_without as without_emulator
 from tests.mariadb import GivenServer, NoServer, Server, any_server, do_without
 
 
@@ -53,6 +55,32 @@ def database_server() -> Iterator[Callable[[], GivenServer | Server]]:
             return started[0]
 
         yield server
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[Emulator]:
+    """The worker's GCS emulator."""
+    with ExitStack() as stack:
+        try:
+            emulator = stack.enter_context(running_emulator())
+        except NoEmulator as error:
+            without_emulator(error)
+        yield emulator
+
+
+@pytest.fixture
+def bucket_url(gcs: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The `gs://` URL of a new, empty bucket, for as long as the test runs."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
+    return gcs.new_bucket()
+
+
+@pytest.fixture(params=["file", "gs"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store; runs a test once per kind, a folder and a bucket."""
+    if request.param == "file":
+        return f"file://{tmp_path}/models"
+    return f"{request.getfixturevalue('bucket_url')}/models"
 
 
 @pytest.fixture(scope="session")

@@ -53,6 +53,11 @@ class TrainerSettings(ServiceSettings):
         """The state folder's own public keys."""
         return self.home / "keys" / "trusted"
 
+    @property
+    def signing_key_file(self) -> Path:
+        """The private key, whether or not it has been made."""
+        return self.signing_key or self.home / "keys" / "signing.pem"
+
     def load_signing_key(self) -> Ed25519PrivateKey:
         """The key to sign with.
 
@@ -61,7 +66,7 @@ class TrainerSettings(ServiceSettings):
         """
         if self.signing_key:
             return load_signing_key(self.signing_key)
-        return create_signing_key(self.home / "keys" / "signing.pem", self.trusted_dir)
+        return create_signing_key(self.signing_key_file, self.trusted_dir)
 
     def load_trusted_keys(self) -> TrustedKeys:
         """The keys to trust: those named, else our own signing key's public half, or its folder.

@@ -1,8 +1,13 @@
 """Ed25519 keys as PEM files: one private key signs, any of several public keys is trusted."""
 
+import fcntl
 import hashlib
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
@@ -14,10 +19,12 @@ from services.common.model_records import StoreError
 
 
 class TrustedKeys:
-    """The public keys whose signatures count."""
+    """The public keys whose signatures count. Those of a folder follow what becomes of it."""
 
     def __init__(self, keys: list[Ed25519PublicKey]) -> None:
         self._keys = keys
+        self._path: Path | None = None
+        self._seen: Listing | None = None
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -26,14 +33,66 @@ class TrustedKeys:
         Raises:
             StoreError: nothing there, or a file that is no Ed25519 public key.
         """
-        files = sorted(path.glob("*.pem")) if path.is_dir() else [path]
+        trusted = cls([])
+        trusted._path, trusted._seen = path, _listing(path)
+        files = _key_files(path)
         if not files:
             raise StoreError("The folder of trusted keys holds no *.pem file.")
-        return cls([_load_public_key(file) for file in files])
+        trusted._keys = [_load_public_key(file) for file in files]
+        return trusted
 
     def verify(self, data: bytes, signature: bytes) -> bool:
-        """Whether one of the keys signed `data`."""
+        """Whether one of the keys signed `data`.
+
+        A key that was added to the folder counts from now on, one that was removed no longer.
+        """
+        self._follow()
         return any(_is_signed_by(key, data, signature) for key in self._keys)
+
+    def _follow(self) -> None:
+        """Read the keys again if a file came, went or was changed.
+
+        A file that is no key does not count, and does not keep the others from counting. A folder
+        that cannot be looked at changes nothing: it may be about to be mounted.
+        """
+        if self._path is None:
+            return
+        now = _listing(self._path)
+        if now is None or now == self._seen:
+            return
+        keys = []
+        for file in _key_files(self._path):
+            try:
+                keys.append(_load_public_key(file))
+            except StoreError:
+                continue
+        # The listing is the older of the two: what changed in between is seen the next time.
+        self._keys, self._seen = keys, now
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """A trusted public key; `signs` if its private half is the one that signs new versions."""
+
+    id: str
+    file: Path
+    created: datetime
+    signs: bool
+
+
+def list_keys(private: Path, trusted_dir: Path) -> list[KeyFile]:
+    """The keys of a folder, oldest first.
+
+    Raises:
+        StoreError: a key cannot be read. That there is no private one is no error.
+    """
+    signing = key_id(load_signing_key(private).public_key()) if private.exists() else None
+    found = []
+    for file in sorted(trusted_dir.glob("*.pem")):
+        name = key_id(_load_public_key(file))
+        created = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+        found.append(KeyFile(name, file, created, name == signing))
+    return sorted(found, key=lambda key: (key.created, key.id))
 
 
 def create_signing_key(private: Path, trusted_dir: Path) -> Ed25519PrivateKey:
@@ -45,21 +104,35 @@ def create_signing_key(private: Path, trusted_dir: Path) -> Ed25519PrivateKey:
     Raises:
         StoreError: a file cannot be written, or the key found is not an Ed25519 key.
     """
-    fresh = Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
     try:
-        create_file(private, fresh, mode=0o600)
+        create_file(private, _private_pem(Ed25519PrivateKey.generate()), mode=0o600)
         key = load_signing_key(private)
-        public = key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        create_file(trusted_dir / f"{key_id(key.public_key())}.pem", public)
+        _trust(key, trusted_dir)
     except OSError as error:
         raise StoreError(f"Cannot write the signing key: {error.strerror}.") from error
     return key
+
+
+def rotate_signing_key(private: Path, trusted_dir: Path) -> tuple[str, str]:
+    """Sign with a new key from now on; the old one stays trusted, but nobody can sign with it.
+
+    Returns:
+        The ids of the old key and of the new one.
+
+    Raises:
+        StoreError: there is no key to rotate, or a file cannot be written.
+    """
+    try:
+        with _alone_in(private.parent):
+            old, new = load_signing_key(private), Ed25519PrivateKey.generate()
+            # Trusted first, so that whatever is signed with it is trusted from the first moment.
+            for key in (old, new):
+                _trust(key, trusted_dir)
+            draft = _write_draft(private, _private_pem(new), mode=0o600)
+            draft.replace(private)
+    except OSError as error:
+        raise StoreError(f"Cannot rotate the signing key: {error.strerror}.") from error
+    return key_id(old.public_key()), key_id(new.public_key())
 
 
 def load_signing_key(path: Path) -> Ed25519PrivateKey:
@@ -88,18 +161,74 @@ def create_file(path: Path, content: bytes, *, mode: int = 0o644) -> bool:
     Hard-linking a finished file is the one way to be both exclusive and never half-written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    draft = _write_draft(path, content, mode=mode)
     try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
         os.link(draft, path)
     except FileExistsError:
         return False
     finally:
         draft.unlink(missing_ok=True)
     return True
+
+
+def _write_draft(path: Path, content: bytes, *, mode: int) -> Path:
+    """A finished file beside `path`, under a name of its own."""
+    draft = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    return draft
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the kernel's lock of a folder, so that of two processes one waits for the other."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _private_pem(key: Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def _trust(key: Ed25519PrivateKey, trusted_dir: Path) -> None:
+    public = key.public_key()
+    content = public.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    create_file(trusted_dir / f"{key_id(public)}.pem", content)
+
+
+Listing = list[tuple[str, int, int, int]]
+
+
+def _listing(path: Path) -> Listing | None:
+    """What tells one state of the key files from another; None if they cannot be looked at."""
+    try:
+        return [
+            (file.name, status.st_ino, status.st_mtime_ns, status.st_size)
+            for file in _key_files(path)
+            for status in [file.stat()]
+        ]
+    except OSError:
+        return None
+
+
+def _key_files(path: Path) -> list[Path]:
+    return sorted(path.glob("*.pem")) if path.is_dir() else [path]
 
 
 def _load_public_key(file: Path) -> Ed25519PublicKey:

@@ -65,6 +65,8 @@ __all__ = [
     "open_filesystem",
 ]
 
+RECORD_BYTES = 64 << 20
+"""More than any manifest or release record has; what is cut off there does not hold."""
 RELEASE_FILE = re.compile(r"([0-9]{8})\.json")
 Decide = Callable[[int, Release | None], Release | None]
 
@@ -77,8 +79,8 @@ class ModelStore:
     is empty.
     """
 
-    def __init__(self, url: str) -> None:
-        self._fs, self._root = open_filesystem(url)
+    def __init__(self, url: str, *, read_only: bool = False) -> None:
+        self._fs, self._root = open_filesystem(url, read_only=read_only)
 
     def list_models(self) -> list[str]:
         """Names of the models that have a folder, sorted."""
@@ -88,12 +90,14 @@ class ModelStore:
 
     def list_versions(self, model: str) -> list[str]:
         """The complete versions (`manifest.sig` exists), oldest first."""
-        with _clear_errors(f"list the versions of {model}"):
-            # One listing for all of them, not one look per version.
-            folder = f"{self._folder(model)}/versions"
-            paths = self._fs.find(folder, on_error=_raise_unless_missing)
-        signed = (path.split("/")[-2] for path in paths if path.endswith("/manifest.sig"))
+        # One listing for all of them, not one look per version.
+        paths = self._find(f"{self._folder(model)}/versions", f"list the versions of {model}")
+        signed = (path.split("/")[0] for path in paths if path.endswith("/manifest.sig"))
         return sorted(filter(is_version_name, signed))
+
+    def list_files(self, model: str) -> list[str]:
+        """Every file of a model, whatever it is: its path in the model's folder, sorted."""
+        return self._find(self._folder(model), f"list the files of {model}")
 
     def list_releases(self, model: str) -> list[int]:
         """The numbers that exist, ascending, whether or not the records hold."""
@@ -174,11 +178,10 @@ class ModelStore:
         if entry is None:
             raise VersionRefused(f"The manifest does not list {what}.", reason="name")
         path = f"{self._version_folder(manifest.model, manifest.version)}/{name}"
-        # The size first, so that an exchanged file cannot fill the memory.
-        if self._size(path, what) == entry.size:
-            content = self._read(path, what)
-            if content is not None and hashlib.sha256(content).hexdigest() == entry.sha256:
-                return content
+        # One byte more is enough to see that it is too long: an exchanged file fills no memory.
+        content = self._read(path, what, limit=entry.size + 1)
+        if content is not None and hashlib.sha256(content).hexdigest() == entry.sha256:
+            return content
         raise VersionRefused(f"The file {what} is not the one signed.", reason="digest")
 
     def find_done(self, model: str, key: str) -> str | None:
@@ -302,18 +305,17 @@ class ModelStore:
             except FileNotFoundError:
                 return []
 
-    def _size(self, path: str, what: str) -> int | None:
-        with _clear_errors(f"read {what}"):
-            try:
-                return int(self._fs.size(path))
-            except FileNotFoundError:
-                return None
+    def _find(self, folder: str, doing: str) -> list[str]:
+        """The files at any depth, as paths in the folder, sorted."""
+        with _clear_errors(doing):
+            paths = self._fs.find(folder, on_error=_raise_unless_missing)
+        return sorted(path.removeprefix(f"{folder}/") for path in paths)
 
-    def _read(self, path: str, what: str) -> bytes | None:
-        """The whole file, or None if there is none."""
+    def _read(self, path: str, what: str, *, limit: int = RECORD_BYTES) -> bytes | None:
+        """The first `limit` bytes of a file, or None if there is none."""
         with _clear_errors(f"read {what}"):
             try:
-                return bytes(self._fs.cat_file(path))
+                return bytes(self._fs.cat_file(path, start=0, end=limit))
             except FileNotFoundError:
                 return None
             except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
@@ -338,19 +340,24 @@ class ModelStore:
         return self._read(path, what) == content
 
 
-def open_filesystem(url: str) -> tuple[Any, str]:
+def open_filesystem(url: str, *, read_only: bool = False) -> tuple[Any, str]:
     """The fsspec file system behind `url`, and the path in it; nothing is cached or shared.
 
-    A cached listing would make gcsfs read a replaced object by its old size and hide new releases.
+    Args:
+        read_only: ask for no more than that, where the store knows the difference.
 
     Raises:
-        StoreError: the URL is not one that fsspec knows.
+        StoreError: the URL is not one that fsspec knows, or there are no credentials for it.
     """
-    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
-    if url.startswith(("gs://", "gcs://")):
-        options |= {"version_aware": False, "requests_timeout": 10}
     with _clear_errors("open the store"):
-        filesystem, path = fsspec.url_to_fs(url, **options)
+        if url.startswith(("gs://", "gcs://")):
+            from services.common.gcs import open_gcs  # a second of imports, for nothing elsewhere
+
+            path = url.split("://", 1)[1].strip("/")
+            if not path:
+                raise ValueError("the URL names no bucket")
+            return open_gcs(read_only=read_only), path
+        filesystem, path = fsspec.url_to_fs(url, skip_instance_cache=True, use_listings_cache=False)
         return filesystem, str(path).rstrip("/")
 
 

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal, Self
 
-Fault = Literal["slow", "500", "429", "reset", "reply lost"]
+Fault = Literal[
+    "slow", "hang", "trickle", "500", "429", "403", "403 to writes", "reset", "reply lost"
+]
 SLOW_S = 1.0
 
 
@@ -83,15 +85,29 @@ class Proxy:
             linger = struct.pack("ii", 1, 0)  # RST instead of FIN
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             return
-        if fault in ("500", "429"):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 %s No\r\nContent-Length: 0\r\n\r\n" % fault.encode())
-            await writer.drain()
+        if fault == "hang":
+            await reader.read()
             return
+        if fault == "trickle":
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        begun = b""
+        if fault in ("500", "429", "403", "403 to writes"):
+            begun = await reader.readuntil(b"\r\n\r\n")
+            if fault != "403 to writes" or begun.startswith(b"POST"):
+                status = fault[:3].encode()
+                writer.write(b"HTTP/1.1 %s No\r\nContent-Length: 0\r\n\r\n" % status)
+                await writer.drain()
+                return
         if fault == "slow":
             await asyncio.sleep(SLOW_S)
         there, back = await asyncio.open_connection("127.0.0.1", self.upstream)
         try:
+            back.write(begun)
             asking = asyncio.create_task(_pump(reader, back.write))
             if fault == "reply lost":
                 await there.read(1)

@@ -1,11 +1,11 @@
-"""The model store on a real folder: what is written, what is read back, what is refused."""
+"""The model store in a folder and in a bucket: what is written, read back, and refused."""
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,91 +17,20 @@ from hypothesis import strategies as st
 
 from services.common.model_records import is_model_name
 from services.common.model_store import (
-    Column,
-    Manifest,
-    ModelStore,
     Release,
     ReleaseTaken,
-    Signature,
     StoreError,
     TrustedKeys,
     VersionNotFound,
     VersionRefused,
-    WarmUp,
-    create_signing_key,
-    load_signing_key,
+    new_version_name,
 )
+from tests.common.worlds import FIRST, SECOND, THIRD, Blob, World, manifest, release
 
-FIRST, SECOND, THIRD = (f"2026112{day}t120000z-0000000{day}" for day in (1, 2, 3))
-
-
-@dataclass(frozen=True)
-class World:
-    """A store in a folder, with the key that it trusts."""
-
-    folder: Path
-    store: ModelStore
-    key: Ed25519PrivateKey
-    trusted: TrustedKeys
-
-    def publish(self, version: str = FIRST, **changes: Any) -> Manifest:
-        return self.store.publish(manifest(version, **changes), {"model.onnx": b"onnx"}, self.key)
-
-    def path(self, version: str, name: str) -> Path:
-        return self.folder / "models/wine/versions" / version / name
-
-    def release(self, version: str) -> Release:
-        digest = self.store.manifest_sha256("wine", version)
-        written = self.store.append_release(
-            "wine", decide=lambda number, _: release(number, version, digest)
-        )
-        assert written is not None
-        return written
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    key = create_signing_key(tmp_path / "keys/signing.pem", tmp_path / "keys/trusted")
-    trusted = TrustedKeys.load(tmp_path / "keys/trusted")
-    return World(tmp_path, ModelStore(f"file://{tmp_path}/models"), key, trusted)
-
-
-def manifest(version: str, **changes: Any) -> Manifest:
-    signature = Signature(
-        task="classification",
-        target="class",
-        columns=[Column(name="alcohol", kind="number")],
-        classes=[0, 1],
-    )
-    fields: dict[str, Any] = {
-        "model": "wine",
-        "version": version,
-        "gate": "passed",
-        "signature": signature,
-        "metrics": {},
-        "data": [],
-        "warm_up": WarmUp(rows=[[1.0], [None]], predictions=[0, 1], probabilities=[[1, 0], [0, 1]]),
-        "environment": {},
-        "files": {},
-        "created_at": datetime(2026, 11, 22, tzinfo=UTC),
-    }
-    return Manifest.model_validate(fields | changes)
-
-
-def release(number: int, version: str, digest: str, **changes: Any) -> Release:
-    fields: dict[str, Any] = {
-        "number": number,
-        "previous": number - 1 or None,
-        "version": version,
-        "manifest_sha256": digest,
-        "action": "release",
-        "canary": None,
-        "shadow": None,
-        "by": "ada@lab",
-        "reason": "",
-        "time": datetime.now(UTC),
-    }
-    return Release.model_validate(fields | changes)
+UNSAFE_NAMES = [
+    *("../x", "a/b", "", "A", ".a", "a..b", "a\nb", "a" * 65, "é", "*", "a#1", "a" * 1_000_000),
+    *("%2e%2e", "gs://evil/x", "http://169.254.169.254"),
+]
 
 
 class TestVersions:
@@ -144,6 +73,21 @@ class TestVersions:
 
         world.store.open_version("wine", FIRST, world.trusted)
 
+    def test_the_signature_is_written_last(self, world: World) -> None:
+        world.path(FIRST, "manifest.json").write_bytes(b"somebody else's")
+
+        with pytest.raises(StoreError, match="already is another"):
+            world.publish()
+
+        assert world.path(FIRST, "model.onnx").read_bytes() == b"onnx"
+        assert world.store.list_versions("wine") == []
+
+    def test_names_of_versions_are_lower_case_and_sort_by_time(self) -> None:
+        early, late = (datetime(2026, 1, 2, hour, 4, 5, tzinfo=UTC) for hour in (3, 4))
+
+        assert re.fullmatch(r"20260102t030405z-[0-9a-f]{8}", new_version_name(early))
+        assert new_version_name(early) < new_version_name(late)
+
     def test_a_store_that_does_not_exist_yet_is_empty(self, world: World) -> None:
         assert world.store.list_models() == []
         assert world.store.list_versions("wine") == []
@@ -160,18 +104,18 @@ class TestVersions:
 
         assert world.store.open_version("wine", FIRST, world.trusted).gate == "passed"
 
-    def test_no_draft_stays_behind(self, world: World) -> None:
-        world.publish()
-        world.release(FIRST)
+    def test_no_draft_stays_behind(self, folder_world: World) -> None:
+        folder_world.publish()
+        folder_world.release(FIRST)
 
-        assert list(world.folder.rglob("*.tmp")) == []
+        assert list(folder_world.folder.rglob("*.tmp")) == []
 
 
 class TestRefusals:
     @pytest.mark.parametrize("name", ["manifest.json", "manifest.sig"])
     def test_a_flipped_bit_under_the_signature_is_refused(self, world: World, name: str) -> None:
         world.publish()
-        flip_bit(world.path(FIRST, name))
+        world.path(FIRST, name).flip_bit()
 
         with pytest.raises(VersionRefused) as refusal:
             world.store.open_version("wine", FIRST, world.trusted)
@@ -179,10 +123,10 @@ class TestRefusals:
         assert refusal.value.reason == "signature"
 
     @pytest.mark.parametrize(
-        "damage", [lambda p: flip_bit(p), lambda p: p.write_bytes(b"longer"), lambda p: p.unlink()]
+        "damage", [Blob.flip_bit, lambda blob: blob.write_bytes(b"longer"), Blob.unlink]
     )
     def test_a_file_that_is_not_the_one_signed_is_refused(
-        self, world: World, damage: Callable[[Path], None]
+        self, world: World, damage: Callable[[Blob], None]
     ) -> None:
         published = world.publish()
         damage(world.path(FIRST, "model.onnx"))
@@ -202,7 +146,8 @@ class TestRefusals:
 
     def test_a_version_copied_to_another_name_is_refused(self, world: World) -> None:
         world.publish()
-        world.path(FIRST, "").rename(world.path(SECOND, ""))
+        for name in ("model.onnx", "manifest.json", "manifest.sig"):
+            world.path(SECOND, name).write_bytes(world.path(FIRST, name).read_bytes())
 
         with pytest.raises(VersionRefused) as refusal:
             world.store.open_version("wine", SECOND, world.trusted)
@@ -227,7 +172,7 @@ class TestRefusals:
                 "wine", FIRST, TrustedKeys([Ed25519PrivateKey.generate().public_key()])
             )
 
-    @pytest.mark.parametrize("name", ["../x", "a/b", "", "A", ".a", "a..b", "a\nb", "a" * 65, "é"])
+    @pytest.mark.parametrize("name", UNSAFE_NAMES, ids=lambda name: ascii(name)[:20])
     def test_an_unsafe_name_touches_no_path(self, world: World, name: str) -> None:
         calls: list[Callable[[], object]] = [
             lambda: world.store.list_versions(name),
@@ -247,7 +192,8 @@ class TestRefusals:
         if is_model_name(name):
             assert name == Path("/store", name).resolve().relative_to("/store").as_posix()
 
-    def test_what_the_system_refuses_is_one_clear_sentence(self, world: World) -> None:
+    def test_what_the_system_refuses_is_one_clear_sentence(self, folder_world: World) -> None:
+        world = folder_world
         (world.folder / "models").write_text("a file where a folder should be")
 
         with pytest.raises(StoreError) as failure:
@@ -264,12 +210,10 @@ class TestReleases:
         world.release(FIRST)
         live = world.release(SECOND)
         world.release(THIRD)
-        flip_bit(world.path(THIRD, "manifest.json"))
-        releases = world.folder / "models/wine/releases"
-        (releases / "00000004.json").write_text("rubbish")
-        (releases / "00000005.json").mkdir()
-        moved = live.model_dump_json().encode()
-        (releases / "00000006.json").write_bytes(moved)  # says it is number 2
+        world.path(THIRD, "manifest.json").flip_bit()
+        world.record(4).write_bytes(b"rubbish")
+        world.record(5).write_bytes(b"")
+        world.record(6).write_bytes(live.model_dump_json().encode())  # says it is number 2
 
         assert world.store.live_release("wine", world.trusted) == live
         for number in (4, 5, 6):
@@ -296,8 +240,7 @@ class TestReleases:
 
     def test_the_next_number_follows_the_highest_that_exists(self, world: World) -> None:
         world.publish()
-        (world.folder / "models/wine/releases").mkdir()
-        (world.folder / "models/wine/releases/00000007.json").write_text("rubbish")
+        world.record(7).write_bytes(b"rubbish")
 
         assert world.release(FIRST).number == 8
 
@@ -361,37 +304,3 @@ class TestReleases:
 
         assert world.store.find_done("wine", "drop 1/ü") == FIRST
         assert world.store.find_done("wine", "drop 2") is None
-
-
-class TestKeys:
-    def test_processes_at_once_agree_on_one_key(self, tmp_path: Path) -> None:
-        private, trusted = tmp_path / "keys/signing.pem", tmp_path / "keys/trusted"
-        with ThreadPoolExecutor(8) as pool:
-            made = list(pool.map(lambda _: create_signing_key(private, trusted), range(8)))
-
-        assert len({key.private_bytes_raw() for key in made}) == 1
-        assert private.stat().st_mode & 0o777 == 0o600
-        assert len(list(trusted.iterdir())) == 1
-        assert TrustedKeys.load(trusted).verify(b"data", made[0].sign(b"data"))
-
-    def test_a_file_of_one_key_is_trusted_as_a_folder_is(self, world: World) -> None:
-        [file] = (world.folder / "keys/trusted").iterdir()
-
-        assert TrustedKeys.load(file).verify(b"data", world.key.sign(b"data"))
-
-    def test_what_is_no_key_is_told_by_name_not_by_path(self, tmp_path: Path) -> None:
-        (tmp_path / "bad.pem").write_text("no key")
-
-        for load in (TrustedKeys.load, load_signing_key):
-            with pytest.raises(StoreError, match=r"key bad\.pem cannot be read") as failure:
-                load(tmp_path / "bad.pem")
-            assert str(tmp_path) not in str(failure.value)
-        with pytest.raises(StoreError):
-            TrustedKeys.load(tmp_path / "nowhere")
-
-
-def flip_bit(path: Path) -> None:
-    """Change one bit in the middle of a file."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(bytes(content))

@@ -19,7 +19,7 @@ import pytest
 from cli.leash import on_leash
 from tests.e2e.platform import ROOT, eventually
 from tests.functions.servers import Door, GitHub, serving
-from tests.gcs import Emulator, NoEmulator, do_without, running_emulator
+from tests.gcs import Emulator
 from tests.ports import free_port
 
 FINALIZED = "google.cloud.storage.object.v1.finalized"
@@ -178,15 +178,6 @@ class World:
 
 
 @pytest.fixture(scope="session")
-def emulator() -> Iterator[Emulator]:
-    try:
-        with running_emulator() as started:
-            yield started
-    except NoEmulator as error:
-        do_without(error)
-
-
-@pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folders that are deployed, as `make functions-build` makes them."""
     folder = tmp_path_factory.mktemp("functions")
@@ -205,18 +196,18 @@ def new_world(emulator: Emulator, folder: Path, bundles: Path) -> Iterator[World
 
 
 @pytest.fixture
-def world(emulator: Emulator, tmp_path: Path, bundles: Path) -> Iterator[World]:
+def world(gcs: Emulator, tmp_path: Path, bundles: Path) -> Iterator[World]:
     """Servers of a test's own; it starts the functions it needs."""
-    with new_world(emulator, tmp_path, bundles) as made:
+    with new_world(gcs, tmp_path, bundles) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def shared(
-    emulator: Emulator, tmp_path_factory: pytest.TempPathFactory, bundles: Path
+    gcs: Emulator, tmp_path_factory: pytest.TempPathFactory, bundles: Path
 ) -> Iterator[World]:
     """Servers for tests that use models of their own and leave all as it was."""
-    with new_world(emulator, tmp_path_factory.mktemp("shared"), bundles) as made:
+    with new_world(gcs, tmp_path_factory.mktemp("shared"), bundles) as made:
         yield made
 
 

@@ -1,6 +1,7 @@
 """What is live: releases and rollbacks, over versions that need no training."""
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,17 @@ from typer.testing import CliRunner, Result
 from cli.models import models
 from cli.train import train
 from services.common.model_store import ReleaseTaken, VersionRefused
-from tests.common.test_model_store import FIRST, SECOND, THIRD, World, flip_bit, release
+from tests.common.worlds import FIRST, SECOND, THIRD, World, release
 from tests.trainer.conftest import Workshop
 from trainer.releases import NoVersion
+from trainer.settings import TrainerSettings
 
 FOURTH = "20261124t120000z-00000004"
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, store_url: str) -> Workshop:
+    return Workshop(tmp_path, TrainerSettings(home=tmp_path, model_store=store_url))
 
 
 @pytest.fixture
@@ -31,7 +38,7 @@ def three(workshop: Workshop) -> Workshop:
 
 def world_of(workshop: Workshop) -> World:
     key = workshop.settings.load_signing_key()
-    return World(workshop.home, workshop.store, key, workshop.trusted)
+    return World(workshop.home, workshop.settings.model_store_url, key, workshop.trusted)
 
 
 def live(workshop: Workshop) -> str | None:
@@ -55,7 +62,7 @@ class TestRelease:
         assert three.store.list_releases("wine") == [1, 2, 3]
 
     def test_a_version_that_failed_or_does_not_hold_is_refused(self, three: Workshop) -> None:
-        flip_bit(world_of(three).path(FIRST, "manifest.json"))
+        world_of(three).path(FIRST, "manifest.json").flip_bit()
 
         for version, reason in ((FOURTH, "gate"), (FIRST, "signature")):
             with pytest.raises(VersionRefused) as refusal:
@@ -71,6 +78,13 @@ class TestRelease:
         )
 
         assert three.promoter.release("wine", version=THIRD).written
+
+    def test_the_first_record_has_none_before_it(self, workshop: Workshop) -> None:
+        world_of(workshop).publish(FIRST)
+
+        first = workshop.promoter.release("wine").live
+
+        assert (first.number, first.previous, first.action) == (1, None, "release")
 
     def test_a_record_that_was_quicker_is_shown(self, three: Workshop) -> None:
         store = three.store
@@ -110,9 +124,21 @@ class TestRollback:
         assert (first.written, again.written) == (True, False)
         assert (again.live.action, again.live.number) == ("rollback", 4)
 
+    def test_it_ends_a_canary_and_a_shadow(self, three: Workshop) -> None:
+        digest = three.store.manifest_sha256("wine", THIRD)
+        trials = {"canary": {"version": FIRST, "percent": 10}, "shadow": {"version": SECOND}}
+        three.store.append_release(
+            "wine", decide=lambda n, _: release(n, THIRD, digest, action="canary", **trials)
+        )
+
+        back = three.promoter.roll_back("wine", version=THIRD)
+
+        assert back.written
+        assert (back.live.canary, back.live.shadow) == (None, None)
+
     def test_records_that_never_held_are_not_gone_back_to(self, three: Workshop) -> None:
         three.store.append_release("wine", decide=lambda n, _: release(n, FIRST, "0" * 64))
-        (three.home / "models/wine/releases/00000005.json").write_text("rubbish")
+        world_of(three).record(5).write_bytes(b"rubbish")
 
         decision = three.promoter.roll_back("wine")
 
@@ -134,8 +160,9 @@ class TestRollback:
 
 class TestCommands:
     @pytest.fixture(autouse=True)
-    def _at_home(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setenv("TOLLGATE_HOME", str(tmp_path))
+    def _at_home(self, monkeypatch: pytest.MonkeyPatch, workshop: Workshop) -> None:
+        monkeypatch.setenv("TOLLGATE_HOME", str(workshop.home))
+        monkeypatch.setenv("TRAINER_MODEL_STORE", workshop.settings.model_store_url)
         monkeypatch.setenv("TRAINER_ACTOR", "eve@desk")
 
     @staticmethod
@@ -146,7 +173,7 @@ class TestCommands:
         return CliRunner().invoke(app, list(words))
 
     def test_list_shows_gates_and_what_is_live(self, three: Workshop) -> None:
-        flip_bit(world_of(three).path(SECOND, "manifest.sig"))
+        world_of(three).path(SECOND, "manifest.sig").flip_bit()
 
         rows = json.loads(self.run("models", "list", "--json").stdout)
 
@@ -173,6 +200,32 @@ class TestCommands:
         assert "live already" in again.stdout
         assert live(three) == THIRD
 
+    def test_a_record_says_who_why_and_when(self, three: Workshop) -> None:
+        self.run("models", "rollback", "wine", "--reason", "wrong on Mondays")
+
+        told = self.run("models", "show", "wine").stdout.splitlines()[1]
+
+        record = three.store.live_release("wine", three.trusted)
+        assert record is not None
+        assert (record.by, record.reason) == ("eve@desk", "wrong on Mondays")
+        when = f"{record.time:%Y-%m-%d %H:%M:%SZ}"
+        assert told == f"rollback 4 by eve@desk, {when}: wrong on Mondays"
+
+    def test_without_a_name_it_is_user_at_host(
+        self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("TRAINER_ACTOR")
+        world_of(workshop).publish(FIRST)
+
+        told = json.loads(self.run("models", "release", "wine", "--json").stdout)
+
+        assert told["live"]["by"].endswith(f"@{socket.gethostname()}")
+
+    def test_list_may_be_of_one_model(self, three: Workshop) -> None:
+        assert len(json.loads(self.run("models", "list", "wine", "--json").stdout)) == 4
+        assert json.loads(self.run("models", "list", "beer", "--json").stdout) == []
+        assert self.run("models", "list", "../wine").exit_code == 1
+
     def test_what_fails_is_one_line_and_exit_code_1(self, three: Workshop) -> None:
         for words in (
             ("models", "release", "wine", "--to", FOURTH),
@@ -189,8 +242,8 @@ class TestCommands:
     def test_verify_names_each_failure(self, three: Workshop) -> None:
         assert self.run("models", "verify").exit_code == 0
         world = world_of(three)
-        flip_bit(world.path(FIRST, "model.onnx"))
-        flip_bit(world.path(SECOND, "manifest.json"))
+        world.path(FIRST, "model.onnx").flip_bit()
+        world.path(SECOND, "manifest.json").flip_bit()
         three.store.append_release("wine", decide=lambda n, _: release(n, FIRST, "0" * 64))
 
         result = self.run("models", "verify", "--json")

@@ -1,5 +1,5 @@
 """The functions' own surroundings serve here too."""
 
-from tests.functions.conftest import bundles, emulator, world
+from tests.functions.conftest import bundles, world
 
-__all__ = ["bundles", "emulator", "world"]
+__all__ = ["bundles", "world"]

@@ -1,0 +1,133 @@
+"""Models: what a look for new releases costs, and how soon a rollback is felt."""
+
+import asyncio
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from bench.figures import Figure
+from services.common.model_store import (
+    ModelStore,
+    Release,
+    TrustedKeys,
+    load_signing_key,
+)
+from services.inference.models.registry import Registry
+from services.inference.models.watcher import Watcher
+from tests.common.worlds import publish_again
+from tests.e2e.platform import PREDICT, WINE, eventually
+from tests.processes import Processes
+
+MODEL = "wine"
+FEW, MANY = 10, 10_000
+LOOKS = 200
+POLL_S = 2.0
+"""The default of INFERENCE_MODEL_POLL_SECONDS, which the measured service has."""
+
+
+async def polls(platform: Processes) -> Figure:
+    """A look that finds nothing new, in a folder with few releases and in one with many."""
+    with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as folder:
+        watchers = {
+            count: await _watcher(platform, Path(folder) / str(count), releases=count)
+            for count in (FEW, MANY)
+        }
+        times: dict[int, list[float]] = {count: [] for count in watchers}
+        for _ in range(LOOKS):
+            for count, watcher in watchers.items():
+                began = time.perf_counter()
+                await watcher.look()
+                times[count].append(time.perf_counter() - began)
+    few, many = (1000 * statistics.median(times[count]) for count in (FEW, MANY))
+    return Figure(
+        f"a poll at {FEW} releases ÷ one at {MANY:,}",
+        few / many,
+        "×",
+        1 / 1.2,
+        f"{few:.2f} and {many:.2f} ms, {LOOKS} looks each",
+    )
+
+
+async def _watcher(platform: Processes, folder: Path, *, releases: int) -> Watcher:
+    """One that has looked through a copy of the platform's store with that many releases."""
+    shutil.copytree(platform.home / "models" / MODEL, folder / MODEL)
+    store = ModelStore(f"file://{folder}")
+    trusted = TrustedKeys.load(platform.home / "keys" / "trusted")
+    last = _live(store, trusted)
+    for number in range(last.number + 1, releases + 1):
+        record = last.model_copy(update={"number": number, "previous": number - 1})
+        path = folder / MODEL / "releases" / f"{number:08d}.json"
+        path.write_text(record.model_dump_json())
+    watcher = Watcher(store, trusted, Registry(), poll_s=POLL_S, metrics=CollectorRegistry())
+    await watcher.look()
+    return watcher
+
+
+def rollback(platform: Processes) -> Figure:
+    """Release a second version, roll it back under load, and see when its last answer comes."""
+    store, trusted = _open(platform)
+    key = load_signing_key(platform.home / "keys" / "signing.pem")
+    new = publish_again(store, trusted, key, MODEL)
+    platform.run("models", "release", MODEL, "--to", new).check_returncode()
+    with _asking(platform) as answers:
+        eventually(lambda: answers and answers[-1][1] == new)
+        began = time.time()
+        platform.run("models", "rollback", MODEL, "--reason", "bench").check_returncode()
+        eventually(lambda: answers[-1][1] != new)
+        time.sleep(1)  # for an old answer that should not come any more
+    record = _live(store, trusted)
+    last = max(moment for moment, version in answers if version == new)
+    return Figure(
+        "rollback to the last answer of the version left",
+        1000 * (last - record.time.timestamp()),
+        "ms",
+        1000 * (POLL_S + 1),
+        f"{last - began:.1f} s after the command was typed, polling every {POLL_S:g} s",
+    )
+
+
+def _open(platform: Processes) -> tuple[ModelStore, TrustedKeys]:
+    """The platform's store, and the keys it trusts."""
+    trusted = TrustedKeys.load(platform.home / "keys" / "trusted")
+    return ModelStore(f"file://{platform.home.absolute()}/models"), trusted
+
+
+def _live(store: ModelStore, trusted: TrustedKeys) -> Release:
+    live = store.live_release(MODEL, trusted)
+    if live is None:
+        raise RuntimeError(f"no version of {MODEL} is live")
+    return live
+
+
+@contextmanager
+def _asking(platform: Processes) -> Iterator[list[tuple[float, str]]]:
+    """Predictions, one after the other: when each was answered, and by which version."""
+    answers: list[tuple[float, str]] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        with platform.client("inference", platform.new_token()) as inference:
+            while not stop.is_set():
+                answer = inference.post(PREDICT, json={"instances": [WINE]})
+                answer.raise_for_status()
+                answers.append((time.time(), answer.headers["X-Model-Version"]))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield answers
+    finally:
+        stop.set()
+        asking.join()
+
+
+async def models(platform: Processes) -> list[Figure]:
+    """All figures of this module."""
+    return [await polls(platform), await asyncio.to_thread(rollback, platform)]

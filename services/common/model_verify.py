@@ -1,0 +1,130 @@
+"""A whole model store, checked from outside: what readers refuse, and what nobody may have done.
+
+Reads everything and believes nothing; several releases are read at once, as a store may be far.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from services.common.model_store import (
+    Manifest,
+    ModelStore,
+    Release,
+    TrustedKeys,
+    VersionNotFound,
+    VersionRefused,
+)
+
+READS_AT_ONCE = 16
+WRITTEN_BESIDE_FILES = {"manifest.json", "manifest.sig"}
+DRAFT = re.compile(r"\.[0-9a-f]{16}\.tmp")
+"""What a writer that was killed leaves in a folder; nobody reads it."""
+KNOWN_PATH = re.compile(
+    r"versions/[0-9]{8}t[0-9]{6}z-[0-9a-f]{8}/[^/]+|releases/[0-9]{8}\.json|once/[0-9a-f]{64}\.json"
+)
+
+Report = Callable[[str, float], None]
+
+
+@dataclass
+class Verified:
+    """How many versions and releases were looked at, and a sentence for each that is wrong."""
+
+    checked: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+def verify_store(store: ModelStore, trusted: TrustedKeys, *, report: Report) -> Verified:
+    """Check every version with its files, every release record, and that no number is missing.
+
+    Args:
+        report: told what is being looked at, and the share of the work that is done.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    found = Verified()
+    models = store.list_models()
+    for index, model in enumerate(models):
+        paths = store.list_files(model)
+        found.failures += _strangers(model, paths)
+        versions = store.list_versions(model)
+        manifests = {}
+        for done, version in enumerate(versions):
+            share = (index + done / (len(versions) + 1)) / len(models)
+            report(f"{model} {version}", share)
+            try:
+                manifests[version] = store.open_version(model, version, trusted)
+                found.failures += _failures_of_files(store, manifests[version], paths)
+            except (VersionNotFound, VersionRefused) as error:
+                found.failures.append(str(error))
+        numbers = store.list_releases(model)
+        report(f"{model}: {len(numbers)} releases", (index + 1) / len(models))
+        found.failures += _failures_of_releases(store, model, numbers, manifests)
+        found.checked += len(versions) + len(numbers)
+    return found
+
+
+def _strangers(model: str, paths: list[str]) -> Iterator[str]:
+    for path in paths:
+        if not KNOWN_PATH.fullmatch(path) and not DRAFT.fullmatch(path.rpartition("/")[2]):
+            yield f"The folder of {model} holds {ascii(path)[:200]}, which is no part of a store."
+
+
+def _failures_of_files(store: ModelStore, manifest: Manifest, paths: list[str]) -> Iterator[str]:
+    folder = f"versions/{manifest.version}/"
+    for name in manifest.files:
+        try:
+            store.read_file(manifest, name)
+        except VersionRefused as error:
+            yield str(error)
+    there = {path.removeprefix(folder) for path in paths if path.startswith(folder)}
+    for name in sorted(there - manifest.files.keys() - WRITTEN_BESIDE_FILES):
+        if not DRAFT.fullmatch(name):
+            what = f"{ascii(name)[:200]} of {manifest.model} {manifest.version}"
+            yield f"The manifest does not list {what}."
+
+
+def _failures_of_releases(
+    store: ModelStore, model: str, numbers: list[int], manifests: dict[str, Manifest]
+) -> Iterator[str]:
+    """
+    Args:
+        manifests: of the versions that hold.
+    """
+    for number in sorted(set(range(1, max(numbers, default=0))) - set(numbers)):
+        yield f"Release {number} of {model} is missing, though there is a later one."
+    digests = {version: store.manifest_sha256(model, version) for version in manifests}
+
+    def check(number: int) -> list[str]:
+        try:
+            release = store.find_release(model, number)
+        except VersionRefused as error:
+            return [str(error)]
+        if release is None:
+            return [f"Release {number} of {model} is not a file."]
+        wrong = _failures_of_release(release, manifests, digests)
+        return [f"Release {number} of {model} {what}." for what in wrong]
+
+    with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+        for failures in pool.map(check, numbers):
+            yield from failures
+
+
+def _failures_of_release(
+    release: Release, manifests: dict[str, Manifest], digests: dict[str, str]
+) -> Iterator[str]:
+    if release.previous != (release.number - 1 or None):
+        yield f"says that release {release.previous} was the one before"
+    for meant in (release, release.canary, release.shadow):
+        if meant is None:
+            continue
+        manifest = manifests.get(meant.version)
+        if manifest is None:
+            yield f"names version {meant.version}, which is not there or does not hold"
+        elif manifest.gate == "failed":
+            yield f"names version {meant.version}, which failed its gate"
+    if digests.get(release.version, release.manifest_sha256) != release.manifest_sha256:
+        yield "was made for another manifest"

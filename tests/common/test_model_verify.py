@@ -1,0 +1,113 @@
+"""A store checked from outside: each thing that is wrong is named, and nothing else."""
+
+import pytest
+
+from services.common.model_verify import verify_store
+from tests.common.worlds import FIRST, SECOND, THIRD, World, release
+
+
+@pytest.fixture
+def store(world: World) -> World:
+    """Three versions, released one after the other."""
+    for version in (FIRST, SECOND, THIRD):
+        world.publish(version)
+        world.release(version)
+    return world
+
+
+def failures(world: World) -> list[str]:
+    return verify_store(world.store, world.trusted, report=lambda *_: None).failures
+
+
+class TestSoundStores:
+    def test_a_sound_store_has_no_failures_and_everything_is_counted(self, store: World) -> None:
+        said: list[float] = []
+
+        found = verify_store(store.store, store.trusted, report=lambda _, share: said.append(share))
+
+        assert (found.checked, found.failures) == (6, [])
+        assert said == sorted(said)
+        assert said[-1] == 1
+
+    def test_an_empty_store_is_sound(self, world: World) -> None:
+        assert failures(world) == []
+
+    def test_what_a_killed_writer_left_is_no_failure(self, store: World) -> None:
+        store.path(THIRD.replace("3t", "4t"), "model.onnx").write_bytes(b"half")
+        store.blob("releases/.00112233445566ff.tmp").write_bytes(b"half")
+
+        assert failures(store) == []
+
+
+class TestVersions:
+    def test_each_damaged_file_is_named(self, store: World) -> None:
+        store.path(FIRST, "model.onnx").flip_bit()
+        store.path(SECOND, "model.onnx").unlink()
+        store.path(THIRD, "model.onnx").write_bytes(b"longer")
+
+        assert failures(store) == [
+            f"The file model.onnx of wine {version} is not the one signed."
+            for version in (FIRST, SECOND, THIRD)
+        ]
+
+    def test_a_bad_signature_is_named_with_the_releases_that_rest_on_it(self, store: World) -> None:
+        store.path(SECOND, "manifest.sig").flip_bit()
+
+        assert failures(store) == [
+            f"No trusted key signed version {SECOND} of wine.",
+            f"Release 2 of wine names version {SECOND}, which is not there or does not hold.",
+        ]
+
+    def test_a_version_in_anothers_folder_is_named(self, store: World) -> None:
+        for name in ("manifest.json", "manifest.sig"):
+            store.path(FIRST, name).write_bytes(store.path(SECOND, name).read_bytes())
+
+        assert f"The manifest of version {FIRST} of wine names another one." in failures(store)
+
+    def test_files_that_nobody_signed_are_named(self, store: World) -> None:
+        store.path(FIRST, "model.joblib").write_bytes(b"code")
+        store.blob("versions/latest/model.onnx").write_bytes(b"code")
+
+        assert failures(store) == [
+            "The folder of wine holds 'versions/latest/model.onnx', which is no part of a store.",
+            f"The manifest does not list 'model.joblib' of wine {FIRST}.",
+        ]
+
+
+class TestReleases:
+    def test_a_hole_in_the_numbers_is_named(self, store: World) -> None:
+        store.record(2).unlink()
+
+        assert failures(store) == ["Release 2 of wine is missing, though there is a later one."]
+
+    def test_what_is_no_record_or_has_another_number_is_named(self, store: World) -> None:
+        store.record(1).write_bytes(b"rubbish")
+        store.record(3).write_bytes(store.record(2).read_bytes())
+
+        assert failures(store) == [
+            "The record of release 1 of wine is malformed.",
+            "The record of release 3 of wine has another number.",
+        ]
+
+    def test_a_record_that_does_not_fit_is_named(self, store: World) -> None:
+        digest = store.store.manifest_sha256("wine", FIRST)
+        store.publish("20261124t120000z-00000004", gate="failed")
+        for number, changes in enumerate(
+            (
+                {"previous": 2},
+                {"manifest_sha256": "0" * 64},
+                {"canary": {"version": "20261124t120000z-00000004", "percent": 5}},
+                {"shadow": {"version": "20261125t120000z-00000005"}},
+            ),
+            start=4,
+        ):
+            record = release(number, FIRST, digest, **changes)
+            store.record(number).write_bytes(record.model_dump_json().encode())
+
+        assert failures(store) == [
+            "Release 4 of wine says that release 2 was the one before.",
+            "Release 5 of wine was made for another manifest.",
+            "Release 6 of wine names version 20261124t120000z-00000004, which failed its gate.",
+            "Release 7 of wine names version 20261125t120000z-00000005, "
+            "which is not there or does not hold.",
+        ]

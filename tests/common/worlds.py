@@ -1,0 +1,140 @@
+"""A store of either kind with versions that need no training, and ways to spoil what lies in it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from services.common.model_store import (
+    Column,
+    Manifest,
+    ModelStore,
+    Release,
+    Signature,
+    TrustedKeys,
+    WarmUp,
+    create_signing_key,
+    new_version_name,
+    open_filesystem,
+)
+
+FIRST, SECOND, THIRD = (f"2026112{day}t120000z-0000000{day}" for day in (1, 2, 3))
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A file of a store, behind the store's back: written over and deleted as nobody may."""
+
+    filesystem: Any
+    path: str
+
+    def read_bytes(self) -> bytes:
+        return bytes(self.filesystem.cat_file(self.path))
+
+    def write_bytes(self, content: bytes) -> None:
+        self.filesystem.makedirs(self.path.rpartition("/")[0], exist_ok=True)
+        self.filesystem.pipe_file(self.path, content)
+
+    def unlink(self) -> None:
+        self.filesystem.rm_file(self.path)
+
+    def flip_bit(self) -> None:
+        """Change one bit in the middle."""
+        content = bytearray(self.read_bytes())
+        content[len(content) // 2] ^= 1
+        self.write_bytes(bytes(content))
+
+
+@dataclass(frozen=True)
+class World:
+    """A store, with the key that it trusts in a folder."""
+
+    folder: Path
+    url: str
+    key: Ed25519PrivateKey
+    trusted: TrustedKeys
+
+    @property
+    def store(self) -> ModelStore:
+        return ModelStore(self.url)
+
+    def publish(self, version: str = FIRST, **changes: Any) -> Manifest:
+        return self.store.publish(manifest(version, **changes), {"model.onnx": b"onnx"}, self.key)
+
+    def blob(self, path: str) -> Blob:
+        """The file at a path under the model's folder."""
+        filesystem, root = open_filesystem(self.url)
+        return Blob(filesystem, f"{root}/wine/{path}")
+
+    def path(self, version: str, name: str) -> Blob:
+        return self.blob(f"versions/{version}/{name}")
+
+    def record(self, number: int) -> Blob:
+        return self.blob(f"releases/{number:08d}.json")
+
+    def release(self, version: str, **changes: Any) -> Release:
+        store = self.store
+        digest = store.manifest_sha256("wine", version)
+        written = store.append_release(
+            "wine", decide=lambda number, _: release(number, version, digest, **changes)
+        )
+        assert written is not None
+        return written
+
+
+def new_world(folder: Path, url: str) -> World:
+    key = create_signing_key(folder / "keys/signing.pem", folder / "keys/trusted")
+    return World(folder, url, key, TrustedKeys.load(folder / "keys/trusted"))
+
+
+def publish_again(
+    store: ModelStore, trusted: TrustedKeys, key: Ed25519PrivateKey, model: str
+) -> str:
+    """The live version once more: the same files under a new name, which is returned."""
+    live = store.live_release(model, trusted)
+    assert live is not None
+    signed = store.open_release(model, live, trusted)
+    files = {name: store.read_file(signed, name) for name in signed.files}
+    version = new_version_name(datetime.now(UTC))
+    store.publish(Manifest.model_validate({**dict(signed), "version": version}), files, key)
+    return version
+
+
+def manifest(version: str, **changes: Any) -> Manifest:
+    signature = Signature(
+        task="classification",
+        target="class",
+        columns=[Column(name="alcohol", kind="number")],
+        classes=[0, 1],
+    )
+    fields: dict[str, Any] = {
+        "model": "wine",
+        "version": version,
+        "gate": "passed",
+        "signature": signature,
+        "metrics": {},
+        "data": [],
+        "warm_up": WarmUp(rows=[[1.0], [None]], predictions=[0, 1], probabilities=[[1, 0], [0, 1]]),
+        "environment": {},
+        "files": {},
+        "created_at": datetime(2026, 11, 22, tzinfo=UTC),
+    }
+    return Manifest.model_validate(fields | changes)
+
+
+def release(number: int, version: str, digest: str, **changes: Any) -> Release:
+    fields: dict[str, Any] = {
+        "number": number,
+        "previous": number - 1 or None,
+        "version": version,
+        "manifest_sha256": digest,
+        "action": "release",
+        "canary": None,
+        "shadow": None,
+        "by": "ada@lab",
+        "reason": "",
+        "time": datetime.now(UTC),
+    }
+    return Release.model_validate(fields | changes)

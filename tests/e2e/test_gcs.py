@@ -1,0 +1,64 @@
+"""The whole thread with both buckets at a GCS emulator: data, version, release, prediction."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+from services.common.model_store import (
+    ModelStore,
+    TrustedKeys,
+    load_signing_key,
+    open_filesystem,
+)
+from tests.common.worlds import publish_again
+from tests.e2e.platform import PREDICT, WINE, eventually, running
+from tests.gcs import Emulator
+
+
+def test_what_is_trained_into_a_bucket_is_served_from_it(
+    gcs: Emulator, bucket_url: str, new_home: Callable[[], Path]
+) -> None:
+    home = new_home()
+    environment = {
+        "STORAGE_EMULATOR_HOST": gcs.url,
+        "INFERENCE_MODEL_STORE": f"{bucket_url}/models",
+        "TRAINER_MODEL_STORE": f"{bucket_url}/models",
+        "TRAINER_DATA_STORE": f"{bucket_url}/data",
+    }
+    filesystem, bucket = open_filesystem(bucket_url)
+    for file in (home / "data/wine").iterdir():
+        filesystem.pipe_file(f"{bucket}/data/wine/{file.name}", file.read_bytes())
+
+    with running(home, environment) as platform:
+        with platform.client("inference", platform.new_token()) as inference:
+            assert answering_version(inference) is None
+
+            trained = json.loads(platform.run("train", "wine", "--release", "--json").stdout)
+            eventually(lambda: answering_version(inference) == trained["version"])
+
+            # The service that runs trusts the next key as well.
+            platform.run("keys", "rotate").check_returncode()
+            again = publish_again(
+                ModelStore(f"{bucket_url}/models"),
+                TrustedKeys.load(home / "keys/trusted"),
+                load_signing_key(home / "keys/signing.pem"),
+                "wine",
+            )
+            platform.run("models", "release", "wine", "--to", again).check_returncode()
+            eventually(lambda: answering_version(inference) == again)
+
+        verified = platform.run("models", "verify", "--json")
+        assert (verified.returncode, json.loads(verified.stdout)["failures"]) == (0, [])
+        shown = json.loads(platform.run("models", "show", "wine", "--json").stdout)
+        assert all(each["generation"] for each in shown["data"])
+
+
+def answering_version(inference: httpx.Client) -> str | None:
+    """The version that answers a prediction, if one does."""
+    answer = inference.post(PREDICT, json={"instances": [WINE]})
+    if answer.status_code == 404:
+        return None
+    assert answer.json() == {"predictions": [0]}
+    return answer.headers["X-Model-Version"]

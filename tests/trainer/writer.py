@@ -1,0 +1,38 @@
+"""A process that releases and rolls back as often as it is told: `python -m tests.trainer.writer`.
+
+    <turns> <version> [version ...]
+
+The store and the keys come from the environment, as for `tollgate models`. It says when it is
+ready, starts at the first line on its stdin, and prints the records that it wrote, one a line.
+"""
+
+import sys
+
+from services.common.model_store import ModelStore, ReleaseTaken
+from trainer.releases import NoVersion, Promoter
+from trainer.settings import TrainerSettings
+
+
+def main() -> None:
+    settings = TrainerSettings.load()
+    store = ModelStore(settings.model_store_url)
+    promoter = Promoter(store=store, trusted=settings.load_trusted_keys(), by=settings.actor)
+    turns, versions = int(sys.argv[1]), sys.argv[2:]
+    store.list_releases("wine")  # whatever has to be imported is, before the race
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
+    for turn in range(turns):
+        try:
+            if turn % 4 == 3:
+                decision = promoter.roll_back("wine")
+            else:
+                decision = promoter.release("wine", version=versions[turn % len(versions)])
+        except (ReleaseTaken, NoVersion):
+            continue
+        if decision.written:
+            sys.stdout.write(decision.live.model_dump_json() + "\n")
+
+
+if __name__ == "__main__":
+    main()
