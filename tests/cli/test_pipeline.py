@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from tests.common.test_model_store import FIRST, SECOND, World, flip_bit
+from tests.common.worlds import FIRST, SECOND, World
 from tests.functions.servers import Answer, serving
 from tests.trainer.conftest import Workshop, new_workshop
 
@@ -33,7 +33,7 @@ def run(two: Workshop, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def world_of(workshop: Workshop) -> World:
     key = workshop.settings.load_signing_key()
-    return World(workshop.home, workshop.store, key, workshop.trusted)
+    return World(workshop.home, workshop.settings.model_store_url, key, workshop.trusted)
 
 
 def live(workshop: Workshop) -> tuple[int, str]:
@@ -81,7 +81,7 @@ class TestWait:
         ]
 
     def test_a_release_that_does_not_hold_is_not_waited_for(self, run: Run, two: Workshop) -> None:
-        flip_bit(world_of(two).path(SECOND, "model.onnx"))
+        world_of(two).path(SECOND, "model.onnx").flip_bit()
 
         with a_process_that_serves(2) as url:
             damaged = run("wait", "wine", "--release", "2", "--url", url)
@@ -135,7 +135,7 @@ class TestWithdraw:
         assert live(two)[0] == 3
 
     def test_one_that_never_went_live_is_left(self, run: Run, two: Workshop) -> None:
-        flip_bit(world_of(two).path(SECOND, "manifest.json"))
+        world_of(two).path(SECOND, "manifest.json").flip_bit()
 
         assert run("withdraw", "wine", "--release", "2").exit_code == 0
 
