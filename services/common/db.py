@@ -10,6 +10,7 @@ What it guards against, each seen to happen with these drivers:
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -34,7 +35,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import mysql
-from sqlalchemy.engine import Connection, ExceptionContext, make_url
+from sqlalchemy.engine import URL, Connection, ExceptionContext, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
@@ -43,7 +44,12 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
 
 from services.common.errors import Unavailable
 from services.common.settings import prepare_folder, stop
@@ -58,6 +64,7 @@ _NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s",
     "pk": "pk_%(table_name)s",
 }
+_CA = "ssl_ca"
 _READ_ONLY_SERVER = {1290, 1836}
 _RETRYABLE = {1205, 1213}
 
@@ -126,7 +133,7 @@ class Database:
         self.deadline_s = deadline_s
         sqlite = make_url(url).get_backend_name() == "sqlite"
         options: dict[str, Any] = (
-            {"connect_args": {"timeout": deadline_s}}
+            {}
             if sqlite
             else {
                 "isolation_level": "READ COMMITTED",
@@ -135,22 +142,20 @@ class Database:
                 "pool_timeout": 3,
                 "pool_recycle": 280,  # below every managed MySQL's idle timeout
                 "pool_pre_ping": True,
-                "connect_args": {
-                    "charset": "utf8mb4",
-                    "connect_timeout": 3,
-                    "init_command": _MYSQL_SESSION,
-                },
             }
         )
-        self.engine = create_async_engine(url, hide_parameters=True, **options)
+        self.engine = _new_engine(
+            url,
+            sqlite={"timeout": deadline_s},
+            mysql={"charset": "utf8mb4", "connect_timeout": 3, "init_command": _MYSQL_SESSION},
+            hide_parameters=True,
+            **options,
+        )
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self._read_only = async_sessionmaker(
             self.engine.execution_options(tollgate_read_only=True), expire_on_commit=False
         )
-        if sqlite:
-            event.listen(self.engine.sync_engine, "connect", _configure_sqlite)
-            event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
-        else:
+        if not sqlite:
             event.listen(self.engine.sync_engine, "handle_error", _drop_read_only)
 
     @asynccontextmanager
@@ -185,18 +190,65 @@ class Database:
             raise Unavailable("The database cannot be reached right now.") from error
 
 
+def _new_engine(
+    url: str, *, sqlite: dict[str, Any], mysql: dict[str, Any], **options: Any
+) -> AsyncEngine:
+    """An engine that does what the head of this module says; it connects when first used.
+
+    Args:
+        sqlite: arguments of a SQLite connection.
+        mysql: arguments of a MySQL connection, beside TLS.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_async_engine(parsed, connect_args=sqlite, **options)
+        event.listen(engine.sync_engine, "connect", _configure_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        return engine
+    tls = _tls(parsed)
+    plain = parsed.difference_update_query([_CA])
+    engine = create_async_engine(plain, connect_args=mysql | {"ssl": tls}, **options)
+    if tls is not None:
+        event.listen(engine.sync_engine, "connect", _refuse_plain_text)
+    return engine
+
+
+def _tls(url: URL) -> ssl.SSLContext | None:
+    """What `ssl_ca` of a URL asks for: a server whose certificate that file vouches for.
+
+    aiomysql takes a context only, where a URL can but name a file.
+
+    Raises:
+        OSError: the file cannot be read, or is no certificate.
+    """
+    authority = url.query.get(_CA)
+    return None if authority is None else ssl.create_default_context(cafile=str(authority))
+
+
+def _refuse_plain_text(connection: Any, _record: object) -> None:
+    """aiomysql goes on without TLS where the server offers none; we do not."""
+    if not connection.driver_connection._secure:
+        connection.close()
+        raise OperationalError("", None, ConnectionError("the database server offers no TLS"))
+
+
 def _database_url(url: SecretStr) -> SecretStr:
     try:
-        driver = make_url(url.get_secret_value()).drivername
+        parsed = make_url(url.get_secret_value())
+        driver = parsed.drivername
     except (ArgumentError, ValueError):  # whose words may hold a part of the password
         driver = ""
     if driver not in ("mysql+aiomysql", "sqlite+aiosqlite"):
         raise ValueError("must be mysql+aiomysql://… or sqlite+aiosqlite://…, percent-encoded")
+    try:
+        _tls(parsed)
+    except OSError as error:
+        raise ValueError("the certificates that ssl_ca names cannot be read") from error
     return url
 
 
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
-"""An SQLAlchemy async URL with one of the two drivers."""
+"""An SQLAlchemy async URL with one of the two drivers; `?ssl_ca=FILE` asks for TLS."""
 
 
 def is_retryable(error: BaseException) -> bool:
@@ -260,6 +312,8 @@ _MIGRATION_LOCK_S = 120
 def migrate(url: str, scripts: Path) -> None:
     """Bring a database to the newest revision under `scripts`; callers wait for one another.
 
+    A database that a newer version has migrated further is left as it is.
+
     Blocking: call it before the event loop runs, or in a thread.
     """
     config = Config()
@@ -310,17 +364,15 @@ def run_migrations(metadata: MetaData) -> None:
             compare_type=True,
             transactional_ddl=True if not mysql_server else None,  # all of it or nothing
         )
+        found = MigrationContext.configure(connection).get_current_revision()
+        if found is not None and found not in _revisions(context.script):
+            return
         with context.begin_transaction():
             context.run_migrations()
 
     async def run() -> None:
-        sqlite = make_url(url).get_backend_name() == "sqlite"
-        engine = create_async_engine(
-            url, connect_args={"timeout": _MIGRATION_LOCK_S} if sqlite else {}
-        )
-        if sqlite:  # the lock is taken before the revision is read
-            event.listen(engine.sync_engine, "connect", _configure_sqlite)
-            event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        # SQLite's lock is taken before the revision is read: every transaction begins with it.
+        engine = _new_engine(url, sqlite={"timeout": _MIGRATION_LOCK_S}, mysql={})
         async with engine.connect() as connection:
             await connection.run_sync(upgrade)
             await connection.commit()
@@ -329,13 +381,22 @@ def run_migrations(metadata: MetaData) -> None:
     asyncio.run(run())
 
 
+def _revisions(scripts: ScriptDirectory) -> set[str]:
+    return {script.revision for script in scripts.walk_revisions()}
+
+
 class SchemaCheck:
-    """Readiness: the database answers and is at the revision this code was written for."""
+    """Readiness: the database answers and has what this code was written for.
+
+    A revision that is not known here was made by a newer version, whose migrations leave what the
+    version before it needs: the two serve side by side during an update, and after one is undone.
+    """
 
     def __init__(self, database: Database, scripts: Path) -> None:
         config = Config()
         config.set_main_option("script_location", str(scripts).replace("%", "%%"))
-        self._head = ScriptDirectory.from_config(config).get_current_head()
+        known = ScriptDirectory.from_config(config)
+        self._older = {None, *_revisions(known)} - {known.get_current_head()}
         self._database = database
 
     async def __call__(self) -> str | None:
@@ -348,4 +409,4 @@ class SchemaCheck:
                 )
         except Unavailable as error:
             return error.detail
-        return None if found == self._head else "The database is not migrated to this version."
+        return "The database is not migrated to this version." if found in self._older else None
