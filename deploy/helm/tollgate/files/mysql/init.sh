@@ -4,7 +4,8 @@
 set -euo pipefail
 
 client() {
-    MYSQL_PWD=$MYSQL_ROOT_PASSWORD mysql --no-defaults --user=root "$@"
+    MYSQL_PWD=$MYSQL_ROOT_PASSWORD mysql --no-defaults --user=root \
+        --socket="${MYSQL_SOCKET:-/var/run/mysqld/mysqld.sock}"
 }
 
 refuse_unsafe() {
