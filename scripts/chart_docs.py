@@ -4,7 +4,8 @@ python scripts/chart_docs.py            write values.schema.json and README.md
 python scripts/chart_docs.py --check    fail if either is stale
 
 A key is described by the lines above it that begin with `# --`; `# @schema {…}` adds to the JSON
-schema that its default implies. The three services share keys: what has no comment takes that of `auth`.
+schema that its default implies. The three services share keys: what has no comment takes that of
+`auth`.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What cannot work is refused before anything is installed, with a sentence that names the value."""
+"""What cannot work is refused before anything is installed; a sentence names the value."""
 
 import pytest
 

@@ -162,13 +162,14 @@ class TestKnobs:
 
 
 class TestNames:
-    def test_overrides(self) -> None:
-        assert [o for o in render("fullnameOverride=shop").of("Deployment")][0]["metadata"][
-            "name"
-        ].startswith("shop-")
-        assert (
-            render("nameOverride=pay").of("Deployment")[0]["metadata"]["name"].startswith("t-pay-")
-        )
+    @pytest.mark.parametrize(
+        ("setting", "name"),
+        [("fullnameOverride=shop", "shop-auth"), ("nameOverride=pay", "t-pay-auth")],
+    )
+    def test_overrides(self, setting: str, name: str) -> None:
+        names = {o["metadata"]["name"] for o in render(setting).of("Deployment")}
+
+        assert name in names
 
 
 class TestJournal:

@@ -1,7 +1,7 @@
 """A caller's first minutes: register, get a token, predict, find the bill.
 
-Reads AUTH_URL, INFERENCE_URL and BILLING_URL. Where the sample model is not served, it checks the token
-and that an unknown model is refused instead.
+Reads AUTH_URL, INFERENCE_URL and BILLING_URL. Unless SAMPLE_MODEL is `true`, it ends where a model
+would be needed.
 """
 
 import json
