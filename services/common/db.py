@@ -10,7 +10,6 @@ What it guards against, each seen to happen with these drivers:
 """
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -35,7 +34,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import mysql
-from sqlalchemy.engine import URL, Connection, ExceptionContext, make_url
+from sqlalchemy.engine import Connection, ExceptionContext, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
@@ -45,12 +44,11 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
-    AsyncEngine,
     AsyncSession,
     async_sessionmaker,
-    create_async_engine,
 )
 
+from services.common.engines import new_engine, tls_context
 from services.common.errors import Unavailable
 from services.common.settings import prepare_folder, stop
 
@@ -64,7 +62,6 @@ _NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s",
     "pk": "pk_%(table_name)s",
 }
-_CA = "ssl_ca"
 _READ_ONLY_SERVER = {1290, 1836}
 _RETRYABLE = {1205, 1213}
 
@@ -144,7 +141,7 @@ class Database:
                 "pool_pre_ping": True,
             }
         )
-        self.engine = _new_engine(
+        self.engine = new_engine(
             url,
             sqlite={"timeout": deadline_s},
             mysql={"charset": "utf8mb4", "connect_timeout": 3, "init_command": _MYSQL_SESSION},
@@ -190,48 +187,6 @@ class Database:
             raise Unavailable("The database cannot be reached right now.") from error
 
 
-def _new_engine(
-    url: str, *, sqlite: dict[str, Any], mysql: dict[str, Any], **options: Any
-) -> AsyncEngine:
-    """An engine that does what the head of this module says; it connects when first used.
-
-    Args:
-        sqlite: arguments of a SQLite connection.
-        mysql: arguments of a MySQL connection, beside TLS.
-    """
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        engine = create_async_engine(parsed, connect_args=sqlite, **options)
-        event.listen(engine.sync_engine, "connect", _configure_sqlite)
-        event.listen(engine.sync_engine, "begin", _begin_sqlite)
-        return engine
-    tls = _tls(parsed)
-    plain = parsed.difference_update_query([_CA])
-    engine = create_async_engine(plain, connect_args=mysql | {"ssl": tls}, **options)
-    if tls is not None:
-        event.listen(engine.sync_engine, "connect", _refuse_plain_text)
-    return engine
-
-
-def _tls(url: URL) -> ssl.SSLContext | None:
-    """What `ssl_ca` of a URL asks for: a server whose certificate that file vouches for.
-
-    aiomysql takes a context only, where a URL can but name a file.
-
-    Raises:
-        OSError: the file cannot be read, or is no certificate.
-    """
-    authority = url.query.get(_CA)
-    return None if authority is None else ssl.create_default_context(cafile=str(authority))
-
-
-def _refuse_plain_text(connection: Any, _record: object) -> None:
-    """aiomysql goes on without TLS where the server offers none; we do not."""
-    if not connection.driver_connection._secure:
-        connection.close()
-        raise OperationalError("", None, ConnectionError("the database server offers no TLS"))
-
-
 def _database_url(url: SecretStr) -> SecretStr:
     try:
         parsed = make_url(url.get_secret_value())
@@ -241,7 +196,7 @@ def _database_url(url: SecretStr) -> SecretStr:
     if driver not in ("mysql+aiomysql", "sqlite+aiosqlite"):
         raise ValueError("must be mysql+aiomysql://… or sqlite+aiosqlite://…, percent-encoded")
     try:
-        _tls(parsed)
+        tls_context(parsed)
     except OSError as error:
         raise ValueError("the certificates that ssl_ca names cannot be read") from error
     return url
@@ -256,19 +211,6 @@ def is_retryable(error: BaseException) -> bool:
     if not isinstance(error, DBAPIError) or error.orig is None:
         return False
     return bool(error.orig.args) and error.orig.args[0] in _RETRYABLE
-
-
-def _configure_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # the driver's own BEGIN comes too late; see _begin_sqlite
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    reading = connection.get_execution_options().get("tollgate_read_only", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
 def _drop_read_only(failure: ExceptionContext) -> None:
@@ -372,7 +314,7 @@ def run_migrations(metadata: MetaData) -> None:
 
     async def run() -> None:
         # SQLite's lock is taken before the revision is read: every transaction begins with it.
-        engine = _new_engine(url, sqlite={"timeout": _MIGRATION_LOCK_S}, mysql={})
+        engine = new_engine(url, sqlite={"timeout": _MIGRATION_LOCK_S}, mysql={})
         async with engine.connect() as connection:
             await connection.run_sync(upgrade)
             await connection.commit()

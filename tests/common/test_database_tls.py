@@ -101,6 +101,6 @@ class TestTls:
         url = TypeAdapter(DatabaseUrl)
 
         for name in ("ca.pem", "missing.pem"):
+            given = SecretStr(f"mysql+aiomysql://u:hunter2@db/auth?ssl_ca={tmp_path / name}")
             with pytest.raises(ValidationError, match="ssl_ca names cannot be read"):
-                given = f"mysql+aiomysql://u:hunter2@db/auth?ssl_ca={tmp_path / name}"
-                url.validate_python(SecretStr(given))
+                url.validate_python(given)
