@@ -89,7 +89,7 @@ async def _replay(folder: Path | None) -> "Replayed":
         client = BillingClient(
             http,
             billing_url=settings.billing_url,
-            auth_url=settings.auth_url,
+            auth_url=settings.auth_address,
             client_id=settings.client_id,
             client_secret=settings.client_secret,
         )

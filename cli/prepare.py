@@ -5,7 +5,6 @@ Everything here is done once and found done afterwards.
 
 import asyncio
 import sys
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
@@ -22,7 +21,7 @@ from services.billing import database as billing_database
 from services.billing.settings import BillingSettings
 from services.common.db import Database, migrate
 from services.common.errors import ServiceError
-from services.common.model_store import ModelStore, StoreError
+from services.common.model_store import StoreError
 from trainer.errors import TrainerError
 from trainer.settings import TrainerSettings
 
@@ -42,7 +41,7 @@ def _prepare(settings: LocalSettings) -> None:
     migrate(auth.database_url.get_secret_value(), auth_app.MIGRATIONS)
     migrate(billing.database_url.get_secret_value(), billing_database.MIGRATIONS)
     asyncio.run(_ensure_log_ins(auth, state.credentials(settings.home)))
-    _ensure_sample_model(settings.home)
+    sample.ensure_released(TrainerSettings.load(), say=say)
 
 
 async def _ensure_log_ins(settings: AuthSettings, log_ins: dict[str, Any]) -> None:
@@ -58,28 +57,6 @@ async def _ensure_log_ins(settings: AuthSettings, log_ins: dict[str, Any]) -> No
     finally:
         hasher.close()
         await database.close()
-
-
-def _ensure_sample_model(home: Path) -> None:
-    """Keys to sign and verify with; and, where the data bucket is ours, a released sample model."""
-    settings = TrainerSettings.load()
-    settings.load_trusted_keys()
-    if settings.data_store:
-        return
-    sample.seed(home / "data")
-    if ModelStore(settings.model_store_url).list_releases(sample.MODEL):
-        return
-
-    from trainer.train import train  # seconds of imports, needed once per installation
-
-    say(f"training the sample model, {sample.MODEL} (only the first time)")
-    train(
-        settings,
-        sample.MODEL,
-        release=True,
-        reason="the sample model",
-        report=lambda doing, share: say(f"  {share:4.0%}  {doing}"),
-    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,19 @@
-"""The sample model: the UCI wine data that scikit-learn carries."""
+"""The sample model: the UCI wine data that scikit-learn carries.
+
+`python -m cli.sample` trains, signs and releases it, unless a release is there.
+"""
 
 import csv
 import io
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from services.common.model_keys import create_file
+from services.common.model_store import ModelStore, StoreError
+from trainer.errors import TrainerError
+from trainer.settings import TrainerSettings
 
 MODEL = "wine"
 _TARGET = "class"
@@ -30,3 +38,45 @@ def seed(data: Path) -> None:
         table.writerow([*(f"{value:g}" for value in row), label])
     create_file(folder / "dataset.json", json.dumps({"target": _TARGET}).encode(), mode=0o644)
     create_file(folder / f"{MODEL}.csv", text.getvalue().encode(), mode=0o644)
+
+
+def ensure_released(settings: TrainerSettings, *, say: Callable[[str], None]) -> None:
+    """Keys to sign and verify with; and, where the data store is ours, a released sample model.
+
+    Raises:
+        StoreError: the model store or a key cannot be used.
+        TrainerError: the training failed.
+    """
+    settings.load_trusted_keys()
+    if settings.data_store:
+        return
+    seed(settings.home / "data")
+    if ModelStore(settings.model_store_url).list_releases(MODEL):
+        return
+
+    from trainer.train import train  # seconds of imports, needed once per installation
+
+    say(f"training the sample model, {MODEL} (only the first time)")
+    train(
+        settings,
+        MODEL,
+        release=True,
+        reason="the sample model",
+        report=lambda doing, share: say(f"  {share:4.0%}  {doing}"),
+    )
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def main() -> None:
+    """Release the sample model; one line on stderr and exit code 1 if that fails."""
+    try:
+        ensure_released(TrainerSettings.load(), say=_say)
+    except (OSError, StoreError, TrainerError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+
+
+if __name__ == "__main__":
+    main()

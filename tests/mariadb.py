@@ -80,7 +80,8 @@ class Server:
 
     def __init__(self, folder: Path, program: str, *, options: tuple[str, ...] = ()) -> None:
         self.port = free_port()
-        self._socket = folder / "s"
+        self.socket = folder / "s"
+        """Where its root connects, without a password."""
         self._log = folder / "log"
         self._command = [*_command(program, folder=folder, port=self.port), *options]
         self.start()
@@ -89,13 +90,13 @@ class Server:
 
     def start(self) -> None:
         """Start it, on the data it left behind; returns when it takes connections."""
-        self._socket.unlink(missing_ok=True)  # a killed server leaves it there
+        self.socket.unlink(missing_ok=True)  # a killed server leaves it there
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
                 on_leash(*self._command), stdout=output, stderr=output, start_new_session=True
             )
         deadline = time.monotonic() + _START_DEADLINE_S
-        while not self._socket.exists():  # made when the server is ready to accept
+        while not self.socket.exists():  # made when the server is ready to accept
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the database server does not run:\n{self._log.read_text()}")
             time.sleep(0.05)
@@ -138,7 +139,7 @@ class Server:
 
     def _run(self, statement: str) -> str:
         with (
-            pymysql.connect(unix_socket=str(self._socket), user="root", autocommit=True) as link,
+            pymysql.connect(unix_socket=str(self.socket), user="root", autocommit=True) as link,
             link.cursor() as cursor,
         ):
             cursor.execute(statement)

@@ -1,8 +1,12 @@
-"""`python -m services.auth` serves; `python -m services.auth migrate` migrates and exits."""
+"""`python -m services.auth` serves; `python -m services.auth migrate` migrates and exits.
+
+`migrate` also makes sure of the administrator and the service client that the settings name.
+"""
 
 import sys
 
 from services.auth.app import MIGRATIONS, create_app
+from services.auth.first_accounts import ensure_first_accounts
 from services.auth.settings import AuthSettings
 from services.common.db import migrate_or_stop, prepare_database_folder
 from services.common.http import listen, serve
@@ -24,6 +28,7 @@ def main(arguments: list[str]) -> None:
     prepare_database_folder(url, variable="AUTH_DATABASE_URL")
     if arguments:
         migrate_or_stop(url, MIGRATIONS, variable="AUTH_DATABASE_URL")
+        ensure_first_accounts(settings)
         return
     app = create_app(settings)
     serve(app, listen(settings.host, settings.port, variable="AUTH_PORT"))

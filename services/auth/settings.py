@@ -72,6 +72,16 @@ class AuthSettings(ServiceSettings):
     """Passwords hashed at once, 19 MiB of memory each."""
     password_queue: int = Field(default=64, ge=0)
     """Passwords that may wait for that; beyond that the answer is 503."""
+    admin_email: str = ""
+    """E-mail of the administrator whom `python -m services.auth migrate` makes sure of."""
+    admin_password: SecretStr = SecretStr("")
+    """That administrator's password; another one given later takes its place."""
+    inference_client_id: str = Field(default="", validation_alias="INFERENCE_CLIENT_ID")
+    """OAuth client of the inference service, which `migrate` likewise makes sure of."""
+    inference_client_secret: SecretStr = Field(
+        default=SecretStr(""), validation_alias="INFERENCE_CLIENT_SECRET"
+    )
+    """Its secret."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe log line to write."""
 

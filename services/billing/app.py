@@ -33,7 +33,7 @@ def create_app(settings: BillingSettings, *, keys: KeySource | None = None) -> F
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with http_client() as client:
-            issuer = IssuerKeys(client, settings.auth_url)
+            issuer = IssuerKeys(client, settings.auth_address)
             verifier = TokenVerifier(keys or issuer, issuer=settings.auth_url)
             issuer.on_withdrawal = verifier.forget
             database = Database(settings.database_url.get_secret_value())

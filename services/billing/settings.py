@@ -51,6 +51,8 @@ class BillingSettings(ServiceSettings):
     """Port of the local auth service, for the default of `BILLING_AUTH_URL`."""
     auth_url: ServiceUrl = Field(default_factory=_local_issuer)
     """The issuer of the tokens to accept; default the local auth service."""
+    auth_address: ServiceUrl = Field(default_factory=lambda data: data["auth_url"])
+    """Where auth is reached from here, if not at the issuer's URL."""
     database_url: DatabaseUrl = Field(default_factory=_local_database)
     """SQLAlchemy async URL: `mysql+aiomysql://…` or `sqlite+aiosqlite://…`; default `billing.db`
     in the state folder."""

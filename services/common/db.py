@@ -43,8 +43,12 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncSession,
+    async_sessionmaker,
+)
 
+from services.common.engines import new_engine, tls_context
 from services.common.errors import Unavailable
 from services.common.settings import prepare_folder, stop
 
@@ -126,7 +130,7 @@ class Database:
         self.deadline_s = deadline_s
         sqlite = make_url(url).get_backend_name() == "sqlite"
         options: dict[str, Any] = (
-            {"connect_args": {"timeout": deadline_s}}
+            {}
             if sqlite
             else {
                 "isolation_level": "READ COMMITTED",
@@ -135,22 +139,20 @@ class Database:
                 "pool_timeout": 3,
                 "pool_recycle": 280,  # below every managed MySQL's idle timeout
                 "pool_pre_ping": True,
-                "connect_args": {
-                    "charset": "utf8mb4",
-                    "connect_timeout": 3,
-                    "init_command": _MYSQL_SESSION,
-                },
             }
         )
-        self.engine = create_async_engine(url, hide_parameters=True, **options)
+        self.engine = new_engine(
+            url,
+            sqlite={"timeout": deadline_s},
+            mysql={"charset": "utf8mb4", "connect_timeout": 3, "init_command": _MYSQL_SESSION},
+            hide_parameters=True,
+            **options,
+        )
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self._read_only = async_sessionmaker(
             self.engine.execution_options(tollgate_read_only=True), expire_on_commit=False
         )
-        if sqlite:
-            event.listen(self.engine.sync_engine, "connect", _configure_sqlite)
-            event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
-        else:
+        if not sqlite:
             event.listen(self.engine.sync_engine, "handle_error", _drop_read_only)
 
     @asynccontextmanager
@@ -187,16 +189,21 @@ class Database:
 
 def _database_url(url: SecretStr) -> SecretStr:
     try:
-        driver = make_url(url.get_secret_value()).drivername
+        parsed = make_url(url.get_secret_value())
+        driver = parsed.drivername
     except (ArgumentError, ValueError):  # whose words may hold a part of the password
         driver = ""
     if driver not in ("mysql+aiomysql", "sqlite+aiosqlite"):
         raise ValueError("must be mysql+aiomysql://… or sqlite+aiosqlite://…, percent-encoded")
+    try:
+        tls_context(parsed)
+    except OSError as error:
+        raise ValueError("the certificates that ssl_ca names cannot be read") from error
     return url
 
 
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
-"""An SQLAlchemy async URL with one of the two drivers."""
+"""An SQLAlchemy async URL with one of the two drivers; `?ssl_ca=FILE` asks for TLS."""
 
 
 def is_retryable(error: BaseException) -> bool:
@@ -204,19 +211,6 @@ def is_retryable(error: BaseException) -> bool:
     if not isinstance(error, DBAPIError) or error.orig is None:
         return False
     return bool(error.orig.args) and error.orig.args[0] in _RETRYABLE
-
-
-def _configure_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # the driver's own BEGIN comes too late; see _begin_sqlite
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    reading = connection.get_execution_options().get("tollgate_read_only", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
 def _drop_read_only(failure: ExceptionContext) -> None:
@@ -259,6 +253,8 @@ _MIGRATION_LOCK_S = 120
 
 def migrate(url: str, scripts: Path) -> None:
     """Bring a database to the newest revision under `scripts`; callers wait for one another.
+
+    A database that a newer version has migrated further is left as it is.
 
     Blocking: call it before the event loop runs, or in a thread.
     """
@@ -310,17 +306,15 @@ def run_migrations(metadata: MetaData) -> None:
             compare_type=True,
             transactional_ddl=True if not mysql_server else None,  # all of it or nothing
         )
+        found = MigrationContext.configure(connection).get_current_revision()
+        if found is not None and found not in _revisions(context.script):
+            return
         with context.begin_transaction():
             context.run_migrations()
 
     async def run() -> None:
-        sqlite = make_url(url).get_backend_name() == "sqlite"
-        engine = create_async_engine(
-            url, connect_args={"timeout": _MIGRATION_LOCK_S} if sqlite else {}
-        )
-        if sqlite:  # the lock is taken before the revision is read
-            event.listen(engine.sync_engine, "connect", _configure_sqlite)
-            event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        # SQLite's lock is taken before the revision is read: every transaction begins with it.
+        engine = new_engine(url, sqlite={"timeout": _MIGRATION_LOCK_S}, mysql={})
         async with engine.connect() as connection:
             await connection.run_sync(upgrade)
             await connection.commit()
@@ -329,13 +323,22 @@ def run_migrations(metadata: MetaData) -> None:
     asyncio.run(run())
 
 
+def _revisions(scripts: ScriptDirectory) -> set[str]:
+    return {script.revision for script in scripts.walk_revisions()}
+
+
 class SchemaCheck:
-    """Readiness: the database answers and is at the revision this code was written for."""
+    """Readiness: the database answers and has what this code was written for.
+
+    A revision that is not known here was made by a newer version, whose migrations leave what the
+    version before it needs: the two serve side by side during an update, and after one is undone.
+    """
 
     def __init__(self, database: Database, scripts: Path) -> None:
         config = Config()
         config.set_main_option("script_location", str(scripts).replace("%", "%%"))
-        self._head = ScriptDirectory.from_config(config).get_current_head()
+        known = ScriptDirectory.from_config(config)
+        self._older = {None, *_revisions(known)} - {known.get_current_head()}
         self._database = database
 
     async def __call__(self) -> str | None:
@@ -348,4 +351,4 @@ class SchemaCheck:
                 )
         except Unavailable as error:
             return error.detail
-        return None if found == self._head else "The database is not migrated to this version."
+        return "The database is not migrated to this version." if found in self._older else None

@@ -42,6 +42,8 @@ Check = Callable[[], Awaitable[str | None]]
 """A readiness check: None when all is well, else one sentence."""
 
 RECEIVE_DEADLINE_S = 30.0
+FINISH_S = 20
+"""Seconds a stopping service gives to requests that have begun."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -262,7 +264,7 @@ def serve(app: Any, listener: socket.socket, **options: Any) -> None:
         "loop": "asyncio",
         "http": BoundedProtocol,
         "timeout_keep_alive": 75,
-        "timeout_graceful_shutdown": 20,
+        "timeout_graceful_shutdown": FINISH_S,
         "access_log": False,
         "server_header": False,
         "proxy_headers": False,

@@ -64,13 +64,13 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
         """
         async with AsyncExitStack() as stack:
             http = await stack.enter_async_context(http_client())
-            keys = IssuerKeys(http, settings.auth_url)
+            keys = IssuerKeys(http, settings.auth_address)
             verifier = TokenVerifier(keys, issuer=settings.auth_url)
             keys.on_withdrawal = verifier.forget
             billing = BillingClient(
                 http,
                 billing_url=settings.billing_url,
-                auth_url=settings.auth_url,
+                auth_url=settings.auth_address,
                 client_id=settings.client_id,
                 client_secret=settings.client_secret,
             )

@@ -21,6 +21,8 @@ class InferenceSettings(ServiceSettings):
     """Port to listen on."""
     auth_url: ServiceUrl = ""
     """The token issuer. Default: the local auth service."""
+    auth_address: ServiceUrl = Field(default_factory=lambda data: data["auth_url"])
+    """Where auth is reached from here, if not at the issuer's URL."""
     billing_url: ServiceUrl = ""
     """Where usage goes. Default: the local billing service."""
     client_id: str = ""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from services.auth.app import MIGRATIONS
@@ -84,3 +85,23 @@ async def test_a_migration_cut_short_on_sqlite_leaves_nothing_in_the_way(
     database = Database(url)
     assert await SchemaCheck(database, MIGRATIONS)() is None
     await database.close()
+
+
+async def test_one_version_serves_on_the_schema_of_the_next_and_leaves_it_alone(
+    database_kind: str, new_database_url: Callable[[str], str]
+) -> None:
+    url = new_database_url(database_kind)
+    database = Database(url)
+    check = SchemaCheck(database, MIGRATIONS)
+    await asyncio.to_thread(migrate, url, MIGRATIONS)
+    async with database.transaction() as session:
+        await session.execute(text("UPDATE alembic_version SET version_num = 'of_the_next'"))
+
+    during_the_update = await check()
+    await asyncio.to_thread(migrate, url, MIGRATIONS)  # as an update that is undone does
+    afterwards = await check()
+
+    async with database.snapshot() as session:
+        found = await session.scalar(text("SELECT version_num FROM alembic_version"))
+    await database.close()
+    assert (during_the_update, afterwards, found) == (None, None, "of_the_next")

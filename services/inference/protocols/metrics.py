@@ -1,6 +1,8 @@
 """Metrics of predictions, under the names operators of model servers look for."""
 
-from prometheus_client import CollectorRegistry, Counter
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from services.common.model_store import Manifest
 from services.common.observe import Metrics
@@ -37,9 +39,16 @@ class PredictMetrics:
             ["model_name", "status"],
             registry=registry,
         )
+        self._in_flight = Gauge(
+            "model_infer_requests_in_flight", "Predictions being answered.", registry=registry
+        )
         # Looking up a labelled counter costs more than counting, so each is looked up once.
         self._of_version: dict[tuple[str, str], tuple[Counter, Counter]] = {}
         self._of_status: dict[int, Counter] = {}
+
+    def count_in_flight(self, taken: Callable[[], int]) -> None:
+        """Tell how many predictions are being answered; `taken` is asked at each scrape."""
+        self._in_flight.set_function(taken)
 
     def answered(self, manifest: Manifest, rows: int) -> None:
         """Count a prediction of `rows` rows."""

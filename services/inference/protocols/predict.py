@@ -121,6 +121,7 @@ class PredictEndpoint:
         self._max_body_bytes = max_body_bytes
         self._max_rows = max_rows
         self._seats = Seats(max_in_flight)
+        metrics.count_in_flight(lambda: self._seats.taken)
 
     async def __call__(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request for the model `name`."""

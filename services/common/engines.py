@@ -1,0 +1,66 @@
+"""Engines of either kind of database, before anything is said in SQL."""
+
+import ssl
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+_CA = "ssl_ca"
+
+
+def new_engine(
+    url: str, *, sqlite: dict[str, Any], mysql: dict[str, Any], **options: Any
+) -> AsyncEngine:
+    """An engine that insists on TLS where the URL asks for it; it connects when first used.
+
+    Args:
+        sqlite: arguments of a SQLite connection.
+        mysql: arguments of a MySQL connection, beside TLS.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_async_engine(parsed, connect_args=sqlite, **options)
+        event.listen(engine.sync_engine, "connect", _configure_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        return engine
+    tls = tls_context(parsed)
+    plain = parsed.difference_update_query([_CA])
+    engine = create_async_engine(plain, connect_args=mysql | {"ssl": tls}, **options)
+    if tls is not None:
+        event.listen(engine.sync_engine, "connect", _refuse_plain_text)
+    return engine
+
+
+def tls_context(url: URL) -> ssl.SSLContext | None:
+    """What `ssl_ca` of a URL asks for: a server whose certificate that file vouches for.
+
+    aiomysql takes a context only, where a URL can but name a file.
+
+    Raises:
+        OSError: the file cannot be read, or is no certificate.
+    """
+    authority = url.query.get(_CA)
+    return None if authority is None else ssl.create_default_context(cafile=str(authority))
+
+
+def _refuse_plain_text(connection: Any, _record: object) -> None:
+    """aiomysql goes on without TLS where the server offers none; we do not."""
+    if not connection.driver_connection._secure:
+        connection.close()
+        raise OperationalError("", None, ConnectionError("the database server offers no TLS"))
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver's own BEGIN comes too late; see _begin_sqlite
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reading = connection.get_execution_options().get("tollgate_read_only", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

@@ -1,0 +1,106 @@
+"""TLS to the database: asked for by the URL, and then insisted on."""
+
+import datetime
+import ipaddress
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import SecretStr, TypeAdapter, ValidationError
+from sqlalchemy import text
+
+from services.common.db import Database, DatabaseUrl
+from services.common.errors import Unavailable
+from tests.mariadb import NoServer, Server, do_without, running_server
+
+
+def make_certificate(folder: Path) -> Path:
+    """A self-signed certificate of 127.0.0.1, `cert.pem`, and its key, `key.pem`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    address = x509.IPAddress(ipaddress.IPv4Address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return folder / "cert.pem"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificate(tmp_path_factory.mktemp("server"))
+
+
+@pytest.fixture(scope="module")
+def server(certificate: Path) -> Iterator[Server]:
+    """A server with a certificate."""
+    key = certificate.with_name("key.pem")
+    try:
+        with running_server(f"--ssl-cert={certificate}", f"--ssl-key={key}") as started:
+            yield started
+    except NoServer as error:
+        do_without(error)
+
+
+async def cipher(url: str) -> str:
+    """What a connection is encrypted with; empty if it is not.
+
+    Raises:
+        Unavailable: it cannot be made.
+    """
+    database = Database(url)
+    try:
+        async with database.snapshot() as session:
+            row = (await session.execute(text("SHOW STATUS LIKE 'Ssl_cipher'"))).one()
+            return str(row[1])
+    finally:
+        await database.close()
+
+
+class TestTls:
+    async def test_a_server_that_the_file_vouches_for_is_spoken_to_by_tls(
+        self, server: Server, certificate: Path
+    ) -> None:
+        url = server.new_database()
+
+        assert await cipher(f"{url}?ssl_ca={certificate}")
+        assert not await cipher(url)
+
+    async def test_a_server_of_somebody_else_is_refused(
+        self, server: Server, tmp_path: Path
+    ) -> None:
+        with pytest.raises(Unavailable):
+            await cipher(f"{server.new_database()}?ssl_ca={make_certificate(tmp_path)}")
+
+    async def test_a_server_without_tls_is_refused(self, certificate: Path) -> None:
+        with running_server("--skip-ssl") as plain, pytest.raises(Unavailable):
+            await cipher(f"{plain.new_database()}?ssl_ca={certificate}")
+
+    def test_a_file_that_holds_no_certificates_is_a_bad_value(self, tmp_path: Path) -> None:
+        (tmp_path / "ca.pem").write_text("nothing")
+        url = TypeAdapter(DatabaseUrl)
+
+        for name in ("ca.pem", "missing.pem"):
+            given = SecretStr(f"mysql+aiomysql://u:hunter2@db/auth?ssl_ca={tmp_path / name}")
+            with pytest.raises(ValidationError, match="ssl_ca names cannot be read"):
+                url.validate_python(given)

@@ -1,0 +1,168 @@
+"""How callers come in, and who may talk to whom."""
+
+from typing import Any
+
+from tests.deploy.chart import Rendered, render
+
+HOSTS = [f"{service}.tollgate.example.com" for service in ("auth", "inference", "billing")]
+
+
+class TestExposure:
+    def test_by_default_nothing_is_exposed(self) -> None:
+        rendered = render()
+
+        assert rendered.of("Ingress") == []
+        assert rendered.settings("auth")["AUTH_ISSUER"] == "http://t-tollgate-auth.n.svc"
+
+    def test_a_domain_is_enough_for_https(self) -> None:
+        rendered = render("domain=tollgate.example.com")
+        ingress = rendered.get("Ingress", "")
+        [tls] = ingress["spec"]["tls"]
+        [issuer] = rendered.of("Issuer")
+
+        assert tls["hosts"] == HOSTS == [rule["host"] for rule in ingress["spec"]["rules"]]
+        annotations = ingress["metadata"]["annotations"]
+        assert annotations == {"cert-manager.io/issuer": issuer["metadata"]["name"]}
+        assert rendered.settings("auth")["AUTH_ISSUER"] == f"https://{HOSTS[0]}"
+
+    def test_services_trust_the_public_issuer_and_reach_it_inside(self) -> None:
+        rendered = render("domain=tollgate.example.com")
+
+        for service in ("inference", "billing"):
+            settings, prefix = rendered.settings(service), service.upper()
+            assert settings[f"{prefix}_AUTH_URL"] == rendered.settings("auth")["AUTH_ISSUER"]
+            assert settings[f"{prefix}_AUTH_ADDRESS"] == "http://t-tollgate-auth.n.svc"
+
+    def test_without_a_domain_an_ingress_is_plain_and_shared_by_path(self) -> None:
+        spec = render("expose=ingress").get("Ingress", "")["spec"]
+        paths = [path["path"] for rule in spec["rules"] for path in rule["http"]["paths"]]
+
+        assert "tls" not in spec
+        assert not [rule for rule in spec["rules"] if "host" in rule]
+        assert len(paths) == len(set(paths))
+
+    def test_what_is_for_the_cluster_stays_there(self) -> None:
+        spec = render("domain=tollgate.example.com").get("Ingress", "")["spec"]
+        paths = {path["path"] for rule in spec["rules"] for path in rule["http"]["paths"]}
+
+        assert not paths & {"/", "/metrics", "/events", "/leases"}
+        assert {"/register", "/token", "/.well-known", "/v1", "/v2", "/usage", "/docs"} <= paths
+
+    def test_one_may_bring_a_certificate_or_a_cluster_issuer(self) -> None:
+        own = render("domain=tollgate.example.com", "tls.secretName=mine")
+        issued = render("domain=tollgate.example.com", "tls.clusterIssuer=all")
+
+        assert own.of("Issuer") == issued.of("Issuer") == []
+        assert own.get("Ingress", "")["spec"]["tls"][0]["secretName"] == "mine"
+        assert issued.get("Ingress", "")["metadata"]["annotations"] == {
+            "cert-manager.io/cluster-issuer": "all"
+        }
+
+    def test_https_can_be_declined(self) -> None:
+        rendered = render("domain=tollgate.example.com", "tls.enabled=false")
+
+        assert "tls" not in rendered.get("Ingress", "")["spec"]
+        assert rendered.settings("auth")["AUTH_ISSUER"] == f"http://{HOSTS[0]}"
+
+    def test_a_gateway_has_a_listener_and_a_route_for_each_service(self) -> None:
+        rendered = render(scenario="gateway")
+        listeners = rendered.get("Gateway", "")["spec"]["listeners"]
+        routes = rendered.of("HTTPRoute")
+
+        assert [each.get("hostname") for each in listeners] == [None, *HOSTS]
+        assert [route["spec"]["hostnames"] for route in routes] == [[host] for host in HOSTS]
+        [issuer] = rendered.of("Issuer")
+        [solver] = issuer["spec"]["acme"]["solvers"]
+        assert "gatewayHTTPRoute" in solver["http01"]
+
+    def test_routes_may_join_a_gateway_that_exists(self) -> None:
+        rendered = render(
+            "domain=tollgate.example.com",
+            "expose=gateway",
+            "gateway.name=edge",
+            "gateway.namespace=net",
+        )
+
+        assert rendered.of("Gateway") == rendered.of("Issuer") == []
+        for route in rendered.of("HTTPRoute"):
+            assert route["spec"]["parentRefs"] == [{"name": "edge", "namespace": "net"}]
+
+
+def policy(rendered: Rendered, name: str) -> dict[str, Any]:
+    spec: dict[str, Any] = rendered.get("NetworkPolicy", name)["spec"]
+    return spec
+
+
+def targets(spec: dict[str, Any]) -> set[str]:
+    """The components, or addresses, that a policy lets its pods call."""
+    return {
+        peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
+        if "podSelector" in peer
+        else peer["ipBlock"]["cidr"]
+        for rule in spec.get("egress", [])
+        for peer in rule["to"]
+    }
+
+
+def callers(spec: dict[str, Any]) -> set[str]:
+    return {
+        component
+        for rule in spec.get("ingress", [])
+        for peer in rule.get("from", [])
+        for component in peer["podSelector"]["matchExpressions"][0]["values"]
+    }
+
+
+class TestNetwork:
+    def test_all_is_denied_but_dns_and_what_each_needs(self) -> None:
+        rendered = render()
+
+        assert "ingress" not in policy(rendered, "default-deny")
+        assert "egress" not in policy(rendered, "default-deny")
+        assert targets(policy(rendered, "auth")) == {"mysql"}
+        assert targets(policy(rendered, "billing")) == {"auth", "mysql"}
+        assert targets(policy(rendered, "inference")) == {"auth", "billing"}
+        assert callers(policy(rendered, "mysql")) == {"auth", "billing", "migrate", "mysql-backup"}
+        assert callers(policy(rendered, "billing")) == {"inference", "test"}
+        assert targets(policy(rendered, "mysql")) == set()
+
+    def test_every_pod_has_a_policy_of_its_own(self) -> None:
+        for scenario in ("defaults", "volume-journal", "external-database"):
+            rendered = render(scenario=scenario)
+            covered = {
+                o["spec"]["podSelector"]["matchLabels"].get("app.kubernetes.io/component")
+                for o in rendered.of("NetworkPolicy")
+            }
+            made = {
+                o["metadata"]["labels"]["app.kubernetes.io/component"]
+                for o in rendered.objects
+                if o["kind"] in ("Deployment", "StatefulSet", "Job", "CronJob", "Pod")
+            }
+
+            assert made <= covered, scenario
+
+    def test_a_bucket_and_an_external_database_are_reached(self) -> None:
+        bucket = targets(policy(render(scenario="gcs"), "inference"))
+        database = targets(policy(render(scenario="external-database"), "auth"))
+
+        assert bucket == {
+            "auth",
+            "billing",
+            "0.0.0.0/0",
+            "169.254.169.252/32",
+            "169.254.169.254/32",
+        }
+        assert database == {"10.20.0.3/32"}
+
+    def test_once_exposed_anybody_may_call_or_those_who_are_named(self) -> None:
+        anybody = policy(render("expose=ingress"), "auth")["ingress"]
+        named = policy(
+            render("expose=ingress", "networkPolicy.allowFrom[0].ipBlock.cidr=10.0.0.0/8"), "auth"
+        )["ingress"]
+
+        assert {"ports": [{"port": "http"}]} in anybody
+        assert {"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "ports": [{"port": "http"}]} in named
+        assert {"ports": [{"port": "http"}]} not in named
+
+    def test_they_can_be_left_to_somebody_else(self) -> None:
+        assert render("networkPolicy.enabled=false").of("NetworkPolicy") == []

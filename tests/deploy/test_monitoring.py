@@ -1,0 +1,129 @@
+"""Alerts and the dashboard speak of metrics that exist, and every alert has its page."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.billing.events.router import EventMetrics
+from services.common.model_store import ModelStore, TrustedKeys
+from services.common.observe import Metrics
+from services.inference.metering.journal import Journal
+from services.inference.metering.metrics import MeteringMetrics
+from services.inference.models.registry import Registry
+from services.inference.models.watcher import Watcher
+from services.inference.protocols.metrics import PredictMetrics
+from tests.deploy.chart import CHART, ROOT, render
+
+WORDS = {"by", "sum", "rate", "max", "increase", "histogram_quantile", "le", "job", "pod", "status"}
+WORDS |= {"model", "version", "outcome", "model_name", "model_version", "namespace"}
+
+
+@pytest.fixture(scope="module")
+def metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Names of all samples that the services may expose, and Prometheus' own `up`."""
+    home = tmp_path_factory.mktemp("metrics")
+    common = Metrics()
+    registry: CollectorRegistry = common.registry
+    EventMetrics(registry)
+    journal = Journal(home / "journal", max_bytes=2**20)
+    MeteringMetrics(registry, journal)
+    PredictMetrics(common, route="x")
+    store = ModelStore(f"file://{home}/models")
+    Watcher(store, TrustedKeys([]), Registry(), poll_s=1, metrics=registry)
+    names = {"up"}
+    for family in registry.collect():
+        suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
+        names |= {family.name + suffix for suffix in suffixes.get(family.type, [""])}
+    return names
+
+
+def named_in(expression: str) -> set[str]:
+    """The metrics of a PromQL expression: what is left of it without strings and labels."""
+    bare = re.sub(r'"[^"]*"|\[[^\]]*\]', "", expression)
+    bare = re.sub(r"\{[^}]*\}|\bby \([^)]*\)", "", bare)
+    return set(re.findall(r"[a-z_]{2,}", bare)) - WORDS
+
+
+def test_alerts_are_about_metrics_that_exist(metrics: set[str]) -> None:
+    rules = render(scenario="observability").get("PrometheusRule", "")["spec"]["groups"][0]["rules"]
+    named = {name for rule in rules for name in named_in(rule["expr"])}
+
+    assert named
+    assert named <= metrics
+    assert not [rule for rule in rules if "__" in rule["expr"]]
+
+
+def test_the_dashboard_shows_metrics_that_exist(metrics: set[str]) -> None:
+    text = render(scenario="observability").get("ConfigMap", "dashboard")["data"]["tollgate.json"]
+    panels = json.loads(text)["panels"]
+    named = {name for p in panels for t in p["targets"] for name in named_in(t["expr"])}
+
+    assert len(named) > 8
+    assert named <= metrics
+
+
+def test_every_alert_has_a_page() -> None:
+    rules = render(scenario="observability").get("PrometheusRule", "")["spec"]["groups"][0]["rules"]
+    pages = re.findall(r"^### (Tollgate\w+)$", (ROOT / "docs/operations.md").read_text(), re.M)
+
+    assert [rule["alert"] for rule in rules] == pages
+
+
+def test_a_half_full_journal_is_half_of_what_it_may_hold() -> None:
+    rendered = render(
+        "monitoring.prometheusRule.enabled=true", "inference.journal.maxBytes=2097152"
+    )
+    rules = rendered.get("PrometheusRule", "")["spec"]["groups"][0]["rules"]
+
+    [rule] = [rule for rule in rules if rule["alert"] == "TollgateJournalFilling"]
+    assert rule["expr"].endswith("> 1048576")
+
+
+def test_the_service_monitor_scrapes_each_pod_once() -> None:
+    rendered = render("monitoring.serviceMonitor.enabled=true", scenario="volume-journal")
+    selector = rendered.get("ServiceMonitor", "")["spec"]["selector"]
+    [component] = selector["matchExpressions"]
+    scraped = [
+        service["metadata"]["name"]
+        for service in rendered.of("Service")
+        if service["metadata"]["labels"]["app.kubernetes.io/component"] in component["values"]
+    ]
+
+    assert sorted(scraped) == [f"t-tollgate-{name}" for name in ("auth", "billing", "inference")]
+
+
+def test_schema_and_readme_are_those_of_the_values() -> None:
+    checked = subprocess.run(
+        [sys.executable, "scripts/chart_docs.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_a_changed_default_makes_them_stale(tmp_path: Path) -> None:
+    chart = tmp_path / CHART.relative_to(ROOT)
+    chart.mkdir(parents=True)
+    for name in ("values.yaml", "values.schema.json", "README.md"):
+        (chart / name).write_text(
+            (CHART / name).read_text().replace("minReplicas: 2", "minReplicas: 3")
+        )
+
+    checked = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/chart_docs.py"), "--check"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert checked.returncode == 1
+    assert "README.md is stale" in checked.stderr

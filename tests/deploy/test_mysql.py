@@ -1,0 +1,285 @@
+"""The chart's own MySQL scripts on a real server: who may do what, and the restore drill."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pymysql
+import pytest
+from httpx import ASGITransport, AsyncClient
+from pydantic import SecretStr
+
+from services.billing.app import create_app
+from services.billing.plans.schemas import PlanCreate
+from services.billing.settings import BillingSettings
+from services.billing.verify import verify
+from services.common.db import Database
+from tests.billing.tokens import ISSUER, Issuer
+from tests.billing.wire import LOCAL_PLAN, deliver, event
+from tests.deploy.chart import CHART, ROOT, render
+from tests.mariadb import NoServer, Server, do_without, running_server
+
+SCRIPTS = CHART / "files" / "mysql"
+ROOT_PASSWORD = "rootpassword"
+PASSWORDS = {"auth": "authpassword", "billing": "billingpassword", "backup": "backuppassword"}
+DATABASES = ("tollgate_auth", "tollgate_billing")
+
+
+def run_script(name: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", str(SCRIPTS / name)],
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def set_up(server: Server, **passwords: str) -> subprocess.CompletedProcess[str]:
+    """Run the chart's init script as the image's entrypoint does."""
+    given = {f"{name.upper()}_PASSWORD": word for name, word in (PASSWORDS | passwords).items()}
+    return run_script("init.sh", MYSQL_ROOT_PASSWORD="", MYSQL_SOCKET=str(server.socket), **given)
+
+
+def as_root(server: Server, *statements: str) -> list[tuple[object, ...]]:
+    """Run statements as the server's root; the rows of the last."""
+    with (
+        pymysql.connect(unix_socket=str(server.socket), user="root", autocommit=True) as link,
+        link.cursor() as cursor,
+    ):
+        for statement in statements:
+            cursor.execute(statement)
+        return list(cursor.fetchall())
+
+
+def database_url(server: Server, service: str) -> str:
+    where = f"127.0.0.1:{server.port}/tollgate_{service}"
+    return f"mysql+aiomysql://{service}:{PASSWORDS[service]}@{where}"
+
+
+def migrate(server: Server) -> None:
+    """As the chart's Job does, each service by its own user."""
+    for service in ("auth", "billing"):
+        subprocess.run(
+            [sys.executable, "-m", f"services.{service}", "migrate"],
+            cwd=ROOT,
+            env=os.environ
+            | {f"{service.upper()}_DATABASE_URL": database_url(server, service)}
+            | {"AUTH_ADMIN_EMAIL": "admin@tollgate.example", "AUTH_ADMIN_PASSWORD": "a long one"}
+            | {"INFERENCE_CLIENT_ID": "inference", "INFERENCE_CLIENT_SECRET": "s" * 32},
+            check=True,
+            timeout=120,
+        )
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server as the chart sets it up, migrated, with a root that may come by TCP."""
+    try:
+        with running_server() as started:
+            as_root(
+                started,
+                "DROP USER IF EXISTS root@'127.0.0.1'",  # MariaDB's own, who needs no password
+                f"CREATE USER root@'%' IDENTIFIED BY '{ROOT_PASSWORD}'",
+                "GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION",
+            )
+            done = set_up(started)
+            assert done.returncode == 0, done.stderr
+            migrate(started)
+            yield started
+    except NoServer as error:
+        do_without(error)
+
+
+async def bill(server: Server, home: Path, *, events: int) -> None:
+    """Have billing charge that many events to an account."""
+    settings = BillingSettings(
+        home=home,
+        auth_url=ISSUER,
+        database_url=SecretStr(database_url(server, "billing")),
+        default_plan=PlanCreate.model_validate(LOCAL_PLAN),
+    )
+    issuer = Issuer()
+    app = create_app(settings, keys=issuer)
+    async with (
+        app.router.lifespan_context(app),
+        AsyncClient(transport=ASGITransport(app=app), base_url="http://billing.test") as client,
+    ):
+        headers = issuer.headers("billing:write", account="inference")
+        batch = [event(sequence=number) for number in range(1, events + 1)]
+        assert (await deliver(client, headers, batch))["accepted"] == events
+
+
+def checksums(server: Server) -> dict[str, object]:
+    """The server's own checksum of every table of both databases, and its number of rows."""
+    found: dict[str, object] = {}
+    for database in DATABASES:
+        for (table,) in as_root(server, f"SHOW TABLES FROM {database}"):
+            name = f"{database}.{table}"
+            [(_, checksum)] = as_root(server, f"CHECKSUM TABLE {name}")
+            found[name] = (checksum, as_root(server, f"SELECT COUNT(*) FROM {name}")[0][0])
+    return found
+
+
+def run_on_backups(name: str, server: Server, folder: Path, **more: str) -> str:
+    """Run a backup script with the environment of its CronJob; what it printed."""
+    done = run_script(
+        name,
+        MYSQL_HOST="127.0.0.1",
+        MYSQL_PORT=str(server.port),
+        MYSQL_ROOT_PASSWORD=ROOT_PASSWORD,
+        BACKUP_PASSWORD=PASSWORDS["backup"],
+        BACKUP_DIR=str(folder),
+        BACKUP_KEEP_DAYS="14",
+        **more,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+class TestUsers:
+    @pytest.mark.parametrize(
+        ("user", "statement"),
+        [
+            ("auth", "SELECT * FROM tollgate_billing.plans"),
+            ("billing", "SELECT * FROM tollgate_auth.users"),
+            ("billing", "CREATE USER mallory@'%'"),
+            ("billing", "GRANT ALL ON tollgate_billing.* TO backup@'%'"),
+            ("backup", "DELETE FROM tollgate_billing.plans"),
+            ("backup", "SELECT * FROM mysql.user"),
+        ],
+    )
+    def test_a_user_may_do_no_more_than_its_work(
+        self, server: Server, user: str, statement: str
+    ) -> None:
+        with (
+            pymysql.connect(
+                host="127.0.0.1", port=server.port, user=user, password=PASSWORDS[user]
+            ) as link,
+            link.cursor() as cursor,
+            pytest.raises(pymysql.MySQLError) as refused,
+        ):
+            cursor.execute(statement)
+
+        assert refused.value.args[0] in (1044, 1045, 1142, 1227, 1410)
+
+    def test_setting_up_again_changes_nothing(self, server: Server) -> None:
+        before = checksums(server)
+
+        assert set_up(server).returncode == 0
+        assert checksums(server) == before
+
+    def test_a_password_that_could_break_a_statement_is_refused(self, server: Server) -> None:
+        done = set_up(server, auth="it's")
+
+        assert done.returncode == 1
+        assert done.stderr == "error: passwords must be letters and digits\n"
+
+
+class TestRestoreDrill:
+    async def test_after_the_loss_of_all_data_a_backup_brings_every_charge_back(
+        self, server: Server, tmp_path: Path
+    ) -> None:
+        await bill(server, tmp_path, events=500)
+        before = checksums(server)
+        started = time.monotonic()
+        backup = await asyncio.to_thread(run_on_backups, "backup.sh", server, tmp_path)
+        saved = time.monotonic()
+
+        as_root(server, *(f"DROP DATABASE {name}" for name in DATABASES))
+        printed = await asyncio.to_thread(run_on_backups, "restore.sh", server, tmp_path)
+        restored = time.monotonic()
+
+        assert checksums(server) == before
+        assert before["tollgate_billing.usage_events"][1] >= 500  # type: ignore[index]
+        assert printed == f"restored {backup}"
+        database = Database(database_url(server, "billing"))
+        assert await verify(database) == []
+        await database.close()
+        print(f"backup {saved - started:.1f} s, restore {restored - saved:.1f} s")  # noqa: T201
+
+    def test_a_restore_takes_away_what_came_after_the_backup(
+        self, server: Server, tmp_path: Path
+    ) -> None:
+        before = checksums(server)
+        backup = Path(run_on_backups("backup.sh", server, tmp_path))
+        as_root(server, "CREATE TABLE tollgate_billing.newer (id INT PRIMARY KEY)")
+
+        run_on_backups("restore.sh", server, tmp_path, BACKUP_FILE=backup.name)
+
+        assert checksums(server) == before
+
+    def test_old_backups_go_and_nothing_else_does(self, server: Server, tmp_path: Path) -> None:
+        names = ("tollgate-20200101T000000Z.sql.gz", "tollgate-20991231T000000Z.sql.gz", "notes")
+        for name in names:
+            (tmp_path / name).touch()
+        for name in (names[0], names[2]):
+            os.utime(tmp_path / name, (0, 0))
+
+        made = Path(run_on_backups("backup.sh", server, tmp_path))
+
+        assert {path.name for path in tmp_path.iterdir()} == {names[1], names[2], made.name}
+
+    def test_a_backup_that_fails_leaves_nothing_that_looks_like_one(
+        self, server: Server, tmp_path: Path
+    ) -> None:
+        done = run_script(
+            "backup.sh",
+            MYSQL_HOST="127.0.0.1",
+            MYSQL_PORT=str(server.port),
+            BACKUP_PASSWORD="wrong",
+            BACKUP_DIR=str(tmp_path),
+            BACKUP_KEEP_DAYS="14",
+        )
+
+        assert done.returncode != 0
+        assert list(tmp_path.iterdir()) == []
+
+    def test_what_is_no_backup_is_not_restored(self, server: Server, tmp_path: Path) -> None:
+        before = checksums(server)
+        (tmp_path / "tollgate-20991231T000000Z.sql.gz").write_text("not compressed")
+        done = run_script(
+            "restore.sh",
+            MYSQL_HOST="127.0.0.1",
+            MYSQL_PORT=str(server.port),
+            MYSQL_ROOT_PASSWORD=ROOT_PASSWORD,
+            BACKUP_DIR=str(tmp_path),
+        )
+
+        assert done.returncode == 1
+        assert checksums(server) == before
+
+
+class TestRendered:
+    def test_the_jobs_run_these_very_scripts(self) -> None:
+        rendered = render()
+        data = rendered.get("ConfigMap", "mysql")["data"]
+
+        for name in ("init.sh", "backup.sh", "restore.sh", "my.cnf"):
+            assert data[name] == (SCRIPTS / name).read_text()
+        for script, variables in (
+            ("backup", "BACKUP_PASSWORD"),
+            ("restore", "MYSQL_ROOT_PASSWORD"),
+        ):
+            job = rendered.get("CronJob", f"mysql-{script}")["spec"]["jobTemplate"]["spec"]
+            [container] = job["template"]["spec"]["containers"]
+            assert container["command"] == ["bash", f"/scripts/{script}.sh"]
+            assert variables in {each["name"] for each in container["env"]}
+
+    def test_a_restore_never_runs_by_itself(self) -> None:
+        assert render().get("CronJob", "mysql-restore")["spec"]["suspend"] is True
+        assert "suspend" not in render().get("CronJob", "mysql-backup")["spec"]
+
+    def test_data_is_durable_and_stays(self) -> None:
+        rendered = render()
+        spec = rendered.get("StatefulSet", "mysql")["spec"]
+        config = rendered.get("ConfigMap", "mysql")["data"]["my.cnf"]
+
+        assert spec["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Retain"
+        assert "innodb_flush_log_at_trx_commit = 1" in config
+        assert "sync_binlog = 1" in config
+        assert "mysql" in spec["template"]["spec"]["containers"][0]["image"]

@@ -1,0 +1,235 @@
+"""The three services as the chart runs them: defaults first, then one case per value."""
+
+import re
+
+import pytest
+
+from services.common.http import FINISH_S
+from services.inference.metering.shipper import DRAIN_S
+from services.inference.metering.terms import RELEASE_S
+from tests.cli.test_settings_documented import DOCUMENTED
+from tests.deploy.chart import SCENARIOS, SERVICES, render, same
+
+
+@pytest.mark.parametrize("service", SERVICES)
+class TestDefaults:
+    def test_it_is_a_deployment_that_leaves_its_size_to_the_autoscaler(self, service: str) -> None:
+        workload = render().workload(service)
+
+        assert workload["kind"] == "Deployment"
+        assert "replicas" not in workload["spec"]
+        assert workload["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+    def test_it_scales_by_cpu_quickly_up_and_slowly_down(self, service: str) -> None:
+        scaler = render().get("HorizontalPodAutoscaler", service)["spec"]
+
+        assert scaler["scaleTargetRef"]["name"] == f"t-tollgate-{service}"
+        assert [metric["type"] for metric in scaler["metrics"]] == ["Resource"]
+        assert scaler["minReplicas"] == 2
+        assert scaler["behavior"]["scaleUp"]["stabilizationWindowSeconds"] == 0
+        assert scaler["behavior"]["scaleDown"]["stabilizationWindowSeconds"] >= 300
+
+    def test_its_probes_ask_what_they_mean(self, service: str) -> None:
+        container = render().container(service)
+
+        assert container["startupProbe"]["httpGet"]["path"] == "/healthz"
+        assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+        assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+    def test_the_grace_period_outlasts_all_that_a_stop_may_take(self, service: str) -> None:
+        pod = render().workload(service)["spec"]["template"]["spec"]
+        pause = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+        flush = RELEASE_S + DRAIN_S if service == "inference" else 0
+
+        assert pause >= 10
+        assert pod["terminationGracePeriodSeconds"] >= pause + FINISH_S + flush + 5
+
+    def test_threads_follow_the_cpu_limit(self, service: str) -> None:
+        by_name = {each["name"]: each for each in render().container(service)["env"]}
+
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "AUTH_PASSWORD_THREADS"):
+            assert by_name[name]["valueFrom"]["resourceFieldRef"] == {
+                "resource": "limits.cpu",
+                "divisor": "1",
+            }
+
+    def test_its_selectors_find_its_pods_and_no_others(self, service: str) -> None:
+        rendered = render()
+        labels = rendered.workload(service)["spec"]["template"]["metadata"]["labels"]
+        selectors = [
+            rendered.workload(service)["spec"]["selector"]["matchLabels"],
+            rendered.get("Service", service)["spec"]["selector"],
+            rendered.get("PodDisruptionBudget", service)["spec"]["selector"]["matchLabels"],
+        ]
+
+        for selector in selectors:
+            assert selector.items() <= labels.items()
+            assert selector["app.kubernetes.io/component"] == service
+
+    def test_every_variable_it_gets_is_a_setting(self, service: str) -> None:
+        for scenario in SCENARIOS:
+            rendered = render(scenario=scenario)
+            named = set(rendered.settings(service))
+            named |= {each["name"] for each in rendered.container(service)["env"]}
+            ours = {name for name in named if re.match("AUTH|INFERENCE|BILLING|TOLLGATE", name)}
+
+            assert ours <= set(DOCUMENTED), scenario
+
+
+@pytest.mark.parametrize("service", SERVICES)
+class TestKnobs:
+    def test_without_autoscaling_the_replicas_are_stated(self, service: str) -> None:
+        rendered = render(f"{service}.autoscaling.enabled=false", f"{service}.replicas=3")
+
+        assert rendered.workload(service)["spec"]["replicas"] == 3
+        assert len(rendered.of("HorizontalPodAutoscaler")) == 2
+
+    def test_bounds_of_the_autoscaler(self, service: str) -> None:
+        settings = ("minReplicas=3", "maxReplicas=30", "targetCPUUtilizationPercentage=50")
+        rendered = render(*(f"{service}.autoscaling.{each}" for each in settings))
+        scaler = rendered.get("HorizontalPodAutoscaler", service)["spec"]
+
+        assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 30)
+        assert scaler["metrics"][0]["resource"]["target"]["averageUtilization"] == 50
+
+    def test_a_setting_without_a_key_changes_the_pods(self, service: str) -> None:
+        name = f"{service.upper()}_LOG_LEVEL"
+        changed = render(f"{service}.settings.{name}=DEBUG")
+
+        def checksum(rendered: object) -> str:
+            workload = rendered.workload(service)  # type: ignore[attr-defined]
+            text: str = workload["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+            return text
+
+        assert changed.settings(service)[name] == "DEBUG"
+        assert checksum(changed) != checksum(render())
+
+    def test_without_a_cpu_limit_threads_follow_the_request(self, service: str) -> None:
+        container = render(f"{service}.resources.limits.cpu=null").container(service)
+        by_name = {each["name"]: each for each in container["env"]}
+
+        reference = by_name["OMP_NUM_THREADS"]["valueFrom"]["resourceFieldRef"]
+        assert reference["resource"] == "requests.cpu"
+
+    def test_what_platform_teams_add_is_passed_on(self, service: str) -> None:
+        rendered = render(
+            "imagePullSecrets={pull}",
+            "image.registry=registry.example.com/x/",
+            "image.tag=1.2.3",
+            f"{service}.podAnnotations.team=payments",
+            f"{service}.podLabels.tier=paid",
+            f"{service}.nodeSelector.pool=fast",
+            f"{service}.tolerations[0].key=paid",
+            f"{service}.priorityClassName=high",
+            f"{service}.affinity.nodeAffinity.preferred=x",
+            f"{service}.extraEnv[0].name=EXTRA",
+            f"{service}.extraEnv[0].value=more",
+            f"{service}.serviceAccount.annotations.owner=me",
+        )
+        template = rendered.workload(service)["spec"]["template"]
+        pod, container = template["spec"], rendered.container(service)
+
+        assert container["image"] == f"registry.example.com/x/tollgate-{service}:1.2.3"
+        assert template["metadata"]["annotations"]["team"] == "payments"
+        assert template["metadata"]["labels"]["tier"] == "paid"
+        assert pod["imagePullSecrets"] == [{"name": "pull"}]
+        assert pod["nodeSelector"] == {"pool": "fast"}
+        assert pod["tolerations"] == [{"key": "paid"}]
+        assert pod["priorityClassName"] == "high"
+        assert pod["affinity"] == {"nodeAffinity": {"preferred": "x"}}
+        assert {"name": "EXTRA", "value": "more"} in container["env"]
+        account = rendered.get("ServiceAccount", service)
+        assert account["metadata"]["annotations"] == {"owner": "me"}
+        assert pod["serviceAccountName"] == account["metadata"]["name"]
+
+    @pytest.mark.parametrize(
+        ("adapter", "form"),
+        [
+            ("prometheus-adapter", "{}"),
+            ("stackdriver", "prometheus.googleapis.com|{}|gauge"),
+        ],
+    )
+    def test_with_an_adapter_requests_in_flight_count_too(
+        self, service: str, adapter: str, form: str
+    ) -> None:
+        rendered = render(f"metricsAdapter={adapter}")
+        [_, pods] = rendered.get("HorizontalPodAutoscaler", service)["spec"]["metrics"]
+        metric = {"inference": "model_infer_requests_in_flight"}.get(
+            service, "http_requests_in_progress"
+        )
+
+        assert pods["pods"]["metric"]["name"] == form.format(metric)
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("setting", "name"),
+        [("fullnameOverride=shop", "shop-auth"), ("nameOverride=pay", "t-pay-auth")],
+    )
+    def test_overrides(self, setting: str, name: str) -> None:
+        names = {o["metadata"]["name"] for o in render(setting).of("Deployment")}
+
+        assert name in names
+
+
+class TestJournal:
+    def test_it_is_on_the_pods_own_disk(self) -> None:
+        pod = render().workload("inference")["spec"]["template"]["spec"]
+        directory = render().settings("inference")["INFERENCE_JOURNAL_DIR"]
+
+        assert {"name": "state", "emptyDir": {}} in pod["volumes"]
+        assert directory.startswith("/var/lib/tollgate/")
+
+    def test_with_a_volume_inference_is_a_stateful_set_with_the_same_autoscaler(self) -> None:
+        rendered = render(scenario="volume-journal")
+        workload = rendered.workload("inference")
+        scaler = rendered.get("HorizontalPodAutoscaler", "inference")["spec"]
+        [claim] = workload["spec"]["volumeClaimTemplates"]
+
+        assert workload["kind"] == "StatefulSet"
+        assert rendered.get("Service", "inference-pods")["spec"]["clusterIP"] == "None"
+        assert scaler["scaleTargetRef"]["kind"] == "StatefulSet"
+        plain = render().get("HorizontalPodAutoscaler", "inference")["spec"]
+        assert same(scaler["behavior"], plain["behavior"])
+        assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+        assert claim["spec"]["storageClassName"] == "standard-rwo"
+        assert rendered.settings("inference")["INFERENCE_JOURNAL_SYNC"] == "disk"
+
+
+class TestModels:
+    def test_without_a_store_inference_looks_at_an_empty_folder(self) -> None:
+        pod = render().workload("inference")["spec"]["template"]["spec"]
+
+        assert {"name": "models", "emptyDir": {}} in pod["volumes"]
+        assert render().get("ServiceAccount", "inference")
+        assert [job["metadata"]["name"] for job in render().of("Job")] == ["t-tollgate-migrate-1"]
+
+    def test_the_sample_is_trained_onto_a_volume_that_inference_reads(self) -> None:
+        rendered = render("sampleModel.enabled=true")
+        job = rendered.get("Job", "sample-model-1")["spec"]["template"]["spec"]
+        served = rendered.workload("inference")["spec"]["template"]["spec"]
+        claim = {
+            "name": "models",
+            "persistentVolumeClaim": {
+                "claimName": rendered.get("PersistentVolumeClaim", "models")["metadata"]["name"]
+            },
+        }
+
+        assert claim in job["volumes"]
+        assert claim in served["volumes"]
+        assert same(job["affinity"], served["affinity"])  # one node, as the volume is
+        env = {each["name"]: each.get("value") for each in job["containers"][0]["env"]}
+        url = rendered.settings("inference")["INFERENCE_MODEL_STORE"]
+        assert env["TRAINER_MODEL_STORE"] == url
+        assert job["containers"][0]["command"] == ["python", "-m", "cli.sample"]
+        assert '"model":"wine"' in rendered.settings("billing")["BILLING_DEFAULT_PLAN"]
+
+    def test_a_bucket_needs_no_volume_and_workload_identity_is_an_annotation(self) -> None:
+        rendered = render(scenario="gcs")
+        pod = rendered.workload("inference")["spec"]["template"]["spec"]
+        account = rendered.get("ServiceAccount", "inference")["metadata"]["annotations"]
+
+        assert not [volume for volume in pod["volumes"] if volume["name"] == "models"]
+        assert "iam.gke.io/gcp-service-account" in account
+        url = rendered.settings("inference")["INFERENCE_MODEL_STORE"]
+        assert url == "gs://example-models/production"
