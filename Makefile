@@ -2,13 +2,16 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+DOCKER ?= docker
+REGISTRY ?= tollgate
+TAG ?= latest
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up test bench chaos lint format types imports lock stale clean
+.PHONY: help up test images compose-env test-compose bench chaos lint format types imports lock stale clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # One exec: a signal to make is a signal to the runner, and nothing stands between them.
 up: .venv/local.stamp ## Run the whole platform on this machine (Ctrl-C stops it)
@@ -17,6 +20,23 @@ up: .venv/local.stamp ## Run the whole platform on this machine (Ctrl-C stops it
 test: .venv/dev.stamp ## Set up what the tests need, then run them all
 	@scripts/test-tools.sh
 	@exec $(BIN)/pytest -n 2 --dist worksteal
+
+# PIP_INDEX_URL and PIP_CERT of this shell reach the builds: a package mirror, and a path in BASE.
+images: REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+images: ## Build all four images: REGISTRY=, TAG=, BASE=, BUILD_FLAGS= (such as --push)
+	@for name in auth billing inference trainer; do \
+	  echo "==> building $(REGISTRY)/tollgate-$$name:$(TAG)" && \
+	  $(DOCKER) build $(BUILD_FLAGS) --target $$name --tag $(REGISTRY)/tollgate-$$name:$(TAG) \
+	    $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg PIP_INDEX_URL --build-arg PIP_CERT \
+	    --label org.opencontainers.image.version=$(TAG) \
+	    --label org.opencontainers.image.revision=$(REVISION) . || exit 1; \
+	done
+
+compose-env: ## Make .env for docker-compose.yml, with passwords of its own; DOMAIN= for HTTPS
+	@$(PYTHON) scripts/compose_env.py $(DOMAIN)
+
+test-compose: .venv/dev.stamp ## Build the images, bring docker-compose.yml up, and pay for a prediction
+	@exec $(BIN)/pytest -m compose -s tests/compose
 
 bench: .venv/dev.stamp ## Measure, as ratios within one run (EVENTS=5000000 for the long tables)
 	@exec $(BIN)/python -m bench $(if $(EVENTS),--events $(EVENTS))
