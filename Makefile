@@ -61,8 +61,9 @@ imports: .venv/dev.stamp ## Check who may import whom
 lock: .venv/dev.stamp ## Pin the dependencies of pyproject.toml (needs the package index)
 	$(BIN)/python scripts/lock.py
 
-stale: .venv/dev.stamp ## Check that the pins belong to pyproject.toml
+stale: .venv/dev.stamp ## Check that the pins and the chart's schema and README are up to date
 	$(BIN)/python scripts/lock.py --check
+	$(BIN)/python scripts/chart_docs.py --check
 
 clean: ## Remove .venv and every cache; state folders stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

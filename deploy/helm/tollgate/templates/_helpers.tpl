@@ -1,0 +1,195 @@
+{{- /* Names, labels and the pieces that several objects share. `root` is the top-level context. */}}
+
+{{- define "tollgate.name" -}}
+{{ .Values.nameOverride | default .Chart.Name | trunc 40 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "tollgate.fullname" -}}
+{{- $name := include "tollgate.name" . }}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name }}
+{{- .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- /* Selector labels of one component: (dict "root" $ "component" "auth"). They never change. */}}
+{{- define "tollgate.selector" -}}
+app.kubernetes.io/name: {{ include "tollgate.name" .root }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "tollgate.labels" -}}
+{{ include "tollgate.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: tollgate
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- /* The image of a component: (dict "root" $ "component" "auth"). */}}
+{{- define "tollgate.image" -}}
+{{- $image := .root.Values.image }}
+{{- with $image.registry }}{{ trimSuffix "/" . }}/{{ end }}tollgate-{{ .component }}:{{ $image.tag | default .root.Chart.AppVersion }}
+{{- end }}
+
+{{- /* Name of a ServiceAccount: (dict "root" $ "component" "auth" "values" .Values.auth.serviceAccount). */}}
+{{- define "tollgate.serviceAccountName" -}}
+{{- $own := printf "%s-%s" (include "tollgate.fullname" .root) .component }}
+{{- .values.name | default (ternary $own "default" .values.create) }}
+{{- end }}
+
+{{- define "tollgate.serviceAccount" -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ include "tollgate.serviceAccountName" . }}
+  labels: {{- include "tollgate.labels" . | nindent 4 }}
+  {{- with .values.annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+automountServiceAccountToken: false
+{{- end }}
+
+{{- /* What every pod says; (dict "root" $ "user" 10001). */}}
+{{- define "tollgate.podSecurity" -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext:
+  runAsNonRoot: true
+  runAsUser: {{ .user }}
+  runAsGroup: {{ .user }}
+  fsGroup: {{ .user }}
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile: {type: RuntimeDefault}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "tollgate.containerSecurity" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- /* Threads of numeric libraries and of password hashing, as many as the container has CPUs. */}}
+{{- define "tollgate.threads" -}}
+{{- $of := ternary "limits.cpu" "requests.cpu" (hasKey (.limits | default dict) "cpu") }}
+{{- range list "OMP_NUM_THREADS" "OPENBLAS_NUM_THREADS" "MKL_NUM_THREADS" "AUTH_PASSWORD_THREADS" }}
+- name: {{ . }}
+  valueFrom: {resourceFieldRef: {resource: {{ $of }}, divisor: "1"}}
+{{- end }}
+{{- end }}
+
+{{- /* An entry of `env` from a Secret: (list "NAME" "secret" "key"). */}}
+{{- define "tollgate.secretEnv" -}}
+- name: {{ index . 0 }}
+  valueFrom: {secretKeyRef: {name: {{ index . 1 }}, key: {{ index . 2 }}}}
+{{- end }}
+
+{{- /* Where a service is reached inside the cluster: (dict "root" $ "component" "auth"). */}}
+{{- define "tollgate.internalUrl" -}}
+http://{{ include "tollgate.fullname" .root }}-{{ .component }}.{{ .root.Release.Namespace }}.svc
+{{- end }}
+
+{{- define "tollgate.expose" -}}
+{{ .Values.expose | default (ternary "ingress" "none" (ne .Values.domain "")) }}
+{{- end }}
+
+{{- /* "true" when callers come in by HTTPS. */}}
+{{- define "tollgate.tls" -}}
+{{- if kindIs "invalid" .Values.tls.enabled }}
+{{- if and .Values.domain (ne (include "tollgate.expose" .) "none") }}true{{ end }}
+{{- else if .Values.tls.enabled }}true
+{{- end }}
+{{- end }}
+
+{{- /* Where a service is reached by callers: (dict "root" $ "component" "auth"). */}}
+{{- define "tollgate.publicUrl" -}}
+{{- if .root.Values.domain }}
+{{- ternary "https" "http" (eq (include "tollgate.tls" .root) "true") }}://{{ .component }}.{{ .root.Values.domain }}
+{{- else }}
+{{- include "tollgate.internalUrl" . }}
+{{- end }}
+{{- end }}
+
+{{- /* What callers from outside may reach; the rest (metrics, leases, events) is for the cluster. */}}
+{{- define "tollgate.publicPaths" -}}
+auth: [/register, /token, /revoke, /introspect, /.well-known, /userinfo, /users, /clients, /audit]
+inference: [/v1, /v2]
+billing: [/usage, /plans, /accounts, /balance, /recalls, /sources, /billing-runs, /invoices]
+{{- end }}
+
+{{- /* "url", "volume" or "none": where models come from. */}}
+{{- define "tollgate.modelStore" -}}
+{{- if .Values.modelStore.url }}url
+{{- else if or .Values.modelStore.volume.enabled .Values.sampleModel.enabled }}volume
+{{- else }}none
+{{- end }}
+{{- end }}
+
+{{- define "tollgate.modelStoreUrl" -}}
+{{ .Values.modelStore.url | default "file:///var/lib/tollgate-models" }}
+{{- end }}
+
+{{- /* Names of the Secrets, the chart's own or the ones given. */}}
+{{- define "tollgate.credentialsSecret" -}}
+{{ .Values.credentialsSecret | default (printf "%s-credentials" (include "tollgate.fullname" .)) }}
+{{- end }}
+{{- define "tollgate.signingKeysSecret" -}}
+{{ .Values.auth.signingKeysSecret | default (printf "%s-auth-keys" (include "tollgate.fullname" .)) }}
+{{- end }}
+{{- define "tollgate.trustedKeysSecret" -}}
+{{ .Values.modelStore.trustedKeysSecret | default (printf "%s-trusted-keys" (include "tollgate.fullname" .)) }}
+{{- end }}
+{{- define "tollgate.modelSigningKeySecret" -}}
+{{ .Values.sampleModel.signingKeySecret | default (printf "%s-model-signing-key" (include "tollgate.fullname" .)) }}
+{{- end }}
+{{- define "tollgate.databaseSecret" -}}
+{{- $own := printf "%s-mysql" (include "tollgate.fullname" .) }}
+{{- if .Values.mysql.enabled }}
+{{- .Values.mysql.existingSecret | default $own }}
+{{- else }}
+{{- .Values.externalDatabase.existingSecret | default (printf "%s-database" (include "tollgate.fullname" .)) }}
+{{- end }}
+{{- end }}
+
+{{- /* `env` of a service's database URL: (dict "root" $ "component" "auth" "secret" "name"). */}}
+{{- define "tollgate.databaseEnv" -}}
+{{- $variable := printf "%s_DATABASE_URL" (upper .component) }}
+{{- if .root.Values.mysql.enabled }}
+{{- include "tollgate.secretEnv" (list "MYSQL_PASSWORD" .secret (printf "%s-password" .component)) }}
+- name: {{ $variable }}
+  value: mysql+aiomysql://{{ .component }}:$(MYSQL_PASSWORD)@{{ include "tollgate.fullname" .root }}-mysql:3306/tollgate_{{ .component }}
+{{- else }}
+{{- include "tollgate.secretEnv" (list $variable .secret (printf "%s-url" .component)) }}
+{{- end }}
+{{- end }}
+
+{{- /* Certificates that vouch for an external server, as a volume and where it is mounted. */}}
+{{- define "tollgate.databaseCaVolume" -}}
+{{- if and (not .Values.mysql.enabled) .Values.externalDatabase.caConfigMap }}
+- name: database-ca
+  configMap: {name: {{ .Values.externalDatabase.caConfigMap }}}
+{{- end }}
+{{- end }}
+{{- define "tollgate.databaseCaMount" -}}
+{{- if and (not .Values.mysql.enabled) .Values.externalDatabase.caConfigMap }}
+- {name: database-ca, mountPath: /etc/tollgate/database-ca, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- /* The URLs of external databases, with TLS where there are certificates to check it by. */}}
+{{- define "tollgate.databaseUrls" -}}
+{{- $query := ternary "?ssl_ca=/etc/tollgate/database-ca/ca.pem" "" (ne .Values.externalDatabase.caConfigMap "") }}
+auth-url: {{ printf "%s%s" .Values.externalDatabase.authUrl $query | quote }}
+billing-url: {{ printf "%s%s" .Values.externalDatabase.billingUrl $query | quote }}
+{{- end }}

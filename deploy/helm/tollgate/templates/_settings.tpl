@@ -1,0 +1,58 @@
+{{- define "tollgate.configMap" -}}
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {{ include "tollgate.fullname" .root }}-{{ .component }}
+  labels: {{- include "tollgate.labels" . | nindent 4 }}
+data:
+  {{- $own := include (printf "tollgate.%sSettings" .component) .root | fromYaml }}
+  {{- $all := merge (dict) (index .root.Values .component).settings $own }}
+  {{- range $name, $value := $all }}
+  {{ $name }}: {{ $value | quote }}
+  {{- end }}
+{{- end }}
+
+{{- define "tollgate.authSettings" -}}
+TOLLGATE_HOME: /var/lib/tollgate
+AUTH_HOST: 0.0.0.0
+AUTH_PORT: "8001"
+AUTH_ISSUER: {{ include "tollgate.publicUrl" (dict "root" . "component" "auth") }}
+AUTH_REGISTRATION: {{ .Values.auth.registration }}
+AUTH_SIGNING_KEYS: /etc/tollgate/signing-keys
+{{- if .Values.domain }}
+{{- $origins := list }}
+{{- range list "auth" "inference" "billing" }}
+{{- $origins = append $origins (include "tollgate.publicUrl" (dict "root" $ "component" .)) }}
+{{- end }}
+AUTH_CORS_ORIGINS: {{ join " " $origins }}
+{{- end }}
+{{- end }}
+
+{{- define "tollgate.inferenceSettings" -}}
+TOLLGATE_HOME: /var/lib/tollgate
+INFERENCE_HOST: 0.0.0.0
+INFERENCE_PORT: "8002"
+INFERENCE_AUTH_URL: {{ include "tollgate.publicUrl" (dict "root" . "component" "auth") }}
+INFERENCE_AUTH_ADDRESS: {{ include "tollgate.internalUrl" (dict "root" . "component" "auth") }}
+INFERENCE_BILLING_URL: {{ include "tollgate.internalUrl" (dict "root" . "component" "billing") }}
+INFERENCE_CLIENT_ID: inference
+INFERENCE_MODEL_STORE: {{ include "tollgate.modelStoreUrl" . }}
+INFERENCE_MODEL_POLL_SECONDS: {{ .Values.modelStore.pollSeconds | quote }}
+INFERENCE_TRUSTED_KEYS: /etc/tollgate/trusted-keys
+INFERENCE_JOURNAL_DIR: /var/lib/tollgate/journal
+INFERENCE_JOURNAL_MAX_BYTES: {{ .Values.inference.journal.maxBytes | int64 | quote }}
+INFERENCE_JOURNAL_SYNC: {{ .Values.inference.journal.sync }}
+{{- end }}
+
+{{- define "tollgate.billingSettings" -}}
+TOLLGATE_HOME: /var/lib/tollgate
+BILLING_HOST: 0.0.0.0
+BILLING_PORT: "8003"
+BILLING_AUTH_URL: {{ include "tollgate.publicUrl" (dict "root" . "component" "auth") }}
+BILLING_AUTH_ADDRESS: {{ include "tollgate.internalUrl" (dict "root" . "component" "auth") }}
+{{- if .Values.billing.defaultPlan }}
+BILLING_DEFAULT_PLAN: {{ .Values.billing.defaultPlan | toJson | quote }}
+{{- else if .Values.sampleModel.enabled }}
+BILLING_DEFAULT_PLAN: {{ .Files.Get "files/sample-plan.json" | fromJson | toJson | quote }}
+{{- end }}
+{{- end }}
