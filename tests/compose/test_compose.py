@@ -52,10 +52,11 @@ class TestProject:
 
     def test_the_administrator_of_the_env_file_administers(self, project: Project) -> None:
         password = project.settings["AUTH_ADMIN_PASSWORD"]
-        token = project.token("admin@tollgate.example", password)
+        administrator = project.token("admin@tollgate.example", password)
 
-        with project.client("auth", token) as auth:
-            assert auth.get("/users").status_code == 200
+        for token, status in ((administrator, 200), (project.new_token(), 403)):
+            with project.client("billing", token) as billing:
+                assert billing.get("/sources").status_code == status
 
     def test_a_stopped_inference_has_shipped_all_it_answered(self, project: Project) -> None:
         token = project.new_token()
