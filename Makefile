@@ -2,6 +2,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+DOCKER ?= docker
+REGISTRY ?= tollgate
+TAG ?= latest
 NAMESPACE ?= default
 HELM_RELEASE ?= tollgate
 FUNCTIONS := build/functions
@@ -9,7 +12,7 @@ export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help up install test drift bench chaos lint format types imports lock stale clean
-.PHONY: functions-build functions-deploy keys roll
+.PHONY: images compose-env test-compose functions-build functions-deploy keys roll
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +26,23 @@ install: .venv/local.stamp ## Only install the tollgate command, as .venv/bin/to
 test: .venv/dev.stamp ## Set up what the tests need, then run them all
 	@scripts/test-tools.sh
 	@exec $(BIN)/pytest -n 2 --dist worksteal
+
+# PIP_INDEX_URL and PIP_CERT of this shell reach the builds: a package mirror, and a path in BASE.
+images: REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+images: ## Build all four images: REGISTRY=, TAG=, BASE=, BUILD_FLAGS= (such as --push)
+	@for name in auth billing inference trainer; do \
+	  echo "==> building $(REGISTRY)/tollgate-$$name:$(TAG)" && \
+	  $(DOCKER) build $(BUILD_FLAGS) --target $$name --tag $(REGISTRY)/tollgate-$$name:$(TAG) \
+	    $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg PIP_INDEX_URL --build-arg PIP_CERT \
+	    --label org.opencontainers.image.version=$(TAG) \
+	    --label org.opencontainers.image.revision=$(REVISION) . || exit 1; \
+	done
+
+compose-env: ## Make .env for docker-compose.yml, with passwords of its own; DOMAIN= for HTTPS
+	@$(PYTHON) scripts/compose_env.py $(DOMAIN)
+
+test-compose: .venv/dev.stamp ## Build the images, bring docker-compose.yml up, and pay for a prediction
+	@exec $(BIN)/pytest -m compose -s tests/compose
 
 bench: .venv/dev.stamp ## Measure, as ratios within one run (EVENTS=5000000 for the long tables)
 	@exec $(BIN)/python -m bench $(if $(EVENTS),--events $(EVENTS))

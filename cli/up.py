@@ -1,8 +1,6 @@
 """`tollgate up`: the three services on this machine, until a signal says stop."""
 
 import asyncio
-import http.client
-import json
 import os
 import signal
 import sys
@@ -16,6 +14,7 @@ from cli import state
 from cli.settings import LocalSettings
 from cli.supervisor import Process, Service, StartRefused, say
 from cli.tour import table, tour
+from services.common.readiness import failing
 
 _LOCAL_PLAN = Path(__file__).parents[1] / "services" / "billing" / "plans" / "local_plan.json"
 _REPORT_EVERY_S = 10.0
@@ -111,23 +110,9 @@ async def _greet(auth: Service, inference: Service, billing: Service, credential
 
 async def _until_ready(service: Service) -> None:
     told_at = time.monotonic()
-    while (failing := await asyncio.to_thread(_failing, service.port)) is not None:
+    while (why := await asyncio.to_thread(failing, service.port)) is not None:
         if time.monotonic() - told_at > _REPORT_EVERY_S:
             told_at = time.monotonic()
-            say(f"waiting for {service.name}: {failing}")
+            say(f"waiting for {service.name}: {why}")
         await asyncio.sleep(0.1)
     service.has_been_ready = True
-
-
-def _failing(port: int) -> str | None:
-    """Why the service on `port` is not ready; None when it is."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/readyz")
-        answer = connection.getresponse()
-        body = answer.read()
-        return None if answer.status == 200 else "; ".join(json.loads(body)["failing"].values())
-    except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
-        return str(error)
-    finally:
-        connection.close()

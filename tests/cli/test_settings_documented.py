@@ -30,9 +30,8 @@ TOLD_IN_WORDS = {"AUTH_PASSWORD_THREADS"}
 UNSET = {"None", ".", str(PydanticUndefined)}
 
 README = (ROOT / "README.md").read_text()
-DOCUMENTED = dict(
-    re.findall(r"^#([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
-)
+SETTINGS_PART = (ROOT / ".env.example").read_text().partition("# -- docker compose")[0]
+DOCUMENTED = dict(re.findall(r"^#([A-Z_]+)=(.*)$", SETTINGS_PART, re.MULTILINE))
 
 
 def variable(settings: type[ServiceSettings], name: str, field: FieldInfo) -> str:

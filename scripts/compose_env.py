@@ -1,0 +1,70 @@
+"""Make .env for docker-compose.yml: passwords of this installation's own, mode 0600.
+
+python scripts/compose_env.py [domain]
+
+What .env says already is kept, so this may be repeated. With a domain it also names the public
+addresses and turns on the `https` profile; another domain replaces the first.
+"""
+
+import os
+import secrets
+import sys
+from pathlib import Path
+
+ENV = Path(".env")
+SECRETS = (
+    "MYSQL_ROOT_PASSWORD",
+    "MYSQL_AUTH_PASSWORD",
+    "MYSQL_BILLING_PASSWORD",
+    "MYSQL_BACKUP_PASSWORD",
+    "AUTH_ADMIN_PASSWORD",
+    "INFERENCE_CLIENT_SECRET",
+    "GRAFANA_PASSWORD",
+)
+HEADER = """\
+# Of this installation alone: read by docker compose, kept by `make compose-env`, never committed.
+# .env.example lists what else may be set here.
+"""
+
+
+def main() -> None:
+    domain = sys.argv[1] if len(sys.argv) > 1 else ""
+    lines = ENV.read_text().splitlines() if ENV.exists() else HEADER.splitlines()
+    wanted = {name: secrets.token_hex(24) for name in SECRETS if not value_of(name, lines)}
+    if domain:
+        wanted |= public(domain, profiles=value_of("COMPOSE_PROFILES", lines))
+    kept = [line for line in lines if line.partition("=")[0] not in wanted]
+    write("\n".join([*kept, *(f"{name}={value}" for name, value in wanted.items())]) + "\n")
+    print(f"{ENV}: {', '.join(wanted) or 'nothing was missing'}")
+
+
+def public(domain: str, *, profiles: str) -> dict[str, str]:
+    """The settings of an installation that the world reaches by HTTPS under `domain`.
+
+    `profiles` are those that are on already, separated by commas; they stay on.
+    """
+    origins = ",".join(f"https://{name}.{domain}" for name in ("auth", "inference", "billing"))
+    return {
+        "TOLLGATE_DOMAIN": domain,
+        "AUTH_ISSUER": f"https://auth.{domain}",
+        "AUTH_CORS_ORIGINS": origins,
+        "COMPOSE_PROFILES": ",".join(sorted({*filter(None, profiles.split(",")), "https"})),
+    }
+
+
+def value_of(name: str, lines: list[str]) -> str:
+    """What the lines say of a variable, the last one winning; empty if nothing."""
+    values = [line.partition("=")[2].strip() for line in lines if line.partition("=")[0] == name]
+    return values[-1] if values else ""
+
+
+def write(text: str) -> None:
+    """Replace .env whole or not at all; at no moment can others read it."""
+    draft = ENV.with_name(f".env.{secrets.token_hex(4)}.tmp")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    draft.replace(ENV)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What the images' health check says of a service, seen by its exit code and its one line."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
+from tests.e2e.platform import ROOT
+from tests.ports import free_port
+
+NOT_READY = b'{"failing": {"database": "The database cannot be reached right now."}}'
+
+
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[int]:
+    """The port of a server that answers every GET like this."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.path == "/readyz"
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def check(port: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "services.common.readiness", str(port)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+
+
+class TestHealthCheck:
+    def test_a_ready_service_passes_without_a_word(self) -> None:
+        with answering(200, b"{}") as port:
+            checked = check(port)
+
+        assert (checked.returncode, checked.stderr) == (0, "")
+
+    def test_an_unready_one_fails_and_its_reason_is_told(self) -> None:
+        with answering(503, NOT_READY) as port:
+            checked = check(port)
+
+        assert checked.returncode == 1
+        assert checked.stderr == "The database cannot be reached right now.\n"
+
+    def test_a_stranger_and_nobody_at_all_fail_in_one_line(self) -> None:
+        with answering(503, b"<html>") as port:
+            stranger = check(port)
+        nobody = check(free_port())
+
+        for checked in (stranger, nobody):
+            assert checked.returncode == 1
+            assert len(checked.stderr.splitlines()) == 1

@@ -1,0 +1,147 @@
+"""docker-compose.yml under a project name, ports and passwords of the test's own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.e2e.platform import ROOT, Platform
+
+IMAGES = ("auth", "billing", "inference", "trainer")
+_BUILD_DEADLINE_S = 1800
+_UP_DEADLINE_S = 600
+_DEADLINE_S = 120
+
+
+class NoDocker(Exception):
+    """No Docker engine answers here, or there is no docker compose."""
+
+
+def docker(*arguments: str, timeout_s: float = _DEADLINE_S) -> str:
+    """Run docker; what it printed.
+
+    Raises:
+        AssertionError: it failed; its own words are the message.
+    """
+    command = [os.environ.get("DOCKER", "docker"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
+    assert done.returncode == 0, f"{command}: {done.stdout[-4000:]}{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def find_compose() -> list[str]:
+    """The command: docker's plugin, or else docker-compose 1.29.
+
+    Raises:
+        NoDocker: neither, or no engine that they could talk to.
+    """
+    program = os.environ.get("DOCKER", "docker")
+    if not (found := shutil.which(program)) or not _works(found, "info"):
+        raise NoDocker(f"no Docker engine answers to `{program}`")
+    if _works(found, "compose", "version"):
+        return [found, "compose"]
+    if standalone := shutil.which("docker-compose"):
+        return [standalone]
+    raise NoDocker("docker compose is not installed")
+
+
+def _works(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, timeout=_DEADLINE_S).returncode == 0
+
+
+def build_images(*, tag: str) -> None:
+    """`make images`, from this checkout; BASE and BUILD_FLAGS of this shell reach it."""
+    given = [f"{name}={os.environ[name]}" for name in ("BASE", "BUILD_FLAGS") if name in os.environ]
+    command = ["make", "--no-print-directory", "images", f"TAG={tag}", *given]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=_BUILD_DEADLINE_S
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+
+
+class Project(Platform):
+    """The services of docker-compose.yml, reached at free ports of this machine.
+
+    Args:
+        folder: where .env is made.
+        tag: of the images to run.
+    """
+
+    def __init__(self, folder: Path, compose: list[str], *, tag: str) -> None:
+        super().__init__(folder / "home")
+        self.name = f"tollgate-test-{uuid4().hex[:8]}"
+        script = ROOT / "scripts" / "compose_env.py"
+        subprocess.run([sys.executable, script], cwd=folder, check=True, capture_output=True)
+        ports = {f"{name.upper()}_PORT": port for name, port in self.ports.items()}
+        own = ports | {"TAG": tag, "AUTH_ISSUER": self.urls["auth"]}
+        with (folder / ".env").open("a") as file:
+            file.writelines(f"{name}={value}\n" for name, value in own.items())
+        self.settings = dict(
+            line.split("=", 1)
+            for line in (folder / ".env").read_text().splitlines()
+            if not line.startswith("#")
+        )
+        # The project's folder is the checkout, so that the file finds what it mounts.
+        where = ["--project-name", self.name, "--project-directory", str(ROOT)]
+        files = ["--file", str(ROOT / "docker-compose.yml"), "--env-file", str(folder / ".env")]
+        self._compose = [*compose, *where, *files]
+
+    def compose(self, *arguments: str, timeout_s: float = _DEADLINE_S) -> str:
+        """Run a command on the project; what it printed.
+
+        Raises:
+            AssertionError: it failed; its own words are the message.
+        """
+        done = subprocess.run(
+            [*self._compose, *arguments], capture_output=True, text=True, timeout=timeout_s
+        )
+        assert done.returncode == 0, f"{arguments}: {done.stdout[-4000:]}{done.stderr[-4000:]}"
+        return done.stdout
+
+    def up(self) -> None:
+        """Start all of it, in order; returns when inference has been started."""
+        try:
+            self.compose("up", "--detach", timeout_s=_UP_DEADLINE_S)
+        except AssertionError as error:
+            logs = self.compose("logs", "--no-color", "--tail", "30")
+            raise AssertionError(f"{error}\n{logs}") from None
+
+    def inspect(self, service: str) -> dict[str, Any]:
+        """What the engine knows of a service's container."""
+        container = self.compose("ps", "--quiet", service).strip()
+        found: dict[str, Any] = json.loads(docker("inspect", container))[0]
+        return found
+
+
+@contextmanager
+def running_project(folder: Path) -> Iterator[Project]:
+    """Build the images and bring the project up; nothing of it is left after the block."""
+    try:
+        compose = find_compose()
+    except NoDocker as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{error}, and under CI nothing is skipped")
+        sys.stderr.write(f"\n!!! COMPOSE TESTS SKIPPED: {error}\n")
+        pytest.skip(f"COMPOSE TESTS SKIPPED: {error}")
+    tag = f"test-{uuid4().hex[:8]}"
+    try:
+        build_images(tag=tag)
+        project = Project(folder, compose, tag=tag)
+        try:
+            project.up()
+            yield project
+        finally:
+            project.compose("down", "--volumes", "--remove-orphans")
+    finally:
+        images = [f"tollgate/tollgate-{name}:{tag}" for name in IMAGES]
+        subprocess.run(
+            [os.environ.get("DOCKER", "docker"), "image", "rm", *images], capture_output=True
+        )

@@ -1,0 +1,14 @@
+# MariaDB in place of the official MySQL image; see ../stand-ins.sh.
+ARG BASE=python:3.11-slim-bookworm
+FROM ${BASE}
+# Whichever version the distribution has at present will do.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends mariadb-server \
+    && rm -rf /var/lib/apt/lists/* /var/lib/mysql/* \
+    && install --directory --owner mysql --group mysql /run/mysqld
+COPY mysql-entrypoint.sh /usr/local/bin/docker-entrypoint.sh
+ENTRYPOINT ["sh", "/usr/local/bin/docker-entrypoint.sh"]
+CMD ["mysqld"]
+VOLUME /var/lib/mysql
+EXPOSE 3306
