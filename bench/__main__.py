@@ -10,10 +10,12 @@ from bench.billing import BillingBench
 from bench.figures import Figure, table
 from bench.models import models
 from bench.predictions import predictions
+from bench.training import training
 from tests.mariadb import running_server
 from tests.processes import processes
 
-PARTS = ("predictions", "models", "ingest", "leases")
+PARTS = ("training", "predictions", "models", "ingest", "leases")
+PLATFORM = set(PARTS) - {"training"}
 
 
 def main() -> None:
@@ -22,7 +24,14 @@ def main() -> None:
     options.add_argument("--events", type=int, default=5_000_000, help="how many to store")
     options.add_argument("--only", choices=PARTS, action="append", help="leave out the others")
     given = options.parse_args()
-    figures = asyncio.run(_measure(stored=given.events, parts=given.only or PARTS))
+    parts = given.only or PARTS
+    figures: list[Figure] = []
+    if "training" in parts:
+        _print("measuring training")
+        with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as folder:
+            figures.append(training(Path(folder)))
+    if PLATFORM & set(parts):
+        figures += asyncio.run(_measure(stored=given.events, parts=parts))
     for line in table(figures):
         _print(line)
 

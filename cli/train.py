@@ -25,10 +25,22 @@ def train(
     once: Annotated[
         str | None, typer.Option(metavar="KEY", help="Do nothing if a run with KEY has finished.")
     ] = None,
-    reason: Annotated[str, typer.Option(help="Why it is released, for the record.")] = "",
+    reason: Annotated[str, typer.Option(help="Why it is released or forced, for the record.")] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Let it through its gate; needs a --reason.")
+    ] = False,
+    allow_signature_change: Annotated[
+        bool,
+        typer.Option(
+            "--allow-signature-change",
+            help="Go on if columns, target or task differ from the last version's.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Train MODEL on its data: a new, signed version; exit code 1 if it fails its gate."""
+    if force and not reason.strip():
+        raise typer.BadParameter("--force needs a --reason")
     with failures_as_one_line(), progress() as report:
         # Here, as scikit-learn takes seconds to import and `tollgate --help` must not.
         from trainer.settings import TrainerSettings
@@ -41,12 +53,19 @@ def train(
             release=release,
             once=once,
             reason=reason,
+            force=force,
+            allow_signature_change=allow_signature_change,
             report=report,
         )
     typer.echo(json.dumps(asdict(outcome)) if as_json else _describe(outcome))
+    if outcome.reasons:
+        for line in _compare(outcome.metrics):
+            typer.echo(line, err=True)
+    for line in outcome.reasons:
+        typer.echo(f"{'error' if outcome.gate == 'failed' else 'forced'}: {line}", err=True)
+    for line in outcome.warnings:
+        typer.echo(f"warning: {line}", err=True)
     if outcome.gate == "failed":
-        for line in outcome.reasons:
-            typer.echo(f"error: {line}", err=True)
         raise typer.Exit(1)
 
 
@@ -74,6 +93,18 @@ def _describe(outcome: "Outcome") -> str:
     )
     state = f"live as release {outcome.release}" if outcome.release else "published"
     return f"{name}: gate {outcome.gate}, {state}; {metrics['chosen']}, {measured}"
+
+
+def _compare(metrics: dict[str, Any]) -> list[str]:
+    """The metrics of this version, the live one and of knowing nothing, a line each."""
+    names = list(metrics["dummy"])
+    compared = {"this version": metrics["candidate"], "live version": metrics["live"] or {}}
+    compared["knowing nothing"] = metrics["dummy"]
+    lines = [f"{'':<18}" + "".join(f"{name:>19}" for name in names)]
+    for who, values in compared.items():
+        cells = (f"{values[name]:>19.4g}" if name in values else f"{'–':>19}" for name in names)
+        lines.append(f"{who:<18}" + "".join(cells))
+    return lines
 
 
 @contextmanager

@@ -1,5 +1,6 @@
-"""From a table of text to a signature, features and a target."""
+"""From a typed table to a signature, features and a target."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,14 +9,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from services.common.model_records import Column, Label, Signature
+from trainer.dataset_file import DatasetFile
 from trainer.errors import DataError
-from trainer.kinds import Features, Floats, Kind, Task
+from trainer.kinds import Features, Floats, Indices, Kind, Task
+from trainer.table import Table
 
 MIN_ROWS = 20
 MAX_GUESSED_CLASSES = 20
+ROWS_AT_ONCE = 10_000
 LARGEST_WHOLE = 2.0**53  # beyond it, a float64 skips integers
-LARGEST = float(np.finfo(np.float32).max)
-TRUTH = {"true": 1.0, "false": 0.0}
 
 
 @dataclass(frozen=True)
@@ -23,45 +25,63 @@ class Problem:
     """What is to be learnt, from N rows whose target is known.
 
     Args:
-        table: [N] rows of the feature columns, still as text.
+        table: [N] rows of the feature columns, typed as in `Table`.
         labels: [N] what models are fitted on: text or int64 classes (False and True as 0 and 1),
             or float64 values.
         truth: [N] what models are scored on: int64 positions in `signature.classes`, or `labels`.
+        groups: [N] numbers of groups that are not to be torn apart, or None.
+        times: [N] when a row is from, growing, or None.
     """
 
     signature: Signature
     table: pd.DataFrame
     labels: npt.NDArray[Any]
     truth: npt.NDArray[Any]
+    groups: Indices | None = None
+    times: Floats | None = None
 
 
-def state_problem(table: pd.DataFrame, *, target: str, task: Task | None) -> Problem:
+def state_problem(
+    table: Table,
+    *,
+    target: str,
+    task: Task | None,
+    stated: DatasetFile,
+    known_kinds: dict[str, Kind],
+) -> Problem:
     """Decide what the columns mean.
 
     Args:
         task: None to choose: classification for text, booleans and at most 20 different integers,
             else regression.
+        known_kinds: of an earlier version, for columns with nothing in them; else they are numbers.
 
     Raises:
         DataError: the target is missing, empty, constant, or does not suit the task; there is no
-            feature; there are fewer than 20 rows; a number does not fit 32 bits.
+            feature; there are fewer than 20 rows; groups or times cannot be read.
     """
-    if target not in table.columns:
-        raise DataError(f"There is no column {target!r} to be the target.")
-    known = table[table[target].notna()].reset_index(drop=True)
-    if len(known) < MIN_ROWS:
+    frame = table.frame
+    for name, role in ((target, "target"), (stated.group, "group"), (stated.time, "time")):
+        if name is not None and name not in frame:
+            raise DataError(f"There is no column {name!r} to be the {role}.")
+    rows = len(frame)
+    if frame[target].isna().any():
+        frame = frame[frame[target].notna()].reset_index(drop=True)
+    if len(frame) < MIN_ROWS:
         raise DataError(
-            f"{len(known)} of {len(table)} rows have a target; at least {MIN_ROWS} are needed."
+            f"{len(frame)} of {rows} rows have a target; at least {MIN_ROWS} are needed."
         )
-    features = known.drop(columns=target)
-    columns = [Column(name=str(name), kind=guess_kind(features[name])) for name in features]
+    # A time is a feature only if its kind was stated: else no later row looks like an earlier one.
+    aside = {target, stated.group, stated.time if stated.time not in stated.columns else None}
+    features = frame[[name for name in frame if name not in aside]]
+    columns = [
+        Column(name=name, kind=table.kinds[name] or known_kinds.get(name, "number"))
+        for name in map(str, features)
+    ]
     if not columns:
         raise DataError("There is no column besides the target.")
-    for column in columns:
-        if column.kind == "number" and (np.abs(_numbers(features[column.name])) > LARGEST).any():
-            raise DataError(f"The column {column.name!r} has numbers beyond 32-bit floats.")
 
-    labels, classes = _read_target(known[target], target, task)
+    labels, classes = _read_target(frame[target], table.kinds[target], target, task)
     truth = labels
     if classes is not None:
         truth = np.searchsorted(np.unique(labels), labels)
@@ -71,74 +91,86 @@ def state_problem(table: pd.DataFrame, *, target: str, task: Task | None) -> Pro
         columns=columns,
         classes=classes,
     )
-    return Problem(signature=signature, table=features, labels=labels, truth=truth)
+    return Problem(
+        signature=signature,
+        table=features,
+        labels=labels,
+        truth=truth,
+        groups=None if stated.group is None else _read_groups(frame[stated.group]),
+        times=None if stated.time is None else _read_times(frame[stated.time], stated.time),
+    )
 
 
-def guess_kind(values: pd.Series) -> Kind:
-    """`boolean` if all that is there says true or false, `number` if it is numbers, else `text`.
-
-    A column with nothing in it is a `number`: it will be imputed like one.
-    """
-    present = values.dropna()
-    if len(present) and present.str.lower().isin(TRUTH).all():
-        return "boolean"
-    return "text" if np.isnan(_numbers(present)).any() else "number"
-
-
-def encode(table: pd.DataFrame, columns: list[Column]) -> Features:
+def encode(table: pd.DataFrame, columns: list[Column], rows: Indices | None = None) -> Features:
     """The features as models take them; what is missing, column or cell, is NaN or "".
 
     Numbers are float32 from here on, so that training sees exactly what serving will.
+
+    Args:
+        rows: positions of the rows wanted; None for all.
     """
-    nothing = pd.Series(np.nan, index=table.index, dtype=str)
-    encoded = [_encode_column(table.get(column.name, nothing), column) for column in columns]
+    count = len(table) if rows is None else len(rows)
     if all(column.kind != "text" for column in columns):
-        return np.column_stack(encoded).astype(np.float32)
-    return pd.DataFrame({f"column_{i}": values for i, values in enumerate(encoded)})
+        matrix = np.empty((count, len(columns)), dtype=np.float32)
+        for i, column in enumerate(columns):
+            matrix[:, i] = _encode_column(table, column, rows)
+        return matrix
+    encoded = {
+        f"column_{i}": _encode_column(table, column, rows) for i, column in enumerate(columns)
+    }
+    return pd.DataFrame(encoded, index=pd.RangeIndex(count), copy=False)
 
 
-def to_json(table: pd.DataFrame, columns: list[Column]) -> list[list[Any]]:
-    """The rows as a client would send them: numbers, booleans, text, and None for missing."""
-    return [
-        [_to_json_cell(row[column.name], column) for column in columns]
-        for row in table.to_dict("records")
+def encode_in_turn(table: pd.DataFrame, columns: list[Column], rows: Indices) -> Iterator[Features]:
+    """As `encode`, some rows at a time: what is only to be answered needs no memory for all."""
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        yield encode(table, columns, rows[start : start + ROWS_AT_ONCE])
+
+
+def to_json(table: pd.DataFrame, columns: list[Column], rows: Indices) -> list[list[Any]]:
+    """Some rows as a client would send them: numbers, booleans, text, and None for missing."""
+    shown = [
+        [_to_json_cell(cell, column) for cell in _encode_column(table, column, rows)]
+        for column in columns
     ]
+    return [list(row) for row in zip(*shown, strict=True)]
 
 
 def _to_json_cell(cell: Any, column: Column) -> Any:
-    if pd.isna(cell):
-        return None
-    if column.kind == "boolean":
-        return cell.lower() == "true"
-    return float(cell) if column.kind == "number" else cell
-
-
-def _encode_column(values: pd.Series, column: Column) -> npt.NDArray[Any]:
     if column.kind == "text":
-        return np.asarray(values.fillna(""), dtype=object)
-    if column.kind == "boolean":
-        return np.asarray(values.str.lower().map(TRUTH), dtype=np.float32)
-    numbers = _numbers(values)
-    return np.where(np.abs(numbers) <= LARGEST, numbers, np.nan).astype(np.float32)
+        return str(cell) or None
+    if np.isnan(cell):
+        return None
+    # By way of text: the shortest number that is the same float32.
+    return bool(cell) if column.kind == "boolean" else float(str(cell))
 
 
-def _numbers(values: pd.Series) -> Floats:
-    """The cells as float64; NaN where a cell is missing or is no number."""
-    return np.asarray(pd.to_numeric(values, errors="coerce"), dtype=np.float64)
+def _encode_column(table: pd.DataFrame, column: Column, rows: Indices | None) -> npt.NDArray[Any]:
+    values = table.get(column.name)
+    if values is not None and rows is not None:
+        values = values.iloc[rows]
+    count = len(table) if rows is None else len(rows)
+    is_text = values is not None and isinstance(values.dtype, pd.CategoricalDtype)
+    if column.kind != "text":
+        if values is None or is_text:
+            return np.full(count, np.nan, dtype=np.float32)
+        return np.asarray(values, dtype=np.float32)
+    if values is None or not is_text:
+        return np.full(count, "", dtype=object)
+    # One string object per category, not per cell; the last stands for what is missing (−1).
+    names = np.array([*values.cat.categories, ""], dtype=object)
+    return np.asarray(names[values.cat.codes.to_numpy()])
 
 
 def _read_target(
-    values: pd.Series, target: str, task: Task | None
+    values: pd.Series, kind: Kind | None, target: str, task: Task | None
 ) -> tuple[npt.NDArray[Any], list[Label] | None]:
     """The labels, and the classes in the order of their probabilities (None for regression)."""
-    kind, different = guess_kind(values), values.nunique()
+    different = values.nunique()
     if different < 2:
         raise DataError(f"The target {target!r} has one value only.")
     if kind == "boolean" and task != "regression":
-        return _encode_column(values, Column(name=target, kind=kind)).astype(np.int64), [
-            False,
-            True,
-        ]
+        return values.to_numpy().astype(np.int64), [False, True]
     if kind == "text":
         if task == "regression":
             raise DataError(f"The target {target!r} is text: that is no regression.")
@@ -150,9 +182,9 @@ def _read_target(
         labels = values.to_numpy(dtype=np.str_)
         return labels, [str(label) for label in np.unique(labels)]
 
-    numbers = _encode_target_numbers(values, target)
+    numbers = values.to_numpy(dtype=np.float64)
     whole = bool((numbers == np.round(numbers)).all() and (np.abs(numbers) <= LARGEST_WHOLE).all())
-    few = len(np.unique(numbers)) <= MAX_GUESSED_CLASSES
+    few = different <= MAX_GUESSED_CLASSES
     if task == "regression" or (task is None and not (whole and few)):
         return numbers, None
     if not whole:
@@ -160,10 +192,25 @@ def _read_target(
     return numbers.astype(np.int64), [int(label) for label in np.unique(numbers)]
 
 
-def _encode_target_numbers(values: pd.Series, target: str) -> Floats:
-    if guess_kind(values) == "boolean":
-        return np.asarray(values.str.lower().map(TRUTH), dtype=np.float64)
-    numbers = _numbers(values)
-    if (np.abs(numbers) > LARGEST).any():
-        raise DataError(f"The target {target!r} has numbers beyond 32-bit floats.")
-    return numbers
+def _read_groups(values: pd.Series) -> Indices:
+    """A number for every group, that of its name; rows without one are a group each."""
+    known = pd.util.hash_pandas_object(values, index=False).to_numpy()
+    groups = np.where(values.isna(), -1, (known >> 2).astype(np.int64))
+    alone = groups < 0
+    groups[alone] = -1 - np.arange(alone.sum())
+    return groups
+
+
+def _read_times(values: pd.Series, name: str) -> Floats:
+    """Seconds, or the numbers themselves; −∞ where there is none, as such a row may be old."""
+    if not isinstance(values.dtype, pd.CategoricalDtype):
+        times = values.to_numpy(dtype=np.float64)
+        return np.where(np.isnan(times), -np.inf, times)
+    try:
+        known = pd.to_datetime(values.cat.categories, format="ISO8601", utc=True)
+    except ValueError as error:
+        raise DataError(
+            f"The time column {name!r} holds what is neither a number nor an ISO 8601 time."
+        ) from error
+    seconds = np.asarray((known - pd.Timestamp(0, tz="UTC")).total_seconds(), dtype=np.float64)
+    return np.asarray(np.append(seconds, -np.inf)[values.cat.codes.to_numpy()])

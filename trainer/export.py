@@ -6,7 +6,7 @@ or a regressor's values [N, 1].
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,18 +18,27 @@ from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.pipeline import Pipeline
 
-from services.common.model_records import Label, Signature
+from services.common.model_records import Column, Label, Signature
 from trainer.candidates import answer
+from trainer.columns import encode_in_turn
 from trainer.errors import ExportError
-from trainer.kinds import Features, Outputs
+from trainer.kinds import Features, Indices, Outputs
 
 PROBABILITY_TOLERANCE = 1e-5
 VALUE_TOLERANCE = 1e-4  # relative
 
 
+class Model(Protocol):
+    """What answers as it will be served."""
+
+    def answer(self, features: Features) -> "Answers":
+        """Answer N rows."""
+        ...
+
+
 @dataclass(frozen=True)
 class Answers:
-    """What the ONNX model says of N rows.
+    """What a model says of N rows.
 
     Args:
         labels: [N] int64 or str; None for regression.
@@ -46,6 +55,21 @@ class Answers:
         # Booleans come out of the graph as 0 and 1, which equal them.
         by_value = {label: label for label in classes}
         return [by_value[label] for label in self.labels.tolist()]
+
+
+@dataclass(frozen=True)
+class PickledModel:
+    """A pipeline that answers for itself, as it has no ONNX form."""
+
+    pipeline: Pipeline
+    is_classifier: bool
+
+    def answer(self, features: Features) -> Answers:
+        """Answer N rows."""
+        outputs = answer(self.pipeline, features)
+        if not self.is_classifier:
+            return Answers(labels=None, outputs=outputs)
+        return Answers(labels=self.pipeline.classes_[outputs.argmax(axis=1)], outputs=outputs)
 
 
 class OnnxModel:
@@ -113,7 +137,13 @@ def to_onnx(pipeline: Pipeline, signature: Signature) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def prove_equal(model: OnnxModel, pipeline: Pipeline, features: Features) -> None:
+def answer_rows(model: Model, table: pd.DataFrame, columns: list[Column], rows: Indices) -> Outputs:
+    """The outputs for some rows of a table."""
+    batches = encode_in_turn(table, columns, rows)
+    return np.concatenate([model.answer(features).outputs for features in batches])
+
+
+def prove_equal(model: Model, pipeline: Pipeline, features: Features) -> None:
     """Labels identical, probabilities within 1e-5, values within 1e-4 of their size.
 
     Raises:

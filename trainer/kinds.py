@@ -9,8 +9,11 @@ import pandas as pd
 Kind = Literal["number", "boolean", "text"]
 Task = Literal["classification", "regression"]
 Metric = Literal["log_loss", "accuracy", "rmse", "mae"]
+Family = Literal["linear", "random_forest", "boosting", "categorical_boosting"]
 
 Floats = npt.NDArray[np.float64]
+Hashes = npt.NDArray[np.uint64]
+Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 # [N, n] float32 when no column is text, else a table of `column_<i>`: as the ONNX graph takes it.

@@ -1,70 +1,283 @@
 """`report.html`: what a person looks at before promoting a version. One file, no links."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from html import escape
 from typing import Any
 
-from services.common.model_records import Manifest
+import numpy as np
 
-STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem}"
-    "table{border-collapse:collapse;margin:.5rem 0 1.5rem}"
-    "th,td{text-align:left;padding:.2rem .8rem .2rem 0;border-bottom:1px solid #ddd}"
-)
+from services.common.model_records import ColumnStatistics, Manifest
+from trainer import charts
+from trainer.evidence import Evidence
+
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;color:#1f2933}
+body{max-width:64rem;margin:2rem auto;padding:0 1rem}
+h1{margin:0}h2{margin:2.2rem 0 .4rem;font-size:1.15rem}p{margin:.3rem 0;max-width:46rem}
+.verdict{border-left:.4rem solid;padding:.6rem 1rem;margin:1rem 0;background:#f5f7fa}
+.passed{border-color:#15803d}.failed{border-color:#b91c1c}.forced{border-color:#b45309}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(26rem,1fr));gap:1rem 2rem}
+figure{margin:0}figcaption{font-weight:600;margin:.4rem 0}svg{width:100%;height:auto}
+.wide{overflow-x:auto}table{border-collapse:collapse;margin:.4rem 0}
+th,td{text-align:left;padding:.25rem 1rem .25rem 0;border-bottom:1px solid #e4e7eb}
+td{font-variant-numeric:tabular-nums}th{font-weight:600}small,.note{color:#52606d}
+.confusion td{text-align:right;padding:.25rem .7rem}code{font-size:.85em}
+"""
+MOST_CLASSES = 15
+MOST_COLUMNS = 200
+LONGEST = 80
 
 
-def render_report(manifest: Manifest) -> str:
-    """The page as HTML, from what the manifest says."""
+def render_report(
+    manifest: Manifest, evidence: Evidence, *, before: Manifest | None, changes: list[str]
+) -> str:
+    """The page as HTML.
+
+    Args:
+        before: the live version's manifest, or None while nothing is live.
+        changes: what callers would notice, against the version before.
+    """
+    sections = [
+        _summary(manifest),
+        _metrics(manifest),
+        _changes(manifest, before, changes),
+        _charts(manifest, evidence),
+        _confusion(manifest, evidence),
+        _data(manifest),
+        _provenance(manifest),
+    ]
+    title = f"{escape(manifest.model)} {manifest.version}"
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width"><title>{title}</title>'
+        f"<style>{STYLE}</style><body>{''.join(sections)}</body></html>\n"
+    )
+
+
+def _summary(manifest: Manifest) -> str:
     metrics, signature = manifest.metrics, manifest.signature
-    compared = {
-        "this version": metrics["candidate"],
-        "knowing nothing": metrics["dummy"],
-        **({"live version": metrics["live"]} if metrics["live"] else {}),
-    }
-    shown = list(metrics["dummy"])
     rows = metrics["rows"]
+    told = {
+        "passed": "Passed its gate: better than knowing nothing, and not worse than what is live.",
+        "failed": "Failed its gate: it cannot be released.",
+        "forced": f"Failed its gate, and was forced: {manifest.forced_reason}",
+    }[manifest.gate]
+    classes = ""
+    if signature.classes is not None:
+        shown = ", ".join(map(str, signature.classes[:MOST_CLASSES]))
+        more = len(signature.classes) - MOST_CLASSES
+        classes = f" Classes: {_text(shown)}{f', and {more} more' if more > 0 else ''}."
+    served = ""
+    if manifest.serving == "joblib":
+        served = "<p>It has no ONNX form: inference serves it only if INFERENCE_ALLOW_JOBLIB.</p>"
+    return (
+        f"<h1>{escape(manifest.model)}</h1><p class='note'>Version {manifest.version}</p>"
+        f"<div class='verdict {manifest.gate}'><strong>{_text(told)}</strong>"
+        f"{''.join(f'<p>{_text(reason)}</p>' for reason in metrics['reasons'])}</div>"
+        f"<p>{signature.task.capitalize()} of “{_text(signature.target)}” from "
+        f"{len(signature.columns)} columns by {_text(metrics['chosen'])}, fitted on "
+        f"{metrics['fitted_rows']:,} rows and judged on {rows['held_out']:,} others.{classes}</p>"
+        f"{served}"
+    )
+
+
+def _metrics(manifest: Manifest) -> str:
+    metrics = manifest.metrics
+    shown = list(metrics["dummy"])
+    compared = {"this version": metrics["candidate"]}
+    if metrics["live"]:
+        compared["live version"] = metrics["live"]
+    compared["knowing nothing"] = metrics["dummy"]
     parts = [
-        f"<h1>{escape(manifest.model)}</h1>",
-        f"<p>Version {manifest.version}, gate <strong>{manifest.gate}</strong>; "
-        f"{signature.task} of “{escape(signature.target)}” by {escape(metrics['chosen'])}.</p>",
-        *(f"<p>{escape(reason)}</p>" for reason in metrics["reasons"]),
-        f"<h2>On {rows['held_out']} rows held out</h2>",
+        "<h2>Metrics, on the rows held out</h2>",
         _table(
             ["", *shown],
             ([name, *(each.get(metric) for metric in shown)] for name, each in compared.items()),
         ),
-        f"<h2>Candidates, cross-validated on {rows['training']} rows</h2>",
-        _table(["", str(metrics["metric"]), ""], _candidates(metrics["candidates"])),
-        "<h2>Columns</h2>",
-        _table(["name", "kind"], ([column.name, column.kind] for column in signature.columns)),
-        "<h2>Data</h2>",
-        _table(["file", "bytes", "SHA-256"], ([d.name, d.size, d.sha256] for d in manifest.data)),
-        "<h2>Environment</h2>",
-        _table(["", ""], manifest.environment.items()),
+        f"<p class='note'>The gate compares by {_text(metrics['metric'])}"
+        f"{', every class counting the same' if metrics['balanced'] else ''}: mean row losses, "
+        "with what nine of ten bootstrap samples agree on.</p>",
     ]
-    if signature.classes is not None:
-        parts.insert(2, f"<p>Classes: {escape(', '.join(map(str, signature.classes)))}.</p>")
+    for key, name in (("gain", "knowing nothing, less this version"), ("lag", "this, less live")):
+        if found := metrics[key]:
+            parts.append(
+                f"<p>{name}: <strong>{_show(found['mean'])}</strong> "
+                f"({_show(found['low'])} to {_show(found['high'])}); up to "
+                f"{_show(found['margin'])} does not matter.</p>"
+            )
+    if metrics["live"] and metrics["live"]["note"]:
+        parts.append(f"<p>Not compared with what is live: {_text(metrics['live']['note'])}</p>")
+    return "".join(parts)
+
+
+def _changes(manifest: Manifest, before: Manifest | None, changes: list[str]) -> str:
+    head = "<h2>What changed against the live version</h2>"
+    if before is None:
+        told = "".join(f"<li>{_text(change)}</li>" for change in changes)
+        return f"{head}<p>Nothing is live.</p><ul>{told}</ul>"
+    now_classes, old_classes = manifest.signature.classes or [], before.signature.classes or []
+    found = [
+        *changes,
+        *(f"class {label!r} is new" for label in now_classes if label not in old_classes),
+        *(f"class {label!r} is gone" for label in old_classes if label not in now_classes),
+    ]
+    items = "".join(f"<li>{_text(change)}</li>" for change in found)
+    rows = [
+        [what, _show_any(old), _show_any(new)]
+        for what, old, new in (
+            ("version", before.version, manifest.version),
+            ("model", before.metrics.get("chosen"), manifest.metrics["chosen"]),
+            ("parameters", before.metrics.get("parameters"), manifest.metrics["parameters"]),
+            ("data files", len(before.data), len(manifest.data)),
+            ("bytes of data", _bytes(before), _bytes(manifest)),
+            ("rows", _rows(before), _rows(manifest)),
+            *(
+                (package, before.environment.get(package), version)
+                for package, version in manifest.environment.items()
+                if before.environment.get(package) != version
+            ),
+        )
+    ]
+    shifts = _shifts(manifest, before)
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(manifest.model)} '
-        f"{manifest.version}</title><style>{STYLE}</style><body>{''.join(parts)}</body></html>\n"
+        f"{head}{f'<ul>{items}</ul>' if items else '<p>The same columns and classes.</p>'}"
+        f"{_table(['', 'live', 'this version'], rows)}"
+        f"{_table(['column', 'live: mean', 'missing', 'now: mean', 'missing'], shifts)}"
     )
 
 
-def _candidates(candidates: Mapping[str, Any]) -> Iterable[list[Any]]:
-    for name, tried in candidates.items():
-        yield [name, tried["score"], tried["dropped"] or ""]
+def _shifts(manifest: Manifest, before: Manifest) -> list[list[Any]]:
+    """The numbers whose mean moved by a tenth of a standard deviation, or that went missing."""
+    if manifest.statistics is None or before.statistics is None:
+        return []
+    earlier = {column.name: column for column in before.statistics.columns}
+    rows = []
+    for now in manifest.statistics.columns:
+        old = earlier.get(now.name)
+        if old is None or old.kind != now.kind:
+            continue
+        moved = abs((now.mean or 0.0) - (old.mean or 0.0)) > 0.1 * (old.std or 0.0)
+        if (now.mean != old.mean and moved) or abs(now.missing - old.missing) > 0.02:
+            rows.append([now.name, old.mean, f"{old.missing:.1%}", now.mean, f"{now.missing:.1%}"])
+    return rows[:MOST_COLUMNS]
+
+
+def _charts(manifest: Manifest, evidence: Evidence) -> str:
+    truth, outputs = evidence.truth, evidence.outputs
+    if manifest.signature.classes is None:
+        drawn = {
+            "Predicted and true": charts.predicted_against_true(truth, outputs),
+            "Residuals": charts.residuals(truth, outputs),
+            "Calibration, by tenths of the predictions": charts.calibration_of_values(
+                truth, outputs
+            ),
+        }
+    else:
+        drawn = {"Calibration": charts.calibration(truth, outputs)}
+    drawn["What the answers depend on"] = charts.importances(evidence.importances)
+    if len(evidence.curve) > 1:
+        metric = manifest.metrics["metric"]
+        drawn["Would more rows help?"] = charts.learning_curve(evidence.curve, metric)
+    figures = "".join(
+        f"<figure><figcaption>{caption}</figcaption>{svg}</figure>"
+        for caption, svg in drawn.items()
+    )
+    return f"<h2>How it answers</h2><div class='charts'>{figures}</div>"
+
+
+def _confusion(manifest: Manifest, evidence: Evidence) -> str:
+    classes = manifest.signature.classes
+    if classes is None:
+        return ""
+    count = len(classes)
+    given = evidence.outputs.argmax(axis=1)
+    counts = np.bincount(evidence.truth * count + given, minlength=count**2)
+    matrix = counts.reshape(count, count)
+    # The most frequent ones, in the order of the classes.
+    shown = np.sort(np.argsort(-matrix.sum(axis=1), kind="stable")[:MOST_CLASSES])
+    rows = []
+    for i in shown:
+        total = max(int(matrix[i].sum()), 1)
+        cells = "".join(
+            f"<td style='background:rgba({'37,99,235' if i == j else '234,88,12'},"
+            f"{0.7 * matrix[i, j] / total:.2f})'>{matrix[i, j]}</td>"
+            for j in shown
+        )
+        rows.append(f"<tr><th>{_text(str(classes[i]))}</th>{cells}</tr>")
+    head = "".join(f"<th>{_text(str(classes[j]))}</th>" for j in shown)
+    cut = f", the {MOST_CLASSES} most frequent classes" if count > MOST_CLASSES else ""
+    return (
+        f"<h2>Confusion{cut}</h2><p class='note'>Rows are the truth, columns the answer.</p>"
+        f"<div class='wide'><table class='confusion'><tr><th></th>{head}</tr>"
+        f"{''.join(rows)}</table></div>"
+    )
+
+
+def _data(manifest: Manifest) -> str:
+    parts = ["<h2>Columns</h2>"]
+    if manifest.statistics is None:
+        names = ([column.name, column.kind] for column in manifest.signature.columns[:MOST_COLUMNS])
+        return parts[0] + _table(["column", "kind"], names)
+    found = [manifest.statistics.target, *manifest.statistics.columns[:MOST_COLUMNS]]
+    rows = (
+        [c.name, c.kind, f"{c.missing:.1%}", c.mean, c.std, c.min, c.max, _top(c)] for c in found
+    )
+    head = ["column", "kind", "missing", "mean", "std", "min", "max", "most frequent"]
+    parts.append(f"<div class='wide'>{_table(head, rows)}</div>")
+    more = len(manifest.statistics.columns) - MOST_COLUMNS
+    return "".join(parts) + (f"<p>And {more} more columns.</p>" if more > 0 else "")
+
+
+def _top(column: ColumnStatistics) -> str:
+    shown = zip((column.categories or [])[:3], column.shares, strict=False)
+    return ", ".join(f"{name} {share:.0%}" for name, share in shown)
+
+
+def _provenance(manifest: Manifest) -> str:
+    tried = (
+        [name, told["score"], told["dropped"] or ""]
+        for name, told in manifest.metrics["candidates"].items()
+    )
+    files = ([d.name, d.generation, f"{d.size:,}", d.sha256] for d in manifest.data)
+    return (
+        "<h2>Candidates, cross-validated on training rows</h2>"
+        f"{_table(['', str(manifest.metrics['metric']), ''], tried)}"
+        "<h2>Data files</h2><div class='wide'>"
+        f"{_table(['file', 'generation', 'bytes', 'SHA-256'], files)}</div>"
+        f"<h2>Made with</h2>{_table(['', ''], manifest.environment.items())}"
+    )
+
+
+def _bytes(manifest: Manifest) -> int:
+    return sum(entry.size for entry in manifest.data)
+
+
+def _rows(manifest: Manifest) -> int:
+    rows = manifest.metrics.get("rows", {})
+    return int(rows.get("training", 0)) + int(rows.get("held_out", 0))
 
 
 def _table(head: list[str], rows: Iterable[Iterable[Any]]) -> str:
-    header = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    """A table, or nothing if there are no rows."""
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(_show(cell))}</td>" for cell in row) + "</tr>"
-        for row in rows
+        "<tr>" + "".join(f"<td>{_text(_show(cell))}</td>" for cell in row) + "</tr>" for row in rows
     )
-    return f"<table><tr>{header}</tr>{body}</table>"
+    header = "".join(f"<th>{_text(cell)}</th>" for cell in head)
+    return f"<table><tr>{header}</tr>{body}</table>" if body else ""
+
+
+def _show_any(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_show(each)}" for name, each in value.items()) or "its own"
+    return f"{value:,}" if isinstance(value, int) else _show(value)
 
 
 def _show(cell: Any) -> str:
     if cell is None:
         return "–"
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+
+
+def _text(told: str) -> str:
+    """Safe in a page, whatever a column or class is called; cut where it is very long."""
+    return escape(told if len(told) <= LONGEST else told[: LONGEST - 1] + "…")

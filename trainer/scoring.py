@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.metrics import r2_score
 
 from services.common.model_records import Signature
 from trainer.errors import DataError
@@ -14,7 +15,7 @@ SUITABLE: dict[str, tuple[Metric, ...]] = {
     "classification": ("log_loss", "accuracy"),
     "regression": ("rmse", "mae"),
 }
-SMALLEST = 1e-7  # of a probability: one confident mistake must not decide alone
+SMALLEST = 1e-4  # of a probability: one confident mistake must not decide alone
 
 
 def choose_metric(signature: Signature, stated: Metric | None) -> Metric:
@@ -33,8 +34,20 @@ def choose_metric(signature: Signature, stated: Metric | None) -> Metric:
     return stated
 
 
-def row_losses(metric: Metric, truth: npt.NDArray[Any], outputs: Outputs) -> Floats:
-    """What each row costs, [N]; 0 is perfect. The mean is what a metric compares."""
+def balance(truth: npt.NDArray[Any], *, classes: int) -> Floats:
+    """[classes] weights by which every class of `truth` counts the same; 1 on average."""
+    counts = np.bincount(truth, minlength=classes)
+    return np.asarray(len(truth) / (classes * np.maximum(counts, 1)))
+
+
+def row_losses(
+    metric: Metric, truth: npt.NDArray[Any], outputs: Outputs, weights: Floats | None = None
+) -> Floats:
+    """What each row costs, [N]; 0 is perfect. The mean is what a metric compares.
+
+    Args:
+        weights: [classes] what a row of each class counts; None for one each.
+    """
     match metric:
         case "log_loss":
             given = outputs[np.arange(len(truth)), truth].astype(np.float64)
@@ -45,7 +58,7 @@ def row_losses(metric: Metric, truth: npt.NDArray[Any], outputs: Outputs) -> Flo
             losses = (outputs.astype(np.float64) - truth) ** 2
         case "mae":
             losses = np.abs(outputs.astype(np.float64) - truth)
-    return np.asarray(losses)
+    return np.asarray(losses if weights is None else losses * weights[truth])
 
 
 def score(metric: Metric, losses: Floats) -> float:
@@ -61,22 +74,33 @@ def score(metric: Metric, losses: Floats) -> float:
 
 
 def scores(signature: Signature, truth: npt.NDArray[Any], outputs: Outputs) -> dict[str, float]:
-    """Every metric that suits the task."""
-    return {
+    """Every metric that suits the task, and one more that is easily read."""
+    measured: dict[str, float] = {
         metric: score(metric, row_losses(metric, truth, outputs))
         for metric in SUITABLE[signature.task]
     }
+    if signature.classes is None:
+        return measured | {"r2": float(r2_score(truth, outputs)) if len(truth) > 1 else 0.0}
+    # Of the classes that are there; sklearn warns of answers that name others.
+    hits = outputs.argmax(axis=1) == truth
+    recalls = [hits[truth == position].mean() for position in np.unique(truth)]
+    return measured | {"balanced_accuracy": float(np.mean(recalls))}
 
 
 def know_nothing(
-    signature: Signature, metric: Metric, training_truth: npt.NDArray[Any], rows: int
+    signature: Signature,
+    metric: Metric,
+    training_truth: npt.NDArray[Any],
+    rows: int,
+    weights: Floats | None = None,
 ) -> Outputs:
     """What the best answer without any feature would be, for `rows` rows.
 
-    The shares of the classes, or the mean (for absolute errors the median) of the target.
+    The shares of the classes, weighted, or the mean (for absolute errors the median) of the target.
     """
     if signature.classes is None:
         middle = np.median if metric == "mae" else np.mean
         return np.full(rows, float(middle(training_truth)))
     counts = np.bincount(training_truth, minlength=len(signature.classes))
-    return np.tile(counts / counts.sum(), (rows, 1))
+    shares = counts if weights is None else counts * weights
+    return np.tile(shares / shares.sum(), (rows, 1))

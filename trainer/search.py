@@ -1,22 +1,39 @@
 """The search for the model to serve: the best in cross-validation that survives the export."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from trainer.candidates import NAMES, build, cross_validate, fit
-from trainer.columns import Problem, encode
+from trainer.candidates import (
+    MAX_CATEGORIES,
+    Candidate,
+    Workbench,
+    build,
+    cross_validate,
+    fit,
+    variants,
+)
+from trainer.columns import Problem, encode, encode_in_turn
 from trainer.errors import ExportError, TrainerError
-from trainer.export import OnnxModel, prove_equal, to_onnx
-from trainer.kinds import Mask, Metric
+from trainer.export import Model, OnnxModel, PickledModel, prove_equal, to_onnx
+from trainer.kinds import Family, Features, Floats, Hashes, Indices, Mask, Metric
 from trainer.scoring import score
-from trainer.split import assign_folds
+from trainer.split import Fold, make_folds, thin_out
 
-MANY_ROWS = 10_000  # above, three folds tell as much as five
+FEW_ROWS = 1_000  # up to here five folds tell more than three
+TUNING_ROWS = 8_000
+TUNED_FAMILIES = 2
 UNSEEN = "a category no training held"
+
+# Fitting takes this many times the encoded rows: as given, imputed, as float64, binned, and more.
+COPIES_OF_FEATURES = 7
+# Of the size of the data, for the table and the fit; reading takes some more before.
+MEMORY_PER_DATA = 3.0
+LEAST_MEMORY = 64 * 1024**2
 
 # Called with what begins now and the share of the work that is done, 0 to 1.
 Report = Callable[[str, float], None]
@@ -31,76 +48,185 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """The candidate to serve: fitted on the training rows, and proved to answer alike as ONNX."""
-
-    name: str
-    pipeline: Pipeline
-    onnx: bytes
-    model: OnnxModel
-    tried: dict[str, Tried]
-
-
-def choose(
-    problem: Problem, held_out: Mask, *, metric: Metric, seed: int, threads: int, report: Report
-) -> Chosen:
-    """Try every candidate on the training rows, and fit the best.
+class Task:
+    """What the candidates are tried on.
 
     Args:
-        held_out: [N] rows that nothing is fitted on; the export is proved on them.
-        threads: at most that many in a fit that spreads its work itself.
+        rows: the training rows that are fitted on, ascending.
+        tuning: those of them that candidates are compared on, and `folds` of these.
+        weights: [classes] what a row of each class counts, or None.
+    """
+
+    problem: Problem
+    held_out: Mask
+    rows: Indices
+    tuning: Indices
+    folds: list[Fold]
+    metric: Metric
+    weights: Floats | None
+    bench: Workbench
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The candidate to serve: fitted on the training rows, and proved to answer alike as ONNX.
+
+    `onnx` is None if no candidate has an ONNX form: then `model` is the pipeline itself.
+    """
+
+    candidate: Candidate
+    pipeline: Pipeline
+    onnx: bytes | None
+    model: Model
+    tried: dict[str, Tried] = field(default_factory=dict)
+
+
+def lay_out(
+    problem: Problem,
+    hashes: Hashes,
+    held_out: Mask,
+    *,
+    metric: Metric,
+    weights: Floats | None,
+    bench: Workbench,
+    data_bytes: int,
+) -> Task:
+    """Pick the rows to fit on and to compare on.
+
+    Args:
+        data_bytes: size of the data: fitting takes a fixed multiple of it, and of more rows than
+            fit into that, a sample by hash is taken.
 
     Raises:
         DataError: the classes are too small to cross-validate.
-        TrainerError: no candidate can be fitted and exported.
     """
-    training = ~held_out
-    features = encode(problem.table, problem.signature.columns)
-    seen, labels, truth = features[training], problem.labels[training], problem.truth[training]
-    most = 3 if len(labels) > MANY_ROWS else 5
-    folds = assign_folds(problem, seed=seed, training=training, most=most)[training]
+    used = int(problem.table.memory_usage(index=False).sum())
+    memory = max(MEMORY_PER_DATA * data_bytes - used, LEAST_MEMORY)
+    most = int(memory / (COPIES_OF_FEATURES * _encoded_bytes(problem)))
+    rows = thin_out(problem, hashes, among=~held_out, most=most)
+    training = np.zeros(len(held_out), dtype=np.bool_)
+    training[rows] = True
+    tuning = thin_out(problem, hashes, among=training, most=TUNING_ROWS)
+    folds = make_folds(problem, hashes, rows=tuning, most=5 if len(tuning) <= FEW_ROWS else 3)
+    return Task(problem, held_out, rows, tuning, folds, metric, weights, bench)
 
-    def unfitted(name: str) -> Pipeline:
-        return build(name, problem.signature, seen, seed=seed, jobs=threads)
 
-    tried = {name: Tried() for name in NAMES}
-    ranking: list[tuple[float, str]] = []
-    for position, (name, result) in enumerate(tried.items()):
-        report(f"cross-validating {name}", 0.1 + 0.2 * position)
+def choose(task: Task, families: list[Family], *, report: Report) -> Chosen:
+    """Compare the families, tune the best, and fit the best of all that can be exported.
+
+    Raises:
+        TrainerError: no candidate can be fitted.
+    """
+    features = encode(task.problem.table, task.problem.signature.columns, task.tuning)
+    tried: dict[str, Tried] = {}
+    ranking: list[tuple[float, int, Candidate]] = []
+
+    def try_out(candidate: Candidate) -> None:
+        told = tried[candidate.name] = Tried()
         try:
-            losses = cross_validate(unfitted(name), seen, labels, truth, folds=folds, metric=metric)
+            losses = _cross_validate(task, candidate, features)
         except ValueError:
-            result.dropped = "The values are too extreme to fit it."
-            continue
-        result.score = score(metric, losses)
-        ranking.append((float(losses.mean()), name))
+            told.dropped = "The values are too extreme to fit it."
+            return
+        told.score = score(task.metric, losses)
+        ranking.append((float(losses.mean()), len(tried), candidate))
 
-    probes = [features[held_out], encode(_with_gaps(problem, held_out), problem.signature.columns)]
-    for _, name in sorted(ranking):
-        report(f"fitting {name}", 0.75)
-        pipeline = fit(unfitted(name), seen, labels)
-        if name == "random_forest":
-            pipeline[-1].set_params(n_jobs=1)  # served, many predictions share the processors
+    is_classifier = task.bench.signature.classes is not None
+    options = {name: variants(name, is_classifier=is_classifier) for name in families}
+    for position, name in enumerate(options):
+        report(f"cross-validating {name}", 0.1 + 0.3 * position / len(options))
+        try_out(options[name][0])
+    best = [candidate.family for *_, candidate in sorted(ranking)[:TUNED_FAMILIES]]
+    wanted = [candidate for name in best for candidate in options[name][1:]]
+    for position, candidate in enumerate(wanted):
+        report(f"tuning {candidate.name}", 0.4 + 0.3 * position / len(wanted))
+        try_out(candidate)
+    return _fit_best(task, [candidate for *_, candidate in sorted(ranking)], tried, report)
+
+
+def _fit_best(
+    task: Task, ranking: list[Candidate], tried: dict[str, Tried], report: Report
+) -> Chosen:
+    """The first that exports; if none does, the first of all, to be served by joblib."""
+    failed: set[Family] = set()
+    spare: Chosen | None = None
+    for candidate in ranking:
+        if candidate.family in failed and spare is not None:
+            continue  # what has no ONNX form has none with other parameters either
+        report(f"fitting {candidate.name}", 0.7)
+        pipeline = _fit(task, candidate)
         try:
-            onnx = to_onnx(pipeline, problem.signature)
-            model = OnnxModel(onnx, problem.signature)
-            for probe in probes:
+            onnx = to_onnx(pipeline, task.bench.signature)
+            model = OnnxModel(onnx, task.bench.signature)
+            for probe in _probes(task):
                 prove_equal(model, pipeline, probe)
         except ExportError as error:
-            tried[name].dropped = str(error)
+            tried[candidate.name].dropped = str(error)
+            failed.add(candidate.family)
+            if spare is None:
+                is_classifier = task.bench.signature.classes is not None
+                spare = Chosen(
+                    candidate, pipeline, None, PickledModel(pipeline, is_classifier), tried
+                )
             continue
-        return Chosen(name=name, pipeline=pipeline, onnx=onnx, model=model, tried=tried)
+        return Chosen(candidate, pipeline, onnx, model, tried)
+    if spare is not None:
+        return spare
     told = " ".join(f"{name}: {result.dropped}" for name, result in tried.items())
-    raise TrainerError(f"No candidate can be served. {told}")
+    raise TrainerError(f"No candidate can be fitted. {told}")
 
 
-def _with_gaps(problem: Problem, held_out: Mask) -> pd.DataFrame:
-    """A held-out row with each column missing in turn, with all missing, and with unseen text."""
-    columns = problem.signature.columns
+def _cross_validate(task: Task, candidate: Candidate, features: Features) -> Floats:
+    return cross_validate(
+        build(candidate, task.bench, features),
+        features,
+        task.problem.labels[task.tuning],
+        task.problem.truth[task.tuning],
+        folds=task.folds,
+        metric=task.metric,
+        weights=task.weights,
+    )
+
+
+def _fit(task: Task, candidate: Candidate) -> Pipeline:
+    features = encode(task.problem.table, task.problem.signature.columns, task.rows)
+    pipeline = build(candidate, task.bench, features)
+    with threadpool_limits(task.bench.jobs):
+        fit(pipeline, features, task.problem.labels[task.rows])
+    if candidate.family == "random_forest":
+        pipeline[-1].set_params(n_jobs=1)  # served, many predictions share the processors
+    return pipeline
+
+
+def _probes(task: Task) -> Iterator[Features]:
+    """The rows held out; and a row with each column missing, all missing, and unseen text."""
+    table, columns = task.problem.table, task.problem.signature.columns
+    rows = np.flatnonzero(task.held_out)
+    yield from encode_in_turn(table, columns, rows)
+
     texts = [i for i, column in enumerate(columns) if column.kind == "text"]
-    one = problem.table[held_out].iloc[:1].to_numpy(dtype=object)
-    rows = np.repeat(one, len(columns) + 1 + len(texts), axis=0)
-    rows[np.arange(len(columns)), np.arange(len(columns))] = np.nan
-    rows[len(columns)] = np.nan
-    rows[np.arange(len(columns) + 1, len(rows)), texts] = UNSEEN
-    return pd.DataFrame(rows, columns=problem.table.columns, dtype=str)
+    odd = encode(table, columns, np.repeat(rows[:1], len(columns) + 1 + len(texts)))
+    everything = list(range(len(columns)))
+    if isinstance(odd, np.ndarray):
+        odd[everything, everything] = odd[len(columns)] = np.nan
+        yield odd
+        return
+    for i in everything:
+        values = odd[f"column_{i}"].to_numpy(copy=True)
+        values[[i, len(columns)]] = "" if i in texts else np.nan
+        if i in texts:
+            values[len(columns) + 1 + texts.index(i)] = UNSEEN
+        odd[f"column_{i}"] = values
+    yield odd
+
+
+def _encoded_bytes(problem: Problem) -> int:
+    """Bytes of a row as models are fitted on it: float32 cells, text as one cell per category."""
+    total = 0
+    for column in problem.signature.columns:
+        values: pd.Series = problem.table[column.name]
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            total += 8 + 4 * min(len(values.cat.categories), MAX_CATEGORIES)
+        else:
+            total += 4
+    return total

@@ -37,6 +37,13 @@ class TrainerSettings(ServiceSettings):
         default=None, validation_alias=AliasChoices("TRAINER_COMMIT", "GITHUB_SHA")
     )
     """Commit of the code, for the manifest."""
+    max_data_bytes: int = Field(default=1024**3, gt=0)
+    """Larger data is refused before any of it is read; training takes up to four times as much."""
+    allow_joblib: bool = Field(
+        default=False,
+        validation_alias=AliasChoices("TRAINER_ALLOW_JOBLIB", "INFERENCE_ALLOW_JOBLIB"),
+    )
+    """Whether to open the pickle of a live version that has no ONNX form, to compare with it."""
 
     @property
     def model_store_url(self) -> str:

@@ -3,40 +3,53 @@
 import io
 import os
 import platform
-from dataclasses import asdict, dataclass
+import tempfile
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Literal
 
 import joblib
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from services.common.model_records import (
-    Manifest,
-    Signature,
-    VersionNotFound,
-    VersionRefused,
-    WarmUp,
-    new_version_name,
-)
-from services.common.model_store import ModelStore, TrustedKeys
+from services.common.model_records import Manifest, WarmUp, new_version_name
+from services.common.model_store import ModelStore
+from trainer.candidates import Workbench
 from trainer.columns import Problem, encode, state_problem, to_json
-from trainer.data import DatasetFile, read_dataset
-from trainer.errors import DataError, ExportError
-from trainer.export import OnnxModel
+from trainer.data import fetch_dataset
+from trainer.dataset_file import DatasetFile
+from trainer.errors import DataError
+from trainer.evidence import gather
+from trainer.export import Model, answer_rows
 from trainer.gate import Verdict, judge
-from trainer.kinds import Mask, Metric, Outputs, Task
+from trainer.kinds import Indices, Outputs, Task
+from trainer.live import Live, ask_live, find_predecessor, list_changes
 from trainer.releases import Promoter
 from trainer.report import render_report
-from trainer.scoring import choose_metric, know_nothing, row_losses, scores
-from trainer.search import Chosen, Report, choose
+from trainer.scoring import balance, choose_metric, know_nothing, row_losses, scores
+from trainer.search import Chosen, Report, choose, lay_out
+from trainer.search import Task as Work
 from trainer.settings import TrainerSettings
-from trainer.split import hold_out
+from trainer.split import hash_rows, hold_out
+from trainer.statistics import describe
+from trainer.table import read_table
 
 WARM_UP_ROWS = 5
-ROWS_WORTH_THREADS = 100_000
-PACKAGES = ("joblib", "numpy", "onnx", "onnxruntime", "pandas", "scikit-learn", "skl2onnx")
+ROWS_WORTH_THREADS = 25_000  # held out
+PACKAGES = (
+    "joblib",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "pandas",
+    "pyarrow",
+    "scikit-learn",
+    "skl2onnx",
+)
+
+Gate = Literal["passed", "failed", "forced"]
 
 
 @dataclass(frozen=True)
@@ -45,26 +58,21 @@ class Outcome:
 
     Args:
         gate: None if nothing was done, because a run under the same key had made `version`.
-        reasons: why the gate failed, in sentences.
+        serving: what the version is served from; None likewise.
+        reasons: why the gate failed, or would have, in sentences.
         metrics: as in the manifest.
         release: number of the record that has the version live; None if it was not to be.
+        warnings: what its owner should know, in sentences.
     """
 
     model: str
     version: str
-    gate: Literal["passed", "failed"] | None
+    gate: Gate | None
+    serving: Literal["onnx", "joblib"] | None
     reasons: list[str]
     metrics: dict[str, Any]
     release: int | None
-
-
-@dataclass(frozen=True)
-class Live:
-    """The live version on the rows held out: what it says of them, or why it cannot be asked."""
-
-    version: str
-    outputs: Outputs | None = None
-    note: str | None = None
+    warnings: list[str] = field(default_factory=list)
 
 
 def train(
@@ -75,6 +83,8 @@ def train(
     release: bool = False,
     once: str | None = None,
     reason: str = "",
+    force: bool = False,
+    allow_signature_change: bool = False,
     report: Report = lambda doing, share: None,
 ) -> Outcome:
     """Train, judge, sign and publish a version; release it, if asked to and if it passed.
@@ -83,82 +93,123 @@ def train(
         model: a folder of the data store, and the model's name.
         target: the column to predict; None for what `dataset.json` or the last version says.
         once: a key; if a run under it has finished, nothing is done.
-        reason: why it is released, for the record.
+        reason: why it is released, or forced, for the record.
+        force: let it through its gate, for the `reason` given.
+        allow_signature_change: whether columns, target and task may differ from the last version.
 
     Raises:
         DataError: the data cannot be trained on; nothing was published.
-        TrainerError: no candidate can be served as ONNX; nothing was published.
+        TrainerError: no candidate can be fitted; nothing was published.
         StoreError: the store or a key cannot be used, or somebody else released another version.
     """
     store = ModelStore(settings.model_store_url)
     if once is not None and (done := store.find_done(model, once)):
-        return Outcome(model, done, gate=None, reasons=[], metrics={}, release=None)
+        return Outcome(model, done, None, None, reasons=[], metrics={}, release=None)
 
-    report("reading the data", 0.0)
-    dataset = read_dataset(settings.data_store_url, model)
     key, trusted = settings.load_signing_key(), settings.load_trusted_keys()
-    last = _last_signature(store, model, trusted)
-    named, task = _choose_target(asked=target, stated=dataset.stated, last=last)
-    problem = state_problem(dataset.table, target=named, task=task)
-    metric = choose_metric(problem.signature, dataset.stated.metric)
-
-    held_out = hold_out(problem, seed=settings.seed)
-    threads = _count_threads(len(problem.truth))
-    with threadpool_limits(threads):
-        chosen = choose(
-            problem, held_out, metric=metric, seed=settings.seed, threads=threads, report=report
+    before = find_predecessor(store, model, trusted)
+    report("reading the data", 0.0)
+    with tempfile.TemporaryDirectory(prefix="tollgate-train-") as folder:
+        dataset = fetch_dataset(
+            settings.data_store_url, model, into=Path(folder), most_bytes=settings.max_data_bytes
         )
-    report("judging", 0.9)
-    live = _ask_live(store, model, trusted, problem, held_out)
-    verdict, metrics = _judge(problem, held_out, chosen, live, metric)
+        stated = dataset.stated
+        named, task = _choose_target(asked=target, stated=stated, before=before)
+        exact = [name for name in (named, stated.time, stated.group) if name is not None]
+        table = read_table(dataset.parts, stated=stated, precise=exact)
+    known = {} if before is None else {c.name: c.kind for c in before.signature.columns}
+    problem = state_problem(table, target=named, task=task, stated=stated, known_kinds=known)
+    in_memory = table.size
+    del table
+    changes = [] if before is None else list_changes(before.signature, problem.signature)
+    if before is not None and changes and not allow_signature_change:
+        raise DataError(
+            f"Not what version {before.version} was trained on: {'; '.join(changes[:10])}. If that "
+            "is meant, and callers know: --allow-signature-change."
+        )
+    metric = choose_metric(problem.signature, stated.metric)
+
+    hashes = hash_rows(problem, seed=settings.seed, by=list(known))
+    held_out = hold_out(problem, hashes, share=stated.held_out)
+    rows, weights = np.flatnonzero(held_out), None
+    if stated.class_weight == "balanced" and problem.signature.classes is not None:
+        weights = balance(problem.truth[~held_out], classes=len(problem.signature.classes))
+    work = lay_out(
+        problem,
+        hashes,
+        held_out,
+        metric=metric,
+        weights=weights,
+        bench=Workbench(
+            problem.signature, settings.seed, _count_threads(len(rows)), weights is not None
+        ),
+        # Parquet may be packed: its size is that of its values.
+        data_bytes=max(dataset.size, in_memory),
+    )
+    with threadpool_limits(1):  # the last fit alone is worth more, and asks for them
+        chosen = choose(work, stated.estimators, report=report)
+        report("judging", 0.85)
+        outputs = answer_rows(chosen.model, problem.table, problem.signature.columns, rows)
+        live = None
+        if before is not None and store.live_release(model, trusted) is not None:
+            live = ask_live(store, before, problem, rows, allow_joblib=settings.allow_joblib)
+        verdict, metrics = _judge(work, chosen, outputs, live, seed=settings.seed)
+        report("gathering evidence", 0.9)
+        evidence = gather(work, chosen, outputs)
 
     report("publishing", 0.95)
     now = datetime.now(UTC)
+    gate: Gate = "passed" if not verdict.reasons else "forced" if force else "failed"
     manifest = Manifest(
         model=model,
         version=new_version_name(now),
-        gate=verdict.gate,
+        gate=gate,
+        serving="joblib" if chosen.onnx is None else "onnx",
+        forced_reason=reason if gate == "forced" else None,
         signature=problem.signature,
         metrics=metrics,
         data=dataset.objects,
-        warm_up=_warm_up(problem, held_out, chosen.model),
+        warm_up=_warm_up(problem, rows[:WARM_UP_ROWS], chosen.model),
         environment=_environment(settings),
         files={},
         created_at=now,
+        statistics=describe(problem, outputs),
+    )
+    page = render_report(
+        manifest, evidence, before=live.manifest if live else None, changes=changes
     )
     pickled = io.BytesIO()
     joblib.dump(chosen.pipeline, pickled)
-    files = {
-        "model.onnx": chosen.onnx,
-        "model.joblib": pickled.getvalue(),
-        "report.html": render_report(manifest).encode(),
-    }
+    files = {"model.joblib": pickled.getvalue(), "report.html": page.encode()}
+    if chosen.onnx is not None:
+        files["model.onnx"] = chosen.onnx
     store.publish(manifest, files, key)
 
     number = None
-    if release and verdict.gate == "passed":
+    if release and gate != "failed":
         promoter = Promoter(store=store, trusted=trusted, by=settings.actor)
         number = promoter.release(model, version=manifest.version, reason=reason).live.number
     if once is not None:
         # Last: a run that died before is done again, and a second version does no harm.
         store.mark_done(model, once, manifest.version)
     report("done", 1.0)
-    return Outcome(model, manifest.version, verdict.gate, verdict.reasons, metrics, release=number)
-
-
-def _last_signature(store: ModelStore, model: str, trusted: TrustedKeys) -> Signature | None:
-    for version in reversed(store.list_versions(model)):
-        try:
-            return store.open_version(model, version, trusted).signature
-        except (VersionNotFound, VersionRefused):
-            continue
-    return None
+    return Outcome(
+        model,
+        manifest.version,
+        gate,
+        manifest.serving,
+        reasons=verdict.reasons,
+        metrics=metrics,
+        release=number,
+        warnings=_warnings(stated, manifest.serving),
+    )
 
 
 def _choose_target(
-    *, asked: str | None, stated: DatasetFile, last: Signature | None
+    *, asked: str | None, stated: DatasetFile, before: Manifest | None
 ) -> tuple[str, Task | None]:
     """The target, and its task where that is known from `dataset.json` or the last version."""
+    last = before.signature if before else None
     target = asked or stated.target or (last.target if last else None)
     if target is None:
         raise DataError("No target is named: use --target, or say it in dataset.json.")
@@ -167,77 +218,61 @@ def _choose_target(
     return target, last.task if last and last.target == target else None
 
 
+def _warnings(stated: DatasetFile, serving: str) -> list[str]:
+    found = [f"dataset.json: the field {name!r} means nothing here." for name in stated.unknown]
+    if serving == "joblib":
+        found.append("It has no ONNX form: inference serves it only if INFERENCE_ALLOW_JOBLIB.")
+    return found
+
+
 def _count_threads(rows: int) -> int:
-    """One for little data: threads that wait for each other on a busy machine take the longest."""
+    """One for little data: threads that wait for each other on a busy machine take longest."""
     return (os.cpu_count() or 1) if rows > ROWS_WORTH_THREADS else 1
 
 
-def _ask_live(
-    store: ModelStore, model: str, trusted: TrustedKeys, problem: Problem, held_out: Mask
-) -> Live | None:
-    """The live version's answers, its probabilities in the order of the problem's classes.
-
-    It is asked in its own signature's terms; a column that the data no longer has is missing.
-    """
-    release = store.live_release(model, trusted)
-    if release is None:
-        return None
-    try:
-        manifest = store.open_release(model, release, trusted)
-        signature = manifest.signature
-        if (signature.task, signature.target) != (problem.signature.task, problem.signature.target):
-            return Live(release.version, note="It predicts something else.")
-        served = OnnxModel(store.read_file(manifest, "model.onnx"), signature)
-        outputs = served.answer(encode(problem.table[held_out], signature.columns)).outputs
-    except (VersionRefused, ExportError) as error:
-        return Live(release.version, note=str(error))
-    if signature.classes is None or problem.signature.classes is None:
-        return Live(release.version, outputs)
-    aligned = np.zeros((len(outputs), len(problem.signature.classes)))
-    for position, label in enumerate(problem.signature.classes):
-        if label in signature.classes:
-            aligned[:, position] = outputs[:, signature.classes.index(label)]
-    return Live(release.version, aligned)
-
-
 def _judge(
-    problem: Problem, held_out: Mask, chosen: Chosen, live: Live | None, metric: Metric
+    work: Work, chosen: Chosen, outputs: Outputs, live: Live | None, *, seed: int
 ) -> tuple[Verdict, dict[str, Any]]:
     """The verdict, and the metrics for the manifest; all on the rows held out."""
-    signature, truth = problem.signature, problem.truth[held_out]
-    features = encode(problem.table[held_out], signature.columns)
-    outputs = chosen.model.answer(features).outputs
-    dummy = know_nothing(signature, metric, problem.truth[~held_out], rows=len(truth))
+    problem, metric, weights = work.problem, work.metric, work.weights
+    signature, truth = problem.signature, problem.truth[work.held_out]
+    known = problem.truth[~work.held_out]
+    dummy = know_nothing(signature, metric, known, rows=len(truth), weights=weights)
     said = live.outputs if live else None
     verdict = judge(
         metric=metric,
-        candidate=row_losses(metric, truth, outputs),
-        dummy=row_losses(metric, truth, dummy),
-        live=None if said is None else row_losses(metric, truth, said),
+        candidate=row_losses(metric, truth, outputs, weights),
+        dummy=row_losses(metric, truth, dummy, weights),
+        live=None if said is None else row_losses(metric, truth, said, weights),
+        seed=seed,
+        groups=None if problem.groups is None else problem.groups[work.held_out],
     )
     metrics: dict[str, Any] = {
         "metric": metric,
-        "chosen": chosen.name,
+        "balanced": weights is not None,
+        "chosen": chosen.candidate.family,
+        "parameters": chosen.candidate.parameters,
         "candidate": scores(signature, truth, outputs),
         "dummy": scores(signature, truth, dummy),
         "live": None,
         "candidates": {name: asdict(tried) for name, tried in chosen.tried.items()},
-        "rows": {"training": int((~held_out).sum()), "held_out": int(held_out.sum())},
-        "margins": {"dummy": verdict.dummy_margin, "live": verdict.live_margin},
+        "rows": {"training": int((~work.held_out).sum()), "held_out": len(truth)},
+        "fitted_rows": len(work.rows),
+        "gain": asdict(verdict.gain),
+        "lag": None if verdict.lag is None else asdict(verdict.lag),
         "reasons": verdict.reasons,
     }
     if live is not None:
         measured = {} if said is None else scores(signature, truth, said)
-        metrics["live"] = {"version": live.version, "note": live.note, **measured}
+        metrics["live"] = {"version": live.manifest.version, "note": live.note, **measured}
     return verdict, metrics
 
 
-def _warm_up(problem: Problem, held_out: Mask, model: OnnxModel) -> WarmUp:
+def _warm_up(problem: Problem, rows: Indices, model: Model) -> WarmUp:
     signature = problem.signature
-    rows = problem.table[held_out].iloc[:WARM_UP_ROWS]
-    answers = model.answer(encode(rows, signature.columns))
+    answers = model.answer(encode(problem.table, signature.columns, rows))
     return WarmUp(
-        rows=to_json(rows, signature.columns),
+        rows=to_json(problem.table, signature.columns, rows),
         predictions=answers.predictions(signature.classes),
         probabilities=None if signature.classes is None else answers.outputs.tolist(),
     )

@@ -109,12 +109,50 @@ class WarmUp(Record):
     probabilities: list[list[float]] | None
 
 
+class ColumnStatistics(Record):
+    """How the values of a column, or of answers, were distributed in training.
+
+    Args:
+        count: rows, those without a value included.
+        missing: the share of rows without a value; all other figures are about the rest.
+        edges: of a number: ascending inner edges of its bins; a bin holds its upper edge.
+        categories: of text, booleans and classes: the most frequent values.
+        shares: of each bin, or of each category and then of all others; they add up to 1.
+    """
+
+    name: str
+    kind: Literal["number", "boolean", "text"]
+    count: int
+    missing: float
+    mean: float | None = None
+    std: float | None = None
+    min: float | None = None
+    max: float | None = None
+    edges: list[float] | None = None
+    categories: list[Label] | None = None
+    shares: list[float] = []
+
+
+class Statistics(Record):
+    """What a model was trained on and what it said of the rows held out, to measure drift from."""
+
+    columns: list[ColumnStatistics]
+    target: ColumnStatistics
+    predictions: ColumnStatistics
+
+
 class Manifest(Record):
-    """All there is to know about a version; its bytes are what the signature covers."""
+    """All there is to know about a version; its bytes are what the signature covers.
+
+    `forced_reason` is why a version that failed was let through (`gate` is `forced` then);
+    `statistics` is None where a model has too many columns for a manifest.
+    """
 
     model: ModelName
     version: VersionName
     gate: Literal["passed", "failed", "forced"]
+    serving: Literal["onnx", "joblib"] = "onnx"
+    forced_reason: str | None = None
     signature: Signature
     metrics: dict[str, Any]
     data: list[DataObject]
@@ -122,6 +160,7 @@ class Manifest(Record):
     environment: dict[str, str]
     files: dict[FileName, FileEntry]
     created_at: AwareDatetime
+    statistics: Statistics | None = None
 
 
 class Canary(Record):

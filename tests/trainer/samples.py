@@ -7,7 +7,7 @@ from typing import Any
 HEADER = ("size", "sold", "colour", "void", "y")
 
 
-def rows(answer: Callable[[float, bool, str], Any], *, count: int = 120, seed: int = 1) -> Any:
+def rows(answer: Callable[[float, bool, str], Any], *, count: int = 200, seed: int = 1) -> Any:
     """`count` rows of a number, a boolean, a text and an empty column; a tenth of the cells empty.
 
     The target is `answer(size, sold, colour)`, of the values before some were emptied.

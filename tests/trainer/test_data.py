@@ -1,23 +1,35 @@
 """Data that cannot be trained on is told in one line; what columns mean is decided as promised."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from services.common.model_store import Column
 from tests.trainer.conftest import Workshop
-from trainer.columns import encode, guess_kind, state_problem
-from trainer.data import parse_csv, read_dataset
+from trainer.columns import Problem, encode, state_problem
+from trainer.data import fetch_dataset
+from trainer.dataset_file import DatasetFile
 from trainer.errors import DataError
-from trainer.split import assign_folds, hold_out
+from trainer.parts import open_part
+from trainer.table import Table, read_table
 
 GOOD = "a,y\n" + "".join(f"{i},{i % 2}\n" for i in range(40))
 
 
-def table(**columns: list[Any]) -> pd.DataFrame:
-    return pd.DataFrame(columns, dtype=str)
+def read(path: Path, raw: bytes, **stated: Any) -> Table:
+    """One CSV part as a table."""
+    path.write_bytes(raw)
+    part = open_part("part.csv", path)
+    return read_table([part], stated=DatasetFile(**stated), precise=[])
+
+
+def problem(path: Path, *, task: Any = None, **columns: list[str]) -> Problem:
+    """What is to be learnt from columns of text, of which `y` is the target."""
+    lines = [",".join(columns), *(",".join(row) for row in zip(*columns.values(), strict=True))]
+    table = read(path, "\n".join(lines).encode())
+    return state_problem(table, target="y", task=task, stated=DatasetFile(), known_kinds={})
 
 
 class TestBadData:
@@ -30,6 +42,7 @@ class TestBadData:
             (b"a,y\n1,2,3\n", "line 2 has 3 cells, the header has 2"),
             (b"a,y\n1,2\n3\n", "line 3 has 1 cells, the header has 2"),
             (b'a,y\n"1,2\n', "line 2: unexpected end of data"),
+            (b"a,y\n1,2\n\x00\x00\n", "line 3 has 1 cells"),
             (b"a,y\n1,\xff\n", "not UTF-8 at byte 6"),
             (b"a,a\n1,2\n", "'a' is there more than once"),
             (b"a,,y\n1,2,3\n", "column 2 has no name"),
@@ -68,7 +81,9 @@ class TestBadData:
         self, workshop: Workshop, model: str
     ) -> None:
         with pytest.raises(DataError, match=r"no data for|not a model name"):
-            read_dataset(workshop.settings.data_store_url, model)
+            fetch_dataset(
+                workshop.settings.data_store_url, model, into=workshop.home, most_bytes=1000
+            )
 
     @pytest.mark.parametrize(
         ("document", "told"),
@@ -95,26 +110,36 @@ class TestColumns:
     @pytest.mark.parametrize(
         ("cells", "kind"),
         [
-            (["1", "2.5", "-3e2", None], "number"),
-            (["true", "False", None], "boolean"),
-            (["1", "2", "about 3"], "text"),
-            (["0", "true"], "text"),
-            ([None, None], "number"),
+            ("1 2.5 -3e2 NA", "number"),
+            ("true False NA", "boolean"),
+            ("1 2 about", "text"),
+            ("0 true", "text"),
+            ("NA NA", None),
         ],
     )
-    def test_kinds_are_guessed(self, cells: list[str | None], kind: str) -> None:
-        assert guess_kind(pd.Series(cells, dtype=str)) == kind
+    def test_kinds_are_guessed(self, tmp_path: Path, cells: str, kind: str | None) -> None:
+        raw = "\n".join(["a", *cells.split()]).encode()
 
-    def test_cells_that_say_missing_are(self) -> None:
-        read = parse_csv("p", b"a,b\n1,x\nNA, \nnull,None\n")
+        assert read(tmp_path / "part", raw).kinds == {"a": kind}
 
-        assert read["a"].isna().tolist() == [False, True, True]
-        assert read["b"].isna().tolist() == [False, True, False]
+    def test_a_kind_may_be_stated_if_the_cells_suit_it(self, tmp_path: Path) -> None:
+        codes = read(tmp_path / "part", b"a\n01\n02\n", columns={"a": "text"})
 
-    def test_a_column_that_is_not_there_is_missing(self) -> None:
+        assert codes.kinds == {"a": "text"}
+        assert list(codes.frame["a"]) == ["01", "02"]
+        with pytest.raises(DataError, match="'a' holds what is no boolean"):
+            read(tmp_path / "part", b"a\n01\n02\n", columns={"a": "boolean"})
+
+    def test_cells_that_say_missing_are(self, tmp_path: Path) -> None:
+        frame = read(tmp_path / "part", b"a,b\n1,x\nNA, \nnull,None\n").frame
+
+        assert frame["a"].isna().tolist() == [False, True, True]
+        assert frame["b"].isna().tolist() == [False, True, False]
+
+    def test_a_column_that_is_not_there_is_missing(self, tmp_path: Path) -> None:
         columns = [Column(name="a", kind="number"), Column(name="gone", kind="boolean")]
 
-        features = encode(table(a=["1", "x"]), columns)
+        features = encode(read(tmp_path / "part", b"a\n1\nNA\n").frame, columns)
 
         assert isinstance(features, np.ndarray)
         assert features.dtype == np.float32
@@ -133,44 +158,14 @@ class TestColumns:
         ],
     )
     def test_a_task_is_chosen_by_the_target(
-        self, target: list[str], task: Any, classes: list[Any] | None
+        self, tmp_path: Path, target: list[str], task: Any, classes: list[Any] | None
     ) -> None:
-        rows = table(a=["1"] * 40, y=target * 20)
+        stated = problem(tmp_path / "part", a=["1"] * 40, y=target * 20, task=task)
 
-        signature = state_problem(rows, target="y", task=task).signature
+        assert stated.signature.classes == classes
+        assert list(map(type, stated.signature.classes or [])) == list(map(type, classes or []))
 
-        assert signature.classes == classes
-        assert list(map(type, signature.classes or [])) == list(map(type, classes or []))
-
-    def test_many_integers_are_values(self) -> None:
+    def test_many_integers_are_values(self, tmp_path: Path) -> None:
         for count, task in ((20, "classification"), (21, "regression")):
-            rows = table(a=["1"] * 42, y=[str(i % count) for i in range(42)])
-            assert state_problem(rows, target="y", task=None).signature.task == task
-
-
-class TestSplit:
-    def test_rows_stay_held_out_when_more_data_arrives(self) -> None:
-        cells = [str(i) for i in range(400)]
-        before = state_problem(table(a=cells[:200], y=["0", "1"] * 100), target="y", task=None)
-        after = state_problem(table(a=cells, y=["0", "1"] * 200), target="y", task=None)
-
-        first, then = hold_out(before, seed=0), hold_out(after, seed=0)
-
-        assert (first == then[:200]).mean() > 0.9
-        assert 90 <= then.sum() <= 110
-        assert (hold_out(before, seed=1) != first).any()
-
-    def test_every_class_is_held_out_and_in_every_fold_where_it_can_be(self) -> None:
-        labels = ["common"] * 90 + ["rare"] * 8 + ["single"]
-        problem = state_problem(
-            table(a=[str(i) for i in range(99)], y=labels), target="y", task=None
-        )
-
-        held_out = hold_out(problem, seed=0)
-        folds = assign_folds(problem, seed=0, training=~held_out, most=5)
-
-        assert set(problem.labels[held_out]) == {"common", "rare"}
-        assert (folds[held_out] == -1).all()
-        assert folds[-1] == -1
-        for fold in range(5):
-            assert set(problem.labels[folds == fold]) >= {"common", "rare"}
+            cells = [str(i % count) for i in range(42)]
+            assert problem(tmp_path / "part", a=["1"] * 42, y=cells).signature.task == task

@@ -1,0 +1,116 @@
+"""Parquet parts: types are respected, and formats may lie side by side."""
+
+import datetime
+import decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.trainer import samples
+from tests.trainer.conftest import Workshop
+from trainer.dataset_file import DatasetFile
+from trainer.errors import DataError
+from trainer.parts import open_part
+from trainer.table import Table, read_table
+
+
+def read(folder: Path, *tables: pa.Table, csv: str | None = None) -> Table:
+    """Parts of both formats as one table."""
+    parts = []
+    for i, table in enumerate(tables):
+        pq.write_table(table, folder / f"{i}")
+        parts.append(open_part(f"{i}.parquet", folder / f"{i}"))
+    if csv is not None:
+        (folder / "csv").write_text(csv)
+        parts.append(open_part("part.csv", folder / "csv"))
+    return read_table(parts, stated=DatasetFile(), precise=[])
+
+
+def write(workshop: Workshop, table: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    workshop.put("m", sink.getvalue().to_pybytes(), name="part.parquet")
+
+
+class TestTypes:
+    @pytest.mark.parametrize(
+        ("values", "kind", "cells"),
+        [
+            (pa.array([1, None, 3], pa.int64()), "number", [1.0, None, 3.0]),
+            (pa.array([1.5, float("nan"), None]), "number", [1.5, None, None]),
+            (pa.array([decimal.Decimal("1.25"), None, None]), "number", [1.25, None, None]),
+            (pa.array([True, None, False]), "boolean", [1.0, None, 0.0]),
+            (pa.array(["1", "", None]), "text", ["1", None, None]),
+            (pa.array(["a", None, "a"]).dictionary_encode(), "text", ["a", None, "a"]),
+            (pa.array([datetime.date(2026, 1, 2), None, None]), "text", ["2026-01-02", None, None]),
+            (pa.nulls(3), None, [None, None, None]),
+        ],
+    )
+    def test_are_what_columns_are(
+        self, tmp_path: Path, values: pa.Array, kind: str | None, cells: list[Any]
+    ) -> None:
+        table = read(tmp_path, pa.table({"a": values}))
+
+        found = [None if cell != cell else cell for cell in table.frame["a"]]
+        assert table.kinds == {"a": kind}
+        assert found == cells
+
+    def test_that_have_no_use_are_refused_by_name(self, tmp_path: Path) -> None:
+        for values, told in (([[1]], "list"), ([{"b": 1}], "struct"), ([b"x"], "binary")):
+            with pytest.raises(DataError, match=f"0.parquet: the column 'a' is of type {told}"):
+                read(tmp_path, pa.table({"a": pa.array(values)}))
+
+
+class TestParts:
+    def test_of_both_formats_are_joined_if_their_columns_agree(self, tmp_path: Path) -> None:
+        table = read(tmp_path, pa.table({"a": [1.5], "t": ["x"]}), csv="t,a\ny,2\n")
+
+        assert table.kinds == {"a": "number", "t": "text"}
+        assert table.frame["a"].tolist() == [1.5, 2.0]
+        assert list(table.frame["t"]) == ["x", "y"]
+
+    def test_whose_columns_differ_are_named(self, tmp_path: Path) -> None:
+        numbers, texts = pa.table({"a": [1]}), pa.table({"a": ["1"]})
+
+        with pytest.raises(DataError, match=r"1\.parquet: the column 'a' is text, but number in 0"):
+            read(tmp_path, numbers, texts)
+        with pytest.raises(DataError, match=r"part\.csv: the column 'a' is text, but number in 0"):
+            read(tmp_path, numbers, csv="a\nx\n")
+        with pytest.raises(DataError, match=r"part\.csv: its header is not the one of 0"):
+            read(tmp_path, numbers, csv="b\n1\n")
+
+    def test_that_are_torn_are_refused(self, tmp_path: Path, workshop: Workshop) -> None:
+        workshop.put("m", b"PAR1 and then nothing", name="part.parquet")
+
+        with pytest.raises(DataError, match=r"part\.parquet: not a Parquet file"):
+            workshop.train("m", target="y")
+
+
+def test_the_same_rows_make_the_same_model_in_either_format(workshop: Workshop) -> None:
+    rows = samples.rows(samples.value)
+    workshop.put_rows("m", samples.HEADER, rows)
+    from_csv = workshop.train("m", target="y")
+    (workshop.home / "data/m/part.csv").unlink()
+    size, sold, colour, _, y = zip(*rows, strict=True)
+    write(
+        workshop,
+        pa.table(
+            {
+                "size": pa.array([None if cell == "" else cell for cell in size], pa.float64()),
+                "sold": [None if cell == "" else cell == "true" for cell in sold],
+                "colour": list(colour),
+                "void": pa.nulls(len(rows)),
+                "y": list(y),
+            }
+        ),
+    )
+
+    from_parquet = workshop.train("m", target="y")
+
+    assert from_parquet.gate == "passed"
+    assert from_parquet.metrics["candidate"] == from_csv.metrics["candidate"]
+    assert np.isfinite(from_parquet.metrics["candidate"]["rmse"])

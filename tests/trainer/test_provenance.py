@@ -1,0 +1,254 @@
+"""What a version says of itself, and what may change between two."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from cli.train import train
+from services.common.model_records import Manifest
+from tests.trainer import samples
+from tests.trainer.conftest import Workshop
+from trainer.errors import DataError
+
+NAUGHTY = "<script>alert('$x$')</script>"
+
+
+@pytest.fixture
+def shop(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+    """`m` is trained and live; commands find it."""
+    monkeypatch.setenv("TOLLGATE_HOME", str(workshop.home))
+    workshop.put_rows("m", samples.HEADER, samples.rows(samples.text))
+    workshop.put("m", '{"estimators": ["linear"]}', name="dataset.json")
+    assert workshop.train("m", target="y", release=True).release == 1
+    return workshop
+
+
+def run(*words: str) -> Result:
+    app = typer.Typer()
+    app.command()(train)
+    return CliRunner().invoke(app, list(words))
+
+
+def spoil(shop: Workshop) -> None:
+    """The same columns, and a target that has nothing to do with them."""
+    labels = [row[-1] for row in samples.rows(samples.text, seed=2)]
+    rows = zip(samples.rows(samples.text), labels, strict=True)
+    shop.put_rows("m", samples.HEADER, [(*row[:-1], label) for row, label in rows])
+
+
+def newest(shop: Workshop) -> Manifest:
+    version = shop.store.list_versions("m")[-1]
+    return shop.store.open_version("m", version, shop.trusted)
+
+
+class TestStatistics:
+    def test_tell_the_distribution_of_every_column(self, shop: Workshop) -> None:
+        found = newest(shop).statistics
+
+        assert found is not None
+        size, sold, colour, void = found.columns
+        assert (size.count, size.kind, len(size.edges or [])) == (200, "number", 9)
+        assert 0.05 < size.missing < 0.2
+        assert np.allclose(size.shares, 0.1, atol=0.02)
+        assert set(sold.categories or []) == {False, True}
+        assert set(colour.categories or []) == {"red", "green", "blue"}
+        assert colour.shares[-1] == 0.0
+        assert (void.missing, void.shares) == (1.0, [])
+        for column in (size, sold, colour, found.target, found.predictions):
+            assert sum(column.shares) == pytest.approx(1, abs=1e-4)
+        assert (found.target.count, found.predictions.count) == (200, 50)
+
+    def test_leave_the_manifest_small_however_many_columns(self, workshop: Workshop) -> None:
+        chance = np.random.default_rng(0)
+        numbers = chance.normal(size=(60, 900)).round(2)
+        rows = [(*row, int(row[0] > 0)) for row in numbers.tolist()]
+        workshop.put_rows("m", [*(f"column_{i}" for i in range(900)), "y"], rows)
+        workshop.put("m", '{"target": "y", "estimators": ["linear"]}', name="dataset.json")
+
+        workshop.train("m")
+
+        [file] = workshop.home.glob("models/m/versions/*/manifest.json")
+        assert file.stat().st_size <= 256 * 1024
+        assert newest(workshop).warm_up.rows
+
+    def test_are_missed_by_no_reader_of_an_older_manifest(self, shop: Workshop) -> None:
+        document = newest(shop).model_dump(mode="json")
+        for name in ("statistics", "serving", "forced_reason"):
+            del document[name]
+
+        older = Manifest.model_validate(document)
+
+        assert (older.serving, older.statistics, older.forced_reason) == ("onnx", None, None)
+
+
+class TestSignature:
+    @pytest.mark.parametrize(
+        ("header", "change", "told"),
+        [
+            ((*samples.HEADER, "z"), lambda row: (*row, 1), "column 'z' is new"),
+            (("sold", "colour", "void", "y"), lambda row: row[1:], "column 'size' is missing"),
+            (
+                samples.HEADER,
+                lambda row: ("much", *row[1:]),
+                "column 'size' was number and is text",
+            ),
+        ],
+    )
+    def test_must_stay_unless_told_otherwise(
+        self, shop: Workshop, header: tuple[str, ...], change: Any, told: str
+    ) -> None:
+        shop.put_rows("m", header, [change(row) for row in samples.rows(samples.text)])
+
+        result = run("m", "--release")
+
+        errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+        assert (result.exit_code, len(errors)) == (1, 1)
+        assert told in errors[0]
+        assert len(shop.store.list_versions("m")) == 1
+        assert shop.store.list_releases("m") == [1]
+        assert shop.train("m", allow_signature_change=True).gate is not None
+
+    def test_forgives_a_column_with_nothing_in_it(self, shop: Workshop) -> None:
+        rows = [(size, "", "", "", y) for size, _, _, _, y in samples.rows(samples.text)]
+        shop.put_rows("m", samples.HEADER, rows)
+
+        kinds = [column.kind for column in shop.manifest(shop.train("m")).signature.columns]
+
+        assert kinds == ["number", "boolean", "text", "number"]
+
+    def test_names_another_target(self, shop: Workshop) -> None:
+        with pytest.raises(DataError, match="the target was 'y' and is 'colour'"):
+            shop.train("m", target="colour")
+
+
+class TestGate:
+    def test_shows_why_it_failed(self, shop: Workshop) -> None:
+        spoil(shop)
+
+        result = run("m", "--release", "--json")
+
+        outcome = json.loads(result.stdout)
+        assert result.exit_code == 1
+        assert (outcome["gate"], outcome["release"]) == ("failed", None)
+        assert "knowing nothing" in " ".join(outcome["reasons"])
+        assert "live version" in result.stderr
+        assert "knowing nothing" in result.stderr
+        assert "balanced_accuracy" in result.stderr
+
+    def test_may_be_forced_for_a_reason_that_is_kept(self, shop: Workshop) -> None:
+        spoil(shop)
+
+        assert run("m", "--force").exit_code == 2
+        result = run("m", "--release", "--force", "--reason", "an audit asks for it")
+
+        manifest, release = newest(shop), shop.store.find_release("m", 2)
+        assert result.exit_code == 0
+        assert (manifest.gate, manifest.forced_reason) == ("forced", "an audit asks for it")
+        assert release is not None
+        assert (release.version, release.reason) == (manifest.version, "an audit asks for it")
+        report = shop.store.read_file(manifest, "report.html").decode()
+        assert "was forced: an audit asks for it" in report
+
+
+class TestServing:
+    def test_what_has_no_onnx_form_is_published_for_joblib(self, shop: Workshop) -> None:
+        shop.put("m", '{"estimators": ["categorical_boosting"]}', name="dataset.json")
+
+        first = shop.train("m", release=True)
+        manifest = shop.manifest(first)
+        blind = shop.train("m")
+        allowed = shop.settings.model_copy(update={"allow_joblib": True})
+        seeing = Workshop(shop.home, allowed).train("m")
+
+        assert (manifest.serving, set(manifest.files)) == (
+            "joblib",
+            {"model.joblib", "report.html"},
+        )
+        assert "INFERENCE_ALLOW_JOBLIB" in first.warnings[0]
+        assert "not allowed" in blind.metrics["live"]["note"]
+        assert seeing.metrics["live"]["log_loss"] == seeing.metrics["candidate"]["log_loss"]
+
+    def test_what_has_one_is_preferred(self, shop: Workshop) -> None:
+        shop.put("m", '{"estimators": ["categorical_boosting", "linear"]}', name="dataset.json")
+
+        outcome = shop.train("m")
+
+        assert (outcome.serving, outcome.metrics["chosen"]) == ("onnx", "linear")
+
+
+class TestReport:
+    def test_shows_names_as_text_and_no_other_host(self, workshop: Workshop) -> None:
+        rows = [
+            (size, colour, NAUGHTY if y == "big" else "ok")
+            for size, _, colour, _, y in samples.rows(samples.text)
+        ]
+        workshop.put_rows("m", ["size", '"' + NAUGHTY + '"', "y"], rows)
+        workshop.put("m", '{"target": "y", "estimators": ["linear"]}', name="dataset.json")
+
+        manifest = workshop.manifest(workshop.train("m"))
+        page = workshop.store.read_file(manifest, "report.html").decode()
+
+        assert "<script" not in page
+        assert "http" not in page
+        assert "&lt;script&gt;" in page
+        assert page.count("<svg") == 3
+        assert len(page) < 300_000
+
+    def test_shows_what_changed_against_the_live_version(self, shop: Workshop) -> None:
+        rows = [
+            (*row[:-1], "giant" if i % 9 == 0 else row[-1])
+            for i, row in enumerate(samples.rows(samples.text))
+        ]
+        shop.put_rows("m", samples.HEADER, rows)
+        live = newest(shop)
+
+        manifest = shop.manifest(shop.train("m"))
+
+        page = shop.store.read_file(manifest, "report.html").decode()
+        assert live.version in page
+        assert "class &#x27;giant&#x27; is new" in page
+
+
+class TestStatements:
+    def test_a_misspelt_field_is_an_error_and_an_unknown_one_a_warning(
+        self, shop: Workshop
+    ) -> None:
+        shop.put("m", '{"grup": "colour"}', name="dataset.json")
+        with pytest.raises(DataError, match="no field 'grup'; is 'group' meant"):
+            shop.train("m")
+
+        shop.put("m", '{"owner": "ada", "estimators": ["linear"]}', name="dataset.json")
+        assert shop.train("m").warnings == ["dataset.json: the field 'owner' means nothing here."]
+
+    def test_balanced_classes_count_the_same(self, workshop: Workshop) -> None:
+        chance = np.random.default_rng(0)
+        rows = [(round(x, 3), int(x + chance.normal() > 2.2)) for x in chance.normal(size=600)]
+        workshop.put_rows("m", ["x", "y"], rows)
+        recalls = {}
+        for weight in ("null", '"balanced"'):
+            stated = f'{{"target": "y", "estimators": ["linear"], "class_weight": {weight}}}'
+            workshop.put("m", stated, name="dataset.json")
+            recalls[weight] = workshop.train("m").metrics["candidate"]["balanced_accuracy"]
+
+        assert recalls['"balanced"'] > recalls["null"] + 0.03
+
+    def test_ignored_columns_are_no_features(self, shop: Workshop) -> None:
+        shop.put("m", '{"ignore": ["sold", "void"], "estimators": ["linear"]}', "dataset.json")
+
+        signature = shop.manifest(shop.train("m", allow_signature_change=True)).signature
+
+        assert [column.name for column in signature.columns] == ["size", "colour"]
+
+    def test_data_beyond_the_limit_is_refused_before_it_is_read(self, workshop: Workshop) -> None:
+        part: Path = workshop.home / "data/m/part.csv"
+        workshop.put("m", "a,y\n")
+        with part.open("r+b") as file:
+            file.truncate(2 * 1024**3)  # sparse: no disk is used
+
+        with pytest.raises(DataError, match="2,147,483,648 bytes; TRAINER_MAX_DATA_BYTES allows"):
+            workshop.train("m", target="y")

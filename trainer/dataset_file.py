@@ -1,0 +1,60 @@
+"""`dataset.json`: what the data's owner says about it."""
+
+import difflib
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from trainer.errors import DataError
+from trainer.kinds import Family, Kind, Metric, Task
+
+
+class DatasetFile(BaseModel):
+    """The document; everything in it is optional. docs/data.md explains the fields.
+
+    Fields that we do not know are kept apart, to warn of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    target: str | None = None
+    task: Task | None = None
+    metric: Metric | None = None
+    columns: dict[str, Kind] = {}
+    ignore: list[str] = []
+    group: str | None = None
+    time: str | None = None
+    held_out: float = Field(default=0.25, ge=0.05, le=0.5)
+    class_weight: Literal["balanced"] | None = None
+    estimators: list[Family] = Field(default=["linear", "random_forest", "boosting"], min_length=1)
+
+    @property
+    def unknown(self) -> list[str]:
+        """Names of the fields that mean nothing here."""
+        return [name[:80] for name in self.model_extra or {}]
+
+    @model_validator(mode="after")
+    def _one_way_to_split(self) -> Self:
+        if self.group is not None and self.time is not None:
+            raise ValueError("group and time exclude each other")
+        return self
+
+
+def parse_dataset_file(raw: bytes) -> DatasetFile:
+    """Read the document.
+
+    Raises:
+        DataError: it is no such document, or a field is misspelt (a misspelt `group` would let rows
+            leak); the message names the first that is wrong.
+    """
+    try:
+        stated = DatasetFile.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the document"
+        raise DataError(f"dataset.json: {place}: {first['msg']}.") from error
+
+    for field in stated.unknown:
+        if meant := difflib.get_close_matches(field, DatasetFile.model_fields, n=1):
+            raise DataError(f"dataset.json: there is no field {field!r}; is {meant[0]!r} meant?")
+    return stated
