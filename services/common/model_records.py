@@ -115,6 +115,7 @@ class Manifest(Record):
     model: ModelName
     version: VersionName
     gate: Literal["passed", "failed", "forced"]
+    serving: Literal["onnx", "joblib"] = "onnx"
     signature: Signature
     metrics: dict[str, Any]
     data: list[DataObject]

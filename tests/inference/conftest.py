@@ -45,6 +45,7 @@ def settings(
         client_secret="secret",
         model_store=samples.url,
         trusted_keys=samples.trusted,
+        cache_dir=tmp_path_factory.mktemp("cache"),
         journal_dir=tmp_path_factory.mktemp("journal"),
         model_poll_seconds=0.05,
     )
