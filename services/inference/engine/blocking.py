@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from services.common.model_store import StoreError
@@ -69,5 +70,5 @@ class Blocking:
             else:
                 outcome.set_result(result)  # type: ignore[arg-type]  # T, unless it failed
 
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # the loop is closed: the process is on its way out
             loop.call_soon_threadsafe(settle)

@@ -113,6 +113,10 @@ class ModelCache:
             for other in folder.iterdir():
                 if other != path:
                     other.unlink()
+        # It may have made room for another version before it was live.
+        if not all(path.exists() for path in self._paths_of(manifest)):
+            with suppress(StoreError):
+                self.read_served(manifest)
 
     def live_when_last_seen(self) -> dict[str, Release]:
         """The kept release of each model whose manifest was kept too, and holds."""
@@ -174,11 +178,14 @@ class ModelCache:
     def _paths_of_live(self) -> Iterable[Path]:
         for model, (manifest, release) in list(self._live.items()):
             yield self._records / model / "releases" / f"{release.number:08d}.json"
-            folder = self._version_folder(model, manifest.version)
-            yield folder / "manifest.json"
-            yield folder / "manifest.sig"
-            if served := manifest.files.get(served_file(manifest)):
-                yield self._files / served.sha256
+            yield from self._paths_of(manifest)
+
+    def _paths_of(self, manifest: Manifest) -> Iterable[Path]:
+        folder = self._version_folder(manifest.model, manifest.version)
+        yield folder / "manifest.json"
+        yield folder / "manifest.sig"
+        if served := manifest.files.get(served_file(manifest)):
+            yield self._files / served.sha256
 
 
 def served_file(manifest: Manifest) -> str:

@@ -32,7 +32,10 @@ NUMBER_TOLERANCE = 1e-4
 LOADS_AT_ONCE = 2
 LOAD_DEADLINE_S = 300.0
 REQUEST_WAITS_S = 10.0
-LISTING_HOLDS_S = 5.0
+LISTING_HOLDS_S = 1.0
+LISTING_HOLDS_TIMES = 20.0
+"""A listing is good for so many seconds, and for so many times what it took to make: made-up names
+can cost no more than that."""
 REFUSAL_HOLDS_S = 30.0
 
 T = TypeVar("T")
@@ -58,7 +61,7 @@ class Loader:
         self._list_calls = Blocking(at_once=LOADS_AT_ONCE, deadline_s=REQUEST_WAITS_S)
         self._running: dict[tuple[str, ...], asyncio.Task[Any]] = {}
         self._listings: dict[str, tuple[float, list[str]]] = {}
-        """Versions by model, and when that was seen: made-up names cost one listing a while."""
+        """Versions by model, and until when that is good enough."""
         self._refusals: dict[tuple[str, str], float] = {}
         """When a version was refused: versions never change, so asking again is of little use."""
 
@@ -104,13 +107,13 @@ class Loader:
             raise Unavailable("The version is being loaded.", retry_after_s=5) from error
 
     async def versions(self, name: str) -> list[str]:
-        """The complete versions of a model, as of a few seconds ago, oldest first.
+        """The complete versions of a model, as of a moment ago, oldest first.
 
         Raises:
             Unavailable: the store is away, and nothing of the model is kept here.
         """
-        seen, versions = self._listings.get(name, (-math.inf, []))
-        if time.monotonic() - seen < LISTING_HOLDS_S:
+        good_until, versions = self._listings.get(name, (-math.inf, []))
+        if time.monotonic() < good_until:
             return versions
         try:
             async with asyncio.timeout(REQUEST_WAITS_S):
@@ -144,8 +147,11 @@ class Loader:
         log.error("version_refused", model=name, version=version, reason=str(error))
 
     async def _list(self, name: str) -> list[str]:
+        began = time.monotonic()
         versions = await self._list_calls(self._cache.list_versions, name)
-        self._listings[name] = time.monotonic(), versions
+        ended = time.monotonic()
+        holds_s = max(LISTING_HOLDS_S, LISTING_HOLDS_TIMES * (ended - began))
+        self._listings[name] = ended + holds_s, versions
         return versions
 
     async def _load_once(self, name: str, version: str) -> LoadedModel:

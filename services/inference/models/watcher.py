@@ -40,6 +40,7 @@ class Watcher:
 
     Args:
         poll_s: seconds between looks.
+        call_deadline_s: seconds that one call to the store may take.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Watcher:
         registry: Registry,
         *,
         poll_s: float,
+        call_deadline_s: float = CALL_DEADLINE_S,
         metrics: ModelMetrics,
     ) -> None:
         self._store = store
@@ -58,7 +60,7 @@ class Watcher:
         self._registry = registry
         self._poll_s = poll_s
         self._metrics = metrics
-        self._calls = Blocking(at_once=CALLS_AT_ONCE, deadline_s=CALL_DEADLINE_S)
+        self._calls = Blocking(at_once=CALLS_AT_ONCE, deadline_s=call_deadline_s)
         self._seen: dict[str, int] = {}
         """The highest number looked at, by model."""
         self._next_full_look = 0.0
@@ -71,7 +73,7 @@ class Watcher:
             failures = 0 if await self.look() else failures + 1
             if failures and not self._registry.complete and not self._began_from_cache:
                 with suppress(StoreError):
-                    await self._begin_from_cache()
+                    await self.begin_from_cache()
             await asyncio.sleep(_pause(self._poll_s, failures))
 
     async def check(self) -> str | None:
@@ -105,7 +107,7 @@ class Watcher:
             self._next_full_look = time.monotonic() + FULL_LOOK_S
         return True
 
-    async def _begin_from_cache(self) -> None:
+    async def begin_from_cache(self) -> None:
         """Serve what was live when the store was last seen, verified like anything else."""
         self._began_from_cache = True
         releases = await self._calls(self._cache.live_when_last_seen)
