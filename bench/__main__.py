@@ -9,10 +9,11 @@ from pathlib import Path
 from bench.billing import BillingBench
 from bench.figures import Figure, table
 from bench.predictions import predictions
+from bench.swaps import swaps
 from tests.mariadb import running_server
 from tests.processes import processes
 
-PARTS = ("predictions", "ingest", "leases")
+PARTS = ("predictions", "swaps", "ingest", "leases")
 
 
 def main() -> None:
@@ -36,6 +37,9 @@ async def _measure(*, stored: int, parts: tuple[str, ...]) -> list[Figure]:
         if "predictions" in parts:
             _print("measuring predictions")
             figures.append(await predictions(platform))
+        if "swaps" in parts:
+            _print("measuring swaps")
+            figures += await swaps(platform)
         billing = BillingBench(platform, say=_print)
         if "ingest" in parts:
             _print("measuring ingest")

@@ -1,5 +1,6 @@
 """A start with the store away begins from the disk, and nothing on the disk is trusted for it."""
 
+import asyncio
 import random
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 
 from services.common.errors import Unavailable
 from services.common.model_store import StoreError, VersionRefused
+from services.inference.models import watcher
+from tests.inference.conftest import eventually
 from tests.inference.samples import Store
 from tests.inference.shelf import Shelf
 
@@ -75,6 +78,30 @@ class TestStartWithTheStoreAway:
 
         assert unready is not None
         assert await shelf.watcher.check() is None
+
+    async def test_goes_on_looking_and_is_ready_once_the_store_is_back(
+        self, samples: Store, tmp_path: Path
+    ) -> None:
+        shelf = Shelf(samples, tmp_path)
+        shelf.take_away()
+        watching = asyncio.create_task(shelf.watcher.run())
+        await eventually(lambda: shelf.value("model_store_failures_total") >= 3)
+        unready = await shelf.watcher.check()
+
+        shelf.bring_back()
+        await eventually(lambda: shelf.registry.complete, within_s=30)
+        watching.cancel()
+
+        assert unready is not None
+        assert shelf.registry.names() == ["mixed", "numbers", "price"]
+
+    @pytest.mark.parametrize("failures", [1, 2, 5, 1000])
+    def test_looks_again_within_seconds_however_long_the_store_was_away(
+        self, failures: int
+    ) -> None:
+        pauses = {watcher.pause_s(2.0, failures) for _ in range(50)}
+
+        assert 1.0 <= min(pauses) < max(pauses) <= watcher.LONGEST_PAUSE_S
 
     @pytest.mark.parametrize("name", ["manifest.json", "manifest.sig"])
     async def test_serves_no_version_whose_signature_does_not_hold(

@@ -51,7 +51,6 @@ class ModelCache:
         self._records = folder / "records"
         self._kept = ModelStore(f"file://{self._records.absolute()}")
         self._max_bytes = max_bytes
-        self._live: dict[str, tuple[Manifest, Release]] = {}
         self._clearing = threading.Lock()
 
     def open_release(self, model: str, release: Release) -> Manifest:
@@ -105,7 +104,6 @@ class ModelCache:
 
     def set_live(self, release: Release, manifest: Manifest) -> None:
         """Remember what is live, to begin with it when the store is away at the next start."""
-        self._live[manifest.model] = manifest, release
         folder = self._records / manifest.model / "releases"
         path = folder / f"{release.number:08d}.json"
         self._keep(path, release.model_dump_json().encode())
@@ -176,9 +174,11 @@ class ModelCache:
                     excess -= size
 
     def _paths_of_live(self) -> Iterable[Path]:
-        for model, (manifest, release) in list(self._live.items()):
+        """What a start without the store needs; it is on the disk that this is written down."""
+        for model, release in self.live_when_last_seen().items():
             yield self._records / model / "releases" / f"{release.number:08d}.json"
-            yield from self._paths_of(manifest)
+            with suppress(StoreError):
+                yield from self._paths_of(self._kept.open_release(model, release, self._trusted))
 
     def _paths_of(self, manifest: Manifest) -> Iterable[Path]:
         folder = self._version_folder(manifest.model, manifest.version)

@@ -74,7 +74,7 @@ class Watcher:
             if failures and not self._registry.complete and not self._began_from_cache:
                 with suppress(StoreError):
                     await self.begin_from_cache()
-            await asyncio.sleep(_pause(self._poll_s, failures))
+            await asyncio.sleep(pause_s(self._poll_s, failures))
 
     async def check(self) -> str | None:
         """Readiness: None once the store has been looked through, or models came from the disk."""
@@ -157,7 +157,7 @@ class Watcher:
         return "refused"
 
 
-def _pause(poll_s: float, failures: int) -> float:
+def pause_s(poll_s: float, failures: int) -> float:
     """Seconds until the next look: longer after each failure, and never in step with others."""
     if not failures:
         return poll_s
