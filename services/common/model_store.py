@@ -165,7 +165,7 @@ class ModelStore:
         Raises:
             VersionNotFound: there is no such version.
         """
-        return hashlib.sha256(self._read_manifest(model, version)[0]).hexdigest()
+        return hashlib.sha256(self.read_manifest(model, version)[0]).hexdigest()
 
     def read_file(self, manifest: Manifest, name: str) -> bytes:
         """A file of a version, its size and digest checked.
@@ -275,7 +275,7 @@ class ModelStore:
     def _open(self, model: str, version: str, trusted: TrustedKeys) -> tuple[Manifest, str]:
         """A verified manifest, and the SHA-256 of the very bytes that were verified."""
         what = f"version {version} of {model}"
-        raw, signature = self._read_manifest(model, version)
+        raw, signature = self.read_manifest(model, version)
         if not trusted.verify(raw, signature):
             raise VersionRefused(f"No trusted key signed {what}.", reason="signature")
         try:
@@ -287,8 +287,13 @@ class ModelStore:
             raise VersionRefused(f"The manifest of {what} names another one.", reason="name")
         return manifest, hashlib.sha256(raw).hexdigest()
 
-    def _read_manifest(self, model: str, version: str) -> tuple[bytes, bytes]:
-        """The raw manifest and its signature."""
+    def read_manifest(self, model: str, version: str) -> tuple[bytes, bytes]:
+        """`manifest.json` and `manifest.sig` as they lie there, unverified.
+
+        Raises:
+            VersionNotFound: there is no such version.
+            VersionRefused: it has a signature, but no manifest.
+        """
         folder, what = self._version_folder(model, version), f"version {version} of {model}"
         signature = self._read(f"{folder}/manifest.sig", what)
         if signature is None:

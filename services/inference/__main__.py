@@ -19,6 +19,7 @@ def main() -> None:
     settings = InferenceSettings.load()
     configure_logging("inference", level=settings.log_level)
     prepare_folder(settings.journal_dir, variable="INFERENCE_JOURNAL_DIR")
+    prepare_folder(settings.cache_dir, variable="INFERENCE_CACHE_DIR")
     listener = listen(settings.host, settings.port, variable="INFERENCE_PORT")
     try:
         app = create_app(settings)

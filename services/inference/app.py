@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.common.http import http_client, service_app
@@ -17,11 +17,15 @@ from services.inference.metering.journal import Journal
 from services.inference.metering.metrics import MeteringMetrics
 from services.inference.metering.shipper import Shipper
 from services.inference.metering.terms import Terms
+from services.inference.models.cache import ModelCache
+from services.inference.models.loader import Loader
+from services.inference.models.metrics import ModelMetrics
 from services.inference.models.registry import Registry
 from services.inference.models.watcher import Watcher
-from services.inference.protocols import v1
 from services.inference.protocols.metrics import PredictMetrics
-from services.inference.protocols.predict import PREFIX, ROUTE, SUFFIX, PredictEndpoint
+from services.inference.protocols.predict import PredictEndpoint, find_target
+from services.inference.protocols.v1 import router as v1
+from services.inference.protocols.v2 import router as v2
 from services.inference.settings import InferenceSettings
 
 log = structlog.get_logger()
@@ -38,10 +42,10 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
-            path: str = scope["path"]
-            if path.startswith(PREFIX) and path.endswith(SUFFIX):
+            target = find_target(scope["path"])
+            if target is not None:
                 predict: PredictEndpoint = self.app.state.predict
-                await predict(path[len(PREFIX) : -len(SUFFIX)], scope, receive, send)
+                await predict(target, scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
@@ -54,6 +58,9 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
     """
     trusted = TrustedKeys.load(settings.trusted_keys)
     store = ModelStore(settings.model_store)
+    cache = ModelCache(
+        store, trusted, folder=settings.cache_dir, max_bytes=settings.cache_max_bytes
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -84,9 +91,19 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
             stack.push_async_callback(shipper.drain)
             terms = Terms(billing, journal=journal.id, max_age_s=settings.terms_max_age_seconds)
             stack.push_async_callback(terms.release)
-            models = Registry()
+            model_metrics = ModelMetrics(registry)
+            models = Registry(max_bytes=settings.models_max_bytes, metrics=model_metrics)
+            loader = Loader(
+                cache, models, allow_joblib=settings.allow_joblib, metrics=model_metrics
+            )
+            stack.push_async_callback(loader.close)
             watcher = Watcher(
-                store, trusted, models, poll_s=settings.model_poll_seconds, metrics=registry
+                store,
+                cache,
+                loader,
+                models,
+                poll_s=settings.model_poll_seconds,
+                metrics=model_metrics,
             )
             engine = Engine()
             stack.callback(engine.close)
@@ -98,14 +115,16 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
             stack.push_async_callback(_cancel, background)
             app.state.verifier = verifier
             app.state.registry = models
+            app.state.loader = loader
             app.state.predict = PredictEndpoint(
                 verifier=verifier,
                 terms=terms,
                 registry=models,
+                loader=loader,
                 engine=engine,
                 journal=journal,
                 billing=billing,
-                metrics=PredictMetrics(app.state.metrics, route=ROUTE),
+                metrics=PredictMetrics(app.state.metrics),
                 max_body_bytes=settings.max_body_bytes,
                 max_rows=settings.max_rows,
                 max_in_flight=settings.max_in_flight,
@@ -124,15 +143,20 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
             }
             yield
 
+    documented = APIRouter()
+    documented.include_router(v1.documented)
+    documented.include_router(v2.documented)
     app = service_app(
         title="Tollgate inference",
         description="Predictions, paid per request. Log in with Authorize, then try one.",
         token_url=f"{settings.auth_url}/token",
         lifespan=lifespan,
         max_body_bytes=settings.max_body_bytes,
-        documented=v1.documented,
+        documented=documented,
     )
     app.include_router(v1.router)
+    app.include_router(v2.router)
+    v2.install_errors(app)
     return Front(app)
 
 

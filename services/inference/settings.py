@@ -35,6 +35,14 @@ class InferenceSettings(ServiceSettings):
     """Ed25519 public key (PEM) or folder of them. Default: `keys/trusted/` in the state folder."""
     model_poll_seconds: float = Field(default=2.0, gt=0, le=3600)
     """How often a new release is looked for, in seconds."""
+    models_max_bytes: int = Field(default=2**30, ge=0)
+    """Bytes of model files in memory, beyond which the least used are unloaded; 0: no bound."""
+    allow_joblib: bool = False
+    """Whether models that could not be exported may be unpickled. That runs code of theirs."""
+    cache_dir: Path = Path()
+    """Where fetched models are kept, on a local disk. Default: `cache/` in the state folder."""
+    cache_max_bytes: int = Field(default=4 * 2**30, ge=0)
+    """Bytes of them, beyond which the least used are deleted, but never what is live."""
     journal_dir: Path = Path()
     """The usage journal's folder, on a local disk. Default: `journal/` in the state folder."""
     journal_max_bytes: int = Field(default=2**30, ge=2**20)
@@ -68,6 +76,7 @@ class InferenceSettings(ServiceSettings):
             "billing_url": f"http://127.0.0.1:{given.get('BILLING_PORT', 8003)}",
             "model_store": f"file://{home}/models",
             "trusted_keys": home / "keys" / "trusted",
+            "cache_dir": home / "cache",
             "journal_dir": home / "journal",
             **credentials,
         }

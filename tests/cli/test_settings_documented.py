@@ -52,7 +52,8 @@ def test_each_setting_is_documented_with_its_default(settings: type[ServiceSetti
 
         assert named in DOCUMENTED
         if named not in TOLD_IN_WORDS:
-            assert DOCUMENTED[named] == ("" if str(field.default) in UNSET else str(field.default))
+            default = str(field.default).lower() if field.annotation is bool else str(field.default)
+            assert DOCUMENTED[named] == ("" if default in UNSET else default)
 
 
 def test_only_settings_are_documented() -> None:

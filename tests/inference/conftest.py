@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from services.inference.app import Front, create_app
+from services.inference.models import loader
 from services.inference.settings import InferenceSettings
 from tests.inference.neighbours import Neighbours, running
 from tests.inference.samples import Store, train_samples
@@ -45,6 +46,7 @@ def settings(
         client_secret="secret",
         model_store=samples.url,
         trusted_keys=samples.trusted,
+        cache_dir=tmp_path_factory.mktemp("cache"),
         journal_dir=tmp_path_factory.mktemp("journal"),
         model_poll_seconds=0.05,
     )
@@ -84,6 +86,13 @@ def account() -> str:
 def bearer(neighbours: Neighbours, account: str) -> dict[str, str]:
     """Headers of that caller, who may predict."""
     return {"Authorization": f"Bearer {neighbours.token(account=account)}"}
+
+
+@pytest.fixture
+def fresh_listings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version may be called as soon as it is published."""
+    monkeypatch.setattr(loader, "LISTING_HOLDS_S", 0.0)
+    monkeypatch.setattr(loader, "LISTING_HOLDS_TIMES", 0.0)
 
 
 async def _is_ready(client: httpx.AsyncClient) -> bool:

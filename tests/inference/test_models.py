@@ -2,88 +2,20 @@
 
 import asyncio
 import shutil
-from datetime import UTC, datetime
 from pathlib import Path
 
-import orjson
 import pytest
-from prometheus_client import CollectorRegistry
 
 from services.common.errors import Unavailable
-from services.common.model_store import (
-    Manifest,
-    ModelStore,
-    Release,
-    TrustedKeys,
-    load_signing_key,
-    new_version_name,
-)
-from services.inference.models.registry import ModelNotFound, Registry
-from services.inference.models.watcher import Watcher
+from services.common.model_store import ModelStore
+from services.inference.models.registry import ModelNotFound
 from tests.inference.samples import NUMBERS_ROW, Store
-
-
-class Shelf:
-    """A copy of the sample store that a test may spoil, and a watcher on it."""
-
-    def __init__(self, samples: Store, folder: Path) -> None:
-        source = Path(samples.url.removeprefix("file://"))
-        shutil.copytree(source, folder)
-        self.folder = folder
-        self.key = load_signing_key(samples.trusted.parent / "signing.pem")
-        self.trusted = TrustedKeys.load(samples.trusted)
-        self.store = ModelStore(f"file://{folder}")
-        self.registry = Registry()
-        self.metrics = CollectorRegistry()
-        self.watcher = Watcher(
-            self.store, self.trusted, self.registry, poll_s=0.01, metrics=self.metrics
-        )
-
-    @property
-    def live(self) -> str:
-        return self.registry.get("numbers").manifest.version
-
-    def refused(self, reason: str) -> float | None:
-        labels = {"model": "numbers", "reason": reason}
-        return self.metrics.get_sample_value("model_versions_refused_total", labels)
-
-    def publish(self, *, onnx_bytes: bytes | None = None, **changes: object) -> str:
-        """A new version of `numbers` like the live one, but for what is changed."""
-        [old] = self.store.list_versions("numbers")[:1]
-        manifest = self.store.open_version("numbers", old, self.trusted)
-        files = {name: self.store.read_file(manifest, name) for name in manifest.files}
-        if onnx_bytes is not None:
-            files["model.onnx"] = onnx_bytes
-        version = new_version_name(datetime.now(UTC))
-        document = {**manifest.model_dump(mode="json"), "version": version, **changes}
-        self.store.publish(Manifest.model_validate_json(orjson.dumps(document)), files, self.key)
-        return version
-
-    def release(self, version: str) -> int:
-        digest = self.store.manifest_sha256("numbers", version)
-
-        def decide(number: int, taken: Release | None) -> Release:
-            return Release(
-                number=number,
-                previous=number - 1,
-                version=version,
-                manifest_sha256=digest,
-                action="release",
-                canary=None,
-                shadow=None,
-                by="test",
-                reason="",
-                time="2026-01-01T00:00:00Z",
-            )
-
-        written = self.store.append_release("numbers", decide=decide)
-        assert written is not None
-        return written.number
+from tests.inference.shelf import Shelf
 
 
 @pytest.fixture
 async def shelf(samples: Store, tmp_path: Path) -> Shelf:
-    shelf = Shelf(samples, tmp_path / "models")
+    shelf = Shelf(samples, tmp_path)
     await shelf.watcher.look()
     return shelf
 
@@ -107,53 +39,46 @@ async def test_a_new_release_goes_live_at_the_next_look(shelf: Shelf) -> None:
 
 async def test_a_new_model_goes_live_at_the_next_look(shelf: Shelf, samples: Store) -> None:
     shutil.move(shelf.folder / "price", shelf.folder.parent / "aside")
-    registry = Registry()
-    watcher = Watcher(shelf.store, shelf.trusted, registry, poll_s=1, metrics=CollectorRegistry())
-    await watcher.look()
+    shelf.start()
+    await shelf.watcher.look()
 
     shutil.move(shelf.folder.parent / "aside", shelf.folder / "price")
-    await watcher.look()
+    await shelf.watcher.look()
 
-    assert "price" in registry
+    assert shelf.registry.names() == ["mixed", "numbers", "price"]
 
 
 async def test_a_rollback_is_a_release_of_the_version_before(shelf: Shelf) -> None:
     first = shelf.live
     shelf.release(shelf.publish())
     await shelf.watcher.look()
-    loaded_before = shelf.registry.resident("numbers", first)
+    loaded_before = await shelf.loader.get("numbers", first)
 
     number = shelf.release(first)
     await shelf.watcher.look()
 
     assert shelf.live == first
     assert shelf.registry.live_number("numbers") == number
-    assert loaded_before is not None
-    assert shelf.registry.get("numbers").runtime is loaded_before.runtime
+    assert await shelf.loader.get("numbers", None) is loaded_before
 
 
 async def test_before_the_first_look_a_missing_model_is_unavailable_not_unknown(
     shelf: Shelf,
 ) -> None:
+    shelf.start()
+
     with pytest.raises(Unavailable):
-        Registry().get("numbers")
+        shelf.registry.find("numbers")
 
 
 async def test_an_empty_store_is_ready_and_serves_nothing(tmp_path: Path, shelf: Shelf) -> None:
-    registry = Registry()
-    empty = Watcher(
-        ModelStore(f"file://{tmp_path}/nothing-here"),
-        shelf.trusted,
-        registry,
-        poll_s=1,
-        metrics=CollectorRegistry(),
-    )
+    shelf.start(store=ModelStore(f"file://{tmp_path}/nothing-here"))
 
-    await empty.look()
+    await shelf.watcher.look()
 
-    assert await empty.check() is None
+    assert await shelf.watcher.check() is None
     with pytest.raises(ModelNotFound):
-        registry.get("numbers")
+        shelf.registry.find("numbers")
 
 
 class TestRefusal:
@@ -237,8 +162,7 @@ class TestRefusal:
 
 async def test_the_live_version_goes_on_when_the_store_is_gone(shelf: Shelf) -> None:
     before = shelf.live
-    shutil.rmtree(shelf.folder)
-    shelf.folder.write_text("no folder any more")
+    shelf.take_away()
 
     await shelf.watcher.look()
 
@@ -247,7 +171,7 @@ async def test_the_live_version_goes_on_when_the_store_is_gone(shelf: Shelf) -> 
 
 
 async def test_requests_in_flight_finish_on_the_version_they_began_with(shelf: Shelf) -> None:
-    begun = shelf.registry.get("numbers")
+    begun = await shelf.loader.get("numbers", None)
     shelf.release(shelf.publish())
     await shelf.watcher.look()
 

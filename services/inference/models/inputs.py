@@ -5,7 +5,7 @@ NaN), text as strings (missing is ""). A model without text columns has one inpu
 [rows, columns]; any other has one input `column_<i>` [rows, 1] per column, in signature order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -26,11 +26,12 @@ class Inputs:
     """Decodes instances against one signature, prepared once per loaded version."""
 
     def __init__(self, signature: Signature) -> None:
-        self._columns = signature.columns
+        self.columns = signature.columns
         self._names = [column.name for column in signature.columns]
         self._name_set = set(self._names)
-        self._kinds = {column.kind for column in signature.columns}
-        self._one_input = "text" not in self._kinds
+        kinds = {column.kind for column in signature.columns}
+        self.numbers_only = kinds == {"number"}
+        self._one_input = "text" not in kinds
 
     def decode(self, instances: list[Any]) -> Arrays:
         """The arrays for a non-empty list of instances, each an object or a list of values.
@@ -40,7 +41,7 @@ class Inputs:
         """
         rows = [self._row(instance) for instance in instances]
         whole = [row for row in rows if row is not None]
-        if len(whole) == len(rows) and self._kinds == {"number"}:
+        if len(whole) == len(rows) and self.numbers_only:
             matrix = _all_numbers(whole)
             if matrix is not None:
                 return {"features": matrix}
@@ -57,10 +58,15 @@ class Inputs:
 
     def _arrays(self, rows: list[list[Any]]) -> Arrays:
         by_column = list(zip(*rows, strict=True))
-        arrays = [
-            _text_array(values) if column.kind == "text" else _number_array(values)
-            for column, values in zip(self._columns, by_column, strict=True)
-        ]
+        return self.join(
+            [
+                text_array(values) if column.kind == "text" else number_array(values)
+                for column, values in zip(self.columns, by_column, strict=True)
+            ]
+        )
+
+    def join(self, arrays: list[npt.NDArray[Any]]) -> Arrays:
+        """What the model takes, from an array [rows, 1] for each column in signature order."""
         if self._one_input:
             return {"features": np.hstack(arrays)}
         return {f"column_{i}": array for i, array in enumerate(arrays)}
@@ -95,7 +101,7 @@ class Inputs:
     def _value_errors(self, index: int, row: dict[str, Any]) -> list[dict[str, Any]]:
         return [
             {"loc": ["instances", index, column.name], "msg": _WANTED[column.kind]}
-            for column in self._columns
+            for column in self.columns
             if (value := row.get(column.name)) is not None and not _FITS[column.kind](value)
         ]
 
@@ -126,9 +132,11 @@ _WANTED = {
 }
 
 
-def _number_array(values: tuple[Any, ...]) -> npt.NDArray[np.float32]:
+def number_array(values: Sequence[Any]) -> npt.NDArray[np.float32]:
+    """Numbers, booleans and None (missing) as a column [rows, 1]."""
     return np.array(values, dtype=np.float64).astype(np.float32).reshape(-1, 1)
 
 
-def _text_array(values: tuple[Any, ...]) -> npt.NDArray[np.object_]:
+def text_array(values: Sequence[Any]) -> npt.NDArray[np.object_]:
+    """Strings and None (missing) as a column [rows, 1]."""
     return np.array([value or "" for value in values], dtype=object).reshape(-1, 1)

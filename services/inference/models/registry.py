@@ -1,21 +1,18 @@
-"""The models this process serves: loaded, warmed up, and swapped by one reference."""
+"""The models in memory, which of them are live, and which have to make room for others."""
 
-import math
+from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
 
 from services.common.errors import NotFound, Unavailable
-from services.common.model_store import Manifest, ModelStore, Release, TrustedKeys, VersionRefused
-from services.inference.engine.runtime import Runtime
+from services.common.model_records import is_version_name
+from services.common.model_store import Manifest, Release
+from services.inference.engine.runtime import Pace, Runtime
 from services.inference.models.inputs import Inputs
-
-PROBABILITY_TOLERANCE = 1e-5
-NUMBER_TOLERANCE = 1e-4
-"""How far an answer may be from the one recorded at training (relative for numbers)."""
+from services.inference.models.metrics import ModelMetrics
 
 
 class ModelNotFound(NotFound):
-    """No such model, or none of its versions is released."""
+    """No such model or version, or nothing of it is released."""
 
     code = "model_not_found"
     detail = "There is no such model."
@@ -23,139 +20,131 @@ class ModelNotFound(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """One version of a model, ready to answer."""
+    """One version of a model, ready to answer; `size` in bytes of its file."""
 
     manifest: Manifest
-    release: Release
     inputs: Inputs
     runtime: Runtime
+    pace: Pace
+    size: int
 
     @property
     def is_classifier(self) -> bool:
         return self.manifest.signature.task == "classification"
 
 
-@dataclass(slots=True)
-class Slot:
-    """What is served under one name; the version before stays at hand for a way back."""
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What a model's requests are answered by when they name no version."""
 
-    live: LoadedModel
-    previous: LoadedModel | None = None
+    release: Release
+    manifest: Manifest
 
 
 class Registry:
-    """The live models by name."""
+    """Live versions by name, and versions in memory in the order of their last use.
 
-    def __init__(self) -> None:
-        self._slots: dict[str, Slot] = {}
+    Beyond `max_bytes` the version used least recently is unloaded, first of those that are not
+    live, but never the last one. A live one comes back when it is asked for. Requests in flight
+    finish on the version they began with, in memory or not.
+
+    Args:
+        max_bytes: for the sizes of the versions' files together; 0 is no bound.
+    """
+
+    def __init__(self, *, max_bytes: int, metrics: ModelMetrics) -> None:
+        self._max_bytes = max_bytes
+        self._metrics = metrics
+        self._live: dict[str, Live] = {}
+        self._resident: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()
+        self.known: frozenset[str] = frozenset()
+        """Names of the models that the store held at the last look."""
         self.complete = False
         """Whether the store has been looked through; before, a missing model proves nothing."""
 
-    def get(self, name: str) -> LoadedModel:
-        """The live version of a model.
+    def find(self, name: str, version: str | None = None) -> LoadedModel | None:
+        """A version that is in memory, from now on the one used last; None if it is to be loaded.
+
+        Args:
+            version: None for the live one.
 
         Raises:
-            ModelNotFound: nothing is live under that name.
+            ModelNotFound: there is no such model, nothing of it is live, or that is no version.
             Unavailable: the models are still being loaded.
         """
-        slot = self._slots.get(name)
-        if slot is not None:
-            return slot.live
-        if not self.complete:
-            raise Unavailable("The models are still being loaded.")
-        raise ModelNotFound()
+        if version is None:
+            version = self.live(name).manifest.version
+        else:
+            self.check(name, version)
+        key = name, version
+        model = self._resident.get(key)
+        if model is not None:
+            self._resident.move_to_end(key)
+        return model
+
+    def live(self, name: str) -> Live:
+        """What is live under a name; raises as `find`."""
+        live = self._live.get(name)
+        if live is None:
+            raise self._absent()
+        return live
+
+    def check(self, name: str, version: str) -> None:
+        """Raise as `find` if there can be no such version; whether there is one the store knows."""
+        if name not in self._live and name not in self.known:
+            raise self._absent()
+        if not is_version_name(version):
+            raise ModelNotFound("There is no such version.")
 
     def __contains__(self, name: str) -> bool:
-        return name in self._slots
+        return name in self._live or name in self.known
 
     def names(self) -> list[str]:
-        return sorted(self._slots)
+        """The models that are live, sorted."""
+        return sorted(self._live)
 
-    def resident(self, name: str, version: str) -> LoadedModel | None:
-        """A version still in memory, live or the one before."""
-        slot = self._slots.get(name)
-        candidates = (slot.live, slot.previous) if slot else ()
-        return next((m for m in candidates if m and m.manifest.version == version), None)
+    def is_resident(self, name: str, version: str) -> bool:
+        """Whether a version is in memory; this is no use of it."""
+        return (name, version) in self._resident
+
+    def is_live(self, name: str, version: str) -> bool:
+        """Whether a version is the live one of its model."""
+        live = self._live.get(name)
+        return live is not None and live.manifest.version == version
 
     def live_number(self, name: str) -> int:
         """The number of the release being served; 0 if none is."""
-        slot = self._slots.get(name)
-        return slot.live.release.number if slot else 0
+        live = self._live.get(name)
+        return live.release.number if live else 0
 
-    def put(self, model: LoadedModel) -> LoadedModel | None:
-        """Make a version live: requests that have begun finish on the one they began with.
+    def add(self, model: LoadedModel) -> None:
+        """Take a version into memory, and unload what there is no room for."""
+        key = model.manifest.model, model.manifest.version
+        self._resident[key] = model
+        self._resident.move_to_end(key)
+        self._make_room()
 
-        Returns:
-            What was live before, if anything.
-        """
-        name = model.manifest.model
-        slot = self._slots.get(name)
-        if slot is None:
-            self._slots[name] = Slot(model)
-            return None
-        before = slot.live
-        if before.manifest.version != model.manifest.version:
-            slot.previous = before
-        slot.live = model
-        return before
+    def set_live(self, release: Release, manifest: Manifest) -> None:
+        """From now on requests that name no version are answered by this one."""
+        name = manifest.model
+        before = self._live.get(name)
+        self._live[name] = Live(release, manifest)
+        if before is not None:
+            self._metrics.live.remove(name, before.manifest.version)
+        self._metrics.live.labels(name, manifest.version).set(release.number)
 
+    def _make_room(self) -> None:
+        live = {(name, live.manifest.version) for name, live in self._live.items()}
+        total = sum(model.size for model in self._resident.values())
+        *others, _ = self._resident  # all but the one used last
+        for key in sorted(others, key=live.__contains__):  # stable: still by last use
+            if not self._max_bytes or total <= self._max_bytes:
+                break
+            total -= self._resident.pop(key).size
+        self._metrics.loaded.set(len(self._resident))
+        self._metrics.loaded_bytes.set(total)
 
-def load_release(
-    store: ModelStore, trusted: TrustedKeys, name: str, release: Release
-) -> LoadedModel:
-    """Fetch, verify, load and try the version a release names. Blocks: call it in a thread.
-
-    Raises:
-        VersionNotFound, VersionRefused: it does not hold, or does not answer as recorded.
-        StoreError: the store cannot be read now.
-    """
-    manifest = store.open_release(name, release, trusted)
-    content = store.read_file(manifest, "model.onnx")
-    signature = manifest.signature
-    try:
-        runtime = Runtime(
-            content,
-            classifier=signature.task == "classification",
-            boolean_classes=any(label is True for label in signature.classes or []),
-        )
-        model = LoadedModel(manifest, release, Inputs(signature), runtime)
-        _warm_up(model)
-    except VersionRefused:
-        raise
-    except Exception as error:  # onnxruntime's errors share no base, and none may stop the others
-        what = f"{name} {release.version}"
-        raise VersionRefused(f"The model {what} cannot be run.", reason="runtime") from error
-    return model
-
-
-def _warm_up(model: LoadedModel) -> None:
-    """Answer the recorded rows, and learn how long it takes.
-
-    Raises:
-        VersionRefused: an answer is not the one recorded at training.
-    """
-    recorded = model.manifest.warm_up
-    blank: list[Any] = [None] * len(model.manifest.signature.columns)
-    if recorded.rows:
-        arrays = model.inputs.decode(list(recorded.rows))
-        answer = model.runtime.run(arrays, probabilities=model.is_classifier)
-        same = _same(answer.predictions, recorded.predictions, NUMBER_TOLERANCE) and all(
-            _same(got, wanted, PROBABILITY_TOLERANCE)
-            for got, wanted in zip(
-                answer.probabilities or [], recorded.probabilities or [], strict=True
-            )
-        )
-        if not same:
-            what = f"{model.manifest.model} {model.manifest.version}"
-            raise VersionRefused(f"{what} does not answer as recorded.", reason="warm_up")
-    model.runtime.measure(model.inputs.decode([recorded.rows[0] if recorded.rows else blank]))
-
-
-def _same(got: list[Any], wanted: list[Any], tolerance: float) -> bool:
-    """Equal labels, or numbers that are close (relative to those above 1)."""
-    return len(got) == len(wanted) and all(
-        math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
-        if isinstance(a, float) or isinstance(b, float)
-        else a == b
-        for a, b in zip(got, wanted, strict=True)
-    )
+    def _absent(self) -> NotFound | Unavailable:
+        if self.complete:
+            return ModelNotFound()
+        return Unavailable("The models are still being loaded.")

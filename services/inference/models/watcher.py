@@ -2,29 +2,35 @@
 
 The highest release that verifies is live. Each poll lists the models' names and reads the number
 after the highest that was seen; a full look at the releases comes at start and every five minutes,
-for what a poll cannot see. Whatever is wrong with the store, what is live goes on serving.
+for what a poll cannot see. Whatever is wrong with the store, what is live goes on serving; if it is
+away at the start, what was live when it was last seen is served from the local disk.
 """
 
 import asyncio
+import random
 import time
-from dataclasses import replace
+from contextlib import suppress
 from typing import Literal
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from services.common.model_store import (
     ModelStore,
     Release,
     StoreError,
-    TrustedKeys,
     VersionNotFound,
     VersionRefused,
 )
-from services.inference.models.registry import LoadedModel, Registry, load_release
+from services.inference.engine.blocking import Blocking
+from services.inference.models.cache import ModelCache
+from services.inference.models.loader import Loader
+from services.inference.models.metrics import ModelMetrics
+from services.inference.models.registry import Registry
 
 FULL_LOOK_S = 300.0
-STORE_DEADLINE_S = 60.0
+CALL_DEADLINE_S = 10.0
+CALLS_AT_ONCE = 4
+LONGEST_PAUSE_S = 15.0
 
 log = structlog.get_logger()
 
@@ -34,64 +40,82 @@ class Watcher:
 
     Args:
         poll_s: seconds between looks.
+        call_deadline_s: seconds that one call to the store may take.
     """
 
     def __init__(
         self,
         store: ModelStore,
-        trusted: TrustedKeys,
+        cache: ModelCache,
+        loader: Loader,
         registry: Registry,
         *,
         poll_s: float,
-        metrics: CollectorRegistry,
+        call_deadline_s: float = CALL_DEADLINE_S,
+        metrics: ModelMetrics,
     ) -> None:
         self._store = store
-        self._trusted = trusted
+        self._cache = cache
+        self._loader = loader
         self._registry = registry
         self._poll_s = poll_s
+        self._metrics = metrics
+        self._calls = Blocking(at_once=CALLS_AT_ONCE, deadline_s=call_deadline_s)
         self._seen: dict[str, int] = {}
         """The highest number looked at, by model."""
         self._next_full_look = 0.0
-        self._live = Gauge(
-            "model_live_release",
-            "Number of the release being served.",
-            ["model", "version"],
-            registry=metrics,
-        )
-        self._refused = Counter(
-            "model_versions_refused",
-            "Released versions that were not served because something about them did not hold.",
-            ["model", "reason"],
-            registry=metrics,
-        )
-        self._failures = Counter(
-            "model_store_failures", "Looks at the model store that failed.", registry=metrics
-        )
+        self._began_from_cache = False
 
     async def run(self) -> None:
         """Look, for ever; cancel to stop."""
+        failures = 0
         while True:
-            await self.look()
-            await asyncio.sleep(self._poll_s)
+            failures = 0 if await self.look() else failures + 1
+            if failures and not self._registry.complete and not self._began_from_cache:
+                with suppress(StoreError):
+                    await self.begin_from_cache()
+            await asyncio.sleep(pause_s(self._poll_s, failures))
 
     async def check(self) -> str | None:
-        """Readiness: None once the store has been looked through."""
-        return None if self._registry.complete else "The model store has not been read yet."
+        """Readiness: None once the store has been looked through, or models came from the disk."""
+        if self._registry.complete or (self._began_from_cache and self._registry.names()):
+            return None
+        return "The model store has not been read yet."
 
-    async def look(self) -> None:
-        """One look at the store; failures are counted, logged and left for the next."""
+    async def look(self) -> bool:
+        """One look at the store; a failure is counted, logged and left for the next (False)."""
         full = time.monotonic() >= self._next_full_look
         try:
-            async with asyncio.timeout(STORE_DEADLINE_S):
-                for name in await asyncio.to_thread(self._store.list_models):
-                    await self._follow(name, full=full or name not in self._seen)
-        except (StoreError, TimeoutError) as error:
-            self._failures.inc()
+            names = await self._calls(self._store.list_models)
+            self._registry.known = frozenset(names)
+            # All are followed, whatever befalls one of them.
+            outcomes = await asyncio.gather(
+                *(self._follow(name, full=full or name not in self._seen) for name in names),
+                return_exceptions=True,
+            )
+            for outcome in outcomes:
+                if outcome is not None:
+                    raise outcome
+        except StoreError as error:
+            self._metrics.store_failures.inc()
+            self._metrics.store_reachable.set(0)
             log.warning("model_store_unreadable", error=str(error))
-            return
+            return False
+        self._metrics.store_reachable.set(1)
         self._registry.complete = True
         if full:
             self._next_full_look = time.monotonic() + FULL_LOOK_S
+        return True
+
+    async def begin_from_cache(self) -> None:
+        """Serve what was live when the store was last seen, verified like anything else."""
+        self._began_from_cache = True
+        releases = await self._calls(self._cache.live_when_last_seen)
+        await asyncio.gather(
+            *(self._make_live(name, release) for name, release in releases.items()),
+            return_exceptions=True,  # one that needs the store must not stop the others
+        )
+        log.warning("model_store_away_at_start", served_from_disk=self._registry.names())
 
     async def _follow(self, name: str, *, full: bool) -> None:
         """Bring one model to its newest release that holds.
@@ -100,7 +124,7 @@ class Watcher:
             StoreError: the store cannot be read; what was not looked at will be, next time.
         """
         if full:
-            numbers = await asyncio.to_thread(self._store.list_releases, name)
+            numbers = await self._calls(self._store.list_releases, name)
             live = self._registry.live_number(name)
             for number in reversed([n for n in numbers if n > live]):
                 if await self._take(name, number) == "live":
@@ -112,25 +136,30 @@ class Watcher:
     async def _take(self, name: str, number: int) -> Literal["absent", "refused", "live"]:
         """Look at one release and make it live if it holds."""
         try:
-            release = await asyncio.to_thread(self._store.find_release, name, number)
-            if release is None:
-                return "absent"
-            model = await asyncio.to_thread(self._load, name, release)
+            release = await self._calls(self._store.find_release, name, number)
+        except VersionRefused as error:
+            return self._refuse(name, number, error)
+        return "absent" if release is None else await self._make_live(name, release)
+
+    async def _make_live(self, name: str, release: Release) -> Literal["refused", "live"]:
+        try:
+            await self._loader.go_live(name, release)
         except (VersionNotFound, VersionRefused) as error:
-            reason = error.reason if isinstance(error, VersionRefused) else "missing"
-            self._refused.labels(name, reason).inc()
-            log.error("release_refused", model=name, release=number, reason=str(error))
-            return "refused"
-        before = self._registry.put(model)
-        if before is not None:
-            self._live.remove(name, before.manifest.version)
-        self._live.labels(name, release.version).set(number)
-        log.info("release_live", model=name, release=number, version=release.version)
+            return self._refuse(name, release.number, error)
+        log.info("release_live", model=name, release=release.number, version=release.version)
         return "live"
 
-    def _load(self, name: str, release: Release) -> LoadedModel:
-        """The version a release names; one still in memory is verified but not loaded again."""
-        if resident := self._registry.resident(name, release.version):
-            self._store.open_release(name, release, self._trusted)
-            return replace(resident, release=release)
-        return load_release(self._store, self._trusted, name, release)
+    def _refuse(
+        self, name: str, number: int, error: VersionNotFound | VersionRefused
+    ) -> Literal["refused"]:
+        self._metrics.count_refusal(name, error)
+        log.error("release_refused", model=name, release=number, reason=str(error))
+        return "refused"
+
+
+def pause_s(poll_s: float, failures: int) -> float:
+    """Seconds until the next look: longer after each failure, and never in step with others."""
+    if not failures:
+        return poll_s
+    longest = max(poll_s, min(LONGEST_PAUSE_S, poll_s * 2 ** min(failures, 10)))
+    return random.uniform(longest / 2, longest)  # noqa: S311  # to spread, not to hide

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.common.model_store import Manifest
 from services.common.observe import Metrics
@@ -13,14 +13,12 @@ class PredictMetrics:
 
     Args:
         metrics: the service's request metrics.
-        route: the template under which predictions count there.
     """
 
-    def __init__(self, metrics: Metrics, *, route: str) -> None:
+    def __init__(self, metrics: Metrics) -> None:
         registry: CollectorRegistry = metrics.registry
         self._requests = metrics.requests
-        self._route = route
-        self._seconds = metrics.seconds.labels("POST", route)
+        self._seconds = metrics.seconds
         self._success = Counter(
             "model_infer_request_success",
             "Predictions answered.",
@@ -44,7 +42,7 @@ class PredictMetrics:
         )
         # Looking up a labelled counter costs more than counting, so each is looked up once.
         self._of_version: dict[tuple[str, str], tuple[Counter, Counter]] = {}
-        self._of_status: dict[int, Counter] = {}
+        self._of_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
     def count_in_flight(self, taken: Callable[[], int]) -> None:
         """Tell how many predictions are being answered; `taken` is asked at each scrape."""
@@ -64,10 +62,12 @@ class PredictMetrics:
         """Count a prediction that was not made; `model` is "" unless it is one we serve."""
         self._failure.labels(model, status).inc()
 
-    def observe(self, status: int, seconds: float) -> None:
-        """Count and time a request, however it ended."""
-        counter = self._of_status.get(status)
-        if counter is None:
-            counter = self._of_status[status] = self._requests.labels("POST", self._route, status)
-        counter.inc()
-        self._seconds.observe(seconds)
+    def observe(self, route: str, status: int, seconds: float) -> None:
+        """Count and time a request, however it ended; `route` is its path's template."""
+        key = route, status
+        series = self._of_route.get(key)
+        if series is None:
+            counter = self._requests.labels("POST", route, status)
+            series = self._of_route[key] = counter, self._seconds.labels("POST", route)
+        series[0].inc()
+        series[1].observe(seconds)

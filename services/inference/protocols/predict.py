@@ -1,4 +1,4 @@
-"""The hot path: `POST /v1/models/{model}:predict`, answered in front of FastAPI's router.
+"""The hot path: predictions of every protocol, answered in front of FastAPI's router.
 
 Token → lease → model → arrays → prediction → journal → answer. Nothing on it waits for another
 service (but for an account's first request) or for a disk it does not have to.
@@ -8,9 +8,7 @@ import asyncio
 import re
 import time
 from dataclasses import dataclass
-from typing import Any
 
-import orjson
 import structlog
 from starlette.types import Receive, Scope, Send
 
@@ -22,22 +20,26 @@ from services.common.errors import (
 )
 from services.common.identity import Caller, TokenVerifier, bearer_token
 from services.common.observe import request_id
-from services.inference.engine.runtime import Answer, Engine
+from services.inference.engine.runtime import Engine
 from services.inference.metering import events
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.journal import Journal
 from services.inference.metering.terms import Spending, Terms
+from services.inference.models.loader import Loader
 from services.inference.models.registry import LoadedModel, Registry
-from services.inference.protocols import instances as document
 from services.inference.protocols.metrics import PredictMetrics
 from services.inference.protocols.seats import Seats
+from services.inference.protocols.v1 import document as v1
+from services.inference.protocols.v2 import document as v2
+from services.inference.protocols.v2.document import JSON_LENGTH_HEADER
+from services.inference.protocols.wire import Body, Encoded, Wire
 
-PREFIX = "/v1/models/"
-SUFFIX = ":predict"
-ROUTE = "/v1/models/{model}:predict"
 BODY_DEADLINE_S = 30.0
 
+_V1, _V1_END = "/v1/models/", ":predict"
+_V2, _V2_END, _V2_VERSION = "/v2/models/", "/infer", "/versions/"
 _KEY = re.compile(rb"[\x20-\x7e]{1,255}")
+_LENGTH = re.compile(rb"[0-9]{1,10}")
 
 log = structlog.get_logger()
 
@@ -71,11 +73,31 @@ class ClientGone(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """What a prediction is asked of; `version` is None for the live one."""
+
+    wire: Wire
+    model: str
+    version: str | None = None
+
+
+def find_target(path: str) -> Target | None:
+    """The target of a `POST` to `path`, or None if that is no prediction."""
+    if path.startswith(_V1) and path.endswith(_V1_END):
+        return Target(v1.WIRE, path[len(_V1) : -len(_V1_END)])
+    if path.startswith(_V2) and path.endswith(_V2_END):
+        model, separator, version = path[len(_V2) : -len(_V2_END)].partition(_V2_VERSION)
+        return Target(v2.WIRE, model, version if separator else None)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
 class _Head:
-    """What the request's headers say, read in one pass."""
+    """What the request's headers say, read in one pass; lengths in bytes."""
 
     idempotency_key: str | None
     length: int
+    json_length: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +115,7 @@ class PredictEndpoint:
 
     Args:
         max_body_bytes: a larger body is answered 413.
-        max_rows: more rows in one request are answered 422.
+        max_rows: more rows in one request do not fit.
         max_in_flight: predictions at once; beyond them, or beyond an account's share, 503.
     """
 
@@ -103,6 +125,7 @@ class PredictEndpoint:
         verifier: TokenVerifier,
         terms: Terms,
         registry: Registry,
+        loader: Loader,
         engine: Engine,
         journal: Journal,
         billing: BillingClient,
@@ -114,6 +137,7 @@ class PredictEndpoint:
         self._verifier = verifier
         self._terms = terms
         self._registry = registry
+        self._loader = loader
         self._engine = engine
         self._journal = journal
         self._billing = billing
@@ -123,56 +147,70 @@ class PredictEndpoint:
         self._seats = Seats(max_in_flight)
         metrics.count_in_flight(lambda: self._seats.taken)
 
-    async def __call__(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request for the model `name`."""
+    async def __call__(self, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
         started = time.perf_counter()
         rid = request_id(scope)
         status = 499
         try:
-            receipt, body = await self._answer(name, scope, receive, started)
+            receipt, encoded = await self._answer(target, scope, receive, started)
             status = 200
-            await _send(send, rid, receipt, body)
+            await _send(send, rid, receipt, encoded)
             self._metrics.answered(receipt.model.manifest, receipt.rows)
         except ClientGone:
             pass
         except Exception as error:
             if status == 200:
                 raise
-            status = await self._refuse(error, name, rid, scope, receive, send)
+            status = await self._refuse(error, target, rid, scope, receive, send)
         finally:
-            self._metrics.observe(status, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._metrics.observe(target.wire.route, status, seconds)
 
     async def _answer(
-        self, name: str, scope: Scope, receive: Receive, started: float
-    ) -> tuple[_Receipt, bytes]:
+        self, target: Target, scope: Scope, receive: Receive, started: float
+    ) -> tuple[_Receipt, Encoded]:
         caller = await self._caller(scope)
-        model = self._registry.get(name)
+        model = self._registry.find(target.model, target.version)
         with self._seats.taken_by(caller.account):
-            return await self._predict(caller, model, scope, receive, started)
+            if model is None:
+                model = await self._loader.get(target.model, target.version)
+            return await self._predict(caller, target.wire, model, scope, receive, started)
 
     async def _predict(
-        self, caller: Caller, model: LoadedModel, scope: Scope, receive: Receive, started: float
-    ) -> tuple[_Receipt, bytes]:
+        self,
+        caller: Caller,
+        wire: Wire,
+        model: LoadedModel,
+        scope: Scope,
+        receive: Receive,
+        started: float,
+    ) -> tuple[_Receipt, Encoded]:
         head = _read_head(scope["headers"])
         if head.length > self._max_body_bytes:
             raise BodyTooLarge()
         self._journal.check_room(in_flight=self._seats.taken)
-        body = await _read_body(receive, self._max_body_bytes)
-        instances, probabilities = document.parse(body, model, max_rows=self._max_rows)
-        arrays = model.inputs.decode(instances)
-        rows = len(instances)
+        body = Body(await _read_body(receive, self._max_body_bytes), head.json_length)
+        query = wire.decode(body, model, self._max_rows)
+        rows = query.rows
         key, event_id = head.idempotency_key, ""
         if key is not None:
             event_id = events.keyed_id(
-                account=caller.account, key=key, path=scope["path"], body=body
+                account=caller.account, key=key, path=scope["path"], body=wire.identity(body)
             )
         name = model.manifest.model
         spending = await self._terms.spend(caller.account, name, rows, event_id=event_id or None)
         try:
             answer = await self._engine.predict(
-                model.runtime, arrays, rows=rows, probabilities=probabilities
+                model.runtime,
+                model.pace,
+                query.arrays,
+                rows=rows,
+                probabilities=query.probabilities,
             )
-            encoded = _encode(answer)  # before it is billed: whatever fails costs nothing
+            encoded = query.encode(
+                model, answer
+            )  # before it is billed: whatever fails costs nothing
             event_id = event_id or events.new_id()
             if spending.owed:
                 await self._journal.append(
@@ -204,24 +242,32 @@ class PredictEndpoint:
         return caller
 
     async def _refuse(
-        self, error: Exception, name: str, rid: str, scope: Scope, receive: Receive, send: Send
+        self,
+        error: Exception,
+        target: Target,
+        rid: str,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> int:
         """Answer an error and return its status; it is not billed."""
         if not isinstance(error, ServiceError):
             log.exception("unhandled_error", path=scope["path"], request_id=rid)
             error = ServiceError()
-        response = error_response(error, path=scope["path"], request_id=rid)
+        problem = error_response(error, path=scope["path"], request_id=rid)
+        response = target.wire.refusal(problem)
         response.headers["x-request-id"] = rid
-        self._metrics.refused(name if name in self._registry else "", error.status)
+        status = response.status_code
+        self._metrics.refused(target.model if target.model in self._registry else "", status)
         log.info(
             "prediction_refused",
             path=scope["path"],
-            status=error.status,
+            status=status,
             code=error.code,
             request_id=rid,
         )
         await response(scope, receive, send)
-        return error.status
+        return status
 
 
 def _read_head(headers: list[tuple[bytes, bytes]]) -> _Head:
@@ -229,10 +275,11 @@ def _read_head(headers: list[tuple[bytes, bytes]]) -> _Head:
 
     Raises:
         EncodingRefused: the body is encoded.
-        BadRequest: an `Idempotency-Key` that is empty, too long, not printable or given twice.
+        BadRequest: an `Idempotency-Key` that is empty, too long, not printable or given twice, or
+            an `Inference-Header-Content-Length` that is no number.
     """
     key: bytes | None = None
-    length = 0
+    length, json_length = 0, None
     for name, value in headers:
         if name == b"idempotency-key":
             if key is not None or not _KEY.fullmatch(value):
@@ -240,9 +287,13 @@ def _read_head(headers: list[tuple[bytes, bytes]]) -> _Head:
             key = value
         elif name == b"content-length":
             length = int(value)
+        elif name == JSON_LENGTH_HEADER:
+            if json_length is not None or not _LENGTH.fullmatch(value):
+                raise BadRequest("Inference-Header-Content-Length takes a number of bytes.")
+            json_length = int(value)
         elif name == b"content-encoding" and value.lower() != b"identity":
             raise EncodingRefused()
-    return _Head(None if key is None else key.decode("ascii"), length)
+    return _Head(None if key is None else key.decode("ascii"), length, json_length)
 
 
 async def _read_body(receive: Receive, limit: int) -> bytes:
@@ -274,21 +325,14 @@ async def _read_body(receive: Receive, limit: int) -> bytes:
     raise ClientGone
 
 
-def _encode(answer: Answer) -> bytes:
-    document: dict[str, Any] = {"predictions": answer.predictions}
-    if answer.probabilities is not None:
-        document["probabilities"] = answer.probabilities
-    return orjson.dumps(document)
-
-
-async def _send(send: Send, rid: str, receipt: _Receipt, body: bytes) -> None:
+async def _send(send: Send, rid: str, receipt: _Receipt, encoded: Encoded) -> None:
     await send(
         {
             "type": "http.response.start",
             "status": 200,
             "headers": [
-                (b"content-type", b"application/json"),
-                (b"content-length", b"%d" % len(body)),
+                *encoded.headers,
+                (b"content-length", b"%d" % len(encoded.content)),
                 (b"x-request-id", rid.encode()),
                 (b"x-model-name", receipt.model.manifest.model.encode()),
                 (b"x-model-version", receipt.model.manifest.version.encode()),
@@ -297,4 +341,4 @@ async def _send(send: Send, rid: str, receipt: _Receipt, body: bytes) -> None:
             ],
         }
     )
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": encoded.content})

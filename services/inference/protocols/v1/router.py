@@ -79,7 +79,7 @@ async def list_models(request: Request) -> ModelList:
 async def describe_model(model: str, request: Request) -> ModelStatus:
     """A model's live version: its columns, classes and metrics."""
     registry: Registry = request.app.state.registry
-    live = registry.get(model)
+    live = registry.live(model)
     return ModelStatus(
         name=model,
         ready=True,

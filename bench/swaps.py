@@ -1,0 +1,138 @@
+"""New releases under load: no request fails, and the slowest hardly notice."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import orjson
+
+from bench.figures import Figure
+from services.common.model_store import (
+    Manifest,
+    ModelStore,
+    Release,
+    TrustedKeys,
+    load_signing_key,
+    new_version_name,
+)
+from tests.e2e.platform import PREDICT, WINE
+from tests.processes import Processes
+
+CLIENTS = 8
+BEFORE_S = 5.0
+SWAPS = 10
+SWAP_EVERY_S = 2.5  # longer than a poll, so that each goes live
+SLOWER_AT_MOST = 3
+
+
+@dataclass(slots=True)
+class Load:
+    """What clients that ask again and again have seen; times in seconds."""
+
+    began: list[float]
+    took: list[float]
+    versions: set[str]
+    failed: int = 0
+
+    def p99_ms(self, since: float, until: float) -> float:
+        """The 99th percentile of the requests that began between two moments."""
+        chosen = sorted(
+            took for at, took in zip(self.began, self.took, strict=True) if since <= at < until
+        )
+        return chosen[int(len(chosen) * 0.99)] * 1000
+
+
+async def swaps(platform: Processes) -> list[Figure]:
+    """Requests that failed, and the 99th percentile before and while releases go live."""
+    load = Load([], [], set())
+    token = await asyncio.to_thread(platform.new_token)
+    done = asyncio.Event()
+    clients = [asyncio.create_task(_ask(platform, token, load, done)) for _ in range(CLIENTS)]
+    await asyncio.sleep(1.0)
+    started = time.perf_counter()
+    await asyncio.sleep(BEFORE_S)
+    swapping = time.perf_counter()
+    for _ in range(SWAPS):
+        await asyncio.to_thread(_release_a_copy, platform)
+        await asyncio.sleep(SWAP_EVERY_S)
+    ended = time.perf_counter()
+    done.set()
+    await asyncio.gather(*clients)
+
+    before, during = load.p99_ms(started, swapping), load.p99_ms(swapping, ended)
+    seen = f"{len(load.took):,} requests, {len(load.versions)} versions answered"
+    return [
+        Figure("requests answered ÷ sent, releases going live", _share(load), "×", 1.0, seen),
+        Figure(
+            "p99 before ÷ p99 while releases go live",
+            before / during,
+            "×",
+            round(1 / SLOWER_AT_MOST, 2),
+            f"{before:.1f} and {during:.1f} ms, {CLIENTS} clients, {SWAPS} releases",
+        ),
+    ]
+
+
+def _share(load: Load) -> float:
+    return len(load.took) / (len(load.took) + load.failed)
+
+
+async def _ask(platform: Processes, token: str, load: Load, done: asyncio.Event) -> None:
+    """Ask over one connection until it is done; a failure is counted, and ends the client."""
+    body = orjson.dumps({"instances": [WINE]})
+    request = (
+        f"POST {PREDICT} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+    reader, writer = await asyncio.open_connection("127.0.0.1", platform.ports["inference"])
+    try:
+        while not done.is_set():
+            began = time.perf_counter()
+            writer.write(request)
+            status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            headers = dict(line.split(": ", 1) for line in lines if line)
+            await reader.readexactly(int(headers["content-length"]))
+            if " 200 " not in f"{status} ":
+                load.failed += 1
+                return
+            load.began.append(began)
+            load.took.append(time.perf_counter() - began)
+            load.versions.add(headers["x-model-version"])
+            await asyncio.sleep(0.002)  # load, but no queue: what is measured is the swap
+    except (OSError, asyncio.IncompleteReadError):
+        load.failed += 1
+    finally:
+        writer.close()
+
+
+def _release_a_copy(platform: Processes) -> None:
+    """Publish the live version under a new name, and release it."""
+    store = ModelStore(f"file://{platform.home}/models")
+    trusted = TrustedKeys.load(platform.home / "keys" / "trusted")
+    key = load_signing_key(next((platform.home / "keys").glob("*.pem")))
+    live = store.live_release("wine", trusted)
+    if live is None:
+        raise RuntimeError("no model is live")
+    manifest = store.open_release("wine", live, trusted)
+    files = {name: store.read_file(manifest, name) for name in manifest.files}
+    version = new_version_name(datetime.now(UTC))
+    copy = Manifest.model_validate({**dict(manifest), "version": version})
+    store.publish(copy, files, key)
+    digest = store.manifest_sha256("wine", version)
+
+    def decide(number: int, taken: Release | None) -> Release:
+        return Release(
+            number=number,
+            previous=number - 1,
+            version=version,
+            manifest_sha256=digest,
+            action="release",
+            canary=None,
+            shadow=None,
+            by="bench",
+            reason="a swap under load",
+            time=datetime.now(UTC),
+        )
+
+    store.append_release("wine", decide=decide)

@@ -1,0 +1,303 @@
+"""The Open Inference Protocol v2: the routes that are not the hot path.
+
+Inferences are answered by `predict.PredictEndpoint`, in front of FastAPI's router; `documented`
+shows them in the OpenAPI document.
+"""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Depends, FastAPI, Header, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from services.common.errors import (
+    BadRequest,
+    InsufficientScope,
+    ServiceError,
+    Unauthenticated,
+    Unavailable,
+    documents,
+)
+from services.common.http import Check, new_router
+from services.common.identity import Needs
+from services.common.model_store import Manifest
+from services.inference.metering.accounts import HeldElsewhere, PaymentRequired
+from services.inference.metering.journal import JournalFull
+from services.inference.metering.rates import RateLimited
+from services.inference.models.loader import Loader
+from services.inference.models.registry import ModelNotFound, Registry
+from services.inference.protocols.v2 import document, tensors
+
+Predicting = Depends(Needs("predict"))
+Datatype = Literal["BOOL", "INT64", "FP32", "FP64", "BYTES"]
+EXTENSIONS = ["binary_tensor_data", "model_repository(index)"]
+
+
+class ServerMetadata(BaseModel):
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class Live(BaseModel):
+    live: bool
+
+
+class Ready(BaseModel):
+    ready: bool
+
+
+class TensorMetadata(BaseModel):
+    """A tensor; −1 in its shape is the number of rows."""
+
+    name: str
+    datatype: Datatype
+    shape: list[int]
+
+
+class ModelMetadata(BaseModel):
+    """A version of a model: what it takes and gives. `versions` are all that may be called."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class ModelReady(BaseModel):
+    name: str
+    ready: bool
+
+
+class IndexRequest(BaseModel):
+    ready: bool = Field(default=False, description="Only what is live or in memory.")
+
+
+class IndexEntry(BaseModel):
+    """A version; `UNAVAILABLE` ones are loaded when they are called, if they hold."""
+
+    name: str
+    version: str
+    state: Literal["READY", "UNAVAILABLE"]
+    reason: str
+    live: bool
+
+
+class InputTensor(BaseModel):
+    name: str
+    datatype: Datatype
+    shape: list[int] = Field(min_length=2, max_length=2)
+    data: list[Any] = Field(description="Row-major, flat or a list of rows; null is missing.")
+    parameters: dict[str, Any] | None = None
+
+
+class WantedOutput(BaseModel):
+    name: Literal["predict", "predict_proba"]
+    parameters: dict[str, Any] | None = None
+
+
+class InferRequest(BaseModel):
+    """Tensors as the model's metadata describes them."""
+
+    id: str | None = None
+    parameters: dict[str, Any] | None = None
+    inputs: list[InputTensor] = Field(
+        examples=[
+            [
+                {
+                    "name": "features",
+                    "datatype": "FP64",
+                    "shape": [1, 13],
+                    "data": [14.2, 1.7, 2.4, 15.6, 127, 2.8, 3.1, 0.3, 2.3, 5.6, 1.0, 3.9, 1065],
+                }
+            ]
+        ]
+    )
+    outputs: list[WantedOutput] | None = Field(default=None, description="Default: all.")
+
+
+class OutputTensor(BaseModel):
+    name: str
+    datatype: Datatype
+    shape: list[int]
+    data: list[Any]
+
+
+class InferResponse(BaseModel):
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[OutputTensor]
+
+
+router = new_router(tag="open inference protocol")
+
+
+@router.get("/v2", dependencies=[Predicting])
+async def describe_server(request: Request) -> ServerMetadata:
+    """The server, and which extensions of the protocol it speaks."""
+    return ServerMetadata(name="tollgate", version=request.app.version, extensions=EXTENSIONS)
+
+
+@router.get("/v2/health/live")
+async def is_live() -> Live:
+    """200 while the process lives."""
+    return Live(live=True)
+
+
+@router.get("/v2/health/ready", responses=documents(Unavailable))
+async def is_ready(request: Request) -> Ready:
+    """200 when every model that is live can be asked."""
+    checks: dict[str, Check] = request.app.state.checks
+    for name, check in checks.items():
+        if await check():
+            raise Unavailable(f"Not ready: {name}.")
+    return Ready(ready=True)
+
+
+@router.get("/v2/models/{model}", dependencies=[Predicting], responses=documents(ModelNotFound))
+async def describe_model(model: str, request: Request) -> ModelMetadata:
+    """The live version's inputs and outputs, and which versions there are."""
+    registry: Registry = request.app.state.registry
+    return await _describe(registry.live(model).manifest, request)
+
+
+@router.get(
+    "/v2/models/{model}/versions/{version}",
+    dependencies=[Predicting],
+    responses=documents(ModelNotFound, Unavailable),
+)
+async def describe_version(model: str, version: str, request: Request) -> ModelMetadata:
+    """A version's inputs and outputs; it is loaded if need be."""
+    loader: Loader = request.app.state.loader
+    return await _describe((await loader.get(model, version)).manifest, request)
+
+
+@router.get(
+    "/v2/models/{model}/ready",
+    dependencies=[Predicting],
+    responses=documents(ModelNotFound, Unavailable),
+)
+async def is_model_ready(model: str, request: Request) -> ModelReady:
+    """200 if the model's live version can be asked."""
+    registry: Registry = request.app.state.registry
+    registry.live(model)
+    return ModelReady(name=model, ready=True)
+
+
+@router.get(
+    "/v2/models/{model}/versions/{version}/ready",
+    dependencies=[Predicting],
+    responses=documents(ModelNotFound, Unavailable),
+)
+async def is_version_ready(model: str, version: str, request: Request) -> ModelReady:
+    """200 if the version can be asked; it is loaded if need be."""
+    loader: Loader = request.app.state.loader
+    await loader.get(model, version)
+    return ModelReady(name=model, ready=True)
+
+
+@router.post("/v2/repository/index", dependencies=[Predicting], responses=documents(Unavailable))
+async def list_repository(request: Request, wanted: IndexRequest | None = None) -> list[IndexEntry]:
+    """All models and their versions, which are in memory, and which one is live."""
+    registry: Registry = request.app.state.registry
+    loader: Loader = request.app.state.loader
+    only_ready = wanted is not None and wanted.ready
+    return [
+        entry
+        for model in sorted(registry.known.union(registry.names()))
+        for version in await loader.versions(model)
+        if (entry := _entry(registry, model, version)).state == "READY" or not only_ready
+    ]
+
+
+documented = new_router(tag="open inference protocol")
+_REFUSALS = documents(
+    Unauthenticated,
+    InsufficientScope,
+    ModelNotFound,
+    BadRequest,
+    PaymentRequired,
+    RateLimited,
+    JournalFull,
+    HeldElsewhere,
+    Unavailable,
+)
+_Key = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        description="A repeat with the same account, key, path, parameters, inputs and outputs "
+        "is never billed again.",
+    ),
+]
+
+
+@documented.post("/v2/models/{model}/infer", dependencies=[Predicting], responses=_REFUSALS)
+async def infer(model: str, body: InferRequest, idempotency_key: _Key = None) -> InferResponse:
+    """Predict with the live version, and pay for it: 1 request and as many rows as the inputs have.
+
+    The answer's headers are its receipt: `X-Model-Name`, `X-Model-Version`, `X-Usage-Event` (the
+    id under which it is billed) and `X-Usage-Amount`. Tensors may also be sent and asked for as
+    raw bytes after the JSON (`Inference-Header-Content-Length`, the binary tensor extension).
+    """
+    raise AssertionError("this route only documents; PredictEndpoint answers")
+
+
+@documented.post(
+    "/v2/models/{model}/versions/{version}/infer",
+    dependencies=[Predicting],
+    responses=_REFUSALS,
+)
+async def infer_with_version(
+    model: str, version: str, body: InferRequest, idempotency_key: _Key = None
+) -> InferResponse:
+    """Predict with any version that passed its gate; else as without a version."""
+    raise AssertionError("this route only documents; PredictEndpoint answers")
+
+
+def install_errors(app: FastAPI) -> None:
+    """Answer errors under `/v2` as the protocol has them."""
+    for kind in (ServiceError, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, _in_protocol(app.exception_handlers[kind]))
+
+
+def _in_protocol(answer: Any) -> Any:
+    async def handle(request: Request, error: Exception) -> Response:
+        problem: Response = await answer(request, error)
+        path: str = request.scope["path"]
+        return document.refusal(problem) if f"{path}/".startswith("/v2/") else problem
+
+    return handle
+
+
+async def _describe(manifest: Manifest, request: Request) -> ModelMetadata:
+    loader: Loader = request.app.state.loader
+    try:
+        versions = await loader.versions(manifest.model)
+    except Unavailable:  # while the store is away, what is known is this one
+        versions = [manifest.version]
+    signature = manifest.signature
+    return ModelMetadata(
+        name=manifest.model,
+        versions=versions,
+        platform="onnxruntime_onnx" if manifest.serving == "onnx" else "sklearn_joblib",
+        inputs=[TensorMetadata(**each) for each in tensors.describe_inputs(signature)],
+        outputs=[TensorMetadata(**each) for each in tensors.describe_outputs(signature)],
+    )
+
+
+def _entry(registry: Registry, model: str, version: str) -> IndexEntry:
+    live = registry.is_live(model, version)
+    ready = live or registry.is_resident(model, version)
+    return IndexEntry(
+        name=model,
+        version=version,
+        state="READY" if ready else "UNAVAILABLE",
+        reason="" if ready else "Loaded when called.",
+        live=live,
+    )

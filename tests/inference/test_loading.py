@@ -1,0 +1,250 @@
+"""Versions come into memory when they are asked for, and make room for one another."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.common.errors import Unavailable
+from services.common.model_store import ModelStore, StoreError
+from services.inference.models import loader
+from services.inference.models.registry import LoadedModel, ModelNotFound
+from tests.inference.samples import NUMBERS_ROW, Store
+from tests.inference.shelf import Shelf
+
+
+class GatedStore(ModelStore):
+    """A store whose files are read only once a test opens the gate."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.gate = threading.Event()
+        self.listings = 0
+        self.waiting = 0
+
+    def read_file(self, *args: object, **kwargs: object) -> bytes:
+        self.waiting += 1
+        self.gate.wait(timeout=30)
+        return super().read_file(*args, **kwargs)  # type: ignore[arg-type]
+
+    def list_versions(self, model: str) -> list[str]:
+        self.listings += 1
+        return super().list_versions(model)
+
+
+@pytest.fixture
+async def shelf(samples: Store, tmp_path: Path, fresh_listings: None) -> AsyncIterator[Shelf]:
+    shelf = Shelf(samples, tmp_path)
+    await shelf.watcher.look()
+    yield shelf
+    await shelf.loader.close()
+
+
+def label(model: LoadedModel) -> object:
+    arrays = model.inputs.decode([NUMBERS_ROW])
+    return model.runtime.run(arrays).predictions[0]
+
+
+class TestByName:
+    @pytest.mark.parametrize("gate", ["passed", "forced"])
+    async def test_a_version_that_may_be_served_can_be_called(
+        self, shelf: Shelf, gate: str
+    ) -> None:
+        version, live = shelf.publish(gate=gate), shelf.live
+
+        model = await shelf.loader.get("numbers", version)
+
+        assert model.manifest.version == version
+        assert label(model) == 1
+        assert shelf.live == live
+
+    async def test_a_version_that_failed_its_gate_cannot(self, shelf: Shelf) -> None:
+        version = shelf.publish(gate="failed")
+
+        with pytest.raises(ModelNotFound):
+            await shelf.loader.get("numbers", version)
+
+        assert shelf.refused("gate") is None
+
+    async def test_a_model_without_any_release_can_be_called_by_version(self, shelf: Shelf) -> None:
+        for path in (shelf.folder / "numbers/releases").iterdir():
+            path.unlink()
+        [version] = shelf.store.list_versions("numbers")
+        shelf.start()
+        await shelf.watcher.look()
+
+        model = await shelf.loader.get("numbers", version)
+
+        assert label(model) == 1
+        with pytest.raises(ModelNotFound):
+            shelf.registry.find("numbers")
+
+    async def test_a_version_that_does_not_hold_is_counted_once_and_not_tried_again_soon(
+        self, shelf: Shelf
+    ) -> None:
+        version = shelf.publish(onnx_bytes=b"not a model")
+
+        outcomes = await asyncio.gather(
+            *(shelf.loader.get("numbers", version) for _ in range(5)), return_exceptions=True
+        )
+        with pytest.raises(ModelNotFound):
+            await shelf.loader.get("numbers", version)
+
+        assert all(isinstance(outcome, ModelNotFound) for outcome in outcomes)
+        assert shelf.refused("runtime") == 1
+
+    async def test_made_up_names_cost_one_listing_a_while(
+        self, samples: Store, tmp_path: Path
+    ) -> None:
+        shelf = Shelf(samples, tmp_path)
+        store = GatedStore(shelf.store_url)
+        store.gate.set()
+        shelf.start(store=store)
+        await shelf.watcher.look()
+
+        for number in range(100):
+            with pytest.raises(ModelNotFound):
+                await shelf.loader.get("numbers", f"20260101t000000z-{number:08x}")
+
+        assert store.listings <= 3
+
+
+class TestAtOnce:
+    async def test_many_requests_for_a_version_load_it_once(self, shelf: Shelf) -> None:
+        version = shelf.publish()
+
+        loaded = await asyncio.gather(*(shelf.loader.get("numbers", version) for _ in range(20)))
+
+        assert len({id(model) for model in loaded}) == 1
+        assert shelf.value("model_loads_total") == 4
+
+    async def test_a_few_versions_load_while_others_wait(self, shelf: Shelf) -> None:
+        versions = [shelf.publish() for _ in range(5)]
+        store = GatedStore(shelf.store_url)
+        store.gate.set()
+        shelf.start(store=store)
+        await shelf.watcher.look()
+        store.gate.clear()
+        store.waiting = 0
+
+        loads = [asyncio.create_task(shelf.loader.get("numbers", v)) for v in versions]
+        await asyncio.sleep(0.3)
+        waiting = store.waiting
+        store.gate.set()
+        models = await asyncio.gather(*loads)
+
+        assert waiting == loader.LOADS_AT_ONCE
+        assert [model.manifest.version for model in models] == versions
+
+    async def test_a_request_waits_for_a_load_only_so_long_and_the_load_goes_on(
+        self, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        version = shelf.publish()
+        store = GatedStore(shelf.store_url)
+        shelf.start(store=store)
+        store.gate.set()
+        await shelf.watcher.look()
+        store.gate.clear()
+        monkeypatch.setattr(loader, "REQUEST_WAITS_S", 0.2)
+
+        with pytest.raises(Unavailable) as refusal:
+            await shelf.loader.get("numbers", version)
+        store.gate.set()
+        monkeypatch.setattr(loader, "REQUEST_WAITS_S", 10.0)
+        model = await shelf.loader.get("numbers", version)
+
+        assert refusal.value.headers["Retry-After"] == "5"
+        assert model.manifest.version == version
+        assert shelf.value("model_loads_total") == 4
+
+
+class TestMemory:
+    async def test_the_version_used_least_recently_makes_room(self, shelf: Shelf) -> None:
+        versions = [shelf.publish(onnx_bytes=shelf.padded_onnx(n, size=100_000)) for n in range(4)]
+        bound = int(shelf.value("model_loaded_bytes")) + 350_000
+        shelf.start(models_max_bytes=bound)
+        await shelf.watcher.look()
+
+        for version in versions[:3]:
+            await shelf.loader.get("numbers", version)
+        await shelf.loader.get("numbers", versions[0])
+        await shelf.loader.get("numbers", versions[3])
+
+        resident = [v for v in versions if shelf.registry.is_resident("numbers", v)]
+        assert resident == [versions[0], versions[2], versions[3]]
+        assert shelf.registry.is_resident("numbers", shelf.live)
+        assert shelf.value("model_loaded_bytes") <= bound
+
+    async def test_live_models_that_do_not_fit_come_back_when_they_are_asked_for(
+        self, shelf: Shelf
+    ) -> None:
+        shelf.start(models_max_bytes=1)
+        await shelf.watcher.look()
+        shelf.take_away()  # they come from the disk
+
+        for name in ("numbers", "mixed", "price") * 2:
+            model = await shelf.loader.get(name, None)
+            assert model.manifest.model == name
+
+        assert shelf.value("model_loaded_versions") == 1
+
+    async def test_the_version_before_stays_for_a_way_back(self, shelf: Shelf) -> None:
+        first = shelf.live
+        shelf.release(shelf.publish())
+        await shelf.watcher.look()
+
+        assert shelf.registry.is_resident("numbers", first)
+
+    async def test_does_not_grow_with_swaps(self, shelf: Shelf) -> None:
+        shelf.start(models_max_bytes=600_000)
+        for number in range(30):
+            version = shelf.publish(onnx_bytes=shelf.padded_onnx(number, size=250_000))
+            shelf.release(version)
+            await shelf.watcher.look()
+            model = await shelf.loader.get("numbers", None)
+            assert model.manifest.version == version
+
+        assert shelf.value("model_loaded_bytes") <= 600_000
+
+
+class TestStoreAway:
+    async def test_what_is_in_memory_is_served_and_the_rest_told_to_come_back(
+        self, shelf: Shelf
+    ) -> None:
+        version = shelf.publish()
+        shelf.take_away()
+
+        assert label(await shelf.loader.get("numbers", None)) == 1
+        with pytest.raises((Unavailable, ModelNotFound)):
+            await shelf.loader.get("numbers", version)
+
+    async def test_a_store_that_hangs_stops_neither_serving_nor_the_next_look(
+        self, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Hanging(ModelStore):
+            hangs = False
+            released = threading.Event()
+
+            def list_models(self) -> list[str]:
+                if self.hangs:
+                    self.released.wait(timeout=30)
+                    raise StoreError("It hung up.")
+                return super().list_models()
+
+        store = Hanging(shelf.store_url)
+        shelf.start(store=store, call_deadline_s=0.1)
+        await shelf.watcher.look()
+        store.hangs = True
+
+        looks = [await shelf.watcher.look() for _ in range(3)]
+        served = label(await shelf.loader.get("numbers", None))
+        store.hangs = False
+        recovered = await shelf.watcher.look()
+        store.released.set()
+
+        assert looks == [False, False, False]
+        assert served == 1
+        assert recovered
+        assert shelf.value("model_store_failures_total") == 3
