@@ -33,8 +33,7 @@ class EventId(NamedTuple):
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """A usage event that holds, and what follows from it alone."""
 
     index: int
