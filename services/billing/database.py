@@ -121,7 +121,7 @@ async def insert_rows(
         await session.execute(statement, rows)
         return
     connection = await session.connection()
-    link = (await connection.get_raw_connection()).driver_connection
+    link: Any = (await connection.get_raw_connection()).driver_connection
     table, names = cast(Table, statement.table), list(rows[0])
     compiled = str(statement.compile(dialect=connection.dialect, column_keys=names))
     names.sort(key=[column.key for column in table.columns].index)  # the order of the statement

@@ -33,7 +33,8 @@ class EventId(NamedTuple):
     source: str
 
 
-class Arrival(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Arrival:
     """A usage event that holds, and what follows from it alone."""
 
     index: int

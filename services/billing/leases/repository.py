@@ -88,6 +88,8 @@ async def find_crowds(
     session: AsyncSession, *, accounts: Collection[str], asked_after: datetime
 ) -> dict[str, Crowd]:
     """What the processes hold of accounts, and ask for, by account."""
+    if not accounts:
+        return {}
     held = models.Slice
     used = case((held.settled > held.spent, held.settled), else_=held.spent)
     rows = await session.execute(

@@ -65,6 +65,11 @@ def _give_back(held: Slice, *, spent: int) -> int:
     return given_back
 
 
+def is_enough(held: Slice, ask: LeaseAsk) -> bool:
+    """Whether a slice holds what an ask needs, and something at all."""
+    return held.granted - ask.spent >= max(ask.at_least, 1)
+
+
 def status(
     held: Slice, ask: LeaseAsk, *, available: int, elsewhere: int
 ) -> Literal["ok", "no_credit", "held_elsewhere"]:
@@ -73,7 +78,7 @@ def status(
     Args:
         elsewhere: what other processes hold of the account and have not spent.
     """
-    if held.granted - ask.spent >= max(ask.at_least, 1):
+    if is_enough(held, ask):
         return "ok"
     if available + elsewhere < max(ask.at_least, 1):
         return "no_credit"
