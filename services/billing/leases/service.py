@@ -93,6 +93,8 @@ class _Turn:
     available: int
     moved: int
     """By how much the asks up to this one had changed what is unspent of the account."""
+    has_ended: bool
+    """Its journal gets nothing more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,23 +122,27 @@ async def _grant(
     slices = await repository.find_slices(
         session, accounts=accounts, journals={ask.journal for ask in asks}
     )
+    ended = await repository.find_ended(session, journals={ask.journal for ask in asks})
     changed: dict[repository.SliceKey, Slice] = {}
     moved: Counter[str] = Counter()
     turns: list[_Turn] = []
     for ask in asks:
         account, key = ask.account, (ask.account, ask.journal)
-        held = slices.setdefault(key, Slice(*key, asked_at=now - SHARED_FOR))
+        has_ended = ask.journal in ended
+        held = slices.get(key) or Slice(*key, asked_at=now - SHARED_FOR)
         money = available.get(account, 0)
-        if ask.ask_no > held.ask_no:
+        if ask.ask_no > held.ask_no and not (has_ended and key not in slices):
+            slices[key] = held
             unspent = held.unspent
-            money = answer_ask(held, ask, available=money, may_grant=account in prepaid)
+            may_grant = account in prepaid and not has_ended
+            money = answer_ask(held, ask, available=money, may_grant=may_grant)
             held.spent, held.ask_no = ask.spent, ask.ask_no
             held.demand, held.asked_at = ask.demand, now
             moved[account] += held.unspent - unspent
             changed[key] = held
         if account in available:
             available[account] = money
-        turns.append(_Turn(ask, replace(held), money, moved[account]))
+        turns.append(_Turn(ask, replace(held), money, moved[account], has_ended))
     known = [held for held in changed.values() if held.account in available]
     unknown = [held for held in changed.values() if held.account not in available]
     await repository.put_slices(session, slices=known)
@@ -164,7 +170,13 @@ def _answer(turn: _Turn, *, crowd: Crowd, moved_since: int) -> _Grant:
     held = turn.held
     elsewhere = crowd.unspent - moved_since - held.unspent
     return _Grant(
-        status=status(held, turn.ask, available=turn.available, elsewhere=elsewhere),
+        status=status(
+            held,
+            turn.ask,
+            available=turn.available,
+            elsewhere=elsewhere,
+            has_ended=turn.has_ended,
+        ),
         granted=held.granted,
         share=min(1.0, (held.demand + 1) / max(crowd.demand, 1.0)),
     )

@@ -71,18 +71,19 @@ def is_enough(held: Slice, ask: LeaseAsk) -> bool:
 
 
 def status(
-    held: Slice, ask: LeaseAsk, *, available: int, elsewhere: int
+    held: Slice, ask: LeaseAsk, *, available: int, elsewhere: int, has_ended: bool
 ) -> Literal["ok", "no_credit", "held_elsewhere"]:
     """What became of an ask.
 
     Args:
         elsewhere: what other processes hold of the account and have not spent.
+        has_ended: the asker's journal is closed, so that only others can be granted anything.
     """
     if is_enough(held, ask):
         return "ok"
     if available + elsewhere < max(ask.at_least, 1):
         return "no_credit"
-    return "held_elsewhere" if ask.at_least else "ok"
+    return "held_elsewhere" if ask.at_least or has_ended else "ok"
 
 
 @dataclass(frozen=True, slots=True)
