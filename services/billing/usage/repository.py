@@ -115,6 +115,8 @@ async def count_month(
     session: AsyncSession, *, accounts: Collection[str], period: str
 ) -> dict[tuple[str, str], int]:
     """How many requests accounts made in a month, by account and price."""
+    if not accounts:
+        return {}
     rows = await session.execute(
         select(UsageMonth.account, UsageMonth.price_id, UsageMonth.requests).where(
             UsageMonth.account.in_(sorted(accounts)), UsageMonth.period == period
