@@ -147,7 +147,7 @@ def _literals(
     @lru_cache(maxsize=_ROWS_PER_STATEMENT, typed=True)
     def literal(value: Any) -> str:
         converted = convert(value) if convert else value
-        # The driver takes ten times as long for a moment.
+        # The driver takes several times as long for a moment.
         return f"'{converted}'" if isinstance(converted, datetime) else escape(converted)
 
     return literal
