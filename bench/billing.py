@@ -199,6 +199,7 @@ class BillingBench:
             user=url.username,
             password=str(url.password),
             database=url.database,
+            local_infile=True,
         )
 
 

@@ -1,11 +1,13 @@
 """Usage as it arrives and as it is stored: batches of events, and the same as rows."""
 
 import random
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 import orjson
 import pymysql
@@ -22,13 +24,15 @@ AMOUNT = 600_000
 """10⁻⁹ of the unit for one request of one row under the local plan."""
 FIRST_ACCOUNT = uuid.UUID("0198a000-0000-7000-8000-000000000000").int
 
-KEYS = "INSERT INTO usage_event_keys (id, source, fingerprint, time) VALUES (%s, %s, %s, %s)"
-RECEIPTS = (
-    "INSERT INTO usage_events (time, id, source, account, model, version, `rows`, client_id,"
+_KEYS = "usage_event_keys (id, source, fingerprint, time)"
+_RECEIPTS = (
+    "usage_events (time, id, source, account, model, version, `rows`, client_id,"
     " price_id, amount, period, late, journal, sequence, received_at)"
-    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 )
+KEYS = f"INSERT INTO {_KEYS} VALUES (%s, %s, %s, %s)"  # noqa: S608
+RECEIPTS = f"INSERT INTO {_RECEIPTS} VALUES ({', '.join(['%s'] * 15)})"  # noqa: S608
 """With these a driver's `executemany` makes multi-row inserts."""
+_LOADED_AT_ONCE = 200_000
 
 Row = tuple[object, ...]
 
@@ -106,26 +110,40 @@ def as_rows(events: list[Event], *, price_id: str) -> tuple[list[Row], list[Row]
         receipts.append(
             (
                 *(time, event.id, EVENT_SOURCE, event.account, event.model, VERSION, 1, "bench"),
-                *(price_id, AMOUNT, f"{time:%Y-%m}", False, event.journal, event.sequence, time),
+                *(price_id, AMOUNT, f"{time:%Y-%m}", 0, event.journal, event.sequence, time),
             )
         )
     return keys, receipts
 
 
 def fill(link: pymysql.Connection, *, events: int, price_id: str) -> None:
-    """Store events from the start of this month to now, and their sums, as quickly as it goes."""
+    """Store events from the start of this month to now, and their sums, as quickly as it goes.
+
+    Args:
+        link: one that may load local files.
+    """
     now = datetime.now(UTC)
-    journal = str(uuid.uuid4())
-    batch: list[Event] = []
-    with relaxed(link), link.cursor() as cursor:
-        for event in make_events(
-            events, journal=journal, since=month_of(now), until=now - timedelta(minutes=1)
-        ):
-            batch.append(event)
-            if len(batch) == 5 * BATCH:
-                _store(link, cursor, batch, price_id)
-                batch = []
-        _store(link, cursor, batch, price_id)
+    made = make_events(
+        events,
+        journal=str(uuid.uuid4()),
+        since=month_of(now),
+        until=now - timedelta(minutes=1),
+    )
+    with (
+        relaxed(link),
+        link.cursor() as cursor,
+        tempfile.NamedTemporaryFile("w", encoding="ascii", suffix=".tsv") as file,
+    ):
+        while batch := list(islice(made, _LOADED_AT_ONCE)):
+            keys, receipts = as_rows(batch, price_id=price_id)
+            for table, stored in ((_KEYS, keys), (_RECEIPTS, receipts)):
+                file.seek(0)
+                file.truncate()
+                file.writelines("\t".join(map(str, row)) + "\n" for row in stored)
+                file.flush()
+                name, columns = table.split(" ", 1)
+                cursor.execute(f"LOAD DATA LOCAL INFILE %s INTO TABLE {name} {columns}", file.name)
+            link.commit()
         for statement in _SUMS:
             cursor.execute(statement)
         link.commit()
@@ -156,13 +174,3 @@ _SUMS = (
     """INSERT IGNORE INTO accounts (id, currency, available, created_at)
     SELECT DISTINCT account, 'USD', 0, '2026-01-01' FROM usage_hours""",
 )
-
-
-def _store(
-    link: pymysql.Connection, cursor: pymysql.cursors.Cursor, batch: list[Event], price_id: str
-) -> None:
-    if batch:
-        keys, receipts = as_rows(batch, price_id=price_id)
-        cursor.executemany(KEYS, keys)
-        cursor.executemany(RECEIPTS, receipts)
-        link.commit()

@@ -87,6 +87,9 @@ class Server:
         self.start()
         self._run(f"CREATE USER tollgate@'%' IDENTIFIED BY '{_PASSWORD}'")
         self._run("GRANT ALL ON *.* TO tollgate@'%'")
+        self._is_mariadb = "MariaDB" in self._run("SELECT VERSION()")
+        if self._is_mariadb:
+            self._run("REVOKE READ_ONLY ADMIN ON *.* FROM tollgate@'%'")
 
     def start(self) -> None:
         """Start it, on the data it left behind; returns when it takes connections."""
@@ -118,18 +121,28 @@ class Server:
 
     def end_connections(self) -> int:
         """KILL every connection of the services; how many there were."""
-        connections = self._connections()
+        connections = self.connections()
         for each in connections:
             with suppress(pymysql.OperationalError):  # it has gone by itself
                 self._run(f"KILL {each}")
         return len(connections)
 
-    def _connections(self) -> list[int]:
+    def set_read_only(self, read_only: bool) -> None:
+        """Refuse writes with error 1290, as an old primary does after a failover; or take them."""
+        variable = "read_only" if self._is_mariadb else "super_read_only"
+        self._run(f"SET GLOBAL {variable} = {int(read_only)}")
+
+    def set_idle_timeout(self, seconds: int) -> None:
+        """After how long idle connections are ended, of those that are made from now on."""
+        self._run(f"SET GLOBAL wait_timeout = {seconds}")
+
+    def connections(self) -> set[int]:
+        """Those of the services."""
         listed = self._run(
             "SELECT GROUP_CONCAT(id) FROM information_schema.processlist"
             " WHERE id <> CONNECTION_ID() AND user = 'tollgate'"
         )
-        return [int(each) for each in listed.split(",") if each not in ("", "None")]
+        return {int(each) for each in listed.split(",") if each not in ("", "None")}
 
     def new_database(self) -> str:
         """The URL of a new, empty database."""

@@ -1,5 +1,6 @@
 """`python -m services.billing` serves; `python -m services.billing migrate` migrates and exits."""
 
+import gc
 import sys
 
 from services.billing.app import create_app
@@ -9,6 +10,10 @@ from services.common.db import migrate_or_stop, prepare_database_folder
 from services.common.http import listen, serve
 from services.common.observe import configure_logging
 from services.common.settings import stop
+
+_ALLOCATIONS_PER_COLLECTION = 50_000
+"""A batch of events is as many objects, all alive until it is stored: looking through them for
+garbage every 700, as Python does, takes a tenth of the time."""
 
 
 def main(arguments: list[str]) -> None:
@@ -27,6 +32,7 @@ def main(arguments: list[str]) -> None:
         migrate_or_stop(url, MIGRATIONS, variable="BILLING_DATABASE_URL")
         return
     app = create_app(settings)
+    gc.set_threshold(_ALLOCATIONS_PER_COLLECTION)
     serve(app, listen(settings.host, settings.port, variable="BILLING_PORT"))
 
 

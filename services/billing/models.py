@@ -286,6 +286,8 @@ class Journal(Base):
     closed: Mapped[bool]
     lost: Mapped[bool]
     """Given up after a long silence, and not heard since."""
+    purged: Mapped[bool]
+    """Its slices have been deleted after a longer one; should it come back, it gets none."""
     heard_at: Mapped[datetime] = mapped_column(UtcDateTime)
     complete_at: Mapped[datetime] = mapped_column(UtcDateTime)
     """When everything known of had last arrived."""

@@ -125,6 +125,52 @@ class TestSweep:
         await sweep(prepaid, now=LOST, listening_since=NOON)
         assert await self.count(prepaid) == 0
 
+    async def test_its_empty_slices_go_after_thirty_days_and_none_come_again(
+        self, prepaid: Database
+    ) -> None:
+        await granted(prepaid, ask(1, at_least=80))
+        await take(prepaid, [spent(60, 1)])
+        await sweep(prepaid, now=LOST, listening_since=NOON)
+        due = NOON + timedelta(days=30)
+
+        await sweep(prepaid, now=due - timedelta(seconds=1), listening_since=NOON)
+        before = await self.count(prepaid)
+        await sweep(prepaid, now=due, listening_since=NOON)
+        after = await self.count(prepaid)
+        await take(prepaid, [spent(20, 2)], now=due)
+        answer = await granted(prepaid, ask(2, spent=80, at_least=5), now=due)
+
+        assert (before, after) == (1, 0)
+        assert answer == ("held_elsewhere", 0)
+        assert await money(prepaid) == (20, 0)
+        assert await self.count(prepaid) == 0
+
+    async def test_one_that_was_heard_meanwhile_keeps_its_slice(self, prepaid: Database) -> None:
+        await granted(prepaid, ask(1, want=50))
+        await sweep(prepaid, now=LOST, listening_since=NOON)
+        await tell(prepaid, 0, now=LOST + timedelta(days=20))
+
+        await sweep(prepaid, now=NOON + timedelta(days=30), listening_since=NOON)
+
+        assert await self.count(prepaid) == 1
+
+    async def test_a_closed_journal_is_granted_nothing_and_gets_no_slice(
+        self, prepaid: Database
+    ) -> None:
+        await granted(prepaid, ask(1, want=40))
+        await take(prepaid, [spent(40, 1)])
+        await tell(prepaid, 1, closed=True)
+        still_there = await granted(prepaid, ask(2, spent=40, at_least=5))
+        await sweep(prepaid, now=NOON, listening_since=NOON)
+
+        needing = await granted(prepaid, ask(3, spent=40, at_least=5))
+        in_the_background = await granted(prepaid, ask(4, spent=40, want=50))
+
+        assert still_there == ("held_elsewhere", 40)
+        assert needing == in_the_background == ("held_elsewhere", 0)
+        assert await money(prepaid) == (60, 0)
+        assert await self.count(prepaid) == 0
+
     async def test_many_replicas_sweeping_at_once_give_back_once(
         self, prepaid: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:

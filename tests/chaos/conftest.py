@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.caller import Caller
 from tests.chaos.proxy import Proxy
 from tests.mariadb import NoServer, Server, do_without, running_server
 from tests.ports import free_port
@@ -53,3 +54,8 @@ def platform(running: Processes, proxy: Proxy) -> Processes:
     """The platform, with nothing between its parts."""
     proxy.pass_on()
     return running
+
+
+@pytest.fixture
+def caller(platform: Processes) -> Caller:
+    return Caller(platform)

@@ -5,61 +5,16 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import get_args
-from uuid import uuid4
 
-import httpx
 import pytest
 
+from chaos.accounts import admin_token
 from services.common.db import DEADLINE_S
+from tests.chaos.caller import Caller, new_plan
 from tests.chaos.proxy import Fault, Proxy
-from tests.e2e.platform import PREDICT, WINE, eventually
+from tests.e2e.platform import eventually
 from tests.mariadb import Server
 from tests.processes import Processes
-
-
-class Caller:
-    """A caller with an account of their own."""
-
-    def __init__(self, platform: Processes) -> None:
-        self._platform = platform
-        self._token = platform.new_token()
-        self.answered = 0
-        assert self.predict().status_code == 200  # its terms are known from now on
-
-    def predict(self) -> httpx.Response:
-        with self._platform.client("inference", self._token) as inference:
-            answer = inference.post(
-                PREDICT,
-                json={"instances": [WINE]},
-                headers={"Idempotency-Key": str(uuid4())},
-            )
-        self.answered += answer.status_code == 200
-        return answer
-
-    def predict_until(self, status: int, *, at_most: int) -> httpx.Response:
-        """Predict over one connection until it is answered with a status."""
-        headers = {"Content-Type": "application/json"}
-        with self._platform.client("inference", self._token) as inference:
-            for _ in range(at_most):
-                answer = inference.post(PREDICT, json={"instances": [WINE]}, headers=headers)
-                self.answered += answer.status_code == 200
-                if answer.status_code == status:
-                    return answer
-        raise AssertionError(f"never answered {status}")
-
-    def usage(self) -> httpx.Response:
-        with self._platform.client("billing", self._token) as billing:
-            return billing.get("/usage")
-
-    def all_billed(self) -> bool:
-        """Whether exactly what was answered is billed."""
-        answer = self.usage()
-        return answer.status_code == 200 and answer.json()["total"]["requests"] == self.answered
-
-
-@pytest.fixture
-def caller(platform: Processes) -> Caller:
-    return Caller(platform)
 
 
 def test_while_billing_is_away_predictions_go_on_until_the_journal_is_full(
@@ -113,6 +68,48 @@ def test_after_a_restart_of_the_database_everything_is_well_within_seconds(
 
     assert (while_away.status_code, predicted.status_code) == (503, 200)
     eventually(lambda: platform.is_ready("billing"), within_s=5)
+    eventually(caller.all_billed, within_s=15)
+
+
+def test_a_database_that_became_read_only_is_a_503_until_it_is_not(
+    platform: Processes, caller: Caller, server: Server
+) -> None:
+    with platform.client("billing", admin_token(platform)) as billing:
+        plan = new_plan()
+        server.set_read_only(True)
+        try:
+            pooled = server.connections()
+            refused = [billing.post("/plans", json=plan) for _ in range(3)]
+            read, predicted = caller.usage(), caller.predict()
+            kept = server.connections()
+        finally:
+            server.set_read_only(False)
+
+        assert {answer.status_code for answer in refused} == {503}
+        assert all(int(answer.headers["Retry-After"]) > 0 for answer in refused)
+        assert (read.status_code, predicted.status_code) == (200, 200)
+        assert not pooled <= kept  # a pooled one would lead to the old primary for ever
+        eventually(lambda: billing.post("/plans", json=plan).status_code == 201, within_s=5)
+    eventually(caller.all_billed, within_s=15)
+
+
+def test_connections_that_idled_too_long_for_the_server_are_not_noticed_by_callers(
+    platform: Processes, caller: Caller, server: Server
+) -> None:
+    server.set_idle_timeout(1)
+    try:
+        server.end_connections()  # those that follow idle for a second at most
+        with platform.client("billing", admin_token(platform)) as billing:
+            for _ in range(2):
+                opened = billing.post("/plans", json=new_plan())
+                before = server.connections()
+                eventually(lambda before=before: not before & server.connections())
+                assert (opened.status_code, caller.usage().status_code) == (201, 200)
+    finally:
+        server.set_idle_timeout(28_800)
+        server.end_connections()
+
+    assert caller.predict().status_code == 200
     eventually(caller.all_billed, within_s=15)
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, MutableMapping, Set
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from services.billing.accounts import Funds
 from services.billing.events.batch import Arrival, EventId
@@ -16,8 +17,7 @@ Refusal = str
 """Why an event is turned away, in a few words."""
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """A price that applies to an event, and the month its request counts in."""
 
     plan: Plan
@@ -26,8 +26,7 @@ class Offer:
     late: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Rated:
+class Rated(NamedTuple):
     """A new event and what it costs."""
 
     arrival: Arrival

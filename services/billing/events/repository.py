@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.database import table_of, upsert
+from services.billing.database import insert_rows, table_of, upsert
 from services.billing.events.batch import Arrival, EventId
 from services.billing.events.rating import Rated
 from services.billing.models import EventConflict, EventKey, Receipt
@@ -41,12 +41,12 @@ async def add_events(
     if not events:
         return
     in_order = sorted(events, key=lambda rated: rated.arrival.key)
-    await session.execute(
-        insert(table_of(EventKey)), [_key_row(rated.arrival) for rated in in_order]
+    await insert_rows(
+        session, insert(table_of(EventKey)), [_key_row(rated.arrival) for rated in in_order]
     )
     by_time = sorted(events, key=lambda rated: (rated.arrival.time, rated.arrival.key))
-    await session.execute(
-        insert(table_of(Receipt)), [_receipt_row(rated, late, now) for rated in by_time]
+    await insert_rows(
+        session, insert(table_of(Receipt)), [_receipt_row(rated, late, now) for rated in by_time]
     )
 
 
@@ -73,7 +73,12 @@ async def add_conflicts(
 
 
 def _key_row(arrival: Arrival) -> dict[str, object]:
-    return arrival.key._asdict() | {"fingerprint": arrival.fingerprint, "time": arrival.time}
+    return {
+        "id": arrival.key.id,
+        "source": arrival.key.source,
+        "fingerprint": arrival.fingerprint,
+        "time": arrival.time,
+    }
 
 
 def _receipt_row(rated: Rated, late: Set[int], now: datetime) -> dict[str, object]:

@@ -63,7 +63,10 @@ async def _take(
     named = {arrival.event.data.price_id or "" for arrival in arrivals}
     named |= {spend.price_id for spend in batch.spent.values()}
     book = await read_price_book(
-        session, accounts=subjects, price_ids=named - {""}, default_plan=default_plan
+        session,
+        accounts={a.event.subject for a in arrivals if a.event.data.price_id is None},
+        price_ids=named - {""},
+        default_plan=default_plan,
     )
     offers = {
         arrival.index: find_offer(arrival, book=book, closed=closed, open_period=open_period)

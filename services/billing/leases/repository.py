@@ -42,6 +42,17 @@ async def find_slices(
     )
 
 
+async def find_ended(session: AsyncSession, *, journals: Collection[str]) -> set[str]:
+    """Those of some journals whose slices have gone for good, or are about to.
+
+    To be asked after `find_slices`: a slice that was not found then has perhaps just been deleted,
+    and a new one would not know what it had settled.
+    """
+    ended = or_(Journal.closed, Journal.purged)
+    found = await session.scalars(select(Journal.id).where(Journal.id.in_(sorted(journals)), ended))
+    return set(found)
+
+
 async def list_slices(
     session: AsyncSession, *, journal: str, after: str, limit: int
 ) -> dict[SliceKey, Slice]:
@@ -73,21 +84,24 @@ async def put_slices(
     await upsert(session, models.Slice, rows, put=_ASKED + (_MONEY if with_money else []))
 
 
-async def delete_slices(session: AsyncSession, *, journal: str, accounts: Collection[str]) -> None:
-    """Delete a journal's slices of accounts, but for those that hold money."""
-    await session.execute(
-        delete(models.Slice).where(
-            models.Slice.account.in_(sorted(accounts)),
-            models.Slice.journal == journal,
-            models.Slice.granted == models.Slice.settled,
-        )
+async def delete_slices(
+    session: AsyncSession, *, journal: str, accounts: Collection[str] | None = None
+) -> None:
+    """Delete a journal's slices, of all accounts or of some, but for those that hold money."""
+    empty = delete(models.Slice).where(
+        models.Slice.journal == journal, models.Slice.granted == models.Slice.settled
     )
+    if accounts is not None:
+        empty = empty.where(models.Slice.account.in_(sorted(accounts)))
+    await session.execute(empty)
 
 
 async def find_crowds(
     session: AsyncSession, *, accounts: Collection[str], asked_after: datetime
 ) -> dict[str, Crowd]:
     """What the processes hold of accounts, and ask for, by account."""
+    if not accounts:
+        return {}
     held = models.Slice
     used = case((held.settled > held.spent, held.settled), else_=held.spent)
     rows = await session.execute(
@@ -137,6 +151,15 @@ async def list_ended(session: AsyncSession, *, silent_since: datetime | None) ->
         ended = or_(ended, and_(Journal.heard_at <= silent_since, Journal.lost.is_(False)))
     with_slices = Journal.id.in_(select(models.Slice.journal))
     found = await session.scalars(select(Journal.id).where(ended, with_slices))
+    return list(found)
+
+
+async def list_lost(session: AsyncSession, *, silent_since: datetime) -> list[str]:
+    """Journals with slices that were given up and not heard since a moment."""
+    with_slices = Journal.id.in_(select(models.Slice.journal))
+    found = await session.scalars(
+        select(Journal.id).where(Journal.lost, Journal.heard_at <= silent_since, with_slices)
+    )
     return list(found)
 
 

@@ -1,7 +1,8 @@
 """Leases: how prepaid money is parcelled out to the processes that let it be spent."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,7 +16,7 @@ from services.billing.accounts import (
 from services.billing.database import in_transaction
 from services.billing.leases import repository
 from services.billing.leases.repository import Crowd
-from services.billing.leases.slices import Slice, answer_ask, status
+from services.billing.leases.slices import Slice, answer_ask, is_enough, status
 from services.billing.leases.terms import find_terms
 from services.billing.sources.service import find_silent, hear
 from services.common.contracts import LeaseAsk, LeaseTerms, RateLimit, format_amount
@@ -67,15 +68,33 @@ async def take_leases(
     ]
     if moving:
         prepaid = {given.account for given in terms if given.billing == "prepaid"}
+        limited = {given.account for given in terms if given.rate_limit is not None}
         grants = await in_transaction(
             database,
             lambda session: _grant(
-                session, asks=[ask for _, ask in moving], prepaid=prepaid, now=now
+                session,
+                asks=[ask for _, ask in moving],
+                prepaid=prepaid,
+                limited=limited,
+                now=now,
             ),
         )
         for (index, _), grant in zip(moving, grants, strict=True):
             terms[index] = _granted(terms[index], grant)
     return terms
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """How things stood when an ask had had its turn."""
+
+    ask: LeaseAsk
+    held: Slice
+    available: int
+    moved: int
+    """By how much the asks up to this one had changed what is unspent of the account."""
+    has_ended: bool
+    """Its journal gets nothing more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,62 +108,78 @@ class _Grant:
 
 
 async def _grant(
-    session: AsyncSession, *, asks: Sequence[LeaseAsk], prepaid: set[str], now: datetime
+    session: AsyncSession,
+    *,
+    asks: Sequence[LeaseAsk],
+    prepaid: Set[str],
+    limited: Set[str],
+    now: datetime,
 ) -> list[_Grant]:
+    """Args: limited: the accounts with a rate limit, of which the processes get shares."""
     accounts = {ask.account for ask in asks}
-    available = {
-        account: locked.available
-        for account, locked in (await lock_accounts(session, accounts=accounts)).items()
-    }
-    before = dict(available)
+    funds = await lock_accounts(session, accounts=accounts)
+    available = {account: locked.available for account, locked in funds.items()}
     slices = await repository.find_slices(
         session, accounts=accounts, journals={ask.journal for ask in asks}
     )
-    crowds = await repository.find_crowds(session, accounts=accounts, asked_after=now - SHARED_FOR)
+    ended = await repository.find_ended(session, journals={ask.journal for ask in asks})
     changed: dict[repository.SliceKey, Slice] = {}
-    grants: list[_Grant] = []
+    moved: Counter[str] = Counter()
+    turns: list[_Turn] = []
     for ask in asks:
         account, key = ask.account, (ask.account, ask.journal)
-        held = slices.setdefault(key, Slice(account, ask.journal, asked_at=now - SHARED_FOR))
-        others = _without(crowds.get(account, Crowd()), held, now=now)
+        has_ended = ask.journal in ended
+        held = slices.get(key) or Slice(*key, asked_at=now - SHARED_FOR)
         money = available.get(account, 0)
-        if ask.ask_no > held.ask_no:
-            money = answer_ask(held, ask, available=money, may_grant=account in prepaid)
+        if ask.ask_no > held.ask_no and not (has_ended and key not in slices):
+            slices[key] = held
+            unspent = held.unspent
+            may_grant = account in prepaid and not has_ended
+            money = answer_ask(held, ask, available=money, may_grant=may_grant)
             held.spent, held.ask_no = ask.spent, ask.ask_no
             held.demand, held.asked_at = ask.demand, now
+            moved[account] += held.unspent - unspent
             changed[key] = held
         if account in available:
             available[account] = money
-        crowds[account] = _with(others, held, now=now)
-        grants.append(
-            _Grant(
-                status=status(held, ask, available=money, elsewhere=others.unspent),
-                granted=held.granted,
-                share=min(1.0, (held.demand + 1) / max(crowds[account].demand, 1.0)),
-            )
-        )
+        turns.append(_Turn(ask, replace(held), money, moved[account], has_ended))
     known = [held for held in changed.values() if held.account in available]
     unknown = [held for held in changed.values() if held.account not in available]
     await repository.put_slices(session, slices=known)
     await repository.put_slices(session, slices=unknown, with_money=False)
-    await move_money(
-        session,
-        changes={account: available[account] - before[account] for account in available},
-        now=now,
+    changes = {account: available[account] - funds[account].available for account in available}
+    await move_money(session, changes=changes, now=now)
+
+    # Of the others only these need to know, and one that has its slice seldom does.
+    lacking = {turn.ask.account for turn in turns if not is_enough(turn.held, turn.ask)}
+    crowds = await repository.find_crowds(
+        session, accounts=limited | lacking, asked_after=now - SHARED_FOR
     )
-    return grants
+    return [
+        _answer(
+            turn,
+            crowd=crowds.get(turn.ask.account, Crowd()),
+            moved_since=moved[turn.ask.account] - turn.moved,
+        )
+        for turn in turns
+    ]
 
 
-def _without(crowd: Crowd, held: Slice, *, now: datetime) -> Crowd:
-    return Crowd(crowd.unspent - held.unspent, crowd.demand - _part(held, now=now))
-
-
-def _with(crowd: Crowd, held: Slice, *, now: datetime) -> Crowd:
-    return Crowd(crowd.unspent + held.unspent, crowd.demand + _part(held, now=now))
-
-
-def _part(held: Slice, *, now: datetime) -> float:
-    return held.demand + 1 if held.asked_at > now - SHARED_FOR else 0.0
+def _answer(turn: _Turn, *, crowd: Crowd, moved_since: int) -> _Grant:
+    """Args: crowd: all processes as they stand after the last turn, this one among them."""
+    held = turn.held
+    elsewhere = crowd.unspent - moved_since - held.unspent
+    return _Grant(
+        status=status(
+            held,
+            turn.ask,
+            available=turn.available,
+            elsewhere=elsewhere,
+            has_ended=turn.has_ended,
+        ),
+        granted=held.granted,
+        share=min(1.0, (held.demand + 1) / max(crowd.demand, 1.0)),
+    )
 
 
 def _granted(terms: LeaseTerms, grant: _Grant) -> LeaseTerms:

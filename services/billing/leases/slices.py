@@ -65,19 +65,25 @@ def _give_back(held: Slice, *, spent: int) -> int:
     return given_back
 
 
+def is_enough(held: Slice, ask: LeaseAsk) -> bool:
+    """Whether a slice holds what an ask needs, and something at all."""
+    return held.granted - ask.spent >= max(ask.at_least, 1)
+
+
 def status(
-    held: Slice, ask: LeaseAsk, *, available: int, elsewhere: int
+    held: Slice, ask: LeaseAsk, *, available: int, elsewhere: int, has_ended: bool
 ) -> Literal["ok", "no_credit", "held_elsewhere"]:
     """What became of an ask.
 
     Args:
         elsewhere: what other processes hold of the account and have not spent.
+        has_ended: the asker's journal is closed, so that only others can be granted anything.
     """
-    if held.granted - ask.spent >= max(ask.at_least, 1):
+    if is_enough(held, ask):
         return "ok"
     if available + elsewhere < max(ask.at_least, 1):
         return "no_credit"
-    return "held_elsewhere" if ask.at_least else "ok"
+    return "held_elsewhere" if ask.at_least or has_ended else "ok"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ _LISTENING_FOR = timedelta(minutes=1)
 """Whoever was deaf for a while must listen again before calling others silent; they all speak
 every 30 s."""
 _ACCOUNTS_AT_ONCE = 500
+_PURGED_AFTER = timedelta(days=30)
+"""By then a lost process does not come back."""
 
 log = structlog.get_logger()
 
@@ -43,7 +45,7 @@ async def sweep(database: Database, *, now: datetime, listening_since: datetime)
     """Return the slices of journals of which nothing more is to come.
 
     They go once a closed journal is complete. Of a journal given up as lost after a long silence
-    they stay, empty, so that events that come still find them.
+    they stay for 30 days, empty, so that events that come still find them.
 
     Args:
         listening_since: from when on whoever speaks has been heard.
@@ -64,6 +66,16 @@ async def sweep(database: Database, *, now: datetime, listening_since: datetime)
                     session, journal_id=journal, after=after, silent_since=silent_since, now=now
                 ),
             )
+    purge_before = now - _PURGED_AFTER
+    async with database.snapshot() as session:
+        lost = await repository.list_lost(session, silent_since=purge_before)
+    for journal in lost:
+        await in_transaction(
+            database,
+            lambda session, journal=journal: _purge(  # type: ignore[misc]
+                session, journal_id=journal, silent_since=purge_before
+            ),
+        )
 
 
 async def _return_slices(
@@ -97,6 +109,14 @@ async def _return_slices(
     else:
         journal.lost = len(accounts) < _ACCOUNTS_AT_ONCE
     return accounts[-1] if len(accounts) == _ACCOUNTS_AT_ONCE else None
+
+
+async def _purge(session: AsyncSession, *, journal_id: str, silent_since: datetime) -> None:
+    """Delete the empty slices of a journal, if it is still lost."""
+    journal = await repository.lock_journal(session, journal=journal_id)
+    if journal is not None and journal.lost and journal.heard_at <= silent_since:
+        journal.purged = True
+        await repository.delete_slices(session, journal=journal_id)
 
 
 def _has_ended(journal: Journal, *, silent_since: datetime | None) -> bool:

@@ -27,16 +27,23 @@ async def find_terms(
         currencies: of the accounts whose currency is fixed.
     """
     book = await read_price_book(session, accounts=accounts, default_plan=default_plan)
-    counted = await count_month(session, accounts=accounts, period=period_of(now))
+    plans = {account: book.plan_at(account, now) for account in accounts}
+    graded = [account for account, plan in plans.items() if plan is not None and _is_graded(plan)]
+    counted = await count_month(session, accounts=graded, period=period_of(now))
     terms: list[LeaseTerms] = []
     for account in accounts:
-        plan = book.plan_at(account, now)
+        plan = plans[account]
         if plan is None or currencies.get(account, plan.currency) != plan.currency:
             terms.append(_no_plan(account))
         else:
             made = {price.id: counted.get((account, price.id), 0) for price in plan.prices}
             terms.append(_terms(account, plan, made=made))
     return terms
+
+
+def _is_graded(plan: Plan) -> bool:
+    """Whether what a request costs depends on how many there were in its month."""
+    return any(price.included_requests or len(price.tiers) > 1 for price in plan.prices)
 
 
 def _no_plan(account: str) -> LeaseTerms:

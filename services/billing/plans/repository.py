@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -62,16 +63,24 @@ async def list_plans(session: AsyncSession) -> list[Plan]:
     return list(plans)
 
 
-async def list_assignments(
-    session: AsyncSession, *, accounts: Collection[str]
-) -> list[AccountPlan]:
+class Assignment(NamedTuple):
+    """From when an account is on a plan."""
+
+    account: str
+    plan_id: str
+    effective_from: datetime
+
+
+async def list_assignments(session: AsyncSession, *, accounts: Collection[str]) -> list[Assignment]:
     """The plans that accounts have been given, in the order in which they take effect."""
-    assignments = await session.scalars(
-        select(AccountPlan)
+    if not accounts:
+        return []
+    assignments = await session.execute(
+        select(AccountPlan.account, AccountPlan.plan_id, AccountPlan.effective_from)
         .where(AccountPlan.account.in_(sorted(accounts)))
         .order_by(AccountPlan.effective_from, AccountPlan.id)
     )
-    return list(assignments)
+    return [Assignment(*row) for row in assignments]
 
 
 def add_assignment(

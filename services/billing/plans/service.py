@@ -9,8 +9,9 @@ import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.accounts import CurrencyFixed, find_currencies
-from services.billing.models import AccountPlan, Plan, Price
+from services.billing.models import Plan, Price
 from services.billing.plans import repository
+from services.billing.plans.repository import Assignment
 from services.billing.plans.schemas import PlanCreate, PlanRead, PriceRead
 from services.common.contracts import RateLimit
 from services.common.errors import BodyInvalid, NotFound, Unavailable
@@ -35,7 +36,7 @@ class PriceBook:
     """By id, with the plan each belongs to."""
     models: Mapping[tuple[str, str | None], Price]
     """By plan and model."""
-    assignments: Mapping[str, Sequence[AccountPlan]]
+    assignments: Mapping[str, Sequence[Assignment]]
     """By account, in the order in which they take effect."""
     default_plan: str | None
 
@@ -64,7 +65,7 @@ async def read_price_book(
     Raises:
         Unavailable: the default plan is not stored yet.
     """
-    assignments: dict[str, list[AccountPlan]] = {}
+    assignments: dict[str, list[Assignment]] = {}
     for assignment in await repository.list_assignments(session, accounts=accounts):
         assignments.setdefault(assignment.account, []).append(assignment)
     wanted = {each.plan_id for given in assignments.values() for each in given}

@@ -25,6 +25,7 @@ async def lock_journals(
         "received": 0,
         "closed": False,
         "lost": False,
+        "purged": False,
         "heard_at": now,
         "complete_at": now,
     }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, and_, insert, literal, or_, select, tuple_, union_all
+from sqlalchemy import Select, and_, insert, literal, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.database import upsert
@@ -68,11 +68,17 @@ async def lock_months(session: AsyncSession, *, keys: Collection[MonthKey]) -> d
 
     A plain insert: if another transaction was first, this one must start over and see what it did.
     """
+    if not keys:
+        return {}
     month = UsageMonth
     key_columns = (month.account, month.period, month.price_id)
     found = await session.execute(
         select(*key_columns, month.requests, month.rows, month.amount)
-        .where(tuple_(*key_columns).in_(sorted(keys)))
+        .where(  # perhaps a few more than the keys, but a list of triples is slow to send and find
+            month.account.in_(sorted({key.account for key in keys})),
+            month.period.in_(sorted({key.period for key in keys})),
+            month.price_id.in_(sorted({key.price_id for key in keys})),
+        )
         .order_by(*key_columns)
         .with_for_update()
     )
@@ -109,6 +115,8 @@ async def count_month(
     session: AsyncSession, *, accounts: Collection[str], period: str
 ) -> dict[tuple[str, str], int]:
     """How many requests accounts made in a month, by account and price."""
+    if not accounts:
+        return {}
     rows = await session.execute(
         select(UsageMonth.account, UsageMonth.price_id, UsageMonth.requests).where(
             UsageMonth.account.in_(sorted(accounts)), UsageMonth.period == period

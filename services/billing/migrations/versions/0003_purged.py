@@ -1,0 +1,17 @@
+"""Journals whose slices have gone for good."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    op.add_column(
+        "journals", sa.Column("purged", sa.Boolean(), nullable=False, server_default=sa.false())
+    )
+
+
+def downgrade() -> None:
+    op.drop_column("journals", "purged")

@@ -1,0 +1,102 @@
+"""Many rows in one statement: what is stored is what was given, whatever it looks like."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import insert, select
+
+from services.billing import database as billing_database
+from services.billing.database import insert_rows, table_of, upsert
+from services.billing.models import Account, IdempotencyRecord, Receipt
+from services.common.db import Database
+from tests.billing.wire import ADA
+
+NOON = datetime(2026, 11, 10, 12, 30, 15, 123456, tzinfo=UTC)
+HOSTILE = ["it's", 'a"b', "back\\slash\\", "100%", "%s", "%(id)s", "?,:id", "'),('", "--", "NULL"]
+
+
+def receipt(event_id: str, **columns: object) -> dict[str, object]:
+    row: dict[str, object] = {
+        "time": NOON,
+        "id": event_id,
+        "source": "/inference",
+        "account": ADA,
+        "model": "wine",
+        "version": "1",
+        "rows": 1,
+        "client_id": None,
+        "price_id": "price",
+        "amount": 2**63 - 1,
+        "period": "2026-11",
+        "late": False,
+        "journal": "journal",
+        "sequence": None,
+        "received_at": NOON,
+    }
+    return row | columns
+
+
+class TestInsertRows:
+    async def stored(self, database: Database) -> list[dict[str, object]]:
+        async with database.snapshot() as session:
+            found = await session.execute(select(table_of(Receipt)).order_by(Receipt.id))
+            return [dict(row) for row in found.mappings()]
+
+    async def test_every_kind_of_value_comes_back_as_it_went_in(self, database: Database) -> None:
+        moments = [NOON.replace(microsecond=0), NOON, NOON.replace(microsecond=5)]
+        rows = [receipt(f"{n}", time=moment) for n, moment in enumerate(moments)]
+        rows += [receipt(f"x{n}", model=text) for n, text in enumerate(HOSTILE)]
+        rows += [receipt("y1", late=True, sequence=1), receipt("y2", rows=0, client_id="me")]
+
+        async with database.transaction() as session:
+            await insert_rows(session, insert(table_of(Receipt)), rows)
+
+        assert await self.stored(database) == rows
+
+    async def test_more_rows_than_a_statement_holds_are_all_stored(
+        self, database: Database
+    ) -> None:
+        count = 2 * billing_database._ROWS_PER_STATEMENT + 1
+        rows = [receipt(f"{n:06d}", time=NOON + timedelta(seconds=n)) for n in range(count)]
+
+        async with database.transaction() as session:
+            await insert_rows(session, insert(table_of(Receipt)), rows)
+
+        assert await self.stored(database) == rows
+
+    async def test_the_order_in_which_a_row_names_its_columns_does_not_matter(
+        self, database: Database
+    ) -> None:
+        row = receipt("one")
+
+        async with database.transaction() as session:
+            await insert_rows(session, insert(table_of(Receipt)), [dict(reversed(row.items()))])
+
+        assert await self.stored(database) == [row]
+
+
+class TestUpsert:
+    async def test_what_is_there_is_added_to_or_replaced(self, database: Database) -> None:
+        row = {"id": ADA, "currency": "USD", "available": 5, "created_at": NOON}
+        async with database.transaction() as session:
+            await upsert(session, Account, [row])
+            await upsert(session, Account, [row | {"available": -7}], add=["available"])
+            await upsert(session, Account, [row | {"currency": "EUR"}], put=["currency"])
+
+        async with database.snapshot() as session:
+            account = await session.get(Account, ADA)
+        assert account is not None
+        assert (account.available, account.currency) == (-2, "EUR")
+
+    async def test_a_key_of_many_words_is_found_again(self, database: Database) -> None:
+        keys = [f"k{text}" for text in HOSTILE]
+        rows = [
+            {"caller": ADA, "key": key, "path": "/credits", "request": "r", "started_at": NOON}
+            for key in keys
+        ]
+        for _ in range(2):
+            async with database.transaction() as session:
+                await upsert(session, IdempotencyRecord, rows)
+
+        async with database.snapshot() as session:
+            found = set(await session.scalars(select(IdempotencyRecord.key)))
+        assert found == set(keys)

@@ -1,0 +1,55 @@
+"""A caller who counts the answers they got, to be compared with what is billed."""
+
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from tests.billing.wire import LOCAL_PLAN
+from tests.e2e.platform import PREDICT, WINE
+from tests.processes import Processes
+
+
+class Caller:
+    """A caller with an account of their own."""
+
+    def __init__(self, platform: Processes) -> None:
+        self._platform = platform
+        self._token = platform.new_token()
+        self.answered = 0
+        assert self.predict().status_code == 200  # its terms are known from now on
+
+    def predict(self) -> httpx.Response:
+        with self._platform.client("inference", self._token) as inference:
+            answer = inference.post(
+                PREDICT,
+                json={"instances": [WINE]},
+                headers={"Idempotency-Key": str(uuid4())},
+            )
+        self.answered += answer.status_code == 200
+        return answer
+
+    def predict_until(self, status: int, *, at_most: int) -> httpx.Response:
+        """Predict over one connection until it is answered with a status."""
+        headers = {"Content-Type": "application/json"}
+        with self._platform.client("inference", self._token) as inference:
+            for _ in range(at_most):
+                answer = inference.post(PREDICT, json={"instances": [WINE]}, headers=headers)
+                self.answered += answer.status_code == 200
+                if answer.status_code == status:
+                    return answer
+        raise AssertionError(f"never answered {status}")
+
+    def usage(self) -> httpx.Response:
+        with self._platform.client("billing", self._token) as billing:
+            return billing.get("/usage")
+
+    def all_billed(self) -> bool:
+        """Whether exactly what was answered is billed."""
+        answer = self.usage()
+        return answer.status_code == 200 and answer.json()["total"]["requests"] == self.answered
+
+
+def new_plan() -> dict[str, Any]:
+    """A plan that is not stored yet."""
+    return LOCAL_PLAN | {"name": str(uuid4())}
