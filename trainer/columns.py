@@ -179,8 +179,11 @@ def _read_target(
                 f"The target {target!r} is text with {different} different values; if they are "
                 'classes, say "task": "classification" in dataset.json.'
             )
-        labels = values.to_numpy(dtype=np.str_)
-        return labels, [str(label) for label in np.unique(labels)]
+        # One object per class, as in `_encode_column`: numpy's own strings are all as long as the
+        # longest, so that one torn cell would cost as much in every row.
+        names = np.array([str(name) for name in values.cat.categories], dtype=object)
+        labels = names[values.cat.codes.to_numpy()]
+        return labels, np.unique(labels).tolist()
 
     numbers = values.to_numpy(dtype=np.float64)
     whole = bool((numbers == np.round(numbers)).all() and (np.abs(numbers) <= LARGEST_WHOLE).all())

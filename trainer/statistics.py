@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from services.common.model_records import Column, ColumnStatistics, Label, Signature, Statistics
+from services.common.model_records import Column, ColumnStatistics, Signature, Statistics
 from trainer.columns import Problem
-from trainer.kinds import Floats, Outputs
+from trainer.kinds import Floats, Outputs, kind_of_classes
 
 MOST_BYTES = 128 * 1024
 BINS = (10, 5, 2)  # tried in turn: the more columns, the fewer
@@ -114,14 +114,8 @@ def _describe_answers(
     if signature.classes is None:
         return _describe_numbers(name, len(values), values, bins=bins)
     counts = np.bincount(values, minlength=len(signature.classes))
-    column = Column(name=name, kind=_kind_of(signature.classes))
+    column = Column(name=name, kind=kind_of_classes(signature.classes))
     return _describe_categories(column, len(values), list(signature.classes), counts)
-
-
-def _kind_of(classes: list[Label]) -> Any:
-    if isinstance(classes[0], bool):
-        return "boolean"
-    return "number" if isinstance(classes[0], int) else "text"
 
 
 def _short(value: Any) -> float:

@@ -60,6 +60,8 @@ def read_table(parts: list[Part], *, stated: DatasetFile, precise: Iterable[str]
         if name not in first.columns:
             raise DataError(f"dataset.json names a column {name!r}, which is not there.")
     names = [name for name in first.columns if name not in stated.ignore]
+    if not names:
+        raise DataError("dataset.json ignores every column.")
     kinds = _decide_kinds(parts, names, stated.columns)
 
     rows, exact = sum(part.rows for part in parts), set(precise)
@@ -68,9 +70,17 @@ def read_table(parts: list[Part], *, stated: DatasetFile, precise: Iterable[str]
         for name in names
     }
     for part in parts:
+        read = 0
         for block in part.read():
-            for name, column in columns.items():
-                column.add(block[name])
+            read += len(block[names[0]])
+            if read <= part.rows:
+                for name, column in columns.items():
+                    column.add(block[name])
+        if read != part.rows:
+            raise DataError(
+                f"{part.name}: it has {part.rows:,} rows by one reading and {read:,} by another; "
+                "are its lines ended in more than one way?"
+            )
     values = {name: columns.pop(name).finish() for name in names}
     pa.default_memory_pool().release_unused()
     return Table(pd.DataFrame(values, index=pd.RangeIndex(rows), copy=False), kinds)

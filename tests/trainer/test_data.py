@@ -55,6 +55,7 @@ class TestBadData:
             (b"a,y\ninf,0\n" + b"1,2\n" * 40, "'a' has numbers beyond 32-bit"),
             (b"a,y\n" + b"".join(b"1,t%d\n" % i for i in range(40)), "40 different values"),
             (b"a,y\n" + b"".join(b"1,%d\n" % (i // 2) for i in range(20)), "too small"),
+            (b"a,y\n" + b"1,2\n2,3\n" * 20 + b"3,4\n\r,", "42 rows by one reading and 41"),
         ],
     )
     def test_is_told_in_one_line_and_publishes_nothing(
@@ -169,3 +170,8 @@ class TestColumns:
         for count, task in ((20, "classification"), (21, "regression")):
             cells = [str(i % count) for i in range(42)]
             assert problem(tmp_path / "part", a=["1"] * 42, y=cells).signature.task == task
+
+    def test_a_long_class_costs_its_length_once_not_in_every_row(self, tmp_path: Path) -> None:
+        labels = problem(tmp_path / "part", a=["1"] * 40, y=["x", "l" * 5000] * 20).labels
+
+        assert labels.nbytes < 5000

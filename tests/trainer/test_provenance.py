@@ -1,6 +1,7 @@
 """What a version says of itself, and what may change between two."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,11 @@ class TestSignature:
         [
             ((*samples.HEADER, "z"), lambda row: (*row, 1), "column 'z' is new"),
             (("sold", "colour", "void", "y"), lambda row: row[1:], "column 'size' is missing"),
+            (
+                samples.HEADER,
+                lambda row: (*row[:-1], row[-1] == "big"),
+                "the target was text and is boolean",
+            ),
             (
                 samples.HEADER,
                 lambda row: ("much", *row[1:]),
@@ -198,6 +204,13 @@ class TestReport:
         assert "&lt;script&gt;" in page
         assert page.count("<svg") == 3
         assert len(page) < 300_000
+
+    def test_is_drawn_in_silence_whatever_script_names_are_in(self, workshop: Workshop) -> None:
+        rows = [(i, i // 20) for i in range(40)]
+        workshop.put_rows("m", ("\N{CJK UNIFIED IDEOGRAPH-8272}", "y"), rows)
+
+        with warnings.catch_warnings(action="error"):
+            workshop.train("m", target="y")
 
     def test_shows_what_changed_against_the_live_version(self, shop: Workshop) -> None:
         rows = [
