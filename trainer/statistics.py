@@ -1,5 +1,6 @@
 """How columns, target and answers are distributed: what drift is measured against later."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,7 @@ def describe_column(values: pd.Series, column: Column, *, bins: int = 10) -> Col
     if isinstance(values.dtype, pd.CategoricalDtype):
         codes = values.cat.codes.to_numpy()
         counts = np.bincount(codes[codes >= 0], minlength=len(values.cat.categories))
-        names = [str(name) for name in values.cat.categories]
-        return _describe_categories(column, len(values), names, counts)
+        return _describe_categories(column, len(values), values.cat.categories, counts)
     numbers = values.to_numpy()
     present = numbers[~np.isnan(numbers)]
     if column.kind == "boolean":
@@ -89,7 +89,7 @@ def _describe_numbers(name: str, count: int, values: Any, *, bins: int) -> Colum
 
 
 def _describe_categories(
-    column: Column, count: int, names: list[Any], counts: npt.NDArray[Any]
+    column: Column, count: int, names: Sequence[Any] | pd.Index, counts: npt.NDArray[Any]
 ) -> ColumnStatistics:
     present = int(counts.sum())
     order = np.argsort(-counts, kind="stable")
