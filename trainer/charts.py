@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -130,7 +131,9 @@ def learning_curve(steps: list[Step], metric: str) -> str:
 
 def _svg(draw: Callable[[Axes], None], *, height: float = 3.0) -> str:
     content = io.StringIO()
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # The reader's fonts draw the names, whatever script they are in; those here are not asked.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(4.6, height), layout="constrained")
         draw(figure.add_subplot())
         figure.savefig(content, format="svg", transparent=True, metadata=NOTHING)

@@ -157,9 +157,12 @@ def _encode_column(table: pd.DataFrame, column: Column, rows: Indices | None) ->
         return np.asarray(values, dtype=np.float32)
     if values is None or not is_text:
         return np.full(count, "", dtype=object)
-    # One string object per category, not per cell; the last stands for what is missing (−1).
-    names = np.array([*values.cat.categories, ""], dtype=object)
-    return np.asarray(names[values.cat.codes.to_numpy()])
+    # One string object per category that is used, not per cell nor for all there are; the first
+    # stands for what is missing (−1).
+    codes = np.append(values.cat.codes.to_numpy(), -1)
+    used, places = np.unique(codes, return_inverse=True)
+    names = np.array(["", *values.cat.categories[used[1:]]], dtype=object)
+    return np.asarray(names[places[:-1]])
 
 
 def _read_target(
@@ -179,8 +182,11 @@ def _read_target(
                 f"The target {target!r} is text with {different} different values; if they are "
                 'classes, say "task": "classification" in dataset.json.'
             )
-        labels = values.to_numpy(dtype=np.str_)
-        return labels, [str(label) for label in np.unique(labels)]
+        # One object per class, as in `_encode_column`: numpy's own strings are all as long as the
+        # longest, so that one torn cell would cost as much in every row.
+        names = np.array([str(name) for name in values.cat.categories], dtype=object)
+        labels = names[values.cat.codes.to_numpy()]
+        return labels, np.unique(labels).tolist()
 
     numbers = values.to_numpy(dtype=np.float64)
     whole = bool((numbers == np.round(numbers)).all() and (np.abs(numbers) <= LARGEST_WHOLE).all())

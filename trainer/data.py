@@ -69,7 +69,7 @@ def fetch_dataset(url: str, model: str, *, into: Path, most_bytes: int) -> Datas
         paths = {name: into / f"{i}.part" for i, name in enumerate(names)}
         objects = [_fetch(filesystem, listed[name], path) for name, path in paths.items()]
     return Dataset(
-        parts=[open_part(name, path) for name, path in paths.items()],
+        parts=[open_part(name, path, ignore=stated.ignore) for name, path in paths.items()],
         objects=objects,
         stated=stated,
     )

@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from services.common.model_records import Label
+
 Kind = Literal["number", "boolean", "text"]
 Task = Literal["classification", "regression"]
 Metric = Literal["log_loss", "accuracy", "rmse", "mae"]
@@ -21,3 +23,10 @@ Features: TypeAlias = "npt.NDArray[np.float32] | pd.DataFrame"
 
 # What a model says of N rows: probabilities [N, classes], or values [N].
 Outputs = npt.NDArray[np.floating[Any]]
+
+
+def kind_of_classes(classes: list[Label] | None) -> Kind:
+    """What a target's values are; None stands for those of a regression."""
+    if classes is None or not isinstance(classes[0], bool | str):
+        return "number"
+    return "boolean" if isinstance(classes[0], bool) else "text"

@@ -14,7 +14,7 @@ from services.common.model_store import ModelStore, TrustedKeys
 from trainer.columns import Problem
 from trainer.errors import ExportError
 from trainer.export import Model, OnnxModel, PickledModel, answer_rows
-from trainer.kinds import Indices, Outputs
+from trainer.kinds import Indices, Outputs, kind_of_classes
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,9 @@ def list_changes(before: Signature, now: Signature) -> list[str]:
         changes.append(f"the target was {before.target!r} and is {now.target!r}")
     if before.task != now.task:
         changes.append(f"the task was {before.task} and is {now.task}")
+    kind, kind_now = kind_of_classes(before.classes), kind_of_classes(now.classes)
+    if before.task == now.task and kind != kind_now:
+        changes.append(f"the target was {kind} and is {kind_now}")
     return changes
 
 

@@ -5,7 +5,7 @@ say; of numbers (float64), booleans or strings from Parquet, which has types of 
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class Part:
 
     Args:
         kinds: by column, what Parquet's types make of it (None: nothing in it); None for CSV.
+        ignore: columns that blocks of Parquet are without.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Part:
     columns: list[str]
     rows: int
     kinds: dict[str, Kind | None] | None = None
+    ignore: Collection[str] = ()
 
     def read(self) -> Iterator[Block]:
         """The blocks, in order; what is missing is null, empty text likewise."""
@@ -45,14 +47,18 @@ class Part:
         return _read_csv(self, at_once) if self.kinds is None else _read_parquet(self, at_once)
 
 
-def open_part(name: str, path: Path) -> Part:
+def open_part(name: str, path: Path, *, ignore: Collection[str] = ()) -> Part:
     """Check a part's form; `name` is what it is called in messages, and ends in its format.
+
+    Args:
+        ignore: columns that may be of any type, as nobody will read them.
 
     Raises:
         DataError: it is empty, torn, or has a doubtful header; a CSV row has more or fewer cells
             than the header; a Parquet column is of a type that cannot be learnt from.
     """
-    part = _open_parquet(name, path) if name.endswith(".parquet") else _open_csv(name, path)
+    is_parquet = name.endswith(".parquet")
+    part = _open_parquet(name, path, ignore) if is_parquet else _open_csv(name, path)
     if "" in part.columns:
         raise DataError(f"{name}: column {part.columns.index('') + 1} has no name.")
     doubled = {column for column in part.columns if part.columns.count(column) > 1}
@@ -101,22 +107,28 @@ def _read_csv(part: Part, at_once: int) -> Iterator[Block]:
             }
 
 
-def _open_parquet(name: str, path: Path) -> Part:
+def _open_parquet(name: str, path: Path, ignore: Collection[str]) -> Part:
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{name}: not a Parquet file that can be read.") from error
     with file:
         schema = file.schema_arrow
-        kinds = {field.name: _kind_of(name, field) for field in schema}
-        return Part(name, path, list(schema.names), file.metadata.num_rows, kinds)
+        kinds = {
+            field.name: None if field.name in ignore else _kind_of(name, field) for field in schema
+        }
+        return Part(name, path, list(schema.names), file.metadata.num_rows, kinds, ignore)
 
 
 def _read_parquet(part: Part, at_once: int) -> Iterator[Block]:
     with pq.ParquetFile(part.path) as file:
         try:
             for batch in file.iter_batches(batch_size=at_once):
-                yield {column: _plain(batch.column(i)) for i, column in enumerate(part.columns)}
+                yield {
+                    column: _plain(batch.column(i))
+                    for i, column in enumerate(part.columns)
+                    if column not in part.ignore
+                }
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{part.name}: torn or damaged.") from error
 
@@ -154,4 +166,5 @@ def _plain(values: pa.Array) -> pa.Array:
         numbers = values.cast(pa.float64())
         return pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers)
     texts = values.cast(pa.large_string())
+    texts.validate(full=True)  # a file may claim that any bytes are UTF-8
     return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.large_string()), texts)

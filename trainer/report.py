@@ -72,7 +72,7 @@ def _summary(manifest: Manifest) -> str:
         served = "<p>It has no ONNX form: inference serves it only if INFERENCE_ALLOW_JOBLIB.</p>"
     return (
         f"<h1>{escape(manifest.model)}</h1><p class='note'>Version {manifest.version}</p>"
-        f"<div class='verdict {manifest.gate}'><strong>{_text(told)}</strong>"
+        f"<div class='verdict {manifest.gate}'><strong>{escape(told)}</strong>"
         f"{''.join(f'<p>{_text(reason)}</p>' for reason in metrics['reasons'])}</div>"
         f"<p>{signature.task.capitalize()} of “{_text(signature.target)}” from "
         f"{len(signature.columns)} columns by {_text(metrics['chosen'])}, fitted on "

@@ -16,6 +16,7 @@ from trainer.kinds import Hashes, Indices, Mask
 Fold = tuple[Indices, Indices]
 """The rows to fit on, and those to judge by."""
 
+ROWS_AT_ONCE = 100_000
 FEWEST_OF_A_CLASS = 5  # that a sample keeps, where there are as many
 
 
@@ -29,8 +30,23 @@ def hash_rows(problem: Problem, *, seed: int, by: list[str]) -> Hashes:
     if problem.groups is not None:
         return _mix(pd.util.hash_array(problem.groups), seed)
     shared = [name for name in by if name in problem.table] or list(problem.table)
-    hashes = pd.util.hash_pandas_object(problem.table[shared], index=False)
-    return _mix(hashes.to_numpy(), seed)
+    hashes = [
+        pd.util.hash_pandas_object(_in_few_bytes(problem.table[shared], start), index=False)
+        for start in range(0, len(problem.table), ROWS_AT_ONCE)
+    ]
+    return _mix(np.concatenate(hashes), seed)
+
+
+def _in_few_bytes(table: pd.DataFrame, start: int) -> pd.DataFrame:
+    """Some rows, text with no other categories than theirs: hashing makes an object of each."""
+    rows = table.iloc[start : start + ROWS_AT_ONCE]
+    texts = set(rows.select_dtypes("category"))
+    return pd.DataFrame(
+        {
+            name: rows[name].cat.remove_unused_categories() if name in texts else rows[name]
+            for name in rows
+        }
+    )
 
 
 def hold_out(problem: Problem, hashes: Hashes, *, share: float) -> Mask:

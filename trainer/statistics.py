@@ -1,14 +1,15 @@
 """How columns, target and answers are distributed: what drift is measured against later."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from services.common.model_records import Column, ColumnStatistics, Label, Signature, Statistics
+from services.common.model_records import Column, ColumnStatistics, Signature, Statistics
 from trainer.columns import Problem
-from trainer.kinds import Floats, Outputs
+from trainer.kinds import Floats, Outputs, kind_of_classes
 
 MOST_BYTES = 128 * 1024
 BINS = (10, 5, 2)  # tried in turn: the more columns, the fewer
@@ -49,8 +50,7 @@ def describe_column(values: pd.Series, column: Column, *, bins: int = 10) -> Col
     if isinstance(values.dtype, pd.CategoricalDtype):
         codes = values.cat.codes.to_numpy()
         counts = np.bincount(codes[codes >= 0], minlength=len(values.cat.categories))
-        names = [str(name) for name in values.cat.categories]
-        return _describe_categories(column, len(values), names, counts)
+        return _describe_categories(column, len(values), values.cat.categories, counts)
     numbers = values.to_numpy()
     present = numbers[~np.isnan(numbers)]
     if column.kind == "boolean":
@@ -89,7 +89,7 @@ def _describe_numbers(name: str, count: int, values: Any, *, bins: int) -> Colum
 
 
 def _describe_categories(
-    column: Column, count: int, names: list[Any], counts: npt.NDArray[Any]
+    column: Column, count: int, names: Sequence[Any] | pd.Index, counts: npt.NDArray[Any]
 ) -> ColumnStatistics:
     present = int(counts.sum())
     order = np.argsort(-counts, kind="stable")
@@ -114,14 +114,8 @@ def _describe_answers(
     if signature.classes is None:
         return _describe_numbers(name, len(values), values, bins=bins)
     counts = np.bincount(values, minlength=len(signature.classes))
-    column = Column(name=name, kind=_kind_of(signature.classes))
+    column = Column(name=name, kind=kind_of_classes(signature.classes))
     return _describe_categories(column, len(values), list(signature.classes), counts)
-
-
-def _kind_of(classes: list[Label]) -> Any:
-    if isinstance(classes[0], bool):
-        return "boolean"
-    return "number" if isinstance(classes[0], int) else "text"
 
 
 def _short(value: Any) -> float:

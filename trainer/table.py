@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from trainer.dataset_file import DatasetFile
 from trainer.errors import DataError
-from trainer.kinds import Floats, Kind
+from trainer.kinds import Floats, Hashes, Kind
 from trainer.parts import Part
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -60,6 +60,8 @@ def read_table(parts: list[Part], *, stated: DatasetFile, precise: Iterable[str]
         if name not in first.columns:
             raise DataError(f"dataset.json names a column {name!r}, which is not there.")
     names = [name for name in first.columns if name not in stated.ignore]
+    if not names:
+        raise DataError("dataset.json ignores every column.")
     kinds = _decide_kinds(parts, names, stated.columns)
 
     rows, exact = sum(part.rows for part in parts), set(precise)
@@ -68,9 +70,17 @@ def read_table(parts: list[Part], *, stated: DatasetFile, precise: Iterable[str]
         for name in names
     }
     for part in parts:
+        read = 0
         for block in part.read():
-            for name, column in columns.items():
-                column.add(block[name])
+            read += len(block[names[0]])
+            if read <= part.rows:
+                for name, column in columns.items():
+                    column.add(block[name])
+        if read != part.rows:
+            raise DataError(
+                f"{part.name}: it has {part.rows:,} rows by one reading and {read:,} by another; "
+                "are its lines ended in more than one way?"
+            )
     values = {name: columns.pop(name).finish() for name in names}
     pa.default_memory_pool().release_unused()
     return Table(pd.DataFrame(values, index=pd.RangeIndex(rows), copy=False), kinds)
@@ -166,30 +176,49 @@ class _Numbers:
 
 
 class _Texts:
-    """A column of text: each different value once, and its number in every row."""
+    """A column of text: each different value once, and its number in every row.
+
+    Values are told apart by a hash of 64 bits: Arrow's own way to unify dictionaries takes several
+    times the memory of the text.
+    """
 
     def __init__(self) -> None:
-        self._blocks: list[pa.Array] = []
+        self._blocks: list[pa.DictionaryArray] = []
+        self._hashes: list[Hashes] = [np.empty(0, dtype=np.uint64)]
 
     def add(self, block: pa.Array) -> None:
         texts = block if pa.types.is_large_string(block.type) else block.cast(pa.large_string())
-        self._blocks.append(texts.dictionary_encode())
+        encoded = texts.dictionary_encode()
+        names = encoded.dictionary.to_numpy(zero_copy_only=False)
+        self._blocks.append(encoded)
+        self._hashes.append(pd.util.hash_array(names, categorize=False))
 
     def finish(self) -> pd.Categorical:
-        column = pa.chunked_array(
-            self._blocks, pa.dictionary(pa.int32(), pa.large_string())
-        ).unify_dictionaries()
-        self._blocks = []
-        if column.num_chunks == 0:
-            return pd.Categorical([], categories=pd.Index([], dtype="str"))
-        categories = pd.Index(column.chunk(0).dictionary.to_pandas(), dtype="str")
-        codes = np.empty(len(column), dtype=np.int32)
-        filled = 0
-        for chunk in column.chunks:
-            part = chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-            codes[filled : filled + len(part)] = part
-            filled += len(part)
-        return pd.Categorical.from_codes(codes, categories=categories)
+        _, first, places = np.unique(
+            np.concatenate(self._hashes), return_index=True, return_inverse=True
+        )
+        order = np.argsort(first)
+        numbers = np.empty(len(first), dtype=np.int32)
+        numbers[order] = np.arange(len(first), dtype=np.int32)
+        is_first = np.zeros(len(places), dtype=np.bool_)
+        is_first[first] = True
+
+        names, codes, start = [], [np.empty(0, dtype=np.int32)], 0
+        self._blocks.reverse()
+        while self._blocks:  # a block goes when its names are copied
+            block = self._blocks.pop()
+            here = slice(start, start + len(block.dictionary))
+            names.append(block.dictionary.filter(pa.array(is_first[here])))
+            indices = block.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+            codes.append(np.append(numbers[places[here]], np.int32(-1))[indices])
+            start = here.stop
+        # In one piece, as `take` would make one each time.
+        texts = pa.chunked_array(names, pa.large_string()).combine_chunks().to_pandas()
+        del names
+        # Not by the front door, which would make an object of each name to see that none is there
+        # twice.
+        dtype = pd.CategoricalDtype._from_fastpath(pd.Index(texts, dtype="str"), ordered=False)
+        return pd.Categorical.from_codes(np.concatenate(codes), dtype=dtype, validate=False)
 
 
 def _to_floats(block: pa.Array) -> Floats:

@@ -49,6 +49,11 @@ class TrustedKeys:
         self._follow()
         return any(_is_signed_by(key, data, signature) for key in self._keys)
 
+    def fingerprint(self) -> frozenset[bytes]:
+        """The keys themselves, to tell whether others count now than before."""
+        self._follow()
+        return frozenset(key.public_bytes_raw() for key in self._keys)
+
     def _follow(self) -> None:
         """Read the keys again if a file came, went or was changed.
 

@@ -210,7 +210,7 @@ class VersionRefused(StoreError):
 
     Args:
         reason: one word, for metrics: `signature`, `digest`, `manifest`, `name`, `release`,
-            `gate` or `unreadable`.
+            `gate`, `done` or `unreadable`.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:

@@ -84,9 +84,13 @@ class ModelStore:
 
     def list_models(self) -> list[str]:
         """Names of the models that have a folder, sorted."""
+        return [name for name, is_model in self.list_top() if is_model]
+
+    def list_top(self) -> list[tuple[str, bool]]:
+        """The names of all that lies in the store, sorted, and whether each is a model's folder."""
         entries = self._list(self._root, "list the models")
-        folders = (_base(entry["name"]) for entry in entries if entry["type"] == "directory")
-        return sorted(filter(is_model_name, folders))
+        found = ((_base(entry["name"]), entry["type"] == "directory") for entry in entries)
+        return sorted((name, is_folder and is_model_name(name)) for name, is_folder in found)
 
     def list_versions(self, model: str) -> list[str]:
         """The complete versions (`manifest.sig` exists), oldest first."""
@@ -186,13 +190,17 @@ class ModelStore:
 
     def find_done(self, model: str, key: str) -> str | None:
         """The version that a run under `key` made, or None if no such run finished."""
-        raw = self._read(self._done_path(model, key), f"a done marker of {model}")
+        return self.read_done(model, hashlib.sha256(key.encode()).hexdigest())
+
+    def read_done(self, model: str, digest: str) -> str | None:
+        """As `find_done`, by the SHA-256 (hex) of the key; VersionRefused if it is malformed."""
+        raw = self._read(self._done_path(model, digest), f"a done marker of {model}")
         if raw is None:
             return None
         try:
             return Done.model_validate_json(raw).version
         except ValidationError as error:
-            raise StoreError(f"A done marker of {model} is malformed.") from error
+            raise VersionRefused(f"A done marker of {model} is garbled.", reason="done") from error
 
     def publish(
         self, manifest: Manifest, files: dict[str, bytes], key: Ed25519PrivateKey
@@ -254,7 +262,8 @@ class ModelStore:
     def mark_done(self, model: str, key: str, version: str) -> None:
         """Remember that a run under `key` has finished; of several, the first stands."""
         raw = Done(version=version).model_dump_json().encode()
-        self._create(self._done_path(model, key), raw, f"a done marker of {model}")
+        path = self._done_path(model, hashlib.sha256(key.encode()).hexdigest())
+        self._create(path, raw, f"a done marker of {model}")
 
     def _folder(self, model: str) -> str:
         if not is_model_name(model):
@@ -269,8 +278,8 @@ class ModelStore:
     def _release_path(self, model: str, number: int) -> str:
         return f"{self._folder(model)}/releases/{number:08d}.json"
 
-    def _done_path(self, model: str, key: str) -> str:
-        return f"{self._folder(model)}/once/{hashlib.sha256(key.encode()).hexdigest()}.json"
+    def _done_path(self, model: str, digest: str) -> str:
+        return f"{self._folder(model)}/once/{digest}.json"
 
     def _open(self, model: str, version: str, trusted: TrustedKeys) -> tuple[Manifest, str]:
         """A verified manifest, and the SHA-256 of the very bytes that were verified."""

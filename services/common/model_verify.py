@@ -24,6 +24,7 @@ DRAFT = re.compile(r"\.[0-9a-f]{16}\.tmp")
 KNOWN_PATH = re.compile(
     r"versions/[0-9]{8}t[0-9]{6}z-[0-9a-f]{8}/[^/]+|releases/[0-9]{8}\.json|once/[0-9a-f]{64}\.json"
 )
+DONE_PATH = re.compile(r"once/([0-9a-f]{64})\.json")
 
 Report = Callable[[str, float], None]
 
@@ -46,7 +47,12 @@ def verify_store(store: ModelStore, trusted: TrustedKeys, *, report: Report) -> 
         StoreError: the store cannot be read.
     """
     found = Verified()
-    models = store.list_models()
+    models = []
+    for name, is_model in store.list_top():
+        if is_model:
+            models.append(name)
+        elif not DRAFT.fullmatch(name):
+            found.failures.append(f"The store holds {ascii(name)[:200]}, which is no model.")
     for index, model in enumerate(models):
         paths = store.list_files(model)
         found.failures += _strangers(model, paths)
@@ -63,6 +69,7 @@ def verify_store(store: ModelStore, trusted: TrustedKeys, *, report: Report) -> 
         numbers = store.list_releases(model)
         report(f"{model}: {len(numbers)} releases", (index + 1) / len(models))
         found.failures += _failures_of_releases(store, model, numbers, manifests)
+        found.failures += _failures_of_done(store, model, paths, versions)
         found.checked += len(versions) + len(numbers)
     return found
 
@@ -128,3 +135,19 @@ def _failures_of_release(
             yield f"names version {meant.version}, which failed its gate"
     if digests.get(release.version, release.manifest_sha256) != release.manifest_sha256:
         yield "was made for another manifest"
+
+
+def _failures_of_done(
+    store: ModelStore, model: str, paths: list[str], versions: list[str]
+) -> Iterator[str]:
+    """Of the markers by which a finished training is known: a wrong one keeps data unlearnt."""
+    for path in paths:
+        if match := DONE_PATH.fullmatch(path):
+            try:
+                version = store.read_done(model, match[1])
+            except VersionRefused as error:
+                yield f"{str(error)[:-1]}: {path}."
+                continue
+            if version is not None and version not in versions:
+                what = f"The done marker {path} of {model}"
+                yield f"{what} names version {version}, which is not there."

@@ -3,7 +3,7 @@
 import pytest
 
 from services.common.model_verify import verify_store
-from tests.common.worlds import FIRST, SECOND, THIRD, World, release
+from tests.common.worlds import FIRST, SECOND, THIRD, Blob, World, release
 
 
 @pytest.fixture
@@ -110,4 +110,29 @@ class TestReleases:
             "Release 6 of wine names version 20261124t120000z-00000004, which failed its gate.",
             "Release 7 of wine names version 20261125t120000z-00000005, "
             "which is not there or does not hold.",
+        ]
+
+
+class TestTheRest:
+    def test_what_lies_beside_the_models_is_named(self, store: World) -> None:
+        beside = store.blob("x")
+        for name in ("Evil/versions/x", "model.joblib"):
+            path = beside.path.replace("wine/x", name)
+            Blob(beside.filesystem, path).write_bytes(b"x")
+
+        assert failures(store) == [
+            "The store holds 'Evil', which is no model.",
+            "The store holds 'model.joblib', which is no model.",
+        ]
+
+    def test_a_done_marker_of_nothing_is_named(self, store: World) -> None:
+        gone = THIRD.replace("3t", "4t")
+        store.store.mark_done("wine", "sound", FIRST)
+        store.blob(f"once/{'a' * 64}.json").write_bytes(b"{}")
+        store.blob(f"once/{'b' * 64}.json").write_bytes(b'{"version": "%s"}' % gone.encode())
+
+        assert failures(store) == [
+            f"A done marker of wine is garbled: once/{'a' * 64}.json.",
+            f"The done marker once/{'b' * 64}.json of wine names version {gone}, "
+            "which is not there.",
         ]

@@ -34,6 +34,7 @@ class Shelf:
             shutil.copytree(Path(samples.url.removeprefix("file://")), self.folder)
         self.cache_folder = folder / "cache"
         self.key = load_signing_key(samples.trusted.parent / "signing.pem")
+        self.trusted_folder = samples.trusted
         self.trusted = TrustedKeys.load(samples.trusted)
         self.store_url = f"file://{self.folder}"
         self.store = ModelStore(self.store_url)

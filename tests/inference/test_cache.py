@@ -191,6 +191,20 @@ class TestDisk:
         assert {path.name for path in kept_files(shelf)} == wanted
         assert await restarted_alone(shelf) == ["mixed", "numbers", "price"]
 
+    async def test_that_cannot_keep_a_new_release_keeps_the_one_before(self, shelf: Shelf) -> None:
+        before = shelf.live
+        version = shelf.publish()
+        number = shelf.release(version)
+        # Nothing can be written under its name, as on a full disk.
+        (shelf.cache_folder / f"records/numbers/releases/{number:08d}.json").mkdir()
+
+        await shelf.watcher.look()
+        now = shelf.live
+
+        assert now == version
+        assert "numbers" in await restarted_alone(shelf)
+        assert shelf.live == before
+
     async def test_that_cannot_be_written_costs_fetches_not_answers(
         self, samples: Store, tmp_path: Path
     ) -> None:

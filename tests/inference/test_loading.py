@@ -1,6 +1,7 @@
 """Versions come into memory when they are asked for, and make room for one another."""
 
 import asyncio
+import shutil
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from services.common.errors import Unavailable
-from services.common.model_store import ModelStore, StoreError
+from services.common.model_store import (
+    ModelStore,
+    StoreError,
+    TrustedKeys,
+    create_signing_key,
+    load_signing_key,
+)
 from services.inference.models import loader
 from services.inference.models.registry import LoadedModel, ModelNotFound
 from tests.inference.samples import NUMBERS_ROW, Store
@@ -248,3 +255,73 @@ class TestStoreAway:
         assert served == 1
         assert recovered
         assert shelf.value("model_store_failures_total") == 3
+
+    async def test_a_version_on_the_disk_can_be_called_while_the_store_hangs(
+        self, shelf: Shelf
+    ) -> None:
+        released = threading.Event()
+
+        class Hanging(ModelStore):
+            def list_versions(self, model: str) -> list[str]:
+                released.wait(timeout=30)
+                raise StoreError("It hung up.")
+
+        version = shelf.publish()
+        await shelf.loader.get("numbers", version)
+        shelf.start(store=Hanging(shelf.store_url))
+        await shelf.watcher.look()
+
+        async with asyncio.timeout(5):
+            model = await shelf.loader.get("numbers", version)
+        released.set()
+
+        assert model.manifest.version == version
+
+
+class TestTrustedKeys:
+    async def test_a_version_of_a_retired_key_cannot_be_called_though_it_is_in_memory(
+        self, shelf: Shelf, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "trusted"
+        old, new = tmp_path / "old.pem", tmp_path / "new.pem"
+        create_signing_key(old, folder)
+        [retired] = folder.iterdir()
+        create_signing_key(new, folder)
+        shutil.copytree(shelf.trusted_folder, folder, dirs_exist_ok=True)
+        shelf.trusted = TrustedKeys.load(folder)
+        versions = {}
+        for key in (old, new):
+            shelf.key = load_signing_key(key)
+            versions[key] = shelf.publish()
+        shelf.start()
+        await shelf.watcher.look()
+        for version in versions.values():
+            await shelf.loader.get("numbers", version)
+
+        retired.unlink()
+        await shelf.watcher.look()
+
+        with pytest.raises(ModelNotFound):
+            await shelf.loader.get("numbers", versions[old])
+        assert shelf.refused("signature") == 1
+        assert shelf.registry.is_resident("numbers", versions[new])
+        assert label(await shelf.loader.get("numbers", None)) == 1
+
+    async def test_a_release_counts_at_the_next_look_once_its_key_is_trusted(
+        self, shelf: Shelf, tmp_path: Path
+    ) -> None:
+        folder, elsewhere = tmp_path / "trusted", tmp_path / "elsewhere"
+        shutil.copytree(shelf.trusted_folder, folder)
+        shelf.trusted = TrustedKeys.load(folder)
+        shelf.key = create_signing_key(tmp_path / "new.pem", elsewhere)
+        shelf.start()
+        version = shelf.publish()
+        shelf.release(version)
+        await shelf.watcher.look()
+        before = shelf.live
+
+        shutil.copytree(elsewhere, folder, dirs_exist_ok=True)
+        await shelf.watcher.look()
+
+        assert before != version
+        assert shelf.live == version

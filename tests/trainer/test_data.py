@@ -1,5 +1,7 @@
 """Data that cannot be trained on is told in one line; what columns mean is decided as promised."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,22 @@ from trainer.errors import DataError
 from trainer.parts import open_part
 from trainer.table import Table, read_table
 
+READ_AND_TELL_MEMORY = """
+import sys
+from pathlib import Path
+from trainer.dataset_file import DatasetFile
+from trainer.parts import open_part
+from trainer.table import read_table
+
+def memory(name):
+    return int(Path("/proc/self/status").read_text().partition(f"{name}:")[2].split()[0]) * 1024
+
+part = open_part("part.csv", Path(sys.argv[1]))
+before = memory("VmRSS")
+table = read_table([part], stated=DatasetFile(), precise=[])
+assert table.kinds["a"] == "text"
+print(memory("VmHWM") - before)
+"""
 GOOD = "a,y\n" + "".join(f"{i},{i % 2}\n" for i in range(40))
 
 
@@ -55,6 +73,7 @@ class TestBadData:
             (b"a,y\ninf,0\n" + b"1,2\n" * 40, "'a' has numbers beyond 32-bit"),
             (b"a,y\n" + b"".join(b"1,t%d\n" % i for i in range(40)), "40 different values"),
             (b"a,y\n" + b"".join(b"1,%d\n" % (i // 2) for i in range(20)), "too small"),
+            (b"a,y\n" + b"1,2\n2,3\n" * 20 + b"3,4\n\r,", "42 rows by one reading and 41"),
         ],
     )
     def test_is_told_in_one_line_and_publishes_nothing(
@@ -169,3 +188,31 @@ class TestColumns:
         for count, task in ((20, "classification"), (21, "regression")):
             cells = [str(i % count) for i in range(42)]
             assert problem(tmp_path / "part", a=["1"] * 42, y=cells).signature.task == task
+
+    def test_a_long_class_costs_its_length_once_not_in_every_row(self, tmp_path: Path) -> None:
+        labels = problem(tmp_path / "part", a=["1"] * 40, y=["x", "l" * 5000] * 20).labels
+
+        assert labels.nbytes < 5000
+
+    def test_text_stays_what_it_was_across_blocks(self, tmp_path: Path) -> None:
+        cells = [str(i * i % 250_007) if i % 7 else "" for i in range(450_000)]
+
+        table = read(tmp_path / "part", ("a\n_" + "\n_".join(cells) + "\n").encode())
+
+        assert table.frame["a"].astype(object).tolist() == [f"_{cell}" for cell in cells]
+        assert table.frame["a"].cat.categories.is_unique
+
+    def test_text_of_which_no_two_are_the_same_takes_at_most_four_times_its_size(
+        self, tmp_path: Path
+    ) -> None:
+        part = tmp_path / "part"
+        part.write_text("a\n" + "".join(f"t{i:0120d}\n" for i in range(1_000_000)))
+
+        done = subprocess.run(
+            [sys.executable, "-c", READ_AND_TELL_MEMORY, str(part)],
+            capture_output=True,
+            check=True,
+            timeout=120,
+        )
+
+        assert int(done.stdout) <= 4 * part.stat().st_size

@@ -64,6 +64,23 @@ class TestTypes:
             with pytest.raises(DataError, match=f"0.parquet: the column 'a' is of type {told}"):
                 read(tmp_path, pa.table({"a": pa.array(values)}))
 
+    def test_that_is_ignored_may_be_of_any(self, workshop: Workshop) -> None:
+        labels = [i // 20 for i in range(40)]
+        table = pa.table({"a": [*range(40)], "void": [[b"x"]] * 40, "y": labels})
+        write(workshop, table)
+        workshop.put("m", '{"ignore": ["void"]}', "dataset.json")
+
+        signature = workshop.manifest(workshop.train("m", target="y")).signature
+
+        assert [column.name for column in signature.columns] == ["a"]
+
+    def test_of_text_that_is_not_utf_8_is_refused(self, tmp_path: Path) -> None:
+        raw = pa.array([b"a", b"\xff"] * 20)
+        texts = pa.Array.from_buffers(pa.string(), len(raw), raw.buffers())
+
+        with pytest.raises(DataError, match=r"0\.parquet: torn or damaged"):
+            read(tmp_path, pa.table({"a": texts}))
+
 
 class TestParts:
     def test_of_both_formats_are_joined_if_their_columns_agree(self, tmp_path: Path) -> None:

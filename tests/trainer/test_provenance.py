@@ -1,6 +1,7 @@
 """What a version says of itself, and what may change between two."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,11 @@ class TestSignature:
             (("sold", "colour", "void", "y"), lambda row: row[1:], "column 'size' is missing"),
             (
                 samples.HEADER,
+                lambda row: (*row[:-1], row[-1] == "big"),
+                "the target was text and is boolean",
+            ),
+            (
+                samples.HEADER,
                 lambda row: ("much", *row[1:]),
                 "column 'size' was number and is text",
             ),
@@ -144,15 +150,16 @@ class TestGate:
         spoil(shop)
 
         assert run("m", "--force").exit_code == 2
-        result = run("m", "--release", "--force", "--reason", "an audit asks for it")
+        why = "an audit asks for it, and what it asks for takes more than a line to say in full"
+        result = run("m", "--release", "--force", "--reason", why)
 
         manifest, release = newest(shop), shop.store.find_release("m", 2)
         assert result.exit_code == 0
-        assert (manifest.gate, manifest.forced_reason) == ("forced", "an audit asks for it")
+        assert (manifest.gate, manifest.forced_reason) == ("forced", why)
         assert release is not None
-        assert (release.version, release.reason) == (manifest.version, "an audit asks for it")
+        assert (release.version, release.reason) == (manifest.version, why)
         report = shop.store.read_file(manifest, "report.html").decode()
-        assert "was forced: an audit asks for it" in report
+        assert f"was forced: {why}" in report
 
 
 class TestServing:
@@ -198,6 +205,13 @@ class TestReport:
         assert "&lt;script&gt;" in page
         assert page.count("<svg") == 3
         assert len(page) < 300_000
+
+    def test_is_drawn_in_silence_whatever_script_names_are_in(self, workshop: Workshop) -> None:
+        rows = [(i, i // 20) for i in range(40)]
+        workshop.put_rows("m", ("\N{CJK UNIFIED IDEOGRAPH-8272}", "y"), rows)
+
+        with warnings.catch_warnings(action="error"):
+            workshop.train("m", target="y")
 
     def test_shows_what_changed_against_the_live_version(self, shop: Workshop) -> None:
         rows = [

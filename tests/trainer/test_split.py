@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.trainer.conftest import Workshop
+from trainer import split
 from trainer.columns import Problem, state_problem
 from trainer.dataset_file import DatasetFile
 from trainer.errors import DataError
@@ -39,6 +40,18 @@ class TestRows:
         assert (first == then[:200]).mean() > 0.9
         assert 90 <= then.sum() <= 110
         assert (held_out_of(before, seed=1) != first).any()
+
+    def test_have_the_hashes_of_their_values_however_many_are_hashed_at_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        texts = [f"t{i % 150}" if i % 9 else "" for i in range(200)]
+        columns: Columns = {"a": list(range(200)), "self": texts, "y": [0, 1] * 100}
+        found = problem(tmp_path / "p", columns)
+
+        together = hash_rows(found, seed=0, by=[])
+        monkeypatch.setattr(split, "ROWS_AT_ONCE", 30)
+
+        assert (hash_rows(found, seed=0, by=[]) == together).all()
 
     def test_stay_held_out_when_a_column_arrives(self, tmp_path: Path) -> None:
         columns: Columns = {"a": list(range(200)), "y": [0, 1] * 100}

@@ -108,13 +108,21 @@ class ModelCache:
         path = folder / f"{release.number:08d}.json"
         self._keep(path, release.model_dump_json().encode())
         with suppress(OSError):
-            for other in folder.iterdir():
-                if other != path:
+            for other in folder.iterdir() if path.is_file() else ():
+                if other != path:  # on a full disk, the one before is better than none
                     other.unlink()
         # It may have made room for another version before it was live.
         if not all(path.exists() for path in self._paths_of(manifest)):
             with suppress(StoreError):
                 self.read_served(manifest)
+
+    def holds(self, model: str, version: str) -> bool:
+        """Whether a version is on the disk, whatever it is worth."""
+        return (self._version_folder(model, version) / "manifest.sig").exists()
+
+    def trusted_keys(self) -> frozenset[bytes]:
+        """The keys that count now."""
+        return self._trusted.fingerprint()
 
     def live_when_last_seen(self) -> dict[str, Release]:
         """The kept release of each model whose manifest was kept too, and holds."""

@@ -32,6 +32,8 @@ NUMBER_TOLERANCE = 1e-4
 LOADS_AT_ONCE = 2
 LOAD_DEADLINE_S = 300.0
 REQUEST_WAITS_S = 10.0
+LISTING_WAITS_S = 1.0
+"""How long the store may take to confirm a version that is on the disk."""
 LISTING_HOLDS_S = 1.0
 LISTING_HOLDS_TIMES = 20.0
 """A listing is good for so many seconds, and for so many times what it took to make: made-up names
@@ -122,6 +124,23 @@ class Loader:
         except (StoreError, TimeoutError) as error:
             raise Unavailable("The model store cannot be read.", retry_after_s=5) from error
 
+    async def drop_untrusted(self) -> None:
+        """Unload what no trusted key signed any more, for those who call it by name.
+
+        What is live goes on serving.
+
+        Raises:
+            StoreError: the store cannot be asked about one of them now.
+        """
+        for name, version in self._registry.resident():
+            if self._registry.is_live(name, version):
+                continue
+            try:
+                await self._load_calls(self._cache.open_version, name, version)
+            except (VersionNotFound, VersionRefused) as error:
+                self._registry.drop(name, version)
+                self._remember_refusal(name, version, error)
+
     async def close(self) -> None:
         """Give up what is being loaded."""
         running = list(self._running.values())
@@ -130,8 +149,16 @@ class Loader:
         await asyncio.gather(*running, return_exceptions=True)
 
     async def _is_published(self, name: str, version: str) -> bool:
-        is_live = self._registry.is_live(name, version)  # then it needs no look at the store
-        return is_live or version in await self.versions(name)
+        if self._registry.is_live(name, version):  # then it needs no look at the store
+            return True
+        is_kept = await asyncio.to_thread(self._cache.holds, name, version)
+        try:
+            async with asyncio.timeout(LISTING_WAITS_S if is_kept else None):
+                return version in await self.versions(name)
+        except (TimeoutError, Unavailable):
+            if is_kept:  # its signature is checked again at loading
+                return True
+            raise
 
     def _remember_refusal(
         self, name: str, version: str, error: VersionNotFound | VersionRefused

@@ -107,6 +107,10 @@ class Registry:
         """Whether a version is in memory; this is no use of it."""
         return (name, version) in self._resident
 
+    def resident(self) -> list[tuple[str, str]]:
+        """Name and version of all that is in memory."""
+        return list(self._resident)
+
     def is_live(self, name: str, version: str) -> bool:
         """Whether a version is the live one of its model."""
         live = self._live.get(name)
@@ -124,6 +128,11 @@ class Registry:
         self._resident.move_to_end(key)
         self._make_room()
 
+    def drop(self, name: str, version: str) -> None:
+        """Unload a version."""
+        self._resident.pop((name, version), None)
+        self._make_room()
+
     def set_live(self, release: Release, manifest: Manifest) -> None:
         """From now on requests that name no version are answered by this one."""
         name = manifest.model
@@ -136,7 +145,7 @@ class Registry:
     def _make_room(self) -> None:
         live = {(name, live.manifest.version) for name, live in self._live.items()}
         total = sum(model.size for model in self._resident.values())
-        *others, _ = self._resident  # all but the one used last
+        others = list(self._resident)[:-1]  # all but the one used last
         for key in sorted(others, key=live.__contains__):  # stable: still by last use
             if not self._max_bytes or total <= self._max_bytes:
                 break

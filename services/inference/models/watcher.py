@@ -1,9 +1,10 @@
 """Follows the model store: what is released becomes live, without a restart and without a gap.
 
 The highest release that verifies is live. Each poll lists the models' names and reads the number
-after the highest that was seen; a full look at the releases comes at start and every five minutes,
-for what a poll cannot see. Whatever is wrong with the store, what is live goes on serving; if it is
-away at the start, what was live when it was last seen is served from the local disk.
+after the highest that was seen; a full look at the releases comes at start, every five minutes and
+when other keys are trusted, for what a poll cannot see. Whatever is wrong with the store, what is
+live goes on serving; if it is away at the start, what was live when it was last seen is served from
+the local disk.
 """
 
 import asyncio
@@ -64,6 +65,7 @@ class Watcher:
         self._seen: dict[str, int] = {}
         """The highest number looked at, by model."""
         self._next_full_look = 0.0
+        self._keys: frozenset[bytes] | None = None
         self._began_from_cache = False
 
     async def run(self) -> None:
@@ -84,8 +86,9 @@ class Watcher:
 
     async def look(self) -> bool:
         """One look at the store; a failure is counted, logged and left for the next (False)."""
-        full = time.monotonic() >= self._next_full_look
         try:
+            keys_changed = await self._follow_keys()
+            full = keys_changed or time.monotonic() >= self._next_full_look
             names = await self._calls(self._store.list_models)
             self._registry.known = frozenset(names)
             # All are followed, whatever befalls one of them.
@@ -106,6 +109,17 @@ class Watcher:
         if full:
             self._next_full_look = time.monotonic() + FULL_LOOK_S
         return True
+
+    async def _follow_keys(self) -> bool:
+        """Whether other keys are trusted than at the last look; what they signed is judged anew."""
+        keys = await asyncio.to_thread(self._cache.trusted_keys)
+        before = self._keys
+        if keys == before:
+            return False
+        if before is not None:
+            await self._loader.drop_untrusted()
+        self._keys = keys
+        return before is not None
 
     async def begin_from_cache(self) -> None:
         """Serve what was live when the store was last seen, verified like anything else."""
