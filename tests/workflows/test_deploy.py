@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.common.test_model_store import FIRST, SECOND, World, flip_bit
+from tests.common.worlds import FIRST, SECOND, World
 from tests.functions.servers import Answer, serving
 from tests.trainer.conftest import Workshop, new_workshop
 from tests.workflows.runner import Runner, read
@@ -23,7 +23,8 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.workshop: Workshop = new_workshop(folder / "home")
         key = self.workshop.settings.load_signing_key()
-        self.world = World(folder / "home", self.workshop.store, key, self.workshop.trusted)
+        url = self.workshop.settings.model_store_url
+        self.world = World(folder / "home", url, key, self.workshop.trusted)
         for version in (FIRST, SECOND):
             self.world.publish(version)
             self.workshop.promoter.release("wine", version=version)
@@ -64,7 +65,7 @@ def test_a_release_that_fails_the_test_is_taken_back(bench: Bench) -> None:
 
 
 def test_a_release_that_does_not_hold_is_never_live_and_needs_no_way_back(bench: Bench) -> None:
-    flip_bit(bench.world.path(SECOND, "manifest.json"))
+    bench.world.path(SECOND, "manifest.json").flip_bit()
 
     outcomes = bench.runner.run(
         "deploy.yml", event=MANUAL, inputs={"model": "wine", "release": "2"}
