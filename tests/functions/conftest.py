@@ -28,7 +28,7 @@ CSV = b"x,y\n1,2\n"
 
 @dataclass
 class Function:
-    """A function's process; a test may kill it and start it again."""
+    """A function's process: a server that loads it once, and a worker that answers events."""
 
     name: str
     folder: Path
@@ -55,6 +55,12 @@ class Function:
         """SIGKILL the server and its worker."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+    def die(self) -> None:
+        """SIGKILL the worker; the server makes another, which knows nothing of this one's past."""
+        [worker] = self._workers()
+        os.kill(worker, signal.SIGKILL)
+        eventually(lambda: worker not in (now := self._workers()) and len(now) == 1)
 
     def post(self, event: dict[str, Any]) -> int:
         """Deliver an event as Eventarc does; the status, 0 if the function died over it."""
@@ -92,6 +98,12 @@ class Function:
         except httpx.TransportError:
             return 0
         return answer.status_code
+
+    def _workers(self) -> list[int]:
+        pid = self.process.pid
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
 
     def _listens(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
@@ -202,7 +214,7 @@ def world(gcs: Emulator, tmp_path: Path, bundles: Path) -> Iterator[World]:
         yield made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared(
     gcs: Emulator, tmp_path_factory: pytest.TempPathFactory, bundles: Path
 ) -> Iterator[World]:
@@ -211,7 +223,7 @@ def shared(
         yield made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def arrivals(shared: World) -> Function:
     """on_data_arrival, running, for as long."""
     return shared.function()
