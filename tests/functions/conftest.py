@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
@@ -154,19 +155,24 @@ class World:
 
     def put(self, name: str, content: bytes = CSV) -> dict[str, Any]:
         """Write an object; the event that its bucket sends."""
-        answer = httpx.post(
+        httpx.post(
             f"{self._emulator.url}/upload/storage/v1/b/{self.bucket}/o",
             params={"uploadType": "media", "name": name},
             content=content,
             trust_env=False,
-        )
-        written = answer.raise_for_status().json()
+        ).raise_for_status()
+        return self.event_of(self.bucket, name)
+
+    def event_of(self, bucket: str, name: str) -> dict[str, Any]:
+        """The event that a bucket sends of an object as it lies there now."""
+        url = f"{self._emulator.url}/storage/v1/b/{bucket}/o/{quote(name, safe='')}"
+        written = httpx.get(url, trust_env=False).raise_for_status().json()
         keys = ("bucket", "name", "generation", "size", "timeCreated")
         return {
             "specversion": "1.0",
             "id": uuid4().hex,
             "type": FINALIZED,
-            "source": f"//storage.googleapis.com/projects/_/buckets/{self.bucket}",
+            "source": f"//storage.googleapis.com/projects/_/buckets/{bucket}",
             "subject": f"objects/{name}",
             "time": written["timeCreated"],
             "data": {key: written[key] for key in keys},

@@ -93,11 +93,21 @@ class Runner:
     """A checkout in which steps run, and the programs at its edge.
 
     `pods` maps the names of pods to the URLs of the inference processes that they stand for.
+
+    Args:
+        vars: the repository's variables.
+        environment: what the machine itself tells every step.
     """
 
-    def __init__(self, folder: Path, *, vars: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        vars: Mapping[str, str],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.checkout, self._edge = folder / "checkout", folder / "edge"
-        self._vars = dict(vars)
+        self._vars, self._environment = dict(vars), dict(environment or {})
         for name in ("Makefile", "scripts", "pyproject.toml", "requirements"):
             self.checkout.mkdir(parents=True, exist_ok=True)
             (self.checkout / name).symlink_to(ROOT / name)
@@ -179,6 +189,7 @@ class Runner:
                 "PYTHONPATH": str(ROOT),
                 "GITHUB_PATH": str(added),
                 "TOLLGATE_HOME": str(self.checkout / "nothing"),
+                **self._environment,
                 **told,
             },
             stdin=subprocess.DEVNULL,
