@@ -25,6 +25,8 @@ from tests.ports import free_port
 
 FINALIZED = "google.cloud.storage.object.v1.finalized"
 CSV = b"x,y\n1,2\n"
+# One for all, as each costs an SSL context; no connection outlives the process it leads to.
+HTTP = httpx.Client(trust_env=False, timeout=40, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 @dataclass
@@ -95,7 +97,7 @@ class Function:
         """Post anything; the status, 0 if the function died over it."""
         url = f"http://127.0.0.1:{self.port}/"
         try:
-            answer = httpx.post(url, content=content, headers=headers, timeout=40, trust_env=False)
+            answer = HTTP.post(url, content=content, headers=headers)
         except httpx.TransportError:
             return 0
         return answer.status_code
@@ -109,7 +111,7 @@ class Function:
     def _listens(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
         try:
-            httpx.get(f"http://127.0.0.1:{self.port}/", trust_env=False)
+            HTTP.get(f"http://127.0.0.1:{self.port}/")
         except httpx.TransportError:
             return False
         return True
@@ -155,18 +157,17 @@ class World:
 
     def put(self, name: str, content: bytes = CSV) -> dict[str, Any]:
         """Write an object; the event that its bucket sends."""
-        httpx.post(
+        HTTP.post(
             f"{self._emulator.url}/upload/storage/v1/b/{self.bucket}/o",
             params={"uploadType": "media", "name": name},
             content=content,
-            trust_env=False,
         ).raise_for_status()
         return self.event_of(self.bucket, name)
 
     def event_of(self, bucket: str, name: str) -> dict[str, Any]:
         """The event that a bucket sends of an object as it lies there now."""
         url = f"{self._emulator.url}/storage/v1/b/{bucket}/o/{quote(name, safe='')}"
-        written = httpx.get(url, trust_env=False).raise_for_status().json()
+        written = HTTP.get(url).raise_for_status().json()
         keys = ("bucket", "name", "generation", "size", "timeCreated")
         return {
             "specversion": "1.0",
@@ -181,10 +182,10 @@ class World:
     def recorded(self, kind: str, event: dict[str, Any]) -> list[dict[str, Any]]:
         """The records of a kind (claims, done, dead) about an event's object."""
         url = f"{self._emulator.url}/storage/v1/b/{self.records}/o"
-        listed = httpx.get(url, params={"prefix": f"_pipeline/{kind}/"}, trust_env=False).json()
+        listed = HTTP.get(url, params={"prefix": f"_pipeline/{kind}/"}).json()
         found = []
         for item in listed.get("items", []):
-            content = httpx.get(item["mediaLink"].replace("https", "http"), trust_env=False)
+            content = HTTP.get(item["mediaLink"].replace("https", "http"))
             found.append(content.json())
         return [one for one in found if one["generation"] == event["data"]["generation"]]
 

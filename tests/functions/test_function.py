@@ -1,6 +1,7 @@
 """The functions as they are deployed: their folders, settings and secrets; the second function."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jose import jwt
 
+from functions.common.settings import PipelineSettings
 from functions.common.storage import MetadataToken, StorageError
 from tests.functions.conftest import Function, World, new_world
 from tests.functions.servers import Answer, Asked, GitHub, Held, serving
@@ -240,23 +242,38 @@ class TestFolders:
             ),
         ],
     )
-    def test_a_function_with_a_bad_setting_does_not_start(
-        self, bundles: Path, settings: dict[str, str], variable: str
+    def test_a_bad_setting_is_told_in_one_line(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+        settings: dict[str, str],
+        variable: str,
     ) -> None:
-        folder = bundles / "on_data_arrival"
-        environment = settings | {"PYTHONDONTWRITEBYTECODE": "1"}
+        for name in [name for name in os.environ if name.startswith("PIPELINE_")]:
+            monkeypatch.delenv(name)
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+
+        with pytest.raises(SystemExit) as stopped:
+            PipelineSettings.load()
+
+        told = capfd.readouterr().err
+        assert stopped.value.code == 2
+        assert told.startswith(f"error: {variable}")
+        assert told.count("\n") == 1
+        assert "two words" not in told
+
+    def test_a_function_with_a_bad_setting_does_not_start(self, bundles: Path) -> None:
         ran = subprocess.run(
             [sys.executable, "-c", "import main"],
-            cwd=folder,
-            env=environment,
+            cwd=bundles / "on_data_arrival",
+            env=COMPLETE | {"PYTHONDONTWRITEBYTECODE": "1", "PIPELINE_STORE": "s3://data"},
             capture_output=True,
             text=True,
         )
 
         assert ran.returncode == 2
-        assert ran.stderr.startswith(f"error: {variable}")
-        assert ran.stderr.count("\n") == 1
-        assert "two words" not in ran.stderr
+        assert ran.stderr == "error: PIPELINE_STORE: must be gs://bucket or gs://bucket/prefix\n"
 
 
 class TestAccessToken:

@@ -10,7 +10,7 @@ import httpx
 from tests.e2e.platform import Platform
 from tests.functions.servers import Answer, Asked
 
-PAUSE_S = 0.1
+PAUSE_S = 0.25
 DROPPED = ("host", "connection", "content-length", "accept-encoding")
 
 
