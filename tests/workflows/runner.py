@@ -1,7 +1,7 @@
 """Reads a workflow as GitHub does, and runs its `run` steps on this machine.
 
-What cannot be here stands on PATH as a program that writes down how it was called: gcloud, helm,
-kubectl. `make` and `tollgate` are the real ones.
+What cannot be here stands on PATH as a program that writes down how it was called: docker, gcloud,
+helm, kubectl. `make` and `tollgate` are the real ones.
 """
 
 import json
@@ -116,7 +116,7 @@ class Runner:
         shutil.copytree(ROOT / "scripts", self.checkout / "scripts")
         self._install()
         (self._edge / "secrets").mkdir(parents=True)
-        for name in ("gcloud", "helm", "kubectl"):
+        for name in ("docker", "gcloud", "helm", "kubectl"):
             program = self._edge / name
             program.write_text(EDGE.format(python=sys.executable, edge=str(self._edge), name=name))
             program.chmod(0o755)
