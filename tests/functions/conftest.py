@@ -164,6 +164,11 @@ class World:
         ).raise_for_status()
         return self.event_of(self.bucket, name)
 
+    def delete(self, name: str) -> None:
+        """Delete an object of the watched bucket."""
+        url = f"{self._emulator.url}/storage/v1/b/{self.bucket}/o/{quote(name, safe='')}"
+        HTTP.delete(url).raise_for_status()
+
     def event_of(self, bucket: str, name: str) -> dict[str, Any]:
         """The event that a bucket sends of an object as it lies there now."""
         url = f"{self._emulator.url}/storage/v1/b/{bucket}/o/{quote(name, safe='')}"
