@@ -29,10 +29,12 @@ COPY requirements/billing.txt .
 RUN python3 -m pip --python /opt/tollgate/bin/python install \
     --only-binary :all: --require-hashes --requirement billing.txt
 
+# inference-joblib adds scikit-learn, for models that could not be exported (INFERENCE_ALLOW_JOBLIB).
 FROM packages AS inference-packages
-COPY requirements/inference.txt .
+ARG INFERENCE=inference
+COPY requirements/${INFERENCE}.txt requirements.txt
 RUN python3 -m pip --python /opt/tollgate/bin/python install \
-    --only-binary :all: --require-hashes --requirement inference.txt
+    --only-binary :all: --require-hashes --requirement requirements.txt
 
 FROM packages AS trainer-packages
 COPY requirements/trainer.txt .

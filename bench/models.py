@@ -19,6 +19,9 @@ from services.common.model_store import (
     TrustedKeys,
     load_signing_key,
 )
+from services.inference.models.cache import ModelCache
+from services.inference.models.loader import Loader
+from services.inference.models.metrics import ModelMetrics
 from services.inference.models.registry import Registry
 from services.inference.models.watcher import Watcher
 from tests.common.worlds import publish_again
@@ -57,15 +60,19 @@ async def polls(platform: Processes) -> Figure:
 
 async def _watcher(platform: Processes, folder: Path, *, releases: int) -> Watcher:
     """One that has looked through a copy of the platform's store with that many releases."""
-    shutil.copytree(platform.home / "models" / MODEL, folder / MODEL)
-    store = ModelStore(f"file://{folder}")
+    shutil.copytree(platform.home / "models" / MODEL, folder / "models" / MODEL)
+    store = ModelStore(f"file://{folder}/models")
     trusted = TrustedKeys.load(platform.home / "keys" / "trusted")
     last = _live(store, trusted)
     for number in range(last.number + 1, releases + 1):
         record = last.model_copy(update={"number": number, "previous": number - 1})
-        path = folder / MODEL / "releases" / f"{number:08d}.json"
+        path = folder / "models" / MODEL / "releases" / f"{number:08d}.json"
         path.write_text(record.model_dump_json())
-    watcher = Watcher(store, trusted, Registry(), poll_s=POLL_S, metrics=CollectorRegistry())
+    metrics = ModelMetrics(CollectorRegistry())
+    registry = Registry(max_bytes=0, metrics=metrics)
+    cache = ModelCache(store, trusted, folder=folder / "cache", max_bytes=2**30)
+    loader = Loader(cache, registry, allow_joblib=False, metrics=metrics)
+    watcher = Watcher(store, cache, loader, registry, poll_s=POLL_S, metrics=metrics)
     await watcher.look()
     return watcher
 

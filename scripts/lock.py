@@ -16,7 +16,7 @@ from typing import Any
 
 SETS = {
     Path(f"requirements/{name}.txt"): name
-    for name in ("dev", "local", "auth", "billing", "inference", "trainer")
+    for name in ("dev", "local", "auth", "billing", "inference", "inference-joblib", "trainer")
 } | {
     Path(f"functions/{name}/requirements.txt"): "functions"
     for name in ("on_data_arrival", "on_model_release")

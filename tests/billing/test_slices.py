@@ -168,7 +168,7 @@ class TestAtOnce:
     async def test_asks_and_events_and_top_ups_at_once_keep_the_balance(
         self, prepaid: Database
     ) -> None:
-        journals = [new_id() for _ in range(6)]
+        journals = [new_id() for _ in range(4)]
         accounts = [ADA, BOB]
         await credit(prepaid, 1000, account=BOB)
 
@@ -178,10 +178,11 @@ class TestAtOnce:
                 for turn in range(5)
                 for each in range(4)
             ]
+            await lease(prepaid, *(ask(1, account=who, journal=journal) for who in accounts))
             for turn in range(5):
                 done = 2 * turn
                 asks = [
-                    ask(turn + 1, account=account, journal=journal, spent=done, want=4)
+                    ask(turn + 2, account=account, journal=journal, spent=done, want=4)
                     for account in reversed(accounts)
                 ]
                 batch = events[4 * turn : 4 * turn + 4]
@@ -197,9 +198,9 @@ class TestAtOnce:
         await asyncio.gather(*(process(journal) for journal in journals))
         await sweep(prepaid, now=NOON, listening_since=NOON)
 
-        assert await charged(prepaid) == 6 * 10
-        assert await money(prepaid) == (100 + 6 * 5 - 60, 0)
-        assert await money(prepaid, account=BOB) == (1000 - 60, 0)
+        assert await charged(prepaid) == 4 * 10
+        assert await money(prepaid) == (100 + 4 * 5 - 40, 0)
+        assert await money(prepaid, account=BOB) == (1000 - 40, 0)
 
 
 class TestSettle:

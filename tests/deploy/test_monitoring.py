@@ -10,12 +10,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.billing.events.router import EventMetrics
-from services.common.model_store import ModelStore, TrustedKeys
 from services.common.observe import Metrics
 from services.inference.metering.journal import Journal
 from services.inference.metering.metrics import MeteringMetrics
-from services.inference.models.registry import Registry
-from services.inference.models.watcher import Watcher
+from services.inference.models.metrics import ModelMetrics
 from services.inference.protocols.metrics import PredictMetrics
 from tests.deploy.chart import CHART, ROOT, render
 
@@ -32,9 +30,8 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     EventMetrics(registry)
     journal = Journal(home / "journal", max_bytes=2**20)
     MeteringMetrics(registry, journal)
-    PredictMetrics(common, route="x")
-    store = ModelStore(f"file://{home}/models")
-    Watcher(store, TrustedKeys([]), Registry(), poll_s=1, metrics=registry)
+    PredictMetrics(common)
+    ModelMetrics(registry)
     names = {"up"}
     for family in registry.collect():
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}

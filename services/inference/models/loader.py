@@ -99,7 +99,8 @@ class Loader:
             raise ModelNotFound("There is no such version that can be served.")
         try:
             async with asyncio.timeout(REQUEST_WAITS_S):
-                return await self._load_once(name, version)
+                # Once more, as it may have come while the store was looked at.
+                return self._registry.find(name, version) or await self._load_once(name, version)
         except (VersionNotFound, VersionRefused) as error:
             self._remember_refusal(name, version, error)
             raise ModelNotFound("There is no such version that can be served.") from error

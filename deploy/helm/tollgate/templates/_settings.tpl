@@ -42,6 +42,10 @@ INFERENCE_TRUSTED_KEYS: /etc/tollgate/trusted-keys
 INFERENCE_JOURNAL_DIR: /var/lib/tollgate/journal
 INFERENCE_JOURNAL_MAX_BYTES: {{ .Values.inference.journal.maxBytes | int64 | quote }}
 INFERENCE_JOURNAL_SYNC: {{ .Values.inference.journal.sync }}
+INFERENCE_CACHE_DIR: /var/lib/tollgate/cache
+INFERENCE_CACHE_MAX_BYTES: {{ .Values.inference.models.cacheMaxBytes | int64 | quote }}
+INFERENCE_MODELS_MAX_BYTES: {{ .Values.inference.models.memoryMaxBytes | int64 | quote }}
+INFERENCE_ALLOW_JOBLIB: {{ .Values.inference.models.allowJoblib | quote }}
 {{- end }}
 
 {{- define "tollgate.billingSettings" -}}
