@@ -3,8 +3,8 @@
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -163,15 +163,21 @@ def _scrape(url: str) -> str | None:
 
 
 def _live_release(model: str, metrics: str | None) -> int | None:
-    """The release of a model that metrics tell of; 0 if the process serves none."""
+    """The release of a model that metrics tell of; 0 if the process serves none.
+
+    None if they are no metrics: a proxy's page, say, or an answer that broke off.
+    """
     if metrics is None:
         return None
     from prometheus_client.parser import text_string_to_metric_families
 
-    samples: Iterable[Any] = (
-        sample
-        for family in text_string_to_metric_families(metrics)
-        for sample in family.samples
-        if sample.name == METRIC and sample.labels.get("model") == model
-    )
-    return max((int(sample.value) for sample in samples), default=0)
+    try:
+        samples = [
+            int(sample.value)
+            for family in text_string_to_metric_families(metrics)
+            for sample in family.samples
+            if sample.name == METRIC and sample.labels.get("model") == model
+        ]
+    except (ValueError, OverflowError):
+        return None
+    return max(samples, default=0)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -21,6 +21,8 @@ BETWEEN_CALLS_S = 1.0
 UNTOLD_WAIT_S = 60.0
 """How long to keep away when GitHub says "too many" and not until when."""
 MAX_RUN_PAGES = 5
+CLOCKS_APART = timedelta(minutes=5)
+"""How far GitHub's clock may be behind the one that `since` was read from."""
 
 
 class GitHubError(Exception):
@@ -75,7 +77,7 @@ class GitHub:
             GitHubError: it cannot be told.
         """
         query = {"event": "repository_dispatch", "per_page": "100"}
-        query["created"] = f">={since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        query["created"] = f">={(since - CLOCKS_APART).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
         path = f"/repos/{self._repository}/actions/runs"
         for page in range(1, MAX_RUN_PAGES + 1):
             params = {**query, "page": str(page)}
@@ -97,8 +99,10 @@ class GitHub:
             if answer.is_success:
                 return answer
             if wait is None:
-                status = answer.status_code
-                raise GitHubError(f"GitHub answered {status} to {method} {path}.", status=status)
+                status, asked = answer.status_code, answer.request
+                raise GitHubError(
+                    f"GitHub answered {status} to {asked.method} {asked.url.path}.", status=status
+                )
 
     @contextmanager
     def _next_turn(self, deadline: float) -> Iterator[None]:
@@ -118,6 +122,8 @@ class GitHub:
         try:
             headers = {"Authorization": f"Bearer {self._bearer()}"}
             answer = self._http.request(method, path, headers=headers, **options)
+        except httpx.HTTPStatusError as error:  # the App was given no token
+            return error.response
         except httpx.HTTPError as error:
             raise GitHubError(f"GitHub: {type(error).__name__}.") from error
         if answer.status_code == 401 and self._app is not None:

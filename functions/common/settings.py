@@ -1,8 +1,12 @@
 """What the functions read from the environment; nothing else in them looks at it."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Self
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
@@ -38,6 +42,24 @@ def _checked(url: str) -> str:
 BucketUrl = Annotated[str, AfterValidator(_checked)]
 
 
+def _one_word(secret: SecretStr) -> SecretStr:
+    """Without the line break that `echo` puts after a secret: no header may hold one."""
+    word = secret.get_secret_value().strip()
+    if not re.fullmatch(r"[!-~]+", word):
+        raise ValueError("must be one word of ASCII characters")
+    return SecretStr(word)
+
+
+def _rsa_key(secret: SecretStr) -> SecretStr:
+    try:
+        key = load_pem_private_key(secret.get_secret_value().encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, RSAPrivateKey):
+        raise ValueError("must be an RSA private key in PEM, without a password")
+    return secret
+
+
 class PipelineSettings(ServiceSettings):
     """Settings of both functions. GitHub is called with a token, or as an installed GitHub App."""
 
@@ -51,13 +73,13 @@ class PipelineSettings(ServiceSettings):
     """Repository whose workflows are started, owner/name."""
     github_api_url: ServiceUrl = "https://api.github.com"
     """GitHub's REST API."""
-    github_token: SecretStr | None = None
+    github_token: Annotated[SecretStr, AfterValidator(_one_word)] | None = None
     """Fine-grained token with contents: write (and actions: read) on the repository."""
     github_app_id: str | None = None
     """Instead of a token: the GitHub App's id, the id of its installation, its key (PEM)."""
     github_installation_id: str | None = None
     """See `github_app_id`."""
-    github_private_key: SecretStr | None = None
+    github_private_key: Annotated[SecretStr, AfterValidator(_rsa_key)] | None = None
     """See `github_app_id`."""
     quiet_seconds: float = Field(default=60.0, ge=0, le=200)
     """A drop without _SUCCESS ends when no part has come for this long."""

@@ -5,6 +5,7 @@ one of the newest waits that minute out, and the others see that they are not th
 """
 
 import time
+from dataclasses import replace
 
 from functions.common.events import Arrival, Ignored
 from functions.common.pipeline import Pipeline, age_s
@@ -30,7 +31,7 @@ def handle(arrival: Arrival, pipeline: Pipeline) -> None:
     if arrival.path != SUCCESS:
         if found.size == 0:
             raise Ignored("The object is empty.")
-        wait_until_quiet(arrival, found, pipeline, deadline=deadline)
+        arrival, found = wait_until_quiet(arrival, found, pipeline, deadline=deadline)
     pipeline.dispatch_once("data-arrived", arrival, found, deadline=deadline)
 
 
@@ -41,22 +42,31 @@ def ends_a_drop(path: str) -> bool:
 
 def wait_until_quiet(
     arrival: Arrival, found: StoredObject, pipeline: Pipeline, *, deadline: float
-) -> None:
-    """Return once the part has been the newest of its folder for the quiet time.
+) -> tuple[Arrival, StoredObject]:
+    """Return once a part has been the newest of its folder for the quiet time.
+
+    Returns:
+        What ends the drop: the arrival, or what is the newest after that was deleted meanwhile.
 
     Raises:
-        Ignored: something newer is there, whose own event goes on instead.
+        Ignored: something newer is there, whose own event goes on instead, or nothing is left.
     """
     quiet_s = pipeline.settings.quiet_seconds
     while True:
         listed = pipeline.storage.list_folder(arrival.bucket, arrival.folder)
         drop = [each for each in listed if _belongs(each, arrival.folder)]
         newest = max(drop, key=_order, default=None)
-        if newest is None or (newest.name, newest.generation) != (found.name, found.generation):
+        if newest is None or _order(newest) > _order(found):
             raise Ignored("Something newer has arrived.")
+        if (newest.name, newest.generation) != (found.name, found.generation):
+            # The others' events have left the drop to this one.
+            path = newest.name.removeprefix(arrival.folder)
+            generation = newest.generation
+            arrival = replace(arrival, name=newest.name, generation=generation, path=path)
+            found = newest
         left = min(quiet_s - age_s(found), quiet_s, deadline - time.monotonic())
         if left <= 0:
-            return
+            return arrival, found
         time.sleep(min(left, quiet_s / LOOKS))
 
 

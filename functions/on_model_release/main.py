@@ -1,18 +1,18 @@
 """The function as it is deployed: a bucket's event starts a deployment."""
 
 import functions_framework
-from cloudevents.exceptions import GenericException
 from cloudevents.http import CloudEvent
 
-from functions.common.answer import answer, reject
+from functions.common.answer import Redelivery, answer, redeliver, reject
 from functions.common.pipeline import Pipeline
 from functions.common.settings import PipelineSettings
 from functions.on_model_release.handler import handle
 
 # Here, so that a function with a bad setting does not start.
 pipeline = Pipeline(PipelineSettings.load())
-functions_framework.errorhandler(GenericException)(reject)
-functions_framework.errorhandler(400)(reject)
+functions_framework.errorhandler(Redelivery)(redeliver)
+# Whatever else is raised, is raised while a request is being read as an event.
+functions_framework.errorhandler(Exception)(reject)
 
 
 @functions_framework.cloud_event

@@ -57,6 +57,20 @@ def a_process_that_serves(*releases: int) -> Iterator[str]:
 
 
 class TestWait:
+    @pytest.mark.parametrize(
+        "page",
+        [b"<html>no metrics</html>", b'model_live_release{model="wine",version="v"} NaN\n', b"x{"],
+    )
+    def test_what_answers_with_no_metrics_is_said_not_to_answer(
+        self, run: Run, page: bytes
+    ) -> None:
+        with serving(lambda _: Answer(200, page)) as url:
+            outcome = run("wait", "wine", "--release", "2", "--url", url, "--within", "0")
+
+        assert outcome.exit_code == 1
+        assert isinstance(outcome.exception, SystemExit)
+        assert f"error: {url}" in outcome.stderr
+
     def test_it_ends_when_every_process_serves_the_release(self, run: Run) -> None:
         with a_process_that_serves(2) as quick, a_process_that_serves(0, 1, 2) as slow:
             ended = run("wait", "wine", "--release", "2", "--url", quick, "--url", f"{slow}/")

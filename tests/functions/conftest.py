@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
@@ -24,11 +25,13 @@ from tests.ports import free_port
 
 FINALIZED = "google.cloud.storage.object.v1.finalized"
 CSV = b"x,y\n1,2\n"
+# One for all, as each costs an SSL context; no connection outlives the process it leads to.
+HTTP = httpx.Client(trust_env=False, timeout=40, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 @dataclass
 class Function:
-    """A function's process; a test may kill it and start it again."""
+    """A function's process: a server that loads it once, and a worker that answers events."""
 
     name: str
     folder: Path
@@ -55,6 +58,12 @@ class Function:
         """SIGKILL the server and its worker."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+    def die(self) -> None:
+        """SIGKILL the worker; the server makes another, which knows nothing of this one's past."""
+        [worker] = self._workers()
+        os.kill(worker, signal.SIGKILL)
+        eventually(lambda: worker not in (now := self._workers()) and len(now) == 1)
 
     def post(self, event: dict[str, Any]) -> int:
         """Deliver an event as Eventarc does; the status, 0 if the function died over it."""
@@ -88,15 +97,21 @@ class Function:
         """Post anything; the status, 0 if the function died over it."""
         url = f"http://127.0.0.1:{self.port}/"
         try:
-            answer = httpx.post(url, content=content, headers=headers, timeout=40, trust_env=False)
+            answer = HTTP.post(url, content=content, headers=headers)
         except httpx.TransportError:
             return 0
         return answer.status_code
 
+    def _workers(self) -> list[int]:
+        pid = self.process.pid
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
+
     def _listens(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
         try:
-            httpx.get(f"http://127.0.0.1:{self.port}/", trust_env=False)
+            HTTP.get(f"http://127.0.0.1:{self.port}/")
         except httpx.TransportError:
             return False
         return True
@@ -142,19 +157,28 @@ class World:
 
     def put(self, name: str, content: bytes = CSV) -> dict[str, Any]:
         """Write an object; the event that its bucket sends."""
-        answer = httpx.post(
+        HTTP.post(
             f"{self._emulator.url}/upload/storage/v1/b/{self.bucket}/o",
             params={"uploadType": "media", "name": name},
             content=content,
-            trust_env=False,
-        )
-        written = answer.raise_for_status().json()
+        ).raise_for_status()
+        return self.event_of(self.bucket, name)
+
+    def delete(self, name: str) -> None:
+        """Delete an object of the watched bucket."""
+        url = f"{self._emulator.url}/storage/v1/b/{self.bucket}/o/{quote(name, safe='')}"
+        HTTP.delete(url).raise_for_status()
+
+    def event_of(self, bucket: str, name: str) -> dict[str, Any]:
+        """The event that a bucket sends of an object as it lies there now."""
+        url = f"{self._emulator.url}/storage/v1/b/{bucket}/o/{quote(name, safe='')}"
+        written = HTTP.get(url).raise_for_status().json()
         keys = ("bucket", "name", "generation", "size", "timeCreated")
         return {
             "specversion": "1.0",
             "id": uuid4().hex,
             "type": FINALIZED,
-            "source": f"//storage.googleapis.com/projects/_/buckets/{self.bucket}",
+            "source": f"//storage.googleapis.com/projects/_/buckets/{bucket}",
             "subject": f"objects/{name}",
             "time": written["timeCreated"],
             "data": {key: written[key] for key in keys},
@@ -163,10 +187,10 @@ class World:
     def recorded(self, kind: str, event: dict[str, Any]) -> list[dict[str, Any]]:
         """The records of a kind (claims, done, dead) about an event's object."""
         url = f"{self._emulator.url}/storage/v1/b/{self.records}/o"
-        listed = httpx.get(url, params={"prefix": f"_pipeline/{kind}/"}, trust_env=False).json()
+        listed = HTTP.get(url, params={"prefix": f"_pipeline/{kind}/"}).json()
         found = []
         for item in listed.get("items", []):
-            content = httpx.get(item["mediaLink"].replace("https", "http"), trust_env=False)
+            content = HTTP.get(item["mediaLink"].replace("https", "http"))
             found.append(content.json())
         return [one for one in found if one["generation"] == event["data"]["generation"]]
 
@@ -202,7 +226,7 @@ def world(gcs: Emulator, tmp_path: Path, bundles: Path) -> Iterator[World]:
         yield made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared(
     gcs: Emulator, tmp_path_factory: pytest.TempPathFactory, bundles: Path
 ) -> Iterator[World]:
@@ -211,7 +235,7 @@ def shared(
         yield made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def arrivals(shared: World) -> Function:
     """on_data_arrival, running, for as long."""
     return shared.function()

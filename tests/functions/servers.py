@@ -100,7 +100,8 @@ class Held:
 class GitHub:
     """As much of GitHub's API as the functions use; it remembers all that it was asked.
 
-    `runs` are the titles that the workflows' `run-name` gives. `script` holds what happens to the
+    `runs` are the titles that the workflows' `run-name` gives; `hold_runs` makes the next look at
+    them wait. `script` holds what happens to the
     next dispatches, one each: an answer; a Held, at which the call waits before it counts; or a
     pair of True and one of these, where it counts first.
     """
@@ -112,6 +113,10 @@ class GitHub:
         self.dispatched: list[dict[str, Any]] = []
         self.script: list[Answer | Held | tuple[bool, Answer | Held]] = []
         self.runs_status = 200
+        self.runs_body: bytes | None = None
+        self.hold_runs: Held | None = None
+        self.refusals: list[Answer] = []
+        """What an App is told, one each, instead of being given a token."""
         self.token = "token-of-the-test"
         self.tokens_given = 0
 
@@ -123,6 +128,11 @@ class GitHub:
         if asked.headers.get("authorization") != f"Bearer {self.token}":
             return Answer(401)
         if asked.path == f"{REPOSITORY}/actions/runs":
+            held, self.hold_runs = self.hold_runs, None
+            if held:
+                held.wait()
+            if self.runs_body is not None:
+                return Answer(200, self.runs_body)
             document = {"workflow_runs": [{"display_title": title} for title in self.runs]}
             return Answer(self.runs_status, json.dumps(document).encode())
         assert (asked.method, asked.path) == ("POST", f"{REPOSITORY}/dispatches")
@@ -154,6 +164,8 @@ class GitHub:
         self.runs.append(f"{document['event_type']} {identity}")
 
     def _give_token(self, asked: Asked) -> Answer:
+        if self.refusals:
+            return self.refusals.pop(0)
         self.tokens_given += 1
         self.token = f"installation-token-{self.tokens_given}"
         ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
@@ -161,7 +173,7 @@ class GitHub:
 
 
 class Door:
-    """In front of the storage: `hold` makes the next writes of a kind of record wait."""
+    """In front of the storage: `hold` makes the next call of a kind wait."""
 
     def __init__(self, upstream: str) -> None:
         self._upstream = httpx.Client(base_url=upstream, trust_env=False)
@@ -169,16 +181,19 @@ class Door:
         self.down = False
 
     def hold(self, kind: str) -> Held:
-        """The next record of that kind (claims, done) waits, and is not written."""
+        """The next record of that kind (claims, done, dead) waits, and is not written.
+
+        The kind "o" is the next reading of an object, which then fails.
+        """
         self._holding[kind] = Held()
         return self._holding[kind]
 
     def answer(self, asked: Asked) -> Answer:
         if self.down:
             return Answer(503)
-        written = asked.query.get("name", "")
+        wanted = asked.path + asked.query.get("name", "")
         for kind in self._holding:
-            if f"/{kind}/" in written:
+            if f"/{kind}/" in wanted:
                 self._holding.pop(kind).wait()
                 return Answer(503)
         passed = self._upstream.request(

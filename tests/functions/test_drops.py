@@ -88,6 +88,20 @@ class TestQuietTime:
 
         assert len(shared.github.dispatches_of(model)) == 2
 
+    def test_a_newest_part_that_is_deleted_meanwhile_leaves_the_others_a_drop(
+        self, shared: World, patient: Function, model: str
+    ) -> None:
+        part, mistake = (shared.put(f"{model}/{name}.csv") for name in ("part", "rest"))
+        waiting = patient.post_aside(mistake)
+        assert patient.post(part) == 200  # it leaves the drop to the newer
+        shared.delete(f"{model}/rest.csv")
+
+        assert waiting() == 200
+
+        assert [one["client_payload"]["name"] for one in shared.github.dispatches_of(model)] == [
+            f"{model}/part.csv"
+        ]
+
     def test_an_empty_part_does_not_hold_the_others_up(
         self, shared: World, arrivals: Function, model: str
     ) -> None:

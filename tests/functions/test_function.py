@@ -1,8 +1,11 @@
 """The functions as they are deployed: their folders, settings and secrets; the second function."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,9 +13,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jose import jwt
 
+from functions.common.settings import PipelineSettings
 from functions.common.storage import MetadataToken, StorageError
-from tests.functions.conftest import World
-from tests.functions.servers import Answer, Asked, serving
+from tests.functions.conftest import Function, World, new_world
+from tests.functions.servers import Answer, Asked, GitHub, Held, serving
+from tests.gcs import Emulator
 
 FUNCTIONS = ("on_data_arrival", "on_model_release")
 OWN_MODULES = """
@@ -28,88 +33,155 @@ print(json.dumps({"own": [file for file in own if file], "others": sorted(others
 """
 
 
-class TestReleases:
-    def test_a_release_starts_a_deployment(self, world: World, model: str) -> None:
-        function = world.function("on_model_release")
-        event = world.put(f"{model}/releases/00000007.json", b"{}")
+COMPLETE = {
+    "PIPELINE_STORE": "gs://data",
+    "PIPELINE_RECORDS": "gs://r",
+    "PIPELINE_REPOSITORY": "shop/models",
+}
 
-        assert [function.post(event), function.post(event)] == [200, 200]
+
+@dataclass
+class App:
+    """on_data_arrival that calls GitHub as an App, with the App's key (PEM)."""
+
+    world: World
+    function: Function
+    key: str
+    public: str
+
+    @property
+    def github(self) -> GitHub:
+        return self.world.github
+
+
+@pytest.fixture(scope="module")
+def app(gcs: Emulator, tmp_path_factory: pytest.TempPathFactory, bundles: Path) -> Iterator[App]:
+    key, public = new_key()
+    with new_world(gcs, tmp_path_factory.mktemp("app"), bundles) as world:
+        function = world.function(
+            PIPELINE_GITHUB_TOKEN="",
+            PIPELINE_GITHUB_APP_ID="12",
+            PIPELINE_GITHUB_INSTALLATION_ID="34",
+            PIPELINE_GITHUB_PRIVATE_KEY=key,
+        )
+        yield App(world, function, key, public)
+
+
+@pytest.fixture(scope="module")
+def releases(shared: World) -> Function:
+    return shared.function("on_model_release")
+
+
+class TestReleases:
+    def test_a_release_starts_a_deployment_though_the_function_dies_before_the_dispatch(
+        self, shared: World, releases: Function, model: str
+    ) -> None:
+        held = Held()
+        shared.github.script = [held]
+        event = shared.put(f"{model}/releases/00000007.json", b"{}")
+        waiting = releases.post_aside(event)
+        held.arrived()
+        releases.die()
+        held.let_go()
+        assert waiting() == 0
+
+        assert [releases.post(event), releases.post(event)] == [200, 200]
 
         told = {key: event["data"][key] for key in ("bucket", "name", "generation")}
-        assert world.github.dispatched == [
+        assert shared.github.dispatches_of(model) == [
             {"event_type": "model-released", "client_payload": {"model": model, **told}}
         ]
 
-    def test_other_objects_of_a_model_store_start_none(self, world: World, model: str) -> None:
-        function = world.function("on_model_release")
+    def test_other_objects_of_a_model_store_start_none(
+        self, shared: World, releases: Function, model: str
+    ) -> None:
         names = ("releases/7.json", "releases/00000007.json.bak", "versions/1/manifest.json")
-        events = [world.put(f"{model}/{name}", b"{}") for name in names]
-        events += [world.put(f"{model}/releases/00000008.json", b"")]
+        events = [shared.put(f"{model}/{name}", b"{}") for name in names]
+        events += [shared.put(f"{model}/releases/00000008.json", b"")]
+        asked = len(shared.github.asked)
 
-        assert [function.post(event) for event in events] == [200] * 4
+        assert [releases.post(event) for event in events] == [200] * 4
 
-        assert world.github.asked == []
+        assert len(shared.github.asked) == asked
 
 
 class TestGitHubApp:
     def test_it_proves_who_it_is_and_keeps_its_token_while_that_is_good(
-        self, world: World, model: str
+        self, app: App, model: str
     ) -> None:
-        key, public = new_key()
-        function = world.function(
-            PIPELINE_GITHUB_TOKEN="",
-            PIPELINE_GITHUB_APP_ID="12",
-            PIPELINE_GITHUB_INSTALLATION_ID="34",
-            PIPELINE_GITHUB_PRIVATE_KEY=key,
-        )
-        events = [world.put(f"{model}-{number}/_SUCCESS", b"") for number in range(2)]
+        app.function.die()  # so that it has no token yet
+        given, asked = app.github.tokens_given, len(app.github.asked)
+        events = [app.world.put(f"{model}-{number}/_SUCCESS", b"") for number in range(2)]
 
-        assert [function.post(event) for event in events] == [200, 200]
+        assert [app.function.post(event) for event in events] == [200, 200]
 
-        asked = world.github.asked[0]
+        first = app.github.asked[asked]
         claims = jwt.decode(
-            asked.headers["authorization"].removeprefix("Bearer "), public, algorithms=["RS256"]
+            first.headers["authorization"].removeprefix("Bearer "), app.public, algorithms=["RS256"]
         )
-        assert asked.path == "/app/installations/34/access_tokens"
-        assert asked.json == {"repositories": ["models"]}
+        assert first.path == "/app/installations/34/access_tokens"
+        assert first.json == {"repositories": ["models"]}
         assert claims["iss"] == "12"
         assert claims["exp"] - claims["iat"] <= 600
-        assert world.github.tokens_given == 1
-        assert len(world.github.dispatched) == 2
+        assert app.github.tokens_given == given + 1
+        assert app.github.calls_of(model) == 2
 
-    def test_a_token_that_was_revoked_is_replaced(self, world: World, model: str) -> None:
-        key, _ = new_key()
-        function = world.function(
-            PIPELINE_GITHUB_TOKEN="",
-            PIPELINE_GITHUB_APP_ID="12",
-            PIPELINE_GITHUB_INSTALLATION_ID="34",
-            PIPELINE_GITHUB_PRIVATE_KEY=key,
-        )
-        first, second = (world.put(f"{model}-{number}/_SUCCESS", b"") for number in range(2))
-        assert function.post(first) == 200
-        world.github.token = "another"
+    def test_a_token_that_was_revoked_is_replaced(self, app: App, model: str) -> None:
+        first, second = (app.world.put(f"{model}-{number}/_SUCCESS", b"") for number in range(2))
+        assert app.function.post(first) == 200
+        given, app.github.token = app.github.tokens_given, "another"
 
-        assert [function.post(second), function.post(second)] == [500, 200]
+        assert [app.function.post(second), app.function.post(second)] == [500, 200]
 
-        assert world.github.tokens_given == 2
+        assert app.github.tokens_given == given + 1
 
-    def test_no_secret_is_ever_logged(self, world: World, model: str) -> None:
-        key, _ = new_key()
-        function = world.function(
-            PIPELINE_GITHUB_TOKEN="",
-            PIPELINE_GITHUB_APP_ID="12",
-            PIPELINE_GITHUB_INSTALLATION_ID="34",
-            PIPELINE_GITHUB_PRIVATE_KEY=key,
-        )
-        world.github.script = [Answer(500)]
-        event = world.put(f"{model}/_SUCCESS", b"")
+    def test_it_waits_for_its_token_as_long_as_it_is_told(self, app: App, model: str) -> None:
+        app.function.die()
+        app.github.refusals = [Answer(403, headers={"Retry-After": "2"})]
+        event = app.world.put(f"{model}/_SUCCESS", b"")
+        began = len(app.github.times)
 
-        assert [function.post(event), function.post(event)] == [500, 200]
+        assert app.function.post(event) == 200
 
-        logged = function.log.read_text()
+        refused, asked_again = app.github.times[began : began + 2]
+        assert asked_again - refused >= 2
+        assert app.github.calls_of(model) == 1
+
+    def test_no_secret_is_ever_logged(self, app: App, model: str) -> None:
+        app.github.script = [Answer(500)]
+        event = app.world.put(f"{model}/_SUCCESS", b"")
+
+        assert [app.function.post(event), app.function.post(event)] == [500, 200]
+
+        logged = app.function.log.read_text()
         assert "To be delivered again" in logged
-        assert world.github.token not in logged
-        assert not any(line in logged for line in key.splitlines())
+        assert app.github.token not in logged
+        assert not any(line in logged for line in app.key.splitlines())
+
+
+def test_a_secret_that_ends_with_a_line_break_is_good(world: World, model: str) -> None:
+    function = world.function(PIPELINE_GITHUB_TOKEN=f"{world.github.token}\n")
+
+    assert function.post(world.put(f"{model}/_SUCCESS", b"")) == 200
+
+    assert world.github.calls_of(model) == 1
+
+
+def test_an_error_that_nobody_foresaw_is_retried_and_told_by_its_place_alone(
+    shared: World, arrivals: Function, model: str
+) -> None:
+    shared.github.script = [(True, Answer(502))]
+    event = shared.put(f"{model}/_SUCCESS", b"")
+    assert arrivals.post(event) == 500
+    shared.github.runs_body = b"no JSON: a secret"
+
+    refused = arrivals.post(event)
+    shared.github.runs_body = None
+
+    assert (refused, arrivals.post(event)) == (500, 200)
+    [line] = arrivals.lines("JSONDecodeError")
+    assert (line["severity"], "github.py:" in line["at"]) == ("ERROR", True)
+    assert "a secret" not in arrivals.log.read_text()
 
 
 class TestFolders:
@@ -158,24 +230,50 @@ class TestFolders:
                 },
                 "PIPELINE_GITHUB_TOKEN",
             ),
+            (COMPLETE | {"PIPELINE_GITHUB_TOKEN": "two words"}, "PIPELINE_GITHUB_TOKEN"),
+            (
+                COMPLETE
+                | {
+                    "PIPELINE_GITHUB_APP_ID": "12",
+                    "PIPELINE_GITHUB_INSTALLATION_ID": "34",
+                    "PIPELINE_GITHUB_PRIVATE_KEY": "two words",
+                },
+                "PIPELINE_GITHUB_PRIVATE_KEY",
+            ),
         ],
     )
-    def test_a_function_with_a_bad_setting_does_not_start(
-        self, bundles: Path, settings: dict[str, str], variable: str
+    def test_a_bad_setting_is_told_in_one_line(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+        settings: dict[str, str],
+        variable: str,
     ) -> None:
-        folder = bundles / "on_data_arrival"
-        environment = settings | {"PYTHONDONTWRITEBYTECODE": "1"}
+        for name in [name for name in os.environ if name.startswith("PIPELINE_")]:
+            monkeypatch.delenv(name)
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+
+        with pytest.raises(SystemExit) as stopped:
+            PipelineSettings.load()
+
+        told = capfd.readouterr().err
+        assert stopped.value.code == 2
+        assert told.startswith(f"error: {variable}")
+        assert told.count("\n") == 1
+        assert "two words" not in told
+
+    def test_a_function_with_a_bad_setting_does_not_start(self, bundles: Path) -> None:
         ran = subprocess.run(
             [sys.executable, "-c", "import main"],
-            cwd=folder,
-            env=environment,
+            cwd=bundles / "on_data_arrival",
+            env=COMPLETE | {"PYTHONDONTWRITEBYTECODE": "1", "PIPELINE_STORE": "s3://data"},
             capture_output=True,
             text=True,
         )
 
         assert ran.returncode == 2
-        assert ran.stderr.startswith(f"error: {variable}")
-        assert ran.stderr.count("\n") == 1
+        assert ran.stderr == "error: PIPELINE_STORE: must be gs://bucket or gs://bucket/prefix\n"
 
 
 class TestAccessToken:

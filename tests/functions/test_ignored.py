@@ -44,8 +44,17 @@ class TestForgeries:
             (b"{", {"Content-Type": "application/cloudevents+json"}),
             (b"[]", {"Content-Type": "application/cloudevents+json"}),
             (b"hello", {}),
+            (b"\xff", {"Content-Type": "application/cloudevents+json"}),
+            (b"[" * 100_000, {"Content-Type": "application/cloudevents+json"}),
+            (b'"text"', {"Content-Type": "application/cloudevents+json"}),
+            (b'{"specversion": ["1.0"]}', {"Content-Type": "application/cloudevents+json"}),
+            (b"[{}]", {"Content-Type": "application/cloudevents-batch+json"}),
+            (b'"' + b"x" * 11_000_000 + b'"', {"Content-Type": "application/cloudevents+json"}),
         ],
-        ids=["bad data", "no type", "bad document", "list", "no event"],
+        ids=[
+            *("bad data", "no type", "bad document", "list", "no event", "no text", "nested"),
+            *("text", "odd version", "batch", "large"),
+        ],
     )
     def test_what_is_no_event_is_acknowledged_too(
         self, shared: World, arrivals: Function, body: bytes, headers: dict[str, str]

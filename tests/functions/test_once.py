@@ -1,4 +1,4 @@
-"""One run per object and generation: repeats, deaths between steps, GitHub's moods."""
+"""One run per object and generation: events delivered again, GitHub's moods."""
 
 import time
 
@@ -6,6 +6,13 @@ import pytest
 
 from tests.functions.conftest import Function, World
 from tests.functions.servers import Answer, Held
+
+
+@pytest.fixture(scope="module")
+def pair(shared: World) -> tuple[Function, Function]:
+    """Two processes of on_data_arrival that leave a claim to the other for long."""
+    one, other = (shared.function(PIPELINE_CLAIM_SECONDS="6") for _ in range(2))
+    return one, other
 
 
 class TestRepeats:
@@ -19,24 +26,39 @@ class TestRepeats:
         assert shared.github.calls_of(model) == 1
 
     def test_events_delivered_at_the_same_time_start_one_run(
-        self, world: World, model: str
+        self, shared: World, pair: tuple[Function, Function], model: str
     ) -> None:
-        function = world.function(PIPELINE_CLAIM_SECONDS="6")
-        event = world.put(f"{model}/_SUCCESS", b"")
+        event = shared.put(f"{model}/_SUCCESS", b"")
 
-        waiting = [function.post_aside(event) for _ in range(4)]
+        waiting = [pair[0].post_aside(event) for _ in range(4)]
 
         assert [answer() for answer in waiting] == [200] * 4
-        assert world.github.calls_of(model) == 1
+        assert shared.github.calls_of(model) == 1
 
-    def test_two_processes_start_one_run(self, world: World, model: str) -> None:
-        functions = [world.function(PIPELINE_CLAIM_SECONDS="6") for _ in range(2)]
-        event = world.put(f"{model}/_SUCCESS", b"")
+    def test_two_processes_start_one_run(
+        self, shared: World, pair: tuple[Function, Function], model: str
+    ) -> None:
+        event = shared.put(f"{model}/_SUCCESS", b"")
 
-        waiting = [function.post_aside(event) for function in functions]
+        waiting = [function.post_aside(event) for function in pair]
 
         assert [answer() for answer in waiting] == [200] * 2
-        assert world.github.calls_of(model) == 1
+        assert shared.github.calls_of(model) == 1
+
+    def test_one_leaves_an_event_to_another_at_work_on_it(
+        self, shared: World, pair: tuple[Function, Function], model: str
+    ) -> None:
+        held = Held()
+        shared.github.script = [(True, held)]
+        event = shared.put(f"{model}/_SUCCESS", b"")
+        at_work = pair[0].post_aside(event)
+        held.arrived()
+        waiting = pair[1].post_aside(event)
+        time.sleep(0.5)
+        held.let_go()
+
+        assert (at_work(), waiting()) == (500, 200)
+        assert shared.github.calls_of(model) == 1
 
     def test_an_older_generation_is_ignored_and_a_new_one_is_not(
         self, shared: World, arrivals: Function, model: str
@@ -51,78 +73,10 @@ class TestRepeats:
         assert shared.recorded("claims", older) == []
 
 
-class TestDeaths:
-    """The function is killed, started again, and the event delivered again."""
-
-    def test_before_the_claim(self, world: World, model: str) -> None:
-        held = world.door.hold("claims")
-
-        self._die_and_recover(world, model, held)
-
-        assert world.github.calls_of(model) == 1
-
-    def test_between_the_claim_and_the_dispatch(self, world: World, model: str) -> None:
-        held = Held()
-        world.github.script = [held]
-
-        event = self._die_and_recover(world, model, held)
-
-        assert len(world.github.dispatches_of(model)) == 1
-        assert len(world.recorded("claims", event)) == 1
-
-    def test_after_the_dispatch_was_taken(self, world: World, model: str) -> None:
-        held = Held()
-        world.github.script = [(True, held)]
-
-        self._die_and_recover(world, model, held)
-
-        assert world.github.calls_of(model) == 1
-
-    def test_before_the_done_marker(self, world: World, model: str) -> None:
-        held = world.door.hold("done")
-
-        self._die_and_recover(world, model, held)
-
-        assert world.github.calls_of(model) == 1
-
-    def test_in_the_quiet_time(self, world: World, model: str) -> None:
-        function = world.function(PIPELINE_QUIET_SECONDS="3")
-        event = world.put(f"{model}/part.csv")
-        waiting = function.post_aside(event)
-        time.sleep(0.5)
-        function.kill()
-        assert (waiting(), world.github.asked) == (0, [])
-        function.start()
-
-        assert function.post(event) == 200
-
-        assert world.github.calls_of(model) == 1
-
-    def test_where_runs_may_not_be_read_it_is_dispatched_again(
-        self, world: World, model: str
-    ) -> None:
-        world.github.runs_status = 403
-        held = world.door.hold("done")
-
-        self._die_and_recover(world, model, held)
-
-        first, second = world.github.dispatches_of(model)
-        assert first == second
-
-    def _die_and_recover(self, world: World, model: str, held: Held) -> dict[str, object]:
-        function = world.function()
-        event = world.put(f"{model}/_SUCCESS", b"")
-        waiting = function.post_aside(event)
-        held.arrived()
-        function.kill()
-        held.let_go()
-        assert waiting() == 0
-
-        function.start()
-
-        assert function.post(event) == 200
-        assert len(world.recorded("done", event)) == 1
-        return event
+@pytest.fixture(scope="module")
+def hasty(shared: World) -> Function:
+    """on_data_arrival that gives up at the first failure."""
+    return shared.function(PIPELINE_GIVE_UP_SECONDS="0.01")
 
 
 class TestGitHub:
@@ -170,42 +124,58 @@ class TestGitHub:
         ],
     )
     def test_what_would_last_too_long_is_left_to_a_redelivery_and_it_is_not_asked_before(
-        self, world: World, model: str, busy: Answer
+        self, shared: World, arrivals: Function, model: str, busy: Answer
     ) -> None:
-        function = world.function()
-        world.github.script = [busy]
-        event = world.put(f"{model}/_SUCCESS", b"")
+        shared.github.script = [busy]
+        event = shared.put(f"{model}/_SUCCESS", b"")
+        asked = len(shared.github.asked)
 
-        assert [function.post(event), function.post(event)] == [500, 500]
+        assert [arrivals.post(event), arrivals.post(event)] == [500, 500]
 
-        assert len(world.github.asked) == 1
+        assert len(shared.github.asked) == asked + 1
+        arrivals.die()  # the next one may ask again
 
     def test_it_gives_up_to_a_dead_letter_with_an_error_line(
-        self, world: World, model: str
+        self, shared: World, hasty: Function, model: str
     ) -> None:
-        function = world.function(PIPELINE_GIVE_UP_SECONDS="0.01")
-        world.github.script = [Answer(500)]
-        event = world.put(f"{model}/_SUCCESS", b"")
+        shared.github.script = [Answer(500)]
+        event = shared.put(f"{model}/_SUCCESS", b"")
 
-        assert [function.post(event), function.post(event)] == [200, 200]
+        assert [hasty.post(event), hasty.post(event)] == [200, 200]
 
-        [letter] = world.recorded("dead", event)
+        [letter] = shared.recorded("dead", event)
         assert (letter["model"], letter["name"]) == (model, f"{model}/_SUCCESS")
         assert "GitHub answered 500" in letter["reason"]
-        assert [line["severity"] for line in function.lines("Given up")] == ["ERROR"]
-        assert (world.github.calls_of(model), world.recorded("done", event)) == (1, [])
+        assert [line["severity"] for line in hasty.lines("Given up")] == ["ERROR"]
+        assert (shared.github.calls_of(model), shared.recorded("done", event)) == (1, [])
+
+    def test_after_giving_up_a_death_before_the_dead_letter_leads_to_one_all_the_same(
+        self, shared: World, hasty: Function, model: str
+    ) -> None:
+        shared.github.script = [Answer(500), Answer(500)]
+        event = shared.put(f"{model}/_SUCCESS", b"")
+        held = shared.door.hold("dead")
+        waiting = hasty.post_aside(event)
+        held.arrived()
+        hasty.die()
+        held.let_go()
+        assert (waiting(), shared.recorded("dead", event)) == (0, [])
+
+        assert [hasty.post(event), hasty.post(event)] == [200, 200]
+
+        assert len(shared.recorded("dead", event)) == 1
+        assert (shared.github.calls_of(model), shared.github.dispatches_of(model)) == (2, [])
 
     def test_storage_that_is_down_is_retried_by_a_redelivery(
-        self, world: World, model: str
+        self, shared: World, arrivals: Function, model: str
     ) -> None:
-        function = world.function()
-        event = world.put(f"{model}/_SUCCESS", b"")
-        world.door.down = True
-        refused = function.post(event)
-        world.door.down = False
+        event = shared.put(f"{model}/_SUCCESS", b"")
+        shared.door.down = True
+        refused = arrivals.post(event)
+        shared.door.down = False
 
-        assert (refused, function.post(event)) == (500, 200)
-        assert world.github.calls_of(model) == 1
+        assert (refused, arrivals.post(event)) == (500, 200)
+        assert shared.github.calls_of(model) == 1
 
     def test_writes_are_a_second_apart(self, shared: World, arrivals: Function, model: str) -> None:
         events = [shared.put(f"{model}-{number}/_SUCCESS", b"") for number in range(2)]
@@ -216,20 +186,3 @@ class TestGitHub:
 
         earlier, later = shared.github.times[-2:]
         assert later - earlier >= 1
-
-
-def test_a_redelivery_leaves_an_event_to_the_delivery_at_work_on_it(
-    world: World, model: str
-) -> None:
-    function = world.function(PIPELINE_CLAIM_SECONDS="3")
-    held = Held()
-    world.github.script = [(True, held)]
-    event = world.put(f"{model}/_SUCCESS", b"")
-    at_work = function.post_aside(event)
-    held.arrived()
-    waiting = function.post_aside(event)
-    time.sleep(0.5)
-    held.let_go()
-
-    assert (at_work(), waiting()) == (500, 200)
-    assert world.github.calls_of(model) == 1

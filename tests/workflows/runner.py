@@ -1,7 +1,7 @@
 """Reads a workflow as GitHub does, and runs its `run` steps on this machine.
 
-What cannot be here stands on PATH as a program that writes down how it was called: gcloud, helm,
-kubectl. `make` and `tollgate` are the real ones.
+What cannot be here stands on PATH as a program that writes down how it was called: docker, gcloud,
+helm, kubectl. `make` and `tollgate` are the real ones.
 """
 
 import json
@@ -93,11 +93,21 @@ class Runner:
     """A checkout in which steps run, and the programs at its edge.
 
     `pods` maps the names of pods to the URLs of the inference processes that they stand for.
+
+    Args:
+        vars: the repository's variables.
+        environment: what the machine itself tells every step.
     """
 
-    def __init__(self, folder: Path, *, vars: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        vars: Mapping[str, str],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.checkout, self._edge = folder / "checkout", folder / "edge"
-        self._vars = dict(vars)
+        self._vars, self._environment = dict(vars), dict(environment or {})
         for name in ("Makefile", "scripts", "pyproject.toml", "requirements"):
             self.checkout.mkdir(parents=True, exist_ok=True)
             (self.checkout / name).symlink_to(ROOT / name)
@@ -106,7 +116,7 @@ class Runner:
         shutil.copytree(ROOT / "scripts", self.checkout / "scripts")
         self._install()
         (self._edge / "secrets").mkdir(parents=True)
-        for name in ("gcloud", "helm", "kubectl"):
+        for name in ("docker", "gcloud", "helm", "kubectl"):
             program = self._edge / name
             program.write_text(EDGE.format(python=sys.executable, edge=str(self._edge), name=name))
             program.chmod(0o755)
@@ -179,6 +189,7 @@ class Runner:
                 "PYTHONPATH": str(ROOT),
                 "GITHUB_PATH": str(added),
                 "TOLLGATE_HOME": str(self.checkout / "nothing"),
+                **self._environment,
                 **told,
             },
             stdin=subprocess.DEVNULL,

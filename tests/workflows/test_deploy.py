@@ -15,6 +15,7 @@ RELEASED = {
 }
 ROLL_BACK = "Roll the model back"
 MANUAL = {"name": "workflow_dispatch"}
+IMAGES = ("auth", "billing", "inference", "trainer")
 
 
 class Bench:
@@ -23,9 +24,8 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.workshop: Workshop = new_workshop(folder / "home")
         key = self.workshop.settings.load_signing_key()
-        self.world = World(
-            folder / "home", self.workshop.settings.model_store_url, key, self.workshop.trusted
-        )
+        url = self.workshop.settings.model_store_url
+        self.world = World(folder / "home", url, key, self.workshop.trusted)
         for version in (FIRST, SECOND):
             self.world.publish(version)
             self.workshop.promoter.release("wine", version=version)
@@ -107,20 +107,39 @@ def test_the_platform_goes_back_to_a_revision(bench: Bench, to: str, revision: l
     assert test == ["test", "shop", "--namespace", "sales", "--logs"]
 
 
-def test_rolling_out_changes_the_images_and_nothing_else(bench: Bench) -> None:
-    [step] = [
-        one
-        for one in read("deploy.yml")["jobs"]["images"]["steps"]
-        if one.get("name") == "Roll out"
-    ]
+def run_images_step(bench: Bench, name: str) -> int:
+    """Run a step of the job that builds and rolls images; its exit code."""
+    steps = read("deploy.yml")["jobs"]["images"]["steps"]
+    [step] = [one for one in steps if one.get("name") == name]
     told = {
         "REGISTRY": "eu.example/shop",
         "TAG": "c0ffee",
         "NAMESPACE": "sales",
         "HELM_RELEASE": "shop",
     }
+    return bench.runner.run_step(step["run"], told)
 
-    assert bench.runner.run_step(step["run"], told) == 0
+
+def test_all_four_images_are_built_and_pushed_under_the_commit(bench: Bench) -> None:
+    assert run_images_step(bench, "Build and push") == 0
+
+    calls = bench.runner.calls("docker")
+    names = [f"eu.example/shop/tollgate-{name}:c0ffee" for name in IMAGES]
+    assert [call[call.index("--tag") + 1] for call in calls] == names
+    assert [call[call.index("--target") + 1] for call in calls] == list(IMAGES)
+    assert all(call[:2] == ["build", "--push"] for call in calls)
+
+
+def test_an_image_that_cannot_be_built_ends_the_deployment(bench: Bench) -> None:
+    bench.runner.fail("docker")
+
+    assert run_images_step(bench, "Build and push") != 0
+
+    assert len(bench.runner.calls("docker")) == 1
+
+
+def test_rolling_out_changes_the_images_and_nothing_else(bench: Bench) -> None:
+    assert run_images_step(bench, "Roll out") == 0
 
     [call] = bench.runner.calls("helm")
     assert call[:4] == ["upgrade", "--install", "shop", "deploy/helm/tollgate"]
