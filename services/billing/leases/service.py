@@ -7,19 +7,14 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.accounts import (
-    find_currencies,
-    fix_currencies,
-    lock_accounts,
-    move_money,
-)
+from services.billing.accounts import fix_currencies, move_money
 from services.billing.database import in_transaction
 from services.billing.leases import repository
 from services.billing.leases.repository import Crowd
 from services.billing.leases.slices import Slice, answer_ask, is_enough, status
 from services.billing.leases.terms import find_terms
 from services.billing.sources.service import find_silent, hear
-from services.common.contracts import LeaseAsk, LeaseTerms, RateLimit, format_amount
+from services.common.contracts import LeaseAsk, LeaseStatus, LeaseTerms, RateLimit, format_amount
 from services.common.db import Database
 
 SHARED_FOR = timedelta(seconds=30)
@@ -42,9 +37,8 @@ async def take_leases(
     journals = {ask.journal for ask in asks}
     accounts = [ask.account for ask in asks]
     async with database.snapshot() as session:
-        fixed = await find_currencies(session, accounts=accounts)
-        terms = await find_terms(
-            session, accounts=accounts, currencies=fixed, default_plan=default_plan, now=now
+        terms, fixed = await find_terms(
+            session, accounts=accounts, default_plan=default_plan, now=now
         )
         silent = await find_silent(session, journals=journals, since=now - _SILENT_FOR)
     if silent:  # before anything is granted: a slice must not be given up while it is used
@@ -80,7 +74,7 @@ async def take_leases(
             ),
         )
         for (index, _), grant in zip(moving, grants, strict=True):
-            terms[index] = _granted(terms[index], grant)
+            _complete(terms[index], grant)
     return terms
 
 
@@ -101,7 +95,7 @@ class _Turn:
 class _Grant:
     """What became of one ask."""
 
-    status: str
+    status: LeaseStatus
     granted: int
     share: float
     """Of the account's rate limit."""
@@ -117,12 +111,10 @@ async def _grant(
 ) -> list[_Grant]:
     """Args: limited: the accounts with a rate limit, of which the processes get shares."""
     accounts = {ask.account for ask in asks}
-    funds = await lock_accounts(session, accounts=accounts)
+    journals = {ask.journal for ask in asks}
+    funds, slices = await repository.lock_slices(session, accounts=accounts, journals=journals)
     available = {account: locked.available for account, locked in funds.items()}
-    slices = await repository.find_slices(
-        session, accounts=accounts, journals={ask.journal for ask in asks}
-    )
-    ended = await repository.find_ended(session, journals={ask.journal for ask in asks})
+    ended = await repository.find_ended(session, journals=journals)
     changed: dict[repository.SliceKey, Slice] = {}
     moved: Counter[str] = Counter()
     turns: list[_Turn] = []
@@ -182,13 +174,11 @@ def _answer(turn: _Turn, *, crowd: Crowd, moved_since: int) -> _Grant:
     )
 
 
-def _granted(terms: LeaseTerms, grant: _Grant) -> LeaseTerms:
-    changes: dict[str, object] = {}
+def _complete(terms: LeaseTerms, grant: _Grant) -> None:
     if terms.billing == "prepaid":
-        changes = {"status": grant.status, "granted": format_amount(grant.granted)}
+        terms.status, terms.granted = grant.status, format_amount(grant.granted)
     if terms.rate_limit is not None:
-        changes["rate_limit"] = RateLimit(
+        terms.rate_limit = RateLimit(
             per_second=terms.rate_limit.per_second * grant.share,
             burst=max(1.0, terms.rate_limit.burst * grant.share),
         )
-    return terms.model_copy(update=changes)

@@ -1,10 +1,11 @@
 """Under which terms a process may answer an account's requests: plan, prices, rate limit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.billing.accounts import find_currencies
 from services.billing.models import Plan
 from services.billing.periods import period_of
 from services.billing.plans.pricing import unit_prices
@@ -17,28 +18,31 @@ async def find_terms(
     session: AsyncSession,
     *,
     accounts: Sequence[str],
-    currencies: Mapping[str, str],
     default_plan: str | None,
     now: datetime,
-) -> list[LeaseTerms]:
+) -> tuple[list[LeaseTerms], dict[str, str]]:
     """The terms of accounts at a moment, in their order, before anything is granted.
 
-    Args:
-        currencies: of the accounts whose currency is fixed.
+    Answers also the currencies of the accounts that have one.
     """
     book = await read_price_book(session, accounts=accounts, default_plan=default_plan)
+    others = set(accounts) - book.assignments.keys()
+    currencies = book.currencies | await find_currencies(session, accounts=others)
     plans = {account: book.plan_at(account, now) for account in accounts}
     graded = [account for account, plan in plans.items() if plan is not None and _is_graded(plan)]
     counted = await count_month(session, accounts=graded, period=period_of(now))
+    prices: dict[tuple[str, tuple[int, ...]], list[PriceTerms]] = {}
     terms: list[LeaseTerms] = []
     for account in accounts:
         plan = plans[account]
         if plan is None or currencies.get(account, plan.currency) != plan.currency:
             terms.append(_no_plan(account))
         else:
-            made = {price.id: counted.get((account, price.id), 0) for price in plan.prices}
-            terms.append(_terms(account, plan, made=made))
-    return terms
+            made = tuple(counted.get((account, price.id), 0) for price in plan.prices)
+            if (plan.id, made) not in prices:
+                prices[plan.id, made] = _prices(plan, made=made)
+            terms.append(_terms(account, plan, prices=prices[plan.id, made]))
+    return terms, currencies
 
 
 def _is_graded(plan: Plan) -> bool:
@@ -58,14 +62,14 @@ def _no_plan(account: str) -> LeaseTerms:
     )
 
 
-def _terms(account: str, plan: Plan, *, made: dict[str, int]) -> LeaseTerms:
-    """Args: made: requests of this month under each of the plan's prices, by price id."""
+def _prices(plan: Plan, *, made: Sequence[int]) -> list[PriceTerms]:
+    """Args: made: requests of this month under each of the plan's prices."""
     prices: list[PriceTerms] = []
-    for price in plan.prices:
+    for price, requests in zip(plan.prices, made, strict=True):
         per_request, per_row = unit_prices(
             tiers=price.tiers,
             included_requests=price.included_requests,
-            number=made[price.id] + 1,
+            number=requests + 1,
         )
         prices.append(
             PriceTerms(
@@ -75,6 +79,10 @@ def _terms(account: str, plan: Plan, *, made: dict[str, int]) -> LeaseTerms:
                 per_row=format_amount(per_row),
             )
         )
+    return prices
+
+
+def _terms(account: str, plan: Plan, *, prices: list[PriceTerms]) -> LeaseTerms:
     return LeaseTerms(
         account=account,
         status="ok",
