@@ -9,7 +9,6 @@ from sqlalchemy import Select, and_, case, delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import models
-from services.billing.accounts import Funds
 from services.billing.database import upsert
 from services.billing.leases.slices import Slice
 from services.billing.models import Account, Journal
@@ -45,15 +44,15 @@ async def find_slices(
 
 async def lock_slices(
     session: AsyncSession, *, accounts: Collection[str], journals: Collection[str]
-) -> tuple[dict[str, Funds], dict[SliceKey, Slice]]:
-    """Hold accounts until the transaction ends, and find the slices that journals have of them.
+) -> tuple[dict[str, int], dict[SliceKey, Slice]]:
+    """Hold accounts until the transaction ends: what they have available, and journals' slices.
 
     One statement, because with a thousand accounts each row that is read counts. The slices of
     unknown accounts, which hold no money, are found without being held.
     """
     account, *columns = _COLUMNS
     found = await session.execute(
-        select(Account.id, Account.currency, Account.available, *columns)
+        select(Account.id, Account.available, *columns)
         .outerjoin(
             models.Slice, and_(account == Account.id, models.Slice.journal.in_(sorted(journals)))
         )
@@ -61,16 +60,16 @@ async def lock_slices(
         .order_by(Account.id)
         .with_for_update()
     )
-    funds: dict[str, Funds] = {}
+    available: dict[str, int] = {}
     slices: dict[SliceKey, Slice] = {}
-    for account_id, currency, available, journal, *rest in found:
-        funds[account_id] = Funds(currency, available)
+    for account_id, free, journal, *rest in found:
+        available[account_id] = free
         if journal is not None:
             slices[account_id, journal] = Slice(account_id, journal, *rest)
-    unknown = set(accounts) - funds.keys()
+    unknown = set(accounts) - available.keys()
     if unknown:
         slices |= await find_slices(session, accounts=unknown, journals=journals)
-    return funds, slices
+    return available, slices
 
 
 async def find_ended(session: AsyncSession, *, journals: Collection[str]) -> set[str]:

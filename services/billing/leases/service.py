@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -83,7 +83,9 @@ class _Turn:
     """How things stood when an ask had had its turn."""
 
     ask: LeaseAsk
-    held: Slice
+    granted: int
+    unspent: int
+    demand: float
     available: int
     moved: int
     """By how much the asks up to this one had changed what is unspent of the account."""
@@ -112,8 +114,8 @@ async def _grant(
     """Args: limited: the accounts with a rate limit, of which the processes get shares."""
     accounts = {ask.account for ask in asks}
     journals = {ask.journal for ask in asks}
-    funds, slices = await repository.lock_slices(session, accounts=accounts, journals=journals)
-    available = {account: locked.available for account, locked in funds.items()}
+    before, slices = await repository.lock_slices(session, accounts=accounts, journals=journals)
+    available = dict(before)
     ended = await repository.find_ended(session, journals=journals)
     changed: dict[repository.SliceKey, Slice] = {}
     moved: Counter[str] = Counter()
@@ -134,16 +136,18 @@ async def _grant(
             changed[key] = held
         if account in available:
             available[account] = money
-        turns.append(_Turn(ask, replace(held), money, moved[account], has_ended))
+        turns.append(
+            _Turn(ask, held.granted, held.unspent, held.demand, money, moved[account], has_ended)
+        )
     known = [held for held in changed.values() if held.account in available]
     unknown = [held for held in changed.values() if held.account not in available]
     await repository.put_slices(session, slices=known)
     await repository.put_slices(session, slices=unknown, with_money=False)
-    changes = {account: available[account] - funds[account].available for account in available}
+    changes = {account: available[account] - before[account] for account in available}
     await move_money(session, changes=changes, now=now)
 
     # Of the others only these need to know, and one that has its slice seldom does.
-    lacking = {turn.ask.account for turn in turns if not is_enough(turn.held, turn.ask)}
+    lacking = {turn.ask.account for turn in turns if not is_enough(turn.granted, turn.ask)}
     crowds = await repository.find_crowds(
         session, accounts=limited | lacking, asked_after=now - SHARED_FOR
     )
@@ -159,18 +163,17 @@ async def _grant(
 
 def _answer(turn: _Turn, *, crowd: Crowd, moved_since: int) -> _Grant:
     """Args: crowd: all processes as they stand after the last turn, this one among them."""
-    held = turn.held
-    elsewhere = crowd.unspent - moved_since - held.unspent
+    elsewhere = crowd.unspent - moved_since - turn.unspent
     return _Grant(
         status=status(
-            held,
+            turn.granted,
             turn.ask,
             available=turn.available,
             elsewhere=elsewhere,
             has_ended=turn.has_ended,
         ),
-        granted=held.granted,
-        share=min(1.0, (held.demand + 1) / max(crowd.demand, 1.0)),
+        granted=turn.granted,
+        share=min(1.0, (turn.demand + 1) / max(crowd.demand, 1.0)),
     )
 
 

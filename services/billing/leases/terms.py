@@ -29,19 +29,25 @@ async def find_terms(
     others = set(accounts) - book.assignments.keys()
     currencies = book.currencies | await find_currencies(session, accounts=others)
     plans = {account: book.plan_at(account, now) for account in accounts}
-    graded = [account for account, plan in plans.items() if plan is not None and _is_graded(plan)]
-    counted = await count_month(session, accounts=graded, period=period_of(now))
-    prices: dict[tuple[str, tuple[int, ...]], list[PriceTerms]] = {}
+    graded = {plan.id for plan in book.plans.values() if _is_graded(plan)}
+    counted = await count_month(
+        session,
+        accounts=[account for account, plan in plans.items() if plan and plan.id in graded],
+        period=period_of(now),
+    )
+    offers: dict[tuple[str, tuple[int, ...]], LeaseTerms] = {}  # most accounts share one
     terms: list[LeaseTerms] = []
-    for account in accounts:
-        plan = plans[account]
-        if plan is None or currencies.get(account, plan.currency) != plan.currency:
-            terms.append(_no_plan(account))
-        else:
-            made = tuple(counted.get((account, price.id), 0) for price in plan.prices)
-            if (plan.id, made) not in prices:
-                prices[plan.id, made] = _prices(plan, made=made)
-            terms.append(_terms(account, plan, prices=prices[plan.id, made]))
+    for account, plan in ((account, plans[account]) for account in accounts):
+        offer = _NO_PLAN
+        if plan is not None:
+            made: tuple[int, ...] = ()
+            if plan.id in graded:
+                made = tuple(counted.get((account, price.id), 0) for price in plan.prices)
+            key = (plan.id, made)
+            offer = offers.get(key) or offers.setdefault(key, _offer(plan, made=made))
+            if currencies.get(account, offer.currency) != offer.currency:
+                offer = _NO_PLAN
+        terms.append(offer.model_copy(update={"account": account}))
     return terms, currencies
 
 
@@ -50,22 +56,25 @@ def _is_graded(plan: Plan) -> bool:
     return any(price.included_requests or len(price.tiers) > 1 for price in plan.prices)
 
 
-def _no_plan(account: str) -> LeaseTerms:
-    return LeaseTerms(
-        account=account,
-        status="no_plan",
-        currency=None,
-        billing=None,
-        granted="0",
-        prices=[],
-        rate_limit=None,
-    )
+_NO_PLAN = LeaseTerms(
+    account="",
+    status="no_plan",
+    currency=None,
+    billing=None,
+    granted="0",
+    prices=[],
+    rate_limit=None,
+)
 
 
-def _prices(plan: Plan, *, made: Sequence[int]) -> list[PriceTerms]:
-    """Args: made: requests of this month under each of the plan's prices."""
+def _offer(plan: Plan, *, made: Sequence[int]) -> LeaseTerms:
+    """The terms of any account on a plan.
+
+    Args:
+        made: the account's requests of this month under each of the plan's prices, if they matter.
+    """
     prices: list[PriceTerms] = []
-    for price, requests in zip(plan.prices, made, strict=True):
+    for price, requests in zip(plan.prices, made or [0] * len(plan.prices), strict=True):
         per_request, per_row = unit_prices(
             tiers=price.tiers,
             included_requests=price.included_requests,
@@ -79,12 +88,8 @@ def _prices(plan: Plan, *, made: Sequence[int]) -> list[PriceTerms]:
                 per_row=format_amount(per_row),
             )
         )
-    return prices
-
-
-def _terms(account: str, plan: Plan, *, prices: list[PriceTerms]) -> LeaseTerms:
     return LeaseTerms(
-        account=account,
+        account="",
         status="ok",
         currency=plan.currency,
         billing=plan.billing,
