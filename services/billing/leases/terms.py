@@ -37,16 +37,16 @@ async def find_terms(
     )
     offers: dict[tuple[str, tuple[int, ...]], LeaseTerms] = {}  # most accounts share one
     terms: list[LeaseTerms] = []
-    for account, plan in ((account, plans[account]) for account in accounts):
-        offer = _NO_PLAN
+    for account in accounts:
+        offer, plan = _NO_PLAN, plans[account]
         if plan is not None:
-            made: tuple[int, ...] = ()
-            if plan.id in graded:
-                made = tuple(counted.get((account, price.id), 0) for price in plan.prices)
-            key = (plan.id, made)
-            offer = offers.get(key) or offers.setdefault(key, _offer(plan, made=made))
-            if currencies.get(account, offer.currency) != offer.currency:
-                offer = _NO_PLAN
+            graded_by = plan.prices if plan.id in graded else []
+            made = tuple(counted.get((account, price.id), 0) for price in graded_by)
+            if (plan.id, made) not in offers:
+                offers[plan.id, made] = _offer(plan, made=made)
+            offer = offers[plan.id, made]
+        if currencies.get(account, offer.currency) != offer.currency:
+            offer = _NO_PLAN
         terms.append(offer.model_copy(update={"account": account}))
     return terms, currencies
 
