@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import aiomysql
@@ -53,6 +53,7 @@ class BillingBench:
         self._database = make_url(platform.environment["BILLING_DATABASE_URL"])
         self._journal = str(uuid.uuid4())
         self._first = 1
+        self._until = datetime.now(UTC)
         self._token = service_token(platform)
         with platform.client("billing", self._token) as billing:
             [terms] = _ask(billing, [rows.account(0)], ask_no=1)
@@ -177,13 +178,14 @@ class BillingBench:
         return BATCHES * rows.BATCH / took_s
 
     def _batches(self) -> Iterator[list[rows.Event]]:
-        now = datetime.now(UTC)
+        """Events later than all before, as they are when they are made one after another."""
+        since, self._until = self._until, datetime.now(UTC)
         events = list(
             rows.make_events(
                 BATCHES * rows.BATCH,
                 journal=self._journal,
-                since=now - timedelta(seconds=30),
-                until=now,
+                since=since,
+                until=self._until,
                 first=self._first,
             )
         )

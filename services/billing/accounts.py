@@ -29,6 +29,8 @@ class Funds(NamedTuple):
 
 async def find_currencies(session: AsyncSession, *, accounts: Collection[str]) -> dict[str, str]:
     """The currency of each account that has been charged or credited."""
+    if not accounts:
+        return {}
     rows = await session.execute(
         select(Account.id, Account.currency).where(Account.id.in_(sorted(accounts)))
     )

@@ -4,7 +4,6 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
@@ -113,9 +112,8 @@ async def insert_rows(
 ) -> None:
     """Run an INSERT of rows that all name the same columns.
 
-    On MySQL they are put into the text of the statement here. SQLAlchemy and the driver look at
-    every value by itself, which takes longer than the server needs to store it; the columns of a
-    batch repeat a few values, so each is looked at once.
+    On MySQL they are put into the text of the statement here, column by column. SQLAlchemy and the
+    driver look at every value by itself, which takes longer than the server needs to store it.
     """
     if session.get_bind().dialect.name != "mysql":
         await session.execute(statement, rows)
@@ -128,26 +126,43 @@ async def insert_rows(
     head, _, tail = compiled.partition(f"({', '.join(['%s'] * len(names))})")
     for start in range(0, len(rows), _ROWS_PER_STATEMENT):
         part = rows[start : start + _ROWS_PER_STATEMENT]
-        columns = []
-        for name in names:
-            literal = _literals(table.columns[name].type, connection.dialect, link.escape)
-            columns.append([literal(row[name]) for row in part])
+        columns = [
+            _literals(
+                [row[name] for row in part],
+                convert=_converter(table.columns[name].type, connection.dialect),
+                escape=link.escape,
+            )
+            for name in names
+        ]
         values = ",".join([f"({','.join(row)})" for row in zip(*columns, strict=True)])
         await connection.exec_driver_sql(
             head + values + tail, execution_options={"no_parameters": True}
         )
 
 
+def _converter(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    return kind.dialect_impl(dialect).bind_processor(dialect)
+
+
 def _literals(
-    kind: TypeEngine[Any], dialect: Dialect, escape: Callable[[Any], str]
-) -> Callable[[Any], str]:
-    """What writes the values of a column as SQL: its type converts, and the driver escapes."""
-    convert = kind.dialect_impl(dialect).bind_processor(dialect)
+    values: Sequence[Any],
+    *,
+    convert: Callable[[Any], Any] | None,
+    escape: Callable[[Any], str],
+) -> list[str]:
+    """The values of a column as SQL: its type converts, and the driver escapes, each but once."""
+    distinct = list(set(values))
+    converted = [convert(value) for value in distinct] if convert else distinct
+    literals = dict(zip(distinct, _escaped(converted, escape), strict=True))
+    return [literals[value] for value in values]
 
-    @lru_cache(maxsize=_ROWS_PER_STATEMENT, typed=True)
-    def literal(value: Any) -> str:
-        converted = convert(value) if convert else value
-        # The driver takes several times as long for a moment.
-        return f"'{converted}'" if isinstance(converted, datetime) else escape(converted)
 
-    return literal
+def _escaped(values: Sequence[Any], escape: Callable[[Any], str]) -> list[str]:
+    """What the driver makes of values, asked once for a whole column of plain text."""
+    kinds = set(map(type, values))
+    if kinds == {str} and escape(together := "".join(values)) == f"'{together}'":
+        return [f"'{value}'" for value in values]  # nothing in any of them has to be escaped
+    if kinds == {int}:
+        return list(map(str, values))
+    # The driver takes several times as long for a moment.
+    return [f"'{each!s}'" if isinstance(each, datetime) else escape(each) for each in values]

@@ -5,7 +5,6 @@ Both ends import these shapes, so neither can drift from the other.
 
 import re
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
@@ -48,7 +47,9 @@ def parse_amount(text: str) -> int:
     """
     if not _DECIMAL.fullmatch(text):
         raise ValueError("an amount is a decimal string with at most 9 decimals, such as '0.0005'")
-    nano = int(Decimal(text).scaleb(9))
+    whole, _, decimals = text.removeprefix("-").partition(".")
+    nano = int(whole) * NANO + int(decimals.ljust(9, "0"))
+    nano = -nano if text[0] == "-" else nano
     if abs(nano) > MAX_AMOUNT:
         raise ValueError("the amount is too large")
     return nano
@@ -98,8 +99,8 @@ def _instant(value: Any) -> Any:
 
 Instant = Annotated[
     AwareDatetime,
-    BeforeValidator(_instant),
     Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC)),
+    BeforeValidator(_instant),
 ]
 """A moment: RFC 3339 on the wire (pydantic alone would take numbers too), aware in memory, and
 far enough from the ends of the calendar to be converted and added to."""
@@ -123,9 +124,12 @@ class Usage(BaseModel):
     price_id: Name | None = None
 
 
+_NUMBER = re.compile(r"[0-9]{1,20}")
+
+
 def _sequence(value: Any) -> int:
     """Sent as a string, zero-padded to 20 so that it sorts; plain integers are accepted."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,20}", value):
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
@@ -202,11 +206,14 @@ class PriceTerms(BaseModel):
     per_row: str
 
 
+LeaseStatus = Literal["ok", "no_credit", "no_plan", "held_elsewhere"]
+
+
 class LeaseTerms(BaseModel):
     """What a process may do for one account until it asks again."""
 
     account: str
-    status: Literal["ok", "no_credit", "no_plan", "held_elsewhere"]
+    status: LeaseStatus
     currency: str | None
     billing: Literal["postpaid", "prepaid"] | None
     granted: str

@@ -104,6 +104,45 @@ class TestIdentity:
 
         assert (result["accepted"], len(result["rejected"])) == (1, 1)
 
+    async def test_a_repeat_at_a_new_number_is_found_among_new_events(
+        self, client: AsyncClient, service: Headers, ada: Headers, admin: Headers
+    ) -> None:
+        first = event(rows=2, sequence=1)
+        await deliver(client, service, [first])
+
+        result = await deliver(
+            client, service, [event(sequence=2), first | {"sequence": "3"}, event(sequence=4)]
+        )
+
+        assert (result["accepted"], result["duplicates"]) == (2, 1)
+        assert (await total(client, ada))["requests"] == 3
+        (source,) = (await client.get("/sources", headers=admin)).json()["sources"]
+        assert (source["received"], source["missing"]) == (4, [])
+
+    @pytest.mark.parametrize("rows", [2, 9])
+    async def test_a_repeat_that_could_not_be_charged_is_a_repeat_all_the_same(
+        self, client: AsyncClient, service: Headers, rows: int
+    ) -> None:
+        first = event(rows=2, sequence=1)
+        await deliver(client, service, [first])
+        unpriced = first["data"] | {"rows": rows, "price_id": "unknown"}
+
+        result = await deliver(client, service, [first | {"sequence": "2", "data": unpriced}])
+
+        assert result["rejected"] == []
+        assert (result["duplicates"], result["conflicts"]) == ((1, 0) if rows == 2 else (0, 1))
+
+    async def test_a_journal_delivered_again_with_more_behind_it_is_told_apart(
+        self, client: AsyncClient, service: Headers, ada: Headers
+    ) -> None:
+        events = [event(sequence=number) for number in range(1, 7)]
+        await deliver(client, service, events[:4])
+
+        result = await deliver(client, service, events)
+
+        assert (result["accepted"], result["duplicates"]) == (2, 4)
+        assert (await total(client, ada))["requests"] == 6
+
 
 class TestPeriods:
     async def test_an_old_event_is_billed_in_its_own_month(

@@ -73,6 +73,17 @@ class TestInsertRows:
 
         assert await self.stored(database) == [row]
 
+    async def test_texts_that_need_no_care_are_kept_beside_those_that_do(
+        self, database: Database
+    ) -> None:
+        texts = ["plain", "a'b", "plain", *HOSTILE]
+        rows = [receipt(f"{n:02d}", version="1", model=text) for n, text in enumerate(texts)]
+
+        async with database.transaction() as session:
+            await insert_rows(session, insert(table_of(Receipt)), rows)
+
+        assert await self.stored(database) == rows
+
 
 class TestUpsert:
     async def test_what_is_there_is_added_to_or_replaced(self, database: Database) -> None:

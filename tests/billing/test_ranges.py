@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.billing.sources.ranges import Range, count, gaps, merge
+from services.billing.sources.ranges import Range, count, gaps, has_arrived, merge
 
 numbers = st.sets(st.integers(1, 40))
 runs = st.lists(
@@ -24,6 +24,11 @@ def test_merging_keeps_the_numbers_and_leaves_no_two_runs_touching(ranges: list[
     assert members(merged) == members(ranges)
     assert count(merged) == len(members(ranges))
     assert all(high + 1 < low for (_, high), (low, _) in pairwise(merged))
+
+
+@given(runs, st.integers(0, 60))
+def test_a_number_has_arrived_if_it_lies_in_a_run(ranges: list[Range], number: int) -> None:
+    assert has_arrived(number, ranges) == (number in members(ranges))
 
 
 @given(runs, st.integers(0, 60))

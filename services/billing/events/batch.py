@@ -1,6 +1,6 @@
 """A delivery of CloudEvents, read: the events that hold, those that do not, and their numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from services.billing.periods import period_of
+from services.billing.sources.ranges import Range, has_arrived
 from services.common.contracts import (
     AccountId,
     Name,
@@ -87,6 +88,21 @@ def read_batch(items: Sequence[Any], *, now: datetime) -> Batch:
             batch.arrivals.append(_arrival(index, event))
             _note(batch, event.journal or event.source, event.sequence)
     return batch
+
+
+def is_likely_repeat(arrival: Arrival, *, arrived_before: Mapping[str, Sequence[Range]]) -> bool:
+    """Whether an event may well have been taken before.
+
+    It was if its journal delivers it again. One under a caller's key, whose id is a UUIDv8, comes
+    again at another number; other ids are made once.
+
+    Args:
+        arrived_before: the numbers that arrived before this batch, by journal.
+    """
+    event = arrival.event
+    if event.journal is None or event.sequence is None or event.id[14:15] == "8":
+        return True
+    return has_arrived(event.sequence, arrived_before.get(event.journal, ()))
 
 
 class _InTheFuture(Exception):

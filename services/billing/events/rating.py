@@ -1,6 +1,6 @@
 """Which events of a batch are new, and what each costs: pure, given what the database holds."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, MutableMapping, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -15,6 +15,8 @@ from services.common.contracts import MAX_AMOUNT, RejectedEvent
 
 Refusal = str
 """Why an event is turned away, in a few words."""
+
+_NOTHING = Sums()
 
 
 class Offer(NamedTuple):
@@ -42,8 +44,8 @@ class Outcome:
     rejected: list[RejectedEvent] = field(default_factory=list)
     conflicts: list[Arrival] = field(default_factory=list)
     duplicates: int = 0
-    months: dict[MonthKey, Sums] = field(default_factory=dict)
-    hours: dict[HourKey, Sums] = field(default_factory=dict)
+    months: defaultdict[MonthKey, Sums] = field(default_factory=lambda: defaultdict(Sums))
+    hours: defaultdict[HourKey, Sums] = field(default_factory=lambda: defaultdict(Sums))
     currencies: dict[str, str] = field(default_factory=dict)
     """Of accounts that are charged for the first time."""
     prepaid: Counter[str] = field(default_factory=Counter)
@@ -132,8 +134,7 @@ def _charge(
     currency = currencies.get(account) or outcome.currencies.get(account)
     if currency not in (None, offer.plan.currency):
         return "the price is not in the account's currency"
-    before = months[offer.month]
-    added = outcome.months.get(offer.month) or Sums()
+    before, added = months[offer.month], outcome.months.get(offer.month, _NOTHING)
     amount = charge(
         tiers=offer.price.tiers,
         included_requests=offer.price.included_requests,
@@ -149,8 +150,8 @@ def _charge(
         outcome.prepaid[account] += amount
 
     hour = HourKey(account, hour_of(arrival.time), arrival.event.data.model, offer.price.id)
-    outcome.months.setdefault(offer.month, Sums()).add(rows=rows, amount=amount)
-    outcome.hours.setdefault(hour, Sums()).add(rows=rows, amount=amount)
+    outcome.months[offer.month].add(rows=rows, amount=amount)
+    outcome.hours[hour].add(rows=rows, amount=amount)
     if currency is None:
         outcome.currencies[account] = offer.plan.currency
     outcome.accepted.append(Rated(arrival, offer, amount))

@@ -19,6 +19,8 @@ async def find_fingerprints(
 
     Found by id alone, where the key begins; one of another source with the same id does no harm.
     """
+    if not keys:
+        return {}
     rows = await session.execute(
         select(EventKey.id, EventKey.source, EventKey.fingerprint).where(
             EventKey.id.in_(sorted({key.id for key in keys}))
@@ -32,11 +34,14 @@ async def add_events(
 ) -> None:
     """Store new events: first their identities, in order, then their receipts.
 
-    Plain inserts: the identity's key finds the events that another transaction stored meanwhile,
-    and then this one must start over.
+    Plain inserts: the identity's key finds the events that were stored before, or meanwhile by
+    another transaction, and then this one must start over.
 
     Args:
         late: which came after their process's slice had been given up, by index.
+
+    Raises:
+        IntegrityError: not all of them are new.
     """
     if not events:
         return

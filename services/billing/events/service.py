@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.accounts import (
@@ -14,7 +15,7 @@ from services.billing.accounts import (
 )
 from services.billing.database import in_transaction
 from services.billing.events import repository
-from services.billing.events.batch import Batch, read_batch
+from services.billing.events.batch import Batch, is_likely_repeat, read_batch
 from services.billing.events.rating import Offer, Outcome, find_offer, rate
 from services.billing.events.settling import Payment, find_payments, settle_all
 from services.billing.leases.repository import find_slices, put_slices
@@ -40,17 +41,44 @@ async def ingest(
         Unavailable: nothing was taken; deliver again later.
     """
     batch = read_batch(items, now=now)
-    return await in_transaction(
-        database, lambda session: _take(session, batch, default_plan=default_plan, now=now)
-    )
+
+    async def take(*, look_up_all: bool) -> IngestResult:
+        return await in_transaction(
+            database,
+            lambda session: _take(
+                session, batch, default_plan=default_plan, now=now, look_up_all=look_up_all
+            ),
+        )
+
+    try:
+        return await take(look_up_all=False)
+    except _UnforeseenRepeats:
+        return await take(look_up_all=True)
+
+
+class _UnforeseenRepeats(Exception):
+    """Events that were taken for new ones are not, or cannot be charged and perhaps are not."""
 
 
 async def _take(
-    session: AsyncSession, batch: Batch, *, default_plan: str | None, now: datetime
+    session: AsyncSession,
+    batch: Batch,
+    *,
+    default_plan: str | None,
+    now: datetime,
+    look_up_all: bool,
 ) -> IngestResult:
     """Every transaction takes its locks in this order: periods, journals, prepaid accounts, sums.
 
     Within each they are sorted by key, so that two batches never wait for each other in a circle.
+
+    Args:
+        look_up_all: whether to look for each event among those taken before. Otherwise only for
+            likely repeats: to look for thousands costs nearly as much as to store them, and if
+            another is a repeat, the key it gets says so.
+
+    Raises:
+        _UnforeseenRepeats: start over, and look for all.
     """
     arrivals = batch.arrivals
     open_period = period_of(now)
@@ -59,7 +87,6 @@ async def _take(
     )
     arrived_before = await mark(session, arrived=batch.numbers, now=now)
 
-    subjects = {arrival.event.subject for arrival in arrivals}
     named = {arrival.event.data.price_id or "" for arrival in arrivals}
     named |= {spend.price_id for spend in batch.spent.values()}
     book = await read_price_book(
@@ -73,24 +100,36 @@ async def _take(
         for arrival in arrivals
     }
     payments = find_payments(batch, offers=offers, book=book)
-    currencies = await find_currencies(session, accounts=subjects)
     funds = await lock_accounts(session, accounts={payment.account for payment in payments})
-    currencies |= {account: each.currency for account, each in funds.items()}
-    known = await repository.find_fingerprints(session, keys={a.key for a in arrivals})
+    known = await repository.find_fingerprints(
+        session,
+        keys={
+            arrival.key
+            for arrival in arrivals
+            if look_up_all or is_likely_repeat(arrival, arrived_before=arrived_before)
+        },
+    )
+    offered = {
+        offer.month: offer.plan.currency
+        for arrival in arrivals
+        if isinstance(offer := offers[arrival.index], Offer) and arrival.key not in known
+    }
+    months = await lock_months(session, keys=offered.keys())
+    # What was charged before was charged in its account's currency; only the others are looked up.
+    currencies = {
+        month.account: currency for month, currency in offered.items() if months[month].requests
+    } | {account: each.currency for account, each in funds.items()}
+    subjects = {arrival.event.subject for arrival in arrivals}
+    currencies |= await find_currencies(session, accounts=subjects - currencies.keys())
     outcome = rate(
         [(arrival, offers[arrival.index]) for arrival in arrivals],
         known=known,
-        months=await lock_months(
-            session,
-            keys={
-                offer.month
-                for arrival in arrivals
-                if isinstance(offer := offers[arrival.index], Offer) and arrival.key not in known
-            },
-        ),
+        months=months,
         currencies=currencies,
         funds=funds,
     )
+    if outcome.rejected and not look_up_all:
+        raise _UnforeseenRepeats
     await add_accounts(session, currencies=outcome.currencies, now=now)
     late = await _settle(
         session,
@@ -99,7 +138,12 @@ async def _take(
         arrived_before=arrived_before,
         now=now,
     )
-    await repository.add_events(session, events=outcome.accepted, late=late, now=now)
+    try:
+        await repository.add_events(session, events=outcome.accepted, late=late, now=now)
+    except IntegrityError as error:
+        if look_up_all:
+            raise
+        raise _UnforeseenRepeats from error
     await repository.add_conflicts(session, conflicts=outcome.conflicts, now=now)
     await add_sums(session, months=outcome.months, hours=outcome.hours)
     return IngestResult(

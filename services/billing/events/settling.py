@@ -11,7 +11,7 @@ from services.billing.leases.slices import Settled, Slice, charge_elsewhere, set
 from services.billing.models import Plan, Price
 from services.billing.plans.pricing import charge
 from services.billing.plans.service import PriceBook
-from services.billing.sources.ranges import Range
+from services.billing.sources.ranges import Range, has_arrived
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,8 @@ def _is_new(
     if payment.journal is None or payment.sequence is None:
         return False
     number = payment.sequence
-    known = (payment.journal, number) in seen or any(
-        first <= number <= last for first, last in arrived_before.get(payment.journal, ())
+    known = (payment.journal, number) in seen or has_arrived(
+        number, arrived_before.get(payment.journal, ())
     )
     seen.add((payment.journal, number))
     return not known

@@ -2,24 +2,19 @@
 
 from collections import Counter
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.accounts import (
-    find_currencies,
-    fix_currencies,
-    lock_accounts,
-    move_money,
-)
+from services.billing.accounts import fix_currencies, move_money
 from services.billing.database import in_transaction
 from services.billing.leases import repository
 from services.billing.leases.repository import Crowd
 from services.billing.leases.slices import Slice, answer_ask, is_enough, status
 from services.billing.leases.terms import find_terms
 from services.billing.sources.service import find_silent, hear
-from services.common.contracts import LeaseAsk, LeaseTerms, RateLimit, format_amount
+from services.common.contracts import LeaseAsk, LeaseStatus, LeaseTerms, RateLimit, format_amount
 from services.common.db import Database
 
 SHARED_FOR = timedelta(seconds=30)
@@ -42,9 +37,8 @@ async def take_leases(
     journals = {ask.journal for ask in asks}
     accounts = [ask.account for ask in asks]
     async with database.snapshot() as session:
-        fixed = await find_currencies(session, accounts=accounts)
-        terms = await find_terms(
-            session, accounts=accounts, currencies=fixed, default_plan=default_plan, now=now
+        terms, fixed = await find_terms(
+            session, accounts=accounts, default_plan=default_plan, now=now
         )
         silent = await find_silent(session, journals=journals, since=now - _SILENT_FOR)
     if silent:  # before anything is granted: a slice must not be given up while it is used
@@ -80,7 +74,7 @@ async def take_leases(
             ),
         )
         for (index, _), grant in zip(moving, grants, strict=True):
-            terms[index] = _granted(terms[index], grant)
+            _complete(terms[index], grant)
     return terms
 
 
@@ -89,7 +83,9 @@ class _Turn:
     """How things stood when an ask had had its turn."""
 
     ask: LeaseAsk
-    held: Slice
+    granted: int
+    unspent: int
+    demand: float
     available: int
     moved: int
     """By how much the asks up to this one had changed what is unspent of the account."""
@@ -101,7 +97,7 @@ class _Turn:
 class _Grant:
     """What became of one ask."""
 
-    status: str
+    status: LeaseStatus
     granted: int
     share: float
     """Of the account's rate limit."""
@@ -117,12 +113,10 @@ async def _grant(
 ) -> list[_Grant]:
     """Args: limited: the accounts with a rate limit, of which the processes get shares."""
     accounts = {ask.account for ask in asks}
-    funds = await lock_accounts(session, accounts=accounts)
-    available = {account: locked.available for account, locked in funds.items()}
-    slices = await repository.find_slices(
-        session, accounts=accounts, journals={ask.journal for ask in asks}
-    )
-    ended = await repository.find_ended(session, journals={ask.journal for ask in asks})
+    journals = {ask.journal for ask in asks}
+    before, slices = await repository.lock_slices(session, accounts=accounts, journals=journals)
+    available = dict(before)
+    ended = await repository.find_ended(session, journals=journals)
     changed: dict[repository.SliceKey, Slice] = {}
     moved: Counter[str] = Counter()
     turns: list[_Turn] = []
@@ -142,16 +136,18 @@ async def _grant(
             changed[key] = held
         if account in available:
             available[account] = money
-        turns.append(_Turn(ask, replace(held), money, moved[account], has_ended))
+        turns.append(
+            _Turn(ask, held.granted, held.unspent, held.demand, money, moved[account], has_ended)
+        )
     known = [held for held in changed.values() if held.account in available]
     unknown = [held for held in changed.values() if held.account not in available]
     await repository.put_slices(session, slices=known)
     await repository.put_slices(session, slices=unknown, with_money=False)
-    changes = {account: available[account] - funds[account].available for account in available}
+    changes = {account: available[account] - before[account] for account in available}
     await move_money(session, changes=changes, now=now)
 
     # Of the others only these need to know, and one that has its slice seldom does.
-    lacking = {turn.ask.account for turn in turns if not is_enough(turn.held, turn.ask)}
+    lacking = {turn.ask.account for turn in turns if not is_enough(turn.granted, turn.ask)}
     crowds = await repository.find_crowds(
         session, accounts=limited | lacking, asked_after=now - SHARED_FOR
     )
@@ -167,28 +163,25 @@ async def _grant(
 
 def _answer(turn: _Turn, *, crowd: Crowd, moved_since: int) -> _Grant:
     """Args: crowd: all processes as they stand after the last turn, this one among them."""
-    held = turn.held
-    elsewhere = crowd.unspent - moved_since - held.unspent
+    elsewhere = crowd.unspent - moved_since - turn.unspent
     return _Grant(
         status=status(
-            held,
+            turn.granted,
             turn.ask,
             available=turn.available,
             elsewhere=elsewhere,
             has_ended=turn.has_ended,
         ),
-        granted=held.granted,
-        share=min(1.0, (held.demand + 1) / max(crowd.demand, 1.0)),
+        granted=turn.granted,
+        share=min(1.0, (turn.demand + 1) / max(crowd.demand, 1.0)),
     )
 
 
-def _granted(terms: LeaseTerms, grant: _Grant) -> LeaseTerms:
-    changes: dict[str, object] = {}
+def _complete(terms: LeaseTerms, grant: _Grant) -> None:
     if terms.billing == "prepaid":
-        changes = {"status": grant.status, "granted": format_amount(grant.granted)}
+        terms.status, terms.granted = grant.status, format_amount(grant.granted)
     if terms.rate_limit is not None:
-        changes["rate_limit"] = RateLimit(
+        terms.rate_limit = RateLimit(
             per_second=terms.rate_limit.per_second * grant.share,
             burst=max(1.0, terms.rate_limit.burst * grant.share),
         )
-    return terms.model_copy(update=changes)

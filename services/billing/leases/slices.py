@@ -65,13 +65,13 @@ def _give_back(held: Slice, *, spent: int) -> int:
     return given_back
 
 
-def is_enough(held: Slice, ask: LeaseAsk) -> bool:
-    """Whether a slice holds what an ask needs, and something at all."""
-    return held.granted - ask.spent >= max(ask.at_least, 1)
+def is_enough(granted: int, ask: LeaseAsk) -> bool:
+    """Whether what was granted holds what an ask needs, and something at all."""
+    return granted - ask.spent >= max(ask.at_least, 1)
 
 
 def status(
-    held: Slice, ask: LeaseAsk, *, available: int, elsewhere: int, has_ended: bool
+    granted: int, ask: LeaseAsk, *, available: int, elsewhere: int, has_ended: bool
 ) -> Literal["ok", "no_credit", "held_elsewhere"]:
     """What became of an ask.
 
@@ -79,7 +79,7 @@ def status(
         elsewhere: what other processes hold of the account and have not spent.
         has_ended: the asker's journal is closed, so that only others can be granted anything.
     """
-    if is_enough(held, ask):
+    if is_enough(granted, ask):
         return "ok"
     if available + elsewhere < max(ask.at_least, 1):
         return "no_credit"

@@ -1,10 +1,11 @@
 """Under which terms a process may answer an account's requests: plan, prices, rate limit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.billing.accounts import find_currencies
 from services.billing.models import Plan
 from services.billing.periods import period_of
 from services.billing.plans.pricing import unit_prices
@@ -17,28 +18,37 @@ async def find_terms(
     session: AsyncSession,
     *,
     accounts: Sequence[str],
-    currencies: Mapping[str, str],
     default_plan: str | None,
     now: datetime,
-) -> list[LeaseTerms]:
+) -> tuple[list[LeaseTerms], dict[str, str]]:
     """The terms of accounts at a moment, in their order, before anything is granted.
 
-    Args:
-        currencies: of the accounts whose currency is fixed.
+    Answers also the currencies of the accounts that have one.
     """
     book = await read_price_book(session, accounts=accounts, default_plan=default_plan)
+    others = set(accounts) - book.assignments.keys()
+    currencies = book.currencies | await find_currencies(session, accounts=others)
     plans = {account: book.plan_at(account, now) for account in accounts}
-    graded = [account for account, plan in plans.items() if plan is not None and _is_graded(plan)]
-    counted = await count_month(session, accounts=graded, period=period_of(now))
+    graded = {plan.id for plan in book.plans.values() if _is_graded(plan)}
+    counted = await count_month(
+        session,
+        accounts=[account for account, plan in plans.items() if plan and plan.id in graded],
+        period=period_of(now),
+    )
+    offers: dict[tuple[str, tuple[int, ...]], LeaseTerms] = {}  # most accounts share one
     terms: list[LeaseTerms] = []
     for account in accounts:
-        plan = plans[account]
-        if plan is None or currencies.get(account, plan.currency) != plan.currency:
-            terms.append(_no_plan(account))
-        else:
-            made = {price.id: counted.get((account, price.id), 0) for price in plan.prices}
-            terms.append(_terms(account, plan, made=made))
-    return terms
+        offer, plan = _NO_PLAN, plans[account]
+        if plan is not None:
+            graded_by = plan.prices if plan.id in graded else []
+            made = tuple(counted.get((account, price.id), 0) for price in graded_by)
+            if (plan.id, made) not in offers:
+                offers[plan.id, made] = _offer(plan, made=made)
+            offer = offers[plan.id, made]
+        if currencies.get(account, offer.currency) != offer.currency:
+            offer = _NO_PLAN
+        terms.append(offer.model_copy(update={"account": account}))
+    return terms, currencies
 
 
 def _is_graded(plan: Plan) -> bool:
@@ -46,26 +56,29 @@ def _is_graded(plan: Plan) -> bool:
     return any(price.included_requests or len(price.tiers) > 1 for price in plan.prices)
 
 
-def _no_plan(account: str) -> LeaseTerms:
-    return LeaseTerms(
-        account=account,
-        status="no_plan",
-        currency=None,
-        billing=None,
-        granted="0",
-        prices=[],
-        rate_limit=None,
-    )
+_NO_PLAN = LeaseTerms(
+    account="",
+    status="no_plan",
+    currency=None,
+    billing=None,
+    granted="0",
+    prices=[],
+    rate_limit=None,
+)
 
 
-def _terms(account: str, plan: Plan, *, made: dict[str, int]) -> LeaseTerms:
-    """Args: made: requests of this month under each of the plan's prices, by price id."""
+def _offer(plan: Plan, *, made: Sequence[int]) -> LeaseTerms:
+    """The terms of any account on a plan.
+
+    Args:
+        made: the account's requests of this month under each of the plan's prices, if they matter.
+    """
     prices: list[PriceTerms] = []
-    for price in plan.prices:
+    for price, requests in zip(plan.prices, made or [0] * len(plan.prices), strict=True):
         per_request, per_row = unit_prices(
             tiers=price.tiers,
             included_requests=price.included_requests,
-            number=made[price.id] + 1,
+            number=requests + 1,
         )
         prices.append(
             PriceTerms(
@@ -76,7 +89,7 @@ def _terms(account: str, plan: Plan, *, made: dict[str, int]) -> LeaseTerms:
             )
         )
     return LeaseTerms(
-        account=account,
+        account="",
         status="ok",
         currency=plan.currency,
         billing=plan.billing,

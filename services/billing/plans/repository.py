@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
 from services.billing.database import upsert
-from services.billing.models import AccountPlan, Plan, Price
+from services.billing.models import Account, AccountPlan, Plan, Price
 from services.billing.plans.schemas import PlanCreate
 
 
@@ -69,6 +69,8 @@ class Assignment(NamedTuple):
     account: str
     plan_id: str
     effective_from: datetime
+    currency: str | None
+    """In which the account has been charged or credited, if it has."""
 
 
 async def list_assignments(session: AsyncSession, *, accounts: Collection[str]) -> list[Assignment]:
@@ -76,7 +78,10 @@ async def list_assignments(session: AsyncSession, *, accounts: Collection[str]) 
     if not accounts:
         return []
     assignments = await session.execute(
-        select(AccountPlan.account, AccountPlan.plan_id, AccountPlan.effective_from)
+        select(
+            AccountPlan.account, AccountPlan.plan_id, AccountPlan.effective_from, Account.currency
+        )
+        .outerjoin(Account, Account.id == AccountPlan.account)
         .where(AccountPlan.account.in_(sorted(accounts)))
         .order_by(AccountPlan.effective_from, AccountPlan.id)
     )

@@ -40,6 +40,15 @@ class PriceBook:
     """By account, in the order in which they take effect."""
     default_plan: str | None
 
+    @property
+    def currencies(self) -> dict[str, str]:
+        """Of the accounts with plans of their own, those that have been charged or credited."""
+        return {
+            account: currency
+            for account, given in self.assignments.items()
+            if (currency := given[0].currency) is not None
+        }
+
     def plan_at(self, account: str, moment: datetime) -> Plan | None:
         """The plan in force for an account at a moment."""
         plan_id = self.default_plan

@@ -22,6 +22,11 @@ def count(ranges: Iterable[Range]) -> int:
     return sum(last - first + 1 for first, last in ranges)
 
 
+def has_arrived(number: int, ranges: Iterable[Range]) -> bool:
+    """Whether a number lies in one of the runs."""
+    return any(first <= number <= last for first, last in ranges)
+
+
 def gaps(ranges: Iterable[Range], *, last: int) -> list[Range]:
     """The runs of numbers from 1 to `last` that are missing."""
     missing: list[Range] = []
