@@ -1,6 +1,7 @@
 """`tollgate models`: what is in the model store, and what of it is live."""
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,8 +9,8 @@ import typer
 from cli.train import failures_as_one_line, progress
 
 if TYPE_CHECKING:
-    from services.common.model_store import ModelStore, TrustedKeys
-    from trainer.releases import Decision, Promoter
+    from services.common.model_releases import Decision, Promoter
+    from services.common.model_store import ModelStore, Release, TrustedKeys
 
 models = typer.Typer(help="Look at the versions of models, and decide which is live.")
 
@@ -35,7 +36,7 @@ def list_models(
     if not rows:
         typer.echo("No model has been published yet: tollgate train MODEL --release")
     for row in rows:
-        mark = "live" if row["live"] else ""
+        mark = row["role"] or ""
         typer.echo(f"{row['model']:<24} {row['version']}  {row['gate']:<18} {mark}".rstrip())
 
 
@@ -59,6 +60,8 @@ def show(model: Model, version: Version = None, as_json: AsJson = False) -> None
         typer.echo(f"{manifest.model} {manifest.version}: gate {manifest.gate}, live")
         why = f": {live.reason}" if live.reason else ""
         typer.echo(f"{live.action} {live.number} by {live.by}, {live.time:%Y-%m-%d %H:%M:%SZ}{why}")
+        for line in _beside(live):
+            typer.echo(line)
     else:
         typer.echo(f"{manifest.model} {manifest.version}: gate {manifest.gate}")
     typer.echo(f"{signature.task} of {signature.target}")
@@ -86,6 +89,46 @@ def rollback(
     """Go back; by default to the newest earlier live version that no rollback has left."""
     with failures_as_one_line():
         _tell(model, _promoter().roll_back(model, version=version, reason=reason), as_json=as_json)
+
+
+@models.command()
+def canary(
+    model: Model,
+    version: Version = None,
+    percent: Annotated[
+        float | None, typer.Option(help="Of the callers; above 0, at most 100.", max=100)
+    ] = None,
+    off: Annotated[bool, typer.Option("--off", help="End the canary.")] = False,
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Have a version answer some of the callers; it is rolled back if it does worse.
+
+    Releasing that version puts it live for all, and ends the canary.
+    """
+    if off == (version is not None) or off == (percent is not None):
+        raise typer.BadParameter("say which version, --to, and how much, --percent; or else --off")
+    if percent is not None and not percent > 0:
+        raise typer.BadParameter("--percent is above 0; --off ends the canary")
+    with failures_as_one_line():
+        decision = _promoter().canary(model, version=version, percent=percent or 0.0, reason=reason)
+    _tell(model, decision, as_json=as_json)
+
+
+@models.command()
+def shadow(
+    model: Model,
+    version: Version = None,
+    off: Annotated[bool, typer.Option("--off", help="End the shadow.")] = False,
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Have a version computed as well, unseen and unbilled, and count where it disagrees."""
+    if off == (version is not None):
+        raise typer.BadParameter("say which version, --to; or else --off")
+    with failures_as_one_line():
+        decision = _promoter().shadow(model, version=version, reason=reason)
+    _tell(model, decision, as_json=as_json)
 
 
 @models.command()
@@ -117,7 +160,7 @@ def _open_store(*, read_only: bool) -> tuple["ModelStore", "TrustedKeys"]:
 
 
 def _promoter() -> "Promoter":
-    from trainer.releases import Promoter
+    from services.common.model_releases import Promoter
     from trainer.settings import TrainerSettings
 
     store, trusted = _open_store(read_only=False)
@@ -137,9 +180,21 @@ def _rows(store: "ModelStore", trusted: "TrustedKeys", model: str) -> list[dict[
             continue
         except VersionRefused as error:
             gate = f"refused: {error.reason}"
-        is_live = live is not None and live.version == version
-        rows.append({"model": model, "version": version, "gate": gate, "live": is_live})
+        role = _role(live, version)
+        told = {"gate": gate, "live": role == "live", "role": role}
+        rows.append({"model": model, "version": version, **told})
     return rows
+
+
+def _role(live: "Release | None", version: str) -> str | None:
+    """What a version is to the callers who name none."""
+    if live is None:
+        return None
+    if live.version == version:
+        return "live"
+    if live.canary and live.canary.version == version:
+        return "canary"
+    return "shadow" if live.shadow and live.shadow.version == version else None
 
 
 def _tell(model: str, decision: "Decision", *, as_json: bool) -> None:
@@ -147,7 +202,16 @@ def _tell(model: str, decision: "Decision", *, as_json: bool) -> None:
     if as_json:
         told = {"written": decision.written, "live": live.model_dump(mode="json")}
         typer.echo(json.dumps({"model": model, **told}))
-    elif decision.written:
-        typer.echo(f"{model}: version {live.version} is live, release {live.number}")
-    else:
-        typer.echo(f"{model}: version {live.version} is live already, release {live.number}")
+        return
+    already = "" if decision.written else " already"
+    typer.echo(f"{model}: version {live.version} is live{already}, release {live.number}")
+    for line in _beside(live):
+        typer.echo(line)
+
+
+def _beside(live: "Release") -> Iterator[str]:
+    """What is tried beside the live version, a line each."""
+    if live.canary:
+        yield f"canary: version {live.canary.version} for {live.canary.percent:g} % of the callers"
+    if live.shadow:
+        yield f"shadow: version {live.shadow.version}"

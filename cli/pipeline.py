@@ -63,7 +63,7 @@ def wait(
 def withdraw(model: Model, release: Number, reason: Reason = "", as_json: AsJson = False) -> None:
     """Roll a release back, unless another one has been made since: then do nothing."""
     with failures_as_one_line():
-        from trainer.releases import Promoter
+        from services.common.model_releases import Promoter
         from trainer.settings import TrainerSettings
 
         store, trusted = _open_store()

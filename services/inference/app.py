@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.common.http import http_client, service_app
 from services.common.identity import IssuerKeys, TokenVerifier
+from services.common.model_releases import Promoter
 from services.common.model_store import ModelStore, TrustedKeys
 from services.inference.engine.runtime import Engine
 from services.inference.metering.billing import BillingClient
@@ -26,6 +27,9 @@ from services.inference.protocols.metrics import PredictMetrics
 from services.inference.protocols.predict import PredictEndpoint, find_target
 from services.inference.protocols.v1 import router as v1
 from services.inference.protocols.v2 import router as v2
+from services.inference.rollouts.canary import Canaries, actor
+from services.inference.rollouts.metrics import RolloutMetrics
+from services.inference.rollouts.shadow import Shadows
 from services.inference.settings import InferenceSettings
 
 log = structlog.get_logger()
@@ -97,12 +101,18 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
                 cache, models, allow_joblib=settings.allow_joblib, metrics=model_metrics
             )
             stack.push_async_callback(loader.close)
+            rollout_metrics = RolloutMetrics(registry)
+            promoter = Promoter(store=store, trusted=trusted, by=actor())
+            canaries = Canaries(models, loader, promoter, rollout_metrics)
+            shadows = Shadows(models, loader, rollout_metrics)
+            stack.callback(shadows.close)
             watcher = Watcher(
                 store,
                 cache,
                 loader,
                 models,
                 poll_s=settings.model_poll_seconds,
+                canary_refused=canaries.refused,
                 metrics=model_metrics,
             )
             engine = Engine()
@@ -111,6 +121,8 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
                 "models": asyncio.create_task(watcher.run()),
                 "terms": asyncio.create_task(terms.run()),
                 "shipping": asyncio.create_task(shipper.run()),
+                "canaries": asyncio.create_task(canaries.run()),
+                "shadows": asyncio.create_task(shadows.run()),
             }
             stack.push_async_callback(_cancel, background)
             app.state.verifier = verifier
@@ -124,6 +136,8 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
                 engine=engine,
                 journal=journal,
                 billing=billing,
+                canaries=canaries,
+                shadows=shadows,
                 metrics=PredictMetrics(app.state.metrics),
                 max_body_bytes=settings.max_body_bytes,
                 max_rows=settings.max_rows,
