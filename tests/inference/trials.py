@@ -1,0 +1,93 @@
+"""A model `price` of known sums, versions tried beside it, and callers who ask for it."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from services.common.model_releases import Promoter
+from services.common.model_store import Release
+from services.inference.rollouts.canary import place_of
+from services.inference.settings import InferenceSettings
+from tests.inference import crafted
+from tests.inference.conftest import serving
+from tests.inference.neighbours import Neighbours
+from tests.inference.samples import Store
+from tests.inference.shelf import Shelf
+
+PRICE = "/v1/models/price:predict"
+GOOD_ROW = [2.0, 3.0]
+BAD_ROW = [-2.0, 3.0]
+"""What `crafted.failing_below_zero` has no finite answer to."""
+
+
+class Trial(Shelf):
+    """A store whose `price` is live as the sum of a row."""
+
+    def __init__(self, samples: Store, folder: Path) -> None:
+        super().__init__(samples, folder)
+        self.promoter = Promoter(store=self.store, trusted=self.trusted, by="ada@lab")
+        self.live_version = crafted.publish(self, crafted.weighted())
+        self.promoter.release("price", version=self.live_version)
+
+    def settings(self, like: InferenceSettings, **changes: object) -> InferenceSettings:
+        """Of a process of its own on this store."""
+        run = self.folder.parent / uuid.uuid4().hex
+        own = {
+            "model_store": self.store_url,
+            "cache_dir": run / "cache",
+            "journal_dir": run / "journal",
+        }
+        return like.model_copy(update=own | changes)
+
+    def current(self) -> Release:
+        release = self.store.live_release("price", self.trusted)
+        assert release is not None
+        return release
+
+    @asynccontextmanager
+    async def serving(
+        self, like: InferenceSettings, **changes: object
+    ) -> AsyncIterator[httpx.AsyncClient]:
+        async with serving(self.settings(like, **changes)) as client:
+            yield client
+
+
+def account_of(canary: str, *, chosen: bool, percent: float) -> str:
+    """An account that a canary of so many percent answers, or does not."""
+    while True:
+        account = str(uuid.uuid4())
+        if (place_of(account, model="price", version=canary) < percent) == chosen:
+            return account
+
+
+async def ask(
+    client: httpx.AsyncClient, token: str, *, rows: int = 1, row: list[float] = GOOD_ROW
+) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {token}"}
+    return await client.post(PRICE, json={"instances": [row] * rows}, headers=headers)
+
+
+def version_of(answer: httpx.Response) -> str:
+    assert answer.status_code == 200, answer.text
+    return answer.headers["x-model-version"]
+
+
+async def serves(client: httpx.AsyncClient, release: int, *, url: str = "") -> bool:
+    """Whether a process has come to a release."""
+    return await metric(client, "model_live_release", url=url, model="price") == release
+
+
+async def metric(client: httpx.AsyncClient, name: str, *, url: str = "", **labels: str) -> float:
+    """A sample of `/metrics`; 0 if there is none."""
+    wanted = [f'{key}="{value}"' for key, value in labels.items()]
+    for line in (await client.get(f"{url}/metrics")).text.splitlines():
+        if line.startswith((f"{name}{{", f"{name} ")) and all(each in line for each in wanted):
+            return float(line.split()[-1])
+    return 0.0
+
+
+def token(neighbours: Neighbours, account: str | None = None) -> str:
+    return neighbours.token(account=account)
