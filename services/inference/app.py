@@ -12,6 +12,7 @@ from services.common.http import http_client, service_app
 from services.common.identity import IssuerKeys, TokenVerifier
 from services.common.model_releases import Promoter
 from services.common.model_store import ModelStore, TrustedKeys
+from services.inference.drift.watch import DriftWatch
 from services.inference.engine.runtime import Engine
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.journal import Journal
@@ -106,6 +107,7 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
             canaries = Canaries(models, loader, promoter, rollout_metrics)
             shadows = Shadows(models, loader, rollout_metrics)
             stack.callback(shadows.close)
+            drift = DriftWatch(registry, rows_per_second=settings.drift_rows_per_second)
             watcher = Watcher(
                 store,
                 cache,
@@ -123,6 +125,7 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
                 "shipping": asyncio.create_task(shipper.run()),
                 "canaries": asyncio.create_task(canaries.run()),
                 "shadows": asyncio.create_task(shadows.run()),
+                "drift": asyncio.create_task(drift.run()),
             }
             stack.push_async_callback(_cancel, background)
             app.state.verifier = verifier
@@ -138,6 +141,7 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
                 billing=billing,
                 canaries=canaries,
                 shadows=shadows,
+                drift=drift,
                 metrics=PredictMetrics(app.state.metrics),
                 max_body_bytes=settings.max_body_bytes,
                 max_rows=settings.max_rows,

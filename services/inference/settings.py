@@ -57,6 +57,8 @@ class InferenceSettings(ServiceSettings):
     """A prediction request with more rows is answered 422."""
     max_in_flight: int = Field(default=1024, ge=1)
     """Predictions being answered at once; beyond them 503."""
+    drift_rows_per_second: int = Field(default=1_000, ge=0)
+    """Rows of each version, a second, whose values are compared with training; 0: none."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe log line to write."""
 

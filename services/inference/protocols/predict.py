@@ -20,6 +20,7 @@ from services.common.errors import (
 )
 from services.common.identity import Caller, TokenVerifier, bearer_token
 from services.common.observe import request_id
+from services.inference.drift.watch import DriftWatch
 from services.inference.engine.runtime import Answer, Engine
 from services.inference.metering import events
 from services.inference.metering.billing import BillingClient
@@ -137,6 +138,7 @@ class PredictEndpoint:
         billing: BillingClient,
         canaries: Canaries,
         shadows: Shadows,
+        drift: DriftWatch,
         metrics: PredictMetrics,
         max_body_bytes: int,
         max_rows: int,
@@ -151,6 +153,7 @@ class PredictEndpoint:
         self._billing = billing
         self._canaries = canaries
         self._shadows = shadows
+        self._drift = drift
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
         self._max_rows = max_rows
@@ -251,11 +254,11 @@ class PredictEndpoint:
         if canary is not None:
             try:
                 computed = await self._run(canary, query)
-            except Exception:
+            except Exception as error:
                 computed = await self._run(live, query)
                 # Counted only now: what neither can answer is no fault of the canary.
                 self._canaries.failed(trial, canary, canary=True)
-                log.exception("canary_failed", model=target.model)
+                log.warning("canary_failed", model=target.model, error=repr(error))
                 return computed
             seconds = time.perf_counter() - began
             self._canaries.answered(trial, canary, seconds * as_one_row, canary=True)
@@ -283,6 +286,7 @@ class PredictEndpoint:
         """What is to be done about a prediction once it was sent; nobody waits for it."""
         model, query, answer = receipt.model, receipt.query, receipt.answer
         self._metrics.answered(model.manifest, query.rows)
+        self._drift.take(model, query.arrays, answer.predictions)
         if target.version is None and self._shadows.wanted(target.model):
             self._shadows.offer(
                 Answered(target.model, query.arrays, answer.predictions, receipt.size)
