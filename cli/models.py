@@ -27,7 +27,7 @@ def list_models(
 ) -> None:
     """All models and versions: gate, time, and which one is live."""
     with failures_as_one_line():
-        store, trusted = _open_store(read_only=True)
+        store, trusted = open_store(read_only=True)
         names = [model] if model else store.list_models()
         rows = [row for name in names for row in _rows(store, trusted, name)]
     if as_json:
@@ -46,7 +46,7 @@ def show(model: Model, version: Version = None, as_json: AsJson = False) -> None
     with failures_as_one_line():
         from services.common.model_store import VersionNotFound
 
-        store, trusted = _open_store(read_only=True)
+        store, trusted = open_store(read_only=True)
         live = store.live_release(model, trusted)
         known = [live.version] if live else store.list_versions(model)[-1:]
         if version is None and not known:
@@ -132,12 +132,31 @@ def shadow(
 
 
 @models.command()
+def feedback(model: Model, as_json: AsJson = False) -> None:
+    """Export rows whose true outcome callers told to the model's folder of the data store.
+
+    Each is exported once. As with any data that lands there, a training may follow.
+    """
+    with failures_as_one_line():
+        from services.common.feedback_store import FeedbackStore
+        from trainer.settings import TrainerSettings
+
+        settings = TrainerSettings.load()
+        store = FeedbackStore(settings.feedback_store_url)
+        written = store.export(model, settings.data_store_url)
+    if as_json:
+        typer.echo(json.dumps({"model": model, "files": written}))
+    else:
+        typer.echo("\n".join(written) or f"{model}: no labelled rows that were not exported yet")
+
+
+@models.command()
 def verify(as_json: AsJson = False) -> None:
     """Check every version, file and release of the store; exit code 1 names what does not hold."""
     from services.common.model_verify import verify_store
 
     with failures_as_one_line(), progress() as report:
-        store, trusted = _open_store(read_only=True)
+        store, trusted = open_store(read_only=True)
         found = verify_store(store, trusted, report=report)
     if as_json:
         typer.echo(json.dumps({"checked": found.checked, "failures": found.failures}))
@@ -150,7 +169,7 @@ def verify(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def _open_store(*, read_only: bool) -> tuple["ModelStore", "TrustedKeys"]:
+def open_store(*, read_only: bool) -> tuple["ModelStore", "TrustedKeys"]:
     from services.common.model_store import ModelStore
     from trainer.settings import TrainerSettings
 
@@ -163,7 +182,7 @@ def _promoter() -> "Promoter":
     from services.common.model_releases import Promoter
     from trainer.settings import TrainerSettings
 
-    store, trusted = _open_store(read_only=False)
+    store, trusted = open_store(read_only=False)
     return Promoter(store=store, trusted=trusted, by=TrainerSettings.load().actor)
 
 

@@ -59,10 +59,12 @@ __all__ = [
     "VersionNotFound",
     "VersionRefused",
     "WarmUp",
+    "create_object",
     "create_signing_key",
     "load_signing_key",
     "new_version_name",
     "open_filesystem",
+    "translated_errors",
 ]
 
 RECORD_BYTES = 64 << 20
@@ -304,7 +306,7 @@ class ModelStore:
         return raw, signature
 
     def _list(self, folder: str, doing: str) -> list[dict[str, Any]]:
-        with _clear_errors(doing):
+        with translated_errors(doing):
             try:
                 return list(self._fs.ls(folder, detail=True))
             except FileNotFoundError:
@@ -312,13 +314,13 @@ class ModelStore:
 
     def _find(self, folder: str, doing: str) -> list[str]:
         """The files at any depth, as paths in the folder, sorted."""
-        with _clear_errors(doing):
+        with translated_errors(doing):
             paths = self._fs.find(folder, on_error=_raise_unless_missing)
         return sorted(path.removeprefix(f"{folder}/") for path in paths)
 
     def _read(self, path: str, what: str, *, limit: int = RECORD_BYTES) -> bytes | None:
         """The first `limit` bytes of a file, or None if there is none."""
-        with _clear_errors(f"read {what}"):
+        with translated_errors(f"read {what}"):
             try:
                 return bytes(self._fs.cat_file(path, start=0, end=limit))
             except FileNotFoundError:
@@ -332,16 +334,9 @@ class ModelStore:
 
         A file found there with our bytes is ours, by a first try whose answer was lost.
         """
-        with _clear_errors(f"write {what}"):
-            try:
-                if isinstance(self._fs, LocalFileSystem):
-                    if create_file(Path(path), content):
-                        return True
-                else:
-                    self._fs.pipe_file(path, content, mode="create")
-                    return True
-            except FileExistsError:
-                pass
+        with translated_errors(f"write {what}"):
+            if create_object(self._fs, path, content):
+                return True
         return self._read(path, what) == content
 
 
@@ -354,7 +349,7 @@ def open_filesystem(url: str, *, read_only: bool = False) -> tuple[Any, str]:
     Raises:
         StoreError: the URL is not one that fsspec knows, or there are no credentials for it.
     """
-    with _clear_errors("open the store"):
+    with translated_errors("open the store"):
         if url.startswith(("gs://", "gcs://")):
             from services.common.gcs import open_gcs  # a second of imports, for nothing elsewhere
 
@@ -364,6 +359,17 @@ def open_filesystem(url: str, *, read_only: bool = False) -> tuple[Any, str]:
             return open_gcs(read_only=read_only), path
         filesystem, path = fsspec.url_to_fs(url, skip_instance_cache=True, use_listings_cache=False)
         return filesystem, str(path).rstrip("/")
+
+
+def create_object(filesystem: Any, path: str, content: bytes) -> bool:
+    """Create a file whole or not at all; False if there is one."""
+    if isinstance(filesystem, LocalFileSystem):
+        return create_file(Path(path), content)
+    try:
+        filesystem.pipe_file(path, content, mode="create")
+    except FileExistsError:
+        return False
+    return True
 
 
 def _base(path: str) -> str:
@@ -376,7 +382,7 @@ def _raise_unless_missing(error: OSError) -> None:
 
 
 @contextmanager
-def _clear_errors(doing: str) -> Iterator[None]:
+def translated_errors(doing: str) -> Iterator[None]:
     """Turn whatever a backend raises into a StoreError of one line.
 
     What that may be is open-ended (OSError, aiohttp's, google-auth's, gcsfs's own), hence

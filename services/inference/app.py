@@ -8,12 +8,16 @@ import structlog
 from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.common.feedback_store import FeedbackStore
 from services.common.http import http_client, service_app
 from services.common.identity import IssuerKeys, TokenVerifier
 from services.common.model_releases import Promoter
 from services.common.model_store import ModelStore, TrustedKeys
 from services.inference.drift.watch import DriftWatch
 from services.inference.engine.runtime import Engine
+from services.inference.feedback import router as feedback_router
+from services.inference.feedback.recent import Recent
+from services.inference.feedback.service import FeedbackDesk
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.journal import Journal
 from services.inference.metering.metrics import MeteringMetrics
@@ -59,10 +63,11 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
     """The inference service, ready to be served.
 
     Raises:
-        StoreError: the trusted keys cannot be read.
+        StoreError: the trusted keys cannot be read, or a store's URL is none.
     """
     trusted = TrustedKeys.load(settings.trusted_keys)
     store = ModelStore(settings.model_store)
+    feedback = FeedbackStore(settings.feedback_store)
     cache = ModelCache(
         store, trusted, folder=settings.cache_dir, max_bytes=settings.cache_max_bytes
     )
@@ -117,6 +122,7 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
                 canary_refused=canaries.refused,
                 metrics=model_metrics,
             )
+            recent = Recent(keep_rows=settings.feedback_rows)
             engine = Engine()
             stack.callback(engine.close)
             background = {
@@ -131,6 +137,7 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
             app.state.verifier = verifier
             app.state.registry = models
             app.state.loader = loader
+            app.state.feedback = FeedbackDesk(feedback, recent, billing, loader, registry)
             app.state.predict = PredictEndpoint(
                 verifier=verifier,
                 terms=terms,
@@ -142,6 +149,7 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
                 canaries=canaries,
                 shadows=shadows,
                 drift=drift,
+                recent=recent,
                 metrics=PredictMetrics(app.state.metrics),
                 max_body_bytes=settings.max_body_bytes,
                 max_rows=settings.max_rows,
@@ -174,6 +182,7 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
     )
     app.include_router(v1.router)
     app.include_router(v2.router)
+    app.include_router(feedback_router.router)
     v2.install_errors(app)
     return Front(app)
 

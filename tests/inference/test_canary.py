@@ -1,24 +1,18 @@
 """A canary answers its share of the callers, and is rolled back when it does badly."""
 
 import asyncio
-import os
-import subprocess
-import sys
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 
-from cli.leash import on_leash
 from services.common.model_releases import Promoter
 from services.common.model_store import ModelStore, open_filesystem
 from services.inference.rollouts.canary import place_of
 from services.inference.rollouts.judge import MIN_SAMPLE
 from services.inference.settings import InferenceSettings
-from tests.e2e.platform import ROOT
 from tests.inference import crafted
 from tests.inference.conftest import eventually
 from tests.inference.neighbours import Neighbours
@@ -28,12 +22,13 @@ from tests.inference.trials import (
     Trial,
     account_of,
     ask,
+    is_ready,
     metric,
+    process,
     serves,
     token,
     version_of,
 )
-from tests.ports import free_port
 
 STOPPED = "model_canary_stopped_total"
 
@@ -248,10 +243,10 @@ class TestManyProcesses:
         bearer = token(neighbours, account)
 
         with ExitStack() as stack:
-            urls = [stack.enter_context(process(trial, settings)) for _ in range(3)]
+            urls = [stack.enter_context(process(trial.settings(settings))) for _ in range(3)]
             async with httpx.AsyncClient(trust_env=False) as client:
                 for url in urls:
-                    await eventually(lambda url=url: _is_ready(client, url), within_s=60)
+                    await eventually(lambda url=url: is_ready(client, url), within_s=60)
                 answers = await asyncio.gather(
                     *(
                         client.post(
@@ -301,39 +296,3 @@ class TestManyProcesses:
         assert [decision.written for decision in decisions] == [True, False]
         assert [decision.live.by for decision in decisions] == ["inference@a"] * 2
         assert decisions[0].live.version == trial.live_version
-
-
-@contextmanager
-def process(trial: Trial, settings: InferenceSettings) -> Iterator[str]:
-    """An inference process of its own on the store; its URL."""
-    own = trial.settings(settings)
-    port = free_port()
-    secret = own.client_secret.get_secret_value()
-    environment = os.environ | {
-        "INFERENCE_PORT": str(port),
-        "INFERENCE_AUTH_URL": own.auth_url,
-        "INFERENCE_BILLING_URL": own.billing_url,
-        "INFERENCE_CLIENT_ID": own.client_id,
-        "INFERENCE_CLIENT_SECRET": secret,
-        "INFERENCE_MODEL_STORE": own.model_store,
-        "INFERENCE_TRUSTED_KEYS": str(own.trusted_keys),
-        "INFERENCE_CACHE_DIR": str(own.cache_dir),
-        "INFERENCE_JOURNAL_DIR": str(own.journal_dir),
-        "INFERENCE_MODEL_POLL_SECONDS": "0.2",
-        "INFERENCE_LOG_LEVEL": "ERROR",
-    }
-    running = subprocess.Popen(
-        on_leash(sys.executable, "-m", "services.inference"), cwd=ROOT, env=environment
-    )
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        running.terminate()
-        running.wait(timeout=60)
-
-
-async def _is_ready(client: httpx.AsyncClient, url: str) -> bool:
-    try:
-        return (await client.get(f"{url}/readyz")).status_code == 200
-    except httpx.TransportError:
-        return False

@@ -1,21 +1,27 @@
 """A model `price` of known sums, versions tried beside it, and callers who ask for it."""
 
+import os
+import subprocess
+import sys
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx
 
+from cli.leash import on_leash
 from services.common.model_releases import Promoter
 from services.common.model_store import Release
 from services.inference.rollouts.canary import place_of
 from services.inference.settings import InferenceSettings
+from tests.e2e.platform import ROOT
 from tests.inference import crafted
 from tests.inference.conftest import serving
 from tests.inference.neighbours import Neighbours
 from tests.inference.samples import Store
 from tests.inference.shelf import Shelf
+from tests.ports import free_port
 
 PRICE = "/v1/models/price:predict"
 GOOD_ROW = [2.0, 3.0]
@@ -39,6 +45,7 @@ class Trial(Shelf):
             "model_store": self.store_url,
             "cache_dir": run / "cache",
             "journal_dir": run / "journal",
+            "feedback_store": f"file://{run}/feedback",
         }
         return like.model_copy(update=own | changes)
 
@@ -91,3 +98,40 @@ async def metric(client: httpx.AsyncClient, name: str, *, url: str = "", **label
 
 def token(neighbours: Neighbours, account: str | None = None) -> str:
     return neighbours.token(account=account)
+
+
+@contextmanager
+def process(own: InferenceSettings) -> Iterator[str]:
+    """An inference process with these settings on a port of its own; its URL."""
+    port = free_port()
+    secret = own.client_secret.get_secret_value()
+    environment = os.environ | {
+        "INFERENCE_PORT": str(port),
+        "INFERENCE_AUTH_URL": own.auth_url,
+        "INFERENCE_BILLING_URL": own.billing_url,
+        "INFERENCE_CLIENT_ID": own.client_id,
+        "INFERENCE_CLIENT_SECRET": secret,
+        "INFERENCE_MODEL_STORE": own.model_store,
+        "INFERENCE_TRUSTED_KEYS": str(own.trusted_keys),
+        "INFERENCE_CACHE_DIR": str(own.cache_dir),
+        "INFERENCE_JOURNAL_DIR": str(own.journal_dir),
+        "INFERENCE_FEEDBACK_STORE": own.feedback_store,
+        "INFERENCE_MODEL_POLL_SECONDS": "0.2",
+        "INFERENCE_LOG_LEVEL": "ERROR",
+    }
+    running = subprocess.Popen(
+        on_leash(sys.executable, "-m", "services.inference"), cwd=ROOT, env=environment
+    )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        running.terminate()
+        running.wait(timeout=60)
+
+
+async def is_ready(client: httpx.AsyncClient, url: str) -> bool:
+    """Whether a process can do its job."""
+    try:
+        return (await client.get(f"{url}/readyz")).status_code == 200
+    except httpx.TransportError:
+        return False

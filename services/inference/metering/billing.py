@@ -32,8 +32,17 @@ class Charge(BaseModel):
     price_id: str
 
 
+class Receipt(BaseModel):
+    """What billing's receipt says of how an event was answered."""
+
+    model: str
+    version: str
+    rows: int
+
+
 _INGESTED = TypeAdapter(IngestResult)
 _CHARGED = TypeAdapter(Charge)
+_RECEIPT = TypeAdapter(Receipt)
 _TERMS = TypeAdapter(list[LeaseTerms])
 _GRANTED = TypeAdapter(TokenGrant)
 _RENEW_BEFORE_S = 60
@@ -131,6 +140,21 @@ class BillingClient:
                 return None
             raise
 
+    async def find_receipt(self, event_id: str, *, bearer: str) -> Receipt | None:
+        """How an event was answered; None if the bearer of that token has no such receipt.
+
+        Raises:
+            BillingError: it cannot be told now, or (403) the token may not read receipts.
+        """
+        try:
+            async with self._lookups:
+                found = await self._call("GET", f"/usage/events/{event_id}", bearer=bearer)
+                return _parse(_RECEIPT, found)
+        except BillingError as error:
+            if error.status == 404:
+                return None
+            raise
+
     async def report(self, journal: str, report: SourceReport) -> None:
         """Tell how far a journal has come.
 
@@ -141,14 +165,21 @@ class BillingClient:
         await self._call("PUT", f"/sources/{journal}", body)
 
     async def _call(
-        self, method: str, path: str, body: bytes = b"", media_type: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        media_type: str = "application/json",
+        *,
+        bearer: str | None = None,
     ) -> bytes:
+        """Billing's answer to this service or, with a token of theirs, to another caller."""
         headers = {
-            "Authorization": f"Bearer {await self._bearer()}",
+            "Authorization": f"Bearer {bearer or await self._bearer()}",
             "Content-Type": media_type,
         }
         response = await self._send(method, self._billing_url + path, content=body, headers=headers)
-        if response.status_code == 401:
+        if response.status_code == 401 and bearer is None:
             self._token_until = 0.0  # withdrawn early, or the issuer's keys changed
         if not response.is_success:
             own = response.headers.get("content-type") == PROBLEM_JSON

@@ -22,12 +22,14 @@ from services.common.identity import Caller, TokenVerifier, bearer_token
 from services.common.observe import request_id
 from services.inference.drift.watch import DriftWatch
 from services.inference.engine.runtime import Answer, Engine
+from services.inference.feedback.recent import Recent
 from services.inference.metering import events
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.journal import Journal
 from services.inference.metering.terms import Spending, Terms
 from services.inference.models.loader import Loader
 from services.inference.models.registry import LoadedModel, Registry
+from services.inference.protocols.computing import compute, compute_in_trial
 from services.inference.protocols.metrics import PredictMetrics
 from services.inference.protocols.seats import Seats
 from services.inference.protocols.v1 import document as v1
@@ -139,6 +141,7 @@ class PredictEndpoint:
         canaries: Canaries,
         shadows: Shadows,
         drift: DriftWatch,
+        recent: Recent,
         metrics: PredictMetrics,
         max_body_bytes: int,
         max_rows: int,
@@ -154,6 +157,7 @@ class PredictEndpoint:
         self._canaries = canaries
         self._shadows = shadows
         self._drift = drift
+        self._recent = recent
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
         self._max_rows = max_rows
@@ -216,7 +220,12 @@ class PredictEndpoint:
         spending = await self._terms.spend(caller.account, name, rows, event_id=event_id or None)
         try:
             # Before it is billed: whatever fails costs nothing.
-            model, answer, encoded = await self._compute(caller, target, model, query)
+            if target.version is None:
+                model, answer, encoded = await compute_in_trial(
+                    self._engine, self._canaries, model, query, account=caller.account
+                )
+            else:
+                model, answer, encoded = await compute(self._engine, model, query)
             event_id = event_id or events.new_id()
             if spending.owed:
                 await self._journal.append(
@@ -241,52 +250,18 @@ class PredictEndpoint:
         size = len(body.content)
         return _Receipt(caller, model, query, answer, event_id, spending, size), encoded
 
-    async def _compute(
-        self, caller: Caller, target: Target, live: LoadedModel, query: Query
-    ) -> tuple[LoadedModel, Answer, Encoded]:
-        """The answer, and by which version; what a canary cannot answer the live version does."""
-        trial = None if target.version else self._canaries.trial(target.model)
-        if trial is None:
-            return await self._run(live, query)
-        canary = await self._canaries.pick(target.model, caller.account)
-        as_one_row = live.pace.expected_s(1) / live.pace.expected_s(query.rows)
-        began = time.perf_counter()
-        if canary is not None:
-            try:
-                computed = await self._run(canary, query)
-            except Exception as error:
-                computed = await self._run(live, query)
-                # Counted only now: what neither can answer is no fault of the canary.
-                self._canaries.failed(trial, canary, canary=True)
-                log.warning("canary_failed", model=target.model, error=repr(error))
-                return computed
-            seconds = time.perf_counter() - began
-            self._canaries.answered(trial, canary, seconds * as_one_row, canary=True)
-            return computed
-        try:
-            computed = await self._run(live, query)
-        except Exception:
-            self._canaries.failed(trial, live, canary=False)
-            raise
-        seconds = time.perf_counter() - began
-        self._canaries.answered(trial, live, seconds * as_one_row, canary=False)
-        return computed
-
-    async def _run(self, model: LoadedModel, query: Query) -> tuple[LoadedModel, Answer, Encoded]:
-        answer = await self._engine.predict(
-            model.runtime,
-            model.pace,
-            query.arrays,
-            rows=query.rows,
-            probabilities=query.probabilities,
-        )
-        return model, answer, query.encode(model, answer)
-
     def _note(self, target: Target, receipt: _Receipt) -> None:
         """What is to be done about a prediction once it was sent; nobody waits for it."""
         model, query, answer = receipt.model, receipt.query, receipt.answer
         self._metrics.answered(model.manifest, query.rows)
         self._drift.take(model, query.arrays, answer.predictions)
+        self._recent.add(
+            receipt.event_id,
+            account=receipt.caller.account,
+            manifest=model.manifest,
+            predictions=answer.predictions,
+            arrays=query.arrays,
+        )
         if target.version is None and self._shadows.wanted(target.model):
             self._shadows.offer(
                 Answered(target.model, query.arrays, answer.predictions, receipt.size)
