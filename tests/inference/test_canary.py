@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
@@ -22,7 +22,6 @@ from tests.inference.trials import (
     Trial,
     account_of,
     ask,
-    is_ready,
     metric,
     process,
     serves,
@@ -30,6 +29,7 @@ from tests.inference.trials import (
     version_of,
 )
 
+PROCESSES = 3
 STOPPED = "model_canary_stopped_total"
 
 
@@ -242,11 +242,14 @@ class TestManyProcesses:
         account = account_of(canary, chosen=True, percent=30)
         bearer = token(neighbours, account)
 
-        with ExitStack() as stack:
-            urls = [stack.enter_context(process(trial.settings(settings))) for _ in range(3)]
+        async with AsyncExitStack() as stack:
+            urls = await asyncio.gather(
+                *(
+                    stack.enter_async_context(process(trial.settings(settings)))
+                    for _ in range(PROCESSES)
+                )
+            )
             async with httpx.AsyncClient(trust_env=False) as client:
-                for url in urls:
-                    await eventually(lambda url=url: is_ready(client, url), within_s=60)
                 answers = await asyncio.gather(
                     *(
                         client.post(

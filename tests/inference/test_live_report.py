@@ -14,7 +14,7 @@ from services.inference.settings import InferenceSettings
 from tests.inference.conftest import eventually
 from tests.inference.neighbours import Neighbours
 from tests.inference.samples import Store
-from tests.inference.trials import is_ready, metric, process
+from tests.inference.trials import metric, process
 from tests.ports import free_port
 
 ROWS = 600
@@ -36,9 +36,8 @@ async def test_a_page_shows_drift_answers_and_live_accuracy(
     changes = {"feedback_store": f"file://{tmp_path}/feedback", "journal_dir": tmp_path / "journal"}
     page = tmp_path / "report.html"
 
-    with process(settings.model_copy(update=changes)) as url:
+    async with process(settings.model_copy(update=changes)) as url:
         async with httpx.AsyncClient(trust_env=False, timeout=30, headers=bearer) as client:
-            await eventually(lambda: is_ready(client, url), within_s=60)
             model = f"{url}/v1/models/numbers"
             rows = [[9.0, 0.1 * (i % 7), None] for i in range(ROWS)]
             await client.post(f"{model}:predict", json={"instances": rows})

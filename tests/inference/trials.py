@@ -1,11 +1,12 @@
 """A model `price` of known sums, versions tried beside it, and callers who ask for it."""
 
+import asyncio
 import os
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -17,7 +18,7 @@ from services.inference.rollouts.canary import place_of
 from services.inference.settings import InferenceSettings
 from tests.e2e.platform import ROOT
 from tests.inference import crafted
-from tests.inference.conftest import serving
+from tests.inference.conftest import eventually, serving
 from tests.inference.neighbours import Neighbours
 from tests.inference.samples import Store
 from tests.inference.shelf import Shelf
@@ -100,9 +101,9 @@ def token(neighbours: Neighbours, account: str | None = None) -> str:
     return neighbours.token(account=account)
 
 
-@contextmanager
-def process(own: InferenceSettings) -> Iterator[str]:
-    """An inference process with these settings on a port of its own; its URL."""
+@asynccontextmanager
+async def process(own: InferenceSettings) -> AsyncIterator[str]:
+    """An inference process with these settings on a port of its own; its URL, once it is ready."""
     port = free_port()
     secret = own.client_secret.get_secret_value()
     environment = os.environ | {
@@ -123,14 +124,17 @@ def process(own: InferenceSettings) -> Iterator[str]:
         on_leash(sys.executable, "-m", "services.inference"), cwd=ROOT, env=environment
     )
     try:
-        yield f"http://127.0.0.1:{port}"
+        url = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(trust_env=False) as client:
+            await eventually(lambda: _is_ready(client, url), within_s=60)
+        yield url
     finally:
         running.terminate()
-        running.wait(timeout=60)
+        # Off the loop: the neighbours run on it, and the process ends by telling them.
+        await asyncio.to_thread(running.wait, 60)
 
 
-async def is_ready(client: httpx.AsyncClient, url: str) -> bool:
-    """Whether a process can do its job."""
+async def _is_ready(client: httpx.AsyncClient, url: str) -> bool:
     try:
         return (await client.get(f"{url}/readyz")).status_code == 200
     except httpx.TransportError:
