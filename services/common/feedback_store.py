@@ -9,6 +9,7 @@ next one, and no label is ever exported twice.
 import csv
 import hashlib
 import io
+from collections import defaultdict
 from collections.abc import Iterator
 
 from pydantic import AwareDatetime, ValidationError
@@ -73,18 +74,21 @@ class FeedbackStore:
         """Write every label with rows that no export has yet to the data store, as CSV.
 
         Returns:
-            Names of the files written now: one, none if nothing was left to do, and more if an
-            earlier export was cut short.
+            Names of the files written now: one for each set of columns that the versions had, and
+            those of an earlier export that was cut short.
         """
         if not is_model_name(model):
             raise StoreError(f"{ascii(model)[:80]} is not a model name.")
         exports = self._exports(model)
         known = {event for export in exports.values() for event in export.usage_events}
         labels = {each.usage_event: each for each in self._labels(model)}
-        new = sorted(event for event in labels.keys() - known if labels[event].rows is not None)
-        if new:
-            name = hashlib.sha256("\n".join(new).encode()).hexdigest()[:16]
-            exports[name] = Export(usage_events=new)
+        new: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+        for event in sorted(labels.keys() - known):
+            if labels[event].rows is not None:
+                new[(*labels[event].columns, labels[event].target)].append(event)
+        for events in new.values():
+            name = hashlib.sha256("\n".join(events).encode()).hexdigest()[:16]
+            exports[name] = Export(usage_events=events)
             raw = exports[name].model_dump_json().encode()
             with translated_errors("write an export"):
                 create_object(self._fs, f"{self._root}/{model}/exports/{name}.json", raw)

@@ -120,7 +120,7 @@ async def process(own: InferenceSettings) -> AsyncIterator[str]:
         "INFERENCE_MODEL_POLL_SECONDS": "0.2",
         "INFERENCE_LOG_LEVEL": "ERROR",
     }
-    running = subprocess.Popen(
+    running = subprocess.Popen(  # noqa: ASYNC220 — it returns at once
         on_leash(sys.executable, "-m", "services.inference"), cwd=ROOT, env=environment
     )
     try:

@@ -21,7 +21,8 @@ from services.common.contracts import (
 from services.common.errors import PROBLEM_JSON
 
 MAX_LOOKUPS = 4
-"""Receipts being looked up at once, so that callers without credit cannot crowd out usage."""
+"""Receipts being looked up at once for each purpose, so that neither callers without credit nor
+those who give feedback can crowd out usage."""
 
 
 class Charge(BaseModel):
@@ -90,6 +91,7 @@ class BillingClient:
         self._token_until = 0.0
         self._renewing = asyncio.Lock()
         self._lookups = asyncio.Semaphore(MAX_LOOKUPS)
+        self._receipts = asyncio.Semaphore(MAX_LOOKUPS)
         self._epoch_s = time.time() - time.monotonic()
 
     def now(self) -> float:
@@ -147,7 +149,7 @@ class BillingClient:
             BillingError: it cannot be told now, or (403) the token may not read receipts.
         """
         try:
-            async with self._lookups:
+            async with self._receipts:
                 found = await self._call("GET", f"/usage/events/{event_id}", bearer=bearer)
                 return _parse(_RECEIPT, found)
         except BillingError as error:
