@@ -10,8 +10,9 @@ import pytest
 
 from services.common.model_releases import Promoter
 from services.common.model_store import ModelStore, open_filesystem
-from services.inference.rollouts.canary import place_of
+from services.inference.rollouts.canary import Canaries, place_of
 from services.inference.rollouts.judge import MIN_SAMPLE
+from services.inference.rollouts.metrics import RolloutMetrics
 from services.inference.settings import InferenceSettings
 from tests.inference import crafted
 from tests.inference.conftest import eventually
@@ -112,6 +113,24 @@ class TestShare:
             )
 
         assert version_of(answer) == answer.json()["model_version"] == canary
+
+    async def test_a_request_that_began_before_a_release_is_not_sent_to_its_canary(
+        self, trial: Trial
+    ) -> None:
+        canaries = Canaries(
+            trial.registry, trial.loader, trial.promoter, RolloutMetrics(trial.metrics)
+        )
+        first = started(trial, crafted.weighted(), percent=100)
+        await trial.watcher.look()
+        before = trial.registry.live("price").manifest
+        assert canaries.trial(before) is not None
+
+        trial.promoter.release("price", version=first)
+        trial.promoter.canary("price", version=trial.live_version, percent=100)
+        await trial.watcher.look()
+
+        assert canaries.trial(before) is None
+        assert canaries.trial(trial.registry.live("price").manifest) is not None
 
 
 class TestRefused:

@@ -36,7 +36,7 @@ async def compute_in_trial(
     neither can is no fault of the canary.
     """
     name = live.manifest.model
-    trial = canaries.trial(name)
+    trial = canaries.trial(live.manifest)
     if trial is None:
         return await compute(engine, live, query)
     as_one_row = live.pace.expected_s(1) / live.pace.expected_s(query.rows)

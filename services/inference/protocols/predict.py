@@ -264,7 +264,7 @@ class PredictEndpoint:
         )
         if target.version is None and self._shadows.wanted(target.model):
             self._shadows.offer(
-                Answered(target.model, query.arrays, answer.predictions, receipt.size)
+                Answered(model.manifest, query.arrays, answer.predictions, receipt.size)
             )
 
     async def _caller(self, scope: Scope) -> Caller:

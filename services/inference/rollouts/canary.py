@@ -15,7 +15,7 @@ import structlog
 
 from services.common.errors import ServiceError
 from services.common.model_releases import Promoter
-from services.common.model_store import Release, StoreError
+from services.common.model_store import Manifest, Release, StoreError
 from services.inference.engine.blocking import Blocking
 from services.inference.models.loader import Loader
 from services.inference.models.registry import LoadedModel, Registry
@@ -67,14 +67,11 @@ class Canaries:
         self._calls = Blocking(at_once=1, deadline_s=WRITE_DEADLINE_S)
         self._faults: asyncio.Queue[tuple[str, int, str]] = asyncio.Queue()
 
-    def trial(self, name: str) -> Trial | None:
-        """The trial under way for a model, if there is one.
-
-        Raises:
-            ModelNotFound, Unavailable: nothing is live under that name.
-        """
+    def trial(self, answering: Manifest) -> Trial | None:
+        """The trial under way beside a version, None if that is not, or no longer, the live one."""
+        name = answering.model
         live = self._registry.live(name)
-        if live.canary is None:
+        if live.canary is None or live.manifest.version != answering.version:
             return None
         trial = self._trials.get(name)
         if trial is None or trial.number != live.release.number:

@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from services.common.errors import ServiceError
+from services.common.model_store import Manifest
 from services.inference.models.inputs import Arrays
 from services.inference.models.loader import Loader
 from services.inference.models.registry import LoadedModel, Registry
@@ -36,7 +37,7 @@ log = structlog.get_logger()
 class Answered:
     """A request as it was answered; `size` in bytes of its body."""
 
-    model: str
+    by: Manifest
     arrays: Arrays
     predictions: list[Any]
     size: int
@@ -68,7 +69,7 @@ class Shadows:
             len(self._waiting) >= MAX_WAITING
             or self._waiting_bytes + answered.size > MAX_WAITING_BYTES
         ):
-            self._metrics.dropped.labels(answered.model).inc()
+            self._metrics.dropped.labels(answered.by.model).inc()
             return
         self._waiting.append(answered)
         self._waiting_bytes += answered.size
@@ -91,11 +92,14 @@ class Shadows:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     async def _compare(self, answered: Answered) -> None:
-        shadow = self._registry.live(answered.model).shadow
+        name = answered.by.model
+        shadow = self._registry.live(name).shadow
         if shadow is None:
             return
-        name, version = answered.model, shadow.version
+        version = shadow.version
         model = self._registry.find(name, version) or await self._loader.get(name, version)
+        if model.manifest.signature.columns != answered.by.signature.columns:
+            return  # the shadow of a later release than the one that answered
         loop = asyncio.get_running_loop()
         try:
             told = await loop.run_in_executor(self._thread, _run, model, answered.arrays)
