@@ -1,10 +1,12 @@
-"""The inference service, paid and journalled, against a bare app that runs the same model."""
+"""The inference service against a bare app of the same model, and against itself unwatched."""
 
 import json
 import socket
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from bench import load
 from bench.figures import Figure
@@ -22,26 +24,9 @@ async def predictions(platform: Processes) -> Figure:
     """Requests/s of one row, interleaved with those of the bare app."""
     model = next((platform.home / "models").glob("wine/versions/*/model.onnx"))
     port = free_port()
-    bare = subprocess.Popen(  # noqa: S603, ASYNC220
-        on_leash(sys.executable, "-m", "bench.bare", str(model), str(port)), cwd=ROOT
-    )
-    token, body = platform.new_token(), json.dumps({"instances": [WINE]})
-    urls = {
-        "bare": f"http://127.0.0.1:{port}{PREDICT}",
-        "inference": platform.urls["inference"] + PREDICT,
-    }
-    rates: dict[str, list[float]] = {name: [] for name in urls}
-    try:
-        eventually(lambda: _answers(port))
-        for number in range(ROUNDS + 1):
-            seconds = SECONDS if number else WARM_UP_S
-            for name, url in urls.items():
-                found = await load.rate(url, body=body, token=token, seconds=seconds)
-                rates[name] += [found] if number else []
-    finally:
-        bare.terminate()
-        bare.wait()
-    ours, limit = (statistics.median(rates[name]) for name in ("inference", "bare"))
+    with _running("bench.bare", str(model), str(port), port=port) as bare:
+        rates = await _interleaved(platform, bare=bare, inference=platform.urls["inference"])
+    ours, limit = rates["inference"], rates["bare"]
     return Figure(
         "predictions ÷ a bare app with the same model",
         ours / limit,
@@ -49,6 +34,65 @@ async def predictions(platform: Processes) -> Figure:
         None,
         f"{ours:,.0f} and {limit:,.0f} req/s, {load.CONNECTIONS} connections, by {load.tool()}",
     )
+
+
+async def drift(platform: Processes) -> Figure:
+    """Requests/s of a process that samples rows for drift, interleaved with one that does not.
+
+    Both are started here and alike: a process that came up with the platform is no measure.
+    """
+    with (
+        _sampling(platform, rows_per_second=1_000) as on,
+        _sampling(platform, rows_per_second=0) as off,
+    ):
+        rates = await _interleaved(platform, off=off, on=on)
+    return Figure(
+        "predictions, drift watched ÷ unwatched",
+        rates["on"] / rates["off"],
+        "×",
+        0.95,
+        f"{rates['on']:,.0f} and {rates['off']:,.0f} req/s of one row each",
+    )
+
+
+@contextmanager
+def _sampling(platform: Processes, *, rows_per_second: int) -> Iterator[str]:
+    """An inference process of the platform on a port of its own; its URL."""
+    port = free_port()
+    own = {
+        "INFERENCE_PORT": str(port),
+        "INFERENCE_DRIFT_ROWS_PER_SECOND": str(rows_per_second),
+    }
+    with _running("services.inference", port=port, environment=platform.environment | own) as url:
+        yield url
+
+
+async def _interleaved(platform: Processes, **urls: str) -> dict[str, float]:
+    """Requests/s at each URL, by turns: the median of the rounds after the first."""
+    token, body = platform.new_token(), json.dumps({"instances": [WINE]})
+    rates: dict[str, list[float]] = {name: [] for name in urls}
+    for number in range(ROUNDS + 1):
+        seconds = SECONDS if number else WARM_UP_S
+        for name, url in urls.items():
+            found = await load.rate(url + PREDICT, body=body, token=token, seconds=seconds)
+            rates[name] += [found] if number else []
+    return {name: statistics.median(found) for name, found in rates.items()}
+
+
+@contextmanager
+def _running(
+    module: str, *arguments: str, port: int, environment: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """A process of its own that listens on a port; its URL."""
+    process = subprocess.Popen(  # noqa: S603
+        on_leash(sys.executable, "-m", module, *arguments), cwd=ROOT, env=environment
+    )
+    try:
+        eventually(lambda: _answers(port))
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def _answers(port: int) -> bool:

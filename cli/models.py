@@ -1,6 +1,7 @@
 """`tollgate models`: what is in the model store, and what of it is live."""
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,8 +9,8 @@ import typer
 from cli.train import failures_as_one_line, progress
 
 if TYPE_CHECKING:
-    from services.common.model_store import ModelStore, TrustedKeys
-    from trainer.releases import Decision, Promoter
+    from services.common.model_releases import Decision, Promoter
+    from services.common.model_store import ModelStore, Release, TrustedKeys
 
 models = typer.Typer(help="Look at the versions of models, and decide which is live.")
 
@@ -26,7 +27,7 @@ def list_models(
 ) -> None:
     """All models and versions: gate, time, and which one is live."""
     with failures_as_one_line():
-        store, trusted = _open_store(read_only=True)
+        store, trusted = open_store(read_only=True)
         names = [model] if model else store.list_models()
         rows = [row for name in names for row in _rows(store, trusted, name)]
     if as_json:
@@ -35,7 +36,7 @@ def list_models(
     if not rows:
         typer.echo("No model has been published yet: tollgate train MODEL --release")
     for row in rows:
-        mark = "live" if row["live"] else ""
+        mark = row["role"] or ""
         typer.echo(f"{row['model']:<24} {row['version']}  {row['gate']:<18} {mark}".rstrip())
 
 
@@ -45,7 +46,7 @@ def show(model: Model, version: Version = None, as_json: AsJson = False) -> None
     with failures_as_one_line():
         from services.common.model_store import VersionNotFound
 
-        store, trusted = _open_store(read_only=True)
+        store, trusted = open_store(read_only=True)
         live = store.live_release(model, trusted)
         known = [live.version] if live else store.list_versions(model)[-1:]
         if version is None and not known:
@@ -59,6 +60,8 @@ def show(model: Model, version: Version = None, as_json: AsJson = False) -> None
         typer.echo(f"{manifest.model} {manifest.version}: gate {manifest.gate}, live")
         why = f": {live.reason}" if live.reason else ""
         typer.echo(f"{live.action} {live.number} by {live.by}, {live.time:%Y-%m-%d %H:%M:%SZ}{why}")
+        for line in _beside(live):
+            typer.echo(line)
     else:
         typer.echo(f"{manifest.model} {manifest.version}: gate {manifest.gate}")
     typer.echo(f"{signature.task} of {signature.target}")
@@ -89,12 +92,71 @@ def rollback(
 
 
 @models.command()
+def canary(
+    model: Model,
+    version: Version = None,
+    percent: Annotated[
+        float | None, typer.Option(help="Of the callers; above 0, at most 100.", max=100)
+    ] = None,
+    off: Annotated[bool, typer.Option("--off", help="End the canary.")] = False,
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Have a version answer some of the callers; it is rolled back if it does worse.
+
+    Releasing that version puts it live for all, and ends the canary.
+    """
+    if off == (version is not None) or off == (percent is not None):
+        raise typer.BadParameter("say which version, --to, and how much, --percent; or else --off")
+    if percent is not None and not percent > 0:
+        raise typer.BadParameter("--percent is above 0; --off ends the canary")
+    with failures_as_one_line():
+        decision = _promoter().canary(model, version=version, percent=percent or 0.0, reason=reason)
+    _tell(model, decision, as_json=as_json)
+
+
+@models.command()
+def shadow(
+    model: Model,
+    version: Version = None,
+    off: Annotated[bool, typer.Option("--off", help="End the shadow.")] = False,
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Have a version computed as well, unseen and unbilled, and count where it disagrees."""
+    if off == (version is not None):
+        raise typer.BadParameter("say which version, --to; or else --off")
+    with failures_as_one_line():
+        decision = _promoter().shadow(model, version=version, reason=reason)
+    _tell(model, decision, as_json=as_json)
+
+
+@models.command()
+def feedback(model: Model, as_json: AsJson = False) -> None:
+    """Export rows whose true outcome callers told to the model's folder of the data store.
+
+    Each is exported once. As with any data that lands there, a training may follow.
+    """
+    with failures_as_one_line():
+        from services.common.feedback_store import FeedbackStore
+        from trainer.settings import TrainerSettings
+
+        settings = TrainerSettings.load()
+        store = FeedbackStore(settings.feedback_store_url)
+        written = store.export(model, settings.data_store_url)
+    if as_json:
+        typer.echo(json.dumps({"model": model, "files": written}))
+    else:
+        typer.echo("\n".join(written) or f"{model}: no labelled rows that were not exported yet")
+
+
+@models.command()
 def verify(as_json: AsJson = False) -> None:
     """Check every version, file and release of the store; exit code 1 names what does not hold."""
     from services.common.model_verify import verify_store
 
     with failures_as_one_line(), progress() as report:
-        store, trusted = _open_store(read_only=True)
+        store, trusted = open_store(read_only=True)
         found = verify_store(store, trusted, report=report)
     if as_json:
         typer.echo(json.dumps({"checked": found.checked, "failures": found.failures}))
@@ -107,7 +169,7 @@ def verify(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def _open_store(*, read_only: bool) -> tuple["ModelStore", "TrustedKeys"]:
+def open_store(*, read_only: bool) -> tuple["ModelStore", "TrustedKeys"]:
     from services.common.model_store import ModelStore
     from trainer.settings import TrainerSettings
 
@@ -117,10 +179,10 @@ def _open_store(*, read_only: bool) -> tuple["ModelStore", "TrustedKeys"]:
 
 
 def _promoter() -> "Promoter":
-    from trainer.releases import Promoter
+    from services.common.model_releases import Promoter
     from trainer.settings import TrainerSettings
 
-    store, trusted = _open_store(read_only=False)
+    store, trusted = open_store(read_only=False)
     return Promoter(store=store, trusted=trusted, by=TrainerSettings.load().actor)
 
 
@@ -137,9 +199,21 @@ def _rows(store: "ModelStore", trusted: "TrustedKeys", model: str) -> list[dict[
             continue
         except VersionRefused as error:
             gate = f"refused: {error.reason}"
-        is_live = live is not None and live.version == version
-        rows.append({"model": model, "version": version, "gate": gate, "live": is_live})
+        role = _role(live, version)
+        told = {"gate": gate, "live": role == "live", "role": role}
+        rows.append({"model": model, "version": version, **told})
     return rows
+
+
+def _role(live: "Release | None", version: str) -> str | None:
+    """What a version is to the callers who name none."""
+    if live is None:
+        return None
+    if live.version == version:
+        return "live"
+    if live.canary and live.canary.version == version:
+        return "canary"
+    return "shadow" if live.shadow and live.shadow.version == version else None
 
 
 def _tell(model: str, decision: "Decision", *, as_json: bool) -> None:
@@ -147,7 +221,16 @@ def _tell(model: str, decision: "Decision", *, as_json: bool) -> None:
     if as_json:
         told = {"written": decision.written, "live": live.model_dump(mode="json")}
         typer.echo(json.dumps({"model": model, **told}))
-    elif decision.written:
-        typer.echo(f"{model}: version {live.version} is live, release {live.number}")
-    else:
-        typer.echo(f"{model}: version {live.version} is live already, release {live.number}")
+        return
+    already = "" if decision.written else " already"
+    typer.echo(f"{model}: version {live.version} is live{already}, release {live.number}")
+    for line in _beside(live):
+        typer.echo(line)
+
+
+def _beside(live: "Release") -> Iterator[str]:
+    """What is tried beside the live version, a line each."""
+    if live.canary:
+        yield f"canary: version {live.canary.version} for {live.canary.percent:g} % of the callers"
+    if live.shadow:
+        yield f"shadow: version {live.shadow.version}"

@@ -46,7 +46,7 @@ def wait(
     def ask() -> Served:
         if pods:
             return _ask_pods(model, selector=pods, namespace=namespace, port=port)
-        return {url: _live_release(model, _scrape(url)) for url in urls or []}
+        return {url: _live_release(model, scrape(url)) for url in urls or []}
 
     served = _wait_for(ask, release=release, within_s=within)
     behind = {name: number for name, number in served.items() if (number or 0) < release}
@@ -63,7 +63,7 @@ def wait(
 def withdraw(model: Model, release: Number, reason: Reason = "", as_json: AsJson = False) -> None:
     """Roll a release back, unless another one has been made since: then do nothing."""
     with failures_as_one_line():
-        from trainer.releases import Promoter
+        from services.common.model_releases import Promoter
         from trainer.settings import TrainerSettings
 
         store, trusted = _open_store()
@@ -149,7 +149,7 @@ def _kubectl(*arguments: str) -> str | None:
     return ran.stdout if ran.returncode == 0 else None
 
 
-def _scrape(url: str) -> str | None:
+def scrape(url: str) -> str | None:
     """A process's metrics as text, None if it does not give them."""
     import httpx
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.common.filesystems import open_filesystem
 from services.common.model_records import DataObject, is_model_name
-from services.common.model_store import open_filesystem
 from trainer.dataset_file import DatasetFile, parse_dataset_file
 from trainer.errors import DataError
 from trainer.parts import Part, open_part

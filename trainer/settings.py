@@ -22,6 +22,11 @@ class TrainerSettings(ServiceSettings):
     """fsspec URL of the store that versions are published to."""
     data_store: str | None = None
     """fsspec URL under which each model has a folder of data."""
+    feedback_store: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("TRAINER_FEEDBACK_STORE", "INFERENCE_FEEDBACK_STORE"),
+    )
+    """fsspec URL where inference keeps true outcomes; as inference has it."""
     signing_key: Path | None = None
     """Ed25519 private key (PEM); the one in the state folder is made when it is missing."""
     trusted_keys: Path | None = Field(
@@ -54,6 +59,11 @@ class TrainerSettings(ServiceSettings):
     def data_store_url(self) -> str:
         """URL of the data store."""
         return self.data_store or f"file://{self.home.absolute()}/data"
+
+    @property
+    def feedback_store_url(self) -> str:
+        """URL of the true outcomes."""
+        return self.feedback_store or f"file://{self.home.absolute()}/feedback"
 
     @property
     def trusted_dir(self) -> Path:

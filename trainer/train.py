@@ -15,6 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from services.common.model_records import Manifest, WarmUp, new_version_name
+from services.common.model_releases import Promoter
 from services.common.model_store import ModelStore
 from trainer.candidates import Workbench
 from trainer.columns import Problem, encode, state_problem, to_json
@@ -26,7 +27,6 @@ from trainer.export import Model, answer_rows
 from trainer.gate import Verdict, judge
 from trainer.kinds import Indices, Outputs, Task
 from trainer.live import Live, ask_live, find_predecessor, list_changes
-from trainer.releases import Promoter
 from trainer.report import render_report
 from trainer.scoring import balance, choose_metric, know_nothing, row_losses, scores
 from trainer.search import Chosen, Report, choose, lay_out

@@ -164,7 +164,7 @@ class Manifest(Record):
 
 
 class Canary(Record):
-    """A version that answers `percent` of the requests."""
+    """A version that answers `percent` of the callers."""
 
     version: VersionName
     percent: float = Field(gt=0, le=100)
@@ -210,7 +210,7 @@ class VersionRefused(StoreError):
 
     Args:
         reason: one word, for metrics: `signature`, `digest`, `manifest`, `name`, `release`,
-            `gate`, `done` or `unreadable`.
+            `gate`, `columns`, `done` or `unreadable`.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:

@@ -7,19 +7,15 @@ was checked, and no file is handed out before its digest was.
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import fsspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 
+from services.common.filesystems import create_object, open_filesystem, translated_errors
 from services.common.model_keys import (
     TrustedKeys,
-    create_file,
     create_signing_key,
     load_signing_key,
 )
@@ -62,7 +58,6 @@ __all__ = [
     "create_signing_key",
     "load_signing_key",
     "new_version_name",
-    "open_filesystem",
 ]
 
 RECORD_BYTES = 64 << 20
@@ -313,7 +308,7 @@ class ModelStore:
         return raw, signature
 
     def _list(self, folder: str, doing: str) -> list[dict[str, Any]]:
-        with _clear_errors(doing):
+        with translated_errors(doing):
             try:
                 return list(self._fs.ls(folder, detail=True))
             except FileNotFoundError:
@@ -321,13 +316,13 @@ class ModelStore:
 
     def _find(self, folder: str, doing: str) -> list[str]:
         """The files at any depth, as paths in the folder, sorted."""
-        with _clear_errors(doing):
+        with translated_errors(doing):
             paths = self._fs.find(folder, on_error=_raise_unless_missing)
         return sorted(path.removeprefix(f"{folder}/") for path in paths)
 
     def _read(self, path: str, what: str, *, limit: int = RECORD_BYTES) -> bytes | None:
         """The first `limit` bytes of a file, or None if there is none."""
-        with _clear_errors(f"read {what}"):
+        with translated_errors(f"read {what}"):
             try:
                 return bytes(self._fs.cat_file(path, start=0, end=limit))
             except FileNotFoundError:
@@ -341,38 +336,10 @@ class ModelStore:
 
         A file found there with our bytes is ours, by a first try whose answer was lost.
         """
-        with _clear_errors(f"write {what}"):
-            try:
-                if isinstance(self._fs, LocalFileSystem):
-                    if create_file(Path(path), content):
-                        return True
-                else:
-                    self._fs.pipe_file(path, content, mode="create")
-                    return True
-            except FileExistsError:
-                pass
+        with translated_errors(f"write {what}"):
+            if create_object(self._fs, path, content):
+                return True
         return self._read(path, what) == content
-
-
-def open_filesystem(url: str, *, read_only: bool = False) -> tuple[Any, str]:
-    """The fsspec file system behind `url`, and the path in it; nothing is cached or shared.
-
-    Args:
-        read_only: ask for no more than that, where the store knows the difference.
-
-    Raises:
-        StoreError: the URL is not one that fsspec knows, or there are no credentials for it.
-    """
-    with _clear_errors("open the store"):
-        if url.startswith(("gs://", "gcs://")):
-            from services.common.gcs import open_gcs  # a second of imports, for nothing elsewhere
-
-            path = url.split("://", 1)[1].strip("/")
-            if not path:
-                raise ValueError("the URL names no bucket")
-            return open_gcs(read_only=read_only), path
-        filesystem, path = fsspec.url_to_fs(url, skip_instance_cache=True, use_listings_cache=False)
-        return filesystem, str(path).rstrip("/")
 
 
 def _base(path: str) -> str:
@@ -382,19 +349,3 @@ def _base(path: str) -> str:
 def _raise_unless_missing(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
         raise error
-
-
-@contextmanager
-def _clear_errors(doing: str) -> Iterator[None]:
-    """Turn whatever a backend raises into a StoreError of one line.
-
-    What that may be is open-ended (OSError, aiohttp's, google-auth's, gcsfs's own), hence
-    `Exception`.
-    """
-    try:
-        yield
-    except StoreError:
-        raise
-    except Exception as error:
-        told = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise StoreError(f"Cannot {doing}: {' '.join(str(told).split())[:300]}.") from error

@@ -8,10 +8,16 @@ import structlog
 from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.common.feedback_store import FeedbackStore
 from services.common.http import http_client, service_app
 from services.common.identity import IssuerKeys, TokenVerifier
+from services.common.model_releases import Promoter
 from services.common.model_store import ModelStore, TrustedKeys
+from services.inference.drift.watch import DriftWatch
 from services.inference.engine.runtime import Engine
+from services.inference.feedback import router as feedback_router
+from services.inference.feedback.recent import Recent
+from services.inference.feedback.service import FeedbackDesk
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.journal import Journal
 from services.inference.metering.metrics import MeteringMetrics
@@ -26,6 +32,9 @@ from services.inference.protocols.metrics import PredictMetrics
 from services.inference.protocols.predict import PredictEndpoint, find_target
 from services.inference.protocols.v1 import router as v1
 from services.inference.protocols.v2 import router as v2
+from services.inference.rollouts.canary import Canaries, actor
+from services.inference.rollouts.metrics import RolloutMetrics
+from services.inference.rollouts.shadow import Shadows
 from services.inference.settings import InferenceSettings
 
 log = structlog.get_logger()
@@ -54,10 +63,11 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
     """The inference service, ready to be served.
 
     Raises:
-        StoreError: the trusted keys cannot be read.
+        StoreError: the trusted keys cannot be read, or a store's URL is none.
     """
     trusted = TrustedKeys.load(settings.trusted_keys)
     store = ModelStore(settings.model_store)
+    feedback = FeedbackStore(settings.feedback_store)
     cache = ModelCache(
         store, trusted, folder=settings.cache_dir, max_bytes=settings.cache_max_bytes
     )
@@ -97,25 +107,37 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
                 cache, models, allow_joblib=settings.allow_joblib, metrics=model_metrics
             )
             stack.push_async_callback(loader.close)
+            rollout_metrics = RolloutMetrics(registry)
+            promoter = Promoter(store=store, trusted=trusted, by=actor())
+            canaries = Canaries(models, loader, promoter, rollout_metrics)
+            shadows = Shadows(models, loader, rollout_metrics)
+            stack.callback(shadows.close)
+            drift = DriftWatch(registry, rows_per_second=settings.drift_rows_per_second)
             watcher = Watcher(
                 store,
                 cache,
                 loader,
                 models,
                 poll_s=settings.model_poll_seconds,
+                canary_refused=canaries.refused,
                 metrics=model_metrics,
             )
+            recent = Recent(keep_rows=settings.feedback_rows)
             engine = Engine()
             stack.callback(engine.close)
             background = {
                 "models": asyncio.create_task(watcher.run()),
                 "terms": asyncio.create_task(terms.run()),
                 "shipping": asyncio.create_task(shipper.run()),
+                "canaries": asyncio.create_task(canaries.run()),
+                "shadows": asyncio.create_task(shadows.run()),
+                "drift": asyncio.create_task(drift.run()),
             }
             stack.push_async_callback(_cancel, background)
             app.state.verifier = verifier
             app.state.registry = models
             app.state.loader = loader
+            app.state.feedback = FeedbackDesk(feedback, recent, billing, loader, registry)
             app.state.predict = PredictEndpoint(
                 verifier=verifier,
                 terms=terms,
@@ -124,6 +146,10 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
                 engine=engine,
                 journal=journal,
                 billing=billing,
+                canaries=canaries,
+                shadows=shadows,
+                drift=drift,
+                recent=recent,
                 metrics=PredictMetrics(app.state.metrics),
                 max_body_bytes=settings.max_body_bytes,
                 max_rows=settings.max_rows,
@@ -156,6 +182,7 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
     )
     app.include_router(v1.router)
     app.include_router(v2.router)
+    app.include_router(feedback_router.router)
     v2.install_errors(app)
     return Front(app)
 

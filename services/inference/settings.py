@@ -57,6 +57,13 @@ class InferenceSettings(ServiceSettings):
     """A prediction request with more rows is answered 422."""
     max_in_flight: int = Field(default=1024, ge=1)
     """Predictions being answered at once; beyond them 503."""
+    drift_rows_per_second: int = Field(default=1_000, ge=0)
+    """Rows of each version, a second, whose values are compared with training; 0: none."""
+    feedback_store: str = ""
+    """fsspec URL where true outcomes of predictions are kept. Default: `feedback/` in the state
+    folder."""
+    feedback_rows: bool = False
+    """Whether they are kept with the rows that were asked, which may be personal data."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe log line to write."""
 
@@ -75,6 +82,7 @@ class InferenceSettings(ServiceSettings):
             "auth_url": f"http://127.0.0.1:{given.get('AUTH_PORT', 8001)}",
             "billing_url": f"http://127.0.0.1:{given.get('BILLING_PORT', 8003)}",
             "model_store": f"file://{home}/models",
+            "feedback_store": f"file://{home}/feedback",
             "trusted_keys": home / "keys" / "trusted",
             "cache_dir": home / "cache",
             "journal_dir": home / "journal",

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from services.common import gcs as gcs_module
-from services.common.model_store import ModelStore, StoreError, VersionRefused, open_filesystem
+from services.common.filesystems import open_filesystem
+from services.common.model_store import ModelStore, StoreError, VersionRefused
 from tests.chaos.proxy import Fault, Proxy
 from tests.common.worlds import FIRST, SECOND, World, manifest, new_world
 from tests.gcs import Emulator

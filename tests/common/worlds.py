@@ -7,6 +7,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from services.common.filesystems import open_filesystem
 from services.common.model_store import (
     Column,
     Manifest,
@@ -17,7 +18,6 @@ from services.common.model_store import (
     WarmUp,
     create_signing_key,
     new_version_name,
-    open_filesystem,
 )
 
 FIRST, SECOND, THIRD = (f"2026112{day}t120000z-0000000{day}" for day in (1, 2, 3))

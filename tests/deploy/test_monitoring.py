@@ -11,14 +11,16 @@ from prometheus_client import CollectorRegistry
 
 from services.billing.events.router import EventMetrics
 from services.common.observe import Metrics
+from services.inference.drift.watch import DriftWatch
 from services.inference.metering.journal import Journal
 from services.inference.metering.metrics import MeteringMetrics
 from services.inference.models.metrics import ModelMetrics
 from services.inference.protocols.metrics import PredictMetrics
+from services.inference.rollouts.metrics import RolloutMetrics
 from tests.deploy.chart import CHART, ROOT, render
 
 WORDS = {"by", "sum", "rate", "max", "increase", "histogram_quantile", "le", "job", "pod", "status"}
-WORDS |= {"model", "version", "outcome", "model_name", "model_version", "namespace"}
+WORDS |= {"model", "version", "column", "outcome", "model_name", "model_version", "namespace"}
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,8 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     MeteringMetrics(registry, journal)
     PredictMetrics(common)
     ModelMetrics(registry)
+    RolloutMetrics(registry)
+    DriftWatch(registry, rows_per_second=1)
     names = {"up"}
     for family in registry.collect():
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import httpx
 
+from services.common.filesystems import open_filesystem
 from services.common.model_store import (
     ModelStore,
     TrustedKeys,
     load_signing_key,
-    open_filesystem,
 )
 from tests.common.worlds import publish_again
 from tests.e2e.platform import PREDICT, WINE, eventually, running

@@ -28,6 +28,9 @@ PRICE: dict[str, Any] = {
 }
 
 
+SERVICE_TOKEN = "t"
+
+
 @cache
 def signing_key() -> str:
     """The issuer's private key as PEM; one a process, since making it takes a while."""
@@ -115,7 +118,7 @@ class Neighbours:
         @app.post("/token")
         async def token() -> dict[str, Any]:
             return {
-                "access_token": "t",
+                "access_token": SERVICE_TOKEN,
                 "token_type": "bearer",
                 "expires_in": 3600,
                 "scope": "billing:write",
@@ -128,11 +131,17 @@ class Neighbours:
             return [self._terms(ask) for ask in asks]
 
         @app.get("/usage/events/{event_id}")
-        async def receipt(event_id: str) -> Response:
-            if event_id not in self.charged:
-                return Response(status_code=404, media_type=PROBLEM_JSON)
-            amount = _amount(self.charged[event_id])
-            found = {"amount": format_amount(amount), "currency": "USD", "price_id": "price-1"}
+        async def receipt(event_id: str, request: Request) -> Response:
+            event = self.charged.get(event_id)
+            status = 404 if event is None else _may_read(event, request.headers["authorization"])
+            if event is None or status != 200:
+                return Response(status_code=status, media_type=PROBLEM_JSON)
+            found = {
+                "amount": format_amount(_amount(event)),
+                "currency": "USD",
+                "price_id": "price-1",
+                **{name: event["data"][name] for name in ("model", "version", "rows")},
+            }
             return Response(orjson.dumps(found), media_type="application/json")
 
         @app.post("/events")
@@ -188,6 +197,17 @@ class Neighbours:
             "prices": [{**PRICE, "price_id": self.price_id}],
             "rate_limit": self.rate_limit,
         }
+
+
+def _may_read(event: dict[str, Any], authorization: str) -> int:
+    """The status of a look at an event's receipt: a service sees all, a caller their own."""
+    token = authorization.removeprefix("Bearer ")
+    if token == SERVICE_TOKEN:
+        return 200
+    claims = jwt.get_unverified_claims(token)
+    if "usage:read" not in claims["scope"].split():
+        return 403
+    return 200 if claims["sub"] == event["subject"] else 404
 
 
 def _amount(event: dict[str, Any]) -> int:

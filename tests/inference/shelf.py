@@ -52,6 +52,7 @@ class Shelf:
     ) -> None:
         """Begin anew, as a process that starts does; the disk stays as it is."""
         read = store or self.store
+        self.faults: list[str] = []
         self.metrics = CollectorRegistry()
         shared = ModelMetrics(self.metrics)
         self.registry = Registry(max_bytes=models_max_bytes, metrics=shared)
@@ -65,6 +66,7 @@ class Shelf:
             self.loader,
             self.registry,
             poll_s=poll_s,
+            canary_refused=lambda name, release, fault: self.faults.append(fault),
             call_deadline_s=call_deadline_s,
             metrics=shared,
         )

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from services.common.model_releases import Promoter
 from services.common.model_store import Manifest, ModelStore, TrustedKeys
-from trainer.releases import Promoter
 from trainer.settings import TrainerSettings
 from trainer.train import Outcome, train
 

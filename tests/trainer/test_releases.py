@@ -11,10 +11,10 @@ from typer.testing import CliRunner, Result
 
 from cli.models import models
 from cli.train import train
+from services.common.model_releases import NoVersion
 from services.common.model_store import ReleaseTaken, VersionRefused
 from tests.common.worlds import FIRST, SECOND, THIRD, World, release
 from tests.trainer.conftest import Workshop
-from trainer.releases import NoVersion
 from trainer.settings import TrainerSettings
 
 FOURTH = "20261124t120000z-00000004"

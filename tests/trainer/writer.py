@@ -8,8 +8,8 @@ ready, starts at the first line on its stdin, and prints the records that it wro
 
 import sys
 
+from services.common.model_releases import NoVersion, Promoter
 from services.common.model_store import ModelStore, ReleaseTaken
-from trainer.releases import NoVersion, Promoter
 from trainer.settings import TrainerSettings
 
 

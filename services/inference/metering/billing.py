@@ -21,7 +21,8 @@ from services.common.contracts import (
 from services.common.errors import PROBLEM_JSON
 
 MAX_LOOKUPS = 4
-"""Receipts being looked up at once, so that callers without credit cannot crowd out usage."""
+"""Receipts being looked up at once for each purpose, so that neither callers without credit nor
+those who give feedback can crowd out usage."""
 
 
 class Charge(BaseModel):
@@ -32,8 +33,17 @@ class Charge(BaseModel):
     price_id: str
 
 
+class Receipt(BaseModel):
+    """What billing's receipt says of how an event was answered."""
+
+    model: str
+    version: str
+    rows: int
+
+
 _INGESTED = TypeAdapter(IngestResult)
 _CHARGED = TypeAdapter(Charge)
+_RECEIPT = TypeAdapter(Receipt)
 _TERMS = TypeAdapter(list[LeaseTerms])
 _GRANTED = TypeAdapter(TokenGrant)
 _RENEW_BEFORE_S = 60
@@ -81,6 +91,7 @@ class BillingClient:
         self._token_until = 0.0
         self._renewing = asyncio.Lock()
         self._lookups = asyncio.Semaphore(MAX_LOOKUPS)
+        self._receipts = asyncio.Semaphore(MAX_LOOKUPS)
         self._epoch_s = time.time() - time.monotonic()
 
     def now(self) -> float:
@@ -131,6 +142,21 @@ class BillingClient:
                 return None
             raise
 
+    async def find_receipt(self, event_id: str, *, bearer: str) -> Receipt | None:
+        """How an event was answered; None if the bearer of that token has no such receipt.
+
+        Raises:
+            BillingError: it cannot be told now, or (403) the token may not read receipts.
+        """
+        try:
+            async with self._receipts:
+                found = await self._call("GET", f"/usage/events/{event_id}", bearer=bearer)
+                return _parse(_RECEIPT, found)
+        except BillingError as error:
+            if error.status == 404:
+                return None
+            raise
+
     async def report(self, journal: str, report: SourceReport) -> None:
         """Tell how far a journal has come.
 
@@ -141,14 +167,21 @@ class BillingClient:
         await self._call("PUT", f"/sources/{journal}", body)
 
     async def _call(
-        self, method: str, path: str, body: bytes = b"", media_type: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        media_type: str = "application/json",
+        *,
+        bearer: str | None = None,
     ) -> bytes:
+        """Billing's answer to this service or, with a token of theirs, to another caller."""
         headers = {
-            "Authorization": f"Bearer {await self._bearer()}",
+            "Authorization": f"Bearer {bearer or await self._bearer()}",
             "Content-Type": media_type,
         }
         response = await self._send(method, self._billing_url + path, content=body, headers=headers)
-        if response.status_code == 401:
+        if response.status_code == 401 and bearer is None:
             self._token_until = 0.0  # withdrawn early, or the issuer's keys changed
         if not response.is_success:
             own = response.headers.get("content-type") == PROBLEM_JSON

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import structlog
 
 from services.common.errors import Unavailable
+from services.common.model_releases import check_fits_beside
 from services.common.model_store import (
     Manifest,
     Release,
@@ -23,7 +24,7 @@ from services.inference.engine.runtime import Runtime, measure
 from services.inference.models.cache import ModelCache
 from services.inference.models.inputs import Inputs
 from services.inference.models.metrics import ModelMetrics
-from services.inference.models.registry import LoadedModel, ModelNotFound, Registry
+from services.inference.models.registry import Live, LoadedModel, ModelNotFound, Registry
 
 PROBABILITY_TOLERANCE = 1e-5
 NUMBER_TOLERANCE = 1e-4
@@ -67,18 +68,40 @@ class Loader:
         self._refusals: dict[tuple[str, str], float] = {}
         """When a version was refused: versions never change, so asking again is of little use."""
 
-    async def go_live(self, name: str, release: Release) -> None:
-        """Load the version a release names, and have it answer from now on.
+    async def go_live(self, name: str, release: Release) -> VersionRefused | None:
+        """Load the versions a release names, and have them answer from now on.
+
+        A canary or shadow that does not hold is left out, and the live version serves all; so it
+        does, for the time being, if the store fails while they are being loaded.
+
+        Returns:
+            What is wrong with the canary, if it takes no requests for that.
 
         Raises:
-            VersionNotFound, VersionRefused: it does not hold, or does not answer as recorded.
-            StoreError: the store cannot be read now.
+            VersionNotFound, VersionRefused: the live version does not hold, or does not answer as
+                recorded.
+            StoreError: the store cannot be read now; look again.
         """
         manifest = await self._load_calls(self._cache.open_release, name, release)
         if not self._registry.is_resident(name, release.version):
             await self._load_once(name, release.version)
-        self._registry.set_live(release, manifest)
+        wrong = await self._load_beside(manifest, release)
+        canary, shadow = release.canary, release.shadow
+        live = Live(
+            release,
+            manifest,
+            canary=None if canary and canary.version in wrong else canary,
+            shadow=None if shadow and shadow.version in wrong else shadow,
+        )
+        self._registry.set_live(live)
         await self._load_calls(self._cache.set_live, release, manifest)
+        for version, fault in wrong.items():
+            if not isinstance(fault, VersionNotFound | VersionRefused):
+                raise fault
+            self._metrics.count_refusal(name, fault)
+            log.error("version_refused", model=name, version=version, reason=str(fault))
+        refusal = wrong.get(canary.version) if canary else None
+        return refusal if isinstance(refusal, VersionRefused) else None
 
     async def get(self, name: str, version: str | None) -> LoadedModel:
         """A version for a request, loaded if it is not in memory.
@@ -181,6 +204,22 @@ class Loader:
         holds_s = max(LISTING_HOLDS_S, LISTING_HOLDS_TIMES * (ended - began))
         self._listings[name] = ended + holds_s, versions
         return versions
+
+    async def _load_beside(self, live: Manifest, release: Release) -> dict[str, StoreError]:
+        """Have the canary and the shadow of a release ready; what is wrong with either, if so."""
+        wrong: dict[str, StoreError] = {}
+        name = live.model
+        for tried in (release.canary, release.shadow):
+            if tried is None:
+                continue
+            try:
+                manifest = await self._load_calls(self._cache.open_version, name, tried.version)
+                check_fits_beside(manifest, live)
+                if not self._registry.is_resident(name, tried.version):
+                    await self._load_once(name, tried.version)
+            except StoreError as error:
+                wrong[tried.version] = error
+        return wrong
 
     async def _load_once(self, name: str, version: str) -> LoadedModel:
         return await self._once((name, version), lambda: self._load(name, version))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from services.common.errors import NotFound, Unavailable
 from services.common.model_records import is_version_name
-from services.common.model_store import Manifest, Release
+from services.common.model_store import Canary, Manifest, Release, Shadow
 from services.inference.engine.runtime import Pace, Runtime
 from services.inference.models.inputs import Inputs
 from services.inference.models.metrics import ModelMetrics
@@ -35,10 +35,22 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What a model's requests are answered by when they name no version."""
+    """What a model's requests are answered by when they name no version.
+
+    Args:
+        canary: of the release, if that version could be loaded here.
+        shadow: likewise.
+    """
 
     release: Release
     manifest: Manifest
+    canary: Canary | None = None
+    shadow: Shadow | None = None
+
+    def versions(self) -> set[str]:
+        """Everything that is to be kept in memory."""
+        beside = (tried.version for tried in (self.canary, self.shadow) if tried)
+        return {self.manifest.version, *beside}
 
 
 class Registry:
@@ -121,6 +133,14 @@ class Registry:
         live = self._live.get(name)
         return live.release.number if live else 0
 
+    def is_whole(self, name: str) -> bool:
+        """Whether nothing of the release being served had to be left out."""
+        live = self._live.get(name)
+        return live is None or (live.canary, live.shadow) == (
+            live.release.canary,
+            live.release.shadow,
+        )
+
     def add(self, model: LoadedModel) -> None:
         """Take a version into memory, and unload what there is no room for."""
         key = model.manifest.model, model.manifest.version
@@ -133,17 +153,17 @@ class Registry:
         self._resident.pop((name, version), None)
         self._make_room()
 
-    def set_live(self, release: Release, manifest: Manifest) -> None:
-        """From now on requests that name no version are answered by this one."""
-        name = manifest.model
+    def set_live(self, live: Live) -> None:
+        """From now on requests that name no version are answered as this says."""
+        name, version = live.manifest.model, live.manifest.version
         before = self._live.get(name)
-        self._live[name] = Live(release, manifest)
+        self._live[name] = live
         if before is not None:
             self._metrics.live.remove(name, before.manifest.version)
-        self._metrics.live.labels(name, manifest.version).set(release.number)
+        self._metrics.live.labels(name, version).set(live.release.number)
 
     def _make_room(self) -> None:
-        live = {(name, live.manifest.version) for name, live in self._live.items()}
+        live = {(name, each) for name, live in self._live.items() for each in live.versions()}
         total = sum(model.size for model in self._resident.values())
         others = list(self._resident)[:-1]  # all but the one used last
         for key in sorted(others, key=live.__contains__):  # stable: still by last use

@@ -10,6 +10,7 @@ the local disk.
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal
 
@@ -32,6 +33,8 @@ FULL_LOOK_S = 300.0
 CALL_DEADLINE_S = 10.0
 CALLS_AT_ONCE = 4
 LONGEST_PAUSE_S = 15.0
+NOT_WORKING = frozenset({"warm_up", "runtime", "columns"})
+"""Refusals that are about the version; others may be about this process, such as its keys."""
 
 log = structlog.get_logger()
 
@@ -41,6 +44,7 @@ class Watcher:
 
     Args:
         poll_s: seconds between looks.
+        canary_refused: told of a release whose canary was loaded but does not answer as it should.
         call_deadline_s: seconds that one call to the store may take.
     """
 
@@ -52,6 +56,7 @@ class Watcher:
         registry: Registry,
         *,
         poll_s: float,
+        canary_refused: Callable[[str, Release, str], None],
         call_deadline_s: float = CALL_DEADLINE_S,
         metrics: ModelMetrics,
     ) -> None:
@@ -60,6 +65,7 @@ class Watcher:
         self._loader = loader
         self._registry = registry
         self._poll_s = poll_s
+        self._canary_refused = canary_refused
         self._metrics = metrics
         self._calls = Blocking(at_once=CALLS_AT_ONCE, deadline_s=call_deadline_s)
         self._seen: dict[str, int] = {}
@@ -139,8 +145,9 @@ class Watcher:
         """
         if full:
             numbers = await self._calls(self._store.list_releases, name)
-            live = self._registry.live_number(name)
-            for number in reversed([n for n in numbers if n > live]):
+            # What is served is looked at again if a canary or shadow of it could not be loaded.
+            known = self._registry.live_number(name) - (not self._registry.is_whole(name))
+            for number in reversed([n for n in numbers if n > known]):
                 if await self._take(name, number) == "live":
                     break
             self._seen[name] = max(numbers, default=0)
@@ -157,10 +164,12 @@ class Watcher:
 
     async def _make_live(self, name: str, release: Release) -> Literal["refused", "live"]:
         try:
-            await self._loader.go_live(name, release)
+            refusal = await self._loader.go_live(name, release)
         except (VersionNotFound, VersionRefused) as error:
             return self._refuse(name, release.number, error)
         log.info("release_live", model=name, release=release.number, version=release.version)
+        if refusal is not None and refusal.reason in NOT_WORKING:
+            self._canary_refused(name, release, str(refusal))
         return "live"
 
     def _refuse(

@@ -20,19 +20,24 @@ from services.common.errors import (
 )
 from services.common.identity import Caller, TokenVerifier, bearer_token
 from services.common.observe import request_id
-from services.inference.engine.runtime import Engine
+from services.inference.drift.watch import DriftWatch
+from services.inference.engine.runtime import Answer, Engine
+from services.inference.feedback.recent import Recent
 from services.inference.metering import events
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.journal import Journal
 from services.inference.metering.terms import Spending, Terms
 from services.inference.models.loader import Loader
 from services.inference.models.registry import LoadedModel, Registry
+from services.inference.protocols.computing import compute, compute_in_trial
 from services.inference.protocols.metrics import PredictMetrics
 from services.inference.protocols.seats import Seats
 from services.inference.protocols.v1 import document as v1
 from services.inference.protocols.v2 import document as v2
 from services.inference.protocols.v2.document import JSON_LENGTH_HEADER
-from services.inference.protocols.wire import Body, Encoded, Wire
+from services.inference.protocols.wire import Body, Encoded, Query, Wire
+from services.inference.rollouts.canary import Canaries
+from services.inference.rollouts.shadow import Answered, Shadows
 
 BODY_DEADLINE_S = 30.0
 
@@ -104,10 +109,14 @@ class _Head:
 class _Receipt:
     """What a prediction was answered by and billed as."""
 
+    caller: Caller
     model: LoadedModel
+    query: Query
+    answer: Answer
     event_id: str
     spending: Spending
-    rows: int
+    size: int
+    """Bytes of its body."""
 
 
 class PredictEndpoint:
@@ -129,6 +138,10 @@ class PredictEndpoint:
         engine: Engine,
         journal: Journal,
         billing: BillingClient,
+        canaries: Canaries,
+        shadows: Shadows,
+        drift: DriftWatch,
+        recent: Recent,
         metrics: PredictMetrics,
         max_body_bytes: int,
         max_rows: int,
@@ -141,6 +154,10 @@ class PredictEndpoint:
         self._engine = engine
         self._journal = journal
         self._billing = billing
+        self._canaries = canaries
+        self._shadows = shadows
+        self._drift = drift
+        self._recent = recent
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
         self._max_rows = max_rows
@@ -156,7 +173,7 @@ class PredictEndpoint:
             receipt, encoded = await self._answer(target, scope, receive, started)
             status = 200
             await _send(send, rid, receipt, encoded)
-            self._metrics.answered(receipt.model.manifest, receipt.rows)
+            self._note(target, receipt)
         except ClientGone:
             pass
         except Exception as error:
@@ -175,17 +192,18 @@ class PredictEndpoint:
         with self._seats.taken_by(caller.account):
             if model is None:
                 model = await self._loader.get(target.model, target.version)
-            return await self._predict(caller, target.wire, model, scope, receive, started)
+            return await self._predict(caller, target, model, scope, receive, started)
 
     async def _predict(
         self,
         caller: Caller,
-        wire: Wire,
+        target: Target,
         model: LoadedModel,
         scope: Scope,
         receive: Receive,
         started: float,
     ) -> tuple[_Receipt, Encoded]:
+        wire = target.wire
         head = _read_head(scope["headers"])
         if head.length > self._max_body_bytes:
             raise BodyTooLarge()
@@ -201,16 +219,13 @@ class PredictEndpoint:
         name = model.manifest.model
         spending = await self._terms.spend(caller.account, name, rows, event_id=event_id or None)
         try:
-            answer = await self._engine.predict(
-                model.runtime,
-                model.pace,
-                query.arrays,
-                rows=rows,
-                probabilities=query.probabilities,
-            )
-            encoded = query.encode(
-                model, answer
-            )  # before it is billed: whatever fails costs nothing
+            # Before it is billed: whatever fails costs nothing.
+            if target.version is None:
+                model, answer, encoded = await compute_in_trial(
+                    self._engine, self._canaries, model, query, account=caller.account
+                )
+            else:
+                model, answer, encoded = await compute(self._engine, model, query)
             event_id = event_id or events.new_id()
             if spending.owed:
                 await self._journal.append(
@@ -232,7 +247,25 @@ class PredictEndpoint:
         except BaseException:
             spending.free()
             raise
-        return _Receipt(model, event_id, spending, rows), encoded
+        size = len(body.content)
+        return _Receipt(caller, model, query, answer, event_id, spending, size), encoded
+
+    def _note(self, target: Target, receipt: _Receipt) -> None:
+        """What is to be done about a prediction once it was sent; nobody waits for it."""
+        model, query, answer = receipt.model, receipt.query, receipt.answer
+        self._metrics.answered(model.manifest, query.rows)
+        self._drift.take(model, query.arrays, answer.predictions)
+        self._recent.add(
+            receipt.event_id,
+            account=receipt.caller.account,
+            manifest=model.manifest,
+            predictions=answer.predictions,
+            arrays=query.arrays,
+        )
+        if target.version is None and self._shadows.wanted(target.model):
+            self._shadows.offer(
+                Answered(model.manifest, query.arrays, answer.predictions, receipt.size)
+            )
 
     async def _caller(self, scope: Scope) -> Caller:
         token = bearer_token(scope["headers"])

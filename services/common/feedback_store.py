@@ -1,0 +1,150 @@
+"""What became of predictions: `<store>/<model>/labels/<usage event>.json`, and what was exported.
+
+A label is written once, under the id of the prediction it is about, so that a repeat counts once
+on whichever process it lands. An export is decided by one record, which names its labels; the file
+it makes in the data store follows from that, so an export that was cut short is finished by the
+next one, and no label is ever exported twice.
+"""
+
+import csv
+import hashlib
+import io
+from collections import defaultdict
+from collections.abc import Iterator
+
+from pydantic import AwareDatetime, ValidationError
+
+from services.common.filesystems import create_object, open_filesystem, translated_errors
+from services.common.model_records import (
+    ModelName,
+    Record,
+    StoreError,
+    Value,
+    VersionName,
+    is_model_name,
+)
+
+
+class Feedback(Record):
+    """The true outcome of one prediction.
+
+    Args:
+        labels: one for each row of the request.
+        predictions: what was answered, if the process that was told knew it.
+        rows: in signature order (null: missing), if they were kept.
+    """
+
+    usage_event: str
+    account: str
+    model: ModelName
+    version: VersionName
+    labels: list[Value]
+    predictions: list[Value] | None
+    rows: list[list[Value | None]] | None
+    columns: list[str]
+    target: str
+    time: AwareDatetime
+
+
+class Export(Record):
+    """The usage events whose labels one file of the data store holds."""
+
+    usage_events: list[str]
+
+
+class FeedbackStore:
+    """The store at an fsspec URL. Calls block.
+
+    Every method raises StoreError if the store cannot be reached.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._fs, self._root = open_filesystem(url)
+
+    def add(self, feedback: Feedback) -> Feedback:
+        """Write a label; what is there afterwards, by this call or by an earlier one."""
+        path = self._path(feedback.model, feedback.usage_event)
+        raw = feedback.model_dump_json().encode()
+        with translated_errors("write a label"):
+            if create_object(self._fs, path, raw):
+                return feedback
+        return self._read(path)
+
+    def export(self, model: str, data_url: str) -> list[str]:
+        """Write every label with rows that no export has yet to the data store, as CSV.
+
+        Returns:
+            Names of the files written now: one for each set of columns that the versions had, and
+            those of an earlier export that was cut short.
+        """
+        if not is_model_name(model):
+            raise StoreError(f"{ascii(model)[:80]} is not a model name.")
+        exports = self._exports(model)
+        known = {event for export in exports.values() for event in export.usage_events}
+        labels = {each.usage_event: each for each in self._labels(model)}
+        new: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+        for event in sorted(labels.keys() - known):
+            if labels[event].rows is not None:
+                new[(*labels[event].columns, labels[event].target)].append(event)
+        for events in new.values():
+            name = hashlib.sha256("\n".join(events).encode()).hexdigest()[:16]
+            exports[name] = Export(usage_events=events)
+            raw = exports[name].model_dump_json().encode()
+            with translated_errors("write an export"):
+                create_object(self._fs, f"{self._root}/{model}/exports/{name}.json", raw)
+        data, root = open_filesystem(data_url)
+        written = []
+        for name, export in exports.items():
+            content = _csv([labels[event] for event in export.usage_events])
+            with translated_errors("write labelled rows"):
+                path = f"{root}/{model}/feedback-{name}.csv"
+                if not data.exists(path) and create_object(data, path, content):
+                    written.append(path.rpartition("/")[2])
+        return written
+
+    def _labels(self, model: str) -> Iterator[Feedback]:
+        for path in self._list(f"{self._root}/{model}/labels"):
+            yield self._read(path)
+
+    def _exports(self, model: str) -> dict[str, Export]:
+        paths = self._list(f"{self._root}/{model}/exports")
+        with translated_errors("read the exports"):
+            return {
+                path.rpartition("/")[2].removesuffix(".json"): Export.model_validate_json(
+                    self._fs.cat_file(path)
+                )
+                for path in paths
+            }
+
+    def _list(self, folder: str) -> list[str]:
+        with translated_errors("list the labels"):
+            try:
+                found = self._fs.ls(folder, detail=False)
+            except FileNotFoundError:
+                return []
+        return sorted(path for path in found if path.endswith(".json"))
+
+    def _read(self, path: str) -> Feedback:
+        with translated_errors("read a label"):
+            try:
+                return Feedback.model_validate_json(self._fs.cat_file(path))
+            except ValidationError as error:
+                raise StoreError("A label in the feedback store is malformed.") from error
+
+    def _path(self, model: str, usage_event: str) -> str:
+        return f"{self._root}/{model}/labels/{usage_event}.json"
+
+
+def _csv(labels: list[Feedback]) -> bytes:
+    """A part for the trainer: the columns and the target; booleans as it reads them."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*labels[0].columns, labels[0].target])
+    for each in labels:
+        for row, label in zip(each.rows or [], each.labels, strict=True):
+            writer.writerow([_cell(value) for value in (*row, label)])
+    return text.getvalue().encode()
+
+
+def _cell(value: Value | None) -> Value | None:
+    return str(value).lower() if isinstance(value, bool) else value

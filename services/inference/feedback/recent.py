@@ -1,0 +1,80 @@
+"""What this process answered lately, so that a true outcome can be held against it."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from services.common.model_store import Manifest
+from services.inference.models.inputs import Arrays
+
+MAX_ROWS = 50_000
+"""Rows remembered; beyond them the oldest requests are forgotten."""
+MAX_ROWS_OF_ONE = 100
+"""A larger request is not remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One answered request; `arrays` only where rows may be kept."""
+
+    account: str
+    manifest: Manifest
+    predictions: list[Any]
+    arrays: Arrays | None
+
+    def rows(self) -> list[list[Any]] | None:
+        """The rows in signature order, with None for missing."""
+        if self.arrays is None:
+            return None
+        kinds = [column.kind for column in self.manifest.signature.columns]
+        joined = np.hstack([array.astype(object) for array in self.arrays.values()])
+        return [
+            [_value(value, kind) for value, kind in zip(row, kinds, strict=True)] for row in joined
+        ]
+
+
+class Recent:
+    """Answered requests by usage event, the latest `MAX_ROWS` rows of them.
+
+    Args:
+        keep_rows: whether what was asked is kept, and not only what was answered.
+    """
+
+    def __init__(self, *, keep_rows: bool) -> None:
+        self._keep_rows = keep_rows
+        self._answered: OrderedDict[str, Answered] = OrderedDict()
+        self._rows = 0
+
+    def add(
+        self,
+        event_id: str,
+        *,
+        account: str,
+        manifest: Manifest,
+        predictions: list[Any],
+        arrays: Arrays,
+    ) -> None:
+        """Remember a request; a repeat under its key replaces it."""
+        if len(predictions) > MAX_ROWS_OF_ONE:
+            return
+        before = self._answered.pop(event_id, None)
+        kept = arrays if self._keep_rows else None
+        self._answered[event_id] = Answered(account, manifest, predictions, kept)
+        self._rows += len(predictions) - (len(before.predictions) if before else 0)
+        while self._rows > MAX_ROWS:
+            _, oldest = self._answered.popitem(last=False)
+            self._rows -= len(oldest.predictions)
+
+    def find(self, event_id: str) -> Answered | None:
+        """The request billed under an id, if it is remembered."""
+        return self._answered.get(event_id)
+
+
+def _value(value: Any, kind: str) -> Any:
+    if kind == "text":
+        return value or None
+    if np.isnan(value):
+        return None
+    return bool(value) if kind == "boolean" else float(str(np.float32(value)))

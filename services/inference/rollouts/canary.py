@@ -1,0 +1,152 @@
+"""Canaries: who is answered by one, how it does, and the rollback of one that does badly.
+
+A process that finds a canary worse than the live version stops its own share at once, and writes
+the rollback in the background. All processes judge for themselves; the rollback names the release
+that it judges and does nothing once a higher one exists, so there is one record.
+"""
+
+import asyncio
+import hashlib
+import os
+import socket
+from dataclasses import dataclass, field
+
+import structlog
+
+from services.common.errors import ServiceError
+from services.common.model_releases import Promoter
+from services.common.model_store import Manifest, Release, StoreError
+from services.inference.engine.blocking import Blocking
+from services.inference.models.loader import Loader
+from services.inference.models.registry import LoadedModel, Registry
+from services.inference.rollouts.judge import Sample, find_fault
+from services.inference.rollouts.metrics import RolloutMetrics
+
+WRITE_AGAIN_S = 5.0
+WRITE_DEADLINE_S = 60.0
+
+log = structlog.get_logger()
+
+
+def place_of(account: str, *, model: str, version: str) -> float:
+    """Where an account stands in [0, 100): a canary of N % answers those below N.
+
+    The same on every process and after every restart, and different for each canary, so that it is
+    not always the same callers who try what is new.
+    """
+    key = f"{account}\0{model}\0{version}".encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=6).digest()) * 100 / 2**48
+
+
+def actor() -> str:
+    """In whose name this process writes releases."""
+    return f"inference@{socket.gethostname()}/{os.getpid()}"
+
+
+@dataclass(slots=True)
+class Trial:
+    """One release's canary beside its live version; `over` once it was found worse."""
+
+    number: int
+    canary: Sample = field(default_factory=Sample)
+    live: Sample = field(default_factory=Sample)
+    over: bool = False
+
+
+class Canaries:
+    """Sends callers to canaries, and keeps count of how these do."""
+
+    def __init__(
+        self, registry: Registry, loader: Loader, promoter: Promoter, metrics: RolloutMetrics
+    ) -> None:
+        self._registry = registry
+        self._loader = loader
+        self._promoter = promoter
+        self._metrics = metrics
+        self._trials: dict[str, Trial] = {}
+        self._calls = Blocking(at_once=1, deadline_s=WRITE_DEADLINE_S)
+        self._faults: asyncio.Queue[tuple[str, int, str]] = asyncio.Queue()
+
+    def trial(self, answering: Manifest) -> Trial | None:
+        """The trial under way beside a version, None if that is not, or no longer, the live one."""
+        name = answering.model
+        live = self._registry.live(name)
+        if live.canary is None or live.manifest.version != answering.version:
+            return None
+        trial = self._trials.get(name)
+        if trial is None or trial.number != live.release.number:
+            trial = self._trials[name] = Trial(live.release.number)
+        return None if trial.over else trial
+
+    async def pick(self, name: str, account: str) -> LoadedModel | None:
+        """The canary that answers an account; None if the live version does."""
+        canary = self._registry.live(name).canary
+        if (
+            canary is None
+            or place_of(account, model=name, version=canary.version) >= canary.percent
+        ):
+            return None
+        try:
+            return self._registry.find(name, canary.version) or await self._loader.get(
+                name, canary.version
+            )
+        except ServiceError:  # it had to make room, and cannot be had again now
+            return None
+
+    def answered(self, trial: Trial, model: LoadedModel, seconds: float, *, canary: bool) -> None:
+        """Count an answer of either version.
+
+        Args:
+            seconds: what it took to compute, as if it had been for one row.
+        """
+        if canary:
+            self._metrics.canary.labels(*_labels(model), "answered").inc()
+        (trial.canary if canary else trial.live).add_answer(seconds)
+        self._judge(trial, model)
+
+    def failed(self, trial: Trial, model: LoadedModel, *, canary: bool) -> None:
+        """Count a request that either version could not answer."""
+        if canary:
+            self._metrics.canary.labels(*_labels(model), "failed").inc()
+        (trial.canary if canary else trial.live).add_failure()
+        self._judge(trial, model)
+
+    def refused(self, name: str, release: Release, fault: str) -> None:
+        """Give a canary up that could not even be started."""
+        trial = self._trials.get(name)
+        if trial is None or trial.number != release.number:
+            self._end(name, Trial(release.number), fault)
+
+    async def run(self) -> None:
+        """Write the rollbacks that are due, for ever; cancel to stop."""
+        while True:
+            due = name, number, fault = await self._faults.get()
+            if self._registry.live_number(name) != number:
+                continue
+            try:
+                await self._calls(self._roll_back, name, number, fault)
+            except StoreError as error:
+                self._metrics.unwritten.labels(name).inc()
+                log.warning("rollback_not_written", model=name, error=str(error))
+                asyncio.get_running_loop().call_later(WRITE_AGAIN_S, self._faults.put_nowait, due)
+
+    def _judge(self, trial: Trial, model: LoadedModel) -> None:
+        fault = None if trial.over else find_fault(trial.canary, trial.live)
+        if fault is not None:
+            self._end(model.manifest.model, trial, f"The canary {fault}.")
+
+    def _end(self, name: str, trial: Trial, fault: str) -> None:
+        trial.over = True
+        self._trials[name] = trial
+        self._metrics.stopped.labels(name).inc()
+        log.error("canary_stopped", model=name, release=trial.number, reason=fault)
+        self._faults.put_nowait((name, trial.number, fault))
+
+    def _roll_back(self, name: str, number: int, fault: str) -> None:
+        decision = self._promoter.roll_back(name, judged=number, reason=fault)
+        if decision.written:
+            log.info("canary_rolled_back", model=name, release=decision.live.number)
+
+
+def _labels(model: LoadedModel) -> tuple[str, str]:
+    return model.manifest.model, model.manifest.version

@@ -1,0 +1,296 @@
+"""True outcomes of predictions: whose, of what, how right, and out again as rows to train on."""
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from cli.models import models
+from services.inference.feedback import recent as recents
+from services.inference.settings import InferenceSettings
+from tests.inference.conftest import eventually, serving
+from tests.inference.neighbours import Neighbours
+from tests.inference.samples import MIXED_ROW, NUMBERS_ROW
+from tests.inference.trials import metric
+
+Bearer = dict[str, str]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "feedback"
+
+
+@pytest.fixture
+def keeping(settings: InferenceSettings, store: Path) -> InferenceSettings:
+    """Of a process that keeps labels in `store`, and rows with them."""
+    changes = {"feedback_store": f"file://{store}", "feedback_rows": True}
+    return settings.model_copy(update=changes)
+
+
+async def predict(
+    client: httpx.AsyncClient, bearer: Bearer, *rows: Any, model: str = "numbers"
+) -> httpx.Response:
+    answer = await client.post(
+        f"/v1/models/{model}:predict", json={"instances": list(rows)}, headers=bearer
+    )
+    assert answer.status_code == 200
+    return answer
+
+
+async def tell(
+    client: httpx.AsyncClient, bearer: Bearer, event: str, label: Any, *, model: str = "numbers"
+) -> httpx.Response:
+    return await client.post(
+        f"/v1/models/{model}:feedback",
+        json={"usage_event": event, "label": label},
+        headers=bearer,
+    )
+
+
+def event_of(answer: httpx.Response) -> str:
+    return answer.headers["x-usage-event"]
+
+
+class TestAccuracy:
+    async def test_right_and_wrong_are_counted_by_version_and_nothing_is_billed(
+        self,
+        keeping: InferenceSettings,
+        neighbours: Neighbours,
+        account: str,
+        bearer: Bearer,
+    ) -> None:
+        async with serving(keeping) as client:
+            first, second = [await predict(client, bearer, NUMBERS_ROW) for _ in range(2)]
+            right = await tell(client, bearer, event_of(first), 1)
+            wrong = await tell(client, bearer, event_of(second), 0)
+
+            version = first.headers["x-model-version"]
+            assert right.json() == {
+                "usage_event": event_of(first),
+                "model": "numbers",
+                "version": version,
+                "correct": True,
+                "repeated": False,
+            }
+            assert wrong.json()["correct"] is False
+            for outcome in ("correct", "wrong"):
+                labels = {"version": version, "outcome": outcome}
+                assert await metric(client, "model_feedback_rows_total", **labels) == 1
+
+        assert sorted(neighbours.charged_to(account)) == sorted(map(event_of, (first, second)))
+
+    async def test_a_repeat_counts_once_and_another_outcome_is_refused(
+        self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer
+    ) -> None:
+        async with serving(keeping) as client:
+            event = event_of(await predict(client, bearer, NUMBERS_ROW))
+            answers = [await tell(client, bearer, event, 1) for _ in range(3)]
+            other = await tell(client, bearer, event, 0)
+
+            assert [each.json()["repeated"] for each in answers] == [False, True, True]
+            assert (other.status_code, other.json()["type"]) == (
+                409,
+                "urn:tollgate:problem:feedback_differs",
+            )
+            assert await metric(client, "model_feedback_rows_total") == 1
+
+    async def test_a_request_of_several_rows_takes_a_label_for_each(
+        self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer
+    ) -> None:
+        async with serving(keeping) as client:
+            event = event_of(await predict(client, bearer, NUMBERS_ROW, NUMBERS_ROW))
+            short = await tell(client, bearer, event, [1])
+            told = await tell(client, bearer, event, [1, 0])
+
+            assert (short.status_code, told.status_code) == (422, 200)
+            assert told.json()["correct"] is False
+            for outcome in ("correct", "wrong"):
+                assert await metric(client, "model_feedback_rows_total", outcome=outcome) == 1
+
+    async def test_numbers_are_measured_by_their_error(
+        self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer
+    ) -> None:
+        async with serving(keeping) as client:
+            answer = await predict(client, bearer, [1.0, 2.0], model="price")
+            [said] = answer.json()["predictions"]
+            told = await tell(client, bearer, event_of(answer), said + 2, model="price")
+
+            assert told.json()["correct"] is None
+            error = await metric(client, "model_feedback_absolute_error_sum", model="price")
+            assert error == pytest.approx(2, rel=1e-3)
+
+
+class TestRefusals:
+    async def test_what_is_not_ones_own_or_not_there_is_404(
+        self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer
+    ) -> None:
+        stranger = {"Authorization": f"Bearer {neighbours.token()}"}
+        async with serving(keeping) as client:
+            event = event_of(await predict(client, bearer, NUMBERS_ROW))
+            await eventually(lambda: event in neighbours.charged)
+            for answer in (
+                await tell(client, stranger, event, 1),
+                await tell(client, bearer, str(uuid.uuid4()), 1),
+                await tell(client, bearer, event, 1.0, model="price"),
+                await tell(client, bearer, event, 1, model="nothing"),
+            ):
+                assert answer.status_code == 404
+
+            nobody = await tell(client, {}, event, 1)
+            other_scope = neighbours.token(scope="usage:read")
+            unfit = await tell(client, {"Authorization": f"Bearer {other_scope}"}, event, 1)
+            assert (nobody.status_code, unfit.status_code) == (401, 403)
+
+    @pytest.mark.parametrize("label", [2, True, "1", 1.0, None, [], {}, [1, 1]])
+    async def test_a_label_that_the_model_does_not_have_is_422(
+        self,
+        keeping: InferenceSettings,
+        neighbours: Neighbours,
+        bearer: Bearer,
+        store: Path,
+        label: Any,
+    ) -> None:
+        async with serving(keeping) as client:
+            event = event_of(await predict(client, bearer, NUMBERS_ROW))
+
+            answer = await tell(client, bearer, event, label)
+
+        assert answer.status_code == 422
+        assert not list(store.rglob("*.json"))
+
+    async def test_an_event_is_an_id_and_no_path(
+        self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer
+    ) -> None:
+        async with serving(keeping) as client:
+            for event in ("../../x", "", str(uuid.uuid4()).upper()):
+                assert (await tell(client, bearer, event, 1)).status_code == 422
+
+    async def test_a_store_that_cannot_be_written_is_503_and_counts_nothing(
+        self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer, store: Path
+    ) -> None:
+        store.symlink_to(store)  # a loop, which no system can read
+        async with serving(keeping) as client:
+            event = event_of(await predict(client, bearer, NUMBERS_ROW))
+            answer = await tell(client, bearer, event, 1)
+
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+            assert await metric(client, "model_feedback_rows_total") == 0
+
+
+class TestOtherProcesses:
+    async def test_what_another_process_answered_is_known_by_its_receipt(
+        self, keeping: InferenceSettings, neighbours: Neighbours, account: str, bearer: Bearer
+    ) -> None:
+        blind = neighbours.token(account=account, scope="predict")
+        async with serving(keeping) as one, serving(keeping) as other:
+            answer = await predict(one, bearer, NUMBERS_ROW)
+            await eventually(lambda: event_of(answer) in neighbours.charged)
+
+            without = await tell(other, {"Authorization": f"Bearer {blind}"}, event_of(answer), 1)
+            told = await tell(other, bearer, event_of(answer), 1)
+            again = await tell(one, bearer, event_of(answer), 1)
+
+            assert without.status_code == 403
+            assert told.json()["version"] == answer.headers["x-model-version"]
+            assert told.json()["correct"] is None
+            assert again.json()["repeated"]
+            name = "model_feedback_rows_total"
+            assert await metric(other, name, outcome="unjudged") == 1
+            assert await metric(one, name) == 0
+
+    async def test_what_was_forgotten_is_known_by_its_receipt_too(
+        self,
+        keeping: InferenceSettings,
+        neighbours: Neighbours,
+        bearer: Bearer,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(recents, "MAX_ROWS", 2)
+        async with serving(keeping) as client:
+            first = await predict(client, bearer, NUMBERS_ROW)
+            await predict(client, bearer, NUMBERS_ROW, NUMBERS_ROW)
+            await eventually(lambda: event_of(first) in neighbours.charged)
+
+            told = await tell(client, bearer, event_of(first), 1)
+
+        assert (told.status_code, told.json()["correct"]) == (200, None)
+
+
+class TestExport:
+    def export(self, store: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        monkeypatch.setenv("INFERENCE_FEEDBACK_STORE", f"file://{store}")
+        monkeypatch.setenv("TRAINER_DATA_STORE", f"file://{data}")
+        told = CliRunner().invoke(models, ["feedback", "mixed"])
+        assert told.exit_code == 0, told.output
+        return [line for line in told.stdout.splitlines() if line.endswith(".csv")]
+
+    async def test_each_labelled_row_is_exported_once_as_the_trainer_reads_it(
+        self,
+        keeping: InferenceSettings,
+        neighbours: Neighbours,
+        bearer: Bearer,
+        store: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        data = tmp_path / "data"
+        sent = [{**MIXED_ROW, "size": 0.1}, {**MIXED_ROW, "colour": None, "sold": None}]
+        async with serving(keeping) as client:
+            event = event_of(await predict(client, bearer, *sent, model="mixed"))
+            await tell(client, bearer, event, ["big", "small"], model="mixed")
+            [first] = self.export(store, data, monkeypatch)
+            assert self.export(store, data, monkeypatch) == []
+
+            event = event_of(await predict(client, bearer, MIXED_ROW, model="mixed"))
+            await tell(client, bearer, event, "big", model="mixed")
+            [second] = self.export(store, data, monkeypatch)
+
+        header = "size,colour,sold,label\n"
+        assert [(data / "mixed" / name).read_text() for name in (first, second)] == [
+            f"{header}0.1,red,true,big\n5.0,,,small\n",
+            f"{header}5.0,red,true,big\n",
+        ]
+
+    async def test_an_export_that_was_cut_short_is_finished_by_the_next(
+        self,
+        keeping: InferenceSettings,
+        neighbours: Neighbours,
+        bearer: Bearer,
+        store: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        data = tmp_path / "data"
+        async with serving(keeping) as client:
+            event = event_of(await predict(client, bearer, MIXED_ROW, model="mixed"))
+            await tell(client, bearer, event, "big", model="mixed")
+        [name] = self.export(store, data, monkeypatch)
+        content = (data / "mixed" / name).read_bytes()
+        (data / "mixed" / name).unlink()
+
+        assert self.export(store, data, monkeypatch) == [name]
+        assert (data / "mixed" / name).read_bytes() == content
+
+    async def test_rows_are_not_kept_unless_that_was_asked_for(
+        self,
+        keeping: InferenceSettings,
+        neighbours: Neighbours,
+        bearer: Bearer,
+        store: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        private = keeping.model_copy(update={"feedback_rows": False})
+        async with serving(private) as client:
+            event = event_of(await predict(client, bearer, MIXED_ROW, model="mixed"))
+            told = await tell(client, bearer, event, "big", model="mixed")
+
+        [path] = store.rglob("*.json")
+        assert told.json()["correct"] is not None
+        assert json.loads(path.read_text())["rows"] is None
+        assert self.export(store, tmp_path / "data", monkeypatch) == []

@@ -1,0 +1,86 @@
+"""`tollgate models report` tells what running processes measured."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.live_report import summarise
+from cli.main import app
+from services.inference.settings import InferenceSettings
+from tests.inference.conftest import eventually
+from tests.inference.neighbours import Neighbours
+from tests.inference.samples import Store
+from tests.inference.trials import metric, process
+from tests.ports import free_port
+
+ROWS = 600
+
+
+@pytest.fixture(autouse=True)
+def environment(samples: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINER_MODEL_STORE", samples.url)
+    monkeypatch.setenv("TRAINER_TRUSTED_KEYS", str(samples.trusted))
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, ["models", "report", *words])
+
+
+async def test_a_page_shows_drift_answers_and_live_accuracy(
+    settings: InferenceSettings, neighbours: Neighbours, bearer: dict[str, str], tmp_path: Path
+) -> None:
+    changes = {"feedback_store": f"file://{tmp_path}/feedback", "journal_dir": tmp_path / "journal"}
+    page = tmp_path / "report.html"
+
+    async with process(settings.model_copy(update=changes)) as url:
+        async with httpx.AsyncClient(trust_env=False, timeout=30, headers=bearer) as client:
+            model = f"{url}/v1/models/numbers"
+            rows = [[9.0, 0.1 * (i % 7), None] for i in range(ROWS)]
+            await client.post(f"{model}:predict", json={"instances": rows})
+            for label in (1, 0):
+                one = await client.post(f"{model}:predict", json={"instances": rows[:1]})
+                told = {"usage_event": one.headers["x-usage-event"], "label": label}
+                assert (await client.post(f"{model}:feedback", json=told)).status_code == 200
+
+            async def counted() -> bool:
+                return await metric(client, "model_drift_rows", url=url) >= ROWS
+
+            await eventually(counted)
+        written = await asyncio.to_thread(run, "numbers", "--url", url, "--out", str(page))
+        as_json = await asyncio.to_thread(run, "numbers", "--url", url, "--json")
+
+    assert written.exit_code == 0, written.output
+    text = page.read_text()
+    assert "Live accuracy: 50.0% of 2 rows with feedback." in text
+    assert "<td class=large>large" in text
+    assert "100.0%" in text  # of the last column is missing
+    [told] = json.loads(as_json.stdout)["versions"].values()
+    assert told["psi"]["a"] > 1
+    assert told["missing"] == {"a": 0, "b": 0, "c": 1}
+
+
+def test_a_process_that_does_not_answer_is_one_line_and_exit_code_1() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+
+    told = run("numbers", "--url", url)
+
+    assert (told.exit_code, told.stderr) == (1, f"error: No metrics from {url}.\n")
+
+
+def test_processes_are_weighed_by_their_rows() -> None:
+    labels = 'model="m",version="v"'
+    texts = [
+        f"model_drift_rows{{{labels}}} {rows}\n"
+        f'model_column_psi{{{labels},column="a"}} {psi}\n'
+        f'model_feedback_rows_total{{{labels},outcome="correct"}} 2\n'
+        for rows, psi in ((1_000, 0.1), (3_000, 0.5))
+    ]
+
+    told = summarise("m", texts)["v"]
+
+    assert told["psi"] == {"a": pytest.approx(0.4)}
+    assert (told["rows"], told["feedback"]) == (4_000, {"correct": 4})

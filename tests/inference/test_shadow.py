@@ -1,0 +1,115 @@
+"""A shadow computes what was answered, unseen and unbilled, and its disagreements are counted."""
+
+import asyncio
+import uuid
+from pathlib import Path
+
+import pytest
+
+from services.inference.rollouts import shadow as shadows
+from services.inference.rollouts.shadow import agree
+from services.inference.settings import InferenceSettings
+from tests.inference import crafted
+from tests.inference.conftest import eventually
+from tests.inference.neighbours import Neighbours
+from tests.inference.samples import Store
+from tests.inference.trials import BAD_ROW, Trial, ask, metric, token, version_of
+
+ROWS = "model_shadow_rows_total"
+
+
+@pytest.fixture
+def trial(samples: Store, tmp_path: Path) -> Trial:
+    return Trial(samples, tmp_path)
+
+
+class TestComparison:
+    @pytest.mark.parametrize(
+        ("factor", "outcome"), [(1.001, "agreed"), (2.0, "disagreed")], ids=["close", "far"]
+    )
+    async def test_each_row_is_counted_and_the_caller_sees_and_pays_the_live_version_alone(
+        self,
+        trial: Trial,
+        settings: InferenceSettings,
+        neighbours: Neighbours,
+        factor: float,
+        outcome: str,
+    ) -> None:
+        version = crafted.publish(trial, crafted.weighted(factor), factor=factor)
+        trial.promoter.shadow("price", version=version)
+        account = str(uuid.uuid4())
+
+        async with trial.serving(settings) as client:
+            answer = await ask(client, token(neighbours, account), rows=3)
+
+            async def all_counted() -> bool:
+                return await metric(client, ROWS, version=version, outcome=outcome) == 3
+
+            await eventually(all_counted)
+
+        assert version_of(answer) == trial.live_version
+        assert answer.json()["predictions"] == [5.0] * 3
+        [event] = neighbours.charged_to(account)
+        assert (
+            neighbours.charged[event]["data"] | {"rows": 3, "version": trial.live_version}
+            == (neighbours.charged[event]["data"])
+        )
+
+    async def test_a_shadow_that_fails_is_counted_and_disturbs_nobody(
+        self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours
+    ) -> None:
+        version = crafted.publish(trial, crafted.failing_below_zero())
+        trial.promoter.shadow("price", version=version)
+
+        async with trial.serving(settings) as client:
+            answer = await ask(client, token(neighbours), row=BAD_ROW)
+
+            async def counted() -> bool:
+                return await metric(client, ROWS, version=version, outcome="failed") == 1
+
+            await eventually(counted)
+
+        assert version_of(answer) == trial.live_version
+
+    def test_numbers_agree_within_one_percent_and_labels_when_they_are_the_same(self) -> None:
+        assert agree(100.0, 100.9)
+        assert not agree(100.0, 102.0)
+        assert agree("red", "red")
+        assert not agree(0, 1)
+
+
+class TestBusy:
+    async def test_what_it_is_too_busy_for_is_dropped_and_counted(
+        self,
+        trial: Trial,
+        settings: InferenceSettings,
+        neighbours: Neighbours,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(shadows, "MAX_WAITING", 2)
+        version = crafted.publish(trial, crafted.slow())
+        trial.promoter.shadow("price", version=version)
+        bearer = token(neighbours)
+
+        async with trial.serving(settings) as client:
+            await ask(client, bearer)  # terms are asked for once
+            answers = await asyncio.gather(*(ask(client, bearer) for _ in range(20)))
+            assert {answer.status_code for answer in answers} == {200}
+
+            async def all_accounted_for() -> bool:
+                computed = await metric(client, ROWS, version=version)
+                return computed + await metric(client, "model_shadow_dropped_total") == 21
+
+            await eventually(all_accounted_for)
+            assert await metric(client, "model_shadow_dropped_total") > 0
+
+    async def test_it_ends_with_the_release_that_ends_it(
+        self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours
+    ) -> None:
+        version = crafted.publish(trial, crafted.weighted())
+        trial.promoter.shadow("price", version=version)
+        trial.promoter.shadow("price", version=None)
+
+        async with trial.serving(settings) as client:
+            assert version_of(await ask(client, token(neighbours))) == trial.live_version
+            assert await metric(client, ROWS) == 0

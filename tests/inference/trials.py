@@ -1,0 +1,141 @@
+"""A model `price` of known sums, versions tried beside it, and callers who ask for it."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from cli.leash import on_leash
+from services.common.model_releases import Promoter
+from services.common.model_store import Release
+from services.inference.rollouts.canary import place_of
+from services.inference.settings import InferenceSettings
+from tests.e2e.platform import ROOT
+from tests.inference import crafted
+from tests.inference.conftest import eventually, serving
+from tests.inference.neighbours import Neighbours
+from tests.inference.samples import Store
+from tests.inference.shelf import Shelf
+from tests.ports import free_port
+
+PRICE = "/v1/models/price:predict"
+GOOD_ROW = [2.0, 3.0]
+BAD_ROW = [-2.0, 3.0]
+"""What `crafted.failing_below_zero` has no finite answer to."""
+
+
+class Trial(Shelf):
+    """A store whose `price` is live as the sum of a row."""
+
+    def __init__(self, samples: Store, folder: Path) -> None:
+        super().__init__(samples, folder)
+        self.promoter = Promoter(store=self.store, trusted=self.trusted, by="ada@lab")
+        self.live_version = crafted.publish(self, crafted.weighted())
+        self.promoter.release("price", version=self.live_version)
+
+    def settings(self, like: InferenceSettings, **changes: object) -> InferenceSettings:
+        """Of a process of its own on this store."""
+        run = self.folder.parent / uuid.uuid4().hex
+        own = {
+            "model_store": self.store_url,
+            "cache_dir": run / "cache",
+            "journal_dir": run / "journal",
+            "feedback_store": f"file://{run}/feedback",
+        }
+        return like.model_copy(update=own | changes)
+
+    def current(self) -> Release:
+        release = self.store.live_release("price", self.trusted)
+        assert release is not None
+        return release
+
+    @asynccontextmanager
+    async def serving(
+        self, like: InferenceSettings, **changes: object
+    ) -> AsyncIterator[httpx.AsyncClient]:
+        async with serving(self.settings(like, **changes)) as client:
+            yield client
+
+
+def account_of(canary: str, *, chosen: bool, percent: float) -> str:
+    """An account that a canary of so many percent answers, or does not."""
+    while True:
+        account = str(uuid.uuid4())
+        if (place_of(account, model="price", version=canary) < percent) == chosen:
+            return account
+
+
+async def ask(
+    client: httpx.AsyncClient, token: str, *, rows: int = 1, row: list[float] = GOOD_ROW
+) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {token}"}
+    return await client.post(PRICE, json={"instances": [row] * rows}, headers=headers)
+
+
+def version_of(answer: httpx.Response) -> str:
+    assert answer.status_code == 200, answer.text
+    return answer.headers["x-model-version"]
+
+
+async def serves(client: httpx.AsyncClient, release: int, *, url: str = "") -> bool:
+    """Whether a process has come to a release."""
+    return await metric(client, "model_live_release", url=url, model="price") == release
+
+
+async def metric(client: httpx.AsyncClient, name: str, *, url: str = "", **labels: str) -> float:
+    """A sample of `/metrics`; 0 if there is none."""
+    wanted = [f'{key}="{value}"' for key, value in labels.items()]
+    for line in (await client.get(f"{url}/metrics")).text.splitlines():
+        if line.startswith((f"{name}{{", f"{name} ")) and all(each in line for each in wanted):
+            return float(line.split()[-1])
+    return 0.0
+
+
+def token(neighbours: Neighbours, account: str | None = None) -> str:
+    return neighbours.token(account=account)
+
+
+@asynccontextmanager
+async def process(own: InferenceSettings) -> AsyncIterator[str]:
+    """An inference process with these settings on a port of its own; its URL, once it is ready."""
+    port = free_port()
+    secret = own.client_secret.get_secret_value()
+    environment = os.environ | {
+        "INFERENCE_PORT": str(port),
+        "INFERENCE_AUTH_URL": own.auth_url,
+        "INFERENCE_BILLING_URL": own.billing_url,
+        "INFERENCE_CLIENT_ID": own.client_id,
+        "INFERENCE_CLIENT_SECRET": secret,
+        "INFERENCE_MODEL_STORE": own.model_store,
+        "INFERENCE_TRUSTED_KEYS": str(own.trusted_keys),
+        "INFERENCE_CACHE_DIR": str(own.cache_dir),
+        "INFERENCE_JOURNAL_DIR": str(own.journal_dir),
+        "INFERENCE_FEEDBACK_STORE": own.feedback_store,
+        "INFERENCE_MODEL_POLL_SECONDS": "0.2",
+        "INFERENCE_LOG_LEVEL": "ERROR",
+    }
+    running = subprocess.Popen(  # noqa: ASYNC220 — it returns at once
+        on_leash(sys.executable, "-m", "services.inference"), cwd=ROOT, env=environment
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(trust_env=False) as client:
+            await eventually(lambda: _is_ready(client, url), within_s=60)
+        yield url
+    finally:
+        running.terminate()
+        # Off the loop: the neighbours run on it, and the process ends by telling them.
+        await asyncio.to_thread(running.wait, 60)
+
+
+async def _is_ready(client: httpx.AsyncClient, url: str) -> bool:
+    try:
+        return (await client.get(f"{url}/readyz")).status_code == 200
+    except httpx.TransportError:
+        return False
