@@ -13,7 +13,6 @@ DOCKER=${DOCKER:-docker}
 BASE=${BASE:-python:3.11-slim-bookworm}
 MYSQL_IMAGE=${MYSQL_IMAGE:-mysql:8.4}
 BUCKET_IMAGE=${BUCKET_IMAGE:-fsouza/fake-gcs-server:1.56.1}
-MIRROR=${MIRROR:-http://deb.debian.org/debian}
 export DOCKER_BUILDKIT=0
 
 have() { $DOCKER image inspect "$1" >/dev/null 2>&1; }
@@ -22,7 +21,7 @@ if ! have "$BASE"; then
     tree=$(mktemp -d)
     trap 'rm -rf "$tree"' EXIT
     debootstrap --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates \
-        bookworm "$tree" "$MIRROR" >&2
+        bookworm "$tree" ${MIRROR:+"$MIRROR"} >&2
     ln -sf python3 "$tree/usr/bin/python"
     cp /etc/ssl/certs/ca-certificates.crt "$tree/etc/ssl/certs/ca-certificates.crt"
     rm -rf "$tree"/var/cache/apt/archives/*.deb
