@@ -192,8 +192,9 @@ podAffinity:
 {{- if .Values.inference.journal.volume.enabled }}
 - {name: journal, mountPath: /var/lib/tollgate/journal, subPath: journal}
 {{- end }}
+{{- /* Written to as well: the rollback of a canary that does badly. */}}
 {{- if ne (include "tollgate.modelStore" .) "url" }}
-- {name: models, mountPath: /var/lib/tollgate-models, readOnly: true}
+- {name: models, mountPath: /var/lib/tollgate-models}
 {{- end }}
 {{- end }}
 {{- define "tollgate.inferenceVolumes" -}}

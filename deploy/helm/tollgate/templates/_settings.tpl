@@ -46,6 +46,10 @@ INFERENCE_CACHE_DIR: /var/lib/tollgate/cache
 INFERENCE_CACHE_MAX_BYTES: {{ .Values.inference.models.cacheMaxBytes | int64 | quote }}
 INFERENCE_MODELS_MAX_BYTES: {{ .Values.inference.models.memoryMaxBytes | int64 | quote }}
 INFERENCE_ALLOW_JOBLIB: {{ .Values.inference.models.allowJoblib | quote }}
+{{- with .Values.inference.feedback.storeUrl }}
+INFERENCE_FEEDBACK_STORE: {{ . }}
+{{- end }}
+INFERENCE_FEEDBACK_ROWS: {{ .Values.inference.feedback.keepRows | quote }}
 {{- end }}
 
 {{- define "tollgate.billingSettings" -}}
