@@ -72,7 +72,15 @@ async def _watcher(platform: Processes, folder: Path, *, releases: int) -> Watch
     registry = Registry(max_bytes=0, metrics=metrics)
     cache = ModelCache(store, trusted, folder=folder / "cache", max_bytes=2**30)
     loader = Loader(cache, registry, allow_joblib=False, metrics=metrics)
-    watcher = Watcher(store, cache, loader, registry, poll_s=POLL_S, metrics=metrics)
+    watcher = Watcher(
+        store,
+        cache,
+        loader,
+        registry,
+        poll_s=POLL_S,
+        canary_refused=lambda *_: None,  # no release here has one
+        metrics=metrics,
+    )
     await watcher.look()
     return watcher
 
