@@ -3,19 +3,13 @@
 import asyncio
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import orjson
 
 from bench.figures import Figure
-from services.common.model_store import (
-    Manifest,
-    ModelStore,
-    Release,
-    TrustedKeys,
-    load_signing_key,
-    new_version_name,
-)
+from services.common.model_releases import Promoter
+from services.common.model_store import ModelStore, TrustedKeys, load_signing_key
+from tests.common.worlds import publish_again
 from tests.e2e.platform import PREDICT, WINE
 from tests.processes import Processes
 
@@ -111,28 +105,6 @@ def _release_a_copy(platform: Processes) -> None:
     store = ModelStore(f"file://{platform.home}/models")
     trusted = TrustedKeys.load(platform.home / "keys" / "trusted")
     key = load_signing_key(next((platform.home / "keys").glob("*.pem")))
-    live = store.live_release("wine", trusted)
-    if live is None:
-        raise RuntimeError("no model is live")
-    manifest = store.open_release("wine", live, trusted)
-    files = {name: store.read_file(manifest, name) for name in manifest.files}
-    version = new_version_name(datetime.now(UTC))
-    copy = Manifest.model_validate({**dict(manifest), "version": version})
-    store.publish(copy, files, key)
-    digest = store.manifest_sha256("wine", version)
-
-    def decide(number: int, taken: Release | None) -> Release:
-        return Release(
-            number=number,
-            previous=number - 1,
-            version=version,
-            manifest_sha256=digest,
-            action="release",
-            canary=None,
-            shadow=None,
-            by="bench",
-            reason="a swap under load",
-            time=datetime.now(UTC),
-        )
-
-    store.append_release("wine", decide=decide)
+    version = publish_again(store, trusted, key, "wine")
+    promoter = Promoter(store=store, trusted=trusted, by="bench")
+    promoter.release("wine", version=version, reason="a swap under load")
