@@ -35,8 +35,6 @@ def training(home: Path) -> Figure:
     """
     part = home / "data/bench/part.csv"
     part.parent.mkdir(parents=True)
-    # Of the families, the one that takes the most.
-    (part.parent / "dataset.json").write_text('{"estimators": ["boosting"]}')
     cells = np.random.default_rng(1).normal(size=(ROWS, COLUMNS)).astype(np.float32)
     labels = cells[:, 0] + cells[:, 1] ** 2 > 1
     with part.open("w") as file:
