@@ -224,3 +224,23 @@ class TestClock:
         await terms.release()
 
         assert neighbours.wallets.available[account] == 10**9 - spent
+
+    async def test_money_that_is_on_its_way_when_the_process_stops_is_given_back(
+        self, terms: Terms, account: str, neighbours: Neighbours
+    ) -> None:
+        neighbours.wallets.top_up(account, "1")
+        spent = (await terms.spend(account, "m", 1)).amount
+        refused = asyncio.create_task(terms.spend(account, "m", 1_000_000))
+        await asyncio.sleep(0)
+        given_up = asyncio.create_task(terms.spend(account, "m", 5_000))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        with pytest.raises(PaymentRequired):
+            await refused
+        async with asyncio.timeout(5):
+            while len(neighbours.asks) < 4:
+                await asyncio.sleep(0)
+
+        await terms.release()
+
+        assert neighbours.wallets.available[account] == 10**9 - spent

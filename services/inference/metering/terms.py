@@ -151,11 +151,12 @@ class Terms:
 
         What billing does not hear it finds out when the journal is closed.
         """
-        for account in self._accounts.values():
-            if account.holds_money:
-                self._asker.want(account, idle=True)
         try:
             async with asyncio.timeout(RELEASE_S):
+                await self._asker.finish()  # its answers may still bring money
+                for account in self._accounts.values():
+                    if account.holds_money:
+                        self._asker.want(account, idle=True)
                 await self._asker.finish()
         except TimeoutError:
             log.warning("slices_not_released")
