@@ -18,7 +18,7 @@ from services.billing.events import repository
 from services.billing.events.batch import Batch, is_likely_repeat, read_batch
 from services.billing.events.rating import Offer, Outcome, find_offer, rate
 from services.billing.events.settling import Payment, find_payments, settle_all
-from services.billing.leases.repository import find_slices, put_slices
+from services.billing.leases.repository import find_slices, put_money
 from services.billing.periods import hold_periods, period_of
 from services.billing.plans.service import read_price_book
 from services.billing.sources.ranges import Range
@@ -176,6 +176,6 @@ async def _settle(
         arrived_before=arrived_before,
         slices=slices,
     )
-    await put_slices(session, slices=settlement.changed.values())
+    await put_money(session, slices=settlement.changed.values(), now=now)
     await move_money(session, changes=settlement.available, now=now)
     return settlement.late

@@ -18,7 +18,7 @@ SliceKey = tuple[str, str]
 
 _FIELDS = [field.name for field in fields(Slice)]
 _COLUMNS = [getattr(models.Slice, name) for name in _FIELDS]
-_ASKED = ["spent", "ask_no", "demand", "asked_at"]
+_ASKED = ["spent", "ask_no", "demand"]
 _MONEY = ["granted", "settled", "returned"]
 
 
@@ -101,17 +101,26 @@ async def _find(session: AsyncSession, found: Select[Any]) -> dict[SliceKey, Sli
     return {(held.account, held.journal): held for held in slices}
 
 
-async def put_slices(
-    session: AsyncSession, *, slices: Iterable[Slice], with_money: bool = True
+async def put_asks(
+    session: AsyncSession, *, slices: Iterable[Slice], now: datetime, with_money: bool = True
 ) -> None:
-    """Store slices as they are now.
+    """Store slices that were asked for now.
 
     Args:
         with_money: False where the account is unknown, and so is not held: there is no money to
             grant, but another process may be entering some.
     """
-    rows = [{name: getattr(held, name) for name in _FIELDS} for held in slices]
-    await upsert(session, models.Slice, rows, put=_ASKED + (_MONEY if with_money else []))
+    put = [*_ASKED, "asked_at", *(_MONEY if with_money else [])]
+    await upsert(session, models.Slice, _rows(slices, now=now), put=put)
+
+
+async def put_money(session: AsyncSession, *, slices: Iterable[Slice], now: datetime) -> None:
+    """Store the money of slices that were found before."""
+    await upsert(session, models.Slice, _rows(slices, now=now), put=_MONEY)
+
+
+def _rows(slices: Iterable[Slice], *, now: datetime) -> list[dict[str, Any]]:
+    return [{name: getattr(held, name) for name in _FIELDS} | {"asked_at": now} for held in slices]
 
 
 async def delete_slices(

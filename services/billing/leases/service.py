@@ -123,15 +123,14 @@ async def _grant(
     for ask in asks:
         account, key = ask.account, (ask.account, ask.journal)
         has_ended = ask.journal in ended
-        held = slices.get(key) or Slice(*key, asked_at=now - SHARED_FOR)
+        held = slices.get(key) or Slice(*key)
         money = available.get(account, 0)
         if ask.ask_no > held.ask_no and not (has_ended and key not in slices):
             slices[key] = held
             unspent = held.unspent
             may_grant = account in prepaid and not has_ended
             money = answer_ask(held, ask, available=money, may_grant=may_grant)
-            held.spent, held.ask_no = ask.spent, ask.ask_no
-            held.demand, held.asked_at = ask.demand, now
+            held.spent, held.ask_no, held.demand = ask.spent, ask.ask_no, ask.demand
             moved[account] += held.unspent - unspent
             changed[key] = held
         if account in available:
@@ -141,8 +140,8 @@ async def _grant(
         )
     known = [held for held in changed.values() if held.account in available]
     unknown = [held for held in changed.values() if held.account not in available]
-    await repository.put_slices(session, slices=known)
-    await repository.put_slices(session, slices=unknown, with_money=False)
+    await repository.put_asks(session, slices=known, now=now)
+    await repository.put_asks(session, slices=unknown, now=now, with_money=False)
     changes = {account: available[account] - before[account] for account in available}
     await move_money(session, changes=changes, now=now)
 

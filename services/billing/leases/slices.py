@@ -5,7 +5,6 @@ is charged, and keeps `0 <= settled <= granted`.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal
 
 from services.common.contracts import MAX_AMOUNT, LeaseAsk
@@ -13,11 +12,10 @@ from services.common.contracts import MAX_AMOUNT, LeaseAsk
 
 @dataclass(slots=True)
 class Slice:
-    """What one process run may spend of an account; the fields are those of the table."""
+    """What one process run may spend of an account; the fields are columns of the table."""
 
     account: str
     journal: str
-    asked_at: datetime
     granted: int = 0
     settled: int = 0
     returned: int = 0

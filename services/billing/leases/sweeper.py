@@ -102,7 +102,7 @@ async def _return_slices(
     known = await lock_accounts(session, accounts=accounts)
     slices = await repository.find_slices(session, accounts=known, journals=[journal_id])
     changes = {held.account: give_up(held) for held in slices.values()}
-    await repository.put_slices(session, slices=slices.values())
+    await repository.put_money(session, slices=slices.values(), now=now)
     await move_money(session, changes=changes, now=now)
     if journal.closed and is_complete(journal):
         await repository.delete_slices(session, journal=journal_id, accounts=accounts)

@@ -5,11 +5,10 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.accounts import find_currencies
 from services.billing.models import Plan
 from services.billing.periods import period_of
 from services.billing.plans.pricing import unit_prices
-from services.billing.plans.service import rate_limit, read_price_book
+from services.billing.plans.service import find_plans_in_force, rate_limit
 from services.billing.usage.repository import count_month
 from services.common.contracts import LeaseTerms, PriceTerms, format_amount
 
@@ -25,11 +24,10 @@ async def find_terms(
 
     Answers also the currencies of the accounts that have one.
     """
-    book = await read_price_book(session, accounts=accounts, default_plan=default_plan)
-    others = set(accounts) - book.assignments.keys()
-    currencies = book.currencies | await find_currencies(session, accounts=others)
-    plans = {account: book.plan_at(account, now) for account in accounts}
-    graded = {plan.id for plan in book.plans.values() if _is_graded(plan)}
+    plans, currencies = await find_plans_in_force(
+        session, accounts=accounts, default_plan=default_plan, at=now
+    )
+    graded = {plan.id for plan in set(plans.values()) if plan and _is_graded(plan)}
     counted = await count_month(
         session,
         accounts=[account for account, plan in plans.items() if plan and plan.id in graded],

@@ -69,8 +69,6 @@ class Assignment(NamedTuple):
     account: str
     plan_id: str
     effective_from: datetime
-    currency: str | None
-    """In which the account has been charged or credited, if it has."""
 
 
 async def list_assignments(session: AsyncSession, *, accounts: Collection[str]) -> list[Assignment]:
@@ -78,14 +76,27 @@ async def list_assignments(session: AsyncSession, *, accounts: Collection[str]) 
     if not accounts:
         return []
     assignments = await session.execute(
-        select(
-            AccountPlan.account, AccountPlan.plan_id, AccountPlan.effective_from, Account.currency
-        )
-        .outerjoin(Account, Account.id == AccountPlan.account)
+        select(AccountPlan.account, AccountPlan.plan_id, AccountPlan.effective_from)
         .where(AccountPlan.account.in_(sorted(accounts)))
         .order_by(AccountPlan.effective_from, AccountPlan.id)
     )
     return [Assignment(*row) for row in assignments]
+
+
+async def find_in_force(
+    session: AsyncSession, *, accounts: Collection[str], at: datetime
+) -> dict[str, tuple[str, str | None]]:
+    """The plan of each account that has been given one by then, and its currency if it has one.
+
+    Leaner than `list_assignments`, since a thousand accounts are read at once.
+    """
+    given = await session.execute(
+        select(AccountPlan.account, AccountPlan.plan_id, Account.currency)
+        .outerjoin(Account, Account.id == AccountPlan.account)
+        .where(AccountPlan.account.in_(sorted(accounts)), AccountPlan.effective_from <= at)
+        .order_by(AccountPlan.effective_from, AccountPlan.id)
+    )
+    return {account: (plan_id, currency) for account, plan_id, currency in given}
 
 
 def add_assignment(

@@ -40,15 +40,6 @@ class PriceBook:
     """By account, in the order in which they take effect."""
     default_plan: str | None
 
-    @property
-    def currencies(self) -> dict[str, str]:
-        """Of the accounts with plans of their own, those that have been charged or credited."""
-        return {
-            account: currency
-            for account, given in self.assignments.items()
-            if (currency := given[0].currency) is not None
-        }
-
     def plan_at(self, account: str, moment: datetime) -> Plan | None:
         """The plan in force for an account at a moment."""
         plan_id = self.default_plan
@@ -77,20 +68,56 @@ async def read_price_book(
     assignments: dict[str, list[Assignment]] = {}
     for assignment in await repository.list_assignments(session, accounts=accounts):
         assignments.setdefault(assignment.account, []).append(assignment)
-    wanted = {each.plan_id for given in assignments.values() for each in given}
-    if default_plan is not None:
-        wanted.add(default_plan)
+    plans = await _read_plans(
+        session,
+        plan_ids={each.plan_id for given in assignments.values() for each in given},
+        price_ids=price_ids,
+        default_plan=default_plan,
+    )
+    priced = [(plan, price) for plan in plans.values() for price in plan.prices]
+    return PriceBook(
+        plans=plans,
+        prices={price.id: (plan, price) for plan, price in priced},
+        models={(plan.id, price.model): price for plan, price in priced},
+        assignments=assignments,
+        default_plan=default_plan,
+    )
+
+
+async def find_plans_in_force(
+    session: AsyncSession, *, accounts: Collection[str], default_plan: str | None, at: datetime
+) -> tuple[dict[str, Plan | None], dict[str, str]]:
+    """The plan of each account at a moment, and the currencies of those that have one.
+
+    Raises:
+        Unavailable: the default plan is not stored yet.
+    """
+    given = await repository.find_in_force(session, accounts=accounts, at=at)
+    plans = await _read_plans(
+        session, plan_ids={plan_id for plan_id, _ in given.values()}, default_plan=default_plan
+    )
+    usual = plans[default_plan] if default_plan is not None else None
+    in_force = {
+        account: plans[given[account][0]] if account in given else usual for account in accounts
+    }
+    currencies = await find_currencies(session, accounts=in_force.keys() - given.keys())
+    currencies |= {account: currency for account, (_, currency) in given.items() if currency}
+    return in_force, currencies
+
+
+async def _read_plans(
+    session: AsyncSession,
+    *,
+    plan_ids: Collection[str],
+    price_ids: Collection[str] = (),
+    default_plan: str | None,
+) -> dict[str, Plan]:
+    wanted = {*plan_ids} if default_plan is None else {*plan_ids, default_plan}
     found = await repository.find_plans(session, plan_ids=wanted, price_ids=price_ids)
     plans = {plan.id: plan for plan in found}
     if default_plan is not None and default_plan not in plans:
         raise Unavailable("The default plan is not stored yet.")
-    return PriceBook(
-        plans=plans,
-        prices={price.id: (plan, price) for plan in found for price in plan.prices},
-        models={(plan.id, price.model): price for plan in found for price in plan.prices},
-        assignments=assignments,
-        default_plan=default_plan,
-    )
+    return plans
 
 
 def plan_ids(plan: PlanCreate) -> tuple[str, list[str]]:
