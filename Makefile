@@ -79,6 +79,7 @@ format: .venv/dev.stamp ## Rewrite the sources in the house style
 
 types: .venv/dev.stamp ## Check types
 	$(BIN)/mypy
+	$(BIN)/mypy scripts/*.py
 
 imports: .venv/dev.stamp ## Check who may import whom
 	$(BIN)/lint-imports

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 
 import aiomysql
 import httpx
@@ -132,7 +133,7 @@ class BillingBench:
         """
         bodies = [_asks(accounts, ask_no=number) for number in range(2, READS // 2)]
         with self._platform.client("billing", self._token) as billing:
-            took_ms = [_ms(lambda body=body: _ask(billing, body)) for body in bodies]
+            took_ms = [_ms(partial(_ask, billing, body)) for body in bodies]
         return Figure(
             f"a lease ask for {len(accounts):,} {kind} accounts",
             statistics.median(took_ms),

@@ -75,7 +75,10 @@ def read_keys(text: str) -> list[Key]:
             if is_map:
                 walk(value, path)
 
-    walk(yaml.compose(text), ())
+    root = yaml.compose(text)
+    if not isinstance(root, yaml.MappingNode):
+        sys.exit("error: values.yaml is no map")
+    walk(root, ())
     return list(keys.values())
 
 

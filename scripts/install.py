@@ -40,8 +40,8 @@ def install(requirements: Path) -> None:
     """pip is told to be hash-strict; its thousand lines become one in twenty packages."""
     names = [line for line in requirements.read_text().splitlines() if line[:1].isalnum()]
     print(f"==> installing {len(names)} packages, some minutes the first time", flush=True)
-    command = [*PIP, "install", "--progress-bar", "off", "--require-hashes", "-r", requirements]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as pip:
+    command = [*PIP, "install", "--progress-bar", "off", "--require-hashes", "-r"]
+    with subprocess.Popen([*command, str(requirements)], stdout=subprocess.PIPE, text=True) as pip:
         collected = 0
         for line in pip.stdout or ():
             collected += line.startswith("Collecting ")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from cli.leash import on_leash
@@ -55,7 +56,7 @@ class Processes(Platform):
                     start_new_session=True,
                 )
         for service in services:
-            eventually(lambda service=service: self._ready_or_dead(service))
+            eventually(partial(self._ready_or_dead, service))
 
     def kill(self, service: str) -> None:
         """SIGKILL a service, and wait until it is gone."""

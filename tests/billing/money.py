@@ -44,7 +44,9 @@ async def store_prepaid(database: Database) -> None:
 
 
 async def credit(database: Database, amount: int, *, account: str = ADA) -> None:
-    body = CreditCreate(amount=format_amount(amount), currency="USD", reason="A test.")  # type: ignore[arg-type]
+    body = CreditCreate.model_validate(
+        {"amount": format_amount(amount), "currency": "USD", "reason": "A test."}
+    )
     await in_transaction(
         database,
         lambda session: add_credit(session, account=account, credit=body, by="a test", now=NOON),
@@ -75,7 +77,7 @@ async def granted(database: Database, asked: LeaseAsk, *, now: datetime = NOON) 
 
 def spent(rows: int, sequence: int | None = None, **members: Any) -> Json:
     """The event of a request that cost as many 10⁻⁹ as it has rows."""
-    given = {"time": NOON, "price_id": PRICE_ID, "sequence": sequence} | members
+    given: Json = {"time": NOON, "price_id": PRICE_ID, "sequence": sequence} | members
     return event(rows=rows, **given)
 
 

@@ -90,12 +90,12 @@ class Money(RuleBasedStateMachine):
     def ask(
         self, which: int, who: int, kind: str, at_least: int, more: int, reply_lost: bool
     ) -> None:
-        members: dict[str, Any] = {
+        kinds: dict[str, dict[str, Any]] = {
             "background": {"want": at_least + more},
             "request": {"at_least": at_least, "want": at_least + more},
             "release": {"release": True},
-        }[kind]
-        self._ask(who, which, reply_lost=reply_lost, **members)
+        }
+        self._ask(who, which, reply_lost=reply_lost, **kinds[kind])
 
     @rule(who=number, which=number)
     def an_old_ask_is_delivered_again(self, who: int, which: int) -> None:
@@ -356,7 +356,7 @@ def test_nothing_is_overspent_and_nothing_is_lost(
 ) -> None:
     examples, steps = (25, 25) if database_kind == "sqlite" else (8, 20)
 
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=examples, stateful_step_count=steps, deadline=None, database=None

@@ -4,6 +4,7 @@ import resource
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import get_args
 
 import pytest
@@ -103,7 +104,7 @@ def test_connections_that_idled_too_long_for_the_server_are_not_noticed_by_calle
             for _ in range(2):
                 opened = billing.post("/plans", json=new_plan())
                 before = server.connections()
-                eventually(lambda before=before: not before & server.connections())
+                eventually(partial(_are_gone, before, server))
                 assert (opened.status_code, caller.usage().status_code) == (201, 200)
     finally:
         server.set_idle_timeout(28_800)
@@ -159,3 +160,7 @@ def test_a_full_disk_is_a_503_that_is_not_billed_and_space_is_all_it_needs(
     }
     eventually(lambda: caller.predict().status_code == 200, within_s=5)
     eventually(caller.all_billed)
+
+
+def _are_gone(connections: set[int], server: Server) -> bool:
+    return not connections & server.connections()

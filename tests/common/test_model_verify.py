@@ -1,5 +1,7 @@
 """A store checked from outside: each thing that is wrong is named, and nothing else."""
 
+from typing import Any
+
 import pytest
 
 from services.common.model_verify import verify_store
@@ -92,15 +94,13 @@ class TestReleases:
     def test_a_record_that_does_not_fit_is_named(self, store: World) -> None:
         digest = store.store.manifest_sha256("wine", FIRST)
         store.publish("20261124t120000z-00000004", gate="failed")
-        for number, changes in enumerate(
-            (
-                {"previous": 2},
-                {"manifest_sha256": "0" * 64},
-                {"canary": {"version": "20261124t120000z-00000004", "percent": 5}},
-                {"shadow": {"version": "20261125t120000z-00000005"}},
-            ),
-            start=4,
-        ):
+        unfit: list[dict[str, Any]] = [
+            {"previous": 2},
+            {"manifest_sha256": "0" * 64},
+            {"canary": {"version": "20261124t120000z-00000004", "percent": 5}},
+            {"shadow": {"version": "20261125t120000z-00000005"}},
+        ]
+        for number, changes in enumerate(unfit, start=4):
             record = release(number, FIRST, digest, **changes)
             store.record(number).write_bytes(record.model_dump_json().encode())
 

@@ -155,7 +155,7 @@ class TestCompose:
 class TestEnv:
     def make(self, folder: Path, *arguments: str) -> dict[str, str]:
         """Run the script in a folder; what .env says afterwards."""
-        command = [sys.executable, SCRIPT, *arguments]
+        command = [sys.executable, str(SCRIPT), *arguments]
         subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
         lines = (folder / ".env").read_text().splitlines()
         return dict(line.split("=", 1) for line in lines if not line.startswith("#"))

@@ -66,7 +66,10 @@ class Rendered:
         return found
 
     def container(self, service: str) -> Manifest:
-        [container] = self.workload(service)["spec"]["template"]["spec"]["containers"]
+        containers: list[Manifest] = self.workload(service)["spec"]["template"]["spec"][
+            "containers"
+        ]
+        [container] = containers
         return container
 
     def settings(self, service: str) -> dict[str, str]:

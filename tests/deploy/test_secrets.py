@@ -1,5 +1,7 @@
 """Passwords and keys: made once, of the right kind, the same wherever they are needed."""
 
+from pathlib import Path
+
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -11,13 +13,13 @@ MADE = ("credentials", "auth-keys", "model-signing-key", "trusted-keys", "mysql"
 
 
 class TestMade:
-    def test_auth_takes_the_key_that_tokens_are_signed_with(self, tmp_path) -> None:
+    def test_auth_takes_the_key_that_tokens_are_signed_with(self, tmp_path: Path) -> None:
         for name, text in render(own_keys=True).get("Secret", "auth-keys")["stringData"].items():
             (tmp_path / name).write_text(text)
 
         assert len(open_key_ring(tmp_path).document["keys"]) == 1
 
-    def test_inference_trusts_what_the_model_key_signs(self, tmp_path) -> None:
+    def test_inference_trusts_what_the_model_key_signs(self, tmp_path: Path) -> None:
         secrets = render()
         text = secrets.get("Secret", "model-signing-key")["stringData"]["signing.pem"]
         (tmp_path / "trusted.pem").write_text(

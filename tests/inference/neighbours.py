@@ -98,7 +98,8 @@ class Neighbours:
             "scope": scope,
         }
         headers = {"typ": "at+jwt", "kid": "k1"}
-        return jwt.encode(claims, signing_key(), algorithm="RS256", headers=headers)
+        token: str = jwt.encode(claims, signing_key(), algorithm="RS256", headers=headers)
+        return token
 
     def app(self) -> FastAPI:
         app = FastAPI()

@@ -98,8 +98,10 @@ class TestOutput:
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
         tensor = {"name": "features", "datatype": "FP64", "shape": [1, 3], "data": NUMBERS_ROW}
-        outputs = [{"name": "predict_proba"}, {"name": "predict", "parameters": {"binary_data": 0}}]
-        outputs[1]["parameters"] = {"binary_data": False}
+        outputs = [
+            {"name": "predict_proba"},
+            {"name": "predict", "parameters": {"binary_data": False}},
+        ]
 
         answer = await client.post(
             NUMBERS,

@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -284,7 +285,7 @@ class TestManyProcesses:
                 )
                 assert {answer.status_code for answer in answers} == {200}
                 for url in urls:
-                    await eventually(lambda url=url: serves(client, number + 1, url=url))
+                    await eventually(partial(serves, client, number + 1, url=url))
                 stopped = [await metric(client, STOPPED, url=url) for url in urls]
 
         record = trial.current()

@@ -47,7 +47,7 @@ def output(answer: httpx.Response, name: str) -> dict[str, Any]:
 
 class TestAnswer:
     async def test_is_that_of_v1(self, client: httpx.AsyncClient, bearer: dict[str, str]) -> None:
-        rows = [NUMBERS_ROW, [-1.0, -2.0, None]]
+        rows: list[list[Any]] = [NUMBERS_ROW, [-1.0, -2.0, None]]
 
         v2 = await post(client, NUMBERS, bearer, inputs=[numbers(*rows)])
         v1 = await client.post(

@@ -1,6 +1,8 @@
 """Predictions as a caller sees them: answers, receipts, and every way to be refused."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -147,7 +149,7 @@ class TestRefusal:
         reader = {"Authorization": f"Bearer {neighbours.token(scope='usage:read')}"}
         caller = {"Authorization": f"Bearer {neighbours.token()}"}
         unknown = "/v1/models/unknown:predict"
-        bad = {"content": b"{" * 100}
+        bad: dict[str, Any] = {"content": b"{" * 100}
 
         assert (await client.post(unknown, **bad)).status_code == 401
         forbidden = await client.post(unknown, headers=reader, **bad)
@@ -240,7 +242,7 @@ class TestRefusal:
     async def test_a_body_over_the_limit_is_413_however_it_comes(
         self, settings: InferenceSettings, bearer: dict[str, str]
     ) -> None:
-        async def chunks() -> object:
+        async def chunks() -> AsyncIterator[bytes]:
             for _ in range(3):
                 yield b" " * 1_000
 

@@ -203,7 +203,7 @@ async def command(
     }
     return await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-m", "cli.main", "billing", "replay", "--journal", folder, *options],
+        [sys.executable, "-m", "cli.main", "billing", "replay", "--journal", str(folder), *options],
         cwd=ROOT,
         env=os.environ | settings,
         text=True,

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -240,7 +241,7 @@ async def test_a_dead_run_that_billing_will_not_close_holds_up_nobody(
 
     for event_id in ("b", "c"):
         await run.append(event_id)
-        await eventually(lambda event_id=event_id: event_id in neighbours.charged)
+        await eventually(partial(neighbours.charged.__contains__, event_id))
 
     shipping.cancel()
     await asyncio.gather(shipping, return_exceptions=True)

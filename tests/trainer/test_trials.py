@@ -1,6 +1,7 @@
 """Canaries and shadows in the release records, over versions that need no training."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -77,8 +78,8 @@ class TestRecords:
     def test_releasing_the_version_or_rolling_back_ends_both(self, workshop: Workshop) -> None:
         promoter = workshop.promoter
         for end in (
-            lambda: promoter.release("wine", version=SECOND),
-            lambda: promoter.roll_back("wine", version=FIRST),
+            partial(promoter.release, "wine", version=SECOND),
+            partial(promoter.roll_back, "wine", version=FIRST),
         ):
             live = workshop.store.live_release("wine", workshop.trusted)
             assert live is not None
