@@ -16,6 +16,7 @@ from trainer.table import Table
 
 MIN_ROWS = 20
 MAX_GUESSED_CLASSES = 20
+MAX_CLASSES = 200  # a tree model keeps a number for each in every leaf
 ROWS_AT_ONCE = 10_000
 LARGEST_WHOLE = 2.0**53  # beyond it, a float64 skips integers
 
@@ -182,6 +183,7 @@ def _read_target(
                 f"The target {target!r} is text with {different} different values; if they are "
                 'classes, say "task": "classification" in dataset.json.'
             )
+        _check_classes(different, target)
         # One object per class, as in `_encode_column`: numpy's own strings are all as long as the
         # longest, so that one torn cell would cost as much in every row.
         names = np.array([str(name) for name in values.cat.categories], dtype=object)
@@ -195,7 +197,16 @@ def _read_target(
         return numbers, None
     if not whole:
         raise DataError(f"The target {target!r} has fractions: they cannot be classes.")
+    _check_classes(different, target)
     return numbers.astype(np.int64), [int(label) for label in np.unique(numbers)]
+
+
+def _check_classes(different: int, target: str) -> None:
+    if different > MAX_CLASSES:
+        raise DataError(
+            f"The target {target!r} has {different} classes; at most {MAX_CLASSES} can be learnt."
+            " Is it an identifier?"
+        )
 
 
 def _read_groups(values: pd.Series) -> Indices:

@@ -112,13 +112,15 @@ class TestBadData:
             ('{"target": "y", "metric": "rmse"}', "rmse does not suit classification"),
             ('{"target": "t", "task": "regression"}', "'t' is text"),
             ('{"target": "f", "task": "classification"}', "'f' has fractions"),
+            ('{"target": "a", "task": "classification"}', "'a' has 201 classes; at most 200"),
+            ('{"target": "i", "task": "classification"}', "'i' has 201 classes; at most 200"),
         ],
     )
     def test_statements_that_do_not_suit(
         self, workshop: Workshop, document: str, told: str
     ) -> None:
-        rows = [(i, i % 2, "even" if i % 2 else "odd", i / 7) for i in range(40)]
-        workshop.put_rows("m", ["a", "y", "t", "f"], rows)
+        rows = [(i, i % 2, "even" if i % 2 else "odd", i / 7, f"no {i}") for i in range(201)]
+        workshop.put_rows("m", ["a", "y", "t", "f", "i"], rows)
         workshop.put("m", document, name="dataset.json")
 
         with pytest.raises(DataError, match=told):

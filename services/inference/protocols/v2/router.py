@@ -58,7 +58,7 @@ class TensorMetadata(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """A version of a model: what it takes and gives. `versions` are all that may be called."""
+    """A version of a model: what it takes and gives. Of `versions`, what passed may be called."""
 
     name: str
     versions: list[str]
