@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.platform import PREDICT, WINE, Platform, eventually, running
 
-KEYS = 1_000
+KEYS = 600
 CLIENTS = 4
 
 

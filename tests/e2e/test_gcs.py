@@ -30,6 +30,9 @@ def test_what_is_trained_into_a_bucket_is_served_from_it(
     filesystem, bucket = open_filesystem(bucket_url)
     for file in (home / "data/wine").iterdir():
         filesystem.pipe_file(f"{bucket}/data/wine/{file.name}", file.read_bytes())
+    stated = json.loads((home / "data/wine/dataset.json").read_bytes())
+    quick = json.dumps(stated | {"estimators": ["linear"]}).encode()
+    filesystem.pipe_file(f"{bucket}/data/wine/dataset.json", quick)
 
     with running(home, environment) as platform:
         with platform.client("inference", platform.new_token()) as inference:
