@@ -74,7 +74,9 @@ class Api:
         return self._told("PATCH", path, json=change, headers=headers)
 
     def delete(self, api_version: str, kind: str, name: str, *, namespace: str = "") -> None:
-        self._told("DELETE", f"{self._folder(api_version, kind, namespace)}/{name}")
+        """End an object, and whatever it owns."""
+        path = f"{self._folder(api_version, kind, namespace)}/{name}"
+        self._told("DELETE", path, params={"propagationPolicy": "Background"})
 
     def complaints(self, manifest: Manifest, *, namespace: str) -> list[str]:
         """What the server says against applying an object, unknown fields and warnings included.

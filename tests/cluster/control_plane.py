@@ -212,11 +212,15 @@ def _apiserver(folder: Path, etcd_url: str, port: int) -> list[str]:
 
 
 def _controllers(folder: Path) -> list[str]:
-    """The autoscaler looks often, and does not wait for pods to settle: they are ready at once."""
+    """The autoscaler looks often, and does not wait for pods to settle: they are ready at once.
+
+    Played nodes report once a minute or so, and are not given up meanwhile.
+    """
     return [
         "--leader-elect=false",
         "--secure-port=0",
         f"--service-account-private-key-file={folder / 'accounts.pem'}",
+        "--node-monitor-grace-period=24h",
         f"--horizontal-pod-autoscaler-sync-period={_SYNC_S}s",
         "--horizontal-pod-autoscaler-initial-readiness-delay=1s",
         "--horizontal-pod-autoscaler-cpu-initialization-period=1s",
