@@ -1,0 +1,17 @@
+"""The control plane that the tests of this folder share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.control_plane import Cluster, NoControlPlane, do_without, running_cluster
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A control plane with nodes, volumes and the kinds of others."""
+    try:
+        with running_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+            yield cluster
+    except NoControlPlane as error:
+        do_without(error)

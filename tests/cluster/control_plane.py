@@ -1,0 +1,265 @@
+"""A Kubernetes control plane on loopback, from programs that scripts/cluster-tools.sh built.
+
+Everything that decides is the real thing: etcd, kube-apiserver, kube-controller-manager and
+kube-scheduler. Only the nodes are played, by kwok: a pod that is scheduled is running and ready at
+once, one of a Job is done at once, and no container is started.
+"""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+import httpx
+import pytest
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from cli.leash import on_leash
+from tests.cluster.api import Api
+from tests.deploy.chart import ROOT
+from tests.e2e.platform import eventually
+from tests.ports import free_port
+
+TOOLS = ROOT / ".tools" / "cluster"
+NODES = 3
+_NODE = {"cpu": "16", "memory": "64Gi", "ephemeral-storage": "100Gi", "pods": "110"}
+VOLUMES = 24
+"""Of each storage class; what a scenario claimed is not used again."""
+
+_TOKEN = "administrator"  # of a server that only this machine reaches
+_START_DEADLINE_S = 120
+_SYNC_S = 0.5
+
+
+class NoControlPlane(Exception):
+    """The programs have not been built."""
+
+
+def do_without(error: NoControlPlane) -> NoReturn:
+    """Skip what needed the control plane, loudly; under CI, where nothing is skipped, fail."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{error}, and under CI nothing is skipped")
+    sys.stderr.write(f"\n!!! CLUSTER TESTS SKIPPED: {error}\n")
+    pytest.skip(f"CLUSTER TESTS SKIPPED: {error}")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A control plane that runs."""
+
+    folder: Path
+    """Its state; `kubeconfig` is for whoever talks to it, `pki/` holds its certificate."""
+    api: Api
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.folder / "kubeconfig"
+
+    @property
+    def certificate(self) -> tuple[Path, Path]:
+        """Of 127.0.0.1, made by the API server for itself: certificate and private key."""
+        return self.folder / "pki" / "apiserver.crt", self.folder / "pki" / "apiserver.key"
+
+
+@contextmanager
+def running_cluster(folder: Path) -> Iterator[Cluster]:
+    """Start a control plane with nodes, volumes and the CRDs; all of it ends with the block.
+
+    Raises:
+        NoControlPlane: scripts/cluster-tools.sh has not built it.
+    """
+    if not (TOOLS / "kwok").exists():
+        raise NoControlPlane("there is no control plane; scripts/cluster-tools.sh builds it")
+    etcd_url = f"http://127.0.0.1:{free_port()}"
+    port = free_port()
+    _make_key(folder / "accounts.pem")
+    (folder / "tokens.csv").write_text(f'{_TOKEN},admin,admin,"system:masters"\n')
+    with ExitStack() as stack:
+        run = _Runner(folder, stack)
+        run("etcd", *_etcd(folder, etcd_url))
+        run("kube-apiserver", *_apiserver(folder, etcd_url, port))
+        certificate = folder / "pki" / "apiserver.crt"
+        eventually(certificate.exists, within_s=_START_DEADLINE_S)
+        api = stack.enter_context(Api(f"https://127.0.0.1:{port}", certificate, token=_TOKEN))
+        run.until("kube-apiserver", lambda: _is_ready(api))
+        cluster = Cluster(folder, api)
+        _write_kubeconfig(cluster)
+        config = f"--kubeconfig={cluster.kubeconfig}"
+        run("kube-controller-manager", config, *_controllers(folder))
+        run("kube-scheduler", config, "--leader-elect=false", "--secure-port=0")
+        run("kwok", config, "--manage-all-nodes=true", *_stages())
+        _furnish(api)
+        yield cluster
+
+
+class _Runner:
+    """Starts programs, each with a log of its own, that end with the stack."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder = folder
+        self._stack = stack
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __call__(self, name: str, *options: str) -> None:
+        with (self._folder / f"{name}.log").open("wb") as output:
+            process = subprocess.Popen(
+                on_leash(str(TOOLS / name), *options),
+                cwd=self._folder,
+                env={"PATH": os.environ["PATH"], "HOME": str(self._folder)},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._running[name] = process
+        self._stack.callback(_end, process)
+
+    def until(self, name: str, condition: Callable[[], bool]) -> None:
+        """Wait for a program that was started.
+
+        Raises:
+            AssertionError: it ended, or the condition did not come true; with its last words.
+        """
+        log = self._folder / f"{name}.log"
+
+        def met() -> bool:
+            assert self._running[name].poll() is None, log.read_text()[-4000:]
+            return condition()
+
+        eventually(met, within_s=_START_DEADLINE_S)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _is_ready(api: Api) -> bool:
+    try:
+        return api.client.get("/readyz").is_success
+    except httpx.TransportError:
+        return False
+
+
+def _make_key(path: Path) -> None:
+    """The key that signs tokens of ServiceAccounts."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        )
+    )
+
+
+def _write_kubeconfig(cluster: Cluster) -> None:
+    authority = base64.b64encode(cluster.certificate[0].read_bytes()).decode()
+    server = {"server": str(cluster.api.client.base_url), "certificate-authority-data": authority}
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": server}],
+        "users": [{"name": "test", "user": {"token": _TOKEN}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+    }
+    cluster.kubeconfig.write_text(json.dumps(config))
+    cluster.kubeconfig.chmod(0o600)  # or helm warns
+
+
+def _etcd(folder: Path, url: str) -> list[str]:
+    peers = f"http://127.0.0.1:{free_port()}"
+    return [
+        f"--data-dir={folder / 'etcd'}",
+        f"--listen-client-urls={url}",
+        f"--advertise-client-urls={url}",
+        f"--listen-peer-urls={peers}",
+        f"--initial-advertise-peer-urls={peers}",
+        f"--initial-cluster=default={peers}",
+        "--unsafe-no-fsync",
+    ]
+
+
+def _apiserver(folder: Path, etcd_url: str, port: int) -> list[str]:
+    return [
+        f"--etcd-servers={etcd_url}",
+        "--bind-address=127.0.0.1",
+        "--advertise-address=192.0.2.1",  # it must not be loopback, and nothing is told of it
+        "--endpoint-reconciler-type=none",
+        f"--secure-port={port}",
+        f"--cert-dir={folder / 'pki'}",
+        f"--token-auth-file={folder / 'tokens.csv'}",
+        "--authorization-mode=RBAC",
+        "--service-cluster-ip-range=10.96.0.0/16",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        f"--service-account-key-file={folder / 'accounts.pem'}",
+        f"--service-account-signing-key-file={folder / 'accounts.pem'}",
+    ]
+
+
+def _controllers(folder: Path) -> list[str]:
+    """The autoscaler looks often, and does not wait for pods to settle: they are ready at once.
+
+    Played nodes report once a minute or so, and are not given up meanwhile.
+    """
+    return [
+        "--leader-elect=false",
+        "--secure-port=0",
+        f"--service-account-private-key-file={folder / 'accounts.pem'}",
+        "--node-monitor-grace-period=24h",
+        f"--horizontal-pod-autoscaler-sync-period={_SYNC_S}s",
+        "--horizontal-pod-autoscaler-initial-readiness-delay=1s",
+        "--horizontal-pod-autoscaler-cpu-initialization-period=1s",
+    ]
+
+
+def _stages() -> list[str]:
+    """What becomes of nodes and pods, as kwok's authors have it."""
+    return [f"--config={path}" for path in sorted(TOOLS.glob("stages/*.yaml"))]
+
+
+def _furnish(api: Api) -> None:
+    """Nodes in zones of their own, storage classes with volumes, and the kinds of others."""
+    for number in range(NODES):
+        labels = {
+            "kubernetes.io/hostname": f"node-{number}",
+            "topology.kubernetes.io/zone": f"zone-{number}",
+        }
+        node = {"apiVersion": "v1", "kind": "Node", "status": {"allocatable": _NODE}}
+        api.create(node | {"metadata": {"name": f"node-{number}", "labels": labels}})
+    for name in ("standard", "standard-rwo"):
+        default = {"storageclass.kubernetes.io/is-default-class": str(name == "standard").lower()}
+        storage_class = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass"}
+        metadata = {"name": name, "annotations": default}
+        provisioner = {"provisioner": "kubernetes.io/no-provisioner"}
+        api.create(storage_class | {"metadata": metadata} | provisioner)
+        for number in range(VOLUMES):
+            spec = {
+                "storageClassName": name,
+                "capacity": {"storage": "100Gi"},
+                "accessModes": ["ReadWriteOnce"],
+                "hostPath": {"path": f"/volumes/{number}"},
+            }
+            volume = {"apiVersion": "v1", "kind": "PersistentVolume"}
+            api.create(volume | {"metadata": {"name": f"{name}-{number}"}, "spec": spec})
+    for path in sorted(TOOLS.glob("crds/*.yaml")):
+        definition = yaml.safe_load(path.read_text())
+        api.create(definition)
+        spec = definition["spec"]
+        version = f"{spec['group']}/{spec['versions'][0]['name']}"
+        kind = spec["names"]["kind"]
+        eventually(partial(api.serves, version, kind))

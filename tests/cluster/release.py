@@ -1,0 +1,189 @@
+"""A release of the chart on a cluster, in a namespace that admits restricted pods only."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.cluster.control_plane import Cluster
+from tests.deploy.chart import CHART, HELM, Manifest, objects_of
+from tests.e2e.platform import eventually
+
+NAME = "t"
+_DEADLINE_S = 180
+
+WORKLOADS = ("Deployment", "StatefulSet")
+MADE = (
+    ("v1", "ConfigMap"),
+    ("v1", "PersistentVolumeClaim"),
+    ("v1", "Pod"),
+    ("v1", "Secret"),
+    ("v1", "Service"),
+    ("v1", "ServiceAccount"),
+    ("apps/v1", "Deployment"),
+    ("apps/v1", "StatefulSet"),
+    ("autoscaling/v2", "HorizontalPodAutoscaler"),
+    ("batch/v1", "CronJob"),
+    ("batch/v1", "Job"),
+    ("cert-manager.io/v1", "Issuer"),
+    ("gateway.networking.k8s.io/v1", "Gateway"),
+    ("gateway.networking.k8s.io/v1", "HTTPRoute"),
+    ("monitoring.coreos.com/v1", "PrometheusRule"),
+    ("monitoring.coreos.com/v1", "ServiceMonitor"),
+    ("networking.k8s.io/v1", "Ingress"),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
+    ("policy/v1", "PodDisruptionBudget"),
+)
+"""Every kind that the chart may make."""
+
+
+class Release:
+    """The release `t` in a namespace; its scenario may change by an upgrade."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self.api = cluster.api
+        self.namespace = namespace
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(cluster.folder),
+            "KUBECONFIG": str(cluster.kubeconfig),
+        }
+
+    def install(self, scenario: str, *settings: str) -> None:
+        """`helm install`, and wait until all of it is ready."""
+        self._apply("install", scenario, *settings)
+
+    def upgrade(self, scenario: str, *settings: str, flags: tuple[str, ...] = ()) -> None:
+        """`helm upgrade`, and wait until all of it is ready."""
+        self._apply("upgrade", scenario, *settings, flags=flags)
+
+    def rollback(self, revision: int) -> None:
+        self.helm("rollback", NAME, str(revision), "--wait", "--wait-for-jobs")
+
+    def uninstall(self) -> None:
+        self.helm("uninstall", NAME, "--wait")
+
+    def revision(self) -> int:
+        """The number of the revision that is deployed."""
+        [*_, last] = json.loads(self.helm("history", NAME, "--output", "json"))
+        assert last["status"] == "deployed", last
+        return int(last["revision"])
+
+    def manifests(self) -> tuple[Manifest, ...]:
+        """What helm says it has made, hooks included."""
+        texts = (self.helm("get", "manifest", NAME), self.helm("get", "hooks", NAME))
+        return objects_of("\n---\n".join(texts))
+
+    def helm(self, *arguments: str) -> str:
+        """Run helm in the namespace; what it printed.
+
+        Raises:
+            AssertionError: it failed; its own words are the message.
+        """
+        done = subprocess.run(
+            [str(HELM), "--namespace", self.namespace, *arguments],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=_DEADLINE_S,
+        )
+        assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def get(self, api_version: str, kind: str, name: str) -> Manifest:
+        """The object `t-tollgate-<name>`."""
+        return self._get(api_version, kind, f"{NAME}-tollgate-{name}")
+
+    def find(self, api_version: str, kind: str) -> list[Manifest]:
+        """The objects of a kind that bear the release's label."""
+        label = f"app.kubernetes.io/instance={NAME}"
+        return self.api.find(api_version, kind, namespace=self.namespace, labels=label)
+
+    def await_ready(self, kind: str, name: str, count: int) -> None:
+        """Wait until a workload has so many pods, all of them ready."""
+
+        def ready() -> bool:
+            found = self._get("apps/v1", kind, name)
+            return bool(found["spec"]["replicas"] == found["status"].get("readyReplicas") == count)
+
+        eventually(ready)
+
+    def await_addresses(self, service: str) -> None:
+        """Wait until a Service leads to a ready pod, and by a port that the pod has."""
+        label = f"kubernetes.io/service-name={service}"
+        where = {"namespace": self.namespace, "labels": label}
+
+        def reachable() -> bool:
+            return any(
+                endpoint["conditions"]["ready"] and each["ports"]
+                for each in self.api.find("discovery.k8s.io/v1", "EndpointSlice", **where)
+                for endpoint in each["endpoints"] or []
+            )
+
+        eventually(reachable)
+
+    def await_disruptions_allowed(self, budget: str, count: int) -> None:
+        """Wait until a PodDisruptionBudget has found its pods and lets so many of them go."""
+
+        def allowed() -> bool:
+            status = self._get("policy/v1", "PodDisruptionBudget", budget)["status"]
+            return bool(status["expectedPods"] and status["disruptionsAllowed"] == count)
+
+        eventually(allowed)
+
+    def run_now(self, template: Manifest) -> None:
+        """Make a Job of a CronJob, like `kubectl create job --from`, and wait for its success."""
+        name = f"{template['metadata']['name']}-now"
+        job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}}
+        spec = template["spec"]["jobTemplate"]["spec"]
+        self.api.create(job | {"spec": spec}, namespace=self.namespace)
+        eventually(lambda: self._get("batch/v1", "Job", name)["status"].get("succeeded"))
+        self.api.delete("batch/v1", "Job", name, namespace=self.namespace)
+
+    def secrets(self) -> dict[str, Any]:
+        """The data of every Secret of the release, by name."""
+        return {each["metadata"]["name"]: each["data"] for each in self.find("v1", "Secret")}
+
+    def left(self) -> set[tuple[str, str]]:
+        """Kind and name of every object there is of the release."""
+        return {
+            (kind, each["metadata"]["name"])
+            for api_version, kind in MADE
+            for each in self.find(api_version, kind)
+        }
+
+    def pods(self) -> list[Manifest]:
+        """The pods that serve: of the workloads, not of Jobs, and not on their way out."""
+        return [
+            pod
+            for pod in self.find("v1", "Pod")
+            if pod["metadata"]["ownerReferences"][0]["kind"] != "Job"
+            and "deletionTimestamp" not in pod["metadata"]
+        ]
+
+    def _get(self, api_version: str, kind: str, name: str) -> Manifest:
+        return self.api.get(api_version, kind, name, namespace=self.namespace)
+
+    def _apply(self, verb: str, scenario: str, *settings: str, flags: tuple[str, ...] = ()) -> None:
+        values = str(CHART / "ci" / f"{scenario}-values.yaml")
+        given = [part for setting in settings for part in ("--set", setting)]
+        waiting = ("--wait", "--wait-for-jobs", f"--timeout={_DEADLINE_S - 10}s")
+        self.helm(verb, NAME, str(CHART), "--values", values, *given, *waiting, *flags)
+
+
+@contextmanager
+def new_release(cluster: Cluster, namespace: str, scenario: str) -> Iterator[Release]:
+    """A release of a scenario that is ready inside the block, and gone with its namespace after."""
+    labels = {f"pod-security.kubernetes.io/{each}": "restricted" for each in ("enforce", "warn")}
+    metadata = {"name": namespace, "labels": labels}
+    cluster.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    accounts = {"namespace": namespace, "name": "default"}
+    eventually(lambda: cluster.api.exists("v1", "ServiceAccount", **accounts))
+    try:
+        release = Release(cluster, namespace)
+        release.install(scenario)
+        yield release
+    finally:
+        cluster.api.delete("v1", "Namespace", namespace)

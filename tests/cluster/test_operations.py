@@ -1,0 +1,66 @@
+"""What an operator does to a running release, as docs/operations.md says; `make test-cluster`."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.control_plane import Cluster
+from tests.cluster.release import Release, new_release
+from tests.deploy.chart import SERVICES
+from tests.e2e.platform import eventually
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def release(cluster: Cluster) -> Iterator[Release]:
+    """A release without a value, which a test leaves as it was."""
+    with new_release(cluster, "operations", "defaults") as release:
+        yield release
+
+
+def scale(release: Release, service: str, replicas: int) -> None:
+    """`kubectl scale`."""
+    change = {"spec": {"replicas": replicas}}
+    name = f"t-tollgate-{service}"
+    release.api.patch("apps/v1", "Deployment", name, change, namespace=release.namespace)
+
+
+def test_services_stopped_for_a_restore_stay_so_until_they_are_started_again(
+    release: Release,
+) -> None:
+    for service in SERVICES:
+        scale(release, service, 0)
+    eventually(
+        lambda: [pod["metadata"]["name"] for pod in release.pods()] == ["t-tollgate-mysql-0"]
+    )
+    [restore] = [
+        each
+        for each in release.find("batch/v1", "CronJob")
+        if "restore" in each["metadata"]["name"]
+    ]
+    release.run_now(restore)
+    release.upgrade("defaults")
+    time.sleep(3)  # the autoscalers look twice a second
+    assert len(release.pods()) == 1
+
+    for service in SERVICES:
+        scale(release, service, 1)
+
+    for service in SERVICES:
+        release.await_ready("Deployment", f"t-tollgate-{service}", 2)
+
+
+def test_an_upgrade_whose_pods_never_start_leaves_the_old_ones_and_is_undone(
+    release: Release,
+) -> None:
+    before = {pod["metadata"]["name"] for pod in release.pods()}
+
+    with pytest.raises(AssertionError, match="rolled back due to atomic being set"):
+        release.upgrade(
+            "defaults", "auth.nodeSelector.no=such", flags=("--atomic", "--timeout=15s")
+        )
+
+    assert {pod["metadata"]["name"] for pod in release.pods()} == before
+    release.revision()
