@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from services.common.http import FINISH_S
+from services.common.stopping import FINISH_S
 from services.inference.metering.shipper import DRAIN_S
 from services.inference.metering.terms import RELEASE_S
 from tests.cli.test_settings_documented import DOCUMENTED
