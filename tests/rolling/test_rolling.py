@@ -117,7 +117,7 @@ class TestRequestsThatHang:
         with ThreadPoolExecutor() as threads, calling(cluster, ingress=cluster.ingress) as load:
             hanging = [
                 threads.submit(half_a_request, oldest["auth"], "/register"),
-                threads.submit(half_a_request, oldest["billing"], "/events", token=service),
+                threads.submit(half_a_request, oldest["billing"], "/leases", token=service),
                 threads.submit(half_a_request, oldest["inference"], PREDICT, token=token),
                 threads.submit(endless_computation, oldest["inference"], version, token=token),
             ]
