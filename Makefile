@@ -12,7 +12,7 @@ export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help up install test drift bench chaos lint format types imports lock stale clean
-.PHONY: images compose-env test-compose test-cluster functions-build functions-deploy keys roll
+.PHONY: images compose-env test-compose test-cluster test-rolling functions-build functions-deploy keys roll
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ test-compose: .venv/dev.stamp ## Build the images, bring docker-compose.yml up, 
 test-cluster: .venv/dev.stamp ## Install, upgrade, undo and scale the chart on a real control plane
 	@scripts/cluster-tools.sh
 	@exec $(BIN)/pytest -m cluster -s tests/cluster
+
+test-rolling: .venv/dev.stamp ## Replace, scale and drain real services behind HAProxy, under load
+	@scripts/test-tools.sh haproxy
+	@exec $(BIN)/pytest -m rolling tests/rolling
 
 bench: .venv/dev.stamp ## Measure, as ratios within one run (EVENTS=5000000 for the long tables)
 	@exec $(BIN)/python -m bench $(if $(EVENTS),--events $(EVENTS))

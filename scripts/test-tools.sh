@@ -1,5 +1,6 @@
 #!/bin/sh
-# What the tests need and pip cannot install: a MariaDB server, Chromium, and programs made in Go.
+# What the tests need and pip cannot install: a MariaDB server, Chromium, programs made in Go, and the
+# Debian packages that the arguments name, each after its one program.
 # Installed where that may be done without asking (the Debian packages by root); else each missing
 # one is named.
 set -eu
@@ -12,6 +13,9 @@ debian_packages() {
     command -v mariadbd >/dev/null || command -v mysqld >/dev/null || missing="mariadb-server"
     command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
         command -v google-chrome >/dev/null || missing="$missing chromium"
+    for program in "$@"; do
+        command -v "$program" >/dev/null || missing="$missing $program"
+    done
     [ -n "$missing" ] || return 0
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
         return 1
@@ -37,7 +41,7 @@ debian_packages() {
 }
 
 lacking=
-debian_packages || lacking=$missing
+debian_packages "$@" || lacking=$missing
 scripts/go-tools.sh || lacking="$lacking go-tools"
 for tool in $lacking; do
     echo "!!! MISSING: $tool, so the tests that need it are skipped" >&2

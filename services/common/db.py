@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from alembic import command, context
 from alembic.config import Config
@@ -22,6 +22,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from fastapi import Depends, Request
 from pydantic import AfterValidator, SecretStr
+from pymysql.err import MySQLError
 from sqlalchemy import (
     BigInteger,
     DateTime,
@@ -35,6 +36,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, ExceptionContext, make_url
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
@@ -250,6 +252,8 @@ Snapshot = Annotated[AsyncSession, Depends(_snapshot, scope="function")]
 # -- migrations ----------------------------------------------------------------------------------
 
 _MIGRATION_LOCK_S = 120
+_IS_DONE = {1050, 1060, 1061, 1051, 1091}
+"""MySQL's errors for a table, column or index to be made that is there, or dropped that is not."""
 
 
 def migrate(url: str, scripts: Path) -> None:
@@ -316,12 +320,29 @@ def run_migrations(metadata: MetaData) -> None:
     async def run() -> None:
         # SQLite's lock is taken before the revision is read: every transaction begins with it.
         engine = new_engine(url, sqlite={"timeout": _MIGRATION_LOCK_S}, mysql={})
+        if engine.dialect.name == "mysql":
+            event.listen(engine.sync_engine, "do_execute", _pass_over_what_is_done)
         async with engine.connect() as connection:
             await connection.run_sync(upgrade)
             await connection.commit()
         await engine.dispose()
 
     asyncio.run(run())
+
+
+def _pass_over_what_is_done(
+    cursor: DBAPICursor, statement: str, parameters: Any, _context: object
+) -> Literal[True]:
+    """Execute a statement of a migration, unless an earlier run of it did that and then died.
+
+    MySQL commits at every change of a table, so that a migration may end between two of them.
+    """
+    try:
+        cursor.execute(statement, parameters)
+    except MySQLError as error:
+        if error.args[0] not in _IS_DONE:
+            raise
+    return True
 
 
 def _revisions(scripts: ScriptDirectory) -> set[str]:

@@ -117,6 +117,10 @@ class Unavailable(ServiceError):
         super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
 
 
+STOPPING = Unavailable("The service is stopping.")
+"""What a request is answered that a stopping service cannot finish."""
+
+
 def problem(
     status: int, code: str, detail: str, *, path: str, request_id: str, **extra: Any
 ) -> dict[str, Any]:

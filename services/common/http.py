@@ -33,17 +33,16 @@ from starlette.routing import BaseRoute
 from starlette.staticfiles import StaticFiles
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from services.common.errors import MalformedJson, install_error_handlers
+from services.common.errors import STOPPING, MalformedJson, install_error_handlers
 from services.common.identity import Needs
 from services.common.observe import Metrics, Observed
 from services.common.settings import stop
+from services.common.stopping import FINISH_S, LAST_CALL_S, StoppingServer, leave
 
 Check = Callable[[], Awaitable[str | None]]
 """A readiness check: None when all is well, else one sentence."""
 
 RECEIVE_DEADLINE_S = 30.0
-FINISH_S = 20
-"""Seconds a stopping service gives to requests that have begun."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -156,11 +155,13 @@ def _add_operations(app: FastAPI) -> None:
         return {"status": "ok"}
 
     @app.get("/readyz", tags=["operations"], responses={503: {"description": "Failing checks."}})
-    async def readyz() -> Response:
+    async def readyz(request: Request) -> Response:
         """200 when the service can do its job, else 503 with the failing checks by name."""
         checks: Mapping[str, Check] = app.state.checks
         answers = await asyncio.gather(*(check() for check in checks.values()))
         failing = {name: why for name, why in zip(checks, answers, strict=True) if why}
+        if getattr(request.state, "stopping", False):
+            failing["stopping"] = STOPPING.detail
         status = "unavailable" if failing else "ok"
         return Response(
             orjson.dumps({"status": status, "failing": failing}),
@@ -264,13 +265,14 @@ def serve(app: Any, listener: socket.socket, **options: Any) -> None:
         "loop": "asyncio",
         "http": BoundedProtocol,
         "timeout_keep_alive": 75,
-        "timeout_graceful_shutdown": FINISH_S,
+        "timeout_graceful_shutdown": FINISH_S - LAST_CALL_S,
         "access_log": False,
         "server_header": False,
         "proxy_headers": False,
         "log_config": None,
     }
-    uvicorn.Server(uvicorn.Config(app, **(settings | options))).run(sockets=[listener])
+    StoppingServer(uvicorn.Config(app, **(settings | options))).run(sockets=[listener])
+    leave()
 
 
 # -- client --------------------------------------------------------------------------------------

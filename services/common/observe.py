@@ -1,5 +1,6 @@
 """What an operator sees: JSON logs, Prometheus metrics, a request id on everything."""
 
+import asyncio
 import logging
 import re
 import sys
@@ -15,7 +16,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.common.errors import ServiceError, error_response
+from services.common.errors import STOPPING, ServiceError, error_response
 
 MAX_LOGGED_CHARS = 1_000
 UNLOGGED = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -153,6 +154,12 @@ class Observed:
                 if status:
                     raise  # the answer has begun: only breaking the connection tells the client
                 response = error_response(ServiceError(), path=scope["path"], request_id=rid)
+                await response(scope, receive, send_with_id)
+            except asyncio.CancelledError:  # by a server that stops, at the end of its patience
+                log.error("request_cut_short", path=scope["path"], method=scope["method"])
+                if status:
+                    raise
+                response = error_response(STOPPING, path=scope["path"], request_id=rid)
                 await response(scope, receive, send_with_id)
             finally:
                 self._metrics.in_progress.dec()

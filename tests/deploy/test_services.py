@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from services.common.http import FINISH_S
+from services.common.stopping import FINISH_S, LAST_CALL_S
 from services.inference.metering.shipper import DRAIN_S
 from services.inference.metering.terms import RELEASE_S
 from tests.cli.test_settings_documented import DOCUMENTED
-from tests.deploy.chart import SCENARIOS, SERVICES, render, same
+from tests.deploy.chart import ROOT, SCENARIOS, SERVICES, render, same
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -43,6 +43,21 @@ class TestDefaults:
 
         assert pause >= 10
         assert pod["terminationGracePeriodSeconds"] >= pause + FINISH_S + flush + 5
+
+    def test_the_page_on_updates_says_what_the_chart_sets(self, service: str) -> None:
+        page = (ROOT / "docs" / "operations.md").read_text()
+        workload = render().workload(service)["spec"]
+        pod = workload["template"]["spec"]
+        sleep = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+        closed, finished = sleep + LAST_CALL_S, sleep + FINISH_S
+        grace = pod["terminationGracePeriodSeconds"]
+
+        assert f"has to be ready for {workload['minReadySeconds']} s" in page
+        assert f"| {sleep} | SIGTERM" in page
+        assert f"| {closed:g} | What is idle is closed" in page
+        assert f"| {finished} at most | Requests" in page
+        assert f"| {finished + RELEASE_S + DRAIN_S:g} at most | Inference" in page
+        assert f"inference {grace} |" in page or f"| {grace}, inference" in page
 
     def test_threads_follow_the_cpu_limit(self, service: str) -> None:
         by_name = {each["name"]: each for each in render().container(service)["env"]}

@@ -97,4 +97,5 @@ class Engine:
         )
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Begin nothing more; a computation that is stuck is not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)

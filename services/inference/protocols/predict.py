@@ -13,6 +13,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from services.common.errors import (
+    STOPPING,
     BadRequest,
     InsufficientScope,
     ServiceError,
@@ -176,6 +177,11 @@ class PredictEndpoint:
             self._note(target, receipt)
         except ClientGone:
             pass
+        except asyncio.CancelledError:  # by a server that stops, at the end of its patience
+            if status == 200:
+                raise
+            log.error("request_cut_short", path=scope["path"], request_id=rid)
+            status = await self._refuse(STOPPING, target, rid, scope, receive, send)
         except Exception as error:
             if status == 200:
                 raise

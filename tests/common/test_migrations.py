@@ -1,0 +1,125 @@
+"""What every history of migrations has to bear: death at any point, and pods of the version before.
+
+That the newest schema is the one the code was written for, and that any number may migrate at once,
+each service tests for its own.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from services.auth.app import MIGRATIONS as AUTH
+from services.billing.database import MIGRATIONS as BILLING
+from tests.e2e.platform import ROOT
+
+HISTORIES = {"auth": AUTH, "billing": BILLING}
+
+DYING_EVER_LATER = """
+import importlib, os, sys
+from pathlib import Path
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from services.common.db import migrate
+
+url, scripts, most = sys.argv[1], Path(sys.argv[2]), 100
+importlib.import_module(f"services.{scripts.parent.name}.models")  # once, not in every child
+changes = ("CREATE", "ALTER", "DROP", "INSERT", "UPDATE", "DELETE")
+
+def die_after(statements):
+    left = statements
+
+    def count(connection, cursor, statement, *rest):
+        nonlocal left
+        left -= statement.lstrip().startswith(changes)
+        if left == 0:
+            os._exit(9)
+
+    event.listen(Engine, "after_cursor_execute", count)
+    migrate(url, scripts)
+    os._exit(0)
+
+for statements in range(1, most):
+    child = os.fork() or die_after(statements)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code != 9:
+        print(f"died {statements - 1} times")
+        sys.exit(code)
+"""
+
+
+def at_revision(history: str, revision: str, url: str) -> None:
+    """Migrate a database so far and no further."""
+    config = Config()
+    config.set_main_option("script_location", str(HISTORIES[history]))
+    config.attributes["url"] = url
+    command.upgrade(config, revision)
+
+
+def steps() -> list[tuple[str, str, str]]:
+    """History, revision before, revision after; for every step but the first of each."""
+    return [
+        (history, script.down_revision, script.revision)
+        for history, folder in HISTORIES.items()
+        for script in ScriptDirectory(folder).walk_revisions()
+        if isinstance(script.down_revision, str)
+    ]
+
+
+def a_row(table: sa.Table, *, number: int) -> dict[str, Any]:
+    """Values for every column, each row's different from the others'."""
+    samples: dict[type, Any] = {
+        int: number,
+        float: float(number),
+        bool: False,
+        str: str(number),
+        bytes: str(number).encode(),
+        datetime: datetime(2026, 1, number, tzinfo=UTC).replace(tzinfo=None),
+        object: {"number": number},
+    }
+    return {column.name: samples[column.type.python_type] for column in table.columns}
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+def test_killed_on_mysql_after_any_statement_it_is_taken_up_where_it_ended(
+    history: str, new_database_url: Callable[[str], str]
+) -> None:
+    url = new_database_url("mysql")
+    script = [sys.executable, "-c", DYING_EVER_LATER, url, str(HISTORIES[history])]
+
+    ended = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout.split()[1]) >= 3
+
+
+@pytest.mark.parametrize(("history", "before", "after"), steps())
+def test_what_the_version_before_reads_and_writes_it_still_can_after_the_next_step(
+    history: str, before: str, after: str, tmp_path: Path
+) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path / 'db'}"
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'db'}")
+    at_revision(history, before, url)
+    known = sa.MetaData()
+    known.reflect(engine)
+    tables = [table for table in known.sorted_tables if table.name != "alembic_version"]
+    with engine.begin() as connection:
+        for table in tables:
+            connection.execute(table.insert(), a_row(table, number=1))
+
+    at_revision(history, after, url)
+
+    with engine.begin() as connection:
+        for table in tables:
+            connection.execute(table.insert(), a_row(table, number=2))
+            found = connection.execute(sa.select(table).order_by(*table.primary_key)).mappings()
+            assert [dict(row) for row in found] == [a_row(table, number=n) for n in (1, 2)]
+    engine.dispose()

@@ -1,0 +1,211 @@
+"""How a server ends: what its callers see, on real sockets, with either of our protocols."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import orjson
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from structlog.testing import capture_logs
+
+from services.common import http, stopping
+from services.common.http import new_router, service_app
+from services.common.stopping import StoppingServer
+from services.inference.server import BoundedProtocol
+from tests.e2e.platform import ROOT
+
+PATIENCE_S = 0.6
+
+router = new_router(tag="samples")
+
+
+@router.get("/quick")
+async def answer() -> str:
+    return "quick"
+
+
+@router.get("/slow")
+async def answer_late() -> str:
+    await asyncio.sleep(0.3)
+    return "slow"
+
+
+@router.get("/never")
+async def never_answer() -> None:
+    await asyncio.sleep(60)
+
+
+@asynccontextmanager
+async def nothing(app: FastAPI) -> AsyncIterator[None]:
+    app.state.checks = {}
+    yield
+
+
+class Running:
+    """A server that serves until it is told to stop."""
+
+    def __init__(self, protocol: type[asyncio.Protocol]) -> None:
+        app = service_app(
+            title="Sample", description="", token_url="/", lifespan=nothing, max_body_bytes=1000
+        )
+        app.include_router(router)
+        config = uvicorn.Config(
+            app, http=protocol, log_config=None, ws="none", timeout_graceful_shutdown=PATIENCE_S
+        )
+        self._server = StoppingServer(config)
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.port = listener.getsockname()[1]
+        self.serving = asyncio.create_task(self._server.serve(sockets=[listener]))
+
+    async def started(self) -> "Running":
+        while not self._server.started:
+            await asyncio.sleep(0.01)
+        return self
+
+    async def stop(self) -> None:
+        """Tell it to stop; returns when it has begun to."""
+        self._server.should_exit = True
+        while not self._server.lifespan.state.get("stopping"):
+            await asyncio.sleep(0.01)
+
+
+class Client:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    def send(self, path: str) -> None:
+        self._writer.write(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode())
+
+    async def read(self) -> tuple[int, bool, bytes]:
+        """Status, whether the answer says that it is the connection's last, and its body."""
+        head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
+        length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
+        body = await self._reader.readexactly(length)
+        return int(head.split()[1]), b"connection: close" in head, body
+
+    async def is_closed(self) -> bool:
+        return await asyncio.wait_for(self._reader.read(), 10) == b""
+
+    async def close(self) -> None:
+        self._writer.close()
+        await self._writer.wait_closed()
+
+
+@pytest.fixture(params=[http.BoundedProtocol, BoundedProtocol], ids=["h11", "httptools"])
+async def server(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Running]:
+    monkeypatch.setattr(stopping, "LAST_CALL_S", 0.3)
+    running = await Running(request.param).started()
+    yield running
+    await running.stop()
+    await asyncio.wait_for(running.serving, 10)
+
+
+@asynccontextmanager
+async def connected(server: Running) -> AsyncIterator[Client]:
+    client = Client(*await asyncio.open_connection("127.0.0.1", server.port))
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+class TestStopping:
+    async def test_an_idle_connection_may_ask_once_more_and_is_told_that_it_is_the_last_time(
+        self, server: Running
+    ) -> None:
+        async with connected(server) as client:
+            client.send("/quick")
+            before = await client.read()
+            await server.stop()
+            client.send("/quick")
+            after = await client.read()
+
+            assert before == (200, False, b'"quick"')
+            assert after == (200, True, b'"quick"')
+            assert await client.is_closed()
+
+    async def test_a_request_that_has_begun_is_answered_and_its_connection_ends(
+        self, server: Running
+    ) -> None:
+        async with connected(server) as client:
+            client.send("/slow")
+            await asyncio.sleep(0.1)
+            await server.stop()
+
+            assert await client.read() == (200, True, b'"slow"')
+            assert await client.is_closed()
+
+    async def test_a_new_connection_is_answered_until_the_last_call_is_over(
+        self, server: Running
+    ) -> None:
+        async with connected(server):
+            await server.stop()
+            async with connected(server) as late:
+                late.send("/quick")
+                assert await late.read() == (200, True, b'"quick"')
+
+        await asyncio.wait_for(server.serving, 10)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", server.port)
+
+    async def test_it_is_not_ready_any_more(self, server: Running) -> None:
+        async with connected(server) as client:
+            await server.stop()
+            client.send("/readyz")
+            status, _, body = await client.read()
+
+        assert status == 503
+        assert orjson.loads(body)["failing"] == {"stopping": "The service is stopping."}
+
+    async def test_whoever_stays_idle_is_let_go(self, server: Running) -> None:
+        async with connected(server) as client:
+            await server.stop()
+
+            assert await client.is_closed()
+
+    async def test_a_request_that_hangs_is_cut_short_with_503_and_named_in_the_log(
+        self, server: Running
+    ) -> None:
+        async with connected(server) as hanging, connected(server) as other:
+            hanging.send("/never")
+            await asyncio.sleep(0.1)
+            await server.stop()
+            other.send("/quick")
+            unharmed = await other.read()
+            with capture_logs() as logged:
+                status, is_last, body = await hanging.read()
+
+        assert unharmed == (200, True, b'"quick"')
+        assert (status, is_last) == (503, True)
+        assert orjson.loads(body)["type"] == "urn:tollgate:problem:unavailable"
+        [cut_short] = [line for line in logged if line["event"] == "request_cut_short"]
+        assert (cut_short["path"], cut_short["log_level"]) == ("/never", "error")
+
+
+def test_a_thread_that_is_stuck_does_not_hold_up_the_end_of_the_process() -> None:
+    script = (
+        "import threading, time\n"
+        "from services.common.stopping import leave\n"
+        "threading.Thread(target=time.sleep, args=(0.1,)).start()\n"
+        "leave()\n"
+        "threading.Thread(target=time.sleep, args=(60,), name='sleeper').start()\n"
+        "leave()\n"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+
+    assert ended.returncode == 1
+    assert "threads_stuck" in ended.stdout + ended.stderr
+    assert "sleeper" in ended.stdout + ended.stderr

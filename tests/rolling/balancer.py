@@ -1,0 +1,143 @@
+"""A local HAProxy as the cluster's Services and its Ingress.
+
+A Service passes on connections, and leaves those that are there with a pod that was taken out; an
+Ingress passes on requests. Both ask `/readyz` of every pod, as often as the chart's probe does.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from cli.leash import on_leash
+from tests.rolling.timings import Timings
+
+SLOTS = 8
+"""Pods that one service may have at once, those that leave included."""
+
+_START_DEADLINE_S = 10
+
+
+class NoBalancer(Exception):
+    """No HAProxy on this machine."""
+
+
+def do_without(error: NoBalancer) -> NoReturn:
+    """Skip the test that needed it, loudly; under CI, where nothing is skipped, fail it."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{error}, and under CI nothing is skipped")
+    pytest.skip(f"ROLLING TESTS SKIPPED: {error}")
+
+
+class Balancer:
+    """An HAProxy that runs; nothing is behind it until `add`.
+
+    Args:
+        services: where it listens for each, as a Service does.
+        ingress: where it listens for inference, as an Ingress does.
+    """
+
+    def __init__(
+        self, folder: Path, *, services: Mapping[str, int], ingress: int, timings: Timings
+    ) -> None:
+        self._socket = folder / "h"
+        self._log = folder / "haproxy.log"
+        doors = [_door(name, "tcp", port) for name, port in services.items()]
+        doors.append(_door("ingress", "http", ingress))
+        head = _HEAD.format(
+            socket=self._socket, probe_ms=round(timings.probe_s * 1000), failures=timings.failures
+        )
+        configuration = folder / "haproxy.cfg"
+        configuration.write_text(head + "".join(doors))
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                on_leash(_program(), "-db", "-f", str(configuration)),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _START_DEADLINE_S
+        while not self._socket.exists():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"HAProxy does not run:\n{self._log.read_text()}")
+            time.sleep(0.05)
+
+    def add(self, service: str, slot: int, *, port: int) -> None:
+        """Let the pod on a port have new connections, for as long as it is ready."""
+        self._set(service, slot, f"addr 127.0.0.1 port {port}")
+        self._set(service, slot, "state ready")
+
+    def remove(self, service: str, slot: int) -> None:
+        """Let a pod have no new ones; those that are there stay."""
+        self._set(service, slot, "state maint")
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+    def _set(self, service: str, slot: int, what: str) -> None:
+        doors = (service, "ingress") if service == "inference" else (service,)
+        for door in doors:
+            told = self._command(f"set server {door}/pod{slot} {what}").strip()
+            assert not told or "changed" in told or "no need to change" in told, told
+
+    def _command(self, command: str) -> str:
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(5)
+            link.connect(str(self._socket))
+            link.sendall(command.encode() + b"\n")
+            return b"".join(iter(lambda: link.recv(4096), b"")).decode()
+
+
+@contextmanager
+def running_balancer(
+    folder: Path, *, services: Mapping[str, int], ingress: int, timings: Timings
+) -> Iterator[Balancer]:
+    """Start HAProxy, and stop it at the end of the block.
+
+    Raises:
+        NoBalancer: there is none on this machine.
+    """
+    balancer = Balancer(folder, services=services, ingress=ingress, timings=timings)
+    try:
+        yield balancer
+    finally:
+        balancer.stop()
+
+
+_HEAD = """\
+global
+    stats socket {socket} mode 600 level admin
+    nbthread 1
+    maxconn 2000
+
+defaults
+    timeout connect 2s
+    timeout client 60s
+    timeout server 60s
+    balance roundrobin
+    option httpchk GET /readyz
+    http-check expect status 200
+    default-server check inter {probe_ms}ms fall {failures} rise 1 disabled
+"""
+
+
+def _door(name: str, mode: str, port: int) -> str:
+    lines = [f"\nlisten {name}", f"    mode {mode}", f"    bind 127.0.0.1:{port}"]
+    lines += [f"    server pod{slot} 127.0.0.1:1" for slot in range(SLOTS)]
+    return "\n".join(lines) + "\n"
+
+
+def _program() -> str:
+    found = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if found is None:
+        raise NoBalancer("haproxy is not installed")
+    return found

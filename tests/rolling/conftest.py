@@ -1,0 +1,88 @@
+"""Two pods of each service behind a balancer, on one database server."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.platform import ROOT, Platform
+from tests.mariadb import GivenServer, Server
+from tests.ports import free_port
+from tests.rolling.balancer import NoBalancer, do_without, running_balancer
+from tests.rolling.pods import Ending, Workload, at_once
+from tests.rolling.timings import chart_timings
+
+SERVICES = ("auth", "billing", "inference")
+_LOCAL_PLAN = ROOT / "services" / "billing" / "plans" / "local_plan.json"
+
+
+class Cluster(Platform):
+    """The services as callers see them: `urls` and `ingress` are the balancer's."""
+
+    def __init__(self, home: Path, server: GivenServer | Server, stack: ExitStack) -> None:
+        databases = {f"{name}_DATABASE_URL": server.new_database() for name in ("AUTH", "BILLING")}
+        super().__init__(home, databases | {"BILLING_DEFAULT_PLAN": str(_LOCAL_PLAN)})
+        self.environment["AUTH_ISSUER"] = self.urls["auth"]
+        with self.log.open("ab") as output:
+            subprocess.run(
+                [sys.executable, "-m", "cli.prepare"],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=output,
+                stderr=output,
+                check=True,
+            )
+        # A socket's path may have about 100 characters: not in pytest's deep folders.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tollgate-lb-")))
+        ingress = free_port()
+        self.ingress = f"http://127.0.0.1:{ingress}"
+        timings = {service: chart_timings(service) for service in SERVICES}
+        balancer = stack.enter_context(
+            running_balancer(
+                folder, services=self.ports, ingress=ingress, timings=timings["inference"]
+            )
+        )
+        self.workloads = {
+            service: Workload(
+                service, balancer, timings[service], home.parent, self.environment, self.log
+            )
+            for service in SERVICES
+        }
+
+    def each(self, action: Callable[[Workload], None]) -> None:
+        """Do something to all three services at the same time."""
+        at_once(*(lambda w=workload: action(w) for workload in self.workloads.values()))
+
+    def endings(self) -> list[Ending]:
+        """How the pods left that were told to, since it was last asked; waits for them."""
+        return [ending for each in self.workloads.values() for ending in each.endings()]
+
+    def close(self) -> None:
+        for service in ("inference", "billing", "auth"):  # the former needs the latter to finish
+            self.workloads[service].close()
+
+
+@pytest.fixture(scope="package")
+def running(
+    new_home: Callable[[], Path], database_server: Callable[[], GivenServer | Server]
+) -> Iterator[Cluster]:
+    with ExitStack() as stack:
+        try:
+            cluster = Cluster(new_home(), database_server(), stack)
+        except NoBalancer as error:
+            do_without(error)
+        stack.callback(cluster.close)
+        cluster.each(lambda workload: workload.scale(2))
+        yield cluster
+
+
+@pytest.fixture
+def cluster(running: Cluster) -> Cluster:
+    """The cluster, with two pods of each service."""
+    running.each(lambda workload: workload.scale(2))
+    running.endings()
+    return running

@@ -1,0 +1,130 @@
+"""Callers who ask all the while, over every kind of connection, and take note of each answer."""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import httpx
+
+from tests.e2e.platform import PREDICT, WINE, Platform
+
+PAUSE_S = 0.03
+
+
+@dataclass
+class Account:
+    """Who pays, and how many answers they got."""
+
+    token: str
+    answered: int = 0
+
+
+@dataclass
+class Load:
+    """What the callers saw."""
+
+    accounts: list[Account]
+    answers: int = 0
+    """Of every kind."""
+    failures: list[str] = field(default_factory=list)
+
+
+class Callers:
+    """Threads that ask until they are stopped; each with connections of its own.
+
+    Args:
+        ingress: the URL under which inference is reached from outside.
+    """
+
+    def __init__(self, platform: Platform, *, ingress: str) -> None:
+        self._platform = platform
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self.load = Load([Account(platform.new_token()) for _ in range(5)])
+        inside = platform.urls["inference"]
+        one, two, three, four, five = self.load.accounts
+        self._loops = (
+            lambda: self._predict(one, inside),
+            lambda: self._predict(two, inside, pause_s=PAUSE_S / 10),
+            lambda: self._predict(three, inside, keep_alive=False),
+            lambda: self._predict(four, ingress),
+            lambda: self._predict(five, ingress, keep_alive=False),
+            self._sign_up,
+            self._look_at_usage,
+        )
+
+    def run(self) -> list[threading.Thread]:
+        threads = [threading.Thread(target=loop) for loop in self._loops]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def _predict(
+        self, account: Account, url: str, *, keep_alive: bool = True, pause_s: float = PAUSE_S
+    ) -> None:
+        headers = {"Authorization": f"Bearer {account.token}"}
+        with _client(url, headers, keep_alive=keep_alive) as http:
+            for _ in self._turns(pause_s):
+                answer = self._note(
+                    lambda: http.post(PREDICT, json={"instances": [WINE]}), wanted=200
+                )
+                account.answered += answer is not None
+
+    def _sign_up(self) -> None:
+        """Register and log in, again and again."""
+        with _client(self._platform.urls["auth"], {}) as http:
+            for _ in self._turns(PAUSE_S * 5):
+                email, password = f"{uuid4().hex}@example.com", uuid4().hex
+                account = {"email": email, "password": password}
+                form = {"grant_type": "password", "username": email, "password": password}
+                if self._note(lambda sent=account: http.post("/register", json=sent), wanted=201):
+                    self._note(lambda sent=form: http.post("/token", data=sent), wanted=200)
+
+    def _look_at_usage(self) -> None:
+        headers = {"Authorization": f"Bearer {self.load.accounts[0].token}"}
+        with _client(self._platform.urls["billing"], headers) as http:
+            for _ in self._turns(PAUSE_S):
+                self._note(lambda: http.get("/usage"), wanted=200)
+
+    def _turns(self, pause_s: float) -> Iterator[int]:
+        """Count on until the callers are stopped."""
+        return itertools.takewhile(lambda _: not self._stopping.wait(pause_s), itertools.count())
+
+    def _note(self, ask: Callable[[], httpx.Response], *, wanted: int) -> httpx.Response | None:
+        """Ask, and note what came of it; the answer if it is the one that is wanted."""
+        told = ""
+        try:
+            answer = ask()
+            if answer.status_code != wanted:
+                told = f"{answer.status_code} {answer.text[:300]}"
+        except httpx.HTTPError as error:
+            told = repr(error)
+        with self._lock:
+            self.load.answers += not told
+            if told:
+                self.load.failures.append(told)
+        return None if told else answer
+
+
+def _client(url: str, headers: dict[str, str], *, keep_alive: bool = True) -> httpx.Client:
+    limits = httpx.Limits(max_keepalive_connections=None if keep_alive else 0)
+    return httpx.Client(base_url=url, headers=headers, limits=limits, trust_env=False, timeout=30)
+
+
+@contextmanager
+def calling(platform: Platform, *, ingress: str) -> Iterator[Load]:
+    """Callers of every kind, who ask until the end of the block."""
+    callers = Callers(platform, ingress=ingress)
+    threads = callers.run()
+    try:
+        yield callers.load
+    finally:
+        callers.stop()
+        for thread in threads:
+            thread.join()

@@ -1,0 +1,165 @@
+"""What kubelet and the controllers do to the pods of one service, done to processes."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cli.leash import on_leash
+from services.common.readiness import failing
+from tests.e2e.platform import ROOT
+from tests.ports import free_port
+from tests.rolling.balancer import SLOTS, Balancer
+from tests.rolling.timings import ENDPOINT_LAG_S, SCALE, Timings
+
+_READY_DEADLINE_S = 60
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a pod left."""
+
+    service: str
+    code: int
+    """Its exit code; negative for the signal that ended it."""
+    seconds: float
+    """From SIGTERM until it was gone."""
+    folder: Path
+    """What was on its own disk."""
+
+
+@dataclass(frozen=True)
+class Pod:
+    """One process, and its place at the balancer."""
+
+    slot: int
+    port: int
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+
+@dataclass
+class Workload:
+    """The pods of one service.
+
+    Args:
+        folder: where each pod gets a disk of its own, which it takes with it.
+        environment: of every pod, but for its port and its own disk.
+        log: where all of them write.
+    """
+
+    service: str
+    balancer: Balancer
+    timings: Timings
+    folder: Path
+    environment: Mapping[str, str]
+    log: Path
+    pods: list[Pod] = field(default_factory=list)
+    """Those that stay, oldest first."""
+    _leaving: list[Future[Ending]] = field(default_factory=list)
+    _threads: ThreadPoolExecutor = field(default_factory=ThreadPoolExecutor)
+    _made: int = 0
+
+    def scale(self, replicas: int) -> None:
+        """Have that many pods; new ones are there when this returns, others still leaving."""
+        self._await_ready([self._start() for _ in range(replicas - len(self.pods))])
+        while len(self.pods) > replicas:
+            self._end(self.pods[-1])
+
+    def roll(self) -> None:
+        """Replace every pod as a Deployment does: a new one has to hold before an old one goes."""
+        old = list(self.pods)
+        for first in range(0, len(old), self.timings.surge):
+            leaving = old[first : first + self.timings.surge]
+            self._await_ready([self._start() for _ in leaving])
+            time.sleep(self.timings.min_ready_s)
+            for pod in leaving:
+                self._end(pod)
+
+    def evict(self) -> None:
+        """Drain the oldest pod's node: it is told to go while its replacement only begins."""
+        self._end(self.pods[0])
+        self._await_ready([self._start()])
+
+    def endings(self) -> list[Ending]:
+        """How the pods left that were told to, since it was last asked; waits for them."""
+        leaving, self._leaving = self._leaving, []
+        return [each.result() for each in leaving]
+
+    def close(self) -> list[Ending]:
+        """End what is left, without ado; how it ended."""
+        for pod in list(self.pods):
+            self._end(pod, pre_stop_s=0)
+        endings = self.endings()
+        self._threads.shutdown()
+        return endings
+
+    def _start(self) -> Pod:
+        slot, port = self._made % SLOTS, free_port()
+        self._made += 1
+        disk = self.folder / f"{self.service}-{self._made}"
+        own = {
+            f"{self.service.upper()}_PORT": str(port),
+            "INFERENCE_JOURNAL_DIR": str(disk / "journal"),
+            "INFERENCE_CACHE_DIR": str(disk / "cache"),
+        }
+        # A leash is held by a thread: by one that lives as long as the pods do.
+        process = self._threads.submit(self._launch, {**self.environment, **own}).result()
+        pod = Pod(slot, port, process, disk)
+        self.pods.append(pod)
+        return pod
+
+    def _launch(self, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as output:
+            return subprocess.Popen(
+                on_leash(sys.executable, "-m", f"services.{self.service}"),
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def _await_ready(self, pods: list[Pod]) -> None:
+        """Probe new pods, and let them have requests once they pass."""
+        for pod in pods:
+            deadline = time.monotonic() + _READY_DEADLINE_S
+            while failing(pod.port) is not None:
+                assert pod.process.poll() is None, f"{self.service}: {self.log.read_text()[-4000:]}"
+                assert time.monotonic() < deadline, f"{self.service} does not become ready"
+                time.sleep(self.timings.probe_s / 5)
+        time.sleep(ENDPOINT_LAG_S * SCALE)
+        for pod in pods:
+            self.balancer.add(self.service, pod.slot, port=pod.port)
+
+    def _end(self, pod: Pod, *, pre_stop_s: float | None = None) -> None:
+        """Delete a pod; it leaves by and by."""
+        self.pods.remove(pod)
+        pause_s = self.timings.pre_stop_s if pre_stop_s is None else pre_stop_s
+        self._leaving.append(self._threads.submit(self._see_out, pod, pause_s))
+
+    def _see_out(self, pod: Pod, pre_stop_s: float) -> Ending:
+        """The preStop sleep begins at once, the endpoint goes a moment later; SIGTERM, SIGKILL."""
+        told = time.monotonic()
+        time.sleep(min(ENDPOINT_LAG_S * SCALE, pre_stop_s))
+        self.balancer.remove(self.service, pod.slot)
+        time.sleep(max(told + pre_stop_s - time.monotonic(), 0))
+        signalled = time.monotonic()
+        pod.process.terminate()
+        try:
+            code = pod.process.wait(timeout=self.timings.stop_s)
+        except subprocess.TimeoutExpired:
+            pod.process.kill()
+            code = pod.process.wait()
+        return Ending(self.service, code, time.monotonic() - signalled, pod.folder)
+
+
+def at_once(*actions: Callable[[], None]) -> None:
+    """Do things at the same time; returns when all are done, raising what one of them raised."""
+    with ThreadPoolExecutor(len(actions)) as threads:
+        for done in [threads.submit(action) for action in actions]:
+            done.result()

@@ -1,0 +1,167 @@
+"""Pods come and go under load as the chart has it, and no caller notices; `make test-rolling`."""
+
+import json
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from services.common.stopping import FINISH_S
+from tests.e2e.platform import PREDICT, WINE, eventually
+from tests.rolling import stuck
+from tests.rolling.conftest import Cluster
+from tests.rolling.load import Load, calling
+from tests.rolling.pods import Ending
+
+pytestmark = pytest.mark.rolling
+
+_SETTLE_S = 1.0
+"""Of load before pods begin to move, and after the last has gone."""
+
+
+def sources(cluster: Cluster) -> list[dict[str, Any]]:
+    """Every journal that billing has heard of."""
+    administrator = json.loads((cluster.home / "credentials.json").read_text())["admin"]
+    with cluster.client("billing", cluster.token(**administrator)) as billing:
+        listed: list[dict[str, Any]] = billing.get("/sources").json()["sources"]
+    return listed
+
+
+def service_token(cluster: Cluster) -> str:
+    """A token of the inference service's own."""
+    client = json.loads((cluster.home / "credentials.json").read_text())["services"]["inference"]
+    with cluster.client("auth") as auth:
+        answer = auth.post("/token", data={"grant_type": "client_credentials", **client})
+    return str(answer.json()["access_token"])
+
+
+def assert_unnoticed(cluster: Cluster, load: Load) -> None:
+    """No request failed, and each prediction that was answered is billed once."""
+    assert load.failures == []
+    assert load.answers > 100
+    for account in load.accounts:
+        usage = eventually(
+            lambda account=account: (
+                (billed := cluster.usage(account.token))["requests"] >= account.answered and billed
+            ),
+            within_s=15,
+        )
+        assert usage["requests"] == account.answered > 0
+
+
+def assert_drained(cluster: Cluster, endings: list[Ending]) -> None:
+    """The pods that left took no usage with them, and said so."""
+    for ending in endings:
+        assert list((ending.folder / "journal").glob("*.log")) == [], ending
+    listed = sources(cluster)
+    assert [source for source in listed if source["missing"]] == []
+    states = [source["state"] for source in listed]
+    assert states.count("open") == len(cluster.workloads["inference"].pods)
+    assert states.count("closed") == len(states) - states.count("open")
+
+
+def assert_in_order(endings: list[Ending]) -> None:
+    """Every process ended by itself, without a fault."""
+    assert [ending for ending in endings if ending.code != 0] == []
+
+
+class TestPodsThatComeAndGo:
+    def test_replacing_all_of_them_fails_no_request(self, cluster: Cluster) -> None:
+        with calling(cluster, ingress=cluster.ingress) as load:
+            time.sleep(_SETTLE_S)
+            cluster.each(lambda workload: workload.roll())
+            endings = cluster.endings()
+            time.sleep(_SETTLE_S)
+
+        assert len(endings) == 6
+        assert_in_order(endings)
+        assert_unnoticed(cluster, load)
+        assert_drained(cluster, endings)
+
+    def test_scaling_up_and_down_fails_no_request(self, cluster: Cluster) -> None:
+        with calling(cluster, ingress=cluster.ingress) as load:
+            for replicas in (3, 1, 3, 1):
+                time.sleep(_SETTLE_S)
+                cluster.each(lambda workload, wanted=replicas: workload.scale(wanted))
+            endings = cluster.endings()
+            time.sleep(_SETTLE_S)
+
+        assert len(endings) == 3 * 4
+        assert_in_order(endings)
+        assert_unnoticed(cluster, load)
+        assert_drained(cluster, endings)
+
+    def test_draining_a_node_with_one_of_each_service_fails_no_request(
+        self, cluster: Cluster
+    ) -> None:
+        with calling(cluster, ingress=cluster.ingress) as load:
+            time.sleep(_SETTLE_S)
+            cluster.each(lambda workload: workload.evict())
+            endings = cluster.endings()
+            time.sleep(_SETTLE_S)
+
+        assert len(endings) == 3
+        assert_in_order(endings)
+        assert_unnoticed(cluster, load)
+        assert_drained(cluster, endings)
+
+
+class TestRequestsThatHang:
+    def test_they_are_cut_short_in_time_and_harm_nobody_else(self, cluster: Cluster) -> None:
+        version = stuck.publish(cluster.home)
+        token, service = cluster.new_token(), service_token(cluster)
+        oldest = {name: workload.pods[0].port for name, workload in cluster.workloads.items()}
+        with ThreadPoolExecutor() as threads, calling(cluster, ingress=cluster.ingress) as load:
+            hanging = [
+                threads.submit(half_a_request, oldest["auth"], "/register"),
+                threads.submit(half_a_request, oldest["billing"], "/leases", token=service),
+                threads.submit(half_a_request, oldest["inference"], PREDICT, token=token),
+                threads.submit(endless_computation, oldest["inference"], version, token=token),
+            ]
+            time.sleep(_SETTLE_S)
+            cluster.each(lambda workload: workload.evict())
+            endings = {ending.service: ending for ending in cluster.endings()}
+            refused = [hung.result() for hung in hanging]
+
+        assert refused == [503] * 4
+        # Of its threads one computes on: what it had to do was done.
+        assert {name: ending.code for name, ending in endings.items()} == {
+            "auth": 0,
+            "billing": 0,
+            "inference": 1,
+        }
+        for ending in endings.values():
+            assert ending.seconds < cluster.workloads[ending.service].timings.stop_s - 5
+        assert endings["inference"].seconds > FINISH_S - 1
+        assert cluster.output().count('"request_cut_short"') == 4
+        assert '"threads_stuck"' in cluster.output()
+        assert cluster.usage(token)["requests"] == 0
+        assert_unnoticed(cluster, load)
+        assert_drained(cluster, list(endings.values()))
+
+
+def half_a_request(port: int, path: str, *, token: str = "") -> int:
+    """Send a request whose body does not end; the status it is answered with."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    )
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as link:
+        link.sendall(head.encode())
+        return int(link.recv(4096).split()[1])
+
+
+def endless_computation(port: int, version: str, *, token: str) -> int:
+    """Ask for a prediction that takes hours; the status it is answered with."""
+    row = {"name": "features", "datatype": "FP64", "shape": [1, len(WINE)], "data": stuck.ENDLESS}
+    answer = httpx.post(
+        f"http://127.0.0.1:{port}/v2/models/wine/versions/{version}/infer",
+        json={"inputs": [row]},
+        headers={"Authorization": f"Bearer {token}"},
+        trust_env=False,
+        timeout=60,
+    )
+    return answer.status_code
