@@ -55,7 +55,11 @@ class Running:
         )
         app.include_router(router)
         config = uvicorn.Config(
-            app, http=protocol, log_config=None, ws="none", timeout_graceful_shutdown=PATIENCE_S
+            app,
+            http=protocol,
+            log_config=None,
+            ws="none",
+            timeout_graceful_shutdown=PATIENCE_S,  # type: ignore[arg-type]  # fractions are taken
         )
         self._server = StoppingServer(config)
         listener = socket.create_server(("127.0.0.1", 0))
