@@ -64,3 +64,19 @@ def test_an_upgrade_whose_pods_never_start_leaves_the_old_ones_and_is_undone(
 
     assert {pod["metadata"]["name"] for pod in release.pods()} == before
     release.revision()
+
+
+def test_the_database_volume_grows_without_a_restart(cluster: Cluster) -> None:
+    with new_release(cluster, "growing", "defaults") as release:
+        before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in release.pods()}
+        claim, where = "data-t-tollgate-mysql-0", {"namespace": release.namespace}
+        wanted = {"spec": {"resources": {"requests": {"storage": "40Gi"}}}}
+
+        release.api.patch("v1", "PersistentVolumeClaim", claim, wanted, **where)
+        release.api.delete("apps/v1", "StatefulSet", "t-tollgate-mysql", **where, orphan=True)
+        eventually(
+            lambda: not release.api.exists("apps/v1", "StatefulSet", "t-tollgate-mysql", **where)
+        )
+        release.upgrade("defaults", "mysql.volume.size=40Gi")
+
+        assert {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in release.pods()} == before
