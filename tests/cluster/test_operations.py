@@ -27,6 +27,23 @@ def scale(release: Release, service: str, replicas: int) -> None:
     release.api.patch("apps/v1", "Deployment", name, change, namespace=release.namespace)
 
 
+def test_the_namespace_admits_no_pod_with_more_rights(release: Release) -> None:
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "root"}}
+    containers = [{"name": "root", "image": "tollgate-auth"}]
+
+    with pytest.raises(AssertionError, match='violates PodSecurity \\\\"restricted:latest'):
+        release.api.create(pod | {"spec": {"containers": containers}}, namespace=release.namespace)
+
+
+def test_a_misspelt_field_is_complained_of(release: Release) -> None:
+    [budget, *_] = [m for m in release.manifests() if m["kind"] == "PodDisruptionBudget"]
+    misspelt = budget | {"spec": budget["spec"] | {"maxUnavailabel": 1}}
+
+    assert release.api.complaints(budget, namespace=release.namespace) == []
+    [said] = release.api.complaints(misspelt, namespace=release.namespace)
+    assert "maxUnavailabel" in said
+
+
 def test_services_stopped_for_a_restore_stay_so_until_they_are_started_again(
     release: Release,
 ) -> None:
