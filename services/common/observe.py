@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_LOGGED_CHARS = 1_000
 UNLOGGED = frozenset({"/healthz", "/readyz", "/metrics"})
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-"""Those told apart: a client may send any word."""
+"""Those that are told apart."""
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -133,7 +133,7 @@ def open_tracing(service: str, *, endpoint: str | None) -> "Tracing | None":
     try:
         from services.common.tracing import Tracing
     except ImportError as error:
-        stop(f"OTEL_EXPORTER_OTLP_ENDPOINT: {error.name} is not installed; tollgate[otel] has it")
+        stop(f"OTEL_EXPORTER_OTLP_ENDPOINT: traces need what tollgate[otel] installs: {error}")
     return Tracing(service, endpoint=endpoint)
 
 

@@ -76,11 +76,9 @@ class Tracing:
         Args:
             route: the request's template; default what FastAPI finds.
         """
-        method = scope["method"] if scope["method"] in METHODS else "_OTHER"
         parent = _callers_trace(scope["headers"])
-        span = self._tracer.start_span(method, context=parent, kind=SpanKind.SERVER)
+        span = self._tracer.start_span(_method(scope), context=parent, kind=SpanKind.SERVER)
         if span.is_recording():
-            span.set_attribute("http.request.method", method)
             await self._record(span, app, scope, receive, send, route=route)
             return
         entered = context.attach(trace.set_span_in_context(span))
@@ -92,6 +90,8 @@ class Tracing:
     async def _record(
         self, span: Span, app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, route: str
     ) -> None:
+        """Answer in a span, which learns its name last: FastAPI finds the route on the way."""
+
         async def send_and_tell(message: Message) -> None:
             if message["type"] == "http.response.start":
                 _tell_answer(span, message)
@@ -102,9 +102,10 @@ class Tracing:
             try:
                 await app(scope, receive, send_and_tell)
             finally:
+                span.set_attribute("http.request.method", _method(scope))
                 if found := route or getattr(scope.get("route"), "path", ""):
                     span.set_attribute("http.route", found)
-                    span.update_name(f"{scope['method']} {found}")
+                    span.update_name(f"{_method(scope)} {found}")
 
     # -- what a request is made of, and what follows from it -------------------------------------
 
@@ -202,6 +203,11 @@ class _TracedTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._transport.aclose()
+
+
+def _method(scope: Scope) -> str:
+    """A client may send any word."""
+    return scope["method"] if scope["method"] in METHODS else "_OTHER"
 
 
 def _tell_answer(span: Span, start: Message) -> None:
