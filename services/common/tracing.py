@@ -18,6 +18,8 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -47,7 +49,10 @@ class Tracing:
 
     def __init__(self, service: str, *, endpoint: str) -> None:
         resource = Resource.create({"service.namespace": "tollgate", "service.name": service})
-        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._ids = _Ids()
+        self._provider = TracerProvider(
+            resource=resource, id_generator=self._ids, shutdown_on_exit=False
+        )
         exporter = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces")
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("tollgate")
@@ -76,8 +81,11 @@ class Tracing:
         Args:
             route: the request's template; default what FastAPI finds.
         """
-        parent = _callers_trace(scope["headers"])
-        span = self._tracer.start_span(_method(scope), context=parent, kind=SpanKind.SERVER)
+        method, parent = _method(scope), _callers_trace(scope["headers"])
+        if parent is None and not self._begins_trace(method):
+            await app(scope, receive, send)
+            return
+        span = self._tracer.start_span(method, context=parent, kind=SpanKind.SERVER)
         if span.is_recording():
             await self._record(span, app, scope, receive, send, route=route)
             return
@@ -86,6 +94,19 @@ class Tracing:
             await app(scope, receive, send)
         finally:
             context.detach(entered)
+
+    def _begins_trace(self, method: str) -> bool:
+        """Whether a request without a trace is to begin one.
+
+        Most are not. To ask the sampler first, and then to begin the trace with the id that it was
+        asked about, costs them half of what a span does that is not kept.
+        """
+        self._ids.next = trace_id = self._ids.generate_trace_id()
+        judged = self._provider.sampler.should_sample(None, trace_id, method, SpanKind.SERVER)
+        if judged.decision is Decision.RECORD_AND_SAMPLE:
+            return True
+        self._ids.next = 0
+        return False
 
     async def _record(
         self, span: Span, app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, route: str
@@ -179,6 +200,16 @@ class Tracing:
         finally:
             context.detach(entered)
             span.end()
+
+
+class _Ids(RandomIdGenerator):
+    """Gives a trace the id that has been chosen for it, if one has."""
+
+    next = 0
+
+    def generate_trace_id(self) -> int:
+        chosen, self.next = self.next, 0
+        return chosen or super().generate_trace_id()
 
 
 class _TracedApp:
