@@ -6,10 +6,21 @@ metadata:
   labels: {{- include "tollgate.labels" . | nindent 4 }}
 data:
   {{- $own := include (printf "tollgate.%sSettings" .component) .root | fromYaml }}
-  {{- $all := merge (dict) (index .root.Values .component).settings $own }}
+  {{- $tracing := include "tollgate.tracingSettings" .root | fromYaml }}
+  {{- $all := merge (dict) (index .root.Values .component).settings $own $tracing }}
   {{- range $name, $value := $all }}
   {{ $name }}: {{ $value | quote }}
   {{- end }}
+{{- end }}
+
+{{- define "tollgate.tracingSettings" -}}
+{{- with .Values.tracing }}
+{{- if .endpoint }}
+OTEL_EXPORTER_OTLP_ENDPOINT: {{ .endpoint }}
+OTEL_TRACES_SAMPLER: {{ .sampler }}
+OTEL_TRACES_SAMPLER_ARG: {{ .ratio | quote }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "tollgate.authSettings" -}}
