@@ -1,10 +1,10 @@
 """What an operator sees: JSON logs, Prometheus metrics, a request id on everything."""
 
 import logging
+import os
 import re
 import sys
 import time
-import uuid
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -118,7 +118,7 @@ def request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _SANE_ID.fullmatch(value):
             return str(value, "ascii")
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 class Observed:
