@@ -23,7 +23,7 @@ from services.inference.metering.journal import Journal
 from services.inference.metering.metrics import MeteringMetrics
 from services.inference.metering.segments import Segment
 
-LINGER_S = 0.1
+LINGER_S = 0.2
 """How long the first event of a batch waits for company; a batch costs far more than its events."""
 LOOK_FOR_DEAD_S = 5.0
 MAX_DEAD_RUNS = 64
