@@ -38,10 +38,7 @@ async def predictions(platform: Processes) -> Figure:
 
 
 async def drift(platform: Processes) -> Figure:
-    """Requests/s of a process that samples rows for drift, interleaved with one that does not.
-
-    Both are started here and alike: a process that came up with the platform is no measure.
-    """
+    """Requests/s of a process that samples rows for drift, interleaved with one that does not."""
     with (
         _inference(platform, INFERENCE_DRIFT_ROWS_PER_SECOND="1000") as on,
         _inference(platform, INFERENCE_DRIFT_ROWS_PER_SECOND="0") as off,
@@ -103,9 +100,17 @@ async def _interleaved(platform: Processes, **urls: str) -> dict[str, float]:
 def _running(
     module: str, *arguments: str, port: int, environment: Mapping[str, str] | None = None
 ) -> Iterator[str]:
-    """A process of its own that listens on a port; its URL."""
+    """A process of its own that listens on a port; its URL.
+
+    It has a session of its own, as the platform's processes have: Linux shares the CPU out among
+    sessions first, so one that shares its session with the load is woken up at other moments and
+    answers up to twice as many.
+    """
     process = subprocess.Popen(  # noqa: S603
-        on_leash(sys.executable, "-m", module, *arguments), cwd=ROOT, env=environment
+        on_leash(sys.executable, "-m", module, *arguments),
+        cwd=ROOT,
+        env=environment,
+        start_new_session=True,
     )
     try:
         eventually(lambda: _answers(port))
