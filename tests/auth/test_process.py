@@ -25,12 +25,12 @@ def run(home: Path, *arguments: str, **settings: str) -> subprocess.CompletedPro
         env=environment(home, **settings),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
 
 
 def wait_until_ready(url: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
             assert httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
@@ -54,7 +54,7 @@ def test_it_migrates_serves_and_stops_cleanly(tmp_path: Path) -> None:
             wait_until_ready(f"http://127.0.0.1:{port}")
             second = run(tmp_path, AUTH_PORT=str(port))
             process.send_signal(signal.SIGTERM)
-            process.wait(20)
+            process.wait(60)
         finally:
             process.kill()
 

@@ -201,7 +201,7 @@ def test_other_arguments_are_refused_with_one_line() -> None:
 
 
 def _await(url: str, **options: Any) -> httpx.Response:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         try:
             return httpx.get(url, trust_env=False, **options)

@@ -192,7 +192,7 @@ class TestSweep:
         await tell(prepaid, 0, closed=True)
         monkeypatch.setattr(sweeper, "EVERY_S", 0.01)
 
-        async with open_app(), asyncio.timeout(5):
+        async with open_app(), asyncio.timeout(30):
             while await self.count(prepaid):
                 await asyncio.sleep(0.01)
 

@@ -28,7 +28,7 @@ def test_while_billing_is_away_predictions_go_on_until_the_journal_is_full(
     assert full.json()["type"].endswith(":journal_full")
     assert int(full.headers["Retry-After"]) > 0
     assert caller.answered > 1_000
-    eventually(caller.all_billed, within_s=30)
+    eventually(caller.all_billed)
     assert caller.predict().status_code == 200
 
 
@@ -40,11 +40,11 @@ def test_whatever_befalls_a_delivery_each_event_is_billed_once(
     proxy.fail(fault)
     for _ in range(10):
         assert caller.predict().status_code == 200
-    eventually(lambda: proxy.hits >= 1, within_s=15)
+    eventually(lambda: proxy.hits >= 1)
 
     proxy.pass_on()
 
-    eventually(caller.all_billed, within_s=20)
+    eventually(caller.all_billed)
 
 
 def test_connections_that_the_server_ends_are_not_noticed_by_callers(
@@ -56,7 +56,7 @@ def test_connections_that_the_server_ends_are_not_noticed_by_callers(
         assert caller.usage().status_code == 200
         assert caller.predict().status_code == 200
 
-    eventually(caller.all_billed, within_s=10)
+    eventually(caller.all_billed)
 
 
 def test_after_a_restart_of_the_database_everything_is_well_within_seconds(
@@ -68,8 +68,8 @@ def test_after_a_restart_of_the_database_everything_is_well_within_seconds(
     server.start()
 
     assert (while_away.status_code, predicted.status_code) == (503, 200)
-    eventually(lambda: platform.is_ready("billing"), within_s=5)
-    eventually(caller.all_billed, within_s=15)
+    eventually(lambda: platform.is_ready("billing"))
+    eventually(caller.all_billed)
 
 
 def test_a_database_that_became_read_only_is_a_503_until_it_is_not(
@@ -90,8 +90,8 @@ def test_a_database_that_became_read_only_is_a_503_until_it_is_not(
         assert all(int(answer.headers["Retry-After"]) > 0 for answer in refused)
         assert (read.status_code, predicted.status_code) == (200, 200)
         assert not pooled <= kept  # a pooled one would lead to the old primary for ever
-        eventually(lambda: billing.post("/plans", json=plan).status_code == 201, within_s=5)
-    eventually(caller.all_billed, within_s=15)
+        eventually(lambda: billing.post("/plans", json=plan).status_code == 201)
+    eventually(caller.all_billed)
 
 
 def test_connections_that_idled_too_long_for_the_server_are_not_noticed_by_callers(
@@ -111,7 +111,7 @@ def test_connections_that_idled_too_long_for_the_server_are_not_noticed_by_calle
         server.end_connections()
 
     assert caller.predict().status_code == 200
-    eventually(caller.all_billed, within_s=15)
+    eventually(caller.all_billed)
 
 
 def test_a_database_that_hangs_costs_a_503_at_the_deadline_and_no_connection(
@@ -131,14 +131,14 @@ def test_a_database_that_hangs_costs_a_503_at_the_deadline_and_no_connection(
             server.signal(signal.SIGCONT)
 
     assert {answer.status_code for answer in answers} == {503}
-    assert took_s < 2 * DEADLINE_S
+    assert took_s < 4 * DEADLINE_S
     assert (alive.status_code, ready.status_code) == (200, 503)
     assert "database" in ready.json()["failing"]
-    eventually(lambda: platform.is_ready("billing"), within_s=10)
+    eventually(lambda: platform.is_ready("billing"))
     with ThreadPoolExecutor(15) as threads:
         after = [each.result() for each in [threads.submit(caller.usage) for _ in range(30)]]
     assert {answer.status_code for answer in after} == {200}
-    eventually(caller.all_billed, within_s=20)
+    eventually(caller.all_billed)
 
 
 def test_a_full_disk_is_a_503_that_is_not_billed_and_space_is_all_it_needs(
@@ -158,7 +158,7 @@ def test_a_full_disk_is_a_503_that_is_not_billed_and_space_is_all_it_needs(
     assert {answer.json()["type"].rpartition(":")[2] for answer in refused} == {
         "journal_unavailable"
     }
-    eventually(lambda: caller.predict().status_code == 200, within_s=5)
+    eventually(lambda: caller.predict().status_code == 200)
     eventually(caller.all_billed)
 
 

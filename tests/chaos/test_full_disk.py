@@ -108,7 +108,7 @@ def test_a_full_volume_under_the_journal_is_a_503_that_is_not_billed(
         "journal_unavailable"
     }
     assert read.status_code == 200
-    eventually(lambda: caller.predict().status_code == 200, within_s=5)
+    eventually(lambda: caller.predict().status_code == 200)
     eventually(caller.all_billed)
 
 
@@ -133,7 +133,7 @@ def test_a_full_volume_under_the_database_is_a_503_and_nothing_acknowledged_is_l
 
         assert {answer.status_code for answer in refused} == {503}
         assert (read.status_code, predicted.status_code) == (200, 200)
-        eventually(lambda: write().status_code == 201, within_s=5)
+        eventually(lambda: write().status_code == 201)
         stored = {plan["id"] for plan in billing.get("/plans").json()["plans"]}
     assert acknowledged <= stored
-    eventually(caller.all_billed, within_s=15)
+    eventually(caller.all_billed)

@@ -34,7 +34,7 @@ def test_a_killed_parent_takes_the_command_with_it() -> None:
         child = int(parent.stdout.readline())
         parent.send_signal(signal.SIGKILL)
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while runs(child):
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -96,7 +96,7 @@ class Client:
         return int(head.split()[1]), b"connection: close" in head, body
 
     async def is_closed(self) -> bool:
-        return await asyncio.wait_for(self._reader.read(), 10) == b""
+        return await asyncio.wait_for(self._reader.read(), 30) == b""
 
     async def close(self) -> None:
         self._writer.close()
@@ -108,7 +108,7 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
     running = await Running(request.param).started()
     yield running
     await running.stop()
-    await asyncio.wait_for(running.serving, 10)
+    await asyncio.wait_for(running.serving, 30)
 
 
 @asynccontextmanager
@@ -155,7 +155,7 @@ class TestStopping:
                 late.send("/quick")
                 assert await late.read() == (200, True, b'"quick"')
 
-        await asyncio.wait_for(server.serving, 10)
+        await asyncio.wait_for(server.serving, 30)
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", server.port)
 

@@ -179,4 +179,4 @@ def end(platform: Platform) -> None:
     """Stop the runner if it runs, and make sure that nothing is left."""
     if platform.runner is not None and platform.runner.poll() is None:
         platform.stop()
-    eventually(lambda: not platform.pids(), within_s=30)
+    eventually(lambda: not platform.pids())

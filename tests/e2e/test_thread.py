@@ -24,7 +24,7 @@ def test_the_whole_thread_and_a_second_start_that_keeps_it(
     with running(home, environment) as platform:
         token = platform.new_token()
         receipt = predict(platform, token)
-        eventually(lambda: platform.usage(token)["requests"] == 1, within_s=2)
+        eventually(lambda: platform.usage(token)["requests"] == 1)
         usage, receipts = platform.usage(token), list_receipts(platform, token)
 
         assert {key: usage[key] for key in ("requests", "rows", "currency")} == {
@@ -44,7 +44,7 @@ def test_the_whole_thread_and_a_second_start_that_keeps_it(
         assert platform.usage(token) == usage
         assert list_receipts(platform, token) == receipts
         predict(platform, token)
-        eventually(lambda: platform.usage(token)["requests"] == 2, within_s=2)
+        eventually(lambda: platform.usage(token)["requests"] == 2)
 
 
 def predict(platform: Platform, token: str) -> dict[str, str]:

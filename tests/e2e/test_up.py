@@ -53,7 +53,7 @@ def test_a_second_signal_ends_even_a_service_that_hangs(stopped: Platform) -> No
     time.sleep(1.1)  # sooner it would be taken for an echo of the first
     stopped.runner.terminate()
 
-    stopped.runner.wait(timeout=10)
+    stopped.runner.wait(timeout=60)
     assert stopped.pids() == {}
 
 
@@ -64,7 +64,7 @@ def test_a_killed_runner_leaves_nothing_behind(stopped: Platform) -> None:
     stopped.runner.kill()
     stopped.runner.wait()
 
-    eventually(lambda: stopped.pids() == {}, within_s=30)
+    eventually(lambda: stopped.pids() == {})
 
 
 def test_a_second_runner_on_the_same_state_folder_is_refused(platform: Platform) -> None:

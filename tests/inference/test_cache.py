@@ -89,7 +89,7 @@ class TestStartWithTheStoreAway:
         unready = await shelf.watcher.check()
 
         shelf.bring_back()
-        await eventually(lambda: shelf.registry.complete, within_s=30)
+        await eventually(lambda: shelf.registry.complete)
         watching.cancel()
 
         assert unready is not None

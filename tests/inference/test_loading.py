@@ -271,7 +271,7 @@ class TestStoreAway:
         shelf.start(store=Hanging(shelf.store_url))
         await shelf.watcher.look()
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             model = await shelf.loader.get("numbers", version)
         released.set()
 

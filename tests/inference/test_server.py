@@ -53,7 +53,7 @@ async def _talk(port: int, *pieces: bytes, pause_s: float = 0.0) -> bytes:
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(pause_s)
-        return await asyncio.wait_for(reader.read(100_000), 10)
+        return await asyncio.wait_for(reader.read(100_000), 30)
     except ConnectionResetError:
         return b""
     finally:
@@ -90,7 +90,7 @@ async def test_the_deadline_counts_for_every_request_of_a_connection(port: int) 
 
     writer.write(b"GET / HTTP/1.1\r\nHo")
 
-    assert await asyncio.wait_for(reader.read(), 10) == b""
+    assert await asyncio.wait_for(reader.read(), 30) == b""
     writer.close()
 
 
@@ -113,7 +113,7 @@ async def test_blank_lines_after_an_answer_do_not_keep_the_connection(port: int)
 
     writer.write(b"\r\n")
 
-    assert await asyncio.wait_for(reader.read(), 10) == b""
+    assert await asyncio.wait_for(reader.read(), 30) == b""
     writer.close()
 
 
@@ -196,6 +196,6 @@ async def _talk_to_the_end(port: int, request: bytes) -> bytes:
     """Send a request, and read until the server closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
-    answer = await asyncio.wait_for(reader.read(), 10)
+    answer = await asyncio.wait_for(reader.read(), 30)
     writer.close()
     return answer

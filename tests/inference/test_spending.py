@@ -91,7 +91,7 @@ class TestPrepaid:
             return (await predict()).status_code == 200
 
         neighbours.wallets.top_up(account, "1")
-        await eventually(pays, within_s=1.0)
+        await eventually(pays)
 
     async def test_credit_held_by_another_process_is_503_and_comes_back_when_it_is_released(
         self, predict: Predict, account: str, neighbours: Neighbours
@@ -266,6 +266,6 @@ class TestRateLimit:
         async def passes() -> bool:
             return (await predict()).status_code == 200
 
-        await eventually(passes, within_s=1.5)
+        await eventually(passes)
         told = sum(ask["demand"] for ask in neighbours.asks if ask["account"] == account)
         assert told >= 4

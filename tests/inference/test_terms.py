@@ -239,7 +239,7 @@ class TestClock:
         given_up.cancel()
         with pytest.raises(PaymentRequired):
             await refused
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(neighbours.asks) < 4:
                 await asyncio.sleep(0)
 

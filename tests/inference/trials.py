@@ -126,7 +126,7 @@ async def process(own: InferenceSettings) -> AsyncIterator[str]:
     try:
         url = f"http://127.0.0.1:{port}"
         async with httpx.AsyncClient(trust_env=False) as client:
-            await eventually(lambda: _is_ready(client, url), within_s=60)
+            await eventually(lambda: _is_ready(client, url))
         yield url
     finally:
         running.terminate()
