@@ -239,6 +239,23 @@ class TestModels:
         assert job["containers"][0]["command"] == ["python", "-m", "cli.sample"]
         assert '"model":"wine"' in rendered.settings("billing")["BILLING_DEFAULT_PLAN"]
 
+    @pytest.mark.parametrize(
+        ("settings", "at_once"),
+        [
+            (["sampleModel.enabled=true"], "100%"),
+            (["sampleModel.enabled=true", "modelStore.volume.accessMode=ReadWriteMany"], 1),
+            ([], 1),
+        ],
+    )
+    def test_pods_that_must_share_a_node_may_leave_it_together(
+        self, settings: list[str], at_once: int | str
+    ) -> None:
+        rendered = render(*settings)
+
+        for service, bound in (("inference", at_once), ("auth", 1)):
+            budget = rendered.get("PodDisruptionBudget", service)["spec"]
+            assert budget["maxUnavailable"] == bound
+
     def test_a_bucket_needs_no_volume_and_workload_identity_is_an_annotation(self) -> None:
         rendered = render(scenario="gcs")
         pod = rendered.workload("inference")["spec"]["template"]["spec"]
