@@ -34,6 +34,18 @@ EXTERNAL = (
             "inference.autoscaling.minReplicas: 2 is more than maxReplicas, 1.",
         ),
         (
+            ["inference.journal.maxBytes=3221225473"],
+            "inference.journal.maxBytes: with models.cacheMaxBytes it is more than the limit",
+        ),
+        (
+            ["inference.journal.volume.enabled=true", "inference.journal.volume.size=1Gi"],
+            "inference.journal.volume.size: 1Gi has no room for maxBytes, 1073741824.",
+        ),
+        (
+            ["mysql.bufferPoolSize=1600M"],
+            "mysql.bufferPoolSize: 1600M is more than three quarters of the memory limit",
+        ),
+        (
             ["externalDatabase.existingSecret=urls"],
             "externalDatabase: it is set although mysql.enabled is true",
         ),
@@ -75,6 +87,19 @@ def test_a_combination_that_cannot_work_is_one_sentence(settings: list[str], sen
 
     assert sentence in str(refused.value)
     assert str(refused.value).count("\n") <= 3  # helm adds a hint of its own
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["inference.journal.maxBytes=3221225472"],
+        ["inference.journal.maxBytes=8589934592", "inference.resources.limits=null"],
+        ["inference.journal.maxBytes=2000000000", "inference.journal.volume.enabled=true"],
+        ["mysql.bufferPoolSize=5G", "mysql.resources.limits.memory=8e9"],
+    ],
+)
+def test_sizes_that_fit_are_taken(settings: list[str]) -> None:
+    assert render(*settings).objects
 
 
 @pytest.mark.parametrize(

@@ -193,3 +193,11 @@ billing: [/usage, /plans, /accounts, /balance, /recalls, /sources, /billing-runs
 auth-url: {{ printf "%s%s" .Values.externalDatabase.authUrl $query | quote }}
 billing-url: {{ printf "%s%s" .Values.externalDatabase.billingUrl $query | quote }}
 {{- end }}
+
+{{- /* Bytes of a quantity as Kubernetes writes it, such as 512Mi; 0 where there is none. */}}
+{{- define "tollgate.bytes" -}}
+{{- $units := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "Pi" 1125899906842624 }}
+{{- $text := . | default 0 | toString }}
+{{- $number := regexFind "^[0-9]+(\\.[0-9]+)?([eE][+]?[0-9]+)?" $text }}
+{{- mulf $number (get $units (trimPrefix $number $text)) | int64 }}
+{{- end }}
