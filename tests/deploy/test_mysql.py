@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import time
@@ -273,6 +274,18 @@ class TestRendered:
     def test_a_restore_never_runs_by_itself(self) -> None:
         assert render().get("CronJob", "mysql-restore")["spec"]["suspend"] is True
         assert "suspend" not in render().get("CronJob", "mysql-backup")["spec"]
+
+    def test_the_page_on_restoring_stops_who_writes_and_starts_them_before_it_waits(self) -> None:
+        page = (ROOT / "docs" / "operations.md").read_text()
+        [commands] = re.findall(r"^To restore.*?```sh\n(.*?)```", page, re.DOTALL | re.MULTILINE)
+        steps = [line.split("  #")[0].strip() for line in commands.splitlines()]
+
+        assert 'S="tollgate-auth tollgate-billing"' in steps  # inference's journals hold usage
+        assert 'R="restore-$(date +%s)"' in steps  # a second drill needs another name
+        down, up = (steps.index(f"$N scale deployment $S --replicas {n}") for n in (0, 2))
+        upgrade = next(n for n, step in enumerate(steps) if step.startswith("helm "))
+        assert down < steps.index('$N create job --from=cronjob/tollgate-mysql-restore "$R"') < up
+        assert up < upgrade  # --wait is content with none of none
 
     def test_data_is_durable_and_stays(self) -> None:
         rendered = render()
