@@ -17,10 +17,11 @@ from services.inference.metering.metrics import MeteringMetrics
 from services.inference.models.metrics import ModelMetrics
 from services.inference.protocols.metrics import PredictMetrics
 from services.inference.rollouts.metrics import RolloutMetrics
-from tests.deploy.chart import CHART, ROOT, render
+from tests.deploy.chart import CHART, ROOT, SERVICES, render
 
 WORDS = {"by", "sum", "rate", "max", "increase", "histogram_quantile", "le", "job", "pod", "status"}
 WORDS |= {"model", "version", "column", "outcome", "model_name", "model_version", "namespace"}
+WORDS |= {"absent", "or"}
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,14 @@ def test_every_alert_has_a_page() -> None:
     pages = re.findall(r"^### (Tollgate\w+)$", (ROOT / "docs/operations.md").read_text(), re.M)
 
     assert [rule["alert"] for rule in rules] == pages
+
+
+def test_a_service_without_a_pod_is_missed_by_its_own_name() -> None:
+    rules = render(scenario="observability").get("PrometheusRule", "")["spec"]["groups"][0]["rules"]
+
+    [gone] = [rule["expr"] for rule in rules if rule["alert"] == "TollgateGone"]
+    for service in SERVICES:
+        assert f'absent(up{{namespace="n", job="t-tollgate-{service}"}})' in gone
 
 
 def test_a_half_full_journal_is_half_of_what_it_may_hold() -> None:
