@@ -21,12 +21,17 @@ from tests.deploy.chart import CHART, ROOT, SERVICES, render
 
 WORDS = {"by", "sum", "rate", "max", "increase", "histogram_quantile", "le", "job", "pod", "status"}
 WORDS |= {"model", "version", "column", "outcome", "model_name", "model_version", "namespace"}
-WORDS |= {"absent", "or"}
+WORDS |= {"absent", "or", "unless"}
+
+KUBE_STATE_METRICS = {
+    "kube_cronjob_status_last_schedule_time",
+    "kube_cronjob_status_last_successful_time",
+}
 
 
 @pytest.fixture(scope="module")
 def metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Names of all samples that the services may expose, and Prometheus' own `up`."""
+    """Names of all samples that the services may expose, and those of others that alerts are about."""
     home = tmp_path_factory.mktemp("metrics")
     common = Metrics()
     registry: CollectorRegistry = common.registry
@@ -37,7 +42,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     ModelMetrics(registry)
     RolloutMetrics(registry)
     DriftWatch(registry, rows_per_second=1)
-    names = {"up"}
+    names = {"up", *KUBE_STATE_METRICS}
     for family in registry.collect():
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
         names |= {family.name + suffix for suffix in suffixes.get(family.type, [""])}
