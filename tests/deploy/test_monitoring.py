@@ -31,7 +31,7 @@ KUBE_STATE_METRICS = {
 
 @pytest.fixture(scope="module")
 def metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Names of all samples that the services may expose, and those of others that alerts are about."""
+    """All samples that the services may expose, and those of others that alerts are about."""
     home = tmp_path_factory.mktemp("metrics")
     common = Metrics()
     registry: CollectorRegistry = common.registry

@@ -62,7 +62,7 @@ class TestDefaults:
     def test_threads_follow_the_cpu_limit(self, service: str) -> None:
         by_name = {each["name"]: each for each in render().container(service)["env"]}
 
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "AUTH_PASSWORD_THREADS"):
+        for name in ("OMP_NUM_THREADS", "AUTH_PASSWORD_THREADS", "INFERENCE_PREDICT_THREADS"):
             assert by_name[name]["valueFrom"]["resourceFieldRef"] == {
                 "resource": "limits.cpu",
                 "divisor": "1",
@@ -119,12 +119,27 @@ class TestKnobs:
         assert changed.settings(service)[name] == "DEBUG"
         assert checksum(changed) != checksum(render())
 
-    def test_without_a_cpu_limit_threads_follow_the_request(self, service: str) -> None:
-        container = render(f"{service}.resources.limits.cpu=null").container(service)
-        by_name = {each["name"]: each for each in container["env"]}
+    def test_without_a_cpu_limit_threads_follow_the_request_and_else_the_node(
+        self, service: str
+    ) -> None:
+        for missing, followed in (
+            (("limits.cpu",), "requests.cpu"),
+            (("limits", "requests"), "limits.cpu"),
+        ):
+            settings = (f"{service}.resources.{each}=null" for each in missing)
+            container = render(*settings).container(service)
+            by_name = {each["name"]: each for each in container["env"]}
 
-        reference = by_name["OMP_NUM_THREADS"]["valueFrom"]["resourceFieldRef"]
-        assert reference["resource"] == "requests.cpu"
+            # The downward API has the node's CPUs for a limit that is missing, and 0 for a request.
+            reference = by_name["OMP_NUM_THREADS"]["valueFrom"]["resourceFieldRef"]
+            assert reference["resource"] == followed
+
+    def test_threads_that_a_setting_names_are_nowhere_else(self, service: str) -> None:
+        name = {"inference": "INFERENCE_PREDICT_THREADS"}.get(service, "AUTH_PASSWORD_THREADS")
+        rendered = render(f"{service}.settings.{name}=few")
+
+        assert rendered.settings(service)[name] == "few"
+        assert name not in {each["name"] for each in rendered.container(service)["env"]}
 
     def test_what_platform_teams_add_is_passed_on(self, service: str) -> None:
         rendered = render(

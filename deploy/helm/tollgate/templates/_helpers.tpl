@@ -80,12 +80,16 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
-{{- /* Threads of numeric libraries and of password hashing, as many as the container has CPUs. */}}
+{{- /* Threads of numeric libraries, predictions and password hashing, as many as the container has CPUs, unless
+`settings` has another number: (dict "resources" … "settings" …). Without a limit or a request they are the node's. */}}
 {{- define "tollgate.threads" -}}
-{{- $of := ternary "limits.cpu" "requests.cpu" (hasKey (.limits | default dict) "cpu") }}
-{{- range list "OMP_NUM_THREADS" "OPENBLAS_NUM_THREADS" "MKL_NUM_THREADS" "AUTH_PASSWORD_THREADS" }}
+{{- $onlyRequested := and (hasKey (.resources.requests | default dict) "cpu") (not (hasKey (.resources.limits | default dict) "cpu")) }}
+{{- $settings := .settings }}
+{{- range list "OMP_NUM_THREADS" "OPENBLAS_NUM_THREADS" "MKL_NUM_THREADS" "AUTH_PASSWORD_THREADS" "INFERENCE_PREDICT_THREADS" }}
+{{- if not (hasKey $settings .) }}
 - name: {{ . }}
-  valueFrom: {resourceFieldRef: {resource: {{ $of }}, divisor: "1"}}
+  valueFrom: {resourceFieldRef: {resource: {{ ternary "requests.cpu" "limits.cpu" $onlyRequested }}, divisor: "1"}}
+{{- end }}
 {{- end }}
 {{- end }}
 

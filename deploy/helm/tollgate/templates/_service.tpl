@@ -56,7 +56,7 @@ spec:
           envFrom: [{configMapRef: {name: {{ $full }}}}]
           env:
             {{- include (printf "tollgate.%sEnv" .component) $root | nindent 12 }}
-            {{- include "tollgate.threads" $values.resources | nindent 12 }}
+            {{- include "tollgate.threads" (dict "resources" $values.resources "settings" $values.settings) | nindent 12 }}
             {{- with $values.extraEnv }}{{ toYaml . | nindent 12 }}{{ end }}
           startupProbe:
             httpGet: {path: /healthz, port: http}
