@@ -1,10 +1,11 @@
 """How callers come in, and who may talk to whom."""
 
+import re
 from typing import Any
 
-from tests.deploy.chart import Rendered, render
+from tests.deploy.chart import ROOT, SERVICES, Rendered, render
 
-HOSTS = [f"{service}.tollgate.example.com" for service in ("auth", "inference", "billing")]
+HOSTS = [f"{service}.tollgate.example.com" for service in SERVICES]
 
 
 class TestExposure:
@@ -47,6 +48,20 @@ class TestExposure:
 
         assert not paths & {"/", "/metrics", "/events", "/leases"}
         assert {"/register", "/token", "/.well-known", "/v1", "/v2", "/usage", "/docs"} <= paths
+
+    def test_composes_proxy_lets_through_what_the_ingress_does(self) -> None:
+        caddyfile = (ROOT / "deploy" / "compose" / "Caddyfile").read_text()
+        rules = render("domain=tollgate.example.com").get("Ingress", "")["spec"]["rules"]
+
+        for service, rule in zip(SERVICES, rules, strict=True):
+            [listed] = re.findall(
+                rf"^\timport service {service}:\d+ (.*)$", caddyfile, re.MULTILINE
+            )
+            paths = {path["path"] for path in rule["http"]["paths"]} - {"/docs", "/openapi.json"}
+            assert set(listed.split()) == {f"{path}*" for path in paths}
+        assert (
+            "@inside not path {args[1:]} /docs* /openapi.json\n\trespond @inside 404" in caddyfile
+        )
 
     def test_one_may_bring_a_certificate_or_a_cluster_issuer(self) -> None:
         own = render("domain=tollgate.example.com", "tls.secretName=mine")
