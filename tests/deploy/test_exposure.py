@@ -90,6 +90,17 @@ class TestExposure:
         [solver] = issuer["spec"]["acme"]["solvers"]
         assert "gatewayHTTPRoute" in solver["http01"]
 
+    def test_googles_load_balancer_may_be_told_what_to_ask_for(self) -> None:
+        told = render("gateway.gkeHealthChecks=true", scenario="gateway").of("HealthCheckPolicy")
+
+        assert [each["spec"]["targetRef"]["name"] for each in told] == [
+            f"t-tollgate-{service}" for service in SERVICES
+        ]
+        for each in told:
+            check = each["spec"]["default"]["config"]["httpHealthCheck"]
+            assert check["requestPath"] == "/readyz"
+        assert render(scenario="gateway").of("HealthCheckPolicy") == []
+
     def test_routes_may_join_a_gateway_that_exists(self) -> None:
         rendered = render(
             "domain=tollgate.example.com",
