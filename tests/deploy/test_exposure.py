@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+import pytest
+
 from tests.deploy.chart import ROOT, SERVICES, Rendered, render
 
 HOSTS = [f"{service}.tollgate.example.com" for service in SERVICES]
@@ -72,6 +74,27 @@ class TestExposure:
         assert issued.get("Ingress", "")["metadata"]["annotations"] == {
             "cert-manager.io/cluster-issuer": "all"
         }
+
+    @pytest.mark.parametrize("kind", ["issuer", "cluster-issuer"])
+    def test_an_issuer_that_the_annotations_name_is_the_only_one(self, kind: str) -> None:
+        annotation = f"ingress.annotations.cert-manager\\.io/{kind}=mine"
+        rendered = render("domain=tollgate.example.com", annotation)
+
+        assert rendered.of("Issuer") == []
+        assert rendered.get("Ingress", "")["metadata"]["annotations"] == {
+            f"cert-manager.io/{kind}": "mine"
+        }
+
+    @pytest.mark.parametrize(
+        ("declined", "scheme"), [((), "https"), (("tls.enabled=false",), "http")]
+    )
+    def test_with_somebody_elses_proxy_nothing_is_made_but_its_address_is_known(
+        self, declined: tuple[str, ...], scheme: str
+    ) -> None:
+        rendered = render("domain=tollgate.example.com", "expose=none", *declined)
+
+        assert rendered.of("Ingress") == rendered.of("Issuer") == []
+        assert rendered.settings("auth")["AUTH_ISSUER"] == f"{scheme}://{HOSTS[0]}"
 
     def test_https_can_be_declined(self) -> None:
         rendered = render("domain=tollgate.example.com", "tls.enabled=false")

@@ -15,16 +15,20 @@ EXTERNAL = (
     ("settings", "sentence"),
     [
         (["tls.enabled=true"], "tls.enabled: a certificate needs a name, so set domain too."),
-        (
-            ["tls.enabled=true", "domain=example.com", "expose=none"],
-            "tls.enabled: nothing is exposed",
-        ),
         (["domain=https://example.com"], 'domain: "https://example.com" is no DNS name'),
         (
             ["domain=example.com", "tls.secretName=a", "tls.clusterIssuer=b"],
             "tls.secretName: tls.clusterIssuer is set too",
         ),
         (["expose=gateway"], "gateway.className: name a GatewayClass"),
+        (
+            ["expose=gateway", "gateway.className=c", "gateway.namespace=net"],
+            "gateway.namespace: is that of an existing Gateway",
+        ),
+        (
+            ["domain=example.com", "expose=gateway", "gateway.name=g", "tls.clusterIssuer=all"],
+            "gateway.name: its certificates are its owner's",
+        ),
         (
             ["auth.autoscaling.minReplicas=7"],
             "auth.autoscaling.minReplicas: 7 is more than maxReplicas, 6.",
@@ -112,6 +116,8 @@ def test_sizes_that_fit_are_taken(settings: list[str]) -> None:
         ("auth.registration=verify", "registration"),
         ("billing.autoscaling.minReplicas=0", "minReplicas"),
         ("auth.settings.lower_case=x", "lower_case"),
+        ("mysql.backup.schedule=every night", "schedule"),
+        ("mysql.backup.schedule=17 2 * *", "schedule"),
     ],
 )
 def test_an_unknown_key_or_an_ill_typed_value_is_refused(setting: str, named: str) -> None:

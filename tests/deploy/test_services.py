@@ -100,12 +100,12 @@ class TestKnobs:
         assert len(rendered.of("HorizontalPodAutoscaler")) == 2
 
     def test_bounds_of_the_autoscaler(self, service: str) -> None:
-        settings = ("minReplicas=3", "maxReplicas=30", "targetCPUUtilizationPercentage=50")
+        settings = ("minReplicas=3", "maxReplicas=30", "targetCPUUtilizationPercentage=150")
         rendered = render(*(f"{service}.autoscaling.{each}" for each in settings))
         scaler = rendered.get("HorizontalPodAutoscaler", service)["spec"]
 
         assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 30)
-        assert scaler["metrics"][0]["resource"]["target"]["averageUtilization"] == 50
+        assert scaler["metrics"][0]["resource"]["target"]["averageUtilization"] == 150
 
     def test_a_setting_without_a_key_changes_the_pods(self, service: str) -> None:
         name = f"{service.upper()}_LOG_LEVEL"

@@ -111,7 +111,7 @@ http://{{ include "tollgate.fullname" .root }}-{{ .component }}.{{ .root.Release
 {{- /* "true" when callers come in by HTTPS. */}}
 {{- define "tollgate.tls" -}}
 {{- if kindIs "invalid" .Values.tls.enabled }}
-{{- if and .Values.domain (ne (include "tollgate.expose" .) "none") }}true{{ end }}
+{{- if .Values.domain }}true{{ end }}
 {{- else if .Values.tls.enabled }}true
 {{- end }}
 {{- end }}
