@@ -134,6 +134,12 @@ class TestKnobs:
             reference = by_name["OMP_NUM_THREADS"]["valueFrom"]["resourceFieldRef"]
             assert reference["resource"] == followed
 
+    def test_a_value_that_looks_like_yaml_is_a_value(self, service: str) -> None:
+        rendered = render("inference.feedback.storeUrl=a: b # c", "auth.adminEmail=a: b # c")
+
+        assert rendered.settings("inference")["INFERENCE_FEEDBACK_STORE"] == "a: b # c"
+        assert "Error" not in rendered.settings(service)
+
     def test_threads_that_a_setting_names_are_nowhere_else(self, service: str) -> None:
         name = {"inference": "INFERENCE_PREDICT_THREADS"}.get(service, "AUTH_PASSWORD_THREADS")
         rendered = render(f"{service}.settings.{name}=few")
@@ -189,6 +195,31 @@ class TestKnobs:
         )
 
         assert pods["pods"]["metric"]["name"] == form.format(metric)
+
+
+class TestNodes:
+    def test_a_job_may_run_where_the_part_may_that_it_works_for(self) -> None:
+        parts = ("auth", "inference", "mysql")
+        rendered = render(
+            "sampleModel.enabled=true",
+            *(f"{part}.nodeSelector.pool={part}" for part in parts),
+            *(f"{part}.tolerations[0].key={part}" for part in parts),
+        )
+        pools = {
+            name.removeprefix("t-tollgate-"): (pod["nodeSelector"]["pool"], pod["tolerations"])
+            for name, pod in rendered.pods()
+            if name != "t-tollgate-billing"
+        }
+
+        assert pools == {
+            job: (part, [{"key": part}])
+            for part, jobs in {
+                "auth": ("auth", "migrate-1", "test"),
+                "inference": ("inference", "sample-model-1"),
+                "mysql": ("mysql", "mysql-backup", "mysql-restore"),
+            }.items()
+            for job in jobs
+        }
 
 
 class TestNames:

@@ -80,6 +80,16 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
+{{- /* Where a pod may be scheduled; a Job's is the part's that it works for. Takes that part's values. */}}
+{{- define "tollgate.nodes" -}}
+{{- with .nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{- /* Threads of numeric libraries, predictions and password hashing, as many as the container has CPUs, unless
 `settings` has another number: (dict "resources" … "settings" …). Without a limit or a request they are the node's. */}}
 {{- define "tollgate.threads" -}}

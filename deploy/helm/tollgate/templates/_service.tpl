@@ -148,12 +148,7 @@ affinity:
           labelSelector:
             matchLabels: {{- include "tollgate.selector" . | nindent 14 }}
   {{- end }}
-{{- with $values.nodeSelector }}
-nodeSelector: {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with $values.tolerations }}
-tolerations: {{- toYaml . | nindent 2 }}
-{{- end }}
+{{ include "tollgate.nodes" $values }}
 {{- end }}
 
 {{- /* A ReadWriteOnce volume is mounted on one node: all who share it have to be there. */}}
