@@ -97,7 +97,7 @@ def test_a_combination_that_cannot_work_is_one_sentence(settings: list[str], sen
     "settings",
     [
         ["inference.journal.maxBytes=3221225472"],
-        ["inference.journal.maxBytes=8589934592", "inference.resources.limits=null"],
+        ["inference.journal.maxBytes=8589934592", "inference.resources=null"],
         ["inference.journal.maxBytes=2000000000", "inference.journal.volume.enabled=true"],
         ["mysql.bufferPoolSize=5G", "mysql.resources.limits.memory=8e9"],
     ],

@@ -93,12 +93,14 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- /* Threads of numeric libraries, predictions and password hashing, as many as the container has CPUs, unless
 `settings` has another number: (dict "resources" … "settings" …). Without a limit or a request they are the node's. */}}
 {{- define "tollgate.threads" -}}
-{{- $onlyRequested := and (hasKey (.resources.requests | default dict) "cpu") (not (hasKey (.resources.limits | default dict) "cpu")) }}
+{{- $limit := include "tollgate.resource" (list .resources "limits" "cpu") }}
+{{- $request := include "tollgate.resource" (list .resources "requests" "cpu") }}
+{{- $of := ternary "requests.cpu" "limits.cpu" (and (empty $limit) (not (empty $request))) }}
 {{- $settings := .settings }}
 {{- range list "OMP_NUM_THREADS" "OPENBLAS_NUM_THREADS" "MKL_NUM_THREADS" "AUTH_PASSWORD_THREADS" "INFERENCE_PREDICT_THREADS" }}
 {{- if not (hasKey $settings .) }}
 - name: {{ . }}
-  valueFrom: {resourceFieldRef: {resource: {{ ternary "requests.cpu" "limits.cpu" $onlyRequested }}, divisor: "1"}}
+  valueFrom: {resourceFieldRef: {resource: {{ $of }}, divisor: "1"}}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -206,6 +208,11 @@ billing: [/usage, /plans, /accounts, /balance, /recalls, /sources, /billing-runs
 {{- $query := ternary "?ssl_ca=/etc/tollgate/database-ca/ca.pem" "" (ne .Values.externalDatabase.caConfigMap "") }}
 auth-url: {{ printf "%s%s" .Values.externalDatabase.authUrl $query | quote }}
 billing-url: {{ printf "%s%s" .Values.externalDatabase.billingUrl $query | quote }}
+{{- end }}
+
+{{- /* A quantity of `resources`, empty if there is none: (list $resources "limits" "cpu"). */}}
+{{- define "tollgate.resource" -}}
+{{- get (get (index . 0 | default dict) (index . 1) | default dict) (index . 2) }}
 {{- end }}
 
 {{- /* Bytes of a quantity as Kubernetes writes it, such as 512Mi; 0 where there is none. */}}
