@@ -118,6 +118,7 @@ def test_sizes_that_fit_are_taken(settings: list[str]) -> None:
         ("auth.settings.lower_case=x", "lower_case"),
         ("mysql.backup.schedule=every night", "schedule"),
         ("mysql.backup.schedule=17 2 * *", "schedule"),
+        ("tracing.endpoint=collector:4318", "endpoint"),
     ],
 )
 def test_an_unknown_key_or_an_ill_typed_value_is_refused(setting: str, named: str) -> None:

@@ -6,11 +6,22 @@ metadata:
   labels: {{- include "tollgate.labels" . | nindent 4 }}
 data:
   {{- $own := include (printf "tollgate.%sSettings" .component) .root | fromYaml }}
-  {{- with $own.Error }}{{ fail . }}{{ end }}
-  {{- $all := merge (dict) (index .root.Values .component).settings $own }}
+  {{- $tracing := include "tollgate.tracingSettings" .root | fromYaml }}
+  {{- with $own.Error | default $tracing.Error }}{{ fail . }}{{ end }}
+  {{- $all := merge (dict) (index .root.Values .component).settings $own $tracing }}
   {{- range $name, $value := $all }}
   {{ $name }}: {{ $value | quote }}
   {{- end }}
+{{- end }}
+
+{{- define "tollgate.tracingSettings" -}}
+{{- with .Values.tracing }}
+{{- if .endpoint }}
+OTEL_EXPORTER_OTLP_ENDPOINT: {{ .endpoint | quote }}
+OTEL_TRACES_SAMPLER: {{ .sampler | quote }}
+OTEL_TRACES_SAMPLER_ARG: {{ .ratio | quote }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "tollgate.authSettings" -}}
