@@ -74,8 +74,8 @@ keys: ## Fetch keys from Secret Manager into .keys/: SIGNING_SECRET=, TRUSTED_SE
 
 roll: ## Roll images out to the cluster: REGISTRY=, TAG=, NAMESPACE=, HELM_RELEASE=
 	helm upgrade --install $(HELM_RELEASE) deploy/helm/tollgate --namespace $(NAMESPACE) \
-	  --reset-then-reuse-values --set image.registry=$(REGISTRY) --set image.tag=$(TAG) \
-	  --atomic --timeout 10m
+	  --reset-then-reuse-values --set-string image.registry=$(REGISTRY) \
+	  --set-string image.tag=$(TAG) --atomic --timeout 10m
 
 lint: .venv/dev.stamp ## Check style
 	$(BIN)/ruff check .

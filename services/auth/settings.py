@@ -68,7 +68,7 @@ class AuthSettings(ServiceSettings):
     """Failed log-ins for one e-mail within the window after which it is answered 429."""
     login_window_seconds: int = Field(default=300, ge=1)
     """Length of the window in which failed log-ins are counted."""
-    password_threads: int = Field(default=DEFAULT_THREADS, ge=1, le=64)
+    password_threads: int = Field(default=DEFAULT_THREADS, ge=1, le=1024)
     """Passwords hashed at once, 19 MiB of memory each."""
     password_queue: int = Field(default=64, ge=0)
     """Passwords that may wait for that; beyond that the answer is 503."""

@@ -172,6 +172,7 @@ def _add_operations(app: FastAPI) -> None:
         failing = {name: why for name, why in zip(checks, answers, strict=True) if why}
         if getattr(request.state, "stopping", False):
             failing["stopping"] = STOPPING.detail
+        app.state.metrics.ready.set(not failing)
         status = "unavailable" if failing else "ok"
         return Response(
             orjson.dumps({"status": status, "failing": failing}),

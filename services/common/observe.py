@@ -115,6 +115,11 @@ class Metrics:
         self.in_progress = Gauge(
             "http_requests_in_progress", "Requests being answered.", registry=self.registry
         )
+        self.ready = Gauge(
+            "service_ready",
+            "What /readyz last answered: 1 for ready; 0 if not, or if nobody has asked yet.",
+            registry=self.registry,
+        )
 
 
 # -- traces --------------------------------------------------------------------------------------

@@ -140,7 +140,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
                 metrics=model_metrics,
             )
             recent = Recent(keep_rows=settings.feedback_rows)
-            engine = Engine()
+            engine = Engine(threads=settings.predict_threads)
             stack.callback(engine.close)
             background = {
                 "models": asyncio.create_task(watcher.run()),

@@ -1,6 +1,7 @@
 """The settings of the inference service; nothing else in it reads the environment."""
 
 import json
+import os
 from pathlib import Path
 from typing import Literal, Self
 
@@ -8,6 +9,10 @@ from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.common.settings import Port, ServiceSettings, ServiceUrl
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 class InferenceSettings(ServiceSettings):
@@ -57,6 +62,8 @@ class InferenceSettings(ServiceSettings):
     """A prediction request with more rows is answered 422."""
     max_in_flight: int = Field(default=1024, ge=1)
     """Predictions being answered at once; beyond them 503."""
+    predict_threads: int = Field(default_factory=_cpus, ge=1, le=1024)
+    """Slow predictions computed at once. Default: one for each CPU that this process may use."""
     drift_rows_per_second: int = Field(default=1_000, ge=0)
     """Rows of each version, a second, whose values are compared with training; 0: none."""
     feedback_store: str = ""

@@ -26,7 +26,7 @@ SETTINGS: list[type[ServiceSettings]] = [
     LocalSettings,
     PipelineSettings,
 ]
-TOLD_IN_WORDS = {"AUTH_PASSWORD_THREADS"}
+TOLD_IN_WORDS = {"AUTH_PASSWORD_THREADS", "INFERENCE_PREDICT_THREADS"}
 UNSET = {"None", ".", str(PydanticUndefined)}
 
 README = (ROOT / "README.md").read_text()

@@ -252,6 +252,17 @@ class TestOperations:
         assert answer.headers["Retry-After"] == "1"
         assert (await client.get("/healthz")).status_code == 200
 
+    async def test_a_scrape_tells_what_ready_last_answered(
+        self, app: FastAPI, client: AsyncClient
+    ) -> None:
+        told = []
+        for ailment in (None, "It is away.", None):
+            app.state.ailment = ailment
+            await client.get("/readyz")
+            told.append("\nservice_ready 1.0\n" in (await client.get("/metrics")).text)
+
+        assert told == [True, False, True]
+
     async def test_metrics_count_by_route_and_not_by_path(self, client: AsyncClient) -> None:
         for path in ("/broken/gone", "/broken/unknown", "/nowhere/1", "/nowhere/2"):
             await client.get(path)

@@ -1,10 +1,13 @@
 """How callers come in, and who may talk to whom."""
 
+import re
 from typing import Any
 
-from tests.deploy.chart import Rendered, render
+import pytest
 
-HOSTS = [f"{service}.tollgate.example.com" for service in ("auth", "inference", "billing")]
+from tests.deploy.chart import ROOT, SERVICES, Rendered, render
+
+HOSTS = [f"{service}.tollgate.example.com" for service in SERVICES]
 
 
 class TestExposure:
@@ -48,6 +51,20 @@ class TestExposure:
         assert not paths & {"/", "/metrics", "/events", "/leases"}
         assert {"/register", "/token", "/.well-known", "/v1", "/v2", "/usage", "/docs"} <= paths
 
+    def test_composes_proxy_lets_through_what_the_ingress_does(self) -> None:
+        caddyfile = (ROOT / "deploy" / "compose" / "Caddyfile").read_text()
+        rules = render("domain=tollgate.example.com").get("Ingress", "")["spec"]["rules"]
+
+        for service, rule in zip(SERVICES, rules, strict=True):
+            [listed] = re.findall(
+                rf"^\timport service {service}:\d+ (.*)$", caddyfile, re.MULTILINE
+            )
+            paths = {path["path"] for path in rule["http"]["paths"]} - {"/docs", "/openapi.json"}
+            assert set(listed.split()) == {f"{path}*" for path in paths}
+        assert (
+            "@inside not path {args[1:]} /docs* /openapi.json\n\trespond @inside 404" in caddyfile
+        )
+
     def test_one_may_bring_a_certificate_or_a_cluster_issuer(self) -> None:
         own = render("domain=tollgate.example.com", "tls.secretName=mine")
         issued = render("domain=tollgate.example.com", "tls.clusterIssuer=all")
@@ -57,6 +74,27 @@ class TestExposure:
         assert issued.get("Ingress", "")["metadata"]["annotations"] == {
             "cert-manager.io/cluster-issuer": "all"
         }
+
+    @pytest.mark.parametrize("kind", ["issuer", "cluster-issuer"])
+    def test_an_issuer_that_the_annotations_name_is_the_only_one(self, kind: str) -> None:
+        annotation = f"ingress.annotations.cert-manager\\.io/{kind}=mine"
+        rendered = render("domain=tollgate.example.com", annotation)
+
+        assert rendered.of("Issuer") == []
+        assert rendered.get("Ingress", "")["metadata"]["annotations"] == {
+            f"cert-manager.io/{kind}": "mine"
+        }
+
+    @pytest.mark.parametrize(
+        ("declined", "scheme"), [((), "https"), (("tls.enabled=false",), "http")]
+    )
+    def test_with_somebody_elses_proxy_nothing_is_made_but_its_address_is_known(
+        self, declined: tuple[str, ...], scheme: str
+    ) -> None:
+        rendered = render("domain=tollgate.example.com", "expose=none", *declined)
+
+        assert rendered.of("Ingress") == rendered.of("Issuer") == []
+        assert rendered.settings("auth")["AUTH_ISSUER"] == f"{scheme}://{HOSTS[0]}"
 
     def test_https_can_be_declined(self) -> None:
         rendered = render("domain=tollgate.example.com", "tls.enabled=false")
@@ -74,6 +112,17 @@ class TestExposure:
         [issuer] = rendered.of("Issuer")
         [solver] = issuer["spec"]["acme"]["solvers"]
         assert "gatewayHTTPRoute" in solver["http01"]
+
+    def test_googles_load_balancer_may_be_told_what_to_ask_for(self) -> None:
+        told = render("gateway.gkeHealthChecks=true", scenario="gateway").of("HealthCheckPolicy")
+
+        assert [each["spec"]["targetRef"]["name"] for each in told] == [
+            f"t-tollgate-{service}" for service in SERVICES
+        ]
+        for each in told:
+            check = each["spec"]["default"]["config"]["httpHealthCheck"]
+            assert check["requestPath"] == "/readyz"
+        assert render(scenario="gateway").of("HealthCheckPolicy") == []
 
     def test_routes_may_join_a_gateway_that_exists(self) -> None:
         rendered = render(

@@ -21,11 +21,17 @@ from tests.deploy.chart import CHART, ROOT, SERVICES, Rendered, render
 
 WORDS = {"by", "sum", "rate", "max", "increase", "histogram_quantile", "le", "job", "pod", "status"}
 WORDS |= {"model", "version", "column", "outcome", "model_name", "model_version", "namespace"}
+WORDS |= {"absent", "or", "unless"}
+
+KUBE_STATE_METRICS = {
+    "kube_cronjob_status_last_schedule_time",
+    "kube_cronjob_status_last_successful_time",
+}
 
 
 @pytest.fixture(scope="module")
 def metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Names of all samples that the services may expose, and Prometheus' own `up`."""
+    """All samples that the services may expose, and those of others that alerts are about."""
     home = tmp_path_factory.mktemp("metrics")
     common = Metrics()
     registry: CollectorRegistry = common.registry
@@ -36,7 +42,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     ModelMetrics(registry)
     RolloutMetrics(registry)
     DriftWatch(registry, rows_per_second=1)
-    names = {"up"}
+    names = {"up", *KUBE_STATE_METRICS}
     for family in registry.collect():
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
         names |= {family.name + suffix for suffix in suffixes.get(family.type, [""])}
@@ -73,6 +79,14 @@ def test_every_alert_has_a_page() -> None:
     pages = re.findall(r"^### (Tollgate\w+)$", (ROOT / "docs/operations.md").read_text(), re.M)
 
     assert [rule["alert"] for rule in rules] == pages
+
+
+def test_a_service_without_a_pod_is_missed_by_its_own_name() -> None:
+    rules = render(scenario="observability").get("PrometheusRule", "")["spec"]["groups"][0]["rules"]
+
+    [gone] = [rule["expr"] for rule in rules if rule["alert"] == "TollgateGone"]
+    for service in SERVICES:
+        assert f'absent(up{{namespace="n", job="t-tollgate-{service}"}})' in gone
 
 
 def test_a_half_full_journal_is_half_of_what_it_may_hold() -> None:

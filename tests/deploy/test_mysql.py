@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import time
@@ -141,6 +142,17 @@ def run_on_backups(name: str, server: Server, folder: Path, **more: str) -> str:
     return done.stdout.strip()
 
 
+def failing_backup(server: Server, folder: Path) -> subprocess.CompletedProcess[str]:
+    return run_script(
+        "backup.sh",
+        MYSQL_HOST="127.0.0.1",
+        MYSQL_PORT=str(server.port),
+        BACKUP_PASSWORD="wrong",
+        BACKUP_DIR=str(folder),
+        BACKUP_KEEP_DAYS="14",
+    )
+
+
 class TestUsers:
     @pytest.mark.parametrize(
         ("user", "statement"),
@@ -213,30 +225,35 @@ class TestRestoreDrill:
 
         assert checksums(server) == before
 
-    def test_old_backups_go_and_nothing_else_does(self, server: Server, tmp_path: Path) -> None:
-        names = ("tollgate-20200101T000000Z.sql.gz", "tollgate-20991231T000000Z.sql.gz", "notes")
-        for name in names:
+    def test_old_backups_and_left_drafts_go_and_nothing_else_does(
+        self, server: Server, tmp_path: Path
+    ) -> None:
+        old = ("tollgate-20200101T000000Z.sql.gz", ".tollgate-20200101T000000Z.sql.gz.part")
+        kept = {"tollgate-20991231T000000Z.sql.gz", "notes", ".tollgate-now.part"}
+        for name in (*old, *kept):
             (tmp_path / name).touch()
-        for name in (names[0], names[2]):
+        for name in (*old, "notes"):
             os.utime(tmp_path / name, (0, 0))
 
         made = Path(run_on_backups("backup.sh", server, tmp_path))
 
-        assert {path.name for path in tmp_path.iterdir()} == {names[1], names[2], made.name}
+        assert {path.name for path in tmp_path.iterdir()} == kept | {made.name}
+
+    def test_room_is_made_before_a_dump_that_fails_but_the_last_backup_stays(
+        self, server: Server, tmp_path: Path
+    ) -> None:
+        names = ("tollgate-20200101T000000Z.sql.gz", "tollgate-20200102T000000Z.sql.gz")
+        for name in names:
+            (tmp_path / name).touch()
+            os.utime(tmp_path / name, (0, 0))
+
+        assert failing_backup(server, tmp_path).returncode != 0
+        assert [path.name for path in tmp_path.iterdir()] == [names[1]]
 
     def test_a_backup_that_fails_leaves_nothing_that_looks_like_one(
         self, server: Server, tmp_path: Path
     ) -> None:
-        done = run_script(
-            "backup.sh",
-            MYSQL_HOST="127.0.0.1",
-            MYSQL_PORT=str(server.port),
-            BACKUP_PASSWORD="wrong",
-            BACKUP_DIR=str(tmp_path),
-            BACKUP_KEEP_DAYS="14",
-        )
-
-        assert done.returncode != 0
+        assert failing_backup(server, tmp_path).returncode != 0
         assert list(tmp_path.iterdir()) == []
 
     def test_what_is_no_backup_is_not_restored(self, server: Server, tmp_path: Path) -> None:
@@ -273,6 +290,18 @@ class TestRendered:
     def test_a_restore_never_runs_by_itself(self) -> None:
         assert render().get("CronJob", "mysql-restore")["spec"]["suspend"] is True
         assert "suspend" not in render().get("CronJob", "mysql-backup")["spec"]
+
+    def test_the_page_on_restoring_stops_who_writes_and_starts_them_before_it_waits(self) -> None:
+        page = (ROOT / "docs" / "operations.md").read_text()
+        [commands] = re.findall(r"^To restore.*?```sh\n(.*?)```", page, re.DOTALL | re.MULTILINE)
+        steps = [line.split("  #")[0].strip() for line in commands.splitlines()]
+
+        assert 'S="tollgate-auth tollgate-billing"' in steps  # inference's journals hold usage
+        assert 'R="restore-$(date +%s)"' in steps  # a second drill needs another name
+        down, up = (steps.index(f"$N scale deployment $S --replicas {n}") for n in (0, 2))
+        upgrade = next(n for n, step in enumerate(steps) if step.startswith("helm "))
+        assert down < steps.index('$N create job --from=cronjob/tollgate-mysql-restore "$R"') < up
+        assert up < upgrade  # --wait is content with none of none
 
     def test_data_is_durable_and_stays(self) -> None:
         rendered = render()

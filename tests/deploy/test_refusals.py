@@ -15,10 +15,6 @@ EXTERNAL = (
     ("settings", "sentence"),
     [
         (["tls.enabled=true"], "tls.enabled: a certificate needs a name, so set domain too."),
-        (
-            ["tls.enabled=true", "domain=example.com", "expose=none"],
-            "tls.enabled: nothing is exposed",
-        ),
         (["domain=https://example.com"], 'domain: "https://example.com" is no DNS name'),
         (
             ["domain=example.com", "tls.secretName=a", "tls.clusterIssuer=b"],
@@ -26,12 +22,32 @@ EXTERNAL = (
         ),
         (["expose=gateway"], "gateway.className: name a GatewayClass"),
         (
+            ["expose=gateway", "gateway.className=c", "gateway.namespace=net"],
+            "gateway.namespace: is that of an existing Gateway",
+        ),
+        (
+            ["domain=example.com", "expose=gateway", "gateway.name=g", "tls.clusterIssuer=all"],
+            "gateway.name: its certificates are its owner's",
+        ),
+        (
             ["auth.autoscaling.minReplicas=7"],
             "auth.autoscaling.minReplicas: 7 is more than maxReplicas, 6.",
         ),
         (
             ["inference.autoscaling.maxReplicas=1"],
             "inference.autoscaling.minReplicas: 2 is more than maxReplicas, 1.",
+        ),
+        (
+            ["inference.journal.maxBytes=3221225473"],
+            "inference.journal.maxBytes: with models.cacheMaxBytes it is more than the limit",
+        ),
+        (
+            ["inference.journal.volume.enabled=true", "inference.journal.volume.size=1Gi"],
+            "inference.journal.volume.size: 1Gi has no room for maxBytes, 1073741824.",
+        ),
+        (
+            ["mysql.bufferPoolSize=1600M"],
+            "mysql.bufferPoolSize: 1600M is more than three quarters of the memory limit",
         ),
         (
             ["externalDatabase.existingSecret=urls"],
@@ -78,6 +94,19 @@ def test_a_combination_that_cannot_work_is_one_sentence(settings: list[str], sen
 
 
 @pytest.mark.parametrize(
+    "settings",
+    [
+        ["inference.journal.maxBytes=3221225472"],
+        ["inference.journal.maxBytes=8589934592", "inference.resources=null"],
+        ["inference.journal.maxBytes=2000000000", "inference.journal.volume.enabled=true"],
+        ["mysql.bufferPoolSize=5G", "mysql.resources.limits.memory=8e9"],
+    ],
+)
+def test_sizes_that_fit_are_taken(settings: list[str]) -> None:
+    assert render(*settings).objects
+
+
+@pytest.mark.parametrize(
     ("setting", "named"),
     [
         ("replicaCount=3", "replicaCount"),
@@ -87,6 +116,8 @@ def test_a_combination_that_cannot_work_is_one_sentence(settings: list[str], sen
         ("auth.registration=verify", "registration"),
         ("billing.autoscaling.minReplicas=0", "minReplicas"),
         ("auth.settings.lower_case=x", "lower_case"),
+        ("mysql.backup.schedule=every night", "schedule"),
+        ("mysql.backup.schedule=17 2 * *", "schedule"),
         ("tracing.endpoint=collector:4318", "endpoint"),
     ],
 )

@@ -62,7 +62,7 @@ class TestDefaults:
     def test_threads_follow_the_cpu_limit(self, service: str) -> None:
         by_name = {each["name"]: each for each in render().container(service)["env"]}
 
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "AUTH_PASSWORD_THREADS"):
+        for name in ("OMP_NUM_THREADS", "AUTH_PASSWORD_THREADS", "INFERENCE_PREDICT_THREADS"):
             assert by_name[name]["valueFrom"]["resourceFieldRef"] == {
                 "resource": "limits.cpu",
                 "divisor": "1",
@@ -100,12 +100,12 @@ class TestKnobs:
         assert len(rendered.of("HorizontalPodAutoscaler")) == 2
 
     def test_bounds_of_the_autoscaler(self, service: str) -> None:
-        settings = ("minReplicas=3", "maxReplicas=30", "targetCPUUtilizationPercentage=50")
+        settings = ("minReplicas=3", "maxReplicas=30", "targetCPUUtilizationPercentage=150")
         rendered = render(*(f"{service}.autoscaling.{each}" for each in settings))
         scaler = rendered.get("HorizontalPodAutoscaler", service)["spec"]
 
         assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 30)
-        assert scaler["metrics"][0]["resource"]["target"]["averageUtilization"] == 50
+        assert scaler["metrics"][0]["resource"]["target"]["averageUtilization"] == 150
 
     def test_a_setting_without_a_key_changes_the_pods(self, service: str) -> None:
         name = f"{service.upper()}_LOG_LEVEL"
@@ -119,12 +119,33 @@ class TestKnobs:
         assert changed.settings(service)[name] == "DEBUG"
         assert checksum(changed) != checksum(render())
 
-    def test_without_a_cpu_limit_threads_follow_the_request(self, service: str) -> None:
-        container = render(f"{service}.resources.limits.cpu=null").container(service)
-        by_name = {each["name"]: each for each in container["env"]}
+    def test_without_a_cpu_limit_threads_follow_the_request_and_else_the_node(
+        self, service: str
+    ) -> None:
+        for missing, followed in (
+            (("limits.cpu",), "requests.cpu"),
+            (("limits", "requests"), "limits.cpu"),
+        ):
+            settings = (f"{service}.resources.{each}=null" for each in missing)
+            container = render(*settings).container(service)
+            by_name = {each["name"]: each for each in container["env"]}
 
-        reference = by_name["OMP_NUM_THREADS"]["valueFrom"]["resourceFieldRef"]
-        assert reference["resource"] == "requests.cpu"
+            # The downward API has the node's CPUs for a limit that is missing, and 0 for a request.
+            reference = by_name["OMP_NUM_THREADS"]["valueFrom"]["resourceFieldRef"]
+            assert reference["resource"] == followed
+
+    def test_a_value_that_looks_like_yaml_is_a_value(self, service: str) -> None:
+        rendered = render("inference.feedback.storeUrl=a: b # c", "auth.adminEmail=a: b # c")
+
+        assert rendered.settings("inference")["INFERENCE_FEEDBACK_STORE"] == "a: b # c"
+        assert "Error" not in rendered.settings(service)
+
+    def test_threads_that_a_setting_names_are_nowhere_else(self, service: str) -> None:
+        name = {"inference": "INFERENCE_PREDICT_THREADS"}.get(service, "AUTH_PASSWORD_THREADS")
+        rendered = render(f"{service}.settings.{name}=few")
+
+        assert rendered.settings(service)[name] == "few"
+        assert name not in {each["name"] for each in rendered.container(service)["env"]}
 
     def test_what_platform_teams_add_is_passed_on(self, service: str) -> None:
         rendered = render(
@@ -174,6 +195,31 @@ class TestKnobs:
         )
 
         assert pods["pods"]["metric"]["name"] == form.format(metric)
+
+
+class TestNodes:
+    def test_a_job_may_run_where_the_part_may_that_it_works_for(self) -> None:
+        parts = ("auth", "inference", "mysql")
+        rendered = render(
+            "sampleModel.enabled=true",
+            *(f"{part}.nodeSelector.pool={part}" for part in parts),
+            *(f"{part}.tolerations[0].key={part}" for part in parts),
+        )
+        pools = {
+            name.removeprefix("t-tollgate-"): (pod["nodeSelector"]["pool"], pod["tolerations"])
+            for name, pod in rendered.pods()
+            if name != "t-tollgate-billing"
+        }
+
+        assert pools == {
+            job: (part, [{"key": part}])
+            for part, jobs in {
+                "auth": ("auth", "migrate-1", "test"),
+                "inference": ("inference", "sample-model-1"),
+                "mysql": ("mysql", "mysql-backup", "mysql-restore"),
+            }.items()
+            for job in jobs
+        }
 
 
 class TestNames:
@@ -238,6 +284,23 @@ class TestModels:
         assert env["TRAINER_MODEL_STORE"] == url
         assert job["containers"][0]["command"] == ["python", "-m", "cli.sample"]
         assert '"model":"wine"' in rendered.settings("billing")["BILLING_DEFAULT_PLAN"]
+
+    @pytest.mark.parametrize(
+        ("settings", "at_once"),
+        [
+            (["sampleModel.enabled=true"], "100%"),
+            (["sampleModel.enabled=true", "modelStore.volume.accessMode=ReadWriteMany"], 1),
+            ([], 1),
+        ],
+    )
+    def test_pods_that_must_share_a_node_may_leave_it_together(
+        self, settings: list[str], at_once: int | str
+    ) -> None:
+        rendered = render(*settings)
+
+        for service, bound in (("inference", at_once), ("auth", 1)):
+            budget = rendered.get("PodDisruptionBudget", service)["spec"]
+            assert budget["maxUnavailable"] == bound
 
     def test_a_bucket_needs_no_volume_and_workload_identity_is_an_annotation(self) -> None:
         rendered = render(scenario="gcs")

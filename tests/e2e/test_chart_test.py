@@ -1,30 +1,70 @@
 """What `helm test` runs, on a platform that runs here."""
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
 
-import pytest
-
 from tests.e2e.platform import ROOT, Platform
 
 SCRIPT = ROOT / "deploy/helm/tollgate/files/first_prediction.py"
+PREPAID = {
+    "name": "Prepaid",
+    "currency": "USD",
+    "billing": "prepaid",
+    "prices": [
+        {
+            "model": None,
+            "included_requests": 0,
+            "tiers": [{"up_to_requests": None, "per_request": "1", "per_row": "0"}],
+        }
+    ],
+    "rate_limit": None,
+}
 
 
-@pytest.mark.parametrize(
-    ("sample_model", "last"), [("true", "bill: 0.0006 USD"), ("false", "usage: 200")]
-)
-def test_it_goes_the_way_of_a_first_caller(
-    platform: Platform, sample_model: str, last: str
-) -> None:
+def run(platform: Platform, *, sample_model: str, seed: str) -> list[str]:
+    """The lines that a run prints which succeeds."""
     urls = {f"{name.upper()}_URL": url for name, url in platform.urls.items()}
+    given = {"PATH": os.environ["PATH"], "SAMPLE_MODEL": sample_model, "ACCOUNT_SEED": seed}
     done = subprocess.run(
         [sys.executable, "-I", str(SCRIPT)],
-        env={"PATH": os.environ["PATH"], "SAMPLE_MODEL": sample_model, **urls},
+        env=given | urls,
         capture_output=True,
         text=True,
         timeout=120,
     )
-
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == last
+    return done.stdout.splitlines()
+
+
+class TestChartTest:
+    def test_it_goes_the_way_of_a_caller_whose_account_is_made_once(
+        self, platform: Platform
+    ) -> None:
+        runs = [
+            run(platform, sample_model=sample_model, seed="one")
+            for sample_model in ("true", "true", "false")
+        ]
+
+        assert [(lines[0], lines[-1]) for lines in runs] == [
+            ("register: 201", "bill: 0.0006 USD"),
+            ("register: 409", "bill: 0.0006 USD"),
+            ("register: 409", "usage: 200"),
+        ]
+
+    def test_a_default_plan_that_asks_for_credit_is_no_failure(self, platform: Platform) -> None:
+        run(platform, sample_model="false", seed="poor")
+        derived = hashlib.sha256(b"helm test poor").hexdigest()
+        token = platform.token(f"helm-test-{derived[:8]}@tollgate.example", derived[8:])
+        with platform.client("auth", token) as auth:
+            account = auth.get("/users/me").json()["id"]
+        admin = json.loads((platform.home / "credentials.json").read_text())["admin"]
+        with platform.client("billing", platform.token(**admin)) as billing:
+            plan = billing.post("/plans", json=PREPAID).json()["id"]
+            billing.put(f"/accounts/{account}/plan", json={"plan": plan}).raise_for_status()
+
+        [*_, last] = run(platform, sample_model="true", seed="poor")
+
+        assert last == "the default plan does not pay for this: This account has no credit left."

@@ -1,7 +1,6 @@
 """What runs a model, and where: inline when it is quicker than a thread hop, else in a pool."""
 
 import asyncio
-import os
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -77,12 +76,10 @@ def check_finite(numbers: npt.NDArray[Any]) -> None:
 
 
 class Engine:
-    """Owns the threads on which slow predictions run, one for each CPU this process may use."""
+    """Owns the threads on which slow predictions run."""
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(
-            max_workers=len(os.sched_getaffinity(0)), thread_name_prefix="predict"
-        )
+    def __init__(self, *, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="predict")
 
     async def predict(
         self, runtime: Runtime, pace: Pace, arrays: Arrays, *, rows: int, probabilities: bool

@@ -80,12 +80,28 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
-{{- /* Threads of numeric libraries and of password hashing, as many as the container has CPUs. */}}
+{{- /* Where a pod may be scheduled; a Job's is the part's that it works for. Takes that part's values. */}}
+{{- define "tollgate.nodes" -}}
+{{- with .nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* Threads of numeric libraries, predictions and password hashing, as many as the container has CPUs, unless
+`settings` has another number: (dict "resources" … "settings" …). Without a limit or a request they are the node's. */}}
 {{- define "tollgate.threads" -}}
-{{- $of := ternary "limits.cpu" "requests.cpu" (hasKey (.limits | default dict) "cpu") }}
-{{- range list "OMP_NUM_THREADS" "OPENBLAS_NUM_THREADS" "MKL_NUM_THREADS" "AUTH_PASSWORD_THREADS" }}
+{{- $limit := include "tollgate.resource" (list .resources "limits" "cpu") }}
+{{- $request := include "tollgate.resource" (list .resources "requests" "cpu") }}
+{{- $of := ternary "requests.cpu" "limits.cpu" (and (empty $limit) (not (empty $request))) }}
+{{- $settings := .settings }}
+{{- range list "OMP_NUM_THREADS" "OPENBLAS_NUM_THREADS" "MKL_NUM_THREADS" "AUTH_PASSWORD_THREADS" "INFERENCE_PREDICT_THREADS" }}
+{{- if not (hasKey $settings .) }}
 - name: {{ . }}
   valueFrom: {resourceFieldRef: {resource: {{ $of }}, divisor: "1"}}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -107,7 +123,7 @@ http://{{ include "tollgate.fullname" .root }}-{{ .component }}.{{ .root.Release
 {{- /* "true" when callers come in by HTTPS. */}}
 {{- define "tollgate.tls" -}}
 {{- if kindIs "invalid" .Values.tls.enabled }}
-{{- if and .Values.domain (ne (include "tollgate.expose" .) "none") }}true{{ end }}
+{{- if .Values.domain }}true{{ end }}
 {{- else if .Values.tls.enabled }}true
 {{- end }}
 {{- end }}
@@ -192,4 +208,17 @@ billing: [/usage, /plans, /accounts, /balance, /recalls, /sources, /billing-runs
 {{- $query := ternary "?ssl_ca=/etc/tollgate/database-ca/ca.pem" "" (ne .Values.externalDatabase.caConfigMap "") }}
 auth-url: {{ printf "%s%s" .Values.externalDatabase.authUrl $query | quote }}
 billing-url: {{ printf "%s%s" .Values.externalDatabase.billingUrl $query | quote }}
+{{- end }}
+
+{{- /* A quantity of `resources`, empty if there is none: (list $resources "limits" "cpu"). */}}
+{{- define "tollgate.resource" -}}
+{{- get (get (index . 0 | default dict) (index . 1) | default dict) (index . 2) }}
+{{- end }}
+
+{{- /* Bytes of a quantity as Kubernetes writes it, such as 512Mi; 0 where there is none. */}}
+{{- define "tollgate.bytes" -}}
+{{- $units := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "Pi" 1125899906842624 }}
+{{- $text := . | default 0 | toString }}
+{{- $number := regexFind "^[0-9]+(\\.[0-9]+)?([eE][+]?[0-9]+)?" $text }}
+{{- mulf $number (get $units (trimPrefix $number $text)) | int64 }}
 {{- end }}

@@ -4,6 +4,7 @@
 {{- $secret := include "tollgate.databaseSecret" .root }}
 restartPolicy: Never
 {{ include "tollgate.podSecurity" (dict "root" .root "user" 999) }}
+{{ include "tollgate.nodes" .root.Values.mysql }}
 containers:
   - name: {{ .script }}
     image: {{ .root.Values.mysql.image }}

@@ -56,7 +56,7 @@ spec:
           envFrom: [{configMapRef: {name: {{ $full }}}}]
           env:
             {{- include (printf "tollgate.%sEnv" .component) $root | nindent 12 }}
-            {{- include "tollgate.threads" $values.resources | nindent 12 }}
+            {{- include "tollgate.threads" (dict "resources" $values.resources "settings" $values.settings) | nindent 12 }}
             {{- with $values.extraEnv }}{{ toYaml . | nindent 12 }}{{ end }}
           startupProbe:
             httpGet: {path: /healthz, port: http}
@@ -148,12 +148,7 @@ affinity:
           labelSelector:
             matchLabels: {{- include "tollgate.selector" . | nindent 14 }}
   {{- end }}
-{{- with $values.nodeSelector }}
-nodeSelector: {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with $values.tolerations }}
-tolerations: {{- toYaml . | nindent 2 }}
-{{- end }}
+{{ include "tollgate.nodes" $values }}
 {{- end }}
 
 {{- /* A ReadWriteOnce volume is mounted on one node: all who share it have to be there. */}}

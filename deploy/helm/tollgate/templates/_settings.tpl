@@ -7,6 +7,7 @@ metadata:
 data:
   {{- $own := include (printf "tollgate.%sSettings" .component) .root | fromYaml }}
   {{- $tracing := include "tollgate.tracingSettings" .root | fromYaml }}
+  {{- with $own.Error | default $tracing.Error }}{{ fail . }}{{ end }}
   {{- $all := merge (dict) (index .root.Values .component).settings $own $tracing }}
   {{- range $name, $value := $all }}
   {{ $name }}: {{ $value | quote }}
@@ -16,8 +17,8 @@ data:
 {{- define "tollgate.tracingSettings" -}}
 {{- with .Values.tracing }}
 {{- if .endpoint }}
-OTEL_EXPORTER_OTLP_ENDPOINT: {{ .endpoint }}
-OTEL_TRACES_SAMPLER: {{ .sampler }}
+OTEL_EXPORTER_OTLP_ENDPOINT: {{ .endpoint | quote }}
+OTEL_TRACES_SAMPLER: {{ .sampler | quote }}
 OTEL_TRACES_SAMPLER_ARG: {{ .ratio | quote }}
 {{- end }}
 {{- end }}
@@ -27,15 +28,15 @@ OTEL_TRACES_SAMPLER_ARG: {{ .ratio | quote }}
 TOLLGATE_HOME: /var/lib/tollgate
 AUTH_HOST: 0.0.0.0
 AUTH_PORT: "8001"
-AUTH_ISSUER: {{ include "tollgate.publicUrl" (dict "root" . "component" "auth") }}
-AUTH_REGISTRATION: {{ .Values.auth.registration }}
+AUTH_ISSUER: {{ include "tollgate.publicUrl" (dict "root" . "component" "auth") | quote }}
+AUTH_REGISTRATION: {{ .Values.auth.registration | quote }}
 AUTH_SIGNING_KEYS: /etc/tollgate/signing-keys
 {{- if .Values.domain }}
 {{- $origins := list }}
 {{- range list "auth" "inference" "billing" }}
 {{- $origins = append $origins (include "tollgate.publicUrl" (dict "root" $ "component" .)) }}
 {{- end }}
-AUTH_CORS_ORIGINS: {{ join " " $origins }}
+AUTH_CORS_ORIGINS: {{ join " " $origins | quote }}
 {{- end }}
 {{- end }}
 
@@ -43,22 +44,22 @@ AUTH_CORS_ORIGINS: {{ join " " $origins }}
 TOLLGATE_HOME: /var/lib/tollgate
 INFERENCE_HOST: 0.0.0.0
 INFERENCE_PORT: "8002"
-INFERENCE_AUTH_URL: {{ include "tollgate.publicUrl" (dict "root" . "component" "auth") }}
-INFERENCE_AUTH_ADDRESS: {{ include "tollgate.internalUrl" (dict "root" . "component" "auth") }}
-INFERENCE_BILLING_URL: {{ include "tollgate.internalUrl" (dict "root" . "component" "billing") }}
+INFERENCE_AUTH_URL: {{ include "tollgate.publicUrl" (dict "root" . "component" "auth") | quote }}
+INFERENCE_AUTH_ADDRESS: {{ include "tollgate.internalUrl" (dict "root" . "component" "auth") | quote }}
+INFERENCE_BILLING_URL: {{ include "tollgate.internalUrl" (dict "root" . "component" "billing") | quote }}
 INFERENCE_CLIENT_ID: inference
-INFERENCE_MODEL_STORE: {{ include "tollgate.modelStoreUrl" . }}
+INFERENCE_MODEL_STORE: {{ include "tollgate.modelStoreUrl" . | quote }}
 INFERENCE_MODEL_POLL_SECONDS: {{ .Values.modelStore.pollSeconds | quote }}
 INFERENCE_TRUSTED_KEYS: /etc/tollgate/trusted-keys
 INFERENCE_JOURNAL_DIR: /var/lib/tollgate/journal
 INFERENCE_JOURNAL_MAX_BYTES: {{ .Values.inference.journal.maxBytes | int64 | quote }}
-INFERENCE_JOURNAL_SYNC: {{ .Values.inference.journal.sync }}
+INFERENCE_JOURNAL_SYNC: {{ .Values.inference.journal.sync | quote }}
 INFERENCE_CACHE_DIR: /var/lib/tollgate/cache
 INFERENCE_CACHE_MAX_BYTES: {{ .Values.inference.models.cacheMaxBytes | int64 | quote }}
 INFERENCE_MODELS_MAX_BYTES: {{ .Values.inference.models.memoryMaxBytes | int64 | quote }}
 INFERENCE_ALLOW_JOBLIB: {{ .Values.inference.models.allowJoblib | quote }}
 {{- with .Values.inference.feedback.storeUrl }}
-INFERENCE_FEEDBACK_STORE: {{ . }}
+INFERENCE_FEEDBACK_STORE: {{ . | quote }}
 {{- end }}
 INFERENCE_FEEDBACK_ROWS: {{ .Values.inference.feedback.keepRows | quote }}
 {{- end }}
@@ -67,8 +68,8 @@ INFERENCE_FEEDBACK_ROWS: {{ .Values.inference.feedback.keepRows | quote }}
 TOLLGATE_HOME: /var/lib/tollgate
 BILLING_HOST: 0.0.0.0
 BILLING_PORT: "8003"
-BILLING_AUTH_URL: {{ include "tollgate.publicUrl" (dict "root" . "component" "auth") }}
-BILLING_AUTH_ADDRESS: {{ include "tollgate.internalUrl" (dict "root" . "component" "auth") }}
+BILLING_AUTH_URL: {{ include "tollgate.publicUrl" (dict "root" . "component" "auth") | quote }}
+BILLING_AUTH_ADDRESS: {{ include "tollgate.internalUrl" (dict "root" . "component" "auth") | quote }}
 {{- if .Values.billing.defaultPlan }}
 BILLING_DEFAULT_PLAN: {{ .Values.billing.defaultPlan | toJson | quote }}
 {{- else if .Values.sampleModel.enabled }}

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Puts a backup in place of what the server holds: BACKUP_FILE of BACKUP_DIR, by default the newest.
-# The services have to be stopped: what they write meanwhile would be lost or in the way.
+# Auth and billing have to be stopped: what they write meanwhile would be lost or in the way.
 set -euo pipefail
 
 backups=("$BACKUP_DIR"/tollgate-*.sql.gz)
