@@ -245,8 +245,11 @@ def _furnish(api: Api) -> None:
         default = {"storageclass.kubernetes.io/is-default-class": str(name == "standard").lower()}
         storage_class = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass"}
         metadata = {"name": name, "annotations": default}
-        provisioner = {"provisioner": "kubernetes.io/no-provisioner"}
-        api.create(storage_class | {"metadata": metadata} | provisioner)
+        how = {
+            "provisioner": "kubernetes.io/no-provisioner",
+            "volumeBindingMode": "WaitForFirstConsumer",
+        }
+        api.create(storage_class | {"metadata": metadata} | how)
         for number in range(VOLUMES):
             spec = {
                 "storageClassName": name,

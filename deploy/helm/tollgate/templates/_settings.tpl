@@ -4,27 +4,33 @@ kind: ConfigMap
 metadata:
   name: {{ include "tollgate.fullname" .root }}-{{ .component }}
   labels: {{- include "tollgate.labels" . | nindent 4 }}
-data:
-  {{- $own := include (printf "tollgate.%sSettings" .component) .root | fromYaml }}
-  {{- $all := merge (dict) (index .root.Values .component).settings $own }}
-  {{- range $name, $value := $all }}
-  {{ $name }}: {{ $value | quote }}
-  {{- end }}
+data: {{- include "tollgate.settings" . | trim | nindent 2 }}
+{{- end }}
+
+{{- /* What is no secret of a service's settings, its own and those of the values: (dict "root" $ "component" "auth"). */}}
+{{- define "tollgate.settings" -}}
+{{- $own := include (printf "tollgate.%sSettings" .component) .root | fromYaml }}
+{{- with $own.Error }}
+{{- fail . }}
+{{- end }}
+{{- range $name, $value := merge (dict) (index .root.Values .component).settings $own }}
+{{ $name }}: {{ $value | quote }}
+{{- end }}
 {{- end }}
 
 {{- define "tollgate.authSettings" -}}
 TOLLGATE_HOME: /var/lib/tollgate
 AUTH_HOST: 0.0.0.0
 AUTH_PORT: "8001"
-AUTH_ISSUER: {{ include "tollgate.publicUrl" (dict "root" . "component" "auth") }}
-AUTH_REGISTRATION: {{ .Values.auth.registration }}
+AUTH_ISSUER: {{ include "tollgate.publicUrl" (dict "root" . "component" "auth") | quote }}
+AUTH_REGISTRATION: {{ .Values.auth.registration | quote }}
 AUTH_SIGNING_KEYS: /etc/tollgate/signing-keys
 {{- if .Values.domain }}
 {{- $origins := list }}
 {{- range list "auth" "inference" "billing" }}
 {{- $origins = append $origins (include "tollgate.publicUrl" (dict "root" $ "component" .)) }}
 {{- end }}
-AUTH_CORS_ORIGINS: {{ join " " $origins }}
+AUTH_CORS_ORIGINS: {{ join " " $origins | quote }}
 {{- end }}
 {{- end }}
 
@@ -32,22 +38,22 @@ AUTH_CORS_ORIGINS: {{ join " " $origins }}
 TOLLGATE_HOME: /var/lib/tollgate
 INFERENCE_HOST: 0.0.0.0
 INFERENCE_PORT: "8002"
-INFERENCE_AUTH_URL: {{ include "tollgate.publicUrl" (dict "root" . "component" "auth") }}
-INFERENCE_AUTH_ADDRESS: {{ include "tollgate.internalUrl" (dict "root" . "component" "auth") }}
-INFERENCE_BILLING_URL: {{ include "tollgate.internalUrl" (dict "root" . "component" "billing") }}
+INFERENCE_AUTH_URL: {{ include "tollgate.publicUrl" (dict "root" . "component" "auth") | quote }}
+INFERENCE_AUTH_ADDRESS: {{ include "tollgate.internalUrl" (dict "root" . "component" "auth") | quote }}
+INFERENCE_BILLING_URL: {{ include "tollgate.internalUrl" (dict "root" . "component" "billing") | quote }}
 INFERENCE_CLIENT_ID: inference
-INFERENCE_MODEL_STORE: {{ include "tollgate.modelStoreUrl" . }}
+INFERENCE_MODEL_STORE: {{ include "tollgate.modelStoreUrl" . | quote }}
 INFERENCE_MODEL_POLL_SECONDS: {{ .Values.modelStore.pollSeconds | quote }}
 INFERENCE_TRUSTED_KEYS: /etc/tollgate/trusted-keys
 INFERENCE_JOURNAL_DIR: /var/lib/tollgate/journal
 INFERENCE_JOURNAL_MAX_BYTES: {{ .Values.inference.journal.maxBytes | int64 | quote }}
-INFERENCE_JOURNAL_SYNC: {{ .Values.inference.journal.sync }}
+INFERENCE_JOURNAL_SYNC: {{ .Values.inference.journal.sync | quote }}
 INFERENCE_CACHE_DIR: /var/lib/tollgate/cache
 INFERENCE_CACHE_MAX_BYTES: {{ .Values.inference.models.cacheMaxBytes | int64 | quote }}
 INFERENCE_MODELS_MAX_BYTES: {{ .Values.inference.models.memoryMaxBytes | int64 | quote }}
 INFERENCE_ALLOW_JOBLIB: {{ .Values.inference.models.allowJoblib | quote }}
 {{- with .Values.inference.feedback.storeUrl }}
-INFERENCE_FEEDBACK_STORE: {{ . }}
+INFERENCE_FEEDBACK_STORE: {{ . | quote }}
 {{- end }}
 INFERENCE_FEEDBACK_ROWS: {{ .Values.inference.feedback.keepRows | quote }}
 {{- end }}
@@ -56,8 +62,8 @@ INFERENCE_FEEDBACK_ROWS: {{ .Values.inference.feedback.keepRows | quote }}
 TOLLGATE_HOME: /var/lib/tollgate
 BILLING_HOST: 0.0.0.0
 BILLING_PORT: "8003"
-BILLING_AUTH_URL: {{ include "tollgate.publicUrl" (dict "root" . "component" "auth") }}
-BILLING_AUTH_ADDRESS: {{ include "tollgate.internalUrl" (dict "root" . "component" "auth") }}
+BILLING_AUTH_URL: {{ include "tollgate.publicUrl" (dict "root" . "component" "auth") | quote }}
+BILLING_AUTH_ADDRESS: {{ include "tollgate.internalUrl" (dict "root" . "component" "auth") | quote }}
 {{- if .Values.billing.defaultPlan }}
 BILLING_DEFAULT_PLAN: {{ .Values.billing.defaultPlan | toJson | quote }}
 {{- else if .Values.sampleModel.enabled }}
