@@ -173,7 +173,7 @@ class TestNetwork:
 
     def test_those_who_collect_metrics_come_in_beside_those_who_are_named(self) -> None:
         named = "networkPolicy.allowFrom[0].ipBlock.cidr=10.0.0.0/8"
-        collectors = {"namespaceSelector": {}}
+        collectors: dict[str, Any] = {"namespaceSelector": {}}
         peers = {
             settings: policy(render(*settings), "billing")["ingress"][1]["from"]
             for settings in (

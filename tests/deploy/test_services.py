@@ -231,15 +231,20 @@ class TestJournal:
 
 class TestAnotherChart:
     def test_its_version_alone_restarts_nothing(self, tmp_path: Path) -> None:
-        given = ("credentialsSecret=c", "mysql.existingSecret=m", "image.tag=same")
-        given = (*given, "modelStore.trustedKeysSecret=t")
+        secrets = (
+            "credentialsSecret=c",
+            "mysql.existingSecret=m",
+            "modelStore.trustedKeysSecret=t",
+        )
         chart = tmp_path / "tollgate"
         shutil.copytree(CHART, chart)
         about = yaml.safe_load((chart / "Chart.yaml").read_text())
         about |= {"version": "9.9.9", "appVersion": "9.9.9"}
         (chart / "Chart.yaml").write_text(yaml.safe_dump(about))
 
-        this, other = render(*given), render(*given, chart=chart)
+        this, other = (
+            render(*given, *keys, "image.tag=same", chart=each) for each in (CHART, chart)
+        )
 
         for name in (*SERVICES, "mysql"):
             assert this.workload(name)["spec"] == other.workload(name)["spec"]
