@@ -28,6 +28,12 @@ def scale(release: Release, service: str, replicas: int) -> None:
     release.api.patch("apps/v1", "Deployment", name, change, namespace=release.namespace)
 
 
+def change(release: Release, secret: str, data: dict[str, str | None]) -> None:
+    """Put values, in base64, into a Secret; None takes one away."""
+    name = f"t-tollgate-{secret}"
+    release.api.patch("v1", "Secret", name, {"data": data}, namespace=release.namespace)
+
+
 def checksums(release: Release) -> dict[str, dict[str, str]]:
     """What rolls the pods of each workload, when it changes."""
     return {
@@ -78,12 +84,32 @@ def test_an_upgrade_whose_pods_never_start_leaves_the_old_ones_and_is_undone(
     release.revision()
 
 
+def test_a_signing_key_that_was_replaced_does_not_come_back(release: Release) -> None:
+    key = release.secrets()["t-tollgate-auth-keys"]["0001.pem"]
+    change(release, "auth-keys", {"0001.pem": None, "0002.pem": key})
+
+    release.upgrade("defaults")
+
+    assert set(release.secrets()["t-tollgate-auth-keys"]) == {"0002.pem"}
+
+
+def test_a_password_that_mysql_would_refuse_is_refused_before_anything_changes(
+    release: Release,
+) -> None:
+    good = release.secrets()["t-tollgate-mysql"]["auth-password"]
+    change(release, "mysql", {"auth-password": base64.b64encode(b"it's").decode()})
+
+    with pytest.raises(AssertionError, match="auth-password must be letters and digits"):
+        release.upgrade("defaults")
+
+    change(release, "mysql", {"auth-password": good})
+
+
 def test_a_password_that_was_changed_is_taken_up_and_outlives_a_rollback(release: Release) -> None:
     before = release.revision()
     changed = base64.b64encode(b"AnotherPassword").decode()
-    change = {"data": {"auth-password": changed}}
-    release.api.patch("v1", "Secret", "t-tollgate-mysql", change, namespace=release.namespace)
     was = checksums(release)
+    change(release, "mysql", {"auth-password": changed})
 
     release.upgrade("defaults")
     now = checksums(release)
