@@ -242,9 +242,7 @@ class TestAnotherChart:
         about |= {"version": "9.9.9", "appVersion": "9.9.9"}
         (chart / "Chart.yaml").write_text(yaml.safe_dump(about))
 
-        this, other = (
-            render(*given, *keys, "image.tag=same", chart=each) for each in (CHART, chart)
-        )
+        this, other = (render(*secrets, "image.tag=same", chart=each) for each in (CHART, chart))
 
         for name in (*SERVICES, "mysql"):
             assert this.workload(name)["spec"] == other.workload(name)["spec"]
