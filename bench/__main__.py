@@ -9,13 +9,13 @@ from pathlib import Path
 from bench.billing import BillingBench
 from bench.figures import Figure, table
 from bench.models import models
-from bench.predictions import drift, predictions
+from bench.predictions import drift, predictions, tracing
 from bench.swaps import swaps
 from bench.training import training
 from tests.mariadb import running_server
 from tests.processes import processes
 
-PARTS = ("training", "predictions", "drift", "swaps", "models", "ingest", "leases")
+PARTS = ("training", "predictions", "drift", "tracing", "swaps", "models", "ingest", "leases")
 PLATFORM = set(PARTS) - {"training"}
 
 
@@ -50,6 +50,9 @@ async def _measure(*, stored: int, parts: tuple[str, ...]) -> list[Figure]:
         if "drift" in parts:
             _print("measuring drift")
             figures.append(await drift(platform))
+        if "tracing" in parts:
+            _print("measuring tracing")
+            figures.append(await tracing(platform))
         if "swaps" in parts:
             _print("measuring swaps")
             figures += await swaps(platform)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from bench import load
 from bench.figures import Figure
 from cli.leash import on_leash
+from tests.collector import collecting
 from tests.e2e.platform import PREDICT, ROOT, WINE, eventually
 from tests.ports import free_port
 from tests.processes import Processes
@@ -37,13 +38,10 @@ async def predictions(platform: Processes) -> Figure:
 
 
 async def drift(platform: Processes) -> Figure:
-    """Requests/s of a process that samples rows for drift, interleaved with one that does not.
-
-    Both are started here and alike: a process that came up with the platform is no measure.
-    """
+    """Requests/s of a process that samples rows for drift, interleaved with one that does not."""
     with (
-        _sampling(platform, rows_per_second=1_000) as on,
-        _sampling(platform, rows_per_second=0) as off,
+        _inference(platform, INFERENCE_DRIFT_ROWS_PER_SECOND="1000") as on,
+        _inference(platform, INFERENCE_DRIFT_ROWS_PER_SECOND="0") as off,
     ):
         rates = await _interleaved(platform, off=off, on=on)
     return Figure(
@@ -55,15 +53,34 @@ async def drift(platform: Processes) -> Figure:
     )
 
 
+async def tracing(platform: Processes) -> Figure:
+    """Requests/s of a process that traces one in a hundred, interleaved with one that does not."""
+    with (
+        collecting() as collector,
+        _inference(
+            platform,
+            OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+            OTEL_TRACES_SAMPLER="parentbased_traceidratio",
+            OTEL_TRACES_SAMPLER_ARG="0.01",
+        ) as on,
+        _inference(platform) as off,
+    ):
+        rates = await _interleaved(platform, off=off, on=on)
+    return Figure(
+        "predictions, 1 in 100 traced ÷ untraced",
+        rates["on"] / rates["off"],
+        "×",
+        0.9,
+        f"{rates['on']:,.0f} and {rates['off']:,.0f} req/s; {len(collector.spans):,} spans came",
+    )
+
+
 @contextmanager
-def _sampling(platform: Processes, *, rows_per_second: int) -> Iterator[str]:
+def _inference(platform: Processes, **environment: str) -> Iterator[str]:
     """An inference process of the platform on a port of its own; its URL."""
     port = free_port()
-    own = {
-        "INFERENCE_PORT": str(port),
-        "INFERENCE_DRIFT_ROWS_PER_SECOND": str(rows_per_second),
-    }
-    with _running("services.inference", port=port, environment=platform.environment | own) as url:
+    own = platform.environment | {"INFERENCE_PORT": str(port)} | environment
+    with _running("services.inference", port=port, environment=own) as url:
         yield url
 
 
@@ -83,9 +100,17 @@ async def _interleaved(platform: Processes, **urls: str) -> dict[str, float]:
 def _running(
     module: str, *arguments: str, port: int, environment: Mapping[str, str] | None = None
 ) -> Iterator[str]:
-    """A process of its own that listens on a port; its URL."""
+    """A process of its own that listens on a port; its URL.
+
+    It has a session of its own, as the platform's processes have: Linux shares the CPU out among
+    sessions first, so one that shares its session with the load is woken up at other moments and
+    answers up to twice as many.
+    """
     process = subprocess.Popen(  # noqa: S603
-        on_leash(sys.executable, "-m", module, *arguments), cwd=ROOT, env=environment
+        on_leash(sys.executable, "-m", module, *arguments),
+        cwd=ROOT,
+        env=environment,
+        start_new_session=True,
     )
     try:
         eventually(lambda: _answers(port))

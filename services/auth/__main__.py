@@ -10,7 +10,7 @@ from services.auth.first_accounts import ensure_first_accounts
 from services.auth.settings import AuthSettings
 from services.common.db import migrate_or_stop, prepare_database_folder
 from services.common.http import listen, serve
-from services.common.observe import configure_logging
+from services.common.observe import configure_logging, open_tracing
 from services.common.settings import stop
 
 
@@ -30,7 +30,8 @@ def main(arguments: list[str]) -> None:
         migrate_or_stop(url, MIGRATIONS, variable="AUTH_DATABASE_URL")
         ensure_first_accounts(settings)
         return
-    app = create_app(settings)
+    tracing = open_tracing("auth", endpoint=settings.otlp_endpoint)
+    app = create_app(settings, tracing=tracing)
     serve(app, listen(settings.host, settings.port, variable="AUTH_PORT"))
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,13 +27,19 @@ from services.common.identity import TokenVerifier
 from services.common.observe import log
 from services.common.settings import stop
 
+if TYPE_CHECKING:
+    from services.common.tracing import Tracing
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 MAX_BODY_BYTES = 16 * 1024
 _FORGET_EVERY_S = 300
 
 
-def create_app(settings: AuthSettings) -> FastAPI:
+def create_app(settings: AuthSettings, *, tracing: "Tracing | None" = None) -> FastAPI:
     """The service, ready to be served; the signing keys are read, or made, here.
+
+    Args:
+        tracing: in whose spans to answer; the lifespan closes it.
 
     Raises:
         SystemExit: the signing keys cannot be had; one line on stderr says why.
@@ -46,7 +53,7 @@ def create_app(settings: AuthSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        database = Database(settings.database_url.get_secret_value())
+        database = Database(settings.database_url.get_secret_value(), tracing=tracing)
         hasher = PasswordHasher(threads=settings.password_threads, queue=settings.password_queue)
         verifier = TokenVerifier(keys, issuer=settings.issuer)
         app.state.database = database
@@ -69,6 +76,7 @@ def create_app(settings: AuthSettings) -> FastAPI:
         token_url=f"{settings.issuer}/token",
         lifespan=lifespan,
         max_body_bytes=MAX_BODY_BYTES,
+        tracing=tracing,
     )
     app.include_router(accounts)
     app.include_router(tokens)

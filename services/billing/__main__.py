@@ -8,7 +8,7 @@ from services.billing.database import MIGRATIONS
 from services.billing.settings import BillingSettings
 from services.common.db import migrate_or_stop, prepare_database_folder
 from services.common.http import listen, serve
-from services.common.observe import configure_logging
+from services.common.observe import configure_logging, open_tracing
 from services.common.settings import stop
 
 _ALLOCATIONS_PER_COLLECTION = 50_000
@@ -31,7 +31,8 @@ def main(arguments: list[str]) -> None:
     if arguments:
         migrate_or_stop(url, MIGRATIONS, variable="BILLING_DATABASE_URL")
         return
-    app = create_app(settings)
+    tracing = open_tracing("billing", endpoint=settings.otlp_endpoint)
+    app = create_app(settings, tracing=tracing)
     gc.set_threshold(_ALLOCATIONS_PER_COLLECTION)
     serve(app, listen(settings.host, settings.port, variable="BILLING_PORT"))
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
@@ -20,27 +21,37 @@ from services.common.db import Database, SchemaCheck
 from services.common.http import http_client, service_app
 from services.common.identity import IssuerKeys, KeySource, TokenVerifier
 
+if TYPE_CHECKING:
+    from services.common.tracing import Tracing
+
 MAX_BODY_BYTES = 16 * 1024 * 1024
 
 
-def create_app(settings: BillingSettings, *, keys: KeySource | None = None) -> FastAPI:
+def create_app(
+    settings: BillingSettings,
+    *,
+    keys: KeySource | None = None,
+    tracing: "Tracing | None" = None,
+) -> FastAPI:
     """The ASGI app.
 
     Args:
         keys: where the keys that tokens are verified with come from; default the issuer.
+        tracing: in whose spans to answer; the lifespan closes it.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with http_client() as client:
+        async with http_client(tracing=tracing) as client:
             issuer = IssuerKeys(client, settings.auth_address)
             verifier = TokenVerifier(keys or issuer, issuer=settings.auth_url)
             issuer.on_withdrawal = verifier.forget
-            database = Database(settings.database_url.get_secret_value())
+            database = Database(settings.database_url.get_secret_value(), tracing=tracing)
             default_plan = DefaultPlan(database, settings.default_plan)
             app.state.verifier = verifier
             app.state.database = database
             app.state.default_plan = default_plan
+            app.state.tracing = tracing
             app.state.checks = {
                 "database": SchemaCheck(database, MIGRATIONS),
                 "default_plan": default_plan.check,
@@ -62,6 +73,7 @@ def create_app(settings: BillingSettings, *, keys: KeySource | None = None) -> F
         token_url=f"{settings.auth_url}/token",
         lifespan=lifespan,
         max_body_bytes=MAX_BODY_BYTES,
+        tracing=tracing,
     )
     app.state.event_metrics = events.EventMetrics(app.state.metrics.registry)
     for router in (

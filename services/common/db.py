@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from alembic import command, context
 from alembic.config import Config
@@ -53,6 +53,10 @@ from sqlalchemy.ext.asyncio import (
 from services.common.engines import new_engine, tls_context
 from services.common.errors import Unavailable
 from services.common.settings import prepare_folder, stop
+from services.common.statements import trace_statements
+
+if TYPE_CHECKING:
+    from services.common.tracing import Tracing
 
 DEADLINE_S = 5
 """Seconds one unit of work may take, waiting for a connection and for locks included."""
@@ -127,9 +131,12 @@ class Database:
     Args:
         url: SQLAlchemy async URL, `mysql+aiomysql://…` or `sqlite+aiosqlite://…`.
         deadline_s: seconds one unit of work may take before it is answered 503.
+        tracing: where to show each statement of a traced request.
     """
 
-    def __init__(self, url: str, *, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(
+        self, url: str, *, deadline_s: float = DEADLINE_S, tracing: "Tracing | None" = None
+    ) -> None:
         self.deadline_s = deadline_s
         sqlite = make_url(url).get_backend_name() == "sqlite"
         options: dict[str, Any] = (
@@ -157,6 +164,8 @@ class Database:
         )
         if not sqlite:
             event.listen(self.engine.sync_engine, "handle_error", _drop_read_only)
+        if tracing is not None:
+            trace_statements(self.engine.sync_engine, tracing)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:

@@ -1,6 +1,7 @@
 """What every service is as an HTTP server, and how it is a client of the others."""
 
 import asyncio
+import gc
 import os
 import socket
 from collections.abc import (
@@ -16,7 +17,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h11
 import httpx
@@ -38,6 +39,9 @@ from services.common.identity import Needs
 from services.common.observe import Metrics, Observed
 from services.common.settings import stop
 from services.common.stopping import FINISH_S, LAST_CALL_S, StoppingServer, leave
+
+if TYPE_CHECKING:
+    from services.common.tracing import Tracing
 
 Check = Callable[[], Awaitable[str | None]]
 """A readiness check: None when all is well, else one sentence."""
@@ -112,6 +116,7 @@ def service_app(
     lifespan: Lifespan,
     max_body_bytes: int,
     documented: APIRouter | None = None,
+    tracing: "Tracing | None" = None,
 ) -> FastAPI:
     """A FastAPI app with everything the services have in common.
 
@@ -124,6 +129,7 @@ def service_app(
         token_url: where the docs page's Authorize button logs in.
         max_body_bytes: a larger body is answered 413.
         documented: routes that are answered in front of this app, and shown on its docs page.
+        tracing: in whose spans to answer; it is closed when the lifespan has ended.
     """
 
     @asynccontextmanager
@@ -131,6 +137,8 @@ def service_app(
         async with lifespan(app):
             yield
         app.state.checks = {}
+        if tracing is not None:
+            tracing.close()
 
     app = FastAPI(
         title=title,
@@ -143,6 +151,8 @@ def service_app(
     app.state.max_body_bytes = max_body_bytes
     install_error_handlers(app)
     app.add_middleware(Observed, metrics=app.state.metrics)
+    if tracing is not None:
+        app.add_middleware(tracing.around_app)
     _add_operations(app)
     _add_docs(app, token_url=token_url, documented=documented.routes if documented else [])
     return app
@@ -271,6 +281,9 @@ def serve(app: Any, listener: socket.socket, **options: Any) -> None:
         "proxy_headers": False,
         "log_config": None,
     }
+    # What was made so far stays: looking through it at each full collection of garbage would hold
+    # every request up for some 50 ms.
+    gc.freeze()
     StoppingServer(uvicorn.Config(app, **(settings | options))).run(sockets=[listener])
     leave()
 
@@ -278,15 +291,19 @@ def serve(app: Any, listener: socket.socket, **options: Any) -> None:
 # -- client --------------------------------------------------------------------------------------
 
 
-def http_client(*, timeout_s: float = 10.0, connections: int = 20) -> httpx.AsyncClient:
+def http_client(
+    *, timeout_s: float = 10.0, connections: int = 20, tracing: "Tracing | None" = None
+) -> httpx.AsyncClient:
     """A client for the other services: no proxies from the environment, no redirects, bounded.
 
     Shield its calls from cancellation: httpx 0.28 loses a connection for every call cancelled
     while connecting (`asyncio.shield(client.get(...))`).
     """
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+    transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
     return httpx.AsyncClient(
         timeout=httpx.Timeout(timeout_s, connect=2.0),
-        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        transport=tracing.around_client(transport) if tracing else transport,
         trust_env=False,
         follow_redirects=False,
     )

@@ -1,13 +1,13 @@
-"""What an operator sees: JSON logs, Prometheus metrics, a request id on everything."""
+"""What an operator sees: JSON logs, Prometheus metrics, traces, a request id on everything."""
 
 import asyncio
 import logging
+import os
 import re
 import sys
 import time
-import uuid
 from collections.abc import MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -17,9 +17,15 @@ from prometheus_client.process_collector import ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common.errors import STOPPING, ServiceError, error_response
+from services.common.settings import stop
+
+if TYPE_CHECKING:
+    from services.common.tracing import Tracing
 
 MAX_LOGGED_CHARS = 1_000
 UNLOGGED = frozenset({"/healthz", "/readyz", "/metrics"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Those that are told apart."""
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -111,6 +117,27 @@ class Metrics:
         )
 
 
+# -- traces --------------------------------------------------------------------------------------
+
+
+def open_tracing(service: str, *, endpoint: str | None) -> "Tracing | None":
+    """What traces a service, if traces are asked for; without them none of it is imported.
+
+    Args:
+        endpoint: base URL of an OTLP/HTTP collector; None for no traces.
+
+    Raises:
+        SystemExit: the packages are not installed; one line on stderr says so.
+    """
+    if endpoint is None:
+        return None
+    try:
+        from services.common.tracing import Tracing
+    except ImportError as error:
+        stop(f"OTEL_EXPORTER_OTLP_ENDPOINT: traces need what tollgate[otel] installs: {error}")
+    return Tracing(service, endpoint=endpoint)
+
+
 # -- one middleware round every request ----------------------------------------------------------
 
 
@@ -119,7 +146,7 @@ def request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _SANE_ID.fullmatch(value):
             return str(value, "ascii")
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 class Observed:
@@ -166,7 +193,7 @@ class Observed:
                 self._record(scope, status or 499, time.perf_counter() - started)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        method = scope["method"] if scope["method"] in _METHODS else "other"
+        method = scope["method"] if scope["method"] in METHODS else "other"
         route = getattr(scope.get("route"), "path", "unmatched")
         self._metrics.requests.labels(method, route, status).inc()
         self._metrics.seconds.labels(method, route).observe(seconds)
@@ -181,9 +208,6 @@ class Observed:
                 client=(scope.get("client") or ("",))[0],
                 user_agent=_header(scope, b"user-agent"),
             )
-
-
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 def _header(scope: Scope, wanted: bytes) -> str:

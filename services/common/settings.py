@@ -11,6 +11,23 @@ from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
+def _service_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        holds = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # such as a port that is no number
+        holds = False
+    if not holds or re.search(r"[\s?#@]", url):
+        raise ValueError("must be an http or https URL without query or fragment")
+    return url.rstrip("/")
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+ServiceUrl = Annotated[str, AfterValidator(_service_url)]
+"""Where a service is. Without a trailing slash: an issuer is compared to the letter."""
+
+
 class ServiceSettings(BaseSettings):
     """Base of a service's settings; the service's `settings.py` alone instantiates it."""
 
@@ -24,6 +41,11 @@ class ServiceSettings(BaseSettings):
 
     home: Path = Field(default=Path(".tollgate"), validation_alias="TOLLGATE_HOME")
     """State folder; the defaults of a one-machine installation lie in it."""
+    otlp_endpoint: ServiceUrl | None = Field(
+        default=None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT"
+    )
+    """Base URL of the OTLP/HTTP collector that the services send traces to; unset: none are made.
+    """
 
     @classmethod
     def load(cls) -> Self:
@@ -44,23 +66,6 @@ class ServiceSettings(BaseSettings):
         """The environment variable behind a validation error's location."""
         field = str(loc[0])
         return field if field.isupper() else f"{cls.model_config['env_prefix']}{field}".upper()
-
-
-def _service_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        holds = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # such as a port that is no number
-        holds = False
-    if not holds or re.search(r"[\s?#@]", url):
-        raise ValueError("must be an http or https URL without query or fragment")
-    return url.rstrip("/")
-
-
-Port = Annotated[int, Field(ge=1, le=65535)]
-
-ServiceUrl = Annotated[str, AfterValidator(_service_url)]
-"""Where a service is. Without a trailing slash: an issuer is compared to the letter."""
 
 
 def stop(line: str) -> NoReturn:

@@ -7,7 +7,7 @@ os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 from services.common.http import listen, serve
 from services.common.model_store import StoreError
-from services.common.observe import configure_logging
+from services.common.observe import configure_logging, open_tracing
 from services.common.settings import prepare_folder, stop
 from services.inference.app import create_app
 from services.inference.server import BoundedProtocol
@@ -21,8 +21,9 @@ def main() -> None:
     prepare_folder(settings.journal_dir, variable="INFERENCE_JOURNAL_DIR")
     prepare_folder(settings.cache_dir, variable="INFERENCE_CACHE_DIR")
     listener = listen(settings.host, settings.port, variable="INFERENCE_PORT")
+    tracing = open_tracing("inference", endpoint=settings.otlp_endpoint)
     try:
-        app = create_app(settings)
+        app = create_app(settings, tracing=tracing)
     except StoreError as error:
         stop(f"INFERENCE_TRUSTED_KEYS or INFERENCE_MODEL_STORE: {error}")
     serve(app, listener, loop="uvloop", http=BoundedProtocol)

@@ -1,8 +1,10 @@
 """Composition root of the inference service."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 from fastapi import APIRouter, FastAPI
@@ -23,19 +25,25 @@ from services.inference.metering.journal import Journal
 from services.inference.metering.metrics import MeteringMetrics
 from services.inference.metering.shipper import Shipper
 from services.inference.metering.terms import Terms
+from services.inference.metering.tracing import TracedBillingClient, TracedJournal
 from services.inference.models.cache import ModelCache
 from services.inference.models.loader import Loader
 from services.inference.models.metrics import ModelMetrics
 from services.inference.models.registry import Registry
 from services.inference.models.watcher import Watcher
 from services.inference.protocols.metrics import PredictMetrics
-from services.inference.protocols.predict import PredictEndpoint, find_target
+from services.inference.protocols.predict import PredictEndpoint, Target, find_target
 from services.inference.protocols.v1 import router as v1
 from services.inference.protocols.v2 import router as v2
 from services.inference.rollouts.canary import Canaries, actor
 from services.inference.rollouts.metrics import RolloutMetrics
 from services.inference.rollouts.shadow import Shadows
 from services.inference.settings import InferenceSettings
+
+if TYPE_CHECKING:
+    from services.common.tracing import Tracing
+
+Predict = Callable[[Target, Scope, Receive, Send], Awaitable[None]]
 
 log = structlog.get_logger()
 
@@ -53,14 +61,17 @@ class Front:
         if scope["type"] == "http" and scope["method"] == "POST":
             target = find_target(scope["path"])
             if target is not None:
-                predict: PredictEndpoint = self.app.state.predict
+                predict: Predict = self.app.state.predict
                 await predict(target, scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
 
-def create_app(settings: InferenceSettings) -> ASGIApp:
+def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None) -> ASGIApp:
     """The inference service, ready to be served.
+
+    Args:
+        tracing: in whose spans to answer; the lifespan closes it.
 
     Raises:
         StoreError: the trusted keys cannot be read, or a store's URL is none.
@@ -72,6 +83,12 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
         store, trusted, folder=settings.cache_dir, max_bytes=settings.cache_max_bytes
     )
 
+    new_billing_client: type[BillingClient] | partial[TracedBillingClient] = BillingClient
+    new_journal: type[Journal] | partial[TracedJournal] = Journal
+    if tracing is not None:
+        new_billing_client = partial(TracedBillingClient, tracing)
+        new_journal = partial(TracedJournal, tracing)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         """Open what predictions need; on the way out ship what they left behind.
@@ -80,18 +97,18 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
         complete when it is drained.
         """
         async with AsyncExitStack() as stack:
-            http = await stack.enter_async_context(http_client())
+            http = await stack.enter_async_context(http_client(tracing=tracing))
             keys = IssuerKeys(http, settings.auth_address)
             verifier = TokenVerifier(keys, issuer=settings.auth_url)
             keys.on_withdrawal = verifier.forget
-            billing = BillingClient(
+            billing = new_billing_client(
                 http,
                 billing_url=settings.billing_url,
                 auth_url=settings.auth_address,
                 client_id=settings.client_id,
                 client_secret=settings.client_secret,
             )
-            journal = Journal(
+            journal = new_journal(
                 settings.journal_dir,
                 max_bytes=settings.journal_max_bytes,
                 sync=settings.journal_sync,
@@ -138,7 +155,7 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
             app.state.registry = models
             app.state.loader = loader
             app.state.feedback = FeedbackDesk(feedback, recent, billing, loader, registry)
-            app.state.predict = PredictEndpoint(
+            predict = PredictEndpoint(
                 verifier=verifier,
                 terms=terms,
                 registry=models,
@@ -155,6 +172,7 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
                 max_rows=settings.max_rows,
                 max_in_flight=settings.max_in_flight,
             )
+            app.state.predict = traced(predict, tracing) if tracing else predict
 
             async def nothing_stopped() -> str | None:
                 """Background work ends only by a bug; a process without it must not serve."""
@@ -179,12 +197,24 @@ def create_app(settings: InferenceSettings) -> ASGIApp:
         lifespan=lifespan,
         max_body_bytes=settings.max_body_bytes,
         documented=documented,
+        tracing=tracing,
     )
     app.include_router(v1.router)
     app.include_router(v2.router)
     app.include_router(feedback_router.router)
     v2.install_errors(app)
     return Front(app)
+
+
+def traced(predict: Predict, tracing: "Tracing") -> Predict:
+    """Predictions in spans: they are answered in front of the app that is traced as a whole."""
+
+    async def answer(target: Target, scope: Scope, receive: Receive, send: Send) -> None:
+        await tracing.answer(
+            partial(predict, target), scope, receive, send, route=target.wire.route
+        )
+
+    return answer
 
 
 async def _cancel(tasks: dict[str, asyncio.Task[None]]) -> None:

@@ -20,6 +20,7 @@ from services.billing.plans.service import store_plan
 from services.billing.settings import BillingSettings
 from services.billing.verify import verify
 from services.common.db import Database, migrate
+from services.common.tracing import Tracing
 from tests.billing.money import credit, store_prepaid
 from tests.billing.tokens import ISSUER, Headers, Issuer
 from tests.billing.wire import ADA, LOCAL_PLAN
@@ -47,14 +48,14 @@ def open_app(
     home = tmp_path_factory.mktemp("billing")
 
     @asynccontextmanager
-    async def open_(**settings: Any) -> AsyncIterator[FastAPI]:
+    async def open_(*, tracing: Tracing | None = None, **settings: Any) -> AsyncIterator[FastAPI]:
         given: dict[str, Any] = {
             "home": home,
             "auth_url": ISSUER,
             "database_url": SecretStr(database_url),
             "default_plan": PlanCreate.model_validate(LOCAL_PLAN),
         }
-        app = create_app(BillingSettings(**(given | settings)), keys=issuer)
+        app = create_app(BillingSettings(**(given | settings)), keys=issuer, tracing=tracing)
         async with app.router.lifespan_context(app):
             yield app
 

@@ -73,10 +73,13 @@ class Api:
         headers = {"Content-Type": "application/merge-patch+json"}
         return self._told("PATCH", path, json=change, headers=headers)
 
-    def delete(self, api_version: str, kind: str, name: str, *, namespace: str = "") -> None:
-        """End an object, and whatever it owns."""
+    def delete(
+        self, api_version: str, kind: str, name: str, *, namespace: str = "", orphan: bool = False
+    ) -> None:
+        """End an object, and whatever it owns unless that is to stay."""
         path = f"{self._folder(api_version, kind, namespace)}/{name}"
-        self._told("DELETE", path, params={"propagationPolicy": "Background"})
+        policy = "Orphan" if orphan else "Background"
+        self._told("DELETE", path, params={"propagationPolicy": policy})
 
     def complaints(self, manifest: Manifest, *, namespace: str) -> list[str]:
         """What the server says against applying an object, unknown fields and warnings included.
@@ -118,7 +121,7 @@ class Api:
         return {each["kind"]: each for each in listed if "/" not in each["name"]}
 
     def _told(self, method: str, path: str, **options: Any) -> Manifest:
-        """The answer to a call, made again while the server asks for it, as it does at its start."""
+        """The answer to a call, made again while the server asks for that, as after its start."""
         for _ in range(_TIMEOUT_S):
             answer = self.client.request(method, path, **options)
             if answer.status_code != 429:

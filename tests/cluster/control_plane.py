@@ -245,11 +245,12 @@ def _furnish(api: Api) -> None:
         default = {"storageclass.kubernetes.io/is-default-class": str(name == "standard").lower()}
         storage_class = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass"}
         metadata = {"name": name, "annotations": default}
-        how = {
+        rules = {
             "provisioner": "kubernetes.io/no-provisioner",
             "volumeBindingMode": "WaitForFirstConsumer",
+            "allowVolumeExpansion": True,
         }
-        api.create(storage_class | {"metadata": metadata} | how)
+        api.create(storage_class | {"metadata": metadata} | rules)
         for number in range(VOLUMES):
             spec = {
                 "storageClassName": name,

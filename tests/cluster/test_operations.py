@@ -45,6 +45,23 @@ def checksums(release: Release) -> dict[str, dict[str, str]]:
     }
 
 
+def test_the_namespace_admits_no_pod_with_more_rights(release: Release) -> None:
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "root"}}
+    containers = [{"name": "root", "image": "tollgate-auth"}]
+
+    with pytest.raises(AssertionError, match='violates PodSecurity \\\\"restricted:latest'):
+        release.api.create(pod | {"spec": {"containers": containers}}, namespace=release.namespace)
+
+
+def test_a_misspelt_field_is_complained_of(release: Release) -> None:
+    [budget, *_] = [m for m in release.manifests() if m["kind"] == "PodDisruptionBudget"]
+    misspelt = budget | {"spec": budget["spec"] | {"maxUnavailabel": 1}}
+
+    assert release.api.complaints(budget, namespace=release.namespace) == []
+    [said] = release.api.complaints(misspelt, namespace=release.namespace)
+    assert "maxUnavailabel" in said
+
+
 def test_services_stopped_for_a_restore_stay_so_until_they_are_started_again(
     release: Release,
 ) -> None:
@@ -82,6 +99,22 @@ def test_an_upgrade_whose_pods_never_start_leaves_the_old_ones_and_is_undone(
 
     assert {pod["metadata"]["name"] for pod in release.pods()} == before
     release.revision()
+
+
+def test_the_database_volume_grows_without_a_restart(cluster: Cluster) -> None:
+    with new_release(cluster, "growing", "defaults") as release:
+        before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in release.pods()}
+        claim, where = "data-t-tollgate-mysql-0", {"namespace": release.namespace}
+        wanted = {"spec": {"resources": {"requests": {"storage": "40Gi"}}}}
+
+        release.api.patch("v1", "PersistentVolumeClaim", claim, wanted, **where)
+        release.api.delete("apps/v1", "StatefulSet", "t-tollgate-mysql", **where, orphan=True)
+        eventually(
+            lambda: not release.api.exists("apps/v1", "StatefulSet", "t-tollgate-mysql", **where)
+        )
+        release.upgrade("defaults", "mysql.volume.size=40Gi")
+
+        assert {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in release.pods()} == before
 
 
 def test_a_signing_key_that_was_replaced_does_not_come_back(release: Release) -> None:

@@ -48,8 +48,7 @@ class Scaled:
     def ask_for(self, counts: Counts, *, of: str) -> None:
         """Set the load that just needs so many replicas, in `cpus` or in requests `in_flight`."""
         self.meter.loads = {
-            name: Load(**{of: 0.98 * count * self._target(name, of)})
-            for name, count in counts.items()
+            name: Load(**{of: count * self._target(name, of)}) for name, count in counts.items()
         }
 
     def film(self, minutes: float, act: Callable[[float], object] = lambda _: None) -> Film:
@@ -143,7 +142,7 @@ def test_load_raises_every_service_at_once_and_its_end_lowers_it_slowly(
         assert all(after <= max(2 * n, n + 2) for _, n, after in steps(up, service))
         first, *_ = falling = steps(down, service)
         assert 9.5 <= first[0] <= 13
-        assert all(n - after == max(1, n // 5) for _, n, after in falling)
+        assert all(n - after == -(-n // 5) for _, n, after in falling)
         assert all(then - before >= 1.5 for (before, *_), (then, *_) in pairwise(falling))
 
 

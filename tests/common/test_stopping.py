@@ -55,7 +55,11 @@ class Running:
         )
         app.include_router(router)
         config = uvicorn.Config(
-            app, http=protocol, log_config=None, ws="none", timeout_graceful_shutdown=PATIENCE_S
+            app,
+            http=protocol,
+            log_config=None,
+            ws="none",
+            timeout_graceful_shutdown=PATIENCE_S,  # type: ignore[arg-type]  # fractions are taken
         )
         self._server = StoppingServer(config)
         listener = socket.create_server(("127.0.0.1", 0))
@@ -100,10 +104,7 @@ class Client:
 
 
 @pytest.fixture(params=[http.BoundedProtocol, BoundedProtocol], ids=["h11", "httptools"])
-async def server(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Running]:
-    monkeypatch.setattr(stopping, "LAST_CALL_S", 0.3)
+async def server(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
     running = await Running(request.param).started()
     yield running
     await running.stop()
@@ -167,15 +168,19 @@ class TestStopping:
         assert status == 503
         assert orjson.loads(body)["failing"] == {"stopping": "The service is stopping."}
 
-    async def test_whoever_stays_idle_is_let_go(self, server: Running) -> None:
+    async def test_whoever_stays_idle_is_let_go(
+        self, server: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(stopping, "LAST_CALL_S", 0.2)
         async with connected(server) as client:
             await server.stop()
 
             assert await client.is_closed()
 
     async def test_a_request_that_hangs_is_cut_short_with_503_and_named_in_the_log(
-        self, server: Running
+        self, server: Running, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(stopping, "LAST_CALL_S", 1.0)
         async with connected(server) as hanging, connected(server) as other:
             hanging.send("/never")
             await asyncio.sleep(0.1)

@@ -73,7 +73,7 @@ class TestDockerfile:
 
 class TestCompose:
     def test_both_generations_of_compose_know_every_key(self) -> None:
-        assert set(COMPOSE) <= {"services", "volumes", "x-tollgate", "x-job"}
+        assert set(COMPOSE) <= {"services", "volumes", "x-tollgate", "x-job", "x-traces"}
         for service in SERVICES.values():
             assert set(service) <= KEYS
             assert set(service.get("healthcheck", {})) <= HEALTHCHECK_KEYS
@@ -101,8 +101,9 @@ class TestCompose:
 
     def test_what_the_services_are_given_are_settings_of_theirs(self) -> None:
         given = {name for service in OURS.values() for name in service.get("environment", {})}
+        sampler = {"OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"}
 
-        assert given <= set(DOCUMENTED) | {"STORAGE_EMULATOR_HOST"}
+        assert given <= set(DOCUMENTED) | {"STORAGE_EMULATOR_HOST"} | sampler
 
     def test_no_secret_is_in_the_file(self) -> None:
         for service in SERVICES.values():

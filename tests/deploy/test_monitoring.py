@@ -17,7 +17,16 @@ from services.inference.metering.metrics import MeteringMetrics
 from services.inference.models.metrics import ModelMetrics
 from services.inference.protocols.metrics import PredictMetrics
 from services.inference.rollouts.metrics import RolloutMetrics
-from tests.deploy.chart import CHART, GIVEN_KEYS, ROOT, SERVICES, helm, objects_of, render
+from tests.deploy.chart import (
+    CHART,
+    GIVEN_KEYS,
+    ROOT,
+    SERVICES,
+    Rendered,
+    helm,
+    objects_of,
+    render,
+)
 
 WORDS = {"by", "sum", "rate", "max", "increase", "histogram_quantile", "le", "job", "pod", "status"}
 WORDS |= {"model", "version", "column", "outcome", "model_name", "model_version", "namespace"}
@@ -111,6 +120,43 @@ def test_google_collects_from_each_pod_where_it_has_the_means() -> None:
         template = render().workload(name)["spec"]["template"]
         assert selector["matchLabels"].items() <= template["metadata"]["labels"].items()
     assert "PodMonitoring" not in render("metricsAdapter=stackdriver").text
+
+
+@pytest.mark.parametrize("service", SERVICES)
+class TestTraces:
+    def ports_to_anywhere(self, rendered: Rendered, service: str) -> list[int]:
+        rules = rendered.get("NetworkPolicy", service)["spec"]["egress"]
+        return [port["port"] for rule in rules if "to" not in rule for port in rule["ports"]]
+
+    def test_without_a_collector_there_are_none(self, service: str) -> None:
+        rendered = render()
+
+        assert not [name for name in rendered.settings(service) if name.startswith("OTEL_")]
+        assert self.ports_to_anywhere(rendered, service) == []
+
+    def test_they_are_sampled_and_sent_as_told(self, service: str) -> None:
+        rendered = render(
+            "tracing.endpoint=http://collector:4318",
+            "tracing.sampler=traceidratio",
+            "tracing.ratio=0.5",
+        )
+        settings = rendered.settings(service)
+
+        assert {name: text for name, text in settings.items() if name.startswith("OTEL_")} == {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
+            "OTEL_TRACES_SAMPLER": "traceidratio",
+            "OTEL_TRACES_SAMPLER_ARG": "0.5",
+        }
+        assert self.ports_to_anywhere(rendered, service) == [4318]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "port"), [("https://collector.example", 443), ("http://collector/otlp", 80)]
+)
+def test_a_collector_without_a_port_has_that_of_its_scheme(endpoint: str, port: int) -> None:
+    policy = render(f"tracing.endpoint={endpoint}").get("NetworkPolicy", "billing")
+
+    assert {"ports": [{"port": port}]} in policy["spec"]["egress"]
 
 
 def test_schema_and_readme_are_those_of_the_values() -> None:

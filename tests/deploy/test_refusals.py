@@ -89,6 +89,7 @@ def test_a_combination_that_cannot_work_is_one_sentence(settings: list[str], sen
         ("auth.registration=verify", "registration"),
         ("billing.autoscaling.minReplicas=0", "minReplicas"),
         ("auth.settings.lower_case=x", "lower_case"),
+        ("tracing.endpoint=collector:4318", "endpoint"),
     ],
 )
 def test_an_unknown_key_or_an_ill_typed_value_is_refused(setting: str, named: str) -> None:

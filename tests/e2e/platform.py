@@ -91,7 +91,8 @@ class Platform:
 
     def script(self) -> str:
         """The commands that the runner shows for copying."""
-        return self.output()[self.output().index("EMAIL=") :].split("\n{")[0]
+        output = self.output()
+        return re.split(r"^(?:\{|tollgate: )", output[output.index("EMAIL=") :], flags=re.M)[0]
 
     def pids(self) -> dict[int, str]:
         """Every live process of this platform and its command line."""

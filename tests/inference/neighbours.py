@@ -49,6 +49,8 @@ class Neighbours:
     url: str = ""
     events: list[dict[str, Any]] = field(default_factory=list)
     """Every event delivered, repeats included."""
+    batches: list[int] = field(default_factory=list)
+    """How many came at once."""
     charged: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Events by id, the first of each."""
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -150,6 +152,7 @@ class Neighbours:
             batch = orjson.loads(await request.body())
             if len(batch) > self.max_batch:
                 return Response(status_code=413, media_type=PROBLEM_JSON)
+            self.batches.append(len(batch))
             duplicates, rejected = 0, []
             for index, event in enumerate(batch):
                 self.events.append(event)

@@ -59,6 +59,19 @@ class TestAnswer:
         assert answer.status_code == 200
         assert len(answer.json()["predictions"]) == 4
 
+    async def test_a_number_fits_if_it_is_finite_as_float32(
+        self, client: httpx.AsyncClient, bearer: dict[str, str]
+    ) -> None:
+        largest, larger = {**MIXED_ROW, "size": 3.4028235e38}, {**MIXED_ROW, "size": 3.4028236e38}
+
+        taken = await post(client, MIXED, bearer, instances=[largest])
+        refused = await post(client, MIXED, bearer, instances=[larger])
+        also_refused = await post(client, NUMBERS, bearer, instances=[[3.4028236e38, 1]])
+
+        assert taken.status_code == 200
+        assert refused.status_code == also_refused.status_code == 422
+        assert refused.json()["errors"][0]["loc"][-1] == "size"
+
     async def test_a_regression_answers_numbers(
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:

@@ -1,4 +1,4 @@
-"""What a silent, slow or endless client may cost a server on a real socket."""
+"""A server on a real socket: what a bad client may cost it, and how its answers leave."""
 
 import asyncio
 import socket
@@ -12,15 +12,22 @@ from services.inference import server
 from services.inference.server import MAX_HEADER_BYTES, BoundedProtocol
 
 
-async def _echo(scope: Scope, receive: Receive, send: Send) -> None:
+async def _app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Sends the body back: as `text/plain`, in two pieces, or with what it is as a header."""
     body = b""
     while True:
         message = await receive()
         body += message.get("body", b"")
         if not message.get("more_body"):
             break
-    headers = [(b"content-length", b"%d" % len(body))]
+    headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"text/plain")]
+    if scope["path"] == "/header":
+        headers.append((b"x-body", body))
+    if scope["path"] == "/pieces":
+        headers.pop(0)
     await send({"type": "http.response.start", "status": 200, "headers": headers})
+    if scope["path"] == "/pieces":
+        await send({"type": "http.response.body", "body": body, "more_body": True})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -28,7 +35,7 @@ async def _echo(scope: Scope, receive: Receive, send: Send) -> None:
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     monkeypatch.setattr(server, "HEADERS_DEADLINE_S", 0.5)
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(_echo, http=BoundedProtocol, lifespan="off", log_config=None, ws="none")
+    config = uvicorn.Config(_app, http=BoundedProtocol, lifespan="off", log_config=None, ws="none")
     running = uvicorn.Server(config)
     serving = asyncio.create_task(running.serve(sockets=[listener]))
     while not running.started:
@@ -133,3 +140,62 @@ async def test_a_long_body_is_not_mistaken_for_headers(port: int) -> None:
     answer = await _talk(port, head + body[:10], body[10:])
 
     assert answer.startswith(b"HTTP/1.1 200")
+
+
+class TestAnswer:
+    async def test_it_is_whole_on_a_connection_that_stays_open(self, port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for body in (b"first", b"second"):
+            writer.write(_post(b"/", body))
+
+            answer = await reader.read(100_000)
+
+            head, _, content = answer.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 OK\r\ndate: ")
+            assert b"\r\ncontent-type: text/plain" in head
+            assert content == body
+        writer.close()
+
+    async def test_requests_sent_at_once_are_answered_in_order(self, port: int) -> None:
+        last = _post(b"/", b"second", b"Connection: close\r\n")
+
+        answers = await _talk_to_the_end(port, _post(b"/", b"first") + last)
+
+        assert answers.count(b"HTTP/1.1 200 OK") == 2
+        assert answers.index(b"\r\n\r\nfirst") < answers.index(b"\r\n\r\nsecond")
+        assert answers.count(b"connection: close") == 1
+
+    async def test_in_pieces_it_is_sent_piece_by_piece(self, port: int) -> None:
+        answer = await _talk_to_the_end(port, _post(b"/pieces", b"twice", b"Connection: close\r\n"))
+
+        assert b"transfer-encoding: chunked" in answer
+        assert answer.endswith(b"5\r\ntwice\r\n5\r\ntwice\r\n0\r\n\r\n")
+
+    async def test_to_head_it_has_no_body(self, port: int) -> None:
+        answer = await _talk_to_the_end(
+            port, b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert answer.endswith(b"\r\n\r\n")
+
+    @pytest.mark.parametrize("value", [b"a\r\nset-cookie: b=c", b"a\nb", b"a\x00b"])
+    async def test_a_header_cannot_bring_another(self, port: int, value: bytes) -> None:
+        answer = await _talk_to_the_end(port, _post(b"/header", value))
+
+        assert b"x-body" not in answer
+        assert b"set-cookie" not in answer
+
+
+def _post(path: bytes, body: bytes, headers: bytes = b"") -> bytes:
+    head = b"POST %b HTTP/1.1\r\nHost: x\r\n%bContent-Length: %d\r\n\r\n"
+    return head % (path, headers, len(body)) + body
+
+
+async def _talk_to_the_end(port: int, request: bytes) -> bytes:
+    """Send a request, and read until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return answer

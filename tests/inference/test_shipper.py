@@ -105,6 +105,28 @@ async def test_a_clean_stop_ships_everything_and_says_closed(
     assert run.metric("usage_events_shipped_total") == 100
 
 
+async def test_events_that_go_on_coming_are_shipped_a_batch_at_a_time(
+    tmp_path: Path,
+    billing: BillingClient,
+    neighbours: Neighbours,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shipper, "LINGER_S", 0.5)
+    run = Run(tmp_path, billing)
+    running_on = asyncio.create_task(run.shipper.run())
+
+    for number in range(30):
+        await run.append(f"e{number}")
+        await asyncio.sleep(0.02)
+    await eventually(lambda: len(neighbours.events) == 30)
+    running_on.cancel()
+    await asyncio.gather(running_on, return_exceptions=True)
+    await run.shipper.drain()
+
+    assert [e["id"] for e in neighbours.events] == [f"e{number}" for number in range(30)]
+    assert len(neighbours.batches) <= 15
+
+
 async def test_while_billing_is_away_events_wait_and_a_stop_leaves_them_for_the_next_run(
     tmp_path: Path,
     billing: BillingClient,

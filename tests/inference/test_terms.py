@@ -14,6 +14,7 @@ from services.inference.metering.accounts import PaymentRequired
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.slices import HOLDS_S
 from services.inference.metering.terms import Spending, Terms
+from tests.inference.conftest import eventually
 from tests.inference.neighbours import Neighbours, running
 
 
@@ -183,6 +184,7 @@ class TestClock:
 
         for _ in range(4):
             await terms.spend(account, "m", 1)
+            await eventually(lambda: len(neighbours.asks) > before)
             await asyncio.sleep(0.05)
 
         assert len(neighbours.asks) == before + 1

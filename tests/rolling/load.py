@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import uuid4
 
 import httpx
@@ -83,8 +84,8 @@ class Callers:
                 email, password = f"{uuid4().hex}@example.com", uuid4().hex
                 account = {"email": email, "password": password}
                 form = {"grant_type": "password", "username": email, "password": password}
-                if self._note(lambda sent=account: http.post("/register", json=sent), wanted=201):
-                    self._note(lambda sent=form: http.post("/token", data=sent), wanted=200)
+                if self._note(partial(http.post, "/register", json=account), wanted=201):
+                    self._note(partial(http.post, "/token", data=form), wanted=200)
 
     def _look_at_usage(self) -> None:
         headers = {"Authorization": f"Bearer {self.load.accounts[0].token}"}

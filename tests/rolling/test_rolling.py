@@ -4,6 +4,8 @@ import json
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from operator import methodcaller
 from typing import Any
 
 import httpx
@@ -13,7 +15,7 @@ from services.common.stopping import FINISH_S
 from tests.e2e.platform import PREDICT, WINE, eventually
 from tests.rolling import stuck
 from tests.rolling.conftest import Cluster
-from tests.rolling.load import Load, calling
+from tests.rolling.load import Account, Load, calling
 from tests.rolling.pods import Ending
 
 pytestmark = pytest.mark.rolling
@@ -43,13 +45,12 @@ def assert_unnoticed(cluster: Cluster, load: Load) -> None:
     assert load.failures == []
     assert load.answers > 100
     for account in load.accounts:
-        usage = eventually(
-            lambda account=account: (
-                (billed := cluster.usage(account.token))["requests"] >= account.answered and billed
-            ),
-            within_s=15,
-        )
-        assert usage["requests"] == account.answered > 0
+        eventually(partial(all_billed, cluster, account), within_s=15)
+        assert cluster.usage(account.token)["requests"] == account.answered > 0
+
+
+def all_billed(cluster: Cluster, account: Account) -> bool:
+    return bool(cluster.usage(account.token)["requests"] >= account.answered)
 
 
 def assert_drained(cluster: Cluster, endings: list[Ending]) -> None:
@@ -85,7 +86,7 @@ class TestPodsThatComeAndGo:
         with calling(cluster, ingress=cluster.ingress) as load:
             for replicas in (3, 1, 3, 1):
                 time.sleep(_SETTLE_S)
-                cluster.each(lambda workload, wanted=replicas: workload.scale(wanted))
+                cluster.each(methodcaller("scale", replicas))
             endings = cluster.endings()
             time.sleep(_SETTLE_S)
 

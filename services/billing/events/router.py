@@ -1,7 +1,8 @@
 """`POST /events`: where usage arrives."""
 
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry, Counter
@@ -28,6 +29,9 @@ from services.common.errors import (
 )
 from services.common.http import new_router
 from services.common.identity import Needs
+
+if TYPE_CHECKING:
+    from services.common.tracing import Tracing
 
 router = new_router(tag="events")
 
@@ -101,12 +105,11 @@ async def take_events(
     events are kept when others of the batch are rejected; a rejected one will be again, so it is
     not worth repeating. Nothing was taken unless the answer is 202.
     """
-    result = await service.ingest(
-        database,
-        items=await _items(request),
-        default_plan=default_plan,
-        now=datetime.now(UTC),
-    )
+    items = await _items(request)
+    with _in_traces_of(items, tracing=request.app.state.tracing):
+        result = await service.ingest(
+            database, items=items, default_plan=default_plan, now=datetime.now(UTC)
+        )
     metrics: EventMetrics = request.app.state.event_metrics
     metrics.count(result)
     return result
@@ -127,3 +130,15 @@ async def _items(request: Request) -> list[Any]:
     if len(body) > MAX_EVENTS_PER_BATCH:
         raise BatchTooLarge()
     return body
+
+
+def _in_traces_of(items: list[Any], *, tracing: "Tracing | None") -> AbstractContextManager[None]:
+    """A span in the trace of each event that names its own.
+
+    An event does so by CloudEvents' extension for distributed tracing, and is not the worse for
+    naming one that cannot be read.
+    """
+    if tracing is None:
+        return nullcontext()
+    named = [item.get("traceparent") for item in items if isinstance(item, dict)]
+    return tracing.follow("bill", [each for each in named if isinstance(each, str)])

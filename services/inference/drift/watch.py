@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -29,8 +29,7 @@ MIN_ROWS = 500
 """Fewer rows tell nothing: by chance alone their index is about (bins − 1) ÷ rows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """Rows of one request, and what was answered to them."""
 
     arrays: Arrays

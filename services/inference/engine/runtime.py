@@ -6,7 +6,7 @@ import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,7 @@ INLINE_S = 0.0005
 """Seconds of computing that may hold up the event loop; about five times a hop to a thread."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """Labels or numbers, one a row; probabilities [rows, classes] if they were asked for."""
 
     predictions: list[Any]

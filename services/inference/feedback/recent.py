@@ -1,8 +1,7 @@
 """What this process answered lately, so that a true outcome can be held against it."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,8 +14,7 @@ MAX_ROWS_OF_ONE = 100
 """A larger request is not remembered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """One answered request; `arrays` only where rows may be kept."""
 
     account: str

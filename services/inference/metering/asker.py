@@ -113,3 +113,9 @@ class Asker:
             )
         for account in asked:
             account.fail()
+        # What nobody waits for is wanted again by the next request after the rest.
+        self._wanted = {
+            id: (account, idle)
+            for id, (account, idle) in self._wanted.items()
+            if idle or account.waiting
+        }

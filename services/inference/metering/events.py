@@ -7,7 +7,6 @@
 import hashlib
 import os
 import time
-import uuid
 from datetime import UTC, datetime
 
 import orjson
@@ -19,8 +18,7 @@ def new_id() -> str:
     """A time-ordered UUIDv7 (RFC 9562 §5.7)."""
     milliseconds = time.time_ns() // 1_000_000
     random = int.from_bytes(os.urandom(10), "big")
-    value = (milliseconds & ((1 << 48) - 1)) << 80 | random
-    return str(uuid.UUID(int=_stamp(value, version=7)))
+    return _uuid((milliseconds & ((1 << 48) - 1)) << 80 | random, version=7)
 
 
 def keyed_id(*, account: str, key: str, path: str, body: bytes) -> str:
@@ -33,13 +31,17 @@ def keyed_id(*, account: str, key: str, path: str, body: bytes) -> str:
     """
     parts = (account.encode(), key.encode("ascii"), path.encode(), hashlib.sha256(body).digest())
     digest = hashlib.sha256(b"\0".join(parts)).digest()
-    return str(uuid.UUID(int=_stamp(int.from_bytes(digest[:16], "big"), version=8)))
+    return _uuid(int.from_bytes(digest[:16], "big"), version=8)
 
 
-def _stamp(value: int, *, version: int) -> int:
-    """Set the version and variant bits of a UUID."""
+def _uuid(value: int, *, version: int) -> str:
+    """128 bits as the text of a UUID, with the bits of its version and variant set.
+
+    `uuid.UUID` takes several times as long, and every prediction has one.
+    """
     value = value & ~(0xF << 76) | version << 76
-    return value & ~(0b11 << 62) | 0b10 << 62
+    digits = f"{value & ~(0b11 << 62) | 0b10 << 62:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def encode(
@@ -61,7 +63,6 @@ def encode(
         now: seconds since the epoch by billing's clock.
         latency_ms: time from the request's first byte to its prediction.
     """
-    moment = datetime.fromtimestamp(now, UTC)
     return orjson.dumps(
         {
             "specversion": "1.0",
@@ -69,7 +70,7 @@ def encode(
             "source": EVENT_SOURCE,
             "id": event_id,
             "subject": account,
-            "time": moment.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "time": datetime.fromtimestamp(now, UTC),
             "journal": journal,
             "data": {
                 "model": model,
@@ -79,5 +80,6 @@ def encode(
                 "latency_ms": round(latency_ms, 3),
                 "price_id": price_id,
             },
-        }
+        },
+        option=orjson.OPT_UTC_Z,
     )

@@ -88,6 +88,8 @@ class Journal:
         self._sync = sync
         self._segment_bytes = segment_bytes
         self._refuse_until = 0.0
+        self._unshipped_at_most = 0
+        """Of this run, without a look at all its segments at every request."""
         self._pending: list[_Pending] = []
         self._commit_due = False
         self._syncing: asyncio.Task[None] | None = None
@@ -114,8 +116,11 @@ class Journal:
         """
         if self.broken or time.monotonic() < self._refuse_until:
             raise JournalBroken
-        if self.unshipped_bytes + in_flight * TYPICAL_LINE_BYTES >= self._max_bytes:
-            raise JournalFull
+        room = self._max_bytes - self.inherited_bytes - in_flight * TYPICAL_LINE_BYTES
+        if self._unshipped_at_most >= room:
+            self._unshipped_at_most = self.unshipped_bytes - self.inherited_bytes
+            if self._unshipped_at_most >= room:
+                raise JournalFull
 
     async def append(self, event: bytes) -> None:
         """Make an event durable.
@@ -211,6 +216,7 @@ class Journal:
 
     def _release(self, segment: Segment, data: bytes, entries: list[_Pending]) -> None:
         segment.grow(data, lines=len(entries))
+        self._unshipped_at_most += len(data)
         for entry in entries:
             entry.durable = True
             if not entry.done.done():

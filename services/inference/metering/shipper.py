@@ -18,13 +18,13 @@ import structlog
 from services.common.contracts import SourceReport
 from services.inference.metering import segments
 from services.inference.metering.billing import BillingClient, BillingError
-from services.inference.metering.delivery import ship_batch
+from services.inference.metering.delivery import MAX_BATCH_BYTES, ship_batch
 from services.inference.metering.journal import Journal
 from services.inference.metering.metrics import MeteringMetrics
 from services.inference.metering.segments import Segment
 
-LINGER_S = 0.05
-"""How long the first event of a batch waits for company."""
+LINGER_S = 0.2
+"""How long the first event of a batch waits for company; a batch costs far more than its events."""
 LOOK_FOR_DEAD_S = 5.0
 MAX_DEAD_RUNS = 64
 """Dead runs taken over at once."""
@@ -83,6 +83,8 @@ class Shipper:
                     await self._backing_off(self._ship_dead)
                 if self._own():
                     await self._backing_off(self._ship_own)
+                if self._journal.unshipped_bytes < MAX_BATCH_BYTES:
+                    await asyncio.sleep(LINGER_S)
 
     async def take_over_dead_runs(self) -> None:
         """Lock what other runs left behind when they died, to be shipped before our own."""

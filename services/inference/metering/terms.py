@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import structlog
 
@@ -59,7 +60,12 @@ class Spending:
 
     def receipt(self) -> bytes:
         """The `X-Usage-Amount`, such as `0.0005 USD`."""
-        return f"{format_amount(self.amount)} {self.currency}".encode()
+        return _receipt(self.amount, self.currency)
+
+
+@lru_cache(maxsize=1024)
+def _receipt(amount: int, currency: str) -> bytes:
+    return f"{format_amount(amount)} {currency}".encode()
 
 
 class Terms:

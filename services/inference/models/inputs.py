@@ -19,7 +19,8 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 _NUMBERS = {int, float}
 _NUMBERS_OR_MISSING = _NUMBERS | {type(None)}
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_FLOAT32_OVERFLOW = float.fromhex("0x1.ffffffp127")
+"""The least number that is infinite as float32."""
 
 
 class Inputs:
@@ -110,14 +111,15 @@ def _all_numbers(rows: list[list[Any]]) -> npt.NDArray[np.float32] | None:
     """The common case at the speed of C; None if anything is odd, so that `_check` says what."""
     if not set(map(type, chain.from_iterable(rows))) <= _NUMBERS_OR_MISSING:
         return None
-    with np.errstate(over="ignore"):
-        matrix = np.array(rows, dtype=np.float64).astype(np.float32)
-    return None if np.isinf(matrix).any() else matrix
+    matrix = np.array(rows, dtype=np.float64)
+    if np.count_nonzero(np.abs(matrix) >= _FLOAT32_OVERFLOW):
+        return None
+    return matrix.astype(np.float32)
 
 
 def _is_number(value: Any) -> bool:
     """A JSON number that is finite as float32; a boolean is none."""
-    return type(value) in _NUMBERS and abs(value) <= _FLOAT32_MAX
+    return type(value) in _NUMBERS and abs(value) < _FLOAT32_OVERFLOW
 
 
 _FITS: dict[str, Callable[[Any], bool]] = {

@@ -7,15 +7,12 @@ import structlog
 from services.inference.engine.runtime import Answer, Engine
 from services.inference.models.registry import LoadedModel
 from services.inference.protocols.wire import Encoded, Query
-from services.inference.rollouts.canary import Canaries
-
-Computed = tuple[LoadedModel, Answer, Encoded]
-"""An answer, and by which version."""
+from services.inference.rollouts.canary import Canaries, Trial
 
 log = structlog.get_logger()
 
 
-async def compute(engine: Engine, model: LoadedModel, query: Query) -> Computed:
+async def compute(engine: Engine, model: LoadedModel, query: Query) -> tuple[Answer, Encoded]:
     """Ask one version."""
     answer = await engine.predict(
         model.runtime,
@@ -24,21 +21,24 @@ async def compute(engine: Engine, model: LoadedModel, query: Query) -> Computed:
         rows=query.rows,
         probabilities=query.probabilities,
     )
-    return model, answer, query.encode(model, answer)
+    return answer, query.encode(model, answer)
 
 
 async def compute_in_trial(
-    engine: Engine, canaries: Canaries, live: LoadedModel, query: Query, *, account: str
-) -> Computed:
-    """Ask the version that is the account's while a canary may be on, and judge it by that.
+    engine: Engine,
+    canaries: Canaries,
+    trial: Trial,
+    live: LoadedModel,
+    query: Query,
+    *,
+    account: str,
+) -> tuple[LoadedModel, Answer, Encoded]:
+    """Ask the version that is the account's while a canary is on, and judge it by that.
 
     A request counts against the canary if it failed it and the live version could answer: what
     neither can is no fault of the canary.
     """
     name = live.manifest.model
-    trial = canaries.trial(live.manifest)
-    if trial is None:
-        return await compute(engine, live, query)
     as_one_row = live.pace.expected_s(1) / live.pace.expected_s(query.rows)
     canary = await canaries.pick(name, account)
     began = time.perf_counter()
@@ -49,7 +49,7 @@ async def compute_in_trial(
             computed = await compute(engine, live, query)
             canaries.failed(trial, canary, canary=True)
             log.warning("canary_failed", model=name, error=repr(error))
-            return computed
+            return live, *computed
     else:
         try:
             computed = await compute(engine, live, query)
@@ -57,5 +57,6 @@ async def compute_in_trial(
             canaries.failed(trial, live, canary=False)
             raise
     seconds = (time.perf_counter() - began) * as_one_row
-    canaries.answered(trial, computed[0], seconds, canary=canary is not None)
-    return computed
+    answering = canary or live
+    canaries.answered(trial, answering, seconds, canary=canary is not None)
+    return answering, *computed

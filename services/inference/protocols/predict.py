@@ -7,7 +7,7 @@ service (but for an account's first request) or for a disk it does not have to.
 import asyncio
 import re
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -78,8 +78,7 @@ class ClientGone(Exception):
     """The client hung up before its request was complete; there is nobody to answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """What a prediction is asked of; `version` is None for the live one."""
 
     wire: Wire
@@ -97,8 +96,7 @@ def find_target(path: str) -> Target | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
+class _Head(NamedTuple):
     """What the request's headers say, read in one pass; lengths in bytes."""
 
     idempotency_key: str | None
@@ -106,18 +104,17 @@ class _Head:
     json_length: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Receipt:
-    """What a prediction was answered by and billed as."""
+class _Receipt(NamedTuple):
+    """What a prediction was answered, by what, and billed as; `size` in bytes of its body."""
 
     caller: Caller
     model: LoadedModel
     query: Query
     answer: Answer
+    encoded: Encoded
     event_id: str
     spending: Spending
     size: int
-    """Bytes of its body."""
 
 
 class PredictEndpoint:
@@ -171,9 +168,9 @@ class PredictEndpoint:
         rid = request_id(scope)
         status = 499
         try:
-            receipt, encoded = await self._answer(target, scope, receive, started)
+            receipt = await self._answer(target, scope, receive, started)
             status = 200
-            await _send(send, rid, receipt, encoded)
+            await _send(send, rid, receipt)
             self._note(target, receipt)
         except ClientGone:
             pass
@@ -192,8 +189,11 @@ class PredictEndpoint:
 
     async def _answer(
         self, target: Target, scope: Scope, receive: Receive, started: float
-    ) -> tuple[_Receipt, Encoded]:
-        caller = await self._caller(scope)
+    ) -> _Receipt:
+        token = bearer_token(scope["headers"])
+        caller = self._verifier.recall(token) or await self._verifier.verify(token)
+        if "predict" not in caller.scopes:
+            raise InsufficientScope("predict")
         model = self._registry.find(target.model, target.version)
         with self._seats.taken_by(caller.account):
             if model is None:
@@ -208,7 +208,7 @@ class PredictEndpoint:
         scope: Scope,
         receive: Receive,
         started: float,
-    ) -> tuple[_Receipt, Encoded]:
+    ) -> _Receipt:
         wire = target.wire
         head = _read_head(scope["headers"])
         if head.length > self._max_body_bytes:
@@ -226,12 +226,13 @@ class PredictEndpoint:
         spending = await self._terms.spend(caller.account, name, rows, event_id=event_id or None)
         try:
             # Before it is billed: whatever fails costs nothing.
-            if target.version is None:
-                model, answer, encoded = await compute_in_trial(
-                    self._engine, self._canaries, model, query, account=caller.account
-                )
+            trial = self._canaries.trial(model.manifest) if target.version is None else None
+            if trial is None:
+                answer, encoded = await compute(self._engine, model, query)
             else:
-                model, answer, encoded = await compute(self._engine, model, query)
+                model, answer, encoded = await compute_in_trial(
+                    self._engine, self._canaries, trial, model, query, account=caller.account
+                )
             event_id = event_id or events.new_id()
             if spending.owed:
                 await self._journal.append(
@@ -254,7 +255,7 @@ class PredictEndpoint:
             spending.free()
             raise
         size = len(body.content)
-        return _Receipt(caller, model, query, answer, event_id, spending, size), encoded
+        return _Receipt(caller, model, query, answer, encoded, event_id, spending, size)
 
     def _note(self, target: Target, receipt: _Receipt) -> None:
         """What is to be done about a prediction once it was sent; nobody waits for it."""
@@ -272,13 +273,6 @@ class PredictEndpoint:
             self._shadows.offer(
                 Answered(model.manifest, query.arrays, answer.predictions, receipt.size)
             )
-
-    async def _caller(self, scope: Scope) -> Caller:
-        token = bearer_token(scope["headers"])
-        caller = self._verifier.recall(token) or await self._verifier.verify(token)
-        if "predict" not in caller.scopes:
-            raise InsufficientScope("predict")
-        return caller
 
     async def _refuse(
         self,
@@ -364,7 +358,8 @@ async def _read_body(receive: Receive, limit: int) -> bytes:
     raise ClientGone
 
 
-async def _send(send: Send, rid: str, receipt: _Receipt, encoded: Encoded) -> None:
+async def _send(send: Send, rid: str, receipt: _Receipt) -> None:
+    encoded, manifest = receipt.encoded, receipt.model.manifest
     await send(
         {
             "type": "http.response.start",
@@ -373,8 +368,8 @@ async def _send(send: Send, rid: str, receipt: _Receipt, encoded: Encoded) -> No
                 *encoded.headers,
                 (b"content-length", b"%d" % len(encoded.content)),
                 (b"x-request-id", rid.encode()),
-                (b"x-model-name", receipt.model.manifest.model.encode()),
-                (b"x-model-version", receipt.model.manifest.version.encode()),
+                (b"x-model-name", manifest.model.encode()),
+                (b"x-model-version", manifest.version.encode()),
                 (b"x-usage-event", receipt.event_id.encode()),
                 (b"x-usage-amount", receipt.spending.receipt()),
             ],

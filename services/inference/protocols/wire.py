@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from starlette.responses import Response
 
@@ -11,16 +11,14 @@ from services.inference.models.inputs import Arrays
 from services.inference.models.registry import LoadedModel
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """A request's body; `json_length` is its `Inference-Header-Content-Length`, if it has one."""
 
     content: bytes
     json_length: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """An answer's body, and the headers that say what it is."""
 
     content: bytes

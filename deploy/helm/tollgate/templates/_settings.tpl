@@ -10,11 +10,22 @@ data: {{- include "tollgate.settings" . | trim | nindent 2 }}
 {{- /* What is no secret of a service's settings, its own and those of the values: (dict "root" $ "component" "auth"). */}}
 {{- define "tollgate.settings" -}}
 {{- $own := include (printf "tollgate.%sSettings" .component) .root | fromYaml }}
-{{- with $own.Error }}
+{{- $tracing := include "tollgate.tracingSettings" .root | fromYaml }}
+{{- with $own.Error | default $tracing.Error }}
 {{- fail . }}
 {{- end }}
-{{- range $name, $value := merge (dict) (index .root.Values .component).settings $own }}
+{{- range $name, $value := merge (dict) (index .root.Values .component).settings $own $tracing }}
 {{ $name }}: {{ $value | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "tollgate.tracingSettings" -}}
+{{- with .Values.tracing }}
+{{- if .endpoint }}
+OTEL_EXPORTER_OTLP_ENDPOINT: {{ .endpoint | quote }}
+OTEL_TRACES_SAMPLER: {{ .sampler | quote }}
+OTEL_TRACES_SAMPLER_ARG: {{ .ratio | quote }}
+{{- end }}
 {{- end }}
 {{- end }}
 

@@ -1,7 +1,6 @@
 """The request and the answer of the v1 protocol, from bytes to arrays and back."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -19,8 +18,7 @@ _PARAMETERS = {"probabilities"}
 _HEADERS = ((b"content-type", b"application/json"),)
 
 
-@dataclass(frozen=True, slots=True)
-class Instances:
+class Instances(NamedTuple):
     """A v1 request, decoded."""
 
     arrays: Arrays

@@ -5,9 +5,8 @@ the header `Inference-Header-Content-Length` says where the JSON ends.
 """
 
 import json
-from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from starlette.responses import Response
@@ -25,16 +24,14 @@ ROUTE = "/v2/models/{model}/infer"
 JSON_LENGTH_HEADER = b"inference-header-content-length"
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """An output that was asked for, as JSON or as bytes after it."""
 
     name: str
     binary: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Inference:
+class Inference(NamedTuple):
     """A v2 request, decoded."""
 
     arrays: Arrays

@@ -6,9 +6,8 @@ column, named like it. What is declared is compared before anything is allocated
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,8 +39,7 @@ _NUMPY = {"FP32": "<f4", "FP64": "<f8", "INT64": "<i8", "BOOL": "u1"}
 _INT64_MAX = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(NamedTuple):
     """An input as it was sent: its values in JSON, or how many bytes of the tail are its."""
 
     name: str

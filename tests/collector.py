@@ -1,0 +1,109 @@
+"""A collector of traces for a test: OTLP over HTTP, read with the packages' own classes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """One span; ids in hexadecimal, `parent` and `links` being ids of other spans."""
+
+    service: str
+    name: str
+    trace: str
+    id: str
+    parent: str
+    links: tuple[str, ...]
+    attributes: dict[str, Any]
+
+
+class Collector:
+    """Keeps what it is sent; `texts` is all of it, for searching."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.spans: list[Collected] = []
+        self.texts: list[str] = []
+
+    def take(self, body: bytes) -> None:
+        request = ExportTraceServiceRequest.FromString(body)
+        self.texts.append(str(request))
+        for resource in request.resource_spans:
+            service = _values(resource.resource.attributes)["service.name"]
+            for scope in resource.scope_spans:
+                self.spans += [_collected(service, span) for span in scope.spans]
+
+    def find(self, **wanted: str) -> list[Collected]:
+        """The spans so far whose fields are these."""
+        return [
+            span
+            for span in list(self.spans)
+            if all(getattr(span, name) == value for name, value in wanted.items())
+        ]
+
+
+@contextmanager
+def collecting(port: int = 0) -> Iterator[Collector]:
+    """A collector that answers inside the block, on a free port unless one is given.
+
+    Each answer ends its connection, so that none is left to be used after the block.
+    """
+    collector = Collector("")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.path == "/v1/traces":
+                collector.take(body)
+            answer = ExportTraceServiceResponse().SerializeToString()
+            self.send_response(200 if self.path == "/v1/traces" else 404)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server.daemon_threads = True
+    collector.url = f"http://127.0.0.1:{server.server_port}"
+    serving = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    serving.start()
+    try:
+        yield collector
+    finally:
+        server.shutdown()
+        server.server_close()
+        serving.join()
+
+
+def _collected(service: str, span: Any) -> Collected:
+    return Collected(
+        service=service,
+        name=span.name,
+        trace=span.trace_id.hex(),
+        id=span.span_id.hex(),
+        parent=span.parent_span_id.hex(),
+        links=tuple(link.span_id.hex() for link in span.links),
+        attributes=_values(span.attributes),
+    )
+
+
+def _values(attributes: Any) -> dict[str, Any]:
+    """Of text and numbers; a list is its first element."""
+    values = {}
+    for each in attributes:
+        value = each.value
+        if value.HasField("array_value"):
+            value = value.array_value.values[0]
+        values[each.key] = getattr(value, value.WhichOneof("value"))
+    return values

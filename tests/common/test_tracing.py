@@ -1,0 +1,202 @@
+"""What a span says, what it keeps to itself, and whose trace it is in."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient
+from sqlalchemy import text
+
+from services.common.db import Database
+from services.common.errors import Unavailable
+from services.common.http import http_client, new_router, service_app
+from services.common.observe import open_tracing
+from services.common.tracing import Tracing
+from tests.collector import Collected, Collector, collecting
+from tests.ports import free_port
+
+SECRET = "hunter2"
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+router = new_router(tag="samples")
+
+
+@router.get("/samples/{name}")
+async def show(name: str) -> str:
+    return name
+
+
+@router.get("/broken/{name}")
+async def break_down(name: str) -> None:
+    raise Unavailable(f"{name} is broken.")
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with collecting() as collector:
+        yield collector
+
+
+@pytest.fixture
+def tracing(collector: Collector) -> Iterator[Tracing]:
+    tracing = open_tracing("sample", endpoint=collector.url)
+    assert tracing is not None
+    yield tracing
+    tracing.close()
+
+
+@asynccontextmanager
+async def asking(tracing: Tracing) -> AsyncIterator[AsyncClient]:
+    """A client of a service with such traces; they have been sent when the block ends."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.checks = {}
+        yield
+
+    app = service_app(
+        title="Sample",
+        description="A service.",
+        token_url="http://auth.test/token",
+        lifespan=lifespan,
+        max_body_bytes=1000,
+        tracing=tracing,
+    )
+    app.include_router(router)
+    transport = ASGITransport(app=app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        AsyncClient(transport=transport, base_url="http://sample.test") as client,
+    ):
+        yield client
+
+
+def only(collector: Collector) -> Collected:
+    [span] = collector.spans
+    return span
+
+
+class TestRequests:
+    async def test_a_span_names_the_route_and_the_answer_and_nothing_the_caller_wrote(
+        self, collector: Collector, tracing: Tracing
+    ) -> None:
+        headers = {"Authorization": f"Bearer {SECRET}", "User-Agent": SECRET, "tracestate": "a=b"}
+        async with asking(tracing) as client:
+            answer = await client.get(
+                f"/samples/{SECRET}?of={SECRET}",
+                headers=headers | {"traceparent": f"00-{TRACE}-{SPAN}-01"},
+            )
+
+        span = only(collector)
+        assert (span.service, span.name) == ("sample", "GET /samples/{name}")
+        assert (span.trace, span.parent) == (TRACE, SPAN)
+        assert span.attributes == {
+            "http.request.method": "GET",
+            "http.route": "/samples/{name}",
+            "http.response.status_code": 200,
+            "http.response.header.x-request-id": answer.headers["X-Request-ID"],
+        }
+        assert SECRET not in collector.texts[0]
+
+    async def test_a_failure_is_told_without_its_words(
+        self, collector: Collector, tracing: Tracing
+    ) -> None:
+        async with asking(tracing) as client:
+            await client.get(f"/broken/{SECRET}")
+
+        assert only(collector).attributes["http.response.status_code"] == 503
+        assert "STATUS_CODE_ERROR" in collector.texts[0]
+        assert SECRET not in collector.texts[0]
+
+    @pytest.mark.parametrize(
+        "traceparent",
+        ["", "00", f"00-{'0' * 32}-{SPAN}-01", f"ff-{TRACE}-{SPAN}-01", f"00-{TRACE}-01" * 99],
+    )
+    async def test_a_traceparent_that_is_none_begins_no_trace_of_that_name(
+        self, collector: Collector, tracing: Tracing, traceparent: str
+    ) -> None:
+        async with asking(tracing) as client:
+            await client.get("/samples/one", headers={"traceparent": traceparent})
+
+        assert only(collector).parent == ""
+        assert only(collector).trace not in (TRACE, "0" * 32)
+
+    async def test_what_a_caller_does_not_sample_is_not_sent(
+        self, collector: Collector, tracing: Tracing
+    ) -> None:
+        async with asking(tracing) as client:
+            headers = {"traceparent": f"00-{TRACE}-{SPAN}-00"}
+            assert (await client.get("/samples/one", headers=headers)).status_code == 200
+
+        assert collector.spans == []
+
+    async def test_probes_are_not_traced_and_unknown_methods_are_not_told_apart(
+        self, collector: Collector, tracing: Tracing
+    ) -> None:
+        async with asking(tracing) as client:
+            for path in ("/healthz", "/readyz", "/metrics"):
+                await client.get(path)
+            await client.request(SECRET.upper(), "/samples/one")
+
+        assert only(collector).attributes["http.request.method"] == "_OTHER"
+        assert SECRET.upper() not in collector.texts[0]
+
+
+class TestCalls:
+    async def test_a_call_is_a_span_whose_id_goes_with_it(
+        self, collector: Collector, tracing: Tracing
+    ) -> None:
+        with tracing.hand_on("asking") as traceparent:
+            async with http_client(tracing=tracing) as client:
+                # The collector itself is asked here: it answers 404.
+                sent = await client.post(f"{collector.url}/usage/{SECRET}", content=b"")
+        tracing.close()
+
+        [call] = collector.find(name="POST /usage")
+        assert traceparent.split("-")[1:3] == [call.trace, call.parent]
+        assert sent.request.headers["traceparent"].split("-")[1:3] == [call.trace, call.id]
+        assert call.attributes["http.response.status_code"] == 404
+        assert SECRET not in "".join(collector.texts)
+
+    async def test_a_call_without_an_answer_says_why(
+        self, collector: Collector, tracing: Tracing
+    ) -> None:
+        async with http_client(tracing=tracing) as client:
+            with pytest.raises(httpx.ConnectError):
+                await client.get(f"http://127.0.0.1:{free_port()}/usage")
+        tracing.close()
+
+        assert only(collector).attributes["error.type"] == "ConnectError"
+
+
+class TestStatements:
+    async def test_a_statement_is_shown_without_its_values(
+        self, collector: Collector, tracing: Tracing, tmp_path: Path
+    ) -> None:
+        database = Database(f"sqlite+aiosqlite:///{tmp_path}/sample.db", tracing=tracing)
+        with tracing.hand_on("storing"):
+            async with database.transaction() as session:
+                await session.execute(text("CREATE TABLE samples (name TEXT)"))
+                await session.execute(text("INSERT INTO samples VALUES (:name)"), {"name": SECRET})
+                connection = await session.connection()
+                await connection.exec_driver_sql(f"UPDATE samples SET name = '{SECRET}'")
+            with pytest.raises(Unavailable):
+                async with database.transaction() as session:
+                    await session.execute(text("SELECT :name FROM missing"), {"name": SECRET})
+        async with database.snapshot() as session:
+            await session.execute(text("SELECT 1"))  # in nobody's trace
+        await database.close()
+        tracing.close()
+
+        statements = [span for span in collector.spans if span.name not in ("storing", "BEGIN")]
+        assert {span.name: span.attributes.get("db.query.text") for span in statements} == {
+            "CREATE": "CREATE TABLE samples (name TEXT)",
+            "INSERT samples": "INSERT INTO samples VALUES (?)",
+            "UPDATE samples": None,
+            "SELECT missing": "SELECT ? FROM missing",
+        }
+        assert statements[-1].attributes["error.type"] == "OperationalError"
+        assert SECRET not in "".join(collector.texts)
