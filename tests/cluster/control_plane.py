@@ -245,7 +245,11 @@ def _furnish(api: Api) -> None:
         default = {"storageclass.kubernetes.io/is-default-class": str(name == "standard").lower()}
         storage_class = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass"}
         metadata = {"name": name, "annotations": default}
-        rules = {"provisioner": "kubernetes.io/no-provisioner", "allowVolumeExpansion": True}
+        rules = {
+            "provisioner": "kubernetes.io/no-provisioner",
+            "volumeBindingMode": "WaitForFirstConsumer",
+            "allowVolumeExpansion": True,
+        }
         api.create(storage_class | {"metadata": metadata} | rules)
         for number in range(VOLUMES):
             spec = {

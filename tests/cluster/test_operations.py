@@ -1,12 +1,13 @@
 """What an operator does to a running release, as docs/operations.md says; `make test-cluster`."""
 
+import base64
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.cluster.control_plane import Cluster
-from tests.cluster.release import Release, new_release
+from tests.cluster.release import WORKLOADS, Release, new_release
 from tests.deploy.chart import SERVICES
 from tests.e2e.platform import eventually
 
@@ -25,6 +26,23 @@ def scale(release: Release, service: str, replicas: int) -> None:
     change = {"spec": {"replicas": replicas}}
     name = f"t-tollgate-{service}"
     release.api.patch("apps/v1", "Deployment", name, change, namespace=release.namespace)
+
+
+def change(release: Release, secret: str, data: dict[str, str | None]) -> None:
+    """Put values, in base64, into a Secret; None takes one away."""
+    name = f"t-tollgate-{secret}"
+    release.api.patch("v1", "Secret", name, {"data": data}, namespace=release.namespace)
+
+
+def checksums(release: Release) -> dict[str, dict[str, str]]:
+    """What rolls the pods of each workload, when it changes."""
+    return {
+        each["metadata"]["name"].removeprefix("t-tollgate-"): each["spec"]["template"]["metadata"][
+            "annotations"
+        ]
+        for kind in WORKLOADS
+        for each in release.find("apps/v1", kind)
+    }
 
 
 def test_the_namespace_admits_no_pod_with_more_rights(release: Release) -> None:
@@ -97,3 +115,38 @@ def test_the_database_volume_grows_without_a_restart(cluster: Cluster) -> None:
         release.upgrade("defaults", "mysql.volume.size=40Gi")
 
         assert {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in release.pods()} == before
+
+
+def test_a_signing_key_that_was_replaced_does_not_come_back(release: Release) -> None:
+    key = release.secrets()["t-tollgate-auth-keys"]["0001.pem"]
+    change(release, "auth-keys", {"0001.pem": None, "0002.pem": key})
+
+    release.upgrade("defaults")
+
+    assert set(release.secrets()["t-tollgate-auth-keys"]) == {"0002.pem"}
+
+
+def test_a_password_that_mysql_would_refuse_is_refused_before_anything_changes(
+    release: Release,
+) -> None:
+    good = release.secrets()["t-tollgate-mysql"]["auth-password"]
+    change(release, "mysql", {"auth-password": base64.b64encode(b"it's").decode()})
+
+    with pytest.raises(AssertionError, match="auth-password must be letters and digits"):
+        release.upgrade("defaults")
+
+    change(release, "mysql", {"auth-password": good})
+
+
+def test_a_password_that_was_changed_is_taken_up_and_outlives_a_rollback(release: Release) -> None:
+    before = release.revision()
+    changed = base64.b64encode(b"AnotherPassword").decode()
+    was = checksums(release)
+    change(release, "mysql", {"auth-password": changed})
+
+    release.upgrade("defaults")
+    now = checksums(release)
+    release.rollback(before)
+
+    assert {name for name in now if now[name] != was[name]} == {"mysql", "auth", "billing"}
+    assert release.secrets()["t-tollgate-mysql"]["auth-password"] == changed

@@ -4,7 +4,7 @@
 # debootstrap, and .tools/bin (scripts/go-tools.sh). What is there already is kept.
 #
 #   python:3.11-slim-bookworm   Debian bookworm with its own Python 3.11 and this machine's CA bundle
-#   mysql:8.4                   that, with MariaDB and an entrypoint that reads the MYSQL_* variables
+#   mysql:8.4                   that, with MariaDB as its mysqld
 #   fsouza/fake-gcs-server      that, with the emulator's program
 set -eu
 cd "$(dirname "$0")/../.."

@@ -41,6 +41,13 @@ class Rendered:
         [found] = [o for o in self.of(kind) if o["metadata"]["name"] == full]
         return found
 
+    def job(self, name: str) -> Manifest:
+        """The Job of the first revision whose name goes on with a hash of what it does."""
+        [found] = [
+            o for o in self.of("Job") if o["metadata"]["name"].startswith(f"t-tollgate-{name}-1-")
+        ]
+        return found
+
     def of(self, kind: str) -> list[Manifest]:
         return [o for o in self.objects if o["kind"] == kind]
 
@@ -78,23 +85,31 @@ class Rendered:
         return data
 
 
-def render(*settings: str, scenario: str | None = None, own_keys: bool = False) -> Rendered:
+def render(
+    *settings: str,
+    scenario: str | None = None,
+    own_keys: bool = False,
+    name: str = "t",
+    chart: Path = CHART,
+) -> Rendered:
     """The objects of release `t` in namespace `n`.
 
     Args:
         settings: `key=value`, as `--set` takes them.
         scenario: one of `SCENARIOS`.
         own_keys: have the chart make auth's signing keys, as it does by default.
+        name: of the release, where it is another.
+        chart: where it lies, where it is another.
 
     Raises:
         Refused: helm says no.
     """
-    return _render(settings if own_keys else (GIVEN_KEYS, *settings), scenario)
+    return _render(settings if own_keys else (GIVEN_KEYS, *settings), scenario, name, chart)
 
 
 @cache
-def _render(settings: tuple[str, ...], scenario: str | None) -> Rendered:
-    command = [str(HELM), "template", "t", str(CHART), "--namespace", "n"]
+def _render(settings: tuple[str, ...], scenario: str | None, name: str, chart: Path) -> Rendered:
+    command = [str(HELM), "template", name, str(chart), "--namespace", "n"]
     if scenario:
         command += ["--values", str(CHART / "ci" / f"{scenario}-values.yaml")]
     for setting in settings:

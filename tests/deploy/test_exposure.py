@@ -203,6 +203,38 @@ class TestNetwork:
         }
         assert database == {"10.20.0.3/32"}
 
+    def test_a_database_that_is_a_pod_is_reached_as_one(self) -> None:
+        peer = "externalDatabase.to[0].podSelector.matchLabels.app"
+        rendered = render(f"{peer}=router", scenario="external-database")
+        expected = [
+            {"ipBlock": {"cidr": "10.20.0.3/32"}},
+            {"podSelector": {"matchLabels": {"app": "router"}}},
+        ]
+
+        for name in ("auth", "billing", "migrate-hook"):
+            assert expected in [rule.get("to") for rule in policy(rendered, name)["egress"]]
+
+    def test_outcomes_in_a_bucket_open_the_way_to_it_for_inference_alone(self) -> None:
+        rendered = render("inference.feedback.storeUrl=gs://b/f", "sampleModel.enabled=true")
+
+        assert "169.254.169.254/32" in targets(policy(rendered, "inference"))
+        assert targets(policy(rendered, "sample-model")) == set()
+
+    def test_those_who_collect_metrics_come_in_beside_those_who_are_named(self) -> None:
+        named = "networkPolicy.allowFrom[0].ipBlock.cidr=10.0.0.0/8"
+        collectors: dict[str, Any] = {"namespaceSelector": {}}
+        peers = {
+            settings: policy(render(*settings), "billing")["ingress"][1]["from"]
+            for settings in (
+                ("monitoring.serviceMonitor.enabled=true",),
+                ("metricsAdapter=stackdriver",),
+                ("monitoring.serviceMonitor.enabled=true", named),
+            )
+        }
+
+        assert all(collectors in each for each in peers.values())
+        assert {"ipBlock": {"cidr": "10.0.0.0/8"}} in list(peers.values())[-1]
+
     def test_once_exposed_anybody_may_call_or_those_who_are_named(self) -> None:
         anybody = policy(render("expose=ingress"), "auth")["ingress"]
         named = policy(

@@ -17,7 +17,16 @@ from services.inference.metering.metrics import MeteringMetrics
 from services.inference.models.metrics import ModelMetrics
 from services.inference.protocols.metrics import PredictMetrics
 from services.inference.rollouts.metrics import RolloutMetrics
-from tests.deploy.chart import CHART, ROOT, SERVICES, Rendered, render
+from tests.deploy.chart import (
+    CHART,
+    GIVEN_KEYS,
+    ROOT,
+    SERVICES,
+    Rendered,
+    helm,
+    objects_of,
+    render,
+)
 
 WORDS = {"by", "sum", "rate", "max", "increase", "histogram_quantile", "le", "job", "pod", "status"}
 WORDS |= {"model", "version", "column", "outcome", "model_name", "model_version", "namespace"}
@@ -110,6 +119,21 @@ def test_the_service_monitor_scrapes_each_pod_once() -> None:
     ]
 
     assert sorted(scraped) == [f"t-tollgate-{name}" for name in ("auth", "billing", "inference")]
+
+
+def test_google_collects_from_each_pod_where_it_has_the_means() -> None:
+    adapter = ("--set", f"metricsAdapter=stackdriver,{GIVEN_KEYS}")
+    apis = ("--api-versions", "monitoring.googleapis.com/v1")
+    objects = objects_of(helm("template", "t", str(CHART), *adapter, *apis).stdout)
+    [collected] = [o for o in objects if o["kind"] == "PodMonitoring"]
+    selector = collected["spec"]["selector"]
+    [component] = selector["matchExpressions"]
+
+    assert set(component["values"]) == set(SERVICES)
+    for name in SERVICES:
+        template = render().workload(name)["spec"]["template"]
+        assert selector["matchLabels"].items() <= template["metadata"]["labels"].items()
+    assert "PodMonitoring" not in render("metricsAdapter=stackdriver").text
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -21,12 +21,10 @@ from services.billing.verify import verify
 from services.common.db import Database
 from tests.billing.tokens import ISSUER, Issuer
 from tests.billing.wire import LOCAL_PLAN, deliver, event
-from tests.deploy.chart import CHART, ROOT, render
-from tests.mariadb import NoServer, Server, do_without, running_server
+from tests.deploy.chart import ROOT, render
+from tests.deploy.mysql_server import PASSWORDS, SCRIPTS, ChartServer, new_server
+from tests.mariadb import NoServer, do_without
 
-SCRIPTS = CHART / "files" / "mysql"
-ROOT_PASSWORD = "rootpassword"
-PASSWORDS = {"auth": "authpassword", "billing": "billingpassword", "backup": "backuppassword"}
 DATABASES = ("tollgate_auth", "tollgate_billing")
 
 
@@ -40,36 +38,14 @@ def run_script(name: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
-def set_up(server: Server, **passwords: str) -> subprocess.CompletedProcess[str]:
-    """Run the chart's init script as the image's entrypoint does."""
-    given = {f"{name.upper()}_PASSWORD": word for name, word in (PASSWORDS | passwords).items()}
-    return run_script("init.sh", MYSQL_ROOT_PASSWORD="", MYSQL_SOCKET=str(server.socket), **given)
-
-
-def as_root(server: Server, *statements: str) -> list[tuple[object, ...]]:
-    """Run statements as the server's root; the rows of the last."""
-    with (
-        pymysql.connect(unix_socket=str(server.socket), user="root", autocommit=True) as link,
-        link.cursor() as cursor,
-    ):
-        for statement in statements:
-            cursor.execute(statement)
-        return list(cursor.fetchall())
-
-
-def database_url(server: Server, service: str) -> str:
-    where = f"127.0.0.1:{server.port}/tollgate_{service}"
-    return f"mysql+aiomysql://{service}:{PASSWORDS[service]}@{where}"
-
-
-def migrate(server: Server) -> None:
+def migrate(server: ChartServer) -> None:
     """As the chart's Job does, each service by its own user."""
     for service in ("auth", "billing"):
         subprocess.run(
             [sys.executable, "-m", f"services.{service}", "migrate"],
             cwd=ROOT,
             env=os.environ
-            | {f"{service.upper()}_DATABASE_URL": database_url(server, service)}
+            | {f"{service.upper()}_DATABASE_URL": server.url(service)}
             | {"AUTH_ADMIN_EMAIL": "admin@tollgate.example", "AUTH_ADMIN_PASSWORD": "a long one"}
             | {"INFERENCE_CLIENT_ID": "inference", "INFERENCE_CLIENT_SECRET": "s" * 32},
             check=True,
@@ -78,30 +54,24 @@ def migrate(server: Server) -> None:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """A server as the chart sets it up, migrated, with a root that may come by TCP."""
+def server() -> Iterator[ChartServer]:
+    """A server as the chart starts it, migrated."""
     try:
-        with running_server() as started:
-            as_root(
-                started,
-                "DROP USER IF EXISTS root@'127.0.0.1'",  # MariaDB's own, who needs no password
-                f"CREATE USER root@'%' IDENTIFIED BY '{ROOT_PASSWORD}'",
-                "GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION",
-            )
-            done = set_up(started)
-            assert done.returncode == 0, done.stderr
-            migrate(started)
-            yield started
+        with new_server() as made, made.running():
+            # MariaDB's own, who needs no password.
+            made.as_root("DROP USER IF EXISTS root@'127.0.0.1'", "FLUSH PRIVILEGES")
+            migrate(made)
+            yield made
     except NoServer as error:
         do_without(error)
 
 
-async def bill(server: Server, home: Path, *, events: int) -> None:
+async def bill(server: ChartServer, home: Path, *, events: int) -> None:
     """Have billing charge that many events to an account."""
     settings = BillingSettings(
         home=home,
         auth_url=ISSUER,
-        database_url=SecretStr(database_url(server, "billing")),
+        database_url=SecretStr(server.url("billing")),
         default_plan=PlanCreate.model_validate(LOCAL_PLAN),
     )
     issuer = Issuer()
@@ -115,24 +85,24 @@ async def bill(server: Server, home: Path, *, events: int) -> None:
         assert (await deliver(client, headers, batch))["accepted"] == events
 
 
-def checksums(server: Server) -> dict[str, object]:
+def checksums(server: ChartServer) -> dict[str, object]:
     """The server's own checksum of every table of both databases, and its number of rows."""
     found: dict[str, object] = {}
     for database in DATABASES:
-        for (table,) in as_root(server, f"SHOW TABLES FROM {database}"):
+        for (table,) in server.as_root(f"SHOW TABLES FROM {database}"):
             name = f"{database}.{table}"
-            [(_, checksum)] = as_root(server, f"CHECKSUM TABLE {name}")
-            found[name] = (checksum, as_root(server, f"SELECT COUNT(*) FROM {name}")[0][0])
+            [(_, checksum)] = server.as_root(f"CHECKSUM TABLE {name}")
+            found[name] = (checksum, server.as_root(f"SELECT COUNT(*) FROM {name}")[0][0])
     return found
 
 
-def run_on_backups(name: str, server: Server, folder: Path, **more: str) -> str:
+def run_on_backups(name: str, server: ChartServer, folder: Path, **more: str) -> str:
     """Run a backup script with the environment of its CronJob; what it printed."""
     done = run_script(
         name,
         MYSQL_HOST="127.0.0.1",
         MYSQL_PORT=str(server.port),
-        MYSQL_ROOT_PASSWORD=ROOT_PASSWORD,
+        MYSQL_ROOT_PASSWORD=PASSWORDS["root"],
         BACKUP_PASSWORD=PASSWORDS["backup"],
         BACKUP_DIR=str(folder),
         BACKUP_KEEP_DAYS="14",
@@ -142,7 +112,7 @@ def run_on_backups(name: str, server: Server, folder: Path, **more: str) -> str:
     return done.stdout.strip()
 
 
-def failing_backup(server: Server, folder: Path) -> subprocess.CompletedProcess[str]:
+def failing_backup(server: ChartServer, folder: Path) -> subprocess.CompletedProcess[str]:
     return run_script(
         "backup.sh",
         MYSQL_HOST="127.0.0.1",
@@ -166,7 +136,7 @@ class TestUsers:
         ],
     )
     def test_a_user_may_do_no_more_than_its_work(
-        self, server: Server, user: str, statement: str
+        self, server: ChartServer, user: str, statement: str
     ) -> None:
         with (
             pymysql.connect(
@@ -179,22 +149,10 @@ class TestUsers:
 
         assert refused.value.args[0] in (1044, 1045, 1142, 1227, 1410)
 
-    def test_setting_up_again_changes_nothing(self, server: Server) -> None:
-        before = checksums(server)
-
-        assert set_up(server).returncode == 0
-        assert checksums(server) == before
-
-    def test_a_password_that_could_break_a_statement_is_refused(self, server: Server) -> None:
-        done = set_up(server, auth="it's")
-
-        assert done.returncode == 1
-        assert done.stderr == "error: passwords must be letters and digits\n"
-
 
 class TestRestoreDrill:
     async def test_after_the_loss_of_all_data_a_backup_brings_every_charge_back(
-        self, server: Server, tmp_path: Path
+        self, server: ChartServer, tmp_path: Path
     ) -> None:
         await bill(server, tmp_path, events=500)
         before = checksums(server)
@@ -202,31 +160,31 @@ class TestRestoreDrill:
         backup = await asyncio.to_thread(run_on_backups, "backup.sh", server, tmp_path)
         saved = time.monotonic()
 
-        as_root(server, *(f"DROP DATABASE {name}" for name in DATABASES))
+        server.as_root(*(f"DROP DATABASE {name}" for name in DATABASES))
         printed = await asyncio.to_thread(run_on_backups, "restore.sh", server, tmp_path)
         restored = time.monotonic()
 
         assert checksums(server) == before
         assert before["tollgate_billing.usage_events"][1] >= 500  # type: ignore[index]
         assert printed == f"restored {backup}"
-        database = Database(database_url(server, "billing"))
+        database = Database(server.url("billing"))
         assert await verify(database) == []
         await database.close()
         print(f"backup {saved - started:.1f} s, restore {restored - saved:.1f} s")  # noqa: T201
 
     def test_a_restore_takes_away_what_came_after_the_backup(
-        self, server: Server, tmp_path: Path
+        self, server: ChartServer, tmp_path: Path
     ) -> None:
         before = checksums(server)
         backup = Path(run_on_backups("backup.sh", server, tmp_path))
-        as_root(server, "CREATE TABLE tollgate_billing.newer (id INT PRIMARY KEY)")
+        server.as_root("CREATE TABLE tollgate_billing.newer (id INT PRIMARY KEY)")
 
         run_on_backups("restore.sh", server, tmp_path, BACKUP_FILE=backup.name)
 
         assert checksums(server) == before
 
     def test_old_backups_and_left_drafts_go_and_nothing_else_does(
-        self, server: Server, tmp_path: Path
+        self, server: ChartServer, tmp_path: Path
     ) -> None:
         old = ("tollgate-20200101T000000Z.sql.gz", ".tollgate-20200101T000000Z.sql.gz.part")
         kept = {"tollgate-20991231T000000Z.sql.gz", "notes", ".tollgate-now.part"}
@@ -240,7 +198,7 @@ class TestRestoreDrill:
         assert {path.name for path in tmp_path.iterdir()} == kept | {made.name}
 
     def test_room_is_made_before_a_dump_that_fails_but_the_last_backup_stays(
-        self, server: Server, tmp_path: Path
+        self, server: ChartServer, tmp_path: Path
     ) -> None:
         names = ("tollgate-20200101T000000Z.sql.gz", "tollgate-20200102T000000Z.sql.gz")
         for name in names:
@@ -251,19 +209,19 @@ class TestRestoreDrill:
         assert [path.name for path in tmp_path.iterdir()] == [names[1]]
 
     def test_a_backup_that_fails_leaves_nothing_that_looks_like_one(
-        self, server: Server, tmp_path: Path
+        self, server: ChartServer, tmp_path: Path
     ) -> None:
         assert failing_backup(server, tmp_path).returncode != 0
         assert list(tmp_path.iterdir()) == []
 
-    def test_what_is_no_backup_is_not_restored(self, server: Server, tmp_path: Path) -> None:
+    def test_what_is_no_backup_is_not_restored(self, server: ChartServer, tmp_path: Path) -> None:
         before = checksums(server)
         (tmp_path / "tollgate-20991231T000000Z.sql.gz").write_text("not compressed")
         done = run_script(
             "restore.sh",
             MYSQL_HOST="127.0.0.1",
             MYSQL_PORT=str(server.port),
-            MYSQL_ROOT_PASSWORD=ROOT_PASSWORD,
+            MYSQL_ROOT_PASSWORD=PASSWORDS["root"],
             BACKUP_DIR=str(tmp_path),
         )
 
@@ -276,7 +234,7 @@ class TestRendered:
         rendered = render()
         data = rendered.get("ConfigMap", "mysql")["data"]
 
-        for name in ("init.sh", "backup.sh", "restore.sh", "my.cnf"):
+        for name in ("start.sh", "backup.sh", "restore.sh", "my.cnf"):
             assert data[name] == (SCRIPTS / name).read_text()
         for script, variables in (
             ("backup", "BACKUP_PASSWORD"),

@@ -65,6 +65,8 @@ EXTERNAL = (
             "externalDatabase.billingUrl: is authUrl too",
         ),
         ([*EXTERNAL, "externalDatabase.existingSecret=urls"], "externalDatabase.existingSecret:"),
+        (["nameOverride=My_App"], 'nameOverride: "My_App" is no name of a Service'),
+        (["fullnameOverride=1st"], 'fullnameOverride: "1st" is no name of a Service'),
         (["modelStore.url=s3://models"], 'modelStore.url: "s3://models" is no bucket'),
         (["modelStore.url=gs://Models"], 'modelStore.url: "gs://Models" is no bucket'),
         (

@@ -2,14 +2,21 @@
 
 from pathlib import Path
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from services.auth.keys import open_key_ring
 from services.common.model_keys import TrustedKeys
-from tests.deploy.chart import CHART, render
+from tests.deploy.chart import CHART, Manifest, render
 
 MADE = ("credentials", "auth-keys", "model-signing-key", "trusted-keys", "mysql")
+
+
+def weight(hook: Manifest) -> int:
+    """When it is made: the lowest first, what is no hook after them all."""
+    annotations = hook["metadata"].get("annotations", {})
+    return int(annotations.get("helm.sh/hook-weight", 0 if "helm.sh/hook" in annotations else 1))
 
 
 class TestMade:
@@ -30,10 +37,12 @@ class TestMade:
 
         assert TrustedKeys.load(tmp_path).verify(b"manifest", key.sign(b"manifest"))
 
-    def test_they_outlive_the_release_as_the_data_does(self) -> None:
+    def test_they_are_in_no_revision_that_could_come_back_and_outlive_the_release(self) -> None:
         for name in MADE:
-            metadata = render(own_keys=True).get("Secret", name)["metadata"]
-            assert metadata["annotations"]["helm.sh/resource-policy"] == "keep"
+            annotations = render(own_keys=True).get("Secret", name)["metadata"]["annotations"]
+            assert annotations["helm.sh/hook"] == "pre-install,pre-upgrade"
+            assert annotations["helm.sh/hook-delete-policy"] == "hook-failed"
+            assert annotations["helm.sh/resource-policy"] == "keep"
 
     def test_each_is_looked_for_in_the_cluster_before_it_is_made(self) -> None:
         templates = [path.read_text() for path in CHART.glob("templates/**/*.*")]
@@ -41,6 +50,7 @@ class TestMade:
 
         assert len(making) == 1
         assert making[0].index("lookup") < making[0].index("randAlpha")
+        assert '(lookup "v1" "Secret"' in (CHART / "templates" / "secrets.yaml").read_text()
 
     def test_passwords_are_long_and_differ(self) -> None:
         values = [
@@ -68,11 +78,27 @@ class TestGiven:
 
 class TestMigration:
     def test_with_mysql_inside_it_is_an_ordinary_job_named_by_the_revision(self) -> None:
-        job = render().get("Job", "migrate-1")
+        job = render().job("migrate")
         [wait] = job["spec"]["template"]["spec"]["initContainers"]
 
         assert "annotations" not in job["metadata"]
         assert "t-tollgate-mysql" in wait["args"][0]
+
+    def test_another_image_makes_another_job_as_one_cannot_be_changed(self) -> None:
+        names = {
+            render(*settings, scenario="defaults").job("migrate")["metadata"]["name"]
+            for settings in ((), ("image.tag=a",), ("image.tag=b",))
+        }
+
+        assert len(names) == 3
+
+    def test_it_is_the_first_pod_on_the_volume_for_backups_which_may_wait_for_one(self) -> None:
+        claim = {"claimName": "t-tollgate-mysql-backups"}
+        volumes = render().job("migrate")["spec"]["template"]["spec"]["volumes"]
+        without = render("mysql.backup.enabled=false").job("migrate")
+
+        assert {"name": "backups", "persistentVolumeClaim": claim} in volumes
+        assert "backups" not in str(without)
 
     def test_with_a_database_outside_it_runs_before_all_else_with_a_secret_of_its_own(self) -> None:
         rendered = render(scenario="external-database")
@@ -88,18 +114,47 @@ class TestMigration:
             assert hook["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
             policy = hook["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
             assert "before-hook-creation" in policy
-        assert secret["metadata"]["annotations"]["helm.sh/hook-weight"] == "-5"
-        assert secrets == {secret["metadata"]["name"]}  # nothing that comes after hooks
+        made_before = {
+            each["metadata"]["name"] for each in rendered.of("Secret") if weight(each) < 0
+        }
+        assert secrets <= made_before
         assert "serviceAccountName" not in job["spec"]["template"]["spec"]
 
-    def test_the_hook_knows_the_same_passwords_as_the_services(self) -> None:
+    def test_the_hook_goes_to_the_same_databases_as_the_services(self) -> None:
         rendered = render(scenario="external-database")
         hooked = rendered.get("Secret", "migrate")["stringData"]
-        credentials = rendered.get("Secret", "credentials")["stringData"]
-        database = rendered.get("Secret", "database")["stringData"]
 
-        assert hooked == credentials | database
-        assert database["auth-url"].endswith("?ssl_ca=/etc/tollgate/database-ca/ca.pem")
+        assert hooked == rendered.get("Secret", "database")["stringData"]
+
+    @pytest.mark.parametrize(
+        ("query", "given"),
+        [
+            ("", "?ssl_ca=/etc/tollgate/database-ca/ca.pem"),
+            ("?charset=utf8mb4", "?charset=utf8mb4&ssl_ca=/etc/tollgate/database-ca/ca.pem"),
+            ("?ssl_ca=/etc/ssl/cert.pem", "?ssl_ca=/etc/ssl/cert.pem"),
+        ],
+    )
+    def test_a_certificate_to_check_by_is_added_to_whatever_the_url_says(
+        self, query: str, given: str
+    ) -> None:
+        url = f"mysql+aiomysql://auth:p@db/auth{query}"
+        rendered = render(f"externalDatabase.authUrl={url}", scenario="external-database")
+
+        database = rendered.get("Secret", "database")["stringData"]
+        assert database["auth-url"] == f"mysql+aiomysql://auth:p@db/auth{given}"
+
+    def test_before_the_hook_comes_its_way_to_the_database(self) -> None:
+        rendered = render(scenario="external-database")
+        way = rendered.get("NetworkPolicy", "migrate-hook")
+        job = rendered.get("Job", "migrate")
+
+        assert weight(way) < weight(job)
+        assert way["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+        selected = way["spec"]["podSelector"]["matchLabels"]
+        assert selected == job["spec"]["template"]["metadata"]["labels"]
+        assert {"to": [{"ipBlock": {"cidr": "10.20.0.3/32"}}], "ports": [{"port": 3306}]} in way[
+            "spec"
+        ]["egress"]
 
     def test_with_secrets_given_the_hook_needs_none_of_its_own(self) -> None:
         rendered = render(

@@ -1,14 +1,17 @@
 """The three services as the chart runs them: defaults first, then one case per value."""
 
 import re
+import shutil
+from pathlib import Path
 
 import pytest
+import yaml
 
 from services.common.stopping import FINISH_S, LAST_CALL_S
 from services.inference.metering.shipper import DRAIN_S
 from services.inference.metering.terms import RELEASE_S
 from tests.cli.test_settings_documented import DOCUMENTED
-from tests.deploy.chart import ROOT, SCENARIOS, SERVICES, render, same
+from tests.deploy.chart import CHART, ROOT, SCENARIOS, SERVICES, render, same
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -206,7 +209,10 @@ class TestNodes:
             *(f"{part}.tolerations[0].key={part}" for part in parts),
         )
         pools = {
-            name.removeprefix("t-tollgate-"): (pod["nodeSelector"]["pool"], pod["tolerations"])
+            re.sub(r"^t-tollgate-|-1-\w+$", "", name): (
+                pod["nodeSelector"]["pool"],
+                pod["tolerations"],
+            )
             for name, pod in rendered.pods()
             if name != "t-tollgate-billing"
         }
@@ -214,8 +220,8 @@ class TestNodes:
         assert pools == {
             job: (part, [{"key": part}])
             for part, jobs in {
-                "auth": ("auth", "migrate-1", "test"),
-                "inference": ("inference", "sample-model-1"),
+                "auth": ("auth", "migrate", "test"),
+                "inference": ("inference", "sample-model"),
                 "mysql": ("mysql", "mysql-backup", "mysql-restore"),
             }.items()
             for job in jobs
@@ -231,6 +237,21 @@ class TestNames:
         names = {o["metadata"]["name"] for o in render(setting).of("Deployment")}
 
         assert name in names
+
+    def test_the_longest_fits_whatever_the_release_is_called(self) -> None:
+        rendered = render(name="a-release-with-a-name-as-long-as-helm-allows-it-to-be")
+        limits = {"CronJob": 52, "StatefulSet": 52}
+
+        for each in rendered.objects:
+            assert len(each["metadata"]["name"]) <= limits.get(each["kind"], 63)
+
+    def test_a_release_named_by_a_number_has_labels_of_text(self) -> None:
+        rendered = render("fullnameOverride=shop", name="1234")
+
+        for each in rendered.objects:
+            assert each["metadata"]["labels"]["app.kubernetes.io/instance"] == "1234"
+        for _, pod in rendered.pods():
+            assert "1234," not in str(pod.get("affinity", ""))
 
 
 class TestJournal:
@@ -257,17 +278,44 @@ class TestJournal:
         assert rendered.settings("inference")["INFERENCE_JOURNAL_SYNC"] == "disk"
 
 
+class TestAnotherChart:
+    def test_its_version_alone_restarts_nothing(self, tmp_path: Path) -> None:
+        secrets = (
+            "credentialsSecret=c",
+            "mysql.existingSecret=m",
+            "modelStore.trustedKeysSecret=t",
+        )
+        chart = tmp_path / "tollgate"
+        shutil.copytree(CHART, chart)
+        about = yaml.safe_load((chart / "Chart.yaml").read_text())
+        about |= {"version": "9.9.9", "appVersion": "9.9.9"}
+        (chart / "Chart.yaml").write_text(yaml.safe_dump(about))
+
+        this, other = (render(*secrets, "image.tag=same", chart=each) for each in (CHART, chart))
+
+        for name in (*SERVICES, "mysql"):
+            assert this.workload(name)["spec"] == other.workload(name)["spec"]
+            assert this.workload(name)["metadata"] != other.workload(name)["metadata"]
+
+
+class TestSettings:
+    def test_a_value_that_looks_like_yaml_is_text(self) -> None:
+        rendered = render("inference.feedback.storeUrl=a: b")
+
+        assert rendered.settings("inference")["INFERENCE_FEEDBACK_STORE"] == "a: b"
+
+
 class TestModels:
     def test_without_a_store_inference_looks_at_an_empty_folder(self) -> None:
         pod = render().workload("inference")["spec"]["template"]["spec"]
 
         assert {"name": "models", "emptyDir": {}} in pod["volumes"]
         assert render().get("ServiceAccount", "inference")
-        assert [job["metadata"]["name"] for job in render().of("Job")] == ["t-tollgate-migrate-1"]
+        assert render().of("Job") == [render().job("migrate")]
 
     def test_the_sample_is_trained_onto_a_volume_that_inference_reads(self) -> None:
         rendered = render("sampleModel.enabled=true")
-        job = rendered.get("Job", "sample-model-1")["spec"]["template"]["spec"]
+        job = rendered.job("sample-model")["spec"]["template"]["spec"]
         served = rendered.workload("inference")["spec"]["template"]["spec"]
         claim = {
             "name": "models",

@@ -6,9 +6,9 @@ FROM ${BASE}
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends mariadb-server \
     && rm -rf /var/lib/apt/lists/* /var/lib/mysql/* \
-    && install --directory --owner mysql --group mysql /run/mysqld
-COPY mysql-entrypoint.sh /usr/local/bin/docker-entrypoint.sh
-ENTRYPOINT ["sh", "/usr/local/bin/docker-entrypoint.sh"]
+    && install --directory --owner mysql --group mysql /run/mysqld \
+    && printf '[mysqld]\nbind-address = 0.0.0.0\n' >/etc/mysql/mariadb.conf.d/99-reachable.cnf
+COPY mysqld /usr/local/bin/mysqld
 CMD ["mysqld"]
 VOLUME /var/lib/mysql
 EXPOSE 3306

@@ -1,24 +1,25 @@
 {{- /* Names, labels and the pieces that several objects share. `root` is the top-level context. */}}
 
 {{- define "tollgate.name" -}}
-{{ .Values.nameOverride | default .Chart.Name | trunc 40 | trimSuffix "-" }}
+{{ .Values.nameOverride | default .Chart.Name | trunc 38 | trimSuffix "-" }}
 {{- end }}
 
+{{- /* 38, as the name of a CronJob has at most 52 characters. */}}
 {{- define "tollgate.fullname" -}}
 {{- $name := include "tollgate.name" . }}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- .Values.fullnameOverride | trunc 38 | trimSuffix "-" }}
 {{- else if contains $name .Release.Name }}
-{{- .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- .Release.Name | trunc 38 | trimSuffix "-" }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name $name | trunc 38 | trimSuffix "-" }}
 {{- end }}
 {{- end }}
 
 {{- /* Selector labels of one component: (dict "root" $ "component" "auth"). They never change. */}}
 {{- define "tollgate.selector" -}}
-app.kubernetes.io/name: {{ include "tollgate.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ include "tollgate.name" .root | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
@@ -205,9 +206,13 @@ billing: [/usage, /plans, /accounts, /balance, /recalls, /sources, /billing-runs
 
 {{- /* The URLs of external databases, with TLS where there are certificates to check it by. */}}
 {{- define "tollgate.databaseUrls" -}}
-{{- $query := ternary "?ssl_ca=/etc/tollgate/database-ca/ca.pem" "" (ne .Values.externalDatabase.caConfigMap "") }}
-auth-url: {{ printf "%s%s" .Values.externalDatabase.authUrl $query | quote }}
-billing-url: {{ printf "%s%s" .Values.externalDatabase.billingUrl $query | quote }}
+{{- $external := .Values.externalDatabase }}
+{{- range $key, $url := dict "auth-url" $external.authUrl "billing-url" $external.billingUrl }}
+{{- if and $external.caConfigMap (not (contains "ssl_ca=" $url)) }}
+{{- $url = printf "%s%sssl_ca=/etc/tollgate/database-ca/ca.pem" $url (ternary "&" "?" (contains "?" $url)) }}
+{{- end }}
+{{ $key }}: {{ $url | quote }}
+{{- end }}
 {{- end }}
 
 {{- /* A quantity of `resources`, empty if there is none: (list $resources "limits" "cpu"). */}}

@@ -1,40 +1,62 @@
-{{- /* A secret value that is made once: the one in the cluster, else the one made before in this run, else a
-new one. (dict "root" $ "secret" "name" "key" "k" "kind" "password" | "rsa" | "ed25519") */}}
-{{- define "tollgate.kept" -}}
-{{- $made := get .root.Values "kept" | default dict }}
-{{- $id := printf "%s/%s" .secret .key }}
-{{- if not (hasKey $made $id) }}
-  {{- $found := (lookup "v1" "Secret" .root.Release.Namespace .secret).data | default dict }}
-  {{- $value := "" }}
-  {{- if hasKey $found .key }}
-    {{- $value = index $found .key | b64dec }}
-  {{- else if eq .kind "password" }}
-    {{- $value = randAlphaNum 32 }}
-  {{- else }}
-    {{- $value = genPrivateKey .kind }}
-  {{- end }}
-  {{- $_ := set $made $id $value }}
-  {{- $_ := set .root.Values "kept" $made }}
+{{- /* The Secrets that the chart makes, those given left out: by name, whose each is and of which kind its values
+are. */}}
+{{- define "tollgate.madeSecrets" -}}
+{{- if not .Values.credentialsSecret }}
+{{ include "tollgate.credentialsSecret" . }}:
+  component: auth
+  kinds: {admin-password: password, inference-client-secret: password}
 {{- end }}
-{{- index $made $id }}
+{{- if not .Values.auth.signingKeysSecret }}
+{{ include "tollgate.signingKeysSecret" . }}: {component: auth, kinds: {0001.pem: rsa}}
+{{- end }}
+{{- if not .Values.modelStore.trustedKeysSecret }}
+{{ include "tollgate.modelSigningKeySecret" . }}: {component: trainer, kinds: {signing.pem: ed25519}}
+{{ include "tollgate.trustedKeysSecret" . }}: {component: inference, kinds: {trusted.pem: public}}
+{{- end }}
+{{- if and .Values.mysql.enabled (not .Values.mysql.existingSecret) }}
+{{ include "tollgate.databaseSecret" . }}:
+  component: mysql
+  kinds: {root-password: password, auth-password: password, billing-password: password, backup-password: password}
+{{- end }}
 {{- end }}
 
-{{- /* The public half of an Ed25519 private key, as PEM (RFC 8410): there is no function for it, but a certificate
-of the key holds it, 32 bytes behind its algorithm's identifier and the head of a bit string. */}}
-{{- define "tollgate.ed25519PublicKey" -}}
-{{- $certificate := (genSelfSignedCertWithKey "model-key" nil nil 1 .).Cert }}
+{{- /* What is in such a Secret, as YAML: what the cluster has, as it is, else what was made before in this run,
+else new values. (dict "root" $ "name" "secret" "kinds" (dict "key" "password" | "rsa" | "ed25519" | "public")) */}}
+{{- define "tollgate.secretData" -}}
+{{- $made := get .root.Values "made" | default dict }}
+{{- if not (hasKey $made .name) }}
+  {{- $data := dict }}
+  {{- $found := lookup "v1" "Secret" .root.Release.Namespace .name }}
+  {{- range $key, $value := $found.data }}
+    {{- $_ := set $data $key (b64dec $value) }}
+  {{- end }}
+  {{- if not $found }}
+    {{- range $key, $kind := .kinds }}
+      {{- if eq $kind "password" }}
+        {{- $_ := set $data $key (randAlphaNum 32) }}
+      {{- else if eq $kind "public" }}
+        {{- $_ := set $data $key (include "tollgate.modelPublicKey" $.root) }}
+      {{- else }}
+        {{- $_ := set $data $key (genPrivateKey $kind) }}
+      {{- end }}
+    {{- end }}
+  {{- end }}
+  {{- $_ := set $made .name $data }}
+  {{- $_ := set .root.Values "made" $made }}
+{{- end }}
+{{- toYaml (get $made .name) }}
+{{- end }}
+
+{{- /* The public half of the key that models are signed with, as PEM (RFC 8410): there is no function for it, but
+a certificate of the key holds it, 32 bytes behind its algorithm's identifier and the head of a bit string. */}}
+{{- define "tollgate.modelPublicKey" -}}
+{{- $name := include "tollgate.modelSigningKeySecret" . }}
+{{- $data := include "tollgate.secretData" (dict "root" . "name" $name "kinds" (dict "signing.pem" "ed25519")) | fromYaml }}
+{{- $certificate := (genSelfSignedCertWithKey "model-key" nil nil 1 (get $data "signing.pem")).Cert }}
 {{- $der := regexReplaceAll "-----[A-Z ]+-----|\\s" $certificate "" | b64dec }}
 {{- $head := "+ep\x03!\x00" }}
 {{- $raw := splitList $head $der | last | substr 0 32 }}
 -----BEGIN PUBLIC KEY-----
 {{ printf "0*0\x05\x06\x03%s%s" $head $raw | b64enc }}
 -----END PUBLIC KEY-----
-{{- end }}
-
-{{- /* `metadata` of a Secret that outlives the release, as the data that it opens does. */}}
-{{- define "tollgate.keptMetadata" -}}
-metadata:
-  name: {{ .name }}
-  labels: {{- include "tollgate.labels" . | nindent 4 }}
-  annotations: {helm.sh/resource-policy: keep}
 {{- end }}

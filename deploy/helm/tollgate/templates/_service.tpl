@@ -32,9 +32,9 @@ spec:
     metadata:
       labels:
         {{- with $values.podLabels }}{{ toYaml . | nindent 8 }}{{ end }}
-        {{- include "tollgate.labels" . | nindent 8 }}
+        {{- include "tollgate.selector" . | nindent 8 }}
       annotations:
-        checksum/config: {{ include "tollgate.configMap" . | sha256sum }}
+        checksum/config: {{ include "tollgate.settings" . | sha256sum }}
         {{- include "tollgate.secretChecksums" . | nindent 8 }}
         {{- with $values.podAnnotations }}{{ toYaml . | nindent 8 }}{{ end }}
     spec:
@@ -110,16 +110,16 @@ resources: {requests: {storage: {{ .volume.size }}}}
 
 {{- /* Changes of the chart's own Secrets roll the pods; those given are somebody else's. */}}
 {{- define "tollgate.secretChecksums" -}}
-{{- $values := .root.Values }}
-{{- $names := dict "auth" (list "databaseSecret" "signingKeysSecret") "inference" (list "credentialsSecret" "trustedKeysSecret") "billing" (list "databaseSecret") }}
-{{- $kept := include (print .root.Template.BasePath "/secrets.yaml") .root }}
+{{- $names := dict "mysql" (list "databaseSecret") "auth" (list "databaseSecret" "signingKeysSecret") "inference" (list "credentialsSecret" "trustedKeysSecret") "billing" (list "databaseSecret") }}
+{{- $made := include "tollgate.madeSecrets" .root | fromYaml }}
 {{- range get $names .component }}
 {{- $name := include (printf "tollgate.%s" .) $.root }}
-{{- range $document := splitList "---\n" $kept }}
-{{- if contains (printf "\n  name: %s\n" $name) $document }}
-checksum/{{ $name }}: {{ sha256sum $document }}
+{{- with get $made $name }}
+checksum/{{ $name }}: {{ include "tollgate.secretData" (dict "root" $.root "name" $name "kinds" .kinds) | sha256sum }}
 {{- end }}
 {{- end }}
+{{- if and (ne .component "inference") (not .root.Values.mysql.enabled) (not .root.Values.externalDatabase.existingSecret) }}
+checksum/{{ include "tollgate.databaseSecret" .root }}: {{ include "tollgate.databaseUrls" .root | sha256sum }}
 {{- end }}
 {{- end }}
 
@@ -160,7 +160,7 @@ podAffinity:
   requiredDuringSchedulingIgnoredDuringExecution:
     - topologyKey: kubernetes.io/hostname
       labelSelector:
-        matchLabels: {app.kubernetes.io/instance: {{ .Release.Name }}}
+        matchLabels: {app.kubernetes.io/instance: {{ .Release.Name | quote }}}
         matchExpressions:
           - {key: app.kubernetes.io/component, operator: In, values: [inference, sample-model]}
 {{- end }}

@@ -4,14 +4,19 @@ kind: ConfigMap
 metadata:
   name: {{ include "tollgate.fullname" .root }}-{{ .component }}
   labels: {{- include "tollgate.labels" . | nindent 4 }}
-data:
-  {{- $own := include (printf "tollgate.%sSettings" .component) .root | fromYaml }}
-  {{- $tracing := include "tollgate.tracingSettings" .root | fromYaml }}
-  {{- with $own.Error | default $tracing.Error }}{{ fail . }}{{ end }}
-  {{- $all := merge (dict) (index .root.Values .component).settings $own $tracing }}
-  {{- range $name, $value := $all }}
-  {{ $name }}: {{ $value | quote }}
-  {{- end }}
+data: {{- include "tollgate.settings" . | trim | nindent 2 }}
+{{- end }}
+
+{{- /* What is no secret of a service's settings, its own and those of the values: (dict "root" $ "component" "auth"). */}}
+{{- define "tollgate.settings" -}}
+{{- $own := include (printf "tollgate.%sSettings" .component) .root | fromYaml }}
+{{- $tracing := include "tollgate.tracingSettings" .root | fromYaml }}
+{{- with $own.Error | default $tracing.Error }}
+{{- fail . }}
+{{- end }}
+{{- range $name, $value := merge (dict) (index .root.Values .component).settings $own $tracing }}
+{{ $name }}: {{ $value | quote }}
+{{- end }}
 {{- end }}
 
 {{- define "tollgate.tracingSettings" -}}

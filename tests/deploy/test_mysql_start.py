@@ -1,0 +1,72 @@
+"""The chart's MySQL, started by its own script, whatever came before."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.deploy.mysql_server import ChartServer, new_server
+from tests.e2e.platform import eventually
+from tests.mariadb import NoServer, do_without
+
+
+@pytest.fixture
+def server() -> Iterator[ChartServer]:
+    """A server that has never been started."""
+    try:
+        with new_server() as made:
+            yield made
+    except NoServer as error:
+        do_without(error)
+
+
+def end_at_once(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL, to the script and whatever it runs."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def words_of(server: ChartServer) -> str:
+    """What a start says that is refused."""
+    process = server.begin()
+    assert process.wait(timeout=60) == 1
+    return (server.data.parent / "log").read_text().splitlines()[-1]
+
+
+class TestStart:
+    def test_a_first_start_that_was_killed_is_made_good_and_later_ones_keep_the_data(
+        self, server: ChartServer
+    ) -> None:
+        process = server.begin()
+        eventually(lambda: (server.data / "mysql").exists())  # not complete by far
+        end_at_once(process)
+        assert (server.data / ".unfinished").exists()
+
+        with server.running():
+            assert all(map(server.lets_in, server.passwords))
+            server.as_root("CREATE TABLE tollgate_billing.kept (id INT PRIMARY KEY)")
+        server.passwords |= {"billing": "another", "root": "newroot"}
+
+        with server.running():
+            assert all(map(server.lets_in, server.passwords))
+            assert not server.lets_in("billing", password="billingpassword")
+            assert server.as_root("SHOW TABLES FROM tollgate_billing") == [("kept",)]
+
+    def test_a_folder_of_something_else_is_left_alone(self, server: ChartServer) -> None:
+        (server.data / "thesis.txt").write_text("years of work")
+
+        for _ in range(2):
+            assert words_of(server).endswith("holds files, but no server's tables")
+
+        assert [path.name for path in server.data.iterdir()] == ["thesis.txt"]
+
+    @pytest.mark.parametrize("password", ["it's", "", "pässe"])
+    def test_a_password_that_could_break_a_statement_is_refused(
+        self, server: ChartServer, password: str
+    ) -> None:
+        server.passwords["auth"] = password
+
+        assert words_of(server) == "error: passwords must be letters and digits"
+        assert list(server.data.iterdir()) == []
