@@ -4,6 +4,7 @@ Both ends import these shapes, so neither can drift from the other.
 """
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -45,6 +46,8 @@ def parse_amount(text: str) -> int:
     Raises:
         ValueError: not a plain decimal with at most nine decimals, or beyond 64 bits.
     """
+    if text == "0":  # as most that are sent
+        return 0
     if not _DECIMAL.fullmatch(text):
         raise ValueError("an amount is a decimal string with at most 9 decimals, such as '0.0005'")
     whole, _, decimals = text.removeprefix("-").partition(".")
@@ -209,8 +212,12 @@ class PriceTerms(BaseModel):
 LeaseStatus = Literal["ok", "no_credit", "no_plan", "held_elsewhere"]
 
 
-class LeaseTerms(BaseModel):
-    """What a process may do for one account until it asks again."""
+@dataclass(slots=True)
+class LeaseTerms:
+    """What a process may do for one account until it asks again.
+
+    No model of pydantic's own, as a thousand are made for one call.
+    """
 
     account: str
     status: LeaseStatus

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
+from pydantic import TypeAdapter
 
 from services.billing.plans.schemas import PlanCreate
 from services.common.contracts import LeaseTerms
@@ -21,7 +22,7 @@ def ask(account: str = ADA, **members: Any) -> dict[str, Any]:
 async def lease(client: AsyncClient, headers: Headers, *asks: dict[str, Any]) -> list[LeaseTerms]:
     answer = await client.post("/leases", headers=headers, json=list(asks))
     assert answer.status_code == 200, answer.text
-    return [LeaseTerms.model_validate(terms) for terms in answer.json()]
+    return TypeAdapter(list[LeaseTerms]).validate_python(answer.json())
 
 
 async def test_an_account_without_a_plan_of_its_own_has_the_default_plans_terms(

@@ -13,6 +13,7 @@ from hypothesis.stateful import (
     invariant,
     rule,
 )
+from pydantic import TypeAdapter
 
 from services.common.contracts import LeaseAsk, LeaseTerms, PriceTerms
 from services.common.errors import ServiceError
@@ -193,7 +194,7 @@ class Spending(RuleBasedStateMachine):
 
     def _billing_takes(self, ask: LeaseAsk) -> LeaseTerms:
         status, granted = self.wallets.ask(ask.model_dump(mode="json"))
-        return LeaseTerms.model_validate(
+        return TypeAdapter(LeaseTerms).validate_python(
             {
                 "account": ACCOUNT,
                 "status": status,

@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -78,8 +78,7 @@ async def take_leases(
     return terms
 
 
-@dataclass(frozen=True, slots=True)
-class _Turn:
+class _Turn(NamedTuple):
     """How things stood when an ask had had its turn."""
 
     ask: LeaseAsk
@@ -93,8 +92,7 @@ class _Turn:
     """Its journal gets nothing more."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Grant:
+class _Grant(NamedTuple):
     """What became of one ask."""
 
     status: LeaseStatus
