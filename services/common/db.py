@@ -32,6 +32,7 @@ from sqlalchemy import (
     String,
     TypeDecorator,
     event,
+    inspect,
     text,
 )
 from sqlalchemy.dialects import mysql
@@ -41,6 +42,7 @@ from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
     InterfaceError,
+    InvalidRequestError,
     OperationalError,
     SQLAlchemyError,
 )
@@ -325,16 +327,20 @@ def run_migrations(metadata: MetaData) -> None:
             return
         with context.begin_transaction():
             context.run_migrations()
+            if mysql_server:
+                _check_columns(connection, metadata)
 
     async def run() -> None:
         # SQLite's lock is taken before the revision is read: every transaction begins with it.
         engine = new_engine(url, sqlite={"timeout": _MIGRATION_LOCK_S}, mysql={})
         if engine.dialect.name == "mysql":
             event.listen(engine.sync_engine, "do_execute", _pass_over_what_is_done)
-        async with engine.connect() as connection:
-            await connection.run_sync(upgrade)
-            await connection.commit()
-        await engine.dispose()
+        try:
+            async with engine.connect() as connection:
+                await connection.run_sync(upgrade)
+                await connection.commit()
+        finally:
+            await engine.dispose()
 
     asyncio.run(run())
 
@@ -352,6 +358,20 @@ def _pass_over_what_is_done(
         if error.args[0] not in _IS_DONE:
             raise
     return True
+
+
+def _check_columns(connection: Connection, metadata: MetaData) -> None:
+    """Tell a table that was made by an earlier run from one that is somebody else's.
+
+    Raises:
+        InvalidRequestError: a table lacks columns; the migration stays unfinished.
+    """
+    for name, table in metadata.tables.items():
+        there = {column["name"] for column in inspect(connection).get_columns(name)}
+        if missing := sorted(set(table.columns.keys()) - there):
+            raise InvalidRequestError(
+                f"the table {name!r} lacks {', '.join(missing)}: it is not of this service"
+            )
 
 
 def _revisions(scripts: ScriptDirectory) -> set[str]:

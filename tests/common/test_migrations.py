@@ -19,6 +19,7 @@ from alembic.script import ScriptDirectory
 
 from services.auth.app import MIGRATIONS as AUTH
 from services.billing.database import MIGRATIONS as BILLING
+from services.common.db import migrate
 from tests.e2e.platform import ROOT
 
 HISTORIES = {"auth": AUTH, "billing": BILLING}
@@ -99,6 +100,20 @@ def test_killed_on_mysql_after_any_statement_it_is_taken_up_where_it_ended(
 
     assert ended.returncode == 0, ended.stderr
     assert int(ended.stdout.split()[1]) >= 3
+
+
+def test_a_table_of_somebody_else_is_not_taken_for_an_earlier_runs(
+    new_database_url: Callable[[str], str],
+) -> None:
+    url = new_database_url("mysql")
+    engine = sa.create_engine(url.replace("aiomysql", "pymysql"))
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE accounts (id INT PRIMARY KEY, owner TEXT)"))
+
+    for _ in range(2):
+        with pytest.raises(sa.exc.InvalidRequestError, match="'accounts' lacks available, c"):
+            migrate(url, BILLING)
+    engine.dispose()
 
 
 @pytest.mark.parametrize(("history", "before", "after"), steps())
