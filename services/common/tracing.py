@@ -8,6 +8,7 @@ semantic conventions; the headers are those of W3C Trace Context.
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from threading import Thread
 
 import httpx
@@ -26,6 +27,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common.observe import METHODS, UNLOGGED
 
+MAX_FOLLOWED = 500
+"""Traces in which what is done at once has a span: each takes time of the event loop."""
 FLUSH_S = 2.0
 """How long a stopping service waits for its last spans to be sent."""
 TOLD_HEADERS = frozenset({b"x-request-id", b"x-model-name", b"x-model-version", b"x-usage-event"})
@@ -148,7 +151,7 @@ class Tracing:
         links = [Link(at_once)] if at_once.is_valid else []
         spans = [
             self._tracer.start_span(name, context=parent, kind=SpanKind.CONSUMER, links=links)
-            for parent in map(_trace_of, traceparents)
+            for parent in map(_trace_of, islice(traceparents, MAX_FOLLOWED))
             if parent is not None
         ]
         try:
