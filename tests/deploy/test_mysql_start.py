@@ -42,7 +42,6 @@ class TestStart:
         process = server.begin()
         eventually(lambda: (server.data / "mysql").exists())  # not complete by far
         end_at_once(process)
-        assert (server.data / ".unfinished").exists()
 
         with server.running():
             assert all(map(server.lets_in, server.passwords))

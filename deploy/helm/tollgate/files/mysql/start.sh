@@ -28,7 +28,12 @@ if [[ ! -d $data/mysql ]]; then
     fi
     # Hidden, as the server takes no folder with anything else in it.
     touch "$unfinished"
-    mysqld "$@" --datadir="$data" --initialize-insecure
+    # The first process of a container ends by no signal that it does not handle.
+    mysqld "$@" --datadir="$data" --initialize-insecure &
+    making=$!
+    trap 'kill "$making"; wait "$making"; exit 143' TERM
+    wait "$making"
+    trap - TERM
     rm "$unfinished"
     sync "$data" # before the first write that a start after a crash must not delete
 fi
