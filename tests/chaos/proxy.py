@@ -26,7 +26,8 @@ class Proxy:
         self._fault: Fault | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="proxy")
-        self._open: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None] | None] = set()
+        """One for each open connection; the loop itself would let them be collected as garbage."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -49,8 +50,8 @@ class Proxy:
 
         def change() -> None:
             self._fault, self.hits = fault, 0
-            for writer in self._open:
-                writer.close()
+            for task in filter(None, self._serving):
+                task.cancel()
             done.set()
 
         self._loop.call_soon_threadsafe(change)
@@ -67,14 +68,15 @@ class Proxy:
         loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
+        task = asyncio.current_task()
+        self._serving.add(task)
         fault = self._fault
         self.hits += fault is not None
         try:
-            with suppress(OSError, asyncio.IncompleteReadError):
+            with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 await self._answer(fault, reader, writer)
         finally:
-            self._open.discard(writer)
+            self._serving.discard(task)
             writer.close()
 
     async def _answer(
@@ -106,15 +108,15 @@ class Proxy:
         if fault == "slow":
             await asyncio.sleep(SLOW_S)
         there, back = await asyncio.open_connection("127.0.0.1", self.upstream)
+        back.write(begun)
+        asking = asyncio.create_task(_pump(reader, back.write))
         try:
-            back.write(begun)
-            asking = asyncio.create_task(_pump(reader, back.write))
             if fault == "reply lost":
                 await there.read(1)
             else:
                 await _pump(there, writer.write)
-            asking.cancel()
         finally:
+            asking.cancel()
             back.close()
 
 
