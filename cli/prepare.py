@@ -19,8 +19,9 @@ from services.auth.passwords import PasswordHasher
 from services.auth.settings import AuthSettings
 from services.billing import database as billing_database
 from services.billing.settings import BillingSettings
-from services.common.db import Database, migrate
+from services.common.db import Database
 from services.common.errors import ServiceError
+from services.common.migrations import migrate
 from services.common.model_store import StoreError
 from trainer.errors import TrainerError
 from trainer.settings import TrainerSettings

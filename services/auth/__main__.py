@@ -8,8 +8,8 @@ import sys
 from services.auth.app import MIGRATIONS, create_app
 from services.auth.first_accounts import ensure_first_accounts
 from services.auth.settings import AuthSettings
-from services.common.db import migrate_or_stop, prepare_database_folder
 from services.common.http import listen, serve
+from services.common.migrations import migrate_or_stop, prepare_database_folder
 from services.common.observe import configure_logging, open_tracing
 from services.common.settings import stop
 

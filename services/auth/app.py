@@ -20,10 +20,11 @@ from services.auth.passwords import PasswordHasher
 from services.auth.settings import AuthSettings
 from services.auth.tokens.router import router as tokens
 from services.auth.tokens.service import Issuer, forget_expired
-from services.common.db import Database, SchemaCheck
+from services.common.db import Database
 from services.common.errors import Unavailable
 from services.common.http import service_app
 from services.common.identity import TokenVerifier
+from services.common.migrations import SchemaCheck
 from services.common.observe import log
 from services.common.settings import stop
 

@@ -6,8 +6,8 @@ import sys
 from services.billing.app import create_app
 from services.billing.database import MIGRATIONS
 from services.billing.settings import BillingSettings
-from services.common.db import migrate_or_stop, prepare_database_folder
 from services.common.http import listen, serve
+from services.common.migrations import migrate_or_stop, prepare_database_folder
 from services.common.observe import configure_logging, open_tracing
 from services.common.settings import stop
 

@@ -17,9 +17,10 @@ from services.billing.plans.default import DefaultPlan
 from services.billing.settings import BillingSettings
 from services.billing.sources import router as sources
 from services.billing.usage import router as usage
-from services.common.db import Database, SchemaCheck
+from services.common.db import Database
 from services.common.http import http_client, service_app
 from services.common.identity import IssuerKeys, KeySource, TokenVerifier
+from services.common.migrations import SchemaCheck
 
 if TYPE_CHECKING:
     from services.common.tracing import Tracing

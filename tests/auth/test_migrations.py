@@ -12,7 +12,8 @@ from sqlalchemy.engine import Connection
 
 from services.auth.app import MIGRATIONS
 from services.auth.models import Base
-from services.common.db import Database, SchemaCheck, migrate
+from services.common.db import Database
+from services.common.migrations import SchemaCheck, migrate
 
 
 def differences(connection: Connection) -> list[object]:
@@ -68,7 +69,7 @@ async def test_a_migration_cut_short_on_sqlite_leaves_nothing_in_the_way(
         "import os, sys\n"
         "from alembic.operations import Operations\n"
         "from services.auth.app import MIGRATIONS\n"
-        "from services.common.db import migrate\n"
+        "from services.common.migrations import migrate\n"
         "create = Operations.create_table\n"
         "made = []\n"
         "def create_two(self, *args, **kwargs):\n"

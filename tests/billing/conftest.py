@@ -19,7 +19,8 @@ from services.billing.plans.schemas import PlanCreate
 from services.billing.plans.service import store_plan
 from services.billing.settings import BillingSettings
 from services.billing.verify import verify
-from services.common.db import Database, migrate
+from services.common.db import Database
+from services.common.migrations import migrate
 from services.common.tracing import Tracing
 from tests.billing.money import credit, store_prepaid
 from tests.billing.tokens import ISSUER, Headers, Issuer

@@ -26,7 +26,8 @@ from services.billing.leases.sweeper import sweep
 from services.billing.models import Journal
 from services.billing.verify import verify
 from services.common.contracts import LeaseAsk, parse_amount
-from services.common.db import Database, migrate
+from services.common.db import Database
+from services.common.migrations import migrate
 from tests.billing.money import (
     NOON,
     credit,

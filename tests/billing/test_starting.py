@@ -25,7 +25,8 @@ from services.billing.database import MIGRATIONS
 from services.billing.models import Base
 from services.billing.plans.schemas import PlanCreate
 from services.billing.settings import BillingSettings
-from services.common.db import Database, migrate
+from services.common.db import Database
+from services.common.migrations import migrate
 from tests.billing.conftest import browse
 from tests.billing.tokens import ISSUER, Headers, Issuer
 from tests.billing.wire import LOCAL_PLAN, event, post_events

@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 
 from services.auth.app import MIGRATIONS as AUTH
 from services.billing.database import MIGRATIONS as BILLING
-from services.common.db import migrate
+from services.common.migrations import migrate
 from tests.e2e.platform import ROOT
 
 HISTORIES = {"auth": AUTH, "billing": BILLING}
@@ -29,7 +29,7 @@ import importlib, os, sys
 from pathlib import Path
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from services.common.db import migrate
+from services.common.migrations import migrate
 
 url, scripts, most = sys.argv[1], Path(sys.argv[2]), 100
 importlib.import_module(f"services.{scripts.parent.name}.models")  # once, not in every child
