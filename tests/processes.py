@@ -32,15 +32,7 @@ class Processes(Platform):
         plan = {"BILLING_DEFAULT_PLAN": str(_LOCAL_PLAN)}
         super().__init__(home, plan | databases | (environment or {}))
         self.children: dict[str, subprocess.Popen[bytes]] = {}
-        with self.log.open("ab") as output:
-            subprocess.run(
-                [sys.executable, "-m", "cli.prepare"],
-                cwd=ROOT,
-                env=self.environment,
-                stdout=output,
-                stderr=output,
-                check=True,
-            )
+        self.prepare()
 
     def begin(self, *services: str, **environment: str) -> None:
         """Start services and wait until they are ready."""

@@ -48,6 +48,18 @@ class Platform:
         self.environment = clean | ports | {"TOLLGATE_HOME": str(home)} | dict(environment or {})
         self.runner: subprocess.Popen[bytes] | None = None
 
+    def prepare(self) -> None:
+        """Make what the services need, for a platform without a runner."""
+        with self.log.open("ab") as output:
+            subprocess.run(
+                [sys.executable, "-m", "cli.prepare"],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=output,
+                stderr=output,
+                check=True,
+            )
+
     def start(self) -> None:
         """Start the runner and wait for its greeting."""
         self.launch()

@@ -1,7 +1,5 @@
 """Two pods of each service behind a balancer, on one database server."""
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -27,15 +25,7 @@ class Cluster(Platform):
         databases = {f"{name}_DATABASE_URL": server.new_database() for name in ("AUTH", "BILLING")}
         super().__init__(home, databases | {"BILLING_DEFAULT_PLAN": str(_LOCAL_PLAN)})
         self.environment["AUTH_ISSUER"] = self.urls["auth"]
-        with self.log.open("ab") as output:
-            subprocess.run(
-                [sys.executable, "-m", "cli.prepare"],
-                cwd=ROOT,
-                env=self.environment,
-                stdout=output,
-                stderr=output,
-                check=True,
-            )
+        self.prepare()
         # A socket's path may have about 100 characters: not in pytest's deep folders.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tollgate-lb-")))
         ingress = free_port()
