@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 from sqlalchemy import text
 
+from services.common import tracing as tracing_module
 from services.common.db import Database
 from services.common.errors import Unavailable
 from services.common.http import http_client, new_router, service_app
@@ -160,6 +161,18 @@ class TestCalls:
         assert sent.request.headers["traceparent"].split("-")[1:3] == [call.trace, call.id]
         assert call.attributes["http.response.status_code"] == 404
         assert SECRET not in "".join(collector.texts)
+
+    def test_what_is_done_for_very_many_traces_is_told_in_some_of_them(
+        self, collector: Collector, tracing: Tracing, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tracing_module, "MAX_FOLLOWED", 2)
+        named = [f"00-{number:032x}-{number:016x}-01" for number in range(1, 5)]
+
+        with tracing.follow("bill", named):
+            pass
+        tracing.close()
+
+        assert [int(span.trace, 16) for span in collector.find(name="bill")] == [1, 2]
 
     async def test_a_call_without_an_answer_says_why(
         self, collector: Collector, tracing: Tracing

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -52,6 +53,15 @@ class TestStart:
             assert all(map(server.lets_in, server.passwords))
             assert not server.lets_in("billing", password="billingpassword")
             assert server.as_root("SHOW TABLES FROM tollgate_billing") == [("kept",)]
+
+    def test_a_first_start_ends_when_it_is_told_to(self, server: ChartServer) -> None:
+        process = server.begin()
+        eventually(lambda: (server.data / "mysql").exists())
+        process.terminate()
+
+        assert process.wait(timeout=60) in (128 + signal.SIGTERM, 0)  # 0: it was a server already
+        with suppress(ProcessLookupError):  # what makes MariaDB's folder has children of its own
+            os.killpg(process.pid, signal.SIGKILL)
 
     def test_a_folder_of_something_else_is_left_alone(self, server: ChartServer) -> None:
         (server.data / "thesis.txt").write_text("years of work")

@@ -57,6 +57,8 @@ class Neighbours:
     asks: list[dict[str, Any]] = field(default_factory=list)
     status: str = "ok"
     """What leases are answered with."""
+    tokens: int = 0
+    """How many were granted."""
     failing: dict[str, int] = field(default_factory=dict)
     """Path → HTTP status to answer instead."""
     reject: set[str] = field(default_factory=set)
@@ -120,6 +122,7 @@ class Neighbours:
 
         @app.post("/token")
         async def token() -> dict[str, Any]:
+            self.tokens += 1
             return {
                 "access_token": SERVICE_TOKEN,
                 "token_type": "bearer",
