@@ -27,26 +27,39 @@ class Collected:
 
 
 class Collector:
-    """Keeps what it is sent; `texts` is all of it, for searching."""
+    """Keeps what it is sent, and reads it only when it is asked for: a load takes no notice."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.spans: list[Collected] = []
-        self.texts: list[str] = []
+        self._bodies: list[bytes] = []
 
     def take(self, body: bytes) -> None:
-        request = ExportTraceServiceRequest.FromString(body)
-        self.texts.append(str(request))
-        for resource in request.resource_spans:
-            service = _values(resource.resource.attributes)["service.name"]
-            for scope in resource.scope_spans:
-                self.spans += [_collected(service, span) for span in scope.spans]
+        self._bodies.append(body)
+
+    @property
+    def spans(self) -> list[Collected]:
+        """Those of all requests so far, in their order."""
+        spans = []
+        for request in self._requests():
+            for resource in request.resource_spans:
+                service = _values(resource.resource.attributes)["service.name"]
+                for scope in resource.scope_spans:
+                    spans += [_collected(service, span) for span in scope.spans]
+        return spans
+
+    @property
+    def texts(self) -> list[str]:
+        """All that came, a text for each request, for searching."""
+        return list(map(str, self._requests()))
+
+    def _requests(self) -> list[ExportTraceServiceRequest]:
+        return list(map(ExportTraceServiceRequest.FromString, self._bodies))
 
     def find(self, **wanted: str) -> list[Collected]:
         """The spans so far whose fields are these."""
         return [
             span
-            for span in list(self.spans)
+            for span in self.spans
             if all(getattr(span, name) == value for name, value in wanted.items())
         ]
 

@@ -209,8 +209,8 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
 def traced(predict: Predict, tracing: "Tracing") -> Predict:
     """Predictions in spans: they are answered in front of the app that is traced as a whole."""
 
-    async def answer(target: Target, scope: Scope, receive: Receive, send: Send) -> None:
-        await tracing.answer(
+    def answer(target: Target, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return tracing.answer(
             partial(predict, target), scope, receive, send, route=target.wire.route
         )
 
