@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
@@ -104,7 +105,7 @@ async def upsert(
             if changes
             else onto.on_conflict_do_nothing(index_elements=keys)
         )
-    await insert_rows(session, statement, sorted(rows, key=lambda row: [row[key] for key in keys]))
+    await insert_rows(session, statement, sorted(rows, key=itemgetter(*keys)))
 
 
 async def insert_rows(

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable
 from dataclasses import fields
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import Select, and_, case, delete, func, or_, select
@@ -18,6 +19,7 @@ SliceKey = tuple[str, str]
 
 _FIELDS = [field.name for field in fields(Slice)]
 _COLUMNS = [getattr(models.Slice, name) for name in _FIELDS]
+_values = attrgetter(*_FIELDS)
 _ASKED = ["spent", "ask_no", "demand"]
 _MONEY = ["granted", "settled", "returned"]
 
@@ -120,7 +122,7 @@ async def put_money(session: AsyncSession, *, slices: Iterable[Slice], now: date
 
 
 def _rows(slices: Iterable[Slice], *, now: datetime) -> list[dict[str, Any]]:
-    return [{name: getattr(held, name) for name in _FIELDS} | {"asked_at": now} for held in slices]
+    return [dict(zip(_FIELDS, _values(held), strict=True), asked_at=now) for held in slices]
 
 
 async def delete_slices(

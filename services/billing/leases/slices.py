@@ -26,7 +26,8 @@ class Slice:
     @property
     def unspent(self) -> int:
         """What its process may still spend, as far as is known here."""
-        return max(0, self.granted - max(self.settled, self.spent))
+        used = self.settled if self.settled > self.spent else self.spent
+        return self.granted - used if self.granted > used else 0
 
 
 def answer_ask(held: Slice, ask: LeaseAsk, *, available: int, may_grant: bool) -> int:

@@ -27,22 +27,22 @@ async def find_terms(
     plans, currencies = await find_plans_in_force(
         session, accounts=accounts, default_plan=default_plan, at=now
     )
-    graded = {plan.id for plan in set(plans.values()) if plan and _is_graded(plan)}
+    graded = {plan for plan in set(plans.values()) if plan and _is_graded(plan)}
     counted = await count_month(
         session,
-        accounts=[account for account, plan in plans.items() if plan and plan.id in graded],
+        accounts=[account for account, plan in plans.items() if plan in graded],
         period=period_of(now),
     )
-    offers: dict[tuple[str, tuple[int, ...]], LeaseTerms] = {}  # most accounts share one
+    offers: dict[tuple[Plan | None, tuple[int, ...]], LeaseTerms] = {}  # most accounts share one
     terms: list[LeaseTerms] = []
     for account in accounts:
-        offer, plan = _NO_PLAN, plans[account]
-        if plan is not None:
-            graded_by = plan.prices if plan.id in graded else []
-            made = tuple(counted.get((account, price.id), 0) for price in graded_by)
-            if (plan.id, made) not in offers:
-                offers[plan.id, made] = _offer(plan, made=made)
-            offer = offers[plan.id, made]
+        plan = plans[account]
+        made: tuple[int, ...] = ()
+        if plan and plan in graded:
+            made = tuple(counted.get((account, price.id), 0) for price in plan.prices)
+        offer = offers.get((plan, made))
+        if offer is None:
+            offer = offers[plan, made] = _offer(plan, made=made) if plan else _NO_PLAN
         if currencies.get(account, offer.currency) != offer.currency:
             offer = _NO_PLAN
         terms.append(_addressed(offer, account))

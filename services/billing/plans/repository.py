@@ -4,9 +4,9 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import joinedload, selectinload
 
 from services.billing.database import upsert
 from services.billing.models import Account, AccountPlan, Plan, Price
@@ -46,13 +46,12 @@ async def find_plans(
     session: AsyncSession, *, plan_ids: Collection[str], price_ids: Collection[str] = ()
 ) -> list[Plan]:
     """Plans with their prices, by their own ids or by a price's."""
-    holding = select(Price.plan_id).where(Price.id.in_(sorted(price_ids)))
-    plans = await session.scalars(
-        select(Plan)
-        .where(or_(Plan.id.in_(sorted(plan_ids)), Plan.id.in_(holding)))
-        .options(selectinload(Plan.prices))
-    )
-    return list(plans)
+    wanted: ColumnElement[bool] = Plan.id.in_(sorted(plan_ids))
+    if price_ids:
+        holding = select(Price.plan_id).where(Price.id.in_(sorted(price_ids)))
+        wanted = or_(wanted, Plan.id.in_(holding))
+    plans = await session.scalars(select(Plan).where(wanted).options(joinedload(Plan.prices)))
+    return list(plans.unique())
 
 
 async def list_plans(session: AsyncSession) -> list[Plan]:
@@ -94,7 +93,7 @@ async def find_in_force(
         select(AccountPlan.account, AccountPlan.plan_id, Account.currency)
         .outerjoin(Account, Account.id == AccountPlan.account)
         .where(AccountPlan.account.in_(sorted(accounts)), AccountPlan.effective_from <= at)
-        .order_by(AccountPlan.effective_from, AccountPlan.id)
+        .order_by(AccountPlan.account, AccountPlan.effective_from, AccountPlan.id)  # as indexed
     )
     return {account: (plan_id, currency) for account, plan_id, currency in given}
 
