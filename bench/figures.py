@@ -1,7 +1,30 @@
 """A measured figure beside its target."""
 
+import statistics
 from dataclasses import dataclass
 from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How much two sides did in a second, one figure of each in every round."""
+
+    first: tuple[float, ...]
+    second: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float:
+        """How much the first did for each one of the second: the median of the rounds' own.
+
+        Other work on the machine slows down whole seconds, which the two of a round share.
+        """
+        return statistics.median(
+            first / second for first, second in zip(self.first, self.second, strict=True)
+        )
+
+    def __str__(self) -> str:
+        first, second = statistics.median(self.first), statistics.median(self.second)
+        return f"{first:,.0f} and {second:,.0f}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,47 +2,23 @@
 
 import json
 import socket
-import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import httpx
 
 from bench import load
-from bench.figures import Figure
+from bench.figures import Figure, Rates
 from cli.leash import on_leash
 from tests.collector import collecting
 from tests.e2e.platform import PREDICT, ROOT, WINE, eventually
 from tests.ports import free_port
 from tests.processes import Processes
 
-ROUNDS = 9
-SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Requests/s at two URLs, of each round one each."""
-
-    first: tuple[float, ...]
-    second: tuple[float, ...]
-
-    @property
-    def ratio(self) -> float:
-        """What the first answers for each request of the second: the median of the rounds' own.
-
-        Other work on the machine slows down whole seconds; the two of one round share most of it.
-        """
-        return statistics.median(
-            first / second for first, second in zip(self.first, self.second, strict=True)
-        )
-
-    def __str__(self) -> str:
-        first, second = statistics.median(self.first), statistics.median(self.second)
-        return f"{first:,.0f} and {second:,.0f} req/s"
+ROUNDS = 24
+SECONDS = 1.0
 
 
 async def predictions(platform: Processes) -> Figure:
@@ -56,7 +32,7 @@ async def predictions(platform: Processes) -> Figure:
         rates.ratio,
         "×",
         None,
-        f"{rates}, {load.CONNECTIONS} connections, by {load.tool()}",
+        f"{rates} req/s, {load.CONNECTIONS} connections, by {load.tool()}",
     )
 
 
@@ -72,7 +48,7 @@ async def drift(platform: Processes) -> Figure:
         rates.ratio,
         "×",
         0.95,
-        f"{rates} of one row each",
+        f"{rates} req/s of one row each",
     )
 
 
@@ -94,7 +70,7 @@ async def tracing(platform: Processes) -> Figure:
         rates.ratio,
         "×",
         0.9,
-        f"{rates}; {len(collector.spans):,} spans came",
+        f"{rates} req/s; {len(collector.spans):,} spans came",
     )
 
 
