@@ -25,7 +25,7 @@ SETS = {
 EVERYTHING = next(iter(SETS))
 UV = str(Path(sys.executable).with_name("uv"))
 COMPILE = [UV, "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-annotate"]
-COMPILE += ["--no-header", "--python-version", "3.11"]
+COMPILE += ["--no-header", "--no-strip-extras", "--python-version", "3.11"]
 
 
 def main() -> None:
