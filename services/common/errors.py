@@ -168,7 +168,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def on_http_exception(request: Request, error: HTTPException) -> Response:
-        return _answer(request, _from_http(error))
+        return _answer(request, from_http(error))
 
     @app.exception_handler(RequestValidationError)
     async def on_validation_error(request: Request, error: RequestValidationError) -> Response:
@@ -180,7 +180,7 @@ def _answer(request: Request, error: ServiceError) -> Response:
     return error_response(error, path=request.scope["path"], request_id=request_id)
 
 
-def _from_http(error: HTTPException) -> ServiceError:
+def from_http(error: HTTPException) -> ServiceError:
     """A framework's own error (unknown route, wrong method, body too large) as ours."""
     phrase = HTTPStatus(error.status_code).phrase
     detail = error.detail if error.detail and error.status_code < 500 else f"{phrase}."

@@ -17,9 +17,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import h11
 import httpx
 import orjson
 import uvicorn
@@ -32,9 +31,9 @@ from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.routing import BaseRoute
 from starlette.staticfiles import StaticFiles
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from services.common.errors import STOPPING, MalformedJson, install_error_handlers
+from services.common.http_protocol import Protocol
 from services.common.identity import Needs
 from services.common.observe import Metrics, Observed
 from services.common.settings import stop
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
 
 Check = Callable[[], Awaitable[str | None]]
 """A readiness check: None when all is well, else one sentence."""
-
-RECEIVE_DEADLINE_S = 30.0
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -217,39 +214,6 @@ def _add_docs(app: FastAPI, *, token_url: str, documented: Sequence[BaseRoute]) 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
 
 
-class BoundedProtocol(H11Protocol):
-    """Ends a connection whose request is not complete within `RECEIVE_DEADLINE_S`.
-
-    Uvicorn itself waits for ever for the rest of a request, and h11 caps only its headers.
-    """
-
-    _deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._watch()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._relax()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
-            self._watch()
-        else:
-            self._relax()
-
-    def _watch(self) -> None:
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(RECEIVE_DEADLINE_S, self.transport.close)
-
-    def _relax(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-
 def listen(host: str, port: int, *, variable: str) -> socket.socket:
     """Bind a service's own listening socket.
 
@@ -266,26 +230,37 @@ def listen(host: str, port: int, *, variable: str) -> socket.socket:
         stop(f"{variable}: cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}")
 
 
-def serve(app: Any, listener: socket.socket, **options: Any) -> None:
+def serve(
+    app: Any,
+    listener: socket.socket,
+    *,
+    trusted_proxies: Sequence[str] = (),
+    loop: Literal["asyncio", "uvloop"] = "asyncio",
+) -> None:
     """Run an ASGI app on a bound socket until SIGINT or SIGTERM, finishing what was begun.
 
-    The defaults suit services that speak SQL: aiomysql's reconnecting breaks on uvloop, and h11
-    caps headers. `options` go to uvicorn.
+    Args:
+        trusted_proxies: addresses and networks whose `X-Forwarded-For` and `X-Forwarded-Proto` say
+            who the client is and what scheme it used.
+        loop: services that speak SQL need asyncio's: aiomysql's reconnecting breaks on uvloop.
     """
-    settings: dict[str, Any] = {
-        "loop": "asyncio",
-        "http": BoundedProtocol,
-        "timeout_keep_alive": 75,
-        "timeout_graceful_shutdown": FINISH_S - LAST_CALL_S,
-        "access_log": False,
-        "server_header": False,
-        "proxy_headers": False,
-        "log_config": None,
-    }
+    config = uvicorn.Config(
+        app,
+        loop=loop,
+        http=Protocol,
+        ws="none",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=int(FINISH_S - LAST_CALL_S),
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=list(trusted_proxies),
+        log_config=None,
+    )
     # What was made so far stays: looking through it at each full collection of garbage would hold
     # every request up for some 50 ms.
     gc.freeze()
-    StoppingServer(uvicorn.Config(app, **(settings | options))).run(sockets=[listener])
+    StoppingServer(config).run(sockets=[listener])
     leave()
 
 

@@ -10,7 +10,6 @@ from services.common.model_store import StoreError
 from services.common.observe import configure_logging, open_tracing
 from services.common.settings import prepare_folder, stop
 from services.inference.app import create_app
-from services.inference.server import BoundedProtocol
 from services.inference.settings import InferenceSettings
 
 
@@ -26,7 +25,7 @@ def main() -> None:
         app = create_app(settings, tracing=tracing)
     except StoreError as error:
         stop(f"INFERENCE_TRUSTED_KEYS or INFERENCE_MODEL_STORE: {error}")
-    serve(app, listener, loop="uvloop", http=BoundedProtocol)
+    serve(app, listener, loop="uvloop")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from services.common import http
+from services.common import http_protocol
 
 
 async def _measure(scope: Scope, receive: Receive, send: Send) -> None:
@@ -24,10 +24,11 @@ async def _measure(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    monkeypatch.setattr(http, "RECEIVE_DEADLINE_S", 0.5)
+    monkeypatch.setattr(http_protocol, "HEAD_DEADLINE_S", 0.5)
+    monkeypatch.setattr(http_protocol, "BODY_DEADLINE_S", 0.5)
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        _measure, http=http.BoundedProtocol, lifespan="off", log_config=None, ws="none"
+        _measure, http=http_protocol.Protocol, lifespan="off", log_config=None, ws="none"
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))

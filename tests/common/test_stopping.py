@@ -1,4 +1,4 @@
-"""How a server ends: what its callers see, on real sockets, with either of our protocols."""
+"""How a server ends: what its callers see, on real sockets."""
 
 import asyncio
 import socket
@@ -13,10 +13,10 @@ import uvicorn
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from services.common import http, stopping
+from services.common import stopping
 from services.common.http import new_router, service_app
+from services.common.http_protocol import Protocol
 from services.common.stopping import StoppingServer
-from services.inference.server import BoundedProtocol
 from tests.e2e.platform import ROOT
 
 PATIENCE_S = 0.6
@@ -49,14 +49,14 @@ async def nothing(app: FastAPI) -> AsyncIterator[None]:
 class Running:
     """A server that serves until it is told to stop."""
 
-    def __init__(self, protocol: type[asyncio.Protocol]) -> None:
+    def __init__(self) -> None:
         app = service_app(
             title="Sample", description="", token_url="/", lifespan=nothing, max_body_bytes=1000
         )
         app.include_router(router)
         config = uvicorn.Config(
             app,
-            http=protocol,
+            http=Protocol,
             log_config=None,
             ws="none",
             timeout_graceful_shutdown=PATIENCE_S,  # type: ignore[arg-type]  # fractions are taken
@@ -103,9 +103,9 @@ class Client:
         await self._writer.wait_closed()
 
 
-@pytest.fixture(params=[http.BoundedProtocol, BoundedProtocol], ids=["h11", "httptools"])
-async def server(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
-    running = await Running(request.param).started()
+@pytest.fixture
+async def server() -> AsyncIterator[Running]:
+    running = await Running().started()
     yield running
     await running.stop()
     await asyncio.wait_for(running.serving, 30)

@@ -1,0 +1,368 @@
+"""The HTTP/1.1 server protocol of every service: uvicorn's on httptools, strict and bounded.
+
+llhttp, the parser inside httptools, refuses bare line feeds, folded headers, and a length beside a
+transfer coding. What it leaves to its user is added here:
+
+- an `Upgrade` is ignored, and its request's body is read (RFC 9110 §7.8);
+- exactly one `Host`, no transfer coding but `chunked`, no version but 1.0 and 1.1, no trailers;
+- limits on the size of a head and on the time that a head and a body may take;
+- an early answer reaches a client that is still sending: the rest is read and dropped for a while
+  before the connection is closed (RFC 9112 §9.6).
+"""
+
+import asyncio
+import os
+import re
+from typing import Any, NoReturn
+
+import httptools
+import orjson
+from starlette.exceptions import HTTPException
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from services.common.errors import PROBLEM_JSON, from_http
+
+MAX_HEAD_BYTES = 64 * 1024
+HEAD_DEADLINE_S = 30.0
+BODY_DEADLINE_S = 60.0
+
+DRAIN_BYTES = 256 * 1024
+"""How much of a body that nobody reads is worth keeping the connection for."""
+LINGER_BYTES = 32 * 1024 * 1024
+LINGER_S = 10.0
+"""How much more, and for how long, is read and dropped after the last answer."""
+
+_CONTROLS = bytes({*range(32), 127} - {ord("\t")})
+_FRAMING = frozenset({b"host", b"expect", b"content-length", b"transfer-encoding"})
+_WITHOUT_VERSION = re.compile(rb"(?:\A|\n)[A-Z]+ [^ \r\n]+\r\n\Z")
+"""HTTP/0.9: the line is the whole request, so nothing more need come."""
+_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+;=%\[\]:-]*")
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection; uvicorn's `http` option."""
+
+    _deadline: asyncio.TimerHandle | None = None
+    _receiving = False  # a request, its body included
+    _in_head = False
+    _upgrading = False
+    _deaf = False  # what still comes is dropped
+    _refusal = (400, "Invalid HTTP request received.")
+    _head_bytes = 0
+    _unparsed_bytes = 0
+    _body_bytes = 0
+    _hosts = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+        super().connection_made(_OrderlyTransport(transport, self))  # type: ignore[arg-type]
+        self._arm(HEAD_DEADLINE_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        self._deaf = True
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        if self._deaf:
+            self._drop(len(data))
+            return
+        self._unparsed_bytes += len(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self._give_up(*self._refusal)
+            return
+        # The parser hands over whole headers (and trailers) only: what it holds back counts too.
+        if max(self._head_bytes, self._unparsed_bytes) > MAX_HEAD_BYTES:
+            self._give_up(431, "The request's headers are too large.")
+        elif self._in_head and not self.headers and _WITHOUT_VERSION.search(data):
+            self._give_up(505, "HTTP/1.1 is needed.")
+        # Requests that came whole, as nearly all do, need no timer. Any byte ends uvicorn's
+        # keep-alive timer; blank lines begin no request that would set another.
+        elif self._deadline is None and (
+            self._receiving or self.cycle is None or self.cycle.response_complete
+        ):
+            in_body = self._receiving and not self._in_head
+            self._arm(BODY_DEADLINE_S if in_body else HEAD_DEADLINE_S)
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser, which stops at the end of a head that asks for an upgrade.
+
+        Such a head is read once more, without its `Upgrade`, by a new parser; then what follows.
+        """
+        rest = memoryview(data)
+        while True:
+            try:
+                self.parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as stopped:
+                rest = rest[stopped.args[0] :]
+                head = self._head_without_upgrade()
+                self._upgrading = False
+                self.parser = httptools.HttpRequestParser(self)
+                # As uvicorn has it: what follows a `Connection: close` is no reason to refuse it.
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                self.parser.feed_data(head)
+
+    def _head_without_upgrade(self) -> bytes:
+        lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        version = self.parser.get_http_version().encode()
+        start = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)
+        return b"".join([start, *lines, b"\r\n"])
+
+    # -- the parser's callbacks ------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._receiving = self._in_head = True
+        self._head_bytes = self._unparsed_bytes = 0
+        self._hosts = self._body_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._head_bytes += len(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_bytes += len(name) + len(value) + 4
+        if not self._in_head:
+            return  # a trailer, which must not pass for a header
+        name = name.lower()
+        self.headers.append((name, value))
+        if name in _FRAMING:
+            self._check_framing(name, value)
+
+    def _check_framing(self, name: bytes, value: bytes) -> None:
+        if name == b"host":
+            self._hosts += 1
+            if not _HOST.fullmatch(value):
+                self._refuse(400, "The Host header is malformed.")
+        elif name == b"content-length":
+            self._body_bytes = int(value)
+        elif name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+        elif self.parser.get_http_version() == "1.0":
+            self._refuse(400, "HTTP/1.0 has no transfer codings.")
+        elif value.lower() != b"chunked":
+            self._refuse(501, "The only transfer coding is chunked.")
+        else:
+            self._body_bytes = DRAIN_BYTES + 1  # how many is not known yet
+
+    def on_headers_complete(self) -> None:
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse(431, "The request's headers are too large.")
+        version = self.parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            self._refuse(505, "HTTP/1.1 is needed.")
+        if self._hosts != 1 and (self._hosts or version == "1.1"):
+            self._refuse(400, "One Host header is needed.")
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self._refuse(501, "This is no proxy.")
+            self._upgrading = True
+            return
+        self._in_head = False
+        self._unparsed_bytes = 0
+        self._disarm()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unparsed_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._upgrading:
+            return
+        self._unparsed_bytes = 0
+        self._receiving = False
+        self._disarm()
+        super().on_message_complete()
+        self.cycle.more_body = False
+
+    def _refuse(self, status: int, message: str) -> NoReturn:
+        self._refusal = (status, message)
+        raise ValueError(message)  # the parser stops with an error of its own
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def _give_up(self, status: int, message: str) -> None:
+        """Refuse what cannot be understood, and all that follows it.
+
+        Requests before it are answered first, and then their connection just ends: a refusal must
+        not pass for the answer to one of them.
+        """
+        self._deaf = True
+        self._disarm()
+        cycle = self.cycle
+        if cycle is None or (cycle.response_complete and not cycle.more_body):
+            self._write_refusal(status, message)
+        elif cycle.response_complete:
+            self.transport.close()
+        elif not cycle.more_body:
+            cycle.keep_alive = False
+        elif self.pipeline or cycle.response_started:
+            self._transport.abort()
+        else:
+            self._write_refusal(status, message)
+            cycle.disconnected = True
+            cycle.message_event.set()
+
+    def _write_refusal(self, status: int, message: str) -> None:
+        request_id = os.urandom(16).hex()
+        problem = from_http(HTTPException(status, message)).body(path="", request_id=request_id)
+        content = orjson.dumps(problem)
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", PROBLEM_JSON.encode()),
+            (b"content-length", b"%d" % len(content)),
+            (b"x-request-id", request_id.encode()),
+            (b"connection", b"close"),
+        ]
+        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.logger.warning("Request refused: %d %s", status, message)
+        self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + content)
+        self.transport.close()
+
+    def is_unread(self) -> bool:
+        """Whether a client may still be sending what nobody will read."""
+        return self._deaf or (self.cycle is not None and self.cycle.more_body)
+
+    def linger(self) -> None:
+        """Drop what comes until the client closes, or for as long as may be expected of us."""
+        self._deaf = True
+        self._unparsed_bytes = 0
+        self.flow.resume_reading()
+        self._disarm()
+        self._deadline = self.loop.call_later(LINGER_S, self._transport.abort)
+
+    def _drop(self, size: int) -> None:
+        self._unparsed_bytes += size
+        if self._unparsed_bytes > LINGER_BYTES:
+            self._transport.abort()
+
+    def shutdown(self) -> None:
+        """Begin to stop: what only lingers is ended."""
+        if self.transport.is_closing():
+            self._transport.abort()
+        else:
+            super().shutdown()
+
+    def _arm(self, seconds: float) -> None:
+        self._deadline = self.loop.call_later(seconds, self._transport.close)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    # -- answers ---------------------------------------------------------------------------------
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        # Not set on the cycle, which would then refer to itself and be left to the collector.
+        def answering_whole(scope: Any, receive: Any, send: Any) -> Any:
+            return app(scope, receive, _Answer(cycle, self).send)
+
+        super()._start_asgi_task(cycle, answering_whole)
+
+    def keeps_connection(self, cycle: RequestResponseCycle) -> bool:
+        """Whether the connection can be used again after an answer that begins now.
+
+        Not if much of the request's body is still to come, and not if its client waits to be asked
+        for it: that may send the body all the same, or not.
+        """
+        if not cycle.more_body:
+            return True
+        return not cycle.waiting_for_100_continue and self._body_bytes <= DRAIN_BYTES
+
+
+class _OrderlyTransport:
+    """A transport whose `close` does not cost a client the answer that it has not read yet.
+
+    A socket that is closed with bytes unread is reset, and a reset discards what was sent.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_protocol",
+        "_transport",
+        "get_extra_info",
+        "pause_reading",
+        "resume_reading",
+        "write",
+    )
+
+    def __init__(self, transport: asyncio.Transport, protocol: Protocol) -> None:
+        self._transport = transport
+        self._protocol = protocol
+        self._closing = False
+        self.write = transport.write
+        self.pause_reading = transport.pause_reading
+        self.resume_reading = transport.resume_reading
+        self.get_extra_info = transport.get_extra_info
+
+    def is_closing(self) -> bool:
+        return self._closing or self._transport.is_closing()
+
+    def close(self) -> None:
+        if self.is_closing():
+            return
+        if not self._protocol.is_unread():
+            self._transport.close()
+            return
+        self._closing = True
+        self._protocol.linger()
+        self._transport.write_eof()
+
+
+class _Answer:
+    """Sends an answer's head and its body together, if the body is whole.
+
+    Uvicorn gives them to the kernel one after the other: two packets, and two wake-ups of whoever
+    waits for them, where one does. All else is left to it, message by message.
+    """
+
+    def __init__(self, cycle: RequestResponseCycle, protocol: Protocol) -> None:
+        self._cycle = cycle
+        self._protocol = protocol
+        self._start: Any = None
+
+    async def send(self, message: Any) -> None:
+        """The ASGI `send` of one request."""
+        cycle, start, self._start = self._cycle, self._start, None
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        if start is not None:
+            if not self._protocol.keeps_connection(cycle):
+                cycle.keep_alive = False
+            whole = _joined(cycle, start, message)
+            if whole is None:
+                await cycle.send(start)
+            else:
+                cycle.response_started = True
+                cycle.waiting_for_100_continue = False
+                cycle.chunked_encoding = False
+                cycle.expected_content_length = len(whole)
+                message = {"type": "http.response.body", "body": whole}
+        await cycle.send(message)
+
+
+def _joined(cycle: RequestResponseCycle, start: Any, message: Any) -> bytes | None:
+    """The bytes of an answer that is whole and of the length it states; None for any other."""
+    if message.get("more_body") or cycle.scope["method"] == "HEAD" or not cycle.keep_alive:
+        return None
+    headers = [*cycle.default_headers, *start["headers"]]
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    head = STATUS_LINE[start["status"]] + b"".join(lines)
+    # No header may smuggle in another: the line ends are the only control characters.
+    if len(head) - len(head.translate(None, _CONTROLS)) != 2 * (len(headers) + 1):
+        return None
+    body: bytes = message.get("body", b"")
+    if b"\r\ncontent-length: %d\r\n" % len(body) not in head or b"\r\nconnection: " in head:
+        return None
+    return head + b"\r\n" + body

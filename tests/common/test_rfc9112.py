@@ -1,0 +1,321 @@
+"""RFC 9112 on a real socket: one message is one message, to whoever reads it."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from services.common.http_protocol import LINGER_BYTES, MAX_HEAD_BYTES
+from tests.echo import running_echo
+
+WAIT_S = 15
+
+
+@pytest.fixture(scope="module", params=["asyncio", "uvloop"])
+def port(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The server as auth and billing run it, and as inference does."""
+    with running_echo(request.param) as port:
+        yield port
+
+
+class Connection:
+    """A raw socket, and the answers that come on it."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S)
+        self._file = self._socket.makefile("rb")
+
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._socket.close()
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def read(self) -> tuple[int, dict[str, str], Any]:
+        """The next answer: status, headers and JSON; 0 if the connection ended."""
+        start = self._file.readline()
+        if not start:
+            return 0, {}, None
+        headers = {}
+        while line := self._file.readline().strip():
+            name, _, value = line.decode().partition(": ")
+            headers[name.lower()] = value
+        body = self._file.read(int(headers["content-length"]))
+        return int(start.split()[1]), headers, json.loads(body) if body else None
+
+    def is_closed(self) -> bool:
+        try:
+            return self._file.read(1) == b""
+        except ConnectionResetError:
+            return True
+
+
+def _head(*lines: bytes, start: bytes = b"POST /echo HTTP/1.1") -> bytes:
+    return b"\r\n".join([start, *lines, b"", b""])
+
+
+UPGRADES = {
+    "h2c": (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk"),
+    "websocket": (b"Connection: upgrade", b"Upgrade: websocket"),
+    "any word": (b"Connection: keep-alive, upgrade", b"upgrade: x"),
+    "two": (b"Connection: upgrade", b"Upgrade: a", b"Upgrade: b, c"),
+}
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES.values(), ids=UPGRADES)
+class TestUpgrade:
+    def test_it_is_ignored_and_the_body_is_read(
+        self, port: int, upgrade: tuple[bytes, ...]
+    ) -> None:
+        with Connection(port) as connection:
+            connection.send(_head(b"Host: x", *upgrade, b"Content-Length: 5") + b"hello")
+            first = connection.read()
+            connection.send(_head(b"Host: x", start=b"GET /second HTTP/1.1"))
+            second = connection.read()
+
+        assert first[0] == 200
+        assert first[2]["body"] == "hello"
+        assert "upgrade" not in first[2]["headers"]
+        assert second[2]["path"] == "/second"
+
+    def test_a_body_that_comes_later_is_no_request(
+        self, port: int, upgrade: tuple[bytes, ...]
+    ) -> None:
+        smuggled = _head(b"Host: x", start=b"GET /smuggled HTTP/1.1")
+        length = b"Content-Length: %d" % len(smuggled)
+        with Connection(port) as connection:
+            for piece in (_head(b"Host: x", *upgrade, length), smuggled[:9], smuggled[9:]):
+                connection.send(piece)
+                time.sleep(0.1)
+            first = connection.read()
+            connection.send(_head(b"Host: x", start=b"GET /second HTTP/1.1"))
+            second = connection.read()
+
+        assert (first[2]["path"], first[2]["length"]) == ("/echo", len(smuggled))
+        assert second[2]["path"] == "/second"
+
+    def test_a_chunked_body_is_read(self, port: int, upgrade: tuple[bytes, ...]) -> None:
+        chunks = b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+        with Connection(port) as connection:
+            connection.send(_head(b"Host: x", *upgrade, b"Transfer-Encoding: chunked") + chunks)
+
+            assert connection.read()[2]["body"] == "abcde"
+
+    def test_many_in_one_read_are_each_answered(
+        self, port: int, upgrade: tuple[bytes, ...]
+    ) -> None:
+        requests = [
+            _head(b"Host: x", *upgrade, b"Content-Length: 1", start=b"POST /%d HTTP/1.1" % number)
+            for number in range(50)
+        ]
+        with Connection(port) as connection:
+            connection.send(b"x".join([*requests, b""]))
+            answers = [connection.read()[2] for _ in requests]
+
+        assert [answer["path"] for answer in answers] == [f"/{n}" for n in range(50)]
+        assert {answer["body"] for answer in answers} == {"x"}
+
+    def test_a_head_in_pieces_is_read(self, port: int, upgrade: tuple[bytes, ...]) -> None:
+        request = _head(b"Host: x", *upgrade, b"X-Empty:", b"Content-Length: 5") + b"hello"
+        with Connection(port) as connection:
+            for start in range(0, len(request), 7):
+                connection.send(request[start : start + 7])
+                time.sleep(0.002)
+
+            assert connection.read()[2]["body"] == "hello"
+
+
+REFUSED = {
+    "no Host": (400, _head()),
+    "two Hosts": (400, _head(b"Host: x", b"Host: x")),
+    "two Hosts, 1.0": (400, _head(b"Host: x", b"Host: y", start=b"GET / HTTP/1.0")),
+    "two Hosts in one": (400, _head(b"Host: x, y")),
+    "a Host with a path": (400, _head(b"Host: x/y")),
+    "length and coding": (
+        400,
+        _head(b"Host: x", b"Content-Length: 5", b"Transfer-Encoding: chunked") + b"0\r\n\r\n",
+    ),
+    "coding and length": (
+        400,
+        _head(b"Host: x", b"Transfer-Encoding: chunked", b"Content-Length: 5") + b"0\r\n\r\n",
+    ),
+    "two lengths": (400, _head(b"Host: x", b"Content-Length: 1", b"Content-Length: 2")),
+    "a signed length": (400, _head(b"Host: x", b"Content-Length: +1")),
+    "another coding": (501, _head(b"Host: x", b"Transfer-Encoding: gzip, chunked")),
+    "another coding before": (
+        501,
+        _head(b"Host: x", b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked"),
+    ),
+    "chunked twice": (
+        400,
+        _head(b"Host: x", b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"),
+    ),
+    "chunked not last": (400, _head(b"Host: x", b"Transfer-Encoding: chunked, gzip")),
+    "a coding in 1.0": (
+        400,
+        _head(b"Host: x", b"Transfer-Encoding: chunked", start=b"POST / HTTP/1.0"),
+    ),
+    "bare LF": (400, b"GET / HTTP/1.1\nHost: x\n\n"),
+    "bare LF in the headers": (400, _head(b"Host: x\nA: b")),
+    "bare LF at the end": (400, b"GET / HTTP/1.1\r\nHost: x\r\n\n"),
+    "bare CR": (400, _head(b"Host: x\rA: b")),
+    "a folded header": (400, _head(b"Host: x", b"A: b", b" c")),
+    "a folded coding": (400, _head(b"Host: x", b"Transfer-Encoding:", b" chunked")),
+    "a blank before the colon": (400, _head(b"Host : x")),
+    "a NUL": (400, _head(b"Host: x", b"A: b\0c")),
+    "HTTP/0.9, said so": (505, _head(b"Host: x", start=b"GET / HTTP/0.9")),
+    "HTTP/2.0": (505, _head(b"Host: x", start=b"GET / HTTP/2.0")),
+    "HTTP/2's preface": (400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    "CONNECT": (501, _head(b"Host: x:1", start=b"CONNECT x:1 HTTP/1.1")),
+    "a large head in one read": (431, _head(b"Host: x", b"A: " + b"y" * MAX_HEAD_BYTES)),
+    "a large target": (431, _head(b"Host: x", start=b"GET /%b HTTP/1.1" % (b"y" * 70_000))),
+    "many headers": (431, _head(b"Host: x", *[b"A: b"] * 12_000)),
+}
+
+
+@pytest.mark.parametrize(("status", "request_"), REFUSED.values(), ids=REFUSED)
+def test_what_is_no_request_is_refused_and_ends_the_connection(
+    port: int, status: int, request_: bytes
+) -> None:
+    follower = _head(b"Host: x", start=b"GET /follower HTTP/1.1")
+
+    with Connection(port) as connection:
+        connection.send(request_ + follower)
+        answer = connection.read()
+
+        assert answer[0] == status
+        assert answer[1]["connection"] == "close"
+        assert answer[1]["content-type"] == "application/problem+json"
+        assert answer[2]["status"] == status
+        assert answer[2]["request_id"] == answer[1]["x-request-id"]
+        assert connection.is_closed()
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        b"2\nab\r\n0\r\n\r\n",
+        b"2\r\nab\n0\r\n\r\n",
+        b"0x2\r\nab\r\n0\r\n\r\n",
+        b"-1\r\n",
+        b"2;a\nab",
+    ],
+)
+def test_a_malformed_chunk_is_refused(port: int, chunks: bytes) -> None:
+    with Connection(port) as connection:
+        connection.send(_head(b"Host: x", b"Transfer-Encoding: chunked") + chunks)
+
+        assert connection.read()[0] == 400
+        assert connection.is_closed()
+
+
+def test_http_0_9_is_refused_though_no_headers_come(port: int) -> None:
+    with Connection(port) as connection:
+        connection.send(b"GET /\r\n")
+
+        assert connection.read()[0] == 505
+        assert connection.is_closed()
+
+
+def test_a_trailer_is_no_header(port: int) -> None:
+    chunks = b"1\r\nx\r\n0\r\nAuthorization: Bearer y\r\n\r\n"
+    with Connection(port) as connection:
+        connection.send(_head(b"Host: x", b"Transfer-Encoding: chunked") + chunks)
+        answer = connection.read()
+
+    assert answer[0] == 200
+    assert answer[2]["authorization"] == []
+
+
+def test_a_refusal_is_not_the_answer_to_an_earlier_request(port: int) -> None:
+    first = _head(b"Host: x", start=b"GET /first HTTP/1.1")
+    with Connection(port) as connection:
+        connection.send(first + _head(b"Host: x", b"Host: y"))
+
+        assert connection.read()[2]["path"] == "/first"
+        assert connection.is_closed()
+
+
+def test_http_1_0_needs_no_host_and_ends_with_its_answer(port: int) -> None:
+    with Connection(port) as connection:
+        connection.send(_head(start=b"GET /old HTTP/1.0"))
+        answer = connection.read()
+
+        assert (answer[0], answer[2]["path"]) == (200, "/old")
+        assert connection.is_closed()
+
+
+class TestEarlyAnswer:
+    """One that is sent before the request's body has come."""
+
+    @pytest.mark.parametrize("status", [401, 413])
+    def test_a_client_that_sends_all_before_it_reads_gets_it(self, port: int, status: int) -> None:
+        body = b"x" * (12 * 1024 * 1024)
+
+        for _ in range(15):
+            request = Request(f"http://127.0.0.1:{port}/early/{status}", data=body)
+            with pytest.raises(HTTPError) as refused, urlopen(request, timeout=WAIT_S):
+                pass
+            with refused.value as answer:
+                assert answer.code == status
+                assert json.load(answer)["path"] == f"/early/{status}"
+
+    def test_it_ends_the_connection_if_much_is_still_to_come(self, port: int) -> None:
+        with Connection(port) as connection:
+            connection.send(_head(b"Host: x", b"Content-Length: 9999999", start=_EARLY))
+            answer = connection.read()
+            connection.send(b"x" * 9_999_999)
+
+            assert answer[1]["connection"] == "close"
+            assert connection.is_closed()
+
+    def test_it_ends_the_connection_if_the_body_was_not_asked_for(self, port: int) -> None:
+        lines = (b"Host: x", b"Content-Length: 5", b"Expect: 100-continue")
+        with Connection(port) as connection:
+            connection.send(_head(*lines, start=_EARLY))
+
+            assert connection.read()[1]["connection"] == "close"
+            assert connection.is_closed()
+
+    def test_the_connection_stays_if_little_is_to_come(self, port: int) -> None:
+        with Connection(port) as connection:
+            connection.send(_head(b"Host: x", b"Content-Length: 5", start=_EARLY))
+            first = connection.read()
+            connection.send(b"hello" + _head(b"Host: x", start=b"GET /second HTTP/1.1"))
+            second = connection.read()
+
+        assert (first[0], "connection" in first[1]) == (401, False)
+        assert second[2]["path"] == "/second"
+
+    def test_what_is_dropped_is_never_a_request(self, port: int) -> None:
+        smuggled = _head(b"Host: x", start=b"GET /smuggled HTTP/1.1")
+        with Connection(port) as connection:
+            connection.send(_head(b"Host: x", b"Content-Length: 9999999", start=_EARLY))
+            connection.read()
+            connection.send(smuggled * 10)
+
+            assert connection.is_closed()
+
+    def test_no_more_is_dropped_than_a_bounded_amount(self, port: int) -> None:
+        sent = 0
+        with Connection(port) as connection:
+            connection.send(_head(b"Host: x", b"Content-Length: 9999999999", start=_EARLY))
+            connection.read()
+            with pytest.raises(ConnectionError):  # noqa: PT012  # where it ends is what is tested
+                while sent < 10 * LINGER_BYTES:
+                    connection.send(b"x" * 1_000_000)
+                    sent += 1_000_000
+
+        assert LINGER_BYTES / 2 < sent < 3 * LINGER_BYTES
+
+
+_EARLY = b"POST /early/401 HTTP/1.1"

@@ -1,0 +1,100 @@
+"""A service of its own process whose answers tell what it understood.
+
+    python -m tests.echo <port> <loop>
+
+It runs as the services do: their `serve`, on `asyncio` as auth and billing or on `uvloop` as
+inference.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from cli.leash import on_leash
+from services.common.http import listen, serve
+from tests.ports import free_port
+
+_START_DEADLINE_S = 20
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer what was asked; under `/early/<status>`, before the body is read."""
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    status, body = 200, b""
+    if scope["path"].startswith("/early/"):
+        status = int(scope["path"].removeprefix("/early/"))
+    else:
+        more = True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+    names = [name.decode() for name, _ in scope["headers"]]
+    token = [value.decode() for name, value in scope["headers"] if name == b"authorization"]
+    content = orjson.dumps(
+        {
+            "method": scope["method"],
+            "path": scope["path"],
+            "scheme": scope["scheme"],
+            "client": scope["client"][0],
+            "headers": names,
+            "authorization": token,
+            "length": len(body),
+            "body": body[:1000].decode("latin-1"),
+        }
+    )
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(content)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+@contextmanager
+def running_echo(loop: str, *trusted_proxies: str) -> Iterator[int]:
+    """The port of an echo that runs inside the block."""
+    port = free_port()
+    child = subprocess.Popen(
+        on_leash(sys.executable, "-m", "tests.echo", str(port), loop, *trusted_proxies),
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + _START_DEADLINE_S
+        while not _answers(port):
+            assert child.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield port
+    finally:
+        child.terminate()
+        child.wait(timeout=30)
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/", timeout=5):
+            return True
+    except (URLError, ConnectionError):
+        return False
+
+
+if __name__ == "__main__":
+    serve(
+        app,
+        listen("127.0.0.1", int(sys.argv[1]), variable="PORT"),
+        loop="uvloop" if sys.argv[2] == "uvloop" else "asyncio",
+        trusted_proxies=sys.argv[3:],
+    )
