@@ -49,7 +49,7 @@ test-cluster: .venv/dev.stamp ## Install, upgrade, undo and scale the chart on a
 	@exec $(BIN)/pytest -m cluster -s tests/cluster
 
 test-rolling: .venv/dev.stamp ## Replace, scale and drain real services behind HAProxy, under load
-	@scripts/test-tools.sh haproxy
+	@scripts/test-tools.sh
 	@exec $(BIN)/pytest -m rolling tests/rolling
 
 bench: .venv/dev.stamp ## Measure, as ratios within one run (EVENTS=5000000 for the long tables)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What the tests need and pip cannot install: a MariaDB server, Chromium, programs made in Go, and the
-# Debian packages that the arguments name, each after its one program.
+# What the tests need and pip cannot install: a MariaDB server, Chromium, three reverse proxies, a JDK,
+# and programs made in Go.
 # Installed where that may be done without asking (the Debian packages by root); else each missing
 # one is named.
 set -eu
@@ -13,7 +13,8 @@ debian_packages() {
     command -v mariadbd >/dev/null || command -v mysqld >/dev/null || missing="mariadb-server"
     command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
         command -v google-chrome >/dev/null || missing="$missing chromium"
-    for program in "$@"; do
+    command -v javac >/dev/null || missing="$missing default-jdk-headless"
+    for program in nginx haproxy caddy; do # each is the one program of its package
         command -v "$program" >/dev/null || missing="$missing $program"
     done
     [ -n "$missing" ] || return 0
@@ -41,7 +42,7 @@ debian_packages() {
 }
 
 lacking=
-debian_packages "$@" || lacking=$missing
+debian_packages || lacking=$missing
 scripts/go-tools.sh || lacking="$lacking go-tools"
 for tool in $lacking; do
     echo "!!! MISSING: $tool, so the tests that need it are skipped" >&2

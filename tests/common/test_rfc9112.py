@@ -1,10 +1,8 @@
 """RFC 9112 on a real socket: one message is one message, to whoever reads it."""
 
 import json
-import socket
 import time
 from collections.abc import Iterator
-from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -12,8 +10,7 @@ import pytest
 
 from services.common.http_protocol import LINGER_BYTES, MAX_HEAD_BYTES
 from tests.echo import running_echo
-
-WAIT_S = 15
+from tests.raw_http import WAIT_S, Connection, head
 
 
 @pytest.fixture(scope="module", params=["asyncio", "uvloop"])
@@ -21,46 +18,6 @@ def port(request: pytest.FixtureRequest) -> Iterator[int]:
     """The server as auth and billing run it, and as inference does."""
     with running_echo(request.param) as port:
         yield port
-
-
-class Connection:
-    """A raw socket, and the answers that come on it."""
-
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S)
-        self._file = self._socket.makefile("rb")
-
-    def __enter__(self) -> "Connection":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._socket.close()
-
-    def send(self, data: bytes) -> None:
-        self._socket.sendall(data)
-
-    def read(self) -> tuple[int, dict[str, str], Any]:
-        """The next answer: status, headers and JSON; 0 if the connection ended."""
-        start = self._file.readline()
-        if not start:
-            return 0, {}, None
-        headers = {}
-        while line := self._file.readline().strip():
-            name, _, value = line.decode().partition(": ")
-            headers[name.lower()] = value
-        body = self._file.read(int(headers["content-length"]))
-        return int(start.split()[1]), headers, json.loads(body) if body else None
-
-    def is_closed(self) -> bool:
-        try:
-            return self._file.read(1) == b""
-        except ConnectionResetError:
-            return True
-
-
-def _head(*lines: bytes, start: bytes = b"POST /echo HTTP/1.1") -> bytes:
-    return b"\r\n".join([start, *lines, b"", b""])
 
 
 UPGRADES = {
@@ -77,9 +34,9 @@ class TestUpgrade:
         self, port: int, upgrade: tuple[bytes, ...]
     ) -> None:
         with Connection(port) as connection:
-            connection.send(_head(b"Host: x", *upgrade, b"Content-Length: 5") + b"hello")
+            connection.send(head(b"Host: x", *upgrade, b"Content-Length: 5") + b"hello")
             first = connection.read()
-            connection.send(_head(b"Host: x", start=b"GET /second HTTP/1.1"))
+            connection.send(head(b"Host: x", start=b"GET /second HTTP/1.1"))
             second = connection.read()
 
         assert first[0] == 200
@@ -90,14 +47,14 @@ class TestUpgrade:
     def test_a_body_that_comes_later_is_no_request(
         self, port: int, upgrade: tuple[bytes, ...]
     ) -> None:
-        smuggled = _head(b"Host: x", start=b"GET /smuggled HTTP/1.1")
+        smuggled = head(b"Host: x", start=b"GET /smuggled HTTP/1.1")
         length = b"Content-Length: %d" % len(smuggled)
         with Connection(port) as connection:
-            for piece in (_head(b"Host: x", *upgrade, length), smuggled[:9], smuggled[9:]):
+            for piece in (head(b"Host: x", *upgrade, length), smuggled[:9], smuggled[9:]):
                 connection.send(piece)
                 time.sleep(0.1)
             first = connection.read()
-            connection.send(_head(b"Host: x", start=b"GET /second HTTP/1.1"))
+            connection.send(head(b"Host: x", start=b"GET /second HTTP/1.1"))
             second = connection.read()
 
         assert (first[2]["path"], first[2]["length"]) == ("/echo", len(smuggled))
@@ -106,7 +63,7 @@ class TestUpgrade:
     def test_a_chunked_body_is_read(self, port: int, upgrade: tuple[bytes, ...]) -> None:
         chunks = b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
         with Connection(port) as connection:
-            connection.send(_head(b"Host: x", *upgrade, b"Transfer-Encoding: chunked") + chunks)
+            connection.send(head(b"Host: x", *upgrade, b"Transfer-Encoding: chunked") + chunks)
 
             assert connection.read()[2]["body"] == "abcde"
 
@@ -114,7 +71,7 @@ class TestUpgrade:
         self, port: int, upgrade: tuple[bytes, ...]
     ) -> None:
         requests = [
-            _head(b"Host: x", *upgrade, b"Content-Length: 1", start=b"POST /%d HTTP/1.1" % number)
+            head(b"Host: x", *upgrade, b"Content-Length: 1", start=b"POST /%d HTTP/1.1" % number)
             for number in range(50)
         ]
         with Connection(port) as connection:
@@ -125,7 +82,7 @@ class TestUpgrade:
         assert {answer["body"] for answer in answers} == {"x"}
 
     def test_a_head_in_pieces_is_read(self, port: int, upgrade: tuple[bytes, ...]) -> None:
-        request = _head(b"Host: x", *upgrade, b"X-Empty:", b"Content-Length: 5") + b"hello"
+        request = head(b"Host: x", *upgrade, b"X-Empty:", b"Content-Length: 5") + b"hello"
         with Connection(port) as connection:
             for start in range(0, len(request), 7):
                 connection.send(request[start : start + 7])
@@ -135,50 +92,50 @@ class TestUpgrade:
 
 
 REFUSED = {
-    "no Host": (400, _head()),
-    "two Hosts": (400, _head(b"Host: x", b"Host: x")),
-    "two Hosts, 1.0": (400, _head(b"Host: x", b"Host: y", start=b"GET / HTTP/1.0")),
-    "two Hosts in one": (400, _head(b"Host: x, y")),
-    "a Host with a path": (400, _head(b"Host: x/y")),
+    "no Host": (400, head()),
+    "two Hosts": (400, head(b"Host: x", b"Host: x")),
+    "two Hosts, 1.0": (400, head(b"Host: x", b"Host: y", start=b"GET / HTTP/1.0")),
+    "two Hosts in one": (400, head(b"Host: x, y")),
+    "a Host with a path": (400, head(b"Host: x/y")),
     "length and coding": (
         400,
-        _head(b"Host: x", b"Content-Length: 5", b"Transfer-Encoding: chunked") + b"0\r\n\r\n",
+        head(b"Host: x", b"Content-Length: 5", b"Transfer-Encoding: chunked") + b"0\r\n\r\n",
     ),
     "coding and length": (
         400,
-        _head(b"Host: x", b"Transfer-Encoding: chunked", b"Content-Length: 5") + b"0\r\n\r\n",
+        head(b"Host: x", b"Transfer-Encoding: chunked", b"Content-Length: 5") + b"0\r\n\r\n",
     ),
-    "two lengths": (400, _head(b"Host: x", b"Content-Length: 1", b"Content-Length: 2")),
-    "a signed length": (400, _head(b"Host: x", b"Content-Length: +1")),
-    "another coding": (501, _head(b"Host: x", b"Transfer-Encoding: gzip, chunked")),
+    "two lengths": (400, head(b"Host: x", b"Content-Length: 1", b"Content-Length: 2")),
+    "a signed length": (400, head(b"Host: x", b"Content-Length: +1")),
+    "another coding": (501, head(b"Host: x", b"Transfer-Encoding: gzip, chunked")),
     "another coding before": (
         501,
-        _head(b"Host: x", b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked"),
+        head(b"Host: x", b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked"),
     ),
     "chunked twice": (
         400,
-        _head(b"Host: x", b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"),
+        head(b"Host: x", b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"),
     ),
-    "chunked not last": (400, _head(b"Host: x", b"Transfer-Encoding: chunked, gzip")),
+    "chunked not last": (400, head(b"Host: x", b"Transfer-Encoding: chunked, gzip")),
     "a coding in 1.0": (
         400,
-        _head(b"Host: x", b"Transfer-Encoding: chunked", start=b"POST / HTTP/1.0"),
+        head(b"Host: x", b"Transfer-Encoding: chunked", start=b"POST / HTTP/1.0"),
     ),
     "bare LF": (400, b"GET / HTTP/1.1\nHost: x\n\n"),
-    "bare LF in the headers": (400, _head(b"Host: x\nA: b")),
+    "bare LF in the headers": (400, head(b"Host: x\nA: b")),
     "bare LF at the end": (400, b"GET / HTTP/1.1\r\nHost: x\r\n\n"),
-    "bare CR": (400, _head(b"Host: x\rA: b")),
-    "a folded header": (400, _head(b"Host: x", b"A: b", b" c")),
-    "a folded coding": (400, _head(b"Host: x", b"Transfer-Encoding:", b" chunked")),
-    "a blank before the colon": (400, _head(b"Host : x")),
-    "a NUL": (400, _head(b"Host: x", b"A: b\0c")),
-    "HTTP/0.9, said so": (505, _head(b"Host: x", start=b"GET / HTTP/0.9")),
-    "HTTP/2.0": (505, _head(b"Host: x", start=b"GET / HTTP/2.0")),
+    "bare CR": (400, head(b"Host: x\rA: b")),
+    "a folded header": (400, head(b"Host: x", b"A: b", b" c")),
+    "a folded coding": (400, head(b"Host: x", b"Transfer-Encoding:", b" chunked")),
+    "a blank before the colon": (400, head(b"Host : x")),
+    "a NUL": (400, head(b"Host: x", b"A: b\0c")),
+    "HTTP/0.9, said so": (505, head(b"Host: x", start=b"GET / HTTP/0.9")),
+    "HTTP/2.0": (505, head(b"Host: x", start=b"GET / HTTP/2.0")),
     "HTTP/2's preface": (400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-    "CONNECT": (501, _head(b"Host: x:1", start=b"CONNECT x:1 HTTP/1.1")),
-    "a large head in one read": (431, _head(b"Host: x", b"A: " + b"y" * MAX_HEAD_BYTES)),
-    "a large target": (431, _head(b"Host: x", start=b"GET /%b HTTP/1.1" % (b"y" * 70_000))),
-    "many headers": (431, _head(b"Host: x", *[b"A: b"] * 12_000)),
+    "CONNECT": (501, head(b"Host: x:1", start=b"CONNECT x:1 HTTP/1.1")),
+    "a large head in one read": (431, head(b"Host: x", b"A: " + b"y" * MAX_HEAD_BYTES)),
+    "a large target": (431, head(b"Host: x", start=b"GET /%b HTTP/1.1" % (b"y" * 70_000))),
+    "many headers": (431, head(b"Host: x", *[b"A: b"] * 12_000)),
 }
 
 
@@ -186,7 +143,7 @@ REFUSED = {
 def test_what_is_no_request_is_refused_and_ends_the_connection(
     port: int, status: int, request_: bytes
 ) -> None:
-    follower = _head(b"Host: x", start=b"GET /follower HTTP/1.1")
+    follower = head(b"Host: x", start=b"GET /follower HTTP/1.1")
 
     with Connection(port) as connection:
         connection.send(request_ + follower)
@@ -212,7 +169,7 @@ def test_what_is_no_request_is_refused_and_ends_the_connection(
 )
 def test_a_malformed_chunk_is_refused(port: int, chunks: bytes) -> None:
     with Connection(port) as connection:
-        connection.send(_head(b"Host: x", b"Transfer-Encoding: chunked") + chunks)
+        connection.send(head(b"Host: x", b"Transfer-Encoding: chunked") + chunks)
 
         assert connection.read()[0] == 400
         assert connection.is_closed()
@@ -229,7 +186,7 @@ def test_http_0_9_is_refused_though_no_headers_come(port: int) -> None:
 def test_a_trailer_is_no_header(port: int) -> None:
     chunks = b"1\r\nx\r\n0\r\nAuthorization: Bearer y\r\n\r\n"
     with Connection(port) as connection:
-        connection.send(_head(b"Host: x", b"Transfer-Encoding: chunked") + chunks)
+        connection.send(head(b"Host: x", b"Transfer-Encoding: chunked") + chunks)
         answer = connection.read()
 
     assert answer[0] == 200
@@ -237,9 +194,9 @@ def test_a_trailer_is_no_header(port: int) -> None:
 
 
 def test_a_refusal_is_not_the_answer_to_an_earlier_request(port: int) -> None:
-    first = _head(b"Host: x", start=b"GET /first HTTP/1.1")
+    first = head(b"Host: x", start=b"GET /first HTTP/1.1")
     with Connection(port) as connection:
-        connection.send(first + _head(b"Host: x", b"Host: y"))
+        connection.send(first + head(b"Host: x", b"Host: y"))
 
         assert connection.read()[2]["path"] == "/first"
         assert connection.is_closed()
@@ -247,7 +204,7 @@ def test_a_refusal_is_not_the_answer_to_an_earlier_request(port: int) -> None:
 
 def test_http_1_0_needs_no_host_and_ends_with_its_answer(port: int) -> None:
     with Connection(port) as connection:
-        connection.send(_head(start=b"GET /old HTTP/1.0"))
+        connection.send(head(start=b"GET /old HTTP/1.0"))
         answer = connection.read()
 
         assert (answer[0], answer[2]["path"]) == (200, "/old")
@@ -271,7 +228,7 @@ class TestEarlyAnswer:
 
     def test_it_ends_the_connection_if_much_is_still_to_come(self, port: int) -> None:
         with Connection(port) as connection:
-            connection.send(_head(b"Host: x", b"Content-Length: 9999999", start=_EARLY))
+            connection.send(head(b"Host: x", b"Content-Length: 9999999", start=_EARLY))
             answer = connection.read()
             connection.send(b"x" * 9_999_999)
 
@@ -281,25 +238,25 @@ class TestEarlyAnswer:
     def test_it_ends_the_connection_if_the_body_was_not_asked_for(self, port: int) -> None:
         lines = (b"Host: x", b"Content-Length: 5", b"Expect: 100-continue")
         with Connection(port) as connection:
-            connection.send(_head(*lines, start=_EARLY))
+            connection.send(head(*lines, start=_EARLY))
 
             assert connection.read()[1]["connection"] == "close"
             assert connection.is_closed()
 
     def test_the_connection_stays_if_little_is_to_come(self, port: int) -> None:
         with Connection(port) as connection:
-            connection.send(_head(b"Host: x", b"Content-Length: 5", start=_EARLY))
+            connection.send(head(b"Host: x", b"Content-Length: 5", start=_EARLY))
             first = connection.read()
-            connection.send(b"hello" + _head(b"Host: x", start=b"GET /second HTTP/1.1"))
+            connection.send(b"hello" + head(b"Host: x", start=b"GET /second HTTP/1.1"))
             second = connection.read()
 
         assert (first[0], "connection" in first[1]) == (401, False)
         assert second[2]["path"] == "/second"
 
     def test_what_is_dropped_is_never_a_request(self, port: int) -> None:
-        smuggled = _head(b"Host: x", start=b"GET /smuggled HTTP/1.1")
+        smuggled = head(b"Host: x", start=b"GET /smuggled HTTP/1.1")
         with Connection(port) as connection:
-            connection.send(_head(b"Host: x", b"Content-Length: 9999999", start=_EARLY))
+            connection.send(head(b"Host: x", b"Content-Length: 9999999", start=_EARLY))
             connection.read()
             connection.send(smuggled * 10)
 
@@ -308,7 +265,7 @@ class TestEarlyAnswer:
     def test_no_more_is_dropped_than_a_bounded_amount(self, port: int) -> None:
         sent = 0
         with Connection(port) as connection:
-            connection.send(_head(b"Host: x", b"Content-Length: 9999999999", start=_EARLY))
+            connection.send(head(b"Host: x", b"Content-Length: 9999999999", start=_EARLY))
             connection.read()
             with pytest.raises(ConnectionError):  # noqa: PT012  # where it ends is what is tested
                 while sent < 10 * LINGER_BYTES:
