@@ -74,7 +74,10 @@ class Protocol(HttpToolsProtocol):
             return
         self._unparsed_bytes += len(data)
         try:
-            self._parse(data)
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as stopped:
+                self._parse_without_upgrades(memoryview(data)[stopped.args[0] :])
         except httptools.HttpParserError:
             self._give_up(*self._refusal)
             return
@@ -91,24 +94,23 @@ class Protocol(HttpToolsProtocol):
             in_body = self._receiving and not self._in_head
             self._arm(BODY_DEADLINE_S if in_body else HEAD_DEADLINE_S)
 
-    def _parse(self, data: bytes) -> None:
-        """Feed the parser, which stops at the end of a head that asks for an upgrade.
+    def _parse_without_upgrades(self, rest: memoryview) -> None:
+        """Go on where the parser stopped: at the end of a head that asks for an upgrade.
 
-        Such a head is read once more, without its `Upgrade`, by a new parser; then what follows.
+        That head is read once more, without its `Upgrade`, by a new parser; then what follows.
         """
-        rest = memoryview(data)
         while True:
+            head = self._head_without_upgrade()
+            self._upgrading = False
+            self.parser = httptools.HttpRequestParser(self)
+            # As uvicorn has it: what follows a `Connection: close` is no reason to refuse it.
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.parser.feed_data(head)
             try:
                 self.parser.feed_data(rest)
                 return
             except httptools.HttpParserUpgrade as stopped:
                 rest = rest[stopped.args[0] :]
-                head = self._head_without_upgrade()
-                self._upgrading = False
-                self.parser = httptools.HttpRequestParser(self)
-                # As uvicorn has it: what follows a `Connection: close` is no reason to refuse it.
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-                self.parser.feed_data(head)
 
     def _head_without_upgrade(self) -> bytes:
         lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
