@@ -12,7 +12,7 @@ export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help up install test drift bench chaos lint format types imports lock stale clean
-.PHONY: images compose-env test-compose test-cluster test-rolling functions-build functions-deploy keys roll
+.PHONY: images compose-env test-compose test-cluster test-locks test-rolling functions-build functions-deploy keys roll
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ test-cluster: .venv/dev.stamp ## Install, upgrade, undo and scale the chart on a
 test-rolling: .venv/dev.stamp ## Replace, scale and drain real services behind HAProxy, under load
 	@scripts/test-tools.sh
 	@exec $(BIN)/pytest -m rolling tests/rolling
+
+test-locks: ## Resolve every lock with one version of pip: PIP=22.3 (the newest if not given)
+	@exec $(PYTHON) scripts/try_locks.py $(PIP)
 
 bench: .venv/dev.stamp ## Measure, as ratios within one run (EVENTS=5000000 for the long tables)
 	@exec $(BIN)/python -m bench $(if $(EVENTS),--events $(EVENTS))
@@ -103,7 +106,7 @@ clean: ## Remove .venv and every cache; state folders stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Made again whenever the pins or the project have changed since.
+# Made again whenever the pins or the project have changed since; INSTALLER=pip does without uv.
 .venv/%.stamp: requirements/%.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "error: Tollgate needs Python 3.11 or newer, and $(PYTHON) is not (make PYTHON=…)" >&2; \

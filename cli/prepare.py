@@ -7,11 +7,11 @@ import asyncio
 import sys
 from typing import Any
 
+import structlog
 from sqlalchemy.exc import DBAPIError
 
 from cli import sample, state
 from cli.settings import LocalSettings
-from cli.supervisor import say
 from services.auth import app as auth_app
 from services.auth.accounts.service import ensure_account
 from services.auth.clients.service import ensure_service_client
@@ -21,6 +21,7 @@ from services.billing import database as billing_database
 from services.billing.settings import BillingSettings
 from services.common.db import Database
 from services.common.errors import ServiceError
+from services.common.logs import configure_logging
 from services.common.migrations import migrate
 from services.common.model_store import StoreError
 from trainer.errors import TrainerError
@@ -30,11 +31,12 @@ from trainer.settings import TrainerSettings
 def main() -> None:
     """Prepare this machine; one line on stderr and exit code 1 if that fails."""
     settings = LocalSettings.load()
+    configure_logging("tollgate", style=settings.log_format)
     try:
         _prepare(settings)
     except (DBAPIError, OSError, ServiceError, StoreError, TrainerError) as error:
-        told = error.orig if isinstance(error, DBAPIError) else error
-        sys.exit(f"error: {' '.join(str(told).split())}")
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        sys.exit(f"error: {' '.join(str(reason).split())}")
 
 
 def _prepare(settings: LocalSettings) -> None:
@@ -42,7 +44,7 @@ def _prepare(settings: LocalSettings) -> None:
     migrate(auth.database_url.get_secret_value(), auth_app.MIGRATIONS)
     migrate(billing.database_url.get_secret_value(), billing_database.MIGRATIONS)
     asyncio.run(_ensure_log_ins(auth, state.credentials(settings.home)))
-    sample.ensure_released(TrainerSettings.load(), say=say)
+    sample.ensure_released(TrainerSettings.load(), say=structlog.get_logger().info)
 
 
 async def _ensure_log_ins(settings: AuthSettings, log_ins: dict[str, Any]) -> None:

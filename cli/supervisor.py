@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
+import structlog
+
 from cli.leash import on_leash
 
 WRONG_SETTING = 2
@@ -19,15 +21,11 @@ _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 30.0
 _LIVED_WELL_S = 5.0
 
+log = structlog.get_logger()
+
 
 class StartRefused(Exception):
     """A service cannot run with these settings."""
-
-
-def say(line: str) -> None:
-    """One line to the operator."""
-    sys.stderr.write(f"tollgate: {line}\n")
-    sys.stderr.flush()
 
 
 class Process:
@@ -107,7 +105,7 @@ class Service:
             if time.monotonic() - started > _LIVED_WELL_S:
                 pause_s = 0.0
             pause_s = min(max(_FIRST_PAUSE_S, pause_s * 2), _LONGEST_PAUSE_S)
-            say(f"{self.name} ended ({_told(code)}); starting it again in {pause_s:g} s")
+            log.warning(f"{self.name} ended ({_reason(code)}); restarting it in {pause_s:g} s")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause_s)
 
@@ -122,5 +120,5 @@ class Service:
         self._process.kill()
 
 
-def _told(code: int) -> str:
+def _reason(code: int) -> str:
     return f"exit code {code}" if code >= 0 else signal.Signals(-code).name

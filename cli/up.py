@@ -7,13 +7,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
+import structlog
 import typer
 
 from cli import state
 from cli.settings import LocalSettings
-from cli.supervisor import Process, Service, StartRefused, say
+from cli.supervisor import Process, Service, StartRefused
 from cli.tour import table, tour
+from services.common.logs import configure_logging
 from services.common.readiness import failing
 
 _LOCAL_PLAN = Path(__file__).parents[1] / "services" / "billing" / "plans" / "local_plan.json"
@@ -22,15 +25,25 @@ _ECHO_S = 1.0
 """A signal to the process group may reach us twice: by itself, and passed on by `make`."""
 
 
-def up() -> None:
+log = structlog.get_logger()
+
+
+def up(
+    json: Annotated[
+        bool, typer.Option("--json", help="Log JSON on a terminal too, as elsewhere.")
+    ] = False,
+) -> None:
     """Start auth, inference and billing on this machine and stay in the foreground.
 
-    The first start makes the state folder, its keys and log-ins, and trains and releases the
-    sample model; later ones take seconds. Ctrl-C or SIGTERM ends it when what was begun is done;
-    a second one ends it at once.
+    The first start creates the state folder, its keys and log-ins, and trains and releases the
+    sample model; later starts take seconds. Ctrl-C or SIGTERM stops it once work in progress is
+    finished; a second one stops it at once.
     """
     try:
+        if sys.stderr.isatty() and not json:
+            os.environ.setdefault("TOLLGATE_LOG_FORMAT", "text")
         settings = LocalSettings.load()
+        configure_logging("tollgate", style=settings.log_format)
         home = settings.home.absolute()
         with state.opened(home):
             state.credentials(home)
@@ -38,7 +51,7 @@ def up() -> None:
     except state.StateError as error:
         sys.stderr.write(f"error: {error}\n")
         raise typer.Exit(1) from error
-    except SystemExit as error:  # a bad setting, told already
+    except SystemExit as error:  # a bad setting, already reported
         raise typer.Exit(1) from error
     raise typer.Exit(code)
 
@@ -92,7 +105,7 @@ def _asked_to_stop(*, or_else: Callable[[], None]) -> asyncio.Event:
         if not asked.is_set():
             asked_at = time.monotonic()
             asked.set()
-            say("stopping; what was begun is finished first")
+            log.info("stopping; work in progress is finished first")
         elif time.monotonic() - asked_at > _ECHO_S:
             or_else()
 
@@ -109,10 +122,10 @@ async def _greet(auth: Service, inference: Service, billing: Service, credential
 
 
 async def _until_ready(service: Service) -> None:
-    told_at = time.monotonic()
+    reported_at = time.monotonic()
     while (why := await asyncio.to_thread(failing, service.port)) is not None:
-        if time.monotonic() - told_at > _REPORT_EVERY_S:
-            told_at = time.monotonic()
-            say(f"waiting for {service.name}: {why}")
+        if time.monotonic() - reported_at > _REPORT_EVERY_S:
+            reported_at = time.monotonic()
+            log.info(f"waiting for {service.name}: {why}")
         await asyncio.sleep(0.1)
     service.has_been_ready = True

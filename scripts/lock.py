@@ -14,15 +14,21 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-SETS = {
-    Path(f"requirements/{name}.txt"): name
-    for name in ("dev", "local", "auth", "billing", "inference", "inference-joblib", "trainer")
-} | {
-    Path(f"functions/{name}/requirements.txt"): "functions"
-    for name in ("on_data_arrival", "on_model_release")
-}
+SETS = (
+    {
+        Path(f"requirements/{name}.txt"): name
+        for name in ("dev", "local", "auth", "billing", "inference", "inference-joblib", "trainer")
+    }
+    | {
+        Path(f"functions/{name}/requirements.txt"): "functions"
+        for name in ("on_data_arrival", "on_model_release")
+    }
+    | {Path("requirements/uv.txt"): "installer"}
+)
 """Each file, and the extra of pyproject.toml it pins. The first one holds all packages."""
 EVERYTHING = next(iter(SETS))
+STANDALONE = ("functions", "installer")
+"""Extras that are complete without the project's own dependencies."""
 UV = str(Path(sys.executable).with_name("uv"))
 COMPILE = [UV, "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-annotate"]
 COMPILE += ["--no-header", "--no-strip-extras", "--python-version", "3.11"]
@@ -42,7 +48,7 @@ def compile_set(path: Path, extra: str) -> None:
     """The first set constrains the others: a package has one version."""
     constraints = [] if path == EVERYTHING else ["--constraint", str(EVERYTHING)]
     command = [*COMPILE, *constraints, "--output-file", str(path)]
-    if extra == "functions":  # an extra that stands alone
+    if extra in STANDALONE:
         command, wanted = [*command, "-"], "\n".join(project()["optional-dependencies"][extra])
     else:
         command, wanted = [*command, "pyproject.toml", "--extra", extra], ""

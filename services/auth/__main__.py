@@ -9,8 +9,9 @@ from services.auth.app import MIGRATIONS, create_app
 from services.auth.first_accounts import ensure_first_accounts
 from services.auth.settings import AuthSettings
 from services.common.http import listen, serve
+from services.common.logs import configure_logging
 from services.common.migrations import migrate_or_stop, prepare_database_folder
-from services.common.observe import configure_logging, open_tracing
+from services.common.observe import open_tracing
 from services.common.settings import stop
 
 
@@ -23,7 +24,7 @@ def main(arguments: list[str]) -> None:
     if arguments not in ([], ["migrate"]):
         stop("usage: python -m services.auth [migrate]")
     settings = AuthSettings.load()
-    configure_logging("auth", level=settings.log_level)
+    configure_logging("auth", level=settings.log_level, style=settings.log_format)
     url = settings.database_url.get_secret_value()
     prepare_database_folder(url, variable="AUTH_DATABASE_URL")
     if arguments:

@@ -7,8 +7,9 @@ from services.billing.app import create_app
 from services.billing.database import MIGRATIONS
 from services.billing.settings import BillingSettings
 from services.common.http import listen, serve
+from services.common.logs import configure_logging
 from services.common.migrations import migrate_or_stop, prepare_database_folder
-from services.common.observe import configure_logging, open_tracing
+from services.common.observe import open_tracing
 from services.common.settings import stop
 
 _ALLOCATIONS_PER_COLLECTION = 50_000
@@ -25,7 +26,7 @@ def main(arguments: list[str]) -> None:
     if arguments not in ([], ["migrate"]):
         stop("usage: python -m services.billing [migrate]")
     settings = BillingSettings.load()
-    configure_logging("billing", level=settings.log_level)
+    configure_logging("billing", level=settings.log_level, style=settings.log_format)
     url = settings.database_url.get_secret_value()
     prepare_database_folder(url, variable="BILLING_DATABASE_URL")
     if arguments:

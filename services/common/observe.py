@@ -1,13 +1,10 @@
-"""What an operator sees: JSON logs, Prometheus metrics, traces, a request id on everything."""
+"""Request ids, Prometheus metrics, traces and one log line for every request."""
 
 import asyncio
-import logging
 import os
 import re
-import sys
 import time
-from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -22,7 +19,6 @@ from services.common.settings import stop
 if TYPE_CHECKING:
     from services.common.tracing import Tracing
 
-MAX_LOGGED_CHARS = 1_000
 UNLOGGED = frozenset({"/healthz", "/readyz", "/metrics"})
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Those that are told apart."""
@@ -31,61 +27,6 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 log = structlog.get_logger()
-
-
-# -- logs ----------------------------------------------------------------------------------------
-
-
-def configure_logging(service: str, *, level: str = "INFO") -> None:
-    """Send every log record of the process to stderr, one JSON object a line.
-
-    JSON escapes control characters and everything outside ASCII, so nothing a client sends can
-    forge a line or drive a terminal; long values are clipped.
-    """
-
-    def name_service(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        event["service"] = service
-        return event
-
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        name_service,
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.stdlib.LoggerFactory(),
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                _clip_values,
-                structlog.processors.JSONRenderer(),
-            ],
-        )
-    )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level)
-    for quiet in ("httpx", "httpcore", "uvicorn.access", "alembic", "aiosqlite"):
-        logging.getLogger(quiet).setLevel(logging.WARNING)
-
-
-def _clip_values(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return {key: value if key == "exception" else _clip(value) for key, value in event.items()}
-
-
-def _clip(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= MAX_LOGGED_CHARS else f"{text[:MAX_LOGGED_CHARS]}…"
 
 
 # -- metrics -------------------------------------------------------------------------------------

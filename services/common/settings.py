@@ -4,7 +4,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn, Self
+from typing import Annotated, Literal, NoReturn, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -21,6 +21,8 @@ def _service_url(url: str) -> str:
         raise ValueError("must be an http or https URL without query or fragment")
     return url.rstrip("/")
 
+
+LogFormat = Literal["json", "text"]
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -46,6 +48,9 @@ class ServiceSettings(BaseSettings):
     )
     """Base URL of the OTLP/HTTP collector that the services send traces to; unset: none are made.
     """
+
+    log_format: LogFormat = Field(default="json", validation_alias="TOLLGATE_LOG_FORMAT")
+    """`json`, or `text` for a person at a terminal; `make up` chooses by where its output goes."""
 
     @classmethod
     def load(cls) -> Self:

@@ -6,8 +6,9 @@ import os
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 from services.common.http import listen, serve
+from services.common.logs import configure_logging
 from services.common.model_store import StoreError
-from services.common.observe import configure_logging, open_tracing
+from services.common.observe import open_tracing
 from services.common.settings import prepare_folder, stop
 from services.inference.app import create_app
 from services.inference.settings import InferenceSettings
@@ -16,7 +17,7 @@ from services.inference.settings import InferenceSettings
 def main() -> None:
     """Serve until SIGTERM, then finish what was begun and ship the journal."""
     settings = InferenceSettings.load()
-    configure_logging("inference", level=settings.log_level)
+    configure_logging("inference", level=settings.log_level, style=settings.log_format)
     prepare_folder(settings.journal_dir, variable="INFERENCE_JOURNAL_DIR")
     prepare_folder(settings.cache_dir, variable="INFERENCE_CACHE_DIR")
     listener = listen(settings.host, settings.port, variable="INFERENCE_PORT")

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict
 from services.common.errors import NotFound, ServiceError, Unavailable
 from services.common.http import listen, new_router, service_app
 from services.common.identity import AnyCaller, TokenVerifier
-from services.common.observe import configure_logging, log
+from services.common.logs import configure_logging
+from services.common.observe import log
 
 LIMIT = 1000
 

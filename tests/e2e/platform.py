@@ -65,16 +65,16 @@ class Platform:
         self.launch()
         eventually(self._greeted)
 
-    def launch(self) -> subprocess.Popen[bytes]:
-        """Start the runner; its output goes to `log`."""
+    def launch(self, *options: str, stderr: int | None = None) -> subprocess.Popen[bytes]:
+        """Start the runner; its output goes to `log`, unless `stderr` is another file."""
         with self.log.open("wb") as output:
             self.runner = subprocess.Popen(
-                [sys.executable, "-m", "cli.main", "up"],
+                [sys.executable, "-m", "cli.main", "up", *options],
                 cwd=ROOT,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
-                stderr=output,
+                stderr=output if stderr is None else stderr,
                 start_new_session=True,
             )
         return self.runner
@@ -104,7 +104,7 @@ class Platform:
     def script(self) -> str:
         """The commands that the runner shows for copying."""
         output = self.output()
-        return re.split(r"^(?:\{|tollgate: )", output[output.index("EMAIL=") :], flags=re.M)[0]
+        return re.split(r"^\{", output[output.index("EMAIL=") :], flags=re.M)[0]
 
     def pids(self) -> dict[int, str]:
         """Every live process of this platform and its command line."""

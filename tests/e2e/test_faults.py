@@ -87,5 +87,5 @@ def test_a_service_that_dies_is_started_again(platform: Platform) -> None:
     eventually(lambda: platform.pid("auth") not in (None, before))
     eventually(lambda: platform.is_ready("auth"))
 
-    assert "tollgate: auth ended (SIGKILL); starting it again in" in platform.output()
+    assert "auth ended (SIGKILL); restarting it in" in platform.output()
     assert platform.new_token()

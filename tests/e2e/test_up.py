@@ -1,6 +1,7 @@
 """How `tollgate up` starts, refuses to start, and stops."""
 
 import os
+import re
 import signal
 import socket
 import time
@@ -26,6 +27,29 @@ def refusal(platform: Platform) -> str:
     assert platform.pids() == {}
     lines = platform.output().splitlines()
     return "\n".join(line for line in lines if not line.startswith("{"))
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ((), r"^\d\d:\d\d:\d\d auth +\[info +\] Application startup complete"),
+        (("--json",), r'^\{"event": "Application startup complete.*"service": "auth"'),
+    ],
+)
+def test_a_terminal_gets_lines_for_people_unless_json_is_wanted(
+    stopped: Platform, options: tuple[str, ...], line: str
+) -> None:
+    stopped.environment["NO_COLOR"] = "1"
+    controller, terminal = os.openpty()
+    stopped.launch(*options, stderr=terminal)
+    os.close(terminal)
+
+    shown = ""
+    while not re.search(line, shown, re.MULTILINE):
+        shown += os.read(controller, 65536).decode()  # raises once every writer has gone
+
+    end(stopped)
+    os.close(controller)
 
 
 def test_a_signal_to_the_whole_group_stops_it_cleanly(stopped: Platform) -> None:

@@ -1,0 +1,123 @@
+"""Log lines on stderr: JSON for machines, or aligned and coloured for a person at a terminal."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter, LogLevelColumnFormatter
+
+from services.common.settings import LogFormat
+
+MAX_LOGGED_CHARS = 1_000
+
+_BRIGHT, _DIM, _BLUE, _RESET = "\x1b[1m", "\x1b[2m", "\x1b[34m", "\x1b[0m"
+_LEVELS = {
+    "critical": "\x1b[31m",
+    "exception": "\x1b[31m",
+    "error": "\x1b[31m",
+    "warning": "\x1b[33m",
+    "info": "\x1b[32m",
+    "debug": "\x1b[32m",
+}
+
+Event = MutableMapping[str, Any]
+
+
+def configure_logging(service: str, *, level: str = "INFO", style: LogFormat = "json") -> None:
+    """Send every log record of the process to stderr, one line each.
+
+    Control characters are escaped in both styles, so nothing that a client sends can forge a line
+    or drive a terminal. Long values are clipped.
+    """
+
+    def name_service(_: Any, __: str, event: Event) -> Event:
+        event["service"] = service
+        return event
+
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        name_service,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                _clip_values,
+                *_renderers(style),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for quiet in ("httpx", "httpcore", "uvicorn.access", "alembic", "aiosqlite"):
+        logging.getLogger(quiet).setLevel(logging.WARNING)
+
+
+def _renderers(style: LogFormat) -> list[Any]:
+    if style == "json":
+        return [structlog.processors.JSONRenderer()]
+    return [_shorten, _text_renderer(coloured="NO_COLOR" not in os.environ)]
+
+
+def _shorten(_: Any, __: str, event: Event) -> Event:
+    """Keep only hours, minutes and seconds (UTC), and escape what an exception quotes."""
+    event["timestamp"] = event["timestamp"][11:19]
+    if "exception" in event:
+        event["exception"] = "\n".join(map(_printable, event["exception"].splitlines()))
+    return event
+
+
+def _text_renderer(*, coloured: bool) -> ConsoleRenderer:
+    """Return a renderer of `12:00:00  billing    info      event  name=value …`."""
+
+    def code(style: str) -> str:
+        return style if coloured else ""
+
+    def column(style: str, width: int = 0) -> KeyValueColumnFormatter:
+        return KeyValueColumnFormatter(None, code(style), code(_RESET), _printable, width=width)
+
+    levels = LogLevelColumnFormatter(
+        {level: code(style) for level, style in _LEVELS.items()}, code(_RESET), width=8
+    )
+    rest = KeyValueColumnFormatter(code(_DIM), "", code(_RESET), _printable)
+    return ConsoleRenderer(
+        columns=[
+            Column("timestamp", column(_DIM)),
+            Column("service", column(_BLUE, width=9)),
+            Column("level", levels),
+            Column("event", column(_BRIGHT, width=24)),
+            Column("", rest),
+        ]
+    )
+
+
+def _printable(value: object) -> str:
+    """Return a value as text; quoted and escaped if a character in it is not printable."""
+    text = str(value)
+    return text if text.isprintable() else json.dumps(text)
+
+
+def _clip_values(_: Any, __: str, event: Event) -> Event:
+    return {key: value if key == "exception" else _clip(value) for key, value in event.items()}
+
+
+def _clip(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= MAX_LOGGED_CHARS else f"{text[:MAX_LOGGED_CHARS]}…"

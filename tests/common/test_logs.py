@@ -1,0 +1,72 @@
+"""Log lines, for machines and for people."""
+
+import json
+import logging
+
+import pytest
+import structlog
+
+from services.common.logs import configure_logging
+from services.common.settings import LogFormat
+
+HOSTILE = "a\x1b[31mb\n\u202e"
+
+
+@pytest.fixture(autouse=True)
+def restored_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+
+
+def logged(capsys: pytest.CaptureFixture[str], style: LogFormat) -> str:
+    """Write one line of each kind; return what appeared on stderr."""
+    configure_logging("auth", style=style)
+    log = structlog.get_logger()
+    log.info("request", path=HOSTILE, status=200)
+    logging.getLogger("library").warning("said %s", HOSTILE)
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        log.exception("unhandled_error")
+    return capsys.readouterr().err
+
+
+def test_a_terminal_gets_aligned_lines_with_service_level_and_message(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    lines = logged(capsys, "text").splitlines()
+
+    assert lines[0].split()[1:4] == ["auth", "[info", "]"]
+    assert lines[0].endswith("status=200")
+    assert lines[0].index("request") == lines[1].index('"said')
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_no_client_can_drive_the_terminal_or_forge_a_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, style: LogFormat
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    output = logged(capsys, style)
+
+    assert output.count("ValueError") >= 1
+    assert all(character.isprintable() for character in output.replace("\n", ""))
+    assert not any(line.startswith("\u202e") for line in output.splitlines())
+
+
+def test_a_terminal_gets_colours_unless_they_are_turned_off(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+    assert "\x1b[32minfo" in logged(capsys, "text")
+
+
+def test_everything_else_gets_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    entries = [json.loads(line) for line in logged(capsys, "json").splitlines()]
+
+    assert [entry["service"] for entry in entries] == ["auth"] * 3
+    assert entries[0]["path"] == HOSTILE
