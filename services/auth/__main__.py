@@ -33,7 +33,8 @@ def main(arguments: list[str]) -> None:
         return
     tracing = open_tracing("auth", endpoint=settings.otlp_endpoint)
     app = create_app(settings, tracing=tracing)
-    serve(app, listen(settings.host, settings.port, variable="AUTH_PORT"))
+    listener = listen(settings.host, settings.port, variable="AUTH_PORT")
+    serve(app, listener, trusted_proxies=settings.trusted_proxies)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
-from starlette.types import Receive, Scope, Send
 
 from services.auth.accounts.router import router as accounts
 from services.auth.clients.router import router as clients
@@ -23,6 +20,7 @@ from services.auth.tokens.service import Issuer, forget_expired
 from services.common.db import Database
 from services.common.errors import Unavailable
 from services.common.http import service_app
+from services.common.http_methods import Cors
 from services.common.identity import TokenVerifier
 from services.common.migrations import SchemaCheck
 from services.common.observe import log
@@ -77,32 +75,19 @@ def create_app(settings: AuthSettings, *, tracing: "Tracing | None" = None) -> F
         token_url=f"{settings.issuer}/token",
         lifespan=lifespan,
         max_body_bytes=MAX_BODY_BYTES,
+        cors=Cors(
+            origins=settings.cors_origins,
+            methods=["POST"],
+            headers=["Authorization", "Content-Type", "X-Requested-With"],
+            path="/token",  # so that docs pages of other origins can log in
+        ),
         tracing=tracing,
     )
     app.include_router(accounts)
     app.include_router(tokens)
     app.include_router(clients)
     app.include_router(discovery_router(issuer=settings.issuer, keys=keys))
-    # Innermost, so that answers to preflights too are logged and carry a request id.
-    app.user_middleware.append(
-        Middleware(
-            _TokenCors,
-            allow_origins=settings.cors_origins,
-            allow_methods=["POST"],
-            allow_headers=["Authorization", "Content-Type", "X-Requested-With"],
-        )
-    )
     return app
-
-
-class _TokenCors(CORSMiddleware):
-    """Lets docs pages of other origins log in (they send no cookies), and do nothing else."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == "/token":
-            await super().__call__(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
 
 
 async def _keep_house(database: Database) -> None:

@@ -1,18 +1,15 @@
 """The auth service's settings: the only reader of its environment."""
 
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from services.auth.passwords import DEFAULT_THREADS
 from services.common.db import DatabaseUrl
 from services.common.identity import MAX_LIFETIME_S
-from services.common.settings import Port, ServiceSettings, ServiceUrl
-
-_ORIGIN = re.compile(r"https?://[^\s/?#@]+")
+from services.common.settings import Networks, Origins, Port, ServiceSettings, ServiceUrl
 
 
 def _local_database(data: dict[str, Any]) -> SecretStr:
@@ -42,6 +39,9 @@ class AuthSettings(ServiceSettings):
     """Address to listen on."""
     port: Port = 8001
     """Port to listen on."""
+    trusted_proxies: Networks = Field(default_factory=tuple)
+    """Addresses and networks of the proxies in front, separated by commas or spaces: their
+    `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
     inference_port: Port = Field(default=8002, validation_alias="INFERENCE_PORT")
     """Port of the local inference service, for the default of `AUTH_CORS_ORIGINS`."""
     billing_port: Port = Field(default=8003, validation_alias="BILLING_PORT")
@@ -54,7 +54,7 @@ class AuthSettings(ServiceSettings):
     registration: Literal["open", "invite", "verify"] = "open"
     """Who may register: anyone, or nobody without an invitation. `verify` (by e-mail) is refused
     as long as this version cannot send mail."""
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(default_factory=_local_origins)
+    cors_origins: Origins = Field(default_factory=_local_origins)
     """Origins of docs pages that may call `/token` from a browser, separated by commas or spaces;
     default the three local services."""
     signing_keys: Path = Field(default_factory=_local_keys)
@@ -91,15 +91,3 @@ class AuthSettings(ServiceSettings):
         if mode == "verify":
             raise ValueError("e-mail verification is not available yet; use open or invite")
         return mode
-
-    @field_validator("cors_origins", mode="before")
-    @classmethod
-    def _split_origins(cls, value: Any) -> Any:
-        return tuple(re.split(r"[\s,]+", value.strip())) if isinstance(value, str) else value
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _origins_are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(_ORIGIN.fullmatch(origin) for origin in origins):
-            raise ValueError("each must be an origin, such as https://docs.example.com")
-        return origins

@@ -35,7 +35,8 @@ def main(arguments: list[str]) -> None:
     tracing = open_tracing("billing", endpoint=settings.otlp_endpoint)
     app = create_app(settings, tracing=tracing)
     gc.set_threshold(_ALLOCATIONS_PER_COLLECTION)
-    serve(app, listen(settings.host, settings.port, variable="BILLING_PORT"))
+    listener = listen(settings.host, settings.port, variable="BILLING_PORT")
+    serve(app, listener, trusted_proxies=settings.trusted_proxies)
 
 
 if __name__ == "__main__":

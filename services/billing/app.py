@@ -19,6 +19,7 @@ from services.billing.sources import router as sources
 from services.billing.usage import router as usage
 from services.common.db import Database
 from services.common.http import http_client, service_app
+from services.common.http_methods import Cors
 from services.common.identity import IssuerKeys, KeySource, TokenVerifier
 from services.common.migrations import SchemaCheck
 
@@ -74,6 +75,12 @@ def create_app(
         token_url=f"{settings.auth_url}/token",
         lifespan=lifespan,
         max_body_bytes=MAX_BODY_BYTES,
+        cors=Cors(
+            origins=settings.cors_origins,
+            methods=["GET", "POST", "PUT", "DELETE"],
+            headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
+            exposed=["Retry-After", "X-Request-ID"],
+        ),
         tracing=tracing,
     )
     app.state.event_metrics = events.EventMetrics(app.state.metrics.registry)

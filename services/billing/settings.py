@@ -9,7 +9,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from services.billing.plans.schemas import PlanCreate
 from services.common.db import DatabaseUrl
-from services.common.settings import Port, ServiceSettings, ServiceUrl
+from services.common.settings import Networks, Origins, Port, ServiceSettings, ServiceUrl
 
 
 def _local_database(data: dict[str, Any]) -> SecretStr:
@@ -47,6 +47,11 @@ class BillingSettings(ServiceSettings):
     """Address to listen on."""
     port: Port = 8003
     """Port to listen on."""
+    trusted_proxies: Networks = Field(default_factory=tuple)
+    """Addresses and networks of the proxies in front, separated by commas or spaces: their
+    `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
+    cors_origins: Origins = Field(default_factory=tuple)
+    """Origins of web pages that may call this service, separated by commas or spaces."""
     auth_port: Port = Field(default=8001, validation_alias="AUTH_PORT")
     """Port of the local auth service, for the default of `BILLING_AUTH_URL`."""
     auth_url: ServiceUrl = Field(default_factory=_local_issuer)

@@ -25,6 +25,30 @@ PROBLEM_JSON = "application/problem+json"
 MAX_FIELD_ERRORS = 50
 
 
+_PROBLEM = {
+    "title": "Problem",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "instance", "request_id"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "instance": {"type": "string"},
+        "request_id": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["loc", "msg"],
+                "properties": {"loc": {"type": "array", "items": {}}, "msg": {"type": "string"}},
+            },
+        },
+    },
+}
+"""An error's JSON schema."""
+
+
 class ServiceError(Exception):
     """An expected failure: an HTTP status, a stable code and one sentence for the client.
 
@@ -38,6 +62,7 @@ class ServiceError(Exception):
     code: str = "internal_error"
     detail: str = "The request could not be completed."
     media_type: str = PROBLEM_JSON
+    schema: Mapping[str, Any] = _PROBLEM
 
     def __init__(
         self, detail: str | None = None, *, headers: Mapping[str, str] | None = None, **extra: Any
@@ -142,7 +167,8 @@ def documents(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     for error in errors:
         text = (error.__doc__ or error.code).strip().splitlines()[0]
         entry = described.setdefault(
-            error.status, {"description": text, "content": {error.media_type: {}}}
+            error.status,
+            {"description": text, "content": {error.media_type: {"schema": error.schema}}},
         )
         if text not in entry["description"]:
             entry["description"] += f" Or: {text}"
@@ -172,7 +198,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def on_validation_error(request: Request, error: RequestValidationError) -> Response:
-        return _answer(request, BodyInvalid(_field_errors(error.errors())))
+        return _answer(request, _from_validation(error.errors()))
 
 
 def _answer(request: Request, error: ServiceError) -> Response:
@@ -190,12 +216,15 @@ def from_http(error: HTTPException) -> ServiceError:
     return translated
 
 
-def _field_errors(errors: Iterable[Any]) -> list[dict[str, Any]]:
+def _from_validation(errors: Iterable[Any]) -> ServiceError:
     """Pydantic's errors without the input, its repr or its context."""
     found = list(errors)
-    if any(isinstance(error.get("input"), MalformedJson) for error in found):
-        return [{"loc": ["body"], "msg": "The body is not valid JSON."}]
-    return [{"loc": [_clip(part) for part in e["loc"]], "msg": e["msg"]} for e in found]
+    inputs = [error.get("input") for error in found]
+    if unread := next((each for each in inputs if isinstance(each, UnreadableJson)), None):
+        return unread.error
+    return BodyInvalid(
+        [{"loc": [_clip(part) for part in e["loc"]], "msg": e["msg"]} for e in found]
+    )
 
 
 def _clip(part: Any) -> Any:
@@ -203,5 +232,24 @@ def _clip(part: Any) -> Any:
     return part if isinstance(part, int) else ascii(str(part)[:100])[1:-1]
 
 
-class MalformedJson:
-    """Stands in for a body that is not JSON until token, scope and existence have been checked."""
+class UnreadableJson:
+    """Stands in for a body that is no good JSON until token, scope and existence have been checked.
+
+    Args:
+        error: what the request is answered then.
+    """
+
+    def __init__(self, error: ServiceError) -> None:
+        self.error = error
+
+
+class DuplicateMember(BadRequest):
+    """A member is given twice in one JSON object."""
+
+    code = "duplicate_member"
+    detail = "A member is given twice in one JSON object."
+
+
+def malformed_json() -> BodyInvalid:
+    """The error for a body that is not JSON."""
+    return BodyInvalid([{"loc": ["body"], "msg": "The body is not valid JSON."}])

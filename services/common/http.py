@@ -14,9 +14,6 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import cache
-from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import httpx
@@ -24,15 +21,20 @@ import orjson
 import uvicorn
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.dependencies.models import Dependant
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse
+from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.routing import BaseRoute
-from starlette.staticfiles import StaticFiles
 
-from services.common.errors import STOPPING, MalformedJson, install_error_handlers
+from services.common import strict_json
+from services.common.errors import (
+    STOPPING,
+    DuplicateMember,
+    UnreadableJson,
+    install_error_handlers,
+    malformed_json,
+)
+from services.common.http_docs import AmendOpenApi, add_docs
+from services.common.http_methods import Cors, Methods
 from services.common.http_protocol import Protocol
 from services.common.identity import Needs
 from services.common.observe import Metrics, Observed
@@ -70,10 +72,13 @@ class _Body(Request):
             yield chunk
 
     async def json(self) -> Any:
+        body = await self.body()
         try:
-            return orjson.loads(await self.body())
+            return strict_json.loads(body)
         except orjson.JSONDecodeError:
-            return MalformedJson()
+            return UnreadableJson(malformed_json())
+        except strict_json.DuplicateMemberError:
+            return UnreadableJson(DuplicateMember())
 
 
 class _GuardedRoute(APIRoute):
@@ -112,7 +117,8 @@ def service_app(
     token_url: str,
     lifespan: Lifespan,
     max_body_bytes: int,
-    documented: APIRouter | None = None,
+    cors: Cors | None = None,
+    amend_openapi: AmendOpenApi | None = None,
     tracing: "Tracing | None" = None,
 ) -> FastAPI:
     """A FastAPI app with everything the services have in common.
@@ -125,7 +131,8 @@ def service_app(
     Args:
         token_url: where the docs page's Authorize button logs in.
         max_body_bytes: a larger body is answered 413.
-        documented: routes that are answered in front of this app, and shown on its docs page.
+        cors: which pages of other origins may call; default none.
+        amend_openapi: what the OpenAPI document has to say otherwise.
         tracing: in whose spans to answer; it is closed when the lifespan has ended.
     """
 
@@ -143,15 +150,20 @@ def service_app(
         lifespan=ready_only_inside,
         docs_url=None,
         redoc_url=None,
+        # A redirect would have clients send their secrets again, to wherever `Host` says.
+        redirect_slashes=False,
     )
     app.state.metrics = Metrics()
     app.state.max_body_bytes = max_body_bytes
     install_error_handlers(app)
+    app.add_middleware(Methods, router=app.router)
+    if cors is not None:
+        app.add_middleware(cors.around)
     app.add_middleware(Observed, metrics=app.state.metrics)
     if tracing is not None:
         app.add_middleware(tracing.around_app)
     _add_operations(app)
-    _add_docs(app, token_url=token_url, documented=documented.routes if documented else [])
+    add_docs(app, token_url=token_url, amend=amend_openapi)
     return app
 
 
@@ -161,7 +173,9 @@ def _add_operations(app: FastAPI) -> None:
         """200 while the process lives."""
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["operations"], responses={503: {"description": "Failing checks."}})
+    failing = {"description": "Failing checks.", "content": {"application/json": {}}}
+
+    @app.get("/readyz", tags=["operations"], responses={503: failing})
     async def readyz(request: Request) -> Response:
         """200 when the service can do its job, else 503 with the failing checks by name."""
         checks: Mapping[str, Check] = app.state.checks
@@ -178,40 +192,10 @@ def _add_operations(app: FastAPI) -> None:
             headers={"Retry-After": "1"} if failing else None,
         )
 
-    @app.get("/metrics", tags=["operations"])
+    @app.get("/metrics", tags=["operations"], response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Prometheus text."""
         return Response(generate_latest(app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
-
-
-def _add_docs(app: FastAPI, *, token_url: str, documented: Sequence[BaseRoute]) -> None:
-    assets = Path(str(files("fastapi_offline"))) / "static"
-    app.mount("/docs/assets", StaticFiles(directory=assets), name="docs-assets")
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url="/openapi.json",
-            title=app.title,
-            swagger_js_url="/docs/assets/swagger-ui-bundle.js",
-            swagger_css_url="/docs/assets/swagger-ui.css",
-            swagger_favicon_url="/docs/assets/favicon.png",
-            swagger_ui_parameters={"persistAuthorization": True, "tryItOutEnabled": True},
-        )
-
-    @cache
-    def openapi() -> dict[str, Any]:
-        schema = get_openapi(
-            title=app.title,
-            version=app.version,
-            description=app.description,
-            routes=[*documented, *app.routes],
-        )
-        for scheme in schema.get("components", {}).get("securitySchemes", {}).values():
-            scheme["flows"]["password"]["tokenUrl"] = token_url
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
 
 
 def listen(host: str, port: int, *, variable: str) -> socket.socket:

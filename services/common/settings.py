@@ -3,12 +3,13 @@
 import os
 import re
 import sys
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn, Self
+from typing import Annotated, Any, Literal, NoReturn, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 def _service_url(url: str) -> str:
@@ -22,12 +23,42 @@ def _service_url(url: str) -> str:
     return url.rstrip("/")
 
 
+_ORIGIN = re.compile(r"https?://[^\s/?#@]+")
+
+
+def _words(value: Any) -> Any:
+    """The parts of a list in one variable, which commas or spaces separate."""
+    return tuple(re.split(r"[\s,]+", value.strip(" \t,"))) if isinstance(value, str) else value
+
+
+def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(_ORIGIN.fullmatch(origin) for origin in origins):
+        raise ValueError("each must be an origin, such as https://docs.example.com")
+    return origins
+
+
+def _networks(networks: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        for network in networks:
+            ip_network(network)
+    except ValueError as error:
+        raise ValueError("each must be an IP address or network, such as 10.0.0.0/8") from error
+    return networks
+
+
 LogFormat = Literal["json", "text"]
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 ServiceUrl = Annotated[str, AfterValidator(_service_url)]
 """Where a service is. Without a trailing slash: an issuer is compared to the letter."""
+
+
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words), AfterValidator(_origins)]
+"""Origins of web pages (scheme, host and port), separated by commas or spaces."""
+
+Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words), AfterValidator(_networks)]
+"""IP addresses and networks, separated by commas or spaces."""
 
 
 class ServiceSettings(BaseSettings):

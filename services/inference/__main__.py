@@ -26,7 +26,7 @@ def main() -> None:
         app = create_app(settings, tracing=tracing)
     except StoreError as error:
         stop(f"INFERENCE_TRUSTED_KEYS or INFERENCE_MODEL_STORE: {error}")
-    serve(app, listener, loop="uvloop")
+    serve(app, listener, trusted_proxies=settings.trusted_proxies, loop="uvloop")
 
 
 if __name__ == "__main__":

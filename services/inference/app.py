@@ -7,11 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.common.feedback_store import FeedbackStore
 from services.common.http import http_client, service_app
+from services.common.http_methods import Cors
 from services.common.identity import IssuerKeys, TokenVerifier
 from services.common.model_releases import Promoter
 from services.common.model_store import ModelStore, TrustedKeys
@@ -42,6 +43,23 @@ from services.inference.settings import InferenceSettings
 
 if TYPE_CHECKING:
     from services.common.tracing import Tracing
+
+REQUEST_HEADERS = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "Inference-Header-Content-Length",
+    "X-Request-ID",
+)
+RESPONSE_HEADERS = (
+    "Inference-Header-Content-Length",
+    "Retry-After",
+    "X-Model-Name",
+    "X-Model-Version",
+    "X-Request-ID",
+    "X-Usage-Amount",
+    "X-Usage-Event",
+)
 
 Predict = Callable[[Target, Scope, Receive, Send], Awaitable[None]]
 
@@ -172,7 +190,8 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
                 max_rows=settings.max_rows,
                 max_in_flight=settings.max_in_flight,
             )
-            app.state.predict = traced(predict, tracing) if tracing else predict
+            answer: Predict = traced(predict, tracing) if tracing else predict
+            app.state.predict = allowing(cors, answer) if cors.origins else answer
 
             async def nothing_stopped() -> str | None:
                 """Background work ends only by a bug; a process without it must not serve."""
@@ -187,23 +206,39 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
             }
             yield
 
-    documented = APIRouter()
-    documented.include_router(v1.documented)
-    documented.include_router(v2.documented)
+    cors = Cors(
+        origins=settings.cors_origins,
+        methods=["GET", "POST"],
+        headers=REQUEST_HEADERS,
+        exposed=RESPONSE_HEADERS,
+    )
     app = service_app(
         title="Tollgate inference",
         description="Predictions, paid per request. Log in with Authorize, then try one.",
         token_url=f"{settings.auth_url}/token",
         lifespan=lifespan,
         max_body_bytes=settings.max_body_bytes,
-        documented=documented,
+        cors=cors,
+        amend_openapi=v2.amend_openapi,
         tracing=tracing,
     )
+    app.include_router(v1.documented)
+    app.include_router(v2.documented)
     app.include_router(v1.router)
     app.include_router(v2.router)
     app.include_router(feedback_router.router)
     v2.install_errors(app)
     return Front(app)
+
+
+def allowing(cors: Cors, predict: Predict) -> Predict:
+    """Predictions for pages of other origins: they are answered in front of the app that has the
+    middleware for it. Preflights are not."""
+
+    def answer(target: Target, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return cors.around(partial(predict, target))(scope, receive, send)
+
+    return answer
 
 
 def traced(predict: Predict, tracing: "Tracing") -> Predict:

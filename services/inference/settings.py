@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.common.settings import Port, ServiceSettings, ServiceUrl
+from services.common.settings import Networks, Origins, Port, ServiceSettings, ServiceUrl
 
 
 def _cpus() -> int:
@@ -24,6 +24,11 @@ class InferenceSettings(ServiceSettings):
     """Address to listen on."""
     port: Port = 8002
     """Port to listen on."""
+    trusted_proxies: Networks = Field(default_factory=tuple)
+    """Addresses and networks of the proxies in front, separated by commas or spaces: their
+    `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
+    cors_origins: Origins = Field(default_factory=tuple)
+    """Origins of web pages that may call this service, separated by commas or spaces."""
     auth_url: ServiceUrl = ""
     """The token issuer. Default: the local auth service."""
     auth_address: ServiceUrl = Field(default_factory=lambda data: data["auth_url"])

@@ -8,12 +8,20 @@ from starlette.exceptions import HTTPException
 
 from services.common.errors import ServiceError
 
+_SCHEMA = {
+    "title": "OAuthError",
+    "type": "object",
+    "required": ["error", "error_description"],
+    "properties": {"error": {"type": "string"}, "error_description": {"type": "string"}},
+}
+
 
 class OAuthError(ServiceError):
     """`code` is the `error` of RFC 6749 §5.2; `detail` is its description, without quotes."""
 
     status = 400
     media_type = "application/json"
+    schema = _SCHEMA
 
     def __init__(
         self, detail: str | None = None, *, headers: Mapping[str, str] | None = None

@@ -90,6 +90,7 @@ async def issue_token(request: Request, response: Response, issuer: IssuerState)
 
 @router.post(
     "/revoke",
+    response_class=Response,
     responses=documents(
         InvalidRequest, InvalidClient, UnsupportedTokenType, TemporarilyUnavailable
     ),

@@ -21,10 +21,10 @@ from services.common.errors import (
     BadRequest,
     BodyInvalid,
     InsufficientScope,
-    MalformedJson,
     ServiceError,
     Unauthenticated,
     Unavailable,
+    UnreadableJson,
     documents,
 )
 from services.common.http import new_router
@@ -121,8 +121,9 @@ async def _items(request: Request) -> list[Any]:
     if media_type not in (CLOUDEVENTS_ONE, CLOUDEVENTS_BATCH):
         raise NotCloudEvents()
     body = await request.json()
-    if isinstance(body, MalformedJson):
-        raise BadRequest("The body is not valid JSON.")
+    if isinstance(body, UnreadableJson):
+        bad = body.error
+        raise bad if isinstance(bad, BadRequest) else BadRequest("The body is not valid JSON.")
     if media_type == CLOUDEVENTS_ONE:
         return [body]
     if not isinstance(body, list):

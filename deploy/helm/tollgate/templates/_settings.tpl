@@ -14,7 +14,11 @@ data: {{- include "tollgate.settings" . | trim | nindent 2 }}
 {{- with $own.Error | default $tracing.Error }}
 {{- fail . }}
 {{- end }}
-{{- range $name, $value := merge (dict) (index .root.Values .component).settings $own $tracing }}
+{{- $proxies := dict }}
+{{- with .root.Values.trustedProxies }}
+{{- $_ := set $proxies (printf "%s_TRUSTED_PROXIES" (upper $.component)) (join " " .) }}
+{{- end }}
+{{- range $name, $value := merge (dict) (index .root.Values .component).settings $own $tracing $proxies }}
 {{ $name }}: {{ $value | quote }}
 {{- end }}
 {{- end }}

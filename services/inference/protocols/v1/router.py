@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 from pydantic import BaseModel, Field
+from starlette.convertors import Convertor, register_url_convertor
 
 from services.common.errors import (
     BadRequest,
@@ -24,6 +25,21 @@ from services.inference.metering.accounts import HeldElsewhere, PaymentRequired
 from services.inference.metering.journal import JournalFull
 from services.inference.metering.rates import RateLimited
 from services.inference.models.registry import ModelNotFound, Registry
+
+
+class _ModelName(Convertor[str]):
+    """A name without a colon: what follows one is a verb, and another route."""
+
+    regex = "[^/:]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("name", _ModelName())
 
 Label = bool | int | float | str
 Predicting = Depends(Needs("predict"))
@@ -75,7 +91,9 @@ async def list_models(request: Request) -> ModelList:
     return ModelList(models=registry.names())
 
 
-@router.get("/v1/models/{model}", dependencies=[Predicting], responses=documents(ModelNotFound))
+@router.get(
+    "/v1/models/{model:name}", dependencies=[Predicting], responses=documents(ModelNotFound)
+)
 async def describe_model(model: str, request: Request) -> ModelStatus:
     """A model's live version: its columns, classes and metrics."""
     registry: Registry = request.app.state.registry
@@ -126,4 +144,4 @@ async def predict(
     The answer's headers are its receipt: `X-Model-Name`, `X-Model-Version`, `X-Usage-Event` (the
     id under which it is billed) and `X-Usage-Amount`. Only 2xx answers are billed, each once.
     """
-    raise AssertionError("this route only documents; PredictEndpoint answers")
+    raise ModelNotFound()  # PredictEndpoint has answered every path that may name a model

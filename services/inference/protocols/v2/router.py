@@ -21,6 +21,7 @@ from services.common.errors import (
     documents,
 )
 from services.common.http import Check, new_router
+from services.common.http_docs import operations
 from services.common.identity import Needs
 from services.common.model_store import Manifest
 from services.inference.metering.accounts import HeldElsewhere, PaymentRequired
@@ -226,6 +227,19 @@ _REFUSALS = documents(
     HeldElsewhere,
     Unavailable,
 )
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    **_REFUSALS,
+    200: {"content": {"application/octet-stream": {}}},  # JSON, then the tensors' bytes
+}
+_ERROR_CONTENT = {
+    "application/json": {
+        "schema": {
+            "type": "object",
+            "required": ["error"],
+            "properties": {"error": {"type": "string"}},
+        }
+    }
+}
 _Key = Annotated[
     str | None,
     Header(
@@ -237,7 +251,7 @@ _Key = Annotated[
 ]
 
 
-@documented.post("/v2/models/{model}/infer", dependencies=[Predicting], responses=_REFUSALS)
+@documented.post("/v2/models/{model}/infer", dependencies=[Predicting], responses=_ANSWERS)
 async def infer(model: str, body: InferRequest, idempotency_key: _Key = None) -> InferResponse:
     """Predict with the live version, and pay for it: 1 request and as many rows as the inputs have.
 
@@ -245,19 +259,33 @@ async def infer(model: str, body: InferRequest, idempotency_key: _Key = None) ->
     id under which it is billed) and `X-Usage-Amount`. Tensors may also be sent and asked for as
     raw bytes after the JSON (`Inference-Header-Content-Length`, the binary tensor extension).
     """
-    raise AssertionError("this route only documents; PredictEndpoint answers")
+    raise ModelNotFound()  # PredictEndpoint has answered every path that may name a model
 
 
 @documented.post(
     "/v2/models/{model}/versions/{version}/infer",
     dependencies=[Predicting],
-    responses=_REFUSALS,
+    responses=_ANSWERS,
 )
 async def infer_with_version(
     model: str, version: str, body: InferRequest, idempotency_key: _Key = None
 ) -> InferResponse:
     """Predict with any version that passed its gate; else as without a version."""
-    raise AssertionError("this route only documents; PredictEndpoint answers")
+    raise ModelNotFound()  # PredictEndpoint has answered every path that may name a model
+
+
+def amend_openapi(schema: dict[str, Any]) -> None:
+    """Describe errors under `/v2` as the protocol has them."""
+    for path, operation in operations(schema):
+        if not _is_of_protocol(path):
+            continue
+        responses = operation["responses"]
+        if "422" in responses:
+            invalid = responses.pop("422")
+            responses.setdefault("400", invalid)
+        for status, response in responses.items():
+            if status == "default" or int(status) >= 400:
+                responses[status] = {**response, "content": _ERROR_CONTENT}
 
 
 def install_errors(app: FastAPI) -> None:
@@ -270,9 +298,13 @@ def _in_protocol(answer: Any) -> Any:
     async def handle(request: Request, error: Exception) -> Response:
         problem: Response = await answer(request, error)
         path: str = request.scope["path"]
-        return document.refusal(problem) if f"{path}/".startswith("/v2/") else problem
+        return document.refusal(problem) if _is_of_protocol(path) else problem
 
     return handle
+
+
+def _is_of_protocol(path: str) -> bool:
+    return f"{path}/".startswith("/v2/")
 
 
 async def _describe(manifest: Manifest, request: Request) -> ModelMetadata:

@@ -1,0 +1,118 @@
+"""The docs page of a service, which needs no internet, and the OpenAPI document behind it."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse
+from starlette.staticfiles import StaticFiles
+
+from services.common.errors import PROBLEM_JSON, BodyInvalid, ServiceError, documents
+
+AmendOpenApi = Callable[[dict[str, Any]], None]
+"""Changes an OpenAPI document in place."""
+
+_METHODS = frozenset({"get", "post", "put", "patch", "delete"})
+_INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+
+
+def add_docs(app: FastAPI, *, token_url: str, amend: AmendOpenApi | None = None) -> None:
+    """Add `/docs` and `/openapi.json`.
+
+    Args:
+        token_url: where the page's Authorize button logs in.
+        amend: what the service has to say otherwise.
+    """
+    assets = Path(str(files("fastapi_offline"))) / "static"
+    app.mount("/docs/assets", StaticFiles(directory=assets), name="docs-assets")
+    page = get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title=app.title,
+        swagger_js_url="/docs/assets/swagger-ui-bundle.js",
+        swagger_css_url="/docs/assets/swagger-ui.css",
+        swagger_favicon_url="/docs/assets/favicon.png",
+        swagger_ui_parameters={"persistAuthorization": True, "tryItOutEnabled": True},
+    )
+    content = bytes(page.body)
+    headers = _page_headers(content.decode(), token_url=token_url)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(content, headers=headers)
+
+    @cache
+    def openapi() -> dict[str, Any]:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        for scheme in schema.get("components", {}).get("securitySchemes", {}).values():
+            scheme["flows"]["password"]["tokenUrl"] = token_url
+        _state_errors(schema)
+        if amend is not None:
+            amend(schema)
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def operations(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Path and operation of everything that an OpenAPI document describes."""
+    return [
+        (path, operation)
+        for path, item in schema["paths"].items()
+        for method, operation in item.items()
+        if method in _METHODS
+    ]
+
+
+def _page_headers(page: str, *, token_url: str) -> dict[str, str]:
+    """Headers that let the page do what it does, and nobody frame it or add to it.
+
+    Swagger UI sets styles on elements and has images in its style sheet.
+    """
+    digests = [
+        base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        for script in _INLINE_SCRIPT.findall(page)
+    ]
+    scripts = " ".join(f"'sha256-{digest}'" for digest in digests)
+    log_in = urlsplit(token_url)
+    policy = {
+        "default-src": "'none'",
+        "script-src": f"'self' {scripts}",
+        "style-src": "'self' 'unsafe-inline'",
+        "img-src": "'self' data:",
+        "connect-src": f"'self' {log_in.scheme}://{log_in.netloc}" if log_in.netloc else "'self'",
+        "base-uri": "'none'",
+        "form-action": "'self'",
+        "frame-ancestors": "'none'",
+    }
+    return {
+        "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
+        "X-Frame-Options": "DENY",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+    }
+
+
+def _state_errors(schema: dict[str, Any]) -> None:
+    """Describe errors as they are: FastAPI describes those of its own validation only, as JSON."""
+    invalid = documents(BodyInvalid)[422]
+    problem = {PROBLEM_JSON: {"schema": ServiceError.schema}}
+    for _, operation in operations(schema):
+        responses = operation["responses"]
+        if "application/json" in responses.get("422", {}).get("content", {}):
+            responses["422"] = invalid
+        own = responses.get("400", {}).get("content", {})  # as OAuth's endpoints have
+        responses["default"] = {"description": "Any other error.", "content": {**own, **problem}}
+    unused = schema.get("components", {}).get("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):
+        unused.pop(name, None)
