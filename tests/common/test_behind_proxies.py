@@ -42,7 +42,7 @@ def _get(port: int, path: str, token: str) -> Any:
     return answer
 
 
-# Blank lines are what a parser skips before a request, so wherever a read ends, the next may begin.
+# A parser skips blank lines before a request, so wherever a read ends, the next may begin.
 @pytest.mark.parametrize("padding", [b"", b"\r\n" * 200_000], ids=["short", "long"])
 def test_an_unfinished_smuggled_request_does_not_take_over_the_next_callers(
     port: int, padding: bytes

@@ -122,6 +122,13 @@ class TestKnobs:
         assert changed.settings(service)[name] == "DEBUG"
         assert checksum(changed) != checksum(render())
 
+    def test_it_believes_the_proxies_that_are_named(self, service: str) -> None:
+        name = f"{service.upper()}_TRUSTED_PROXIES"
+        named = render("trustedProxies={10.8.0.0/14,192.0.2.1}")
+
+        assert name not in render().settings(service)
+        assert named.settings(service)[name] == "10.8.0.0/14 192.0.2.1"
+
     def test_without_a_cpu_limit_threads_follow_the_request_and_else_the_node(
         self, service: str
     ) -> None:

@@ -50,7 +50,9 @@ def test_a_docs_page_logs_in_and_calls_without_leaving_this_machine(
     account = platform.new_account()
     page = browser.new_page()
     asked: list[str] = []
+    problems: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: problems.append(message.text))
 
     page.goto(f"{platform.urls[service]}/docs")
     log_in(page, *account)
@@ -58,6 +60,23 @@ def test_a_docs_page_logs_in_and_calls_without_leaving_this_machine(
 
     assert expected in answer
     assert [url for url in asked if not url.startswith((*platform.urls.values(), "data:"))] == []
+    assert [text for text in problems if "Security Policy" in text] == []
+    page.close()
+
+
+@pytest.mark.parametrize("service", TRIALS)
+def test_no_other_page_can_frame_a_docs_page(
+    service: str, platform: Platform, browser: Browser
+) -> None:
+    page = browser.new_page()
+    page.goto(f"{platform.urls['auth']}/healthz")
+
+    with page.expect_console_message(
+        lambda message: "frame-ancestors" in message.text, timeout=WAIT_MS
+    ):
+        page.set_content(f'<iframe src="{platform.urls[service]}/docs"></iframe>')
+
+    assert all(frame.locator("#swagger-ui").count() == 0 for frame in page.frames)
     page.close()
 
 

@@ -1,0 +1,66 @@
+"""Auth as an HTTP service: no redirects, one meaning for each JSON body, and a true OpenAPI."""
+
+from typing import Any
+
+import pytest
+from httpx import AsyncClient
+
+from tests.auth.conftest import PASSWORD, Headers
+
+
+@pytest.mark.parametrize("path", ["/token/", "/register/", "/users/me/", "/clients/"])
+async def test_a_path_with_a_slash_too_many_is_not_found(client: AsyncClient, path: str) -> None:
+    form = {"grant_type": "password", "username": "ada@example.com", "password": PASSWORD}
+
+    answer = await client.post(path, data=form, headers={"Host": "evil.example"})
+
+    assert answer.status_code == 404
+    assert "location" not in answer.headers
+    assert "evil.example" not in answer.text
+
+
+async def test_methods_of_a_path_are_named_whichever_route_has_them(client: AsyncClient) -> None:
+    answer = await client.put("/clients")
+
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST, OPTIONS")
+
+
+class TestDuplicateMembers:
+    async def test_nobody_registers_with_two_passwords(self, client: AsyncClient) -> None:
+        body = f'{{"email": "bob@example.com", "password": "a", "password": "{PASSWORD}"}}'
+
+        answer = await client.post(
+            "/register", content=body, headers={"Content-Type": "application/json"}
+        )
+
+        assert answer.status_code == 400
+        assert answer.json()["type"] == "urn:tollgate:problem:duplicate_member"
+
+    async def test_no_client_has_two_scopes(self, client: AsyncClient, as_ada: Headers) -> None:
+        body = '{"name": "job", "scope": "predict", "scope": "predict usage:read"}'
+
+        answer = await client.post(
+            "/clients", content=body, headers=as_ada | {"Content-Type": "application/json"}
+        )
+
+        assert answer.status_code == 400
+        assert "job" not in (await client.get("/clients", headers=as_ada)).text
+
+
+class TestOpenApi:
+    async def test_the_oauth_endpoints_have_errors_of_their_own(self, client: AsyncClient) -> None:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+
+        for path in ("/token", "/revoke", "/introspect"):
+            responses: dict[str, Any] = paths[path]["post"]["responses"]
+            errors = [responses[status] for status in responses if status.startswith(("4", "5"))]
+            assert len(errors) >= 3
+            for error in errors:
+                schema = error["content"]["application/json"]["schema"]
+                assert schema["required"] == ["error", "error_description"]
+
+    async def test_what_is_no_json_is_not_said_to_be(self, client: AsyncClient) -> None:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+
+        assert "content" not in paths["/revoke"]["post"]["responses"]["200"]
+        assert list(paths["/metrics"]["get"]["responses"]["200"]["content"]) == ["text/plain"]
