@@ -36,6 +36,13 @@ class Connection:
         body = self._file.read(int(headers["content-length"]))
         return int(start.split()[1]), headers, json.loads(body) if body else None
 
+    def read_interim(self) -> int:
+        """The status of an answer that is not the last, such as 100."""
+        start = self._file.readline()
+        while self._file.readline().strip():
+            pass
+        return int(start.split()[1])
+
     def is_closed(self) -> bool:
         try:
             return self._file.read(1) == b""

@@ -37,7 +37,7 @@ LINGER_S = 10.0
 """How much more, and for how long, is read and dropped after the last answer."""
 
 _CONTROLS = bytes({*range(32), 127} - {ord("\t")})
-_FRAMING = frozenset({b"host", b"expect", b"content-length", b"transfer-encoding"})
+_FRAMING = frozenset({b"host", b"expect", b"content-length", b"transfer-encoding", b"te"})
 _WITHOUT_VERSION = re.compile(rb"(?:\A|\n)[A-Z]+ [^ \r\n]+\r\n\Z")
 """HTTP/0.9: the line is the whole request, so nothing more need come."""
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+;=%\[\]:-]*")
@@ -59,13 +59,15 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
-        super().connection_made(_OrderlyTransport(transport, self))  # type: ignore[arg-type]
+        self._orderly = _OrderlyTransport(transport, self)
+        super().connection_made(self._orderly)  # type: ignore[arg-type]
         self._arm(HEAD_DEADLINE_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         self._deaf = True
         super().connection_lost(exc)
+        self._orderly.detach()
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -148,6 +150,9 @@ class Protocol(HttpToolsProtocol):
             self._body_bytes = int(value)
         elif name == b"expect":
             self.expect_100_continue = value.lower() == b"100-continue"
+        elif name == b"te":
+            if b"chunked" in value.lower():  # which no client may list (RFC 9110 §10.1.4)
+                self._refuse(400, "The TE header is malformed.")
         elif self.parser.get_http_version() == "1.0":
             self._refuse(400, "HTTP/1.0 has no transfer codings.")
         elif value.lower() != b"chunked":
@@ -300,7 +305,7 @@ class _OrderlyTransport:
 
     def __init__(self, transport: asyncio.Transport, protocol: Protocol) -> None:
         self._transport = transport
-        self._protocol = protocol
+        self._protocol: Protocol | None = protocol
         self._closing = False
         self.write = transport.write
         self.pause_reading = transport.pause_reading
@@ -313,12 +318,16 @@ class _OrderlyTransport:
     def close(self) -> None:
         if self.is_closing():
             return
-        if not self._protocol.is_unread():
+        if self._protocol is None or not self._protocol.is_unread():
             self._transport.close()
             return
         self._closing = True
         self._protocol.linger()
         self._transport.write_eof()
+
+    def detach(self) -> None:
+        """Leave nothing for the collector: the protocol refers to this."""
+        self._protocol = None
 
 
 class _Answer:

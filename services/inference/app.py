@@ -44,6 +44,9 @@ from services.inference.settings import InferenceSettings
 if TYPE_CHECKING:
     from services.common.tracing import Tracing
 
+MAX_OTHER_BODY_BYTES = 64 * 1024
+"""Of a request that is no prediction."""
+
 REQUEST_HEADERS = (
     "Authorization",
     "Content-Type",
@@ -217,7 +220,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
         description="Predictions, paid per request. Log in with Authorize, then try one.",
         token_url=f"{settings.auth_url}/token",
         lifespan=lifespan,
-        max_body_bytes=settings.max_body_bytes,
+        max_body_bytes=MAX_OTHER_BODY_BYTES,
         cors=cors,
         amend_openapi=v2.amend_openapi,
         tracing=tracing,

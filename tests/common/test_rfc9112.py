@@ -112,6 +112,7 @@ REFUSED = {
         501,
         head(b"Host: x", b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked"),
     ),
+    "a TE of chunked": (400, head(b"Host: x", b"TE: gzip, chunked")),
     "chunked twice": (
         400,
         head(b"Host: x", b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"),
@@ -242,6 +243,18 @@ class TestEarlyAnswer:
 
             assert connection.read()[1]["connection"] == "close"
             assert connection.is_closed()
+
+    def test_a_body_that_is_read_is_asked_for_and_the_connection_stays(self, port: int) -> None:
+        lines = (b"Host: x", b"Content-Length: 5", b"Expect: 100-continue")
+        with Connection(port) as connection:
+            connection.send(head(*lines))
+            asked = connection.read_interim()
+            connection.send(b"hello")
+            answer = connection.read()
+
+        assert asked == 100
+        assert (answer[0], answer[2]["body"]) == (200, "hello")
+        assert "connection" not in answer[1]
 
     def test_the_connection_stays_if_little_is_to_come(self, port: int) -> None:
         with Connection(port) as connection:
