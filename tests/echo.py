@@ -1,4 +1,4 @@
-"""A service of its own process whose answers tell what it understood.
+"""A service in its own process whose answers show what it understood.
 
     python -m tests.echo <port> <loop>
 

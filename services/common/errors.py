@@ -14,7 +14,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -175,8 +175,14 @@ def documents(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     return described
 
 
+class Refuse(Protocol):
+    """Makes the HTTP answer for an error."""
+
+    def __call__(self, error: ServiceError, *, path: str, request_id: str) -> Response: ...
+
+
 def error_response(error: ServiceError, *, path: str, request_id: str) -> Response:
-    """The HTTP answer for an error."""
+    """The HTTP answer for an error, in its own form."""
     return Response(
         orjson.dumps(error.body(path=path, request_id=request_id)),
         status_code=error.status,
@@ -185,25 +191,24 @@ def error_response(error: ServiceError, *, path: str, request_id: str) -> Respon
     )
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Answer every expected exception of `app` in the shapes above."""
+def install_error_handlers(app: FastAPI, refuse: Refuse) -> None:
+    """Answer every expected exception of `app`."""
+
+    def answer(request: Request, error: ServiceError) -> Response:
+        request_id = request.scope.get("state", {}).get("request_id", "")
+        return refuse(error, path=request.scope["path"], request_id=request_id)
 
     @app.exception_handler(ServiceError)
     async def on_service_error(request: Request, error: ServiceError) -> Response:
-        return _answer(request, error)
+        return answer(request, error)
 
     @app.exception_handler(HTTPException)
     async def on_http_exception(request: Request, error: HTTPException) -> Response:
-        return _answer(request, from_http(error))
+        return answer(request, from_http(error))
 
     @app.exception_handler(RequestValidationError)
     async def on_validation_error(request: Request, error: RequestValidationError) -> Response:
-        return _answer(request, _from_validation(error.errors()))
-
-
-def _answer(request: Request, error: ServiceError) -> Response:
-    request_id = request.scope.get("state", {}).get("request_id", "")
-    return error_response(error, path=request.scope["path"], request_id=request_id)
+        return answer(request, _from_validation(error.errors()))
 
 
 def from_http(error: HTTPException) -> ServiceError:

@@ -29,7 +29,9 @@ from services.common import strict_json
 from services.common.errors import (
     STOPPING,
     DuplicateMember,
+    Refuse,
     UnreadableJson,
+    error_response,
     install_error_handlers,
     malformed_json,
 )
@@ -117,6 +119,7 @@ def service_app(
     token_url: str,
     lifespan: Lifespan,
     max_body_bytes: int,
+    refuse: Refuse = error_response,
     cors: Cors | None = None,
     amend_openapi: AmendOpenApi | None = None,
     tracing: "Tracing | None" = None,
@@ -131,6 +134,7 @@ def service_app(
     Args:
         token_url: where the docs page's Authorize button logs in.
         max_body_bytes: a larger body is answered 413.
+        refuse: gives errors another form.
         cors: which pages of other origins may call; default none.
         amend_openapi: what the OpenAPI document has to say otherwise.
         tracing: in whose spans to answer; it is closed when the lifespan has ended.
@@ -155,11 +159,11 @@ def service_app(
     )
     app.state.metrics = Metrics()
     app.state.max_body_bytes = max_body_bytes
-    install_error_handlers(app)
+    install_error_handlers(app, refuse)
     app.add_middleware(Methods, router=app.router)
     if cors is not None:
         app.add_middleware(cors.around)
-    app.add_middleware(Observed, metrics=app.state.metrics)
+    app.add_middleware(Observed, metrics=app.state.metrics, refuse=refuse)
     if tracing is not None:
         app.add_middleware(tracing.around_app)
     _add_operations(app)

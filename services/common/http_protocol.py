@@ -5,7 +5,8 @@ transfer coding. What it leaves to its user is added here:
 
 - an `Upgrade` is ignored, and its request's body is read (RFC 9110 §7.8);
 - exactly one `Host`, no transfer coding but `chunked`, no version but 1.0 and 1.1, no trailers;
-- limits on the size of a head and on the time that a head and a body may take;
+- limits on the size of a head, on the time that a head and a body may take, and on how many
+  requests may be sent ahead of their answers;
 - an early answer reaches a client that is still sending: the rest is read and dropped for a while
   before the connection is closed (RFC 9112 §9.6).
 """
@@ -27,6 +28,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from services.common.errors import PROBLEM_JSON, from_http
 
 MAX_HEAD_BYTES = 64 * 1024
+MAX_PIPELINED = 100
 HEAD_DEADLINE_S = 30.0
 BODY_DEADLINE_S = 60.0
 
@@ -168,9 +170,11 @@ class Protocol(HttpToolsProtocol):
             self._refuse(505, "HTTP/1.1 is needed.")
         if self._hosts != 1 and (self._hosts or version == "1.1"):
             self._refuse(400, "One Host header is needed.")
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._refuse(400, "Too many requests at once.")  # those before it are answered
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                self._refuse(501, "This is no proxy.")
+                self._refuse(501, "This server is not a proxy.")
             self._upgrading = True
             return
         self._in_head = False
@@ -333,8 +337,8 @@ class _OrderlyTransport:
 class _Answer:
     """Sends an answer's head and its body together, if the body is whole.
 
-    Uvicorn gives them to the kernel one after the other: two packets, and two wake-ups of whoever
-    waits for them, where one does. All else is left to it, message by message.
+    Uvicorn gives them to the kernel one after the other: two packets, and two wake-ups of the
+    client, where one does. All else is left to it, message by message.
     """
 
     def __init__(self, cycle: RequestResponseCycle, protocol: Protocol) -> None:

@@ -13,7 +13,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.common.errors import STOPPING, ServiceError, error_response
+from services.common.errors import STOPPING, Refuse, ServiceError, error_response
 from services.common.settings import stop
 
 if TYPE_CHECKING:
@@ -98,9 +98,10 @@ def request_id(scope: Scope) -> str:
 class Observed:
     """ASGI middleware: request id, metrics, one log line, and a 500 for what nobody caught."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, refuse: Refuse = error_response) -> None:
         self._app = app
         self._metrics = metrics
+        self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -126,13 +127,13 @@ class Observed:
                 log.exception("unhandled_error", path=scope["path"], method=scope["method"])
                 if status:
                     raise  # the answer has begun: only breaking the connection tells the client
-                response = error_response(ServiceError(), path=scope["path"], request_id=rid)
+                response = self._refuse(ServiceError(), path=scope["path"], request_id=rid)
                 await response(scope, receive, send_with_id)
             except asyncio.CancelledError:  # by a server that stops, at the end of its patience
                 log.error("request_cut_short", path=scope["path"], method=scope["method"])
                 if status:
                     raise
-                response = error_response(STOPPING, path=scope["path"], request_id=rid)
+                response = self._refuse(STOPPING, path=scope["path"], request_id=rid)
                 await response(scope, receive, send_with_id)
             finally:
                 self._metrics.in_progress.dec()

@@ -221,6 +221,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
         token_url=f"{settings.auth_url}/token",
         lifespan=lifespan,
         max_body_bytes=MAX_OTHER_BODY_BYTES,
+        refuse=v2.refuse,
         cors=cors,
         amend_openapi=v2.amend_openapi,
         tracing=tracing,
@@ -230,7 +231,6 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
     app.include_router(v1.router)
     app.include_router(v2.router)
     app.include_router(feedback_router.router)
-    v2.install_errors(app)
     return Front(app)
 
 

@@ -60,7 +60,7 @@ def test_an_unfinished_smuggled_request_does_not_take_over_the_next_callers(
         with Connection(port) as attacker:
             attacker.send(request + smuggled)
             status, _, answer = attacker.read()
-            # A proxy may refuse it; whoever passes it on passes all of it on.
+            # A proxy may refuse it; one that passes it on passes all of it on.
             if status == 200:
                 assert (answer["path"], answer["length"]) == ("/attack", len(smuggled))
         victim = _get(port, f"/victim/{number}", f"Bearer {number}")

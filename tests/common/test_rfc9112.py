@@ -1,4 +1,4 @@
-"""RFC 9112 on a real socket: one message is one message, to whoever reads it."""
+"""RFC 9112 on a real socket: a message means the same to every reader, or it is refused."""
 
 import json
 import time
@@ -8,7 +8,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from services.common.http_protocol import LINGER_BYTES, MAX_HEAD_BYTES
+from services.common.http_protocol import LINGER_BYTES, MAX_HEAD_BYTES, MAX_PIPELINED
 from tests.echo import running_echo
 from tests.raw_http import WAIT_S, Connection, head
 
@@ -201,6 +201,16 @@ def test_a_refusal_is_not_the_answer_to_an_earlier_request(port: int) -> None:
 
         assert connection.read()[2]["path"] == "/first"
         assert connection.is_closed()
+
+
+def test_only_so_many_requests_are_taken_ahead_of_their_answers(port: int) -> None:
+    with Connection(port) as connection:
+        connection.send(head(b"Host: x", start=b"GET / HTTP/1.1") * 2_000)
+        answered = 0
+        while connection.read()[0] == 200:
+            answered += 1
+
+    assert MAX_PIPELINED <= answered < 2_000
 
 
 def test_http_1_0_needs_no_host_and_ends_with_its_answer(port: int) -> None:

@@ -3,6 +3,7 @@
 import httpx
 import pytest
 
+from services.inference.models.registry import Registry
 from services.inference.settings import InferenceSettings
 from tests.inference.conftest import serving
 
@@ -37,6 +38,26 @@ class TestMethods:
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
         assert (await client.get(INFER, headers=bearer)).json().keys() == {"error"}
+
+    async def test_a_bug_has_it_too(
+        self,
+        client: httpx.AsyncClient,
+        bearer: dict[str, str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(Registry, "live", fail)
+
+        answers = [
+            await client.get(path, headers=bearer)
+            for path in ("/v2/models/numbers", "/v1/models/numbers")
+        ]
+
+        assert [answer.status_code for answer in answers] == [500, 500]
+        assert answers[0].json().keys() == {"error"}
+        assert answers[1].headers["content-type"] == "application/problem+json"
 
     @pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready"])
     async def test_health_answers_head(self, client: httpx.AsyncClient, path: str) -> None:

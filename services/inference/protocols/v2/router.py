@@ -6,10 +6,8 @@ shows them in the OpenAPI document.
 
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, FastAPI, Header, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import Depends, Header, Request
 from pydantic import BaseModel, Field
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from services.common.errors import (
@@ -19,6 +17,7 @@ from services.common.errors import (
     Unauthenticated,
     Unavailable,
     documents,
+    error_response,
 )
 from services.common.http import Check, new_router
 from services.common.http_docs import operations
@@ -288,19 +287,10 @@ def amend_openapi(schema: dict[str, Any]) -> None:
                 responses[status] = {**response, "content": _ERROR_CONTENT}
 
 
-def install_errors(app: FastAPI) -> None:
-    """Answer errors under `/v2` as the protocol has them."""
-    for kind in (ServiceError, HTTPException, RequestValidationError):
-        app.add_exception_handler(kind, _in_protocol(app.exception_handlers[kind]))
-
-
-def _in_protocol(answer: Any) -> Any:
-    async def handle(request: Request, error: Exception) -> Response:
-        problem: Response = await answer(request, error)
-        path: str = request.scope["path"]
-        return document.refusal(problem) if _is_of_protocol(path) else problem
-
-    return handle
+def refuse(error: ServiceError, *, path: str, request_id: str) -> Response:
+    """The HTTP answer for an error: under `/v2` as the protocol has it."""
+    problem = error_response(error, path=path, request_id=request_id)
+    return document.refusal(problem) if _is_of_protocol(path) else problem
 
 
 def _is_of_protocol(path: str) -> bool:
