@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import httptools
 import orjson
 from starlette.exceptions import HTTPException
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -132,7 +133,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         self._head_bytes += len(url)
-        super().on_url(url)
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_bytes += len(name) + len(value) + 4
@@ -184,7 +185,13 @@ class Protocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._unparsed_bytes = 0
-        super().on_body(body)
+        cycle = self.cycle
+        if cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         if self._upgrading:
@@ -192,8 +199,8 @@ class Protocol(HttpToolsProtocol):
         self._unparsed_bytes = 0
         self._receiving = False
         self._disarm()
-        super().on_message_complete()
         self.cycle.more_body = False
+        self.cycle.message_event.set()
 
     def _refuse(self, status: int, message: str) -> NoReturn:
         self._refusal = (status, message)
