@@ -1,9 +1,13 @@
 """Fixtures of the tests of what the services share."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient
 
+from tests.common.sample import sample_app
 from tests.common.worlds import World, new_world
 
 
@@ -23,3 +27,19 @@ def folder_world(tmp_path: Path) -> World:
 def bucket_world(tmp_path: Path, bucket_url: str) -> World:
     """One in a bucket, for what only a bucket can do."""
     return new_world(tmp_path, f"{bucket_url}/models")
+
+
+@pytest.fixture
+async def app() -> AsyncIterator[FastAPI]:
+    """The sample service, started."""
+    app = sample_app()
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[AsyncClient]:
+    """A client of it, which sees a bug as a caller would."""
+    transport = ASGITransport(app=app, raise_app_exceptions=False)
+    async with AsyncClient(transport=transport, base_url="http://sample.test") as client:
+        yield client
