@@ -7,12 +7,14 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
 from tests.echo import running_echo
 from tests.proxies import KINDS, program, proxied
-from tests.raw_http import Connection, head
+from tests.raw_http import WAIT_S, Connection, head
 
 JAVA_CLIENT = Path(__file__).with_name("Post.java")
 ATTEMPTS = 20
@@ -78,6 +80,20 @@ def test_a_request_with_an_upgrade_is_answered_as_without_it(port: int, upgrade:
         status, _, answer = connection.read()
 
     assert (status, answer["body"]) == (200, "hello")
+
+
+# Not Caddy: the server that Go comes with cuts off clients that are still sending.
+@pytest.mark.parametrize("kind", ["nginx", "haproxy"])
+def test_an_answer_before_the_body_passes_through(service: int, kind: str, tmp_path: Path) -> None:
+    body = b"x" * (12 * 1024 * 1024)
+
+    with proxied(kind, service, tmp_path / kind) as port:
+        for _ in range(5):
+            request = Request(f"http://127.0.0.1:{port}/early/401", data=body)
+            with pytest.raises(HTTPError) as refused, urlopen(request, timeout=WAIT_S):
+                pass
+            with refused.value as answer:
+                assert (answer.code, json.load(answer)["path"]) == (401, "/early/401")
 
 
 class TestJava:
