@@ -5,14 +5,19 @@ from datetime import timedelta
 
 import pytest
 from httpx import AsyncClient
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import update
 
+from services.billing.leases.slices import seconds_until
 from services.billing.leases.sweeper import sweep
-from services.billing.plans.schemas import PlanCreate
-from services.billing.plans.service import store_plan
-from services.common.contracts import LeaseTerms
+from services.billing.models import Account
+from services.billing.wide import split
+from services.common.contracts import MAX_SUM, LeaseTerms
 from services.common.db import Database
 from tests.billing.money import (
     NOON,
+    PLAN_ID,
     PRICE_ID,
     ask,
     charged,
@@ -22,6 +27,7 @@ from tests.billing.money import (
     money,
     new_id,
     spent,
+    store_prepaid,
     take,
     tell,
 )
@@ -29,6 +35,7 @@ from tests.billing.tokens import Headers
 from tests.billing.wire import ADA, BOB, give_plan, plan
 
 OTHER = "0198b000-0000-7000-8000-000000000002"
+THIRD = "0198b000-0000-7000-8000-000000000003"
 LOST = NOON + timedelta(minutes=10)
 
 
@@ -155,6 +162,78 @@ class TestGrant:
         assert await money(prepaid) == (100, 0)
 
 
+class TestWhenItComesBack:
+    @staticmethod
+    async def wait_s(database: Database, minutes: float, *, at_least: int = 50) -> int | None:
+        """In how many seconds credit is expected back, some minutes after noon."""
+        now = NOON + timedelta(minutes=minutes)
+        asked = ask(int(100 * minutes) + 1, journal=OTHER, at_least=at_least)
+        (terms,) = await lease(database, asked, now=now)
+        return terms.retry_after
+
+    async def test_what_a_live_process_has_reserved_may_come_back_at_any_moment(
+        self, prepaid: Database
+    ) -> None:
+        await granted(prepaid, ask(1, at_least=60))
+
+        assert await self.wait_s(prepaid, 0.9) == 1
+
+    async def test_what_a_silent_one_has_reserved_comes_back_when_it_is_given_up(
+        self, prepaid: Database
+    ) -> None:
+        await granted(prepaid, ask(1, at_least=60))
+
+        assert [await self.wait_s(prepaid, minutes) for minutes in (1, 5, 9.99)] == [545, 305, 6]
+        assert await self.wait_s(prepaid, 12) == 1  # the next sweep
+
+    async def test_what_the_live_ones_have_reserved_counts_first(self, prepaid: Database) -> None:
+        await granted(prepaid, ask(1, at_least=30))
+        await granted(prepaid, ask(1, journal=THIRD, at_least=60))
+        await tell(prepaid, 0, journal=THIRD, now=NOON + timedelta(minutes=5))
+
+        assert await self.wait_s(prepaid, 5, at_least=70) == 1
+        assert await self.wait_s(prepaid, 5.1, at_least=71) == 299
+
+    async def test_it_is_said_of_nothing_else(
+        self, prepaid: Database, client: AsyncClient, service: Headers, admin: Headers
+    ) -> None:
+        await granted(prepaid, ask(1, at_least=60))
+        for account in (ADA, BOB):
+            body = {"plan": PLAN_ID}
+            put = await client.put(f"/accounts/{account}/plan", headers=admin, json=body)
+            assert put.status_code == 200
+        asks = [
+            {"account": ADA, "journal": OTHER, "ask_no": 1, "at_least": "0.00000004"},
+            {"account": ADA, "journal": THIRD, "ask_no": 1, "at_least": "0.00000005"},
+            {"account": BOB, "journal": OTHER, "ask_no": 1, "at_least": "1"},
+        ]
+
+        answer = await client.post("/leases", headers=service, json=asks)
+
+        assert [each.get("retry_after") for each in answer.json()] == [None, 1, None]
+        assert [len(each) for each in answer.json()] == [7, 8, 7]
+
+
+@given(
+    st.integers(1, 99),
+    st.integers(0, 50),
+    st.lists(st.tuples(st.integers(1, 605), st.integers(0, 50))),
+)
+def test_the_wait_is_the_least_after_which_there_is_enough(
+    missing: int, available: int, returns: list[tuple[int, int]]
+) -> None:
+    wait_s = seconds_until(missing, available=available, returns=returns)
+
+    def there_after(seconds: float) -> int:
+        return available + sum(amount for after, amount in returns if after <= seconds)
+
+    enough = there_after(float("inf")) >= missing
+    assert there_after(wait_s) >= missing or not enough
+    assert wait_s == min((after for after, _ in returns), default=1) or (
+        there_after(wait_s - 1) < missing
+    )
+
+
 class TestAtOnce:
     async def test_parallel_leases_never_exceed_the_credit(self, prepaid: Database) -> None:
         asks = [ask(1, journal=new_id(), at_least=7) for _ in range(24)]
@@ -276,21 +355,19 @@ class TestSettle:
 
         assert await money(prepaid) == (23, 50)
 
-    async def test_below_64_bits_it_is_rejected_and_never_wraps(self, prepaid: Database) -> None:
-        dear = PlanCreate.model_validate(plan(billing="prepaid"))
-        tier = dear.prices[0].tiers[0].model_copy(update={"per_request": 9 * 10**18})
-        dear.prices[0].tiers = (tier,)
-        async with prepaid.transaction() as session:
-            stored = await store_plan(session, plan=dear, now=NOON)
-        events = [
-            spent(0, number, price_id=stored.prices[0].id, time=NOON - timedelta(days=31 * number))
-            for number in (1, 2, 3)
-        ]
+    async def test_below_the_least_sum_it_is_rejected_and_never_wraps(
+        self, database: Database
+    ) -> None:
+        await store_prepaid(database)
+        await credit(database, 100)
+        high, low = split(-MAX_SUM)
+        async with database.transaction() as session:
+            await session.execute(update(Account).values(available_high=high, available_low=low))
 
-        result = await take(prepaid, events)
+        result = await take(database, [spent(1, 1)])
 
-        assert result.accepted == 1
-        assert {each.reason for each in result.rejected} == {"the amount is too large"}
+        assert [each.reason for each in result.rejected] == ["the amount is too large"]
+        assert await money(database) == (-MAX_SUM, 0)
 
 
 class TestRateLimit:
