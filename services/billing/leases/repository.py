@@ -113,9 +113,8 @@ async def _find(session: AsyncSession, found: Select[Any]) -> dict[SliceKey, Sli
 
 def _slice(account: str, journal: str, ask_no: int, demand: float, *parts: int) -> Slice:
     """A slice from the values of `_COLUMNS`."""
-    amounts = map(wide.join, parts[::2], parts[1::2])
-    named = dict(zip(_AMOUNTS, amounts, strict=True))
-    return Slice(account, journal, ask_no=ask_no, demand=demand, **named)
+    granted, settled, returned, spent = map(wide.join, parts[::2], parts[1::2])
+    return Slice(account, journal, granted, settled, returned, spent, ask_no, demand)
 
 
 async def put_asks(
@@ -137,20 +136,29 @@ async def put_money(session: AsyncSession, *, slices: Iterable[Slice], now: date
 
 
 def _rows(slices: Iterable[Slice], *, now: datetime) -> list[dict[str, Any]]:
-    return [
-        {
-            "account": held.account,
-            "journal": held.journal,
-            "ask_no": held.ask_no,
-            "demand": held.demand,
-            "asked_at": now,
-            **wide.columns("granted", held.granted),
-            **wide.columns("settled", held.settled),
-            **wide.columns("returned", held.returned),
-            **wide.columns("spent", held.spent),
-        }
-        for held in slices
-    ]
+    return [_row(held, now) for held in slices]
+
+
+def _row(held: Slice, now: datetime) -> dict[str, Any]:
+    granted_high, granted = wide.split(held.granted)
+    settled_high, settled = wide.split(held.settled)
+    returned_high, returned = wide.split(held.returned)
+    spent_high, spent = wide.split(held.spent)
+    return {
+        "account": held.account,
+        "journal": held.journal,
+        "granted_high": granted_high,
+        "granted": granted,
+        "settled_high": settled_high,
+        "settled": settled,
+        "returned_high": returned_high,
+        "returned": returned,
+        "spent_high": spent_high,
+        "spent": spent,
+        "ask_no": held.ask_no,
+        "demand": held.demand,
+        "asked_at": now,
+    }
 
 
 async def delete_slices(
