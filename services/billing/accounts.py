@@ -7,9 +7,10 @@ from typing import NamedTuple
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.billing import wide
 from services.billing.database import upsert
 from services.billing.models import Account
-from services.common.errors import ServiceError, Unavailable
+from services.common.errors import ServiceError
 
 
 class CurrencyFixed(ServiceError):
@@ -42,12 +43,12 @@ async def lock_accounts(session: AsyncSession, *, accounts: Collection[str]) -> 
     if not accounts:
         return {}
     rows = await session.execute(
-        select(Account.id, Account.currency, Account.available)
+        select(Account.id, Account.currency, Account.available_high, Account.available_low)
         .where(Account.id.in_(sorted(accounts)))
         .order_by(Account.id)
         .with_for_update()
     )
-    return {account: Funds(currency, available) for account, currency, available in rows}
+    return {account: Funds(currency, wide.join(*parts)) for account, currency, *parts in rows}
 
 
 async def add_accounts(
@@ -61,7 +62,7 @@ async def add_accounts(
         await session.execute(
             insert(Account),
             [
-                {"id": account, "currency": currency, "available": 0, "created_at": now}
+                {"id": account, "currency": currency, "available_low": 0, "created_at": now}
                 for account, currency in sorted(currencies.items())
             ],
         )
@@ -69,17 +70,12 @@ async def add_accounts(
 
 async def fix_currencies(
     session: AsyncSession, *, currencies: Mapping[str, str], now: datetime
-) -> None:
-    """Fix the currency of those accounts that have none yet.
-
-    Raises:
-        Unavailable: another one was fixed in the meantime.
-    """
+) -> set[str]:
+    """Fix the currency of accounts that have none yet; return those that have another one."""
     found = await find_currencies(session, accounts=currencies.keys())
-    if any(found.get(account, each) != each for account, each in currencies.items()):
-        raise Unavailable("An account's currency was fixed meanwhile; ask again.")
     missing = {account: each for account, each in currencies.items() if account not in found}
     await add_accounts(session, currencies=missing, now=now)
+    return {account for account, each in found.items() if each != currencies[account]}
 
 
 async def move_money(session: AsyncSession, *, changes: Mapping[str, int], now: datetime) -> None:
@@ -91,9 +87,9 @@ async def move_money(session: AsyncSession, *, changes: Mapping[str, int], now: 
         session,
         Account,
         [
-            {"id": account, "currency": "", "available": change, "created_at": now}
+            {"id": account, "currency": "", "created_at": now} | wide.columns("available", change)
             for account, change in changes.items()
             if change
         ],
-        add=["available"],
+        add_amounts=["available"],
     )

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Depends, Request
-from sqlalchemy import Dialect, Insert, Table, func
+from sqlalchemy import ColumnElement, Dialect, Insert, Table, func
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import TypeEngine
 
+from services.billing import wide
 from services.billing.models import Base
 from services.common.db import Database, is_retryable
 from services.common.errors import Unavailable
@@ -76,33 +77,42 @@ async def upsert(
     rows: Sequence[Mapping[str, Any]],
     *,
     add: Sequence[str] = (),
+    add_amounts: Sequence[str] = (),
     put: Sequence[str] = (),
 ) -> None:
-    """Insert rows; where the primary key exists, add the columns `add` and replace those of `put`.
+    """Insert rows; where the primary key exists, add some columns to it and replace others.
 
     The one statement the two databases spell differently. Rows are sorted by primary key here, so
     that concurrent batches wait for one another instead of deadlocking.
+
+    Args:
+        add_amounts: the names of amounts, each in two columns.
     """
     if not rows:
         return
     table = table_of(model)
     columns = table.columns
     keys = [column.key for column in table.primary_key]
+
+    def changes(new: Callable[[Any], ColumnElement[Any]]) -> list[tuple[str, ColumnElement[Any]]]:
+        return [
+            *((name, columns[name] + new(columns[name])) for name in add),
+            *(each for name in add_amounts for each in wide.added(table, name, new)),
+            *((name, new(columns[name])) for name in put),
+        ]
+
     if session.get_bind().dialect.name == "mysql":
         # Not SQLAlchemy's `inserted`: on MySQL 8 it names the row by an alias, and then aiomysql
         # no longer sends many rows as one statement.
-        changes = {name: columns[name] + func.values(columns[name]) for name in add}
-        changes |= {name: func.values(columns[name]) for name in put}
         statement: Any = mysql.insert(table).on_duplicate_key_update(
-            changes or {keys[0]: columns[keys[0]]}
+            changes(func.values) or [(keys[0], columns[keys[0]])]
         )
     else:
         onto = sqlite.insert(table)
-        changes = {name: columns[name] + onto.excluded[name] for name in add}
-        changes |= {name: onto.excluded[name] for name in put}
+        changed = dict(changes(lambda column: onto.excluded[column.key]))
         statement = (
-            onto.on_conflict_do_update(index_elements=keys, set_=changes)
-            if changes
+            onto.on_conflict_do_update(index_elements=keys, set_=changed)
+            if changed
             else onto.on_conflict_do_nothing(index_elements=keys)
         )
     await insert_rows(session, statement, sorted(rows, key=itemgetter(*keys)))

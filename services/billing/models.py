@@ -1,7 +1,7 @@
 """The tables of the billing service, all on one page.
 
-Amounts are integers of 10⁻⁹ of the currency unit. Rows of the metering tables are only added or
-counted up; nothing here is priced again.
+Amounts are integers of 10⁻⁹ of the currency unit, each in two columns: `services/billing/wide.py`.
+Rows of the metering tables are only added or counted up; nothing here is priced again.
 """
 
 from datetime import datetime
@@ -17,10 +17,12 @@ from sqlalchemy import (
     String,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.dialects import mysql
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column, relationship
 
+from services.billing import wide
 from services.billing.plans.pricing import Tier
 from services.common.db import Serial, UtcDateTime, ascii_id, new_metadata
 
@@ -37,6 +39,16 @@ def exact_text(length: int) -> String:
     return String(length).with_variant(
         mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
     )
+
+
+def high_part() -> MappedColumn[int]:
+    """The high column of an amount; in rows of the version before it is 0."""
+    return mapped_column(BigInteger, server_default="0")
+
+
+def low_part(name: str) -> MappedColumn[int]:
+    """The low column of an amount, which has the amount's own name."""
+    return mapped_column(name, BigInteger)
 
 
 class TierList(TypeDecorator[tuple[Tier, ...]]):
@@ -66,6 +78,8 @@ class Plan(Base):
     billing: Mapped[Literal["postpaid", "prepaid"]] = mapped_column(ascii_id(8))
     rate_per_second: Mapped[float | None] = mapped_column(Double)
     rate_burst: Mapped[float | None] = mapped_column(Double)
+    public: Mapped[bool] = mapped_column(server_default=false())
+    """Whether it is listed for everyone."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     prices: Mapped[list["Price"]] = relationship(order_by="Price.position", lazy="raise")
 
@@ -107,7 +121,8 @@ class Account(Base):
 
     id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
     currency: Mapped[str] = mapped_column(ascii_id(3))
-    available: Mapped[int] = mapped_column(BigInteger)
+    available_high: Mapped[int] = high_part()
+    available_low: Mapped[int] = low_part("available")
     """Prepaid money that no process holds a slice of; below zero only by late events."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
@@ -125,13 +140,17 @@ class Slice(Base):
 
     account: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
     journal: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
-    granted: Mapped[int] = mapped_column(BigInteger)
-    settled: Mapped[int] = mapped_column(BigInteger)
+    granted_high: Mapped[int] = high_part()
+    granted_low: Mapped[int] = low_part("granted")
+    settled_high: Mapped[int] = high_part()
+    settled_low: Mapped[int] = low_part("settled")
     """What the events that arrived spent, charged or not."""
-    returned: Mapped[int] = mapped_column(BigInteger)
+    returned_high: Mapped[int] = high_part()
+    returned_low: Mapped[int] = low_part("returned")
     """`settled` less what was charged: spent on repeats and rejected events and given back, less
     charged without having been spent from here."""
-    spent: Mapped[int] = mapped_column(BigInteger)
+    spent_high: Mapped[int] = high_part()
+    spent_low: Mapped[int] = low_part("spent")
     """As last reported."""
     ask_no: Mapped[int] = mapped_column(BigInteger)
     demand: Mapped[float] = mapped_column(Double)
@@ -147,12 +166,17 @@ class Credit(Base):
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
     account: Mapped[str] = mapped_column(ascii_id(36))
-    amount: Mapped[int] = mapped_column(BigInteger)
+    amount_high: Mapped[int] = high_part()
+    amount_low: Mapped[int] = low_part("amount")
     currency: Mapped[str] = mapped_column(ascii_id(3))
     reason: Mapped[str] = mapped_column(exact_text(REASON_CHARS))
     by: Mapped[str] = mapped_column(ascii_id(64))
-    """The account of whoever entered it."""
+    """The account of the administrator who entered it."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    @property
+    def amount(self) -> int:
+        return wide.join(self.amount_high, self.amount_low)
 
 
 class IdempotencyRecord(Base):
@@ -231,7 +255,8 @@ class Receipt(Base):
     rows: Mapped[int] = mapped_column(BigInteger)
     client_id: Mapped[str | None] = mapped_column(ascii_id(64))
     price_id: Mapped[str] = mapped_column(ascii_id(36))
-    amount: Mapped[int] = mapped_column(BigInteger)
+    amount_high: Mapped[int] = high_part()
+    amount_low: Mapped[int] = low_part("amount")
     period: Mapped[str] = mapped_column(ascii_id(7))
     """The month it is billed in: its own, or if that was closed the month that was open."""
     late: Mapped[bool]
@@ -239,6 +264,10 @@ class Receipt(Base):
     journal: Mapped[str] = mapped_column(ascii_id(128))
     sequence: Mapped[int | None] = mapped_column(BigInteger)
     received_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    @property
+    def amount(self) -> int:
+        return wide.join(self.amount_high, self.amount_low)
 
 
 class UsageHour(Base):
@@ -252,7 +281,8 @@ class UsageHour(Base):
     price_id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
     requests: Mapped[int] = mapped_column(BigInteger)
     rows: Mapped[int] = mapped_column(BigInteger)
-    amount: Mapped[int] = mapped_column(BigInteger)
+    amount_high: Mapped[int] = high_part()
+    amount_low: Mapped[int] = low_part("amount")
 
 
 class UsageMonth(Base):
@@ -265,7 +295,8 @@ class UsageMonth(Base):
     price_id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
     requests: Mapped[int] = mapped_column(BigInteger)
     rows: Mapped[int] = mapped_column(BigInteger)
-    amount: Mapped[int] = mapped_column(BigInteger)
+    amount_high: Mapped[int] = high_part()
+    amount_low: Mapped[int] = low_part("amount")
 
 
 # -- where it came from --------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import String, Subquery, cast, func, literal, select, text, union_all
+from sqlalchemy import Select, String, Subquery, cast, func, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.models import (
@@ -24,6 +24,7 @@ from services.billing.models import (
     UsageHour,
     UsageMonth,
 )
+from services.billing.wide import NOTHING, Exact, differing, exact, labelled
 from services.common.contracts import format_amount
 from services.common.db import Database
 
@@ -71,31 +72,16 @@ async def _one_view(database: Database) -> AsyncIterator[AsyncConnection]:
 def _hours() -> Subquery:
     stored = UsageHour
     return union_all(
-        select(
-            stored.account,
-            _hour(stored.hour).label("hour"),
-            stored.model,
-            stored.price_id,
-            stored.requests,
-            stored.rows,
-            stored.amount,
-        ),
-        _taken_off(Receipt.account, _hour(Receipt.time), Receipt.model, Receipt.price_id),
+        _added_up(stored, stored.account, _hour(stored.hour).label("hour"), stored.model),
+        _taken_off(Receipt.account, _hour(Receipt.time), Receipt.model),
     ).subquery()
 
 
 def _months() -> Subquery:
     stored = UsageMonth
     return union_all(
-        select(
-            stored.account,
-            stored.period,
-            stored.price_id,
-            stored.requests,
-            stored.rows,
-            stored.amount,
-        ),
-        _taken_off(Receipt.account, Receipt.period, Receipt.price_id),
+        _added_up(stored, stored.account, stored.period),
+        _taken_off(Receipt.account, Receipt.period),
     ).subquery()
 
 
@@ -104,10 +90,31 @@ def _hour(moment: Any) -> Any:
     return func.substr(cast(moment, String(26)), 1, 13)
 
 
-def _taken_off(*keys: Any) -> Any:
-    """The receipts' sums by some columns, negative."""
-    sums = (-func.count(), -func.sum(Receipt.rows), -func.sum(Receipt.amount))
-    return select(*keys, *sums).group_by(*keys)
+def _added_up(stored: type[UsageHour] | type[UsageMonth], *keys: Any) -> Select[Any]:
+    """The sums that are stored."""
+    amount = exact(stored.amount_low, high=stored.amount_high)
+    return select(
+        *keys,
+        stored.price_id,
+        *exact(stored.requests).named("requests"),
+        *exact(stored.rows).named("rows"),
+        *amount.named("amount"),
+    )
+
+
+def _taken_off(*keys: Any) -> Select[Any]:
+    """The receipts' sums by some columns and their price, negative."""
+    amount = exact(Receipt.amount_low, high=Receipt.amount_high)
+    return select(
+        *keys,
+        Receipt.price_id,
+        *exact(func.count()).minus().named("requests"),
+        *exact(Receipt.rows).total().minus().named("rows"),
+        *amount.total().minus().named("amount"),
+    ).group_by(*keys, Receipt.price_id)
+
+
+_COUNTED = ("requests", "rows", "amount")
 
 
 async def _usage(
@@ -115,29 +122,28 @@ async def _usage(
 ) -> list[str]:
     """Where stored sums differ from the receipts': their difference is not zero."""
     keys = [both.c[name] for name in (*shown, "price_id")]
-    sums = [func.sum(both.c[name]) for name in ("requests", "rows", "amount")]
-    requests, rows, amount = sums
-    found = await connection.execute(
-        select(*keys, *sums)
-        .group_by(*keys)
-        .having((requests != 0) | (rows != 0) | (amount != 0))
-        .order_by(*keys)
-    )
-    return [
-        f"{table}: {_named(row._mapping, shown)}, price {row.price_id}: differs from the receipts "
-        f"by {int(row[-3])} requests, {int(row[-2])} rows and {format_amount(int(row[-1]))}"
-        for row in found
-    ]
+    sums = [part for name in _COUNTED for part in labelled(both.c, name).total().named(name)]
+    differences = differing(select(*keys, *sums).group_by(*keys).subquery(), *_COUNTED)
+    found = await connection.execute(differences.order_by(*(text(key.name) for key in keys)))
+    lines: list[str] = []
+    for row in found:
+        requests, rows, amount = (labelled(row, name).value() for name in _COUNTED)
+        lines.append(
+            f"{table}: {_named(row._mapping, shown)}, price {row.price_id}: differs from the "
+            f"receipts by {requests} requests, {rows} rows and {format_amount(amount)}"
+        )
+    return lines
 
 
 def _named(row: Any, columns: tuple[str, ...]) -> str:
     return ", ".join(f"{column} {row[column]}" for column in columns)
 
 
-def _prepaid(*keys: Any) -> Any:
+def _prepaid(*keys: Any) -> Select[Any]:
     """What prepaid receipts charged, by some columns."""
+    amount = exact(Receipt.amount_low, high=Receipt.amount_high)
     return (
-        select(*keys, func.sum(Receipt.amount).label("amount"))
+        select(*keys, *amount.total().named("amount"))
         .join(Price, Price.id == Receipt.price_id)
         .join(Plan, Plan.id == Price.plan_id)
         .where(Plan.billing == "prepaid")
@@ -148,44 +154,66 @@ def _prepaid(*keys: Any) -> Any:
 async def _slices(connection: AsyncConnection) -> list[str]:
     """A slice's settled amount is what it paid for, and what was given back of it."""
     charged = _prepaid(Receipt.account, Receipt.journal).subquery()
-    expected = func.coalesce(charged.c.amount, 0) + Slice.returned
-    found = await connection.execute(
-        select(Slice.account, Slice.journal, Slice.granted, Slice.settled, expected)
+    found = await connection.stream(
+        select(
+            Slice.account,
+            Slice.journal,
+            *exact(Slice.granted_low, high=Slice.granted_high).named("granted"),
+            *exact(Slice.settled_low, high=Slice.settled_high).named("settled"),
+            *exact(Slice.returned_low, high=Slice.returned_high).named("returned"),
+            *labelled(charged.c, "amount").named("amount"),
+        )
         .outerjoin(
             charged,
             (charged.c.account == Slice.account) & (charged.c.journal == Slice.journal),
         )
-        .where((Slice.settled != expected) | (Slice.settled > Slice.granted))
         .order_by(Slice.account, Slice.journal)
     )
-    return [
-        f"slices: account {account}, journal {journal}: {format_amount(settled)} settled of "
-        f"{format_amount(granted)} granted, where the receipts say {format_amount(int(said))}"
-        for account, journal, granted, settled, said in found
-    ]
+    differences: list[str] = []
+    async for row in found:
+        granted, settled = labelled(row, "granted").value(), labelled(row, "settled").value()
+        paid = 0 if row.amount_0 is None else labelled(row, "amount").value()
+        expected = paid + labelled(row, "returned").value()
+        if settled != expected or settled > granted:
+            differences.append(
+                f"slices: account {row.account}, journal {row.journal}: {format_amount(settled)} "
+                f"settled of {format_amount(granted)} granted, where the receipts say "
+                f"{format_amount(expected)}"
+            )
+    return differences
 
 
 async def _balances(connection: AsyncConnection) -> list[str]:
     """What an account has is what it was credited, less what it was charged."""
     charged = _prepaid(Receipt.account).subquery()
+    granted = exact(Slice.granted_low, high=Slice.granted_high)
+    settled = exact(Slice.settled_low, high=Slice.settled_high)
+    credited = exact(Credit.amount_low, high=Credit.amount_high)
+    available = exact(Account.available_low, high=Account.available_high)
     parts = union_all(
-        select(Account.id.label("account"), Account.available, literal(0).label("expected")),
-        select(Slice.account, Slice.granted - Slice.settled, literal(0)),
-        select(Credit.account, literal(0), Credit.amount),
-        select(charged.c.account, literal(0), -charged.c.amount),
+        _balance(Account.id, has=available),
+        _balance(Slice.account, has=granted),
+        _balance(Slice.account, has=settled.minus()),
+        _balance(Credit.account, should=credited),
+        _balance(charged.c.account, should=labelled(charged.c, "amount").minus()),
     ).subquery()
-    has, expected = func.sum(parts.c.available), func.sum(parts.c.expected)
-    found = await connection.execute(
-        select(parts.c.account, has, expected)
-        .group_by(parts.c.account)
-        .having(has != expected)
-        .order_by(parts.c.account)
-    )
+    names = ("has", "should", "more")
+    sums = [part for name in names for part in labelled(parts.c, name).total().named(name)]
+    balances = select(parts.c.account, *sums).group_by(parts.c.account).subquery()
+    found = await connection.execute(differing(balances, "more").order_by(text("account")))
     return [
-        f"balances: account {account}: {format_amount(int(balance))}, where credits less charges "
-        f"are {format_amount(int(said))}"
-        for account, balance, said in found
+        f"balances: account {row.account}: {format_amount(labelled(row, 'has').value())}, where "
+        f"credits less charges are {format_amount(labelled(row, 'should').value())}"
+        for row in found
     ]
+
+
+def _balance(account: Any, *, has: Exact = NOTHING, should: Exact = NOTHING) -> Select[Any]:
+    """Part of what an account has or should have, and of how much more it has than it should."""
+    more = has if should is NOTHING else should.minus()
+    return select(
+        account.label("account"), *has.named("has"), *should.named("should"), *more.named("more")
+    )
 
 
 async def _currencies(connection: AsyncConnection) -> list[str]:
@@ -230,22 +258,36 @@ async def _journals(connection: AsyncConnection) -> list[str]:
     ranges = (
         select(
             JournalRange.journal,
-            func.sum(JournalRange.last - JournalRange.first + 1).label("received"),
+            *exact(JournalRange.first).total().named("firsts"),
+            *exact(JournalRange.last).total().named("lasts"),
+            func.count().label("runs"),
             func.max(JournalRange.last).label("highest"),
         )
         .group_by(JournalRange.journal)
         .subquery()
     )
-    received = func.coalesce(ranges.c.received, 0)
-    highest = func.coalesce(ranges.c.highest, 0)
-    found = await connection.execute(
-        select(Journal.id, Journal.received, Journal.highest, received, highest)
+    found = await connection.stream(
+        select(
+            Journal.id,
+            Journal.received,
+            Journal.highest,
+            *labelled(ranges.c, "firsts").named("firsts"),
+            *labelled(ranges.c, "lasts").named("lasts"),
+            ranges.c.runs,
+            ranges.c.highest.label("end"),
+        )
         .outerjoin(ranges, ranges.c.journal == Journal.id)
-        .where((Journal.received != received) | (Journal.highest != highest))
         .order_by(Journal.id)
     )
-    return [
-        f"journals: journal {journal}: {told} received up to {top}, where its ranges say "
-        f"{int(said)} up to {said_top}"
-        for journal, told, top, said, said_top in found
-    ]
+    differences: list[str] = []
+    async for row in found:
+        received = 0
+        if row.runs is not None:
+            firsts, lasts = labelled(row, "firsts").value(), labelled(row, "lasts").value()
+            received = lasts - firsts + row.runs
+        if (row.received, row.highest) != (received, row.end or 0):
+            differences.append(
+                f"journals: journal {row.id}: {row.received} received up to {row.highest}, where "
+                f"its ranges say {received} up to {row.end or 0}"
+            )
+    return differences

@@ -34,17 +34,20 @@ class TokenGrant(BaseModel):
 NANO = 10**9
 """Amounts are integers of 10⁻⁹ of the currency unit inside, decimal strings outside."""
 
-MAX_AMOUNT = 2**63 - 1
-"""The largest amount, in 10⁻⁹ of the unit, that a signed 64-bit column holds."""
+MAX_AMOUNT = 10**12 * NANO
+"""The largest single amount, a unit price or a credit: 10¹² units of any currency."""
 
-_DECIMAL = re.compile(r"-?[0-9]{1,10}(\.[0-9]{1,9})?")
+MAX_SUM = 2**124
+"""The largest sum of amounts, in 10⁻⁹ of the unit: about 2 × 10²⁸ units."""
+
+_DECIMAL = re.compile(r"-?[0-9]{1,64}(\.[0-9]{1,9})?")
 
 
-def parse_amount(text: str) -> int:
-    """A decimal string as 10⁻⁹ of the unit: `"0.0005"` → `500_000`.
+def parse_amount(text: str, *, limit: int = MAX_SUM) -> int:
+    """Return a decimal string as 10⁻⁹ of the unit: `"0.0005"` → `500_000`.
 
     Raises:
-        ValueError: not a plain decimal with at most nine decimals, or beyond 64 bits.
+        ValueError: not a plain decimal with at most nine decimals, or beyond `limit`.
     """
     if text == "0":  # as most that are sent
         return 0
@@ -52,10 +55,9 @@ def parse_amount(text: str) -> int:
         raise ValueError("an amount is a decimal string with at most 9 decimals, such as '0.0005'")
     whole, _, decimals = text.removeprefix("-").partition(".")
     nano = int(whole) * NANO + int(decimals.ljust(9, "0"))
-    nano = -nano if text[0] == "-" else nano
-    if abs(nano) > MAX_AMOUNT:
-        raise ValueError("the amount is too large")
-    return nano
+    if nano > limit:
+        raise ValueError(f"an amount is at most {format_amount(limit)}")
+    return -nano if text[0] == "-" else nano
 
 
 def format_amount(nano: int) -> str:
@@ -65,19 +67,28 @@ def format_amount(nano: int) -> str:
     return f"{sign}{whole}.{decimals}" if decimals else f"{sign}{whole}"
 
 
+def _sum(value: Any) -> int:
+    return _parse(value, limit=MAX_SUM)
+
+
 def _amount(value: Any) -> int:
+    return _parse(value, limit=MAX_AMOUNT)
+
+
+def _parse(value: Any, *, limit: int) -> int:
     if not isinstance(value, str):
         raise ValueError("an amount is a decimal string, such as '0.0005'")
-    return parse_amount(value)
+    return parse_amount(value, limit=limit)
 
 
-Amount = Annotated[
-    int,
-    BeforeValidator(_amount),
-    PlainSerializer(format_amount, return_type=str, when_used="json"),
-    Field(json_schema_extra={"type": "string"}),
-]
-"""A decimal string on the wire, 10⁻⁹ of the unit in memory."""
+_AS_TEXT = PlainSerializer(format_amount, return_type=str, when_used="json")
+_IS_TEXT = Field(json_schema_extra={"type": "string"})
+
+Sum = Annotated[int, BeforeValidator(_sum), _AS_TEXT, _IS_TEXT]
+"""A sum of amounts: a decimal string on the wire, 10⁻⁹ of the unit in memory."""
+
+Amount = Annotated[int, BeforeValidator(_amount), _AS_TEXT, _IS_TEXT]
+"""A single amount, such as a price or a credit: like `Sum`, but at most `MAX_AMOUNT`."""
 
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217, such as USD.")]
 AccountId = Annotated[
@@ -178,11 +189,24 @@ class IngestResult(BaseModel):
 # -- leases --------------------------------------------------------------------------------------
 
 
-class RateLimit(BaseModel):
+MIN_PER_SECOND = 1e-6
+"""The lowest rate limit: one request in about 12 days."""
+MAX_PER_SECOND = MAX_BURST = 1e6
+
+
+class RateShare(BaseModel):
+    """One process's share of a rate limit, however small."""
+
+    per_second: float = Field(gt=0, le=MAX_PER_SECOND)
+    burst: float = Field(ge=1, le=MAX_BURST)
+
+
+class RateLimit(RateShare):
+    """A rate limit as a plan states it."""
+
     model_config = ConfigDict(extra="forbid")
 
-    per_second: float = Field(gt=0, le=1e6)
-    burst: float = Field(ge=1, le=1e6)
+    per_second: float = Field(ge=MIN_PER_SECOND, le=MAX_PER_SECOND)
 
 
 class LeaseAsk(BaseModel):
@@ -193,9 +217,9 @@ class LeaseAsk(BaseModel):
     account: AccountId
     journal: JournalId
     ask_no: int = Field(strict=True, ge=1, le=2**63 - 1)
-    spent: Annotated[Amount, Field(ge=0)] = 0
-    at_least: Annotated[Amount, Field(ge=0)] = 0
-    want: Annotated[Amount, Field(ge=0)] = 0
+    spent: Annotated[Sum, Field(ge=0)] = 0
+    at_least: Annotated[Sum, Field(ge=0)] = 0
+    want: Annotated[Sum, Field(ge=0)] = 0
     release: bool = False
     demand: float = Field(default=0.0, ge=0, le=1e9)
 
@@ -225,7 +249,9 @@ class LeaseTerms:
     billing: Literal["postpaid", "prepaid"] | None
     granted: str
     prices: list[PriceTerms]
-    rate_limit: RateLimit | None
+    rate_limit: RateShare | None
+    retry_after: Annotated[int | None, Field(exclude_if=lambda wait_s: wait_s is None)] = None
+    """With `held_elsewhere`: in how many seconds enough of the credit is expected back."""
 
 
 # -- sources -------------------------------------------------------------------------------------

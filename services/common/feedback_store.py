@@ -136,7 +136,11 @@ class FeedbackStore:
 
 
 def _csv(labels: list[Feedback]) -> bytes:
-    """A part for the trainer: the columns and the target; booleans as it reads them."""
+    """A part for the trainer: the columns and the target; booleans as it reads them.
+
+    Texts stay as they are, even those that a spreadsheet would take for formulas: the trainer must
+    see what callers sent.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*labels[0].columns, labels[0].target])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from services.billing.credits.service import BalanceRead, CreditCreate, add_credit, read_balance
 from services.billing.database import in_transaction
@@ -26,10 +26,14 @@ from services.common.contracts import (
 from services.common.db import Database
 from tests.billing.wire import ADA, JOURNAL, Json, event, plan, price
 
-PREPAID = PlanCreate.model_validate(
-    plan(price((None, "0", "0.000000001")), name="Prepaid", billing="prepaid")
-)
-PLAN_ID, (PRICE_ID,) = plan_ids(PREPAID)
+
+def prepaid_plan(per_row: int = 1) -> PlanCreate:
+    """A prepaid plan at so many 10⁻⁹ a row."""
+    flat = price((None, "0", format_amount(per_row)))
+    return PlanCreate.model_validate(plan(flat, name="Prepaid", billing="prepaid"))
+
+
+PLAN_ID, (PRICE_ID,) = plan_ids(prepaid_plan())
 NOON = datetime(2026, 11, 10, 12, tzinfo=UTC)
 
 
@@ -37,9 +41,10 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
-async def store_prepaid(database: Database) -> None:
+async def store_prepaid(database: Database, *, per_row: int = 1) -> None:
+    stored = prepaid_plan(per_row)
     await in_transaction(
-        database, lambda session: store_plan(session, plan=PREPAID, now=datetime.now(UTC))
+        database, lambda session: store_plan(session, plan=stored, now=datetime.now(UTC))
     )
 
 
@@ -65,8 +70,10 @@ def ask(ask_no: int, *, account: str = ADA, journal: str = JOURNAL, **members: A
     )
 
 
-async def lease(database: Database, *asks: LeaseAsk, now: datetime = NOON) -> list[LeaseTerms]:
-    return await take_leases(database, asks=asks, default_plan=PLAN_ID, now=now)
+async def lease(
+    database: Database, *asks: LeaseAsk, now: datetime = NOON, plan_id: str = PLAN_ID
+) -> list[LeaseTerms]:
+    return await take_leases(database, asks=asks, default_plan=plan_id, now=now)
 
 
 async def granted(database: Database, asked: LeaseAsk, *, now: datetime = NOON) -> tuple[str, int]:
@@ -81,8 +88,14 @@ def spent(rows: int, sequence: int | None = None, **members: Any) -> Json:
     return event(rows=rows, **given)
 
 
-async def take(database: Database, events: Sequence[Json], *, now: datetime = NOON) -> IngestResult:
-    return await ingest(database, items=events, default_plan=PLAN_ID, now=now)
+async def take(
+    database: Database,
+    events: Sequence[Json],
+    *,
+    now: datetime = NOON,
+    plan_id: str = PLAN_ID,
+) -> IngestResult:
+    return await ingest(database, items=events, default_plan=plan_id, now=now)
 
 
 async def tell(
@@ -111,7 +124,5 @@ async def money(database: Database, *, account: str = ADA) -> tuple[int, int]:
 
 async def charged(database: Database, *, account: str = ADA) -> int:
     async with database.snapshot() as session:
-        amount = await session.scalar(
-            select(func.sum(Receipt.amount)).where(Receipt.account == account)
-        )
-    return int(amount or 0)
+        receipts = await session.scalars(select(Receipt).where(Receipt.account == account))
+        return sum(receipt.amount for receipt in receipts)

@@ -29,6 +29,8 @@ class Wallet:
 
 @dataclass
 class Process:
+    per_row: int = 1
+    """What each row that it answers costs."""
     journal: str = field(default_factory=new_id)
     alive: bool = True
     has_disk: bool = True
@@ -41,7 +43,7 @@ class Process:
     def unheard(self, account: str) -> int:
         """What it has spent and billing has no event of."""
         return sum(
-            event["data"]["rows"]
+            event["data"]["rows"] * self.per_row
             for index, event in enumerate(self.events)
             if index not in self.arrived and event["subject"] == account
         )

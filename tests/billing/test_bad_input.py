@@ -7,7 +7,7 @@ import pytest
 from httpx import AsyncClient
 
 from tests.billing.tokens import Headers
-from tests.billing.wire import BOB, deliver, event, give_plan, plan, post_events, price, total, used
+from tests.billing.wire import BOB, deliver, event, plan, post_events, price, total
 
 BAD: dict[str, dict[str, Any]] = {
     "negative": {"rows": -1},
@@ -34,18 +34,6 @@ async def test_in_one_batch_each_bad_event_has_its_reason_and_the_good_ones_are_
     assert all(reason.split(":")[0] for reason in refused.values())
     assert (result["accepted"], result["duplicates"]) == (3, len(bad) - 3)
     assert (await total(client, ada))["rows"] == 2**31 + 1
-
-
-async def test_an_amount_beyond_64_bits_is_rejected_and_nothing_wraps(
-    client: AsyncClient, service: Headers, ada: Headers, admin: Headers
-) -> None:
-    await give_plan(client, admin, plan(price((None, "5000000000", "0"))))
-
-    result = await deliver(client, service, [event(), event()])
-
-    assert result["accepted"] == 1
-    assert [each["reason"] for each in result["rejected"]] == ["the amount is too large"]
-    assert await total(client, ada) == used(1, 1, "5000000000")
 
 
 async def test_a_price_in_another_currency_is_rejected(

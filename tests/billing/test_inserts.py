@@ -25,6 +25,7 @@ def receipt(event_id: str, **columns: object) -> dict[str, object]:
         "rows": 1,
         "client_id": None,
         "price_id": "price",
+        "amount_high": 5,
         "amount": 2**63 - 1,
         "period": "2026-11",
         "late": False,
@@ -87,7 +88,8 @@ class TestInsertRows:
 
 class TestUpsert:
     async def test_what_is_there_is_added_to_or_replaced(self, database: Database) -> None:
-        row = {"id": ADA, "currency": "USD", "available": 5, "created_at": NOON}
+        row = {"id": ADA, "currency": "USD", "created_at": NOON}
+        row |= {"available": 5, "available_high": 0}
         async with database.transaction() as session:
             await upsert(session, Account, [row])
             await upsert(session, Account, [row | {"available": -7}], add=["available"])
@@ -96,7 +98,7 @@ class TestUpsert:
         async with database.snapshot() as session:
             account = await session.get(Account, ADA)
         assert account is not None
-        assert (account.available, account.currency) == (-2, "EUR")
+        assert (account.available_low, account.currency) == (-2, "EUR")
 
     async def test_a_key_of_many_words_is_found_again(self, database: Database) -> None:
         keys = [f"k{text}" for text in HOSTILE]

@@ -1,18 +1,25 @@
 """Leases: the terms under which a process may answer an account's requests."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 from pydantic import TypeAdapter
+from sqlalchemy import update
 
+from services.billing.accounts import add_accounts
+from services.billing.leases import service as leases
+from services.billing.leases.terms import find_terms
+from services.billing.models import Plan
 from services.billing.plans.schemas import PlanCreate
 from services.common.contracts import LeaseTerms
+from services.common.db import Database
 from tests.billing.conftest import OpenApp, browse
 from tests.billing.test_plans import OWN, store
 from tests.billing.tokens import Headers
-from tests.billing.wire import ADA, BOB, JOURNAL, deliver, event, plan
+from tests.billing.wire import ADA, BOB, JOURNAL, deliver, event, give_plan, plan
 
 
 def ask(account: str = ADA, **members: Any) -> dict[str, Any]:
@@ -106,6 +113,65 @@ async def test_a_default_plan_in_another_currency_than_was_charged_is_no_plan(
         charged, new = await lease(later, service, ask(ADA), ask(BOB))
 
     assert (charged.status, new.status, new.currency) == ("no_plan", "ok", "EUR")
+
+
+async def test_a_currency_fixed_meanwhile_fails_no_other_account_of_the_call(
+    client: AsyncClient, database: Database, service: Headers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def find_and_be_overtaken(*arguments: Any, **members: Any) -> Any:
+        found = await find_terms(*arguments, **members)
+        async with database.transaction() as session:
+            await add_accounts(session, currencies={ADA: "EUR"}, now=datetime.now(UTC))
+        return found
+
+    monkeypatch.setattr(leases, "find_terms", find_and_be_overtaken)
+
+    overtaken, other = await lease(client, service, ask(ADA), ask(BOB))
+
+    assert (overtaken.status, overtaken.prices) == ("no_plan", [])
+    assert (other.status, other.currency) == ("ok", "USD")
+
+
+@pytest.mark.parametrize("per_second", [5e-324, 1e-7, 1e300])
+async def test_a_rate_limit_out_of_bounds_that_was_stored_before_fails_no_call(
+    client: AsyncClient,
+    database: Database,
+    service: Headers,
+    admin: Headers,
+    per_second: float,
+) -> None:
+    await give_plan(client, admin, OWN)
+    async with database.transaction() as session:
+        await session.execute(
+            update(Plan)
+            .where(Plan.rate_per_second.is_not(None))
+            .values(rate_per_second=per_second, rate_burst=per_second)
+        )
+
+    limited, other = await lease(client, service, ask(ADA), ask(BOB))
+    shown = (await client.get("/plans", headers=admin)).json()["plans"][1]
+
+    assert limited.rate_limit is not None
+    assert limited.rate_limit.per_second == (1e6 if per_second > 1 else 1e-6)
+    assert shown["rate_limit"]["per_second"] == limited.rate_limit.per_second
+    assert other.status == "ok"
+
+
+async def test_of_the_smallest_limit_every_process_gets_a_share(
+    client: AsyncClient, service: Headers, admin: Headers
+) -> None:
+    await give_plan(client, admin, plan(rate_limit={"per_second": 1e-6, "burst": 1}))
+    journals = [f"{n:08x}-0000-7000-8000-000000000000" for n in range(3)]
+
+    (least, *_) = [
+        (await lease(client, service, ask(journal=journal, demand=demand)))[0]
+        for journal, demand in zip(journals, (0, 1e9, 1e9), strict=True)
+    ]
+    (later,) = await lease(client, service, ask(journal=journals[0], ask_no=2))
+
+    assert least.rate_limit is not None
+    assert later.rate_limit is not None
+    assert 0 < later.rate_limit.per_second < least.rate_limit.per_second == 1e-6
 
 
 async def test_a_prepaid_account_has_no_credit_yet(

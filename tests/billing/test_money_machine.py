@@ -24,6 +24,7 @@ from sqlalchemy import select
 from services.billing.database import MIGRATIONS
 from services.billing.leases.sweeper import sweep
 from services.billing.models import Journal
+from services.billing.plans.service import plan_ids
 from services.billing.verify import verify
 from services.common.contracts import LeaseAsk, parse_amount
 from services.common.db import Database
@@ -34,6 +35,7 @@ from tests.billing.money import (
     lease,
     money,
     new_id,
+    prepaid_plan,
     spent,
     store_prepaid,
     take,
@@ -54,21 +56,26 @@ requests = st.lists(
 
 
 class Money(RuleBasedStateMachine):
-    """The model; `database` and `run` are set by the test."""
+    """The model; `database`, `run` and `per_row` are set by the test.
+
+    Amounts are drawn in rows: `per_row` is what one costs.
+    """
 
     database: ClassVar[Database]
     run: ClassVar[Callable[[Coroutine[Any, Any, Any]], Any]]
+    per_row: ClassVar[int]
 
     def __init__(self) -> None:
         super().__init__()
         self.now = NOON
+        self.plan_id, (self.price_id,) = plan_ids(prepaid_plan(self.per_row))
         self.accounts = [new_id(), new_id()]
         self.credits = dict.fromkeys(self.accounts, 0)
         self.charged: dict[str, tuple[str, int]] = {}
         self.overdraft = dict.fromkeys(self.accounts, 0)
         """What processes given up as lost had spent and not reported."""
         self.given_up: set[str] = set()
-        self.processes = [Process(), Process()]
+        self.processes = [self._new_process(), self._new_process()]
         for which in range(len(self.accounts)):
             self.top_up(which, 40)
 
@@ -77,8 +84,8 @@ class Money(RuleBasedStateMachine):
     @rule(which=number, amount=st.integers(1, 10))
     def top_up(self, which: int, amount: int) -> None:
         account = self._account(which)
-        self.credits[account] += amount
-        self._do(credit(self.database, amount, account=account))
+        self.credits[account] += amount * self.per_row
+        self._do(credit(self.database, amount * self.per_row, account=account))
 
     @rule(
         which=number,
@@ -91,9 +98,10 @@ class Money(RuleBasedStateMachine):
     def ask(
         self, which: int, who: int, kind: str, at_least: int, more: int, reply_lost: bool
     ) -> None:
+        needed, wanted = at_least * self.per_row, (at_least + more) * self.per_row
         kinds: dict[str, dict[str, Any]] = {
-            "background": {"want": at_least + more},
-            "request": {"at_least": at_least, "want": at_least + more},
+            "background": {"want": wanted},
+            "request": {"at_least": needed, "want": wanted},
             "release": {"release": True},
         }
         self._ask(who, which, reply_lost=reply_lost, **kinds[kind])
@@ -104,7 +112,7 @@ class Money(RuleBasedStateMachine):
         if process and process.asks:
             again = process.asks[which % len(process.asks)]
             before = self._money(again.account)
-            self._do(lease(self.database, again, now=self.now))
+            self._do(lease(self.database, again, now=self.now, plan_id=self.plan_id))
             assert self._money(again.account) == before
 
     @rule(requests=requests)
@@ -128,10 +136,11 @@ class Money(RuleBasedStateMachine):
     def _answer(self, process: Process, who: int, which: int, rows: int, kind: str) -> None:
         account = self._account(which)
         wallet = process.wallets.setdefault(account, Wallet())
-        if wallet.may_spend(now=self.now) < rows:
-            self._ask(who, which, at_least=rows, want=2 * rows)
-        if wallet.may_spend(now=self.now) >= rows:
-            wallet.spent += rows
+        amount = rows * self.per_row
+        if wallet.may_spend(now=self.now) < amount:
+            self._ask(who, which, at_least=amount, want=2 * amount)
+        if wallet.may_spend(now=self.now) >= amount:
+            wallet.spent += amount
             process.events.append(self._event(process, account, rows, kind))
 
     def _event(self, process: Process, account: str, rows: int, kind: str) -> Json:
@@ -141,6 +150,7 @@ class Money(RuleBasedStateMachine):
             account=account,
             journal=process.journal,
             time=self.now,
+            price_id=self.price_id,
         )
         known = [e["id"] for p in self.processes for e in p.events if "specversion" in e]
         if kind == "rejected":
@@ -173,7 +183,7 @@ class Money(RuleBasedStateMachine):
     def _end(self, process: Process) -> None:
         if process.alive:
             process.alive = False
-            self.processes.append(Process())
+            self.processes.append(self._new_process())
 
     @rule(minutes=st.sampled_from([1, 3, 9, 11]), heard=st.booleans())
     def time_passes(self, minutes: int, heard: bool) -> None:
@@ -220,25 +230,28 @@ class Money(RuleBasedStateMachine):
 
     def _spend_the_rest(self, account: str) -> None:
         rest, _ = self._money(account)
-        last = Process()
+        last = self._new_process()
         self.processes = [last]
         if rest > 0:
             which = self.accounts.index(account)
             self._ask(0, which, at_least=rest, want=rest)
             wallet = last.wallets[account]
             assert wallet.granted == rest
-            for rows in filter(None, (rest - 1, 1)):
+            for rows in filter(None, (rest // self.per_row - 1, 1)):
                 self.answer_requests([(0, which, rows, "new")])
             self._deliver(last, list(range(len(last.events))))
             assert self._money(account) == (0, 0)
         one_more = new_ask(100, account=account, journal=new_id(), at_least=1)
-        (terms,) = self._do(lease(self.database, one_more, now=self.now))
+        (terms,) = self._do(lease(self.database, one_more, now=self.now, plan_id=self.plan_id))
         assert terms.status == "no_credit"
 
     # -- how it happens
 
     def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
         return type(self).run(work)
+
+    def _new_process(self) -> Process:
+        return Process(per_row=self.per_row)
 
     def _account(self, which: int) -> str:
         return self.accounts[which % len(self.accounts)]
@@ -273,7 +286,7 @@ class Money(RuleBasedStateMachine):
             **members,
         )
         process.asks.append(asked)
-        (terms,) = self._do(lease(self.database, asked, now=self.now))
+        (terms,) = self._do(lease(self.database, asked, now=self.now, plan_id=self.plan_id))
         if reply_lost:
             wallet.frozen = wallet.frozen or bool(asked.at_least or asked.release)
             return
@@ -293,11 +306,12 @@ class Money(RuleBasedStateMachine):
 
     def _deliver(self, process: Process, indices: list[int]) -> None:
         events = [process.events[index] for index in indices]
-        self._do(take(self.database, events, now=self.now))
+        self._do(take(self.database, events, now=self.now, plan_id=self.plan_id))
         process.arrived.update(indices)
         for event in events:
             if "specversion" in event and event["id"] not in self.charged:
-                self.charged[event["id"]] = (event["subject"], event["data"]["rows"])
+                amount = event["data"]["rows"] * self.per_row
+                self.charged[event["id"]] = (event["subject"], amount)
 
     def _report(self, process: Process, *, closed: bool = False) -> None:
         self._do(
@@ -335,18 +349,19 @@ class Money(RuleBasedStateMachine):
             )
 
 
-@pytest.fixture
+@pytest.fixture(params=[1, 7 * 10**18 + 3], ids=["small", "beyond_64_bits"])
 def machine(
-    database_kind: str, new_database_url: Callable[[str], str]
+    request: pytest.FixtureRequest, database_kind: str, new_database_url: Callable[[str], str]
 ) -> Iterator[type[RuleBasedStateMachine]]:
     """The machine on a database of its own, and a loop of its own: its rules are synchronous."""
     url = new_database_url(database_kind)
     migrate(url, MIGRATIONS)
     loop = asyncio.new_event_loop()
     database = Database(url)
-    loop.run_until_complete(store_prepaid(database))
+    loop.run_until_complete(store_prepaid(database, per_row=request.param))
 
-    yield type("Money", (Money,), {"database": database, "run": loop.run_until_complete})
+    members = {"database": database, "run": loop.run_until_complete, "per_row": request.param}
+    yield type("Money", (Money,), members)
 
     loop.run_until_complete(database.close())
     loop.close()

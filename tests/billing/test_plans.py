@@ -1,6 +1,7 @@
 """Plans: what using the models costs, and who is on which."""
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ from httpx import AsyncClient
 
 from services.billing.plans.schemas import PlanCreate
 from tests.billing.conftest import OpenApp, browse
-from tests.billing.tokens import Headers
+from tests.billing.tokens import Headers, Issuer
 from tests.billing.wire import ADA, BOB, LOCAL_PLAN, deliver, event, plan, price
 
 OWN = plan(
@@ -28,17 +29,24 @@ async def store(client: AsyncClient, admin: Headers, wanted: dict[str, Any]) -> 
     return plan_id
 
 
+async def seen_by(client: AsyncClient, headers: Headers) -> list[dict[str, Any]]:
+    answer = await client.get("/plans", headers=headers)
+    assert answer.status_code == 200, answer.text
+    plans: list[dict[str, Any]] = answer.json()["plans"]
+    return plans
+
+
 class TestCreate:
-    async def test_a_plan_is_stored_and_shown_to_everyone_as_it_was_given(
+    async def test_a_plan_is_stored_and_shown_as_it_was_given(
         self, client: AsyncClient, admin: Headers
     ) -> None:
         plan_id = await store(client, admin, OWN)
 
-        plans = (await client.get("/plans")).json()["plans"]
+        plans = await seen_by(client, admin)
 
         (shown,) = [each for each in plans if each["id"] == plan_id]
         assert len({price.pop("id") for price in shown["prices"]}) == 2
-        assert shown == OWN | {"id": plan_id}
+        assert shown == OWN | {"id": plan_id, "public": False}
 
     async def test_the_same_plan_twice_is_one_plan(
         self, client: AsyncClient, admin: Headers
@@ -46,7 +54,7 @@ class TestCreate:
         ids = await asyncio.gather(*(store(client, admin, OWN) for _ in range(8)))
 
         assert len(set(ids)) == 1
-        assert len((await client.get("/plans")).json()["plans"]) == 2  # the default one, too
+        assert len(await seen_by(client, admin)) == 2  # the default one, too
 
     async def test_what_does_not_hold_is_422_and_not_repeated(
         self, client: AsyncClient, admin: Headers
@@ -57,9 +65,111 @@ class TestCreate:
         assert answer.json()["errors"][0]["loc"] == ["body", "billing"]
         assert "hunter2" not in answer.text
 
+    @pytest.mark.parametrize("per_second", [0, 5e-324, 9e-7, 1.1e6, "1e-400"])
+    async def test_a_rate_limit_out_of_bounds_is_422(
+        self, client: AsyncClient, admin: Headers, per_second: Any
+    ) -> None:
+        limit = {"per_second": per_second, "burst": 10}
+
+        answer = await client.post("/plans", headers=admin, json=plan(rate_limit=limit))
+
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["loc"] == ["body", "rate_limit", "per_second"]
+
+    @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", '"nan"', '"inf"'])
+    async def test_a_rate_limit_that_is_no_finite_number_is_422(
+        self, client: AsyncClient, admin: Headers, number: str
+    ) -> None:
+        body = json.dumps(plan(rate_limit={"per_second": 7, "burst": 10}))
+
+        for part in ("7", "10"):
+            answer = await client.post(
+                "/plans",
+                headers=admin | {"Content-Type": "application/json"},
+                content=body.replace(f": {part}", f": {number}"),
+            )
+
+            assert answer.status_code == 422
+
+    async def test_the_largest_price_is_stated_where_a_larger_one_is_refused(
+        self, client: AsyncClient, admin: Headers
+    ) -> None:
+        largest = plan(price((None, "1000000000000", "1000000000000")))
+        larger = plan(price((None, "0", "1000000000000.000000001")))
+
+        await store(client, admin, largest)
+        answer = await client.post("/plans", headers=admin, json=larger)
+
+        assert answer.status_code == 422
+        error = answer.json()["errors"][0]
+        assert error["loc"] == ["body", "prices", 0, "tiers", 0, "per_row"]
+        assert error["msg"].endswith("an amount is at most 1000000000000")
+
     async def test_anonymous_and_users_may_not(self, client: AsyncClient, ada: Headers) -> None:
         assert (await client.post("/plans", content=b"{")).status_code == 401
         assert (await client.post("/plans", headers=ada, content=b"{")).status_code == 403
+
+
+class TestList:
+    async def test_everyone_sees_public_plans_and_the_default_one(
+        self, client: AsyncClient, admin: Headers, ada: Headers, service: Headers
+    ) -> None:
+        await store(client, admin, plan(name="Ada's own"))
+        await store(client, admin, plan(name="For all", public=True))
+
+        shown = [await seen_by(client, headers) for headers in ({}, ada, service)]
+
+        for plans in shown:
+            assert [(each["name"], each["public"]) for each in plans] == [
+                ("Test", True),
+                ("For all", True),
+            ]
+
+    async def test_an_administrator_sees_all_of_them(
+        self, client: AsyncClient, admin: Headers
+    ) -> None:
+        await store(client, admin, plan(name="Ada's own"))
+
+        plans = await seen_by(client, admin)
+
+        assert [(each["name"], each["public"]) for each in plans] == [
+            ("Test", True),
+            ("Ada's own", False),
+        ]
+
+    async def test_an_account_sees_the_plan_it_is_on_and_those_to_come(
+        self, client: AsyncClient, admin: Headers, ada: Headers, issuer: Issuer
+    ) -> None:
+        soon = datetime.now(UTC) + timedelta(days=1)
+        for name, members in (
+            ("Left", {}),
+            ("On", {}),
+            ("Next", {"effective_from": soon.isoformat()}),
+        ):
+            plan_id = await store(client, admin, plan(name=name))
+            body = {"plan": plan_id} | members
+            put = await client.put(f"/accounts/{ADA}/plan", headers=admin, json=body)
+            assert put.status_code == 200
+
+        own = await seen_by(client, ada)
+        others = await seen_by(client, issuer.headers("usage:read", account=BOB))
+
+        assert [each["name"] for each in own] == ["Test", "On", "Next"]
+        assert [each["name"] for each in others] == ["Test"]
+
+    async def test_an_invalid_token_is_401(self, client: AsyncClient) -> None:
+        answer = await client.get("/plans", headers={"Authorization": "Bearer no.such.token"})
+
+        assert answer.status_code == 401
+
+    async def test_a_public_plan_is_another_plan_than_a_private_one_of_the_same_terms(
+        self, client: AsyncClient, admin: Headers
+    ) -> None:
+        private = await store(client, admin, plan(name="Two"))
+        public = await store(client, admin, plan(name="Two", public=True))
+
+        assert private != public
+        assert private == await store(client, admin, plan(name="Two", public=False))
 
 
 class TestAssign:
@@ -143,14 +253,13 @@ class TestAssign:
 
 class TestDefault:
     async def test_processes_that_start_at_once_store_it_once(
-        self, app: FastAPI, open_app: OpenApp
+        self, app: FastAPI, open_app: OpenApp, admin: Headers
     ) -> None:
         changed = PlanCreate.model_validate(LOCAL_PLAN | {"name": "Changed"})
 
         async def start() -> list[dict[str, Any]]:
             async with open_app(default_plan=changed) as fresh, browse(fresh) as client:
-                plans: list[dict[str, Any]] = (await client.get("/plans")).json()["plans"]
-                return plans
+                return await seen_by(client, admin)
 
         seen = await asyncio.gather(*(start() for _ in range(6)))
 

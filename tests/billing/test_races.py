@@ -50,7 +50,7 @@ async def sums(database: Database, *, by: tuple[str, ...], of: type[Base]) -> Su
     counted = func.count() if of is Receipt else func.sum(of.requests)  # type: ignore[attr-defined]
     async with database.snapshot() as session:
         rows = await session.execute(
-            select(*columns, counted, func.sum(of.rows), func.sum(of.amount)).group_by(*columns)  # type: ignore[attr-defined]
+            select(*columns, counted, func.sum(of.rows), func.sum(of.amount_low)).group_by(*columns)  # type: ignore[attr-defined]
         )
         return {tuple(row[:-3]): tuple(int(n) for n in row[-3:]) for row in rows}  # type: ignore[misc]
 

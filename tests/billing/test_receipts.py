@@ -124,6 +124,22 @@ class TestCsv:
         assert rows[0]["time"] == "2026-04-01T00:41:39Z"
         assert rows[0]["invoice"] == ""
 
+    async def test_no_cell_is_a_formula_to_a_spreadsheet(
+        self, client: AsyncClient, service: Headers, ada: Headers
+    ) -> None:
+        formula = '=HYPERLINK("http://x.test";"pay")'
+        sent = event(id=formula, source="@SUM(1+1)*cmd|' /C calc'!A0".replace(" ", "_"))
+        sent["data"] |= {"model": "-2+3", "version": "+1", "client_id": "=1+1"}
+        await deliver(client, service, [sent])
+
+        answer = await client.get("/usage/events", headers=ada | {"Accept": "text/csv"})
+
+        (row,) = csv.DictReader(io.StringIO(answer.text))
+        assert row["id"] == f"'{formula}"
+        assert row["source"] == f"'{sent['source']}"
+        assert (row["model"], row["version"], row["client_id"]) == ("'-2+3", "+1", "'=1+1")
+        assert (row["rows"], row["amount"], row["currency"]) == ("1", "0.0006", "USD")
+
     async def test_of_nothing_the_header_is_left(self, client: AsyncClient, ada: Headers) -> None:
         answer = await client.get("/usage/events", headers=ada | {"Accept": "text/csv"})
 

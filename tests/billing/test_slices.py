@@ -5,11 +5,12 @@ from datetime import timedelta
 
 import pytest
 from httpx import AsyncClient
+from sqlalchemy import update
 
 from services.billing.leases.sweeper import sweep
-from services.billing.plans.schemas import PlanCreate
-from services.billing.plans.service import store_plan
-from services.common.contracts import LeaseTerms
+from services.billing.models import Account
+from services.billing.wide import split
+from services.common.contracts import MAX_SUM, LeaseTerms
 from services.common.db import Database
 from tests.billing.money import (
     NOON,
@@ -22,6 +23,7 @@ from tests.billing.money import (
     money,
     new_id,
     spent,
+    store_prepaid,
     take,
     tell,
 )
@@ -276,21 +278,19 @@ class TestSettle:
 
         assert await money(prepaid) == (23, 50)
 
-    async def test_below_64_bits_it_is_rejected_and_never_wraps(self, prepaid: Database) -> None:
-        dear = PlanCreate.model_validate(plan(billing="prepaid"))
-        tier = dear.prices[0].tiers[0].model_copy(update={"per_request": 9 * 10**18})
-        dear.prices[0].tiers = (tier,)
-        async with prepaid.transaction() as session:
-            stored = await store_plan(session, plan=dear, now=NOON)
-        events = [
-            spent(0, number, price_id=stored.prices[0].id, time=NOON - timedelta(days=31 * number))
-            for number in (1, 2, 3)
-        ]
+    async def test_below_the_least_sum_it_is_rejected_and_never_wraps(
+        self, database: Database
+    ) -> None:
+        await store_prepaid(database)
+        await credit(database, 100)
+        high, low = split(-MAX_SUM)
+        async with database.transaction() as session:
+            await session.execute(update(Account).values(available_high=high, available_low=low))
 
-        result = await take(prepaid, events)
+        result = await take(database, [spent(1, 1)])
 
-        assert result.accepted == 1
-        assert {each.reason for each in result.rejected} == {"the amount is too large"}
+        assert [each.reason for each in result.rejected] == ["the amount is too large"]
+        assert await money(database) == (-MAX_SUM, 0)
 
 
 class TestRateLimit:

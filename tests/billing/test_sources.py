@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from services.billing.sources.service import SourceRead, list_sources, mark, report
 from services.common.contracts import SourceReport
 from services.common.db import Database
+from tests.billing.money import ask, granted, spent, take
 from tests.billing.tokens import Headers
 from tests.billing.wire import JOURNAL, deliver, event
 
@@ -199,3 +200,30 @@ class TestErrors:
         assert (await client.put(path, headers=admin, content=b"{")).status_code == 403
         assert (await client.get("/sources")).status_code == 401
         assert (await client.get("/sources", headers=service)).status_code == 403
+
+
+class TestReservations:
+    async def test_a_closed_journal_that_has_arrived_gives_its_credit_back_at_once(
+        self, prepaid: Database, client: AsyncClient, service: Headers, ada: Headers
+    ) -> None:
+        await granted(prepaid, ask(1, want=50))
+        await take(prepaid, [spent(20, 1)])
+
+        await tell(client, service, last=2, closed=True)
+        incomplete = (await client.get("/balance", headers=ada)).json()
+        await take(prepaid, [spent(5, 2)])
+        await tell(client, service, last=2, closed=True)
+        complete = (await client.get("/balance", headers=ada)).json()
+
+        assert incomplete["held"] == "0.00000003"
+        assert (complete["held"], complete["available"]) == ("0", "0.000000075")
+
+    async def test_a_process_that_answered_nothing_gives_all_of_it_back_at_once(
+        self, prepaid: Database, client: AsyncClient, service: Headers, ada: Headers
+    ) -> None:
+        await granted(prepaid, ask(1, want=50))
+
+        await tell(client, service, last=0, closed=True)
+
+        balance = (await client.get("/balance", headers=ada)).json()
+        assert (balance["held"], balance["available"]) == ("0", "0.0000001")

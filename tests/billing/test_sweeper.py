@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.leases import sweeper
+from services.billing.leases import repository, sweeper
 from services.billing.leases.sweeper import sweep
 from services.billing.models import Journal, Receipt, Slice
 from services.common.db import Database
@@ -48,6 +49,27 @@ class TestSweep:
 
         assert (before, await money(prepaid)) == ((50, 30), (75, 0))
         assert await self.count(prepaid) == 0
+
+    async def test_one_that_cannot_be_swept_keeps_no_other_waiting(
+        self, prepaid: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for journal in (JOURNAL, OTHER):
+            await granted(prepaid, ask(1, journal=journal, at_least=20))
+            await tell(prepaid, 0, closed=True, journal=journal)
+        lock_journal = repository.lock_journal
+
+        async def fail_for_one(session: AsyncSession, *, journal: str) -> Journal | None:
+            if journal == JOURNAL:
+                raise ZeroDivisionError
+            return await lock_journal(session, journal=journal)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(repository, "lock_journal", fail_for_one)
+            await sweep(prepaid, now=NOON, listening_since=NOON)
+        one_left = await money(prepaid)
+        await sweep(prepaid, now=NOON, listening_since=NOON)
+
+        assert (one_left, await money(prepaid)) == ((80, 20), (100, 0))
 
     async def test_a_silent_one_does_after_ten_minutes(self, prepaid: Database) -> None:
         await granted(prepaid, ask(1, want=50))

@@ -45,13 +45,13 @@ async def test_an_empty_database_agrees(database: Database) -> None:
 @pytest.mark.parametrize(
     ("statement", "named"),
     [
-        (update(UsageHour).values(amount=UsageHour.amount + 1), ["usage_hours"]),
+        (update(UsageHour).values(amount_low=UsageHour.amount_low + 1), ["usage_hours"]),
         (update(UsageHour).values(requests=UsageHour.requests - 1), ["usage_hours"]),
         (delete(UsageMonth), ["usage_months"]),
         (update(UsageMonth).values(rows=UsageMonth.rows + 1), ["usage_months"]),
-        (update(Slice).values(settled=Slice.settled + 1), ["slices", "balances"]),
-        (update(Slice).values(granted=Slice.granted + 1), ["balances"]),
-        (update(Account).values(available=Account.available - 1), ["balances"]),
+        (update(Slice).values(settled_low=Slice.settled_low + 1), ["slices", "balances"]),
+        (update(Slice).values(granted_low=Slice.granted_low + 1), ["balances"]),
+        (update(Account).values(available_low=Account.available_low - 1), ["balances"]),
         (delete(Credit), ["balances"]),
         (update(Account).values(currency="EUR"), ["accounts"]),
         (delete(EventKey), ["usage_event_keys"]),

@@ -9,11 +9,12 @@ from typing import get_args
 
 import pytest
 
-from chaos.accounts import admin_token
+from chaos.accounts import PER_REQUEST, PER_ROW, PLENTY, admin_token, prepaid
+from services.common.contracts import parse_amount
 from services.common.db import DEADLINE_S
 from tests.chaos.caller import Caller, new_plan
 from tests.chaos.proxy import Fault, Proxy
-from tests.e2e.platform import eventually
+from tests.e2e.platform import PREDICT, WINE, eventually
 from tests.mariadb import Server
 from tests.processes import Processes
 
@@ -45,6 +46,26 @@ def test_whatever_befalls_a_delivery_each_event_is_billed_once(
     proxy.pass_on()
 
     eventually(caller.all_billed)
+
+
+def test_a_killed_process_gives_its_credit_back_as_soon_as_its_journal_is_found(
+    platform: Processes,
+) -> None:
+    account = prepaid(platform, credit=PLENTY)
+    headers = {"Content-Type": "application/json"}
+    with platform.client("inference", account.token) as inference:
+        answer = inference.post(PREDICT, json={"instances": [WINE]}, headers=headers)
+
+    platform.kill("inference")
+    with platform.client("billing", account.token) as billing:
+        held = billing.get("/balance").json()["held"]
+        platform.begin("inference")
+        eventually(lambda: billing.get("/balance").json()["held"] == "0")
+        balance = billing.get("/balance").json()["available"]
+
+    assert answer.status_code == 200
+    assert held != "0"
+    assert parse_amount(balance) == PLENTY - PER_REQUEST - PER_ROW
 
 
 def test_connections_that_the_server_ends_are_not_noticed_by_callers(

@@ -20,14 +20,6 @@ from services.common.contracts import format_amount, parse_amount
 from services.common.errors import PROBLEM_JSON
 from tests.inference.wallets import Wallets
 
-PRICE: dict[str, Any] = {
-    "model": None,
-    "price_id": "price-1",
-    "per_request": "0.0005",
-    "per_row": "0.0001",
-}
-
-
 SERVICE_TOKEN = "t"
 
 
@@ -68,7 +60,12 @@ class Neighbours:
     wallets: Wallets = field(default_factory=Wallets)
     """Accounts with a wallet are prepaid, all others postpaid."""
     rate_limit: dict[str, float] | None = None
+    retry_after: int = 1
+    """When credit that other processes have reserved is expected back."""
     max_batch: int = 10_000
+    price: dict[str, str] = field(
+        default_factory=lambda: {"per_request": "0.0005", "per_row": "0.0001"}
+    )
     price_id: str = "price-1"
     """Of the plan in force."""
     answered_by_a_proxy: bool = False
@@ -77,6 +74,10 @@ class Neighbours:
     def __post_init__(self) -> None:
         public = jwk.construct(signing_key(), "RS256").public_key().to_dict()
         self.jwks = {"keys": [{**public, "kid": "k1"}]}
+
+    def _amount(self, event: dict[str, Any]) -> int:
+        rows: int = event["data"]["rows"]
+        return parse_amount(self.price["per_request"]) + rows * parse_amount(self.price["per_row"])
 
     def reset(self) -> None:
         """Forget everything and behave."""
@@ -143,7 +144,7 @@ class Neighbours:
             if event is None or status != 200:
                 return Response(status_code=status, media_type=PROBLEM_JSON)
             found = {
-                "amount": format_amount(_amount(event)),
+                "amount": format_amount(self._amount(event)),
                 "currency": "USD",
                 "price_id": "price-1",
                 **{name: event["data"][name] for name in ("model", "version", "rows")},
@@ -164,7 +165,7 @@ class Neighbours:
                         event["subject"],
                         event["journal"],
                         event["sequence"],
-                        _amount(event),
+                        self._amount(event),
                         charged_before=event["id"] in self.charged or event["id"] in self.reject,
                     )
                 if event["id"] in self.reject:
@@ -201,9 +202,9 @@ class Neighbours:
             "currency": "USD",
             "billing": billing,
             "granted": granted,
-            "prices": [{**PRICE, "price_id": self.price_id}],
+            "prices": [{"model": None, "price_id": self.price_id, **self.price}],
             "rate_limit": self.rate_limit,
-        }
+        } | ({"retry_after": self.retry_after} if status == "held_elsewhere" else {})
 
 
 def _may_read(event: dict[str, Any], authorization: str) -> int:
@@ -215,12 +216,6 @@ def _may_read(event: dict[str, Any], authorization: str) -> int:
     if "usage:read" not in claims["scope"].split():
         return 403
     return 200 if claims["sub"] == event["subject"] else 404
-
-
-def _amount(event: dict[str, Any]) -> int:
-    per_request, per_row = parse_amount(PRICE["per_request"]), parse_amount(PRICE["per_row"])
-    rows: int = event["data"]["rows"]
-    return per_request + rows * per_row
 
 
 @asynccontextmanager

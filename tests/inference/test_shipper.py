@@ -282,6 +282,22 @@ async def test_the_last_line_of_a_dead_run_is_told_even_if_its_newest_segment_is
     assert neighbours.sources[dead] == {"last": 3, "closed": True}
 
 
+async def test_a_dead_run_that_answered_nothing_is_closed_promptly(
+    tmp_path: Path, billing: BillingClient, neighbours: Neighbours
+) -> None:
+    dead = str(uuid.uuid4())
+    dead_run(tmp_path, dead, [])
+    run = Run(tmp_path, billing)
+
+    shipping = asyncio.create_task(run.shipper.run())
+    await eventually(lambda: neighbours.sources.get(dead) == {"last": 0, "closed": True})
+    shipping.cancel()
+    await asyncio.gather(shipping, return_exceptions=True)
+    await run.shipper.drain()
+
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_a_dead_letter_that_cannot_be_kept_keeps_its_event_in_the_journal(
     tmp_path: Path,
     billing: BillingClient,

@@ -111,6 +111,33 @@ class TestPrepaid:
         assert refused.json()["type"] == "urn:tollgate:problem:credit_held_elsewhere"
         assert (await predict()).status_code == 200
 
+    async def test_credit_that_a_lost_process_has_reserved_is_said_to_come_back_when_it_does(
+        self, predict: Predict, account: str, neighbours: Neighbours
+    ) -> None:
+        neighbours.retry_after = 437
+        neighbours.wallets.top_up(account, "1")
+        lost = {"account": account, "journal": str(uuid.uuid4()), "spent": "0", "ask_no": 1}
+        neighbours.wallets.ask({**lost, "at_least": "1", "want": "1", "release": False})
+
+        first, at_once = await predict(), await predict()
+
+        for refused in (first, at_once):
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "437")
+            assert refused.json()["detail"].endswith("retry in 437 s.")
+
+    async def test_credit_beyond_64_bits_is_reserved_and_spent(
+        self, predict: Predict, account: str, neighbours: Neighbours
+    ) -> None:
+        for _ in range(20):
+            neighbours.wallets.top_up(account, "1000000000000")
+        neighbours.price = {"per_request": "999999999999.000000001", "per_row": "1"}
+
+        answers = [await predict() for _ in range(3)]
+
+        assert [answer.status_code for answer in answers] == [200] * 3
+        assert answers[0].headers["x-usage-amount"] == "1000000000000.000000001 USD"
+        await eventually(lambda: len(neighbours.charged_to(account)) == 3)
+
     async def test_what_fails_costs_nothing(
         self, predict: Predict, account: str, neighbours: Neighbours
     ) -> None:
@@ -254,6 +281,17 @@ class TestRateLimit:
         assert refused[0].headers["ratelimit-policy"] == '"default";q=3;w=6'
         assert refused[0].headers["ratelimit"] == '"default";r=0;t=2'
         assert refused[0].json()["type"] == "urn:tollgate:problem:rate_limited"
+
+    async def test_a_share_however_small_is_429_with_a_time_that_can_be_waited(
+        self, predict: Predict, account: str, neighbours: Neighbours
+    ) -> None:
+        neighbours.rate_limit = {"per_second": 5e-324, "burst": 1}
+
+        answers = [await predict() for _ in range(2)]
+
+        assert [answer.status_code for answer in answers] == [200, 429]
+        assert answers[1].headers["retry-after"] == "31536000"
+        assert answers[1].headers["ratelimit"] == '"default";r=0;t=31536000'
 
     async def test_a_refusal_is_reported_as_demand_within_a_second_and_a_new_share_is_felt(
         self, predict: Predict, account: str, neighbours: Neighbours

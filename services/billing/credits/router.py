@@ -8,7 +8,7 @@ from fastapi import Depends, Path
 from services.billing.accounts import CurrencyFixed
 from services.billing.callers import Account
 from services.billing.credits import service
-from services.billing.credits.service import BalanceRead, BalanceTooLarge, CreditCreate, CreditRead
+from services.billing.credits.service import BalanceRead, CreditCreate, CreditRead
 from services.billing.database import Store
 from services.billing.idempotency import (
     CallKey,
@@ -39,9 +39,7 @@ _refusals = (Unauthenticated, InsufficientScope, BodyInvalid, Unavailable)
 @router.post(
     "/accounts/{account}/credits",
     status_code=201,
-    responses=documents(
-        *_refusals, KeyMissing, CurrencyFixed, StillRunning, KeyReused, BalanceTooLarge
-    ),
+    responses=documents(*_refusals, KeyMissing, CurrencyFixed, StillRunning, KeyReused),
 )
 async def add_credit(
     account: Annotated[AccountId, Path()],

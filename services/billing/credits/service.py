@@ -6,26 +6,12 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.accounts import (
-    CurrencyFixed,
-    Funds,
-    add_accounts,
-    lock_accounts,
-    move_money,
-)
-from services.billing.leases.repository import find_money, sum_held
+from services.billing import wide
+from services.billing.accounts import CurrencyFixed, add_accounts, lock_accounts, move_money
+from services.billing.leases.repository import find_money
 from services.billing.models import REASON_CHARS, Credit
 from services.billing.usage.service import find_currency
-from services.common.contracts import MAX_AMOUNT, Amount, Currency, format_amount
-from services.common.errors import ServiceError
-
-
-class BalanceTooLarge(ServiceError):
-    """The balance would be more than can be counted."""
-
-    status = 422
-    code = "balance_too_large"
-    detail = "The balance would be more than can be counted."
+from services.common.contracts import Amount, Currency, format_amount
 
 
 class CreditCreate(BaseModel):
@@ -63,21 +49,19 @@ async def add_credit(
 
     Raises:
         CurrencyFixed: the account has been charged or credited in another currency.
-        BalanceTooLarge: the balance would be beyond 64 bits.
     """
     found = (await lock_accounts(session, accounts=[account])).get(account)
     if found is None:
         await add_accounts(session, currencies={account: credit.currency}, now=now)
-    funds = found or Funds(credit.currency, available=0)
-    if funds.currency != credit.currency:
+    elif found.currency != credit.currency:
         raise CurrencyFixed()
-    balance = funds.available + await sum_held(session, account=account) + credit.amount
-    if balance > MAX_AMOUNT:
-        raise BalanceTooLarge()
+    available, held = await find_money(session, account=account)
 
+    high, low = wide.split(credit.amount)
     entry = Credit(
         account=account,
-        amount=credit.amount,
+        amount_high=high,
+        amount_low=low,
         currency=credit.currency,
         reason=credit.reason,
         by=by,
@@ -87,7 +71,9 @@ async def add_credit(
     await move_money(session, changes={account: credit.amount}, now=now)
     await session.flush()
     return CreditRead(
-        id=entry.id, amount=format_amount(credit.amount), balance=format_amount(balance)
+        id=entry.id,
+        amount=format_amount(credit.amount),
+        balance=format_amount(available + held + credit.amount),
     )
 
 

@@ -11,7 +11,7 @@ from services.billing.models import Plan, Price
 from services.billing.plans.pricing import charge
 from services.billing.plans.service import PriceBook
 from services.billing.usage.repository import HourKey, MonthKey, Sums, hour_of
-from services.common.contracts import MAX_AMOUNT, RejectedEvent
+from services.common.contracts import MAX_SUM, RejectedEvent
 
 Refusal = str
 """Why an event is turned away, in a few words."""
@@ -141,11 +141,11 @@ def _charge(
         number=before.requests + added.requests + 1,
         rows=rows,
     )
-    if before.amount + added.amount + amount > MAX_AMOUNT:
+    if before.amount + added.amount + amount > MAX_SUM:
         return "the amount is too large"
     if offer.plan.billing == "prepaid":
         available = funds[account].available if account in funds else 0
-        if outcome.prepaid[account] + amount > MAX_AMOUNT + min(available, 0):
+        if outcome.prepaid[account] + amount > MAX_SUM + min(available, 0):
             return "the amount is too large"
         outcome.prepaid[account] += amount
 

@@ -1,15 +1,13 @@
 """All SQL about slices. Whoever changes one holds its account's row."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import fields
 from datetime import datetime
-from operator import attrgetter
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, and_, case, delete, func, or_, select
+from sqlalchemy import Select, and_, case, delete, func, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing import models
+from services.billing import models, wide
 from services.billing.database import upsert
 from services.billing.leases.slices import Slice
 from services.billing.models import Account, Journal
@@ -17,19 +15,29 @@ from services.billing.models import Account, Journal
 SliceKey = tuple[str, str]
 """Account and journal."""
 
-_FIELDS = [field.name for field in fields(Slice)]
-_COLUMNS = [getattr(models.Slice, name) for name in _FIELDS]
-_values = attrgetter(*_FIELDS)
-_ASKED = ["spent", "ask_no", "demand"]
-_MONEY = ["granted", "settled", "returned"]
+_AMOUNTS = ("granted", "settled", "returned", "spent")
+_COLUMNS = [
+    models.Slice.account,
+    models.Slice.journal,
+    models.Slice.ask_no,
+    models.Slice.demand,
+    *(getattr(models.Slice, f"{name}_{part}") for name in _AMOUNTS for part in ("high", "low")),
+]
+_ASKED = ["spent_high", "spent", "ask_no", "demand"]
+_MONEY = ["granted_high", "granted", "settled_high", "settled", "returned_high", "returned"]
+_HELD = wide.differ(
+    (models.Slice.granted_high, models.Slice.granted_low),
+    (models.Slice.settled_high, models.Slice.settled_low),
+)
+"""Whether a slice holds money."""
 
 
-class Crowd(NamedTuple):
-    """What all processes together hold of an account and ask for."""
+class Reservation(NamedTuple):
+    """What one process run may still spend of an account, and when it was last heard."""
 
-    unspent: int = 0
-    demand: float = 0.0
-    """Σ (demand + 1) over those that asked lately."""
+    journal: str
+    unspent: int
+    heard_at: datetime | None
 
 
 async def find_slices(
@@ -54,7 +62,7 @@ async def lock_slices(
     """
     account, *columns = _COLUMNS
     found = await session.execute(
-        select(Account.id, Account.available, *columns)
+        select(Account.id, Account.available_high, Account.available_low, *columns)
         .outerjoin(
             models.Slice, and_(account == Account.id, models.Slice.journal.in_(sorted(journals)))
         )
@@ -64,10 +72,10 @@ async def lock_slices(
     )
     available: dict[str, int] = {}
     slices: dict[SliceKey, Slice] = {}
-    for account_id, free, journal, *rest in found:
-        available[account_id] = free
+    for account_id, high, low, journal, *rest in found:
+        available[account_id] = wide.join(high, low)
         if journal is not None:
-            slices[account_id, journal] = Slice(account_id, journal, *rest)
+            slices[account_id, journal] = _slice(account_id, journal, *rest)
     unknown = set(accounts) - available.keys()
     if unknown:
         slices |= await find_slices(session, accounts=unknown, journals=journals)
@@ -99,8 +107,14 @@ async def list_slices(
 
 
 async def _find(session: AsyncSession, found: Select[Any]) -> dict[SliceKey, Slice]:
-    slices = [Slice(*row) for row in await session.execute(found)]
+    slices = [_slice(*row) for row in await session.execute(found)]
     return {(held.account, held.journal): held for held in slices}
+
+
+def _slice(account: str, journal: str, ask_no: int, demand: float, *parts: int) -> Slice:
+    """A slice from the values of `_COLUMNS`."""
+    granted, settled, returned, spent = map(wide.join, parts[::2], parts[1::2])
+    return Slice(account, journal, granted, settled, returned, spent, ask_no, demand)
 
 
 async def put_asks(
@@ -122,62 +136,102 @@ async def put_money(session: AsyncSession, *, slices: Iterable[Slice], now: date
 
 
 def _rows(slices: Iterable[Slice], *, now: datetime) -> list[dict[str, Any]]:
-    return [dict(zip(_FIELDS, _values(held), strict=True), asked_at=now) for held in slices]
+    return [_row(held, now) for held in slices]
+
+
+def _row(held: Slice, now: datetime) -> dict[str, Any]:
+    granted_high, granted = wide.split(held.granted)
+    settled_high, settled = wide.split(held.settled)
+    returned_high, returned = wide.split(held.returned)
+    spent_high, spent = wide.split(held.spent)
+    return {
+        "account": held.account,
+        "journal": held.journal,
+        "granted_high": granted_high,
+        "granted": granted,
+        "settled_high": settled_high,
+        "settled": settled,
+        "returned_high": returned_high,
+        "returned": returned,
+        "spent_high": spent_high,
+        "spent": spent,
+        "ask_no": held.ask_no,
+        "demand": held.demand,
+        "asked_at": now,
+    }
 
 
 async def delete_slices(
     session: AsyncSession, *, journal: str, accounts: Collection[str] | None = None
 ) -> None:
     """Delete a journal's slices, of all accounts or of some, but for those that hold money."""
-    empty = delete(models.Slice).where(
-        models.Slice.journal == journal, models.Slice.granted == models.Slice.settled
-    )
+    empty = delete(models.Slice).where(models.Slice.journal == journal, not_(_HELD))
     if accounts is not None:
         empty = empty.where(models.Slice.account.in_(sorted(accounts)))
     await session.execute(empty)
 
 
-async def find_crowds(
+async def sum_demand(
     session: AsyncSession, *, accounts: Collection[str], asked_after: datetime
-) -> dict[str, Crowd]:
-    """What the processes hold of accounts, and ask for, by account."""
+) -> dict[str, float]:
+    """Return Σ (demand + 1) over the processes that asked for an account lately, by account."""
     if not accounts:
         return {}
-    held = models.Slice
-    used = case((held.settled > held.spent, held.settled), else_=held.spent)
+    asked = models.Slice
     rows = await session.execute(
-        select(
-            held.account,
-            func.sum(case((held.granted > used, held.granted - used), else_=0)),
-            func.sum(case((held.asked_at > asked_after, held.demand + 1), else_=0)),
-        )
-        .where(held.account.in_(sorted(accounts)))
-        .group_by(held.account)
+        select(asked.account, func.sum(asked.demand + 1))
+        .where(asked.account.in_(sorted(accounts)), asked.asked_at > asked_after)
+        .group_by(asked.account)
     )
-    return {account: Crowd(int(unspent), float(demand)) for account, unspent, demand in rows}
+    return {account: float(demand) for account, demand in rows}
 
 
-async def sum_held(session: AsyncSession, *, account: str) -> int:
-    """What all processes hold of an account: granted, and not settled."""
-    held = await session.scalar(
-        select(func.sum(models.Slice.granted - models.Slice.settled)).where(
-            models.Slice.account == account
-        )
+async def find_reservations(
+    session: AsyncSession, *, accounts: Collection[str]
+) -> dict[str, list[Reservation]]:
+    """Return what processes may still spend, by account.
+
+    Not added up in SQL, where SQLite's sums end at 64 bits.
+    """
+    if not accounts:
+        return {}
+    rows = await session.execute(
+        select(*_COLUMNS, Journal.heard_at)
+        .outerjoin(Journal, Journal.id == models.Slice.journal)
+        .where(models.Slice.account.in_(sorted(accounts)), _HELD)
     )
-    return int(held or 0)
+    found: dict[str, list[Reservation]] = {}
+    for *columns, heard_at in rows:
+        held = _slice(*columns)
+        found.setdefault(held.account, []).append(Reservation(held.journal, held.unspent, heard_at))
+    return found
 
 
 async def find_money(session: AsyncSession, *, account: str) -> tuple[int, int]:
-    """What an account has available and what is held of it, at one moment.
+    """Return what an account has available and what processes hold of it, at one moment.
 
-    One statement: on MySQL two would see a grant between them twice or not at all.
+    One statement: on MySQL two would see a grant between them twice or not at all. It is not added
+    up in SQL, where SQLite's sums end at 64 bits.
     """
-    held = select(func.sum(models.Slice.granted - models.Slice.settled)).where(
-        models.Slice.account == account
+    held = models.Slice
+    rows = await session.execute(
+        select(
+            Account.available_high,
+            Account.available_low,
+            held.granted_high,
+            held.granted_low,
+            held.settled_high,
+            held.settled_low,
+        )
+        .outerjoin(held, and_(held.account == Account.id, _HELD))
+        .where(Account.id == account)
     )
-    free = select(Account.available).where(Account.id == account)
-    row = (await session.execute(select(free.scalar_subquery(), held.scalar_subquery()))).one()
-    return int(row[0] or 0), int(row[1] or 0)
+    available, total = 0, 0
+    for *free, granted_high, granted_low, settled_high, settled_low in rows:
+        available = wide.join(*free)
+        if granted_low is not None:
+            total += wide.join(granted_high, granted_low) - wide.join(settled_high, settled_low)
+    return available, total
 
 
 async def list_ended(session: AsyncSession, *, silent_since: datetime | None) -> list[str]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence, Set
 from datetime import datetime, timedelta
+from math import ceil
 from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,11 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.billing.accounts import fix_currencies, move_money
 from services.billing.database import in_transaction
 from services.billing.leases import repository
-from services.billing.leases.repository import Crowd
-from services.billing.leases.slices import Slice, answer_ask, is_enough, status
-from services.billing.leases.terms import find_terms
-from services.billing.sources.service import find_silent, hear
-from services.common.contracts import LeaseAsk, LeaseStatus, LeaseTerms, RateLimit, format_amount
+from services.billing.leases.repository import Reservation
+from services.billing.leases.slices import Slice, answer_ask, is_enough, seconds_until, status
+from services.billing.leases.sweeper import EVERY_S
+from services.billing.leases.terms import find_terms, without_plan
+from services.billing.sources.service import LOST_AFTER, find_silent, hear
+from services.common.contracts import LeaseAsk, LeaseStatus, LeaseTerms, RateShare, format_amount
 from services.common.db import Database
 
 SHARED_FOR = timedelta(seconds=30)
@@ -51,9 +53,13 @@ async def take_leases(
         if given.billing == "postpaid" and given.currency and given.account not in fixed
     }
     if unfixed:
-        await in_transaction(
+        others = await in_transaction(
             database, lambda session: fix_currencies(session, currencies=unfixed, now=now)
         )
+        # Another currency was fixed meanwhile; the other accounts of the call are not held up.
+        terms = [
+            without_plan(given.account) if given.account in others else given for given in terms
+        ]
 
     moving = [
         (index, ask)
@@ -99,6 +105,16 @@ class _Grant(NamedTuple):
     granted: int
     share: float
     """Of the account's rate limit."""
+    retry_after_s: int | None
+    """When enough credit that others have reserved is expected back."""
+
+
+class _Crowd(NamedTuple):
+    """All processes together, after the last turn."""
+
+    reservations: Sequence[Reservation]
+    demand: float
+    """Σ (demand + 1) over those that asked lately."""
 
 
 async def _grant(
@@ -145,40 +161,61 @@ async def _grant(
 
     # Of the others only these need to know, and one that has its slice seldom does.
     lacking = {turn.ask.account for turn in turns if not is_enough(turn.granted, turn.ask)}
-    crowds = await repository.find_crowds(
-        session, accounts=limited | lacking, asked_after=now - SHARED_FOR
-    )
+    reservations = await repository.find_reservations(session, accounts=lacking)
+    demand = await repository.sum_demand(session, accounts=limited, asked_after=now - SHARED_FOR)
     return [
         _answer(
             turn,
-            crowd=crowds.get(turn.ask.account, Crowd()),
+            crowd=_Crowd(reservations.get(turn.ask.account, ()), demand.get(turn.ask.account, 0.0)),
             moved_since=moved[turn.ask.account] - turn.moved,
+            now=now,
         )
         for turn in turns
     ]
 
 
-def _answer(turn: _Turn, *, crowd: Crowd, moved_since: int) -> _Grant:
+def _answer(turn: _Turn, *, crowd: _Crowd, moved_since: int, now: datetime) -> _Grant:
     """Args: crowd: all processes as they stand after the last turn, this one among them."""
-    elsewhere = crowd.unspent - moved_since - turn.unspent
+    unspent = sum(each.unspent for each in crowd.reservations)
+    became = status(
+        turn.granted,
+        turn.ask,
+        available=turn.available,
+        elsewhere=unspent - moved_since - turn.unspent,
+        has_ended=turn.has_ended,
+    )
     return _Grant(
-        status=status(
-            turn.granted,
-            turn.ask,
-            available=turn.available,
-            elsewhere=elsewhere,
-            has_ended=turn.has_ended,
-        ),
+        status=became,
         granted=turn.granted,
         share=min(1.0, (turn.demand + 1) / max(crowd.demand, 1.0)),
+        retry_after_s=_wait_s(turn, crowd, now=now) if became == "held_elsewhere" else None,
     )
+
+
+def _wait_s(turn: _Turn, crowd: _Crowd, *, now: datetime) -> int:
+    """In how many seconds the others are expected to have given back what an ask lacks."""
+    others = [each for each in crowd.reservations if each.journal != turn.ask.journal]
+    return seconds_until(
+        max(turn.ask.at_least, 1) - (turn.granted - turn.ask.spent),
+        available=turn.available,
+        returns=[(_returns_in_s(each, now=now), each.unspent) for each in others],
+    )
+
+
+def _returns_in_s(reservation: Reservation, *, now: datetime) -> int:
+    """When a process gives back what it has reserved: any moment, or once it is given up."""
+    silent_for = now - (reservation.heard_at or now)
+    if silent_for < _SILENT_FOR:
+        return 1
+    return max(1, ceil((LOST_AFTER - silent_for).total_seconds() + EVERY_S))
 
 
 def _complete(terms: LeaseTerms, grant: _Grant) -> None:
     if terms.billing == "prepaid":
         terms.status, terms.granted = grant.status, format_amount(grant.granted)
+        terms.retry_after = grant.retry_after_s
     if terms.rate_limit is not None:
-        terms.rate_limit = RateLimit(
+        terms.rate_limit = RateShare(
             per_second=terms.rate_limit.per_second * grant.share,
             burst=max(1.0, terms.rate_limit.burst * grant.share),
         )

@@ -4,10 +4,11 @@ Every function keeps `available + Σ (granted − settled)` of an account, its b
 is charged, and keeps `0 <= settled <= granted`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from services.common.contracts import MAX_AMOUNT, LeaseAsk
+from services.common.contracts import MAX_SUM, LeaseAsk
 
 
 @dataclass(slots=True)
@@ -85,6 +86,22 @@ def status(
     return "held_elsewhere" if ask.at_least or has_ended else "ok"
 
 
+def seconds_until(missing: int, *, available: int, returns: Iterable[tuple[int, int]]) -> int:
+    """Return in how many seconds an account is expected to have what an ask lacks.
+
+    Args:
+        returns: after how many seconds each other process gives back what it has not spent, and
+            how much that is.
+    """
+    last = 1
+    for wait_s, amount in sorted(returns):
+        available += amount
+        last = wait_s
+        if available >= missing:
+            break
+    return last
+
+
 @dataclass(frozen=True, slots=True)
 class Settled:
     """What settling an event changed."""
@@ -103,7 +120,7 @@ def settle(held: Slice, *, amount: int, charged: bool) -> Settled:
     Args:
         charged: False for a repeat or a rejected event; its amount goes back to the account.
     """
-    if not charged and held.settled + amount > MAX_AMOUNT:
+    if not charged and held.settled + amount > MAX_SUM:
         amount = held.granted - held.settled
     lacking = max(0, amount - (held.granted - held.settled))
     held.granted += lacking

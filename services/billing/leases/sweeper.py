@@ -13,6 +13,7 @@ from services.billing.leases.slices import give_up
 from services.billing.models import Journal
 from services.billing.sources.service import LOST_AFTER, is_complete
 from services.common.db import Database
+from services.common.errors import Unavailable
 
 EVERY_S = 5.0
 _LISTENING_FOR = timedelta(minutes=1)
@@ -58,14 +59,12 @@ async def sweep(database: Database, *, now: datetime, listening_since: datetime)
     async with database.snapshot() as session:
         ended = await repository.list_ended(session, silent_since=silent_since)
     for journal in ended:
-        after: str | None = ""
-        while after is not None:
-            after = await in_transaction(
-                database,
-                lambda session, journal=journal, after=after: _return_slices(  # type: ignore[misc]
-                    session, journal_id=journal, after=after, silent_since=silent_since, now=now
-                ),
-            )
+        try:
+            await return_slices(database, journal=journal, now=now, silent_since=silent_since)
+        except Unavailable:
+            raise
+        except Exception as error:  # one journal must not keep the others from being swept
+            log.error("slices_not_returned", journal=journal, error=type(error).__name__)
     purge_before = now - _PURGED_AFTER
     async with database.snapshot() as session:
         lost = await repository.list_lost(session, silent_since=purge_before)
@@ -78,7 +77,25 @@ async def sweep(database: Database, *, now: datetime, listening_since: datetime)
         )
 
 
-async def _return_slices(
+async def return_slices(
+    database: Database, *, journal: str, now: datetime, silent_since: datetime | None = None
+) -> None:
+    """Return what a journal's process still holds, if nothing more is to come of it.
+
+    Raises:
+        Unavailable: the database is away; some may have been returned.
+    """
+    after: str | None = ""
+    while after is not None:
+        after = await in_transaction(
+            database,
+            lambda session, after=after: _return_some(  # type: ignore[misc]
+                session, journal_id=journal, after=after, silent_since=silent_since, now=now
+            ),
+        )
+
+
+async def _return_some(
     session: AsyncSession,
     *,
     journal_id: str,

@@ -62,6 +62,11 @@ def _addressed(offer: LeaseTerms, account: str) -> LeaseTerms:
     )
 
 
+def without_plan(account: str) -> LeaseTerms:
+    """The terms of an account that may not be served."""
+    return _addressed(_NO_PLAN, account)
+
+
 def _is_graded(plan: Plan) -> bool:
     """Whether what a request costs depends on how many there were in its month."""
     return any(price.included_requests or len(price.tiers) > 1 for price in plan.prices)

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload, selectinload
 
@@ -25,6 +25,7 @@ async def add_plan(
         "billing": plan.billing,
         "rate_per_second": limit.per_second if limit else None,
         "rate_burst": limit.burst if limit else None,
+        "public": plan.public,
         "created_at": now,
     }
     prices = [
@@ -56,10 +57,17 @@ async def find_plans(
 
 async def list_plans(session: AsyncSession) -> list[Plan]:
     """Every plan, oldest first."""
-    plans = await session.scalars(
-        select(Plan).order_by(Plan.created_at, Plan.id).options(selectinload(Plan.prices))
-    )
-    return list(plans)
+    return await _list(session, select(Plan))
+
+
+async def list_public_plans(session: AsyncSession, *, others: Collection[str]) -> list[Plan]:
+    """The public plans and those with the given ids, oldest first."""
+    return await _list(session, select(Plan).where(or_(Plan.public, Plan.id.in_(sorted(others)))))
+
+
+async def _list(session: AsyncSession, wanted: Select[Plan]) -> list[Plan]:
+    in_order = wanted.order_by(Plan.created_at, Plan.id)
+    return list(await session.scalars(in_order.options(selectinload(Plan.prices))))
 
 
 class Assignment(NamedTuple):

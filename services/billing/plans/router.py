@@ -6,8 +6,10 @@ from typing import Annotated
 from fastapi import Depends, Path
 
 from services.billing.accounts import CurrencyFixed
+from services.billing.callers import OptionalCaller
 from services.billing.database import Store, in_transaction
-from services.billing.plans import repository, service
+from services.billing.plans import service
+from services.billing.plans.default import DefaultPlanId
 from services.billing.plans.schemas import (
     PlanAssign,
     PlanAssigned,
@@ -32,15 +34,25 @@ router = new_router(tag="plans")
 _admin = [Depends(Needs("admin"))]
 
 
-@router.get("/plans", responses=documents(Unavailable))
-async def list_plans(session: Snapshot) -> PlanList:
-    """Every plan, oldest first; open to everyone.
+@router.get(
+    "/plans",
+    responses=documents(Unauthenticated, Unavailable),
+    openapi_extra={"security": [{}]},  # the token is optional
+)
+async def list_plans(
+    caller: OptionalCaller,
+    session: Snapshot,
+    default_plan: DefaultPlanId,
+) -> PlanList:
+    """List the plans, oldest first.
 
-    Amounts are decimal strings of the plan's currency.
+    Everyone sees the public ones, without a token; an account also those it is on, an
+    administrator all of them. Amounts are decimal strings of the plan's currency.
     """
-    return PlanList(
-        plans=[service.read_plan(plan) for plan in await repository.list_plans(session)]
+    plans = await service.list_plans(
+        session, caller=caller, default_plan=default_plan, now=datetime.now(UTC)
     )
+    return PlanList(plans=plans)
 
 
 @router.post(

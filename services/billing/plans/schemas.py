@@ -54,6 +54,11 @@ class _PlanTerms(BaseModel):
     currency: Currency
     billing: Literal["postpaid", "prepaid"]
     rate_limit: RateLimit | None = None
+    public: bool = Field(
+        default=False,
+        strict=True,
+        description="Whether it is listed for everyone; the default plan always is.",
+    )
 
 
 class PlanCreate(_PlanTerms):

@@ -13,8 +13,9 @@ from services.billing.models import Plan, Price
 from services.billing.plans import repository
 from services.billing.plans.repository import Assignment
 from services.billing.plans.schemas import PlanCreate, PlanRead, PriceRead
-from services.common.contracts import RateLimit
+from services.common.contracts import MAX_BURST, MAX_PER_SECOND, MIN_PER_SECOND, RateLimit
 from services.common.errors import BodyInvalid, NotFound, Unavailable
+from services.common.identity import Caller
 
 _PLANS = UUID("6f1d3c0a-52f8-4b5e-9a37-0c2d9be4d1a6")
 """The namespace of plan ids (RFC 9562 §5.5): the same plan has the same id everywhere."""
@@ -121,8 +122,12 @@ async def _read_plans(
 
 
 def plan_ids(plan: PlanCreate) -> tuple[str, list[str]]:
-    """The id of a plan and those of its prices: they follow from what the plan says."""
-    canonical = orjson.dumps(plan.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)
+    """The id of a plan and those of its prices: they follow from what the plan says.
+
+    `public` counts only when it is true: plans had their ids before they could be public.
+    """
+    says = plan.model_dump(mode="json", exclude=None if plan.public else {"public"})
+    canonical = orjson.dumps(says, option=orjson.OPT_SORT_KEYS)
     plan_id = uuid5(_PLANS, canonical.decode())
     return str(plan_id), [str(uuid5(plan_id, str(i))) for i in range(len(plan.prices))]
 
@@ -165,10 +170,45 @@ async def assign_plan(
     return starts
 
 
+async def list_plans(
+    session: AsyncSession, *, caller: Caller | None, default_plan: str | None, now: datetime
+) -> list[PlanRead]:
+    """List the plans that a caller may see, oldest first.
+
+    The public ones and the default plan; for an account also those it is on or has been promised;
+    for an administrator all of them.
+    """
+    if caller is not None and "admin" in caller.scopes:
+        plans = await repository.list_plans(session)
+    else:
+        seen = {default_plan} if default_plan is not None else set()
+        if caller is not None:
+            given = await repository.list_assignments(session, accounts=[caller.account])
+            seen |= _on(given, now=now)
+        plans = await repository.list_public_plans(session, others=seen)
+    return [_shown(plan, default_plan=default_plan) for plan in plans]
+
+
+def _on(assignments: Sequence[Assignment], *, now: datetime) -> set[str]:
+    """The ids of the plan in force and of those that follow it."""
+    begun = [each.plan_id for each in assignments if each.effective_from <= now]
+    return {*begun[-1:], *(each.plan_id for each in assignments if each.effective_from > now)}
+
+
+def _shown(plan: Plan, *, default_plan: str | None) -> PlanRead:
+    shown = read_plan(plan)
+    shown.public = shown.public or plan.id == default_plan
+    return shown
+
+
 def rate_limit(plan: Plan) -> RateLimit | None:
+    """A stored plan's rate limit; one stored by an earlier version may be out of bounds."""
     if plan.rate_per_second is None or plan.rate_burst is None:
         return None
-    return RateLimit(per_second=plan.rate_per_second, burst=plan.rate_burst)
+    return RateLimit(
+        per_second=min(max(plan.rate_per_second, MIN_PER_SECOND), MAX_PER_SECOND),
+        burst=min(max(plan.rate_burst, 1.0), MAX_BURST),
+    )
 
 
 def read_plan(plan: Plan) -> PlanRead:
@@ -188,4 +228,5 @@ def read_plan(plan: Plan) -> PlanRead:
             for price in plan.prices
         ],
         rate_limit=rate_limit(plan),
+        public=plan.public,
     )

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Path
 
 from services.billing.database import Store, in_transaction
+from services.billing.leases.sweeper import return_slices
 from services.billing.sources import service
 from services.billing.sources.service import SourceList
 from services.common.contracts import JournalId, SourceReport
@@ -36,13 +37,17 @@ async def report_source(
 ) -> None:
     """Report how far a journal has come, in durable lines, and whether it has ended.
 
-    Every 30 s even when idle, at stop, and by whoever ships what a dead process left.
+    Every 30 s even when idle, at stop, and by the process that ships what a dead one left. Credit
+    that the process has reserved returns to its accounts as soon as the journal is closed and all
+    of it has arrived.
     """
     now = datetime.now(UTC)
-    await in_transaction(
+    has_ended = await in_transaction(
         database,
         lambda session: service.report(session, journal_id=journal, said=body, now=now),
     )
+    if has_ended:
+        await return_slices(database, journal=journal, now=now)
 
 
 @router.get("", dependencies=[Depends(Needs("admin"))], responses=_refusals)

@@ -68,12 +68,16 @@ async def mark(
 
 async def report(
     session: AsyncSession, *, journal_id: str, said: SourceReport, now: datetime
-) -> None:
-    """Note how far a journal says it is; an older report that comes late changes nothing."""
+) -> bool:
+    """Note how far a journal says it is; return whether it is closed and all of it has arrived.
+
+    An older report that comes late changes nothing.
+    """
     (journal,) = await repository.lock_journals(session, ids=[journal_id], now=now)
     journal.reported = max(journal.reported, said.last)
     journal.closed = journal.closed or said.closed
     _heard(journal, now=now)
+    return journal.closed and is_complete(journal)
 
 
 async def find_silent(session: AsyncSession, *, journals: Set[str], since: datetime) -> set[str]:

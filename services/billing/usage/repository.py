@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, and_, insert, literal, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.billing import wide
 from services.billing.database import upsert
 from services.billing.models import EventKey, Receipt, UsageHour, UsageMonth
 
 HOUR = timedelta(hours=1)
-_SUMS = ("requests", "rows", "amount")
+_COUNTS = ("requests", "rows")
 
 
 @dataclass(slots=True)
@@ -73,7 +74,7 @@ async def lock_months(session: AsyncSession, *, keys: Collection[MonthKey]) -> d
     month = UsageMonth
     key_columns = (month.account, month.period, month.price_id)
     found = await session.execute(
-        select(*key_columns, month.requests, month.rows, month.amount)
+        select(*key_columns, month.requests, month.rows, month.amount_high, month.amount_low)
         .where(  # perhaps a few more than the keys, but a list of triples is slow to send and find
             month.account.in_(sorted({key.account for key in keys})),
             month.period.in_(sorted({key.period for key in keys})),
@@ -83,12 +84,12 @@ async def lock_months(session: AsyncSession, *, keys: Collection[MonthKey]) -> d
         .with_for_update()
     )
     sums = {
-        MonthKey(account, period, price_id): Sums(requests, rows, amount)
-        for account, period, price_id, requests, rows, amount in found
+        MonthKey(account, period, price_id): Sums(requests, rows, wide.join(*amount))
+        for account, period, price_id, requests, rows, *amount in found
     }
     missing = sorted(set(keys) - sums.keys())
     if missing:
-        zero = dict.fromkeys(_SUMS, 0)
+        zero = {"requests": 0, "rows": 0, "amount_low": 0}
         await session.execute(insert(month), [key._asdict() | zero for key in missing])
     return sums | {key: Sums() for key in missing}
 
@@ -100,13 +101,15 @@ async def add_sums(
     hours: Mapping[HourKey, Sums],
 ) -> None:
     """Fold the sums of new events into those of their months and hours."""
-    await upsert(session, UsageMonth, _rows(months), add=_SUMS)
-    await upsert(session, UsageHour, _rows(hours), add=_SUMS)
+    await upsert(session, UsageMonth, _rows(months), add=_COUNTS, add_amounts=["amount"])
+    await upsert(session, UsageHour, _rows(hours), add=_COUNTS, add_amounts=["amount"])
 
 
 def _rows(sums: Mapping[Any, Sums]) -> list[dict[str, Any]]:
     return [
-        key._asdict() | {name: getattr(counted, name) for name in _SUMS}
+        key._asdict()
+        | {name: getattr(counted, name) for name in _COUNTS}
+        | wide.columns("amount", counted.amount)
         for key, counted in sums.items()
     ]
 
@@ -139,24 +142,34 @@ async def list_parts(
     """
     first, last = hour_of(since), hour_of(until)
     hours = select(
-        UsageHour.hour, UsageHour.model, UsageHour.requests, UsageHour.rows, UsageHour.amount
+        UsageHour.hour,
+        UsageHour.model,
+        UsageHour.requests,
+        UsageHour.rows,
+        UsageHour.amount_high,
+        UsageHour.amount_low,
     ).where(UsageHour.account == account, UsageHour.hour >= first, UsageHour.hour <= last)
     before = _taken_off(account, since=first, until=since)
     after = _taken_off(account, since=until, until=last + HOUR)
     rows = await session.execute(union_all(hours, before, after))
     # Added up by the caller: SUM overflows at 64 bits on SQLite and is a DECIMAL on MySQL.
     return [
-        Part(time, model, int(requests), int(rows), int(amount))
-        for time, model, requests, rows, amount in rows
+        Part(time, model, int(requests), int(rows), wide.join(int(high), int(low)))
+        for time, model, requests, rows, high, low in rows
     ]
 
 
 def _taken_off(
     account: str, *, since: datetime, until: datetime
-) -> Select[datetime, str, int, int, int]:
-    return select(Receipt.time, Receipt.model, literal(-1), -Receipt.rows, -Receipt.amount).where(
-        Receipt.account == account, Receipt.time >= since, Receipt.time < until
-    )
+) -> Select[datetime, str, int, int, int, int]:
+    return select(
+        Receipt.time,
+        Receipt.model,
+        literal(-1),
+        -Receipt.rows,
+        -Receipt.amount_high,
+        -Receipt.amount_low,
+    ).where(Receipt.account == account, Receipt.time >= since, Receipt.time < until)
 
 
 def hour_of(moment: datetime) -> datetime:

@@ -2,8 +2,6 @@
 
 import base64
 import binascii
-import csv
-import io
 from collections.abc import AsyncIterator, Callable, Hashable
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar
@@ -11,6 +9,7 @@ from typing import Literal, TypeVar
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.accounts import find_currencies
+from services.billing.csv_text import csv_lines
 from services.billing.models import Receipt
 from services.billing.plans.service import read_price_book
 from services.billing.usage import repository
@@ -185,12 +184,12 @@ async def read_receipts(
 async def stream_csv(
     database: Database, *, account: str, since: datetime | None, until: datetime | None
 ) -> AsyncIterator[str]:
-    """All receipts as CSV (RFC 4180), newest first, a page at a time.
+    """All receipts as CSV, newest first, a page at a time.
 
     Each page is a unit of work of its own, so that a slow reader holds no connection.
     """
     columns = list(ReceiptRead.model_fields)
-    yield _csv_lines([columns])
+    yield csv_lines([columns])
     after: PageEnd | None = None
     while True:
         async with database.snapshot() as session:
@@ -198,16 +197,10 @@ async def stream_csv(
                 session, account=account, since=since, until=until, after=after, limit=MAX_PAGE
             )
         rows = [event.model_dump(mode="json") for event in page.events]
-        yield _csv_lines([[row[column] for column in columns] for row in rows])
+        yield csv_lines([[row[column] for column in columns] for row in rows])
         if page.next_cursor is None:
             return
         after = parse_cursor(page.next_cursor)
-
-
-def _csv_lines(rows: list[list[object]] | list[list[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue()
 
 
 def _cursor(receipt: Receipt) -> str:

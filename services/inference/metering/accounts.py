@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from services.common.contracts import (
-    MAX_AMOUNT,
+    MAX_SUM,
     LeaseAsk,
     LeaseTerms,
     format_amount,
@@ -36,12 +36,18 @@ class PaymentRequired(ServiceError):
 
 
 class HeldElsewhere(Unavailable):
-    """The account's credit is held by other processes; it comes back when they pause."""
+    """Other processes have reserved the account's credit.
+
+    It returns when they pause, or, from one that has died, once billing gives it up.
+    """
 
     code = "credit_held_elsewhere"
 
-    def __init__(self) -> None:
-        super().__init__("This account's credit is in use elsewhere; try again.")
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(
+            f"This account's credit is reserved by other processes; retry in {retry_after_s} s.",
+            retry_after_s=retry_after_s,
+        )
 
 
 _REFUSALS = {
@@ -160,7 +166,7 @@ class Account:
         Raises:
             PaymentRequired, HeldElsewhere: as billing answered then.
         """
-        if amount > MAX_AMOUNT:
+        if amount > MAX_SUM:
             raise PaymentRequired("no_credit")  # more than any balance can be
         fresh = now - self.sent_at < REFUSAL_HOLDS_S
         if fresh and self.refused is not None and amount >= self.refused:
@@ -188,7 +194,7 @@ class Account:
         self.reported = self.slice.report(may_lower=bool(amounts) or release)
         lately = int(self.money.measure(now) * SLICE_S)
         want = max(lately, SLICE_REQUESTS * max([self.typical, *amounts]), sum(amounts))
-        self.low = 0 if release else min(want, MAX_AMOUNT) // 2
+        self.low = 0 if release else min(want, MAX_SUM) // 2
         return LeaseAsk.model_validate(
             {
                 "account": self.id,
@@ -196,7 +202,7 @@ class Account:
                 "ask_no": ask_no,
                 "spent": format_amount(self.reported),
                 "at_least": format_amount(self.needed),
-                "want": format_amount(0 if release else min(want, MAX_AMOUNT)),
+                "want": format_amount(0 if release else min(want, MAX_SUM)),
                 "release": release,
                 "demand": self.requests.measure(now),
             }
@@ -262,5 +268,5 @@ class Account:
 
     def _refusal(self) -> ServiceError:
         if self.terms is not None and self.terms.status == "held_elsewhere":
-            return HeldElsewhere()
+            return HeldElsewhere(self.terms.retry_after or 1)
         return PaymentRequired(self.terms.status if self.terms else "no_plan")

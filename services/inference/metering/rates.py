@@ -3,10 +3,12 @@
 import math
 from dataclasses import dataclass
 
-from services.common.contracts import RateLimit
+from services.common.contracts import RateShare
 from services.common.errors import ServiceError
 
 _PACE_WINDOW_S = 5.0
+_LONGEST_S = 365 * 86_400
+"""No header names a longer time: its fields are limited to 15 digits (RFC 9651)."""
 
 
 class RateLimited(ServiceError):
@@ -21,9 +23,9 @@ class RateLimited(ServiceError):
     code = "rate_limited"
     detail = "This account is over its rate limit."
 
-    def __init__(self, limit: RateLimit, *, wait_s: float) -> None:
-        wait = max(math.ceil(wait_s), 1)
-        window = max(math.ceil(limit.burst / limit.per_second), 1)
+    def __init__(self, limit: RateShare, *, wait_s: float) -> None:
+        wait = _whole_seconds(wait_s)
+        window = _whole_seconds(limit.burst / limit.per_second)
         super().__init__(
             headers={
                 "Retry-After": str(wait),
@@ -33,11 +35,16 @@ class RateLimited(ServiceError):
         )
 
 
+def _whole_seconds(seconds: float) -> int:
+    """Round up to whole seconds, at least one; a tiny share of a limit makes `seconds` infinite."""
+    return max(math.ceil(min(seconds, _LONGEST_S)), 1)
+
+
 @dataclass(slots=True)
 class Bucket:
     """A token bucket: `burst` at once, `per_second` in the long run."""
 
-    limit: RateLimit
+    limit: RateShare
     tokens: float
     at: float
 

@@ -1,0 +1,27 @@
+"""CSV that people open in a spreadsheet (RFC 4180)."""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+
+_FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")  # full-width forms count as well
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+
+
+def csv_lines(rows: Iterable[Sequence[object]]) -> str:
+    """Return rows as lines of CSV, whose texts no spreadsheet takes for formulas."""
+    text = io.StringIO()
+    csv.writer(text).writerows([harmless(cell) for cell in row] for row in rows)
+    return text.getvalue()
+
+
+def harmless(cell: object) -> object:
+    """Return a cell that a spreadsheet does not evaluate.
+
+    A text that begins like a formula gets an apostrophe in front, as OWASP recommends against CSV
+    injection. Numbers stay as they are, amounts such as `-0.0005` too.
+    """
+    if isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
+        return f"'{cell}"
+    return cell

@@ -1,0 +1,155 @@
+"""Amounts beyond 64 bits, each in two integer columns: `total = high × 2⁶³ + low`.
+
+docs/adr/0014 says why. The low column has the amount's own name and, while the amount fits into it,
+all of it; the high one is `<name>_high`. Either may be negative.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    Subquery,
+    Table,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+)
+
+_BASE = 2**63
+_LARGEST = _BASE - 1
+
+
+def split(total: int) -> tuple[int, int]:
+    """Return the high and the low part of an amount."""
+    if -_BASE < total < _BASE:
+        return 0, total
+    high, low = divmod(abs(total), _BASE)
+    return (high, low) if total > 0 else (-high, -low)
+
+
+def join(high: int, low: int) -> int:
+    """Return the amount of two parts."""
+    return high * _BASE + low if high else low
+
+
+def columns(name: str, total: int) -> dict[str, int]:
+    """Return an amount as the values of its two columns."""
+    high, low = split(total)
+    return {f"{name}_high": high, name: low}
+
+
+def _sql(number: int) -> ColumnElement[int]:
+    """A number in the text of a statement: `insert_rows` sends no parameters."""
+    return literal_column(str(number) if number >= 0 else f"({number})", BigInteger)
+
+
+_HALF, _MINUS_HALF = _sql(_BASE // 2), _sql(-_BASE // 2)
+
+
+def added(
+    table: Table, name: str, new: Callable[[Any], ColumnElement[int]]
+) -> list[tuple[str, ColumnElement[int]]]:
+    """Return the assignments that add the amount of a row to the one stored.
+
+    No part of them leaves 64 bits. The high column comes first: MySQL assigns in order, and it
+    depends on the low one as it was.
+
+    Args:
+        new: a column's value in the row that was to be inserted.
+    """
+    high, low = table.columns[f"{name}_high"], table.columns[name]
+    more = new(low)
+    over = low > _sql(_LARGEST) - case((more > _sql(0), more), else_=_sql(0))
+    under = low < _sql(-_LARGEST) - case((more < _sql(0), more), else_=_sql(0))
+    carry = case((over, _sql(1)), (under, _sql(-1)), else_=_sql(0))
+    rest = case(
+        (over, (low - _HALF) + (more - _HALF)),
+        (under, (low - _MINUS_HALF) + (more - _MINUS_HALF)),  # `+` would lose its parentheses
+        else_=low + more,
+    )
+    return [(f"{name}_high", high + new(high) + carry), (name, rest)]
+
+
+def differ(one: tuple[Any, Any], other: tuple[Any, Any]) -> ColumnElement[bool]:
+    """Whether two amounts differ, each given as its high and low column, as `split` fills them."""
+    return or_(one[0] != other[0], one[1] != other[1])
+
+
+# -- exact sums of many rows ---------------------------------------------------------------------
+
+_WEIGHTS = (0, 32, 63, 95)
+"""Of an exact integer's parts, as powers of two: each column is added up in two parts, which 2³¹
+rows cannot overflow."""
+
+
+class Exact(NamedTuple):
+    """An integer of any size in SQL, as the parts of `_WEIGHTS`."""
+
+    parts: tuple[Any, ...]
+
+    def named(self, name: str) -> list[ColumnElement[Any]]:
+        """Return the parts as columns of a select, for `labelled` and `carried` to find again."""
+        return [part.label(f"{name}_{number}") for number, part in enumerate(self.parts)]
+
+    def minus(self) -> "Exact":
+        return Exact(tuple(-part for part in self.parts))
+
+    def total(self) -> "Exact":
+        """Return the sum over the rows of a group."""
+        return Exact(tuple(func.sum(part) for part in self.parts))
+
+    def value(self) -> int:
+        """Return the integer that the parts of a row make; MySQL's are decimals."""
+        pairs = zip(self.parts, _WEIGHTS, strict=True)
+        return sum(int(part) << weight for part, weight in pairs)
+
+
+NOTHING = Exact((_sql(0),) * len(_WEIGHTS))
+
+
+def exact(low: Any, *, high: Any = None) -> Exact:
+    """Return the columns of an amount, or one integer column, as parts that may be added up."""
+    highest = NOTHING.parts[2:] if high is None else _halves(high)
+    return Exact((*_halves(low), *highest))
+
+
+def labelled(source: Any, name: str) -> Exact:
+    """Return the parts that `named` gave to a subquery's columns or to a row."""
+    return Exact(tuple(getattr(source, f"{name}_{number}") for number in range(len(_WEIGHTS))))
+
+
+def differing(sums: Subquery, *names: str) -> Select[Any]:
+    """Select the rows of a subquery in which one of the named exact integers is not zero.
+
+    Each part's carry is added to the next one; then an integer is zero if all its parts are.
+    """
+    for number, weight in enumerate(_WEIGHTS[:-1]):
+        columns: dict[str, Any] = {column.key: column for column in sums.c}
+        for name in names:
+            base = 2 ** (_WEIGHTS[number + 1] - weight)
+            carry, columns[f"{name}_{number}"] = _divided(columns[f"{name}_{number}"], base)
+            columns[f"{name}_{number + 1}"] += carry
+        sums = select(*(column.label(key) for key, column in columns.items())).subquery()
+    return select(sums).where(
+        or_(*(part != 0 for name in names for part in labelled(sums.c, name).parts))
+    )
+
+
+def _halves(column: Any) -> tuple[Any, Any]:
+    upper, lower = _divided(column, 2 ** _WEIGHTS[1])
+    return lower, upper
+
+
+def _divided(number: Any, by: int) -> tuple[Any, Any]:
+    """Return the quotient, rounded down, and the remainder of a whole number.
+
+    The remainder is never negative: MariaDB tells its decimal -0 from 0.
+    """
+    base = _sql(by)
+    rest = (number % base + base) % base
+    return (number - rest) // base, rest
