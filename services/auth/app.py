@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from prometheus_client import Counter
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -61,7 +62,7 @@ def create_app(settings: AuthSettings, *, tracing: "Tracing | None" = None) -> F
         app.state.hasher = hasher
         app.state.verifier = verifier
         app.state.registration = settings.registration
-        app.state.issuer = Issuer(database, hasher, keys, verifier, settings)
+        app.state.issuer = Issuer(database, hasher, keys, verifier, settings, app.state.logins)
         app.state.checks = {"database": SchemaCheck(database, MIGRATIONS)}
         housekeeping = asyncio.create_task(_keep_house(database))
         yield
@@ -78,6 +79,12 @@ def create_app(settings: AuthSettings, *, tracing: "Tracing | None" = None) -> F
         lifespan=lifespan,
         max_body_bytes=MAX_BODY_BYTES,
         tracing=tracing,
+    )
+    app.state.logins = Counter(
+        "tollgate_auth_logins",
+        "Log-ins with a password, by result: succeeded, failed, or refused for earlier failures.",
+        ["result"],
+        registry=app.state.metrics.registry,
     )
     app.include_router(accounts)
     app.include_router(tokens)
