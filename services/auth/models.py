@@ -28,8 +28,8 @@ class User(Base):
     id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
     email: Mapped[str] = mapped_column(exact_text(254), unique=True)
     folded_email: Mapped[str | None] = mapped_column(exact_text(254), unique=True, index=True)
-    """The coarser form that older versions stored, of users from before there was a finer one:
-    whoever registered as `straße@…` then still logs in with that spelling. Null for later users."""
+    """The coarser form that older versions stored, so that a user who then registered as
+    `straße@…` still logs in with that spelling. Null for users who came later."""
     password_hash: Mapped[str] = mapped_column(ascii_id(255))
     is_admin: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)

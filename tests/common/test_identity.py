@@ -109,9 +109,9 @@ class TestGoodTokens:
     ) -> None:
         now = int(time.time())
         verifier = TokenVerifier(ring, issuer=ISSUER, clock=lambda: now + ahead_s)
-        told = claims(iat=now, exp=now + 3600) | {name: now + s for name, s in times.items()}
+        off = claims(iat=now, exp=now + 3600) | {name: now + s for name, s in times.items()}
 
-        await assert_refused(verifier, signed(header(), told))
+        await assert_refused(verifier, signed(header(), off))
 
     @pytest.mark.parametrize("nbf", [None, "0", 0.5, True])
     async def test_a_beginning_that_is_no_whole_second_is_refused(

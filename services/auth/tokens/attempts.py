@@ -1,10 +1,10 @@
 """How many wrong passwords are taken, from whom, and when a log-in is refused for them.
 
-Failures are counted three times, in the database, so that the counts hold over all processes:
+Failures are counted three times, in the database, over all processes:
 
-- for a user from one address: ten, as every user's own client may need them;
-- for a user from all addresses: so many more that no one stranger reaches it;
-- from an address for all users: against one password tried on many users.
+- those of a user from one address: ten are taken within a few minutes;
+- those of a user from all addresses: so many more that one stranger never reaches the limit;
+- those from an address for all users: against one password tried on many users.
 
 An address from which the user has logged in before has the first limit alone, so whatever
 strangers do elsewhere, the owner still gets in. An unknown e-mail is counted like a known one.

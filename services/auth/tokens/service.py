@@ -91,7 +91,7 @@ async def grant_password(
 
     An unknown e-mail takes the same time, is counted the same and is answered the same as a wrong
     password. The answer is settled in the transaction that counts, so that of any number of
-    concurrent guesses, in any number of processes, only the first few tell anything.
+    concurrent guesses, in any number of processes, only the first few reveal anything.
 
     Raises:
         InvalidGrant: wrong, unknown or disabled.
