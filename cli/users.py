@@ -1,60 +1,127 @@
-"""`tollgate users`: accounts, from the shell of whoever runs the installation."""
+"""`tollgate users`: users, from the shell of the installation's operator."""
 
 import asyncio
 import json
 import secrets
 import sys
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-users = typer.Typer(help="Accounts.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from services.auth.models import User
+
+users = typer.Typer(help="Users.", no_args_is_help=True)
+
+Email = Annotated[str, typer.Argument(help="The user's e-mail, in any spelling.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+T = TypeVar("T")
 
 
 @users.command()
 def create(
-    email: Annotated[str, typer.Argument(help="The account's e-mail.")],
+    email: Annotated[str, typer.Argument(help="The user's e-mail.")],
     admin: Annotated[bool, typer.Option("--admin", help="Make it an administrator.")] = False,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Create an account and print its id; without a given password, also a random one, once."""
+    """Create a user and print its id; without a given password, also a random one, once."""
     given = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
     password = given or secrets.token_urlsafe(18)
-    account = asyncio.run(_create(email=email, password=password, admin=admin))
-    shown = {"id": account} | ({} if given else {"password": password})
+    user_id = asyncio.run(_create(email=email, password=password, admin=admin))
+    shown = {"id": user_id} | ({} if given else {"password": password})
     typer.echo(json.dumps(shown) if as_json else "\n".join(shown.values()))
 
 
-async def _create(*, email: str, password: str, admin: bool) -> str:
-    """The new account's id, made in the database that auth works on.
+@users.command()
+def disable(
+    email: Email,
+    force: Annotated[
+        bool, typer.Option("--force", help="Disable even the last administrator.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Disable a user: no log-in, no new token for it or its clients.
 
-    Raises:
-        typer.Exit: it cannot be made; one line on stderr says why.
+    Auth refuses its access tokens at once, inference and billing when they expire.
     """
+    _set_disabled(email, disabled=True, force=force, as_json=as_json)
+
+
+@users.command()
+def enable(email: Email, as_json: AsJson = False) -> None:
+    """Enable a disabled user, who then has to log in again."""
+    _set_disabled(email, disabled=False, force=False, as_json=as_json)
+
+
+def _set_disabled(email: str, *, disabled: bool, force: bool, as_json: bool) -> None:
+    user, changed = asyncio.run(_change(email=email, disabled=disabled, force=force))
+    if as_json:
+        typer.echo(json.dumps({"id": user.id, "email": user.email, "disabled": disabled}))
+        return
+    state = "disabled" if disabled else "enabled"
+    typer.echo(f"{user.email}: {state}" if changed else f"{user.email}: already {state}")
+
+
+async def _create(*, email: str, password: str, admin: bool) -> str:
+    """Create a user in auth's database; returns its id."""
     # Imported here, because `tollgate --help` has no need of a database.
     from services.auth.accounts.service import create_account
     from services.auth.passwords import PasswordHasher
+
+    hasher = PasswordHasher(threads=1)
+    try:
+        user = await _in_database(
+            lambda session: create_account(
+                session, hasher=hasher, email=email, password=password, admin=admin
+            )
+        )
+    finally:
+        hasher.close()
+    return user.id
+
+
+async def _change(*, email: str, disabled: bool, force: bool) -> tuple["User", bool]:
+    """Disable or enable a user in auth's database; returns it and whether that changed anything."""
+    from services.auth.accounts.service import set_disabled
+
+    return await _in_database(
+        lambda session: set_disabled(
+            session, email=email, disabled=disabled, allow_last_admin=force
+        )
+    )
+
+
+async def _in_database(work: "Callable[[AsyncSession], Awaitable[T]]") -> T:
+    """Run `work` in one transaction of the database that auth uses.
+
+    Raises:
+        typer.Exit: it failed; one line on stderr says why.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
     from services.auth.settings import AuthSettings
     from services.common.db import Database
     from services.common.errors import BodyInvalid, ServiceError
 
     database = Database(AuthSettings.load().database_url.get_secret_value())
-    hasher = PasswordHasher(threads=1)
     try:
         async with database.transaction() as session:
-            user = await create_account(
-                session, hasher=hasher, email=email, password=password, admin=admin
-            )
-            return user.id
+            return await work(session)
     except BodyInvalid as error:
-        told = " ".join(problem["msg"] for problem in error.extra["errors"])
+        reason = " ".join(problem["msg"] for problem in error.extra["errors"])
     except ServiceError as error:
-        told = error.detail
+        reason = error.detail
+    except UnicodeEncodeError:
+        reason = "The e-mail must be valid UTF-8."
+    except SQLAlchemyError:
+        reason = "The database refused the change; is it migrated?"
     finally:
-        hasher.close()
         await database.close()
-    typer.echo(f"error: {told}", err=True)
+    typer.echo(f"error: {reason}", err=True)
     raise typer.Exit(1)

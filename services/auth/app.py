@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from prometheus_client import Counter
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.auth.accounts.router import router as accounts
@@ -59,7 +60,7 @@ def create_app(settings: AuthSettings, *, tracing: "Tracing | None" = None) -> F
         app.state.hasher = hasher
         app.state.verifier = verifier
         app.state.registration = settings.registration
-        app.state.issuer = Issuer(database, hasher, keys, verifier, settings)
+        app.state.issuer = Issuer(database, hasher, keys, verifier, settings, app.state.logins)
         app.state.checks = {"database": SchemaCheck(database, MIGRATIONS)}
         housekeeping = asyncio.create_task(_keep_house(database))
         yield
@@ -82,6 +83,12 @@ def create_app(settings: AuthSettings, *, tracing: "Tracing | None" = None) -> F
             path="/token",  # so that docs pages of other origins can log in
         ),
         tracing=tracing,
+    )
+    app.state.logins = Counter(
+        "tollgate_auth_logins",
+        "Log-ins with a password, by result: succeeded, failed, or refused for earlier failures.",
+        ["result"],
+        registry=app.state.metrics.registry,
     )
     app.include_router(accounts)
     app.include_router(tokens)

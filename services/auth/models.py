@@ -21,12 +21,15 @@ def exact_text(length: int) -> String:
 
 
 class User(Base):
-    """A person with an account; `email` is kept in its normal form (`accounts.emails`)."""
+    """A person who logs in; `email` is stored in its normal form (`accounts.emails`)."""
 
     __tablename__ = "users"
 
     id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
     email: Mapped[str] = mapped_column(exact_text(254), unique=True)
+    folded_email: Mapped[str | None] = mapped_column(exact_text(254), unique=True, index=True)
+    """The coarser form that older versions stored, so that a user who then registered as
+    `straße@…` still logs in with that spelling. Null for users who came later."""
     password_hash: Mapped[str] = mapped_column(ascii_id(255))
     is_admin: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -49,6 +52,10 @@ class Client(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
+    def has_expired(self, now: datetime) -> bool:
+        """Whether less than a second is left: a token lives for whole seconds."""
+        return self.expires_at is not None and int(self.expires_at.timestamp()) <= now.timestamp()
+
 
 class RefreshFamily(Base):
     """One log-in and the chain of refresh tokens that came of it.
@@ -70,10 +77,23 @@ class RefreshFamily(Base):
 
 
 class LoginFailures(Base):
-    """Failed log-ins for one e-mail, known or not, within the current window."""
+    """Failed log-ins of the current window, under one key of `tokens.attempts.LoginKeys`."""
 
     __tablename__ = "login_failures"
 
-    email_sha256: Mapped[str] = mapped_column(ascii_id(64), primary_key=True)
+    key_sha256: Mapped[str] = mapped_column("email_sha256", ascii_id(64), primary_key=True)
+    """The column has its first name, by which pods of the previous version read it."""
     failures: Mapped[int]
     window_ends_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class KnownAddress(Base):
+    """An address from which a user has logged in, as the digest that their failures count under."""
+
+    __tablename__ = "known_addresses"
+
+    pair_sha256: Mapped[str] = mapped_column(ascii_id(64), primary_key=True)
+    user_id: Mapped[str] = mapped_column(
+        ascii_id(36), ForeignKey("users.id", ondelete="CASCADE"), index=True
+    )
+    last_login_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)

@@ -65,7 +65,9 @@ class AuthSettings(ServiceSettings):
     refresh_token_seconds: int = Field(default=30 * 24 * 3600, ge=60)
     """How long after a log-in its refresh tokens end."""
     login_attempts: int = Field(default=10, ge=1)
-    """Failed log-ins for one e-mail within the window after which it is answered 429."""
+    """Failed log-ins for one e-mail from one address within the window, after which the answer is
+    429. Ten times as many are taken for one e-mail from all addresses from which it has not logged
+    in, and thirty times as many from one address for all e-mails."""
     login_window_seconds: int = Field(default=300, ge=1)
     """Length of the window in which failed log-ins are counted."""
     password_threads: int = Field(default=DEFAULT_THREADS, ge=1, le=1024)

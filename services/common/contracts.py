@@ -5,10 +5,11 @@ Both ends import these shapes, so neither can drift from the other.
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+from services.common.times import Instant
 
 AUDIENCE = "tollgate"
 EVENT_TYPE = "tollgate.prediction.v1"
@@ -101,23 +102,6 @@ AccountId = Annotated[
 JournalId = AccountId
 Name = Annotated[str, Field(strict=True, min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")]
 """A model, version or other identifier: printable ASCII, which every database compares alike."""
-
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-
-
-def _instant(value: Any) -> Any:
-    if isinstance(value, datetime) or (isinstance(value, str) and _RFC3339.fullmatch(value)):
-        return value
-    raise ValueError("a time is RFC 3339 with its zone, such as 2026-10-01T00:00:00Z")
-
-
-Instant = Annotated[
-    AwareDatetime,
-    Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC)),
-    BeforeValidator(_instant),
-]
-"""A moment: RFC 3339 on the wire (pydantic alone would take numbers too), aware in memory, and
-far enough from the ends of the calendar to be converted and added to."""
 
 # -- usage events --------------------------------------------------------------------------------
 

@@ -82,8 +82,9 @@ async def client(app: FastAPI) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-def browse(app: FastAPI) -> AsyncClient:
-    return AsyncClient(transport=ASGITransport(app=app), base_url=ISSUER)
+def browse(app: FastAPI, *, address: str = "127.0.0.1") -> AsyncClient:
+    """A client of the app at an IP address."""
+    return AsyncClient(transport=ASGITransport(app=app, client=(address, 1)), base_url=ISSUER)
 
 
 @pytest.fixture

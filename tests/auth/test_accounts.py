@@ -7,6 +7,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
+from jose import jwt
 from sqlalchemy import func, select, update
 
 from services.auth.accounts.service import EmailTaken, create_account, ensure_account
@@ -49,7 +50,14 @@ class TestRegister:
 
     @pytest.mark.parametrize(
         "variant",
-        ["ADA@example.com", "  ada@EXAMPLE.com\n", "ａｄａ@example.com", "ada@ｅxample.com"],
+        [
+            "ADA@example.com",
+            "  ada@EXAMPLE.com\n",
+            "ａｄａ@example.com",
+            "ada@ｅxample.com",
+            "ada@example。com",
+            "ada@example．com",
+        ],
     )
     async def test_a_spelling_of_a_taken_email_is_taken(
         self, client: AsyncClient, ada: dict[str, str], database: Database, variant: str
@@ -60,13 +68,36 @@ class TestRegister:
         assert answer.json()["type"] == "urn:tollgate:problem:email_taken"
         assert await count_users(database) == 1
 
-    @pytest.mark.parametrize(("one", "other"), [("é@x.io", "e@x.io"), ("ß@x.io", "s@x.io")])
-    async def test_an_accent_makes_another_account_on_every_database(
-        self, client: AsyncClient, one: str, other: str
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            ("é@x.io", "e@x.io"),
+            ("straße@x.io", "strasse@x.io"),
+            ("ada@strasse.de", "ada@straße.de"),
+        ],
+    )
+    async def test_another_letter_makes_another_account_on_every_database(
+        self, client: AsyncClient, log_in: LogIn, one: str, other: str
     ) -> None:
         answers = [await register(client, email=email) for email in (one, other)]
+        owners = [
+            jwt.get_unverified_claims((await log_in(email)).json()["access_token"])["sub"]
+            for email in (one, other)
+        ]
 
         assert [answer.status_code for answer in answers] == [201, 201]
+        assert owners == [answer.json()["id"] for answer in answers]
+
+    async def test_every_spelling_of_a_domain_is_one_account(
+        self, client: AsyncClient, log_in: LogIn
+    ) -> None:
+        spellings = ["ada@bücher.example", "ada@XN--BCHER-KVA.example", "ADA@BÜCHER。example"]
+
+        answers = [await register(client, email=email) for email in spellings]
+
+        assert [answer.status_code for answer in answers] == [201, 409, 409]
+        assert answers[0].json()["email"] == "ada@bücher.example"
+        assert [(await log_in(email)).status_code for email in spellings] == [200] * 3
 
     async def test_fifty_at_once_with_one_email_make_one_account(
         self, client: AsyncClient, database: Database
@@ -90,6 +121,12 @@ class TestRegister:
             "a\u200bb@x.io",
             "a@x..io",
             "a@.io",
+            "a@x.io.",
+            "a@x.io。",
+            "a@x_y.io",
+            "a@-x.io",
+            "a@xn--zzzzz99999.io",
+            "a@" + "x" * 64 + ".io",
             "a" * 65 + "@x.io",
             "a@" + "x" * 260,
             "a\0@x.io",

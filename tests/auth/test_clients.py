@@ -79,6 +79,44 @@ class TestCreate:
 
         assert (await token_for(client, made)).json()["error"] == "invalid_client"
 
+    @pytest.mark.parametrize(
+        ("given", "shown"),
+        [
+            ("9998-12-31T23:59:59.999999Z", "9998-12-31T23:59:59.999999Z"),
+            ("9998-12-31t23:59:59-00:00", "9998-12-31T23:59:59Z"),
+            ("9999-01-01T13:59:59+14:00", "9998-12-31T23:59:59Z"),
+        ],
+    )
+    async def test_it_may_end_almost_with_the_calendar(
+        self, client: AsyncClient, as_ada: Headers, given: str, shown: str
+    ) -> None:
+        made = await create(client, as_ada, expires_at=given)
+
+        listed = (await client.get("/clients", headers=as_ada)).json()["clients"]
+        token = await token_for(client, made)
+        assert [made["expires_at"], listed[0]["expires_at"]] == [shown, shown]
+        assert (token.status_code, token.json()["expires_in"]) == (200, 3600)
+
+    async def test_its_tokens_end_with_it(self, client: AsyncClient, as_ada: Headers) -> None:
+        ends_at = datetime.now(UTC) + timedelta(seconds=90)
+        made = await create(client, as_ada, expires_at=ends_at.isoformat())
+
+        token = (await token_for(client, made)).json()
+
+        claims = jwt.get_unverified_claims(token["access_token"])
+        assert claims["exp"] == int(ends_at.timestamp())
+        assert token["expires_in"] == claims["exp"] - claims["iat"] <= 90
+
+    async def test_in_its_last_second_it_gets_none(
+        self, client: AsyncClient, as_ada: Headers, database: Database
+    ) -> None:
+        made = await create(client, as_ada)
+        async with database.transaction() as session:
+            ends_at = datetime.now(UTC) + timedelta(milliseconds=10)
+            await session.execute(update(Client).values(expires_at=ends_at))
+
+        assert (await token_for(client, made)).json()["error"] == "invalid_client"
+
     async def test_an_owner_who_lost_a_right_takes_it_from_the_client(
         self, client: AsyncClient, ada: dict[str, str], log_in: LogIn, database: Database
     ) -> None:
@@ -112,11 +150,19 @@ class TestCreate:
             ({"name": "x", "scope": "nonsense"}, "scope"),
             ({"name": "x", "expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
             ({"name": "x", "expires_at": "2099-01-01T00:00:00"}, "expires_at"),
+            ({"name": "x", "expires_at": "2099-01-01"}, "expires_at"),
+            ({"name": "x", "expires_at": "2099-01-01 00:00:00Z"}, "expires_at"),
+            ({"name": "x", "expires_at": 4_070_908_800}, "expires_at"),
+            ({"name": "x", "expires_at": "4070908800"}, "expires_at"),
+            ({"name": "x", "expires_at": "9999-12-31T23:59:59Z"}, "expires_at"),
+            ({"name": "x", "expires_at": "9999-12-31T23:59:59+14:00"}, "expires_at"),
+            ({"name": "x", "expires_at": "9999-12-31T23:59:59-23:59"}, "expires_at"),
+            ({"name": "x", "expires_at": "0001-01-01T00:00:00+23:59"}, "expires_at"),
             ({"name": "x", "owner_id": "someone"}, "owner_id"),
         ],
     )
     async def test_what_does_not_fit_is_named(
-        self, client: AsyncClient, as_ada: Headers, body: dict[str, str], field: str
+        self, client: AsyncClient, as_ada: Headers, body: dict[str, object], field: str
     ) -> None:
         answer = await client.post("/clients", json=body, headers=as_ada)
 

@@ -1,16 +1,28 @@
-"""Guessing: ten failures for an e-mail within five minutes, and it is locked for all."""
+"""Guessing: ten failures of a user from one address within five minutes are the last there."""
 
 import asyncio
 from collections import Counter
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from fastapi import FastAPI
 from sqlalchemy import event, select, update
 
-from services.auth.models import LoginFailures
+from services.auth.models import KnownAddress, LoginFailures, User
+from services.auth.tokens import service
+from services.auth.tokens.attempts import KNOWN_FOR, login_keys
 from services.auth.tokens.service import forget_expired
 from services.common.db import Database
 from tests.auth.conftest import PASSWORD, LogIn, OpenApp, browse
+
+ADA = "ada@example.com"
+OWNER = "203.0.113.1"
+STRANGER = "198.51.100.7"
+
+
+def form(username: str, password: str) -> dict[str, str]:
+    return {"grant_type": "password", "username": username, "password": password}
 
 
 async def fail(log_in: LogIn, *, times: int, username: str = "ada@example.com") -> list[int]:
@@ -49,8 +61,9 @@ async def test_an_unknown_email_is_locked_alike(
     assert await fail(log_in, times=11, username="nobody@example.com") == [400] * 10 + [429]
 
     async with database.snapshot() as session:
-        stored = (await session.scalars(select(LoginFailures))).one()
-    assert "nobody" not in stored.email_sha256
+        stored = (await session.scalars(select(LoginFailures))).all()
+    assert len(stored) == 3
+    assert all(len(each.key_sha256) == 64 for each in stored)
 
 
 async def test_other_accounts_are_not_touched(ada: dict[str, str], log_in: LogIn) -> None:
@@ -97,6 +110,18 @@ async def test_it_counts_over_all_replicas(
     assert right.status_code == 429
 
 
+async def test_results_are_counted_for_the_operator(
+    ada: dict[str, str], app: FastAPI, open_app: OpenApp
+) -> None:
+    async with open_app(login_attempts=1) as strict, browse(strict) as client:
+        for password in (PASSWORD, "guess", PASSWORD):
+            await client.post("/token", data=form(ADA, password))
+        exposed = (await client.get("/metrics")).text
+
+    for result in ("succeeded", "failed", "refused"):
+        assert f'tollgate_auth_logins_total{{result="{result}"}} 1.0' in exposed
+
+
 async def test_many_right_logins_at_once_are_no_attack(ada: dict[str, str], log_in: LogIn) -> None:
     answers = await asyncio.gather(*(log_in() for _ in range(20)))
 
@@ -113,7 +138,129 @@ async def test_closed_windows_are_swept_away(
     await forget_expired(database)
 
     async with database.snapshot() as session:
-        assert len((await session.scalars(select(LoginFailures))).all()) == 1
+        left = (await session.scalars(select(LoginFailures.failures))).all()
+    assert sorted(left) == [1, 1, 1]  # one user, one pair, and the address that both came from
+
+
+class TestStrangers:
+    """Others who fail, at addresses of their own, while Ada logs in."""
+
+    async def guess(self, app: FastAPI, address: str, *, times: int, user: str = ADA) -> list[int]:
+        async with browse(app, address=address) as stranger:
+            return [
+                (await stranger.post("/token", data=form(user, f"guess {n}"))).status_code
+                for n in range(times)
+            ]
+
+    async def log_in_from(self, app: FastAPI, address: str, *, password: str = PASSWORD) -> int:
+        async with browse(app, address=address) as client:
+            return (await client.post("/token", data=form(ADA, password))).status_code
+
+    async def test_a_stranger_who_is_locked_locks_out_nobody_else(
+        self, ada: dict[str, str], app: FastAPI
+    ) -> None:
+        assert await self.guess(app, STRANGER, times=12) == [400] * 10 + [429] * 2
+
+        assert await self.log_in_from(app, STRANGER) == 429
+        assert await self.log_in_from(app, OWNER) == 200
+
+    async def test_an_administrator_is_locked_out_no_more_than_others(
+        self, ada: dict[str, str], app: FastAPI, database: Database
+    ) -> None:
+        async with database.transaction() as session:
+            await session.execute(update(User).values(is_admin=True))
+        await self.guess(app, STRANGER, times=11)
+
+        assert await self.log_in_from(app, OWNER) == 200
+
+    async def test_many_strangers_lock_unknown_addresses_and_not_the_owners(
+        self, ada: dict[str, str], app: FastAPI, open_app: OpenApp
+    ) -> None:
+        assert await self.log_in_from(app, OWNER) == 200
+        async with open_app(login_attempts=1) as strict:
+            guesses = [
+                await self.guess(strict, f"198.51.100.{host}", times=1) for host in range(12)
+            ]
+
+            from_elsewhere = await self.log_in_from(strict, "203.0.113.99")
+            from_home = await self.log_in_from(strict, OWNER)
+
+        assert guesses == [[400]] * 10 + [[429]] * 2
+        assert (from_elsewhere, from_home) == (429, 200)
+
+    async def test_a_known_address_has_ten_failures_too(
+        self, ada: dict[str, str], app: FastAPI
+    ) -> None:
+        assert await self.log_in_from(app, OWNER) == 200
+
+        assert await self.guess(app, OWNER, times=11) == [400] * 10 + [429]
+        assert await self.log_in_from(app, OWNER) == 429
+
+    async def test_an_address_is_forgotten_in_time(
+        self, ada: dict[str, str], app: FastAPI, open_app: OpenApp, database: Database
+    ) -> None:
+        assert await self.log_in_from(app, OWNER) == 200
+        async with database.transaction() as session:
+            past = datetime.now(UTC) - KNOWN_FOR - timedelta(days=1)
+            await session.execute(update(KnownAddress).values(last_login_at=past))
+        async with open_app(login_attempts=1) as strict:
+            for host in range(10):
+                await self.guess(strict, f"198.51.100.{host}", times=1)
+
+            assert await self.log_in_from(strict, OWNER) == 429
+        await forget_expired(database)
+        async with database.snapshot() as session:
+            assert (await session.scalars(select(KnownAddress))).all() == []
+
+    async def test_only_so_many_addresses_are_known(
+        self, ada: dict[str, str], app: FastAPI, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(service, "MAX_KNOWN", 2)
+        for host in range(1, 5):
+            await self.log_in_from(app, f"203.0.113.{host}")
+
+        async with database.snapshot() as session:
+            known = set((await session.scalars(select(KnownAddress.pair_sha256))).all())
+        assert known == {login_keys(ADA, client=f"203.0.113.{host}").pair for host in (3, 4)}
+
+    async def test_one_password_for_many_users_is_refused(
+        self, ada: dict[str, str], open_app: OpenApp
+    ) -> None:
+        async with open_app(login_attempts=1) as strict:
+            sprayed = [
+                (await self.guess(strict, STRANGER, times=1, user=f"user{n}@example.com"))[0]
+                for n in range(32)
+            ]
+
+            assert sprayed == [400] * 30 + [429] * 2
+            assert await self.log_in_from(strict, STRANGER) == 429
+            assert await self.log_in_from(strict, OWNER) == 200
+
+    async def test_hosts_of_one_ipv6_network_are_one_stranger(
+        self, ada: dict[str, str], app: FastAPI
+    ) -> None:
+        guesses = [(await self.guess(app, f"2001:db8::{n:x}", times=1))[0] for n in range(1, 13)]
+
+        assert guesses == [400] * 10 + [429] * 2
+
+    async def test_guesses_of_many_at_once_over_all_processes_are_all_counted(
+        self, ada: dict[str, str], app: FastAPI, open_app: OpenApp
+    ) -> None:
+        async with (
+            open_app(login_attempts=1) as first,
+            open_app(login_attempts=1) as second,
+            AsyncExitStack() as stack,
+        ):
+            strangers = [
+                await stack.enter_async_context(browse(replica, address=f"{network}.{host}"))
+                for host in range(12)
+                for network, replica in (("198.51.100", first), ("192.0.2", second))
+            ]
+            answers = await asyncio.gather(
+                *(stranger.post("/token", data=form(ADA, "guess")) for stranger in strangers)
+            )
+
+        assert Counter(answer.status_code for answer in answers) == {400: 10, 429: 14}
 
 
 async def test_a_burst_is_refused_before_it_touches_the_database_and_probes_go_on(

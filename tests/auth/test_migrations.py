@@ -3,22 +3,29 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 
+import pytest
+import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
+from services.auth.accounts.service import EmailTaken, create_account, find_user_by_email
 from services.auth.app import MIGRATIONS
 from services.auth.models import Base
+from services.auth.passwords import PasswordHasher
+from services.common import migrations
 from services.common.db import Database
 from services.common.migrations import SchemaCheck, migrate
 
 
 def differences(connection: Connection) -> list[object]:
-    migrations = MigrationContext.configure(connection, opts={"compare_type": True})
-    return list(compare_metadata(migrations, Base.metadata))
+    comparing = MigrationContext.configure(connection, opts={"compare_type": True})
+    return list(compare_metadata(comparing, Base.metadata))
 
 
 async def test_the_migrated_tables_are_the_models(database_url: str) -> None:
@@ -106,3 +113,140 @@ async def test_one_version_serves_on_the_schema_of_the_next_and_leaves_it_alone(
         found = await session.scalar(text("SELECT version_num FROM alembic_version"))
     await database.close()
     assert (during_the_update, afterwards, found) == (None, None, "of_the_next")
+
+
+BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+USERS_OF_0001 = sa.table(
+    "users",
+    *(
+        sa.column(name)
+        for name in ("id", "email", "password_hash", "is_admin", "created_at", "disabled_at")
+    ),
+)
+
+
+def migrate_to(url: str, revision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Migrate as far as an older version did, whose tables lack what today's have."""
+    config = migrations._config(MIGRATIONS)
+    config.attributes["url"] = url
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "_check_columns", lambda *_: None)
+        command.upgrade(config, revision)
+
+
+class TestEmailsOfOlderVersions:
+    """Addresses as version 0001 stored them, oldest first, before they have a finer form."""
+
+    @pytest.fixture
+    async def database(
+        self,
+        database_kind: str,
+        new_database_url: Callable[[str], str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> AsyncIterator[Database]:
+        self.url = new_database_url(database_kind)
+        await asyncio.to_thread(migrate_to, self.url, "0001", monkeypatch)
+        database = Database(self.url)
+        yield database
+        await database.close()
+
+    async def store(self, database: Database, *emails: str) -> None:
+        """Store users whose ids are their positions."""
+        rows = [
+            {
+                "id": str(n),
+                "email": email,
+                "password_hash": "x",
+                "is_admin": False,
+                "created_at": (BEGINNING + timedelta(days=n)).replace(tzinfo=None),
+                "disabled_at": None,
+            }
+            for n, email in enumerate(emails)
+        ]
+        async with database.transaction() as session:
+            await session.execute(USERS_OF_0001.insert(), rows)
+
+    async def meant_by(self, database: Database, *spellings: str) -> list[str | None]:
+        """The id of the user whom each spelling means."""
+        async with database.snapshot() as session:
+            users = [await find_user_by_email(session, email=each) for each in spellings]
+        return [user.id if user else None for user in users]
+
+    async def test_other_spellings_of_a_domain_get_the_normal_one(self, database: Database) -> None:
+        await self.store(database, "ada@xn--bcher-kva.example", "bob@example\u3002com")
+
+        await asyncio.to_thread(migrate, self.url, MIGRATIONS)
+
+        async with database.snapshot() as session:
+            stored = set((await session.scalars(text("SELECT email FROM users"))).all())
+        assert stored == {"ada@bücher.example", "bob@example.com"}
+        assert await self.meant_by(
+            database, "ada@bücher.example", "ADA@XN--BCHER-KVA.example", "bob@example.com"
+        ) == ["0", "0", "1"]
+
+    async def test_who_registered_with_a_sharp_s_is_found_by_it(self, database: Database) -> None:
+        await self.store(database, "strasse@x.io", "ada@strasse.de")
+
+        await asyncio.to_thread(migrate, self.url, MIGRATIONS)
+
+        assert await self.meant_by(
+            database, "straße@x.io", "STRASSE@x.io", "ada@straße.de", "ada@xn--strae-oqa.de"
+        ) == ["0", "0", "1", None]
+        hasher = PasswordHasher(threads=1)
+        with pytest.raises(EmailTaken):
+            async with database.transaction() as session:
+                await create_account(
+                    session, hasher=hasher, email="straße@x.io", password="correct horse"
+                )
+        hasher.close()
+
+    async def test_two_users_stay_two_and_each_is_found_by_what_is_stored(
+        self, database: Database
+    ) -> None:
+        await self.store(
+            database,
+            "ada@xn--bcher-kva.example",
+            "ada@bücher.example",
+            "bob@example\u3002com",
+            "bob@example.com",
+            "eve@xn--bcher-kva\u3002example",
+            "eve@xn--bcher-kva.example",
+        )
+
+        await asyncio.to_thread(migrate, self.url, MIGRATIONS)
+        await asyncio.to_thread(migrate, self.url, MIGRATIONS)
+
+        assert await self.meant_by(
+            database,
+            "ada@bücher.example",
+            "ada@xn--bcher-kva.example",
+            "bob@example.com",
+            "bob@example\u3002com",
+            "eve@bücher.example",
+            "eve@xn--bcher-kva.example",
+        ) == ["1", "0", "3", "2", "4", "5"]
+
+    async def test_what_no_domain_can_be_stays_as_it_is(self, database: Database) -> None:
+        await self.store(database, "ada@my_host", "a" * 64 + "@" + "x" * 180)
+
+        await asyncio.to_thread(migrate, self.url, MIGRATIONS)
+
+        assert await self.meant_by(database, "ADA@MY_HOST", "a" * 64 + "@" + "x" * 180) == [
+            "0",
+            "1",
+        ]
+
+    async def test_a_migration_cut_short_is_taken_up(self, database: Database) -> None:
+        await self.store(database, "ada@xn--bcher-kva.example", "ada@bücher.example")
+        await asyncio.to_thread(migrate, self.url, MIGRATIONS)
+        async with database.transaction() as session:
+            await session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        if database.engine.dialect.name == "sqlite":
+            return  # there a migration is done as a whole or not at all
+
+        await asyncio.to_thread(migrate, self.url, MIGRATIONS)
+
+        assert await self.meant_by(database, "ada@xn--bcher-kva.example", "ada@bücher.example") == [
+            "0",
+            "1",
+        ]

@@ -4,7 +4,9 @@ import httpx
 import pytest
 from httpx import AsyncClient
 from jose import jwt
+from sqlalchemy.exc import OperationalError
 
+from services.auth.tokens.errors import TemporarilyUnavailable, oauth_errors
 from services.common.db import Database
 from tests.auth.conftest import PASSWORD, LogIn, assert_refused
 
@@ -230,3 +232,12 @@ class TestCors:
 
         for refused in (other_origin, other_path, answer):
             assert "Access-Control-Allow-Origin" not in refused.headers
+
+
+def test_a_transaction_that_lost_is_503_in_the_shape_of_these_endpoints() -> None:
+    with pytest.raises(TemporarilyUnavailable) as refused, oauth_errors():
+        raise OperationalError("UPDATE …", {}, Exception(1213, "Deadlock found"))
+
+    assert refused.value.status == 503
+    assert refused.value.headers["Retry-After"] == "1"
+    assert "UPDATE" not in refused.value.detail

@@ -88,13 +88,36 @@ class TestGoodTokens:
 
         assert [verifier.recall(token) is not None for token in tokens] == [False, True, True]
 
-    async def test_clocks_may_differ_by_less_than_the_leeway(self, verifier: TokenVerifier) -> None:
+    @pytest.mark.parametrize("ahead_s", [-119, -31, 0, 31, 119])
+    async def test_clocks_may_differ_by_two_minutes(self, ring: Ring, ahead_s: int) -> None:
         now = int(time.time())
+        verifier = TokenVerifier(ring, issuer=ISSUER, clock=lambda: now + ahead_s)
 
-        await verifier.verify(signed(header(), claims(iat=now + 20)))
-        await verifier.verify(signed(header(), claims(iat=now - 3600, exp=now - 20)))
-        await assert_refused(verifier, signed(header(), claims(iat=now + 40)))
-        await assert_refused(verifier, signed(header(), claims(iat=now - 3600, exp=now - 40)))
+        await verifier.verify(signed(header(), claims(iat=now, exp=now + 3600)))
+        await verifier.verify(signed(header(), claims(iat=now, nbf=now, exp=now + 1)))
+
+    @pytest.mark.parametrize(
+        ("ahead_s", "times"),
+        [
+            (-121, {"iat": 0}),
+            (-121, {"iat": -600, "nbf": 0}),
+            (122, {"iat": -600, "exp": 1}),
+        ],
+    )
+    async def test_by_more_than_that_they_may_not(
+        self, ring: Ring, ahead_s: int, times: dict[str, int]
+    ) -> None:
+        now = int(time.time())
+        verifier = TokenVerifier(ring, issuer=ISSUER, clock=lambda: now + ahead_s)
+        off = claims(iat=now, exp=now + 3600) | {name: now + s for name, s in times.items()}
+
+        await assert_refused(verifier, signed(header(), off))
+
+    @pytest.mark.parametrize("nbf", [None, "0", 0.5, True])
+    async def test_a_beginning_that_is_no_whole_second_is_refused(
+        self, verifier: TokenVerifier, nbf: Any
+    ) -> None:
+        await assert_refused(verifier, signed(header(), claims(nbf=nbf)))
 
 
 class TestHeaders:

@@ -1,28 +1,29 @@
 """All SQL about users."""
 
-from sqlalchemy import Select, delete, select
+from collections.abc import Sequence
+
+from sqlalchemy import delete, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.models import RefreshFamily, User
 
 
-def _by_email(email: str) -> Select[User]:
-    return select(User).where(User.email == email)
-
-
 async def find_user(session: AsyncSession, *, user_id: str) -> User | None:
     return await session.get(User, user_id)
 
 
-async def find_user_by_email(session: AsyncSession, *, email: str) -> User | None:
-    """The user with this e-mail, which must be in its normal form."""
-    return await session.scalar(_by_email(email))
+async def list_namesakes(session: AsyncSession, *, email: str, folded: str) -> Sequence[User]:
+    """Return the users whose address may be this one: in its normal form, or in the coarser one
+    that older versions stored."""
+    alike = or_(User.email == email, User.folded_email == folded)
+    return (await session.scalars(select(User).where(alike))).all()
 
 
-async def get_user_by_email(session: AsyncSession, *, email: str) -> User:
-    """The same, where it is known to exist."""
-    return (await session.scalars(_by_email(email))).one()
+async def lock_active_admins(session: AsyncSession) -> Sequence[User]:
+    """Load the administrators who are not disabled, and lock them until the transaction ends."""
+    admins = select(User).where(User.is_admin, User.disabled_at.is_(None)).order_by(User.id)
+    return (await session.scalars(admins.with_for_update())).all()
 
 
 async def add_user(session: AsyncSession, user: User) -> bool:

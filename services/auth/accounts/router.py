@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.auth.accounts import service
+from services.auth.callers import get_user
 from services.auth.models import User
 from services.auth.passwords import PasswordHasher
 from services.common.db import Snapshot, Transaction
@@ -20,7 +21,9 @@ router = new_router(tag="accounts")
 class Registration(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    email: str = Field(max_length=1000, examples=["ada@example.com"])
+    email: str = Field(
+        max_length=1000, examples=["ada@example.com"], json_schema_extra={"format": "email"}
+    )
     password: str = Field(description="8 to 1024 characters.", examples=["correct horse battery"])
 
 
@@ -60,7 +63,7 @@ def _registration_is_open(request: Request) -> None:
 async def register(
     body: Registration, session: Transaction, hasher: Annotated[PasswordHasher, Depends(_hasher)]
 ) -> User:
-    """Create an account. Every spelling of an e-mail (case, width, accents) is one account."""
+    """Create an account. Every spelling of an e-mail (case, width, punycode) is one account."""
     return await service.create_account(
         session, hasher=hasher, email=body.email, password=body.password
     )
@@ -69,11 +72,11 @@ async def register(
 @router.get("/users/me", response_model=AccountRead, responses=documents(Unauthenticated))
 async def read_own_account(caller: AnyCaller, session: Snapshot) -> User:
     """The caller's own account."""
-    return await service.get_account(session, account=caller.account)
+    return await get_user(session, caller=caller)
 
 
 @router.get("/userinfo", responses=documents(Unauthenticated))
 async def userinfo(caller: AnyCaller, session: Snapshot) -> dict[str, Any]:
     """The caller's account in OpenID Connect's words (Core 1.0 §5.3); no e-mail is verified."""
-    user = await service.get_account(session, account=caller.account)
+    user = await get_user(session, caller=caller)
     return {"sub": user.id, "email": user.email, "email_verified": False}

@@ -4,13 +4,14 @@ from datetime import datetime
 from typing import Any
 
 from fastapi import Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.auth.clients import service
 from services.common.db import Snapshot, Transaction
 from services.common.errors import BodyInvalid, NotFound, Unauthenticated, documents
 from services.common.http import new_router
 from services.common.identity import AnyCaller
+from services.common.times import Instant
 
 router = new_router(prefix="/clients", tag="clients")
 
@@ -20,7 +21,7 @@ class ClientCreate(BaseModel):
 
     name: str = Field(min_length=1, max_length=100, examples=["nightly job"])
     scope: str | None = Field(default=None, max_length=255, examples=["predict"])
-    expires_at: AwareDatetime | None = None
+    expires_at: Instant | None = Field(default=None, description="When it and its tokens end.")
 
 
 class ClientRead(BaseModel):
@@ -70,5 +71,5 @@ async def list_clients(caller: AnyCaller, session: Snapshot) -> dict[str, Any]:
     responses=documents(Unauthenticated, service.LoginNeeded, NotFound),
 )
 async def delete_client(client_id: str, caller: AnyCaller, session: Transaction) -> None:
-    """End machine credentials. Tokens they got before live on until they expire."""
+    """End machine credentials. Their tokens end with them here, and elsewhere when they expire."""
     await service.delete_client(session, caller=caller, client_id=client_id)

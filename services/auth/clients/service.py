@@ -8,15 +8,12 @@ from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.accounts.service import allowed_scope, get_account
+from services.auth.accounts.service import allowed_scope
+from services.auth.callers import FIRST_PARTY, get_user
 from services.auth.clients import repository
 from services.auth.models import Client
 from services.common.errors import BodyInvalid, NotFound, ServiceError
 from services.common.identity import Caller
-
-FIRST_PARTY = "tollgate-web"
-"""The `client_id` of tokens got with a password: a public client, without a secret (RFC 6749
-§2.1). The docs pages and any program that asks for e-mail and password are this client."""
 
 MAX_CLIENTS = 100
 """How many clients a user may have."""
@@ -58,18 +55,18 @@ async def create_client(
 
     Raises:
         LoginNeeded: the caller is a machine client itself.
-        Unauthenticated: the account is gone or disabled.
+        Unauthenticated: the token is no longer active.
         BodyInvalid: a scope the account does not have, or an end in the past.
         TooManyClients: the account has `MAX_CLIENTS` already.
     """
+    owner = await get_user(session, caller=caller)
     _refuse_machines(caller)
-    owner = await get_account(session, account=caller.account)
     asked = (scope or "predict usage:read").split()
     now = datetime.now(UTC)
     if not set(asked) <= set(allowed_scope(owner).split()):
         raise BodyInvalid([{"loc": ["body", "scope"], "msg": "The account does not have this."}])
     if expires_at is not None and expires_at <= now:
-        raise BodyInvalid([{"loc": ["body", "expires_at"], "msg": "This is in the past."}])
+        raise BodyInvalid([{"loc": ["body", "expires_at"], "msg": "Must not be in the past."}])
     if len(await repository.list_clients(session, owner_id=owner.id)) >= MAX_CLIENTS:
         raise TooManyClients()
     secret = f"tgs_{secrets.token_urlsafe(32)}"
@@ -87,19 +84,26 @@ async def create_client(
 
 
 async def list_clients(session: AsyncSession, *, caller: Caller) -> Sequence[Client]:
-    """The clients of the caller's account, oldest first."""
-    return await repository.list_clients(session, owner_id=caller.account)
+    """Return the clients of the caller's account, oldest first.
+
+    Raises:
+        Unauthenticated: the token is no longer active.
+    """
+    owner = await get_user(session, caller=caller)
+    return await repository.list_clients(session, owner_id=owner.id)
 
 
 async def delete_client(session: AsyncSession, *, caller: Caller, client_id: str) -> None:
-    """End a client; tokens it holds live on until they expire.
+    """Delete a client. Auth refuses its tokens at once, the other services when they expire.
 
     Raises:
+        Unauthenticated: the token is no longer active.
         LoginNeeded: the caller is a machine client itself.
         NotFound: no such client, or another account's.
     """
+    owner = await get_user(session, caller=caller)
     _refuse_machines(caller)
-    if not await repository.delete_client(session, owner_id=caller.account, client_id=client_id):
+    if not await repository.delete_client(session, owner_id=owner.id, client_id=client_id):
         raise NotFound()
 
 
@@ -116,8 +120,7 @@ async def find_authentic_client(
     stored = client.secret_sha256 if client else ""
     if not hmac.compare_digest(secret_digest(client_secret), stored) or client is None:
         return None
-    live = client.expires_at is None or client.expires_at > datetime.now(UTC)
-    return client if live else None
+    return None if client.has_expired(datetime.now(UTC)) else client
 
 
 async def ensure_service_client(

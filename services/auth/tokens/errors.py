@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from services.common.errors import ServiceError
@@ -85,14 +86,14 @@ class InvalidScope(OAuthError):
 
 
 class TooManyAttempts(OAuthError):
-    """Too many failed log-ins for this e-mail; not even the right password is taken now."""
+    """Too many failed log-ins for this e-mail or from this address, whatever the password."""
 
     status = 429
     code = "too_many_attempts"
 
     def __init__(self, *, retry_after_s: int) -> None:
         super().__init__(
-            "Too many failed log-ins for this e-mail; try again later.",
+            "Too many failed log-ins; try again later.",
             headers={"Retry-After": str(retry_after_s)},
         )
 
@@ -115,6 +116,8 @@ def oauth_errors() -> Iterator[None]:
         raise _as_oauth(error.status, error.detail, error.headers) from error
     except HTTPException as error:
         raise _as_oauth(error.status_code, error.detail, error.headers) from error
+    except OperationalError as error:  # it lost against another transaction
+        raise _as_oauth(503, "The database is busy; retry in 1 s.", {"Retry-After": "1"}) from error
 
 
 def _as_oauth(status: int, detail: str, headers: Mapping[str, str] | None) -> OAuthError:

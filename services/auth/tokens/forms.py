@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from fastapi import Request
 
-from services.auth.clients.service import FIRST_PARTY
+from services.auth.callers import FIRST_PARTY
 from services.auth.tokens.errors import InvalidClient, InvalidRequest
 
 _FORM = "application/x-www-form-urlencoded"

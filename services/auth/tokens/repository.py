@@ -1,4 +1,4 @@
-"""All SQL about refresh families and failed log-ins."""
+"""All SQL about log-ins: their failures, their addresses and their refresh families."""
 
 from datetime import datetime
 from typing import Any, cast
@@ -7,45 +7,87 @@ from sqlalchemy import CursorResult, Insert, case, delete, select, update
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.models import LoginFailures, RefreshFamily
+from services.auth.models import Base, KnownAddress, LoginFailures, RefreshFamily
+from services.auth.tokens.attempts import Failures, LoginKeys
 
 # -- failed log-ins ------------------------------------------------------------------------------
 
 
 async def find_failures(
-    session: AsyncSession, *, email_sha256: str, now: datetime, lock: bool = False
-) -> LoginFailures | None:
-    """The failures of a window that is still open; `lock` holds them until the end."""
-    open_window = select(LoginFailures).where(
-        LoginFailures.email_sha256 == email_sha256, LoginFailures.window_ends_at > now
+    session: AsyncSession, *, keys: LoginKeys, now: datetime, lock: bool = False
+) -> dict[str, Failures]:
+    """Return the failures under each key whose window is open; `lock` keeps them until the end."""
+    open_windows = (
+        select(LoginFailures.key_sha256, LoginFailures.failures, LoginFailures.window_ends_at)
+        .where(LoginFailures.key_sha256.in_(sorted(keys)), LoginFailures.window_ends_at > now)
+        .order_by(LoginFailures.key_sha256)
     )
-    return await session.scalar(open_window.with_for_update() if lock else open_window)
+    found = await session.execute(open_windows.with_for_update() if lock else open_windows)
+    return {key: Failures(count, window_ends_at) for key, count, window_ends_at in found}
 
 
 async def count_failure(
-    session: AsyncSession, *, email_sha256: str, now: datetime, window_ends_at: datetime
-) -> LoginFailures:
-    """Count one failure, atomically over all replicas; a window that ended begins anew."""
-    first = {"email_sha256": email_sha256, "failures": 1, "window_ends_at": window_ends_at}
+    session: AsyncSession, *, keys: LoginKeys, now: datetime, window_ends_at: datetime
+) -> dict[str, Failures]:
+    """Count one failure under each key, atomically over all processes; a window that ended begins
+    anew. In the order of the keys, so that no two log-ins wait for each other."""
     ended = LoginFailures.window_ends_at <= now
     # In this order: MySQL's later assignments see the earlier ones' new values.
     again = [
         ("failures", case((ended, 1), else_=LoginFailures.failures + 1)),
         ("window_ends_at", case((ended, window_ends_at), else_=LoginFailures.window_ends_at)),
     ]
+    for key in sorted(keys):
+        first = {"email_sha256": key, "failures": 1, "window_ends_at": window_ends_at}
+        await _upsert(session, LoginFailures, first, again)
+    return await find_failures(session, keys=keys, now=now)
+
+
+async def delete_failures(session: AsyncSession, *, key: str) -> None:
+    await session.execute(delete(LoginFailures).where(LoginFailures.key_sha256 == key))
+
+
+# -- known addresses -----------------------------------------------------------------------------
+
+
+async def is_known(session: AsyncSession, *, pair: str, since: datetime) -> bool:
+    """Whether a user has logged in from an address since a moment."""
+    login = select(KnownAddress.pair_sha256).where(
+        KnownAddress.pair_sha256 == pair, KnownAddress.last_login_at >= since
+    )
+    return await session.scalar(login) is not None
+
+
+async def remember_address(
+    session: AsyncSession, *, pair: str, user_id: str, now: datetime, most: int
+) -> None:
+    """Store that a user logged in from an address; of more than `most`, forget the least recent."""
+    login = {"user_id": user_id, "last_login_at": now}
+    await _upsert(session, KnownAddress, {"pair_sha256": pair, **login}, list(login.items()))
+    oldest = (
+        select(KnownAddress.pair_sha256)
+        .where(KnownAddress.user_id == user_id)
+        .order_by(KnownAddress.last_login_at.desc())
+        .offset(most)
+        .limit(most)
+    )
+    if surplus := (await session.scalars(oldest)).all():
+        await session.execute(delete(KnownAddress).where(KnownAddress.pair_sha256.in_(surplus)))
+
+
+async def _upsert(
+    session: AsyncSession,
+    model: type[Base],
+    row: dict[str, Any],
+    changes: list[tuple[str, Any]],
+) -> None:
+    """Insert a row, or change the one with its key."""
     statement: Insert
     if session.get_bind().dialect.name == "sqlite":
-        statement = (
-            sqlite.insert(LoginFailures).values(first).on_conflict_do_update(set_=dict(again))
-        )
+        statement = sqlite.insert(model).values(row).on_conflict_do_update(set_=dict(changes))
     else:
-        statement = mysql.insert(LoginFailures).values(first).on_duplicate_key_update(again)
+        statement = mysql.insert(model).values(row).on_duplicate_key_update(changes)
     await session.execute(statement)
-    return await session.get_one(LoginFailures, email_sha256, populate_existing=True)
-
-
-async def delete_failures(session: AsyncSession, *, email_sha256: str) -> None:
-    await session.execute(delete(LoginFailures).where(LoginFailures.email_sha256 == email_sha256))
 
 
 # -- refresh families ----------------------------------------------------------------------------
@@ -81,7 +123,8 @@ async def delete_family(session: AsyncSession, *, family_id: str) -> None:
     await session.execute(delete(RefreshFamily).where(RefreshFamily.id == family_id))
 
 
-async def delete_expired(session: AsyncSession, *, now: datetime) -> None:
-    """Drop what has expired: closed windows and old families."""
+async def delete_expired(session: AsyncSession, *, now: datetime, known_since: datetime) -> None:
+    """Drop what has expired: closed windows, old families, addresses not used since a moment."""
+    await session.execute(delete(KnownAddress).where(KnownAddress.last_login_at < known_since))
     await session.execute(delete(LoginFailures).where(LoginFailures.window_ends_at <= now))
     await session.execute(delete(RefreshFamily).where(RefreshFamily.expires_at <= now))

@@ -25,6 +25,8 @@ from services.common.http import new_router
 
 router = new_router(tag="tokens")
 
+GRANT_TYPES = ("password", "refresh_token", "client_credentials")
+
 
 class TokenRead(BaseModel):
     model_config = ConfigDict(from_attributes=True)
@@ -46,7 +48,9 @@ IssuerState = Annotated[Issuer, Depends(_issuer)]
 
 def _form_of(*names: str, required: tuple[str, ...]) -> dict[str, Any]:
     """How the docs describe a form that the endpoint reads itself."""
-    properties = {name: {"type": "string"} for name in names}
+    properties: dict[str, dict[str, Any]] = {name: {"type": "string"} for name in names}
+    if "grant_type" in properties:
+        properties["grant_type"]["enum"] = list(GRANT_TYPES)
     schema = {"type": "object", "properties": properties, "required": list(required)}
     content = {"application/x-www-form-urlencoded": {"schema": schema}}
     return {"requestBody": {"required": True, "content": content}}
@@ -83,7 +87,7 @@ async def issue_token(request: Request, response: Response, issuer: IssuerState)
     that may be granted is."""
     with oauth_errors():
         form = await read_form(request)
-        issued = await _grant(issuer, form)
+        issued = await _grant(issuer, form, address=request.client.host if request.client else "")
     response.headers["Cache-Control"] = "no-store"
     return issued
 
@@ -124,9 +128,9 @@ async def introspect(request: Request, response: Response, issuer: IssuerState) 
     return answer
 
 
-async def _grant(issuer: Issuer, form: OAuthForm) -> Issued:
+async def _grant(issuer: Issuer, form: OAuthForm, *, address: str) -> Issued:
     grant_type, scope = form.need("grant_type"), form.fields.get("scope")
-    if grant_type not in ("password", "refresh_token", "client_credentials"):
+    if grant_type not in GRANT_TYPES:
         raise UnsupportedGrantType()
     client = None
     if form.client is not None:
@@ -141,5 +145,9 @@ async def _grant(issuer: Issuer, form: OAuthForm) -> Issued:
         token = form.need("refresh_token")
         return await service.grant_refresh_token(issuer, refresh_token=token, scope=scope)
     return await service.grant_password(
-        issuer, username=form.need("username"), password=form.need("password"), scope=scope
+        issuer,
+        username=form.need("username"),
+        password=form.need("password"),
+        scope=scope,
+        address=address,
     )

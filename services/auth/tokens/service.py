@@ -4,7 +4,6 @@ Passwords are checked between two units of work, not inside one: a log-in that w
 holds no connection and, on SQLite, stops no writer.
 """
 
-import hashlib
 import math
 import secrets
 import time
@@ -14,17 +13,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jose import jwt
+from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.accounts.emails import normalise_email
-from services.auth.accounts.repository import find_user, find_user_by_email
-from services.auth.accounts.service import allowed_scope
-from services.auth.clients.service import FIRST_PARTY, find_authentic_client, secret_digest
+from services.auth.accounts.repository import find_user
+from services.auth.accounts.service import allowed_scope, find_user_by_email
+from services.auth.callers import FIRST_PARTY, is_active
+from services.auth.clients.service import find_authentic_client, secret_digest
 from services.auth.keys import KeyRing
 from services.auth.models import Client, RefreshFamily, User
 from services.auth.passwords import PasswordHasher
 from services.auth.settings import AuthSettings
 from services.auth.tokens import repository
+from services.auth.tokens.attempts import KNOWN_FOR, MAX_KNOWN, LoginKeys, find_lock, login_keys
 from services.auth.tokens.errors import (
     InvalidClient,
     InvalidGrant,
@@ -51,6 +52,8 @@ class Issuer:
     keys: KeyRing
     verifier: TokenVerifier
     settings: AuthSettings
+    logins: Counter
+    """Log-ins with a password, by result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,40 +85,39 @@ async def authenticate_client(issuer: Issuer, *, shown: ClientCredentials) -> Cl
 
 
 async def grant_password(
-    issuer: Issuer, *, username: str, password: str, scope: str | None
+    issuer: Issuer, *, username: str, password: str, scope: str | None, address: str
 ) -> Issued:
-    """Log in with e-mail and password.
+    """Log in with e-mail and password, from an IP address.
 
     An unknown e-mail takes the same time, is counted the same and is answered the same as a wrong
     password. The answer is settled in the transaction that counts, so that of any number of
-    concurrent guesses, on any number of replicas, only the first few tell anything.
+    concurrent guesses, in any number of processes, only the first few reveal anything.
 
     Raises:
         InvalidGrant: wrong, unknown or disabled.
-        TooManyAttempts: too many failures in the window; also for the right password.
+        TooManyAttempts: too many failures (`tokens.attempts`); also for the right password.
         InvalidScope: more than the account has.
         Unavailable: too many passwords are being checked, or the database is away.
     """
-    email = normalise_email(username)
-    counted = hashlib.sha256(email.encode()).hexdigest()
+    keys = login_keys(username, client=address)
     with issuer.hasher.place():
         async with issuer.database.snapshot() as session:
-            await _refuse_locked(session, issuer, counted)
-            user = await find_user_by_email(session, email=email)
+            await _refuse_locked(session, issuer, keys)
+            user = await find_user_by_email(session, email=username)
         usable = user if user is not None and user.disabled_at is None else None
         right = await issuer.hasher.verify(password, usable.password_hash if usable else None)
 
         async with issuer.database.transaction() as session:
-            await _refuse_locked(session, issuer, counted, lock=True)
+            known = await _refuse_locked(session, issuer, keys, lock=True)
             if right and usable is not None:
-                await repository.delete_failures(session, email_sha256=counted)
+                await _remember_success(session, keys, user_id=usable.id)
                 granted = _granted(scope, allowed=allowed_scope(usable))
                 refresh_token = await _begin_family(session, issuer, usable, granted)
+                issuer.logins.labels("succeeded").inc()
                 return _issued(issuer, usable.id, FIRST_PARTY, granted, refresh_token)
-            failures = await _count_failure(session, issuer, counted)
-    if failures > issuer.settings.login_attempts:
-        raise TooManyAttempts(retry_after_s=issuer.settings.login_window_seconds)
-    raise InvalidGrant(_WRONG_LOGIN)
+            refused = await _count_failure(session, issuer, keys, known=known)
+    issuer.logins.labels("failed").inc()
+    raise refused
 
 
 async def grant_refresh_token(issuer: Issuer, *, refresh_token: str, scope: str | None) -> Issued:
@@ -147,21 +149,23 @@ async def grant_refresh_token(issuer: Issuer, *, refresh_token: str, scope: str 
 
 
 async def grant_client_credentials(issuer: Issuer, *, client: Client, scope: str | None) -> Issued:
-    """A token for a machine. A user's client speaks for its owner, a service's for itself.
+    """Issue a token for a machine, which ends no later than its client. A user's client speaks for
+    its owner, a service's for itself.
 
     Raises:
         InvalidGrant: the owner is disabled.
         InvalidScope: more than the client has, or than its owner has by now.
     """
+    until = client.expires_at
     if client.owner_id is None:
         granted = _granted(scope, allowed=client.scope)
-        return _issued(issuer, client.client_id, client.client_id, granted)
+        return _issued(issuer, client.client_id, client.client_id, granted, until=until)
     async with issuer.database.snapshot() as session:
         owner = await find_user(session, user_id=client.owner_id)
     if owner is None or owner.disabled_at is not None:
         raise InvalidGrant("The client's account is disabled.")
     granted = _granted(scope, allowed=_common(client.scope, allowed_scope(owner)))
-    return _issued(issuer, owner.id, client.client_id, granted)
+    return _issued(issuer, owner.id, client.client_id, granted, until=until)
 
 
 # -- ends of tokens ------------------------------------------------------------------------------
@@ -194,39 +198,60 @@ async def introspect(issuer: Issuer, *, token: str, client: Client) -> dict[str,
     if client.owner_id not in (None, caller.account):
         return inactive
     async with issuer.database.snapshot() as session:
-        user = await find_user(session, user_id=caller.account)
-    alive = user.disabled_at is None if user else caller.client_id == caller.account
-    if not alive:
+        active = caller.expires_at > time.time() and await is_active(session, caller=caller)
+    if not active:
         return inactive
     return {"active": True, "token_type": "Bearer", **jwt.get_unverified_claims(token)}
 
 
 async def forget_expired(database: Database) -> None:
     """Drop what has expired from the database."""
+    now = datetime.now(UTC)
     async with database.transaction() as session:
-        await repository.delete_expired(session, now=datetime.now(UTC))
+        await repository.delete_expired(session, now=now, known_since=now - KNOWN_FOR)
 
 
 # -- parts ---------------------------------------------------------------------------------------
 
 
 async def _refuse_locked(
-    session: AsyncSession, issuer: Issuer, counted: str, *, lock: bool = False
-) -> None:
+    session: AsyncSession, issuer: Issuer, keys: LoginKeys, *, lock: bool = False
+) -> bool:
+    """Refuse a log-in after too many failures; returns whether its address is known."""
     now = datetime.now(UTC)
-    found = await repository.find_failures(session, email_sha256=counted, now=now, lock=lock)
-    if found is not None and found.failures >= issuer.settings.login_attempts:
-        left_s = (found.window_ends_at - now).total_seconds()
-        raise TooManyAttempts(retry_after_s=math.ceil(left_s))
+    failures = await repository.find_failures(session, keys=keys, now=now, lock=lock)
+    known = await repository.is_known(session, pair=keys.pair, since=now - KNOWN_FOR)
+    limit = issuer.settings.login_attempts
+    ends_at = find_lock(keys, failures, known=known, limit=limit, counted=False)
+    if ends_at is not None:
+        issuer.logins.labels("refused").inc()
+        raise _locked_until(ends_at, now=now)
+    return known
 
 
-async def _count_failure(session: AsyncSession, issuer: Issuer, counted: str) -> int:
+async def _count_failure(
+    session: AsyncSession, issuer: Issuer, keys: LoginKeys, *, known: bool
+) -> InvalidGrant | TooManyAttempts:
+    """Count a failed log-in; returns the answer to it."""
     now = datetime.now(UTC)
     window = timedelta(seconds=issuer.settings.login_window_seconds)
-    found = await repository.count_failure(
-        session, email_sha256=counted, now=now, window_ends_at=now + window
+    failures = await repository.count_failure(
+        session, keys=keys, now=now, window_ends_at=now + window
     )
-    return found.failures
+    limit = issuer.settings.login_attempts
+    ends_at = find_lock(keys, failures, known=known, limit=limit, counted=True)
+    return InvalidGrant(_WRONG_LOGIN) if ends_at is None else _locked_until(ends_at, now=now)
+
+
+async def _remember_success(session: AsyncSession, keys: LoginKeys, *, user_id: str) -> None:
+    await repository.delete_failures(session, key=keys.pair)
+    await repository.remember_address(
+        session, pair=keys.pair, user_id=user_id, now=datetime.now(UTC), most=MAX_KNOWN
+    )
+
+
+def _locked_until(ends_at: datetime, *, now: datetime) -> TooManyAttempts:
+    return TooManyAttempts(retry_after_s=max(1, math.ceil((ends_at - now).total_seconds())))
 
 
 def _parts(refresh_token: str) -> tuple[str, str]:
@@ -268,10 +293,24 @@ def _common(scope: str, other: str) -> str:
 
 
 def _issued(
-    issuer: Issuer, subject: str, client_id: str, scope: str, refresh_token: str | None = None
+    issuer: Issuer,
+    subject: str,
+    client_id: str,
+    scope: str,
+    refresh_token: str | None = None,
+    *,
+    until: datetime | None = None,
 ) -> Issued:
-    """The answer with a new access token (RFC 9068 §2.2)."""
+    """Return the answer with a new access token (RFC 9068 §2.2), which ends at `until` at last.
+
+    Raises:
+        InvalidGrant: `until` has passed.
+    """
     now, lifetime_s = int(time.time()), issuer.settings.access_token_seconds
+    if until is not None:
+        lifetime_s = min(lifetime_s, int(until.timestamp()) - now)
+    if lifetime_s < 1:
+        raise InvalidGrant("The client has expired.")
     claims = {
         "iss": issuer.settings.issuer,
         "sub": subject,

@@ -15,6 +15,7 @@ from services.common.contracts import (
     CLOUDEVENTS_ONE,
     MAX_EVENTS_PER_BATCH,
     IngestResult,
+    Usage,
     UsageEvent,
 )
 from services.common.errors import (
@@ -70,6 +71,8 @@ class EventMetrics:
 
 
 _event = UsageEvent.model_json_schema()
+# In line: references within a schema mean nothing inside an OpenAPI document.
+_event["properties"]["data"] = _event.pop("$defs")[Usage.__name__]
 _request_body = {
     "required": True,
     "content": {

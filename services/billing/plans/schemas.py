@@ -9,7 +9,8 @@ from pydantic.config import JsonDict
 
 from services.billing.models import PLAN_NAME_CHARS
 from services.billing.plans.pricing import Tier
-from services.common.contracts import AccountId, Currency, Instant, Name, RateLimit
+from services.common.contracts import AccountId, Currency, Name, RateLimit
+from services.common.times import Instant
 
 _EXAMPLE: JsonDict = {
     "name": "Pay as you go",

@@ -159,7 +159,7 @@ async def assign_plan(
     if not plans:
         raise PlanNotFound()
     if effective_from is not None and effective_from < now:
-        raise BodyInvalid([{"loc": ["body", "effective_from"], "msg": "Lies in the past."}])
+        raise BodyInvalid([{"loc": ["body", "effective_from"], "msg": "Must not be in the past."}])
     currencies = await find_currencies(session, accounts=[account])
     if currencies.get(account, plans[0].currency) != plans[0].currency:
         raise CurrencyFixed()

@@ -12,7 +12,6 @@ from services.billing.plans.default import DefaultPlanId
 from services.billing.usage import service
 from services.billing.usage.schemas import ReceiptPage, ReceiptRead, UsageRead
 from services.billing.usage.service import MAX_PAGE, GroupBy, ReceiptNotFound
-from services.common.contracts import Instant
 from services.common.db import Snapshot
 from services.common.errors import (
     BodyInvalid,
@@ -23,6 +22,7 @@ from services.common.errors import (
 )
 from services.common.http import new_router
 from services.common.identity import AnyCaller
+from services.common.times import Instant
 
 router = new_router(prefix="/usage", tag="usage")
 

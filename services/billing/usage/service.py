@@ -26,6 +26,7 @@ from services.billing.usage.schemas import (
 from services.common.contracts import format_amount
 from services.common.db import Database
 from services.common.errors import BodyInvalid, NotFound
+from services.common.times import parse_instant
 
 MAX_PAGE = 1000
 
@@ -58,7 +59,7 @@ async def read_usage(
     since = (since or month_of(now)).astimezone(UTC)
     until = (until or now).astimezone(UTC)
     if since > until:
-        raise BodyInvalid([{"loc": ["query", "from"], "msg": "Lies after `to`."}])
+        raise BodyInvalid([{"loc": ["query", "from"], "msg": "Must not be after `to`."}])
     parts = await repository.list_parts(session, account=account, since=since, until=until)
     total = _add_up(parts, lambda part: None).get(None, Sums())
     currency = await find_currency(session, account=account, default_plan=default_plan, now=now)
@@ -216,7 +217,6 @@ def parse_cursor(cursor: str) -> PageEnd:
     """
     try:
         time, event_id, source = base64.urlsafe_b64decode(cursor).decode("ascii").split(" ")
-        return PageEnd(datetime.fromisoformat(time).astimezone(UTC), event_id, source)
-    except (binascii.Error, ValueError, OverflowError) as error:
-        message = "Is not a cursor of this service."
-        raise BodyInvalid([{"loc": ["query", "cursor"], "msg": message}]) from error
+        return PageEnd(parse_instant(time), event_id, source)
+    except (binascii.Error, ValueError) as error:
+        raise BodyInvalid([{"loc": ["query", "cursor"], "msg": "Invalid cursor."}]) from error

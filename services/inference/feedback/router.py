@@ -5,7 +5,13 @@ from typing import Annotated
 from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.common.errors import BodyInvalid, InsufficientScope, Unavailable, documents
+from services.common.errors import (
+    BodyInvalid,
+    InsufficientScope,
+    Unauthenticated,
+    Unavailable,
+    documents,
+)
 from services.common.http import new_router
 from services.common.identity import Caller, Needs, bearer_token
 from services.common.model_records import Value
@@ -50,7 +56,13 @@ router = new_router(tag="feedback")
 @router.post(
     "/v1/models/{model}:feedback",
     responses=documents(
-        ModelNotFound, EventNotFound, FeedbackDiffers, BodyInvalid, InsufficientScope, Unavailable
+        Unauthenticated,
+        InsufficientScope,
+        ModelNotFound,
+        EventNotFound,
+        FeedbackDiffers,
+        BodyInvalid,
+        Unavailable,
     ),
 )
 async def give_feedback(

@@ -82,6 +82,7 @@ class ModelStatus(BaseModel):
 
 
 router = new_router(tag="models")
+router.responses = documents(Unauthenticated, InsufficientScope)
 
 
 @router.get("/v1/models", dependencies=[Predicting])

@@ -134,9 +134,10 @@ class InferResponse(BaseModel):
 
 
 router = new_router(tag="open inference protocol")
+_DENIALS = (Unauthenticated, InsufficientScope)
 
 
-@router.get("/v2", dependencies=[Predicting])
+@router.get("/v2", dependencies=[Predicting], responses=documents(*_DENIALS))
 async def describe_server(request: Request) -> ServerMetadata:
     """The server, and which extensions of the protocol it speaks."""
     return ServerMetadata(name="tollgate", version=request.app.version, extensions=EXTENSIONS)
@@ -158,7 +159,11 @@ async def is_ready(request: Request) -> Ready:
     return Ready(ready=True)
 
 
-@router.get("/v2/models/{model}", dependencies=[Predicting], responses=documents(ModelNotFound))
+@router.get(
+    "/v2/models/{model}",
+    dependencies=[Predicting],
+    responses=documents(*_DENIALS, ModelNotFound),
+)
 async def describe_model(model: str, request: Request) -> ModelMetadata:
     """The live version's inputs and outputs, and which versions there are."""
     registry: Registry = request.app.state.registry
@@ -168,7 +173,7 @@ async def describe_model(model: str, request: Request) -> ModelMetadata:
 @router.get(
     "/v2/models/{model}/versions/{version}",
     dependencies=[Predicting],
-    responses=documents(ModelNotFound, Unavailable),
+    responses=documents(*_DENIALS, ModelNotFound, Unavailable),
 )
 async def describe_version(model: str, version: str, request: Request) -> ModelMetadata:
     """A version's inputs and outputs; it is loaded if need be."""
@@ -179,7 +184,7 @@ async def describe_version(model: str, version: str, request: Request) -> ModelM
 @router.get(
     "/v2/models/{model}/ready",
     dependencies=[Predicting],
-    responses=documents(ModelNotFound, Unavailable),
+    responses=documents(*_DENIALS, ModelNotFound, Unavailable),
 )
 async def is_model_ready(model: str, request: Request) -> ModelReady:
     """200 if the model's live version can be asked."""
@@ -191,7 +196,7 @@ async def is_model_ready(model: str, request: Request) -> ModelReady:
 @router.get(
     "/v2/models/{model}/versions/{version}/ready",
     dependencies=[Predicting],
-    responses=documents(ModelNotFound, Unavailable),
+    responses=documents(*_DENIALS, ModelNotFound, Unavailable),
 )
 async def is_version_ready(model: str, version: str, request: Request) -> ModelReady:
     """200 if the version can be asked; it is loaded if need be."""
@@ -200,7 +205,11 @@ async def is_version_ready(model: str, version: str, request: Request) -> ModelR
     return ModelReady(name=model, ready=True)
 
 
-@router.post("/v2/repository/index", dependencies=[Predicting], responses=documents(Unavailable))
+@router.post(
+    "/v2/repository/index",
+    dependencies=[Predicting],
+    responses=documents(*_DENIALS, BadRequest, Unavailable),
+)
 async def list_repository(request: Request, wanted: IndexRequest | None = None) -> list[IndexEntry]:
     """All models and their versions, which are in memory, and which one is live."""
     registry: Registry = request.app.state.registry

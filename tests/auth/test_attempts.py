@@ -1,0 +1,99 @@
+"""What failed log-ins are counted under, and when they refuse another one."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.auth.tokens.attempts import (
+    PER_ADDRESS,
+    PER_USER,
+    Failures,
+    LoginKeys,
+    find_lock,
+    login_keys,
+)
+
+KEYS = LoginKeys(pair="p", user="u", address="a")
+SOON = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = SOON + timedelta(minutes=1)
+LIMIT = 10
+
+
+def lock(
+    pair: int = 0, user: int = 0, address: int = 0, *, known: bool, counted: bool = False
+) -> datetime | None:
+    counts = {"p": (pair, SOON), "u": (user, LATER), "a": (address, LATER)}
+    failures = {key: Failures(count, ends) for key, (count, ends) in counts.items() if count}
+    return find_lock(KEYS, failures, known=known, limit=LIMIT, counted=counted)
+
+
+class TestLock:
+    def test_without_failures_nothing_is_refused(self) -> None:
+        assert lock(known=False) is None
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_ten_from_one_address_are_taken_and_no_more(self, known: bool) -> None:
+        assert lock(pair=LIMIT - 1, known=known) is None
+        assert lock(pair=LIMIT, known=known) == SOON
+        assert lock(pair=LIMIT, known=known, counted=True) is None
+        assert lock(pair=LIMIT + 1, known=known, counted=True) == SOON
+
+    def test_strangers_use_up_what_unknown_addresses_have(self) -> None:
+        most = LIMIT * PER_USER
+
+        assert lock(user=most - 1, known=False) is None
+        assert lock(user=most, known=False) == LATER
+
+    def test_one_address_may_not_try_every_user(self) -> None:
+        most = LIMIT * PER_ADDRESS
+
+        assert lock(address=most - 1, known=False) is None
+        assert lock(address=most, known=False) == LATER
+
+    def test_a_known_address_has_its_own_ten_whatever_strangers_do(self) -> None:
+        assert lock(pair=LIMIT - 1, user=10**6, address=10**6, known=True) is None
+
+    def test_the_last_lock_to_end_counts(self) -> None:
+        assert lock(pair=LIMIT, user=LIMIT * PER_USER, known=False) == LATER
+
+    def test_one_stranger_alone_never_reaches_the_limit_of_a_user(self) -> None:
+        assert LIMIT * PER_USER > LIMIT
+
+
+class TestKeys:
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            ("198.51.100.7", "::ffff:198.51.100.7"),
+            ("2001:db8:1:2::1", "2001:0DB8:1:2:ffff:ffff:ffff:ffff"),
+        ],
+    )
+    def test_addresses_of_one_customer_are_one(self, one: str, other: str) -> None:
+        assert login_keys("ada@x.io", client=one) == login_keys("ada@x.io", client=other)
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            ("198.51.100.7", "198.51.100.8"),
+            ("2001:db8:1:2::1", "2001:db8:1:3::1"),
+            ("", "198.51.100.8"),
+            ("/run/socket", ""),
+        ],
+    )
+    def test_addresses_of_two_customers_are_two(self, one: str, other: str) -> None:
+        first, second = (login_keys("ada@x.io", client=client) for client in (one, other))
+
+        assert first.user == second.user
+        assert first.pair != second.pair
+        assert first.address != second.address
+
+    def test_spellings_that_may_be_one_user_are_one(self) -> None:
+        spellings = ["straße@x.io", "STRASSE@X.IO", "strasse@x。io"]
+
+        assert len({login_keys(spelling, client="::1") for spelling in spellings}) == 1
+
+    def test_they_name_nobody(self) -> None:
+        keys = login_keys("ada@x.io", client="198.51.100.7")
+
+        assert all(len(key) == 64 and key.isalnum() for key in keys)
+        assert len(set(keys)) == 3

@@ -1,0 +1,108 @@
+"""`tollgate users` on a database of its own, of either kind."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from services.auth.app import MIGRATIONS
+from services.auth.models import User
+from services.common.db import Database
+from services.common.migrations import migrate
+
+ADA = "ada@bücher.example"
+ROOT = Path(__file__).parents[2]
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def runner(url: str) -> Run:
+    """`runner(url)("disable", …)` runs that command of `tollgate users` on a database."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "cli.main", "users", *arguments],
+            cwd=ROOT,
+            env=os.environ | {"AUTH_DATABASE_URL": url},
+            text=True,
+            capture_output=True,
+        )
+
+    return run
+
+
+@pytest.fixture
+async def tollgate(database_kind: str, new_database_url: Callable[[str], str]) -> Run:
+    """The command on a database with two administrators and Ada."""
+    url = new_database_url(database_kind)
+    await asyncio.to_thread(migrate, url, MIGRATIONS)
+    database = Database(url)
+    async with database.transaction() as session:
+        session.add_all(
+            User(
+                id=email.partition("@")[0],
+                email=email,
+                password_hash="x",
+                is_admin=email != ADA,
+                created_at=datetime.now(UTC),
+            )
+            for email in (ADA, "root@example.com", "second@example.com")
+        )
+    await database.close()
+    return runner(url)
+
+
+async def test_a_user_is_disabled_and_enabled_by_any_spelling(tollgate: Run) -> None:
+    disabled = tollgate("disable", "ADA@xn--bcher-kva.example")
+    again = tollgate("disable", ADA, "--json")
+    enabled = tollgate("enable", ADA, "--json")
+
+    shown = {"id": "ada", "email": ADA}
+    assert disabled.stdout == "ada@bücher.example: disabled\n"
+    assert json.loads(again.stdout) == shown | {"disabled": True}
+    assert json.loads(enabled.stdout) == shown | {"disabled": False}
+    assert [each.returncode for each in (disabled, again, enabled)] == [0] * 3
+
+
+async def test_the_last_administrator_is_disabled_by_force_only(tollgate: Run) -> None:
+    one_of_two = tollgate("disable", "second@example.com")
+    the_last = tollgate("disable", "root@example.com")
+    forced = tollgate("disable", "root@example.com", "--force")
+
+    assert [each.returncode for each in (one_of_two, the_last, forced)] == [0, 1, 0]
+    assert the_last.stdout == ""
+    assert the_last.stderr == (
+        "error: This is the last administrator; with --force it is disabled all the same.\n"
+    )
+
+
+async def test_an_unknown_email_is_one_line_and_exit_code_1(tollgate: Run) -> None:
+    for ended in (tollgate("disable", "nobody@example.com"), tollgate("enable", "nonsense")):
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert ended.stderr == "error: No user has this e-mail.\n"
+
+
+@pytest.mark.parametrize("command", ["disable", "enable"])
+def test_wrong_usage_is_exit_code_2_and_help_is_0(command: str) -> None:
+    tollgate = runner("sqlite+aiosqlite:///unused.db")
+
+    wrong, help_ = tollgate(command), tollgate(command, "--help")
+
+    assert (wrong.returncode, help_.returncode) == (2, 0)
+    assert "--json" in help_.stdout
+
+
+async def test_a_database_that_is_not_migrated_is_one_line(
+    database_kind: str, new_database_url: Callable[[str], str]
+) -> None:
+    ended = runner(new_database_url(database_kind))("disable", "a@x.io")
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("error: ")
+    assert ended.stderr.count("\n") == 1

@@ -1,0 +1,164 @@
+"""What the three services answer is what their OpenAPI documents say, whatever they are sent."""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.errors import InvalidSchema
+from schemathesis.core.failures import FailureGroup
+from schemathesis.core.result import Err, Ok
+from schemathesis.schemas import APIOperation
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from services.auth.callers import FIRST_PARTY
+from services.auth.keys import open_key_ring
+from services.common.contracts import AUDIENCE
+from services.common.identity import SCOPES
+from tests.e2e.platform import Platform, running
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+EXAMPLES = 10
+"""Requests that fit the document, for each operation; half as many do not, or have no token."""
+TIMEOUT_S = 30
+
+
+@pytest.fixture(scope="module")
+def platform(new_home: Callable[[], Path]) -> Iterator[Platform]:
+    """A running platform of this module's own: any call may be made on it."""
+    with running(new_home()) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def token(platform: Platform) -> str:
+    """A token of the administrator's with every scope there is."""
+    admin = json.loads((platform.home / "credentials.json").read_text())["admin"]
+    with platform.client("auth", platform.token(**admin)) as auth:
+        account = auth.get("/userinfo").json()["sub"]
+    now = int(time.time())
+    claims = {
+        "iss": platform.urls["auth"],
+        "sub": account,
+        "aud": AUDIENCE,
+        "iat": now,
+        "exp": now + 3600,
+        "jti": str(uuid.uuid4()),
+        "client_id": FIRST_PARTY,
+        "scope": " ".join(SCOPES),
+    }
+    return open_key_ring(platform.home / "keys" / "auth").sign(claims)
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[requests.Session]:
+    with requests.Session() as opened:
+        opened.trust_env = False
+        yield opened
+
+
+@pytest.mark.parametrize("service", ["auth", "inference", "billing"])
+def test_every_answer_is_documented(
+    platform: Platform, token: str, session: requests.Session, service: str
+) -> None:
+    answer = session.get(f"{platform.urls[service]}/openapi.json", timeout=TIMEOUT_S)
+    assert "#/$defs/" not in answer.text  # no reference that leads nowhere, and hides what it is of
+    document = answer.json()
+    schema = schemathesis.openapi.from_dict(prepared(document))
+    operations = [readable(found) for found in schema.get_all_operations()]
+    known = {"Authorization": f"Bearer {token}"}
+
+    faults: dict[str, str] = {}
+    for operation in operations:
+        for mode, examples, headers in (
+            (GenerationMode.POSITIVE, EXAMPLES, known),
+            (GenerationMode.NEGATIVE, EXAMPLES // 2, known),
+            (GenerationMode.POSITIVE, EXAMPLES // 2, {}),
+        ):
+            call = partial(
+                check, session=session, url=platform.urls[service], headers=headers, faults=faults
+            )
+            call_at_random(operation, mode, examples, call)
+
+    assert len(operations) >= 10
+    assert not faults, "\n\n".join(faults.values())
+
+
+def readable(
+    found: Ok[APIOperation[Any, Any, Any, Any]] | Err[InvalidSchema],
+) -> APIOperation[Any, Any, Any, Any]:
+    assert isinstance(found, Ok), str(found.err())
+    return found.ok()
+
+
+def prepared(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with every status named, as far as it names them, and with models that exist."""
+    for item in document["paths"].values():
+        for operation in item.values():
+            operation["responses"].pop("default", None)
+            for parameter in operation.get("parameters", []):
+                if (parameter["name"], parameter["in"]) == ("model", "path"):
+                    parameter["schema"] = {"enum": ["wine", "nobody-has-it"]}
+    return document
+
+
+def call_at_random(
+    operation: APIOperation[Any, Any, Any, Any],
+    mode: GenerationMode,
+    examples: int,
+    call: Callable[[schemathesis.Case[Any]], None],
+) -> None:
+    """Make calls of one operation, the same in every run."""
+
+    @seed(0)
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def make(case: schemathesis.Case[Any]) -> None:
+        call(case)
+
+    # No call without parameters has wrong ones.
+    with suppress(Unsatisfiable) if mode is GenerationMode.NEGATIVE else nullcontext():
+        make()
+
+
+def check(
+    case: schemathesis.Case[Any],
+    *,
+    session: requests.Session,
+    url: str,
+    headers: dict[str, str],
+    faults: dict[str, str],
+) -> None:
+    """Make a call; what is wrong with the answer becomes a fault, one for each status."""
+    response = case.call(base_url=url, session=session, headers=headers, timeout=TIMEOUT_S)
+    try:
+        case.validate_response(response, checks=CHECKS)
+    except FailureGroup as error:
+        name = f"{case.operation.label} {response.status_code}"
+        faults.setdefault(name, f"{name}: {error}")
