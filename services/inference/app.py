@@ -31,6 +31,7 @@ from services.inference.models.loader import Loader
 from services.inference.models.metrics import ModelMetrics
 from services.inference.models.registry import Registry
 from services.inference.models.watcher import Watcher
+from services.inference.protocols.decoding import Decoder
 from services.inference.protocols.metrics import PredictMetrics
 from services.inference.protocols.predict import PredictEndpoint, Target, find_target
 from services.inference.protocols.v1 import router as v1
@@ -42,6 +43,9 @@ from services.inference.settings import InferenceSettings
 
 if TYPE_CHECKING:
     from services.common.tracing import Tracing
+
+MAX_OTHER_BODY_BYTES = 256 * 1024
+"""Of a request that is not a prediction, which is read on the event loop: ten thousand labels."""
 
 Predict = Callable[[Target, Scope, Receive, Send], Awaitable[None]]
 
@@ -142,6 +146,8 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
             recent = Recent(keep_rows=settings.feedback_rows)
             engine = Engine(threads=settings.predict_threads)
             stack.callback(engine.close)
+            decoder = Decoder()
+            stack.callback(decoder.close)
             background = {
                 "models": asyncio.create_task(watcher.run()),
                 "terms": asyncio.create_task(terms.run()),
@@ -161,6 +167,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
                 registry=models,
                 loader=loader,
                 engine=engine,
+                decoder=decoder,
                 journal=journal,
                 billing=billing,
                 canaries=canaries,
@@ -171,6 +178,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
                 max_body_bytes=settings.max_body_bytes,
                 max_rows=settings.max_rows,
                 max_in_flight=settings.max_in_flight,
+                max_body_bytes_in_flight=settings.max_body_bytes_in_flight,
             )
             app.state.predict = traced(predict, tracing) if tracing else predict
 
@@ -195,7 +203,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
         description="Predictions, paid per request. Log in with Authorize, then try one.",
         token_url=f"{settings.auth_url}/token",
         lifespan=lifespan,
-        max_body_bytes=settings.max_body_bytes,
+        max_body_bytes=min(settings.max_body_bytes, MAX_OTHER_BODY_BYTES),
         documented=documented,
         tracing=tracing,
     )
