@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.billing import BillingBench
 from bench.figures import Figure, table
+from bench.floods import floods
 from bench.models import models
 from bench.predictions import drift, predictions, tracing
 from bench.swaps import swaps
@@ -15,7 +16,17 @@ from bench.training import training
 from tests.mariadb import running_server
 from tests.processes import processes
 
-PARTS = ("training", "predictions", "drift", "tracing", "swaps", "models", "ingest", "leases")
+PARTS = (
+    "training",
+    "predictions",
+    "floods",
+    "drift",
+    "tracing",
+    "swaps",
+    "models",
+    "ingest",
+    "leases",
+)
 PLATFORM = set(PARTS) - {"training"}
 
 
@@ -47,6 +58,9 @@ async def _measure(*, stored: int, parts: tuple[str, ...]) -> list[Figure]:
         if "predictions" in parts:
             _print("measuring predictions")
             figures.append(await predictions(platform))
+        if "floods" in parts:
+            _print("measuring floods")
+            figures += await floods(platform)
         if "drift" in parts:
             _print("measuring drift")
             figures.append(await drift(platform))

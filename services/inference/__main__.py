@@ -11,11 +11,13 @@ from services.common.model_store import StoreError
 from services.common.observe import open_tracing
 from services.common.settings import prepare_folder, stop
 from services.inference.app import create_app
+from services.inference.memory import return_large_blocks
 from services.inference.settings import InferenceSettings
 
 
 def main() -> None:
     """Serve until SIGTERM, then finish what was begun and ship the journal."""
+    return_large_blocks()
     settings = InferenceSettings.load()
     configure_logging("inference", level=settings.log_level, style=settings.log_format)
     prepare_folder(settings.journal_dir, variable="INFERENCE_JOURNAL_DIR")

@@ -32,6 +32,7 @@ from services.inference.models.loader import Loader
 from services.inference.models.metrics import ModelMetrics
 from services.inference.models.registry import Registry
 from services.inference.models.watcher import Watcher
+from services.inference.protocols.decoding import Decoder
 from services.inference.protocols.metrics import PredictMetrics
 from services.inference.protocols.predict import PredictEndpoint, Target, find_target
 from services.inference.protocols.v1 import router as v1
@@ -44,8 +45,8 @@ from services.inference.settings import InferenceSettings
 if TYPE_CHECKING:
     from services.common.tracing import Tracing
 
-MAX_OTHER_BODY_BYTES = 64 * 1024
-"""Of a request that is no prediction."""
+MAX_OTHER_BODY_BYTES = 256 * 1024
+"""Of a request that is not a prediction, which is read on the event loop: ten thousand labels."""
 
 REQUEST_HEADERS = (
     "Authorization",
@@ -146,7 +147,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
             )
             stack.push_async_callback(loader.close)
             rollout_metrics = RolloutMetrics(registry)
-            promoter = Promoter(store=store, trusted=trusted, by=actor())
+            promoter = Promoter(store, trusted, actor(), allow_joblib=settings.allow_joblib)
             canaries = Canaries(models, loader, promoter, rollout_metrics)
             shadows = Shadows(models, loader, rollout_metrics)
             stack.callback(shadows.close)
@@ -163,6 +164,8 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
             recent = Recent(keep_rows=settings.feedback_rows)
             engine = Engine(threads=settings.predict_threads)
             stack.callback(engine.close)
+            decoder = Decoder()
+            stack.callback(decoder.close)
             background = {
                 "models": asyncio.create_task(watcher.run()),
                 "terms": asyncio.create_task(terms.run()),
@@ -182,6 +185,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
                 registry=models,
                 loader=loader,
                 engine=engine,
+                decoder=decoder,
                 journal=journal,
                 billing=billing,
                 canaries=canaries,
@@ -192,6 +196,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
                 max_body_bytes=settings.max_body_bytes,
                 max_rows=settings.max_rows,
                 max_in_flight=settings.max_in_flight,
+                max_body_bytes_in_flight=settings.max_body_bytes_in_flight,
             )
             answer: Predict = traced(predict, tracing) if tracing else predict
             app.state.predict = allowing(cors, answer) if cors.origins else answer
@@ -220,7 +225,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
         description="Predictions, paid per request. Log in with Authorize, then try one.",
         token_url=f"{settings.auth_url}/token",
         lifespan=lifespan,
-        max_body_bytes=MAX_OTHER_BODY_BYTES,
+        max_body_bytes=min(settings.max_body_bytes, MAX_OTHER_BODY_BYTES),
         refuse=v2.refuse,
         cors=cors,
         amend_openapi=v2.amend_openapi,

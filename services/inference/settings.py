@@ -10,6 +10,10 @@ from pydantic_settings import SettingsConfigDict
 
 from services.common.settings import Networks, Origins, Port, ServiceSettings, ServiceUrl
 
+_BODIES_IN_FLIGHT = 32
+_BODIES_IN_FLIGHT_MIN = 4
+"""An account may have half of the bytes, and its values count beside its bodies."""
+
 
 def _cpus() -> int:
     return len(os.sched_getaffinity(0))
@@ -66,7 +70,12 @@ class InferenceSettings(ServiceSettings):
     max_rows: int = Field(default=10_000, ge=1)
     """A prediction request with more rows is answered 422."""
     max_in_flight: int = Field(default=1024, ge=1)
-    """Predictions being answered at once; beyond them 503."""
+    """Predictions being answered at once; beyond them, or an account's share of them, 503."""
+    max_body_bytes_in_flight: int = Field(
+        default_factory=lambda data: _BODIES_IN_FLIGHT * data["max_body_bytes"], ge=0
+    )
+    """Bytes of prediction requests in memory at once, complete or not; beyond them, or an account's
+    share of them, 503. Default: 32 times INFERENCE_MAX_BODY_BYTES."""
     predict_threads: int = Field(default_factory=_cpus, ge=1, le=1024)
     """Slow predictions computed at once. Default: one for each CPU that this process may use."""
     drift_rows_per_second: int = Field(default=1_000, ge=0)
@@ -101,6 +110,15 @@ class InferenceSettings(ServiceSettings):
             **credentials,
         }
         return defaults | given
+
+    @model_validator(mode="after")
+    def _has_room_for_a_body(self) -> Self:
+        if self.max_body_bytes_in_flight < _BODIES_IN_FLIGHT_MIN * self.max_body_bytes:
+            raise ValueError(
+                "INFERENCE_MAX_BODY_BYTES_IN_FLIGHT must be at least "
+                f"{_BODIES_IN_FLIGHT_MIN} times INFERENCE_MAX_BODY_BYTES"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_credentials(self) -> Self:

@@ -154,6 +154,27 @@ class TestOverHttp:
             await eventually(counted)
             assert "model_column_psi{" not in (await client.get("/metrics")).text
 
+    async def test_more_bytes_than_may_wait_are_left_out(
+        self,
+        settings: InferenceSettings,
+        neighbours: Neighbours,
+        bearer: dict[str, str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(watch, "MAX_BYTES", 2_000)
+
+        async with serving(settings) as client:
+            for sent in (rows(shift=0), rows(shift=0)[:1]):
+                await client.post(
+                    "/v1/models/numbers:predict", json={"instances": sent}, headers=bearer
+                )
+
+            async def counted() -> bool:
+                return await metric(client, "model_drift_rows", model="numbers") > 0
+
+            await eventually(counted)
+            assert await metric(client, "model_drift_rows", model="numbers") == 1
+
     async def test_what_is_old_is_forgotten(
         self,
         settings: InferenceSettings,

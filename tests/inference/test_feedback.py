@@ -4,13 +4,17 @@ import json
 import uuid
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
 from typer.testing import CliRunner
 
 from cli.models import models
+from services.common.model_records import ColumnStatistics, Manifest
+from services.inference.app import MAX_OTHER_BODY_BYTES
 from services.inference.feedback import recent as recents
+from services.inference.feedback.service import bounded_error
 from services.inference.settings import InferenceSettings
 from tests.inference.conftest import eventually, serving
 from tests.inference.neighbours import Neighbours
@@ -124,8 +128,99 @@ class TestAccuracy:
             error = await metric(client, "model_feedback_absolute_error_sum", model="price")
             assert error == pytest.approx(2, rel=1e-3)
 
+    async def test_one_outcome_counts_for_no_more_than_ten_times_the_span_in_training(
+        self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer
+    ) -> None:
+        async with serving(keeping) as client:
+            for label in (3.4e38, -3.4e38, 2.0):
+                answer = await predict(client, bearer, [1.0, 1.0], model="price")
+                told = await tell(client, bearer, event_of(answer), label, model="price")
+                assert told.status_code == 200
+
+            error = await metric(client, "model_feedback_absolute_error_sum", model="price")
+            assert 100 < error < 2 * 10 * 50  # prices in training are from -10 to 30
+
+    @pytest.mark.parametrize("label", ["1e308", "-1e308", "3.5e38", "1" + "0" * 300])
+    async def test_a_number_that_no_model_answers_is_refused(
+        self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer, label: str
+    ) -> None:
+        async with serving(keeping) as client:
+            event = event_of(await predict(client, bearer, [1.0, 1.0], model="price"))
+            for given in (label, f"[{label}]"):
+                answer = await client.post(
+                    "/v1/models/price:feedback",
+                    content=f'{{"usage_event":"{event}","label":{given}}}',
+                    headers={**bearer, "Content-Type": "application/json"},
+                )
+                assert answer.status_code == 422
+
+            assert await metric(client, "model_feedback_absolute_error_count") == 0
+
+    @pytest.mark.parametrize(
+        ("said", "true", "target", "expected"),
+        [
+            (1.0, 4.0, (0.0, 10.0), 3.0),
+            (1.0, 1e38, (0.0, 10.0), 100.0),
+            (0.0, 1e38, (1_000.0, 1_001.0), 10_010.0),
+            (0.0, -1e38, (-5.0, -5.0), 50.0),
+            (0.0, 1e38, (0.0, 0.0), 1e38),
+            (0.0, 1e38, (None, None), 1e38),
+            (0.0, 1e38, None, 1e38),
+        ],
+    )
+    def test_an_error_is_bounded_by_the_span_of_the_target(
+        self,
+        said: float,
+        true: float,
+        target: tuple[float | None, float | None] | None,
+        expected: float,
+    ) -> None:
+        statistics = target and ColumnStatistics(
+            name="price", kind="number", count=1, missing=0, min=target[0], max=target[1]
+        )
+
+        assert bounded_error(said, true, statistics) == expected
+
+
+class TestMemory:
+    def test_the_oldest_requests_make_room_for_the_rows_of_new_ones(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(recents, "MAX_BYTES", 1_000)
+        monkeypatch.setattr(recents, "MAX_BYTES_OF_ONE", 400)
+        recent, manifest = recents.Recent(keep_rows=True), Mock(Manifest)
+
+        for event, size in [("a", 300), ("b", 400), ("b", 400), ("large", 401), ("c", 400)]:
+            recent.add(
+                event,
+                account="x",
+                manifest=manifest,
+                predictions=[1],
+                arrays={},
+                size=size,
+            )
+
+        assert recent.find("a") is None
+        kept = {event: recent.find(event) for event in ("b", "large", "c")}
+        assert {event: each and each.size for event, each in kept.items()} == {
+            "b": 400, "large": 0, "c": 400,
+        }  # fmt: skip
+        assert [each and each.arrays for each in kept.values()] == [{}, None, {}]
+
 
 class TestRefusals:
+    async def test_of_a_long_list_of_wrong_labels_the_first_is_described(
+        self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer
+    ) -> None:
+        async with serving(keeping) as client:
+            most = MAX_OTHER_BODY_BYTES // len("{},")
+            answer = await tell(client, bearer, str(uuid.uuid4()), [{}] * (most - 100))
+            too_long = await tell(client, bearer, str(uuid.uuid4()), [{}] * most)
+
+        assert answer.status_code == 422
+        assert len(answer.json()["errors"]) < 10
+        assert too_long.status_code == 413
+
     async def test_what_is_not_ones_own_or_not_there_is_404(
         self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer
     ) -> None:

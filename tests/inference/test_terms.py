@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -12,6 +13,7 @@ from services.common.errors import Unavailable
 from services.common.http import http_client
 from services.inference.metering.accounts import PaymentRequired
 from services.inference.metering.billing import BillingClient
+from services.inference.metering.rates import RateLimited
 from services.inference.metering.slices import HOLDS_S
 from services.inference.metering.terms import Spending, Terms
 from tests.inference.conftest import eventually
@@ -78,6 +80,43 @@ class TestClock:
         clock.now += 1
         with pytest.raises(Unavailable):
             await terms.spend(account, "m", 1)
+
+    async def test_a_refused_request_counts_before_there_is_a_price(
+        self, terms: Terms, clock: Clock, account: str, neighbours: Neighbours
+    ) -> None:
+        neighbours.rate_limit = {"per_second": 0.5, "burst": 2}
+        neighbours.status = "no_plan"
+
+        for _ in range(2):
+            await terms.admit(account)
+        with pytest.raises(RateLimited):
+            await terms.admit(account)
+
+        clock.now += 2
+        await terms.admit(account)
+
+    async def test_a_request_waits_once_for_fresher_terms_that_do_not_come(
+        self,
+        terms: Terms,
+        clock: Clock,
+        account: str,
+        neighbours: Neighbours,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        waits = []
+
+        async def count(*arguments: Any, **options: Any) -> Any:
+            waits.append(options)
+            raise Unavailable("Slow.")
+
+        await terms.spend(account, "m", 1)
+        clock.now += 31
+        monkeypatch.setattr(terms, "_wait", count)
+
+        await terms.admit(account)
+        await terms.spend(account, "m", 1)
+
+        assert len(waits) == 1
 
     async def test_an_account_that_comes_back_after_a_pause_is_served_at_the_price_of_now(
         self, terms: Terms, clock: Clock, account: str, neighbours: Neighbours

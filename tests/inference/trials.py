@@ -102,26 +102,30 @@ def token(neighbours: Neighbours, account: str | None = None) -> str:
 
 
 @asynccontextmanager
-async def process(own: InferenceSettings) -> AsyncIterator[str]:
+async def process(own: InferenceSettings, **environment: str) -> AsyncIterator[str]:
     """An inference process with these settings on a port of its own; its URL, once it is ready."""
     port = free_port()
     secret = own.client_secret.get_secret_value()
-    environment = os.environ | {
-        "INFERENCE_PORT": str(port),
-        "INFERENCE_AUTH_URL": own.auth_url,
-        "INFERENCE_BILLING_URL": own.billing_url,
-        "INFERENCE_CLIENT_ID": own.client_id,
-        "INFERENCE_CLIENT_SECRET": secret,
-        "INFERENCE_MODEL_STORE": own.model_store,
-        "INFERENCE_TRUSTED_KEYS": str(own.trusted_keys),
-        "INFERENCE_CACHE_DIR": str(own.cache_dir),
-        "INFERENCE_JOURNAL_DIR": str(own.journal_dir),
-        "INFERENCE_FEEDBACK_STORE": own.feedback_store,
-        "INFERENCE_MODEL_POLL_SECONDS": "0.2",
-        "INFERENCE_LOG_LEVEL": "ERROR",
-    }
+    complete = (
+        os.environ
+        | environment
+        | {
+            "INFERENCE_PORT": str(port),
+            "INFERENCE_AUTH_URL": own.auth_url,
+            "INFERENCE_BILLING_URL": own.billing_url,
+            "INFERENCE_CLIENT_ID": own.client_id,
+            "INFERENCE_CLIENT_SECRET": secret,
+            "INFERENCE_MODEL_STORE": own.model_store,
+            "INFERENCE_TRUSTED_KEYS": str(own.trusted_keys),
+            "INFERENCE_CACHE_DIR": str(own.cache_dir),
+            "INFERENCE_JOURNAL_DIR": str(own.journal_dir),
+            "INFERENCE_FEEDBACK_STORE": own.feedback_store,
+            "INFERENCE_MODEL_POLL_SECONDS": "0.2",
+            "INFERENCE_LOG_LEVEL": "ERROR",
+        }
+    )
     running = subprocess.Popen(  # noqa: ASYNC220 — it returns at once
-        on_leash(sys.executable, "-m", "services.inference"), cwd=ROOT, env=environment
+        on_leash(sys.executable, "-m", "services.inference"), cwd=ROOT, env=complete
     )
     try:
         url = f"http://127.0.0.1:{port}"

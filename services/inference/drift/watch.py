@@ -25,6 +25,8 @@ from services.inference.models.registry import LoadedModel
 
 COUNT_S = 1.0
 HALF_WINDOW_S = 900.0
+MAX_BYTES = 32 << 20
+"""Bytes of requests that wait to be counted; what does not fit is not sampled."""
 MIN_ROWS = 500
 """Fewer rows tell nothing: by chance alone their index is about (bins − 1) ÷ rows."""
 
@@ -82,18 +84,24 @@ class DriftWatch(Collector):
     def __init__(self, registry: CollectorRegistry, *, rows_per_second: int) -> None:
         self._rows_per_second = rows_per_second
         self._left: dict[str, int] = {}
+        self._bytes = 0
         self._samples: list[tuple[LoadedModel, Sample]] = []
         self._windows: dict[tuple[str, str], Window] = {}
         self._counting = threading.Lock()
         registry.register(self)
 
-    def take(self, model: LoadedModel, arrays: Arrays, predictions: list[Any]) -> None:
-        """Remember an answered request until it is counted, if there is room for it."""
+    def take(
+        self, model: LoadedModel, arrays: Arrays, predictions: list[Any], *, size: int
+    ) -> None:
+        """Remember an answered request of `size` bytes until it is counted, if there is room."""
         version = model.manifest.version
         left = self._left.get(version, self._rows_per_second)
         if left <= 0 or model.manifest.statistics is None:
             return
         rows = len(predictions)
+        if self._bytes + size * min(rows, left) // rows > MAX_BYTES:
+            return
+        self._bytes += size * min(rows, left) // rows
         if rows > left:  # copied, so that the rest of a large request is not kept
             arrays = {name: array[:left].copy() for name, array in arrays.items()}
             predictions = predictions[:left]
@@ -106,6 +114,7 @@ class DriftWatch(Collector):
             await asyncio.sleep(COUNT_S)
             samples, self._samples = self._samples, []
             self._left.clear()
+            self._bytes = 0
             await asyncio.to_thread(self._count, samples)
 
     def collect(self) -> Iterator[Metric]:

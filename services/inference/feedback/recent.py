@@ -12,15 +12,20 @@ MAX_ROWS = 50_000
 """Rows remembered; beyond them the oldest requests are forgotten."""
 MAX_ROWS_OF_ONE = 100
 """A larger request is not remembered."""
+MAX_BYTES = 32 << 20
+"""Bytes of rows kept; beyond them, too, the oldest requests are forgotten."""
+MAX_BYTES_OF_ONE = 64 << 10
+"""Of a larger request only the answer is remembered."""
 
 
 class Answered(NamedTuple):
-    """One answered request; `arrays` only where rows may be kept."""
+    """One answered request; `arrays`, of `size` bytes, only where rows may be kept."""
 
     account: str
     manifest: Manifest
     predictions: list[Any]
     arrays: Arrays | None
+    size: int
 
     def rows(self) -> list[list[Any]] | None:
         """The rows in signature order, with None for missing."""
@@ -44,6 +49,7 @@ class Recent:
         self._keep_rows = keep_rows
         self._answered: OrderedDict[str, Answered] = OrderedDict()
         self._rows = 0
+        self._bytes = 0
 
     def add(
         self,
@@ -53,17 +59,26 @@ class Recent:
         manifest: Manifest,
         predictions: list[Any],
         arrays: Arrays,
+        size: int,
     ) -> None:
-        """Remember a request; a repeat under its key replaces it."""
+        """Remember a request of `size` bytes; a repeat under its key replaces it."""
         if len(predictions) > MAX_ROWS_OF_ONE:
             return
-        before = self._answered.pop(event_id, None)
-        kept = arrays if self._keep_rows else None
-        self._answered[event_id] = Answered(account, manifest, predictions, kept)
-        self._rows += len(predictions) - (len(before.predictions) if before else 0)
-        while self._rows > MAX_ROWS:
-            _, oldest = self._answered.popitem(last=False)
-            self._rows -= len(oldest.predictions)
+        self._forget(event_id)
+        answered = Answered(account, manifest, predictions, None, 0)
+        if self._keep_rows and size <= MAX_BYTES_OF_ONE:
+            answered = answered._replace(arrays=arrays, size=size)
+        self._answered[event_id] = answered
+        self._rows += len(predictions)
+        self._bytes += answered.size
+        while self._rows > MAX_ROWS or self._bytes > MAX_BYTES:
+            self._forget(next(iter(self._answered)))
+
+    def _forget(self, event_id: str) -> None:
+        forgotten = self._answered.pop(event_id, None)
+        if forgotten is not None:
+            self._rows -= len(forgotten.predictions)
+            self._bytes -= forgotten.size
 
     def find(self, event_id: str) -> Answered | None:
         """The request billed under an id, if it is remembered."""

@@ -25,7 +25,8 @@ class FeedbackRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     usage_event: str = Field(pattern=_UUID, description="`X-Usage-Event` of the prediction.")
-    label: Value | list[Value] = Field(
+    # One wrong label of thousands is described, not each.
+    label: Value | Annotated[list[Value], Field(fail_fast=True)] = Field(
         description="The true outcome; a list, one for each row, if the request had several."
     )
 

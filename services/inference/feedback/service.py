@@ -1,6 +1,5 @@
 """Judging predictions by their true outcomes: whose they are, what they were, how right."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,14 +16,17 @@ from services.common.errors import (
 )
 from services.common.feedback_store import Feedback, FeedbackStore
 from services.common.identity import Caller
+from services.common.model_records import ColumnStatistics
 from services.common.model_store import Manifest, StoreError
 from services.inference.engine.blocking import Blocking
 from services.inference.feedback.recent import Recent
 from services.inference.metering.billing import BillingClient, BillingError
+from services.inference.models.inputs import is_number
 from services.inference.models.loader import Loader
 
 WRITES_AT_ONCE = 8
 WRITE_DEADLINE_S = 10.0
+ERROR_SPANS = 10
 
 
 class EventNotFound(NotFound):
@@ -150,25 +152,48 @@ class FeedbackDesk:
         for said, true in zip(given.predictions, given.labels, strict=True):
             if manifest.signature.classes is None:
                 self._rows.labels(*key, "measured").inc()
-                self._error.labels(*key).observe(abs(float(said) - float(true)))
+                statistics = manifest.statistics
+                target = statistics.target if statistics else None
+                self._error.labels(*key).observe(bounded_error(float(said), float(true), target))
             else:
                 self._rows.labels(*key, "correct" if said == true else "wrong").inc()
 
 
 def _check(labels: Sequence[Any], manifest: Manifest, rows: int) -> None:
+    """Refuse labels that the model cannot have.
+
+    Raises:
+        BodyInvalid: there are more or fewer than rows, or one is no outcome of this model.
+    """
     if len(labels) != rows:
         message = f"The request had {rows} rows, and a label is needed for each."
         raise BodyInvalid([{"loc": ["body", "label"], "msg": message}])
-    if not all(_fits(label, manifest) for label in labels):
+    classes = manifest.signature.classes
+    if classes is None:
+        if not all(map(is_number, labels)):
+            message = "Must be a number within the range of float32."
+            raise BodyInvalid([{"loc": ["body", "label"], "msg": message}])
+        return
+    known = {(type(label), label) for label in classes}  # 1, 1.0 and true are equal
+    if not all((type(label), label) in known for label in labels):
         message = "The model has no such label."
         raise BodyInvalid([{"loc": ["body", "label"], "msg": message}])
 
 
-def _fits(label: Any, manifest: Manifest) -> bool:
-    classes = manifest.signature.classes
-    if classes is None:
-        return type(label) in (int, float) and math.isfinite(label)
-    return any(type(label) is type(each) and label == each for each in classes)
+def bounded_error(said: float, true: float, target: ColumnStatistics | None) -> float:
+    """Return how far an answer was from the true outcome, as far as that counts.
+
+    The mean error of a version is everyone's, so one outcome counts for no more than ten times
+    what the target spanned in training, zero included.
+
+    Args:
+        target: how the target was distributed in training, where that is known.
+    """
+    error = abs(said - true)
+    if target is None or target.min is None or target.max is None:
+        return error
+    span = max(target.max, 0.0) - min(target.min, 0.0)
+    return min(error, ERROR_SPANS * span) if span else error
 
 
 def _is_correct(manifest: Manifest, kept: Feedback) -> bool | None:

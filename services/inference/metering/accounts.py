@@ -91,6 +91,8 @@ class Account:
     waiting: deque[Waiter] = field(default_factory=deque)
     sent_at: float = 0.0
     """When the last answered ask was sent."""
+    refreshed_at: float = float("-inf")
+    """When a request last waited for fresher terms, which may not have come."""
     low: int = 0
     """More money is asked for in the background when less than this is unspent."""
     typical: int = 0

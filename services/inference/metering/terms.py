@@ -94,10 +94,20 @@ class Terms:
         self._rested: dict[str, Slice] = {}
         """Slices of forgotten accounts: amounts are cumulative to the end of the process."""
 
+    async def admit(self, account_id: str) -> None:
+        """Count a request against the account's rate limit, even if it is refused later.
+
+        Raises:
+            RateLimited: too many requests.
+            Unavailable: the account's terms are not known, and billing does not answer.
+        """
+        account = await self._with_terms(account_id)
+        account.admit(self._clock())
+
     async def spend(
         self, account_id: str, model: str, rows: int, *, event_id: str | None = None
     ) -> Spending:
-        """Reserve what a request costs; without waiting as long as terms and slice last.
+        """Reserve what an admitted request costs; without waiting as long as terms and slice last.
 
         The reservation stays spent unless it is freed.
 
@@ -105,7 +115,6 @@ class Terms:
             event_id: under which a repeat of this request would have been billed, if it can tell.
 
         Raises:
-            RateLimited: too many requests.
             PaymentRequired: no plan, no price, no credit.
             HeldElsewhere: other processes hold the credit.
             Unavailable: no terms are to be had.
@@ -177,18 +186,8 @@ class Terms:
         )
 
     async def _reserve(self, account_id: str, model: str, rows: int) -> Spending:
+        account = await self._with_terms(account_id)
         now = self._clock()
-        account = self._accounts.get(account_id) or self._add(account_id, now)
-        account.used_at = now  # not forgotten while this request waits
-        if account.needs_terms(now, max_age_s=self._max_age_s):
-            await self._wait(account, 0)
-            now = self._clock()
-        elif now - account.sent_at > FRESH_S and not self._asker.rests:
-            # It comes back after a pause, in which its plan may have changed.
-            with suppress(Unavailable):
-                await self._wait(account, 0, at_most_s=REFRESH_S)
-            now = self._clock()
-        account.admit(now)
         price = account.price(model)
         amount = price.per_request + rows * price.per_row
         if not account.prepaid:
@@ -203,6 +202,24 @@ class Terms:
             price = account.price(model)
             amount = price.per_request + rows * price.per_row
         return Spending(amount, price.currency, price.price_id, held)
+
+    async def _with_terms(self, account_id: str) -> Account:
+        """Return an account whose terms may be used, after waiting for them if need be."""
+        now = self._clock()
+        account = self._accounts.get(account_id) or self._add(account_id, now)
+        account.used_at = now  # not forgotten while this request waits
+        if account.needs_terms(now, max_age_s=self._max_age_s):
+            await self._wait(account, 0)
+        elif (
+            now - account.sent_at > FRESH_S
+            and now - account.refreshed_at > REFRESH_S
+            and not self._asker.rests
+        ):
+            # It comes back after a pause, in which its plan may have changed.
+            with suppress(Unavailable):
+                await self._wait(account, 0, at_most_s=REFRESH_S)
+            account.refreshed_at = self._clock()
+        return account
 
     def _add(self, account_id: str, now: float) -> Account:
         account = Account(

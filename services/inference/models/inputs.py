@@ -5,18 +5,25 @@ NaN), text as strings (missing is ""). A model without text columns has one inpu
 [rows, columns]; any other has one input `column_<i>` [rows, 1] per column, in signature order.
 """
 
-from collections.abc import Callable, Sequence
-from itertools import chain
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from services.common.errors import BodyInvalid
-from services.common.model_store import Signature
+from services.common.errors import MAX_FIELD_ERRORS, BodyInvalid
+from services.common.model_store import Column, Signature
+
+T = TypeVar("T")
 
 Arrays = dict[str, npt.NDArray[Any]]
 
+BLOCK_VALUES = 1 << 15
+"""Values converted at a time: NumPy lets nothing else run while it converts Python objects."""
+
+_TEXT_BYTES = 96
+"""What a short text takes in memory, with its place in an array and gaps between texts."""
 _NUMBERS = {int, float}
 _NUMBERS_OR_MISSING = _NUMBERS | {type(None)}
 _FLOAT32_OVERFLOW = float.fromhex("0x1.ffffffp127")
@@ -58,6 +65,12 @@ class Inputs:
         return None
 
     def _arrays(self, rows: list[list[Any]]) -> Arrays:
+        blocks = [self._block(block) for block in in_blocks(rows, width=len(self.columns))]
+        if len(blocks) == 1:
+            return blocks[0]
+        return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+    def _block(self, rows: Sequence[list[Any]]) -> Arrays:
         by_column = list(zip(*rows, strict=True))
         return self.join(
             [
@@ -73,57 +86,90 @@ class Inputs:
         return {f"column_{i}": array for i, array in enumerate(arrays)}
 
     def _check(self, instances: list[Any], rows: list[list[Any] | None]) -> None:
-        errors: list[dict[str, Any]] = []
-        for index, (instance, row) in enumerate(zip(instances, rows, strict=True)):
-            if row is None:
-                errors += self._shape_errors(index, instance)
-            else:
-                errors += self._value_errors(index, dict(zip(self._names, row, strict=True)))
-            if len(errors) >= 50:
-                break
+        """Refuse instances that do not fit; no more errors are sought than are answered."""
+        errors = list(islice(self._errors(instances, rows), MAX_FIELD_ERRORS))
         if errors:
             raise BodyInvalid(errors)
 
-    def _shape_errors(self, index: int, instance: Any) -> list[dict[str, Any]]:
+    def _errors(
+        self, instances: list[Any], rows: list[list[Any] | None]
+    ) -> Iterator[dict[str, Any]]:
+        for index, (instance, row) in enumerate(zip(instances, rows, strict=True)):
+            if row is None:
+                yield from self._shape_errors(index, instance)
+            else:
+                for column, value in zip(self.columns, row, strict=True):
+                    if value is not None and not _FITS[column.kind](value):
+                        yield _value_error(index, column)
+
+    def _shape_errors(self, index: int, instance: Any) -> Iterator[dict[str, Any]]:
         where: list[Any] = ["instances", index]
         if type(instance) is list:
             wanted, got = len(self._names), len(instance)
-            return [{"loc": where, "msg": f"This model takes {wanted} values a row, not {got}."}]
+            yield {"loc": where, "msg": f"This model takes {wanted} values a row, not {got}."}
+            return
         if type(instance) is not dict:
-            return [{"loc": where, "msg": "A row is an object of columns, or a list of values."}]
-        missing = [name for name in self._names if name not in instance]
-        unexpected = [name for name in instance if name not in self._name_set]
-        return [
-            *({"loc": [*where, name], "msg": "The column is missing."} for name in missing),
-            *({"loc": [*where, name[:100]], "msg": "No such column."} for name in unexpected),
-            *self._value_errors(index, instance),
-        ]
+            yield {"loc": where, "msg": "A row must be an object of columns or a list of values."}
+            return
+        for column in self.columns:
+            if column.name not in instance:
+                yield {"loc": [*where, column.name], "msg": "The column is missing."}
+        for name in instance:
+            if name not in self._name_set:
+                yield {"loc": [*where, name[:100]], "msg": "No such column."}
+        for column in self.columns:
+            value = instance.get(column.name)
+            if value is not None and not _FITS[column.kind](value):
+                yield _value_error(index, column)
 
-    def _value_errors(self, index: int, row: dict[str, Any]) -> list[dict[str, Any]]:
-        return [
-            {"loc": ["instances", index, column.name], "msg": _WANTED[column.kind]}
-            for column in self.columns
-            if (value := row.get(column.name)) is not None and not _FITS[column.kind](value)
-        ]
+
+def _value_error(index: int, column: Column) -> dict[str, Any]:
+    return {"loc": ["instances", index, column.name], "msg": _WANTED[column.kind]}
+
+
+def in_blocks(values: Sequence[T], *, width: int = 1) -> Iterator[Sequence[T]]:
+    """Yield rows of so many values each in blocks of about `BLOCK_VALUES` values."""
+    rows = max(1, BLOCK_VALUES // width)
+    if len(values) <= rows:
+        yield values
+        return
+    for start in range(0, len(values), rows):
+        yield values[start : start + rows]
+
+
+def retained_bytes(arrays: Arrays) -> int:
+    """Return about how many bytes arrays keep in memory beside the body they were read from."""
+    return sum(
+        array.size * _TEXT_BYTES if array.dtype.hasobject else array.nbytes
+        for array in arrays.values()
+    )
+
+
+def types_in(values: Sequence[Any]) -> set[type]:
+    """Return the types of values."""
+    return {each for block in in_blocks(values) for each in set(map(type, block))}
 
 
 def _all_numbers(rows: list[list[Any]]) -> npt.NDArray[np.float32] | None:
     """The common case at the speed of C; None if anything is odd, so that `_check` says what."""
-    if not set(map(type, chain.from_iterable(rows))) <= _NUMBERS_OR_MISSING:
-        return None
-    matrix = np.array(rows, dtype=np.float64)
-    if np.count_nonzero(np.abs(matrix) >= _FLOAT32_OVERFLOW):
-        return None
-    return matrix.astype(np.float32)
+    matrices = []
+    for block in in_blocks(rows, width=len(rows[0])):
+        if not set(map(type, chain.from_iterable(block))) <= _NUMBERS_OR_MISSING:
+            return None
+        matrix = np.array(block, dtype=np.float64)
+        if np.count_nonzero(np.abs(matrix) >= _FLOAT32_OVERFLOW):
+            return None
+        matrices.append(matrix.astype(np.float32))
+    return matrices[0] if len(matrices) == 1 else np.concatenate(matrices)
 
 
-def _is_number(value: Any) -> bool:
-    """A JSON number that is finite as float32; a boolean is none."""
+def is_number(value: Any) -> bool:
+    """Return whether a value is a number, and finite as float32; a boolean is not."""
     return type(value) in _NUMBERS and abs(value) < _FLOAT32_OVERFLOW
 
 
 _FITS: dict[str, Callable[[Any], bool]] = {
-    "number": _is_number,
+    "number": is_number,
     "boolean": lambda value: type(value) is bool,
     "text": lambda value: type(value) is str,
 }
@@ -136,7 +182,8 @@ _WANTED = {
 
 def number_array(values: Sequence[Any]) -> npt.NDArray[np.float32]:
     """Numbers, booleans and None (missing) as a column [rows, 1]."""
-    return np.array(values, dtype=np.float64).astype(np.float32).reshape(-1, 1)
+    blocks = [np.array(block, dtype=np.float64).astype(np.float32) for block in in_blocks(values)]
+    return np.concatenate(blocks).reshape(-1, 1)
 
 
 def text_array(values: Sequence[Any]) -> npt.NDArray[np.object_]:

@@ -40,13 +40,19 @@ class PredictMetrics:
         self._in_flight = Gauge(
             "model_infer_requests_in_flight", "Predictions being answered.", registry=registry
         )
+        self._bytes_in_flight = Gauge(
+            "tollgate_inference_request_bytes",
+            "Bytes of prediction requests in memory.",
+            registry=registry,
+        )
         # Looking up a labelled counter costs more than counting, so each is looked up once.
         self._of_version: dict[tuple[str, str], tuple[Counter, Counter]] = {}
         self._of_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
-    def count_in_flight(self, taken: Callable[[], int]) -> None:
-        """Tell how many predictions are being answered; `taken` is asked at each scrape."""
-        self._in_flight.set_function(taken)
+    def count_in_flight(self, *, requests: Callable[[], int], size: Callable[[], int]) -> None:
+        """Expose how many predictions are being answered, and the bytes that requests keep."""
+        self._in_flight.set_function(requests)
+        self._bytes_in_flight.set_function(size)
 
     def answered(self, manifest: Manifest, rows: int) -> None:
         """Count a prediction of `rows` rows."""

@@ -1,12 +1,12 @@
 """The hot path: predictions of every protocol, answered in front of FastAPI's router.
 
-Token → lease → model → arrays → prediction → journal → answer. Nothing on it waits for another
-service (but for an account's first request) or for a disk it does not have to.
+Token → model → body → slot → rate limit → arrays → price → prediction → journal → answer. Nothing
+on it waits for another service (except an account's first request) or a disk it does not need.
 """
 
 import asyncio
-import re
 import time
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -14,7 +14,6 @@ from starlette.types import Receive, Scope, Send
 
 from services.common.errors import (
     STOPPING,
-    BadRequest,
     InsufficientScope,
     ServiceError,
     error_response,
@@ -28,54 +27,29 @@ from services.inference.metering import events
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.journal import Journal
 from services.inference.metering.terms import Spending, Terms
+from services.inference.models.inputs import retained_bytes
 from services.inference.models.loader import Loader
 from services.inference.models.registry import LoadedModel, Registry
+from services.inference.protocols.admission import ConcurrencyLimiter, Held, MemoryLimiter
 from services.inference.protocols.computing import compute, compute_in_trial
+from services.inference.protocols.decoding import Decoder
 from services.inference.protocols.metrics import PredictMetrics
-from services.inference.protocols.seats import Seats
+from services.inference.protocols.reading import (
+    BodyTooLarge,
+    ClientGone,
+    Head,
+    read_body,
+    read_head,
+)
 from services.inference.protocols.v1 import document as v1
 from services.inference.protocols.v2 import document as v2
-from services.inference.protocols.v2.document import JSON_LENGTH_HEADER
 from services.inference.protocols.wire import Body, Encoded, Query, Wire
 from services.inference.rollouts.canary import Canaries
 from services.inference.rollouts.shadow import Answered, Shadows
 
-BODY_DEADLINE_S = 30.0
-
 _V1, _V1_END = "/v1/models/", ":predict"
 _V2, _V2_END, _V2_VERSION = "/v2/models/", "/infer", "/versions/"
-_KEY = re.compile(rb"[\x20-\x7e]{1,255}")
-_LENGTH = re.compile(rb"[0-9]{1,10}")
-
 log = structlog.get_logger()
-
-
-class BodyTooLarge(ServiceError):
-    """The body is over the limit."""
-
-    status = 413
-    code = "body_too_large"
-    detail = "The body is too large."
-
-
-class EncodingRefused(ServiceError):
-    """A compressed body; nothing here inflates what a stranger sends."""
-
-    status = 415
-    code = "encoding_not_accepted"
-    detail = "Content-Encoding is not accepted."
-
-
-class BodyTooSlow(ServiceError):
-    """The body did not arrive in time."""
-
-    status = 408
-    code = "body_too_slow"
-    detail = "The body did not arrive in time."
-
-
-class ClientGone(Exception):
-    """The client hung up before its request was complete; there is nobody to answer."""
 
 
 class Target(NamedTuple):
@@ -96,16 +70,19 @@ def find_target(path: str) -> Target | None:
     return None
 
 
-class _Head(NamedTuple):
-    """What the request's headers say, read in one pass; lengths in bytes."""
+class _Request(NamedTuple):
+    """A complete request by a caller who may predict; `started` on the process's clock."""
 
-    idempotency_key: str | None
-    length: int
-    json_length: int | None
+    caller: Caller
+    target: Target
+    path: str
+    head: Head
+    content: bytes
+    started: float
 
 
 class _Receipt(NamedTuple):
-    """What a prediction was answered, by what, and billed as; `size` in bytes of its body."""
+    """What a prediction was answered, by what, and billed as; `size` in bytes of memory."""
 
     caller: Caller
     model: LoadedModel
@@ -124,6 +101,7 @@ class PredictEndpoint:
         max_body_bytes: a larger body is answered 413.
         max_rows: more rows in one request do not fit.
         max_in_flight: predictions at once; beyond them, or beyond an account's share, 503.
+        max_body_bytes_in_flight: bytes of requests in memory at once; the same.
     """
 
     def __init__(
@@ -134,6 +112,7 @@ class PredictEndpoint:
         registry: Registry,
         loader: Loader,
         engine: Engine,
+        decoder: Decoder,
         journal: Journal,
         billing: BillingClient,
         canaries: Canaries,
@@ -144,12 +123,14 @@ class PredictEndpoint:
         max_body_bytes: int,
         max_rows: int,
         max_in_flight: int,
+        max_body_bytes_in_flight: int,
     ) -> None:
         self._verifier = verifier
         self._terms = terms
         self._registry = registry
         self._loader = loader
         self._engine = engine
+        self._decoder = decoder
         self._journal = journal
         self._billing = billing
         self._canaries = canaries
@@ -159,8 +140,11 @@ class PredictEndpoint:
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
         self._max_rows = max_rows
-        self._seats = Seats(max_in_flight)
-        metrics.count_in_flight(lambda: self._seats.taken)
+        self._limiter = ConcurrencyLimiter(max_in_flight)
+        self._memory = MemoryLimiter(max_body_bytes_in_flight)
+        metrics.count_in_flight(
+            requests=lambda: self._limiter.taken, size=lambda: self._memory.taken
+        )
 
     async def __call__(self, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -195,33 +179,30 @@ class PredictEndpoint:
         if "predict" not in caller.scopes:
             raise InsufficientScope("predict")
         model = self._registry.find(target.model, target.version)
-        with self._seats.taken_by(caller.account):
-            if model is None:
+        if model is None:
+            with self._limiter.acquire(caller.account):
                 model = await self._loader.get(target.model, target.version)
-            return await self._predict(caller, target, model, scope, receive, started)
-
-    async def _predict(
-        self,
-        caller: Caller,
-        target: Target,
-        model: LoadedModel,
-        scope: Scope,
-        receive: Receive,
-        started: float,
-    ) -> _Receipt:
-        wire = target.wire
-        head = _read_head(scope["headers"])
+        head = read_head(scope["headers"])
         if head.length > self._max_body_bytes:
             raise BodyTooLarge()
-        self._journal.check_room(in_flight=self._seats.taken)
-        body = Body(await _read_body(receive, self._max_body_bytes), head.json_length)
-        query = wire.decode(body, model, self._max_rows)
+        with self._memory.hold(caller.account) as held:
+            content = await read_body(receive, self._max_body_bytes, held)
+            request = _Request(caller, target, scope["path"], head, content, started)
+            with self._limiter.acquire(caller.account):
+                return await self._predict(request, model, held)
+
+    async def _predict(self, request: _Request, model: LoadedModel, held: Held) -> _Receipt:
+        """Answer a complete request; it counts against the rate limit before it is looked at."""
+        caller, target, key = request.caller, request.target, request.head.idempotency_key
+        self._journal.check_room(in_flight=self._limiter.taken)
+        await self._terms.admit(caller.account)
+        query, event_id = await self._decoder.run(
+            partial(self._decode, request, model),
+            size=len(request.content),
+            account=caller.account,
+        )
+        held.grow(retained_bytes(query.arrays), is_complete=True)
         rows = query.rows
-        key, event_id = head.idempotency_key, ""
-        if key is not None:
-            event_id = events.keyed_id(
-                account=caller.account, key=key, path=scope["path"], body=wire.identity(body)
-            )
         name = model.manifest.model
         spending = await self._terms.spend(caller.account, name, rows, event_id=event_id or None)
         try:
@@ -245,7 +226,7 @@ class PredictEndpoint:
                         version=model.manifest.version,
                         rows=rows,
                         price_id=spending.price_id,
-                        latency_ms=(time.perf_counter() - started) * 1000,
+                        latency_ms=(time.perf_counter() - request.started) * 1000,
                         now=self._billing.now(),
                     )
                 )
@@ -254,20 +235,31 @@ class PredictEndpoint:
         except BaseException:
             spending.free()
             raise
-        size = len(body.content)
-        return _Receipt(caller, model, query, answer, encoded, event_id, spending, size)
+        return _Receipt(caller, model, query, answer, encoded, event_id, spending, held.size)
+
+    def _decode(self, request: _Request, model: LoadedModel) -> tuple[Query, str]:
+        """The decoded body, and the event id that its key stands for, or ""."""
+        wire, key = request.target.wire, request.head.idempotency_key
+        body = Body(request.content, request.head.json_length)
+        query = wire.decode(body, model, self._max_rows)
+        if key is None:
+            return query, ""
+        identity = wire.identity(body)
+        account = request.caller.account
+        return query, events.keyed_id(account=account, key=key, path=request.path, body=identity)
 
     def _note(self, target: Target, receipt: _Receipt) -> None:
         """What is to be done about a prediction once it was sent; nobody waits for it."""
         model, query, answer = receipt.model, receipt.query, receipt.answer
         self._metrics.answered(model.manifest, query.rows)
-        self._drift.take(model, query.arrays, answer.predictions)
+        self._drift.take(model, query.arrays, answer.predictions, size=receipt.size)
         self._recent.add(
             receipt.event_id,
             account=receipt.caller.account,
             manifest=model.manifest,
             predictions=answer.predictions,
             arrays=query.arrays,
+            size=receipt.size,
         )
         if target.version is None and self._shadows.wanted(target.model):
             self._shadows.offer(
@@ -301,61 +293,6 @@ class PredictEndpoint:
         )
         await response(scope, receive, send)
         return status
-
-
-def _read_head(headers: list[tuple[bytes, bytes]]) -> _Head:
-    """The headers that matter here.
-
-    Raises:
-        EncodingRefused: the body is encoded.
-        BadRequest: an `Idempotency-Key` that is empty, too long, not printable or given twice, or
-            an `Inference-Header-Content-Length` that is no number.
-    """
-    key: bytes | None = None
-    length, json_length = 0, None
-    for name, value in headers:
-        if name == b"idempotency-key":
-            if key is not None or not _KEY.fullmatch(value):
-                raise BadRequest("Idempotency-Key takes 1 to 255 printable ASCII characters.")
-            key = value
-        elif name == b"content-length":
-            length = int(value)
-        elif name == JSON_LENGTH_HEADER:
-            if json_length is not None or not _LENGTH.fullmatch(value):
-                raise BadRequest("Inference-Header-Content-Length takes a number of bytes.")
-            json_length = int(value)
-        elif name == b"content-encoding" and value.lower() != b"identity":
-            raise EncodingRefused()
-    return _Head(None if key is None else key.decode("ascii"), length, json_length)
-
-
-async def _read_body(receive: Receive, limit: int) -> bytes:
-    """The whole body.
-
-    Raises:
-        BodyTooLarge: more than `limit` bytes came.
-        BodyTooSlow: it did not come in time.
-        ClientGone: the client hung up.
-    """
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        whole: bytes = message.get("body", b"")
-        if len(whole) > limit:
-            raise BodyTooLarge()
-        return whole
-    chunks = bytearray()
-    try:
-        async with asyncio.timeout(BODY_DEADLINE_S):
-            while message["type"] == "http.request":
-                chunks += message.get("body", b"")
-                if len(chunks) > limit:
-                    raise BodyTooLarge()
-                if not message.get("more_body", False):
-                    return bytes(chunks)
-                message = await receive()
-    except TimeoutError as error:
-        raise BodyTooSlow() from error
-    raise ClientGone
 
 
 async def _send(send: Send, rid: str, receipt: _Receipt) -> None:

@@ -27,7 +27,7 @@ TOLERANCE = 0.01
 """Numbers agree if they differ by at most this share of the larger one."""
 MAX_WAITING = 256
 MAX_WAITING_BYTES = 16 << 20
-"""Requests that may wait for a shadow, and the bytes of their bodies."""
+"""Requests that may wait for a shadow, and the bytes they keep in memory."""
 NICENESS = 10
 
 log = structlog.get_logger()
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A request as it was answered; `size` in bytes of its body."""
+    """A request as it was answered; `size` in bytes of memory."""
 
     by: Manifest
     arrays: Arrays

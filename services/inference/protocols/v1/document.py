@@ -1,14 +1,16 @@
 """The request and the answer of the v1 protocol, from bytes to arrays and back."""
 
+from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
 
-from services.common.errors import BodyInvalid
+from services.common.errors import MAX_FIELD_ERRORS, BodyInvalid
 from services.inference.engine.runtime import Answer
 from services.inference.models.inputs import Arrays
 from services.inference.models.registry import LoadedModel
-from services.inference.protocols.json_body import load_object, refuse_duplicates
+from services.inference.protocols.json_body import SLACK, load_object, refuse_duplicates
+from services.inference.protocols.json_structure import JsonLimits
 from services.inference.protocols.wire import Body, Encoded, Wire
 
 ROUTE = "/v1/models/{model}:predict"
@@ -34,13 +36,14 @@ class Instances(NamedTuple):
 
 
 def decode(body: Body, model: LoadedModel, max_rows: int) -> Instances:
-    """A request, held against the model's signature.
+    """Decode a request by the model's signature.
 
     Raises:
-        BodyInvalid: not JSON, ambiguous JSON, not of the protocol's shape, or instances that do
-            not fit.
+        BodyInvalid: not JSON, ambiguous JSON, not of the protocol's shape, too many values, or
+            instances that do not fit.
     """
-    document = load_object(body.content)
+    values = max_rows * len(model.inputs.columns) + SLACK
+    document = load_object(body.content, JsonLimits(commas=values, containers=max_rows + SLACK))
     _refuse_unexpected(document, _MEMBERS, [])
     instances = document.get("instances")
     if type(instances) is not list or not instances:
@@ -53,7 +56,7 @@ def decode(body: Body, model: LoadedModel, max_rows: int) -> Instances:
         parameters = {}
     elif type(parameters) is not dict:
         raise BodyInvalid([{"loc": ["parameters"], "msg": "An object is needed."}])
-    refuse_duplicates(body.content, [document, parameters, *instances])
+    refuse_duplicates(body.content, document, [document, parameters, *instances])
     probabilities = _wants_probabilities(parameters, model)
     return Instances(model.inputs.decode(instances), len(instances), probabilities)
 
@@ -68,10 +71,9 @@ def _wants_probabilities(parameters: dict[str, Any], model: LoadedModel) -> bool
 
 
 def _refuse_unexpected(given: dict[str, Any], known: set[str], where: list[str]) -> None:
-    if unexpected := given.keys() - known:
-        raise BodyInvalid(
-            [{"loc": [*where, name[:100]], "msg": "No such member."} for name in sorted(unexpected)]
-        )
+    unexpected = islice((name for name in given if name not in known), MAX_FIELD_ERRORS)
+    if errors := [{"loc": [*where, name[:100]], "msg": "No such member."} for name in unexpected]:
+        raise BodyInvalid(errors)
 
 
 WIRE = Wire(

@@ -4,7 +4,6 @@ JSON, or JSON followed by the raw bytes of tensors (the protocol's binary tensor
 the header `Inference-Header-Content-Length` says where the JSON ends.
 """
 
-import json
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -15,7 +14,8 @@ from services.common.errors import BodyInvalid
 from services.inference.engine.runtime import Answer
 from services.inference.models.inputs import Arrays
 from services.inference.models.registry import LoadedModel
-from services.inference.protocols.json_body import load_object, refuse_duplicates, too_deep
+from services.inference.protocols.json_body import SLACK, load_object, refuse_duplicates
+from services.inference.protocols.json_structure import JsonLimits, scan
 from services.inference.protocols.v2 import tensors
 from services.inference.protocols.v2.tensors import Given
 from services.inference.protocols.wire import Body, Encoded, Wire
@@ -77,18 +77,20 @@ class Inference(NamedTuple):
 
 
 def decode(body: Body, model: LoadedModel, max_rows: int) -> Inference:
-    """A request, held against the model's signature.
+    """Decode a request by the model's signature.
 
     Raises:
-        BodyInvalid: not JSON, ambiguous JSON, not of the protocol's shape, or tensors that do not
-            fit; every offending input is named, at most 50.
+        BodyInvalid: not JSON, ambiguous JSON, not of the protocol's shape, too many values, or
+            tensors that do not fit; every offending input is named, at most 50.
     """
     head, tail = _split(body)
-    document = load_object(head)
+    # Each value may be a row of its own.
+    values = max_rows * len(model.inputs.columns) + SLACK
+    document = load_object(head, JsonLimits(commas=values, containers=values))
     parameters = _parameters(document, "parameters")
     inputs, outputs = _objects(document, "inputs"), _objects(document, "outputs")
     nested = [value.get("parameters") for value in (*inputs, *outputs)]
-    refuse_duplicates(head, [document, parameters, *inputs, *outputs, *nested])
+    refuse_duplicates(head, document, [document, parameters, *inputs, *outputs, *nested])
     id = document.get("id")
     if id is not None and type(id) is not str:
         raise BodyInvalid([{"loc": ["id"], "msg": "A string is needed."}])
@@ -107,32 +109,9 @@ def identity(body: Body) -> bytes:
         body: one that `decode` took.
     """
     head, tail = _split(body)
-    text = head.decode()
-    members: dict[str, str] = {}
-    at = _after_space(text, _after_space(text, 0) + 1)
-    try:
-        while text[at] == '"':
-            name, at = _READER.raw_decode(text, at)
-            start = _after_space(text, _after_space(text, at) + 1)
-            _, at = _READER.raw_decode(text, start)
-            members[name] = text[start:at]
-            at = _after_space(text, at)
-            if text[at] == ",":
-                at = _after_space(text, at + 1)
-    except RecursionError as error:
-        raise too_deep() from error
-    wanted = (members.get(name, "") for name in ("parameters", "inputs", "outputs"))
-    return "".join(wanted).encode() + tail
-
-
-# What numbers are does not matter here, and `int()` refuses long ones.
-_READER = json.JSONDecoder(parse_int=len, parse_float=len)
-
-
-def _after_space(text: str, at: int) -> int:
-    while text[at] in " \t\n\r":
-        at += 1
-    return at
+    members = scan(head).members()
+    wanted = (members.get(name, b"") for name in ("parameters", "inputs", "outputs"))
+    return b"".join([*wanted, tail])
 
 
 def refusal(problem: Response) -> Response:

@@ -6,15 +6,15 @@ column, named like it. What is declared is compared before anything is allocated
 
 import struct
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from services.common.errors import BodyInvalid
+from services.common.errors import MAX_FIELD_ERRORS, BodyInvalid
 from services.common.model_store import Column, Signature
-from services.inference.models.inputs import Arrays, Inputs, number_array, text_array
+from services.inference.models.inputs import Arrays, Inputs, number_array, text_array, types_in
 
 FEATURES = "features"
 """Name of the one input of a model with only numeric columns."""
@@ -108,6 +108,8 @@ def decode(given: list[Given], tail: bytes, inputs: Inputs, *, max_rows: int) ->
             arrays.append(_read_input(tensor, parts, rows, [column], _ACCEPTED[column.kind]))
         except BodyInvalid as error:
             errors += error.extra["errors"]
+            if len(errors) >= MAX_FIELD_ERRORS:
+                break
     if errors:
         raise BodyInvalid(errors)
     return inputs.join(arrays), rows
@@ -129,15 +131,11 @@ def _by_name(given: list[Given], inputs: Inputs) -> dict[str, Given]:
     wanted = [FEATURES] if inputs.numbers_only else [column.name for column in inputs.columns]
     by_name = {tensor.name: tensor for tensor in given}
     known = set(wanted)
+    missing = ((name, "The input is missing.") for name in wanted if name not in by_name)
+    unexpected = ((name[:100], "No such input.") for name in by_name if name not in known)
     errors = [
-        {"loc": ["inputs", name], "msg": "The input is missing."}
-        for name in wanted
-        if name not in by_name
-    ]
-    errors += [
-        {"loc": ["inputs", name[:100]], "msg": "No such input."}
-        for name in by_name
-        if name not in known
+        {"loc": ["inputs", name], "msg": message}
+        for name, message in islice(chain(missing, unexpected), MAX_FIELD_ERRORS)
     ]
     if len(by_name) != len(given):
         errors.append({"loc": ["inputs"], "msg": "An input is given twice."})
@@ -208,14 +206,14 @@ def _flatten(data: list[Any], rows: int, width: int) -> list[Any]:
     """The elements in row-major order; both a flat list and a list of rows are of the protocol."""
     if len(data) == rows and all(type(row) is list and len(row) == width for row in data):
         return list(chain.from_iterable(data))
-    if len(data) != rows * width or list in set(map(type, data)):
+    if len(data) != rows * width or list in types_in(data):
         raise _Misfit(f"The shape says {rows} × {width} values, the data has others.")
     return data
 
 
 def _check_elements(values: list[Any], datatype: str, width: int) -> None:
     allowed = _ELEMENTS[datatype]
-    if not set(map(type, values)) <= allowed:
+    if not types_in(values) <= allowed:
         at = next(i for i, value in enumerate(values) if type(value) not in allowed)
         raise _Misfit(f"An element is not {datatype} or null.", column=at % width)
     if datatype == "INT64":

@@ -1,0 +1,96 @@
+"""`/healthz` while one account sends large bodies that are refused, over three connections."""
+
+import asyncio
+import http.client
+import subprocess
+import sys
+import threading
+import time
+from urllib.parse import urlsplit
+
+from bench.figures import Figure
+from cli.leash import on_leash
+from tests.e2e.platform import PREDICT, ROOT
+from tests.processes import Processes
+
+BODY_BYTES = 8 << 20
+CONNECTIONS = 3
+SECONDS = 4.0
+PAUSE_S = 0.005
+
+
+def _repeated(unit: bytes, start: bytes = b'{"instances":[') -> bytes:
+    return start + (unit * (BODY_BYTES // len(unit) - 10)).removesuffix(b",") + b"]}"
+
+
+BODIES = {
+    "nested lists": _repeated(b"[[]],"),
+    "empty objects": _repeated(b"{},", b'{"instances":[":",'),
+    "unexpected columns": b'{"instances":[{%b}]}'
+    % b",".join(b'"%06d":1' % number for number in range(600_000)),
+}
+
+
+async def floods(platform: Processes) -> list[Figure]:
+    """The slowest answer of `/healthz` for each kind of body."""
+    return [await asyncio.to_thread(_flood, platform, kind) for kind in BODIES]
+
+
+def _flood(platform: Processes, kind: str) -> Figure:
+    url = platform.urls["inference"]
+    arguments = ("bench.floods", url, kind, platform.new_token())
+    flooding = subprocess.Popen(  # noqa: S603
+        on_leash(sys.executable, "-m", *arguments), cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    seconds = []
+    connection = _connect(url)
+    while flooding.poll() is None:
+        began = time.perf_counter()
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+        seconds.append(time.perf_counter() - began)
+        time.sleep(PAUSE_S)
+    connection.close()
+    refused, _ = flooding.communicate()
+    if flooding.returncode:
+        raise RuntimeError(f"the flood of {kind} failed")
+    return Figure(
+        f"/healthz at worst, beside refused {kind}",
+        max(seconds) * 1000,
+        "ms",
+        100.0,
+        f"{len(seconds):,} answers beside {refused.strip()} bodies of 8 MB",
+    )
+
+
+def _connect(url: str) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+
+
+def main() -> None:
+    """Send one kind of body to a service again and again; print how many were refused."""
+    url, kind, token = sys.argv[1:]
+    deadline = time.monotonic() + SECONDS
+    statuses: list[int] = []
+
+    def send() -> None:
+        connection = _connect(url)
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        while time.monotonic() < deadline:
+            connection.request("POST", PREDICT, BODIES[kind], headers)
+            answer = connection.getresponse()
+            answer.read()
+            statuses.append(answer.status)
+
+    threads = [threading.Thread(target=send) for _ in range(CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if set(statuses) != {422}:
+        sys.exit(f"answered {sorted(set(statuses))}")
+    sys.stdout.write(f"{len(statuses)}\n")
+
+
+if __name__ == "__main__":
+    main()

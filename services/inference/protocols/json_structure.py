@@ -1,0 +1,245 @@
+"""Where the brackets, commas and colons of a large JSON text are, and its values piece by piece.
+
+A parser in C keeps the interpreter to itself until it returns, in whichever thread it runs: for
+8 MB that is up to a second in which nothing else is answered. So a large text is first scanned
+with NumPy, which lets other threads run, and is refused there if it has more values than any
+request may have. Its values are then parsed in pieces of `PIECE_BYTES`, cut at the commas found.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from services.common.errors import BodyInvalid
+
+WINDOW_BYTES = 1 << 18
+"""Bytes scanned at a time; what is over a limit is refused after the window that exceeds it."""
+PIECE_BYTES = 1 << 15
+"""Bytes parsed at a time, which takes a few milliseconds at worst."""
+MAX_DEPTH = 32
+"""Requests of both protocols nest five deep at most; `parameters` may nest as they like."""
+
+_SPACE = b" \t\n\r"
+_QUOTE, _BACKSLASH, _COMMA, _COLON = b'"\\,:'
+_CLOSER = {ord("["): ord("]"), ord("{"): ord("}")}
+
+_IS_SPECIAL = np.zeros(256, dtype=np.bool_)
+_IS_SPECIAL[list(b'[]{},:"\\')] = True
+_STEP = np.zeros(256, dtype=np.int8)
+_STEP[list(b"[{")] = 1
+_STEP[list(b"]}")] = -1
+_NOTHING = np.empty(0, np.int32), np.empty(0, np.uint8), np.empty(0, np.uint8)
+
+
+class JsonLimits(NamedTuple):
+    """What a large text may have: commas, and objects and lists."""
+
+    commas: int
+    containers: int
+
+
+class _Span(NamedTuple):
+    """Bytes [start, end) of the text, and the entries [first, last) that lie in them."""
+
+    start: int
+    end: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class JsonStructure:
+    """The brackets, commas and colons outside strings: where they are, which, and how deep.
+
+    The two brackets of an object or list and the commas and colons between its values have the same
+    depth, counted from 1.
+    """
+
+    content: bytes
+    positions: npt.NDArray[np.int32]
+    characters: npt.NDArray[np.uint8]
+    depths: npt.NDArray[np.uint8]
+
+    def count_members(self) -> int:
+        """Return the number of members of all objects; each has one colon."""
+        return int(np.count_nonzero(self.characters == _COLON))
+
+    def load(self) -> Any:
+        """Return the value that `orjson.loads` would, in pieces.
+
+        Raises:
+            BodyInvalid: the text is not valid JSON.
+        """
+        try:
+            return self._load(_Span(0, len(self.content), 0, len(self.positions)))
+        except orjson.JSONDecodeError as error:
+            raise not_json() from error
+
+    def members(self) -> dict[str, bytes]:
+        """Return the raw values of the outermost object by name."""
+        whole = _Span(0, len(self.content), 0, len(self.positions))
+        return {
+            name: self.content[span.start : span.end].strip(_SPACE)
+            for name, span in map(self._split_member, self._cut(whole))
+        }
+
+    def _load(self, span: _Span) -> Any:
+        if span.end - span.start <= PIECE_BYTES or span.first == span.last:
+            return orjson.loads(self.content[span.start : span.end])
+        items = self._cut(span)
+        return (
+            self._load_object(items)
+            if self.characters[span.first] == ord("{")
+            else self._load_list(items)
+        )
+
+    def _load_list(self, items: "_Items") -> list[Any]:
+        loaded: list[Any] = []
+        for piece, count in items.pieces():
+            if count == 1:
+                loaded.append(self._load(piece))
+            else:
+                values = orjson.loads(b"[%b]" % self.content[piece.start : piece.end])
+                _require(len(values) == count)
+                loaded += values
+        return loaded
+
+    def _load_object(self, items: "_Items") -> dict[str, Any]:
+        loaded: dict[str, Any] = {}
+        for piece, count in items.pieces():
+            if count == 1:
+                name, value = self._split_member(piece)
+                loaded[name] = self._load(value)
+            else:
+                loaded.update(orjson.loads(b"{%b}" % self.content[piece.start : piece.end]))
+        return loaded
+
+    def _split_member(self, span: _Span) -> tuple[str, _Span]:
+        """The name of a member, and where its value is."""
+        _require(span.first < span.last and self.characters[span.first] == _COLON)
+        colon = int(self.positions[span.first])
+        name = orjson.loads(self.content[span.start : colon])
+        _require(type(name) is str)
+        return name, _Span(colon + 1, span.end, span.first + 1, span.last)
+
+    def _cut(self, span: _Span) -> "_Items":
+        """The items of the object or list that a span is, without its brackets."""
+        _require(span.last - span.first >= 2)
+        first, last = span.first, span.last - 1
+        opened, closed = int(self.positions[first]), int(self.positions[last])
+        _require(_CLOSER.get(int(self.characters[first])) == self.characters[last])
+        _require(not self.content[span.start : opened].strip(_SPACE))
+        _require(not self.content[closed + 1 : span.end].strip(_SPACE))
+        depths, characters = self.depths[first + 1 : last], self.characters[first + 1 : last]
+        own = depths == self.depths[first]
+        _require(bool((depths >= self.depths[first]).all()))
+        _require(not (own & (_STEP[characters] != 0)).any())  # it ends nowhere before its end
+        commas = np.flatnonzero(own & (characters == _COMMA)) + first + 1
+        is_empty = not commas.size and not self.content[opened + 1 : closed].strip(_SPACE)
+        return _Items(self.positions, np.concatenate(([first], commas, [last])), is_empty)
+
+
+@dataclass(frozen=True, slots=True)
+class _Items:
+    """The items between two brackets: their `edges` are the brackets and the commas."""
+
+    positions: npt.NDArray[np.int32]
+    edges: npt.NDArray[np.int64]
+    is_empty: bool
+
+    def __iter__(self) -> Iterator[_Span]:
+        if not self.is_empty:
+            for number in range(len(self.edges) - 1):
+                yield self._span(number, number + 1)
+
+    def pieces(self) -> Iterator[tuple[_Span, int]]:
+        """Neighbouring items, as many as fit a piece but at least one, and how many they are."""
+        ends = self.positions[self.edges]
+        number, last = 0, 0 if self.is_empty else len(self.edges) - 1
+        while number < last:
+            fitting = int(np.searchsorted(ends, ends[number] + PIECE_BYTES, side="right")) - 1
+            following = min(max(fitting, number + 1), last)
+            yield self._span(number, following), following - number
+            number = following
+
+    def _span(self, number: int, following: int) -> _Span:
+        """From one edge to another, without either."""
+        one, other = int(self.edges[number]), int(self.edges[following])
+        return _Span(int(self.positions[one]) + 1, int(self.positions[other]), one + 1, other)
+
+
+def scan(content: bytes, limits: JsonLimits | None = None) -> JsonStructure:
+    """Find the structure of a text, whose values may still be invalid.
+
+    Raises:
+        BodyInvalid: strings or brackets do not end, or the text is over a limit.
+    """
+    text = np.frombuffer(content, dtype=np.uint8)
+    found: list[tuple[npt.NDArray[Any], ...]] = [_NOTHING]
+    is_escaped, in_string = False, 0
+    depth = commas = containers = 0
+    for start in range(0, len(text), WINDOW_BYTES):
+        window = text[start : start + WINDOW_BYTES]
+        at = np.flatnonzero(np.take(_IS_SPECIAL, window))
+        at, is_escaped = _drop_escapes(window, at, is_escaped)
+        if not at.size:
+            continue
+        characters = window[at]
+        is_quote = characters == _QUOTE
+        inside = (np.cumsum(is_quote, dtype=np.uint8) + in_string) & 1
+        in_string = int(inside[-1])
+        outside = (inside == 0) & ~is_quote
+        at, characters = at[outside], characters[outside]
+        steps = _STEP[characters]
+        after = np.cumsum(steps, dtype=np.int32) + depth
+        depths = after + (steps == -1)
+        if at.size:
+            depth = int(after[-1])
+            _require(int(after.min()) >= 0)
+            if int(depths.max()) > MAX_DEPTH:
+                raise _refusal("The body is nested too deeply.")
+        commas += int(np.count_nonzero(characters == _COMMA))
+        containers += int(np.count_nonzero(steps == 1))
+        if limits and (commas > limits.commas or containers > limits.containers):
+            raise _refusal("The body has more values than a request to this model can have.")
+        found.append(((at + start).astype(np.int32), characters, depths.astype(np.uint8)))
+    _require(not in_string and depth == 0)
+    positions, marks, levels = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return JsonStructure(content, positions, marks, levels)
+
+
+def not_json() -> BodyInvalid:
+    """The error for a text that is not JSON."""
+    return _refusal("The body is not valid JSON.")
+
+
+def _drop_escapes(
+    window: npt.NDArray[np.uint8], at: npt.NDArray[np.int64], is_escaped: bool
+) -> tuple[npt.NDArray[np.int64], bool]:
+    """Drop backslashes and what they escape; return whether the next window begins escaped."""
+    if is_escaped and at.size and at[0] == 0:
+        at = at[1:]
+    backslashes = at[window[at] == _BACKSLASH]
+    if not backslashes.size:
+        return at, False
+    # Of a run of backslashes each second is escaped, and so is what follows an odd run.
+    runs = np.flatnonzero(np.diff(backslashes, prepend=-2) != 1)
+    lengths = np.diff(runs, append=backslashes.size)
+    following = (backslashes[runs] + lengths)[lengths % 2 == 1]
+    dropped = np.zeros(len(window) + 1, dtype=np.bool_)
+    dropped[backslashes] = True
+    dropped[following] = True
+    return at[~dropped[at]], bool(dropped[len(window)])
+
+
+def _require(condition: bool) -> None:
+    if not condition:
+        raise not_json()
+
+
+def _refusal(message: str) -> BodyInvalid:
+    return BodyInvalid([{"loc": ["body"], "msg": message}])

@@ -1,0 +1,176 @@
+"""A JSON text read in pieces is the text read at once, valid or not."""
+
+import json
+import random
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.common.errors import BodyInvalid
+from services.inference.protocols import json_structure
+from services.inference.protocols.json_body import load_object, refuse_duplicates
+from services.inference.protocols.json_structure import MAX_DEPTH, JsonLimits, scan
+
+AMPLE = JsonLimits(commas=10**9, containers=10**9)
+
+texts = st.text(alphabet='ab"\\,:[]{}\n é𝄞', max_size=6)
+documents = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(texts, inner, max_size=6),
+    max_leaves=30,
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_pieces() -> Any:
+    """So small that every text has many, and every window cuts something."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_structure, "PIECE_BYTES", 5)
+        patch.setattr(json_structure, "WINDOW_BYTES", 7)
+        yield
+
+
+@given(document=documents, indent=st.sampled_from([None, 1]), ascii=st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_a_valid_text_is_read_as_it_is_at_once(document: Any, indent: Any, ascii: bool) -> None:
+    content = json.dumps(document, indent=indent, ensure_ascii=ascii).encode()
+
+    structure = scan(content)
+
+    assert structure.load() == orjson.loads(content)
+    assert structure.count_members() == _members(document)
+
+
+@given(document=documents, seed=st.integers(0, 2**32))
+@settings(max_examples=300, deadline=None)
+def test_a_damaged_text_is_refused_or_read_as_it_is_at_once(document: Any, seed: int) -> None:
+    content = _damage(json.dumps(document).encode(), random.Random(seed))
+
+    try:
+        expected = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        with pytest.raises(BodyInvalid):
+            scan(content).load()
+    else:
+        assert scan(content).load() == expected
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b" ", b"[", b"]", b"[1]]", b"[[1]", b"[1}", b"[1,]", b"[,1]", b"[,]", b"[1 2]",
+        b"[1][2]", b"[1],[2]", b'{"a":1}{"b":2}', b'{"a":1,}', b'{"a"}', b'{"a":}', b"{1:2}",
+        b'{"a":1:2}', b'{"a":[1,2,3,4,5,6}', b'["abcdefgh', b'["abcdefgh\\"]', b'{"a" "b":1}',
+        b"[1,2,3,4,5\x0b]", b"\x0c[1,2,3,4,5,6]", b"\xef\xbb\xbf[1,2,3,4]", b'["\xff",2,3,4]',
+        b"[1111,2222,3333", b"1111,2222,3333", b'"aaaa":"bbbb","cccc":1', b"[NaN,1,2,3,4,5]",
+    ],
+)  # fmt: skip
+def test_what_is_not_json_is_refused(content: bytes) -> None:
+    with pytest.raises(BodyInvalid):
+        scan(content).load()
+
+
+@pytest.mark.parametrize("run", range(12))
+def test_runs_of_backslashes_may_cross_windows(run: int) -> None:
+    for lead in range(8):
+        content = b'["%b%b\\"",":",1]' % (b"a" * lead, b"\\\\" * run)
+
+        assert scan(content).load() == orjson.loads(content)
+        assert scan(content).count_members() == 0
+
+
+class TestLimits:
+    def test_a_text_may_nest_so_deep_and_no_deeper(self) -> None:
+        deepest = b"[" * MAX_DEPTH + b"]" * MAX_DEPTH
+
+        assert scan(deepest).load() == orjson.loads(deepest)
+        with pytest.raises(BodyInvalid):
+            scan(b"[" + deepest + b"]")
+
+    def test_more_values_are_refused_before_the_rest_is_scanned(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        scanned = []
+        drop_escapes = json_structure._drop_escapes
+
+        def count(*arguments: Any) -> Any:
+            scanned.append(1)
+            return drop_escapes(*arguments)
+
+        monkeypatch.setattr(json_structure, "_drop_escapes", count)
+        for content in (b"[" + b"1," * 10_000 + b"1]", b"[" + b"[],{}," * 10_000 + b"1]"):
+            scanned.clear()
+
+            with pytest.raises(BodyInvalid):
+                scan(content, JsonLimits(commas=20, containers=20))
+
+            assert len(scanned) < 30
+
+    def test_commas_and_brackets_in_text_do_not_count(self) -> None:
+        content = orjson.dumps({"a": ',,,[[[{{{"' * 100})
+
+        assert scan(content, JsonLimits(commas=0, containers=1)).load() == orjson.loads(content)
+
+
+@given(document=documents)
+@settings(max_examples=100, deadline=None)
+def test_members_are_the_raw_bytes_of_the_values(document: Any) -> None:
+    content = json.dumps({"é": document, "b:": [document]}, indent=2, ensure_ascii=False).encode()
+
+    members = scan(content).members()
+
+    assert list(members) == ["é", "b:"]
+    assert orjson.loads(members["é"]) == orjson.loads(content)["é"]
+    assert b"  %b,\n" % (b'"\xc3\xa9": ' + members["\xe9"]) in content
+
+
+@pytest.mark.parametrize("padding", [b"", b" " * 70_000])
+class TestDuplicates:
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b'{"a":1,"a":1}',
+            b'{"a":"12:30","b":[{"c":1,"c":2}]}',
+            b'{"a":[[{"x":":","x":1}]]}',
+            b'{"a":{"b":1,"\\u0062":2}}',
+        ],
+    )
+    def test_are_found_at_any_depth(self, content: bytes, padding: bytes) -> None:
+        content += padding
+        document = load_object(content, AMPLE)
+
+        with pytest.raises(BodyInvalid):
+            refuse_duplicates(content, document, [document])
+
+    @pytest.mark.parametrize(
+        "content", [b'{"a":"12:30","b":[{"c":1}]}', b'{"a":{"b":{"c":":::"}}}', b'{":":":"}']
+    )
+    def test_are_not_seen_in_text(self, content: bytes, padding: bytes) -> None:
+        content += padding
+        document = load_object(content, AMPLE)
+
+        refuse_duplicates(content, document, [document])
+
+
+def _members(value: Any) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(map(_members, value.values()))
+    return sum(map(_members, value)) if isinstance(value, list) else 0
+
+
+def _damage(content: bytes, chance: random.Random) -> bytes:
+    """Delete, double or replace a byte or two."""
+    damaged = bytearray(content)
+    for _ in range(chance.randint(1, 2)):
+        at = chance.randrange(len(damaged) + 1)
+        damaged[at : at + chance.randint(0, 1)] = chance.choice(
+            [b"", b",", b":", b"[", b"]", b"{", b"}", b'"', b"\\", b" ", b"1", b"x"]
+        )
+    return bytes(damaged)
