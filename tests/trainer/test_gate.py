@@ -13,7 +13,7 @@ ONES = np.ones(100)
     [
         (0.5 * ONES, None, "passed"),
         (ONES, None, "failed"),
-        (0.995 * ONES, None, "failed"),  # within 1 % of knowing nothing
+        (0.995 * ONES, None, "failed"),  # within 1 % of the baseline
         (0.5 * ONES, 0.5 * ONES, "passed"),  # as good as the live version
         (0.5 * ONES, 0.495 * ONES, "passed"),  # worse, by less than matters
         (0.5 * ONES, 0.4 * ONES, "failed"),

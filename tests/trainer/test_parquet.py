@@ -95,7 +95,7 @@ class TestParts:
 
         with pytest.raises(DataError, match=r"1\.parquet: the column 'a' is text, but number in 0"):
             read(tmp_path, numbers, texts)
-        with pytest.raises(DataError, match=r"part\.csv: the column 'a' is text, but number in 0"):
+        with pytest.raises(DataError, match=r"'a' has 1 cell .* not a number: part\.csv line 2"):
             read(tmp_path, numbers, csv="a\nx\n")
         with pytest.raises(DataError, match=r"part\.csv: its header is not the one of 0"):
             read(tmp_path, numbers, csv="b\n1\n")
