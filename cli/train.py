@@ -2,9 +2,11 @@
 
 import json
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -45,7 +47,7 @@ def train(
     """Train MODEL on its data: a new, signed version; exit code 1 if it fails its gate."""
     if force and not reason.strip():
         raise typer.BadParameter("--force needs a --reason")
-    with failures_as_one_line(), progress(first_shown=DATA_IS_READ) as report:
+    with faults_as_one_line(), failures_as_one_line(), progress(first_shown=DATA_IS_READ) as report:
         # Here, as scikit-learn takes seconds to import and `tollgate --help` must not.
         from trainer.settings import TrainerSettings
         from trainer.train import train as run
@@ -87,6 +89,24 @@ def failures_as_one_line() -> Iterator[None]:
         yield
     except (StoreError, TrainerError) as error:
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def faults_as_one_line() -> Iterator[None]:
+    """Answer what nobody foresaw by one line too: data of others must never print a traceback."""
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        message = " ".join(str(error).split())[:300]
+        typer.echo(
+            f"error: unexpected {type(error).__name__}: {message} "
+            f"({Path(place.filename).name} line {place.lineno}). Please report it as a bug.",
+            err=True,
+        )
         raise typer.Exit(1) from None
 
 

@@ -70,7 +70,7 @@ def describe_times(
     first = float(problem.times[held_out].min())
     shown = f"{pd.Timestamp(first, unit='s', tz='UTC'):%Y-%m-%dT%H:%M:%SZ}" if is_text else first
     without = int(np.isneginf(problem.times).sum())
-    more = f" {without:,} rows without a time count as older than all others." if without else ""
+    more = f" Rows without a time count as older than all others ({without:,})." if without else ""
     return [
         f"The time {name!r} keeps {int(held_out.sum()):,} rows, from {shown} on, out of training "
         f"to judge the model by.{more}"

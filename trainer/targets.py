@@ -97,8 +97,8 @@ def _read_classes(
         if unknown.any():
             is_unknown = unknown[labels.codes]
             raise DataError(
-                f"The target {target!r} has {int(is_unknown.sum()):,} labels that are not among "
-                f"the classes in dataset.json: {place(is_unknown)}."
+                f"The target {target!r} has labels that are not among the classes in "
+                f"dataset.json ({int(is_unknown.sum()):,} rows): {place(is_unknown)}."
             )
     else:
         counts = np.bincount(labels.codes, minlength=len(trimmed)).tolist()
