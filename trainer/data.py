@@ -16,6 +16,7 @@ from trainer.parts import Part, open_part
 FORMATS = (".csv", ".parquet")
 BYTES_AT_ONCE = 8 * 1024**2
 MOST_STATED_BYTES = 1024**2
+MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,9 @@ def fetch_dataset(url: str, model: str, *, into: Path, most_bytes: int) -> Datas
         paths = {name: into / f"{i}.part" for i, name in enumerate(names)}
         objects = [_fetch(filesystem, listed[name], path) for name, path in paths.items()]
     parts, empty = _open_parts(paths, stated)
-    notes = [f"Skipped {name}: the file is empty." for name in empty]
-    notes += [f"{part.name} has no rows." for part in parts if not part.rows]
+    notes = [f"Skipped empty files: {name_some(empty)}."] if empty else []
+    if without_rows := [part.name for part in parts if not part.rows]:
+        notes.append(f"Files without rows: {name_some(without_rows)}.")
     return Dataset(parts, objects, stated, notes, _find_copies(objects))
 
 
@@ -105,13 +107,22 @@ def _open_parts(paths: dict[str, Path], stated: DatasetFile) -> tuple[list[Part]
 
 
 def _find_copies(objects: list[DataObject]) -> list[str]:
-    """Sentences about files with the same content."""
+    """A sentence about files with the same content, if there are some."""
     first: dict[str, str] = {}
-    return [
-        f"{entry.name} has the same content as {original}; its rows count twice."
+    copies = [
+        f"{entry.name} ({original})"
         for entry in objects
         if entry.size and (original := first.setdefault(entry.sha256, entry.name)) != entry.name
     ]
+    if not copies:
+        return []
+    return [f"Files with the content of another, so that rows count twice: {name_some(copies)}."]
+
+
+def name_some(names: list[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _fetch_stated(filesystem: Any, entry: dict[str, Any] | None, into: Path) -> DatasetFile:

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from services.common.features import MISSING, ValueRules
+from services.common.features import BLANKS, MISSING, ValueRules
 from trainer.errors import DataError
 from trainer.kinds import Family, Kind, Metric, Task
 from trainer.written_numbers import Decimal, Thousands
@@ -75,7 +75,8 @@ class DatasetFile(BaseModel):
     @property
     def value_rules(self) -> ValueRules:
         """How text and missing values are read, in training and in requests."""
-        return ValueRules(missing=tuple(dict.fromkeys(self.missing)))
+        spellings = (text.strip(BLANKS) for text in self.missing)
+        return ValueRules(missing=tuple(dict.fromkeys(filter(None, spellings))))
 
     @model_validator(mode="after")
     def _one_way_to_split(self) -> Self:

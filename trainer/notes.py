@@ -80,6 +80,8 @@ def describe_times(
 def _hint(values: pd.Series) -> str:
     """A word about dates: each is a category of its own."""
     sample = values.cat.categories[:100]
+    if not sample.str.contains(r"^\d{4}-\d\d-\d\d", regex=True).all():
+        return ""
     is_time = pd.to_datetime(sample, format="ISO8601", utc=True, errors="coerce").notna().all()
     return " They are dates: columns of numbers, such as the weekday, say more." if is_time else ""
 

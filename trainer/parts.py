@@ -146,7 +146,8 @@ def _open_csv(name: str, path: Path, dialect: Dialect) -> Part:
                         f"{name}: line {skipped + rows.line_num} has {len(row)} cells, the header "
                         f"has {len(header)} (read as {dialect.describe()})."
                     )
-                index.see(row[0], count)
+                if index.is_one:
+                    index.see(row[0], count)
                 count += 1
         except csv.Error as error:
             line = skipped + rows.line_num
@@ -166,8 +167,6 @@ class _IndexColumn:
 
     def see(self, cell: str, count: int) -> None:
         """Look at the cell of row `count`."""
-        if not self.is_one:
-            return
         if count == 0 and cell.isdecimal():
             self._first = int(cell)
         self.is_one = cell == str(self._first + count)

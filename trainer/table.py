@@ -155,7 +155,11 @@ def _describe_dialects(parts: list[Part], forms: Forms) -> list[str]:
     decimal = ", decimal comma" if signs == {","} else ", decimal point" if signs == {"."} else ""
     if len(counts) == 1:
         return [f"Read as: {next(iter(counts))}{decimal}."]
-    return [f"{part.name} is read as: {part.dialect.describe()}." for part in written]
+    first = {part.dialect.describe(): part.name for part in reversed(written)}
+    return [
+        f"Read as {dialect}{decimal}: {name} and {counts[dialect] - 1:,} other files."
+        for dialect, name in first.items()
+    ]
 
 
 def _check_size(

@@ -168,8 +168,32 @@ class TestFiles:
 
         assert [part.name for part in dataset.parts] == ["part-0.csv", "part-2.csv"]
         assert dataset.notes == [
-            "Skipped part-1.csv: the file is empty.",
-            "part-2.csv has no rows.",
+            "Skipped empty files: part-1.csv.",
+            "Files without rows: part-2.csv.",
+        ]
+
+    def test_that_are_empty_are_not_all_named(self, workshop: Workshop, tmp_path: Path) -> None:
+        workshop.put("m", cases.write(cases.sales()), name="part-full.csv")
+        for i in range(30):
+            workshop.put("m", "", name=f"part-{i:02}.csv")
+
+        [note] = self.fetch(workshop, tmp_path / "x").notes
+
+        assert note.endswith("part-03.csv, part-04.csv and 25 more.")
+
+    def test_in_several_dialects_are_stated_by_dialect(
+        self, workshop: Workshop, tmp_path: Path
+    ) -> None:
+        for i in range(3):
+            workshop.put("m", cases.write(cases.sales(), delimiter=";"), name=f"{i}.csv")
+        workshop.put("m", cases.write(cases.sales()), name="x.csv")
+        dataset = self.fetch(workshop, tmp_path / "x")
+
+        notes = read_table(dataset.parts, stated=dataset.stated, precise=[]).notes
+
+        assert notes == [
+            "Read as comma-separated, UTF-8, decimal point: x.csv and 0 other files.",
+            "Read as semicolon-separated, UTF-8, decimal point: 0.csv and 2 other files.",
         ]
 
     def test_that_are_all_empty_are_refused(self, workshop: Workshop, tmp_path: Path) -> None:
@@ -184,7 +208,7 @@ class TestFiles:
             workshop.put("m", cases.write(cases.sales(40 if name[0] == "b" else 80)), name=name)
 
         assert self.fetch(workshop, tmp_path / "x").warnings == [
-            "a.csv has the same content as a copy.csv; its rows count twice."
+            "Files with the content of another, so that rows count twice: a.csv (a copy.csv)."
         ]
 
     def test_with_other_columns_say_which(self, workshop: Workshop, tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ class TestGoodData:
         assert result.exit_code == 0, result.stderr
         assert lines[:-1] == [
             "Read 80 rows from 1 file.",
-            "Skipped part-2.csv: the file is empty.",
+            "Skipped empty files: part-2.csv.",
             "Read as: comma-separated, UTF-8, decimal point.",
             "Dropped 12 rows without a value in the target 'bought'; 68 are left.",
             "Columns: price (number), qty (number), colour (text).",
