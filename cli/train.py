@@ -94,7 +94,7 @@ def failures_as_one_line() -> Iterator[None]:
 
 @contextmanager
 def faults_as_one_line() -> Iterator[None]:
-    """Answer what nobody foresaw by one line too: data of others must never print a traceback."""
+    """Report an unexpected error by one line too: no data may print a traceback."""
     try:
         yield
     except typer.Exit:

@@ -37,7 +37,7 @@ class ColumnForm:
         kind: None if there is nothing in it.
         style: of its numbers, where they are written as text.
         is_sure: whether no cell can be another thing than `kind` and `style` say.
-        is_unclear: whether nothing tells what a comma in its numbers is.
+        is_unclear: whether a comma in its numbers may be a decimal comma or separate thousands.
         is_written: whether its numbers are text, with a decimal sign.
         has_groups, has_brackets: whether there are numbers like `1,234.50`, and like `(12)`.
     """
@@ -70,7 +70,7 @@ def decide_forms(
     Raises:
         DataError: a column is of another kind than is stated, or not the same in all parts; it is
             numbers but for a few cells, and `bad_cells` does not say that these are missing; or
-            nothing tells whether its commas are decimal signs.
+            its commas may be decimal signs or not.
     """
     rules = stated.value_rules
     typed = _typed_kinds(parts, names, stated.columns)
@@ -80,7 +80,7 @@ def decide_forms(
     forms |= choose_forms(scans, wishes, stated.csv)
 
     if unclear := [name for name, form in forms.items() if form.is_unclear]:
-        raise _unclear_error(parts, unclear[0], rules)
+        raise _unclear_error(parts, unclear[0], forms[unclear[0]].style.unit, rules)
     notes = [
         *_check_cells(parts, forms, stated, target=target, typed=typed),
         *_describe_styles(forms),
@@ -113,7 +113,7 @@ def read_floats(values: pa.Array, form: ColumnForm, rules: ValueRules) -> Floats
 def choose_forms(
     scans: dict[str, CellScan], wishes: dict[str, Kind | None], settings: CsvSettings
 ) -> dict[str, ColumnForm]:
-    """Choose the kind and style of scanned columns; how they are written may tell of each other."""
+    """Choose the kind and style of scanned columns; one may show how another is written."""
     kinds = {name: wishes[name] or _choose_kind(scan) for name, scan in scans.items()}
     numbers = [scan for name, scan in scans.items() if kinds[name] == "number"]
     signs = {scan.certain_decimal for scan in numbers} - {None}
@@ -212,7 +212,7 @@ def _check_cells(
     target: str | None,
     typed: dict[str, Kind | None],
 ) -> list[str]:
-    """Refuse the cells that are not of their column's kind, or tell that they are missing."""
+    """Refuse the cells that are not of their column's kind, or note that they are missing."""
     rules = stated.value_rules
     unsure = {name: _is_bad(form, rules) for name, form in forms.items() if not form.is_sure}
     found = {name: each for name, each in find_cells(parts, unsure).items() if each.count}
@@ -273,19 +273,19 @@ def _others(found: Iterable[str]) -> str:
     return f" The same is true of {', '.join(map(repr, others[:MOST_NAMED]))}{more}."
 
 
-def _unclear_error(parts: list[Part], name: str, rules: ValueRules) -> DataError:
+def _unclear_error(parts: list[Part], name: str, unit: str, rules: ValueRules) -> DataError:
     def has_comma(values: pa.Array) -> Mask:
         if not pa.types.is_large_string(values.type):
             return np.zeros(len(values), dtype=np.bool_)
-        point = parse_numbers(clean_texts(values, rules), NumberStyle(".", "", ""))
-        comma = parse_numbers(clean_texts(values, rules), NumberStyle(",", "", ""))
+        texts = clean_texts(values, rules)
+        point = parse_numbers(texts, NumberStyle(".", thousands="", unit=unit))
+        comma = parse_numbers(texts, NumberStyle(",", thousands="", unit=unit))
         return np.isnan(point) & ~np.isnan(comma)
 
     found = find_cells(parts, {name: has_comma})[name]
     return DataError(
-        f"Column {name!r}: nothing tells whether the comma is a decimal comma or separates "
-        f'thousands: {found}. State "csv": {{"decimal": ","}} or {{"decimal": "."}} in '
-        "dataset.json."
+        f"Column {name!r}: its commas may be decimal commas or separate thousands: {found}. "
+        'State "csv": {"decimal": ","} or {"decimal": "."} in dataset.json.'
     )
 
 

@@ -25,8 +25,8 @@ def describe_data(dataset: Dataset, table: Table, problem: Problem) -> list[str]
     columns = problem.signature.columns
     notes.append(f"Columns: {_list([f'{column.name} ({column.kind})' for column in columns])}.")
     if ignored := table.ignored | problem.aside:
-        told = [f"{name} ({reason})" for name, reason in ignored.items()]
-        notes.append(f"Not used as columns: {_list(told)}.")
+        unused = [f"{name} ({reason})" for name, reason in ignored.items()]
+        notes.append(f"Not used as columns: {_list(unused)}.")
     empty = [column.name for column in columns if problem.table[column.name].isna().all()]
     if empty:
         notes.append(f"Without any value: {_list(empty)}.")

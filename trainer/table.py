@@ -130,10 +130,9 @@ def _describe_difference(ours: list[str], theirs: list[str]) -> str:
     fewer = [name for name in theirs if name not in ours]
     if not more and not fewer:
         return ": the columns are in another order"
-    told = [f"{name!r} is new" for name in more[:3]] + [
-        f"{name!r} is missing" for name in fewer[:3]
-    ]
-    return f": {', '.join(told)}"
+    changes = [f"{name!r} is new" for name in more[:3]]
+    changes += [f"{name!r} is missing" for name in fewer[:3]]
+    return f": {', '.join(changes)}"
 
 
 def _list_ignored(parts: list[Part], stated: DatasetFile) -> dict[str, str]:

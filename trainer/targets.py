@@ -120,12 +120,12 @@ def _refuse_similar(counts: dict[str, int], target: str) -> None:
     groups = [labels for labels in groups if len(labels) > 1]
     if not groups:
         return
-    told = "; ".join(
+    similar = "; ".join(
         ", ".join(f"{show_value(label)} ({counts[label]:,} rows)" for label in labels[:MOST_NAMED])
         for labels in groups[:MOST_NAMED]
     )
     raise DataError(
-        f"The target {target!r} has classes that differ only in case or blanks: {told}. Correct "
+        f"The target {target!r} has classes that differ only in case or blanks: {similar}. Correct "
         'the data; if they are different classes, list them all as "classes" in dataset.json.'
     )
 

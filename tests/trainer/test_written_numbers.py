@@ -95,8 +95,9 @@ class TestAColumnIsRefusedWithThePlace:
         [
             (
                 ["1,234", "2,500"],
-                r'decimal comma or separates thousands: part\.csv line 2: "1,234"',
+                r'commas or separate thousands: part\.csv line 2: "1,234"',
             ),
+            (["$5", "$1,234"], r'or separate thousands: part\.csv line 3: "\$1,234"'),
             (["$5", "$6", "€7"], r'1 cell that is not a number with "\$": part\.csv line 4: "€7"'),
             (["12%", "15%", "0.12"], r'not a number with "%": part\.csv line 4: "0\.12"'),
             (["0,5", "1,5", "2.5"], r'with a decimal comma: part\.csv line 4: "2\.5"'),
