@@ -34,6 +34,8 @@ class Found:
 
 def clean_texts(texts: pa.Array, rules: ValueRules) -> pa.Array:
     """Return texts as `ValueRules.clean` does each, with null for what is missing."""
+    if not pa.types.is_large_string(texts.type):  # of Parquet, with nothing in it
+        texts = texts.cast(pa.large_string())
     if rules.trim:
         texts = pc.utf8_trim(texts, characters=BLANKS)
     missing = pa.array(["", *rules.missing], pa.large_string())

@@ -17,6 +17,7 @@ from trainer.written_numbers import (
     CellScan,
     Decimal,
     NumberStyle,
+    is_worded,
     parse_numbers,
     parse_truths,
 )
@@ -311,17 +312,30 @@ def _describe_mixed(
     wishes: dict[str, Kind | None],
     rules: ValueRules,
 ) -> list[str]:
-    """Of columns that are text though half of their cells are numbers."""
+    """Of columns that are text though at least half of their cells have numbers."""
     number = ColumnForm("number")
+    texts = {
+        name: scan
+        for name, scan in scans.items()
+        if forms[name].kind == "text" and wishes[name] is None
+    }
     mixed = {
         name: _is_bad(number, rules)
-        for name, scan in scans.items()
-        if forms[name].kind == "text"
-        and wishes[name] is None
-        and scan.numbers >= MANY * scan.present
+        for name, scan in texts.items()
+        if scan.numbers >= MANY * scan.present
     }
+    worded: dict[str, IsWanted] = {
+        name: lambda values: is_worded(clean_texts(values, rules))
+        for name, scan in texts.items()
+        if name not in mixed and scan.worded >= MANY * scan.present
+    }
+    found = find_cells(parts, mixed | worded)
     return [
-        f"Column {name!r} is text: {found.count:,} of {scans[name].present:,} cells are not "
-        f"numbers: {found}."
-        for name, found in find_cells(parts, mixed).items()
+        f"Column {name!r} is text: {found[name].count:,} of {scans[name].present:,} cells are not "
+        f"numbers: {found[name]}."
+        for name in mixed
+    ] + [
+        f"Column {name!r} is text: {found[name].count:,} of {scans[name].present:,} cells are a "
+        f"number and a word: {found[name]}."
+        for name in worded
     ]

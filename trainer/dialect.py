@@ -112,6 +112,12 @@ def _detect_encoding(name: str, path: Path) -> str:
         if encoding := _BYTE_ORDER_MARKS.get(file.read(2)):
             _check_encoding(name, path, encoding)
             return encoding
+        start = file.read(SAMPLE_CHARACTERS)
+    if start.count(0) * 4 > len(start):
+        raise DataError(
+            f"{name}: it looks like UTF-16 without a byte-order mark. If it is, state it in "
+            'dataset.json: "csv": {"encoding": "utf-16-le"}.'
+        )
     error = _find_error(path, "utf-8")
     if error is None:
         return "utf-8-sig"

@@ -58,6 +58,7 @@ class CellScan:
         present: cells that are not null.
         truths: cells that are "true" or "false", in any case.
         numbers: cells that are a number in some style.
+        worded: other cells that are a number and a word, such as "5 kg".
         placeholders: other cells, which only say that there is no value: "-", "?", "unknown".
         point_only, comma_only: numbers whose decimal sign is certain.
         point_unclear, comma_unclear: numbers like `1.234` and `1,234`, by their sign.
@@ -69,6 +70,7 @@ class CellScan:
     present: int = 0
     truths: int = 0
     numbers: int = 0
+    worded: int = 0
     placeholders: int = 0
     point_only: int = 0
     comma_only: int = 0
@@ -124,6 +126,7 @@ class CellScan:
         self.grouped += count(is_finite & ~has_no_groups)
         self.bracketed += count(is_finite & _matches(texts, r"\("))
         self.placeholders += count(~is_number & ~is_truth & _matches(texts, _PLACEHOLDER))
+        self.worded += count(~is_number & is_worded(texts))
         units = _units(texts).filter(pa.array(is_finite)).to_pylist()
         for unit, times in zip(units, counts[is_finite].tolist(), strict=True):
             self.units[unit] += times
@@ -144,6 +147,12 @@ class CellScan:
     def unit(self) -> str:
         """The unit of most numbers."""
         return self.units.most_common(1)[0][0] if self.units else ""
+
+
+def is_worded(texts: pa.Array) -> Mask:
+    """Return where the text is a number and a word: "5 kg", "16GB", "km 7"."""
+    number, word = rf"{_SIGN}?\d[\d.,]*", r"[^\d\s.,:/+-][^\d\s]{0,9}\d?"
+    return _matches(texts, rf"^(?:{number}{_BLANK}?{word}|{word}{_BLANK}{number})$")
 
 
 def is_true_or_false(texts: pa.Array) -> Mask:

@@ -116,6 +116,13 @@ class TestEncodings:
         with pytest.raises(DataError, match=rf"part\.csv: not UTF-8 at {place}\..*encoding"):
             read(tmp_path, raw)
 
+    def test_of_utf_16_without_a_mark_are_recognised(self, tmp_path: Path) -> None:
+        raw = cases.write(cases.sales()).encode("utf-16-le")
+
+        with pytest.raises(DataError, match="looks like UTF-16 without a byte-order mark"):
+            read(tmp_path, raw)
+        assert "price" in read(tmp_path, raw, csv={"encoding": "utf-16-le"}).frame
+
     def test_that_are_stated_and_wrong_are_refused(self, tmp_path: Path) -> None:
         raw = "a,b\né,1\n".encode("latin-1")
 

@@ -156,6 +156,16 @@ class TestTextStaysText:
         )
 
 
+@pytest.mark.parametrize("cells", [["5 kg", "7 kg"], ["16GB", "8GB"], ["20°C", "3.5°C"]])
+def test_numbers_with_words_are_text_and_that_is_stated(tmp_path: Path, cells: list[str]) -> None:
+    table = read(tmp_path, column(*cells))
+
+    assert table.kinds["a"] == "text"
+    assert f'2 of 2 cells are a number and a word: part.csv line 2: "{cells[0]}"' in " ".join(
+        table.notes
+    )
+
+
 def test_a_scan_counts_the_same_however_the_cells_are_cut_into_blocks() -> None:
     cells = ["1.5", "1,5", "$3", "-", "word", "true", "1,234", None, "(7)"]
     together, apart = CellScan(), CellScan()
