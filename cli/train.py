@@ -2,15 +2,21 @@
 
 import json
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from trainer.train import Outcome
+
+
+DATA_IS_READ = 0.1
+"""The share of a training's work after which nothing is wrong with the data."""
 
 
 def train(
@@ -33,7 +39,7 @@ def train(
         bool,
         typer.Option(
             "--allow-signature-change",
-            help="Go on if columns, target or task differ from the last version's.",
+            help="Go on if columns, classes, target or task differ from the last version's.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
@@ -41,7 +47,7 @@ def train(
     """Train MODEL on its data: a new, signed version; exit code 1 if it fails its gate."""
     if force and not reason.strip():
         raise typer.BadParameter("--force needs a --reason")
-    with failures_as_one_line(), progress() as report:
+    with faults_as_one_line(), failures_as_one_line(), progress(first_shown=DATA_IS_READ) as report:
         # Here, as scikit-learn takes seconds to import and `tollgate --help` must not.
         from trainer.settings import TrainerSettings
         from trainer.train import train as run
@@ -57,7 +63,11 @@ def train(
             allow_signature_change=allow_signature_change,
             report=report,
         )
-    typer.echo(json.dumps(asdict(outcome)) if as_json else _describe(outcome))
+    if as_json:
+        typer.echo(json.dumps(asdict(outcome)))
+    else:
+        for line in [*outcome.notes, _describe(outcome)]:
+            typer.echo(line)
     if outcome.reasons:
         for line in _compare(outcome.metrics):
             typer.echo(line, err=True)
@@ -82,13 +92,31 @@ def failures_as_one_line() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
+@contextmanager
+def faults_as_one_line() -> Iterator[None]:
+    """Report an unexpected error by one line too: no data may print a traceback."""
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        message = " ".join(str(error).split())[:300]
+        typer.echo(
+            f"error: unexpected {type(error).__name__}: {message} "
+            f"({Path(place.filename).name} line {place.lineno}). Please report it as a bug.",
+            err=True,
+        )
+        raise typer.Exit(1) from None
+
+
 def _describe(outcome: "Outcome") -> str:
     name = f"{outcome.model} {outcome.version}"
     if outcome.gate is None:
         return f"{name}: a run with this key has already finished, nothing was done"
     metrics = outcome.metrics
     measured = ", ".join(
-        f"{metric} {value:.4g} (knowing nothing: {metrics['dummy'][metric]:.4g})"
+        f"{metric} {value:.4g} (baseline: {metrics['dummy'][metric]:.4g})"
         for metric, value in metrics["candidate"].items()
     )
     state = f"live as release {outcome.release}" if outcome.release else "published"
@@ -96,10 +124,10 @@ def _describe(outcome: "Outcome") -> str:
 
 
 def _compare(metrics: dict[str, Any]) -> list[str]:
-    """The metrics of this version, the live one and of knowing nothing, a line each."""
+    """The metrics of this version, the live one and of the baseline, a line each."""
     names = list(metrics["dummy"])
     compared = {"this version": metrics["candidate"], "live version": metrics["live"] or {}}
-    compared["knowing nothing"] = metrics["dummy"]
+    compared["baseline"] = metrics["dummy"]
     lines = [f"{'':<18}" + "".join(f"{name:>19}" for name in names)]
     for who, values in compared.items():
         cells = (f"{values[name]:>19.4g}" if name in values else f"{'–':>19}" for name in names)
@@ -108,10 +136,23 @@ def _compare(metrics: dict[str, Any]) -> list[str]:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str, float], None]]:
-    """A bar on a terminal, a line a step elsewhere; on stderr, as stdout is for the outcome."""
+def progress(*, first_shown: float = 0.0) -> Iterator[Callable[[str, float], None]]:
+    """A bar on a terminal, a line a step elsewhere; on stderr, as stdout is for the outcome.
+
+    Args:
+        first_shown: lines below this share wait for the first that has reached it: what fails
+            before then has its error on stderr, and nothing else.
+    """
     if not sys.stderr.isatty():
-        yield lambda doing, share: typer.echo(f"{share:4.0%} {doing}", err=True)
+        waiting: list[str] = []
+
+        def report(doing: str, share: float) -> None:
+            waiting.append(f"{share:4.0%} {doing}")
+            if share >= first_shown:
+                typer.echo("\n".join(waiting), err=True)
+                waiting.clear()
+
+        yield report
         return
     from rich.console import Console
     from rich.progress import Progress

@@ -1,24 +1,23 @@
 """From a typed table to a signature, features and a target."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from services.common.model_records import Column, Label, Signature
+from services.common.model_records import Column, Signature
+from trainer.cells import show_value
 from trainer.dataset_file import DatasetFile
 from trainer.errors import DataError
 from trainer.kinds import Features, Floats, Indices, Kind, Task
 from trainer.table import Table
+from trainer.targets import read_target
 
 MIN_ROWS = 20
-MAX_GUESSED_CLASSES = 20
-MAX_CLASSES = 200  # a tree model keeps a number for each in every leaf
 ROWS_AT_ONCE = 10_000
-LARGEST_WHOLE = 2.0**53  # beyond it, a float64 skips integers
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,8 @@ class Problem:
         truth: [N] what models are scored on: int64 positions in `signature.classes`, or `labels`.
         groups: [N] numbers of groups that are not to be torn apart, or None.
         times: [N] when a row is from, growing, or None.
+        rows_read: of the data, those without a target included.
+        aside: columns that are not features, each with the reason.
     """
 
     signature: Signature
@@ -40,6 +41,8 @@ class Problem:
     truth: npt.NDArray[Any]
     groups: Indices | None = None
     times: Floats | None = None
+    rows_read: int = 0
+    aside: dict[str, str] = field(default_factory=dict)
 
 
 def state_problem(
@@ -65,15 +68,19 @@ def state_problem(
     for name, role in ((target, "target"), (stated.group, "group"), (stated.time, "time")):
         if name is not None and name not in frame:
             raise DataError(f"There is no column {name!r} to be the {role}.")
-    rows = len(frame)
-    if frame[target].isna().any():
-        frame = frame[frame[target].notna()].reset_index(drop=True)
-    if len(frame) < MIN_ROWS:
+    kept = np.flatnonzero(frame[target].notna())
+    if len(kept) < MIN_ROWS:
         raise DataError(
-            f"{len(frame)} of {rows} rows have a target; at least {MIN_ROWS} are needed."
+            f"{len(kept)} of {len(frame)} rows have a target; at least {MIN_ROWS} are needed."
         )
+    if len(kept) < len(frame):
+        frame = frame.iloc[kept].reset_index(drop=True)
+    aside = {target: "the target"}
+    if stated.group is not None:
+        aside[stated.group] = "the group"
     # A time is a feature only if its kind was stated: else no later row looks like an earlier one.
-    aside = {target, stated.group, stated.time if stated.time not in stated.columns else None}
+    if stated.time is not None and stated.time not in stated.columns:
+        aside[stated.time] = "the time; it only decides which rows are held out"
     features = frame[[name for name in frame if name not in aside]]
     columns = [
         Column(name=name, kind=table.kinds[name] or known_kinds.get(name, "number"))
@@ -82,7 +89,7 @@ def state_problem(
     if not columns:
         raise DataError("There is no column besides the target.")
 
-    labels, classes = _read_target(frame[target], table.kinds[target], target, task)
+    labels, classes = read_target(table, kept, frame[target], task=task, stated=stated)
     truth = labels
     if classes is not None:
         truth = np.searchsorted(np.unique(labels), labels)
@@ -91,6 +98,7 @@ def state_problem(
         target=target,
         columns=columns,
         classes=classes,
+        value_rules=stated.value_rules,
     )
     return Problem(
         signature=signature,
@@ -98,7 +106,9 @@ def state_problem(
         labels=labels,
         truth=truth,
         groups=None if stated.group is None else _read_groups(frame[stated.group]),
-        times=None if stated.time is None else _read_times(frame[stated.time], stated.time),
+        times=None if stated.time is None else _read_times(table, kept, frame[stated.time]),
+        rows_read=len(table.frame),
+        aside=aside,
     )
 
 
@@ -166,49 +176,6 @@ def _encode_column(table: pd.DataFrame, column: Column, rows: Indices | None) ->
     return np.asarray(names[places[:-1]])
 
 
-def _read_target(
-    values: pd.Series, kind: Kind | None, target: str, task: Task | None
-) -> tuple[npt.NDArray[Any], list[Label] | None]:
-    """The labels, and the classes in the order of their probabilities (None for regression)."""
-    different = values.nunique()
-    if different < 2:
-        raise DataError(f"The target {target!r} has one value only.")
-    if kind == "boolean" and task != "regression":
-        return values.to_numpy().astype(np.int64), [False, True]
-    if kind == "text":
-        if task == "regression":
-            raise DataError(f"The target {target!r} is text: that is no regression.")
-        if task is None and different > MAX_GUESSED_CLASSES:
-            raise DataError(
-                f"The target {target!r} is text with {different} different values; if they are "
-                'classes, say "task": "classification" in dataset.json.'
-            )
-        _check_classes(different, target)
-        # One object per class, as in `_encode_column`: numpy's own strings are all as long as the
-        # longest, so that one torn cell would cost as much in every row.
-        names = np.array([str(name) for name in values.cat.categories], dtype=object)
-        labels = names[values.cat.codes.to_numpy()]
-        return labels, np.unique(labels).tolist()
-
-    numbers = values.to_numpy(dtype=np.float64)
-    whole = bool((numbers == np.round(numbers)).all() and (np.abs(numbers) <= LARGEST_WHOLE).all())
-    few = different <= MAX_GUESSED_CLASSES
-    if task == "regression" or (task is None and not (whole and few)):
-        return numbers, None
-    if not whole:
-        raise DataError(f"The target {target!r} has fractions: they cannot be classes.")
-    _check_classes(different, target)
-    return numbers.astype(np.int64), [int(label) for label in np.unique(numbers)]
-
-
-def _check_classes(different: int, target: str) -> None:
-    if different > MAX_CLASSES:
-        raise DataError(
-            f"The target {target!r} has {different} classes; at most {MAX_CLASSES} can be learnt."
-            " Is it an identifier?"
-        )
-
-
 def _read_groups(values: pd.Series) -> Indices:
     """A number for every group, that of its name; rows without one are a group each."""
     known = pd.util.hash_pandas_object(values, index=False).to_numpy()
@@ -218,16 +185,22 @@ def _read_groups(values: pd.Series) -> Indices:
     return groups
 
 
-def _read_times(values: pd.Series, name: str) -> Floats:
+def _read_times(table: Table, kept: Indices, values: pd.Series) -> Floats:
     """Seconds, or the numbers themselves; −∞ where there is none, as such a row may be old."""
     if not isinstance(values.dtype, pd.CategoricalDtype):
         times = values.to_numpy(dtype=np.float64)
         return np.where(np.isnan(times), -np.inf, times)
-    try:
-        known = pd.to_datetime(values.cat.categories, format="ISO8601", utc=True)
-    except ValueError as error:
+    known = pd.to_datetime(values.cat.categories, format="ISO8601", utc=True, errors="coerce")
+    codes = values.cat.codes.to_numpy()
+    is_bad = np.append(np.asarray(known.isna()), False)[codes]
+    if is_bad.any():
+        row = int(is_bad.argmax())
+        name, count = str(values.name), int(is_bad.sum())
         raise DataError(
-            f"The time column {name!r} holds what is neither a number nor an ISO 8601 time."
-        ) from error
+            f"The time column {name!r} has {count:,} cell{'s' if count > 1 else ''} that "
+            f"{'are' if count > 1 else 'is'} neither a number nor an ISO 8601 time: "
+            f"{table.place(int(kept[row]), name)}: {show_value(values.iloc[row])}"
+            f"{', …' if count > 1 else ''}."
+        )
     seconds = np.asarray((known - pd.Timestamp(0, tz="UTC")).total_seconds(), dtype=np.float64)
-    return np.asarray(np.append(seconds, -np.inf)[values.cat.codes.to_numpy()])
+    return np.asarray(np.append(seconds, -np.inf)[codes])

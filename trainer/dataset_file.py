@@ -1,12 +1,47 @@
 """`dataset.json`: what the data's owner says about it."""
 
+import codecs
 import difflib
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
+from services.common.features import BLANKS, MISSING, ValueRules
 from trainer.errors import DataError
 from trainer.kinds import Family, Kind, Metric, Task
+from trainer.written_numbers import Decimal, Thousands
+
+
+def _checked_encoding(name: str) -> str:
+    try:
+        "".encode(name)
+        return codecs.lookup(name).name
+    except LookupError as error:
+        raise ValueError(f"unknown encoding {name[:40]!r}") from error
+
+
+class CsvSettings(BaseModel):
+    """The dialect of the CSV parts; what is None is detected."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    delimiter: Annotated[str, Field(pattern=r'^[^"\r\n]$')] | None = None
+    decimal: Decimal | None = None
+    thousands: Thousands | None = None
+    encoding: Annotated[str, AfterValidator(_checked_encoding)] | None = None
+
+    @model_validator(mode="after")
+    def _signs_differ(self) -> Self:
+        if self.decimal is not None and self.decimal == self.thousands:
+            raise ValueError("decimal and thousands must differ")
+        return self
 
 
 class DatasetFile(BaseModel):
@@ -22,16 +57,26 @@ class DatasetFile(BaseModel):
     metric: Metric | None = None
     columns: dict[str, Kind] = {}
     ignore: list[str] = []
+    missing: list[str] = list(MISSING)
+    bad_cells: Literal["refuse", "missing"] = "refuse"
+    csv: CsvSettings = CsvSettings()
     group: str | None = None
     time: str | None = None
     held_out: float = Field(default=0.25, ge=0.05, le=0.5)
     class_weight: Literal["balanced"] | None = None
+    classes: list[str] | None = None
     estimators: list[Family] = Field(default=["linear", "random_forest", "boosting"], min_length=1)
 
     @property
     def unknown(self) -> list[str]:
         """Names of the fields that mean nothing here."""
         return [name[:80] for name in self.model_extra or {}]
+
+    @property
+    def value_rules(self) -> ValueRules:
+        """How text and missing values are read, in training and in requests."""
+        spellings = (text.strip(BLANKS) for text in self.missing)
+        return ValueRules(missing=tuple(dict.fromkeys(filter(None, spellings))))
 
     @model_validator(mode="after")
     def _one_way_to_split(self) -> Self:
@@ -41,14 +86,14 @@ class DatasetFile(BaseModel):
 
 
 def parse_dataset_file(raw: bytes) -> DatasetFile:
-    """Read the document.
+    """Read the document; a byte-order mark before it is skipped.
 
     Raises:
         DataError: it is no such document, or a field is misspelt (a misspelt `group` would let rows
             leak); the message names the first that is wrong.
     """
     try:
-        stated = DatasetFile.model_validate_json(raw)
+        stated = DatasetFile.model_validate_json(raw.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "the document"
@@ -56,5 +101,5 @@ def parse_dataset_file(raw: bytes) -> DatasetFile:
 
     for field in stated.unknown:
         if meant := difflib.get_close_matches(field, DatasetFile.model_fields, n=1):
-            raise DataError(f"dataset.json: there is no field {field!r}; is {meant[0]!r} meant?")
+            raise DataError(f"dataset.json: unknown field {field!r}; is {meant[0]!r} meant?")
     return stated

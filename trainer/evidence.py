@@ -104,14 +104,14 @@ def _learning_curve(task: Task, chosen: Chosen) -> list[Step]:
         pipeline = clone(build(chosen.candidate, task.bench, seen))
         try:
             fit(pipeline, seen, labels[part])
-        except ValueError:
-            continue
-        unseen_loss, fitted_loss = (
-            row_losses(
-                task.metric, truth[rows], answer(pipeline, take(features, rows)), task.weights
+            unseen_loss, fitted_loss = (
+                row_losses(
+                    task.metric, truth[rows], answer(pipeline, take(features, rows)), task.weights
+                )
+                for rows in (unseen[:MOST_ROWS], part[:MOST_ROWS])
             )
-            for rows in (unseen[:MOST_ROWS], part[:MOST_ROWS])
-        )
+        except ValueError:
+            continue  # too extreme
         steps.append(
             Step(len(part), score(task.metric, unseen_loss), score(task.metric, fitted_loss))
         )

@@ -1,4 +1,4 @@
-"""Whether a candidate may be released: better than knowing nothing, no worse than what is live."""
+"""Whether a candidate may be released: better than the baseline, no worse than what is live."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +9,18 @@ import numpy.typing as npt
 from trainer.kinds import Floats, Indices, Metric
 from trainer.scoring import score
 
-# Of the loss of knowing nothing: differences below this share are too small to care about.
+# Of the baseline's loss: differences up to this share are too small to care about.
 CARE_SHARE = 0.01
 ROUNDS = 1000
 MOST_UNITS = 5_000
 QUANTILES = (0.1, 0.9)
+# What the mean row loss of a metric is.
+UNITS: dict[Metric, str] = {
+    "log_loss": "log loss",
+    "accuracy": "error rate",
+    "rmse": "mean squared error",
+    "mae": "mean absolute error",
+}
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,8 @@ class Verdict:
     """`reasons` says in sentences why the gate failed; it is empty if it passed.
 
     Args:
-        gain: the loss of knowing nothing, less the candidate's.
-        lag: the candidate's loss less the live version's; None if that could not be asked.
+        gain: the baseline's loss, less the candidate's.
+        lag: the candidate's loss less the live version's; None if there is nothing to compare.
     """
 
     reasons: list[str]
@@ -62,8 +69,8 @@ def judge(
 ) -> Verdict:
     """Compare the row losses [N] of the three on the same rows that none of them was fitted on.
 
-    The candidate must beat the dummy, and must not be beaten by the live version: by more than 1 %
-    of the dummy's loss, and by so much that nine of ten paired bootstrap samples say so too. So a
+    The candidate must beat the baseline, `dummy`, and must not be beaten by the live version: by
+    more than 1 % of the baseline's loss, and in nine of ten paired bootstrap samples. So a
     candidate as good as the live version passes.
 
     Args:
@@ -71,20 +78,40 @@ def judge(
     """
     margin = CARE_SHARE * float(dummy.mean())
     gain = _compare(dummy - candidate, margin=margin, seed=seed, groups=groups)
-    told = f"{metric} {score(metric, candidate):.4g}"
+    ours, baseline = score(metric, candidate), score(metric, dummy)
 
     reasons, lag = [], None
     if not gain.is_positive:
-        reasons.append(
-            f"It does not beat knowing nothing: {told}, against {score(metric, dummy):.4g}."
-        )
+        reasons.append(_explain_gain(gain, metric=metric, ours=ours, baseline=baseline))
     if live is not None:
         lag = _compare(candidate - live, margin=margin, seed=seed, groups=groups)
         if lag.is_positive:
             reasons.append(
-                f"It is worse than the live version: {told}, against {score(metric, live):.4g}."
+                f"It is worse than the live version: {metric} {ours:.4g}, against "
+                f"{score(metric, live):.4g}. {_show_interval('loss', lag, metric)}"
             )
     return Verdict(reasons=reasons, gain=gain, lag=lag)
+
+
+def _explain_gain(gain: Difference, *, metric: Metric, ours: float, baseline: float) -> str:
+    """Say why a candidate does not beat the baseline, by the check that failed."""
+    compared = f"{metric} {ours:.4g}, against {baseline:.4g}"
+    if gain.mean <= 0.0:
+        return f"It does not beat the baseline: {compared}."
+    if gain.mean <= gain.margin:
+        return (
+            f"It does not beat the baseline by enough: {compared}. The gain in {UNITS[metric]} is "
+            f"{gain.mean:.3g}; more than {gain.margin:.3g} is needed."
+        )
+    interval = _show_interval("gain", gain, metric)
+    return f"It may beat the baseline by chance only: {compared}. {interval}"
+
+
+def _show_interval(name: str, difference: Difference, metric: Metric) -> str:
+    return (
+        f"The {name} in {UNITS[metric]} is {difference.mean:.3g}; in 8 of 10 bootstrap samples it "
+        f"is between {difference.low:.3g} and {difference.high:.3g}."
+    )
 
 
 def _compare(differences: Floats, *, margin: float, seed: int, groups: Any) -> Difference:

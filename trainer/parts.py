@@ -5,8 +5,10 @@ say; of numbers (float64), booleans or strings from Parquet, which has types of 
 """
 
 import csv
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -14,13 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from trainer.errors import DataError
+from trainer.dataset_file import CsvSettings
+from trainer.dialect import Dialect, find_dialect
+from trainer.errors import DataError, EmptyPart
 from trainer.kinds import Kind
 
-# Cells that say "missing", in a column of any kind. Not "None", which is a fine category.
-MISSING = ["", "NA", "N/A", "NaN", "nan", "NULL", "null"]
 CELLS_AT_ONCE = 200_000
-LONGEST_CELL = 1_000_000
+# Columns in which pandas writes a table's index, unless asked not to.
+PARQUET_INDEX = re.compile(r"__index_level_\d+__")
+CSV_INDEX = ("", "Unnamed: 0")
+_LINE_END = re.compile(r"\r\n|\r|\n")
 
 Block = dict[str, pa.Array]
 
@@ -30,8 +35,12 @@ class Part:
     """A part whose form has been checked.
 
     Args:
+        columns: without pandas' index.
         kinds: by column, what Parquet's types make of it (None: nothing in it); None for CSV.
         ignore: columns that blocks of Parquet are without.
+        index: the column with pandas' index, as it is called in messages, if there is one.
+        header: the names of all columns of a CSV part.
+        dialect: of a CSV part.
     """
 
     name: str
@@ -40,25 +49,76 @@ class Part:
     rows: int
     kinds: dict[str, Kind | None] | None = None
     ignore: Collection[str] = ()
+    index: str | None = None
+    header: list[str] = field(default_factory=list)
+    dialect: Dialect = field(default_factory=Dialect)
 
-    def read(self) -> Iterator[Block]:
-        """The blocks, in order; what is missing is null, empty text likewise."""
-        at_once = max(100, CELLS_AT_ONCE // len(self.columns))
-        return _read_csv(self, at_once) if self.kinds is None else _read_parquet(self, at_once)
+    def read(self, columns: Sequence[str] | None = None) -> Iterator[Block]:
+        """Read the blocks, in order; empty text is null.
+
+        Args:
+            columns: None for all.
+        """
+        wanted = [
+            name
+            for name in self.columns
+            if (columns is None or name in columns) and name not in self.ignore
+        ]
+        at_once = max(100, CELLS_AT_ONCE // max(len(wanted), 1))
+        if self.kinds is None:
+            return _read_csv(self, wanted, at_once)
+        return _read_parquet(self, wanted, at_once)
+
+    def places(self, column: str, rows: list[int]) -> list[str]:
+        """Return where some rows have a column: `line 17`, or `row 5` of Parquet.
+
+        Args:
+            rows: ascending, counted from 0.
+        """
+        if self.kinds is not None or not rows:
+            return [f"row {row + 1}" for row in rows]
+        found = []
+        with self.path.open(encoding=self.dialect.encoding, newline="") as file:
+            skipped = sum(1 for _ in islice(file, self.dialect.skip))
+            reader = self.dialect.rows(file)
+            before, count, wanted = 0, -2, set(rows)
+            for row in reader:
+                count += bool(row)
+                if row and count in wanted:
+                    # Cells before it may contain line ends too.
+                    earlier = row[: self.header.index(column)]
+                    lines = sum(len(_LINE_END.findall(cell)) for cell in earlier)
+                    found.append(f"line {skipped + before + 1 + lines}")
+                    if len(found) == len(rows):
+                        break
+                before = reader.line_num
+        return found
 
 
-def open_part(name: str, path: Path, *, ignore: Collection[str] = ()) -> Part:
+def open_part(
+    name: str,
+    path: Path,
+    *,
+    ignore: Collection[str] = (),
+    settings: CsvSettings | None = None,
+) -> Part:
     """Check a part's form; `name` is what it is called in messages, and ends in its format.
 
     Args:
         ignore: columns that may be of any type, as nobody will read them.
+        settings: what is stated of the dialect of CSV.
 
     Raises:
-        DataError: it is empty, torn, or has a doubtful header; a CSV row has more or fewer cells
-            than the header; a Parquet column is of a type that cannot be learnt from.
+        EmptyPart: there is nothing in it, not even a header.
+        DataError: it is torn, or has a doubtful header; a CSV row has more or fewer cells than the
+            header; a Parquet column is of a type that cannot be learnt from.
     """
-    is_parquet = name.endswith(".parquet")
-    part = _open_parquet(name, path, ignore) if is_parquet else _open_csv(name, path)
+    if path.stat().st_size == 0:
+        raise EmptyPart(f"{name}: the file is empty.")
+    if name.lower().endswith(".parquet"):
+        part = _open_parquet(name, path, ignore)
+    else:
+        part = _open_csv(name, path, find_dialect(name, path, settings or CsvSettings()))
     if "" in part.columns:
         raise DataError(f"{name}: column {part.columns.index('') + 1} has no name.")
     doubled = {column for column in part.columns if part.columns.count(column) > 1}
@@ -67,43 +127,77 @@ def open_part(name: str, path: Path, *, ignore: Collection[str] = ()) -> Part:
     return part
 
 
-def _open_csv(name: str, path: Path) -> Part:
+def _open_csv(name: str, path: Path, dialect: Dialect) -> Part:
     """Every row must be as long as the header: pandas, which is quicker, would pad short ones."""
-    csv.field_size_limit(LONGEST_CELL)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file, skipinitialspace=True, strict=True)
+    with path.open(encoding=dialect.encoding, newline="") as file:
+        skipped = sum(1 for _ in islice(file, dialect.skip))
+        rows = dialect.rows(file)
         try:
             header = next((row for row in rows if row), None)
             if header is None:
-                raise DataError(f"{name}: the file is empty.")
+                raise EmptyPart(f"{name}: the file is empty.")
+            index = _IndexColumn(header[0])
             count = 0
             for row in rows:
-                if row and len(row) != len(header):
+                if not row:
+                    continue
+                if len(row) != len(header):
                     raise DataError(
-                        f"{name}: line {rows.line_num} has {len(row)} cells, "
-                        f"the header has {len(header)}."
+                        f"{name}: line {skipped + rows.line_num} has {len(row)} cells, the header "
+                        f"has {len(header)} (read as {dialect.describe()})."
                     )
-                count += bool(row)
+                if index.is_one:
+                    index.see(row[0], count)
+                count += 1
         except csv.Error as error:
-            raise DataError(f"{name}: line {rows.line_num}: {error}.") from error
-    return Part(name, path, header, count)
+            line = skipped + rows.line_num
+            raise DataError(f"{name}: line {line}: {error}.") from error
+    if index.is_one and len(header) > 1:
+        called = header[0] or "the first column, without a name"
+        return Part(name, path, header[1:], count, index=called, header=header, dialect=dialect)
+    return Part(name, path, header, count, header=header, dialect=dialect)
 
 
-def _read_csv(part: Part, at_once: int) -> Iterator[Block]:
+class _IndexColumn:
+    """Whether the first column is the index that `DataFrame.to_csv` writes: n, n + 1, …"""
+
+    def __init__(self, name: str) -> None:
+        self.is_one = name in CSV_INDEX
+        self._first = 0
+
+    def see(self, cell: str, count: int) -> None:
+        """Look at the cell of row `count`."""
+        if count == 0 and cell.isdecimal():
+            self._first = int(cell)
+        self.is_one = cell == str(self._first + count)
+
+
+def _read_csv(part: Part, columns: list[str], at_once: int) -> Iterator[Block]:
+    if not columns:
+        return
     with pd.read_csv(
         part.path,
+        sep=part.dialect.delimiter,
+        names=part.header,
+        # By hand, as pandas gives a column without a name one of its own.
+        header=None,
+        skiprows=part.dialect.skip,
+        usecols=[part.header.index(name) for name in columns],
         dtype=str,
         keep_default_na=False,
-        na_values=MISSING,
-        skipinitialspace=True,
+        na_values=[""],
+        skipinitialspace=part.dialect.delimiter != " ",
         index_col=False,
-        encoding="utf-8-sig",
+        encoding=part.dialect.encoding,
         chunksize=at_once,
     ) as tables:
+        is_first = True
         for table in tables:
+            rows = table.iloc[1:] if is_first else table
+            is_first = False
             yield {
-                column: pa.array(table[column], pa.large_string(), from_pandas=True)
-                for column in part.columns
+                column: pa.array(rows[column], pa.large_string(), from_pandas=True)
+                for column in columns
             }
 
 
@@ -114,21 +208,29 @@ def _open_parquet(name: str, path: Path, ignore: Collection[str]) -> Part:
         raise DataError(f"{name}: not a Parquet file that can be read.") from error
     with file:
         schema = file.schema_arrow
+        index = [column for column in schema.names if PARQUET_INDEX.fullmatch(column)]
+        names = [column for column in schema.names if column not in index]
         kinds = {
-            field.name: None if field.name in ignore else _kind_of(name, field) for field in schema
+            column: None if column in ignore else _kind_of(name, schema.field(column))
+            for column in names
+            if schema.names.count(column) == 1
         }
-        return Part(name, path, list(schema.names), file.metadata.num_rows, kinds, ignore)
+        return Part(
+            name,
+            path,
+            names,
+            file.metadata.num_rows,
+            kinds,
+            ignore,
+            index=", ".join(index) or None,
+        )
 
 
-def _read_parquet(part: Part, at_once: int) -> Iterator[Block]:
+def _read_parquet(part: Part, columns: list[str], at_once: int) -> Iterator[Block]:
     with pq.ParquetFile(part.path) as file:
         try:
-            for batch in file.iter_batches(batch_size=at_once):
-                yield {
-                    column: _plain(batch.column(i))
-                    for i, column in enumerate(part.columns)
-                    if column not in part.ignore
-                }
+            for batch in file.iter_batches(batch_size=at_once, columns=columns):
+                yield {column: _plain(batch.column(column)) for column in columns}
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{part.name}: torn or damaged.") from error
 

@@ -26,16 +26,23 @@ td{font-variant-numeric:tabular-nums}th{font-weight:600}small,.note{color:#52606
 MOST_CLASSES = 15
 MOST_COLUMNS = 200
 LONGEST = 80
+LONGEST_NOTE = 2_000
 
 
 def render_report(
-    manifest: Manifest, evidence: Evidence, *, before: Manifest | None, changes: list[str]
+    manifest: Manifest,
+    evidence: Evidence,
+    *,
+    before: Manifest | None,
+    changes: list[str],
+    notes: list[str],
 ) -> str:
     """The page as HTML.
 
     Args:
         before: the live version's manifest, or None while nothing is live.
         changes: what callers would notice, against the version before.
+        notes: what was read, dropped, ignored and cut, in sentences.
     """
     sections = [
         _summary(manifest),
@@ -43,7 +50,7 @@ def render_report(
         _changes(manifest, before, changes),
         _charts(manifest, evidence),
         _confusion(manifest, evidence),
-        _data(manifest),
+        _data(manifest, notes),
         _provenance(manifest),
     ]
     title = f"{escape(manifest.model)} {manifest.version}"
@@ -58,7 +65,7 @@ def _summary(manifest: Manifest) -> str:
     metrics, signature = manifest.metrics, manifest.signature
     rows = metrics["rows"]
     told = {
-        "passed": "Passed its gate: better than knowing nothing, and not worse than what is live.",
+        "passed": "Passed its gate: better than the baseline, and not worse than what is live.",
         "failed": "Failed its gate: it cannot be released.",
         "forced": f"Failed its gate, and was forced: {manifest.forced_reason}",
     }[manifest.gate]
@@ -87,7 +94,7 @@ def _metrics(manifest: Manifest) -> str:
     compared = {"this version": metrics["candidate"]}
     if metrics["live"]:
         compared["live version"] = metrics["live"]
-    compared["knowing nothing"] = metrics["dummy"]
+    compared["baseline"] = metrics["dummy"]
     parts = [
         "<h2>Metrics, on the rows held out</h2>",
         _table(
@@ -96,14 +103,14 @@ def _metrics(manifest: Manifest) -> str:
         ),
         f"<p class='note'>The gate compares by {_text(metrics['metric'])}"
         f"{', every class counting the same' if metrics['balanced'] else ''}: mean row losses, "
-        "with what nine of ten bootstrap samples agree on.</p>",
+        "and what nine of ten bootstrap samples agree on.</p>",
     ]
-    for key, name in (("gain", "knowing nothing, less this version"), ("lag", "this, less live")):
+    for key, name in (("gain", "baseline, less this version"), ("lag", "this version, less live")):
         if found := metrics[key]:
             parts.append(
                 f"<p>{name}: <strong>{_show(found['mean'])}</strong> "
-                f"({_show(found['low'])} to {_show(found['high'])}); up to "
-                f"{_show(found['margin'])} does not matter.</p>"
+                f"({_show(found['low'])} to {_show(found['high'])} in 8 of 10 bootstrap samples); "
+                f"up to {_show(found['margin'])} does not matter.</p>"
             )
     if metrics["live"] and metrics["live"]["note"]:
         parts.append(f"<p>Not compared with what is live: {_text(metrics['live']['note'])}</p>")
@@ -115,13 +122,7 @@ def _changes(manifest: Manifest, before: Manifest | None, changes: list[str]) ->
     if before is None:
         told = "".join(f"<li>{_text(change)}</li>" for change in changes)
         return f"{head}<p>Nothing is live.</p><ul>{told}</ul>"
-    now_classes, old_classes = manifest.signature.classes or [], before.signature.classes or []
-    found = [
-        *changes,
-        *(f"class {label!r} is new" for label in now_classes if label not in old_classes),
-        *(f"class {label!r} is gone" for label in old_classes if label not in now_classes),
-    ]
-    items = "".join(f"<li>{_text(change)}</li>" for change in found)
+    items = "".join(f"<li>{_text(change)}</li>" for change in changes)
     rows = [
         [what, _show_any(old), _show_any(new)]
         for what, old, new in (
@@ -213,8 +214,9 @@ def _confusion(manifest: Manifest, evidence: Evidence) -> str:
     )
 
 
-def _data(manifest: Manifest) -> str:
-    parts = ["<h2>Columns</h2>"]
+def _data(manifest: Manifest, notes: list[str]) -> str:
+    items = "".join(f"<li>{escape(note[:LONGEST_NOTE])}</li>" for note in notes)
+    parts = [f"<h2>Data</h2><ul>{items}</ul><h2>Columns</h2>"]
     if manifest.statistics is None:
         names = ([column.name, column.kind] for column in manifest.signature.columns[:MOST_COLUMNS])
         return parts[0] + _table(["column", "kind"], names)

@@ -27,6 +27,7 @@ from trainer.split import Fold, make_folds, thin_out
 FEW_ROWS = 1_000  # up to here five folds tell more than three
 TUNING_ROWS = 8_000
 TUNED_FAMILIES = 2
+TOO_EXTREME = "The values are too extreme to fit it."
 UNSEEN = "a category no training held"
 
 # Fitting takes this many times the encoded rows: as given, imputed, as float64, binned, and more.
@@ -126,7 +127,7 @@ def choose(task: Task, families: list[Family], *, report: Report) -> Chosen:
         try:
             losses = _cross_validate(task, candidate, features)
         except ValueError:
-            told.dropped = "The values are too extreme to fit it."
+            told.dropped = TOO_EXTREME
             return
         told.score = score(task.metric, losses)
         ranking.append((float(losses.mean()), len(tried), candidate))
@@ -154,12 +155,15 @@ def _fit_best(
         if candidate.family in failed and spare is not None:
             continue  # what has no ONNX form has none with other parameters either
         report(f"fitting {candidate.name}", 0.7)
-        pipeline = _fit(task, candidate)
         try:
+            pipeline = _fit(task, candidate)
             onnx = to_onnx(pipeline, task.bench.signature)
             model = OnnxModel(onnx, task.bench.signature)
             for probe in _probes(task):
                 prove_equal(model, pipeline, probe)
+        except ValueError:  # of scikit-learn: it takes no infinity, which its own steps can make
+            tried[candidate.name].dropped = TOO_EXTREME
+            continue
         except ExportError as error:
             tried[candidate.name].dropped = str(error)
             failed.add(candidate.family)
@@ -173,7 +177,22 @@ def _fit_best(
     if spare is not None:
         return spare
     told = " ".join(f"{name}: {result.dropped}" for name, result in tried.items())
-    raise TrainerError(f"No candidate can be fitted. {told}")
+    raise TrainerError(f"No candidate can be fitted. {_describe_largest(task.problem)} {told}")
+
+
+def _describe_largest(problem: Problem) -> str:
+    """Name the largest number of all, the usual reason why nothing can be fitted."""
+    numbers: dict[str, float] = {}
+    for column in problem.signature.columns:
+        values = problem.table[column.name]
+        if column.kind == "number" and values.notna().any():
+            numbers[column.name] = float(values.iloc[int(values.abs().argmax())])
+    if problem.signature.classes is None:
+        numbers[problem.signature.target] = float(problem.truth[np.abs(problem.truth).argmax()])
+    if not numbers:
+        return ""
+    name = max(numbers, key=lambda each: abs(numbers[each]))
+    return f"The largest number is {numbers[name]:.6g}, in column {name!r}."
 
 
 def _cross_validate(task: Task, candidate: Candidate, features: Features) -> Floats:

@@ -27,6 +27,7 @@ from trainer.export import Model, answer_rows
 from trainer.gate import Verdict, judge
 from trainer.kinds import Indices, Outputs, Task
 from trainer.live import Live, ask_live, find_predecessor, list_changes
+from trainer.notes import describe_categories, describe_data, describe_times
 from trainer.report import render_report
 from trainer.scoring import balance, choose_metric, know_nothing, row_losses, scores
 from trainer.search import Chosen, Report, choose, lay_out
@@ -37,6 +38,7 @@ from trainer.statistics import describe
 from trainer.table import read_table
 
 WARM_UP_ROWS = 5
+MOST_CHANGES = 10  # named in a message
 ROWS_WORTH_THREADS = 25_000  # held out
 PACKAGES = (
     "joblib",
@@ -61,6 +63,7 @@ class Outcome:
         serving: what the version is served from; None likewise.
         reasons: why the gate failed, or would have, in sentences.
         metrics: as in the manifest.
+        notes: what was read, dropped, ignored and cut, in sentences.
         release: number of the record that has the version live; None if it was not to be.
         warnings: what its owner should know, in sentences.
     """
@@ -72,6 +75,7 @@ class Outcome:
     reasons: list[str]
     metrics: dict[str, Any]
     release: int | None
+    notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -95,7 +99,8 @@ def train(
         once: a key; if a run under it has finished, nothing is done.
         reason: why it is released, or forced, for the record.
         force: let it through its gate, for the `reason` given.
-        allow_signature_change: whether columns, target and task may differ from the last version.
+        allow_signature_change: whether columns, classes, target and task may differ from the last
+            version.
 
     Raises:
         DataError: the data cannot be trained on; nothing was published.
@@ -116,22 +121,27 @@ def train(
         stated = dataset.stated
         named, task = _choose_target(asked=target, stated=stated, before=before)
         exact = [name for name in (named, stated.time, stated.group) if name is not None]
-        table = read_table(dataset.parts, stated=stated, precise=exact)
-    known = {} if before is None else {c.name: c.kind for c in before.signature.columns}
-    problem = state_problem(table, target=named, task=task, stated=stated, known_kinds=known)
+        table = read_table(dataset.parts, stated=stated, precise=exact, target=named)
+        known = {} if before is None else {c.name: c.kind for c in before.signature.columns}
+        problem = state_problem(table, target=named, task=task, stated=stated, known_kinds=known)
+    notes = describe_data(dataset, table, problem)
     in_memory = table.size
+    has_dates = stated.time is not None and table.kinds[stated.time] == "text"
     del table
     changes = [] if before is None else list_changes(before.signature, problem.signature)
     if before is not None and changes and not allow_signature_change:
         raise DataError(
-            f"Not what version {before.version} was trained on: {'; '.join(changes[:10])}. If that "
+            f"Not what version {before.version} was trained on: {_list_some(changes)}. If that "
             "is meant, and callers know: --allow-signature-change."
         )
+    if before is not None and changes:
+        notes.append(f"Changed since version {before.version}: {_list_some(changes)}.")
     metric = choose_metric(problem.signature, stated.metric)
 
     hashes = hash_rows(problem, seed=settings.seed, by=list(known))
     held_out = hold_out(problem, hashes, share=stated.held_out)
     rows, weights = np.flatnonzero(held_out), None
+    notes += describe_times(problem, stated.time, held_out, is_text=has_dates)
     if stated.class_weight == "balanced" and problem.signature.classes is not None:
         weights = balance(problem.truth[~held_out], classes=len(problem.signature.classes))
     work = lay_out(
@@ -153,6 +163,7 @@ def train(
         live = None
         if before is not None and store.live_release(model, trusted) is not None:
             live = ask_live(store, before, problem, rows, allow_joblib=settings.allow_joblib)
+        notes += describe_categories(problem, work.rows, chosen.candidate.family)
         verdict, metrics = _judge(work, chosen, outputs, live, seed=settings.seed)
         report("gathering evidence", 0.9)
         evidence = gather(work, chosen, outputs)
@@ -176,7 +187,11 @@ def train(
         statistics=describe(problem, outputs),
     )
     page = render_report(
-        manifest, evidence, before=live.manifest if live else None, changes=changes
+        manifest,
+        evidence,
+        before=live.manifest if live else None,
+        changes=changes,
+        notes=notes + dataset.warnings,
     )
     pickled = io.BytesIO()
     joblib.dump(chosen.pipeline, pickled)
@@ -201,8 +216,14 @@ def train(
         reasons=verdict.reasons,
         metrics=metrics,
         release=number,
-        warnings=_warnings(stated, manifest.serving),
+        notes=notes,
+        warnings=dataset.warnings + _warnings(stated, manifest.serving),
     )
+
+
+def _list_some(changes: list[str]) -> str:
+    more = len(changes) - MOST_CHANGES
+    return "; ".join(changes[:MOST_CHANGES]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _choose_target(
@@ -219,7 +240,7 @@ def _choose_target(
 
 
 def _warnings(stated: DatasetFile, serving: str) -> list[str]:
-    found = [f"dataset.json: the field {name!r} means nothing here." for name in stated.unknown]
+    found = [f"dataset.json: unknown field {name!r}." for name in stated.unknown]
     if serving == "joblib":
         found.append("It has no ONNX form: inference serves it only if INFERENCE_ALLOW_JOBLIB.")
     return found
@@ -257,6 +278,8 @@ def _judge(
         "live": None,
         "candidates": {name: asdict(tried) for name, tried in chosen.tried.items()},
         "rows": {"training": int((~work.held_out).sum()), "held_out": len(truth)},
+        "rows_read": problem.rows_read,
+        "rows_without_target": problem.rows_read - len(problem.truth),
         "fitted_rows": len(work.rows),
         "gain": asdict(verdict.gain),
         "lag": None if verdict.lag is None else asdict(verdict.lag),

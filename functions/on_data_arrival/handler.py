@@ -37,7 +37,7 @@ def handle(arrival: Arrival, pipeline: Pipeline) -> None:
 
 def ends_a_drop(path: str) -> bool:
     """Whether an object of that path in a model's folder may be the last of a drop."""
-    return path == SUCCESS or ("/" not in path and path.endswith(PARTS))
+    return path == SUCCESS or ("/" not in path and path.lower().endswith(PARTS))
 
 
 def wait_until_quiet(

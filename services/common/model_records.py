@@ -25,6 +25,8 @@ from pydantic import (
     StrictStr,
 )
 
+from services.common.features import ValueRules
+
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 VERSION_NAME = re.compile(r"[0-9]{8}t[0-9]{6}z-[0-9a-f]{8}")
 
@@ -73,12 +75,19 @@ class Column(Record):
 
 
 class Signature(Record):
-    """What a model takes and gives. `classes` orders the probabilities; None for regression."""
+    """What a model takes and gives.
+
+    Args:
+        classes: in the order of the probabilities; None for regression.
+        value_rules: how text and missing values were read in training, and are in requests; None
+            in versions from before they were stated, which take text as it comes.
+    """
 
     task: Literal["classification", "regression"]
     target: str
     columns: list[Column]
     classes: list[Label] | None
+    value_rules: ValueRules | None = None
 
 
 class FileEntry(Record):
@@ -210,7 +219,7 @@ class VersionRefused(StoreError):
 
     Args:
         reason: one word, for metrics: `signature`, `digest`, `manifest`, `name`, `release`,
-            `gate`, `columns`, `done` or `unreadable`.
+            `gate`, `columns`, `classes`, `done` or `unreadable`.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from services.common.model_records import (
     Canary,
+    Label,
     Manifest,
     Release,
     ReleaseTaken,
@@ -44,10 +45,10 @@ class _State(NamedTuple):
 
 
 def check_fits_beside(candidate: Manifest, live: Manifest) -> None:
-    """A version can be tried beside the live one if it may be served and takes the same rows.
+    """Check that a version may be served, takes the rows of the live one, and gives its classes.
 
     Raises:
-        VersionRefused: it failed its gate, or its task or columns are others.
+        VersionRefused: it failed its gate, or its task, columns or classes are others.
     """
     what = f"The version {candidate.version} of {candidate.model}"
     if candidate.gate == "failed":
@@ -55,6 +56,13 @@ def check_fits_beside(candidate: Manifest, live: Manifest) -> None:
     ours, theirs = candidate.signature, live.signature
     if (ours.task, ours.columns) != (theirs.task, theirs.columns):
         raise VersionRefused(f"{what} takes other columns than the live one.", reason="columns")
+    if _typed(ours.classes) != _typed(theirs.classes):
+        raise VersionRefused(f"{what} has other classes than the live one.", reason="classes")
+
+
+def _typed(classes: list[Label] | None) -> list[tuple[type, Label]]:
+    """The classes with their types: to Python, 1 is True."""
+    return [(type(label), label) for label in classes or []]
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ class Promoter:
             NoVersion: no version is live.
             AlreadyLive: the version is the live one.
             VersionNotFound, VersionRefused: there is no such version, it does not hold, failed its
-                gate, or takes other columns than the live one.
+                gate, or has other columns or classes than the live one.
             ReleaseTaken: as `release`.
         """
 

@@ -148,7 +148,7 @@ class TestColumns:
 
         assert codes.kinds == {"a": "text"}
         assert list(codes.frame["a"]) == ["01", "02"]
-        with pytest.raises(DataError, match="'a' holds what is no boolean"):
+        with pytest.raises(DataError, match=r'cells that are not true or false: .* 2: "01"'):
             read(tmp_path / "part", b"a\n01\n02\n", columns={"a": "boolean"})
 
     def test_cells_that_say_missing_are(self, tmp_path: Path) -> None:

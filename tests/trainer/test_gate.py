@@ -13,7 +13,7 @@ ONES = np.ones(100)
     [
         (0.5 * ONES, None, "passed"),
         (ONES, None, "failed"),
-        (0.995 * ONES, None, "failed"),  # within 1 % of knowing nothing
+        (0.995 * ONES, None, "failed"),  # within 1 % of the baseline
         (0.5 * ONES, 0.5 * ONES, "passed"),  # as good as the live version
         (0.5 * ONES, 0.495 * ONES, "passed"),  # worse, by less than matters
         (0.5 * ONES, 0.4 * ONES, "failed"),
@@ -35,3 +35,40 @@ def test_what_chance_would_do_is_no_reason() -> None:
     verdict = judge(metric="mae", candidate=candidate, dummy=2 * ONES, live=live, seed=0)
 
     assert verdict.reasons == []
+
+
+class TestTheSentence:
+    """Of a failed gate agrees with its numbers."""
+
+    def reason(self, candidate: np.ndarray, live: np.ndarray | None = None) -> str:
+        verdict = judge(metric="mae", candidate=candidate, dummy=ONES, live=live, seed=0)
+        [reason] = verdict.reasons
+        return reason
+
+    def test_says_that_it_is_no_better(self) -> None:
+        assert self.reason(1.5 * ONES) == "It does not beat the baseline: mae 1.5, against 1."
+
+    def test_says_that_the_gain_is_too_small(self) -> None:
+        assert self.reason(0.995 * ONES) == (
+            "It does not beat the baseline by enough: mae 0.995, against 1. The gain in mean "
+            "absolute error is 0.005; more than 0.01 is needed."
+        )
+
+    def test_says_by_chance_with_the_interval_if_that_is_the_reason(self) -> None:
+        candidate = ONES.copy()
+        candidate[:2] = -4.0  # all of the gain is of two rows in a hundred
+
+        reason = self.reason(candidate)
+
+        interval = judge(metric="mae", candidate=candidate, dummy=ONES, live=None, seed=0).gain
+        assert interval.low <= 0 < interval.margin < interval.mean
+        assert reason.startswith("It may beat the baseline by chance only: mae 0.9, against 1. ")
+        assert (
+            f"is 0.1; in 8 of 10 bootstrap samples it is between {interval.low:.3g} and" in reason
+        )
+
+    def test_says_by_how_much_it_is_worse_than_the_live_version(self) -> None:
+        assert self.reason(0.5 * ONES, 0.4 * ONES) == (
+            "It is worse than the live version: mae 0.5, against 0.4. The loss in mean absolute "
+            "error is 0.1; in 8 of 10 bootstrap samples it is between 0.1 and 0.1."
+        )

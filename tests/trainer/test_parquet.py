@@ -90,12 +90,19 @@ class TestParts:
         assert table.frame["a"].tolist() == [1.5, 2.0]
         assert list(table.frame["t"]) == ["x", "y"]
 
+    def test_with_nothing_in_a_column_go_with_any_kind(self, tmp_path: Path) -> None:
+        nothing = pa.table({"a": pa.nulls(2), "b": pa.nulls(2), "c": pa.nulls(2)})
+
+        table = read(tmp_path, nothing, csv="a,b,c\n1 kg,x,3\n2,7,4\n")
+
+        assert table.kinds == {"a": "text", "b": "text", "c": "number"}
+
     def test_whose_columns_differ_are_named(self, tmp_path: Path) -> None:
         numbers, texts = pa.table({"a": [1]}), pa.table({"a": ["1"]})
 
         with pytest.raises(DataError, match=r"1\.parquet: the column 'a' is text, but number in 0"):
             read(tmp_path, numbers, texts)
-        with pytest.raises(DataError, match=r"part\.csv: the column 'a' is text, but number in 0"):
+        with pytest.raises(DataError, match=r"'a' has 1 cell .* not a number: part\.csv line 2"):
             read(tmp_path, numbers, csv="a\nx\n")
         with pytest.raises(DataError, match=r"part\.csv: its header is not the one of 0"):
             read(tmp_path, numbers, csv="b\n1\n")

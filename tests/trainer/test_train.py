@@ -172,7 +172,7 @@ class TestGate:
         outcome = released.train("m", release=True)
 
         assert (outcome.gate, outcome.release) == ("failed", None)
-        assert "knowing nothing" in outcome.reasons[0]
+        assert "baseline" in outcome.reasons[0]
         assert released.manifest(outcome).gate == "failed"
         assert released.store.list_releases("m") == [1]
 

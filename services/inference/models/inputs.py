@@ -1,8 +1,9 @@
 """From the instances of a request to the arrays a model takes, by its signature.
 
 The convention, shared with the trainer's export: numbers and booleans go in as float32 (missing is
-NaN), text as strings (missing is ""). A model without text columns has one input `features`
-[rows, columns]; any other has one input `column_<i>` [rows, 1] per column, in signature order.
+NaN), text as strings (missing is ""), read by the signature's value rules. A model without text
+columns has one input `features` [rows, columns]; any other has one input `column_<i>` [rows, 1] per
+column, in signature order.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.common.errors import MAX_FIELD_ERRORS, BodyInvalid
+from services.common.features import AS_GIVEN, ValueRules
 from services.common.model_store import Column, Signature
 
 T = TypeVar("T")
@@ -35,6 +37,9 @@ class Inputs:
 
     def __init__(self, signature: Signature) -> None:
         self.columns = signature.columns
+        self.value_rules = signature.value_rules or AS_GIVEN
+        missing = [n for n in self.value_rules.missing_numbers if abs(n) < _FLOAT32_OVERFLOW]
+        self._missing_numbers = np.array(missing, dtype=np.float32)
         self._names = [column.name for column in signature.columns]
         self._name_set = set(self._names)
         kinds = {column.kind for column in signature.columns}
@@ -52,7 +57,7 @@ class Inputs:
         if len(whole) == len(rows) and self.numbers_only:
             matrix = _all_numbers(whole)
             if matrix is not None:
-                return {"features": matrix}
+                return {"features": self.blank_missing(matrix)}
         self._check(instances, rows)
         return self._arrays(whole)
 
@@ -74,10 +79,22 @@ class Inputs:
         by_column = list(zip(*rows, strict=True))
         return self.join(
             [
-                text_array(values) if column.kind == "text" else number_array(values)
+                self._column_array(column.kind, values)
                 for column, values in zip(self.columns, by_column, strict=True)
             ]
         )
+
+    def _column_array(self, kind: str, values: Sequence[Any]) -> npt.NDArray[Any]:
+        if kind == "text":
+            return text_array(values, self.value_rules)
+        numbers = number_array(values)
+        return self.blank_missing(numbers) if kind == "number" else numbers
+
+    def blank_missing(self, numbers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Replace the numbers that mean "missing" by NaN, in place."""
+        if len(self._missing_numbers):
+            numbers[np.isin(numbers, self._missing_numbers)] = np.nan
+        return numbers
 
     def join(self, arrays: list[npt.NDArray[Any]]) -> Arrays:
         """What the model takes, from an array [rows, 1] for each column in signature order."""
@@ -186,6 +203,8 @@ def number_array(values: Sequence[Any]) -> npt.NDArray[np.float32]:
     return np.concatenate(blocks).reshape(-1, 1)
 
 
-def text_array(values: Sequence[Any]) -> npt.NDArray[np.object_]:
+def text_array(values: Sequence[Any], rules: ValueRules) -> npt.NDArray[np.object_]:
     """Strings and None (missing) as a column [rows, 1]."""
-    return np.array([value or "" for value in values], dtype=object).reshape(-1, 1)
+    clean = rules.clean
+    texts = [clean(value) if value else "" for value in values]
+    return np.array(texts, dtype=object).reshape(-1, 1)

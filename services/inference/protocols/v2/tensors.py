@@ -98,14 +98,16 @@ def decode(given: list[Given], tail: bytes, inputs: Inputs, *, max_rows: int) ->
     parts = _cut(tail, given)
     rows = _count_rows(given, max_rows)
     if inputs.numbers_only:
-        matrix = _read_input(by_name[FEATURES], parts, rows, inputs.columns, _ACCEPTED_IN_ONE)
+        columns = inputs.columns
+        matrix = _read_input(by_name[FEATURES], parts, rows, inputs, columns, _ACCEPTED_IN_ONE)
         return {"features": matrix}, rows
     arrays: list[npt.NDArray[Any]] = []
     errors: list[dict[str, Any]] = []
     for column in inputs.columns:
         try:
             tensor = by_name[column.name]
-            arrays.append(_read_input(tensor, parts, rows, [column], _ACCEPTED[column.kind]))
+            accepted = _ACCEPTED[column.kind]
+            arrays.append(_read_input(tensor, parts, rows, inputs, [column], accepted))
         except BodyInvalid as error:
             errors += error.extra["errors"]
             if len(errors) >= MAX_FIELD_ERRORS:
@@ -173,6 +175,7 @@ def _read_input(
     tensor: Given,
     parts: dict[str, memoryview],
     rows: int,
+    inputs: Inputs,
     columns: list[Column],
     accepted: tuple[str, ...],
 ) -> npt.NDArray[Any]:
@@ -193,8 +196,9 @@ def _read_input(
             values = _flatten(tensor.data, rows, width)
             _check_elements(values, tensor.datatype, width)
         if tensor.datatype == "BYTES":
-            return text_array(values)
-        return _to_float32(values, rows, width)
+            return text_array(values, inputs.value_rules)
+        numbers = _to_float32(values, rows, width)
+        return numbers if columns[0].kind == "boolean" else inputs.blank_missing(numbers)
     except _Misfit as misfit:
         where: list[Any] = ["inputs", tensor.name]
         if misfit.column is not None and columns[misfit.column].name != tensor.name:

@@ -1,0 +1,72 @@
+"""The cells of a column: as the rules read them, and where the odd ones are."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from services.common.features import BLANKS, ValueRules
+from trainer.kinds import Mask
+from trainer.parts import Part
+
+MOST_PLACES = 3
+LONGEST_VALUE = 40
+
+IsWanted = Callable[[pa.Array], Mask]
+"""Says which cells of a block's column are looked for."""
+
+
+@dataclass
+class Found:
+    """Cells that were looked for: how many there are, and the first three with their places."""
+
+    count: int = 0
+    places: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        more = ", …" if self.count > len(self.places) else ""
+        return f"{', '.join(self.places)}{more}"
+
+
+def clean_texts(texts: pa.Array, rules: ValueRules) -> pa.Array:
+    """Return texts as `ValueRules.clean` does each, with null for what is missing."""
+    if not pa.types.is_large_string(texts.type):  # of Parquet, with nothing in it
+        texts = texts.cast(pa.large_string())
+    if rules.trim:
+        texts = pc.utf8_trim(texts, characters=BLANKS)
+    missing = pa.array(["", *rules.missing], pa.large_string())
+    return pc.if_else(pc.is_in(texts, value_set=missing), pa.scalar(None, pa.large_string()), texts)
+
+
+def find_cells(parts: list[Part], wanted: Mapping[str, IsWanted]) -> dict[str, Found]:
+    """Read the parts again to find some cells of some columns."""
+    found = {name: Found() for name in wanted}
+    for part in parts if wanted else []:
+        here: dict[str, list[tuple[int, Any]]] = {name: [] for name in wanted}
+        start = 0
+        for block in part.read([name for name in part.columns if name in wanted]):
+            for name, is_wanted in wanted.items():
+                rows = np.flatnonzero(is_wanted(block[name]))
+                room = MOST_PLACES - len(found[name].places) - len(here[name])
+                here[name] += [(start + int(i), block[name][int(i)].as_py()) for i in rows[:room]]
+                found[name].count += len(rows)
+            start += len(next(iter(block.values())))
+        for name, cells in here.items():
+            places = part.places(name, [row for row, _ in cells])
+            found[name].places += [
+                f"{part.name} {place}: {show_value(value)}"
+                for place, (_, value) in zip(places, cells, strict=True)
+            ]
+    return found
+
+
+def show_value(value: Any) -> str:
+    """Return a value in quotes, on one line, cut where it is very long."""
+    text = value if isinstance(value, str) else str(value)
+    if len(text) > LONGEST_VALUE:
+        text = text[: LONGEST_VALUE - 1] + "…"
+    return json.dumps(text, ensure_ascii=not text.isprintable())

@@ -1,0 +1,142 @@
+"""The target: which task it makes, the labels, and the classes."""
+
+import re
+import unicodedata
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from services.common.features import BLANKS
+from services.common.model_records import Label
+from trainer.cells import show_value
+from trainer.dataset_file import DatasetFile
+from trainer.errors import DataError
+from trainer.kinds import Indices, Mask, Task
+from trainer.table import Table
+
+MAX_GUESSED_CLASSES = 20
+MAX_CLASSES = 200  # a tree model keeps a number for each in every leaf
+LARGEST_WHOLE = 2.0**53  # beyond it, a float64 skips integers
+MOST_NAMED = 3
+_ANY_BLANK = re.compile(f"[{re.escape(BLANKS)}]")
+
+Labels = tuple[npt.NDArray[Any], list[Label] | None]
+
+
+def read_target(
+    table: Table, kept: Indices, values: pd.Series, *, task: Task | None, stated: DatasetFile
+) -> Labels:
+    """Return the labels, and the classes in the order of their probabilities.
+
+    The classes are None for regression.
+
+    Args:
+        kept: the rows of `table` that `values` are of.
+        task: None to choose.
+
+    Raises:
+        DataError: the target is constant, does not suit the task, or has classes that differ only
+            in case or blanks.
+    """
+    target = str(values.name)
+    kind = table.kinds[target]
+    if stated.classes is not None and kind != "text":
+        raise DataError(f'dataset.json states "classes", but the target {target!r} is {kind}.')
+    if values.nunique() < 2:
+        raise DataError(f"The target {target!r} has one value only: {show_value(values.iloc[0])}.")
+    if kind == "boolean" and task != "regression":
+        return values.to_numpy().astype(np.int64), [False, True]
+
+    def place(mask: Mask) -> str:
+        row = int(mask.argmax())
+        return f"{table.place(int(kept[row]), target)}: {show_value(values.iloc[row])}"
+
+    if kind == "text":
+        if task == "regression":
+            raise DataError(
+                f"The target {target!r} is text, which regression cannot predict: "
+                f"{place(np.ones(len(values), dtype=np.bool_))}."
+            )
+        different = values.nunique()
+        if task is None and different > MAX_GUESSED_CLASSES:
+            raise DataError(
+                f"The target {target!r} is text with {different} different values; if they are "
+                'classes, say "task": "classification" in dataset.json.'
+            )
+        _check_count(different, target)
+        labels = _read_classes(values, target, stated, place)
+        # One object per class: numpy's own strings are all as long as the longest, so that one
+        # torn cell would cost as much in every row.
+        names = np.array([str(name) for name in labels.categories], dtype=object)
+        texts = names[labels.codes]
+        return texts, np.unique(texts).tolist()
+
+    numbers = values.to_numpy(dtype=np.float64)
+    is_whole = (numbers == np.round(numbers)) & (np.abs(numbers) <= LARGEST_WHOLE)
+    few = values.nunique() <= MAX_GUESSED_CLASSES
+    if task == "regression" or (task is None and not (is_whole.all() and few)):
+        return numbers, None
+    if not is_whole.all():
+        raise DataError(
+            f"The target {target!r} has fractions, which cannot be classes: {place(~is_whole)}."
+        )
+    _check_count(int(values.nunique()), target)
+    return numbers.astype(np.int64), [int(label) for label in np.unique(numbers)]
+
+
+def _read_classes(
+    values: pd.Series, target: str, stated: DatasetFile, place: Any
+) -> pd.Categorical:
+    """Return the labels without blanks at their ends, as categories that are all used."""
+    labels = values.array
+    trimmed = [str(name).strip(BLANKS) for name in labels.categories]
+    if stated.classes is not None:
+        unknown = np.array([name not in stated.classes for name in trimmed])
+        if unknown.any():
+            is_unknown = unknown[labels.codes]
+            raise DataError(
+                f"The target {target!r} has labels that are not among the classes in "
+                f"dataset.json ({int(is_unknown.sum()):,} rows): {place(is_unknown)}."
+            )
+    else:
+        counts = np.bincount(labels.codes, minlength=len(trimmed)).tolist()
+        _refuse_similar(dict(zip(map(str, labels.categories), counts, strict=True)), target)
+    names, positions = np.unique(np.array(trimmed, dtype=object), return_inverse=True)
+    return pd.Categorical.from_codes(positions[labels.codes], categories=names)
+
+
+def _refuse_similar(counts: dict[str, int], target: str) -> None:
+    """Refuse classes that a person would take for the same.
+
+    Args:
+        counts: of the rows of each class.
+    """
+    alike: dict[str, list[str]] = {}
+    for label in counts:
+        alike.setdefault(_simplify(label), []).append(label)
+    groups = [sorted(labels, key=lambda each: -counts[each]) for labels in alike.values()]
+    groups = [labels for labels in groups if len(labels) > 1]
+    if not groups:
+        return
+    similar = "; ".join(
+        ", ".join(f"{show_value(label)} ({counts[label]:,} rows)" for label in labels[:MOST_NAMED])
+        for labels in groups[:MOST_NAMED]
+    )
+    raise DataError(
+        f"The target {target!r} has classes that differ only in case or blanks: {similar}. Correct "
+        'the data; if they are different classes, list them all as "classes" in dataset.json.'
+    )
+
+
+def _simplify(label: str) -> str:
+    return _ANY_BLANK.sub("", unicodedata.normalize("NFKC", label)).casefold()
+
+
+def _check_count(different: int, target: str) -> None:
+    if different > MAX_CLASSES:
+        raise DataError(
+            f"The target {target!r} has {different} classes; at most {MAX_CLASSES} can be learnt."
+            " Is it an identifier?"
+        )
