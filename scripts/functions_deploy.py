@@ -136,8 +136,8 @@ def deploy(function: Deployed, options: argparse.Namespace) -> list[str]:
 
 def schedule_sweep(options: argparse.Namespace) -> None:
     """Have Cloud Scheduler send a CloudEvent to on_data_arrival; one that is there is changed."""
-    where = [f"--project={options.project}", f"--region={options.region}", "--gen2"]
-    describe = ["gcloud", "functions", "describe", "on-data-arrival", *where]
+    where = [f"--project={options.project}", f"--region={options.region}"]
+    describe = ["gcloud", "functions", "describe", "on-data-arrival", "--gen2", *where]
     described = subprocess.run(
         [*describe, "--format=value(serviceConfig.uri)"], stdout=subprocess.PIPE, text=True
     )
