@@ -1,7 +1,7 @@
 """What a commit changes: whether the images have to be built again, and which models trained again.
 
 python scripts/changes.py images VALUES.json   prints images=true or images=false
-python scripts/changes.py models               reads folders of data, a line each; prints models=[…]
+python scripts/changes.py models [all]         reads folders of data, a line each; prints models=[…]
 python scripts/changes.py commit MODEL         prints the commit that last changed MODEL's training
 
 All need the history of the checkout.
@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+MODEL = re.compile(r"(?:.*/)?(?!.*\.\.)([a-z0-9][a-z0-9._-]{0,63})/")
 TRAINER = ("trainer", "requirements/trainer.txt")
 """What every model is trained by; its own folder, models/<model>/, comes on top."""
 ROLLED_OUT = ("Dockerfile", ".dockerignore", "deploy/helm/tollgate")
@@ -28,13 +29,20 @@ def main() -> None:
             changed = images_changed((deployed or {}).get("image", {}).get("tag", ""))
             print(f"images={'true' if changed else 'false'}")
         case ["models"]:
-            names = [line.rstrip("/").rpartition("/")[2] for line in sys.stdin.read().split()]
-            affected = [name for name in names if is_affected(name)]
+            affected = [model for model in read_models() if is_affected(model)]
             print(f"models={json.dumps(affected)}")
+        case ["models", "all"]:
+            print(f"models={json.dumps(read_models())}")
         case ["commit", model]:
             print(last_change(model))
         case _:
             sys.exit(__doc__)
+
+
+def read_models() -> list[str]:
+    """The models among the folders of a listing; other folders and objects are no models."""
+    found = (MODEL.fullmatch(line) for line in sys.stdin.read().split("\n"))
+    return [match[1] for match in found if match]
 
 
 def images_changed(deployed: str) -> bool:

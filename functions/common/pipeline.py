@@ -60,7 +60,7 @@ class Pipeline:
         found = self.storage.find(arrival.bucket, arrival.name)
         # Generations need not ascend: another one than the present has an event of its own.
         if found is None or found.generation != arrival.generation:
-            raise Ignored("The object is no longer the one that arrived.")
+            raise Ignored("The object is no longer the one that arrived.", decision="replaced")
         if age_s(found) > self.settings.max_event_age_seconds:
             raise Ignored("The object has been there for too long.", severity="WARNING")
         return found
@@ -143,7 +143,7 @@ class Pipeline:
         """
         place = self.settings.memory
         if self.storage.find(place.bucket, self._path("done", arrival)):
-            self._mark(arrival, found)  # whoever wrote the record may have died before
+            self._mark(arrival, found)  # the writer of the record may have died before
             raise Ignored("It was dispatched before.", decision="dispatched_before")
         if self.storage.find(place.bucket, self._path("dead", arrival)):
             raise Ignored("It was given up before.", decision="given_up_before")

@@ -119,7 +119,7 @@ def decide(
         if _is_fresh(drop, covered):
             return Ends()
         if covered is not None and (drop.newest.created - covered).total_seconds() < quiet_s:
-            return Leaves("_SUCCESS was written twice for one drop.")
+            return Leaves("_SUCCESS follows a dispatch that covers all data.")
         # Its parts may be on their way: their events then end the drop.
     return Waits(left_s) if left_s > 0 else Ends()
 

@@ -126,7 +126,8 @@ class Runner:
 
     def folders(self, *names: str) -> None:
         """The folders that `gcloud storage ls` lists."""
-        lines = [f"gs://shop-data/{name}/\n" for name in names]
+        others = ["README.txt", "Wine/", "my wine/", "a..b/", "_pipeline/"]
+        lines = [f"gs://shop-data/{name}\n" for name in [*others, *(f"{each}/" for each in names)]]
         (self._edge / "folders").write_text("".join(lines))
 
     def deployed(self, tag: str) -> None:
