@@ -1,14 +1,12 @@
 """How a function answers an event: by doing it, by a line why not, or by raising."""
 
-import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from cloudevents.http import CloudEvent
 
 from functions.common.events import Arrival, Ignored, read_event
 from functions.common.faults import Unfinished
-from functions.common.log import log
+from functions.common.log import log, places
 from functions.common.pipeline import Pipeline
 
 MAX_NAME = 200
@@ -81,9 +79,3 @@ def reject(error: Exception) -> tuple[str, int]:
     reason = f"Ignored: The request is no event: {type(error).__name__}."
     log("WARNING", reason, decision="ignored")
     return "", 200
-
-
-def places(error: BaseException) -> str:
-    """Where an error was raised: file and line of each frame, the innermost first."""
-    frames = reversed(traceback.extract_tb(error.__traceback__))
-    return " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)

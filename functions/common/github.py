@@ -168,11 +168,17 @@ class GitHub:
 def fixes(settings: PipelineSettings) -> dict[int, str]:
     """What a person has to do about an answer that no retry changes, by its status."""
     repository = settings.repository
+    more = {}
     if settings.github_token is not None:
         who, renew = "the token", "Put a new token into the secret of PIPELINE_GITHUB_TOKEN."
+        access = f"Correct PIPELINE_REPOSITORY, or give the token access to '{repository}'."
     else:
         who = "the GitHub App"
         renew = "Check PIPELINE_GITHUB_APP_ID and PIPELINE_GITHUB_PRIVATE_KEY."
+        access = (
+            f"Install the GitHub App on '{repository}', and check PIPELINE_GITHUB_INSTALLATION_ID."
+        )
+        more = {422: access}
     moved = f"Repository '{repository}' has moved: correct PIPELINE_REPOSITORY."
     return {
         301: moved,
@@ -180,8 +186,9 @@ def fixes(settings: PipelineSettings) -> dict[int, str]:
         308: moved,
         401: f"GitHub does not accept {who}: it has expired or was revoked. {renew}",
         403: f"Give {who} the permission 'contents: write' on '{repository}'.",
-        404: f"Correct PIPELINE_REPOSITORY, or give {who} access to '{repository}'.",
+        404: access,
         410: f"Repository '{repository}' is gone: correct PIPELINE_REPOSITORY.",
+        **more,
     }
 
 

@@ -111,7 +111,7 @@ class Pipeline:
             check()
 
         try:
-            if not is_first and self._has_run(title, since=claimed, deadline=deadline):
+            if not is_first and self._has_run(arrival, title, since=claimed, deadline=deadline):
                 self._finish(arrival, found)
                 raise Ignored("GitHub had taken it already.", decision="dispatched_before")
             self._github.dispatch(event_type, arrival.payload, deadline=deadline, check=check_again)
@@ -168,11 +168,11 @@ class Pipeline:
                 return claimed
             time.sleep(LOOK_S)
 
-    def _has_run(self, title: str, *, since: datetime, deadline: float) -> bool:
+    def _has_run(self, arrival: Arrival, title: str, *, since: datetime, deadline: float) -> bool:
         """Whether an attempt whose answer was lost had come through.
 
         Raises:
-            GitHubError: GitHub cannot tell now.
+            GitHubError: that is unknown now.
         """
         try:
             return self._github.has_run(title, since=since, deadline=deadline)
@@ -180,8 +180,9 @@ class Pipeline:
             if error.status not in (403, 404):
                 raise
             # A token that may not read runs: a run too many is better than none.
-            message = f"Cannot look for an earlier run: GitHub answered {error.status}."
-            log("WARNING", message, decision="cannot_look")
+            message = f"Cannot look for an earlier run: GitHub answered {error.status}. "
+            message += "Give the function the permission 'actions: read'."
+            self._log("WARNING", message, arrival, decision="cannot_look")
             return False
 
     def _record(self, kind: str, arrival: Arrival, **more: str) -> bool:

@@ -7,15 +7,26 @@ same claims and records as events do, so it may run at any time, and several at 
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from random import SystemRandom
 
 from functions.common.events import Arrival, Ignored
 from functions.common.faults import Unfinished
 from functions.common.github import RateLimited
-from functions.common.log import log
+from functions.common.log import Severity, log, places
 from functions.common.pipeline import Pipeline, age_s
 from functions.on_data_arrival.drops import Leaves, Waits, decide, kind_of
 from functions.on_data_arrival.handler import dispatch_drop, look, name_drop
 from services.common.model_records import is_model_name
+
+SEVERITIES: dict[str, Severity] = {
+    "blocked": "ERROR",
+    "failed": "ERROR",
+    "given_up_before": "WARNING",
+    "retried": "WARNING",
+    "unsupported_name": "WARNING",
+}
+"""Of the decisions that have a line of their own."""
+UNFINISHED = ("blocked", "failed", "retried")
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,7 @@ class Swept:
     Args:
         drop: `<bucket>/<name>#<generation>` of what ends the drop; None if there is none.
         decision: `dispatched`, `waiting`, `idle`, `dispatched_before`, `given_up_before`,
-            `replaced`, `unsupported_name`, or `failed`.
+            `replaced`, `unsupported_name`; or `retried`, `blocked`, `failed` as for an event.
         reason: a sentence.
     """
 
@@ -43,12 +54,12 @@ def run_sweep(pipeline: Pipeline) -> bool:
     """
     swept = sweep(pipeline)
     for each in swept:
-        if each.decision in ("failed", "unsupported_name", "given_up_before"):
+        if severity := SEVERITIES.get(each.decision):
             about = {"decision": each.decision, "model": each.model, "drop": each.drop or ""}
-            log("WARNING", f"Swept: {each.reason}", **about)
+            log(severity, f"Swept: {each.reason}", **about)
     found = sum(each.decision == "dispatched" for each in swept)
     log("INFO", f"Swept {len(swept)} models, dispatched {found} drops.", decision="swept")
-    return not any(each.decision == "failed" for each in swept)
+    return not any(each.decision in UNFINISHED for each in swept)
 
 
 def sweep(pipeline: Pipeline) -> list[Swept]:
@@ -60,20 +71,27 @@ def sweep(pipeline: Pipeline) -> list[Swept]:
     watched = pipeline.settings.watched
     deadline = time.monotonic() + pipeline.settings.deadline_seconds
     swept: list[Swept] = []
-    for folder in pipeline.storage.list_folders(watched.bucket, watched.prefix):
+    folders = pipeline.storage.list_folders(watched.bucket, watched.prefix)
+    # In another order each time, so that none is always the one for which there is no time left.
+    SystemRandom().shuffle(folders)
+    for folder in folders:
         model = folder.removeprefix(watched.prefix).rstrip("/")
         if not is_model_name(model):
             continue
         if time.monotonic() > deadline:
             reason = "The time of one delivery is over; the next sweep goes on."
-            swept.append(Swept(model, None, "failed", reason))
+            swept.append(Swept(model, None, "retried", reason))
             break
         try:
             swept.append(_sweep_model(model, folder, pipeline, deadline=deadline))
         except Unfinished as error:
-            swept.append(Swept(model, None, "failed", str(error)))
+            decision = "blocked" if error.fix else "retried"
+            swept.append(Swept(model, None, decision, str(error)))
             if isinstance(error, RateLimited):
                 break
+        except Exception as error:  # one model must not keep the others from being swept
+            reason = f"{type(error).__name__} at {places(error)}"
+            swept.append(Swept(model, None, "failed", reason))
     return swept
 
 

@@ -3,10 +3,21 @@
 from collections.abc import Iterator
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.functions.conftest import Function, World
 from tests.functions.servers import Answer
 
+KEY = (
+    rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    .private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    .decode()
+)
 BUSY = [
     Answer(403, headers={"Retry-After": "100"}),
     Answer(429),
@@ -106,3 +117,34 @@ def test_every_decision_is_a_line_with_its_drop(
     ]
     names = [line["drop"].partition("#")[0].rpartition("/")[2] for line in lines]
     assert names == ["part.csv", "notes.txt", "_SUCCESS", "_SUCCESS"]
+
+
+@pytest.mark.parametrize(
+    ("status", "fix"),
+    [
+        (401, "Check PIPELINE_GITHUB_APP_ID and PIPELINE_GITHUB_PRIVATE_KEY"),
+        (404, "check PIPELINE_GITHUB_INSTALLATION_ID"),
+        (422, "Install the GitHub App on 'shop/models'"),
+    ],
+)
+def test_a_wrong_configuration_of_a_github_app_is_an_error_at_once(
+    app: Function, shared: World, model: str, status: int, fix: str
+) -> None:
+    shared.github.refusals = [Answer(status)]
+    event = shared.put(f"{model}/_SUCCESS", b"")
+
+    assert app.post(event) == 500
+
+    [line] = app.lines(event["id"])
+    assert line["severity"] == "ERROR"
+    assert fix in line["message"]
+
+
+@pytest.fixture
+def app(shared: World) -> Iterator[Function]:
+    """on_data_arrival that calls GitHub as an App."""
+    settings = {"PIPELINE_GITHUB_TOKEN": "", "PIPELINE_GITHUB_APP_ID": "12"}
+    settings |= {"PIPELINE_GITHUB_INSTALLATION_ID": "34", "PIPELINE_GITHUB_PRIVATE_KEY": KEY}
+    function = shared.function(**settings)
+    yield function
+    function.kill()

@@ -236,6 +236,34 @@ class TestSweeps:
         assert (second.decision, second.reason) == ("idle", "The drop was dispatched before.")
         assert len(swept.github.dispatches_of(model)) == 1
 
+    def test_a_wrong_configuration_is_an_error_in_a_sweep_too(
+        self, swept: World, function: Function, model: str
+    ) -> None:
+        swept.put(f"{model}/part.csv")
+        time.sleep(1)
+        swept.github.script = [Answer(404)]
+
+        assert function.post(a_sweep()) == 500
+
+        lines = function.lines(f'"model": "{model}"')
+        assert (lines[0]["severity"], lines[0]["decision"]) == ("ERROR", "blocked")
+        assert function.post(a_sweep()) == 200
+        assert dispatched(swept, model) == ["part.csv"]
+
+    def test_one_model_that_cannot_be_swept_keeps_no_other_from_it(
+        self, swept: World, function: Function, model: str
+    ) -> None:
+        for name in (f"{model}-1", f"{model}-2"):
+            swept.put(f"{name}/part.csv")
+        time.sleep(1)
+        swept.github.script = [Answer(500)]
+
+        assert function.post(a_sweep()) == 500
+
+        both = [*dispatched(swept, f"{model}-1"), *dispatched(swept, f"{model}-2")]
+        assert both == ["part.csv"]
+        assert function.post(a_sweep()) == 200
+
     def test_what_github_refuses_now_is_tried_again_by_the_next_sweep(
         self, swept: World, function: Function, model: str
     ) -> None:
