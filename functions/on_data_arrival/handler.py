@@ -73,7 +73,7 @@ def dispatch_drop(
     """
 
     def check() -> None:
-        covered = pipeline.covered_until(arrival.model, since=newest.created)
+        covered = pipeline.records.covered_until(arrival.model, since=newest.created)
         if covered is not None and covered >= newest.created:
             raise Ignored("The drop was dispatched before.", decision="dispatched_before")
         present = pipeline.storage.find(arrival.bucket, arrival.name)
@@ -93,7 +93,7 @@ def look(arrival: Arrival, pipeline: Pipeline) -> tuple[Drop | None, datetime | 
     since = drop.newest.created - timedelta(seconds=pipeline.settings.quiet_seconds)
     if drop.newest_part is not None:
         since = min(since, drop.newest_part.created)
-    return drop, pipeline.covered_until(arrival.model, since=since)
+    return drop, pipeline.records.covered_until(arrival.model, since=since)
 
 
 def _wait_for_end(
