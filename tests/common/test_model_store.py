@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.model_records import is_model_name
+from services.common.model_records import RunRecord, is_model_name
 from services.common.model_store import (
     Release,
     ReleaseTaken,
@@ -298,9 +298,10 @@ class TestReleases:
             stop.set()
             assert reader.result() <= 30
 
-    def test_a_done_marker_is_kept_by_its_key(self, world: World) -> None:
-        world.store.mark_done("wine", "drop 1/ü", FIRST)
-        world.store.mark_done("wine", "drop 1/ü", SECOND)
+    def test_a_run_record_is_kept_by_its_key(self, world: World) -> None:
+        first = RunRecord(version=FIRST, gate="failed")
+        world.store.record_run("wine", "drop 1/ü", first)
+        world.store.record_run("wine", "drop 1/ü", RunRecord(version=SECOND, gate="passed"))
 
-        assert world.store.find_done("wine", "drop 1/ü") == FIRST
-        assert world.store.find_done("wine", "drop 2") is None
+        assert world.store.find_run("wine", "drop 1/ü") == first
+        assert world.store.find_run("wine", "drop 2") is None

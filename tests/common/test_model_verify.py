@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from services.common.model_records import RunRecord
 from services.common.model_verify import verify_store
 from tests.common.worlds import FIRST, SECOND, THIRD, Blob, World, release
 
@@ -125,14 +126,14 @@ class TestTheRest:
             "The store holds 'model.joblib', which is no model.",
         ]
 
-    def test_a_done_marker_of_nothing_is_named(self, store: World) -> None:
+    def test_a_run_record_of_nothing_is_named(self, store: World) -> None:
         gone = THIRD.replace("3t", "4t")
-        store.store.mark_done("wine", "sound", FIRST)
+        store.store.record_run("wine", "sound", RunRecord(version=FIRST))
         store.blob(f"once/{'a' * 64}.json").write_bytes(b"{}")
         store.blob(f"once/{'b' * 64}.json").write_bytes(b'{"version": "%s"}' % gone.encode())
 
         assert failures(store) == [
-            f"A done marker of wine is garbled: once/{'a' * 64}.json.",
-            f"The done marker once/{'b' * 64}.json of wine names version {gone}, "
+            f"A run record of wine is malformed: once/{'a' * 64}.json.",
+            f"The run record once/{'b' * 64}.json of wine names version {gone}, "
             "which is not there.",
         ]
