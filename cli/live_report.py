@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.models import AsJson, Model, models, open_store
-from cli.pipeline import scrape
+from cli.models_app import AsJson, Model, models, open_store
+from cli.serving import scrape
 from cli.train import failures_as_one_line
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ def pin(
         until: when the pin ends by itself; None if it does not.
 
     Raises:
-        PinTaken: another writer pinned or unpinned the model at the same moment.
+        PinTaken, Pinned: another writer pinned or unpinned the model at the same moment.
         VersionNotFound, VersionRefused, ReleaseTaken: as `Promoter.release`.
     """
     store, trusted = promoter.store, promoter.trusted
@@ -48,7 +48,9 @@ def pin(
     live = store.live_record(model, trusted, allow_joblib=promoter.allow_joblib)
     if live is not None and live.version == version:
         return PinDecision(record)
-    return PinDecision(record, promoter.release(model, version=version, reason=reason))
+    # As an automatic release, so that it gives way to a pin that another writer made meanwhile.
+    released = promoter.release(model, version=version, reason=reason, automatic=True)
+    return PinDecision(record, released)
 
 
 def unpin(promoter: Promoter, model: str, *, reason: str) -> PinDecision:
