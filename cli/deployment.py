@@ -119,16 +119,15 @@ def check(
 ) -> None:
     """Predict on a released model with its own warm-up rows, and compare the answer.
 
-    It predicts as a machine client (TOLLGATE_CLIENT_ID). Only the model is judged: if auth, billing
-    or anything else keeps an answer from coming, the command fails and withdraws nothing.
+    It predicts as a machine client (TOLLGATE_CLIENT_ID), through --url or, without a public URL,
+    from inside the cluster. Only the model is judged: if auth, billing or anything else keeps an
+    answer from coming, the command fails and withdraws nothing.
     """
-    if helm_release and (url or auth_url):
-        raise typer.BadParameter("either --helm-release, or --url with --auth-url")
     with failures_as_one_line():
         number, manifests = _released(model, release)
     if not manifests:
         finding = Finding("good", f"Release {number} is not live any more, or has no version.")
-    elif helm_release:
+    elif helm_release and not url:
         finding = _check_inside(model, number, helm_release, namespace, within)
     else:
         local = LocalSettings.load()

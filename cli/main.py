@@ -9,6 +9,7 @@ from cli import deployment, live_report  # noqa: F401 — more commands under `m
 from cli.billing import billing
 from cli.keys import keys
 from cli.models import models
+from cli.pipelines import pipelines
 from cli.train import train
 from cli.up import up
 from cli.users import users
@@ -23,6 +24,7 @@ app.command()(train)
 app.add_typer(billing, name="billing")
 app.add_typer(keys, name="keys")
 app.add_typer(models, name="models")
+app.add_typer(pipelines, name="pipelines")
 app.add_typer(users, name="users")
 
 

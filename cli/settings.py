@@ -20,6 +20,10 @@ class LocalSettings(ServiceSettings):
     """Port of the billing service."""
     default_plan: str = Field(default="", validation_alias="BILLING_DEFAULT_PLAN")
     """The plan of accounts without one, if not the local plan."""
+    pipeline_records: str = Field(default="", validation_alias="PIPELINE_RECORDS")
+    """Where the functions remember what they dispatched, for `tollgate pipelines`."""
+    pipeline_repository: str = Field(default="", validation_alias="PIPELINE_REPOSITORY")
+    """The repository whose workflows they start, for links to its runs."""
     client_id: str = ""
     """Machine client, with scope `predict`, that `tollgate models check` predicts as."""
     client_secret: SecretStr = SecretStr("")

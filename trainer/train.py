@@ -206,6 +206,8 @@ def train(
         # Last: a run that died before is done again, and a second version does no harm.
         run = RunRecord(
             version=manifest.version,
+            key=once,
+            time=datetime.now(UTC),
             gate=gate,
             release=released.number,
             pinned=released.pinned,

@@ -261,12 +261,16 @@ class RunRecord(Record):
     Records of older runs have only the version.
 
     Args:
+        key: the idempotency key itself.
+        time: when the run finished.
         release: number of the record that put the version live; None if it did not go live.
         pinned: why an automatic release was held back, as a sentence.
         refused: why inference would refuse the version, as a sentence.
     """
 
     version: VersionName
+    key: str | None = None
+    time: AwareDatetime | None = None
     gate: Literal["passed", "failed", "forced"] | None = None
     release: int | None = None
     pinned: str | None = None

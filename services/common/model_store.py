@@ -66,6 +66,7 @@ __all__ = [
 ]
 
 NUMBERED_FILE = re.compile(r"([0-9]{8})\.json")
+RUN_FILE = re.compile(r"([0-9a-f]{64})\.json")
 MAX_TRIES = 1_000
 """Of a writer that always loses its number to another one."""
 ReleaseRecord = Release | Withdrawal
@@ -222,6 +223,12 @@ class ModelStore(StoreFiles):
     def find_run(self, model: str, key: str) -> RunRecord | None:
         """The outcome of the run under an idempotency key, or None if no such run finished."""
         return self.read_run(model, hashlib.sha256(key.encode()).hexdigest())
+
+    def list_runs(self, model: str) -> list[str]:
+        """The SHA-256 (hex) of each idempotency key under which a run finished."""
+        entries = self._list(f"{self._folder(model)}/once", f"list the runs of {model}")
+        matches = (RUN_FILE.fullmatch(_base(entry["name"])) for entry in entries)
+        return sorted(match[1] for match in matches if match)
 
     def read_run(self, model: str, digest: str) -> RunRecord | None:
         """As `find_run`, by the SHA-256 (hex) of the key; VersionRefused if it is malformed."""
