@@ -1,49 +1,37 @@
-"""`tollgate models wait`, `check` and `withdraw`: what a deployment does about a release.
+"""`tollgate models wait` and `withdraw`: whether a release is served, and what to do if not.
 
-`wait` and `check` exit with 0 if the release is good, else with 1. Only what was seen counts
-against a release: "asked, and it is wrong" may withdraw it, "could not ask" never does.
+Only what was seen counts against a release: "asked, and it serves another one" may withdraw it,
+"could not ask" never does.
 """
 
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from cli.cluster import NotAsked, ask_pods, run_check
 from cli.models_app import (
     AsJson,
+    HelmRelease,
     Model,
+    Namespace,
     Reason,
+    Withdraw,
     find_pin_in_force,
     models,
     open_promoter,
     open_store,
     print_decision,
+    withdraw_bad,
 )
 from cli.serving import Served, Verdict, ask_addresses, ask_urls, judge
-from cli.settings import LocalSettings
-from cli.smoke import Finding, check_model
 from cli.train import failures_as_one_line
-
-if TYPE_CHECKING:
-    from services.common.model_store import Manifest
 
 LOOK_S = 1.0
 
 Number = Annotated[int, typer.Option("--release", metavar="NUMBER", help="Which release.", min=1)]
-HelmRelease = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME", help="Ask from inside the cluster, by a Job of this Helm release."
-    ),
-]
-Namespace = Annotated[str, typer.Option(help="Where the pods are.")]
-Withdraw = Annotated[
-    bool, typer.Option("--withdraw", help="Roll the release back if it is found to be bad.")
-]
 
 
 @models.command()
@@ -91,74 +79,12 @@ def wait(
         served = _wait_for(ask, release=release, within_s=within)
     verdict = judge(served, release)
     reason = "a process serves another release"
-    withdrawn = verdict == "behind" and withdraw and _withdraw_bad(model, release, reason)
+    withdrawn = verdict == "behind" and withdraw and withdraw_bad(model, release, reason)
     if as_json:
         told: dict[str, Any] = {"model": model, "release": release, "verdict": verdict}
         typer.echo(json.dumps({**told, "served": dict(served), "withdrawn": withdrawn}))
     _print_served(model, release, served, verdict, as_json=as_json)
     if verdict != "served":
-        raise typer.Exit(1)
-
-
-@models.command()
-def check(
-    model: Model,
-    release: Annotated[
-        int | None,
-        typer.Option(metavar="NUMBER", help="Which release; default: the live one.", min=1),
-    ] = None,
-    url: Annotated[
-        str | None, typer.Option(help="Of inference, as callers reach it; default: here.")
-    ] = None,
-    auth_url: Annotated[str | None, typer.Option(help="Of auth; default: here.")] = None,
-    helm_release: HelmRelease = None,
-    namespace: Namespace = "default",
-    within: Annotated[float, typer.Option(help="Seconds to try.", min=0)] = 120.0,
-    withdraw: Withdraw = False,
-    as_json: AsJson = False,
-) -> None:
-    """Predict on a released model with its own warm-up rows, and compare the answer.
-
-    It predicts as a machine client (TOLLGATE_CLIENT_ID), through --url or, without a public URL,
-    from inside the cluster. Only the model is judged: if auth, billing or anything else keeps an
-    answer from coming, the command fails and withdraws nothing.
-    """
-    with failures_as_one_line():
-        number, manifests = _released(model, release)
-    if not manifests:
-        finding = Finding("good", f"Release {number} is not live any more, or has no version.")
-    elif helm_release and not url:
-        finding = _check_inside(model, number, helm_release, namespace, within)
-    else:
-        local = LocalSettings.load()
-        finding = check_model(
-            model,
-            manifests,
-            url=url or f"http://127.0.0.1:{local.inference_port}",
-            auth_url=auth_url or f"http://127.0.0.1:{local.auth_port}",
-            settings=local,
-            within_s=within,
-        )
-    with failures_as_one_line():
-        if finding.verdict == "wrong" and _released(model, number)[1] == {}:
-            finding = Finding("good", "Another release was made in the meantime.")
-    withdrawn = (
-        finding.verdict == "wrong" and withdraw and _withdraw_bad(model, number, finding.detail)
-    )
-    if as_json:
-        told = {"model": model, "release": number, **asdict(finding), "withdrawn": withdrawn}
-        typer.echo(json.dumps(told))
-    elif finding.verdict == "good":
-        typer.echo(f"{model}: {finding.detail}")
-    if finding.verdict == "wrong":
-        typer.echo(f"error: release {number} of {model} is bad: {finding.detail}", err=True)
-    if finding.verdict == "unknown":
-        typer.echo(
-            f"error: could not check release {number} of {model}; it is not judged and nothing is "
-            f"withdrawn: {finding.detail}",
-            err=True,
-        )
-    if finding.verdict != "good":
         raise typer.Exit(1)
 
 
@@ -208,49 +134,6 @@ def _wait_inside(
     return {}
 
 
-def _check_inside(
-    model: str, release: int, helm_release: str, namespace: str, within_s: float
-) -> Finding:
-    """The finding of a `check` that runs in the cluster."""
-    arguments = ["models", "check", model, "--release", str(release), "--json"]
-    arguments += ["--url", "$(TOLLGATE_INFERENCE_URL)", "--auth-url", "$(TOLLGATE_AUTH_URL)"]
-    arguments += ["--within", f"{within_s:g}"]
-    try:
-        told = run_check(
-            arguments, helm_release=helm_release, namespace=namespace, within_s=within_s
-        )
-    except NotAsked as error:
-        return Finding("unknown", f"The cluster could not be asked: {error}.")
-    verdict, detail = told.get("verdict"), str(told.get("detail"))
-    if verdict == "good" or verdict == "wrong":
-        return Finding(verdict, detail)
-    return Finding("unknown", detail)
-
-
-def _released(model: str, number: int | None) -> tuple[int, dict[str, "Manifest"]]:
-    """A release and the manifests of what answers callers by it, the live version first.
-
-    Returns:
-        No manifests if the release is not the one in force, or leaves no version live.
-
-    Raises:
-        NoVersion: no version is live, and no release was named.
-    """
-    from services.common.model_releases import NoVersion
-    from services.common.model_store import Withdrawal
-
-    store, trusted = open_store(read_only=True)
-    record = store.live_record(model, trusted)
-    if record is None or (number is not None and record.number != number):
-        if number is None:
-            raise NoVersion(f"No version of {model} is live.")
-        return number, {}
-    if isinstance(record, Withdrawal):
-        return record.number, {}
-    versions = [record.version, *([record.canary.version] if record.canary else [])]
-    return record.number, {each: store.open_version(model, each, trusted) for each in versions}
-
-
 def _wait_for(ask: Callable[[], Served], *, release: int, within_s: float) -> Served:
     """What is served once all of it is the release or a later one, or when the time is over."""
     deadline = time.monotonic() + within_s
@@ -291,16 +174,6 @@ def _print_served(
             "judged and nothing is withdrawn",
             err=True,
         )
-
-
-def _withdraw_bad(model: str, release: int, reason: str) -> bool:
-    """Roll a bad release back; whether a record was written for it."""
-    with failures_as_one_line():
-        decision = open_promoter().roll_back(model, judged=release, reason=reason)
-    if decision.written:
-        live = decision.live.version or "no version"
-        typer.echo(f"{model}: release {release} is withdrawn, {live} is live", err=True)
-    return decision.written
 
 
 def _verify(model: str, number: int) -> None:

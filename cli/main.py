@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli import deployment, live_report  # noqa: F401 — more commands under `models`
+from cli import checking, deployment, live_report  # noqa: F401 — more commands of `models`
 from cli.billing import billing
 from cli.keys import keys
 from cli.models import models

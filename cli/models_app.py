@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.train import failures_as_one_line
+
 if TYPE_CHECKING:
     from services.common.model_pins import Pin
     from services.common.model_releases import Decision, Promoter
@@ -18,6 +20,16 @@ Model = Annotated[str, typer.Argument(help="The model's name.")]
 Version = Annotated[str | None, typer.Option("--to", metavar="VERSION", help="Which version.")]
 Reason = Annotated[str, typer.Option(help="Why, for the record.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+HelmRelease = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Ask from inside the cluster, by a Job of this Helm release."
+    ),
+]
+Namespace = Annotated[str, typer.Option(help="Where the pods are.")]
+Withdraw = Annotated[
+    bool, typer.Option("--withdraw", help="Roll the release back if it is found to be bad.")
+]
 
 
 def load_settings() -> "TrainerSettings":
@@ -81,3 +93,13 @@ def describe_trials(record: "ReleaseRecord") -> Iterator[str]:
         yield f"canary: version {record.canary.version} for {share}"
     if record.shadow:
         yield f"shadow: version {record.shadow.version}"
+
+
+def withdraw_bad(model: str, release: int, reason: str) -> bool:
+    """Roll a bad release back; whether a record was written for it."""
+    with failures_as_one_line():
+        decision = open_promoter().roll_back(model, judged=release, reason=reason)
+    if decision.written:
+        live = decision.live.version or "no version"
+        typer.echo(f"{model}: release {release} is withdrawn, {live} is live", err=True)
+    return decision.written

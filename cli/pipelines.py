@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.cluster import NotAsked, run_check
-from cli.models_app import AsJson, Model, describe_pin, find_pin_in_force, open_promoter
+from cli.models_app import (
+    AsJson,
+    HelmRelease,
+    Model,
+    Namespace,
+    describe_pin,
+    find_pin_in_force,
+    open_promoter,
+)
 from cli.pipeline_status import (
     DropRecords,
     Known,
@@ -37,11 +45,8 @@ def status(
     urls: Annotated[
         list[str] | None, typer.Option("--url", help="An inference process; may be repeated.")
     ] = None,
-    helm_release: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Ask from inside the cluster what is served."),
-    ] = None,
-    namespace: Annotated[str, typer.Option(help="Where the pods are.")] = "default",
+    helm_release: HelmRelease = None,
+    namespace: Namespace = "default",
     limit: Annotated[int, typer.Option(help="How many of the newest drops.", min=1)] = SHOWN,
     as_json: AsJson = False,
 ) -> None:

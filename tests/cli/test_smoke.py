@@ -145,3 +145,15 @@ def test_a_release_that_is_not_in_force_any_more_is_left(two: Workshop) -> None:
         result = check("--release", "1", "--withdraw", *options)
 
     assert (result.exit_code, live(two)) == (0, SECOND)
+
+
+def test_without_a_model_every_live_one_is_checked(two: Workshop) -> None:
+    words = ["models", "check", "--within", "0", "--tolerant"]
+    with a_platform(predicted(GOOD)) as options:
+        good = CliRunner().invoke(app, [*words, *options])
+    with a_platform(Answer(503)) as options:
+        unknown = CliRunner().invoke(app, [*words, *options])
+
+    assert (good.exit_code, unknown.exit_code) == (0, 0)
+    assert good.stdout.startswith("wine: ")
+    assert "could not check release 2 of wine" in unknown.stderr

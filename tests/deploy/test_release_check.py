@@ -113,6 +113,18 @@ def test_it_finds_every_pod_by_a_headless_service() -> None:
     assert variables["TRAINER_MODEL_STORE"] == "gs://models"
 
 
+def test_helm_test_checks_every_live_model_as_the_job_would() -> None:
+    rendered = render("modelStore.url=gs://models")
+
+    test = rendered.get("Pod", "test-models")
+    [container] = test["spec"]["containers"]
+
+    assert test["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    assert test["metadata"]["labels"].items() >= labels_of(CHECK).items()
+    assert container["args"][:3] == ["models", "check", "--tolerant"]
+    assert container["env"] == container_of(rendered)["env"]
+
+
 def test_it_predicts_as_the_client_of_the_secret_that_is_named() -> None:
     rendered = render("modelStore.url=gs://models", "releaseCheck.clientSecret=checker")
 
