@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli import checking, deployment, live_report  # noqa: F401 — more commands of `models`
+from cli import checking, deployment, live_report, sweep  # noqa: F401 — commands of groups
 from cli.billing import billing
 from cli.keys import keys
 from cli.models import models

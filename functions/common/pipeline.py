@@ -27,7 +27,7 @@ from functions.common.events import Arrival, Ignored
 from functions.common.github import GitHub, GitHubError, RateLimited
 from functions.common.log import Severity, log
 from functions.common.settings import PipelineSettings
-from functions.common.storage import Storage, StoredObject
+from functions.common.storage import AccessToken, Storage, StoredObject
 
 EventType = Literal["data-arrived", "model-released"]
 
@@ -36,12 +36,18 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Pipeline:
-    """What both functions need to answer an event; built once a process, shared by its threads."""
+    """What both functions need to answer an event; built once a process, shared by its threads.
 
-    def __init__(self, settings: PipelineSettings) -> None:
+    Args:
+        token: instead of the metadata server's, where the caller is no function.
+    """
+
+    def __init__(self, settings: PipelineSettings, *, token: AccessToken | None = None) -> None:
         self.settings = settings
         self.storage = Storage(
-            emulator=settings.storage_emulator_host, metadata_host=settings.metadata_host
+            emulator=settings.storage_emulator_host,
+            metadata_host=settings.metadata_host,
+            token=token,
         )
         self._github = GitHub(settings)
 
