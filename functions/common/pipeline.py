@@ -16,7 +16,7 @@ from functions.common.github import GitHub, GitHubError, RateLimited
 from functions.common.log import Severity, log
 from functions.common.records import Records
 from functions.common.settings import PipelineSettings
-from functions.common.storage import Storage, StoredObject
+from functions.common.storage import AccessToken, Storage, StoredObject
 
 EventType = Literal["data-arrived", "model-released"]
 
@@ -24,12 +24,18 @@ LOOK_S = 0.25
 
 
 class Pipeline:
-    """What both functions need to answer an event; built once a process, shared by its threads."""
+    """What both functions need to answer an event; built once a process, shared by its threads.
 
-    def __init__(self, settings: PipelineSettings) -> None:
+    Args:
+        token: instead of the metadata server's, where the caller is no function.
+    """
+
+    def __init__(self, settings: PipelineSettings, *, token: AccessToken | None = None) -> None:
         self.settings = settings
         self.storage = Storage(
-            emulator=settings.storage_emulator_host, metadata_host=settings.metadata_host
+            emulator=settings.storage_emulator_host,
+            metadata_host=settings.metadata_host,
+            token=token,
         )
         self.records = Records(self.storage, settings.memory)
         self._github = GitHub(settings)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from urllib.parse import quote
 
 import httpx
@@ -53,6 +53,14 @@ class StoredObject:
         )
 
 
+class AccessToken(Protocol):
+    """Where access tokens come from."""
+
+    def get(self) -> str:
+        """A token that is good for another minute; raises StorageError if there is none."""
+        ...
+
+
 class MetadataToken:
     """The access token of the function's service account, kept until shortly before it ends.
 
@@ -89,10 +97,16 @@ class MetadataToken:
 
 
 class Storage:
-    """A client of Cloud Storage, or of an emulator. Threads may share it."""
+    """A client of Cloud Storage, or of an emulator. Threads may share it.
 
-    def __init__(self, *, emulator: str, metadata_host: str) -> None:
-        self._token = None if emulator else MetadataToken(metadata_host)
+    Args:
+        token: instead of the metadata server's, where the caller is no function.
+    """
+
+    def __init__(
+        self, *, emulator: str, metadata_host: str, token: AccessToken | None = None
+    ) -> None:
+        self._token = None if emulator else token or MetadataToken(metadata_host)
         self._http = httpx.Client(base_url=emulator or GOOGLE, timeout=TIMEOUT_S, trust_env=False)
 
     def close(self) -> None:
