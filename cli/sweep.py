@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from functions.on_data_arrival.sweep import Swept
 
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
-FAILED = frozenset({"failed", "given_up_before", "unsupported_name"})
+FAILED = frozenset({"blocked", "failed", "given_up_before", "retried", "unsupported_name"})
 """Decisions that a person has to look at."""
 
 

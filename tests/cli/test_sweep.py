@@ -62,7 +62,7 @@ def test_what_cannot_be_dispatched_is_named_and_exits_1(world: World) -> None:
     result = sweep()
 
     assert result.exit_code == 1
-    assert "failed" in result.stdout
+    assert "retried" in result.stdout
     assert isinstance(result.exception, SystemExit)
 
 

@@ -10,7 +10,6 @@ import pytest
 from tests.common.worlds import FIRST, SECOND, World
 from tests.functions.servers import Answer, Asked, serving
 from tests.trainer.conftest import Workshop, new_workshop
-from tests.workflows.conftest import checks_releases
 from tests.workflows.runner import Runner, read
 
 RELEASED = {
@@ -99,7 +98,6 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-@checks_releases
 class TestRelease:
     def test_one_that_is_served_and_answers_as_recorded_stays(self, bench: Bench) -> None:
         service = Service()

@@ -15,7 +15,6 @@ from services.common.model_store import ModelStore
 from tests.e2e.platform import Platform, eventually
 from tests.functions.conftest import World
 from tests.gcs import Emulator
-from tests.workflows.conftest import checks_releases
 from tests.workflows.load import Load, paying
 
 CHECK = "Predict on it as a machine client"
@@ -41,7 +40,6 @@ def receipts(platform: Platform, token: str) -> list[dict[str, Any]]:
                 return found
 
 
-@checks_releases
 def test_data_becomes_a_served_model_and_a_rollback_takes_it_back(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
