@@ -11,7 +11,7 @@ FUNCTIONS := build/functions
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up install test drift bench chaos lint format types imports lock stale clean
+.PHONY: help up install test drift bench chaos rehearse lint format types imports lock stale clean
 .PHONY: images compose-env test-compose test-cluster test-locks test-rolling functions-build functions-deploy keys roll
 
 help: ## List the targets
@@ -60,6 +60,10 @@ bench: .venv/dev.stamp ## Measure, as ratios within one run (EVENTS=5000000 for 
 
 chaos: .venv/dev.stamp ## Kill services at random under load; SEED=, SECONDS= (1000 in full)
 	@exec $(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
+
+rehearse: .venv/dev.stamp ## Rehearse the loop: data served, a broken release rolled back (2 minutes)
+	@scripts/test-tools.sh
+	@exec $(BIN)/python -m rehearse
 
 # It leaves .venv as no lock has it: make clean afterwards.
 drift: .venv/dev.stamp ## Test billing with the newest database driver, whatever the pins say

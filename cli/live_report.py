@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.models import AsJson, Model, models, open_store
-from cli.pipeline import scrape
+from cli.models_app import AsJson, Model, describe_pin, models, open_store
+from cli.serving import scrape
 from cli.train import failures_as_one_line
 
 if TYPE_CHECKING:
+    from services.common.model_pins import Pin
     from services.common.model_store import Manifest
 
 MODERATE, LARGE = 0.1, 0.25
@@ -39,6 +40,7 @@ def report(
 ) -> None:
     """Write a page on drift, answers and live accuracy of each version that was asked lately."""
     with failures_as_one_line():
+        from services.common.model_pins import find_pin
         from services.common.model_store import StoreError
 
         texts = {url: scrape(url) for url in urls}
@@ -50,10 +52,12 @@ def report(
             raise StoreError(f"No version of {model} is served there.")
         store, trusted = open_store(read_only=True)
         manifests = {each: store.open_version(model, each, trusted) for each in found}
+        pin = find_pin(store, model, trusted)
     if as_json:
-        typer.echo(json.dumps({"model": model, "versions": found}))
+        told = {"model": model, "pin": pin.describe() if pin else None, "versions": found}
+        typer.echo(json.dumps(told))
         return
-    out.write_text(_page(model, found, manifests))
+    out.write_text(_page(model, found, manifests, pin))
     typer.echo(f"{out}: {len(found)} versions, {len(urls)} processes")
 
 
@@ -115,10 +119,16 @@ def _combine(told: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
     }
 
 
-def _page(model: str, found: dict[str, dict[str, Any]], manifests: dict[str, "Manifest"]) -> str:
+def _page(
+    model: str,
+    found: dict[str, dict[str, Any]],
+    manifests: dict[str, "Manifest"],
+    pin: "Pin | None",
+) -> str:
     parts = [
         f"<!doctype html><meta charset=utf-8><title>{escape(model)}, live</title>",
         f"<style>{_STYLE}</style><h1>{escape(model)}, live</h1>",
+        *([f"<p>{escape(describe_pin(model, pin))}."] if pin else []),
         *(_version(told, manifests[version]) for version, told in found.items()),
     ]
     return "\n".join(parts) + "\n"

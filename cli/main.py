@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
-from cli import live_report, pipeline  # noqa: F401 — three more commands under `models`
+from cli import checking, deployment, live_report, sweep  # noqa: F401 — commands of groups
 from cli.billing import billing
 from cli.keys import keys
 from cli.models import models
+from cli.pipelines import pipelines
 from cli.train import train
 from cli.up import up
 from cli.users import users
@@ -23,6 +24,7 @@ app.command()(train)
 app.add_typer(billing, name="billing")
 app.add_typer(keys, name="keys")
 app.add_typer(models, name="models")
+app.add_typer(pipelines, name="pipelines")
 app.add_typer(users, name="users")
 
 

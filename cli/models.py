@@ -1,4 +1,4 @@
-"""`tollgate models`: what is in the model store, and what of it is live."""
+"""`tollgate models list`, `show`, `feedback` and `verify`: what is in the model store."""
 
 import json
 from collections.abc import Iterator
@@ -6,18 +6,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli import releases  # noqa: F401 — more commands of the same group
+from cli.models_app import (
+    AsJson,
+    Model,
+    Version,
+    describe_pin,
+    describe_trials,
+    load_settings,
+    models,
+    open_store,
+)
 from cli.train import failures_as_one_line, progress
 
 if TYPE_CHECKING:
-    from services.common.model_releases import Decision, Promoter
     from services.common.model_store import ModelStore, Release, TrustedKeys
 
-models = typer.Typer(help="Look at the versions of models, and decide which is live.")
-
-Model = Annotated[str, typer.Argument(help="The model's name.")]
-Version = Annotated[str | None, typer.Option("--to", metavar="VERSION", help="Which version.")]
-Reason = Annotated[str, typer.Option(help="Why, for the record.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+__all__ = ["models"]
 
 
 @models.command("list")
@@ -28,16 +33,21 @@ def list_models(
     """All models and versions: gate, time, and which one is live."""
     with failures_as_one_line():
         store, trusted = open_store(read_only=True)
+        pickles = load_settings().allow_joblib
         names = [model] if model else store.list_models()
-        rows = [row for name in names for row in _rows(store, trusted, name)]
+        rows = [row for name in names for row in _rows(store, trusted, name, allow_joblib=pickles)]
+        states = [
+            line
+            for name in names
+            for line in _describe_state(store, trusted, name, allow_joblib=pickles)
+        ]
     if as_json:
         typer.echo(json.dumps(rows))
         return
     if not rows:
         typer.echo("No model has been published yet: tollgate train MODEL --release")
-    for row in rows:
-        mark = row["role"] or ""
-        typer.echo(f"{row['model']:<24} {row['version']}  {row['gate']:<18} {mark}".rstrip())
+    for line in [*map(_describe_row, rows), *states]:
+        typer.echo(line)
 
 
 @models.command()
@@ -47,7 +57,7 @@ def show(model: Model, version: Version = None, as_json: AsJson = False) -> None
         from services.common.model_store import VersionNotFound
 
         store, trusted = open_store(read_only=True)
-        live = store.live_release(model, trusted)
+        live = store.live_release(model, trusted, allow_joblib=load_settings().allow_joblib)
         known = [live.version] if live else store.list_versions(model)[-1:]
         if version is None and not known:
             raise VersionNotFound(f"There is no version of {model}.")
@@ -60,7 +70,7 @@ def show(model: Model, version: Version = None, as_json: AsJson = False) -> None
         typer.echo(f"{manifest.model} {manifest.version}: gate {manifest.gate}, live")
         why = f": {live.reason}" if live.reason else ""
         typer.echo(f"{live.action} {live.number} by {live.by}, {live.time:%Y-%m-%d %H:%M:%SZ}{why}")
-        for line in _beside(live):
+        for line in describe_trials(live):
             typer.echo(line)
     else:
         typer.echo(f"{manifest.model} {manifest.version}: gate {manifest.gate}")
@@ -74,66 +84,8 @@ def show(model: Model, version: Version = None, as_json: AsJson = False) -> None
 
 
 @models.command()
-def release(
-    model: Model, version: Version = None, reason: Reason = "", as_json: AsJson = False
-) -> None:
-    """Put a version live; by default the newest that passed its gate."""
-    with failures_as_one_line():
-        _tell(model, _promoter().release(model, version=version, reason=reason), as_json=as_json)
-
-
-@models.command()
-def rollback(
-    model: Model, version: Version = None, reason: Reason = "", as_json: AsJson = False
-) -> None:
-    """Go back; by default to the newest earlier live version that no rollback has left."""
-    with failures_as_one_line():
-        _tell(model, _promoter().roll_back(model, version=version, reason=reason), as_json=as_json)
-
-
-@models.command()
-def canary(
-    model: Model,
-    version: Version = None,
-    percent: Annotated[
-        float | None, typer.Option(help="Of the callers; above 0, at most 100.", max=100)
-    ] = None,
-    off: Annotated[bool, typer.Option("--off", help="End the canary.")] = False,
-    reason: Reason = "",
-    as_json: AsJson = False,
-) -> None:
-    """Have a version answer some of the callers; it is rolled back if it does worse.
-
-    Releasing that version puts it live for all, and ends the canary.
-    """
-    if off == (version is not None) or off == (percent is not None):
-        raise typer.BadParameter("say which version, --to, and how much, --percent; or else --off")
-    if percent is not None and not percent > 0:
-        raise typer.BadParameter("--percent is above 0; --off ends the canary")
-    with failures_as_one_line():
-        decision = _promoter().canary(model, version=version, percent=percent or 0.0, reason=reason)
-    _tell(model, decision, as_json=as_json)
-
-
-@models.command()
-def shadow(
-    model: Model,
-    version: Version = None,
-    off: Annotated[bool, typer.Option("--off", help="End the shadow.")] = False,
-    reason: Reason = "",
-    as_json: AsJson = False,
-) -> None:
-    """Have a version computed as well, unseen and unbilled, and count where it disagrees."""
-    if off == (version is not None):
-        raise typer.BadParameter("say which version, --to; or else --off")
-    with failures_as_one_line():
-        decision = _promoter().shadow(model, version=version, reason=reason)
-    _tell(model, decision, as_json=as_json)
-
-
-@models.command()
 def feedback(model: Model, as_json: AsJson = False) -> None:
-    """Export rows whose true outcome callers told to the model's folder of the data store.
+    """Export rows whose true outcome callers reported to the model's folder of the data store.
 
     Each is exported once. As with any data that lands there, a training may follow.
     """
@@ -152,7 +104,7 @@ def feedback(model: Model, as_json: AsJson = False) -> None:
 
 @models.command()
 def verify(as_json: AsJson = False) -> None:
-    """Check every version, file and release of the store; exit code 1 names what does not hold."""
+    """Check every version, file and record of the store; exit code 1 names each failure."""
     from services.common.model_verify import verify_store
 
     with failures_as_one_line(), progress() as report:
@@ -161,7 +113,8 @@ def verify(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps({"checked": found.checked, "failures": found.failures}))
     else:
-        told = f"{len(found.failures)} things are wrong" if found.failures else "all of them hold"
+        failed = f"{len(found.failures)} checks failed"
+        told = failed if found.failures else "all checks passed"
         typer.echo(f"{found.checked} versions and releases checked, {told}")
         for failure in found.failures:
             typer.echo(f"error: {failure}", err=True)
@@ -169,40 +122,57 @@ def verify(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def open_store(*, read_only: bool) -> tuple["ModelStore", "TrustedKeys"]:
-    from services.common.model_store import ModelStore
-    from trainer.settings import TrainerSettings
-
-    settings = TrainerSettings.load()
-    store = ModelStore(settings.model_store_url, read_only=read_only)
-    return store, settings.load_trusted_keys()
-
-
-def _promoter() -> "Promoter":
-    from services.common.model_releases import Promoter
-    from trainer.settings import TrainerSettings
-
-    store, trusted = open_store(read_only=False)
-    return Promoter(store=store, trusted=trusted, by=TrainerSettings.load().actor)
-
-
-def _rows(store: "ModelStore", trusted: "TrustedKeys", model: str) -> list[dict[str, Any]]:
-    """A line for every version, oldest first; the gate of one that does not hold is the reason."""
+def _rows(
+    store: "ModelStore", trusted: "TrustedKeys", model: str, *, allow_joblib: bool
+) -> list[dict[str, Any]]:
+    """A row for every version, oldest first; the gate of a refused one is the reason."""
+    from services.common.model_pins import find_pin
     from services.common.model_store import VersionNotFound, VersionRefused
 
-    live = store.live_release(model, trusted)
+    live = store.live_release(model, trusted, allow_joblib=allow_joblib)
+    pin = find_pin(store, model, trusted)
     rows = []
     for version in store.list_versions(model):
+        refused = None
         try:
-            gate: str = store.open_version(model, version, trusted).gate
+            manifest = store.open_version(model, version, trusted)
+            gate: str = manifest.gate
+            if manifest.serving == "joblib" and not allow_joblib:
+                refused = "joblib not allowed"
         except VersionNotFound:
             continue
         except VersionRefused as error:
             gate = f"refused: {error.reason}"
         role = _role(live, version)
+        pinned = pin is not None and pin.version == version
         told = {"gate": gate, "live": role == "live", "role": role}
+        told |= {"refused_by_inference": refused, "pinned": pinned}
         rows.append({"model": model, "version": version, **told})
     return rows
+
+
+def _describe_row(row: dict[str, Any]) -> str:
+    marks = [row["role"], "pinned" if row["pinned"] else None]
+    if row["refused_by_inference"]:
+        marks.append(f"refused by inference: {row['refused_by_inference']}")
+    told = ", ".join(mark for mark in marks if mark)
+    return f"{row['model']:<24} {row['version']}  {row['gate']:<18} {told}".rstrip()
+
+
+def _describe_state(
+    store: "ModelStore", trusted: "TrustedKeys", model: str, *, allow_joblib: bool
+) -> Iterator[str]:
+    """What a model's rows do not show: a withdrawal, and what holds automatic releases back."""
+    from services.common.model_pins import find_pin
+    from services.common.model_store import Withdrawal
+
+    record = store.live_record(model, trusted, allow_joblib=allow_joblib)
+    if isinstance(record, Withdrawal):
+        why = f": {record.reason}" if record.reason else ""
+        yield f"{model}: no version is live; withdrawn by {record.by}{why}"
+    pin = find_pin(store, model, trusted)
+    if pin is not None:
+        yield f"{model}: {describe_pin(model, pin)}"
 
 
 def _role(live: "Release | None", version: str) -> str | None:
@@ -214,23 +184,3 @@ def _role(live: "Release | None", version: str) -> str | None:
     if live.canary and live.canary.version == version:
         return "canary"
     return "shadow" if live.shadow and live.shadow.version == version else None
-
-
-def _tell(model: str, decision: "Decision", *, as_json: bool) -> None:
-    live = decision.live
-    if as_json:
-        told = {"written": decision.written, "live": live.model_dump(mode="json")}
-        typer.echo(json.dumps({"model": model, **told}))
-        return
-    already = "" if decision.written else " already"
-    typer.echo(f"{model}: version {live.version} is live{already}, release {live.number}")
-    for line in _beside(live):
-        typer.echo(line)
-
-
-def _beside(live: "Release") -> Iterator[str]:
-    """What is tried beside the live version, a line each."""
-    if live.canary:
-        yield f"canary: version {live.canary.version} for {live.canary.percent:g} % of the callers"
-    if live.shadow:
-        yield f"shadow: version {live.shadow.version}"

@@ -29,7 +29,8 @@ def train(
         bool, typer.Option("--release", help="Put the version live if it passes its gate.")
     ] = False,
     once: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Do nothing if a run with KEY has finished.")
+        str | None,
+        typer.Option(metavar="KEY", help="If a run with KEY has finished, report its outcome."),
     ] = None,
     reason: Annotated[str, typer.Option(help="Why it is released or forced, for the record.")] = "",
     force: Annotated[
@@ -44,7 +45,10 @@ def train(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
-    """Train MODEL on its data: a new, signed version; exit code 1 if it fails its gate."""
+    """Train MODEL on its data: a new, signed version.
+
+    Exit code 1 if it fails its gate, or was to go live and inference would refuse it.
+    """
     if force and not reason.strip():
         raise typer.BadParameter("--force needs a --reason")
     with faults_as_one_line(), failures_as_one_line(), progress(first_shown=DATA_IS_READ) as report:
@@ -68,14 +72,18 @@ def train(
     else:
         for line in [*outcome.notes, _describe(outcome)]:
             typer.echo(line)
-    if outcome.reasons:
+    if outcome.reasons and outcome.metrics:
         for line in _compare(outcome.metrics):
             typer.echo(line, err=True)
     for line in outcome.reasons:
         typer.echo(f"{'error' if outcome.gate == 'failed' else 'forced'}: {line}", err=True)
     for line in outcome.warnings:
         typer.echo(f"warning: {line}", err=True)
-    if outcome.gate == "failed":
+    if outcome.pinned:
+        typer.echo(f"not released: {outcome.pinned}", err=True)
+    if outcome.refused:
+        typer.echo(f"error: {outcome.refused}", err=True)
+    if outcome.is_failure:
         raise typer.Exit(1)
 
 
@@ -112,14 +120,19 @@ def faults_as_one_line() -> Iterator[None]:
 
 def _describe(outcome: "Outcome") -> str:
     name = f"{outcome.model} {outcome.version}"
-    if outcome.gate is None:
-        return f"{name}: a run with this key has already finished, nothing was done"
+    state = f"live as release {outcome.release}" if outcome.release else "published"
+    if outcome.pinned:
+        state = "published, not released"
+    elif outcome.refused:
+        state = "published, refused by inference: joblib not allowed"
+    if outcome.repeated:
+        gate = f"gate {outcome.gate}, " if outcome.gate else ""
+        return f"{name}: a run with this key has already finished: {gate}{state}"
     metrics = outcome.metrics
     measured = ", ".join(
         f"{metric} {value:.4g} (baseline: {metrics['dummy'][metric]:.4g})"
         for metric, value in metrics["candidate"].items()
     )
-    state = f"live as release {outcome.release}" if outcome.release else "published"
     return f"{name}: gate {outcome.gate}, {state}; {metrics['chosen']}, {measured}"
 
 

@@ -1,4 +1,4 @@
-"""Deploy both functions with gcloud; a second time it changes what is there.
+"""Deploy both functions with gcloud, and schedule sweeps; a second time it changes what is there.
 
 python scripts/functions_deploy.py --help
 """
@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 FINALIZED = "google.cloud.storage.object.v1.finalized"
+SWEEP = "tollgate.pipelines.sweep.v1"
+SWEEP_JOB = "tollgate-sweep"
 TIMEOUT_S = 300
 """Of one delivery; PIPELINE_DEADLINE_SECONDS stays below it."""
 
@@ -35,6 +37,8 @@ def main() -> None:
         print(shlex.join(command), flush=True)
         if subprocess.run(command).returncode:
             sys.exit(f"error: {function.entry_point} was not deployed")
+    if options.sweep_schedule:
+        schedule_sweep(options)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -54,6 +58,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     github.add_argument("--app-id")
     github.add_argument("--installation-id")
     github.add_argument("--key-secret", help="secret that holds the App's private key")
+    sweep = parser.add_argument_group("finding drops that no event finished")
+    sweep.add_argument("--sweep-schedule", help="such as '*/15 * * * *'; unset: no schedule")
+    sweep.add_argument("--sweep-account", help="as whom it calls; default: --trigger-account")
     sizes = parser.add_argument_group("sizes")
     sizes.add_argument("--bucket-location", help="of the buckets; default: the region")
     sizes.add_argument("--memory", default="256Mi")
@@ -125,6 +132,44 @@ def deploy(function: Deployed, options: argparse.Namespace) -> list[str]:
         f"--trigger-event-filters=bucket={bucket}",
         *(f"--{name}={value}" for name, value in flags.items()),
     ]
+
+
+def schedule_sweep(options: argparse.Namespace) -> None:
+    """Have Cloud Scheduler send a CloudEvent to on_data_arrival; one that is there is changed."""
+    where = [f"--project={options.project}", f"--region={options.region}"]
+    describe = ["gcloud", "functions", "describe", "on-data-arrival", "--gen2", *where]
+    described = subprocess.run(
+        [*describe, "--format=value(serviceConfig.uri)"], stdout=subprocess.PIPE, text=True
+    )
+    url = described.stdout.strip()
+    if described.returncode or not url:
+        sys.exit("error: on_data_arrival has no URL; the sweep was not scheduled")
+    where = [f"--project={options.project}", f"--location={options.region}"]
+    there = subprocess.run(
+        ["gcloud", "scheduler", "jobs", "describe", SWEEP_JOB, *where], capture_output=True
+    )
+    verb, headers = ("create", "headers") if there.returncode else ("update", "update-headers")
+    event = {
+        "Content-Type": "application/json",
+        "ce-specversion": "1.0",
+        "ce-id": "sweep",
+        "ce-type": SWEEP,
+        "ce-source": "//cloudscheduler.googleapis.com",
+    }
+    command = [
+        *("gcloud", "scheduler", "jobs", verb, "http", SWEEP_JOB, *where),
+        f"--schedule={options.sweep_schedule}",
+        f"--uri={url}",
+        "--http-method=POST",
+        f"--{headers}={join(event)}",
+        "--message-body={}",
+        f"--oidc-service-account-email={options.sweep_account or options.trigger_account}",
+        f"--oidc-token-audience={url}",
+        f"--attempt-deadline={TIMEOUT_S}s",
+    ]
+    print(shlex.join(command), flush=True)
+    if subprocess.run(command).returncode:
+        sys.exit("error: the sweep was not scheduled")
 
 
 def join(pairs: Mapping[str, object]) -> str:

@@ -34,9 +34,15 @@ class Live:
     note: str | None = None
 
 
-def find_predecessor(store: ModelStore, model: str, trusted: TrustedKeys) -> Manifest | None:
-    """The live version, or the newest that holds while none is live; None for a first one."""
-    release = store.live_release(model, trusted)
+def find_predecessor(
+    store: ModelStore, model: str, trusted: TrustedKeys, *, allow_joblib: bool
+) -> Manifest | None:
+    """The live version, or the newest valid one while none is live; None for a first one.
+
+    Args:
+        allow_joblib: whether inference serves pickles, so that one may be live.
+    """
+    release = store.live_release(model, trusted, allow_joblib=allow_joblib)
     if release is not None:
         return store.open_release(model, release, trusted)
     for version in reversed(store.list_versions(model)):

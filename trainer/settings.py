@@ -48,7 +48,8 @@ class TrainerSettings(ServiceSettings):
         default=False,
         validation_alias=AliasChoices("TRAINER_ALLOW_JOBLIB", "INFERENCE_ALLOW_JOBLIB"),
     )
-    """Whether to open the pickle of a live version that has no ONNX form, to compare with it."""
+    """Whether inference serves pickles (versions without an ONNX form). If not, they are not
+    released, and that of a live version is not opened to compare with it."""
 
     @property
     def model_store_url(self) -> str:

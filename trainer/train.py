@@ -14,9 +14,9 @@ import joblib
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from services.common.model_records import Manifest, WarmUp, new_version_name
+from services.common.model_records import Manifest, RunRecord, WarmUp, new_version_name
 from services.common.model_releases import Promoter
-from services.common.model_store import ModelStore
+from services.common.model_store import ModelStore, TrustedKeys
 from trainer.candidates import Workbench
 from trainer.columns import Problem, encode, state_problem, to_json
 from trainer.data import fetch_dataset
@@ -28,6 +28,7 @@ from trainer.gate import Verdict, judge
 from trainer.kinds import Indices, Outputs, Task
 from trainer.live import Live, ask_live, find_predecessor, list_changes
 from trainer.notes import describe_categories, describe_data, describe_times
+from trainer.releasing import Released, find_gate_of_run, release_automatically
 from trainer.report import render_report
 from trainer.scoring import balance, choose_metric, know_nothing, row_losses, scores
 from trainer.search import Chosen, Report, choose, lay_out
@@ -59,13 +60,16 @@ class Outcome:
     """What a training came to.
 
     Args:
-        gate: None if nothing was done, because a run under the same key had made `version`.
-        serving: what the version is served from; None likewise.
+        gate: of a repeat as recorded; None if the version of the earlier run cannot be read.
+        serving: what the version is served from; None for a repeat.
         reasons: why the gate failed, or would have, in sentences.
         metrics: as in the manifest.
         notes: what was read, dropped, ignored and cut, in sentences.
-        release: number of the record that has the version live; None if it was not to be.
+        release: number of the record that has the version live; None if it did not go live.
         warnings: what its owner should know, in sentences.
+        pinned: why a release was held back, as a sentence.
+        refused: why inference would refuse the version, as a sentence.
+        repeated: whether this is the recorded outcome of an earlier run under the same key.
     """
 
     model: str
@@ -77,6 +81,14 @@ class Outcome:
     release: int | None
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    pinned: str | None = None
+    refused: str | None = None
+    repeated: bool = False
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the version failed its gate, or was to go live and cannot be served."""
+        return self.gate == "failed" or self.refused is not None
 
 
 def train(
@@ -96,7 +108,7 @@ def train(
     Args:
         model: a folder of the data store, and the model's name.
         target: the column to predict; None for what `dataset.json` or the last version says.
-        once: a key; if a run under it has finished, nothing is done.
+        once: an idempotency key; if a run under it has finished, its outcome is returned.
         reason: why it is released, or forced, for the record.
         force: let it through its gate, for the `reason` given.
         allow_signature_change: whether columns, classes, target and task may differ from the last
@@ -108,11 +120,11 @@ def train(
         StoreError: the store or a key cannot be used, or somebody else released another version.
     """
     store = ModelStore(settings.model_store_url)
-    if once is not None and (done := store.find_done(model, once)):
-        return Outcome(model, done, None, None, reasons=[], metrics={}, release=None)
+    if once is not None and (run := store.find_run(model, once)):
+        return _repeat(store, model, run, settings.load_trusted_keys())
 
     key, trusted = settings.load_signing_key(), settings.load_trusted_keys()
-    before = find_predecessor(store, model, trusted)
+    before = find_predecessor(store, model, trusted, allow_joblib=settings.allow_joblib)
     report("reading the data", 0.0)
     with tempfile.TemporaryDirectory(prefix="tollgate-train-") as folder:
         dataset = fetch_dataset(
@@ -161,8 +173,9 @@ def train(
         report("judging", 0.85)
         outputs = answer_rows(chosen.model, problem.table, problem.signature.columns, rows)
         live = None
-        if before is not None and store.live_release(model, trusted) is not None:
-            live = ask_live(store, before, problem, rows, allow_joblib=settings.allow_joblib)
+        pickles = settings.allow_joblib
+        if before and store.live_release(model, trusted, allow_joblib=pickles):
+            live = ask_live(store, before, problem, rows, allow_joblib=pickles)
         notes += describe_categories(problem, work.rows, chosen.candidate.family)
         verdict, metrics = _judge(work, chosen, outputs, live, seed=settings.seed)
         report("gathering evidence", 0.9)
@@ -200,13 +213,22 @@ def train(
         files["model.onnx"] = chosen.onnx
     store.publish(manifest, files, key)
 
-    number = None
+    released = Released()
     if release and gate != "failed":
-        promoter = Promoter(store=store, trusted=trusted, by=settings.actor)
-        number = promoter.release(model, version=manifest.version, reason=reason).live.number
+        promoter = Promoter(store, trusted, settings.actor, allow_joblib=settings.allow_joblib)
+        released = release_automatically(promoter, manifest, reason=reason)
     if once is not None:
         # Last: a run that died before is done again, and a second version does no harm.
-        store.mark_done(model, once, manifest.version)
+        run = RunRecord(
+            version=manifest.version,
+            key=once,
+            time=datetime.now(UTC),
+            gate=gate,
+            release=released.number,
+            pinned=released.pinned,
+            refused=released.refused,
+        )
+        store.record_run(model, once, run)
     report("done", 1.0)
     return Outcome(
         model,
@@ -215,9 +237,28 @@ def train(
         manifest.serving,
         reasons=verdict.reasons,
         metrics=metrics,
-        release=number,
+        release=released.number,
         notes=notes,
         warnings=dataset.warnings + _warnings(stated, manifest.serving),
+        pinned=released.pinned,
+        refused=released.refused,
+    )
+
+
+def _repeat(store: ModelStore, model: str, run: RunRecord, trusted: TrustedKeys) -> Outcome:
+    """The recorded outcome of an earlier run."""
+    gate, reasons = find_gate_of_run(store, model, run, trusted)
+    return Outcome(
+        model,
+        run.version,
+        gate,
+        None,
+        reasons=reasons,
+        metrics={},
+        release=run.release,
+        pinned=run.pinned,
+        refused=run.refused,
+        repeated=True,
     )
 
 

@@ -1,18 +1,17 @@
 """How a function answers an event: by doing it, by a line why not, or by raising."""
 
-import traceback
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 from cloudevents.http import CloudEvent
 
 from functions.common.events import Arrival, Ignored, read_event
-from functions.common.github import GitHubError
-from functions.common.log import log
+from functions.common.faults import Unfinished
+from functions.common.log import log, places
 from functions.common.pipeline import Pipeline
-from functions.common.storage import StorageError
 
 MAX_NAME = 200
+SWEEP = "tollgate.pipelines.sweep.v1"
+"""Type of the event that Cloud Scheduler sends."""
 
 
 class Redelivery(Exception):
@@ -20,26 +19,54 @@ class Redelivery(Exception):
 
 
 def answer(
-    event: CloudEvent, handle: Callable[[Arrival, Pipeline], None], pipeline: Pipeline
+    event: CloudEvent,
+    handle: Callable[[Arrival, Pipeline], None],
+    pipeline: Pipeline,
+    *,
+    sweep: Callable[[Pipeline], bool] | None = None,
 ) -> None:
-    """Answer one event.
+    """Answer one event with exactly one line that says what was decided.
+
+    Args:
+        sweep: what a scheduled event starts; returns whether all went well.
 
     Raises:
         Redelivery: the platform is to deliver it again.
     """
-    about = {"event": str(event["id"])[:MAX_NAME], "subject": str(event.get("subject"))[:MAX_NAME]}
+    about = _describe(event)
     try:
-        handle(read_event(event, pipeline.settings.watched), pipeline)
+        if sweep is not None and event["type"] == SWEEP:
+            finished = sweep(pipeline)
+        else:
+            handle(read_event(event, pipeline.settings.watched), pipeline)
+            finished = True
     except Ignored as ignored:
-        log(ignored.severity, f"Ignored: {ignored}", **about)
-    except (GitHubError, StorageError) as error:
-        log("WARNING", f"To be delivered again: {error}", **about)
+        log(ignored.severity, f"Ignored: {ignored}", decision=ignored.decision, **about)
+        return
+    except Unfinished as error:
+        line = f"To be delivered again: {error}"
+        if error.fix:
+            log("ERROR", line, decision="blocked", **about)
+        else:
+            log("WARNING", line, decision="retried", **about)
         raise Redelivery from error
     except Exception as error:
         # Where, and not what: the words of an error that nobody foresaw may hold a secret.
-        name = type(error).__name__
-        log("ERROR", f"To be delivered again: {name}.", at=places(error), **about)
+        line = f"To be delivered again: {type(error).__name__}."
+        log("ERROR", line, decision="failed", at=places(error), **about)
         raise Redelivery from error
+    if not finished:
+        raise Redelivery
+
+
+def _describe(event: CloudEvent) -> dict[str, str]:
+    """Fields by which the event's line is found; `drop` as the event names it, believed or not."""
+    about = {"event": str(event["id"])[:MAX_NAME], "subject": str(event.get("subject"))[:MAX_NAME]}
+    if isinstance(event.data, Mapping) and "name" in event.data:
+        named = "{bucket}/{name}#{generation}"
+        parts = {key: event.data.get(key, "") for key in ("bucket", "name", "generation")}
+        about["drop"] = named.format(**{key: str(value)[:1024] for key, value in parts.items()})
+    return about
 
 
 def redeliver(error: Redelivery) -> tuple[str, int]:
@@ -49,11 +76,6 @@ def redeliver(error: Redelivery) -> tuple[str, int]:
 
 def reject(error: Exception) -> tuple[str, int]:
     """Acknowledge what is no CloudEvent at all: another delivery would not make it one."""
-    log("WARNING", f"Ignored: The request is no event: {type(error).__name__}.")
+    reason = f"Ignored: The request is no event: {type(error).__name__}."
+    log("WARNING", reason, decision="ignored")
     return "", 200
-
-
-def places(error: BaseException) -> str:
-    """Where an error was raised: file and line of each frame, the innermost first."""
-    frames = reversed(traceback.extract_tb(error.__traceback__))
-    return " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)

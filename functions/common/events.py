@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cloudevents.http import CloudEvent
 from pydantic import BaseModel, Field, ValidationError
 
 from functions.common.log import Severity
 from functions.common.settings import Place
 from services.common.model_records import is_model_name
+
+if TYPE_CHECKING:
+    from cloudevents.http import CloudEvent
 
 FINALIZED = "google.cloud.storage.object.v1.finalized"
 
@@ -18,18 +20,22 @@ class Ignored(Exception):
     """Nothing is to be done about the event: it is logged and acknowledged, never retried.
 
     Args:
-        severity: WARNING for what an honest bucket never sends.
+        severity: WARNING for what an honest bucket never sends, or a person should look at.
+        decision: one word for the counter of decisions.
     """
 
-    def __init__(self, reason: str, *, severity: Severity = "INFO") -> None:
+    def __init__(
+        self, reason: str, *, severity: Severity = "INFO", decision: str = "ignored"
+    ) -> None:
         super().__init__(reason)
         self.severity: Severity = severity
+        self.decision = decision
 
 
 class _Object(BaseModel):
-    """The part of google.events.cloud.storage.v1.StorageObjectData that is believed.
+    """The part of google.events.cloud.storage.v1.StorageObjectData that is trusted.
 
-    Size and times are asked of the store itself. A 64-bit integer may come as a string.
+    Size and times are read from the store itself. A 64-bit integer may come as a string.
     """
 
     bucket: str = Field(min_length=3, max_length=222)
@@ -64,7 +70,7 @@ class Arrival:
 
     @property
     def payload(self) -> dict[str, str]:
-        """What the workflow is told."""
+        """What the workflow gets."""
         return {
             "model": self.model,
             "bucket": self.bucket,
@@ -73,8 +79,8 @@ class Arrival:
         }
 
 
-def read_event(event: CloudEvent, watched: Place) -> Arrival:
-    """What arrived in the watched place, as the event tells it.
+def read_event(event: "CloudEvent", watched: Place) -> Arrival:
+    """Return what arrived in the watched place.
 
     Raises:
         Ignored: it is another event, of another place, or malformed.
@@ -85,14 +91,14 @@ def read_event(event: CloudEvent, watched: Place) -> Arrival:
     if not isinstance(data, Mapping):
         raise Ignored("The event does not describe an object.", severity="WARNING")
     try:
-        told = _Object.model_validate(data)
+        described = _Object.model_validate(data)
     except ValidationError as error:
         raise Ignored("The event describes no proper object.", severity="WARNING") from error
-    if told.bucket != watched.bucket:
+    if described.bucket != watched.bucket:
         raise Ignored("The event is of another bucket.", severity="WARNING")
-    if not told.name.startswith(watched.prefix):
+    if not described.name.startswith(watched.prefix):
         raise Ignored("The object is outside the store.")
-    model, _, path = told.name.removeprefix(watched.prefix).partition("/")
-    if not is_model_name(model) or not path or not path.isprintable():
+    model, _, path = described.name.removeprefix(watched.prefix).partition("/")
+    if not is_model_name(model) or not path:
         raise Ignored("The object is in no model's folder.")
-    return Arrival(told.bucket, told.name, str(told.generation), model, path)
+    return Arrival(described.bucket, described.name, str(described.generation), model, path)

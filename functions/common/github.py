@@ -6,35 +6,40 @@ waiting: https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-u
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 
+from functions.common.faults import Unfinished
 from functions.common.github_app import InstallationToken
 from functions.common.settings import PipelineSettings
 
 TIMEOUT_S = 10.0
 BETWEEN_CALLS_S = 1.0
-UNTOLD_WAIT_S = 60.0
-"""How long to keep away when GitHub says "too many" and not until when."""
+DEFAULT_WAIT_S = 60.0
+"""How long to wait when GitHub says "too many" and not until when."""
 MAX_RUN_PAGES = 5
 CLOCKS_APART = timedelta(minutes=5)
 """How far GitHub's clock may be behind the one that `since` was read from."""
 
 
-class GitHubError(Exception):
-    """GitHub did not take the call now; the event is to be delivered again.
+class GitHubError(Unfinished):
+    """GitHub did not take the call now.
 
     Args:
         status: what it answered, if it did.
     """
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, status: int | None = None, fix: str = "") -> None:
+        super().__init__(message, fix=fix)
         self.status = status
+
+
+class RateLimited(GitHubError):
+    """GitHub wants no call for now. That passes by itself, however long it lasts."""
 
 
 class GitHub:
@@ -42,6 +47,7 @@ class GitHub:
 
     def __init__(self, settings: PipelineSettings) -> None:
         self._repository = settings.repository
+        self._fixes = fixes(settings)
         self._token = settings.github_token
         self._app = None if settings.github_token else InstallationToken(settings)
         self._http = httpx.Client(
@@ -57,24 +63,37 @@ class GitHub:
         self._turn = threading.Lock()
         self._not_before = 0.0
 
-    def dispatch(self, event_type: str, payload: dict[str, str], *, deadline: float) -> None:
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def dispatch(
+        self,
+        event_type: str,
+        payload: dict[str, str],
+        *,
+        deadline: float,
+        check: Callable[[], None],
+    ) -> None:
         """Send a repository_dispatch event.
 
         Args:
             deadline: on the monotonic clock; waits that would end later are left to a redelivery.
+            check: called right before each attempt, after all waiting; it raises what is to be
+                raised instead of sending.
 
         Raises:
-            GitHubError: it was not taken, or nobody knows.
+            GitHubError: it was not taken, or whether it was is unknown.
         """
         document = {"event_type": event_type, "client_payload": payload}
         path = f"/repos/{self._repository}/dispatches"
-        self._call("POST", path, deadline=deadline, json=document)
+        self._call("POST", path, deadline=deadline, check=check, json=document)
 
     def has_run(self, title: str, *, since: datetime, deadline: float) -> bool:
         """Whether a run of that title was started by an event after `since`.
 
         Raises:
-            GitHubError: it cannot be told.
+            GitHubError: that is unknown.
         """
         query = {"event": "repository_dispatch", "per_page": "100"}
         query["created"] = f">={(since - CLOCKS_APART).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
@@ -89,30 +108,39 @@ class GitHub:
                 break
         return False
 
-    def _call(self, method: str, path: str, *, deadline: float, **options: Any) -> httpx.Response:
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        deadline: float,
+        check: Callable[[], None] = lambda: None,
+        **options: Any,
+    ) -> httpx.Response:
         """One call, again for as long as GitHub says "later" and later is before the deadline."""
         while True:
             with self._next_turn(deadline):
+                check()
                 answer = self._send(method, path, **options)
                 wait = asked_to_wait(answer, now=time.time())
                 self._not_before = time.monotonic() + max(wait or 0.0, BETWEEN_CALLS_S)
             if answer.is_success:
                 return answer
             if wait is None:
-                status, asked = answer.status_code, answer.request
-                raise GitHubError(
-                    f"GitHub answered {status} to {asked.method} {asked.url.path}.", status=status
-                )
+                status, path = answer.status_code, answer.request.url.path
+                message = f"GitHub answered {status} to {answer.request.method} {path}."
+                fix = self._fixes.get(status, "")
+                raise GitHubError(message, status=status, fix=fix)
 
     @contextmanager
     def _next_turn(self, deadline: float) -> Iterator[None]:
         """Wait until this thread may call; at most until the deadline."""
         if not self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise GitHubError("Too many calls wait for GitHub.")
+            raise RateLimited("Too many calls wait for GitHub.")
         try:
             if self._not_before > deadline:
                 seconds = round(self._not_before - time.monotonic())
-                raise GitHubError(f"GitHub wants no call for another {seconds} s.")
+                raise RateLimited(f"GitHub wants no call for another {seconds} s.")
             time.sleep(max(0.0, self._not_before - time.monotonic()))
             yield
         finally:
@@ -137,6 +165,33 @@ class GitHub:
         return self._app.get(self._http)
 
 
+def fixes(settings: PipelineSettings) -> dict[int, str]:
+    """What a person has to do about an answer that no retry changes, by its status."""
+    repository = settings.repository
+    more = {}
+    if settings.github_token is not None:
+        who, renew = "the token", "Put a new token into the secret of PIPELINE_GITHUB_TOKEN."
+        access = f"Correct PIPELINE_REPOSITORY, or give the token access to '{repository}'."
+    else:
+        who = "the GitHub App"
+        renew = "Check PIPELINE_GITHUB_APP_ID and PIPELINE_GITHUB_PRIVATE_KEY."
+        access = (
+            f"Install the GitHub App on '{repository}', and check PIPELINE_GITHUB_INSTALLATION_ID."
+        )
+        more = {422: access}
+    moved = f"Repository '{repository}' has moved: correct PIPELINE_REPOSITORY."
+    return {
+        301: moved,
+        307: moved,
+        308: moved,
+        401: f"GitHub does not accept {who}: it has expired or was revoked. {renew}",
+        403: f"Give {who} the permission 'contents: write' on '{repository}'.",
+        404: access,
+        410: f"Repository '{repository}' is gone: correct PIPELINE_REPOSITORY.",
+        **more,
+    }
+
+
 def asked_to_wait(answer: httpx.Response, *, now: float) -> float | None:
     """Seconds until GitHub wants to be asked again; None if it did not refuse for being busy.
 
@@ -151,5 +206,5 @@ def asked_to_wait(answer: httpx.Response, *, now: float) -> float | None:
     if answer.headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
         return max(0.0, float(reset) - now)
     if answer.status_code == 429 or "rate limit" in answer.text.lower():
-        return UNTOLD_WAIT_S
+        return DEFAULT_WAIT_S
     return None

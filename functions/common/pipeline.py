@@ -1,28 +1,22 @@
-"""From what arrived in a bucket to one run of a workflow: claim → dispatch → done marker.
+"""From what arrived in a bucket to one run of a workflow: claim → dispatch → completion record.
 
 Eventarc delivers an event at least once, in no order, and again for as long as the function
-fails; the function may die between any two of its steps. Each (bucket, object, generation) has
-three records, all written once and named by the digest of that identity:
-
-    claims/<sha256>.json    somebody has begun
-    done/<sha256>.json      GitHub has taken it: nothing is done any more
-    dead/<sha256>.json      given up: nothing is done any more, a person looks at it
-
-Claimed but neither done nor dead is dispatched again, unless GitHub already shows the run. What
-slips through that look costs nothing: the second training is a no-op by its key.
+fails; the function may die between any two of its steps. What is claimed but neither done nor
+given up (records.py) is dispatched again, unless GitHub already shows the run. What slips through
+that look costs nothing: the second training is a no-op by its key.
 """
 
-import hashlib
-import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
 
 from functions.common.events import Arrival, Ignored
-from functions.common.github import GitHub, GitHubError
-from functions.common.log import log
+from functions.common.github import GitHub, GitHubError, RateLimited
+from functions.common.log import Severity, log
+from functions.common.records import Records
 from functions.common.settings import PipelineSettings
-from functions.common.storage import Storage, StoredObject
+from functions.common.storage import AccessToken, Storage, StoredObject
 
 EventType = Literal["data-arrived", "model-released"]
 
@@ -30,14 +24,26 @@ LOOK_S = 0.25
 
 
 class Pipeline:
-    """What both functions need to answer an event; built once a process, shared by its threads."""
+    """What both functions need to answer an event; built once a process, shared by its threads.
 
-    def __init__(self, settings: PipelineSettings) -> None:
+    Args:
+        token: instead of the metadata server's, where the caller is no function.
+    """
+
+    def __init__(self, settings: PipelineSettings, *, token: AccessToken | None = None) -> None:
         self.settings = settings
         self.storage = Storage(
-            emulator=settings.storage_emulator_host, metadata_host=settings.metadata_host
+            emulator=settings.storage_emulator_host,
+            metadata_host=settings.metadata_host,
+            token=token,
         )
+        self.records = Records(self.storage, settings.memory)
         self._github = GitHub(settings)
+
+    def close(self) -> None:
+        """Close the connections; a function keeps them for its whole life."""
+        self.storage.close()
+        self._github.close()
 
     def look_at(self, arrival: Arrival) -> StoredObject:
         """The object as it lies there.
@@ -49,42 +55,57 @@ class Pipeline:
         found = self.storage.find(arrival.bucket, arrival.name)
         # Generations need not ascend: another one than the present has an event of its own.
         if found is None or found.generation != arrival.generation:
-            raise Ignored("The object is no longer the one that arrived.")
+            raise Ignored("The object is no longer the one that arrived.", decision="replaced")
         if age_s(found) > self.settings.max_event_age_seconds:
             raise Ignored("The object has been there for too long.", severity="WARNING")
         return found
 
     def dispatch_once(
-        self, event_type: EventType, arrival: Arrival, found: StoredObject, *, deadline: float
+        self,
+        event_type: EventType,
+        arrival: Arrival,
+        found: StoredObject,
+        *,
+        deadline: float,
+        check: Callable[[], None] = lambda: None,
+        gives_up: bool = True,
     ) -> None:
         """Start the workflow for an arrival, whatever was done about it before.
 
         Args:
             deadline: on the monotonic clock, of the whole delivery.
+            check: raises Ignored if there is no need any more; called right before the dispatch.
+            gives_up: whether lasting failure ends in a dead letter.
 
         Raises:
             Ignored: it has been dispatched, or given up.
-            GitHubError, StorageError: to be delivered again.
+            Unfinished: to be delivered again.
         """
         title = f"{event_type} {arrival.identity}"
-        is_first = self._record("claims", arrival)
-        if not is_first:
-            claimed = self._await_other(arrival, deadline=deadline)
-        try:
-            if not is_first and self._has_run(title, since=claimed, deadline=deadline):
-                self._record("done", arrival)
-                raise Ignored("GitHub had taken it already.")
-            self._github.dispatch(event_type, arrival.payload, deadline=deadline)
-        except GitHubError as error:
-            if age_s(found) < self.settings.give_up_seconds:
-                raise
-            self._record("dead", arrival, reason=str(error))
-            log("ERROR", f"Given up: {error}", object=arrival.identity)
-            return
-        self._record("done", arrival)
-        log("INFO", f"Dispatched {event_type}.", model=arrival.model, object=arrival.identity)
+        is_first = self.records.claim(arrival)
+        claimed = None if is_first else self._await_other(arrival, found, deadline)
 
-    def _await_other(self, arrival: Arrival, *, deadline: float) -> datetime:
+        def check_again() -> None:
+            self.records.check(arrival, found)
+            check()
+
+        try:
+            if claimed and self._has_run(arrival, title, since=claimed, deadline=deadline):
+                self.records.finish(arrival, found)
+                raise Ignored("GitHub had taken it already.", decision="dispatched_before")
+            self._github.dispatch(event_type, arrival.payload, deadline=deadline, check=check_again)
+        except RateLimited:
+            raise
+        except GitHubError as error:
+            if not gives_up or age_s(found) < self.settings.give_up_seconds:
+                raise
+            self.records.give_up(arrival, str(error))
+            _log("ERROR", f"Given up: {error}", arrival, decision="given_up")
+            return
+        self.records.finish(arrival, found)
+        _log("INFO", f"Dispatched {event_type}.", arrival, decision="dispatched")
+
+    def _await_other(self, arrival: Arrival, found: StoredObject, deadline: float) -> datetime:
         """Leave an event to the delivery that claimed it, for as long as that may be alive.
 
         Returns:
@@ -93,24 +114,20 @@ class Pipeline:
         Raises:
             Ignored: it is done, or given up.
         """
-        place = self.settings.memory
-        claim = self.storage.find(place.bucket, self._record_name("claims", arrival))
-        claimed = claim.created if claim else datetime.now(UTC)
+        claimed = self.records.claimed_at(arrival) or datetime.now(UTC)
         left = self.settings.claim_seconds - (datetime.now(UTC) - claimed).total_seconds()
         patience = min(time.monotonic() + min(left, self.settings.claim_seconds), deadline)
         while True:
-            for kind, reason in (("done", "dispatched before"), ("dead", "given up before")):
-                if self.storage.find(place.bucket, self._record_name(kind, arrival)):
-                    raise Ignored(f"It was {reason}.")
+            self.records.check(arrival, found)
             if time.monotonic() >= patience:
                 return claimed
             time.sleep(LOOK_S)
 
-    def _has_run(self, title: str, *, since: datetime, deadline: float) -> bool:
+    def _has_run(self, arrival: Arrival, title: str, *, since: datetime, deadline: float) -> bool:
         """Whether an attempt whose answer was lost had come through.
 
         Raises:
-            GitHubError: GitHub cannot tell now.
+            GitHubError: that is unknown now.
         """
         try:
             return self._github.has_run(title, since=since, deadline=deadline)
@@ -118,18 +135,14 @@ class Pipeline:
             if error.status not in (403, 404):
                 raise
             # A token that may not read runs: a run too many is better than none.
-            log("WARNING", f"Cannot look for an earlier run: {error}")
+            message = f"Cannot look for an earlier run: GitHub answered {error.status}. "
+            message += "Give the function the permission 'actions: read'."
+            _log("WARNING", message, arrival, decision="cannot_look")
             return False
 
-    def _record(self, kind: str, arrival: Arrival, **more: str) -> bool:
-        """Write a record; False if it was there."""
-        record = {**arrival.payload, "time": datetime.now(UTC).isoformat(), **more}
-        name = self._record_name(kind, arrival)
-        return self.storage.create(self.settings.memory.bucket, name, json.dumps(record).encode())
 
-    def _record_name(self, kind: str, arrival: Arrival) -> str:
-        digest = hashlib.sha256(arrival.identity.encode()).hexdigest()
-        return f"{self.settings.memory.prefix}{kind}/{digest}.json"
+def _log(severity: Severity, message: str, arrival: Arrival, *, decision: str) -> None:
+    log(severity, message, decision=decision, model=arrival.model, drop=arrival.identity)
 
 
 def age_s(found: StoredObject) -> float:

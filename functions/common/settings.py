@@ -85,6 +85,8 @@ class PipelineSettings(ServiceSettings):
     """A drop without _SUCCESS ends when no part has come for this long."""
     max_event_age_seconds: float = Field(default=86400.0, gt=0)
     """Events of objects older than this are ignored."""
+    sweep_max_age_seconds: float = Field(default=604800.0, gt=0)
+    """Sweeps leave drops older than this alone; records have to be kept for longer."""
     give_up_seconds: float = Field(default=43200.0, gt=0)
     """Age of an object after which a failing dispatch becomes a dead letter."""
     claim_seconds: float = Field(default=15.0, ge=0, le=120)

@@ -1,4 +1,4 @@
-"""The function as it is deployed: a bucket's event starts a training."""
+"""The function as it is deployed: a bucket's event starts a training; a schedule, a sweep."""
 
 import functions_framework
 from cloudevents.http import CloudEvent
@@ -7,6 +7,7 @@ from functions.common.answer import Redelivery, answer, redeliver, reject
 from functions.common.pipeline import Pipeline
 from functions.common.settings import PipelineSettings
 from functions.on_data_arrival.handler import handle
+from functions.on_data_arrival.sweep import run_sweep
 
 # Here, so that a function with a bad setting does not start.
 pipeline = Pipeline(PipelineSettings.load())
@@ -18,4 +19,4 @@ functions_framework.errorhandler(Exception)(reject)
 @functions_framework.cloud_event
 def on_data_arrival(event: CloudEvent) -> None:
     """Answer one event; raising means "deliver it again"."""
-    answer(event, handle, pipeline)
+    answer(event, handle, pipeline, sweep=run_sweep)

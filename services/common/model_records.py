@@ -10,8 +10,9 @@ Fields that a later Tollgate added to a record are ignored, so that an older rea
 
 import re
 import secrets
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -23,10 +24,14 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StrictStr,
+    model_validator,
 )
 
 from services.common.features import ValueRules
 
+LAST_NUMBER = 99_999_999
+MAX_GAP = 1_000
+"""Records whose number is further than this above the one before are ignored."""
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 VERSION_NAME = re.compile(r"[0-9]{8}t[0-9]{6}z-[0-9a-f]{8}")
 
@@ -44,6 +49,21 @@ def is_version_name(name: str) -> bool:
 def new_version_name(now: datetime) -> str:
     """A fresh version name. Names sort by time, to the second; `now` must be aware."""
     return f"{now.astimezone(UTC):%Y%m%dt%H%M%Sz}-{secrets.token_hex(4)}"
+
+
+def split_sequence(numbers: Iterable[int]) -> tuple[list[int], list[int]]:
+    """Split the numbers of records into those in sequence and those far beyond it, both ascending.
+
+    Readers and writers ignore the second list: one stray file with a huge number must not end the
+    sequence. A gap of up to `MAX_GAP` is part of the sequence.
+    """
+    ordered = sorted(numbers)
+    before = 0
+    for position, number in enumerate(ordered):
+        if number - before > MAX_GAP:
+            return ordered[:position], ordered[position:]
+        before = number
+    return ordered, []
 
 
 def _checked_model_name(name: str) -> str:
@@ -188,7 +208,7 @@ class Shadow(Record):
 class Release(Record):
     """A decision about what is served. Each is the whole state, not a change to the one before."""
 
-    number: int = Field(ge=1, le=99_999_999)
+    number: int = Field(ge=1, le=LAST_NUMBER)
     previous: int | None
     version: VersionName
     manifest_sha256: Sha256
@@ -200,10 +220,70 @@ class Release(Record):
     time: AwareDatetime
 
 
-class Done(Record):
-    """A finished run, remembered under its key so that a repeat does nothing."""
+class Withdrawal(Record):
+    """A decision that no version is live: the first release was withdrawn.
+
+    It has the fields of a release. An older Tollgate, for which a release always has a version,
+    refuses the record and continues with the release before it.
+    """
+
+    number: int = Field(ge=1, le=LAST_NUMBER)
+    previous: int | None
+    version: None
+    manifest_sha256: None
+    action: Literal["rollback"]
+    canary: None
+    shadow: None
+    by: str
+    reason: str
+    time: AwareDatetime
+
+
+class PinRecord(Record):
+    """A decision about automatic releases: `pin` holds them back, `unpin` lets them go live.
+
+    Args:
+        version: the version to keep live; None for `unpin`.
+        until: when the pin ends by itself; None if it does not.
+        release: the highest release number at the time. Rollbacks up to it no longer count as pins.
+    """
+
+    number: int = Field(ge=1, le=LAST_NUMBER)
+    action: Literal["pin", "unpin"]
+    version: VersionName | None
+    until: AwareDatetime | None
+    release: int = Field(ge=0, le=LAST_NUMBER)
+    by: str
+    reason: str
+    time: AwareDatetime
+
+    @model_validator(mode="after")
+    def _pins_a_version(self) -> Self:
+        if (self.action == "pin") != (self.version is not None):
+            raise ValueError("a pin has a version, an unpin has none")
+        return self
+
+
+class RunRecord(Record):
+    """The outcome of a finished training, kept under its idempotency key.
+
+    Records of older runs have only the version.
+
+    Args:
+        key: the idempotency key itself.
+        time: when the run finished.
+        release: number of the record that put the version live; None if it did not go live.
+        pinned: why an automatic release was held back, as a sentence.
+        refused: why inference would refuse the version, as a sentence.
+    """
 
     version: VersionName
+    key: str | None = None
+    time: AwareDatetime | None = None
+    gate: Literal["passed", "failed", "forced"] | None = None
+    release: int | None = None
+    pinned: str | None = None
+    refused: str | None = None
 
 
 class StoreError(Exception):
@@ -219,7 +299,7 @@ class VersionRefused(StoreError):
 
     Args:
         reason: one word, for metrics: `signature`, `digest`, `manifest`, `name`, `release`,
-            `gate`, `columns`, `classes`, `done` or `unreadable`.
+            `gate`, `columns`, `classes`, `joblib`, `sequence`, `run`, `pin` or `unreadable`.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:
@@ -228,11 +308,12 @@ class VersionRefused(StoreError):
 
 
 class ReleaseTaken(StoreError):
-    """Somebody else's record, `winner`, has the number."""
+    """Another writer's record, `winner`, has the number."""
 
-    def __init__(self, winner: Release) -> None:
+    def __init__(self, winner: Release | Withdrawal) -> None:
+        what = f"of version {winner.version}" if winner.version else "to no version"
         super().__init__(
             f"Release {winner.number} was written by {winner.by} in the meantime: "
-            f"{winner.action} of version {winner.version}."
+            f"{winner.action} {what}."
         )
         self.winner = winner

@@ -8,36 +8,40 @@ was checked, and no file is handed out before its digest was.
 import hashlib
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from services.common.filesystems import create_object, open_filesystem, translated_errors
 from services.common.model_keys import (
     TrustedKeys,
     create_signing_key,
     load_signing_key,
 )
 from services.common.model_records import (
+    LAST_NUMBER,
     Canary,
     Column,
     DataObject,
-    Done,
     FileEntry,
     Manifest,
+    PinRecord,
     Release,
     ReleaseTaken,
+    RunRecord,
     Shadow,
     Signature,
     StoreError,
     VersionNotFound,
     VersionRefused,
     WarmUp,
+    Withdrawal,
     is_model_name,
     is_version_name,
     new_version_name,
+    split_sequence,
 )
+from services.common.store_files import StoreFiles
 
 __all__ = [
     "Canary",
@@ -55,27 +59,30 @@ __all__ = [
     "VersionNotFound",
     "VersionRefused",
     "WarmUp",
+    "Withdrawal",
     "create_signing_key",
     "load_signing_key",
     "new_version_name",
 ]
 
-RECORD_BYTES = 64 << 20
-"""More than any manifest or release record has; what is cut off there does not hold."""
-RELEASE_FILE = re.compile(r"([0-9]{8})\.json")
-Decide = Callable[[int, Release | None], Release | None]
+NUMBERED_FILE = re.compile(r"([0-9]{8})\.json")
+RUN_FILE = re.compile(r"([0-9a-f]{64})\.json")
+MAX_TRIES = 1_000
+"""Of a writer that always loses its number to another one."""
+ReleaseRecord = Release | Withdrawal
+Kind = Literal["releases", "pins"]
+Decide = Callable[[int, ReleaseRecord | None], ReleaseRecord | None]
+
+_release_record: TypeAdapter[ReleaseRecord] = TypeAdapter(ReleaseRecord)
 
 
-class ModelStore:
+class ModelStore(StoreFiles):
     """The store at an fsspec URL: `gs://bucket[/prefix]`, `file:///dir`. Calls block.
 
     Every method raises StoreError if the store cannot be reached, and VersionNotFound if a
     model's or version's name is not one, before it touches a path. A folder that does not exist
     is empty.
     """
-
-    def __init__(self, url: str, *, read_only: bool = False) -> None:
-        self._fs, self._root = open_filesystem(url, read_only=read_only)
 
     def list_models(self) -> list[str]:
         """Names of the models that have a folder, sorted."""
@@ -99,37 +106,67 @@ class ModelStore:
         return self._find(self._folder(model), f"list the files of {model}")
 
     def list_releases(self, model: str) -> list[int]:
-        """The numbers that exist, ascending, whether or not the records hold."""
-        entries = self._list(f"{self._folder(model)}/releases", f"list the releases of {model}")
-        matches = (RELEASE_FILE.fullmatch(_base(entry["name"])) for entry in entries)
-        return sorted(int(match[1]) for match in matches if match)
+        """The numbers that exist in sequence, ascending, whether or not the records verify."""
+        return self.split_releases(model)[0]
+
+    def split_releases(self, model: str) -> tuple[list[int], list[int]]:
+        """The numbers in sequence, and those far beyond it, which readers and writers ignore."""
+        return split_sequence(self._list_numbers(model, "releases"))
 
     def find_release(self, model: str, number: int) -> Release | None:
-        """The record with that number, or None; one read.
+        """The release with that number; None if there is none or it is a withdrawal."""
+        record = self.find_record(model, number)
+        return record if isinstance(record, Release) else None
+
+    def find_record(self, model: str, number: int) -> ReleaseRecord | None:
+        """The release or withdrawal with that number, or None; one read.
 
         Raises:
             VersionRefused: there is one, but it is not a release record of that number.
         """
         what = f"release {number} of {model}"
-        raw = self._read(self._release_path(model, number), what)
+        raw = self._read(self._numbered_path(model, "releases", number), what)
         if raw is None:
             return None
         try:
-            release = Release.model_validate_json(raw)
+            record = _release_record.validate_json(raw)
         except ValidationError as error:
             raise VersionRefused(f"The record of {what} is malformed.", reason="release") from error
-        if release.number != number:
+        if record.number != number:
             raise VersionRefused(f"The record of {what} has another number.", reason="release")
-        return release
+        return record
 
-    def live_release(self, model: str, trusted: TrustedKeys) -> Release | None:
-        """The highest release that verifies, or None; those that do not are passed over."""
-        for number in reversed(self.list_releases(model)):
+    def live_release(
+        self, model: str, trusted: TrustedKeys, *, allow_joblib: bool = True
+    ) -> Release | None:
+        """The highest release that verifies, or None; those that do not are passed over.
+
+        Args:
+            allow_joblib: whether a version that is a pickle may be live.
+        """
+        record = self.live_record(model, trusted, allow_joblib=allow_joblib)
+        return record if isinstance(record, Release) else None
+
+    def live_record(
+        self, model: str, trusted: TrustedKeys, *, allow_joblib: bool = True
+    ) -> ReleaseRecord | None:
+        """As `live_release`, but a withdrawal that is in force is returned as such."""
+        numbers = self.list_releases(model)
+        return self.newest_record(model, numbers, trusted, allow_joblib=allow_joblib)
+
+    def newest_record(
+        self, model: str, numbers: list[int], trusted: TrustedKeys, *, allow_joblib: bool = True
+    ) -> ReleaseRecord | None:
+        """The record with the highest of some ascending numbers that verifies, or None."""
+        for number in reversed(numbers):
             try:
-                release = self.find_release(model, number)
-                if release is not None:
-                    self.open_release(model, release, trusted)
-                    return release
+                record = self.find_record(model, number)
+                if isinstance(record, Withdrawal):
+                    return record
+                if record is not None:
+                    manifest = self.open_release(model, record, trusted)
+                    if manifest.serving != "joblib" or allow_joblib:
+                        return record
             except (VersionNotFound, VersionRefused):
                 continue
         return None
@@ -183,19 +220,25 @@ class ModelStore:
             return content
         raise VersionRefused(f"The file {what} is not the one signed.", reason="digest")
 
-    def find_done(self, model: str, key: str) -> str | None:
-        """The version that a run under `key` made, or None if no such run finished."""
-        return self.read_done(model, hashlib.sha256(key.encode()).hexdigest())
+    def find_run(self, model: str, key: str) -> RunRecord | None:
+        """The outcome of the run under an idempotency key, or None if no such run finished."""
+        return self.read_run(model, hashlib.sha256(key.encode()).hexdigest())
 
-    def read_done(self, model: str, digest: str) -> str | None:
-        """As `find_done`, by the SHA-256 (hex) of the key; VersionRefused if it is malformed."""
-        raw = self._read(self._done_path(model, digest), f"a done marker of {model}")
+    def list_runs(self, model: str) -> list[str]:
+        """The SHA-256 (hex) of each idempotency key under which a run finished."""
+        entries = self._list(f"{self._folder(model)}/once", f"list the runs of {model}")
+        matches = (RUN_FILE.fullmatch(_base(entry["name"])) for entry in entries)
+        return sorted(match[1] for match in matches if match)
+
+    def read_run(self, model: str, digest: str) -> RunRecord | None:
+        """As `find_run`, by the SHA-256 (hex) of the key; VersionRefused if it is malformed."""
+        raw = self._read(self._run_path(model, digest), f"a run record of {model}")
         if raw is None:
             return None
         try:
-            return Done.model_validate_json(raw).version
+            return RunRecord.model_validate_json(raw)
         except ValidationError as error:
-            raise VersionRefused(f"A done marker of {model} is garbled.", reason="done") from error
+            raise VersionRefused(f"A run record of {model} is malformed.", reason="run") from error
 
     def publish(
         self, manifest: Manifest, files: dict[str, bytes], key: Ed25519PrivateKey
@@ -225,11 +268,11 @@ class ModelStore:
                 raise StoreError(f"There already is another {what}.")
         return signed
 
-    def append_release(self, model: str, *, decide: Decide) -> Release | None:
+    def append_release(self, model: str, *, decide: Decide) -> ReleaseRecord | None:
         """Write the record after the highest number that exists, verified or not.
 
         Args:
-            decide: gets the number to write and None, or, once somebody else took the number
+            decide: gets the number to write and None, or, once another writer took the number
                 meant before, the next number and their record. Returns the record to write, or
                 None when nothing is left to do. What it reads from the store is never older
                 than the number it gets.
@@ -240,25 +283,44 @@ class ModelStore:
         Raises:
             ReleaseTaken: raised by `decide`, if it does not go on after having lost.
         """
-        taken: Release | None = None
-        while True:
-            number = max(self.list_releases(model), default=0) + 1
-            release = decide(number, taken)
-            if release is None:
-                return None
-            raw = release.model_dump_json(indent=2).encode()
-            if self._create(self._release_path(model, number), raw, f"release {number} of {model}"):
-                return release
+        taken: ReleaseRecord | None = None
+        for _ in range(MAX_TRIES):
+            number = next_number(self.list_releases(model))
+            record = decide(number, taken)
+            if record is None or self._create_numbered(model, "releases", record):
+                return record
             try:
-                taken = self.find_release(model, number)
+                taken = self.find_record(model, number)
             except VersionRefused:
-                taken = None  # rubbish decides nothing, it only uses up its number
+                taken = None  # a malformed record decides nothing; it only uses up its number
+        raise StoreError(f"Other writers took every release number of {model}; try again.")
 
-    def mark_done(self, model: str, key: str, version: str) -> None:
-        """Remember that a run under `key` has finished; of several, the first stands."""
-        raw = Done(version=version).model_dump_json().encode()
-        path = self._done_path(model, hashlib.sha256(key.encode()).hexdigest())
-        self._create(path, raw, f"a done marker of {model}")
+    def list_pins(self, model: str) -> list[int]:
+        """The numbers of the pin records in sequence, ascending, whether or not they are valid."""
+        return split_sequence(self._list_numbers(model, "pins"))[0]
+
+    def find_pin(self, model: str, number: int) -> PinRecord | None:
+        """The pin record with that number, or None; VersionRefused if it is malformed."""
+        what = f"pin {number} of {model}"
+        raw = self._read(self._numbered_path(model, "pins", number), what)
+        if raw is None:
+            return None
+        try:
+            record = PinRecord.model_validate_json(raw)
+        except ValidationError as error:
+            raise VersionRefused(f"The record of {what} is malformed.", reason="pin") from error
+        if record.number != number:
+            raise VersionRefused(f"The record of {what} has another number.", reason="pin")
+        return record
+
+    def create_pin(self, model: str, record: PinRecord) -> bool:
+        """Write a pin record under its number; False if another writer has that number."""
+        return self._create_numbered(model, "pins", record)
+
+    def record_run(self, model: str, key: str, run: RunRecord) -> None:
+        """Keep the outcome of a run under its idempotency key; the first one stays."""
+        path = self._run_path(model, hashlib.sha256(key.encode()).hexdigest())
+        self._create(path, run.model_dump_json().encode(), f"a run record of {model}")
 
     def _folder(self, model: str) -> str:
         if not is_model_name(model):
@@ -270,10 +332,20 @@ class ModelStore:
             raise VersionNotFound(f"{ascii(version)[:80]} is not a version name.")
         return f"{self._folder(model)}/versions/{version}"
 
-    def _release_path(self, model: str, number: int) -> str:
-        return f"{self._folder(model)}/releases/{number:08d}.json"
+    def _numbered_path(self, model: str, kind: Kind, number: int) -> str:
+        return f"{self._folder(model)}/{kind}/{number:08d}.json"
 
-    def _done_path(self, model: str, digest: str) -> str:
+    def _list_numbers(self, model: str, kind: Kind) -> list[int]:
+        entries = self._list(f"{self._folder(model)}/{kind}", f"list the {kind} of {model}")
+        matches = (NUMBERED_FILE.fullmatch(_base(entry["name"])) for entry in entries)
+        return [int(match[1]) for match in matches if match]
+
+    def _create_numbered(self, model: str, kind: Kind, record: ReleaseRecord | PinRecord) -> bool:
+        path = self._numbered_path(model, kind, record.number)
+        raw = record.model_dump_json(indent=2).encode()
+        return self._create(path, raw, f"number {record.number} of the {kind} of {model}")
+
+    def _run_path(self, model: str, digest: str) -> str:
         return f"{self._folder(model)}/once/{digest}.json"
 
     def _open(self, model: str, version: str, trusted: TrustedKeys) -> tuple[Manifest, str]:
@@ -307,45 +379,18 @@ class ModelStore:
             raise VersionRefused(f"The manifest of {what} is missing.", reason="manifest")
         return raw, signature
 
-    def _list(self, folder: str, doing: str) -> list[dict[str, Any]]:
-        with translated_errors(doing):
-            try:
-                return list(self._fs.ls(folder, detail=True))
-            except FileNotFoundError:
-                return []
 
-    def _find(self, folder: str, doing: str) -> list[str]:
-        """The files at any depth, as paths in the folder, sorted."""
-        with translated_errors(doing):
-            paths = self._fs.find(folder, on_error=_raise_unless_missing)
-        return sorted(path.removeprefix(f"{folder}/") for path in paths)
+def next_number(numbers: list[int]) -> int:
+    """The number to write after those in sequence.
 
-    def _read(self, path: str, what: str, *, limit: int = RECORD_BYTES) -> bytes | None:
-        """The first `limit` bytes of a file, or None if there is none."""
-        with translated_errors(f"read {what}"):
-            try:
-                return bytes(self._fs.cat_file(path, start=0, end=limit))
-            except FileNotFoundError:
-                return None
-            except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
-                # This one path is spoilt; other faults are the store's, and may pass.
-                raise VersionRefused(f"Cannot read {what}.", reason="unreadable") from error
-
-    def _create(self, path: str, content: bytes, what: str) -> bool:
-        """Create a file that must not exist; True if these very bytes are there afterwards.
-
-        A file found there with our bytes is ours, by a first try whose answer was lost.
-        """
-        with translated_errors(f"write {what}"):
-            if create_object(self._fs, path, content):
-                return True
-        return self._read(path, what) == content
+    Raises:
+        StoreError: the last possible number is taken.
+    """
+    number = max(numbers, default=0) + 1
+    if number > LAST_NUMBER:
+        raise StoreError("No record number is left.")
+    return number
 
 
 def _base(path: str) -> str:
     return path.rstrip("/").rsplit("/", 1)[-1]
-
-
-def _raise_unless_missing(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from services.common.model_store import (
     Manifest,
     ModelStore,
-    Release,
+    ReleaseRecord,
     TrustedKeys,
     VersionNotFound,
     VersionRefused,
+    Withdrawal,
 )
 
 READS_AT_ONCE = 16
@@ -22,9 +23,10 @@ WRITTEN_BESIDE_FILES = {"manifest.json", "manifest.sig"}
 DRAFT = re.compile(r"\.[0-9a-f]{16}\.tmp")
 """What a writer that was killed leaves in a folder; nobody reads it."""
 KNOWN_PATH = re.compile(
-    r"versions/[0-9]{8}t[0-9]{6}z-[0-9a-f]{8}/[^/]+|releases/[0-9]{8}\.json|once/[0-9a-f]{64}\.json"
+    r"versions/[0-9]{8}t[0-9]{6}z-[0-9a-f]{8}/[^/]+|(releases|pins)/[0-9]{8}\.json"
+    r"|once/[0-9a-f]{64}\.json"
 )
-DONE_PATH = re.compile(r"once/([0-9a-f]{64})\.json")
+RUN_PATH = re.compile(r"once/([0-9a-f]{64})\.json")
 
 Report = Callable[[str, float], None]
 
@@ -66,12 +68,19 @@ def verify_store(store: ModelStore, trusted: TrustedKeys, *, report: Report) -> 
                 found.failures += _failures_of_files(store, manifests[version], paths)
             except (VersionNotFound, VersionRefused) as error:
                 found.failures.append(str(error))
-        numbers = store.list_releases(model)
+        numbers, strays = store.split_releases(model)
         report(f"{model}: {len(numbers)} releases", (index + 1) / len(models))
         found.failures += _failures_of_releases(store, model, numbers, manifests)
-        found.failures += _failures_of_done(store, model, paths, versions)
+        found.failures += [stray_release(model, number) for number in strays]
+        found.failures += _failures_of_pins(store, model)
+        found.failures += _failures_of_runs(store, model, paths, versions)
         found.checked += len(versions) + len(numbers)
     return found
+
+
+def stray_release(model: str, number: int) -> str:
+    """The sentence about a release record that is far beyond the sequence."""
+    return f"Release {number} of {model} is far beyond the sequence and is ignored."
 
 
 def _strangers(model: str, paths: list[str]) -> Iterator[str]:
@@ -107,7 +116,7 @@ def _failures_of_releases(
 
     def check(number: int) -> list[str]:
         try:
-            release = store.find_release(model, number)
+            release = store.find_record(model, number)
         except VersionRefused as error:
             return [str(error)]
         if release is None:
@@ -121,10 +130,12 @@ def _failures_of_releases(
 
 
 def _failures_of_release(
-    release: Release, manifests: dict[str, Manifest], digests: dict[str, str]
+    release: ReleaseRecord, manifests: dict[str, Manifest], digests: dict[str, str]
 ) -> Iterator[str]:
     if release.previous != (release.number - 1 or None):
         yield f"says that release {release.previous} was the one before"
+    if isinstance(release, Withdrawal):
+        return
     for meant in (release, release.canary, release.shadow):
         if meant is None:
             continue
@@ -137,17 +148,26 @@ def _failures_of_release(
         yield "was made for another manifest"
 
 
-def _failures_of_done(
+def _failures_of_pins(store: ModelStore, model: str) -> Iterator[str]:
+    for number in store.list_pins(model):
+        try:
+            if store.find_pin(model, number) is None:
+                yield f"Pin {number} of {model} is not a file."
+        except VersionRefused as error:
+            yield str(error)
+
+
+def _failures_of_runs(
     store: ModelStore, model: str, paths: list[str], versions: list[str]
 ) -> Iterator[str]:
-    """Of the markers by which a finished training is known: a wrong one keeps data unlearnt."""
+    """Of the records by which a finished training is known: a wrong one keeps data untrained."""
     for path in paths:
-        if match := DONE_PATH.fullmatch(path):
+        if match := RUN_PATH.fullmatch(path):
             try:
-                version = store.read_done(model, match[1])
+                run = store.read_run(model, match[1])
             except VersionRefused as error:
                 yield f"{str(error)[:-1]}: {path}."
                 continue
-            if version is not None and version not in versions:
-                what = f"The done marker {path} of {model}"
-                yield f"{what} names version {version}, which is not there."
+            if run is not None and run.version not in versions:
+                what = f"The run record {path} of {model}"
+                yield f"{what} names version {run.version}, which is not there."

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from services.common import gcs as gcs_module
 from services.common.filesystems import open_filesystem
+from services.common.model_records import RunRecord
 from services.common.model_store import ModelStore, StoreError, VersionRefused
 from tests.chaos.proxy import Fault, Proxy
 from tests.common.worlds import FIRST, SECOND, World, manifest, new_world
@@ -62,7 +63,7 @@ def calls(world: World) -> dict[str, Callable[[], object]]:
         "open_version": lambda: store.open_version("wine", FIRST, world.trusted),
         "read_file": lambda: store.read_file(signed, "model.onnx"),
         "publish": lambda: store.publish(published, {"model.onnx": b"onnx"}, world.key),
-        "mark_done": lambda: store.mark_done("wine", "key", FIRST),
+        "record_run": lambda: store.record_run("wine", "key", RunRecord(version=FIRST)),
     }
 
 

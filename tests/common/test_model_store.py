@@ -1,6 +1,7 @@
 """The model store in a folder and in a bucket: what is written, read back, and refused."""
 
 import hashlib
+import itertools
 import json
 import re
 import threading
@@ -15,7 +16,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.model_records import is_model_name
+from services.common.model_records import (
+    LAST_NUMBER,
+    MAX_GAP,
+    RunRecord,
+    is_model_name,
+    split_sequence,
+)
 from services.common.model_store import (
     Release,
     ReleaseTaken,
@@ -23,7 +30,9 @@ from services.common.model_store import (
     TrustedKeys,
     VersionNotFound,
     VersionRefused,
+    Withdrawal,
     new_version_name,
+    next_number,
 )
 from tests.common.worlds import FIRST, SECOND, THIRD, Blob, World, manifest, release
 
@@ -203,6 +212,23 @@ class TestRefusals:
         assert "\n" not in str(failure.value)
 
 
+class TestSequence:
+    @given(st.lists(st.integers(0, LAST_NUMBER)))
+    def test_every_number_is_in_one_of_the_two_lists_and_no_gap_is_wide(
+        self, numbers: list[int]
+    ) -> None:
+        kept, strays = split_sequence(numbers)
+
+        assert kept + strays == sorted(numbers)
+        assert all(b - a <= MAX_GAP for a, b in itertools.pairwise([0, *kept]))
+        assert not strays or strays[0] - max(kept, default=0) > MAX_GAP
+
+    def test_the_last_number_ends_the_sequence_with_a_sentence(self) -> None:
+        assert next_number([LAST_NUMBER - 1]) == LAST_NUMBER
+        with pytest.raises(StoreError, match="No record number is left"):
+            next_number([LAST_NUMBER])
+
+
 class TestReleases:
     def test_the_highest_release_that_verifies_is_live(self, world: World) -> None:
         for version in (FIRST, SECOND, THIRD):
@@ -238,11 +264,29 @@ class TestReleases:
         assert refusal.value.reason == "gate"
         assert world.store.live_release("wine", world.trusted) is None
 
-    def test_the_next_number_follows_the_highest_that_exists(self, world: World) -> None:
+    @pytest.mark.parametrize("number", [7, MAX_GAP])
+    def test_the_next_number_follows_the_highest_that_exists(
+        self, world: World, number: int
+    ) -> None:
         world.publish()
-        world.record(7).write_bytes(b"rubbish")
+        world.record(number).write_bytes(b"rubbish")
 
-        assert world.release(FIRST).number == 8
+        assert world.release(FIRST).number == number + 1
+
+    @pytest.mark.parametrize("number", [MAX_GAP + 2, 99_999_999])
+    def test_a_record_far_beyond_the_sequence_is_ignored_whatever_it_says(
+        self, world: World, number: int
+    ) -> None:
+        for version in (FIRST, SECOND):
+            world.publish(version)
+        live = world.release(SECOND)
+        digest = world.store.manifest_sha256("wine", FIRST)
+        stray = release(number, FIRST, digest).model_dump_json().encode()
+        world.record(number).write_bytes(stray)
+
+        assert world.store.live_release("wine", world.trusted) == live
+        assert world.store.split_releases("wine") == ([1], [number])
+        assert world.release(FIRST).number == 2
 
     def test_writers_at_once_get_different_numbers(self, world: World) -> None:
         world.publish()
@@ -255,7 +299,7 @@ class TestReleases:
         world.publish()
         digest = world.store.manifest_sha256("wine", FIRST)
 
-        def decide(number: int, taken: Release | None) -> Release:
+        def decide(number: int, taken: Release | Withdrawal | None) -> Release:
             if taken is not None:
                 raise ReleaseTaken(taken)
             world.release(FIRST)  # somebody else is quicker
@@ -270,7 +314,7 @@ class TestReleases:
         world.publish()
         record = release(1, FIRST, world.store.manifest_sha256("wine", FIRST))
 
-        def decide(number: int, taken: Release | None) -> Release:
+        def decide(number: int, taken: Release | Withdrawal | None) -> Release:
             if not world.store.list_releases("wine"):  # the first try, whose answer got lost
                 world.store.append_release("wine", decide=lambda *_: record)
             return record
@@ -298,9 +342,10 @@ class TestReleases:
             stop.set()
             assert reader.result() <= 30
 
-    def test_a_done_marker_is_kept_by_its_key(self, world: World) -> None:
-        world.store.mark_done("wine", "drop 1/ü", FIRST)
-        world.store.mark_done("wine", "drop 1/ü", SECOND)
+    def test_a_run_record_is_kept_by_its_key(self, world: World) -> None:
+        first = RunRecord(version=FIRST, gate="failed")
+        world.store.record_run("wine", "drop 1/ü", first)
+        world.store.record_run("wine", "drop 1/ü", RunRecord(version=SECOND, gate="passed"))
 
-        assert world.store.find_done("wine", "drop 1/ü") == FIRST
-        assert world.store.find_done("wine", "drop 2") is None
+        assert world.store.find_run("wine", "drop 1/ü") == first
+        assert world.store.find_run("wine", "drop 2") is None

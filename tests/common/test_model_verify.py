@@ -4,6 +4,9 @@ from typing import Any
 
 import pytest
 
+from services.common.model_pinning import pin
+from services.common.model_records import RunRecord
+from services.common.model_releases import Promoter
 from services.common.model_verify import verify_store
 from tests.common.worlds import FIRST, SECOND, THIRD, Blob, World, release
 
@@ -39,6 +42,31 @@ class TestSoundStores:
         store.blob("releases/.00112233445566ff.tmp").write_bytes(b"half")
 
         assert failures(store) == []
+
+
+class TestRecords:
+    def test_a_record_far_beyond_the_sequence_is_named_and_no_number_before_it(
+        self, store: World
+    ) -> None:
+        store.record(99_999_999).write_bytes(b"rubbish")
+
+        assert failures(store) == [
+            "Release 99999999 of wine is far beyond the sequence and is ignored."
+        ]
+
+    def test_pins_and_a_withdrawal_are_part_of_a_store(self, store: World) -> None:
+        promoter = Promoter(store.store, store.trusted, "ada@lab")
+        pin(promoter, "wine", version=THIRD, until=None, reason="stable")
+        store.publish(FIRST, model="beer")
+        promoter.release("beer")
+        promoter.roll_back("beer", judged=1)
+
+        assert failures(store) == []
+
+    def test_a_malformed_pin_is_named(self, store: World) -> None:
+        store.blob("pins/00000001.json").write_bytes(b"{}")
+
+        assert failures(store) == ["The record of pin 1 of wine is malformed."]
 
 
 class TestVersions:
@@ -125,14 +153,14 @@ class TestTheRest:
             "The store holds 'model.joblib', which is no model.",
         ]
 
-    def test_a_done_marker_of_nothing_is_named(self, store: World) -> None:
+    def test_a_run_record_of_nothing_is_named(self, store: World) -> None:
         gone = THIRD.replace("3t", "4t")
-        store.store.mark_done("wine", "sound", FIRST)
+        store.store.record_run("wine", "sound", RunRecord(version=FIRST))
         store.blob(f"once/{'a' * 64}.json").write_bytes(b"{}")
         store.blob(f"once/{'b' * 64}.json").write_bytes(b'{"version": "%s"}' % gone.encode())
 
         assert failures(store) == [
-            f"A done marker of wine is garbled: once/{'a' * 64}.json.",
-            f"The done marker once/{'b' * 64}.json of wine names version {gone}, "
+            f"A run record of wine is malformed: once/{'a' * 64}.json.",
+            f"The run record once/{'b' * 64}.json of wine names version {gone}, "
             "which is not there.",
         ]

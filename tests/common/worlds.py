@@ -80,7 +80,7 @@ class World:
         written = store.append_release(
             "wine", decide=lambda number, _: release(number, version, digest, **changes)
         )
-        assert written is not None
+        assert isinstance(written, Release)
         return written
 
 

@@ -228,7 +228,7 @@ class TestNodes:
             job: (part, [{"key": part}])
             for part, jobs in {
                 "auth": ("auth", "migrate", "test"),
-                "inference": ("inference", "sample-model"),
+                "inference": ("inference", "release-check", "sample-model", "test-models"),
                 "mysql": ("mysql", "mysql-backup", "mysql-restore"),
             }.items()
             for job in jobs

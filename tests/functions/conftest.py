@@ -139,6 +139,17 @@ class World:
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONDONTWRITEBYTECODE": "1",
+            **self.settings(),
+        }
+        log = self._folder / f"{name}-{len(self._started)}.log"
+        function = Function(name, self._bundles / name, log, environment | settings)
+        function.start()
+        self._started.append(function)
+        return function
+
+    def settings(self) -> dict[str, str]:
+        """Settings of a function, and of a sweep."""
+        return {
             "STORAGE_EMULATOR_HOST": self.door_url,
             "PIPELINE_STORE": f"gs://{self.bucket}",
             "PIPELINE_RECORDS": f"gs://{self.records}/_pipeline",
@@ -149,11 +160,6 @@ class World:
             "PIPELINE_CLAIM_SECONDS": "0.5",
             "PIPELINE_DEADLINE_SECONDS": "8",
         }
-        log = self._folder / f"{name}-{len(self._started)}.log"
-        function = Function(name, self._bundles / name, log, environment | settings)
-        function.start()
-        self._started.append(function)
-        return function
 
     def put(self, name: str, content: bytes = CSV) -> dict[str, Any]:
         """Write an object; the event that its bucket sends."""

@@ -115,6 +115,7 @@ class GitHub:
         self.runs_status = 200
         self.runs_body: bytes | None = None
         self.hold_runs: Held | None = None
+        self.forgets_runs = False
         self.refusals: list[Answer] = []
         """What an App is told, one each, instead of being given a token."""
         self.token = "token-of-the-test"
@@ -133,7 +134,8 @@ class GitHub:
                 held.wait()
             if self.runs_body is not None:
                 return Answer(200, self.runs_body)
-            document = {"workflow_runs": [{"display_title": title} for title in self.runs]}
+            titles = [] if self.forgets_runs else self.runs
+            document = {"workflow_runs": [{"display_title": title} for title in titles]}
             return Answer(self.runs_status, json.dumps(document).encode())
         assert (asked.method, asked.path) == ("POST", f"{REPOSITORY}/dispatches")
         return self._dispatch(asked.json)

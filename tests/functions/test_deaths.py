@@ -81,6 +81,21 @@ class TestOneRun:
         assert shared.github.calls_of(model) == 1
         assert len(shared.recorded("done", event)) == 1
 
+    @pytest.mark.parametrize("step", ["o", "claims", "done", "dispatched"])
+    def test_killed_at_a_step_of_a_drop_whose_newest_part_was_deleted(
+        self, shared: World, mortal: Function, model: str, step: str
+    ) -> None:
+        part, mistake = (shared.put(f"{model}/{name}.csv") for name in ("part", "rest"))
+        assert mortal.post(part) == 200  # it leaves the drop to the newer one
+        shared.delete(f"{model}/rest.csv")
+        die_at(shared.door.hold(step), mortal, mistake)
+
+        assert [mortal.post(mistake), mortal.post(part)] == [200, 200]
+
+        [document] = shared.github.dispatches_of(model)
+        assert document["client_payload"]["name"] == f"{model}/part.csv"
+        assert len(shared.recorded("done", part)) == len(shared.recorded("dispatched", part)) == 1
+
     def test_killed_in_the_quiet_time(self, shared: World, mortal: Function, model: str) -> None:
         event = shared.put(f"{model}/part.csv")
         waiting = mortal.post_aside(event)

@@ -1,13 +1,16 @@
 """`make functions-deploy`, before a gcloud that writes down how it was called."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from functions.common.answer import SWEEP
 from tests.e2e.platform import ROOT
+from tests.functions.conftest import World
 
 NEEDED = {
     "project": "shop",
@@ -21,24 +24,39 @@ NEEDED = {
 }
 
 
+ANSWERS = """
+case "$1 $2" in
+"functions describe") echo https://on-data-arrival-abc.a.run.app ;;
+"scheduler jobs") [ "$3" != describe ] || exit "$SCHEDULED_EXIT" ;;
+esac
+exit "$GCLOUD_EXIT"
+"""
+
+
 class Desk:
     """A shell in which only gcloud is not the real one."""
 
     def __init__(self, folder: Path) -> None:
         self.calls = folder / "calls"
         gcloud = folder / "gcloud"
-        gcloud.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" "" >>{self.calls}\nexit $GCLOUD_EXIT\n')
+        gcloud.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" "" >>{self.calls}\n{ANSWERS}')
         gcloud.chmod(0o755)
         self.folder = folder
 
-    def deploy(self, flags: dict[str, str], *, gcloud_exit: int = 0) -> int:
-        words = " ".join(f"--{name}={value}" for name, value in flags.items())
+    def deploy(
+        self, flags: dict[str, str], *, gcloud_exit: int = 0, scheduled: bool = False
+    ) -> int:
+        words = shlex.join(f"--{name}={value}" for name, value in flags.items())
         path = f"{self.folder}:{os.environ['PATH']}"
         command = ["make", "functions-deploy", f"FLAGS={words}", f"PYTHON={sys.executable}"]
         self.ran = subprocess.run(
             [*command, f"FUNCTIONS={self.folder}/built"],
             cwd=ROOT,
-            env={"PATH": path, "GCLOUD_EXIT": str(gcloud_exit)},
+            env={
+                "PATH": path,
+                "GCLOUD_EXIT": str(gcloud_exit),
+                "SCHEDULED_EXIT": str(int(not scheduled)),
+            },
             capture_output=True,
             text=True,
         )
@@ -110,3 +128,38 @@ def test_it_stops_at_the_first_that_is_not_deployed(desk: Desk) -> None:
 
     assert len(desk.commands()) == 1
     assert "error: on_data_arrival was not deployed" in desk.ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("scheduled", "verb", "headers"),
+    [(False, "create", "--headers="), (True, "update", "--update-headers=")],
+)
+def test_sweeps_are_scheduled_as_events_of_the_same_function(
+    desk: Desk, scheduled: bool, verb: str, headers: str
+) -> None:
+    flags = NEEDED | {"token-secret": "t", "sweep-schedule": "*/15 * * * *"}
+
+    assert desk.deploy(flags, scheduled=scheduled) == 0
+
+    *_, command = desk.commands()
+    url = "https://on-data-arrival-abc.a.run.app"
+    assert command[:5] == ["scheduler", "jobs", verb, "http", "tollgate-sweep"]
+    assert {
+        "--schedule=*/15 * * * *",
+        f"--uri={url}",
+        f"--oidc-token-audience={url}",
+        "--oidc-service-account-email=eventarc@shop.iam",
+    } <= set(command)
+    [sent] = [word.removeprefix(headers) for word in command if word.startswith(headers)]
+    assert f"ce-type={SWEEP}" in sent.split(",")
+
+
+def test_a_scheduled_sweep_is_understood_by_the_function(world: World) -> None:
+    function = world.function()
+    headers = {"Content-Type": "application/json", "ce-specversion": "1.0", "ce-id": "sweep"}
+    headers |= {"ce-type": SWEEP, "ce-source": "//cloudscheduler.googleapis.com"}
+
+    assert function.send("{}", headers) == 200
+
+    [line] = function.lines("Swept")
+    assert (line["severity"], line["decision"]) == ("INFO", "swept")

@@ -90,7 +90,7 @@ class TestObjectsThatEndNoDrop:
             "_pipeline/part.csv",
             "Wine/part.csv",
             "a..b/part.csv",
-            "{model}/\x07part.csv",
+            "{model}/\x07part.txt",
         ],
     )
     def test_they_are_acknowledged_with_a_line(

@@ -13,6 +13,7 @@ from services.common.model_store import (
     ModelStore,
     Release,
     TrustedKeys,
+    Withdrawal,
     create_signing_key,
     load_signing_key,
     new_version_name,
@@ -117,7 +118,7 @@ class Shelf:
     def release(self, version: str, *, model: str = "numbers") -> int:
         digest = self.store.manifest_sha256(model, version)
 
-        def decide(number: int, taken: Release | None) -> Release:
+        def decide(number: int, taken: Release | Withdrawal | None) -> Release:
             return Release(
                 number=number,
                 previous=number - 1,

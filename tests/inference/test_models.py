@@ -1,12 +1,14 @@
 """What is released becomes live; what does not hold is refused, and the live version goes on."""
 
 import asyncio
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from services.common.errors import Unavailable
+from services.common.model_releases import Promoter
 from services.common.model_store import ModelStore
 from services.inference.models.registry import ModelNotFound
 from tests.inference.samples import NUMBERS_ROW, Store
@@ -158,6 +160,85 @@ class TestRefusal:
 
         assert shelf.refused("release") == 1
         assert shelf.live == version
+
+
+async def test_records_far_beyond_the_sequence_are_ignored_and_counted_once(shelf: Shelf) -> None:
+    (shelf.folder / "numbers/releases/99999999.json").write_text("{rubbish")
+    shelf.start()
+    await shelf.watcher.look()
+    version = shelf.publish()
+    shelf.release(version)
+
+    await shelf.watcher.look()
+    shelf.watcher._next_full_look = 0.0
+    await shelf.watcher.look()
+
+    assert shelf.live == version
+    assert shelf.refused("sequence") == 1
+
+
+class TestWithdrawal:
+    def withdraw(self, shelf: Shelf) -> int:
+        [number] = shelf.store.list_releases("numbers")
+        promoter = Promoter(shelf.store, shelf.trusted, "test")
+        return promoter.roll_back("numbers", judged=number).live.number
+
+    async def test_leaves_the_model_without_a_live_version(self, shelf: Shelf) -> None:
+        version = shelf.live
+        number = self.withdraw(shelf)
+
+        await shelf.watcher.look()
+
+        with pytest.raises(ModelNotFound):
+            shelf.registry.find("numbers")
+        assert shelf.registry.live_number("numbers") == number
+        labels = {"model": "numbers", "version": ""}
+        assert shelf.metrics.get_sample_value("model_live_release", labels) == number
+        assert (await shelf.loader.get("numbers", version)).manifest.version == version
+
+    async def test_is_not_undone_by_a_full_look_nor_by_a_restart_without_the_store(
+        self, shelf: Shelf
+    ) -> None:
+        self.withdraw(shelf)
+        await shelf.watcher.look()
+        shelf.watcher._next_full_look = 0.0
+        await shelf.watcher.look()
+        assert "numbers" not in shelf.registry.names()
+
+        shelf.start()
+        shelf.take_away()
+        await shelf.watcher.look()
+        await shelf.watcher.begin_from_cache()
+
+        assert shelf.registry.names() == ["mixed", "price"]
+
+    async def test_ends_with_the_next_release(self, shelf: Shelf) -> None:
+        version = shelf.live
+        self.withdraw(shelf)
+        await shelf.watcher.look()
+        number = shelf.release(version)
+
+        await shelf.watcher.look()
+
+        assert shelf.live == version
+        labels = {"model": "numbers", "version": ""}
+        assert shelf.metrics.get_sample_value("model_live_release", labels) is None
+        assert shelf.registry.live_number("numbers") == number
+
+
+async def test_the_live_version_is_kept_when_it_has_a_high_release_number(shelf: Shelf) -> None:
+    """The record that is kept for a start without the store is alone in its folder."""
+    before = shelf.live
+    [kept] = (shelf.cache_folder / "records/numbers/releases").iterdir()
+    record = json.loads(kept.read_text())
+    kept.with_name("00012345.json").write_text(json.dumps(record | {"number": 12345}))
+    kept.unlink()
+    shelf.start()
+    shelf.take_away()
+
+    await shelf.watcher.begin_from_cache()
+
+    assert shelf.live == before
 
 
 async def test_the_live_version_goes_on_when_the_store_is_gone(shelf: Shelf) -> None:

@@ -10,8 +10,9 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from cli.models import models
 from cli.train import train
-from services.common.model_records import Manifest
+from services.common.model_records import Manifest, RunRecord
 from tests.trainer import samples
 from tests.trainer.conftest import Workshop
 from trainer.errors import DataError
@@ -163,23 +164,117 @@ class TestGate:
         assert f"was forced: {why}" in report
 
 
+class TestRepeat:
+    def test_of_a_failed_run_reports_the_failure_and_exits_1(self, shop: Workshop) -> None:
+        spoil(shop)
+
+        first = run("m", "--release", "--once", "drop-1")
+        versions = shop.store.list_versions("m")
+        again = run("m", "--release", "--once", "drop-1")
+        as_json = run("m", "--release", "--once", "drop-1", "--json")
+
+        outcome = json.loads(as_json.stdout)
+        assert (first.exit_code, again.exit_code, as_json.exit_code) == (1, 1, 1)
+        assert "has already finished: gate failed" in again.stdout
+        assert "error: " in again.stderr
+        assert (outcome["gate"], outcome["repeated"]) == ("failed", True)
+        assert shop.store.list_versions("m") == versions
+        assert shop.store.list_releases("m") == [1]
+
+    def test_of_a_released_run_reports_its_release_and_exits_0(self, shop: Workshop) -> None:
+        first = run("m", "--release", "--once", "drop-1")
+        again = run("m", "--release", "--once", "drop-1")
+
+        assert (first.exit_code, again.exit_code) == (0, 0)
+        assert "has already finished: gate passed, live as release 2" in again.stdout
+
+    def test_of_a_run_whose_record_is_older_takes_the_gate_of_its_version(
+        self, shop: Workshop
+    ) -> None:
+        spoil(shop)
+        failed = shop.train("m")
+        shop.store.record_run("m", "drop-1", RunRecord(version=failed.version))
+
+        again = run("m", "--once", "drop-1")
+
+        assert again.exit_code == 1
+        assert "gate failed" in again.stdout
+
+
+class TestPinned:
+    def test_a_training_publishes_but_does_not_go_live_and_says_so(self, shop: Workshop) -> None:
+        live = only(shop).version
+        pinned = CliRunner().invoke(models, ["pin", "m", live, "--reason", "audit"])
+
+        result = run("m", "--release", "--once", "drop-1")
+        again = run("m", "--release", "--once", "drop-1")
+
+        record = shop.store.live_release("m", shop.trusted)
+        assert record is not None
+        assert (pinned.exit_code, result.exit_code, again.exit_code) == (0, 0, 0)
+        assert "gate passed, published, not released" in result.stdout
+        for told in (result, again):
+            assert f"not released: Model 'm' is pinned to version {live}" in told.stderr
+        assert (len(shop.store.list_versions("m")), record.version) == (2, live)
+
+
 class TestServing:
-    def test_what_has_no_onnx_form_is_published_for_joblib(self, shop: Workshop) -> None:
+    def test_what_has_no_onnx_form_is_released_only_where_inference_serves_pickles(
+        self, shop: Workshop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         shop.put("m", '{"estimators": ["categorical_boosting"]}', name="dataset.json")
 
-        first = shop.train("m", release=True)
-        manifest = shop.manifest(first)
-        blind = shop.train("m")
+        blind = shop.train("m", release=True)
+        manifest = shop.manifest(blind)
+        monkeypatch.setenv("TRAINER_ALLOW_JOBLIB", "true")
         allowed = shop.settings.model_copy(update={"allow_joblib": True})
+        first = Workshop(shop.home, allowed).train("m", release=True)
         seeing = Workshop(shop.home, allowed).train("m")
 
         assert (manifest.serving, set(manifest.files)) == (
             "joblib",
             {"model.joblib", "report.html"},
         )
-        assert "INFERENCE_ALLOW_JOBLIB" in first.warnings[0]
-        assert "not allowed" in blind.metrics["live"]["note"]
+        assert (blind.gate, blind.release, blind.is_failure) == ("passed", None, True)
+        assert "refused by inference: joblib not allowed" in str(blind.refused)
+        assert (first.release, first.is_failure) == (2, False)
         assert seeing.metrics["live"]["log_loss"] == seeing.metrics["candidate"]["log_loss"]
+
+    def test_what_inference_refuses_exits_1_and_is_listed_as_refused(self, shop: Workshop) -> None:
+        shop.put("m", '{"estimators": ["categorical_boosting"]}', name="dataset.json")
+        before = shop.store.live_release("m", shop.trusted)
+
+        result = run("m", "--release", "--once", "drop-7")
+        again = run("m", "--release", "--once", "drop-7")
+
+        listed = CliRunner().invoke(models, ["list", "m"])
+        [*_, last] = [line for line in listed.stdout.splitlines() if line.startswith("m ")]
+        assert (result.exit_code, again.exit_code) == (1, 1)
+        for told in (result, again):
+            assert "refused by inference: joblib not allowed" in told.stdout
+            assert [line for line in told.stderr.splitlines() if line.startswith("error: ")]
+        assert last.endswith("refused by inference: joblib not allowed")
+        assert "live" not in last
+        assert shop.store.live_release("m", shop.trusted) == before
+
+    def test_a_pickle_goes_live_by_no_command_where_inference_refuses_it(
+        self, shop: Workshop
+    ) -> None:
+        shop.put("m", '{"estimators": ["categorical_boosting"]}', name="dataset.json")
+        version = shop.train("m").version
+
+        for words in (
+            ("release", "m", "--to", version),
+            ("rollback", "m", "--to", version),
+            ("canary", "m", "--to", version, "--percent", "10"),
+            ("pin", "m", version, "--reason", "x"),
+        ):
+            result = CliRunner().invoke(models, list(words))
+
+            assert result.exit_code == 1
+            assert "refused by inference: joblib not allowed" in result.stderr
+        assert shop.store.list_releases("m") == [1]
+        assert shop.store.list_pins("m") == []
 
     def test_what_has_one_is_preferred(self, shop: Workshop) -> None:
         shop.put("m", '{"estimators": ["categorical_boosting", "linear"]}', name="dataset.json")

@@ -144,7 +144,8 @@ class TestNumbersOnly:
 
         again = shop.train("plain", once="drop-1", release=True)
 
-        assert (again.version, again.gate, again.release) == (first.version, None, None)
+        assert (again.version, again.gate, again.release) == (first.version, first.gate, None)
+        assert again.repeated
         assert shop.store.list_versions("plain") == versions
         assert shop.store.list_releases("plain") == []
 

@@ -1,7 +1,7 @@
 """Reads a workflow as GitHub does, and runs its `run` steps on this machine.
 
-What cannot be here stands on PATH as a program that writes down how it was called: docker, gcloud,
-helm, kubectl. `make` and `tollgate` are the real ones.
+What cannot be here is a stand-in on PATH that records its calls (edge.py): docker, gcloud, helm,
+kubectl. `make` and `tollgate` are the real ones.
 """
 
 import json
@@ -21,28 +21,14 @@ from tests.e2e.platform import ROOT
 WORKFLOWS = ROOT / ".github" / "workflows"
 TOKEN = re.compile(r"'(?:[^']|'')*'|\|\||&&|==|!=|[()!,]|[A-Za-z_][\w.-]*")
 OPERATORS = {"&&": "and", "||": "or", "!": "not"}
+FUNCTIONS = ("format", "failure", "fromJSON")
 STEP_DEADLINE_S = 120
 
 EDGE = """#!{python}
-import json, os, pathlib, shutil, sys, urllib.request
-edge, arguments = pathlib.Path({edge!r}), sys.argv[1:]
-with (edge / "calls").open("a") as calls:
-    calls.write(json.dumps([{name!r}, *arguments]) + "\\n")
-if "--out-file" in arguments:
-    secret = arguments[arguments.index("--secret") + 1]
-    shutil.copyfile(edge / "secrets" / secret, arguments[arguments.index("--out-file") + 1])
-if {name!r} == "kubectl":
-    pods = json.loads((edge / "pods").read_text())
-    if "--raw" in arguments:
-        pod = arguments[-1].split("/pods/")[1].split(":")[0]
-        with urllib.request.urlopen(pods[pod] + "/metrics", timeout=5) as answer:
-            print(answer.read().decode())
-    else:
-        print(json.dumps({{"items": [
-            {{"metadata": {{"name": name}}, "status": {{"phase": "Running"}}}} for name in pods
-        ]}}))
-failing = edge / "failing"
-sys.exit({name!r} in failing.read_text().split() if failing.exists() else 0)
+import sys
+sys.path.insert(0, {root!r})
+from tests.workflows.edge import call
+call({edge!r}, {name!r}, sys.argv[1:])
 """
 
 
@@ -77,14 +63,19 @@ def value_of(expression: str, context: Mapping[str, Any]) -> Any:
             found = found.get(key) if isinstance(found, Mapping) else None
         return found
 
-    known = {"look_up": look_up, "format": lambda text, *values: text.format(*values)}
-    return eval(" ".join(words), known | {"failure": lambda: context.get("failed", False)})
+    known = {
+        "look_up": look_up,
+        "format": lambda text, *values: text.format(*values),
+        "failure": lambda: context.get("failed", False),
+        "fromJSON": json.loads,
+    }
+    return eval(" ".join(words), known)
 
 
 def _to_python(token: str) -> str:
     if token in OPERATORS:
         return OPERATORS[token]
-    if re.match(r"[A-Za-z_]", token) and token not in ("format", "failure"):
+    if re.match(r"[A-Za-z_]", token) and token not in FUNCTIONS:
         return f"look_up({token!r})"
     return token
 
@@ -92,7 +83,8 @@ def _to_python(token: str) -> str:
 class Runner:
     """A checkout in which steps run, and the programs at its edge.
 
-    `pods` maps the names of pods to the URLs of the inference processes that they stand for.
+    `pods` maps the names of pods to the URLs of the inference processes that they stand for;
+    `vars` are the repository's variables.
 
     Args:
         vars: the repository's variables.
@@ -107,7 +99,9 @@ class Runner:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.checkout, self._edge = folder / "checkout", folder / "edge"
-        self._vars, self._environment = dict(vars), dict(environment or {})
+        self.vars, self._environment = dict(vars), dict(environment or {})
+        self.secrets: dict[str, str] = {}
+        """The repository's secrets."""
         for name in ("Makefile", "scripts", "pyproject.toml", "requirements"):
             self.checkout.mkdir(parents=True, exist_ok=True)
             (self.checkout / name).symlink_to(ROOT / name)
@@ -118,7 +112,10 @@ class Runner:
         (self._edge / "secrets").mkdir(parents=True)
         for name in ("docker", "gcloud", "helm", "kubectl"):
             program = self._edge / name
-            program.write_text(EDGE.format(python=sys.executable, edge=str(self._edge), name=name))
+            text = EDGE.format(
+                python=sys.executable, root=str(ROOT), edge=str(self._edge), name=name
+            )
+            program.write_text(text)
             program.chmod(0o755)
 
     def secret(self, name: str, content: bytes) -> None:
@@ -126,6 +123,16 @@ class Runner:
 
     def pods(self, pods: Mapping[str, str]) -> None:
         (self._edge / "pods").write_text(json.dumps(pods))
+
+    def folders(self, *names: str) -> None:
+        """The folders that `gcloud storage ls` lists."""
+        others = ["README.txt", "Wine/", "my wine/", "a..b/", "_pipeline/"]
+        lines = [f"gs://shop-data/{name}\n" for name in [*others, *(f"{each}/" for each in names)]]
+        (self._edge / "folders").write_text("".join(lines))
+
+    def deployed(self, tag: str) -> None:
+        """The tag of the images that `helm get values` shows."""
+        (self._edge / "values").write_text(json.dumps({"image": {"tag": tag}}))
 
     def fail(self, *programs: str) -> None:
         """Let programs at the edge fail from now on."""
@@ -145,18 +152,35 @@ class Runner:
             event: `name` of the event, and its `client_payload` where it has one.
         """
         document = read(workflow)
-        context = self._context(event, inputs or {})
-        outcomes: dict[str, str] = {}
-        for job in document["jobs"].values():
-            if value_of(str(job.get("if", "'yes'")), context):
-                environment = {**document.get("env", {}), **job.get("env", {})}
-                outcomes |= self._run_job(job, environment, context)
-        return outcomes
+        context = {**self._context(event, inputs or {}), "needs": {}}
+        self.ran: list[tuple[str, str | None, dict[str, str]]] = []
+        for name, job in document["jobs"].items():
+            awaited = [job["needs"]] if "needs" in job else []
+            if not all(each in context["needs"] for each in awaited):
+                continue  # skipped, as what it needs was
+            if not value_of(str(job.get("if", "'yes'")), context):
+                continue
+            for model in self._matrix(job, context):
+                within = {**context, "matrix": {"model": model}}
+                outcomes, outputs = self._run_job(document, job, within)
+                self.ran.append((name, model, outcomes))
+                context["needs"][name] = {"outputs": outputs}
+        return {step: outcome for _, _, each in self.ran for step, outcome in each.items()}
+
+    def _matrix(self, job: dict[str, Any], context: dict[str, Any]) -> list[Any]:
+        """The models that a job runs for; one None for a job without a matrix."""
+        if "strategy" not in job:
+            return [None]
+        return list(evaluate(job["strategy"]["matrix"]["model"], context))
 
     def _run_job(
-        self, job: dict[str, Any], environment: dict[str, Any], context: dict[str, Any]
-    ) -> dict[str, str]:
+        self, document: dict[str, Any], job: dict[str, Any], context: dict[str, Any]
+    ) -> tuple[dict[str, str], dict[str, Any]]:
+        """The outcomes of a job's steps by name, and its outputs."""
         context = {**context, "steps": {}, "failed": False}
+        stated = {**document.get("env", {}), **job.get("env", {})}
+        environment = {name: str(evaluate(each, context) or "") for name, each in stated.items()}
+        context["env"] = environment
         outcomes = {}
         for step in job["steps"]:
             if "run" not in step:
@@ -166,21 +190,29 @@ class Runner:
             if skipped or not value_of(condition, context):
                 outcomes[step["name"]] = "skipped"
                 continue
-            told = {name: evaluate(value, context) for name, value in environment.items()}
-            outcome = "success" if self.run_step(step["run"], told) == 0 else "failure"
+            added = {name: evaluate(each, context) for name, each in step.get("env", {}).items()}
+            outcome = (
+                "success" if self.run_step(step["run"], environment | added) == 0 else "failure"
+            )
             outcomes[step["name"]] = outcome
-            context["steps"][step.get("id", "")] = {"outcome": outcome}
+            context["steps"][step.get("id", "")] = {"outcome": outcome, "outputs": self.outputs}
             context["failed"] = context["failed"] or outcome == "failure"
-        return outcomes
+        outputs = {name: evaluate(each, context) for name, each in job.get("outputs", {}).items()}
+        return outcomes, outputs
 
     def run_step(self, script: str, environment: Mapping[str, Any]) -> int:
-        """Run one step's script; its exit code. What it printed is in `said`."""
+        """Run one step's script; its exit code. What it printed is in `said`.
+
+        Its outputs are in `outputs`.
+        """
         assert "${{" not in script  # what an event says must never be part of a script
         added = self.checkout / "github-path"
         paths = (
             [*added.read_text().split(), str(self._edge)] if added.exists() else [str(self._edge)]
         )
         told = {name: "" if value is None else str(value) for name, value in environment.items()}
+        outputs = self.checkout / "github-output"
+        outputs.write_text("")
         ran = subprocess.run(
             ["bash", "-e", "-o", "pipefail", "-c", script],
             cwd=self.checkout,
@@ -188,6 +220,7 @@ class Runner:
                 "PATH": ":".join([*paths, os.environ["PATH"]]),
                 "PYTHONPATH": str(ROOT),
                 "GITHUB_PATH": str(added),
+                "GITHUB_OUTPUT": str(outputs),
                 "TOLLGATE_HOME": str(self.checkout / "nothing"),
                 **self._environment,
                 **told,
@@ -198,11 +231,14 @@ class Runner:
             timeout=STEP_DEADLINE_S,
         )
         self.said = ran.stdout + ran.stderr
+        pairs = [line.partition("=") for line in outputs.read_text().splitlines()]
+        self.outputs = {name: value for name, _, value in pairs}
         return ran.returncode
 
     def _context(self, event: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, Any]:
         github = {"event_name": event["name"], "event": event, "actor": "ada", "sha": "c0ffee"}
-        return {"github": github, "inputs": inputs, "vars": self._vars}
+        github["repository"] = "shop/models"
+        return {"github": github, "inputs": inputs, "vars": self.vars, "secrets": self.secrets}
 
     def _install(self) -> None:
         """What `make install` would make, so that it finds nothing to do."""

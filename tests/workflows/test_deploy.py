@@ -1,11 +1,14 @@
 """What the steps of deploy.yml and rollback.yml do when something is wrong, and to the images."""
 
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pytest
 
 from tests.common.worlds import FIRST, SECOND, World
-from tests.functions.servers import Answer, serving
+from tests.functions.servers import Answer, Asked, serving
 from tests.trainer.conftest import Workshop, new_workshop
 from tests.workflows.runner import Runner, read
 
@@ -13,9 +16,41 @@ RELEASED = {
     "name": "repository_dispatch",
     "client_payload": {"model": "wine", "name": "wine/releases/00000002.json"},
 }
-ROLL_BACK = "Roll the model back"
+WAIT = "Verify, and wait until every pod serves it"
+CHECK = "Predict on it as a machine client"
 MANUAL = {"name": "workflow_dispatch"}
 IMAGES = ("auth", "billing", "inference", "trainer")
+
+
+@dataclass
+class Service:
+    """Inference and auth, as a deployment sees them; right unless a test says otherwise."""
+
+    release: int = 2
+    version: str = SECOND
+    predictions: list[int] = field(default_factory=lambda: [0, 1])
+    token_status: int = 200
+    predict_status: int = 200
+    scopes: list[str] = field(default_factory=list)
+
+    def answer(self, asked: Asked) -> Answer:
+        match asked.path:
+            case "/metrics":
+                line = f'model_live_release{{model="wine",version="v"}} {self.release}.0\n'
+                return Answer(200, line.encode())
+            case "/token":
+                form = parse_qs(asked.body.decode())
+                self.scopes += form["scope"]
+                assert form["client_id"] == ["check"]
+                assert form["client_secret"] == ["secret of the check"]
+                return Answer(self.token_status, b'{"access_token": "token"}')
+            case "/v1/models/wine:predict":
+                assert asked.headers["authorization"] == "Bearer token"
+                assert asked.json["instances"] == [[1.0], [None]]
+                document = {"predictions": self.predictions, "probabilities": [[1, 0], [0, 1]]}
+                headers = {"X-Model-Version": self.version, "Content-Type": "application/json"}
+                return Answer(self.predict_status, json.dumps(document).encode(), headers)
+        return Answer(404)
 
 
 class Bench:
@@ -35,8 +70,12 @@ class Bench:
             "NAMESPACE": "sales",
             "HELM_RELEASE": "shop",
             "REGISTRY": "eu.example/shop",
+            "CHECK_CLIENT_ID": "check",
+            "WAIT_SECONDS": "3",
+            "CHECK_SECONDS": "6",
         }
         self.runner = Runner(folder / "runner", vars=variables)
+        self.runner.secrets["CHECK_CLIENT_SECRET"] = "secret of the check"
         [trusted] = (folder / "home/keys/trusted").glob("*.pem")
         for name in ("first", "second"):
             self.runner.secret(name, trusted.read_bytes())
@@ -46,35 +85,74 @@ class Bench:
         records = [self.workshop.store.find_release("wine", number) for number in found]
         return [record.action for record in records if record]
 
+    def deploy(self, service: Service) -> dict[str, str]:
+        """Run the deployment of release 2 against a service; the outcomes of its steps."""
+        with serving(service.answer) as url:
+            self.runner.pods({"inference-1": url})
+            self.runner.vars |= {"INFERENCE_URL": url, "AUTH_URL": url}
+            return self.runner.run("deploy.yml", event=RELEASED)
+
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def test_a_release_that_fails_the_test_is_taken_back(bench: Bench) -> None:
-    bench.runner.fail("helm")
-    metrics = b'model_live_release{model="wine",version="v"} 2.0\n'
-    with serving(lambda _: Answer(200, metrics)) as url:
-        bench.runner.pods({"inference-1": url})
+class TestRelease:
+    def test_one_that_is_served_and_answers_as_recorded_stays(self, bench: Bench) -> None:
+        service = Service()
 
-        outcomes = bench.runner.run("deploy.yml", event=RELEASED)
+        outcomes = bench.deploy(service)
 
-    assert (outcomes["Test"], outcomes[ROLL_BACK]) == ("failure", "success")
-    assert bench.actions() == ["release", "release", "rollback"]
-    assert not any("upgrade" in call for call in bench.runner.calls("helm"))
+        assert (outcomes[WAIT], outcomes[CHECK]) == ("success", "success"), bench.runner.said
+        assert service.scopes == ["predict"]
+        assert bench.actions() == ["release", "release"]
+        assert not any("upgrade" in call for call in bench.runner.calls("helm"))
 
+    def test_one_that_a_pod_does_not_serve_is_withdrawn(self, bench: Bench) -> None:
+        outcomes = bench.deploy(Service(release=1))
 
-def test_a_release_that_does_not_hold_is_never_live_and_needs_no_way_back(bench: Bench) -> None:
-    bench.world.path(SECOND, "manifest.json").flip_bit()
+        assert (outcomes[WAIT], outcomes[CHECK]) == ("failure", "skipped")
+        assert bench.actions() == ["release", "release", "rollback"]
 
-    outcomes = bench.runner.run(
-        "deploy.yml", event=MANUAL, inputs={"model": "wine", "release": "2"}
+    def test_one_that_answers_otherwise_than_recorded_is_withdrawn(self, bench: Bench) -> None:
+        outcomes = bench.deploy(Service(predictions=[1, 1]))
+
+        assert (outcomes[WAIT], outcomes[CHECK]) == ("success", "failure")
+        assert bench.actions() == ["release", "release", "rollback"]
+
+    @pytest.mark.parametrize(
+        "service",
+        [Service(token_status=503), Service(predict_status=402), Service(predict_status=503)],
+        ids=["no token", "no credit", "saturated"],
     )
+    def test_what_is_not_the_models_fault_withdraws_nothing_and_fails(
+        self, bench: Bench, service: Service
+    ) -> None:
+        outcomes = bench.deploy(service)
 
-    assert outcomes["Verify, and wait until every pod serves it"] == "failure"
-    assert (outcomes["Test"], outcomes[ROLL_BACK]) == ("skipped", "success")
-    assert bench.actions() == ["release", "release"]
+        assert (outcomes[WAIT], outcomes[CHECK]) == ("success", "failure")
+        assert bench.actions() == ["release", "release"]
+
+    def test_a_cluster_that_cannot_be_asked_withdraws_nothing_and_fails(self, bench: Bench) -> None:
+        bench.runner.fail("kubectl")
+
+        outcomes = bench.deploy(Service())
+
+        assert (outcomes[WAIT], outcomes[CHECK]) == ("failure", "skipped")
+        assert bench.actions() == ["release", "release"]
+
+    def test_one_that_does_not_verify_is_never_live_and_needs_no_way_back(
+        self, bench: Bench
+    ) -> None:
+        bench.world.path(SECOND, "manifest.json").flip_bit()
+
+        outcomes = bench.runner.run(
+            "deploy.yml", event=MANUAL, inputs={"model": "wine", "release": "2"}
+        )
+
+        assert (outcomes[WAIT], outcomes[CHECK]) == ("failure", "skipped")
+        assert bench.actions() == ["release", "release"]
 
 
 def test_a_failure_before_anything_was_seen_takes_nothing_back(bench: Bench) -> None:
@@ -82,7 +160,7 @@ def test_a_failure_before_anything_was_seen_takes_nothing_back(bench: Bench) -> 
 
     outcomes = bench.runner.run("deploy.yml", event=RELEASED)
 
-    assert (outcomes["Fetch the keys"], outcomes[ROLL_BACK]) == ("failure", "skipped")
+    assert (outcomes["Fetch the keys"], outcomes[WAIT]) == ("failure", "skipped")
     assert bench.actions() == ["release", "release"]
 
 

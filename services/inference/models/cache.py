@@ -26,6 +26,7 @@ from services.common.model_store import (
     StoreError,
     TrustedKeys,
     VersionRefused,
+    Withdrawal,
 )
 
 log = structlog.get_logger()
@@ -104,17 +105,15 @@ class ModelCache:
 
     def set_live(self, release: Release, manifest: Manifest) -> None:
         """Remember what is live, to begin with it when the store is away at the next start."""
-        folder = self._records / manifest.model / "releases"
-        path = folder / f"{release.number:08d}.json"
-        self._keep(path, release.model_dump_json().encode())
-        with suppress(OSError):
-            for other in folder.iterdir() if path.is_file() else ():
-                if other != path:  # on a full disk, the one before is better than none
-                    other.unlink()
+        self._keep_record(manifest.model, release)
         # It may have made room for another version before it was live.
         if not all(path.exists() for path in self._paths_of(manifest)):
             with suppress(StoreError):
                 self.read_served(manifest)
+
+    def withdraw(self, model: str, record: Withdrawal) -> None:
+        """Remember that no version of a model is live."""
+        self._keep_record(model, record)
 
     def holds(self, model: str, version: str) -> bool:
         """Whether a version is on the disk, whatever it is worth."""
@@ -129,10 +128,22 @@ class ModelCache:
         found: dict[str, Release] = {}
         with suppress(StoreError):
             for model in self._kept.list_models():
-                release = self._kept.live_release(model, self._trusted)
-                if release is not None:
-                    found[model] = release
+                # Only the newest record is kept here, so no number is beyond the sequence.
+                numbers, beyond = self._kept.split_releases(model)
+                record = self._kept.newest_record(model, numbers + beyond, self._trusted)
+                if isinstance(record, Release):
+                    found[model] = record
         return found
+
+    def _keep_record(self, model: str, record: Release | Withdrawal) -> None:
+        """Keep the record in force, and no other of the model."""
+        folder = self._records / model / "releases"
+        path = folder / f"{record.number:08d}.json"
+        self._keep(path, record.model_dump_json().encode())
+        with suppress(OSError):
+            for other in folder.iterdir() if path.is_file() else ():
+                if other != path:  # on a full disk, the one before is better than none
+                    other.unlink()
 
     def _open(self, model: str, version: str, read: Callable[[ModelStore], Manifest]) -> Manifest:
         try:

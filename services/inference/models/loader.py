@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import structlog
 
 from services.common.errors import Unavailable
+from services.common.model_answers import is_as_recorded
 from services.common.model_releases import check_fits_beside
 from services.common.model_store import (
     Manifest,
@@ -25,10 +26,6 @@ from services.inference.models.cache import ModelCache
 from services.inference.models.inputs import Inputs
 from services.inference.models.metrics import ModelMetrics
 from services.inference.models.registry import Live, LoadedModel, ModelNotFound, Registry
-
-PROBABILITY_TOLERANCE = 1e-5
-NUMBER_TOLERANCE = 1e-4
-"""How far an answer may be from the one recorded at training (relative for numbers)."""
 
 LOADS_AT_ONCE = 2
 LOAD_DEADLINE_S = 300.0
@@ -299,22 +296,6 @@ def _compare(manifest: Manifest, inputs: Inputs, runtime: Runtime) -> None:
         inputs.decode(list(recorded.rows)),
         probabilities=manifest.signature.task == "classification",
     )
-    same = _same(answer.predictions, recorded.predictions, NUMBER_TOLERANCE) and all(
-        _same(got, wanted, PROBABILITY_TOLERANCE)
-        for got, wanted in zip(
-            answer.probabilities or [], recorded.probabilities or [], strict=True
-        )
-    )
-    if not same:
+    if not is_as_recorded(recorded, answer.predictions, answer.probabilities):
         what = f"{manifest.model} {manifest.version}"
         raise VersionRefused(f"{what} does not answer as recorded.", reason="warm_up")
-
-
-def _same(got: list[Any], wanted: list[Any], tolerance: float) -> bool:
-    """Equal labels, or numbers that are close (relative to those above 1)."""
-    return len(got) == len(wanted) and all(
-        math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
-        if isinstance(a, float) or isinstance(b, float)
-        else a == b
-        for a, b in zip(got, wanted, strict=True)
-    )

@@ -10,6 +10,9 @@ from services.inference.engine.runtime import Pace, Runtime
 from services.inference.models.inputs import Inputs
 from services.inference.models.metrics import ModelMetrics
 
+NO_VERSION = ""
+"""Label of the live-release metric of a model without a live version."""
+
 
 class ModelNotFound(NotFound):
     """No such model or version, or nothing of it is released."""
@@ -68,6 +71,8 @@ class Registry:
         self._max_bytes = max_bytes
         self._metrics = metrics
         self._live: dict[str, Live] = {}
+        self._withdrawn: dict[str, int] = {}
+        """Numbers of the records by which models have no live version."""
         self._resident: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()
         self.known: frozenset[str] = frozenset()
         """Names of the models that the store held at the last look."""
@@ -101,6 +106,10 @@ class Registry:
             raise self._absent()
         return live
 
+    def find_live(self, name: str) -> Live | None:
+        """What is live under a name; None if nothing is, any more or yet."""
+        return self._live.get(name)
+
     def check(self, name: str, version: str) -> None:
         """Raise as `find` if there can be no such version; whether there is one the store knows."""
         if name not in self._live and name not in self.known:
@@ -129,9 +138,9 @@ class Registry:
         return live is not None and live.manifest.version == version
 
     def live_number(self, name: str) -> int:
-        """The number of the release being served; 0 if none is."""
+        """The number of the record that decides what is served; 0 if there is none."""
         live = self._live.get(name)
-        return live.release.number if live else 0
+        return live.release.number if live else self._withdrawn.get(name, 0)
 
     def is_whole(self, name: str) -> bool:
         """Whether nothing of the release being served had to be left out."""
@@ -155,12 +164,22 @@ class Registry:
 
     def set_live(self, live: Live) -> None:
         """From now on requests that name no version are answered as this says."""
-        name, version = live.manifest.model, live.manifest.version
-        before = self._live.get(name)
+        name = live.manifest.model
+        self._forget_live(name)
         self._live[name] = live
-        if before is not None:
-            self._metrics.live.remove(name, before.manifest.version)
-        self._metrics.live.labels(name, version).set(live.release.number)
+        self._metrics.live.labels(name, live.manifest.version).set(live.release.number)
+
+    def withdraw(self, name: str, number: int) -> None:
+        """From now on no version of a model is live, by the record with this number."""
+        self._forget_live(name)
+        self._withdrawn[name] = number
+        self._metrics.live.labels(name, NO_VERSION).set(number)
+
+    def _forget_live(self, name: str) -> None:
+        if (live := self._live.pop(name, None)) is not None:
+            self._metrics.live.remove(name, live.manifest.version)
+        if self._withdrawn.pop(name, None) is not None:
+            self._metrics.live.remove(name, NO_VERSION)
 
     def _make_room(self) -> None:
         live = {(name, each) for name, live in self._live.items() for each in live.versions()}

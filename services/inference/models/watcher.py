@@ -22,7 +22,9 @@ from services.common.model_store import (
     StoreError,
     VersionNotFound,
     VersionRefused,
+    Withdrawal,
 )
+from services.common.model_verify import stray_release
 from services.inference.engine.blocking import Blocking
 from services.inference.models.cache import ModelCache
 from services.inference.models.loader import Loader
@@ -70,6 +72,8 @@ class Watcher:
         self._calls = Blocking(at_once=CALLS_AT_ONCE, deadline_s=call_deadline_s)
         self._seen: dict[str, int] = {}
         """The highest number looked at, by model."""
+        self._strays: set[tuple[str, int]] = set()
+        """Release records far beyond the sequence that were reported, by model and number."""
         self._next_full_look = 0.0
         self._keys: frozenset[bytes] | None = None
         self._began_from_cache = False
@@ -144,7 +148,8 @@ class Watcher:
             StoreError: the store cannot be read; what was not looked at will be, next time.
         """
         if full:
-            numbers = await self._calls(self._store.list_releases, name)
+            numbers, strays = await self._calls(self._store.split_releases, name)
+            self._report_strays(name, strays)
             # What is served is looked at again if a canary or shadow of it could not be loaded.
             known = self._registry.live_number(name) - (not self._registry.is_whole(name))
             for number in reversed([n for n in numbers if n > known]):
@@ -157,10 +162,29 @@ class Watcher:
     async def _take(self, name: str, number: int) -> Literal["absent", "refused", "live"]:
         """Look at one release and make it live if it holds."""
         try:
-            release = await self._calls(self._store.find_release, name, number)
+            record = await self._calls(self._store.find_record, name, number)
         except VersionRefused as error:
             return self._refuse(name, number, error)
-        return "absent" if release is None else await self._make_live(name, release)
+        if record is None:
+            return "absent"
+        if isinstance(record, Withdrawal):
+            return await self._withdraw(name, record)
+        return await self._make_live(name, record)
+
+    async def _withdraw(self, name: str, record: Withdrawal) -> Literal["live"]:
+        """Serve no version of a model; the record is in force as a release would be."""
+        self._registry.withdraw(name, record.number)
+        await self._calls(self._cache.withdraw, name, record)
+        log.info("release_withdrawn", model=name, release=record.number, reason=record.reason)
+        return "live"
+
+    def _report_strays(self, name: str, numbers: list[int]) -> None:
+        """Count and log records that are far beyond the sequence, each once."""
+        for number in numbers:
+            if (name, number) not in self._strays:
+                self._strays.add((name, number))
+                told = stray_release(name, number)
+                self._refuse(name, number, VersionRefused(told, reason="sequence"))
 
     async def _make_live(self, name: str, release: Release) -> Literal["refused", "live"]:
         try:

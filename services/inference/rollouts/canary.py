@@ -70,8 +70,8 @@ class Canaries:
     def trial(self, answering: Manifest) -> Trial | None:
         """The trial under way beside a version, None if that is not, or no longer, the live one."""
         name = answering.model
-        live = self._registry.live(name)
-        if live.canary is None or live.manifest.version != answering.version:
+        live = self._registry.find_live(name)
+        if live is None or live.canary is None or live.manifest.version != answering.version:
             return None
         trial = self._trials.get(name)
         if trial is None or trial.number != live.release.number:

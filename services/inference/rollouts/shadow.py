@@ -61,7 +61,8 @@ class Shadows:
 
     def wanted(self, name: str) -> bool:
         """Whether a model has a shadow."""
-        return self._registry.live(name).shadow is not None
+        live = self._registry.find_live(name)
+        return live is not None and live.shadow is not None
 
     def offer(self, answered: Answered) -> None:
         """Have a request computed again, unless too much waits already."""
@@ -93,7 +94,8 @@ class Shadows:
 
     async def _compare(self, answered: Answered) -> None:
         name = answered.by.model
-        shadow = self._registry.live(name).shadow
+        live = self._registry.find_live(name)
+        shadow = live.shadow if live else None
         if shadow is None:
             return
         version = shadow.version

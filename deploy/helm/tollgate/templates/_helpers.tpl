@@ -153,6 +153,11 @@ billing: [/usage, /plans, /accounts, /balance, /recalls, /sources, /billing-runs
 {{- end }}
 {{- end }}
 
+{{- /* "true" where there are models whose releases can be checked from inside. */}}
+{{- define "tollgate.checksReleases" -}}
+{{ and .Values.releaseCheck.enabled (ne (include "tollgate.modelStore" .) "none") }}
+{{- end }}
+
 {{- define "tollgate.modelStoreUrl" -}}
 {{ .Values.modelStore.url | default "file:///var/lib/tollgate-models" }}
 {{- end }}

@@ -1,0 +1,166 @@
+"""`tollgate models check`: whether a released model answers callers as recorded at training."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.cluster import NotAsked, run_check
+from cli.models_app import (
+    AsJson,
+    HelmRelease,
+    Namespace,
+    Withdraw,
+    models,
+    open_store,
+    withdraw_bad,
+)
+from cli.settings import LocalSettings
+from cli.smoke import Finding, check_model
+from cli.train import failures_as_one_line
+
+if TYPE_CHECKING:
+    from services.common.model_store import Manifest
+
+
+@models.command()
+def check(
+    model: Annotated[
+        str | None, typer.Argument(help="One model; default: every model with a live version.")
+    ] = None,
+    release: Annotated[
+        int | None,
+        typer.Option(metavar="NUMBER", help="Which release; default: the live one.", min=1),
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Of inference, as callers reach it; default: here.")
+    ] = None,
+    auth_url: Annotated[str | None, typer.Option(help="Of auth; default: here.")] = None,
+    helm_release: HelmRelease = None,
+    namespace: Namespace = "default",
+    within: Annotated[float, typer.Option(help="Seconds to try, for each model.", min=0)] = 120.0,
+    withdraw: Withdraw = False,
+    tolerant: Annotated[
+        bool, typer.Option("--tolerant", help="Exit with 0 if a model could not be checked.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Predict on a released model with its own warm-up rows, and compare the answer.
+
+    It predicts as a machine client (TOLLGATE_CLIENT_ID), through --url or, without a public URL,
+    from inside the cluster. Only the model is judged: if auth, billing or anything else keeps an
+    answer from coming, the command fails and withdraws nothing.
+    """
+    if release is not None and model is None:
+        raise typer.BadParameter("--release needs a MODEL")
+    failed = False
+    for name in [model] if model else _list_live():
+        number, finding = _check_one(
+            name, release, url, auth_url, helm_release, namespace, within_s=within
+        )
+        is_wrong = finding.verdict == "wrong"
+        withdrawn = is_wrong and withdraw and withdraw_bad(name, number, finding.detail)
+        if as_json:
+            told = {"model": name, "release": number, **asdict(finding), "withdrawn": withdrawn}
+            typer.echo(json.dumps(told))
+        _print_finding(name, number, finding, as_json=as_json)
+        failed |= is_wrong or (finding.verdict == "unknown" and not tolerant)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _check_one(
+    model: str,
+    release: int | None,
+    url: str | None,
+    auth_url: str | None,
+    helm_release: str | None,
+    namespace: str,
+    *,
+    within_s: float,
+) -> tuple[int, Finding]:
+    """The number of the release that was checked, and what was found."""
+    with failures_as_one_line():
+        number, manifests = _find_released(model, release)
+    if not manifests:
+        return number, Finding("good", f"Release {number} has no version, or is not in force.")
+    if helm_release and not url:
+        finding = _check_inside(model, number, helm_release, namespace, within_s)
+    else:
+        local = LocalSettings.load()
+        finding = check_model(
+            model,
+            manifests,
+            url=url or f"http://127.0.0.1:{local.inference_port}",
+            auth_url=auth_url or f"http://127.0.0.1:{local.auth_port}",
+            settings=local,
+            within_s=within_s,
+        )
+    with failures_as_one_line():
+        if finding.verdict == "wrong" and not _find_released(model, number)[1]:
+            finding = Finding("good", "Another release was made in the meantime.")
+    return number, finding
+
+
+def _check_inside(
+    model: str, release: int, helm_release: str, namespace: str, within_s: float
+) -> Finding:
+    """The finding of a `check` that runs in the cluster."""
+    arguments = ["models", "check", model, "--release", str(release), "--json"]
+    arguments += ["--url", "$(TOLLGATE_INFERENCE_URL)", "--auth-url", "$(TOLLGATE_AUTH_URL)"]
+    arguments += ["--within", f"{within_s:g}"]
+    try:
+        told = run_check(
+            arguments, helm_release=helm_release, namespace=namespace, within_s=within_s
+        )
+    except NotAsked as error:
+        return Finding("unknown", f"The cluster could not be asked: {error}.")
+    verdict, detail = told.get("verdict"), str(told.get("detail"))
+    if verdict == "good" or verdict == "wrong":
+        return Finding(verdict, detail)
+    return Finding("unknown", detail)
+
+
+def _list_live() -> list[str]:
+    """The models that have a live version."""
+    with failures_as_one_line():
+        store, trusted = open_store(read_only=True)
+        return [name for name in store.list_models() if store.live_release(name, trusted)]
+
+
+def _find_released(model: str, number: int | None) -> tuple[int, dict[str, "Manifest"]]:
+    """A release and the manifests of what answers callers by it, the live version first.
+
+    Returns:
+        No manifests if the release is not the one in force, or leaves no version live.
+
+    Raises:
+        NoVersion: no version is live, and no release was named.
+    """
+    from services.common.model_releases import NoVersion
+    from services.common.model_store import Withdrawal
+
+    store, trusted = open_store(read_only=True)
+    record = store.live_record(model, trusted)
+    if record is None or (number is not None and record.number != number):
+        if number is None:
+            raise NoVersion(f"No version of {model} is live.")
+        return number, {}
+    if isinstance(record, Withdrawal):
+        return record.number, {}
+    versions = [record.version, *([record.canary.version] if record.canary else [])]
+    return record.number, {each: store.open_version(model, each, trusted) for each in versions}
+
+
+def _print_finding(model: str, number: int, finding: Finding, *, as_json: bool) -> None:
+    if finding.verdict == "wrong":
+        typer.echo(f"error: release {number} of {model} is bad: {finding.detail}", err=True)
+    elif finding.verdict == "unknown":
+        typer.echo(
+            f"error: could not check release {number} of {model}; it is not judged and nothing is "
+            f"withdrawn: {finding.detail}",
+            err=True,
+        )
+    elif not as_json:
+        typer.echo(f"{model}: {finding.detail}")

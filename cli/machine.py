@@ -1,0 +1,107 @@
+"""A machine client to check models with: the one given, or one made for the occasion."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import httpx
+
+    from cli.settings import LocalSettings
+
+NAME = "release check"
+LIVES = timedelta(hours=2)
+"""After which a client ends by itself, if it could not be deleted."""
+
+
+class NoToken(Exception):
+    """There is no access token to predict with; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Of a machine client with scope `predict`."""
+
+    client_id: str
+    client_secret: str
+
+
+class Auth:
+    """The calls to auth that a check needs."""
+
+    def __init__(self, http: "httpx.Client", url: str) -> None:
+        self._http = http
+        self._url = url.rstrip("/")
+
+    @contextmanager
+    def client(self, settings: "LocalSettings") -> Iterator[Credentials]:
+        """The client of the settings, or one that exists until the end of the block.
+
+        Raises:
+            NoToken: there is none, and none can be made.
+        """
+        if settings.client_id:
+            secret = settings.client_secret.get_secret_value()
+            yield Credentials(settings.client_id, secret)
+            return
+        email, password = self._log_in(settings)
+        form = {"grant_type": "password", "username": email, "password": password}
+        token = self._call("POST", "/token", data=form)["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        ends = (datetime.now(UTC) + LIVES).isoformat(timespec="seconds")
+        wanted = {"name": NAME, "scope": "predict", "expires_at": ends}
+        made = self._call("POST", "/clients", json=wanted, headers=headers)
+        try:
+            yield Credentials(made["client_id"], made["client_secret"])
+        finally:
+            self._delete(f"/clients/{made['client_id']}", headers)
+
+    def token(self, credentials: Credentials) -> str:
+        """An access token with scope `predict`; raises NoToken."""
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": credentials.client_id,
+            "client_secret": credentials.client_secret,
+            "scope": "predict",
+        }
+        return str(self._call("POST", "/token", data=form)["access_token"])
+
+    def _log_in(self, settings: "LocalSettings") -> tuple[str, str]:
+        """E-mail and password of an account to check with."""
+        from cli import state
+
+        seed = settings.check_account_seed.get_secret_value()
+        if not seed:
+            if (settings.home / "credentials.json").exists():
+                demo = state.credentials(settings.home)["demo"]
+                return demo["email"], demo["password"]
+            raise NoToken("Set TOLLGATE_CLIENT_ID and TOLLGATE_CLIENT_SECRET.")
+        digest = hashlib.sha256(f"release check {seed}".encode()).hexdigest()
+        email, password = f"release-check-{digest[:8]}@tollgate.example", digest[8:]
+        self._call("POST", "/register", json={"email": email, "password": password}, taken=409)
+        return email, password
+
+    def _call(self, method: str, path: str, *, taken: int = 0, **options: Any) -> dict[str, Any]:
+        """The JSON of a successful answer; `taken` is one more status that will do."""
+        import httpx
+
+        try:
+            answer = self._http.request(method, f"{self._url}{path}", **options)
+            document: dict[str, Any] = answer.json()
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            raise NoToken(f"Auth is unavailable: {type(error).__name__}.") from error
+        if not answer.is_success and answer.status_code != taken:
+            raise NoToken(f"Auth answered {answer.status_code} to {method} {path}.")
+        return document
+
+    def _delete(self, path: str, headers: dict[str, str]) -> None:
+        """Delete a client; one that stays ends by itself."""
+        import httpx
+
+        try:
+            self._http.delete(f"{self._url}{path}", headers=headers)
+        except httpx.HTTPError:
+            return

@@ -1,0 +1,105 @@
+"""The `tollgate models` group, and what its commands have in common."""
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.train import failures_as_one_line
+
+if TYPE_CHECKING:
+    from services.common.model_pins import Pin
+    from services.common.model_releases import Decision, Promoter
+    from services.common.model_store import ModelStore, ReleaseRecord, TrustedKeys
+    from trainer.settings import TrainerSettings
+
+models = typer.Typer(help="Look at the versions of models, and decide which is live.")
+
+Model = Annotated[str, typer.Argument(help="The model's name.")]
+Version = Annotated[str | None, typer.Option("--to", metavar="VERSION", help="Which version.")]
+Reason = Annotated[str, typer.Option(help="Why, for the record.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+HelmRelease = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Ask from inside the cluster, by a Job of this Helm release."
+    ),
+]
+Namespace = Annotated[str, typer.Option(help="Where the pods are.")]
+Withdraw = Annotated[
+    bool, typer.Option("--withdraw", help="Roll the release back if it is found to be bad.")
+]
+
+
+def load_settings() -> "TrainerSettings":
+    from trainer.settings import TrainerSettings
+
+    return TrainerSettings.load()
+
+
+def open_store(*, read_only: bool) -> tuple["ModelStore", "TrustedKeys"]:
+    """The model store of the settings, and the keys whose versions are trusted."""
+    from services.common.model_store import ModelStore
+
+    settings = load_settings()
+    store = ModelStore(settings.model_store_url, read_only=read_only)
+    return store, settings.load_trusted_keys()
+
+
+def open_promoter() -> "Promoter":
+    """What writes release records, in the name of the settings' actor."""
+    from services.common.model_releases import Promoter
+
+    settings = load_settings()
+    store, trusted = open_store(read_only=False)
+    return Promoter(store, trusted, settings.actor, allow_joblib=settings.allow_joblib)
+
+
+def find_pin_in_force(promoter: "Promoter", model: str) -> "Pin | None":
+    """The pin that holds automatic releases of a model back."""
+    from services.common.model_pins import find_pin
+
+    return find_pin(promoter.store, model, promoter.trusted)
+
+
+def print_decision(model: str, decision: "Decision", *, pin: "Pin | None", as_json: bool) -> None:
+    """Say what is live after a command, and what holds automatic releases back."""
+    record = decision.live
+    if as_json:
+        told = {"written": decision.written, "live": record.model_dump(mode="json")}
+        typer.echo(json.dumps({"model": model, **told, "pinned": pin is not None}))
+        return
+    already = "" if decision.written else " already"
+    what = f"version {record.version} is live" if record.version else "no version is live"
+    typer.echo(f"{model}: {what}{already}, release {record.number}")
+    for line in describe_trials(record):
+        typer.echo(line)
+    if pin is not None:
+        typer.echo(describe_pin(model, pin))
+
+
+def describe_pin(model: str, pin: "Pin") -> str:
+    """A line about a pin, and how it ends."""
+    return (
+        f"{pin.describe()}; automatic releases do not go live until: tollgate models unpin {model}"
+    )
+
+
+def describe_trials(record: "ReleaseRecord") -> Iterator[str]:
+    """What is tried beside the live version, a line each."""
+    if record.canary:
+        share = f"{record.canary.percent:g} % of the callers"
+        yield f"canary: version {record.canary.version} for {share}"
+    if record.shadow:
+        yield f"shadow: version {record.shadow.version}"
+
+
+def withdraw_bad(model: str, release: int, reason: str) -> bool:
+    """Roll a bad release back; whether a record was written for it."""
+    with failures_as_one_line():
+        decision = open_promoter().roll_back(model, judged=release, reason=reason)
+    if decision.written:
+        live = decision.live.version or "no version"
+        typer.echo(f"{model}: release {release} is withdrawn, {live} is live", err=True)
+    return decision.written

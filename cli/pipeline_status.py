@@ -1,0 +1,167 @@
+"""What became of each drop of data, from the records that every part of the loop leaves.
+
+Everything here is pure: the command reads, this decides, the command prints.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from services.common.model_records import Release, RunRecord, Withdrawal
+
+STAGES = ("seen", "dispatched", "trained", "gated", "released", "served")
+Stage = Literal["seen", "dispatched", "trained", "gated", "released", "served"]
+QUIET_S = timedelta(minutes=5)
+"""A drop ends after a quiet minute; a few of them are left to the events."""
+REDELIVERY = timedelta(hours=24)
+"""How long the platform delivers an event again whose function fails."""
+TRAINING = timedelta(hours=6)
+"""The longest that a workflow's job may run."""
+
+
+@dataclass(frozen=True)
+class DropRecords:
+    """What the functions recorded about a drop, and what the data bucket shows.
+
+    Args:
+        drop: `<bucket>/<name>#<generation>`, which is also the key of its training.
+        seen: when it was claimed, or when its newest object was written.
+        dispatched: when GitHub took it.
+        dead: why it was given up.
+    """
+
+    drop: str
+    seen: datetime | None
+    dispatched: datetime | None = None
+    dead: str | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage that a drop has reached."""
+
+    stage: Stage
+    time: datetime | None
+    detail: str = ""
+    link: str | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a drop has come.
+
+    Args:
+        steps: the stages it has reached, in order.
+        waits: why the next one has not been reached; None if there is none.
+        is_stopped: whether it goes no further by itself.
+    """
+
+    drop: str
+    steps: list[Step] = field(default_factory=list)
+    waits: str | None = None
+    is_stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known about a model when its drops are judged.
+
+    Args:
+        runs: outcomes of trainings, by key.
+        releases: by number.
+        served: by process, the number of the release it serves; None if nobody was asked.
+        report_link: of a version's report; `{version}` is replaced.
+        runs_link: of the workflow runs; None if the repository is not known.
+    """
+
+    model: str
+    now: datetime
+    runs: Mapping[str, RunRecord]
+    releases: Mapping[int, Release | Withdrawal]
+    served: Mapping[str, int | None] | None
+    report_link: str
+    runs_link: str | None
+
+
+def judge_drop(records: DropRecords, known: Known) -> Progress:
+    """Work out how far a drop has come, and why it goes no further."""
+    steps = [Step("seen", records.seen, link=_object_link(records.drop))]
+    run = known.runs.get(records.drop)
+    if records.dispatched is not None:
+        detail = f"train.yml: data-arrived {records.drop}"
+        steps.append(Step("dispatched", records.dispatched, detail, known.runs_link))
+    if run is None:
+        waits, is_stopped = _why_not_trained(records, known)
+        return Progress(records.drop, steps, waits, is_stopped)
+    return judge_run(run, known, drop=records.drop, steps=steps)
+
+
+def judge_run(run: RunRecord, known: Known, *, drop: str, steps: Sequence[Step] = ()) -> Progress:
+    """Work out how far a training has come, after the stages before it."""
+    link = known.report_link.format(version=run.version)
+    done = [*steps, Step("trained", run.time, f"version {run.version}", link)]
+    if run.gate is not None:
+        done.append(Step("gated", run.time, run.gate))
+    if run.gate == "failed":
+        return Progress(drop, done, "The gate failed; the report says why.", is_stopped=True)
+    record = known.releases.get(run.release) if run.release is not None else None
+    if record is None:
+        record = _release_of(run.version, known.releases)
+    if record is None:
+        why = run.pinned or run.refused or "The version was published without a release."
+        return Progress(drop, done, why, is_stopped=True)
+    done.append(Step("released", record.time, f"release {record.number} by {record.by}"))
+    return _judge_served(drop, done, record.number, known)
+
+
+def _judge_served(drop: str, done: list[Step], number: int, known: Known) -> Progress:
+    in_force = max(known.releases, default=0)
+    if in_force > number and known.releases[in_force].version != known.releases[number].version:
+        newer = known.releases[in_force]
+        detail = f"replaced by release {in_force} ({newer.action})"
+        return Progress(drop, [*done, Step("served", newer.time, detail)])
+    if known.served is None:
+        return Progress(drop, done, "Not asked what is served: use --url or --helm-release.")
+    behind = [name for name, found in known.served.items() if (found or 0) < number]
+    if not known.served:
+        return Progress(drop, done, "No process could be asked what it serves.")
+    if behind:
+        which = ", ".join(sorted(behind)[:5])
+        return Progress(drop, done, f"{len(behind)} processes do not serve it yet: {which}.")
+    count = len(known.served)
+    return Progress(drop, [*done, Step("served", known.now, f"by {count} processes")])
+
+
+def _why_not_trained(records: DropRecords, known: Known) -> tuple[str, bool]:
+    """Why a drop has no outcome of a training, and whether it has none for good."""
+    if records.dead is not None:
+        return f"Given up: {records.dead} Run train.yml by hand.", True
+    if records.dispatched is not None:
+        if known.now - records.dispatched > TRAINING:
+            return "train.yml recorded no outcome: its run failed. Look at its log.", True
+        return "train.yml has recorded no outcome yet.", False
+    age = known.now - records.seen if records.seen else timedelta.max
+    if age < QUIET_S:
+        return "The drop has not ended: it ends after a quiet minute, or with _SUCCESS.", False
+    if age < REDELIVERY:
+        return (
+            "Not dispatched yet; its event is delivered again. Now: tollgate pipelines sweep.",
+            False,
+        )
+    return "No event dispatched it; run: tollgate pipelines sweep", True
+
+
+def _release_of(
+    version: str, releases: Mapping[int, Release | Withdrawal]
+) -> Release | Withdrawal | None:
+    """The first record that put a version live."""
+    for number in sorted(releases):
+        if releases[number].version == version:
+            return releases[number]
+    return None
+
+
+def _object_link(drop: str) -> str | None:
+    path, _, generation = drop.rpartition("#")
+    return f"gs://{path}#{generation}" if path and not path.startswith("/") else None

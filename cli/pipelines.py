@@ -1,0 +1,186 @@
+"""`tollgate pipelines`: how far each drop of data has come on its way to callers."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.cluster import NotAsked, run_check
+from cli.models_app import (
+    AsJson,
+    HelmRelease,
+    Model,
+    Namespace,
+    describe_pin,
+    find_pin_in_force,
+    open_promoter,
+)
+from cli.pipeline_status import (
+    DropRecords,
+    Known,
+    Progress,
+    Step,
+    judge_drop,
+    judge_run,
+)
+from cli.serving import Served, ask_urls
+from cli.settings import LocalSettings
+from cli.train import failures_as_one_line
+
+if TYPE_CHECKING:
+    from services.common.model_records import Release, RunRecord, Withdrawal
+    from services.common.model_store import ModelStore
+
+pipelines = typer.Typer(help="Follow data on its way from the bucket to callers.")
+
+SHOWN = 10
+
+
+@pipelines.command()
+def status(
+    model: Model,
+    urls: Annotated[
+        list[str] | None, typer.Option("--url", help="An inference process; may be repeated.")
+    ] = None,
+    helm_release: HelmRelease = None,
+    namespace: Namespace = "default",
+    limit: Annotated[int, typer.Option(help="How many of the newest drops.", min=1)] = SHOWN,
+    as_json: AsJson = False,
+) -> None:
+    """Show each drop: seen, dispatched, trained, gated, released, served; and what it waits for."""
+    with failures_as_one_line():
+        from trainer.settings import TrainerSettings
+
+        settings, local = TrainerSettings.load(), LocalSettings.load()
+        promoter = open_promoter()
+        store = promoter.store
+        releases = _releases(store, model)
+        number = max(releases, default=0)
+        known = Known(
+            model=model,
+            now=datetime.now(UTC),
+            runs=_runs(store, model),
+            releases=releases,
+            served=_ask(model, number, urls, helm_release, namespace),
+            report_link=f"{settings.model_store_url}/{model}/versions/{{version}}/report.html",
+            runs_link=_runs_link(local.pipeline_repository),
+        )
+        found = _drops(settings.data_store_url, local.pipeline_records, model, known)
+        pin = find_pin_in_force(promoter, model)
+    newest = found[:limit]
+    if as_json:
+        told = {"model": model, "pin": pin.describe() if pin else None}
+        typer.echo(json.dumps({**told, "drops": [asdict(each) for each in newest]}, default=str))
+        return
+    if not newest:
+        typer.echo(f"{model}: no data has arrived yet")
+    for progress in newest:
+        for line in _describe(progress):
+            typer.echo(line)
+    if pin is not None:
+        typer.echo(f"{model}: {describe_pin(model, pin)}")
+
+
+def _describe(progress: Progress) -> Iterator[str]:
+    yield progress.drop
+    for step in progress.steps:
+        yield _describe_step(step)
+    if progress.waits is not None:
+        yield f"  {'stopped' if progress.is_stopped else 'waits':<11} {progress.waits}"
+
+
+def _describe_step(step: Step) -> str:
+    when = f"{step.time.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}" if step.time else "–"
+    told = [f"{step.stage:<11} {when:<20}", step.detail, step.link or ""]
+    return f"  {'  '.join(part for part in told if part)}".rstrip()
+
+
+def _drops(data_url: str, records_url: str, model: str, known: Known) -> list[Progress]:
+    """The drops of a model and its trainings by other keys, newest first."""
+    from cli.pipeline_records import find_newest_data, read_records
+
+    drops = read_records(records_url, model) if records_url else {}
+    newest = find_newest_data(data_url, model)
+    if newest is not None and not _is_dealt_with(newest, drops, known):
+        drops[newest.drop] = newest
+    judged = [(each.seen, judge_drop(each, known)) for each in drops.values()]
+    judged += [
+        (run.time, judge_run(run, known, drop=key))
+        for key, run in known.runs.items()
+        if key not in drops
+    ]
+    earliest = datetime.min.replace(tzinfo=UTC)
+    judged.sort(key=lambda pair: pair[0] or earliest, reverse=True)
+    return [progress for _, progress in judged]
+
+
+def _is_dealt_with(newest: DropRecords, drops: dict[str, DropRecords], known: Known) -> bool:
+    """Whether the newest data is part of a drop that was dispatched, or was trained on by hand."""
+    if newest.drop in drops or newest.drop in known.runs:
+        return True
+    written = newest.seen
+    dispatched = (each.dispatched for each in drops.values())
+    trained = (run.time for run in known.runs.values())
+    return written is not None and any(
+        time is not None and time >= written for time in (*dispatched, *trained)
+    )
+
+
+def _releases(store: "ModelStore", model: str) -> "dict[int, Release | Withdrawal]":
+    """The records that can be read, by number."""
+    from services.common.model_store import VersionRefused
+
+    found = {}
+    for number in store.list_releases(model):
+        try:
+            record = store.find_record(model, number)
+        except VersionRefused:
+            continue
+        if record is not None:
+            found[number] = record
+    return found
+
+
+def _runs(store: "ModelStore", model: str) -> "dict[str, RunRecord]":
+    """Outcomes of trainings by their keys; of older ones only the digest of the key is known."""
+    from services.common.model_store import VersionRefused
+
+    found = {}
+    for digest in store.list_runs(model):
+        try:
+            run = store.read_run(model, digest)
+        except VersionRefused:
+            continue
+        if run is not None:
+            found[run.key or f"key {digest[:12]}"] = run
+    return found
+
+
+def _ask(
+    model: str, number: int, urls: list[str] | None, helm_release: str | None, namespace: str
+) -> Served | None:
+    """What is served, by process; None if nobody is to be asked."""
+    if urls:
+        return ask_urls(model, urls)
+    if not helm_release:
+        return None
+    arguments = ["models", "wait", model, "--release", str(max(number, 1)), "--json"]
+    arguments += ["--resolve", "$(TOLLGATE_INFERENCE_PODS)", "--within", "0"]
+    try:
+        told: dict[str, Any] = run_check(
+            arguments, helm_release=helm_release, namespace=namespace, within_s=0
+        )
+    except NotAsked as error:
+        typer.echo(f"warning: {error}", err=True)
+        return {}
+    served = told.get("served")
+    return served if isinstance(served, dict) else {}
+
+
+def _runs_link(repository: str) -> str | None:
+    if not repository:
+        return None
+    return f"https://github.com/{repository}/actions/workflows/train.yml"

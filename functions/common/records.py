@@ -1,0 +1,99 @@
+"""What the functions remember: small objects, each written once and never changed.
+
+Each `<bucket>/<name>#<generation>` has three, named by the digest of that identity:
+
+    claims/<sha256>.json    a delivery has begun
+    done/<sha256>.json      GitHub has taken it: nothing is done any more
+    dead/<sha256>.json      given up: nothing is done any more, a person looks at it
+
+and what is done has a mark, by which the dispatches of a model are found in the order of time:
+
+    dispatched/<model>/<microseconds since 1970 at which the object was written>-<generation>.json
+"""
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from functions.common.events import Arrival, Ignored
+from functions.common.settings import Place
+from functions.common.storage import Storage, StoredObject
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Kind = Literal["claims", "done", "dead"]
+
+
+class Records:
+    """The records in a place of a bucket."""
+
+    def __init__(self, storage: Storage, place: Place) -> None:
+        self._storage, self._place = storage, place
+
+    def claim(self, arrival: Arrival) -> bool:
+        """Record that a delivery has begun; False if an earlier one had."""
+        return self._write(_name("claims", arrival), arrival)
+
+    def claimed_at(self, arrival: Arrival) -> datetime | None:
+        """When the first delivery began."""
+        claim = self._find("claims", arrival)
+        return claim.created if claim else None
+
+    def finish(self, arrival: Arrival, found: StoredObject) -> None:
+        """Record that GitHub has taken it."""
+        self._write(_name("done", arrival), arrival)
+        self._mark(arrival, found)
+
+    def give_up(self, arrival: Arrival, reason: str) -> None:
+        """Record that nothing is done any more, and why."""
+        self._write(_name("dead", arrival), arrival, reason=reason)
+
+    def check(self, arrival: Arrival, found: StoredObject) -> None:
+        """Make sure that an arrival was neither dispatched nor given up.
+
+        Raises:
+            Ignored: it was.
+        """
+        if self._find("done", arrival):
+            self._mark(arrival, found)  # the writer of the record may have died before
+            raise Ignored("It was dispatched before.", decision="dispatched_before")
+        if self._find("dead", arrival):
+            raise Ignored("It was given up before.", decision="given_up_before")
+
+    def covered_until(self, model: str, *, since: datetime) -> datetime | None:
+        """When the newest object was written that a dispatch of a model named, or None.
+
+        Args:
+            since: dispatches of objects that were written before are not looked at.
+        """
+        folder = f"{self._place.prefix}dispatched/{model}/"
+        start = f"{folder}{_microseconds(since):017d}"
+        names = self._storage.list_names(self._place.bucket, folder, start=start)
+        if not names:
+            return None
+        written = int(max(names).removeprefix(folder).partition("-")[0])
+        return EPOCH + timedelta(microseconds=written)
+
+    def _mark(self, arrival: Arrival, found: StoredObject) -> None:
+        name = f"{_microseconds(found.created):017d}-{arrival.generation}.json"
+        self._write(f"dispatched/{arrival.model}/{name}", arrival)
+
+    def _find(self, kind: Kind, arrival: Arrival) -> StoredObject | None:
+        name = f"{self._place.prefix}{_name(kind, arrival)}"
+        return self._storage.find(self._place.bucket, name)
+
+    def _write(self, name: str, arrival: Arrival, **more: str) -> bool:
+        """Write a record; False if it was there."""
+        record = {**arrival.payload, "time": datetime.now(UTC).isoformat(), **more}
+        content = json.dumps(record).encode()
+        return self._storage.create(self._place.bucket, f"{self._place.prefix}{name}", content)
+
+
+def _name(kind: Kind, arrival: Arrival) -> str:
+    return f"{kind}/{hashlib.sha256(arrival.identity.encode()).hexdigest()}.json"
+
+
+def _microseconds(moment: datetime) -> int:
+    """Microseconds since 1970."""
+    return (moment - EPOCH) // timedelta(microseconds=1)

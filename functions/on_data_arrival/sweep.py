@@ -1,0 +1,138 @@
+"""Find drops that no event finished: events that were lost, or came while nothing worked.
+
+A schedule runs it in the function, and a person by `tollgate pipelines sweep`. It dispatches by the
+same claims and records as events do, so it may run at any time, and several at once.
+"""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from random import SystemRandom
+
+from functions.common.events import Arrival, Ignored
+from functions.common.faults import Unfinished
+from functions.common.github import RateLimited
+from functions.common.log import Severity, log, places
+from functions.common.pipeline import Pipeline, age_s
+from functions.on_data_arrival.drops import Leaves, Waits, decide, kind_of
+from functions.on_data_arrival.handler import dispatch_drop, look, name_drop
+from services.common.model_records import is_model_name
+
+SEVERITIES: dict[str, Severity] = {
+    "blocked": "ERROR",
+    "failed": "ERROR",
+    "given_up_before": "WARNING",
+    "retried": "WARNING",
+    "unsupported_name": "WARNING",
+}
+"""Of the decisions that have a line of their own."""
+UNFINISHED = ("blocked", "failed", "retried")
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep decided about one model.
+
+    Args:
+        drop: `<bucket>/<name>#<generation>` of what ends the drop; None if there is none.
+        decision: `dispatched`, `waiting`, `idle`, `dispatched_before`, `given_up_before`,
+            `replaced`, `unsupported_name`; or `retried`, `blocked`, `failed` as for an event.
+        reason: a sentence.
+    """
+
+    model: str
+    drop: str | None
+    decision: str
+    reason: str
+
+
+def run_sweep(pipeline: Pipeline) -> bool:
+    """Sweep all models, with a line for each that needed something; return whether all went well.
+
+    Raises:
+        Unfinished: the models cannot be listed.
+    """
+    swept = sweep(pipeline)
+    for each in swept:
+        if severity := SEVERITIES.get(each.decision):
+            about = {"decision": each.decision, "model": each.model, "drop": each.drop or ""}
+            log(severity, f"Swept: {each.reason}", **about)
+    found = sum(each.decision == "dispatched" for each in swept)
+    log("INFO", f"Swept {len(swept)} models, dispatched {found} drops.", decision="swept")
+    return not any(each.decision in UNFINISHED for each in swept)
+
+
+def sweep(pipeline: Pipeline) -> list[Swept]:
+    """Dispatch every drop that has ended and was not dispatched; what was decided, by model.
+
+    Raises:
+        Unfinished: the models cannot be listed.
+    """
+    watched = pipeline.settings.watched
+    deadline = time.monotonic() + pipeline.settings.deadline_seconds
+    swept: list[Swept] = []
+    folders = pipeline.storage.list_folders(watched.bucket, watched.prefix)
+    # In another order each time, so that none is always the one for which there is no time left.
+    SystemRandom().shuffle(folders)
+    for folder in folders:
+        model = folder.removeprefix(watched.prefix).rstrip("/")
+        if not is_model_name(model):
+            continue
+        if time.monotonic() > deadline:
+            reason = "The time of one delivery is over; the next sweep goes on."
+            swept.append(Swept(model, None, "retried", reason))
+            break
+        try:
+            swept.append(_sweep_model(model, folder, pipeline, deadline=deadline))
+        except Unfinished as error:
+            decision = "blocked" if error.fix else "retried"
+            swept.append(Swept(model, None, decision, str(error)))
+            if isinstance(error, RateLimited):
+                break
+        except Exception as error:  # one model must not keep the others from being swept
+            reason = f"{type(error).__name__} at {places(error)}"
+            swept.append(Swept(model, None, "failed", reason))
+    return swept
+
+
+def _sweep_model(model: str, folder: str, pipeline: Pipeline, *, deadline: float) -> Swept:
+    settings = pipeline.settings
+    anywhere = Arrival(settings.watched.bucket, folder, "", model, "")
+    drop, covered = look(anywhere, pipeline)
+    decision = decide(
+        drop,
+        arrived=None,
+        covered=covered,
+        now=datetime.now(UTC),
+        quiet_s=settings.quiet_seconds,
+        sweeping=True,
+    )
+    if drop is None or not drop.has_data:
+        misnamed = _find_misnamed(anywhere, pipeline)
+        if misnamed is not None:
+            return misnamed
+    if drop is None or isinstance(decision, Leaves):
+        reason = decision.reason if isinstance(decision, Leaves) else ""
+        return Swept(model, None, "idle", reason)
+    arrival = name_drop(anywhere, drop.newest)
+    if age_s(drop.newest) > settings.sweep_max_age_seconds:
+        return Swept(model, arrival.identity, "idle", "The drop is too old to be swept.")
+    if isinstance(decision, Waits):
+        return Swept(model, arrival.identity, "waiting", "The drop has not ended.")
+    try:
+        dispatch_drop(arrival, drop.newest, pipeline, deadline=deadline, gives_up=False)
+    except Ignored as ignored:
+        return Swept(model, arrival.identity, ignored.decision, str(ignored))
+    return Swept(model, arrival.identity, "dispatched", "No event had finished the drop.")
+
+
+def _find_misnamed(anywhere: Arrival, pipeline: Pipeline) -> Swept | None:
+    """Find data that cannot be dispatched for its name, where there is no other data."""
+    for found in pipeline.storage.list_folder(anywhere.bucket, anywhere.folder):
+        if kind_of(found.name.removeprefix(anywhere.folder)) == "unsupported":
+            if age_s(found) > pipeline.settings.sweep_max_age_seconds:
+                continue
+            identity = f"{anywhere.bucket}/{found.name}#{found.generation}"
+            reason = "All data has unsupported names; rename it."
+            return Swept(anywhere.model, identity, "unsupported_name", reason)
+    return None

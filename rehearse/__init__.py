@@ -1,0 +1,1 @@
+"""The whole loop rehearsed on one machine: `make rehearse`."""

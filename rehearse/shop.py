@@ -1,0 +1,140 @@
+"""A shop on one machine: buckets, both functions, a stand-in for GitHub, workflows, the services.
+
+The functions, the services, `make` and `tollgate` are the real ones; the buckets are an emulator's.
+GitHub, helm and kubectl are the tests' stand-ins.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from services.common.model_store import ModelStore
+from tests.e2e.platform import Platform, end
+from tests.functions.conftest import World
+from tests.functions.servers import serving
+from tests.gcs import Emulator
+from tests.workflows.load import CountingDoor
+from tests.workflows.runner import Runner
+
+MODEL = "cellar"
+ASK = {"instances": [{"sweet": 9.0, "strong": 1.0}]}
+PREDICT = f"/v1/models/{MODEL}:predict"
+MANUAL = {"name": "workflow_dispatch"}
+
+
+class Shop:
+    """A platform on a data bucket and a model bucket, both functions, and a runner of workflows."""
+
+    def __init__(self, world: World, emulator: Emulator, folder: Path) -> None:
+        self.world, self._stack, self._folder = world, ExitStack(), folder
+        data, models = world.bucket, world.new_bucket()
+        self.models = models
+        self.door = CountingDoor(emulator.url, models)
+        self._stack.callback(self.door.close)
+        self.environment = {
+            "STORAGE_EMULATOR_HOST": self._stack.enter_context(serving(self.door.answer)),
+            "INFERENCE_MODEL_STORE": f"gs://{models}",
+            "TRAINER_MODEL_STORE": f"gs://{models}",
+            "TRAINER_DATA_STORE": f"gs://{data}",
+        }
+
+    @property
+    def home(self) -> Path:
+        """The state folder of the platform."""
+        return self._folder / "home"
+
+    def open(self) -> None:
+        """Start all of it."""
+        world = self.world
+        self.arrivals = world.function("on_data_arrival")
+        watched = f"gs://{self.models}"
+        self.releases = world.function("on_model_release", PIPELINE_STORE=watched)
+        self.platform = Platform(self.home, self.environment)
+        self._stack.callback(end, self.platform)
+        self.platform.start()
+        self.runner = Runner(
+            self._folder / "runner",
+            vars={
+                "DATA_STORE": self.environment["TRAINER_DATA_STORE"],
+                "MODEL_STORE": self.environment["TRAINER_MODEL_STORE"],
+                "SIGNING_SECRET": "signing",
+                "TRUSTED_SECRETS": "first",
+                "NAMESPACE": "sales",
+                "HELM_RELEASE": "shop",
+                "AUTH_URL": self.platform.urls["auth"],
+                "INFERENCE_URL": self.platform.urls["inference"],
+                "WAIT_SECONDS": "8",
+                "CHECK_SECONDS": "30",
+            },
+            environment={"STORAGE_EMULATOR_HOST": self.environment["STORAGE_EMULATOR_HOST"]},
+        )
+        self.runner.secret("signing", (self.home / "keys/signing.pem").read_bytes())
+        [trusted] = (self.home / "keys/trusted").glob("*.pem")
+        self.runner.secret("first", trusted.read_bytes())
+        self._make_client()
+        url = self.platform.urls["inference"]
+        self.runner.pods({"inference-1": url, "inference-2": url})
+
+    def close(self) -> None:
+        """Stop all of it."""
+        self._stack.close()
+
+    def drop(self, *parts: str) -> dict[str, Any]:
+        """Put parts into the data bucket and deliver their events; what starts a workflow."""
+        events = [self.world.put(f"{MODEL}/{name}.csv", rows(name)) for name in parts]
+        waiting = [self.arrivals.post_aside(event) for event in events]
+        return self._dispatched(lambda: [answer() for answer in waiting])
+
+    def deliver(self, name: str) -> dict[str, Any]:
+        """Deliver the event of an object in the model bucket; what starts a workflow."""
+        event = self.world.event_of(self.models, name)
+        return self._dispatched(lambda: [self.releases.post(event)])
+
+    def live_looks(self, number: int) -> int:
+        """The looks at the store that may have begun when a release has to be served.
+
+        The one at its writing may have missed it; two polls follow.
+        """
+        return self.door.looks_before[f"{number:08d}"] + 3
+
+    def records(self, store: ModelStore) -> list[Any]:
+        """The release records of the model, in order."""
+        return [store.find_release(MODEL, number) for number in store.list_releases(MODEL)]
+
+    def _make_client(self) -> None:
+        """Give the workflows a machine client that may predict, as their secrets name it."""
+        with self.platform.client("auth", self.platform.new_token()) as auth:
+            made = auth.post("/clients", json={"name": "release check", "scope": "predict"})
+        document = made.raise_for_status().json()
+        self.runner.vars["CHECK_CLIENT_ID"] = document["client_id"]
+        self.runner.secrets["CHECK_CLIENT_SECRET"] = document["client_secret"]
+
+    def _dispatched(self, deliver: Callable[[], list[int]]) -> dict[str, Any]:
+        before = len(self.world.github.dispatched)
+        statuses = deliver()
+        [document] = self.world.github.dispatched[before:]
+        if set(statuses) != {200}:
+            raise RuntimeError(f"a function answered {statuses}")
+        return {"name": "repository_dispatch", "client_payload": document["client_payload"]}
+
+
+@contextmanager
+def new_shop(world: World, emulator: Emulator, folder: Path) -> Iterator[Shop]:
+    """A shop that is closed at the end of the block; the caller opens it."""
+    shop = Shop(world, emulator, folder)
+    try:
+        yield shop
+    finally:
+        shop.close()
+
+
+def rows(part: str) -> bytes:
+    """Wines that are good where they are sweeter than strong."""
+    chance = random.Random(part)  # noqa: S311 — data, no secret
+    lines = ["sweet,strong,good"]
+    for _ in range(80):
+        sweet, strong = chance.uniform(0, 10), chance.uniform(0, 10)
+        lines.append(f"{sweet:.3f},{strong:.3f},{int(sweet > strong)}")
+    return "\n".join([*lines, ""]).encode()

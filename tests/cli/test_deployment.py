@@ -1,0 +1,367 @@
+"""`tollgate models wait` and `withdraw`: a release looked at, and one taken back."""
+
+import json
+import os
+import socket
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+from tests.common.worlds import FIRST, SECOND, World
+from tests.functions.servers import Answer, serving
+from tests.trainer.conftest import Workshop, new_workshop
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Workshop:
+    """Two versions, the second of them live as release 2."""
+    workshop = new_workshop(tmp_path)
+    for version in (FIRST, SECOND):
+        world_of(workshop).publish(version)
+        workshop.promoter.release("wine", version=version)
+    return workshop
+
+
+@pytest.fixture
+def run(two: Workshop, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("TOLLGATE_HOME", str(two.home))
+    return lambda *words: CliRunner().invoke(app, ["models", *words])
+
+
+def world_of(workshop: Workshop) -> World:
+    key = workshop.settings.load_signing_key()
+    return World(workshop.home, workshop.settings.model_store_url, key, workshop.trusted)
+
+
+def live(workshop: Workshop) -> tuple[int, str]:
+    record = workshop.store.live_release("wine", workshop.trusted)
+    assert record is not None
+    return record.number, record.version
+
+
+@contextmanager
+def a_process_that_serves(*releases: int) -> Iterator[str]:
+    """A process whose metrics tell of one release after the other, and of the last for good."""
+    left = list(releases)
+
+    def answer(_: object) -> Answer:
+        number = left.pop(0) if len(left) > 1 else left[0]
+        told = f'model_live_release{{model="wine",version="v"}} {number}.0\n'
+        return Answer(200, f'{told}model_live_release{{model="beer",version="v"}} 9.0\n'.encode())
+
+    with serving(answer) as url:
+        yield url
+
+
+class TestWait:
+    @pytest.mark.parametrize(
+        "page",
+        [b"<html>no metrics</html>", b'model_live_release{model="wine",version="v"} NaN\n', b"x{"],
+    )
+    def test_what_answers_with_no_metrics_is_said_not_to_answer(
+        self, run: Run, page: bytes
+    ) -> None:
+        with serving(lambda _: Answer(200, page)) as url:
+            outcome = run("wait", "wine", "--release", "2", "--url", url, "--within", "0")
+
+        assert outcome.exit_code == 1
+        assert isinstance(outcome.exception, SystemExit)
+        assert f"error: {url}" in outcome.stderr
+
+    def test_it_ends_when_every_process_serves_the_release(self, run: Run) -> None:
+        with a_process_that_serves(2) as quick, a_process_that_serves(0, 1, 2) as slow:
+            ended = run("wait", "wine", "--release", "2", "--url", quick, "--url", f"{slow}/")
+
+        assert (ended.exit_code, ended.stdout) == (0, "wine: 2 serve release 2 or a later one\n")
+
+    def test_a_later_release_will_do(self, run: Run) -> None:
+        with a_process_that_serves(3) as url:
+            assert run("wait", "wine", "--release", "2", "--url", url).exit_code == 0
+
+    def test_who_is_behind_at_the_end_is_named(self, run: Run) -> None:
+        gone = "http://127.0.0.1:1"
+        with a_process_that_serves(2) as good, a_process_that_serves(1) as late:
+            urls = [word for url in (good, late, gone) for word in ("--url", url)]
+            ended = run("wait", "wine", "--release", "2", *urls, "--within", "0")
+
+        assert ended.exit_code == 1
+        assert ended.stderr.splitlines() == [
+            f"error: {late} serves release 1",
+            f"error: {gone} does not say what it serves",
+            "error: release 2 of wine is not everywhere",
+        ]
+
+    def test_a_release_that_does_not_hold_is_not_waited_for(self, run: Run, two: Workshop) -> None:
+        world_of(two).path(SECOND, "model.onnx").flip_bit()
+
+        with a_process_that_serves(2) as url:
+            damaged = run("wait", "wine", "--release", "2", "--url", url)
+            absent = run("wait", "wine", "--release", "3", "--url", url)
+
+        assert (
+            damaged.stderr
+            == f"error: The file model.onnx of wine {SECOND} is not the one signed.\n"
+        )
+        assert absent.stderr == "error: There is no release 3 of wine.\n"
+        assert damaged.exit_code == absent.exit_code == 1
+
+    def test_it_must_be_told_whom_to_ask(self, run: Run) -> None:
+        assert run("wait", "wine", "--release", "2").exit_code == 2
+
+    def test_a_cluster_that_cannot_be_asked_is_no_finding(
+        self, run: Run, two: Workshop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PATH", "/nowhere")
+
+        for target in (("--pods", "app=x"), ("--helm-release", "shop")):
+            ended = run("wait", "wine", "--release", "2", *target, "--within", "0", "--withdraw")
+
+            assert ended.exit_code == 1
+            assert ended.stderr.splitlines()[0] == "error: kubectl: FileNotFoundError"
+            assert "nothing is withdrawn" in ended.stderr.splitlines()[-1]
+        assert live(two) == (2, SECOND)
+
+    def test_what_was_not_asked_withdraws_nothing(self, run: Run, two: Workshop) -> None:
+        with a_process_that_serves(2) as good:
+            urls = [word for url in (good, "http://127.0.0.1:1") for word in ("--url", url)]
+            ended = run("wait", "wine", "--release", "2", *urls, "--within", "0", "--withdraw")
+
+        assert (ended.exit_code, live(two)) == (1, (2, SECOND))
+        assert ended.stderr.splitlines()[-1] == (
+            "error: could not ask which release of wine is served; release 2 is not judged and "
+            "nothing is withdrawn"
+        )
+
+    def test_what_was_seen_to_serve_another_release_withdraws_it(
+        self, run: Run, two: Workshop
+    ) -> None:
+        words = ("wait", "wine", "--release", "2", "--within", "0", "--withdraw", "--json")
+        with a_process_that_serves(1) as late:
+            ended = run(*words, "--url", late, "--url", "http://127.0.0.1:1")
+
+        told = json.loads(ended.stdout)
+        assert (ended.exit_code, live(two)) == (1, (3, FIRST))
+        assert (told["verdict"], told["withdrawn"]) == ("behind", True)
+        assert told["served"] == {late: 1, "http://127.0.0.1:1": None}
+
+    def test_without_being_told_to_it_withdraws_nothing(self, run: Run, two: Workshop) -> None:
+        with a_process_that_serves(1) as late:
+            ended = run("wait", "wine", "--release", "2", "--url", late, "--within", "0")
+
+        assert (ended.exit_code, live(two)) == (1, (2, SECOND))
+
+    def test_every_address_of_a_name_is_asked(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = socket.getaddrinfo
+
+        def look_up(host: str, *rest: Any, **options: Any) -> list[Any]:
+            names = ("127.0.0.1", "127.0.0.2") if host == "pods.example" else (host,)
+            return [found for name in names for found in real(name, *rest, **options)]
+
+        monkeypatch.setattr("socket.getaddrinfo", look_up)
+        with a_process_that_serves(2) as url:
+            port = url.rpartition(":")[2]
+            name = f"http://pods.example:{port}"
+            ended = run("wait", "wine", "--release", "2", "--resolve", name, "--within", "0")
+
+        assert ended.exit_code == 1
+        assert ended.stderr.startswith(f"error: http://127.0.0.2:{port} does not say")
+
+    def test_a_name_without_an_address_is_no_finding(self, run: Run, two: Workshop) -> None:
+        name = "http://nobody.invalid:8002"
+
+        ended = run("wait", "wine", "--release", "2", "--resolve", name, "--within", "0")
+
+        assert (ended.exit_code, live(two)) == (1, (2, SECOND))
+        assert "nothing is withdrawn" in ended.stderr
+
+
+KUBECTL = """#!{python}
+import json, os, pathlib, subprocess, sys
+folder, words = pathlib.Path({folder!r}), sys.argv[2:]
+if "--raw" in words or "proxy" in " ".join(words):
+    sys.exit("the API server's way to pods is denied")
+verb = " ".join(words[:2])
+if verb == "get cronjobs":
+    container = {{"name": "release-check", "command": ["tollgate"], "args": ["models", "list"]}}
+    template = {{"spec": {{"template": {{"spec": {{"containers": [container]}}}}}}}}
+    item = {{"metadata": {{"name": "shop-release-check"}}, "spec": {{"jobTemplate": template}}}}
+    print(json.dumps({{"items": [item]}}))
+elif words[0] == "create":
+    job = json.load(sys.stdin)
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    args = [os.path.expandvars(arg.replace("$(", "${{").replace(")", "}}"))
+            for arg in container["args"]]
+    done = subprocess.run([sys.executable, "-m", "cli.main", *args], capture_output=True, text=True)
+    (folder / "log").write_text(done.stdout + done.stderr)
+    (folder / "status").write_text("succeeded" if done.returncode == 0 else "failed")
+    print(json.dumps({{"metadata": {{"name": job["metadata"]["generateName"] + "x"}}}}))
+elif verb == "get job":
+    print(json.dumps({{"status": {{(folder / "status").read_text(): 1}}}}))
+elif words[0] == "logs":
+    print((folder / "log").read_text() if not (folder / "deaf").exists() else "")
+elif words[0] == "delete":
+    (folder / "deleted").write_text(" ".join(words))
+"""
+"""A cluster that runs the Job right here, and denies the way to pods through the API server."""
+
+
+class TestInTheCluster:
+    @pytest.fixture
+    def cluster(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        folder = tmp_path / "cluster"
+        folder.mkdir()
+        kubectl = folder / "kubectl"
+        kubectl.write_text(KUBECTL.format(python=sys.executable, folder=str(folder)))
+        kubectl.chmod(kubectl.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+        return folder
+
+    def wait(self, run: Run) -> Result:
+        words = ("--helm-release", "shop", "--namespace", "sales", "--within", "0", "--withdraw")
+        return run("wait", "wine", "--release", "2", *words)
+
+    def test_the_job_sees_that_every_pod_serves_the_release(
+        self, run: Run, cluster: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with a_process_that_serves(2) as url:
+            monkeypatch.setenv("TOLLGATE_INFERENCE_PODS", url)
+            ended = self.wait(run)
+
+        assert (ended.exit_code, ended.stdout) == (0, "wine: 1 serve release 2 or a later one\n")
+        assert (cluster / "deleted").read_text() == (
+            "delete job shop-release-check-x -n sales --wait=false"
+        )
+
+    def test_the_job_sees_a_pod_that_serves_another_one(
+        self, run: Run, two: Workshop, cluster: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with a_process_that_serves(1) as url:
+            monkeypatch.setenv("TOLLGATE_INFERENCE_PODS", url)
+            ended = self.wait(run)
+
+        assert (ended.exit_code, live(two)) == (1, (3, FIRST))
+        assert f"error: {url} serves release 1" in ended.stderr
+
+    @pytest.mark.parametrize("fault", ["no pods", "no log"])
+    def test_a_job_that_says_nothing_withdraws_nothing(
+        self,
+        run: Run,
+        two: Workshop,
+        cluster: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        fault: str,
+    ) -> None:
+        monkeypatch.setenv("TOLLGATE_INFERENCE_PODS", "http://nobody.invalid:8002")
+        if fault == "no log":
+            (cluster / "deaf").touch()
+
+        ended = self.wait(run)
+
+        assert (ended.exit_code, live(two)) == (1, (2, SECOND))
+        assert "nothing is withdrawn" in ended.stderr
+
+
+class TestWithdraw:
+    def test_the_release_that_is_live_goes(self, run: Run, two: Workshop) -> None:
+        ended = run("withdraw", "wine", "--release", "2", "--reason", "it is slow")
+
+        assert (ended.exit_code, live(two)) == (0, (3, FIRST))
+        record = two.store.find_release("wine", 3)
+        assert record is not None
+        assert (record.action, record.reason) == ("rollback", "it is slow")
+
+    def test_a_second_judge_of_the_same_release_changes_nothing(
+        self, run: Run, two: Workshop
+    ) -> None:
+        outputs = [run("withdraw", "wine", "--release", "2") for _ in range(2)]
+
+        assert [ended.exit_code for ended in outputs] == [0, 0]
+        assert outputs[1].stdout == "wine: nothing to withdraw, release 3 is live\n"
+        assert live(two) == (3, FIRST)
+
+    def test_nothing_is_done_once_there_is_a_higher_one(self, run: Run, two: Workshop) -> None:
+        world_of(two).publish("20261125t120000z-00000005")
+        two.promoter.release("wine")
+
+        assert run("withdraw", "wine", "--release", "2", "--json").exit_code == 0
+
+        assert live(two)[0] == 3
+
+    def test_one_that_never_went_live_is_left(self, run: Run, two: Workshop) -> None:
+        world_of(two).path(SECOND, "manifest.json").flip_bit()
+
+        assert run("withdraw", "wine", "--release", "2").exit_code == 0
+
+        assert (two.store.list_releases("wine"), live(two)[0]) == ([1, 2], 1)
+
+    def test_a_rollback_is_never_withdrawn(self, run: Run, two: Workshop) -> None:
+        world_of(two).publish("20261125t120000z-00000005")
+        two.promoter.release("wine")
+        two.promoter.roll_back("wine")
+
+        assert run("withdraw", "wine", "--release", "4").exit_code == 0
+
+        assert live(two) == (4, SECOND)
+
+    def test_it_comes_too_late_when_another_record_is_written_meanwhile(
+        self, two: Workshop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rival = two.promoter
+        looked: list[int] = []
+
+        class Overtaken(type(two.store)):  # type: ignore[misc]
+            """Between the look and the write, somebody else writes."""
+
+            def append_release(self, model: str, *, decide: object) -> object:
+                if not looked:
+                    looked.append(1)
+                    rival.release("wine", version=FIRST)
+                return super().append_release(model, decide=decide)
+
+        late = type(rival)(
+            store=Overtaken(two.settings.model_store_url), trusted=two.trusted, by="machine"
+        )
+
+        decision = late.roll_back("wine", judged=2)
+
+        assert (decision.written, live(two)[0]) == (False, 3)
+
+    def test_the_first_release_leaves_nothing_live(self, run: Run, two: Workshop) -> None:
+        version = "20261125t120000z-00000005"
+        world_of(two).publish(version, model="beer")
+        two.promoter.release("beer")
+
+        ended = run("withdraw", "beer", "--release", "1", "--reason", "it is wrong")
+        again = run("withdraw", "beer", "--release", "1")
+
+        assert ended.exit_code == 0
+        assert ended.stdout.startswith("beer: no version is live, release 2\npinned to no version")
+        assert (again.exit_code, again.stdout) == (
+            0,
+            "beer: nothing to withdraw, no version is live by release 2\n",
+        )
+        assert two.store.live_release("beer", two.trusted) is None
+        listed = run("list", "beer").stdout
+        assert f"{version}  passed\n" in listed
+        assert "beer: no version is live; withdrawn by " in listed
+
+    def test_what_was_withdrawn_can_be_released_by_hand(self, run: Run, two: Workshop) -> None:
+        world_of(two).publish("20261125t120000z-00000005", model="beer")
+        two.promoter.release("beer")
+        run("withdraw", "beer", "--release", "1")
+
+        ended = run("release", "beer")
+
+        assert ended.exit_code == 0
+        assert two.store.live_release("beer", two.trusted) is not None

@@ -1,0 +1,108 @@
+"""`tollgate models pin` and `unpin`, and where a pin shows; on a folder and a bucket."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+from services.common.model_pins import find_pin
+from tests.common.worlds import FIRST, SECOND, World, new_world
+from tests.functions.servers import Answer, serving
+
+
+@pytest.fixture
+def store(tmp_path: Path, store_url: str, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Two versions that passed; the second is live as release 2."""
+    world = new_world(tmp_path, store_url)
+    for version in (FIRST, SECOND):
+        world.publish(version)
+        world.release(version)
+    monkeypatch.setenv("TOLLGATE_HOME", str(tmp_path))
+    monkeypatch.setenv("TRAINER_MODEL_STORE", store_url)
+    monkeypatch.setenv("TRAINER_ACTOR", "eve@desk")
+    return world
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, ["models", *words])
+
+
+def test_a_pin_shows_in_the_list_until_it_is_ended(store: World) -> None:
+    pinned = run("pin", "wine", SECOND, "--reason", "audit", "--until", "2999-01-31")
+    listed, rows = run("list").stdout, json.loads(run("list", "--json").stdout)
+    ended = run("unpin", "wine")
+
+    assert (pinned.exit_code, ended.exit_code) == (0, 0)
+    assert f"wine: pinned to version {SECOND} (eve@desk, " in listed
+    assert "until 2999-01-31 00:00Z: audit; automatic releases do not go live until: " in listed
+    assert f"{SECOND}  passed             live, pinned\n" in listed
+    assert [row["pinned"] for row in rows] == [False, True]
+    assert ended.stdout == "wine: not pinned; automatic releases go live\n"
+    assert "pinned" not in run("list").stdout
+
+
+def test_a_repeat_says_so_and_exits_0(store: World) -> None:
+    words = ("pin", "wine", SECOND, "--reason", "audit", "--json")
+
+    first, again = json.loads(run(*words).stdout), json.loads(run(*words).stdout)
+    run("unpin", "wine")
+    unpinned = run("unpin", "wine")
+
+    assert (first["written"], again["written"], again["pinned"]) == (True, False, True)
+    assert unpinned.stdout == "wine: not pinned already; automatic releases go live\n"
+
+
+def test_pinning_another_version_puts_it_live(store: World) -> None:
+    result = run("pin", "wine", FIRST, "--reason", "stable")
+
+    assert f"wine: version {FIRST} is live, release 3" in result.stdout
+    record = store.store.live_release("wine", store.trusted)
+    assert record is not None
+    assert record.version == FIRST
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("pin", "wine", SECOND),
+        ("pin", "wine", SECOND, "--reason", " "),
+        ("pin", "wine", SECOND, "--reason", "x", "--until", "tomorrow"),
+        ("pin", "wine", SECOND, "--reason", "x", "--until", "2020-01-01"),
+        ("pin", "wine", SECOND, "--reason", "x", "--until", "0001-01-01T00:00:00+14:00"),
+    ],
+)
+def test_what_is_not_understood_is_refused_and_nothing_is_written(
+    store: World, words: tuple[str, ...]
+) -> None:
+    result = run(*words)
+
+    assert result.exit_code == 2
+    assert store.store.list_pins("wine") == []
+
+
+def test_a_rollback_says_that_it_pins_and_may_be_made_without(store: World) -> None:
+    pinning = run("rollback", "wine", "--reason", "slow")
+    run("release", "wine", "--to", SECOND)
+    plain = run("rollback", "wine", "--to", FIRST, "--no-pin")
+
+    assert f"pinned to version {FIRST} by a rollback" in pinning.stdout
+    assert "tollgate models unpin wine" in pinning.stdout
+    assert "pinned" not in plain.stdout
+    assert find_pin(store.store, "wine", store.trusted) is None
+
+
+def test_a_pin_shows_in_the_report(store: World, tmp_path: Path) -> None:
+    run("pin", "wine", SECOND, "--reason", "<audit>")
+    page = tmp_path / "report.html"
+    metrics = f'model_drift_rows{{model="wine",version="{SECOND}"}} 1.0\n'.encode()
+
+    with serving(lambda _: Answer(200, metrics)) as url:
+        written = run("report", "wine", "--url", url, "--out", str(page))
+        told = json.loads(run("report", "wine", "--url", url, "--json").stdout)
+
+    assert written.exit_code == 0, written.output
+    assert f"pinned to version {SECOND}" in page.read_text()
+    assert "&lt;audit&gt;" in page.read_text()
+    assert told["pin"].startswith(f"pinned to version {SECOND}")

@@ -1,0 +1,255 @@
+"""`tollgate pipelines status`: how far each drop has come, and what it waits for."""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+from cli.pipeline_status import TRAINING, DropRecords, Known, judge_drop
+from services.common.filesystems import open_filesystem
+from services.common.model_records import RunRecord
+from services.common.model_releases import Promoter
+from tests.common.worlds import FIRST, SECOND, World, new_world, release
+from tests.functions.servers import Answer, serving
+from tests.gcs import Emulator
+
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+DROP = "data/wine/part.csv#7"
+RELEASED = {1: release(1, FIRST, "0" * 64), 2: release(2, SECOND, "0" * 64)}
+
+
+def known(**changes: Any) -> Known:
+    fields: dict[str, Any] = {
+        "model": "wine",
+        "now": NOW,
+        "runs": {},
+        "releases": {},
+        "served": None,
+        "report_link": "gs://models/wine/versions/{version}/report.html",
+        "runs_link": None,
+    }
+    return Known(**(fields | changes))
+
+
+def dropped(ago: timedelta, **changes: Any) -> DropRecords:
+    return replace(DropRecords(DROP, NOW - ago), **changes)
+
+
+def run_of(**changes: Any) -> dict[str, RunRecord]:
+    fields: dict[str, Any] = {"version": SECOND, "key": DROP, "time": NOW, "gate": "passed"}
+    return {DROP: RunRecord.model_validate(fields | changes)}
+
+
+HOUR = timedelta(hours=1)
+DISPATCHED = dropped(HOUR, dispatched=NOW - HOUR)
+
+
+@pytest.mark.parametrize(
+    ("records", "about", "last", "waits", "is_stopped"),
+    [
+        (dropped(timedelta(seconds=9)), {}, "seen", "has not ended", False),
+        (dropped(HOUR), {}, "seen", "Not dispatched yet", False),
+        (dropped(30 * HOUR), {}, "seen", "run: tollgate pipelines sweep", True),
+        (dropped(HOUR, dead="GitHub answered 403."), {}, "seen", "Given up: GitHub", True),
+        (DISPATCHED, {}, "dispatched", "no outcome yet", False),
+        (
+            dropped(HOUR, dispatched=NOW - TRAINING - HOUR),
+            {},
+            "dispatched",
+            "its run failed",
+            True,
+        ),
+        (DISPATCHED, {"runs": run_of(gate="failed")}, "gated", "The gate failed", True),
+        (DISPATCHED, {"runs": run_of(pinned="It is pinned.")}, "gated", "It is pinned.", True),
+        (DISPATCHED, {"runs": run_of(refused="No pickles.")}, "gated", "No pickles.", True),
+        (DISPATCHED, {"runs": run_of()}, "gated", "without a release", True),
+        (
+            DISPATCHED,
+            {"runs": run_of(release=2), "releases": RELEASED},
+            "released",
+            "Not asked what is served",
+            False,
+        ),
+        (
+            DISPATCHED,
+            {"runs": run_of(release=2), "releases": RELEASED, "served": {"a": 2, "b": 1}},
+            "released",
+            "1 processes do not serve it yet: b.",
+            False,
+        ),
+        (
+            DISPATCHED,
+            {"runs": run_of(release=2), "releases": RELEASED, "served": {"a": 2}},
+            "served",
+            None,
+            False,
+        ),
+        (
+            DISPATCHED,
+            {"runs": run_of(version=FIRST, release=1), "releases": RELEASED},
+            "served",
+            None,
+            False,
+        ),
+    ],
+)
+def test_a_drop_says_how_far_it_came_and_why_no_further(
+    records: DropRecords, about: dict[str, Any], last: str, waits: str | None, is_stopped: bool
+) -> None:
+    progress = judge_drop(records, known(**about))
+
+    assert progress.steps[-1].stage == last
+    assert (progress.waits is None) == (waits is None)
+    assert waits is None or waits in (progress.waits or "")
+    assert progress.is_stopped == is_stopped
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Buckets of data, models and records on the emulator."""
+
+    world: World
+    data: str
+    records: str
+
+    def write(self, url: str, name: str, content: object) -> None:
+        filesystem, root = open_filesystem(url)
+        raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+        filesystem.pipe_file(f"{root}/{name}", raw)
+
+    def drop(self, name: str) -> str:
+        """Put a part; its identity."""
+        self.write(self.data, f"wine/{name}", b"alcohol,class\n1,0\n")
+        filesystem, root = open_filesystem(self.data)
+        generation = filesystem.info(f"{root}/wine/{name}")["generation"]
+        return f"{root}/wine/{name}#{generation}"
+
+    def record(self, kind: str, drop: str, **more: str) -> None:
+        """Write what a function records, and a member that nobody knows."""
+        path, _, generation = drop.partition("#")
+        bucket, _, name = path.partition("/")
+        payload = {"model": "wine", "bucket": bucket, "name": name, "generation": generation}
+        time = datetime.now(UTC).isoformat()
+        digest = hashlib.sha256(drop.encode()).hexdigest()
+        self.write(
+            self.records, f"{kind}/{digest}.json", {**payload, "time": time, "new": [1], **more}
+        )
+
+
+@pytest.fixture
+def loop(tmp_path: Path, gcs: Emulator, bucket_url: str, monkeypatch: pytest.MonkeyPatch) -> Loop:
+    world = new_world(tmp_path, bucket_url)
+    loop = Loop(world, gcs.new_bucket(), gcs.new_bucket())
+    monkeypatch.setenv("TOLLGATE_HOME", str(tmp_path))
+    monkeypatch.setenv("TRAINER_MODEL_STORE", bucket_url)
+    monkeypatch.setenv("TRAINER_DATA_STORE", loop.data)
+    monkeypatch.setenv("PIPELINE_RECORDS", loop.records)
+    monkeypatch.setenv("PIPELINE_REPOSITORY", "shop/models")
+    return loop
+
+
+def status(*words: str) -> Result:
+    return CliRunner().invoke(app, ["pipelines", "status", "wine", *words])
+
+
+def test_a_model_without_data_has_no_drops(loop: Loop) -> None:
+    result = status()
+
+    assert (result.exit_code, result.stdout) == (0, "wine: no data has arrived yet\n")
+
+
+def test_data_that_no_event_finished_is_shown_with_what_to_do(loop: Loop) -> None:
+    drop = loop.drop("part.csv")
+
+    [shown] = json.loads(status("--json").stdout)["drops"]
+
+    assert shown["drop"] == drop
+    assert "has not ended" in shown["waits"]
+
+
+def test_a_drop_that_is_served_shows_every_stage_with_its_time_and_link(loop: Loop) -> None:
+    drop = loop.drop("part.csv")
+    loop.record("claims", drop)
+    loop.record("done", drop)
+    loop.world.publish(FIRST)
+    number = Promoter(loop.world.store, loop.world.trusted, "trainer").release("wine").live.number
+    run = RunRecord(version=FIRST, key=drop, time=datetime.now(UTC), gate="passed", release=number)
+    loop.world.store.record_run("wine", drop, run)
+    metrics = f'model_live_release{{model="wine",version="{FIRST}"}} 1.0\n'.encode()
+
+    with serving(lambda _: Answer(200, metrics)) as url:
+        told = json.loads(status("--json", "--url", url).stdout)
+        text = status("--url", url).stdout
+
+    [shown] = told["drops"]
+    stages = [step["stage"] for step in shown["steps"]]
+    assert stages == ["seen", "dispatched", "trained", "gated", "released", "served"]
+    assert all(step["time"] for step in shown["steps"])
+    links = {step["stage"]: step["link"] for step in shown["steps"]}
+    assert links["seen"] == f"gs://{drop}"
+    assert links["dispatched"] == "https://github.com/shop/models/actions/workflows/train.yml"
+    assert links["trained"] == f"{loop.world.url}/wine/versions/{FIRST}/report.html"
+    assert shown["waits"] is None
+    assert "  served  " in text
+
+
+def test_newer_data_beside_a_dispatched_drop_is_a_drop_of_its_own(loop: Loop) -> None:
+    first = loop.drop("part-1.csv")
+    loop.record("claims", first)
+    loop.record("done", first)
+    second = loop.drop("part-2.csv")
+
+    drops = json.loads(status("--json").stdout)["drops"]
+
+    assert [each["drop"] for each in drops] == [second, first]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[" * 100_000, b"[]", b'{"model": "wine"}'])
+def test_malformed_records_are_passed_over(loop: Loop, content: bytes) -> None:
+    drop = loop.drop("part.csv")
+    loop.record("dead", drop, reason="GitHub answered 403.")
+    for kind in ("claims", "done", "dead", "dispatched/wine"):
+        loop.write(loop.records, f"{kind}/{'0' * 64}.json", content)
+
+    [shown] = json.loads(status("--json").stdout)["drops"]
+
+    assert shown["waits"] == "Given up: GitHub answered 403. Run train.yml by hand."
+    assert shown["is_stopped"] is True
+
+
+def test_a_pin_is_shown(loop: Loop) -> None:
+    for version in (FIRST, SECOND):
+        loop.world.publish(version)
+        loop.world.release(version)
+    Promoter(loop.world.store, loop.world.trusted, "ada@lab").roll_back("wine", reason="slow")
+
+    assert f"wine: pinned to version {FIRST} by a rollback" in status().stdout
+
+
+def test_a_training_by_another_key_is_shown_by_its_key(loop: Loop) -> None:
+    loop.world.publish(FIRST)
+    key = "code/wine/0123456789abcdef"
+    run = RunRecord(version=FIRST, key=key, time=datetime.now(UTC), gate="failed")
+    loop.world.store.record_run("wine", key, run)
+
+    [shown] = json.loads(status("--json").stdout)["drops"]
+
+    assert (shown["drop"], shown["is_stopped"]) == (key, True)
+
+
+def test_it_works_on_folders_without_functions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOLLGATE_HOME", str(tmp_path))
+    (tmp_path / "data/wine").mkdir(parents=True)
+    (tmp_path / "data/wine/part.csv").write_text("a,b\n1,2\n")
+
+    [shown] = json.loads(status("--json").stdout)["drops"]
+
+    assert [step["link"] for step in shown["steps"]] == [None]

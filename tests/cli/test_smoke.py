@@ -1,0 +1,159 @@
+"""What `tollgate models check` makes of an answer: only the model is judged."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+from cli.smoke import Received, judge_answer
+from services.common.model_records import WarmUp
+from tests.common.worlds import FIRST, SECOND, World, manifest
+from tests.functions.servers import Answer, Asked, serving
+from tests.trainer.conftest import Workshop, new_workshop
+
+GOOD: dict[str, Any] = {"predictions": [0, 1], "probabilities": [[1.0, 0.0], [0.0, 1.0]]}
+NOT_FOUND = {"type": "urn:tollgate:problem:model_not_found"}
+
+
+@pytest.mark.parametrize(
+    ("status", "version", "document", "verdict"),
+    [
+        (200, FIRST, GOOD, "good"),
+        (200, FIRST, GOOD | {"predictions": [1, 1]}, "wrong"),
+        (200, FIRST, GOOD | {"predictions": [0]}, "wrong"),
+        (200, FIRST, GOOD | {"probabilities": [[0.9, 0.1], [0.0, 1.0]]}, "wrong"),
+        (200, FIRST, {"predictions": [0, 1]}, "wrong"),
+        (200, SECOND, GOOD, "wrong"),
+        (200, None, GOOD, "wrong"),
+        (200, FIRST, {}, "unknown"),
+        (404, None, NOT_FOUND, "wrong"),
+        (404, None, {}, "unknown"),
+        (422, None, {"type": "urn:tollgate:problem:invalid_input"}, "wrong"),
+        (500, None, {"type": "urn:tollgate:problem:internal"}, "wrong"),
+        (500, None, {}, "unknown"),
+        *[(status, None, {}, "unknown") for status in (301, 401, 402, 403, 429, 502, 503, 504)],
+    ],
+)
+def test_only_an_answer_of_the_model_counts_against_it(
+    status: int, version: str | None, document: dict[str, Any], verdict: str
+) -> None:
+    finding = judge_answer(Received(status, version, document), {FIRST: manifest(FIRST)})
+
+    assert finding.verdict == verdict
+    assert finding.detail.endswith(".")
+
+
+def test_numbers_may_differ_by_as_much_as_inference_allows_at_loading() -> None:
+    recorded = WarmUp(rows=[[1.0]], predictions=[1000.0], probabilities=None)
+    manifests = {FIRST: manifest(FIRST, warm_up=recorded)}
+
+    near = judge_answer(Received(200, FIRST, {"predictions": [1000.05]}), manifests)
+    far = judge_answer(Received(200, FIRST, {"predictions": [1001.0]}), manifests)
+
+    assert (near.verdict, far.verdict) == ("good", "wrong")
+
+
+@pytest.fixture
+def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+    """Two versions, the second of them live as release 2."""
+    workshop = new_workshop(tmp_path)
+    key = workshop.settings.load_signing_key()
+    world = World(workshop.home, workshop.settings.model_store_url, key, workshop.trusted)
+    for version in (FIRST, SECOND):
+        world.publish(version)
+        workshop.promoter.release("wine", version=version)
+    monkeypatch.setenv("TOLLGATE_HOME", str(tmp_path))
+    monkeypatch.setenv("TOLLGATE_CLIENT_ID", "checker")
+    monkeypatch.setenv("TOLLGATE_CLIENT_SECRET", "secret")
+    monkeypatch.setattr("cli.smoke.PAUSE_S", 0.01)
+    return workshop
+
+
+@contextmanager
+def a_platform(answer: Answer, *, auth: int = 200) -> Iterator[list[str]]:
+    """Auth and inference at one address; the options that name it."""
+
+    def give(asked: Asked) -> Answer:
+        if asked.path == "/token":
+            return Answer(auth, b'{"access_token": "token"}')
+        assert asked.headers["authorization"] == "Bearer token"
+        assert asked.json["instances"] == [[1.0], [None]]
+        return answer
+
+    with serving(give) as url:
+        yield ["--url", url, "--auth-url", url]
+
+
+def predicted(document: dict[str, Any], version: str = SECOND) -> Answer:
+    return Answer(200, orjson.dumps(document), {"X-Model-Version": version})
+
+
+def check(*words: str) -> Result:
+    return CliRunner().invoke(app, ["models", "check", "wine", "--within", "20", *words])
+
+
+def live(workshop: Workshop) -> str | None:
+    record = workshop.store.live_release("wine", workshop.trusted)
+    return record.version if record else None
+
+
+def test_a_model_that_answers_as_recorded_is_good(two: Workshop) -> None:
+    with a_platform(predicted(GOOD)) as options:
+        result = check("--release", "2", "--withdraw", *options)
+
+    assert result.exit_code == 0
+    assert result.stdout == f"wine: Version {SECOND} answers as recorded.\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        predicted(GOOD | {"predictions": [1, 0]}),
+        predicted(GOOD, version=FIRST),
+        Answer(404, orjson.dumps(NOT_FOUND)),
+    ],
+)
+def test_a_model_that_answers_wrongly_is_withdrawn(two: Workshop, answer: Answer) -> None:
+    with a_platform(answer) as options:
+        result = check("--release", "2", "--withdraw", *options)
+
+    assert (result.exit_code, live(two)) == (1, FIRST)
+    assert "error: release 2 of wine is bad" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "auth"),
+    [(Answer(503), 200), (Answer(402), 200), (Answer(502, b"<html>"), 200), (Answer(), 500)],
+)
+def test_an_outage_of_anything_else_withdraws_nothing(
+    two: Workshop, answer: Answer, auth: int
+) -> None:
+    with a_platform(answer, auth=auth) as options:
+        result = check("--release", "2", "--withdraw", "--within", "0", *options)
+
+    assert (result.exit_code, live(two)) == (1, SECOND)
+    assert "is not judged and nothing is withdrawn" in result.stderr
+
+
+def test_a_release_that_is_not_in_force_any_more_is_left(two: Workshop) -> None:
+    with a_platform(predicted(GOOD)) as options:
+        result = check("--release", "1", "--withdraw", *options)
+
+    assert (result.exit_code, live(two)) == (0, SECOND)
+
+
+def test_without_a_model_every_live_one_is_checked(two: Workshop) -> None:
+    words = ["models", "check", "--within", "0", "--tolerant"]
+    with a_platform(predicted(GOOD)) as options:
+        good = CliRunner().invoke(app, [*words, *options])
+    with a_platform(Answer(503)) as options:
+        unknown = CliRunner().invoke(app, [*words, *options])
+
+    assert (good.exit_code, unknown.exit_code) == (0, 0)
+    assert good.stdout.startswith("wine: ")
+    assert "could not check release 2 of wine" in unknown.stderr

@@ -1,0 +1,51 @@
+"""`tollgate models check`, `wait` and `withdraw` on a platform that runs."""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.platform import Platform, eventually, running
+
+
+@pytest.fixture
+def own(new_home: Callable[[], Path]) -> Iterator[Platform]:
+    """A platform whose model is taken from it."""
+    with running(new_home()) as started:
+        yield started
+
+
+def tollgate(platform: Platform, *words: str) -> subprocess.CompletedProcess[str]:
+    return platform.run("models", *words)
+
+
+def test_the_sample_model_is_checked_by_a_client_that_does_not_stay(platform: Platform) -> None:
+    checked = tollgate(platform, "check", "wine", "--json")
+    platform.environment["TOLLGATE_CHECK_ACCOUNT_SEED"] = "any secret"
+    seeded = tollgate(platform, "check", "wine")
+    del platform.environment["TOLLGATE_CHECK_ACCOUNT_SEED"]
+
+    assert (checked.returncode, seeded.returncode) == (0, 0), checked.stderr + seeded.stderr
+    assert json.loads(checked.stdout)["verdict"] == "good"
+    demo = json.loads((platform.home / "credentials.json").read_text())["demo"]
+    token = platform.token(demo["email"], demo["password"])
+    with platform.client("auth", token) as auth:
+        assert "release check" not in auth.get("/clients").text
+
+
+def test_a_withdrawn_first_release_is_served_no_more(own: Platform) -> None:
+    url = own.urls["inference"]
+
+    withdrawn = tollgate(own, "withdraw", "wine", "--release", "1", "--reason", "it is wrong")
+    served = tollgate(own, "wait", "wine", "--release", "2", "--url", url, "--within", "60")
+
+    assert (withdrawn.returncode, served.returncode) == (0, 0), withdrawn.stderr + served.stderr
+    with own.client("inference", own.new_token()) as client:
+        predict = {"instances": [[1.0] * 13]}
+        assert client.post("/v1/models/wine:predict", json=predict).status_code == 404
+        assert tollgate(own, "check", "wine", "--release", "2").returncode == 0
+
+        assert tollgate(own, "release", "wine").returncode == 0
+        eventually(lambda: client.get("/v1/models/wine").status_code == 200)

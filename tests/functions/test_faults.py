@@ -1,0 +1,150 @@
+"""Lasting faults are errors at once, with what to fix; what passes by itself is not."""
+
+from collections.abc import Iterator
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.functions.conftest import Function, World
+from tests.functions.servers import Answer
+
+KEY = (
+    rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    .private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    .decode()
+)
+BUSY = [
+    Answer(403, headers={"Retry-After": "100"}),
+    Answer(429),
+    Answer(403, b'{"message": "You have exceeded a secondary rate limit."}'),
+]
+
+
+@pytest.fixture(scope="module")
+def hasty(shared: World) -> Iterator[Function]:
+    """on_data_arrival that gives up at the first failure that may be given up."""
+    yield shared.function(PIPELINE_GIVE_UP_SECONDS="0.01")
+    shared.github.script = []
+
+
+@pytest.mark.parametrize(
+    ("status", "fix"),
+    [
+        (401, "Put a new token into the secret of PIPELINE_GITHUB_TOKEN"),
+        (403, "the permission 'contents: write' on 'shop/models'"),
+        (404, "Correct PIPELINE_REPOSITORY, or give the token access"),
+        (301, "Repository 'shop/models' has moved"),
+    ],
+)
+def test_a_wrong_configuration_of_github_is_an_error_at_once(
+    shared: World, arrivals: Function, model: str, status: int, fix: str
+) -> None:
+    shared.github.script = [Answer(status)]
+    event = shared.put(f"{model}/_SUCCESS", b"")
+
+    assert arrivals.post(event) == 500
+
+    [line] = arrivals.lines(event["id"])
+    assert (line["severity"], line["decision"]) == ("ERROR", "blocked")
+    assert fix in line["message"]
+    assert line["drop"].startswith(f"{shared.bucket}/{model}/_SUCCESS#")
+    assert arrivals.post(event) == 200  # once it is fixed
+
+
+@pytest.mark.parametrize("status", [500, 502])
+def test_an_outage_of_github_is_a_warning(
+    shared: World, arrivals: Function, model: str, status: int
+) -> None:
+    shared.github.script = [Answer(status)]
+    event = shared.put(f"{model}/_SUCCESS", b"")
+
+    assert arrivals.post(event) == 500
+
+    [line] = arrivals.lines(event["id"])
+    assert (line["severity"], line["decision"]) == ("WARNING", "retried")
+
+
+def test_a_records_bucket_that_does_not_exist_is_an_error_at_once(
+    shared: World, model: str
+) -> None:
+    function = shared.function(PIPELINE_RECORDS="gs://no-such-bucket")
+    event = shared.put(f"{model}/_SUCCESS", b"")
+
+    assert function.post(event) == 500
+
+    [line] = function.lines(event["id"])
+    assert line["severity"] == "ERROR"
+    assert "Create bucket 'no-such-bucket'" in line["message"]
+
+
+@pytest.mark.parametrize("busy", BUSY, ids=["told", "not told", "by its text"])
+def test_a_rate_limit_never_becomes_a_dead_letter(
+    shared: World, hasty: Function, model: str, busy: Answer
+) -> None:
+    hasty.die()  # so that it may call at once
+    shared.github.script = [busy]
+    event = shared.put(f"{model}/_SUCCESS", b"")
+
+    assert [hasty.post(event), hasty.post(event)] == [500, 500]
+
+    assert shared.recorded("dead", event) == []
+    assert {line["severity"] for line in hasty.lines(event["id"])} == {"WARNING"}
+    hasty.die()
+    assert hasty.post(event) == 200
+    assert len(shared.github.dispatches_of(model)) == 1
+
+
+def test_every_decision_is_a_line_with_its_drop(
+    shared: World, arrivals: Function, model: str
+) -> None:
+    part = shared.put(f"{model}/part.csv")
+    marker = shared.put(f"{model}/_SUCCESS", b"")
+    other = shared.put(f"{model}/notes.txt")
+
+    assert [arrivals.post(event) for event in (part, other, marker, marker)] == [200] * 4
+
+    lines = arrivals.lines(f"{shared.bucket}/{model}/")
+    assert [line["decision"] for line in lines] == [
+        "left",
+        "ignored",
+        "dispatched",
+        "left",
+    ]
+    names = [line["drop"].partition("#")[0].rpartition("/")[2] for line in lines]
+    assert names == ["part.csv", "notes.txt", "_SUCCESS", "_SUCCESS"]
+
+
+@pytest.mark.parametrize(
+    ("status", "fix"),
+    [
+        (401, "Check PIPELINE_GITHUB_APP_ID and PIPELINE_GITHUB_PRIVATE_KEY"),
+        (404, "check PIPELINE_GITHUB_INSTALLATION_ID"),
+        (422, "Install the GitHub App on 'shop/models'"),
+    ],
+)
+def test_a_wrong_configuration_of_a_github_app_is_an_error_at_once(
+    app: Function, shared: World, model: str, status: int, fix: str
+) -> None:
+    shared.github.refusals = [Answer(status)]
+    event = shared.put(f"{model}/_SUCCESS", b"")
+
+    assert app.post(event) == 500
+
+    [line] = app.lines(event["id"])
+    assert line["severity"] == "ERROR"
+    assert fix in line["message"]
+
+
+@pytest.fixture
+def app(shared: World) -> Iterator[Function]:
+    """on_data_arrival that calls GitHub as an App."""
+    settings = {"PIPELINE_GITHUB_TOKEN": "", "PIPELINE_GITHUB_APP_ID": "12"}
+    settings |= {"PIPELINE_GITHUB_INSTALLATION_ID": "34", "PIPELINE_GITHUB_PRIVATE_KEY": KEY}
+    function = shared.function(**settings)
+    yield function
+    function.kill()

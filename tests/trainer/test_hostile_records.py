@@ -1,0 +1,100 @@
+"""No record, whatever its bytes and its number, ends a command in a traceback or ends releases."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+from tests.common.worlds import FIRST, SECOND, World, new_world, release
+
+VALID: dict[str, Any] = release(7, SECOND, "0" * 64).model_dump(mode="json")
+HOSTILE = [
+    b"",
+    b"\x00\xff\xfe",
+    b"null",
+    b"[]",
+    b"9" * 5_000,
+    b"[" * 100_000,
+    b'{"a":' * 20_000,
+    b'{"number": 7}',
+    json.dumps(VALID | {"number": 10**30}).encode(),
+    json.dumps(VALID | {"previous": 10**4_000}).encode(),
+    json.dumps(VALID | {"version": None}).encode(),
+    json.dumps(VALID | {"version": "../../x"}).encode(),
+    json.dumps(VALID | {"time": "9999-12-31T23:59:59-23:59"}).encode(),
+    json.dumps(VALID | {"by": "\ud800", "reason": "\x1b[2J" * 100}).encode(),
+    json.dumps(VALID | {"canary": {"version": FIRST, "percent": "nan"}}).encode(),
+    json.dumps(VALID).encode(),
+]
+COMMANDS = [
+    ("list",),
+    ("show", "wine"),
+    ("verify",),
+    ("release", "wine", "--to", FIRST),
+    ("canary", "wine", "--to", SECOND, "--percent", "10"),
+    ("pin", "wine", SECOND, "--reason", "stable"),
+    ("unpin", "wine"),
+    ("rollback", "wine"),
+    ("withdraw", "wine", "--release", "7"),
+    ("wait", "wine", "--release", "7", "--url", "http://127.0.0.1:1", "--within", "0"),
+    ("wait", "wine", "--release", "99999999", "--url", "http://127.0.0.1:1", "--within", "0"),
+    ("check", "wine", "--release", "7", "--url", "http://127.0.0.1:1", "--within", "0"),
+]
+
+
+@pytest.fixture
+def store(tmp_path: Path, store_url: str, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Two versions that passed, released one after the other."""
+    world = new_world(tmp_path, store_url)
+    for version in (FIRST, SECOND):
+        world.publish(version)
+        world.release(version)
+    monkeypatch.setenv("TOLLGATE_HOME", str(tmp_path))
+    monkeypatch.setenv("TRAINER_MODEL_STORE", store_url)
+    return world
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, ["models", *words])
+
+
+@pytest.mark.parametrize("content", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_command_ends_in_a_traceback(store: World, content: bytes) -> None:
+    for folder in ("releases", "pins"):
+        for number in (7, 99_999_999):
+            store.blob(f"{folder}/{number:08d}.json").write_bytes(content)
+    store.blob(f"once/{'0' * 64}.json").write_bytes(content)
+
+    for words in COMMANDS:
+        result = run(*words)
+
+        assert result.exception is None or isinstance(result.exception, SystemExit), words
+        assert result.exit_code in (0, 1), words
+        assert "Traceback" not in result.output
+
+
+def test_releases_and_rollbacks_go_on_beside_a_stray_record(store: World) -> None:
+    store.record(99_999_999).write_bytes(b"junk")
+
+    forth = run("release", "wine", "--to", FIRST)
+    back = run("rollback", "wine", "--to", SECOND)
+
+    assert (forth.exit_code, back.exit_code) == (0, 0)
+    assert store.store.list_releases("wine") == [1, 2, 3, 4]
+    assert "Release 99999999 of wine is far beyond the sequence" in run("verify").stderr
+
+
+def test_a_stray_record_is_not_waited_for(store: World) -> None:
+    digest = store.store.manifest_sha256("wine", FIRST)
+    stray = release(99_999_999, FIRST, digest).model_dump_json().encode()
+    store.record(99_999_999).write_bytes(stray)
+
+    ended = run("wait", "wine", "--release", "99999999", "--url", "http://127.0.0.1:1")
+
+    assert ended.exit_code == 1
+    assert ended.stderr == (
+        "error: Release 99999999 of wine is far beyond the sequence and is ignored.\n"
+    )
