@@ -15,7 +15,7 @@ from functions.common.storage import StoredObject
 
 SUCCESS = "_SUCCESS"
 DATASET = "dataset.json"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,199}\.(?:csv|parquet)")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,199}\.(?i:csv|parquet)")
 """Names that pass unchanged through a run's title, a shell and a log line."""
 SUPPORTED = "ASCII letters, digits and . _ + = -, at most 200, starting with a letter or digit"
 
@@ -32,7 +32,7 @@ def kind_of(path: str) -> Kind:
         return "success"
     if path == DATASET:
         return "settings"
-    if "/" in path or not path.endswith(FORMATS):
+    if "/" in path or not path.lower().endswith(FORMATS):
         return "other"
     return "data" if NAME.fullmatch(path) else "unsupported"
 

@@ -53,6 +53,16 @@ def _registration_is_open(request: Request) -> None:
         raise InvitationNeeded()
 
 
+async def _prepare_account(
+    body: Registration, hasher: Annotated[PasswordHasher, Depends(_hasher)]
+) -> User:
+    return await service.prepare_account(hasher=hasher, email=body.email, password=body.password)
+
+
+PreparedAccount = Annotated[User, Depends(_prepare_account)]
+"""Comes before `Transaction` in a signature: hashing must not use up the transaction's deadline."""
+
+
 @router.post(
     "/register",
     status_code=201,
@@ -60,13 +70,9 @@ def _registration_is_open(request: Request) -> None:
     responses=documents(service.EmailTaken, InvitationNeeded, BodyInvalid),
     dependencies=[Depends(_registration_is_open)],
 )
-async def register(
-    body: Registration, session: Transaction, hasher: Annotated[PasswordHasher, Depends(_hasher)]
-) -> User:
+async def register(body: Registration, prepared: PreparedAccount, session: Transaction) -> User:
     """Create an account. Every spelling of an e-mail (case, width, punycode) is one account."""
-    return await service.create_account(
-        session, hasher=hasher, email=body.email, password=body.password
-    )
+    return await service.store_account(session, user=prepared, email=body.email)
 
 
 @router.get("/users/me", response_model=AccountRead, responses=documents(Unauthenticated))

@@ -51,11 +51,31 @@ async def create_account(
         EmailTaken: in any spelling (`emails.normalise_email`).
         Unavailable: too many passwords are being hashed.
     """
+    user = await prepare_account(hasher=hasher, email=email, password=password, admin=admin)
+    return await store_account(session, user=user, email=email)
+
+
+async def prepare_account(
+    *, hasher: PasswordHasher, email: str, password: str, admin: bool = False
+) -> User:
+    """Return a new account that is not stored yet: checked, and its password hashed.
+
+    Raises:
+        BodyInvalid: the e-mail is malformed, or the password too short, too long or too common.
+        Unavailable: too many passwords are being hashed.
+    """
     address = check_email(email)
     check_new_password(password)
-    # Hashed before the first statement: a session takes its connection only then.
     with hasher.place():
-        user = _new_user(address, await hasher.hash(password), admin=admin)
+        return _new_user(address, await hasher.hash(password), admin=admin)
+
+
+async def store_account(session: AsyncSession, *, user: User, email: str) -> User:
+    """Store an account from `prepare_account`, given the e-mail as it was typed.
+
+    Raises:
+        EmailTaken: in any spelling (`emails.normalise_email`).
+    """
     taken = await find_user_by_email(session, email=email)
     if taken is not None or not await repository.add_user(session, user):
         raise EmailTaken()
