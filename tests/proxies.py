@@ -1,7 +1,6 @@
 """Real reverse proxies in front of a service, each with keep-alive connections to it."""
 
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -11,13 +10,11 @@ from grp import getgrgid
 from pathlib import Path
 from pwd import getpwuid
 
-import pytest
-
 from cli.leash import on_leash
 from tests.ports import free_port
+from tests.programs import PATH, program
 
 _START_DEADLINE_S = 20
-_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 
 # As ingress-nginx's template has it: WebSocket map, HTTP/1.1 and keep-alive to the service.
 _NGINX = """
@@ -101,16 +98,6 @@ _KINDS: dict[str, tuple[str, Command]] = {
 KINDS = tuple(_KINDS)
 
 
-def program(name: str) -> str:
-    """Where a program is; without it the test is skipped, loudly, or fails under CI."""
-    found = shutil.which(name, path=_PATH)
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{name} is not installed, and under CI nothing is skipped")
-        pytest.skip(f"PROXY TESTS SKIPPED: {name} is not installed")
-    return found
-
-
 @contextmanager
 def proxied(kind: str, service: int, folder: Path) -> Iterator[int]:
     """The port of a proxy that passes on to the port of a service, inside the block."""
@@ -126,7 +113,7 @@ def proxied(kind: str, service: int, folder: Path) -> Iterator[int]:
     with log.open("wb") as output:
         child = subprocess.Popen(
             on_leash(*command(program(kind), file)),
-            env={"PATH": _PATH, "HOME": str(folder), "XDG_DATA_HOME": str(folder)},
+            env={"PATH": PATH, "HOME": str(folder), "XDG_DATA_HOME": str(folder)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

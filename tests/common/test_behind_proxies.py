@@ -13,7 +13,8 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.echo import running_echo
-from tests.proxies import KINDS, program, proxied
+from tests.programs import program
+from tests.proxies import KINDS, proxied
 from tests.raw_http import WAIT_S, Connection, head
 
 JAVA_CLIENT = Path(__file__).with_name("Post.java")

@@ -10,7 +10,8 @@ import pytest
 
 from tests.common.test_behind_proxies import JAVA_CLIENT
 from tests.e2e.platform import PREDICT, WINE, Platform, eventually
-from tests.proxies import program, proxied
+from tests.programs import program
+from tests.proxies import proxied
 from tests.raw_http import WAIT_S, Connection, head
 
 SERVICES = ("auth", "inference", "billing")

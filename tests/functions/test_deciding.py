@@ -63,7 +63,7 @@ class TestWhatBelongs:
             ("_part.csv", "unsupported"),
             ("p" * 250 + ".csv", "unsupported"),
             ("notes.txt", "other"),
-            ("part.CSV", "other"),
+            ("part.CSV", "data"),
             ("folder/part.csv", "other"),
             ("folder/_SUCCESS", "other"),
             ("DATASET.json", "other"),

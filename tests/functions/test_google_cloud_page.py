@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 
 from functions.common.settings import PipelineSettings
 from tests.e2e.platform import ROOT
+from tests.programs import program
 
 DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -93,13 +93,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 def lint(commands: list[list[str]], folder: Path) -> list[dict[str, Any]]:
     """What the real gcloud says of each command; it runs none of them."""
-    gcloud = shutil.which("gcloud")
-    if gcloud is None:
-        pytest.skip("gcloud is not installed")
     file = folder / "commands.json"
     file.write_text(json.dumps([{"command_string": shlex.join(each)} for each in commands]))
     ran = subprocess.run(
-        [gcloud, "meta", "lint-gcloud-commands", f"--commands-file={file}"],
+        [program("gcloud"), "meta", "lint-gcloud-commands", f"--commands-file={file}"],
         env=os.environ | {"CLOUDSDK_CONFIG": str(folder), "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"},
         capture_output=True,
         text=True,
@@ -130,9 +127,7 @@ def test_the_check_itself_finds_a_flag_that_does_not_exist(tmp_path: Path) -> No
 
 
 def test_kubectl_knows_every_command_and_flag(page: Page) -> None:
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        pytest.skip("kubectl is not installed")
+    kubectl = program("kubectl")
 
     for call in page.of("kubectl"):
         dry = [kubectl, *call[1:], "--dry-run=client", "--output=name"]
