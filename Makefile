@@ -12,7 +12,7 @@ export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help up install test drift bench chaos rehearse lint format types imports lock stale clean
-.PHONY: images compose-env test-compose test-cluster test-locks test-rolling functions-build functions-deploy keys roll
+.PHONY: images compose-env test-compose test-cluster test-locks test-rolling test-slow functions-build functions-deploy keys roll
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ test-cluster: .venv/dev.stamp ## Install, upgrade, undo and scale the chart on a
 test-rolling: .venv/dev.stamp ## Replace, scale and drain real services behind HAProxy, under load
 	@scripts/test-tools.sh
 	@exec $(BIN)/pytest -m rolling tests/rolling
+
+test-slow: .venv/dev.stamp ## Run the tests that take a minute each
+	@scripts/test-tools.sh
+	@exec $(BIN)/pytest -m slow
 
 test-locks: ## Resolve every lock with one version of pip: PIP=22.3 (the newest if not given)
 	@exec $(PYTHON) scripts/try_locks.py $(PIP)

@@ -12,11 +12,20 @@ from typing import cast
 from uuid import uuid4
 
 import pytest
+import structlog
 
 from tests.e2e.platform import ROOT, Platform
 from tests.gcs import Emulator, NoEmulator, running_emulator
 from tests.gcs import do_without as without_emulator
 from tests.mariadb import GivenServer, NoServer, Server, any_server, do_without
+
+# By default structlog draws a traceback with all local values, which takes seconds.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture(scope="session", params=["sqlite", "mysql"])

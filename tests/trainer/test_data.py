@@ -204,6 +204,7 @@ class TestColumns:
         assert table.frame["a"].astype(object).tolist() == [f"_{cell}" for cell in cells]
         assert table.frame["a"].cat.categories.is_unique
 
+    @pytest.mark.slow
     def test_text_of_which_no_two_are_the_same_takes_at_most_four_times_its_size(
         self, tmp_path: Path
     ) -> None:

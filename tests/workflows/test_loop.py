@@ -40,6 +40,7 @@ def receipts(platform: Platform, token: str) -> list[dict[str, Any]]:
                 return found
 
 
+@pytest.mark.slow
 def test_data_becomes_a_served_model_and_a_rollback_takes_it_back(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
