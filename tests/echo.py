@@ -17,7 +17,7 @@ from urllib.request import urlopen
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from services.common.http import listen, serve
 from tests.ports import free_port
 
@@ -68,7 +68,7 @@ def running_echo(loop: str, *trusted_proxies: str) -> Iterator[int]:
     """The port of an echo that runs inside the block."""
     port = free_port()
     child = subprocess.Popen(
-        on_leash(sys.executable, "-m", "tests.echo", str(port), loop, *trusted_proxies),
+        die_with_parent(sys.executable, "-m", "tests.echo", str(port), loop, *trusted_proxies),
         stdin=subprocess.DEVNULL,
     )
     try:

@@ -17,7 +17,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[1]
@@ -64,7 +64,7 @@ def running_emulator() -> Iterator[Emulator]:
     emulator = Emulator(free_port())
     command = [_program(), "-backend", "memory", "-scheme", "http", "-log-level", "error"]
     process = subprocess.Popen(
-        on_leash(*command, "-host", "127.0.0.1", "-port", str(emulator.port)),
+        die_with_parent(*command, "-host", "127.0.0.1", "-port", str(emulator.port)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

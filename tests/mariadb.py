@@ -22,7 +22,7 @@ from uuid import uuid4
 import pymysql
 import pytest
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from tests.ports import free_port
 
 _START_DEADLINE_S = 60
@@ -98,7 +98,10 @@ class Server:
         self.socket.unlink(missing_ok=True)  # a killed server leaves it there
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                on_leash(*self._command), stdout=output, stderr=output, start_new_session=True
+                die_with_parent(*self._command),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         deadline = time.monotonic() + _START_DEADLINE_S
         while not self.socket.exists():  # made when the server is ready to accept

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from tests.e2e.platform import ROOT, Platform, eventually
 from tests.mariadb import Server
 
@@ -39,7 +39,7 @@ class Processes(Platform):
         for service in services:
             with self.log.open("ab") as output:
                 self.children[service] = subprocess.Popen(
-                    on_leash(sys.executable, "-m", f"services.{service}"),
+                    die_with_parent(sys.executable, "-m", f"services.{service}"),
                     cwd=ROOT,
                     env=self.environment | environment,
                     stdin=subprocess.DEVNULL,

@@ -13,7 +13,7 @@ from pwd import getpwuid
 
 import pytest
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from tests.ports import free_port
 
 _START_DEADLINE_S = 20
@@ -125,7 +125,7 @@ def proxied(kind: str, service: int, folder: Path) -> Iterator[int]:
     log = folder / "log"
     with log.open("wb") as output:
         child = subprocess.Popen(
-            on_leash(*command(program(kind), file)),
+            die_with_parent(*command(program(kind), file)),
             env={"PATH": _PATH, "HOME": str(folder), "XDG_DATA_HOME": str(folder)},
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -23,7 +23,7 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from tests.cluster.api import Api
 from tests.deploy.chart import ROOT
 from tests.e2e.platform import eventually
@@ -112,7 +112,7 @@ class _Runner:
     def __call__(self, name: str, *options: str) -> None:
         with (self._folder / f"{name}.log").open("wb") as output:
             process = subprocess.Popen(
-                on_leash(str(TOOLS / name), *options),
+                die_with_parent(str(TOOLS / name), *options),
                 cwd=self._folder,
                 env={"PATH": os.environ["PATH"], "HOME": str(self._folder)},
                 stdin=subprocess.DEVNULL,

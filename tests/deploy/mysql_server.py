@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pymysql
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from tests.deploy.chart import CHART, ROOT
 from tests.mariadb import NoServer
 from tests.ports import free_port
@@ -47,7 +47,7 @@ class ChartServer:
         whom = ["--user=root"] if os.geteuid() == 0 else []
         with self._log.open("ab") as output:
             return subprocess.Popen(
-                on_leash(
+                die_with_parent(
                     *("bash", str(SCRIPTS / "start.sh"), "--no-defaults", *whom),
                     *(f"--socket={self._socket}", f"--port={self.port}"),
                     *(f"--pid-file={self._socket}.pid", f"--tmpdir={self._log.parent}"),

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import pytest
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from tests.rolling.timings import Timings
 
 SLOTS = 8
@@ -58,7 +58,7 @@ class Balancer:
         configuration.write_text(head + "".join(doors))
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                on_leash(_program(), "-db", "-f", str(configuration)),
+                die_with_parent(_program(), "-db", "-f", str(configuration)),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

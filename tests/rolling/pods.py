@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from services.common.readiness import failing
 from tests.e2e.platform import ROOT
 from tests.ports import free_port
@@ -106,7 +106,7 @@ class Workload:
             "INFERENCE_JOURNAL_DIR": str(disk / "journal"),
             "INFERENCE_CACHE_DIR": str(disk / "cache"),
         }
-        # A leash is held by a thread: by one that lives as long as the pods do.
+        # The tie belongs to a thread: by one that lives as long as the pods do.
         process = self._threads.submit(self._launch, {**self.environment, **own}).result()
         pod = Pod(slot, port, process, disk)
         self.pods.append(pod)
@@ -115,7 +115,7 @@ class Workload:
     def _launch(self, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as output:
             return subprocess.Popen(
-                on_leash(sys.executable, "-m", f"services.{self.service}"),
+                die_with_parent(sys.executable, "-m", f"services.{self.service}"),
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
