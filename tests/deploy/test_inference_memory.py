@@ -62,5 +62,5 @@ def test_the_page_on_sizing_says_what_the_chart_sets() -> None:
     rendered = render()
 
     assert f"the chart's defaults {needed(rendered.settings('inference')) // MIB} MiB" in page
-    assert f"it is {limit(rendered) // MIB} MiB" in page
+    assert f"the limit is {limit(rendered) // MIB} MiB" in page
     assert f"| {LARGE_BODY} × `INFERENCE_MAX_BODY_BYTES` |" in page

@@ -259,7 +259,7 @@ class TestRendered:
         down, up = (steps.index(f"$N scale deployment $S --replicas {n}") for n in (0, 2))
         upgrade = next(n for n, step in enumerate(steps) if step.startswith("helm "))
         assert down < steps.index('$N create job --from=cronjob/tollgate-mysql-restore "$R"') < up
-        assert up < upgrade  # --wait is content with none of none
+        assert up < upgrade  # --wait accepts zero of zero replicas
 
     def test_data_is_durable_and_stays(self) -> None:
         rendered = render()

@@ -55,9 +55,9 @@ class TestDefaults:
         closed, finished = sleep + LAST_CALL_S, sleep + FINISH_S
         grace = pod["terminationGracePeriodSeconds"]
 
-        assert f"has to be ready for {workload['minReadySeconds']} s" in page
+        assert f"must be ready for {workload['minReadySeconds']} s" in page
         assert f"| {sleep} | SIGTERM" in page
-        assert f"| {closed:g} | What is idle is closed" in page
+        assert f"| {closed:g} | Idle connections and the port are closed" in page
         assert f"| {finished} at most | Requests" in page
         assert f"| {finished + RELEASE_S + DRAIN_S:g} at most | Inference" in page
         assert f"inference {grace} |" in page or f"| {grace}, inference" in page
