@@ -67,7 +67,7 @@ class TestStart:
         (server.data / "thesis.txt").write_text("years of work")
 
         for _ in range(2):
-            assert words_of(server).endswith("holds files, but no server's tables")
+            assert words_of(server).endswith("contains files but no server tables")
 
         assert [path.name for path in server.data.iterdir()] == ["thesis.txt"]
 
