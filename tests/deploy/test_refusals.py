@@ -123,6 +123,6 @@ def test_sizes_that_fit_are_accepted(settings: list[str]) -> None:
         ("tracing.endpoint=collector:4318", "endpoint"),
     ],
 )
-def test_an_unknown_key_or_an_ill_typed_value_is_refused(setting: str, named: str) -> None:
+def test_an_unknown_key_or_a_value_of_the_wrong_type_is_refused(setting: str, named: str) -> None:
     with pytest.raises(Refused, match=named):
         render(setting)
