@@ -19,7 +19,7 @@ from tests.ports import free_port
 _START_DEADLINE_S = 20
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 
-# As ingress-nginx's template has it: WebSocket map, HTTP/1.1 and keep-alive to the service.
+# Like ingress-nginx's template: WebSocket map, HTTP/1.1 and keep-alive to the service.
 _NGINX = """
 daemon off;
 user {user} {group};
@@ -102,7 +102,7 @@ KINDS = tuple(_KINDS)
 
 
 def program(name: str) -> str:
-    """Where a program is; without it the test is skipped, loudly, or fails under CI."""
+    """Return the path of a program; without it, skip the test, or fail it under CI."""
     found = shutil.which(name, path=_PATH)
     if found is None:
         if os.environ.get("CI") == "true":
@@ -113,7 +113,7 @@ def program(name: str) -> str:
 
 @contextmanager
 def proxied(kind: str, service: int, folder: Path) -> Iterator[int]:
-    """The port of a proxy that passes on to the port of a service, inside the block."""
+    """Yield the port of a proxy that forwards to the port of a service, inside the block."""
     template, command = _KINDS[kind]
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)

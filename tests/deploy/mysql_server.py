@@ -68,7 +68,7 @@ class ChartServer:
             deadline = time.monotonic() + _DEADLINE_S
             while not self.lets_in("root"):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"the server does not run:\n{self._log.read_text()}")
+                    raise RuntimeError(f"the server did not start:\n{self._log.read_text()}")
                 time.sleep(0.05)
             yield
         finally:

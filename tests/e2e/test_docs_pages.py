@@ -21,7 +21,7 @@ QUIET = [
 ]
 WAIT_MS = 20_000
 
-# What to try on each page: the operation, and what its answer holds.
+# What to try on each page: the operation, and part of its response.
 TRIALS = {
     "auth": ("GET", "/users/me", '"email"'),
     "inference": ("POST", "/v1/models/{model}:predict", '"predictions"'),
@@ -81,7 +81,7 @@ def test_no_other_page_can_frame_a_docs_page(
 
 
 def log_in(page: Page, email: str, password: str) -> None:
-    """What a person does with the Authorize button."""
+    """Log in with the Authorize button, as a person does."""
     page.locator("button.btn.authorize").click(timeout=WAIT_MS)
     page.locator("#oauth_username").fill(email)
     page.locator("#oauth_password").fill(password)
@@ -91,7 +91,7 @@ def log_in(page: Page, email: str, password: str) -> None:
 
 
 def try_out(page: Page, method: str, path: str) -> str:
-    """Execute an operation, its form filled in; the body of the answer, which must be 200."""
+    """Execute an operation with a filled form; return the body, whose status must be 200."""
     operation = page.locator(f".opblock-{method.lower()}").filter(
         has=page.locator(f'.opblock-summary-path[data-path="{path}"]')
     )

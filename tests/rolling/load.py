@@ -1,4 +1,4 @@
-"""Callers who ask all the while, over every kind of connection, and take note of each answer."""
+"""Callers that send requests all the time, over every kind of connection, and log responses."""
 
 import itertools
 import threading
@@ -17,7 +17,7 @@ PAUSE_S = 0.03
 
 @dataclass
 class Account:
-    """Who pays, and how many answers they got."""
+    """An account, and how many predictions it got."""
 
     token: str
     answered: int = 0
@@ -29,15 +29,15 @@ class Load:
 
     accounts: list[Account]
     answers: int = 0
-    """Of every kind."""
+    """Requests of every kind."""
     failures: list[str] = field(default_factory=list)
 
 
 class Callers:
-    """Threads that ask until they are stopped; each with connections of its own.
+    """Threads that send requests until stopped, each with its own connections.
 
     Args:
-        ingress: the URL under which inference is reached from outside.
+        ingress: the public URL of inference.
     """
 
     def __init__(self, platform: Platform, *, ingress: str) -> None:
@@ -98,7 +98,7 @@ class Callers:
         return itertools.takewhile(lambda _: not self._stopping.wait(pause_s), itertools.count())
 
     def _note(self, ask: Callable[[], httpx.Response], *, wanted: int) -> httpx.Response | None:
-        """Ask, and note what came of it; the answer if it is the one that is wanted."""
+        """Send a request and record the outcome; return the response if it is the wanted one."""
         told = ""
         try:
             answer = ask()
@@ -120,7 +120,7 @@ def _client(url: str, headers: dict[str, str], *, keep_alive: bool = True) -> ht
 
 @contextmanager
 def calling(platform: Platform, *, ingress: str) -> Iterator[Load]:
-    """Callers of every kind, who ask until the end of the block."""
+    """Callers of every kind, who send requests until the end of the block."""
     callers = Callers(platform, ingress=ingress)
     threads = callers.run()
     try:
