@@ -98,8 +98,8 @@ class Api:
             headers={"Content-Type": "application/apply-patch+yaml"},
             json=manifest,
         )
-        said = answer.headers.get_list("Warning")
-        return said if answer.is_success else [*said, answer.text]
+        warnings = answer.headers.get_list("Warning")
+        return warnings if answer.is_success else [*warnings, answer.text]
 
     def exists(self, api_version: str, kind: str, name: str, *, namespace: str = "") -> bool:
         path = f"{self._folder(api_version, kind, namespace)}/{name}"

@@ -23,7 +23,7 @@ from tests.e2e.platform import eventually
 RESOURCE, CUSTOM = "metrics.k8s.io/v1beta1", "custom.metrics.k8s.io/v1beta2"
 _KINDS = {RESOURCE: "PodMetrics", CUSTOM: "MetricValueList"}
 _COMPONENT = "app.kubernetes.io/component"
-_ASKED = re.compile(
+_QUERY = re.compile(
     r"/apis/(?P<group>.+/v\w+)/namespaces/(?P<namespace>[^/]+)/pods(?:/\*/(?P<metric>.+))?"
 )
 
@@ -132,14 +132,14 @@ def _handler(meter: Meter, api: Api) -> type[BaseHTTPRequestHandler]:
             path = unquote(url.path)
             if path in (f"/apis/{RESOURCE}", f"/apis/{CUSTOM}"):
                 self._answer(200, _listing(path.removeprefix("/apis/")))
-            elif not (asked := _ASKED.fullmatch(path)):
+            elif not (query := _QUERY.fullmatch(path)):
                 self._answer(404, {})
-            elif asked["group"] in meter.silent:
+            elif query["group"] in meter.silent:
                 self._answer(503, {})
             else:
                 labels = parse_qs(url.query).get("labelSelector", [""])[0]
-                where = {"namespace": asked["namespace"], "labels": labels}
-                self._answer(200, meter.measure(api, **where, metric=asked["metric"]))
+                where = {"namespace": query["namespace"], "labels": labels}
+                self._answer(200, meter.measure(api, **where, metric=query["metric"]))
 
         def _answer(self, status: int, body: Manifest) -> None:
             content = json.dumps(body).encode()

@@ -58,8 +58,8 @@ def test_a_misspelt_field_is_reported(release: Release) -> None:
     misspelt = budget | {"spec": budget["spec"] | {"maxUnavailabel": 1}}
 
     assert release.api.complaints(budget, namespace=release.namespace) == []
-    [said] = release.api.complaints(misspelt, namespace=release.namespace)
-    assert "maxUnavailabel" in said
+    [complaint] = release.api.complaints(misspelt, namespace=release.namespace)
+    assert "maxUnavailabel" in complaint
 
 
 def test_services_stopped_for_a_restore_stay_stopped_until_started_again(

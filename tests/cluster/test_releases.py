@@ -38,9 +38,9 @@ def names(objects: list[Manifest]) -> set[str]:
 class TestScenario:
     def test_the_server_accepts_every_object_unchanged(self, release: Release) -> None:
         complaints = {
-            (manifest["kind"], manifest["metadata"]["name"]): said
+            (manifest["kind"], manifest["metadata"]["name"]): complaints
             for manifest in release.manifests()
-            if (said := release.api.complaints(manifest, namespace=release.namespace))
+            if (complaints := release.api.complaints(manifest, namespace=release.namespace))
         }
 
         assert complaints == {}

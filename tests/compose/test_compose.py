@@ -103,14 +103,14 @@ class TestProject:
 
     @pytest.mark.parametrize("service", SERVICES)
     def test_the_command_line_works_in_a_service(self, project: Project, service: str) -> None:
-        said = project.compose("exec", "-T", service, "tollgate", "--version")
+        output = project.compose("exec", "-T", service, "tollgate", "--version")
 
-        assert said.strip() == "0.1.0"
+        assert output.strip() == "0.1.0"
 
     def test_the_books_balance(self, project: Project) -> None:
-        said = project.compose("exec", "-T", "billing", "tollgate", "billing", "verify")
+        output = project.compose("exec", "-T", "billing", "tollgate", "billing", "verify")
 
-        assert said.strip() == "all sums agree"
+        assert output.strip() == "all sums agree"
 
 
 @pytest.mark.parametrize("name", IMAGES)

@@ -114,12 +114,12 @@ class TestExposure:
         assert "gatewayHTTPRoute" in solver["http01"]
 
     def test_health_checks_for_googles_load_balancer_can_be_created(self) -> None:
-        told = render("gateway.gkeHealthChecks=true", scenario="gateway").of("HealthCheckPolicy")
+        checks = render("gateway.gkeHealthChecks=true", scenario="gateway").of("HealthCheckPolicy")
 
-        assert [each["spec"]["targetRef"]["name"] for each in told] == [
+        assert [each["spec"]["targetRef"]["name"] for each in checks] == [
             f"t-tollgate-{service}" for service in SERVICES
         ]
-        for each in told:
+        for each in checks:
             check = each["spec"]["default"]["config"]["httpHealthCheck"]
             assert check["requestPath"] == "/readyz"
         assert render(scenario="gateway").of("HealthCheckPolicy") == []

@@ -49,9 +49,9 @@ def test_a_docs_page_logs_in_and_calls_without_leaving_this_machine(
     method, path, expected = TRIALS[service]
     account = platform.new_account()
     page = browser.new_page()
-    asked: list[str] = []
+    urls: list[str] = []
     problems: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: urls.append(request.url))
     page.on("console", lambda message: problems.append(message.text))
 
     page.goto(f"{platform.urls[service]}/docs")
@@ -59,7 +59,7 @@ def test_a_docs_page_logs_in_and_calls_without_leaving_this_machine(
     answer = try_out(page, method, path)
 
     assert expected in answer
-    assert [url for url in asked if not url.startswith((*platform.urls.values(), "data:"))] == []
+    assert [url for url in urls if not url.startswith((*platform.urls.values(), "data:"))] == []
     assert [text for text in problems if "Security Policy" in text] == []
     page.close()
 

@@ -85,8 +85,8 @@ class TestTraces:
         log_ins = json.loads((traced.home / "credentials.json").read_text())
         secrets = [email, password, token, str(ROW[0]), log_ins["admin"]["password"]]
         secrets += [log_ins["services"]["inference"]["client_secret"], "Bearer "]
-        told = "".join(collector.texts)
-        assert [secret for secret in secrets if secret in told] == []
+        collected = "".join(collector.texts)
+        assert [secret for secret in secrets if secret in collected] == []
 
     def test_predictions_continue_without_a_collector_and_are_traced_once_it_answers(
         self, traced: Platform, port: int
@@ -125,12 +125,12 @@ class TestStarting:
         return ended.returncode, ended.stdout + ended.stderr
 
     def test_without_the_packages_one_line_reports_it(self, tmp_path: Path) -> None:
-        code, said = self.run(
+        code, output = self.run(
             tmp_path, "-m", "services.billing", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318"
         )
 
-        assert (code, said.count("\n")) == (2, 1)
-        assert said.startswith(
+        assert (code, output.count("\n")) == (2, 1)
+        assert output.startswith(
             "error: OTEL_EXPORTER_OTLP_ENDPOINT: traces need what tollgate[otel] installs: "
         )
 

@@ -102,13 +102,13 @@ def test_a_second_runner_on_the_same_state_folder_is_refused(platform: Platform)
 @pytest.mark.parametrize("service", ["auth", "inference", "billing"])
 def test_a_port_in_use_is_reported_in_one_line(stopped: Platform, service: str) -> None:
     with socket.create_server(("127.0.0.1", stopped.ports[service])):
-        said = refusal(stopped)
+        output = refusal(stopped)
 
     where = f"127.0.0.1:{stopped.ports[service]}"
     assert (
-        f"error: {service.upper()}_PORT: cannot listen on {where}: Address already in use" in said
+        f"error: {service.upper()}_PORT: cannot listen on {where}: Address already in use" in output
     )
-    assert said.count("error:") == 1
+    assert output.count("error:") == 1
 
 
 @pytest.mark.parametrize(
@@ -127,10 +127,10 @@ def test_an_invalid_setting_is_named_in_one_line(
 ) -> None:
     stopped.environment[variable] = value
 
-    said = refusal(stopped)
+    output = refusal(stopped)
 
-    assert [line.partition(":")[0] for line in said.splitlines() if "error" in line] == ["error"]
-    assert f"error: {variable}: " in said
+    assert [line.partition(":")[0] for line in output.splitlines() if "error" in line] == ["error"]
+    assert f"error: {variable}: " in output
 
 
 def test_a_read_only_state_folder_is_reported_in_one_line(
@@ -139,6 +139,6 @@ def test_a_read_only_state_folder_is_reported_in_one_line(
     (tmp_path / "file").write_text("")
     stopped.environment["TOLLGATE_HOME"] = str(tmp_path / "file" / "home")
 
-    said = refusal(stopped)
+    output = refusal(stopped)
 
-    assert said == f"error: TOLLGATE_HOME: cannot write to {tmp_path}/file/home: Not a directory"
+    assert output == f"error: TOLLGATE_HOME: cannot write to {tmp_path}/file/home: Not a directory"

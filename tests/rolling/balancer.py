@@ -86,8 +86,8 @@ class Balancer:
     def _set(self, service: str, slot: int, what: str) -> None:
         doors = (service, "ingress") if service == "inference" else (service,)
         for door in doors:
-            told = self._command(f"set server {door}/pod{slot} {what}").strip()
-            assert not told or "changed" in told or "no need to change" in told, told
+            reply = self._command(f"set server {door}/pod{slot} {what}").strip()
+            assert not reply or "changed" in reply or "no need to change" in reply, reply
 
     def _command(self, command: str) -> str:
         with socket.socket(socket.AF_UNIX) as link:

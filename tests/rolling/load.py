@@ -99,18 +99,18 @@ class Callers:
 
     def _note(self, ask: Callable[[], httpx.Response], *, wanted: int) -> httpx.Response | None:
         """Send a request and record the outcome; return the response if it is the wanted one."""
-        told = ""
+        failure = ""
         try:
             answer = ask()
             if answer.status_code != wanted:
-                told = f"{answer.status_code} {answer.text[:300]}"
+                failure = f"{answer.status_code} {answer.text[:300]}"
         except httpx.HTTPError as error:
-            told = repr(error)
+            failure = repr(error)
         with self._lock:
-            self.load.answers += not told
-            if told:
-                self.load.failures.append(told)
-        return None if told else answer
+            self.load.answers += not failure
+            if failure:
+                self.load.failures.append(failure)
+        return None if failure else answer
 
 
 def _client(url: str, headers: dict[str, str], *, keep_alive: bool = True) -> httpx.Client:

@@ -144,10 +144,10 @@ class Workload:
 
     def _see_out(self, pod: Pod, pre_stop_s: float) -> Ending:
         """Start the preStop sleep, withdraw the endpoint a moment later; SIGTERM, then SIGKILL."""
-        told = time.monotonic()
+        deleted_at = time.monotonic()
         time.sleep(min(ENDPOINT_LAG_S * SCALE, pre_stop_s))
         self.balancer.remove(self.service, pod.slot)
-        time.sleep(max(told + pre_stop_s - time.monotonic(), 0))
+        time.sleep(max(deleted_at + pre_stop_s - time.monotonic(), 0))
         signalled = time.monotonic()
         pod.process.terminate()
         try:
