@@ -67,4 +67,4 @@ class TestChartTest:
 
         [*_, last] = run(platform, sample_model="true", seed="poor")
 
-        assert last == "the default plan does not pay for this: This account has no credit left."
+        assert last == "the default plan does not cover this: This account has no credit left."
