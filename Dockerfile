@@ -1,17 +1,17 @@
 # One image per service and one for the trainer: docker build --target auth|billing|inference|trainer .
-# `make images` builds all four. Each holds the pinned packages and the sources of its own service and
-# nothing else, runs as uid 10001, and writes only to /tmp and /var/lib/tollgate.
+# `make images` builds all four. Each contains only the pinned packages, the sources of its own service, the
+# shared code and the command line. It runs as uid 10001 and writes only to /tmp and /var/lib/tollgate.
 #
-# BASE is a Debian with Python 3.11. Pass it with its digest (python:3.11-slim-bookworm@sha256:…) where
-# two builds must be the same, as a release does; or an image of your own, such as one that trusts your
-# package mirror's certificate.
+# BASE is a Debian with Python 3.11. For reproducible builds, such as a release, pass it with its digest
+# (python:3.11-slim-bookworm@sha256:…). Or pass your own image, such as one that trusts your package mirror's
+# certificate.
 ARG BASE=python:3.11-slim-bookworm
 
-# -- packages: what pip installs, in a virtual environment that itself has no pip -------------------
+# -- packages: a virtual environment without pip, and what pip installs into it ---------------------
 # hadolint ignore=DL3006
 FROM ${BASE} AS packages
-# A package mirror, and the certificates to trust it by (a path in BASE). pip takes "" as not given.
-# They stay in this stage: no image below begins from it.
+# A package mirror and its CA certificates (a path in BASE). pip treats "" as unset. No image below starts
+# from this stage, so neither is in an image.
 ARG PIP_INDEX_URL=""
 ARG PIP_CERT=""
 ENV PIP_INDEX_URL=${PIP_INDEX_URL} PIP_CERT=${PIP_CERT} \
@@ -41,10 +41,10 @@ COPY requirements/trainer.txt .
 RUN python3 -m pip --python /opt/tollgate/bin/python install \
     --only-binary :all: --require-hashes --requirement trainer.txt
 
-# -- runtime: what all four images have in common ---------------------------------------------------
+# -- runtime: the common part of all four images ----------------------------------------------------
 # hadolint ignore=DL3006
 FROM ${BASE} AS runtime
-# The folders of the state are made here, so that a new volume mounted on one belongs to the user.
+# Create the state folders here, so that a new volume mounted on one belongs to the user.
 RUN rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/site-packages/pip* \
     && useradd --uid 10001 --no-create-home --home-dir /var/lib/tollgate --shell /usr/sbin/nologin tollgate \
     && install --directory --owner 10001 --group 10001 --mode 0700 \
@@ -52,8 +52,8 @@ RUN rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/site-packages/pip* \
         /var/lib/tollgate/keys/trusted /var/lib/tollgate/journal \
     && printf '#!/bin/sh\nexec python -m cli.main "$@"\n' >/usr/local/bin/tollgate \
     && chmod 0755 /usr/local/bin/tollgate
-# gcsfs reads its variable when it is imported: its probe of a bucket's kind needs rights that nothing
-# else here needs, and an emulator does not answer it.
+# gcsfs reads its variable at import. Its probe of a bucket's kind needs permissions that nothing else needs,
+# and an emulator does not answer it.
 ENV PATH=/opt/tollgate/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONPATH=/opt/tollgate/src \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -62,7 +62,7 @@ ENV PATH=/opt/tollgate/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
     TOLLGATE_HOME=/var/lib/tollgate
 WORKDIR /opt/tollgate/src
 COPY pyproject.toml .
-# What `tollgate --version` reads.
+# `tollgate --version` reads this metadata.
 RUN python3 -c "import pathlib, tomllib; \
 version = tomllib.load(open('pyproject.toml', 'rb'))['project']['version']; \
 folder = pathlib.Path(f'tollgate-{version}.dist-info'); \
@@ -74,7 +74,7 @@ LABEL org.opencontainers.image.licenses="Apache-2.0" \
 # -- the images -------------------------------------------------------------------------------------
 FROM runtime AS auth
 LABEL org.opencontainers.image.title="tollgate-auth" \
-      org.opencontainers.image.description="Tollgate: accounts, machine clients and tokens"
+      org.opencontainers.image.description="Tollgate: users, machine clients and tokens"
 COPY --from=auth-packages /opt/tollgate /opt/tollgate
 COPY cli cli
 COPY services/__init__.py services/

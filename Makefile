@@ -1,4 +1,4 @@
-# What a person types, and what CI calls. `make` alone lists it.
+# Commands for people and CI. `make` alone lists them.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,7 +17,7 @@ export PYTHONUNBUFFERED := 1
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# One exec: a signal to make is a signal to the runner, and nothing stands between them.
+# exec, so that a signal to make reaches the runner directly.
 up: .venv/local.stamp ## Run the whole platform on this machine (Ctrl-C stops it)
 	@exec $(BIN)/tollgate up
 
@@ -27,7 +27,7 @@ test: .venv/dev.stamp ## Set up what the tests need, then run them all
 	@scripts/test-tools.sh
 	@exec $(BIN)/pytest -n 2 --dist worksteal
 
-# PIP_INDEX_URL and PIP_CERT of this shell reach the builds: a package mirror, and a path in BASE.
+# The builds see this shell's PIP_INDEX_URL (a package mirror) and PIP_CERT (a path in BASE).
 images: REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 images: ## Build all four images: REGISTRY=, TAG=, BASE=, BUILD_FLAGS= (such as --push)
 	@for name in auth billing inference trainer; do \
@@ -38,13 +38,13 @@ images: ## Build all four images: REGISTRY=, TAG=, BASE=, BUILD_FLAGS= (such as 
 	    --label org.opencontainers.image.revision=$(REVISION) . || exit 1; \
 	done
 
-compose-env: ## Make .env for docker-compose.yml, with passwords of its own; DOMAIN= for HTTPS
+compose-env: ## Create .env for docker-compose.yml with random passwords; DOMAIN= for HTTPS
 	@$(PYTHON) scripts/compose_env.py $(DOMAIN)
 
 test-compose: .venv/dev.stamp ## Build the images, bring docker-compose.yml up, and pay for a prediction
 	@exec $(BIN)/pytest -m compose -s tests/compose
 
-test-cluster: .venv/dev.stamp ## Install, upgrade, undo and scale the chart on a real control plane
+test-cluster: .venv/dev.stamp ## Install, upgrade, roll back and scale the chart on a real control plane
 	@scripts/cluster-tools.sh
 	@exec $(BIN)/pytest -m cluster -s tests/cluster
 
@@ -56,10 +56,10 @@ test-slow: .venv/dev.stamp ## Run the tests that take a minute each
 	@scripts/test-tools.sh
 	@exec $(BIN)/pytest -m slow
 
-test-locks: ## Resolve every lock with one version of pip: PIP=22.3 (the newest if not given)
+test-locks: ## Resolve every lock with one version of pip: PIP=22.3 (default: the newest)
 	@exec $(PYTHON) scripts/try_locks.py $(PIP)
 
-bench: .venv/dev.stamp ## Measure, as ratios within one run (EVENTS=5000000 for the long tables)
+bench: .venv/dev.stamp ## Measure ratios within one run (EVENTS=5000000 for the long tables)
 	@exec $(BIN)/python -m bench $(if $(EVENTS),--events $(EVENTS))
 
 chaos: .venv/dev.stamp ## Kill services at random under load; SEED=, SECONDS= (1000 in full)
@@ -69,12 +69,12 @@ rehearse: .venv/dev.stamp ## Rehearse the loop: data served, a broken release ro
 	@scripts/test-tools.sh
 	@exec $(BIN)/python -m rehearse
 
-# It leaves .venv as no lock has it: make clean afterwards.
+# It leaves .venv with unlocked packages: run make clean afterwards.
 drift: .venv/dev.stamp ## Test billing with the newest database driver, whatever the pins say
 	$(BIN)/python -m pip install --quiet --upgrade aiomysql PyMySQL
 	@exec $(BIN)/pytest -n 2 tests/billing
 
-functions-build: ## Assemble what is deployed as functions: build/functions/
+functions-build: ## Assemble the functions to deploy: build/functions/
 	@$(PYTHON) scripts/functions_build.py $(FUNCTIONS)
 
 functions-deploy: functions-build ## Deploy both functions: FLAGS="--project … " (--help lists them)
@@ -92,7 +92,7 @@ lint: .venv/dev.stamp ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: .venv/dev.stamp ## Rewrite the sources in the house style
+format: .venv/dev.stamp ## Format the sources
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
@@ -100,7 +100,7 @@ types: .venv/dev.stamp ## Check types
 	$(BIN)/mypy
 	$(BIN)/mypy scripts/*.py
 
-imports: .venv/dev.stamp ## Check who may import whom
+imports: .venv/dev.stamp ## Check the import rules
 	$(BIN)/lint-imports
 
 lock: .venv/dev.stamp ## Pin the dependencies of pyproject.toml (needs the package index)
@@ -114,9 +114,9 @@ clean: ## Remove .venv and every cache; state folders stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Made again whenever the pins or the project have changed since; INSTALLER=pip does without uv.
+# Rebuilt whenever the pins or the project have changed. INSTALLER=pip installs without uv.
 .venv/%.stamp: requirements/%.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "error: Tollgate needs Python 3.11 or newer, and $(PYTHON) is not (make PYTHON=…)" >&2; \
+	  echo "error: Tollgate needs Python 3.11 or newer; $(PYTHON) is older or missing (set make PYTHON=…)" >&2; \
 	  exit 1; }
 	@$(PYTHON) scripts/install.py $*

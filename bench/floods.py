@@ -9,7 +9,7 @@ import time
 from urllib.parse import urlsplit
 
 from bench.figures import Figure
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from tests.e2e.platform import PREDICT, ROOT
 from tests.processes import Processes
 
@@ -40,7 +40,10 @@ def _flood(platform: Processes, kind: str) -> Figure:
     url = platform.urls["inference"]
     arguments = ("bench.floods", url, kind, platform.new_token())
     flooding = subprocess.Popen(  # noqa: S603
-        on_leash(sys.executable, "-m", *arguments), cwd=ROOT, stdout=subprocess.PIPE, text=True
+        die_with_parent(sys.executable, "-m", *arguments),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     seconds = []
     connection = _connect(url)

@@ -11,7 +11,7 @@ import httpx
 
 from bench import load
 from bench.figures import Figure, Rates
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from tests.collector import collecting
 from tests.e2e.platform import PREDICT, ROOT, WINE, eventually
 from tests.ports import free_port
@@ -109,7 +109,7 @@ def _running(
     answers up to twice as many.
     """
     process = subprocess.Popen(  # noqa: S603
-        on_leash(sys.executable, "-m", module, *arguments),
+        die_with_parent(sys.executable, "-m", module, *arguments),
         cwd=ROOT,
         env=environment,
         start_new_session=True,

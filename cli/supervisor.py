@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import structlog
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 
 WRONG_SETTING = 2
 """The exit code of a service that was called wrongly; it has said why in one line."""
@@ -37,7 +37,7 @@ class Process:
     """
 
     def __init__(self, *module: str, environment: Mapping[str, str]) -> None:
-        self._command = on_leash(sys.executable, "-m", *module)
+        self._command = die_with_parent(sys.executable, "-m", *module)
         self._environment = environment
         self._child: asyncio.subprocess.Process | None = None
         self._unwanted = False

@@ -13,9 +13,9 @@ import structlog
 import typer
 
 from cli import state
+from cli.quickstart import quickstart, table
 from cli.settings import LocalSettings
 from cli.supervisor import Process, Service, StartRefused
-from cli.tour import table, tour
 from services.common.logs import configure_logging
 from services.common.readiness import failing
 
@@ -118,7 +118,7 @@ async def _greet(auth: Service, inference: Service, billing: Service, credential
     """Once all are ready, say where they are and what to try."""
     await asyncio.gather(*(_until_ready(service) for service in (auth, inference, billing)))
     urls = {"auth": auth.url, "inference": inference.url, "billing": billing.url}
-    typer.echo(table(**urls, credentials=credentials) + "\n" + tour(**urls))
+    typer.echo(table(**urls, credentials=credentials) + "\n" + quickstart(**urls))
 
 
 async def _until_ready(service: Service) -> None:

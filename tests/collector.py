@@ -1,4 +1,4 @@
-"""A collector of traces for a test: OTLP over HTTP, read with the packages' own classes."""
+"""A trace collector for tests: OTLP over HTTP, parsed with the packages' own classes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """One span; ids in hexadecimal, `parent` and `links` being ids of other spans."""
+    """One span; ids are hexadecimal, `parent` and `links` are ids of other spans."""
 
     service: str
     name: str
@@ -27,7 +27,7 @@ class Collected:
 
 
 class Collector:
-    """Keeps what it is sent, and reads it only when it is asked for: a load takes no notice."""
+    """Stores what it receives, and parses it only on request, so that it does not slow a load."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -38,7 +38,7 @@ class Collector:
 
     @property
     def spans(self) -> list[Collected]:
-        """Those of all requests so far, in their order."""
+        """Return the spans of all requests so far, in order."""
         spans = []
         for request in self._requests():
             for resource in request.resource_spans:
@@ -49,14 +49,14 @@ class Collector:
 
     @property
     def texts(self) -> list[str]:
-        """All that came, a text for each request, for searching."""
+        """Return everything received, one text per request, for searching."""
         return list(map(str, self._requests()))
 
     def _requests(self) -> list[ExportTraceServiceRequest]:
         return list(map(ExportTraceServiceRequest.FromString, self._bodies))
 
     def find(self, **wanted: str) -> list[Collected]:
-        """The spans so far whose fields are these."""
+        """Return the spans so far with these field values."""
         return [
             span
             for span in self.spans
@@ -66,9 +66,9 @@ class Collector:
 
 @contextmanager
 def collecting(port: int = 0) -> Iterator[Collector]:
-    """A collector that answers inside the block, on a free port unless one is given.
+    """A collector that runs inside the block, on a free port unless one is given.
 
-    Each answer ends its connection, so that none is left to be used after the block.
+    Each response ends its connection, so that none can be used after the block.
     """
     collector = Collector("")
 
@@ -112,7 +112,7 @@ def _collected(service: str, span: Any) -> Collected:
 
 
 def _values(attributes: Any) -> dict[str, Any]:
-    """Of text and numbers; a list is its first element."""
+    """Return attributes that are text or numbers; of a list, the first element."""
     values = {}
     for each in attributes:
         value = each.value

@@ -1,4 +1,4 @@
-"""What all tests share: an empty database or store of either kind, a prepared state folder."""
+"""Shared fixtures: empty databases and stores of either kind, and a prepared state folder."""
 
 import fcntl
 import os
@@ -38,7 +38,7 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 def new_database_url(
     database_server: Callable[[], GivenServer | Server], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], str]:
-    """`new_database_url("sqlite" | "mysql")` is the URL of a new, empty database."""
+    """Return the URL of a new, empty database: `new_database_url("sqlite" | "mysql")`."""
     folder = tmp_path_factory.mktemp("databases")
 
     def new(kind: str) -> str:
@@ -51,7 +51,7 @@ def new_database_url(
 
 @pytest.fixture(scope="session")
 def database_server() -> Iterator[Callable[[], GivenServer | Server]]:
-    """The worker's MariaDB or MySQL server, started when first asked for."""
+    """The worker's MariaDB or MySQL server, started on first use."""
     with ExitStack() as stack:
         started: list[GivenServer | Server] = []
 
@@ -79,14 +79,14 @@ def gcs() -> Iterator[Emulator]:
 
 @pytest.fixture
 def bucket_url(gcs: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The `gs://` URL of a new, empty bucket, for as long as the test runs."""
+    """Return the `gs://` URL of a new, empty bucket, valid until the test ends."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
     return gcs.new_bucket()
 
 
 @pytest.fixture(params=["file", "gs"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty store; runs a test once per kind, a folder and a bucket."""
+    """Return the URL of an empty store; runs a test once per kind, a folder and a bucket."""
     if request.param == "file":
         return f"file://{tmp_path}/models"
     return f"{request.getfixturevalue('bucket_url')}/models"
@@ -94,7 +94,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state folder as a first start leaves it, made by whichever worker comes first."""
+    """Return a state folder as after a first start, prepared by whichever worker comes first."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     home = shared / "trained"
@@ -113,7 +113,7 @@ def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def new_home(trained_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
-    """`new_home()` is a prepared state folder that nothing else uses."""
+    """Return a prepared state folder that nothing else uses: `new_home()`."""
 
     def copy() -> Path:
         return Path(shutil.copytree(trained_home, tmp_path_factory.mktemp("up") / "home"))

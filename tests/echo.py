@@ -1,9 +1,9 @@
-"""A service in its own process whose answers show what it understood.
+"""A service in its own process whose responses show how it read the request.
 
     python -m tests.echo <port> <loop>
 
-It runs as the services do: their `serve`, on `asyncio` as auth and billing or on `uvloop` as
-inference.
+It runs as the services do, with their `serve`, on `asyncio` like auth and billing or on `uvloop`
+like inference.
 """
 
 import subprocess
@@ -17,7 +17,7 @@ from urllib.request import urlopen
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from services.common.http import listen, serve
 from tests.ports import free_port
 
@@ -25,7 +25,7 @@ _START_DEADLINE_S = 20
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer what was asked; under `/early/<status>`, before the body is read."""
+    """Answer with the request's content; under `/early/<status>`, before reading the body."""
     if scope["type"] == "lifespan":
         await receive()
         await send({"type": "lifespan.startup.complete"})
@@ -65,10 +65,10 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 @contextmanager
 def running_echo(loop: str, *trusted_proxies: str) -> Iterator[int]:
-    """The port of an echo that runs inside the block."""
+    """Yield the port of an echo that runs inside the block."""
     port = free_port()
     child = subprocess.Popen(
-        on_leash(sys.executable, "-m", "tests.echo", str(port), loop, *trusted_proxies),
+        die_with_parent(sys.executable, "-m", "tests.echo", str(port), loop, *trusted_proxies),
         stdin=subprocess.DEVNULL,
     )
     try:

@@ -1,9 +1,9 @@
 """A MariaDB or MySQL server: a private one, or the one that TOLLGATE_TEST_MYSQL_URL names.
 
 The private one has its own data folder, its own socket and a free loopback port. It flushes at
-every commit, as in production; only what a test never needs is turned off. Of a given one, such as
-mysql://root:secret@127.0.0.1:3306, each worker uses databases of its own; tests that kill or freeze
-a server start a private one all the same.
+every commit, as in production; only what a test never needs is turned off. On a given server, such
+as mysql://root:secret@127.0.0.1:3306, each worker uses its own databases. Tests that kill or freeze
+a server always start a private one.
 """
 
 import os
@@ -22,7 +22,7 @@ from uuid import uuid4
 import pymysql
 import pytest
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from tests.ports import free_port
 
 _START_DEADLINE_S = 60
@@ -32,25 +32,25 @@ _NO_FILE_FOLDER = "--loose-secure-file-priv="
 
 
 class NoServer(Exception):
-    """No mariadbd or mysqld on this machine."""
+    """Neither mariadbd nor mysqld is installed on this machine."""
 
 
 def do_without(error: NoServer) -> NoReturn:
-    """Skip the test that needed a server, loudly; under CI, where nothing is skipped, fail it."""
+    """Skip the test that needs a server; under CI, where nothing is skipped, fail it."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"{error}, and under CI nothing is skipped")
     pytest.skip(f"MYSQL TESTS SKIPPED: {error}")
 
 
 class GivenServer:
-    """A server that others run; the databases made on it are dropped at the end."""
+    """A server that already runs; the databases created on it are dropped at the end."""
 
     def __init__(self, url: str) -> None:
         self._url = urlsplit(url)
         self._made: list[str] = []
 
     def new_database(self) -> str:
-        """The URL of a new, empty database."""
+        """Return the URL of a new, empty database."""
         name = f"test_{uuid4().hex}"
         self._run(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
         self._made.append(name)
@@ -75,15 +75,15 @@ class GivenServer:
 
 
 class Server:
-    """A private server that runs; `new_database` makes empty databases on it.
+    """A running private server; `new_database` creates empty databases on it.
 
-    A test that kills, freezes or restarts it needs one of its own.
+    A test that kills, freezes or restarts a server needs a private one of its own.
     """
 
     def __init__(self, folder: Path, program: str, *, options: tuple[str, ...] = ()) -> None:
         self.port = free_port()
         self.socket = folder / "s"
-        """Where its root connects, without a password."""
+        """The socket where its root connects without a password."""
         self._log = folder / "log"
         self._command = [*_command(program, folder=folder, port=self.port), *options]
         self.start()
@@ -94,16 +94,19 @@ class Server:
             self._run("REVOKE READ_ONLY ADMIN ON *.* FROM tollgate@'%'")
 
     def start(self) -> None:
-        """Start it, on the data it left behind; returns when it takes connections."""
-        self.socket.unlink(missing_ok=True)  # a killed server leaves it there
+        """Start it on its existing data; return when it accepts connections."""
+        self.socket.unlink(missing_ok=True)  # a killed server leaves it behind
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                on_leash(*self._command), stdout=output, stderr=output, start_new_session=True
+                die_with_parent(*self._command),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         deadline = time.monotonic() + _START_DEADLINE_S
-        while not self.socket.exists():  # made when the server is ready to accept
+        while not self.socket.exists():  # created when the server is ready to accept
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the database server does not run:\n{self._log.read_text()}")
+                raise RuntimeError(f"the database server did not start:\n{self._log.read_text()}")
             time.sleep(0.05)
 
     def signal(self, number: int) -> None:
@@ -116,30 +119,30 @@ class Server:
         self._process.wait()
 
     def stop(self) -> None:
-        """End it in order, if it runs."""
+        """Stop it cleanly, if it is running."""
         self._process.send_signal(signal.SIGCONT)
         self._process.terminate()
         self._process.wait()
 
     def end_connections(self) -> int:
-        """KILL every connection of the services; how many there were."""
+        """KILL every connection of the services; return how many there were."""
         connections = self.connections()
         for each in connections:
-            with suppress(pymysql.OperationalError):  # it has gone by itself
+            with suppress(pymysql.OperationalError):  # it is already gone
                 self._run(f"KILL {each}")
         return len(connections)
 
     def set_read_only(self, read_only: bool) -> None:
-        """Refuse writes with error 1290, as an old primary does after a failover; or take them."""
+        """Refuse writes with error 1290, like an old primary after a failover; or accept them."""
         variable = "read_only" if self._is_mariadb else "super_read_only"
         self._run(f"SET GLOBAL {variable} = {int(read_only)}")
 
     def set_idle_timeout(self, seconds: int) -> None:
-        """After how long idle connections are ended, of those that are made from now on."""
+        """Set the idle timeout of connections made from now on."""
         self._run(f"SET GLOBAL wait_timeout = {seconds}")
 
     def connections(self) -> set[int]:
-        """Those of the services."""
+        """Return the ids of the services' connections."""
         listed = self._run(
             "SELECT GROUP_CONCAT(id) FROM information_schema.processlist"
             " WHERE id <> CONNECTION_ID() AND user = 'tollgate'"
@@ -147,7 +150,7 @@ class Server:
         return {int(each) for each in listed.split(",") if each not in ("", "None")}
 
     def new_database(self) -> str:
-        """The URL of a new, empty database."""
+        """Return the URL of a new, empty database."""
         name = f"test_{uuid4().hex}"
         self._run(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
         return f"mysql+aiomysql://tollgate:{_PASSWORD}@127.0.0.1:{self.port}/{name}"
@@ -164,16 +167,16 @@ class Server:
 
 @contextmanager
 def running_server(*options: str) -> Iterator[Server]:
-    """Start a server and stop it, by its own pid, at the end of the block.
+    """Start a server, and stop it by its own pid at the end of the block.
 
     Args:
-        options: of the server; they win over those here.
+        options: of the server; they override those here.
 
     Raises:
-        NoServer: there is none on this machine.
+        NoServer: neither mariadbd nor mysqld is installed on this machine.
     """
     program = _program()
-    # A socket's path may have about 100 characters: not in pytest's deep folders.
+    # A socket's path is limited to about 100 characters, too few for pytest's deep folders.
     folder = Path(tempfile.mkdtemp(prefix="tollgate-db-"))
     try:
         _install(program, folder=folder)
@@ -188,10 +191,10 @@ def running_server(*options: str) -> Iterator[Server]:
 
 @contextmanager
 def any_server() -> Iterator[GivenServer | Server]:
-    """The server that the environment names, or else a private one.
+    """Yield the server that the environment names, or else a private one.
 
     Raises:
-        NoServer: none is named, and there is none on this machine.
+        NoServer: the environment names no server, and none is installed on this machine.
     """
     url = os.environ.get("TOLLGATE_TEST_MYSQL_URL")
     if not url:
@@ -236,7 +239,7 @@ def _command(program: str, *, folder: Path, port: int) -> list[str]:
         "--no-defaults",
         *_as_whom(),
         f"--datadir={data}",
-        f"--tmpdir={folder}",  # two servers starting at once would share /tmp
+        f"--tmpdir={folder}",  # two servers that start at the same time would share /tmp
         f"--socket={folder / 's'}",
         f"--pid-file={data / 'pid'}",
         "--bind-address=127.0.0.1",
@@ -253,5 +256,5 @@ def _command(program: str, *, folder: Path, port: int) -> list[str]:
 
 
 def _as_whom() -> list[str]:
-    """Root has to say that it means it; anybody else is who they are."""
+    """Return the option that lets the server run as root, if the tests do."""
     return ["--user=root"] if os.geteuid() == 0 else []

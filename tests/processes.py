@@ -1,4 +1,4 @@
-"""The three services as processes of their own, each started, killed and frozen as a test likes."""
+"""The three services as separate processes that a test starts, kills and freezes at will."""
 
 import signal
 import subprocess
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from tests.e2e.platform import ROOT, Platform, eventually
 from tests.mariadb import Server
 
@@ -17,11 +17,11 @@ _LOCAL_PLAN = ROOT / "services" / "billing" / "plans" / "local_plan.json"
 
 
 class Processes(Platform):
-    """A platform without a runner: nothing is started again unless the test does it.
+    """A platform without a runner: only the test restarts services.
 
     Args:
-        home: state folder; the model it needs is trained there if it is not there.
-        server: where the databases of auth and billing are made.
+        home: state folder; the model is trained there if it is missing.
+        server: the server for the databases of auth and billing.
         environment: of all services, such as `INFERENCE_BILLING_URL`.
     """
 
@@ -39,7 +39,7 @@ class Processes(Platform):
         for service in services:
             with self.log.open("ab") as output:
                 self.children[service] = subprocess.Popen(
-                    on_leash(sys.executable, "-m", f"services.{service}"),
+                    die_with_parent(sys.executable, "-m", f"services.{service}"),
                     cwd=ROOT,
                     env=self.environment | environment,
                     stdin=subprocess.DEVNULL,
@@ -83,4 +83,4 @@ def processes(
         platform.begin(*SERVICES)
         yield platform
     finally:
-        platform.end("inference", "billing", "auth")  # the former needs the latter to finish
+        platform.end("inference", "billing", "auth")  # inference needs billing to finish

@@ -10,13 +10,13 @@ from grp import getgrgid
 from pathlib import Path
 from pwd import getpwuid
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from tests.ports import free_port
 from tests.programs import PATH, program
 
 _START_DEADLINE_S = 20
 
-# As ingress-nginx's template has it: WebSocket map, HTTP/1.1 and keep-alive to the service.
+# Like ingress-nginx's template: WebSocket map, HTTP/1.1 and keep-alive to the service.
 _NGINX = """
 daemon off;
 user {user} {group};
@@ -100,7 +100,7 @@ KINDS = tuple(_KINDS)
 
 @contextmanager
 def proxied(kind: str, service: int, folder: Path) -> Iterator[int]:
-    """The port of a proxy that passes on to the port of a service, inside the block."""
+    """Yield the port of a proxy that forwards to the port of a service, inside the block."""
     template, command = _KINDS[kind]
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ def proxied(kind: str, service: int, folder: Path) -> Iterator[int]:
     log = folder / "log"
     with log.open("wb") as output:
         child = subprocess.Popen(
-            on_leash(*command(program(kind), file)),
+            die_with_parent(*command(program(kind), file)),
             env={"PATH": PATH, "HOME": str(folder), "XDG_DATA_HOME": str(folder)},
             stdin=subprocess.DEVNULL,
             stdout=output,

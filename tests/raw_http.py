@@ -1,4 +1,4 @@
-"""HTTP to the byte: what a client that no library would let you write sends, and what it gets."""
+"""HTTP byte by byte, to send what no HTTP library would, and to read the responses."""
 
 import json
 import socket
@@ -8,7 +8,7 @@ WAIT_S = 15
 
 
 class Connection:
-    """A raw socket, and the answers that come on it."""
+    """A raw socket, and the responses on it."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S)
@@ -25,7 +25,7 @@ class Connection:
         self._socket.sendall(data)
 
     def read(self) -> tuple[int, dict[str, str], Any]:
-        """The next answer: status, headers and JSON; 0 if the connection ended."""
+        """Return the next response: status, headers and JSON; 0 if the connection ended."""
         start = self._file.readline()
         if not start:
             return 0, {}, None
@@ -37,7 +37,7 @@ class Connection:
         return int(start.split()[1]), headers, json.loads(body) if body else None
 
     def read_interim(self) -> int:
-        """The status of an answer that is not the last, such as 100."""
+        """Return the status of an interim response, such as 100."""
         start = self._file.readline()
         while self._file.readline().strip():
             pass
@@ -51,5 +51,5 @@ class Connection:
 
 
 def head(*lines: bytes, start: bytes = b"POST /echo HTTP/1.1") -> bytes:
-    """A request's head."""
+    """Return a request's head."""
     return b"\r\n".join([start, *lines, b"", b""])

@@ -1,4 +1,4 @@
-"""The locked requirements can be installed next month, too."""
+"""The locked requirements are complete, so that they can still be installed next month."""
 
 import re
 from importlib.metadata import requires
@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 LOCKS = sorted([*ROOT.glob("requirements/*.txt"), *ROOT.glob("functions/*/requirements.txt")])
-"""Every one is a part of dev.txt, so its packages are installed where the tests run."""
+"""Every lock is part of dev.txt, so its packages are installed where the tests run."""
 
 
 def pins(lock: Path) -> dict[str, Requirement]:
@@ -50,7 +50,7 @@ class TestLock:
         assert pinned
         assert lacking == []
 
-    def test_every_package_that_is_required_is_pinned(self, lock: Path) -> None:
+    def test_every_required_package_is_pinned(self, lock: Path) -> None:
         pinned = pins(lock)
 
         missing = [

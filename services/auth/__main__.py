@@ -10,9 +10,9 @@ from services.auth.first_accounts import ensure_first_accounts
 from services.auth.settings import AuthSettings
 from services.common.http import listen, serve
 from services.common.logs import configure_logging
-from services.common.migrations import migrate_or_stop, prepare_database_folder
+from services.common.migrations import migrate_or_exit, prepare_database_folder
 from services.common.observe import open_tracing
-from services.common.settings import stop
+from services.common.settings import exit_with_error
 
 
 def main(arguments: list[str]) -> None:
@@ -22,13 +22,13 @@ def main(arguments: list[str]) -> None:
         SystemExit: it was called wrongly, or cannot begin; one line on stderr says why.
     """
     if arguments not in ([], ["migrate"]):
-        stop("usage: python -m services.auth [migrate]")
+        exit_with_error("usage: python -m services.auth [migrate]")
     settings = AuthSettings.load()
     configure_logging("auth", level=settings.log_level, style=settings.log_format)
     url = settings.database_url.get_secret_value()
     prepare_database_folder(url, variable="AUTH_DATABASE_URL")
     if arguments:
-        migrate_or_stop(url, MIGRATIONS, variable="AUTH_DATABASE_URL")
+        migrate_or_exit(url, MIGRATIONS, variable="AUTH_DATABASE_URL")
         ensure_first_accounts(settings)
         return
     tracing = open_tracing("auth", endpoint=settings.otlp_endpoint)

@@ -25,7 +25,7 @@ from services.common.http_methods import Cors
 from services.common.identity import TokenVerifier
 from services.common.migrations import SchemaCheck
 from services.common.observe import log
-from services.common.settings import stop
+from services.common.settings import exit_with_error
 
 if TYPE_CHECKING:
     from services.common.tracing import Tracing
@@ -47,9 +47,9 @@ def create_app(settings: AuthSettings, *, tracing: "Tracing | None" = None) -> F
     try:
         keys = open_key_ring(settings.signing_keys)
     except OSError as error:
-        stop(f"AUTH_SIGNING_KEYS: {settings.signing_keys}: {error.strerror}")
+        exit_with_error(f"AUTH_SIGNING_KEYS: {settings.signing_keys}: {error.strerror}")
     except ValueError as error:
-        stop(f"AUTH_SIGNING_KEYS: {error}")
+        exit_with_error(f"AUTH_SIGNING_KEYS: {error}")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

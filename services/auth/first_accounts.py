@@ -8,7 +8,7 @@ from services.auth.passwords import PasswordHasher
 from services.auth.settings import AuthSettings
 from services.common.db import Database
 from services.common.errors import BodyInvalid, ServiceError
-from services.common.settings import stop
+from services.common.settings import exit_with_error
 
 
 def ensure_first_accounts(settings: AuthSettings) -> None:
@@ -23,9 +23,9 @@ def ensure_first_accounts(settings: AuthSettings) -> None:
         asyncio.run(_ensure(settings))
     except BodyInvalid as error:
         problem = error.extra["errors"][0]
-        stop(f"AUTH_ADMIN_{problem['loc'][-1].upper()}: {problem['msg']}")
+        exit_with_error(f"AUTH_ADMIN_{problem['loc'][-1].upper()}: {problem['msg']}")
     except ServiceError as error:
-        stop(f"AUTH_DATABASE_URL: {error.detail}")
+        exit_with_error(f"AUTH_DATABASE_URL: {error.detail}")
 
 
 async def _ensure(settings: AuthSettings) -> None:

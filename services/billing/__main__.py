@@ -8,9 +8,9 @@ from services.billing.database import MIGRATIONS
 from services.billing.settings import BillingSettings
 from services.common.http import listen, serve
 from services.common.logs import configure_logging
-from services.common.migrations import migrate_or_stop, prepare_database_folder
+from services.common.migrations import migrate_or_exit, prepare_database_folder
 from services.common.observe import open_tracing
-from services.common.settings import stop
+from services.common.settings import exit_with_error
 
 _ALLOCATIONS_PER_COLLECTION = 50_000
 """A batch of events is as many objects, all alive until it is stored: looking through them for
@@ -24,13 +24,13 @@ def main(arguments: list[str]) -> None:
         SystemExit: it was called wrongly, or cannot begin; one line on stderr says why.
     """
     if arguments not in ([], ["migrate"]):
-        stop("usage: python -m services.billing [migrate]")
+        exit_with_error("usage: python -m services.billing [migrate]")
     settings = BillingSettings.load()
     configure_logging("billing", level=settings.log_level, style=settings.log_format)
     url = settings.database_url.get_secret_value()
     prepare_database_folder(url, variable="BILLING_DATABASE_URL")
     if arguments:
-        migrate_or_stop(url, MIGRATIONS, variable="BILLING_DATABASE_URL")
+        migrate_or_exit(url, MIGRATIONS, variable="BILLING_DATABASE_URL")
         return
     tracing = open_tracing("billing", endpoint=settings.otlp_endpoint)
     app = create_app(settings, tracing=tracing)

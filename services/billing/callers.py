@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from services.common.contracts import AccountId
 from services.common.errors import BodyInvalid, InsufficientScope
-from services.common.identity import Caller, Needs
+from services.common.identity import Caller, RequireScope
 
 OtherAccount = Annotated[str | None, Query(description="Another account; needs the scope `admin`.")]
 """A plain text, because the scope is checked before the id."""
@@ -20,7 +20,7 @@ class _MayBeAnonymous(SecurityBase):
     """A dependency that yields the `Caller`, or None for a request without a token."""
 
     def __init__(self) -> None:
-        self._needs = Needs()
+        self._needs = RequireScope()
         self.scheme_name = self._needs.scheme_name
         self.model = self._needs.model
 
@@ -51,7 +51,7 @@ def own_or_other(caller: Caller, account: str | None) -> str:
 
 
 def _account(
-    caller: Annotated[Caller, Depends(Needs("usage:read"))], account: OtherAccount = None
+    caller: Annotated[Caller, Depends(RequireScope("usage:read"))], account: OtherAccount = None
 ) -> str:
     return own_or_other(caller, account)
 

@@ -161,7 +161,7 @@ def problem(
     }
 
 
-def documents(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
+def error_responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     """The `responses=` of a route that raises these errors."""
     described: dict[int | str, dict[str, Any]] = {}
     for error in errors:

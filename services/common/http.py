@@ -38,9 +38,9 @@ from services.common.errors import (
 from services.common.http_docs import AmendOpenApi, add_docs
 from services.common.http_methods import Cors, Methods
 from services.common.http_protocol import Protocol
-from services.common.identity import Needs
-from services.common.observe import Metrics, Observed
-from services.common.settings import stop
+from services.common.identity import RequireScope
+from services.common.observe import Metrics, RequestMiddleware
+from services.common.settings import exit_with_error
 from services.common.stopping import FINISH_S, LAST_CALL_S, StoppingServer, leave
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ def new_router(*, prefix: str = "", tag: str) -> APIRouter:
     return APIRouter(prefix=prefix, tags=[tag], route_class=_GuardedRoute)
 
 
-def _guards(dependant: Dependant) -> list[Needs]:
-    found = [dependant.call] if isinstance(dependant.call, Needs) else []
+def _guards(dependant: Dependant) -> list[RequireScope]:
+    found = [dependant.call] if isinstance(dependant.call, RequireScope) else []
     return found + [guard for inner in dependant.dependencies for guard in _guards(inner)]
 
 
@@ -163,7 +163,7 @@ def service_app(
     app.add_middleware(Methods, router=app.router)
     if cors is not None:
         app.add_middleware(cors.around)
-    app.add_middleware(Observed, metrics=app.state.metrics, refuse=refuse)
+    app.add_middleware(RequestMiddleware, metrics=app.state.metrics, refuse=refuse)
     if tracing is not None:
         app.add_middleware(tracing.around_app)
     _add_operations(app)
@@ -215,7 +215,9 @@ def listen(host: str, port: int, *, variable: str) -> socket.socket:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
     except OSError as error:
-        stop(f"{variable}: cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}")
+        exit_with_error(
+            f"{variable}: cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}"
+        )
 
 
 def serve(

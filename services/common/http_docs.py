@@ -16,7 +16,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
-from services.common.errors import PROBLEM_JSON, BodyInvalid, ServiceError, documents
+from services.common.errors import PROBLEM_JSON, BodyInvalid, ServiceError, error_responses
 
 AmendOpenApi = Callable[[dict[str, Any]], None]
 """Changes an OpenAPI document in place."""
@@ -105,7 +105,7 @@ def _page_headers(page: str, *, token_url: str) -> dict[str, str]:
 
 def _state_errors(schema: dict[str, Any]) -> None:
     """Describe errors as they are: FastAPI describes those of its own validation only, as JSON."""
-    invalid = documents(BodyInvalid)[422]
+    invalid = error_responses(BodyInvalid)[422]
     problem = {PROBLEM_JSON: {"schema": ServiceError.schema}}
     for _, operation in operations(schema):
         responses = operation["responses"]

@@ -311,7 +311,7 @@ def bearer_token(headers: list[tuple[bytes, bytes]]) -> bytes:
     return token
 
 
-class Needs(SecurityBase):
+class RequireScope(SecurityBase):
     """A dependency that yields the `Caller` and refuses tokens without a scope.
 
     `GuardedRoute` calls it before the body is read.
@@ -332,4 +332,4 @@ class Needs(SecurityBase):
         return caller
 
 
-AnyCaller = Annotated[Caller, Depends(Needs())]
+AnyCaller = Annotated[Caller, Depends(RequireScope())]

@@ -20,7 +20,7 @@ from sqlalchemy.exc import InvalidRequestError, SQLAlchemyError
 from services.common.db import Database
 from services.common.engines import new_engine
 from services.common.errors import Unavailable
-from services.common.settings import prepare_folder, stop
+from services.common.settings import exit_with_error, prepare_folder
 
 _MIGRATION_LOCK_S = 120
 _IS_DONE = {1050, 1060, 1061, 1051, 1091}
@@ -50,7 +50,7 @@ def prepare_database_folder(url: str, *, variable: str) -> None:
         prepare_folder(Path(parsed.database).parent, variable=variable)
 
 
-def migrate_or_stop(url: str, scripts: Path, *, variable: str) -> None:
+def migrate_or_exit(url: str, scripts: Path, *, variable: str) -> None:
     """`migrate`, for a command line.
 
     Raises:
@@ -60,7 +60,7 @@ def migrate_or_stop(url: str, scripts: Path, *, variable: str) -> None:
         migrate(url, scripts)
     except SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
-        stop(f"{variable}: the database cannot be migrated: {cause}")
+        exit_with_error(f"{variable}: the database cannot be migrated: {cause}")
 
 
 def run_migrations(metadata: MetaData) -> None:

@@ -14,7 +14,7 @@ from prometheus_client.process_collector import ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common.errors import STOPPING, Refuse, ServiceError, error_response
-from services.common.settings import stop
+from services.common.settings import exit_with_error
 
 if TYPE_CHECKING:
     from services.common.tracing import Tracing
@@ -80,7 +80,9 @@ def open_tracing(service: str, *, endpoint: str | None) -> "Tracing | None":
     try:
         from services.common.tracing import Tracing
     except ImportError as error:
-        stop(f"OTEL_EXPORTER_OTLP_ENDPOINT: traces need what tollgate[otel] installs: {error}")
+        exit_with_error(
+            f"OTEL_EXPORTER_OTLP_ENDPOINT: traces need what tollgate[otel] installs: {error}"
+        )
     return Tracing(service, endpoint=endpoint)
 
 
@@ -95,7 +97,7 @@ def request_id(scope: Scope) -> str:
     return os.urandom(16).hex()
 
 
-class Observed:
+class RequestMiddleware:
     """ASGI middleware: request id, metrics, one log line, and a 500 for what nobody caught."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, refuse: Refuse = error_response) -> None:

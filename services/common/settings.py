@@ -95,7 +95,9 @@ class ServiceSettings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             message = first["msg"].removeprefix("Value error, ")
-            stop(f"{cls._variable(first['loc'])}: {message}" if first["loc"] else message)
+            exit_with_error(
+                f"{cls._variable(first['loc'])}: {message}" if first["loc"] else message
+            )
 
     @classmethod
     def _variable(cls, loc: tuple[int | str, ...]) -> str:
@@ -104,7 +106,7 @@ class ServiceSettings(BaseSettings):
         return field if field.isupper() else f"{cls.model_config['env_prefix']}{field}".upper()
 
 
-def stop(line: str) -> NoReturn:
+def exit_with_error(line: str) -> NoReturn:
     """End the process with one clear line on stderr (exit code 2: it was called wrongly)."""
     sys.stderr.write(f"error: {line}\n")
     raise SystemExit(2)
@@ -119,6 +121,6 @@ def prepare_folder(folder: Path, *, variable: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        stop(f"{variable}: {folder}: {error.strerror}")
+        exit_with_error(f"{variable}: {folder}: {error.strerror}")
     if not os.access(folder, os.W_OK):
-        stop(f"{variable}: {folder} cannot be written")
+        exit_with_error(f"{variable}: {folder} cannot be written")

@@ -9,7 +9,7 @@ from services.common.http import listen, serve
 from services.common.logs import configure_logging
 from services.common.model_store import StoreError
 from services.common.observe import open_tracing
-from services.common.settings import prepare_folder, stop
+from services.common.settings import exit_with_error, prepare_folder
 from services.inference.app import create_app
 from services.inference.memory import return_large_blocks
 from services.inference.settings import InferenceSettings
@@ -27,7 +27,7 @@ def main() -> None:
     try:
         app = create_app(settings, tracing=tracing)
     except StoreError as error:
-        stop(f"INFERENCE_TRUSTED_KEYS or INFERENCE_MODEL_STORE: {error}")
+        exit_with_error(f"INFERENCE_TRUSTED_KEYS or INFERENCE_MODEL_STORE: {error}")
     serve(app, listener, trusted_proxies=settings.trusted_proxies, loop="uvloop")
 
 

@@ -1,4 +1,4 @@
-"""A caller who counts the answers they got, to be compared with what is billed."""
+"""A caller that counts its answers, to compare them with the bill."""
 
 from typing import Any
 from uuid import uuid4
@@ -11,13 +11,13 @@ from tests.processes import Processes
 
 
 class Caller:
-    """A caller with an account of their own."""
+    """A caller with its own account."""
 
     def __init__(self, platform: Processes) -> None:
         self._platform = platform
         self._token = platform.new_token()
         self.answered = 0
-        assert self.predict().status_code == 200  # its terms are known from now on
+        assert self.predict().status_code == 200  # inference knows its terms from now on
 
     def predict(self) -> httpx.Response:
         with self._platform.client("inference", self._token) as inference:
@@ -30,7 +30,7 @@ class Caller:
         return answer
 
     def predict_until(self, status: int, *, at_most: int) -> httpx.Response:
-        """Predict over one connection until it is answered with a status."""
+        """Predict over one connection until a response has the given status."""
         headers = {"Content-Type": "application/json"}
         with self._platform.client("inference", self._token) as inference:
             for _ in range(at_most):
@@ -45,7 +45,7 @@ class Caller:
             return billing.get("/usage")
 
     def all_billed(self) -> bool:
-        """Whether exactly what was answered is billed."""
+        """Return whether exactly the answered predictions are billed."""
         answer = self.usage()
         return answer.status_code == 200 and answer.json()["total"]["requests"] == self.answered
 

@@ -1,4 +1,4 @@
-"""Real processes on a real database server, with a proxy of many faults before billing."""
+"""Real processes on a real database server, with a fault-injecting proxy before billing."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="package")
 def proxy() -> Iterator[Proxy]:
-    """What stands between inference and billing."""
+    """The proxy between inference and billing."""
     with Proxy(port=free_port()) as started:
         yield started
 
@@ -51,7 +51,7 @@ def running(new_home: Callable[[], Path], server: Server, proxy: Proxy) -> Itera
 
 @pytest.fixture
 def platform(running: Processes, proxy: Proxy) -> Processes:
-    """The platform, with nothing between its parts."""
+    """The platform, with no proxy between its parts."""
     proxy.pass_on()
     return running
 

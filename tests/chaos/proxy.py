@@ -15,19 +15,19 @@ SLOW_S = 1.0
 
 
 class Proxy:
-    """Runs in a thread of its own; until told otherwise it passes everything on."""
+    """Runs in its own thread; forwards everything until a fault is set."""
 
     def __init__(self, *, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.upstream = 0
         self.hits = 0
-        """Connections that a fault befell."""
+        """Connections that met a fault."""
         self._port = port
         self._fault: Fault | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="proxy")
         self._serving: set[asyncio.Task[None] | None] = set()
-        """One for each open connection; the loop itself would let them be collected as garbage."""
+        """One for each open connection; otherwise the loop would let them be garbage-collected."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -38,11 +38,11 @@ class Proxy:
         self._thread.join()
 
     def fail(self, fault: Fault) -> None:
-        """From now on every connection meets a fault; those that are open are closed."""
+        """Apply a fault to every connection from now on; close the open ones."""
         self._set(fault)
 
     def pass_on(self) -> None:
-        """Pass everything on."""
+        """Forward everything."""
         self._set(None)
 
     def _set(self, fault: Fault | None) -> None:

@@ -9,7 +9,9 @@ from chaos.run import run
 
 
 @pytest.mark.chaos
-def test_served_is_journalled_is_billed_whoever_is_killed(new_home: Callable[[], Path]) -> None:
+def test_served_equals_journalled_equals_billed(
+    new_home: Callable[[], Path],
+) -> None:
     report = run(seed=20261122, seconds=12, home=new_home(), say=print)
 
     assert report.differences == []

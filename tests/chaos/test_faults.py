@@ -19,7 +19,7 @@ from tests.mariadb import Server
 from tests.processes import Processes
 
 
-def test_while_billing_is_away_predictions_go_on_until_the_journal_is_full(
+def test_while_billing_is_down_predictions_continue_until_the_journal_is_full(
     platform: Processes, caller: Caller
 ) -> None:
     platform.kill("billing")
@@ -34,7 +34,7 @@ def test_while_billing_is_away_predictions_go_on_until_the_journal_is_full(
 
 
 @pytest.mark.parametrize("fault", get_args(Fault))
-def test_whatever_befalls_a_delivery_each_event_is_billed_once(
+def test_whatever_happens_to_a_delivery_each_event_is_billed_once(
     fault: Fault, caller: Caller, proxy: Proxy
 ) -> None:
     eventually(caller.all_billed)
@@ -48,7 +48,7 @@ def test_whatever_befalls_a_delivery_each_event_is_billed_once(
     eventually(caller.all_billed)
 
 
-def test_a_killed_process_gives_its_credit_back_as_soon_as_its_journal_is_found(
+def test_a_killed_process_returns_its_credit_as_soon_as_its_journal_is_found(
     platform: Processes,
 ) -> None:
     account = prepaid(platform, credit=PLENTY)
@@ -68,7 +68,7 @@ def test_a_killed_process_gives_its_credit_back_as_soon_as_its_journal_is_found(
     assert parse_amount(balance) == PLENTY - PER_REQUEST - PER_ROW
 
 
-def test_connections_that_the_server_ends_are_not_noticed_by_callers(
+def test_callers_do_not_notice_connections_closed_by_the_server(
     caller: Caller, server: Server
 ) -> None:
     eventually(caller.all_billed)
@@ -80,7 +80,7 @@ def test_connections_that_the_server_ends_are_not_noticed_by_callers(
     eventually(caller.all_billed)
 
 
-def test_after_a_restart_of_the_database_everything_is_well_within_seconds(
+def test_everything_recovers_within_seconds_of_a_database_restart(
     platform: Processes, caller: Caller, server: Server
 ) -> None:
     server.stop()
@@ -93,7 +93,7 @@ def test_after_a_restart_of_the_database_everything_is_well_within_seconds(
     eventually(caller.all_billed)
 
 
-def test_a_database_that_became_read_only_is_a_503_until_it_is_not(
+def test_a_read_only_database_is_a_503_until_it_is_writable(
     platform: Processes, caller: Caller, server: Server
 ) -> None:
     with platform.client("billing", admin_token(platform)) as billing:
@@ -110,17 +110,17 @@ def test_a_database_that_became_read_only_is_a_503_until_it_is_not(
         assert {answer.status_code for answer in refused} == {503}
         assert all(int(answer.headers["Retry-After"]) > 0 for answer in refused)
         assert (read.status_code, predicted.status_code) == (200, 200)
-        assert not pooled <= kept  # a pooled one would lead to the old primary for ever
+        assert not pooled <= kept  # a pooled connection would lead to the old primary forever
         eventually(lambda: billing.post("/plans", json=plan).status_code == 201)
     eventually(caller.all_billed)
 
 
-def test_connections_that_idled_too_long_for_the_server_are_not_noticed_by_callers(
+def test_callers_do_not_notice_connections_that_idled_too_long_for_the_server(
     platform: Processes, caller: Caller, server: Server
 ) -> None:
     server.set_idle_timeout(1)
     try:
-        server.end_connections()  # those that follow idle for a second at most
+        server.end_connections()  # later ones idle for a second at most
         with platform.client("billing", admin_token(platform)) as billing:
             for _ in range(2):
                 opened = billing.post("/plans", json=new_plan())
@@ -162,7 +162,7 @@ def test_a_database_that_hangs_costs_a_503_at_the_deadline_and_no_connection(
     eventually(caller.all_billed)
 
 
-def test_a_full_disk_is_a_503_that_is_not_billed_and_space_is_all_it_needs(
+def test_a_full_disk_is_an_unbilled_503_until_there_is_space(
     platform: Processes, caller: Caller
 ) -> None:
     inference = platform.children["inference"].pid

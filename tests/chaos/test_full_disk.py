@@ -1,4 +1,4 @@
-"""Volumes that are truly full: under the journal, and under a database that is a file."""
+"""Volumes that are really full: under the journal, and under an SQLite database."""
 
 import os
 import subprocess
@@ -21,20 +21,20 @@ _AT_MOST = 200
 
 
 class Volume:
-    """A small file system of its own."""
+    """A small file system."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._ballast = folder / "ballast"
 
     def fill(self) -> None:
-        """Leave no free page."""
+        """Fill every free page."""
         with self._ballast.open("wb", buffering=0) as file, suppress(OSError):
             while file.write(bytes(4096)):
                 pass
 
     def empty(self) -> None:
-        """Make space again."""
+        """Free the space again."""
         self._ballast.unlink(missing_ok=True)
 
 
@@ -58,7 +58,7 @@ def mounted(folder: Path) -> Iterator[Volume]:
 
 @pytest.fixture(scope="module")
 def volumes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Volume, Volume]]:
-    """The journal's and the database's."""
+    """The volumes of the journal and of the database."""
     if os.geteuid() != 0:
         pytest.skip("FULL DISK TESTS SKIPPED: only root may mount a volume")
     base = tmp_path_factory.mktemp("volumes")
@@ -86,7 +86,7 @@ def platform(
 
 
 def until_refused(write: Callable[[], httpx.Response], *, good: int) -> httpx.Response:
-    """Write until it is answered otherwise."""
+    """Write until a response has another status."""
     for _ in range(_AT_MOST):
         answer = write()
         if answer.status_code != good:
@@ -94,7 +94,7 @@ def until_refused(write: Callable[[], httpx.Response], *, good: int) -> httpx.Re
     raise AssertionError("it never ran out of space")
 
 
-def test_a_full_volume_under_the_journal_is_a_503_that_is_not_billed(
+def test_a_full_volume_under_the_journal_is_an_unbilled_503(
     platform: Processes, caller: Caller, volumes: tuple[Volume, Volume]
 ) -> None:
     journal, _ = volumes
@@ -112,7 +112,7 @@ def test_a_full_volume_under_the_journal_is_a_503_that_is_not_billed(
     eventually(caller.all_billed)
 
 
-def test_a_full_volume_under_the_database_is_a_503_and_nothing_acknowledged_is_lost(
+def test_a_full_volume_under_the_database_is_a_503_and_loses_nothing_acknowledged(
     platform: Processes, caller: Caller, volumes: tuple[Volume, Volume]
 ) -> None:
     _, database = volumes

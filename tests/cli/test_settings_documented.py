@@ -8,8 +8,8 @@ from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from cli.quickstart import quickstart
 from cli.settings import LocalSettings
-from cli.tour import tour
 from functions.common.settings import PipelineSettings
 from services.auth.settings import AuthSettings
 from services.billing.settings import BillingSettings
@@ -74,7 +74,7 @@ def test_readme_names_only_settings() -> None:
 
 def test_readme_shows_the_tour_that_up_prints() -> None:
     urls = {"auth": 8001, "inference": 8002, "billing": 8003}
-    shown = tour(**{name: f"http://127.0.0.1:{port}" for name, port in urls.items()})
+    shown = quickstart(**{name: f"http://127.0.0.1:{port}" for name, port in urls.items()})
 
     assert shown in README
 

@@ -1,4 +1,4 @@
-"""A client of a Kubernetes API server, no more than the tests need."""
+"""A minimal client of a Kubernetes API server for the tests."""
 
 import ssl
 import time
@@ -15,11 +15,11 @@ _TIMEOUT_S = 30
 
 
 class Api:
-    """Creates, reads and deletes objects; kinds are looked up as the server lists them.
+    """Creates, reads and deletes objects; looks kinds up in the server's own list.
 
     Args:
-        certificate: what vouches for the server.
-        token: of whom it talks as.
+        certificate: the server's CA certificate.
+        token: the token to authenticate with.
     """
 
     def __init__(self, url: str, certificate: Path, *, token: str) -> None:
@@ -44,25 +44,25 @@ class Api:
         self.client.close()
 
     def create(self, manifest: Manifest, *, namespace: str = "") -> Manifest:
-        """Make an object.
+        """Create an object.
 
         Raises:
-            AssertionError: the server refuses it; its own words are the message.
+            AssertionError: the server refuses it; the message is the server's.
         """
         folder = self._folder(manifest["apiVersion"], manifest["kind"], namespace)
-        return self._told("POST", folder, json=manifest)
+        return self._call("POST", folder, json=manifest)
 
     def get(self, api_version: str, kind: str, name: str, *, namespace: str = "") -> Manifest:
-        """One object, as it is now."""
-        return self._told("GET", f"{self._folder(api_version, kind, namespace)}/{name}")
+        """Return one object."""
+        return self._call("GET", f"{self._folder(api_version, kind, namespace)}/{name}")
 
     def find(
         self, api_version: str, kind: str, *, namespace: str = "", labels: str = ""
     ) -> list[Manifest]:
-        """All objects of a kind; `labels` is a selector."""
+        """Return all objects of a kind; `labels` is a selector."""
         folder = self._folder(api_version, kind, namespace)
         query = {"labelSelector": labels} if labels else {}
-        items: list[Manifest] = self._told("GET", folder, params=query)["items"]
+        items: list[Manifest] = self._call("GET", folder, params=query)["items"]
         return items
 
     def patch(
@@ -71,20 +71,20 @@ class Api:
         """Merge a change into an object (RFC 7386)."""
         path = f"{self._folder(api_version, kind, namespace)}/{name}"
         headers = {"Content-Type": "application/merge-patch+json"}
-        return self._told("PATCH", path, json=change, headers=headers)
+        return self._call("PATCH", path, json=change, headers=headers)
 
     def delete(
         self, api_version: str, kind: str, name: str, *, namespace: str = "", orphan: bool = False
     ) -> None:
-        """End an object, and whatever it owns unless that is to stay."""
+        """Delete an object, and everything it owns unless `orphan` is set."""
         path = f"{self._folder(api_version, kind, namespace)}/{name}"
         policy = "Orphan" if orphan else "Background"
-        self._told("DELETE", path, params={"propagationPolicy": policy})
+        self._call("DELETE", path, params={"propagationPolicy": policy})
 
     def complaints(self, manifest: Manifest, *, namespace: str) -> list[str]:
-        """What the server says against applying an object, unknown fields and warnings included.
+        """Return the server's objections to an object, unknown fields and warnings included.
 
-        Nothing is changed by it.
+        This is a dry run.
         """
         folder = self._folder(manifest["apiVersion"], manifest["kind"], namespace)
         answer = self.client.patch(
@@ -98,15 +98,15 @@ class Api:
             headers={"Content-Type": "application/apply-patch+yaml"},
             json=manifest,
         )
-        said = answer.headers.get_list("Warning")
-        return said if answer.is_success else [*said, answer.text]
+        warnings = answer.headers.get_list("Warning")
+        return warnings if answer.is_success else [*warnings, answer.text]
 
     def exists(self, api_version: str, kind: str, name: str, *, namespace: str = "") -> bool:
         path = f"{self._folder(api_version, kind, namespace)}/{name}"
         return self.client.get(path).is_success
 
     def serves(self, api_version: str, kind: str) -> bool:
-        """Whether the server knows a kind; those of others come a moment after their CRD."""
+        """Return whether the server has a kind; custom kinds appear shortly after their CRD."""
         answer = self.client.get(_root(api_version))
         return answer.is_success and kind in {each["kind"] for each in answer.json()["resources"]}
 
@@ -117,21 +117,21 @@ class Api:
         return f"{root}{within}/{resource['name']}"
 
     def _list_kinds(self, root: str) -> dict[str, Any]:
-        listed = self._told("GET", root)["resources"]
+        listed = self._call("GET", root)["resources"]
         return {each["kind"]: each for each in listed if "/" not in each["name"]}
 
-    def _told(self, method: str, path: str, **options: Any) -> Manifest:
-        """The answer to a call, made again while the server asks for that, as after its start."""
+    def _call(self, method: str, path: str, **options: Any) -> Manifest:
+        """Return the response to a call; after a start, the server may ask to repeat it."""
         for _ in range(_TIMEOUT_S):
             answer = self.client.request(method, path, **options)
             if answer.status_code != 429:
                 break
             time.sleep(float(answer.headers["Retry-After"]))
         assert answer.is_success, answer.text
-        told: Manifest = answer.json()
-        return told
+        content: Manifest = answer.json()
+        return content
 
 
 def _root(api_version: str) -> str:
-    """The core group, and it alone, has a name without a slash."""
+    """Only the core group has a name without a slash."""
     return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"

@@ -1,4 +1,4 @@
-"""The control plane that the tests of this folder share."""
+"""The control plane shared by the tests of this folder."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from tests.cluster.control_plane import Cluster, NoControlPlane, do_without, run
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A control plane with nodes, volumes and the kinds of others."""
+    """A control plane with nodes, volumes and third-party kinds."""
     try:
         with running_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
             yield cluster

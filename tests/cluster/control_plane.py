@@ -1,8 +1,8 @@
 """A Kubernetes control plane on loopback, from programs that scripts/cluster-tools.sh built.
 
-Everything that decides is the real thing: etcd, kube-apiserver, kube-controller-manager and
-kube-scheduler. Only the nodes are played, by kwok: a pod that is scheduled is running and ready at
-once, one of a Job is done at once, and no container is started.
+Everything that decides is real: etcd, kube-apiserver, kube-controller-manager and kube-scheduler.
+Only the nodes are simulated, by kwok: a scheduled pod is running and ready at once, a Job's pod
+completes at once, and no container starts.
 """
 
 import base64
@@ -23,7 +23,7 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from tests.cluster.api import Api
 from tests.deploy.chart import ROOT
 from tests.e2e.platform import eventually
@@ -33,9 +33,9 @@ TOOLS = ROOT / ".tools" / "cluster"
 NODES = 3
 _NODE = {"cpu": "16", "memory": "64Gi", "ephemeral-storage": "100Gi", "pods": "110"}
 VOLUMES = 24
-"""Of each storage class; what a scenario claimed is not used again."""
+"""Per storage class; a volume that one scenario claimed is not used again."""
 
-_TOKEN = "administrator"  # of a server that only this machine reaches
+_TOKEN = "administrator"  # of a server that only this machine can reach
 _START_DEADLINE_S = 120
 _SYNC_S = 0.5
 
@@ -45,7 +45,7 @@ class NoControlPlane(Exception):
 
 
 def do_without(error: NoControlPlane) -> NoReturn:
-    """Skip what needed the control plane, loudly; under CI, where nothing is skipped, fail."""
+    """Skip the test that needs the control plane; under CI, where nothing is skipped, fail it."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"{error}, and under CI nothing is skipped")
     sys.stderr.write(f"\n!!! CLUSTER TESTS SKIPPED: {error}\n")
@@ -54,10 +54,10 @@ def do_without(error: NoControlPlane) -> NoReturn:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A control plane that runs."""
+    """A running control plane."""
 
     folder: Path
-    """Its state; `kubeconfig` is for whoever talks to it, `pki/` holds its certificate."""
+    """Its state; `kubeconfig` is for its clients, `pki/` has its certificate."""
     api: Api
 
     @property
@@ -66,13 +66,13 @@ class Cluster:
 
     @property
     def certificate(self) -> tuple[Path, Path]:
-        """Of 127.0.0.1, made by the API server for itself: certificate and private key."""
+        """Certificate for 127.0.0.1 that the API server made for itself, and its private key."""
         return self.folder / "pki" / "apiserver.crt", self.folder / "pki" / "apiserver.key"
 
 
 @contextmanager
 def running_cluster(folder: Path) -> Iterator[Cluster]:
-    """Start a control plane with nodes, volumes and the CRDs; all of it ends with the block.
+    """Start a control plane with nodes, volumes and CRDs; stop it after the block.
 
     Raises:
         NoControlPlane: scripts/cluster-tools.sh has not built it.
@@ -102,7 +102,7 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
 
 
 class _Runner:
-    """Starts programs, each with a log of its own, that end with the stack."""
+    """Starts programs, each with its own log, and stops them with the stack."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._folder = folder
@@ -112,7 +112,7 @@ class _Runner:
     def __call__(self, name: str, *options: str) -> None:
         with (self._folder / f"{name}.log").open("wb") as output:
             process = subprocess.Popen(
-                on_leash(str(TOOLS / name), *options),
+                die_with_parent(str(TOOLS / name), *options),
                 cwd=self._folder,
                 env={"PATH": os.environ["PATH"], "HOME": str(self._folder)},
                 stdin=subprocess.DEVNULL,
@@ -124,10 +124,10 @@ class _Runner:
         self._stack.callback(_end, process)
 
     def until(self, name: str, condition: Callable[[], bool]) -> None:
-        """Wait for a program that was started.
+        """Wait until a started program meets a condition.
 
         Raises:
-            AssertionError: it ended, or the condition did not come true; with its last words.
+            AssertionError: it ended, or the condition stayed false; with the end of its log.
         """
         log = self._folder / f"{name}.log"
 
@@ -155,7 +155,7 @@ def _is_ready(api: Api) -> bool:
 
 
 def _make_key(path: Path) -> None:
-    """The key that signs tokens of ServiceAccounts."""
+    """The key that signs ServiceAccount tokens."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     path.write_bytes(
         key.private_bytes(
@@ -178,7 +178,7 @@ def _write_kubeconfig(cluster: Cluster) -> None:
         "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
     }
     cluster.kubeconfig.write_text(json.dumps(config))
-    cluster.kubeconfig.chmod(0o600)  # or helm warns
+    cluster.kubeconfig.chmod(0o600)  # otherwise helm warns
 
 
 def _etcd(folder: Path, url: str) -> list[str]:
@@ -198,7 +198,7 @@ def _apiserver(folder: Path, etcd_url: str, port: int) -> list[str]:
     return [
         f"--etcd-servers={etcd_url}",
         "--bind-address=127.0.0.1",
-        "--advertise-address=192.0.2.1",  # it must not be loopback, and nothing is told of it
+        "--advertise-address=192.0.2.1",  # it must not be loopback; nothing uses it
         "--endpoint-reconciler-type=none",
         f"--secure-port={port}",
         f"--cert-dir={folder / 'pki'}",
@@ -212,9 +212,9 @@ def _apiserver(folder: Path, etcd_url: str, port: int) -> list[str]:
 
 
 def _controllers(folder: Path) -> list[str]:
-    """The autoscaler looks often, and does not wait for pods to settle: they are ready at once.
+    """Have the autoscaler look often and not wait for pods to settle: they are ready at once.
 
-    Played nodes report once a minute or so, and are not given up meanwhile.
+    Simulated nodes report about once a minute, and must not be given up in between.
     """
     return [
         "--leader-elect=false",
@@ -228,12 +228,12 @@ def _controllers(folder: Path) -> list[str]:
 
 
 def _stages() -> list[str]:
-    """What becomes of nodes and pods, as kwok's authors have it."""
+    """Return the life cycle of nodes and pods that kwok's authors recommend."""
     return [f"--config={path}" for path in sorted(TOOLS.glob("stages/*.yaml"))]
 
 
 def _furnish(api: Api) -> None:
-    """Nodes in zones of their own, storage classes with volumes, and the kinds of others."""
+    """Create nodes in different zones, storage classes with volumes, and third-party kinds."""
     for number in range(NODES):
         labels = {
             "kubernetes.io/hostname": f"node-{number}",

@@ -1,8 +1,7 @@
-"""The metrics of pods as autoscalers ask for them, of a load that a test sets.
+"""Pod metrics as autoscalers query them, for a load that a test sets.
 
-It stands where a metrics server and an adapter for Prometheus would be: behind the API server's
-aggregation, serving `metrics.k8s.io/v1beta1` and `custom.metrics.k8s.io/v1beta2`
-(k8s.io/metrics, pkg/apis).
+It replaces a metrics server and a Prometheus adapter: it serves `metrics.k8s.io/v1beta1` and
+`custom.metrics.k8s.io/v1beta2` (k8s.io/metrics, pkg/apis) behind the API server's aggregation.
 """
 
 import json
@@ -24,14 +23,14 @@ from tests.e2e.platform import eventually
 RESOURCE, CUSTOM = "metrics.k8s.io/v1beta1", "custom.metrics.k8s.io/v1beta2"
 _KINDS = {RESOURCE: "PodMetrics", CUSTOM: "MetricValueList"}
 _COMPONENT = "app.kubernetes.io/component"
-_ASKED = re.compile(
+_QUERY = re.compile(
     r"/apis/(?P<group>.+/v\w+)/namespaces/(?P<namespace>[^/]+)/pods(?:/\*/(?P<metric>.+))?"
 )
 
 
 @dataclass(frozen=True)
 class Load:
-    """What all pods of a service bear together, shared evenly among those that run."""
+    """The total load of a service, shared evenly by its running pods."""
 
     cpus: float = 0
     in_flight: float = 0
@@ -39,15 +38,15 @@ class Load:
 
 @dataclass
 class Meter:
-    """What is measured; a test changes it at any time."""
+    """The current load; a test may change it at any time."""
 
     loads: dict[str, Load] = field(default_factory=dict)
-    """By service; one that is not there is idle."""
+    """By service; a service without an entry is idle."""
     silent: set[str] = field(default_factory=set)
     """`RESOURCE` or `CUSTOM`, which then fail."""
 
     def measure(self, api: Api, *, namespace: str, labels: str, metric: str | None) -> Manifest:
-        """The answer to an autoscaler that asks for the CPU use, or a metric, of some pods."""
+        """Return the response to an autoscaler's query for CPU use, or a metric, of some pods."""
         pods = [
             pod
             for pod in api.find("v1", "Pod", namespace=namespace, labels=labels)
@@ -98,7 +97,7 @@ def running_meter(cluster: Cluster) -> Iterator[Meter]:
 
 @contextmanager
 def _aggregated(api: Api, port: int) -> Iterator[None]:
-    """Have the API server ask 127.0.0.1:port for the metrics."""
+    """Have the API server query 127.0.0.1:port for the metrics."""
     service = {"namespace": "default", "name": "meter"}
     target = {"type": "ExternalName", "externalName": "localhost", "ports": [{"port": port}]}
     manifest = {"apiVersion": "v1", "kind": "Service", "metadata": service, "spec": target}
@@ -109,7 +108,7 @@ def _aggregated(api: Api, port: int) -> Iterator[None]:
             "group": group.split("/")[0],
             "version": group.split("/")[1],
             "service": service | {"port": port},
-            "insecureSkipTLSVerify": True,  # the certificate is of 127.0.0.1, not of the Service
+            "insecureSkipTLSVerify": True,  # the certificate is for 127.0.0.1, not for the Service
             "groupPriorityMinimum": 100,
             "versionPriority": 100,
         }
@@ -133,14 +132,14 @@ def _handler(meter: Meter, api: Api) -> type[BaseHTTPRequestHandler]:
             path = unquote(url.path)
             if path in (f"/apis/{RESOURCE}", f"/apis/{CUSTOM}"):
                 self._answer(200, _listing(path.removeprefix("/apis/")))
-            elif not (asked := _ASKED.fullmatch(path)):
+            elif not (query := _QUERY.fullmatch(path)):
                 self._answer(404, {})
-            elif asked["group"] in meter.silent:
+            elif query["group"] in meter.silent:
                 self._answer(503, {})
             else:
                 labels = parse_qs(url.query).get("labelSelector", [""])[0]
-                where = {"namespace": asked["namespace"], "labels": labels}
-                self._answer(200, meter.measure(api, **where, metric=asked["metric"]))
+                where = {"namespace": query["namespace"], "labels": labels}
+                self._answer(200, meter.measure(api, **where, metric=query["metric"]))
 
         def _answer(self, status: int, body: Manifest) -> None:
             content = json.dumps(body).encode()
@@ -151,13 +150,13 @@ def _handler(meter: Meter, api: Api) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
-            """Nobody reads it."""
+            """Discard the log line."""
 
     return Handler
 
 
 def _listing(group: str) -> Manifest:
-    """What a group says it has."""
+    """Return the discovery document of a group."""
     resource = {
         "name": "pods",
         "singularName": "",

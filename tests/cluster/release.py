@@ -36,11 +36,11 @@ MADE = (
     ("networking.k8s.io/v1", "NetworkPolicy"),
     ("policy/v1", "PodDisruptionBudget"),
 )
-"""Every kind that the chart may make."""
+"""Every kind that the chart may create."""
 
 
 class Release:
-    """The release `t` in a namespace; its scenario may change by an upgrade."""
+    """The release `t` in a namespace; an upgrade may change its scenario."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self.api = cluster.api
@@ -52,11 +52,11 @@ class Release:
         }
 
     def install(self, scenario: str, *settings: str) -> None:
-        """`helm install`, and wait until all of it is ready."""
+        """Run `helm install` and wait until everything is ready."""
         self._apply("install", scenario, *settings)
 
     def upgrade(self, scenario: str, *settings: str, flags: tuple[str, ...] = ()) -> None:
-        """`helm upgrade`, and wait until all of it is ready."""
+        """Run `helm upgrade` and wait until everything is ready."""
         self._apply("upgrade", scenario, *settings, flags=flags)
 
     def rollback(self, revision: int) -> None:
@@ -66,21 +66,21 @@ class Release:
         self.helm("uninstall", NAME, "--wait")
 
     def revision(self) -> int:
-        """The number of the revision that is deployed."""
+        """Return the number of the deployed revision."""
         [*_, last] = json.loads(self.helm("history", NAME, "--output", "json"))
         assert last["status"] == "deployed", last
         return int(last["revision"])
 
     def manifests(self) -> tuple[Manifest, ...]:
-        """What helm says it has made, hooks included."""
+        """Return the objects that helm reports, hooks included."""
         texts = (self.helm("get", "manifest", NAME), self.helm("get", "hooks", NAME))
         return objects_of("\n---\n".join(texts))
 
     def helm(self, *arguments: str) -> str:
-        """Run helm in the namespace; what it printed.
+        """Run helm in the namespace; return its output.
 
         Raises:
-            AssertionError: it failed; its own words are the message.
+            AssertionError: it failed; the message is helm's.
         """
         done = subprocess.run(
             [str(HELM), "--namespace", self.namespace, *arguments],
@@ -93,16 +93,16 @@ class Release:
         return done.stdout
 
     def get(self, api_version: str, kind: str, name: str) -> Manifest:
-        """The object `t-tollgate-<name>`."""
+        """Return the object `t-tollgate-<name>`."""
         return self._get(api_version, kind, f"{NAME}-tollgate-{name}")
 
     def find(self, api_version: str, kind: str) -> list[Manifest]:
-        """The objects of a kind that bear the release's label."""
+        """Return the objects of a kind with the release's label."""
         label = f"app.kubernetes.io/instance={NAME}"
         return self.api.find(api_version, kind, namespace=self.namespace, labels=label)
 
     def await_ready(self, kind: str, name: str, count: int) -> None:
-        """Wait until a workload has so many pods, all of them ready."""
+        """Wait until a workload has this many pods, all of them ready."""
 
         def ready() -> bool:
             found = self._get("apps/v1", kind, name)
@@ -111,7 +111,7 @@ class Release:
         eventually(ready)
 
     def await_addresses(self, service: str) -> None:
-        """Wait until a Service leads to a ready pod, and by a port that the pod has."""
+        """Wait until a Service leads to a ready pod, at a port that the pod has."""
         label = f"kubernetes.io/service-name={service}"
         where = {"namespace": self.namespace, "labels": label}
 
@@ -125,7 +125,7 @@ class Release:
         eventually(reachable)
 
     def await_disruptions_allowed(self, budget: str, count: int) -> None:
-        """Wait until a PodDisruptionBudget has found its pods and lets so many of them go."""
+        """Wait until a PodDisruptionBudget has found its pods and allows this many disruptions."""
 
         def allowed() -> bool:
             status = self._get("policy/v1", "PodDisruptionBudget", budget)["status"]
@@ -134,7 +134,7 @@ class Release:
         eventually(allowed)
 
     def run_now(self, template: Manifest) -> None:
-        """Make a Job of a CronJob, like `kubectl create job --from`, and wait for its success."""
+        """Create a Job from a CronJob, like `kubectl create job --from`; wait for its success."""
         name = f"{template['metadata']['name']}-now"
         job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}}
         spec = template["spec"]["jobTemplate"]["spec"]
@@ -143,11 +143,11 @@ class Release:
         self.api.delete("batch/v1", "Job", name, namespace=self.namespace)
 
     def secrets(self) -> dict[str, Any]:
-        """The data of every Secret of the release, by name."""
+        """Return the data of every Secret of the release, by name."""
         return {each["metadata"]["name"]: each["data"] for each in self.find("v1", "Secret")}
 
     def left(self) -> set[tuple[str, str]]:
-        """Kind and name of every object there is of the release."""
+        """Return kind and name of every existing object of the release."""
         return {
             (kind, each["metadata"]["name"])
             for api_version, kind in MADE
@@ -155,7 +155,7 @@ class Release:
         }
 
     def pods(self) -> list[Manifest]:
-        """The pods that serve: of the workloads, not of Jobs, and not on their way out."""
+        """Return the serving pods: those of workloads, not of Jobs, and not terminating."""
         return [
             pod
             for pod in self.find("v1", "Pod")
@@ -175,7 +175,7 @@ class Release:
 
 @contextmanager
 def new_release(cluster: Cluster, namespace: str, scenario: str) -> Iterator[Release]:
-    """A release of a scenario that is ready inside the block, and gone with its namespace after."""
+    """A release of a scenario, ready inside the block and deleted with its namespace after it."""
     labels = {f"pod-security.kubernetes.io/{each}": "restricted" for each in ("enforce", "warn")}
     metadata = {"name": namespace, "labels": labels}
     cluster.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})

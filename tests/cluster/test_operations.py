@@ -1,4 +1,4 @@
-"""What an operator does to a running release, as docs/operations.md says; `make test-cluster`."""
+"""An operator's work on a running release, as in docs/operations.md; `make test-cluster`."""
 
 import base64
 import time
@@ -16,26 +16,26 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture(scope="module")
 def release(cluster: Cluster) -> Iterator[Release]:
-    """A release without a value, which a test leaves as it was."""
+    """A release with the defaults; a test leaves it as it was."""
     with new_release(cluster, "operations", "defaults") as release:
         yield release
 
 
 def scale(release: Release, service: str, replicas: int) -> None:
-    """`kubectl scale`."""
+    """Scale as `kubectl scale` does."""
     change = {"spec": {"replicas": replicas}}
     name = f"t-tollgate-{service}"
     release.api.patch("apps/v1", "Deployment", name, change, namespace=release.namespace)
 
 
 def change(release: Release, secret: str, data: dict[str, str | None]) -> None:
-    """Put values, in base64, into a Secret; None takes one away."""
+    """Put base64 values into a Secret; None removes one."""
     name = f"t-tollgate-{secret}"
     release.api.patch("v1", "Secret", name, {"data": data}, namespace=release.namespace)
 
 
 def checksums(release: Release) -> dict[str, dict[str, str]]:
-    """What rolls the pods of each workload, when it changes."""
+    """Return the part of each workload that restarts its pods when it changes."""
     return {
         each["metadata"]["name"].removeprefix("t-tollgate-"): each["spec"]["template"]["metadata"][
             "annotations"
@@ -53,16 +53,16 @@ def test_the_namespace_admits_no_pod_with_more_rights(release: Release) -> None:
         release.api.create(pod | {"spec": {"containers": containers}}, namespace=release.namespace)
 
 
-def test_a_misspelt_field_is_complained_of(release: Release) -> None:
+def test_a_misspelt_field_is_reported(release: Release) -> None:
     [budget, *_] = [m for m in release.manifests() if m["kind"] == "PodDisruptionBudget"]
     misspelt = budget | {"spec": budget["spec"] | {"maxUnavailabel": 1}}
 
     assert release.api.complaints(budget, namespace=release.namespace) == []
-    [said] = release.api.complaints(misspelt, namespace=release.namespace)
-    assert "maxUnavailabel" in said
+    [complaint] = release.api.complaints(misspelt, namespace=release.namespace)
+    assert "maxUnavailabel" in complaint
 
 
-def test_services_stopped_for_a_restore_stay_so_until_they_are_started_again(
+def test_services_stopped_for_a_restore_stay_stopped_until_started_again(
     release: Release,
 ) -> None:
     for service in SERVICES:
@@ -87,7 +87,7 @@ def test_services_stopped_for_a_restore_stay_so_until_they_are_started_again(
         release.await_ready("Deployment", f"t-tollgate-{service}", 2)
 
 
-def test_an_upgrade_whose_pods_never_start_leaves_the_old_ones_and_is_undone(
+def test_an_upgrade_whose_pods_never_start_keeps_the_old_ones_and_is_rolled_back(
     release: Release,
 ) -> None:
     before = {pod["metadata"]["name"] for pod in release.pods()}
@@ -138,7 +138,7 @@ def test_a_password_that_mysql_would_refuse_is_refused_before_anything_changes(
     change(release, "mysql", {"auth-password": good})
 
 
-def test_a_password_that_was_changed_is_taken_up_and_outlives_a_rollback(release: Release) -> None:
+def test_a_changed_password_takes_effect_and_survives_a_rollback(release: Release) -> None:
     before = release.revision()
     changed = base64.b64encode(b"AnotherPassword").decode()
     was = checksums(release)

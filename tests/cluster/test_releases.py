@@ -16,13 +16,13 @@ KEPT = {"PersistentVolumeClaim", "Secret"}
 
 @pytest.fixture(scope="module", params=SCENARIOS)
 def scenario(request: pytest.FixtureRequest) -> str:
-    """Each in turn."""
+    """Each scenario, one after the other."""
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
 def release(cluster: Cluster, scenario: str) -> Iterator[Release]:
-    """A release of the scenario, which a test leaves as it was."""
+    """A release of the scenario; a test leaves it as it was."""
     with new_release(cluster, f"scenario-{scenario}", scenario) as release:
         yield release
 
@@ -36,16 +36,16 @@ def names(objects: list[Manifest]) -> set[str]:
 
 
 class TestScenario:
-    def test_the_server_takes_every_object_to_the_letter(self, release: Release) -> None:
+    def test_the_server_accepts_every_object_unchanged(self, release: Release) -> None:
         complaints = {
-            (manifest["kind"], manifest["metadata"]["name"]): said
+            (manifest["kind"], manifest["metadata"]["name"]): complaints
             for manifest in release.manifests()
-            if (said := release.api.complaints(manifest, namespace=release.namespace))
+            if (complaints := release.api.complaints(manifest, namespace=release.namespace))
         }
 
         assert complaints == {}
 
-    def test_every_workload_has_the_pods_it_asks_for(self, release: Release, scenario: str) -> None:
+    def test_every_workload_has_its_pods(self, release: Release, scenario: str) -> None:
         fewest = 1 if scenario == "everything-off" else 2
 
         for kind in WORKLOADS:
@@ -58,20 +58,20 @@ class TestScenario:
         for name in names(release.find("v1", "Service")):
             release.await_addresses(name)
 
-    def test_one_pod_of_each_kind_may_be_taken_off_a_node_at_a_time(
+    def test_one_pod_of_each_kind_may_leave_a_node_at_a_time(
         self, release: Release, scenario: str
     ) -> None:
         for name in names(release.find("policy/v1", "PodDisruptionBudget")):
             together = scenario == "volume-journal" and name.endswith("-inference")  # on one node
             release.await_disruptions_allowed(name, 2 if together else 1)
 
-    def test_jobs_made_by_hand_of_its_templates_are_admitted_and_run(
+    def test_jobs_created_by_hand_from_its_templates_are_admitted_and_run(
         self, release: Release
     ) -> None:
         for template in release.find("batch/v1", "CronJob"):
             release.run_now(template)
 
-    def test_an_upgrade_that_changes_nothing_rolls_no_pod(
+    def test_an_upgrade_that_changes_nothing_restarts_no_pod(
         self, release: Release, scenario: str
     ) -> None:
         before, secrets = names(release.pods()), release.secrets()
@@ -95,7 +95,7 @@ class TestScenario:
         assert release.revision() == good + 2
         assert release.secrets() == secrets
 
-    def test_what_outlives_the_release_is_taken_up_by_the_next(
+    def test_the_next_release_reuses_what_outlived_the_last(
         self, release: Release, scenario: str
     ) -> None:
         secrets = release.secrets()
@@ -110,7 +110,7 @@ class TestScenario:
         assert release.secrets() == secrets
 
 
-def test_a_release_becomes_any_other_by_an_upgrade(cluster: Cluster) -> None:
+def test_an_upgrade_can_turn_a_scenario_into_any_other(cluster: Cluster) -> None:
     with new_release(cluster, "changing", "defaults") as release:
         secrets = release.secrets()
 

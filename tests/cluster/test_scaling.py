@@ -1,4 +1,4 @@
-"""The autoscalers, fed with metrics, thirty times as fast as in production; `make test-cluster`."""
+"""The autoscalers under test metrics, 30 times as fast as in production; `make test-cluster`."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from tests.e2e.platform import eventually
 pytestmark = pytest.mark.cluster
 
 SPEED = 30
-"""The controller looks every half second instead of every 15, and the rules' times are divided."""
+"""The controller looks every 0.5 s instead of every 15 s; the rules' times are divided alike."""
 
 MINUTE_S = 60 / SPEED
 _LOOK_S = 0.1
@@ -28,31 +28,31 @@ Film = list[tuple[float, Counts]]
 
 @dataclass(frozen=True)
 class Scaled:
-    """A release whose three autoscalers are fed by `meter`."""
+    """A release whose three autoscalers get their metrics from `meter`."""
 
     release: Release
     meter: Meter
 
     def rules(self, service: str) -> Manifest:
-        """What the autoscaler of a service has been told."""
+        """Return the autoscaler's desired count of a service."""
         spec: Manifest = self.release.get(*_SCALER, service)["spec"]
         return spec
 
     def counts(self) -> Counts:
-        """How many replicas each service is told to have."""
+        """Return the desired replicas of each service."""
         return {
             name: self.release.get("apps/v1", "Deployment", name)["spec"]["replicas"]
             for name in SERVICES
         }
 
     def ask_for(self, counts: Counts, *, of: str) -> None:
-        """Set the load that just needs so many replicas, in `cpus` or in requests `in_flight`."""
+        """Set the load that just needs this many replicas, in `cpus` or in requests `in_flight`."""
         self.meter.loads = {
             name: Load(**{of: count * self._target(name, of)}) for name, count in counts.items()
         }
 
     def film(self, minutes: float, act: Callable[[float], object] = lambda _: None) -> Film:
-        """The counts over some minutes, at each of which, with its fraction, `act` is called."""
+        """Return the counts over some minutes; call `act` with the fraction elapsed at each."""
         start = time.monotonic()
         seen: Film = []
         while (now := (time.monotonic() - start) / MINUTE_S) < minutes:
@@ -62,7 +62,7 @@ class Scaled:
         return seen
 
     def _target(self, service: str, of: str) -> float:
-        """What one pod is to bear."""
+        """The target load of one pod."""
         cpu, in_flight = self.rules(service)["metrics"]
         if of == "in_flight":
             return float(in_flight["pods"]["target"]["averageValue"])
@@ -78,7 +78,7 @@ _SCALER = ("autoscaling/v2", "HorizontalPodAutoscaler")
 
 @pytest.fixture(scope="module")
 def hastened(cluster: Cluster) -> Iterator[Scaled]:
-    """A release with both kinds of metrics, its rules as the chart has them but for their times."""
+    """A release with both kinds of metrics and the chart's rules, except for their times."""
     with running_meter(cluster) as meter, new_release(cluster, "scaling", "observability") as made:
         for service in SERVICES:
             behavior = made.get(*_SCALER, service)["spec"]["behavior"]
@@ -90,7 +90,7 @@ def hastened(cluster: Cluster) -> Iterator[Scaled]:
 
 @pytest.fixture
 def scaled(hastened: Scaled) -> Scaled:
-    """The same, idle and as small as it gets."""
+    """The same release, idle and at its smallest."""
     hastened.meter.loads, hastened.meter.silent = {}, set()
     fewest = {name: hastened.rules(name)["minReplicas"] for name in SERVICES}
     eventually(lambda: hastened.counts() == fewest, within_s=30 * MINUTE_S)
@@ -98,7 +98,7 @@ def scaled(hastened: Scaled) -> Scaled:
 
 
 def hasten(rules: Any) -> Any:
-    """The rules with all their times divided."""
+    """Return the rules with all their times divided."""
     if isinstance(rules, list):
         return [hasten(each) for each in rules]
     if not isinstance(rules, dict):
@@ -110,7 +110,7 @@ def hasten(rules: Any) -> Any:
 
 
 def steps(film: Film, service: str) -> list[tuple[float, int, int]]:
-    """When a service's count changed, from what, and to what."""
+    """Return when a service's count changed, from what, and to what."""
     return [
         (then, before[service], after[service])
         for (_, before), (then, after) in pairwise(film)
@@ -119,7 +119,7 @@ def steps(film: Film, service: str) -> list[tuple[float, int, int]]:
 
 
 def turns(film: Film, service: str) -> list[float]:
-    """When a service's count began to go the other way."""
+    """Return when a service's count reversed its direction."""
     ways = [(then, after > before) for then, before, after in steps(film, service)]
     return [then for (_, way), (then, other) in pairwise(ways) if way != other]
 
@@ -146,7 +146,7 @@ def test_load_raises_every_service_at_once_and_its_end_lowers_it_slowly(
         assert all(then - before >= 1.5 for (before, *_), (then, *_) in pairwise(falling))
 
 
-def test_more_load_than_the_most_replicas_bear_makes_no_more_of_them(scaled: Scaled) -> None:
+def test_load_beyond_the_maximum_adds_no_replicas(scaled: Scaled) -> None:
     most = {name: scaled.rules(name)["maxReplicas"] for name in SERVICES}
 
     scaled.ask_for({name: 5 * count for name, count in most.items()}, of="cpus")
@@ -154,7 +154,7 @@ def test_more_load_than_the_most_replicas_bear_makes_no_more_of_them(scaled: Sca
     assert scaled.film(5)[-1][1] == most
 
 
-def test_a_load_that_comes_and_goes_does_not_make_the_counts_go_to_and_fro(
+def test_a_fluctuating_load_does_not_make_the_counts_fluctuate(
     scaled: Scaled,
 ) -> None:
     most = {name: scaled.rules(name)["maxReplicas"] for name in SERVICES}
@@ -173,7 +173,7 @@ def test_a_load_that_comes_and_goes_does_not_make_the_counts_go_to_and_fro(
 
 
 @pytest.mark.parametrize("silent", [{RESOURCE, CUSTOM}, {CUSTOM}], ids=["all", "one"])
-def test_where_metrics_are_missing_nothing_is_taken_away(scaled: Scaled, silent: set[str]) -> None:
+def test_missing_metrics_remove_no_pods(scaled: Scaled, silent: set[str]) -> None:
     wanted = {name: scaled.rules(name)["maxReplicas"] - 1 for name in SERVICES}
     scaled.ask_for(wanted, of="in_flight")
     eventually(lambda: scaled.counts() == wanted, within_s=5 * MINUTE_S)

@@ -1,4 +1,4 @@
-"""Errors as documents, apart from any app."""
+"""Errors as error_responses, apart from any app."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from services.common.errors import (
     ServiceError,
     Unauthenticated,
     Unavailable,
-    documents,
+    error_responses,
 )
 
 
@@ -77,7 +77,7 @@ def test_a_class_is_not_changed_by_its_instances() -> None:
 
 
 def test_a_route_documents_its_errors_by_status() -> None:
-    described = documents(Taken, Busy, NotFound, Taken)
+    described = error_responses(Taken, Busy, NotFound, Taken)
 
     assert described[409]["description"] == "The name is taken. Or: The thing is in use."
     assert set(described) == {404, 409}

@@ -1,4 +1,4 @@
-"""docker-compose.yml under a project name, ports and passwords of the test's own."""
+"""docker-compose.yml with the test's own project name, ports and passwords."""
 
 import json
 import os
@@ -22,14 +22,14 @@ _DEADLINE_S = 120
 
 
 class NoDocker(Exception):
-    """No Docker engine answers here, or there is no docker compose."""
+    """There is no Docker engine here, or no docker compose."""
 
 
 def docker(*arguments: str, timeout_s: float = _DEADLINE_S) -> str:
-    """Run docker; what it printed.
+    """Run docker; return its output.
 
     Raises:
-        AssertionError: it failed; its own words are the message.
+        AssertionError: it failed; the message is docker's.
     """
     command = [os.environ.get("DOCKER", "docker"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
@@ -38,10 +38,10 @@ def docker(*arguments: str, timeout_s: float = _DEADLINE_S) -> str:
 
 
 def find_compose() -> list[str]:
-    """The command: docker's plugin, or else docker-compose 1.29.
+    """Return the compose command: docker's plugin, or else docker-compose 1.29.
 
     Raises:
-        NoDocker: neither, or no engine that they could talk to.
+        NoDocker: there is neither, or no engine for them.
     """
     program = os.environ.get("DOCKER", "docker")
     if not (found := shutil.which(program)) or not _works(found, "info"):
@@ -58,7 +58,7 @@ def _works(*command: str) -> bool:
 
 
 def build_images(*, tag: str) -> None:
-    """`make images`, from this checkout; BASE and BUILD_FLAGS of this shell reach it."""
+    """Run `make images` in this checkout, with BASE and BUILD_FLAGS of this shell."""
     given = [f"{name}={os.environ[name]}" for name in ("BASE", "BUILD_FLAGS") if name in os.environ]
     command = ["make", "--no-print-directory", "images", f"TAG={tag}", *given]
     done = subprocess.run(
@@ -68,11 +68,11 @@ def build_images(*, tag: str) -> None:
 
 
 class Project(Platform):
-    """The services of docker-compose.yml, reached at free ports of this machine.
+    """The services of docker-compose.yml, at free ports of this machine.
 
     Args:
-        folder: where .env is made.
-        tag: of the images to run.
+        folder: the folder for .env.
+        tag: tag of the images to run.
     """
 
     def __init__(self, folder: Path, compose: list[str], *, tag: str) -> None:
@@ -89,16 +89,16 @@ class Project(Platform):
             for line in (folder / ".env").read_text().splitlines()
             if not line.startswith("#")
         )
-        # The project's folder is the checkout, so that the file finds what it mounts.
+        # The project's folder is the checkout, so that the mounts in the file exist.
         where = ["--project-name", self.name, "--project-directory", str(ROOT)]
         files = ["--file", str(ROOT / "docker-compose.yml"), "--env-file", str(folder / ".env")]
         self._compose = [*compose, *where, *files]
 
     def compose(self, *arguments: str, timeout_s: float = _DEADLINE_S) -> str:
-        """Run a command on the project; what it printed.
+        """Run a command on the project; return its output.
 
         Raises:
-            AssertionError: it failed; its own words are the message.
+            AssertionError: it failed; the message is the command's.
         """
         done = subprocess.run(
             [*self._compose, *arguments], capture_output=True, text=True, timeout=timeout_s
@@ -107,7 +107,7 @@ class Project(Platform):
         return done.stdout
 
     def up(self) -> None:
-        """Start all of it, in order; returns when inference has been started."""
+        """Start everything in order; return when inference has been started."""
         try:
             self.compose("up", "--detach", timeout_s=_UP_DEADLINE_S)
         except AssertionError as error:
@@ -115,7 +115,7 @@ class Project(Platform):
             raise AssertionError(f"{error}\n{logs}") from None
 
     def inspect(self, service: str) -> dict[str, Any]:
-        """What the engine knows of a service's container."""
+        """Return the engine's description of a service's container."""
         container = self.compose("ps", "--quiet", service).strip()
         found: dict[str, Any] = json.loads(docker("inspect", container))[0]
         return found
@@ -123,7 +123,7 @@ class Project(Platform):
 
 @contextmanager
 def running_project(folder: Path) -> Iterator[Project]:
-    """Build the images and bring the project up; nothing of it is left after the block."""
+    """Build the images and bring the project up; remove all of it after the block."""
     try:
         compose = find_compose()
     except NoDocker as error:

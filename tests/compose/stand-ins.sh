@@ -1,11 +1,11 @@
 #!/bin/sh
-# For a machine that can reach a Debian mirror but no image registry: makes stand-ins for the images
-# that the Dockerfile and docker-compose.yml name, under the very same names. Needs root, docker,
-# debootstrap, and .tools/bin (scripts/go-tools.sh). What is there already is kept.
+# For a machine that can reach a Debian mirror but no image registry: builds stand-ins for the images
+# that the Dockerfile and docker-compose.yml name, under the same names. Needs root, docker, debootstrap
+# and .tools/bin (scripts/go-tools.sh). Keeps images that already exist.
 #
 #   python:3.11-slim-bookworm   Debian bookworm with its own Python 3.11 and this machine's CA bundle
-#   mysql:8.4                   that, with MariaDB as its mysqld
-#   fsouza/fake-gcs-server      that, with the emulator's program
+#   mysql:8.4                   the same, with MariaDB as its mysqld
+#   fsouza/fake-gcs-server      the same, with the emulator's program
 set -eu
 cd "$(dirname "$0")/../.."
 

@@ -1,4 +1,4 @@
-"""docker-compose.yml, from images built on the spot to a paid prediction; `make test-compose`."""
+"""docker-compose.yml, from building the images to a paid prediction; `make test-compose`."""
 
 import json
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 
 def predict(project: Project, token: str) -> None:
-    """Have one row predicted, and be told what it costs."""
+    """Predict one row, and check that the response has its price."""
     with project.client("inference", token) as inference:
         answer = inference.post(PREDICT, json={"instances": [WINE]})
     assert answer.status_code == 200, answer.text
@@ -42,7 +42,7 @@ def predict(project: Project, token: str) -> None:
 
 
 class TestProject:
-    def test_a_stranger_registers_predicts_and_is_billed(self, project: Project) -> None:
+    def test_a_new_user_registers_predicts_and_is_billed(self, project: Project) -> None:
         token = project.new_token()
         predict(project, token)
 
@@ -50,7 +50,7 @@ class TestProject:
 
         assert (billed["requests"], billed["rows"], billed["currency"]) == (1, 1, "USD")
 
-    def test_the_administrator_of_the_env_file_administers(self, project: Project) -> None:
+    def test_the_administrator_of_the_env_file_is_an_administrator(self, project: Project) -> None:
         password = project.settings["AUTH_ADMIN_PASSWORD"]
         administrator = project.token("admin@tollgate.example", password)
 
@@ -58,7 +58,7 @@ class TestProject:
             with project.client("billing", token) as billing:
                 assert billing.get("/sources").status_code == status
 
-    def test_a_stopped_inference_has_shipped_all_it_answered(self, project: Project) -> None:
+    def test_a_stopped_inference_has_shipped_all_its_usage(self, project: Project) -> None:
         token = project.new_token()
         for _ in range(20):
             predict(project, token)
@@ -92,7 +92,7 @@ class TestProject:
             eventually(lambda: inference.get("/v1/models/cellar").status_code == 200)
 
     @pytest.mark.parametrize("service", SERVICES)
-    def test_a_service_runs_without_rights(self, project: Project, service: str) -> None:
+    def test_a_service_runs_without_privileges(self, project: Project, service: str) -> None:
         container = project.inspect(service)
         eventually(lambda: project.inspect(service)["State"]["Health"]["Status"] == "healthy")
 
@@ -102,28 +102,26 @@ class TestProject:
         assert container["RestartCount"] == 0
 
     @pytest.mark.parametrize("service", SERVICES)
-    def test_an_operator_finds_the_command_in_a_service(
-        self, project: Project, service: str
-    ) -> None:
-        said = project.compose("exec", "-T", service, "tollgate", "--version")
+    def test_the_command_line_works_in_a_service(self, project: Project, service: str) -> None:
+        output = project.compose("exec", "-T", service, "tollgate", "--version")
 
-        assert said.strip() == "0.1.0"
+        assert output.strip() == "0.1.0"
 
-    def test_the_books_are_in_order(self, project: Project) -> None:
-        said = project.compose("exec", "-T", "billing", "tollgate", "billing", "verify")
+    def test_the_books_balance(self, project: Project) -> None:
+        output = project.compose("exec", "-T", "billing", "tollgate", "billing", "verify")
 
-        assert said.strip() == "all sums agree"
+        assert output.strip() == "all sums agree"
 
 
 @pytest.mark.parametrize("name", IMAGES)
 class TestImage:
-    def test_it_holds_its_own_service_and_no_pip(self, project: Project, name: str) -> None:
+    def test_it_contains_its_own_service_and_no_pip(self, project: Project, name: str) -> None:
         own = "trainer" if name == "trainer" else f"services.{name}"
         run = ("run", "--rm", "--network", "none", "--read-only", image(project, name))
 
         assert docker(*run, "python", "-c", ALONE).split() == [own]
 
-    def test_nothing_of_the_build_stays_in_it(self, project: Project, name: str) -> None:
+    def test_no_build_setting_stays_in_it(self, project: Project, name: str) -> None:
         history = docker("history", "--no-trunc", image(project, name))
         config = json.loads(docker("inspect", image(project, name)))[0]["Config"]
 

@@ -1,4 +1,4 @@
-"""The Dockerfile, docker-compose.yml and .env, as far as they can be judged without an engine."""
+"""Checks of the Dockerfile, docker-compose.yml and .env that need no Docker engine."""
 
 import re
 import runpy
@@ -23,7 +23,7 @@ OURS = {name: each for name, each in SERVICES.items() if "/tollgate-" in each["i
 GENERATED = set(runpy.run_path(str(SCRIPT))["SECRETS"])
 VARIABLE = re.compile(r"\$\{([A-Z_]+)(?:(:-|:\?)([^}]*))?\}")
 
-# What docker-compose 1.29 and docker compose both know, of what is used here.
+# The keys used here that both docker-compose 1.29 and docker compose support.
 KEYS = {
     *("image", "command", "user", "environment", "volumes", "ports", "profiles", "depends_on"),
     *("healthcheck", "restart", "read_only", "tmpfs", "cap_drop", "security_opt"),
@@ -37,7 +37,7 @@ class TestDockerfile:
         "path",
         ["Dockerfile", *(str(p.relative_to(ROOT)) for p in ROOT.glob("tests/**/*Dockerfile"))],
     )
-    def test_the_linter_has_nothing_to_say(self, path: str) -> None:
+    def test_the_linter_has_no_complaints(self, path: str) -> None:
         hadolint = Path(sys.executable).with_name("hadolint")
 
         linted = subprocess.run([hadolint, ROOT / path], capture_output=True, text=True, timeout=60)
@@ -49,7 +49,7 @@ class TestDockerfile:
         assert "--mount" not in DOCKERFILE
 
     @pytest.mark.parametrize("name", ["auth", "billing", "inference", "trainer"])
-    def test_an_image_takes_only_its_own_packages_and_sources(self, name: str) -> None:
+    def test_an_image_contains_only_its_own_packages_and_sources(self, name: str) -> None:
         stage = DOCKERFILE.split(f"FROM runtime AS {name}\n")[1].split("\nFROM ")[0]
         copied = set(re.findall(r"^COPY (?:--from=)?(\S+)", stage, re.MULTILINE))
 
@@ -59,7 +59,7 @@ class TestDockerfile:
         assert "USER 10001:10001" in stage
         assert "HEALTHCHECK" in stage
 
-    def test_a_build_is_sent_all_that_it_copies_and_nothing_else(self) -> None:
+    def test_the_build_context_has_exactly_what_the_build_copies(self) -> None:
         ignored = (ROOT / ".dockerignore").read_text().splitlines()
         sent = {line[1:].rstrip("/") for line in ignored if line.startswith("!")}
         named = re.findall(r"^COPY (?!--from)(\S+)", DOCKERFILE, re.MULTILINE)
@@ -72,14 +72,14 @@ class TestDockerfile:
 
 
 class TestCompose:
-    def test_both_generations_of_compose_know_every_key(self) -> None:
+    def test_both_generations_of_compose_support_every_key(self) -> None:
         assert set(COMPOSE) <= {"services", "volumes", "x-tollgate", "x-job", "x-traces"}
         for service in SERVICES.values():
             assert set(service) <= KEYS
             assert set(service.get("healthcheck", {})) <= HEALTHCHECK_KEYS
 
-    def test_a_default_holds_no_other_variable(self) -> None:
-        """docker-compose 1.29 would end the first at the second's brace."""
+    def test_a_default_contains_no_other_variable(self) -> None:
+        """docker-compose 1.29 would end the outer variable at the inner one's brace."""
         assert not re.search(r"\$\{[^}]*\$\{", TEXT)
 
     def test_each_variable_is_documented_with_its_default_or_generated(self) -> None:
@@ -99,13 +99,13 @@ class TestCompose:
 
         assert all(len(found) == 1 for found in defaults.values()), defaults
 
-    def test_what_the_services_are_given_are_settings_of_theirs(self) -> None:
+    def test_every_variable_of_a_service_is_a_setting(self) -> None:
         given = {name for service in OURS.values() for name in service.get("environment", {})}
         sampler = {"OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"}
 
         assert given <= set(DOCUMENTED) | {"STORAGE_EMULATOR_HOST"} | sampler
 
-    def test_no_secret_is_in_the_file(self) -> None:
+    def test_the_file_contains_no_secret(self) -> None:
         for service in SERVICES.values():
             for name, value in service.get("environment", {}).items():
                 if re.search("PASSWORD|SECRET|DATABASE_URL", name):
@@ -113,12 +113,12 @@ class TestCompose:
                     assert held, name
                     assert held <= GENERATED
 
-    def test_an_installation_without_its_secrets_is_told_what_makes_them(self) -> None:
+    def test_without_secrets_the_error_names_the_command_that_makes_them(self) -> None:
         assert {name for name in GENERATED if f"${{{name}:?run make compose-env}}" in TEXT} == (
             GENERATED
         )
 
-    def test_what_waits_for_another_can_be_waited_for(self) -> None:
+    def test_every_awaited_container_can_report_its_state(self) -> None:
         for name, service in SERVICES.items():
             for other, how in service.get("depends_on", {}).items():
                 job = SERVICES[other].get("restart") == "no"
@@ -133,13 +133,13 @@ class TestCompose:
                     case condition:
                         assert condition == "service_started"
 
-    def test_our_containers_have_no_rights_and_a_root_they_cannot_write(self) -> None:
+    def test_our_containers_have_no_privileges_and_a_read_only_root(self) -> None:
         for service in OURS.values():
             assert service["read_only"]
             assert service["cap_drop"] == ["ALL"]
             assert service["security_opt"] == ["no-new-privileges:true"]
 
-    def test_nothing_is_published_to_the_world_but_https(self) -> None:
+    def test_only_https_is_published_to_the_world(self) -> None:
         for name, service in SERVICES.items():
             for port in service.get("ports", []):
                 assert name == "caddy" or port.startswith("${PUBLISH_ADDRESS:-127.0.0.1}:")
@@ -155,13 +155,13 @@ class TestCompose:
 
 class TestEnv:
     def make(self, folder: Path, *arguments: str) -> dict[str, str]:
-        """Run the script in a folder; what .env says afterwards."""
+        """Run the script in a folder; return the .env it leaves."""
         command = [sys.executable, str(SCRIPT), *arguments]
         subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
         lines = (folder / ".env").read_text().splitlines()
         return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
 
-    def test_every_secret_is_made_for_this_installation_alone(self, tmp_path: Path) -> None:
+    def test_every_secret_is_random(self, tmp_path: Path) -> None:
         (tmp_path / "other").mkdir()
         one, other = self.make(tmp_path), self.make(tmp_path / "other")
 
@@ -170,7 +170,7 @@ class TestEnv:
         assert all(re.fullmatch("[0-9a-f]{48}", secret) for secret in one.values())
         assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
 
-    def test_a_repetition_changes_not_a_byte(self, tmp_path: Path) -> None:
+    def test_running_it_again_changes_nothing(self, tmp_path: Path) -> None:
         self.make(tmp_path)
         made = (tmp_path / ".env").read_bytes()
 
@@ -178,7 +178,7 @@ class TestEnv:
 
         assert (tmp_path / ".env").read_bytes() == made
 
-    def test_what_somebody_wrote_is_kept_and_what_is_missing_is_added(self, tmp_path: Path) -> None:
+    def test_existing_lines_are_kept_and_missing_ones_added(self, tmp_path: Path) -> None:
         (tmp_path / ".env").write_text("# mine\nTAG=1.2.3\nMYSQL_ROOT_PASSWORD=theirs\n")
 
         made = self.make(tmp_path)
@@ -188,7 +188,7 @@ class TestEnv:
         assert (tmp_path / ".env").read_text().startswith("# mine\n")
         assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
 
-    def test_a_domain_names_the_public_addresses_and_another_replaces_it(
+    def test_a_domain_sets_the_public_addresses_and_another_replaces_them(
         self, tmp_path: Path
     ) -> None:
         (tmp_path / ".env").write_text("COMPOSE_PROFILES=observability\n")

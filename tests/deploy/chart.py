@@ -1,4 +1,4 @@
-"""The chart as `helm template` renders it, for the tests to look at."""
+"""Render the chart with `helm template` for the tests."""
 
 import json
 import os
@@ -19,13 +19,13 @@ SERVICES = ("auth", "inference", "billing")
 SCENARIOS = sorted(path.name.removesuffix("-values.yaml") for path in CHART.glob("ci/*.yaml"))
 
 GIVEN_KEYS = "auth.signingKeysSecret=given"
-"""Making an RSA key takes Helm ten times as long as all the rest."""
+"""Helm needs ten times as long to make an RSA key as for everything else."""
 
 Manifest = dict[str, Any]
 
 
 class Refused(Exception):
-    """The chart does not render; the text is what helm says."""
+    """The chart does not render; the text is helm's message."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Rendered:
     objects: tuple[Manifest, ...]
 
     def get(self, kind: str, name: str) -> Manifest:
-        """The one object of this kind whose name is `t-tollgate-<name>`."""
+        """Return the one object of this kind whose name is `t-tollgate-<name>`."""
         full = f"t-tollgate-{name}".removesuffix("-")
         [found] = [o for o in self.of(kind) if o["metadata"]["name"] == full]
         return found
 
     def job(self, name: str) -> Manifest:
-        """The Job of the first revision whose name goes on with a hash of what it does."""
+        """Return the Job of the first revision whose name is this one and a hash of its content."""
         [found] = [
             o for o in self.of("Job") if o["metadata"]["name"].startswith(f"t-tollgate-{name}-1-")
         ]
@@ -52,7 +52,7 @@ class Rendered:
         return [o for o in self.objects if o["kind"] == kind]
 
     def pods(self) -> Iterator[tuple[str, Manifest]]:
-        """Name and spec of every pod that the objects make."""
+        """Yield the name and spec of every pod that the objects create."""
         for o in self.objects:
             spec = o.get("spec", {})
             if o["kind"] == "CronJob":
@@ -63,7 +63,7 @@ class Rendered:
                 yield o["metadata"]["name"], spec["template"]["spec"]
 
     def workload(self, service: str) -> Manifest:
-        """The Deployment or StatefulSet of a service."""
+        """Return the Deployment or StatefulSet of a service."""
         [found] = [
             o
             for o in self.objects
@@ -80,7 +80,7 @@ class Rendered:
         return container
 
     def settings(self, service: str) -> dict[str, str]:
-        """The environment variables a service gets in the clear."""
+        """Return the environment variables that a service gets from its ConfigMap."""
         data: dict[str, str] = self.get("ConfigMap", service)["data"]
         return data
 
@@ -92,17 +92,17 @@ def render(
     name: str = "t",
     chart: Path = CHART,
 ) -> Rendered:
-    """The objects of release `t` in namespace `n`.
+    """Return the objects of release `t` in namespace `n`.
 
     Args:
-        settings: `key=value`, as `--set` takes them.
+        settings: `key=value`, as for `--set`.
         scenario: one of `SCENARIOS`.
-        own_keys: have the chart make auth's signing keys, as it does by default.
-        name: of the release, where it is another.
-        chart: where it lies, where it is another.
+        own_keys: have the chart create auth's signing keys, as it does by default.
+        name: the release's name.
+        chart: the chart's folder.
 
     Raises:
-        Refused: helm says no.
+        Refused: helm reports an error.
     """
     return _render(settings if own_keys else (GIVEN_KEYS, *settings), scenario, name, chart)
 
@@ -121,7 +121,7 @@ def _render(settings: tuple[str, ...], scenario: str | None, name: str, chart: P
 
 
 def objects_of(text: str) -> tuple[Manifest, ...]:
-    """The objects of a stream of YAML documents."""
+    """Return the objects of a stream of YAML documents."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return tuple(o for o in yaml.load_all(text, Loader=loader) if o)  # is safe
 
@@ -134,10 +134,10 @@ def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two pieces of YAML say the same."""
+    """Compare two pieces of YAML."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def _environment() -> dict[str, str]:
-    """No cluster that this machine may know is looked at."""
+    """Hide any cluster that this machine is configured for."""
     return {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "KUBECONFIG": "/nonexistent"}

@@ -1,4 +1,4 @@
-"""A database server, started as the chart and docker-compose.yml do it: by start.sh."""
+"""A database server that starts as in the chart and docker-compose.yml: with start.sh."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pymysql
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from tests.deploy.chart import CHART, ROOT
 from tests.mariadb import NoServer
 from tests.ports import free_port
@@ -30,24 +30,24 @@ _DEADLINE_S = 60
 
 
 class ChartServer:
-    """A server on a data folder that outlives its restarts. MariaDB does if there is no MySQL."""
+    """A server on a data folder that outlives its restarts. It is MariaDB if there is no MySQL."""
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
         self.data = folder / "data"
         self.data.mkdir()
         self.passwords = dict(PASSWORDS)
-        """What the next start is given."""
+        """The passwords for the next start."""
         self._socket = folder / "s"
         self._log = folder / "log"
         self._environment = {"DATA_DIR": str(self.data), "RUN_DIR": str(folder)}
 
     def begin(self) -> subprocess.Popen[bytes]:
-        """Run start.sh, without a wait."""
+        """Run start.sh without waiting."""
         whom = ["--user=root"] if os.geteuid() == 0 else []
         with self._log.open("ab") as output:
             return subprocess.Popen(
-                on_leash(
+                die_with_parent(
                     *("bash", str(SCRIPTS / "start.sh"), "--no-defaults", *whom),
                     *(f"--socket={self._socket}", f"--port={self.port}"),
                     *(f"--pid-file={self._socket}.pid", f"--tmpdir={self._log.parent}"),
@@ -62,13 +62,13 @@ class ChartServer:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """It takes connections inside the block, and has ended in order after it."""
+        """Accept connections inside the block, and stop cleanly after it."""
         process = self.begin()
         try:
             deadline = time.monotonic() + _DEADLINE_S
             while not self.lets_in("root"):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"the server does not run:\n{self._log.read_text()}")
+                    raise RuntimeError(f"the server did not start:\n{self._log.read_text()}")
                 time.sleep(0.05)
             yield
         finally:
@@ -76,8 +76,8 @@ class ChartServer:
             process.wait(timeout=_DEADLINE_S)
 
     def lets_in(self, user: str, *, password: str | None = None) -> bool:
-        """Whether a user may come by its socket, with the password of the last start or another."""
-        if not self._listens():  # a driver that finds nobody leaves its socket open
+        """Return whether a user can log in by socket, with the last start's password or another."""
+        if not self._listens():  # a driver that finds no server leaves its socket open
             return False
         try:
             pymysql.connect(
@@ -90,7 +90,7 @@ class ChartServer:
         return True
 
     def as_root(self, *statements: str) -> list[tuple[object, ...]]:
-        """Run statements as the server's root; the rows of the last."""
+        """Run statements as the server's root; return the rows of the last."""
         with (
             pymysql.connect(
                 unix_socket=str(self._socket),
@@ -105,7 +105,7 @@ class ChartServer:
             return list(cursor.fetchall())
 
     def url(self, service: str) -> str:
-        """Where a service's own user reaches its database."""
+        """Return the URL at which a service's own user reaches its database."""
         where = f"127.0.0.1:{self.port}/tollgate_{service}"
         return f"mysql+aiomysql://{service}:{self.passwords[service]}@{where}"
 
@@ -122,14 +122,14 @@ class ChartServer:
 
 @contextmanager
 def new_server() -> Iterator[ChartServer]:
-    """A server that has not been started yet; its data goes with the block.
+    """Return a server that has not been started yet; its data is deleted after the block.
 
     Raises:
-        NoServer: there is none on this machine.
+        NoServer: this machine has none.
     """
     if not shutil.which("mysqld", path=_path()):
         raise NoServer("neither mariadbd nor mysqld is installed")
-    # A socket's path may have about 100 characters: not in pytest's deep folders.
+    # A socket's path is limited to about 100 characters, too few for pytest's deep folders.
     with tempfile.TemporaryDirectory(prefix="tollgate-db-") as folder:
         yield ChartServer(Path(folder))
 

@@ -1,4 +1,4 @@
-"""How callers come in, and who may talk to whom."""
+"""How callers reach the services, and which pods may talk to each other."""
 
 import re
 from typing import Any
@@ -28,7 +28,7 @@ class TestExposure:
         assert annotations == {"cert-manager.io/issuer": issuer["metadata"]["name"]}
         assert rendered.settings("auth")["AUTH_ISSUER"] == f"https://{HOSTS[0]}"
 
-    def test_services_trust_the_public_issuer_and_reach_it_inside(self) -> None:
+    def test_services_trust_the_public_issuer_and_reach_it_in_the_cluster(self) -> None:
         rendered = render("domain=tollgate.example.com")
 
         for service in ("inference", "billing"):
@@ -36,7 +36,7 @@ class TestExposure:
             assert settings[f"{prefix}_AUTH_URL"] == rendered.settings("auth")["AUTH_ISSUER"]
             assert settings[f"{prefix}_AUTH_ADDRESS"] == "http://t-tollgate-auth.n.svc"
 
-    def test_without_a_domain_an_ingress_is_plain_and_shared_by_path(self) -> None:
+    def test_without_a_domain_an_ingress_is_plain_http_and_shared_by_path(self) -> None:
         spec = render("expose=ingress").get("Ingress", "")["spec"]
         paths = [path["path"] for rule in spec["rules"] for path in rule["http"]["paths"]]
 
@@ -44,14 +44,14 @@ class TestExposure:
         assert not [rule for rule in spec["rules"] if "host" in rule]
         assert len(paths) == len(set(paths))
 
-    def test_what_is_for_the_cluster_stays_there(self) -> None:
+    def test_internal_paths_are_not_exposed(self) -> None:
         spec = render("domain=tollgate.example.com").get("Ingress", "")["spec"]
         paths = {path["path"] for rule in spec["rules"] for path in rule["http"]["paths"]}
 
         assert not paths & {"/", "/metrics", "/events", "/leases"}
         assert {"/register", "/token", "/.well-known", "/v1", "/v2", "/usage", "/docs"} <= paths
 
-    def test_composes_proxy_lets_through_what_the_ingress_does(self) -> None:
+    def test_the_proxy_of_compose_exposes_the_same_paths_as_the_ingress(self) -> None:
         caddyfile = (ROOT / "deploy" / "compose" / "Caddyfile").read_text()
         rules = render("domain=tollgate.example.com").get("Ingress", "")["spec"]["rules"]
 
@@ -65,7 +65,7 @@ class TestExposure:
             "@inside not path {args[1:]} /docs* /openapi.json\n\trespond @inside 404" in caddyfile
         )
 
-    def test_one_may_bring_a_certificate_or_a_cluster_issuer(self) -> None:
+    def test_a_certificate_or_a_cluster_issuer_of_ones_own_is_used(self) -> None:
         own = render("domain=tollgate.example.com", "tls.secretName=mine")
         issued = render("domain=tollgate.example.com", "tls.clusterIssuer=all")
 
@@ -76,7 +76,7 @@ class TestExposure:
         }
 
     @pytest.mark.parametrize("kind", ["issuer", "cluster-issuer"])
-    def test_an_issuer_that_the_annotations_name_is_the_only_one(self, kind: str) -> None:
+    def test_an_issuer_named_by_the_annotations_is_the_only_one(self, kind: str) -> None:
         annotation = f"ingress.annotations.cert-manager\\.io/{kind}=mine"
         rendered = render("domain=tollgate.example.com", annotation)
 
@@ -88,7 +88,7 @@ class TestExposure:
     @pytest.mark.parametrize(
         ("declined", "scheme"), [((), "https"), (("tls.enabled=false",), "http")]
     )
-    def test_with_somebody_elses_proxy_nothing_is_made_but_its_address_is_known(
+    def test_behind_another_proxy_nothing_is_created_but_the_issuer_is_its_address(
         self, declined: tuple[str, ...], scheme: str
     ) -> None:
         rendered = render("domain=tollgate.example.com", "expose=none", *declined)
@@ -96,7 +96,7 @@ class TestExposure:
         assert rendered.of("Ingress") == rendered.of("Issuer") == []
         assert rendered.settings("auth")["AUTH_ISSUER"] == f"{scheme}://{HOSTS[0]}"
 
-    def test_https_can_be_declined(self) -> None:
+    def test_https_can_be_turned_off(self) -> None:
         rendered = render("domain=tollgate.example.com", "tls.enabled=false")
 
         assert "tls" not in rendered.get("Ingress", "")["spec"]
@@ -113,18 +113,18 @@ class TestExposure:
         [solver] = issuer["spec"]["acme"]["solvers"]
         assert "gatewayHTTPRoute" in solver["http01"]
 
-    def test_googles_load_balancer_may_be_told_what_to_ask_for(self) -> None:
-        told = render("gateway.gkeHealthChecks=true", scenario="gateway").of("HealthCheckPolicy")
+    def test_health_checks_for_googles_load_balancer_can_be_created(self) -> None:
+        checks = render("gateway.gkeHealthChecks=true", scenario="gateway").of("HealthCheckPolicy")
 
-        assert [each["spec"]["targetRef"]["name"] for each in told] == [
+        assert [each["spec"]["targetRef"]["name"] for each in checks] == [
             f"t-tollgate-{service}" for service in SERVICES
         ]
-        for each in told:
+        for each in checks:
             check = each["spec"]["default"]["config"]["httpHealthCheck"]
             assert check["requestPath"] == "/readyz"
         assert render(scenario="gateway").of("HealthCheckPolicy") == []
 
-    def test_routes_may_join_a_gateway_that_exists(self) -> None:
+    def test_routes_can_join_an_existing_gateway(self) -> None:
         rendered = render(
             "domain=tollgate.example.com",
             "expose=gateway",
@@ -143,7 +143,7 @@ def policy(rendered: Rendered, name: str) -> dict[str, Any]:
 
 
 def targets(spec: dict[str, Any]) -> set[str]:
-    """The components, or addresses, that a policy lets its pods call."""
+    """Return the components, or addresses, that a policy lets its pods call."""
     return {
         peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
         if "podSelector" in peer
@@ -163,7 +163,7 @@ def callers(spec: dict[str, Any]) -> set[str]:
 
 
 class TestNetwork:
-    def test_all_is_denied_but_dns_and_what_each_needs(self) -> None:
+    def test_everything_is_denied_except_dns_and_what_each_pod_needs(self) -> None:
         rendered = render()
 
         assert "ingress" not in policy(rendered, "default-deny")
@@ -175,7 +175,7 @@ class TestNetwork:
         assert callers(policy(rendered, "billing")) == {"inference", "test"}
         assert targets(policy(rendered, "mysql")) == set()
 
-    def test_every_pod_has_a_policy_of_its_own(self) -> None:
+    def test_every_pod_has_its_own_policy(self) -> None:
         for scenario in ("defaults", "volume-journal", "external-database"):
             rendered = render(scenario=scenario)
             covered = {
@@ -190,7 +190,7 @@ class TestNetwork:
 
             assert made <= covered, scenario
 
-    def test_a_bucket_and_an_external_database_are_reached(self) -> None:
+    def test_a_bucket_and_an_external_database_can_be_reached(self) -> None:
         bucket = targets(policy(render(scenario="gcs"), "inference"))
         database = targets(policy(render(scenario="external-database"), "auth"))
 
@@ -203,7 +203,7 @@ class TestNetwork:
         }
         assert database == {"10.20.0.3/32"}
 
-    def test_a_database_that_is_a_pod_is_reached_as_one(self) -> None:
+    def test_a_database_in_the_cluster_is_matched_by_its_pods(self) -> None:
         peer = "externalDatabase.to[0].podSelector.matchLabels.app"
         rendered = render(f"{peer}=router", scenario="external-database")
         expected = [
@@ -214,13 +214,13 @@ class TestNetwork:
         for name in ("auth", "billing", "migrate-hook"):
             assert expected in [rule.get("to") for rule in policy(rendered, name)["egress"]]
 
-    def test_outcomes_in_a_bucket_open_the_way_to_it_for_inference_alone(self) -> None:
+    def test_feedback_in_a_bucket_opens_egress_for_inference_only(self) -> None:
         rendered = render("inference.feedback.storeUrl=gs://b/f", "sampleModel.enabled=true")
 
         assert "169.254.169.254/32" in targets(policy(rendered, "inference"))
         assert targets(policy(rendered, "sample-model")) == set()
 
-    def test_those_who_collect_metrics_come_in_beside_those_who_are_named(self) -> None:
+    def test_metrics_collectors_are_admitted_besides_the_listed_peers(self) -> None:
         named = "networkPolicy.allowFrom[0].ipBlock.cidr=10.0.0.0/8"
         collectors: dict[str, Any] = {"namespaceSelector": {}}
         peers = {
@@ -235,7 +235,7 @@ class TestNetwork:
         assert all(collectors in each for each in peers.values())
         assert {"ipBlock": {"cidr": "10.0.0.0/8"}} in list(peers.values())[-1]
 
-    def test_once_exposed_anybody_may_call_or_those_who_are_named(self) -> None:
+    def test_once_exposed_anyone_may_call_or_only_the_listed_peers(self) -> None:
         anybody = policy(render("expose=ingress"), "auth")["ingress"]
         named = policy(
             render("expose=ingress", "networkPolicy.allowFrom[0].ipBlock.cidr=10.0.0.0/8"), "auth"
@@ -245,5 +245,5 @@ class TestNetwork:
         assert {"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "ports": [{"port": "http"}]} in named
         assert {"ports": [{"port": "http"}]} not in named
 
-    def test_they_can_be_left_to_somebody_else(self) -> None:
+    def test_policies_can_be_turned_off(self) -> None:
         assert render("networkPolicy.enabled=false").of("NetworkPolicy") == []

@@ -1,4 +1,4 @@
-"""The memory limit of an inference pod follows from what its settings let callers take."""
+"""The memory limit of an inference pod follows from the settings that limit its callers."""
 
 import re
 
@@ -11,11 +11,11 @@ MIB = 1 << 20
 UNITS = {"Mi": MIB, "Gi": 1 << 30}
 DEFAULTS_IN_FLIGHT = 32
 LARGE_BODY = 36
-"""Reading a body of JSON takes up to 33 times its size."""
+"""Parsing a JSON body takes up to 33 times its size."""
 
 
 def needed(given: dict[str, str]) -> int:
-    """Return the bytes that the settings of an inference pod let it take."""
+    """Return the bytes that the settings of an inference pod allow it to use."""
     settings = InferenceSettings(
         client_id="inference",
         client_secret="secret",
@@ -34,7 +34,7 @@ def needed(given: dict[str, str]) -> int:
 
 
 def limit(rendered: Rendered) -> int:
-    """Return the bytes that an inference pod may take."""
+    """Return the memory limit of an inference pod, in bytes."""
     number, unit = re.fullmatch(
         r"(\d+)(Mi|Gi)", rendered.container("inference")["resources"]["limits"]["memory"]
     ).groups()  # type: ignore[union-attr]  # an error if it is another unit
@@ -42,7 +42,7 @@ def limit(rendered: Rendered) -> int:
 
 
 @pytest.mark.parametrize("scenario", [None, *SCENARIOS])
-def test_the_limit_is_enough(scenario: str | None) -> None:
+def test_the_limit_is_large_enough(scenario: str | None) -> None:
     rendered = render(scenario=scenario)
 
     assert needed(rendered.settings("inference")) <= limit(rendered)
@@ -57,10 +57,10 @@ def test_the_need_follows_the_settings() -> None:
     assert needed(given) - needed(fewer) == 128 * MIB
 
 
-def test_the_page_on_sizing_says_what_the_chart_sets() -> None:
+def test_the_page_on_sizing_matches_the_chart() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
     rendered = render()
 
     assert f"the chart's defaults {needed(rendered.settings('inference')) // MIB} MiB" in page
-    assert f"it is {limit(rendered) // MIB} MiB" in page
+    assert f"the limit is {limit(rendered) // MIB} MiB" in page
     assert f"| {LARGE_BODY} × `INFERENCE_MAX_BODY_BYTES` |" in page

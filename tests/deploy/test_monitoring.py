@@ -1,4 +1,4 @@
-"""Alerts and the dashboard speak of metrics that exist, and every alert has its page."""
+"""Alerts and the dashboard use metrics that exist, and the docs cover every alert."""
 
 import json
 import re
@@ -40,7 +40,7 @@ KUBE_STATE_METRICS = {
 
 @pytest.fixture(scope="module")
 def metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """All samples that the services may expose, and those of others that alerts are about."""
+    """Return every sample that the services may expose, and the foreign ones that alerts use."""
     home = tmp_path_factory.mktemp("metrics")
     common = Metrics()
     registry: CollectorRegistry = common.registry
@@ -59,13 +59,13 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 
 def named_in(expression: str) -> set[str]:
-    """The metrics of a PromQL expression: what is left of it without strings and labels."""
+    """Return the metrics of a PromQL expression: the names left without strings and labels."""
     bare = re.sub(r'"[^"]*"|\[[^\]]*\]', "", expression)
     bare = re.sub(r"\{[^}]*\}|\bby \([^)]*\)", "", bare)
     return set(re.findall(r"[a-z_]{2,}", bare)) - WORDS
 
 
-def test_alerts_are_about_metrics_that_exist(metrics: set[str]) -> None:
+def test_alerts_use_metrics_that_exist(metrics: set[str]) -> None:
     rules = render(scenario="observability").get("PrometheusRule", "")["spec"]["groups"][0]["rules"]
     named = {name for rule in rules for name in named_in(rule["expr"])}
 
@@ -74,7 +74,7 @@ def test_alerts_are_about_metrics_that_exist(metrics: set[str]) -> None:
     assert not [rule for rule in rules if "__" in rule["expr"]]
 
 
-def test_the_dashboard_shows_metrics_that_exist(metrics: set[str]) -> None:
+def test_the_dashboard_uses_metrics_that_exist(metrics: set[str]) -> None:
     text = render(scenario="observability").get("ConfigMap", "dashboard")["data"]["tollgate.json"]
     panels = json.loads(text)["panels"]
     named = {name for p in panels for t in p["targets"] for name in named_in(t["expr"])}
@@ -83,14 +83,14 @@ def test_the_dashboard_shows_metrics_that_exist(metrics: set[str]) -> None:
     assert named <= metrics
 
 
-def test_every_alert_has_a_page() -> None:
+def test_every_alert_has_a_section_in_the_docs() -> None:
     rules = render(scenario="observability").get("PrometheusRule", "")["spec"]["groups"][0]["rules"]
     pages = re.findall(r"^### (Tollgate\w+)$", (ROOT / "docs/operations.md").read_text(), re.M)
 
     assert [rule["alert"] for rule in rules] == pages
 
 
-def test_a_service_without_a_pod_is_missed_by_its_own_name() -> None:
+def test_a_missing_service_is_reported_by_name() -> None:
     rules = render(scenario="observability").get("PrometheusRule", "")["spec"]["groups"][0]["rules"]
 
     [gone] = [rule["expr"] for rule in rules if rule["alert"] == "TollgateGone"]
@@ -98,7 +98,7 @@ def test_a_service_without_a_pod_is_missed_by_its_own_name() -> None:
         assert f'absent(up{{namespace="n", job="t-tollgate-{service}"}})' in gone
 
 
-def test_a_half_full_journal_is_half_of_what_it_may_hold() -> None:
+def test_the_journal_alert_fires_at_half_of_its_limit() -> None:
     rendered = render(
         "monitoring.prometheusRule.enabled=true", "inference.journal.maxBytes=2097152"
     )
@@ -121,7 +121,7 @@ def test_the_service_monitor_scrapes_each_pod_once() -> None:
     assert sorted(scraped) == [f"t-tollgate-{name}" for name in ("auth", "billing", "inference")]
 
 
-def test_google_collects_from_each_pod_where_it_has_the_means() -> None:
+def test_google_collects_from_each_pod_if_the_cluster_supports_it() -> None:
     adapter = ("--set", f"metricsAdapter=stackdriver,{GIVEN_KEYS}")
     apis = ("--api-versions", "monitoring.googleapis.com/v1")
     objects = objects_of(helm("template", "t", str(CHART), *adapter, *apis).stdout)
@@ -142,13 +142,13 @@ class TestTraces:
         rules = rendered.get("NetworkPolicy", service)["spec"]["egress"]
         return [port["port"] for rule in rules if "to" not in rule for port in rule["ports"]]
 
-    def test_without_a_collector_there_are_none(self, service: str) -> None:
+    def test_without_a_collector_there_are_no_traces(self, service: str) -> None:
         rendered = render()
 
         assert not [name for name in rendered.settings(service) if name.startswith("OTEL_")]
         assert self.ports_to_anywhere(rendered, service) == []
 
-    def test_they_are_sampled_and_sent_as_told(self, service: str) -> None:
+    def test_traces_are_sampled_and_sent_as_configured(self, service: str) -> None:
         rendered = render(
             "tracing.endpoint=http://collector:4318",
             "tracing.sampler=traceidratio",
@@ -167,13 +167,13 @@ class TestTraces:
 @pytest.mark.parametrize(
     ("endpoint", "port"), [("https://collector.example", 443), ("http://collector/otlp", 80)]
 )
-def test_a_collector_without_a_port_has_that_of_its_scheme(endpoint: str, port: int) -> None:
+def test_a_collector_without_a_port_gets_that_of_its_scheme(endpoint: str, port: int) -> None:
     policy = render(f"tracing.endpoint={endpoint}").get("NetworkPolicy", "billing")
 
     assert {"ports": [{"port": port}]} in policy["spec"]["egress"]
 
 
-def test_schema_and_readme_are_those_of_the_values() -> None:
+def test_schema_and_readme_match_the_values() -> None:
     checked = subprocess.run(
         [sys.executable, "scripts/chart_docs.py", "--check"],
         cwd=ROOT,

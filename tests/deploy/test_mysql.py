@@ -1,4 +1,4 @@
-"""The chart's own MySQL scripts on a real server: who may do what, and the restore drill."""
+"""The chart's own MySQL scripts on a real server: permissions, and the restore drill."""
 
 import asyncio
 import os
@@ -39,7 +39,7 @@ def run_script(name: str, **environment: str) -> subprocess.CompletedProcess[str
 
 
 def migrate(server: ChartServer) -> None:
-    """As the chart's Job does, each service by its own user."""
+    """Migrate as the chart's Job does, each service as its own user."""
     for service in ("auth", "billing"):
         subprocess.run(
             [sys.executable, "-m", f"services.{service}", "migrate"],
@@ -55,10 +55,10 @@ def migrate(server: ChartServer) -> None:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ChartServer]:
-    """A server as the chart starts it, migrated."""
+    """A server that the chart's script started, migrated."""
     try:
         with new_server() as made, made.running():
-            # MariaDB's own, who needs no password.
+            # MariaDB's own user, which needs no password.
             made.as_root("DROP USER IF EXISTS root@'127.0.0.1'", "FLUSH PRIVILEGES")
             migrate(made)
             yield made
@@ -86,7 +86,7 @@ async def bill(server: ChartServer, home: Path, *, events: int) -> None:
 
 
 def checksums(server: ChartServer) -> dict[str, object]:
-    """The server's own checksum of every table of both databases, and its number of rows."""
+    """Return the server's checksum and row count of every table of both databases."""
     found: dict[str, object] = {}
     for database in DATABASES:
         for (table,) in server.as_root(f"SHOW TABLES FROM {database}"):
@@ -97,7 +97,7 @@ def checksums(server: ChartServer) -> dict[str, object]:
 
 
 def run_on_backups(name: str, server: ChartServer, folder: Path, **more: str) -> str:
-    """Run a backup script with the environment of its CronJob; what it printed."""
+    """Run a backup script with the environment of its CronJob; return its output."""
     done = run_script(
         name,
         MYSQL_HOST="127.0.0.1",
@@ -135,7 +135,7 @@ class TestUsers:
             ("backup", "SELECT * FROM mysql.user"),
         ],
     )
-    def test_a_user_may_do_no_more_than_its_work(
+    def test_a_user_has_no_more_rights_than_it_needs(
         self, server: ChartServer, user: str, statement: str
     ) -> None:
         with (
@@ -151,7 +151,7 @@ class TestUsers:
 
 
 class TestRestoreDrill:
-    async def test_after_the_loss_of_all_data_a_backup_brings_every_charge_back(
+    async def test_a_backup_restores_every_charge_after_the_loss_of_all_data(
         self, server: ChartServer, tmp_path: Path
     ) -> None:
         await bill(server, tmp_path, events=500)
@@ -172,7 +172,7 @@ class TestRestoreDrill:
         await database.close()
         print(f"backup {saved - started:.1f} s, restore {restored - saved:.1f} s")  # noqa: T201
 
-    def test_a_restore_takes_away_what_came_after_the_backup(
+    def test_a_restore_removes_what_came_after_the_backup(
         self, server: ChartServer, tmp_path: Path
     ) -> None:
         before = checksums(server)
@@ -183,7 +183,7 @@ class TestRestoreDrill:
 
         assert checksums(server) == before
 
-    def test_old_backups_and_left_drafts_go_and_nothing_else_does(
+    def test_only_old_backups_and_abandoned_drafts_are_deleted(
         self, server: ChartServer, tmp_path: Path
     ) -> None:
         old = ("tollgate-20200101T000000Z.sql.gz", ".tollgate-20200101T000000Z.sql.gz.part")
@@ -197,7 +197,7 @@ class TestRestoreDrill:
 
         assert {path.name for path in tmp_path.iterdir()} == kept | {made.name}
 
-    def test_room_is_made_before_a_dump_that_fails_but_the_last_backup_stays(
+    def test_a_failing_dump_frees_space_first_but_keeps_the_last_backup(
         self, server: ChartServer, tmp_path: Path
     ) -> None:
         names = ("tollgate-20200101T000000Z.sql.gz", "tollgate-20200102T000000Z.sql.gz")
@@ -208,13 +208,15 @@ class TestRestoreDrill:
         assert failing_backup(server, tmp_path).returncode != 0
         assert [path.name for path in tmp_path.iterdir()] == [names[1]]
 
-    def test_a_backup_that_fails_leaves_nothing_that_looks_like_one(
+    def test_a_failed_backup_leaves_nothing_that_looks_like_one(
         self, server: ChartServer, tmp_path: Path
     ) -> None:
         assert failing_backup(server, tmp_path).returncode != 0
         assert list(tmp_path.iterdir()) == []
 
-    def test_what_is_no_backup_is_not_restored(self, server: ChartServer, tmp_path: Path) -> None:
+    def test_a_file_that_is_not_a_backup_is_not_restored(
+        self, server: ChartServer, tmp_path: Path
+    ) -> None:
         before = checksums(server)
         (tmp_path / "tollgate-20991231T000000Z.sql.gz").write_text("not compressed")
         done = run_script(
@@ -230,7 +232,7 @@ class TestRestoreDrill:
 
 
 class TestRendered:
-    def test_the_jobs_run_these_very_scripts(self) -> None:
+    def test_the_jobs_run_these_scripts(self) -> None:
         rendered = render()
         data = rendered.get("ConfigMap", "mysql")["data"]
 
@@ -249,19 +251,19 @@ class TestRendered:
         assert render().get("CronJob", "mysql-restore")["spec"]["suspend"] is True
         assert "suspend" not in render().get("CronJob", "mysql-backup")["spec"]
 
-    def test_the_page_on_restoring_stops_who_writes_and_starts_them_before_it_waits(self) -> None:
+    def test_the_restore_commands_stop_writers_and_start_them_before_waiting(self) -> None:
         page = (ROOT / "docs" / "operations.md").read_text()
         [commands] = re.findall(r"^To restore.*?```sh\n(.*?)```", page, re.DOTALL | re.MULTILINE)
         steps = [line.split("  #")[0].strip() for line in commands.splitlines()]
 
-        assert 'S="tollgate-auth tollgate-billing"' in steps  # inference's journals hold usage
+        assert 'S="tollgate-auth tollgate-billing"' in steps  # inference's journals contain usage
         assert 'R="restore-$(date +%s)"' in steps  # a second drill needs another name
         down, up = (steps.index(f"$N scale deployment $S --replicas {n}") for n in (0, 2))
         upgrade = next(n for n, step in enumerate(steps) if step.startswith("helm "))
         assert down < steps.index('$N create job --from=cronjob/tollgate-mysql-restore "$R"') < up
-        assert up < upgrade  # --wait is content with none of none
+        assert up < upgrade  # --wait accepts zero of zero replicas
 
-    def test_data_is_durable_and_stays(self) -> None:
+    def test_data_is_durable_and_survives_the_release(self) -> None:
         rendered = render()
         spec = rendered.get("StatefulSet", "mysql")["spec"]
         config = rendered.get("ConfigMap", "mysql")["data"]["my.cnf"]

@@ -1,4 +1,4 @@
-"""The chart's MySQL, started by its own script, whatever came before."""
+"""The chart's MySQL starts with its own script, whatever happened before."""
 
 import os
 import signal
@@ -24,24 +24,24 @@ def server() -> Iterator[ChartServer]:
 
 
 def end_at_once(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL, to the script and whatever it runs."""
+    """SIGKILL the script and everything it runs."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def words_of(server: ChartServer) -> str:
-    """What a start says that is refused."""
+    """Return the message of a start that is refused."""
     process = server.begin()
     assert process.wait(timeout=60) == 1
     return (server.data.parent / "log").read_text().splitlines()[-1]
 
 
 class TestStart:
-    def test_a_first_start_that_was_killed_is_made_good_and_later_ones_keep_the_data(
+    def test_an_interrupted_first_start_is_repaired_and_later_ones_keep_the_data(
         self, server: ChartServer
     ) -> None:
         process = server.begin()
-        eventually(lambda: (server.data / "mysql").exists())  # not complete by far
+        eventually(lambda: (server.data / "mysql").exists())  # far from complete
         end_at_once(process)
 
         with server.running():
@@ -54,20 +54,23 @@ class TestStart:
             assert not server.lets_in("billing", password="billingpassword")
             assert server.as_root("SHOW TABLES FROM tollgate_billing") == [("kept",)]
 
-    def test_a_first_start_ends_when_it_is_told_to(self, server: ChartServer) -> None:
+    def test_a_first_start_stops_on_sigterm(self, server: ChartServer) -> None:
         process = server.begin()
         eventually(lambda: (server.data / "mysql").exists())
         process.terminate()
 
-        assert process.wait(timeout=60) in (128 + signal.SIGTERM, 0)  # 0: it was a server already
-        with suppress(ProcessLookupError):  # what makes MariaDB's folder has children of its own
+        assert process.wait(timeout=60) in (
+            128 + signal.SIGTERM,
+            0,
+        )  # 0: already running
+        with suppress(ProcessLookupError):  # MariaDB's installer has child processes
             os.killpg(process.pid, signal.SIGKILL)
 
-    def test_a_folder_of_something_else_is_left_alone(self, server: ChartServer) -> None:
+    def test_an_unrelated_folder_is_left_alone(self, server: ChartServer) -> None:
         (server.data / "thesis.txt").write_text("years of work")
 
         for _ in range(2):
-            assert words_of(server).endswith("holds files, but no server's tables")
+            assert words_of(server).endswith("contains files but no server tables")
 
         assert [path.name for path in server.data.iterdir()] == ["thesis.txt"]
 

@@ -1,4 +1,4 @@
-"""The Job that sees from inside the cluster what pods serve, with every values file."""
+"""The Job that checks from inside the cluster what pods serve, with every values file."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def labels_of(component: str) -> dict[str, str]:
 
 
 def selects(selector: Manifest, labels: dict[str, str]) -> bool:
-    """Whether a label selector, of the two kinds that the chart uses, selects a pod."""
+    """Return whether a label selector, of the two kinds in the chart, selects a pod."""
     return all(
         labels.get(key) == value for key, value in selector.get("matchLabels", {}).items()
     ) and all(
@@ -32,7 +32,7 @@ def selects(selector: Manifest, labels: dict[str, str]) -> bool:
 
 
 def allows(rules: list[Manifest], side: str, labels: dict[str, str], port: str) -> bool:
-    """Whether one of the rules lets a pod of the same namespace through, on a named port."""
+    """Return whether a rule admits a pod of the same namespace on a named port."""
     return any(
         any(entry.get("port") == port for entry in rule.get("ports", [{"port": port}]))
         and (
@@ -48,7 +48,7 @@ def allows(rules: list[Manifest], side: str, labels: dict[str, str], port: str) 
 
 
 def may_call(rendered: Rendered, caller: str, called: str) -> bool:
-    """Whether the network policies let one component's pods call another's."""
+    """Return whether the network policies let one component's pods call another's."""
     policies = [policy["spec"] for policy in rendered.of("NetworkPolicy")]
     if not policies:
         return True
@@ -76,7 +76,7 @@ def container_of(rendered: Rendered) -> Manifest:
 
 @pytest.mark.parametrize("scenario", WITH_MODELS)
 @pytest.mark.parametrize("settings", [(), ("domain=",), (RESTRICTED,)])
-def test_the_policies_let_it_through_to_inference_and_auth(
+def test_the_policies_let_it_reach_inference_and_auth(
     scenario: str, settings: tuple[str, ...]
 ) -> None:
     rendered = render(*settings, scenario=scenario)
@@ -86,14 +86,14 @@ def test_the_policies_let_it_through_to_inference_and_auth(
     assert not may_call(rendered, CHECK, "billing")
 
 
-def test_the_policies_keep_others_out_of_inference_where_it_is_let_in() -> None:
+def test_the_policies_keep_others_out_of_inference() -> None:
     rendered = render("modelStore.url=gs://models", RESTRICTED)
 
     assert may_call(rendered, CHECK, "inference")
     assert not may_call(rendered, "mysql", "inference")
 
 
-def test_it_never_runs_by_itself_and_is_never_tried_twice() -> None:
+def test_it_never_runs_by_itself_and_is_never_retried() -> None:
     spec = render("modelStore.url=gs://models").get("CronJob", CHECK)["spec"]
 
     assert spec["suspend"] is True
@@ -101,7 +101,7 @@ def test_it_never_runs_by_itself_and_is_never_tried_twice() -> None:
     assert spec["jobTemplate"]["spec"]["template"]["spec"]["restartPolicy"] == "Never"
 
 
-def test_it_finds_every_pod_by_a_headless_service() -> None:
+def test_it_finds_every_pod_through_a_headless_service() -> None:
     rendered = render("modelStore.url=gs://models")
 
     service = rendered.get("Service", "inference-pods")["spec"]
@@ -125,7 +125,7 @@ def test_helm_test_checks_every_live_model_as_the_job_would() -> None:
     assert container["env"] == container_of(rendered)["env"]
 
 
-def test_it_predicts_as_the_client_of_the_secret_that_is_named() -> None:
+def test_it_predicts_as_the_client_of_the_given_secret() -> None:
     rendered = render("modelStore.url=gs://models", "releaseCheck.clientSecret=checker")
 
     secrets = {
@@ -143,7 +143,7 @@ def test_it_predicts_as_the_client_of_the_secret_that_is_named() -> None:
 @pytest.mark.parametrize(
     "settings", [(), ("modelStore.url=gs://models", "releaseCheck.enabled=false")]
 )
-def test_there_is_none_without_models_or_when_it_is_turned_off(settings: tuple[str, ...]) -> None:
+def test_it_does_not_exist_without_models_or_when_turned_off(settings: tuple[str, ...]) -> None:
     names = [cronjob["metadata"]["name"] for cronjob in render(*settings).of("CronJob")]
 
     assert "t-tollgate-release-check" not in names

@@ -1,4 +1,4 @@
-"""Every scenario of `ci/`: lints, is valid for Kubernetes, and holds up to good practice."""
+"""Every scenario of `ci/` lints, is valid for Kubernetes, and follows good practice."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from tests.deploy.chart import CHART, GIVEN_KEYS, ROOT, SCENARIOS, Manifest, hel
 
 KUBE_SCORE = ROOT / ".tools" / "bin" / "kube-score"
 KUBERNETES = ("1.30", "1.37")
-"""The oldest minor version that is supported and the newest that is known."""
+"""The oldest supported minor version and the newest known one."""
 
 OTHERS_KINDS = {
     "Gateway": "of the Gateway API, whose schemas are not Kubernetes'",
@@ -51,12 +51,12 @@ EXCUSED = {
     ("deployment-replicas", "everything-off"): "the scenario has one replica of each",
     ("statefulset-has-host-podantiaffinity", "volume-journal"): "its model volume is on one node",
 }
-"""(check, part of the object's name, or the scenario) → why it need not hold."""
+"""(check, part of the object's name, or the scenario) → reason for the exception."""
 
 
 @cache
 def validator(kind: str, api_version: str, version: str) -> Any:
-    """A strict validator of a built-in kind; None if this Kubernetes does not have it."""
+    """Return a strict validator of a built-in kind; None if this Kubernetes does not have it."""
     folder = f"kubernetes-json-schema/v{version}.0-local-strict"
     short = re.sub(r"^([^./]*)(?:\.[^/]*)?/", r"\1-", api_version)
     try:
@@ -80,11 +80,11 @@ def problems(manifest: Manifest, version: str) -> list[str]:
     return [f"{where}: {error.json_path}: {error.message}" for error in found.iter_errors(manifest)]
 
 
-def test_the_chart_says_which_versions_it_is_tested_for() -> None:
+def test_the_chart_names_the_versions_it_is_tested_with() -> None:
     supported = yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"]
     oldest, newest = KUBERNETES
 
-    assert supported == f">={oldest}.0-0"  # and no newest, which would keep back a cluster that is
+    assert supported == f">={oldest}.0-0"  # and no newest, which would block a cluster that is
     readme = " ".join((CHART / "README.md").read_text().split())
     assert f"Kubernetes {oldest} and newer, tested up to {newest}." in readme
 
@@ -99,7 +99,7 @@ def test_the_validator_is_strict() -> None:
         kubernetes_validate.validate(misspelt, "1.37", strict=True)
 
 
-def test_defaults_are_of_built_in_kinds_only() -> None:
+def test_the_defaults_use_built_in_kinds_only() -> None:
     assert {o["kind"] for o in render(own_keys=True).objects} == BY_DEFAULT
 
 
@@ -123,7 +123,7 @@ class TestScenario:
 
         assert found == []
 
-    def test_holds_up_to_good_practice(self, scenario: str) -> None:
+    def test_follows_good_practice(self, scenario: str) -> None:
         if not KUBE_SCORE.exists() and os.environ.get("CI") != "true":
             pytest.skip("KUBE-SCORE IS MISSING: scripts/go-tools.sh builds it")
         ignored = [f"--ignore-test={check}" for check in SKIPPED_CHECKS]
@@ -150,7 +150,7 @@ class TestScenario:
             )
         ] == []
 
-    def test_every_pod_is_as_restricted_as_can_be(self, scenario: str) -> None:
+    def test_every_pod_is_restricted(self, scenario: str) -> None:
         for name, pod in render(scenario=scenario).pods():
             assert pod["automountServiceAccountToken"] is False, name
             assert pod["enableServiceLinks"] is False, name
@@ -165,10 +165,10 @@ class TestScenario:
                 }, name
                 assert {"cpu", "memory"} <= container["resources"]["requests"].keys(), name
 
-    def test_what_is_mounted_is_there(self, scenario: str) -> None:
+    def test_everything_mounted_exists(self, scenario: str) -> None:
         rendered = render(scenario=scenario)
         made = {(o["kind"], o["metadata"]["name"]) for o in rendered.objects}
-        others = {"given", "model-keys", "database-ca"}  # which the scenarios say exist
+        others = {"given", "model-keys", "database-ca"}  # which the scenarios declare as existing
         for name, pod in rendered.pods():
             for volume in pod.get("volumes", []):
                 wanted = {
@@ -183,7 +183,7 @@ class TestScenario:
                     each in made or each[1] in others for each in wanted if each[1] is not None
                 ), (name, volume)
 
-    def test_no_secret_value_is_outside_a_secret(self, scenario: str) -> None:
+    def test_secret_values_are_only_in_secrets(self, scenario: str) -> None:
         rendered = render(scenario=scenario)
         values = {
             value

@@ -1,4 +1,4 @@
-"""Passwords and keys: made once, of the right kind, the same wherever they are needed."""
+"""Passwords and keys: created once, of the right kind, and the same everywhere."""
 
 from pathlib import Path
 
@@ -14,19 +14,19 @@ MADE = ("credentials", "auth-keys", "model-signing-key", "trusted-keys", "mysql"
 
 
 def weight(hook: Manifest) -> int:
-    """When it is made: the lowest first, what is no hook after them all."""
+    """Return when a hook is created: the lowest first, objects that are no hook after all hooks."""
     annotations = hook["metadata"].get("annotations", {})
     return int(annotations.get("helm.sh/hook-weight", 0 if "helm.sh/hook" in annotations else 1))
 
 
 class TestMade:
-    def test_auth_takes_the_key_that_tokens_are_signed_with(self, tmp_path: Path) -> None:
+    def test_auth_accepts_the_token_signing_key(self, tmp_path: Path) -> None:
         for name, text in render(own_keys=True).get("Secret", "auth-keys")["stringData"].items():
             (tmp_path / name).write_text(text)
 
         assert len(open_key_ring(tmp_path).document["keys"]) == 1
 
-    def test_inference_trusts_what_the_model_key_signs(self, tmp_path: Path) -> None:
+    def test_inference_trusts_the_model_signing_key(self, tmp_path: Path) -> None:
         secrets = render()
         text = secrets.get("Secret", "model-signing-key")["stringData"]["signing.pem"]
         (tmp_path / "trusted.pem").write_text(
@@ -37,14 +37,14 @@ class TestMade:
 
         assert TrustedKeys.load(tmp_path).verify(b"manifest", key.sign(b"manifest"))
 
-    def test_they_are_in_no_revision_that_could_come_back_and_outlive_the_release(self) -> None:
+    def test_they_belong_to_no_revision_and_outlive_the_release(self) -> None:
         for name in MADE:
             annotations = render(own_keys=True).get("Secret", name)["metadata"]["annotations"]
             assert annotations["helm.sh/hook"] == "pre-install,pre-upgrade"
             assert annotations["helm.sh/hook-delete-policy"] == "hook-failed"
             assert annotations["helm.sh/resource-policy"] == "keep"
 
-    def test_each_is_looked_for_in_the_cluster_before_it_is_made(self) -> None:
+    def test_the_cluster_is_searched_for_each_before_it_is_created(self) -> None:
         templates = [path.read_text() for path in CHART.glob("templates/**/*.*")]
         making = [text for text in templates if "randAlpha" in text or "genPrivateKey" in text]
 
@@ -63,7 +63,7 @@ class TestMade:
 
 
 class TestGiven:
-    def test_nothing_is_made_where_all_are_given(self) -> None:
+    def test_nothing_is_created_if_all_are_given(self) -> None:
         rendered = render(
             "credentialsSecret=c",
             "mysql.existingSecret=m",
@@ -84,7 +84,7 @@ class TestMigration:
         assert "annotations" not in job["metadata"]
         assert "t-tollgate-mysql" in wait["args"][0]
 
-    def test_another_image_makes_another_job_as_one_cannot_be_changed(self) -> None:
+    def test_another_image_creates_another_job_because_jobs_cannot_change(self) -> None:
         names = {
             render(*settings, scenario="defaults").job("migrate")["metadata"]["name"]
             for settings in ((), ("image.tag=a",), ("image.tag=b",))
@@ -92,7 +92,7 @@ class TestMigration:
 
         assert len(names) == 3
 
-    def test_it_is_the_first_pod_on_the_volume_for_backups_which_may_wait_for_one(self) -> None:
+    def test_it_is_the_first_pod_on_the_backup_volume_which_may_wait_for_one(self) -> None:
         claim = {"claimName": "t-tollgate-mysql-backups"}
         volumes = render().job("migrate")["spec"]["template"]["spec"]["volumes"]
         without = render("mysql.backup.enabled=false").job("migrate")
@@ -100,7 +100,7 @@ class TestMigration:
         assert {"name": "backups", "persistentVolumeClaim": claim} in volumes
         assert "backups" not in str(without)
 
-    def test_with_a_database_outside_it_runs_before_all_else_with_a_secret_of_its_own(self) -> None:
+    def test_with_an_external_database_it_runs_first_with_its_own_secret(self) -> None:
         rendered = render(scenario="external-database")
         job, secret = rendered.get("Job", "migrate"), rendered.get("Secret", "migrate")
         env = [
@@ -120,7 +120,7 @@ class TestMigration:
         assert secrets <= made_before
         assert "serviceAccountName" not in job["spec"]["template"]["spec"]
 
-    def test_the_hook_goes_to_the_same_databases_as_the_services(self) -> None:
+    def test_the_hook_uses_the_same_databases_as_the_services(self) -> None:
         rendered = render(scenario="external-database")
         hooked = rendered.get("Secret", "migrate")["stringData"]
 
@@ -134,16 +134,14 @@ class TestMigration:
             ("?ssl_ca=/etc/ssl/cert.pem", "?ssl_ca=/etc/ssl/cert.pem"),
         ],
     )
-    def test_a_certificate_to_check_by_is_added_to_whatever_the_url_says(
-        self, query: str, given: str
-    ) -> None:
+    def test_a_ca_certificate_is_added_to_any_url(self, query: str, given: str) -> None:
         url = f"mysql+aiomysql://auth:p@db/auth{query}"
         rendered = render(f"externalDatabase.authUrl={url}", scenario="external-database")
 
         database = rendered.get("Secret", "database")["stringData"]
         assert database["auth-url"] == f"mysql+aiomysql://auth:p@db/auth{given}"
 
-    def test_before_the_hook_comes_its_way_to_the_database(self) -> None:
+    def test_the_network_policy_of_the_hook_is_created_before_it(self) -> None:
         rendered = render(scenario="external-database")
         way = rendered.get("NetworkPolicy", "migrate-hook")
         job = rendered.get("Job", "migrate")
@@ -156,7 +154,7 @@ class TestMigration:
             "spec"
         ]["egress"]
 
-    def test_with_secrets_given_the_hook_needs_none_of_its_own(self) -> None:
+    def test_with_given_secrets_the_hook_needs_none_of_its_own(self) -> None:
         rendered = render(
             "mysql.enabled=false", "externalDatabase.existingSecret=db", "credentialsSecret=c"
         )

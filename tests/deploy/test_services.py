@@ -1,4 +1,4 @@
-"""The three services as the chart runs them: defaults first, then one case per value."""
+"""The three services in the chart: first the defaults, then one case per value."""
 
 import re
 import shutil
@@ -16,14 +16,14 @@ from tests.deploy.chart import CHART, ROOT, SCENARIOS, SERVICES, render, same
 
 @pytest.mark.parametrize("service", SERVICES)
 class TestDefaults:
-    def test_it_is_a_deployment_that_leaves_its_size_to_the_autoscaler(self, service: str) -> None:
+    def test_it_is_a_deployment_whose_size_the_autoscaler_sets(self, service: str) -> None:
         workload = render().workload(service)
 
         assert workload["kind"] == "Deployment"
         assert "replicas" not in workload["spec"]
         assert workload["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
 
-    def test_it_scales_by_cpu_quickly_up_and_slowly_down(self, service: str) -> None:
+    def test_it_scales_by_cpu_fast_up_and_slowly_down(self, service: str) -> None:
         scaler = render().get("HorizontalPodAutoscaler", service)["spec"]
 
         assert scaler["scaleTargetRef"]["name"] == f"t-tollgate-{service}"
@@ -32,14 +32,14 @@ class TestDefaults:
         assert scaler["behavior"]["scaleUp"]["stabilizationWindowSeconds"] == 0
         assert scaler["behavior"]["scaleDown"]["stabilizationWindowSeconds"] >= 300
 
-    def test_its_probes_ask_what_they_mean(self, service: str) -> None:
+    def test_its_probes_use_the_right_endpoints(self, service: str) -> None:
         container = render().container(service)
 
         assert container["startupProbe"]["httpGet"]["path"] == "/healthz"
         assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
         assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
 
-    def test_the_grace_period_outlasts_all_that_a_stop_may_take(self, service: str) -> None:
+    def test_the_grace_period_is_longer_than_a_stop_can_take(self, service: str) -> None:
         pod = render().workload(service)["spec"]["template"]["spec"]
         pause = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
         flush = RELEASE_S + DRAIN_S if service == "inference" else 0
@@ -47,7 +47,7 @@ class TestDefaults:
         assert pause >= 10
         assert pod["terminationGracePeriodSeconds"] >= pause + FINISH_S + flush + 5
 
-    def test_the_page_on_updates_says_what_the_chart_sets(self, service: str) -> None:
+    def test_the_page_on_updates_matches_the_chart(self, service: str) -> None:
         page = (ROOT / "docs" / "operations.md").read_text()
         workload = render().workload(service)["spec"]
         pod = workload["template"]["spec"]
@@ -55,9 +55,9 @@ class TestDefaults:
         closed, finished = sleep + LAST_CALL_S, sleep + FINISH_S
         grace = pod["terminationGracePeriodSeconds"]
 
-        assert f"has to be ready for {workload['minReadySeconds']} s" in page
+        assert f"must be ready for {workload['minReadySeconds']} s" in page
         assert f"| {sleep} | SIGTERM" in page
-        assert f"| {closed:g} | What is idle is closed" in page
+        assert f"| {closed:g} | Idle connections and the port are closed" in page
         assert f"| {finished} at most | Requests" in page
         assert f"| {finished + RELEASE_S + DRAIN_S:g} at most | Inference" in page
         assert f"inference {grace} |" in page or f"| {grace}, inference" in page
@@ -96,13 +96,13 @@ class TestDefaults:
 
 @pytest.mark.parametrize("service", SERVICES)
 class TestKnobs:
-    def test_without_autoscaling_the_replicas_are_stated(self, service: str) -> None:
+    def test_without_autoscaling_the_replicas_are_set(self, service: str) -> None:
         rendered = render(f"{service}.autoscaling.enabled=false", f"{service}.replicas=3")
 
         assert rendered.workload(service)["spec"]["replicas"] == 3
         assert len(rendered.of("HorizontalPodAutoscaler")) == 2
 
-    def test_bounds_of_the_autoscaler(self, service: str) -> None:
+    def test_limits_of_the_autoscaler(self, service: str) -> None:
         settings = ("minReplicas=3", "maxReplicas=30", "targetCPUUtilizationPercentage=150")
         rendered = render(*(f"{service}.autoscaling.{each}" for each in settings))
         scaler = rendered.get("HorizontalPodAutoscaler", service)["spec"]
@@ -110,7 +110,7 @@ class TestKnobs:
         assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 30)
         assert scaler["metrics"][0]["resource"]["target"]["averageUtilization"] == 150
 
-    def test_a_setting_without_a_key_changes_the_pods(self, service: str) -> None:
+    def test_a_setting_without_a_key_restarts_the_pods(self, service: str) -> None:
         name = f"{service.upper()}_LOG_LEVEL"
         changed = render(f"{service}.settings.{name}=DEBUG")
 
@@ -122,14 +122,14 @@ class TestKnobs:
         assert changed.settings(service)[name] == "DEBUG"
         assert checksum(changed) != checksum(render())
 
-    def test_it_believes_the_proxies_that_are_named(self, service: str) -> None:
+    def test_it_trusts_the_listed_proxies(self, service: str) -> None:
         name = f"{service.upper()}_TRUSTED_PROXIES"
         named = render("trustedProxies={10.8.0.0/14,192.0.2.1}")
 
         assert name not in render().settings(service)
         assert named.settings(service)[name] == "10.8.0.0/14 192.0.2.1"
 
-    def test_without_a_cpu_limit_threads_follow_the_request_and_else_the_node(
+    def test_without_a_cpu_limit_threads_follow_the_request_or_else_the_node(
         self, service: str
     ) -> None:
         for missing, followed in (
@@ -140,7 +140,7 @@ class TestKnobs:
             container = render(*settings).container(service)
             by_name = {each["name"]: each for each in container["env"]}
 
-            # The downward API has the node's CPUs for a limit that is missing, and 0 for a request.
+            # For a missing limit, the downward API reports the node's CPUs; for a request, 0.
             reference = by_name["OMP_NUM_THREADS"]["valueFrom"]["resourceFieldRef"]
             assert reference["resource"] == followed
 
@@ -150,14 +150,14 @@ class TestKnobs:
         assert rendered.settings("inference")["INFERENCE_FEEDBACK_STORE"] == "a: b # c"
         assert "Error" not in rendered.settings(service)
 
-    def test_threads_that_a_setting_names_are_nowhere_else(self, service: str) -> None:
+    def test_threads_that_a_setting_gives_are_set_only_there(self, service: str) -> None:
         name = {"inference": "INFERENCE_PREDICT_THREADS"}.get(service, "AUTH_PASSWORD_THREADS")
         rendered = render(f"{service}.settings.{name}=few")
 
         assert rendered.settings(service)[name] == "few"
         assert name not in {each["name"] for each in rendered.container(service)["env"]}
 
-    def test_what_platform_teams_add_is_passed_on(self, service: str) -> None:
+    def test_platform_teams_additions_reach_the_pod(self, service: str) -> None:
         rendered = render(
             "imagePullSecrets={pull}",
             "image.registry=registry.example.com/x/",
@@ -208,7 +208,7 @@ class TestKnobs:
 
 
 class TestNodes:
-    def test_a_job_may_run_where_the_part_may_that_it_works_for(self) -> None:
+    def test_a_job_is_scheduled_like_the_service_it_works_for(self) -> None:
         parts = ("auth", "inference", "mysql")
         rendered = render(
             "sampleModel.enabled=true",
@@ -245,14 +245,14 @@ class TestNames:
 
         assert name in names
 
-    def test_the_longest_fits_whatever_the_release_is_called(self) -> None:
+    def test_the_longest_name_fits_whatever_the_release_is_called(self) -> None:
         rendered = render(name="a-release-with-a-name-as-long-as-helm-allows-it-to-be")
         limits = {"CronJob": 52, "StatefulSet": 52}
 
         for each in rendered.objects:
             assert len(each["metadata"]["name"]) <= limits.get(each["kind"], 63)
 
-    def test_a_release_named_by_a_number_has_labels_of_text(self) -> None:
+    def test_a_release_named_by_a_number_has_text_labels(self) -> None:
         rendered = render("fullnameOverride=shop", name="1234")
 
         for each in rendered.objects:
@@ -286,7 +286,7 @@ class TestJournal:
 
 
 class TestAnotherChart:
-    def test_its_version_alone_restarts_nothing(self, tmp_path: Path) -> None:
+    def test_a_new_chart_version_alone_restarts_nothing(self, tmp_path: Path) -> None:
         secrets = (
             "credentialsSecret=c",
             "mysql.existingSecret=m",
@@ -313,7 +313,7 @@ class TestSettings:
 
 
 class TestModels:
-    def test_without_a_store_inference_looks_at_an_empty_folder(self) -> None:
+    def test_without_a_store_inference_reads_an_empty_folder(self) -> None:
         pod = render().workload("inference")["spec"]["template"]["spec"]
 
         assert {"name": "models", "emptyDir": {}} in pod["volumes"]
@@ -333,7 +333,7 @@ class TestModels:
 
         assert claim in job["volumes"]
         assert claim in served["volumes"]
-        assert same(job["affinity"], served["affinity"])  # one node, as the volume is
+        assert same(job["affinity"], served["affinity"])  # one node, because of the volume
         env = {each["name"]: each.get("value") for each in job["containers"][0]["env"]}
         url = rendered.settings("inference")["INFERENCE_MODEL_STORE"]
         assert env["TRAINER_MODEL_STORE"] == url

@@ -10,6 +10,6 @@ from tests.e2e.platform import Platform, running
 
 @pytest.fixture(scope="package")
 def platform(new_home: Callable[[], Path]) -> Iterator[Platform]:
-    """A running platform for tests that leave it running; on SQLite."""
+    """A running platform on SQLite, for tests that leave it running."""
     with running(new_home()) as started:
         yield started

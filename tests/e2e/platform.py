@@ -1,4 +1,4 @@
-"""A `tollgate up` for a test: free ports, a state folder of its own, no process left behind."""
+"""Run `tollgate up` for a test: free ports, its own state folder, no process left behind."""
 
 import os
 import re
@@ -23,7 +23,7 @@ _DEADLINE_S = 60
 
 
 def eventually(condition: Callable[[], Any], *, within_s: float = _DEADLINE_S) -> Any:
-    """Poll until the condition is truthy, and return what it was.
+    """Poll until the condition is truthy, and return its value.
 
     Raises:
         AssertionError: it never was.
@@ -36,7 +36,7 @@ def eventually(condition: Callable[[], Any], *, within_s: float = _DEADLINE_S) -
 
 
 class Platform:
-    """The environment of one `tollgate up`, and the processes that run in it."""
+    """The environment of one `tollgate up`, and its processes."""
 
     def __init__(self, home: Path, environment: Mapping[str, str] | None = None) -> None:
         self.home = home
@@ -49,7 +49,7 @@ class Platform:
         self.runner: subprocess.Popen[bytes] | None = None
 
     def prepare(self) -> None:
-        """Make what the services need, for a platform without a runner."""
+        """Create what the services need, for a platform without a runner."""
         with self.log.open("ab") as output:
             subprocess.run(
                 [sys.executable, "-m", "cli.prepare"],
@@ -80,13 +80,13 @@ class Platform:
         return self.runner
 
     def stop(self) -> int:
-        """SIGTERM to the runner; its exit code."""
+        """SIGTERM the runner; return its exit code."""
         assert self.runner is not None
         self.runner.send_signal(signal.SIGTERM)
         return self.runner.wait(timeout=_DEADLINE_S)
 
     def run(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run `tollgate` with a command, to its end, beside whatever runs."""
+        """Run a `tollgate` command to its end, beside whatever is running."""
         return subprocess.run(
             [sys.executable, "-m", "cli.main", *command],
             cwd=ROOT,
@@ -98,16 +98,16 @@ class Platform:
         )
 
     def output(self) -> str:
-        """What the runner and its services have written so far."""
+        """Return what the runner and its services have written so far."""
         return self.log.read_text(errors="replace")
 
     def script(self) -> str:
-        """The commands that the runner shows for copying."""
+        """Return the commands that the runner prints for copying."""
         output = self.output()
         return re.split(r"^\{", output[output.index("EMAIL=") :], flags=re.M)[0]
 
     def pids(self) -> dict[int, str]:
-        """Every live process of this platform and its command line."""
+        """Return every live process of this platform with its command line."""
         wanted = f"TOLLGATE_HOME={self.home}".encode()
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
@@ -119,7 +119,7 @@ class Platform:
         return found
 
     def pid(self, service: str) -> int | None:
-        """The process of a service, if it runs."""
+        """Return the process of a service, if it is running."""
         module = f"services.{service}\0"
         return next((pid for pid, command in self.pids().items() if module in command), None)
 
@@ -136,14 +136,14 @@ class Platform:
             return False
 
     def client(self, service: str, token: str | None = None) -> httpx.Client:
-        """A client of one service."""
+        """Return a client of one service."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         return httpx.Client(
             base_url=self.urls[service], headers=headers, trust_env=False, timeout=30
         )
 
     def token(self, email: str, password: str) -> str:
-        """Log in."""
+        """Log in; return the token."""
         form = {"grant_type": "password", "username": email, "password": password}
         with self.client("auth") as auth:
             answer = auth.post("/token", data=form)
@@ -151,7 +151,7 @@ class Platform:
         return str(answer.json()["access_token"])
 
     def new_account(self) -> tuple[str, str]:
-        """Register; e-mail and password."""
+        """Register a user; return e-mail address and password."""
         email, password = f"{uuid4().hex}@example.com", uuid4().hex
         with self.client("auth") as auth:
             answer = auth.post("/register", json={"email": email, "password": password})
@@ -163,7 +163,7 @@ class Platform:
         return self.token(*self.new_account())
 
     def usage(self, token: str) -> dict[str, Any]:
-        """The total of this month."""
+        """Return the total of this month."""
         with self.client("billing", token) as billing:
             answer = billing.get("/usage")
         assert answer.status_code == 200, answer.text
@@ -178,7 +178,7 @@ class Platform:
 
 @contextmanager
 def running(home: Path, environment: Mapping[str, str] | None = None) -> Iterator[Platform]:
-    """A platform that is ready inside the block and wholly gone after it."""
+    """A platform that is ready inside the block and completely gone after it."""
     platform = Platform(home, environment)
     try:
         platform.start()
@@ -188,7 +188,7 @@ def running(home: Path, environment: Mapping[str, str] | None = None) -> Iterato
 
 
 def end(platform: Platform) -> None:
-    """Stop the runner if it runs, and make sure that nothing is left."""
+    """Stop the runner if it is running, and make sure that nothing is left."""
     if platform.runner is not None and platform.runner.poll() is None:
         platform.stop()
     eventually(lambda: not platform.pids())

@@ -1,4 +1,4 @@
-"""What `helm test` runs, on a platform that runs here."""
+"""The script of `helm test`, on a platform that runs here."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ PREPAID = {
 
 
 def run(platform: Platform, *, sample_model: str, seed: str) -> list[str]:
-    """The lines that a run prints which succeeds."""
+    """Return the lines that a successful run prints."""
     urls = {f"{name.upper()}_URL": url for name, url in platform.urls.items()}
     given = {"PATH": os.environ["PATH"], "SAMPLE_MODEL": sample_model, "ACCOUNT_SEED": seed}
     done = subprocess.run(
@@ -40,7 +40,7 @@ def run(platform: Platform, *, sample_model: str, seed: str) -> list[str]:
 
 
 class TestChartTest:
-    def test_it_goes_the_way_of_a_caller_whose_account_is_made_once(
+    def test_it_follows_a_callers_steps_and_creates_its_account_once(
         self, platform: Platform
     ) -> None:
         runs = [
@@ -54,7 +54,7 @@ class TestChartTest:
             ("register: 409", "usage: 200"),
         ]
 
-    def test_a_default_plan_that_asks_for_credit_is_no_failure(self, platform: Platform) -> None:
+    def test_a_default_plan_that_needs_credit_is_not_a_failure(self, platform: Platform) -> None:
         run(platform, sample_model="false", seed="poor")
         derived = hashlib.sha256(b"helm test poor").hexdigest()
         token = platform.token(f"helm-test-{derived[:8]}@tollgate.example", derived[8:])
@@ -67,4 +67,4 @@ class TestChartTest:
 
         [*_, last] = run(platform, sample_model="true", seed="poor")
 
-        assert last == "the default plan does not pay for this: This account has no credit left."
+        assert last == "the default plan does not cover this: This account has no credit left."

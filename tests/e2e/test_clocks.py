@@ -1,4 +1,4 @@
-"""Services whose clocks differ by two minutes work together; by more than that they do not."""
+"""Services work together if their clocks differ by up to two minutes, and not beyond that."""
 
 import json
 import time
@@ -23,7 +23,7 @@ ACCOUNT = "0198a000-0000-7000-8000-00000000000c"
 
 
 def signed_by_a_clock(platform: Platform, *, ahead_s: int, scope: str) -> str:
-    """A token that auth, its clock so far ahead, has just signed; or, so far behind, long ago."""
+    """Return a token just signed by an auth whose clock is ahead, or long ago by one behind."""
     now = int(time.time()) + ahead_s
     claims = {
         "iss": platform.urls["auth"],
@@ -52,7 +52,7 @@ def test_a_token_by_another_clock(platform: Platform, ahead_s: int, status: int)
     assert (predicted.status_code, usage.status_code) == (status, status)
 
 
-def test_usage_dated_by_a_clock_ahead_is_taken(platform: Platform) -> None:
+def test_usage_dated_by_a_clock_ahead_is_accepted(platform: Platform) -> None:
     token = signed_by_a_clock(platform, ahead_s=NEARLY_S, scope="billing:write")
     event = {
         "specversion": "1.0",

@@ -21,7 +21,7 @@ QUIET = [
 ]
 WAIT_MS = 20_000
 
-# What to try on each page: the operation, and what its answer holds.
+# What to try on each page: the operation, and part of its response.
 TRIALS = {
     "auth": ("GET", "/users/me", '"email"'),
     "inference": ("POST", "/v1/models/{model}:predict", '"predictions"'),
@@ -49,9 +49,9 @@ def test_a_docs_page_logs_in_and_calls_without_leaving_this_machine(
     method, path, expected = TRIALS[service]
     account = platform.new_account()
     page = browser.new_page()
-    asked: list[str] = []
+    urls: list[str] = []
     problems: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: urls.append(request.url))
     page.on("console", lambda message: problems.append(message.text))
 
     page.goto(f"{platform.urls[service]}/docs")
@@ -59,7 +59,7 @@ def test_a_docs_page_logs_in_and_calls_without_leaving_this_machine(
     answer = try_out(page, method, path)
 
     assert expected in answer
-    assert [url for url in asked if not url.startswith((*platform.urls.values(), "data:"))] == []
+    assert [url for url in urls if not url.startswith((*platform.urls.values(), "data:"))] == []
     assert [text for text in problems if "Security Policy" in text] == []
     page.close()
 
@@ -81,7 +81,7 @@ def test_no_other_page_can_frame_a_docs_page(
 
 
 def log_in(page: Page, email: str, password: str) -> None:
-    """What a person does with the Authorize button."""
+    """Log in with the Authorize button, as a person does."""
     page.locator("button.btn.authorize").click(timeout=WAIT_MS)
     page.locator("#oauth_username").fill(email)
     page.locator("#oauth_password").fill(password)
@@ -91,7 +91,7 @@ def log_in(page: Page, email: str, password: str) -> None:
 
 
 def try_out(page: Page, method: str, path: str) -> str:
-    """Execute an operation, its form filled in; the body of the answer, which must be 200."""
+    """Execute an operation with a filled form; return the body, whose status must be 200."""
     operation = page.locator(f".opblock-{method.lower()}").filter(
         has=page.locator(f'.opblock-summary-path[data-path="{path}"]')
     )

@@ -1,4 +1,4 @@
-"""Processes that die in the middle: no answer unbilled, none billed twice."""
+"""Processes that die in the middle: every answer is billed, and none twice."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ def test_every_key_is_billed_once_however_often_a_service_dies(
 
 
 def kill_thrice(platform: Platform, victim: str, answered: list[str]) -> None:
-    """SIGKILL a service when about a fifth, two and three fifths of the keys are answered."""
+    """SIGKILL a service when about 1/5, 2/5 and 3/5 of the keys are answered."""
     for due in (KEYS // 5, 2 * KEYS // 5, 3 * KEYS // 5):
         eventually(partial(reached, answered, due))
         platform.kill(victim)
@@ -53,14 +53,14 @@ def reached(answered: list[str], due: int) -> bool:
 
 
 def send_all(platform: Platform, token: str, keys: range, answered: list[str]) -> None:
-    """Predict once per key, sending each again until it is answered."""
+    """Predict once per key; repeat each request until it is answered."""
     with platform.client("inference", token) as inference:
         for key in keys:
             answered.append(eventually(partial(send, inference, f"key-{key}")))
 
 
 def send(inference: httpx.Client, key: str) -> str | None:
-    """The id under which the answer is billed; None if there was none."""
+    """Return the id under which the answer is billed; None if there was no answer."""
     try:
         answer = inference.post(
             PREDICT, json={"instances": [WINE]}, headers={"Idempotency-Key": key}
@@ -79,7 +79,7 @@ def billed_ids(platform: Platform, token: str) -> set[str]:
     return {event["id"] for event in answer.json()["events"]}
 
 
-def test_a_service_that_dies_is_started_again(platform: Platform) -> None:
+def test_a_service_that_dies_is_restarted(platform: Platform) -> None:
     before = platform.pid("auth")
     assert before is not None
 

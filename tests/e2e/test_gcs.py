@@ -1,4 +1,4 @@
-"""The whole thread with both buckets at a GCS emulator: data, version, release, prediction."""
+"""The whole path with both buckets on a GCS emulator: data, version, release, prediction."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from tests.e2e.platform import PREDICT, WINE, eventually, running
 from tests.gcs import Emulator
 
 
-def test_what_is_trained_into_a_bucket_is_served_from_it(
+def test_a_model_trained_into_a_bucket_is_served_from_it(
     gcs: Emulator, bucket_url: str, new_home: Callable[[], Path]
 ) -> None:
     home = new_home()
@@ -41,7 +41,7 @@ def test_what_is_trained_into_a_bucket_is_served_from_it(
             trained = json.loads(platform.run("train", "wine", "--release", "--json").stdout)
             eventually(lambda: answering_version(inference) == trained["version"])
 
-            # The service that runs trusts the next key as well.
+            # The running service trusts the next key as well.
             platform.run("keys", "rotate").check_returncode()
             again = publish_again(
                 ModelStore(f"{bucket_url}/models"),
@@ -59,7 +59,7 @@ def test_what_is_trained_into_a_bucket_is_served_from_it(
 
 
 def answering_version(inference: httpx.Client) -> str | None:
-    """The version that answers a prediction, if one does."""
+    """Return the version that answers a prediction, if one does."""
     answer = inference.post(PREDICT, json={"instances": [WINE]})
     if answer.status_code == 404:
         return None

@@ -1,4 +1,4 @@
-"""The three services as strangers reach them: raw sockets, a real proxy, urllib and Java."""
+"""The three services as their clients reach them: raw sockets, a real proxy, urllib and Java."""
 
 import json
 import subprocess
@@ -29,7 +29,9 @@ def ingress(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.mark.parametrize("service", SERVICES)
 class TestEveryService:
-    def test_a_body_after_an_upgrade_is_no_request(self, platform: Platform, service: str) -> None:
+    def test_a_body_after_an_upgrade_is_not_a_request(
+        self, platform: Platform, service: str
+    ) -> None:
         smuggled = head(b"Host: x", start=b"GET /smuggled HTTP/1.1")
         lines = (b"Host: x", b"Connection: upgrade", b"Upgrade: x")
         length = b"Content-Length: %d" % len(smuggled)
@@ -55,7 +57,7 @@ class TestEveryService:
         ],
         ids=["no host", "two", "two lengths", "folded", "bare LF", "coding", "large"],
     )
-    def test_what_can_be_read_in_two_ways_ends_the_connection(
+    def test_an_ambiguous_request_ends_the_connection(
         self, platform: Platform, service: str, status: int, lines: list[bytes]
     ) -> None:
         with Connection(platform.ports[service]) as connection:
@@ -75,7 +77,7 @@ class TestEveryService:
         ("inference", PREDICT, 413, True),
     ],
 )
-def test_an_answer_before_the_body_reaches_a_client_that_closes(
+def test_a_response_before_the_body_reaches_a_client_that_closes(
     platform: Platform, service: str, path: str, status: int, with_token: bool
 ) -> None:
     headers = {"Content-Type": "application/json"}
@@ -91,10 +93,10 @@ def test_an_answer_before_the_body_reaches_a_client_that_closes(
             assert json.load(answer)["status"] == status
 
 
-def test_a_strangers_unfinished_request_does_not_take_over_a_customers(
+def test_a_strangers_unfinished_request_does_not_take_over_another_callers(
     platform: Platform, ingress: int
 ) -> None:
-    # A parser skips blank lines before a request, so wherever a read ends, the next may begin.
+    # A parser skips blank lines before a request, so the next may begin wherever a read ends.
     smuggled = b"\r\n" * 200_000 + b"POST /v1/models/other:predict HTTP/1.1\r\nHost: x\r\nX-Rest: "
     attack = head(
         b"Host: x",
@@ -120,9 +122,9 @@ def test_a_strangers_unfinished_request_does_not_take_over_a_customers(
 
 
 @pytest.mark.parametrize("way", ["direct", "behind nginx"])
-def test_a_java_client_at_its_defaults_predicts(platform: Platform, ingress: int, way: str) -> None:
+def test_a_java_client_with_defaults_predicts(platform: Platform, ingress: int, way: str) -> None:
     port = ingress if way == "behind nginx" else platform.ports["inference"]
-    program("javac")  # `java` runs a source file only where there is a compiler
+    program("javac")  # `java` runs a source file only if there is a compiler
 
     done = subprocess.run(
         [

@@ -1,4 +1,4 @@
-"""What the three services answer is what their OpenAPI documents say, whatever they are sent."""
+"""The three services answer as their OpenAPI documents describe, whatever they receive."""
 
 import json
 import time
@@ -39,20 +39,20 @@ CHECKS = [
     response_schema_conformance,
 ]
 EXAMPLES = 10
-"""Requests that fit the document, for each operation; half as many do not, or have no token."""
+"""Valid requests for each operation; half as many are invalid, or have no token."""
 TIMEOUT_S = 30
 
 
 @pytest.fixture(scope="module")
 def platform(new_home: Callable[[], Path]) -> Iterator[Platform]:
-    """A running platform of this module's own: any call may be made on it."""
+    """A running platform for this module only: any call may be made on it."""
     with running(new_home()) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def token(platform: Platform) -> str:
-    """A token of the administrator's with every scope there is."""
+    """A token of the administrator's with every scope."""
     admin = json.loads((platform.home / "credentials.json").read_text())["admin"]
     with platform.client("auth", platform.token(**admin)) as auth:
         account = auth.get("/userinfo").json()["sub"]
@@ -82,7 +82,7 @@ def test_every_answer_is_documented(
     platform: Platform, token: str, session: requests.Session, service: str
 ) -> None:
     answer = session.get(f"{platform.urls[service]}/openapi.json", timeout=TIMEOUT_S)
-    assert "#/$defs/" not in answer.text  # no reference that leads nowhere, and hides what it is of
+    assert "#/$defs/" not in answer.text  # no dangling references, which hide errors
     document = answer.json()
     schema = schemathesis.openapi.from_dict(prepared(document))
     operations = [readable(found) for found in schema.get_all_operations()]
@@ -112,7 +112,7 @@ def readable(
 
 
 def prepared(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with every status named, as far as it names them, and with models that exist."""
+    """Return the document with every status named, as far as it names them, and real models."""
     for item in document["paths"].values():
         for operation in item.values():
             operation["responses"].pop("default", None)
@@ -142,7 +142,7 @@ def call_at_random(
     def make(case: schemathesis.Case[Any]) -> None:
         call(case)
 
-    # No call without parameters has wrong ones.
+    # A call without parameters cannot have wrong ones.
     with suppress(Unsatisfiable) if mode is GenerationMode.NEGATIVE else nullcontext():
         make()
 
@@ -155,7 +155,7 @@ def check(
     headers: dict[str, str],
     faults: dict[str, str],
 ) -> None:
-    """Make a call; what is wrong with the answer becomes a fault, one for each status."""
+    """Make a call; record what is wrong with the response as a fault, one for each status."""
     response = case.call(base_url=url, session=session, headers=headers, timeout=TIMEOUT_S)
     try:
         case.validate_response(response, checks=CHECKS)

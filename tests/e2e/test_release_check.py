@@ -1,4 +1,4 @@
-"""`tollgate models check`, `wait` and `withdraw` on a platform that runs."""
+"""`tollgate models check`, `wait` and `withdraw` on a running platform."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from tests.e2e.platform import Platform, eventually, running
 
 @pytest.fixture
 def own(new_home: Callable[[], Path]) -> Iterator[Platform]:
-    """A platform whose model is taken from it."""
+    """A platform whose model the test withdraws."""
     with running(new_home()) as started:
         yield started
 
@@ -21,7 +21,7 @@ def tollgate(platform: Platform, *words: str) -> subprocess.CompletedProcess[str
     return platform.run("models", *words)
 
 
-def test_the_sample_model_is_checked_by_a_client_that_does_not_stay(platform: Platform) -> None:
+def test_the_sample_model_is_checked_by_a_temporary_client(platform: Platform) -> None:
     checked = tollgate(platform, "check", "wine", "--json")
     platform.environment["TOLLGATE_CHECK_ACCOUNT_SEED"] = "any secret"
     seeded = tollgate(platform, "check", "wine")
@@ -35,7 +35,7 @@ def test_the_sample_model_is_checked_by_a_client_that_does_not_stay(platform: Pl
         assert "release check" not in auth.get("/clients").text
 
 
-def test_a_withdrawn_first_release_is_served_no_more(own: Platform) -> None:
+def test_a_withdrawn_first_release_is_no_longer_served(own: Platform) -> None:
     url = own.urls["inference"]
 
     withdrawn = tollgate(own, "withdraw", "wine", "--release", "1", "--reason", "it is wrong")

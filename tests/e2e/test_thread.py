@@ -13,7 +13,7 @@ from tests.e2e.platform import PREDICT, WINE, Platform, eventually, running
 WRITTEN_ONCE = ("credentials.json", "keys", "data", "models")
 
 
-def test_the_whole_thread_and_a_second_start_that_keeps_it(
+def test_a_first_start_leads_to_a_paid_prediction_and_a_second_start_keeps_everything(
     database_kind: str, new_database_url: Callable[[str], str], new_home: Callable[[], Path]
 ) -> None:
     home = new_home()
@@ -48,7 +48,7 @@ def test_the_whole_thread_and_a_second_start_that_keeps_it(
 
 
 def predict(platform: Platform, token: str) -> dict[str, str]:
-    """Ask for two rows; the receipt in the answer's headers."""
+    """Predict two rows; return the receipt in the response headers."""
     with platform.client("inference", token) as inference:
         answer = inference.post(PREDICT, json={"instances": [WINE, WINE]})
     assert answer.status_code == 200, answer.text
@@ -69,7 +69,7 @@ def list_receipts(platform: Platform, token: str) -> list[dict[str, Any]]:
 
 
 def digests(home: Path) -> dict[str, str]:
-    """SHA-256 of everything in the state folder that is written once."""
+    """Return the SHA-256 of every file in the state folder that is written once."""
     files = [file for name in WRITTEN_ONCE for file in [home / name, *(home / name).rglob("*")]]
     return {
         str(file.relative_to(home)): hashlib.sha256(file.read_bytes()).hexdigest()
@@ -78,7 +78,7 @@ def digests(home: Path) -> dict[str, str]:
     }
 
 
-def test_the_commands_that_up_shows_work_when_pasted_twice(platform: Platform) -> None:
+def test_the_commands_that_up_prints_work_when_pasted_twice(platform: Platform) -> None:
     for _ in range(2):
         shown = subprocess.run(
             ["sh", "-c", platform.script()], capture_output=True, text=True, check=True
@@ -91,14 +91,14 @@ def test_the_commands_that_up_shows_work_when_pasted_twice(platform: Platform) -
         assert usage["total"]["requests"] == 1
 
 
-def test_log_ins_of_the_installation_work(platform: Platform) -> None:
+def test_the_credentials_of_the_installation_work(platform: Platform) -> None:
     log_ins = json.loads((platform.home / "credentials.json").read_text())
 
     for name in ("admin", "demo"):
         assert platform.token(**log_ins[name])
 
 
-def test_a_user_made_on_the_command_line_can_predict(platform: Platform) -> None:
+def test_a_user_created_on_the_command_line_can_predict(platform: Platform) -> None:
     email, password = f"{uuid4().hex}@example.com", uuid4().hex
 
     made = platform.run("users", "create", email, "--password-stdin", "--json", input=password)
@@ -111,7 +111,7 @@ def test_a_user_made_on_the_command_line_can_predict(platform: Platform) -> None
     assert again.stderr == "error: There is an account with this e-mail already.\n"
 
 
-def test_a_user_made_without_a_password_gets_one(platform: Platform) -> None:
+def test_a_user_created_without_a_password_gets_one(platform: Platform) -> None:
     email = f"{uuid4().hex}@example.com"
 
     made = json.loads(platform.run("users", "create", email, "--json").stdout)

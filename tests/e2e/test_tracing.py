@@ -27,13 +27,13 @@ WANTED = {
 
 @pytest.fixture(scope="module")
 def port() -> int:
-    """Where the collector is, if it is there."""
+    """Return the collector's endpoint, if it is running."""
     return free_port()
 
 
 @pytest.fixture(scope="module")
 def traced(new_home: Callable[[], Path], port: int) -> Iterator[Platform]:
-    """A platform whose traces go to that port."""
+    """A platform that sends its traces to that port."""
     environment = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
         "OTEL_BSP_SCHEDULE_DELAY": "50",
@@ -44,7 +44,7 @@ def traced(new_home: Callable[[], Path], port: int) -> Iterator[Platform]:
 
 
 def predict(platform: Platform, token: str, *, traceparent: str = "") -> str:
-    """Ask for one row; the id under which it is billed."""
+    """Predict one row; return the id under which it is billed."""
     with platform.client("inference", token) as inference:
         headers = {"traceparent": traceparent} if traceparent else {}
         answer = inference.post(PREDICT, json={"instances": [ROW]}, headers=headers)
@@ -53,7 +53,7 @@ def predict(platform: Platform, token: str, *, traceparent: str = "") -> str:
 
 
 def calls_in(collector: Collector, trace: str) -> dict[str, Collected]:
-    """The spans of a trace but for its SQL, by service and name."""
+    """Return the spans of a trace except for its SQL, by service and name."""
     found = [
         span for span in collector.find(trace=trace) if "db.system.name" not in span.attributes
     ]
@@ -61,7 +61,7 @@ def calls_in(collector: Collector, trace: str) -> dict[str, Collected]:
 
 
 class TestTraces:
-    def test_a_request_and_its_bill_are_in_one_trace_that_shows_nobodys_data(
+    def test_a_request_and_its_bill_are_one_trace_without_personal_data(
         self, traced: Platform, port: int
     ) -> None:
         with collecting(port) as collector:
@@ -78,17 +78,17 @@ class TestTraces:
         assert journalled.parent == request.id
         assert spans["inference: ship"].parent == journalled.id
         assert spans["billing: bill"].parent == journalled.id
-        # An account's first request waits for its terms; those after it do not.
+        # An account's first request waits for its terms; later ones do not.
         assert spans["inference: POST /leases"].parent == request.id
         assert spans["billing: POST /leases"].parent == spans["inference: POST /leases"].id
 
         log_ins = json.loads((traced.home / "credentials.json").read_text())
         secrets = [email, password, token, str(ROW[0]), log_ins["admin"]["password"]]
         secrets += [log_ins["services"]["inference"]["client_secret"], "Bearer "]
-        told = "".join(collector.texts)
-        assert [secret for secret in secrets if secret in told] == []
+        collected = "".join(collector.texts)
+        assert [secret for secret in secrets if secret in collected] == []
 
-    def test_predictions_go_on_while_no_collector_answers_and_are_traced_when_one_does(
+    def test_predictions_continue_without_a_collector_and_are_traced_once_it_answers(
         self, traced: Platform, port: int
     ) -> None:
         token = traced.new_token()
@@ -109,7 +109,7 @@ class TestTraces:
 
 class TestStarting:
     def run(self, folder: Path, *arguments: str, **environment: str) -> tuple[int, str]:
-        """A Python where OpenTelemetry's SDK is not installed; its exit code and output."""
+        """Run Python without OpenTelemetry's SDK; return its exit code and output."""
         blocked = "import sys; sys.modules['opentelemetry.sdk'] = None"
         (folder / "sitecustomize.py").write_text(blocked)
         ended = subprocess.run(
@@ -124,13 +124,13 @@ class TestStarting:
         )
         return ended.returncode, ended.stdout + ended.stderr
 
-    def test_without_the_packages_one_line_says_so(self, tmp_path: Path) -> None:
-        code, said = self.run(
+    def test_without_the_packages_one_line_reports_it(self, tmp_path: Path) -> None:
+        code, output = self.run(
             tmp_path, "-m", "services.billing", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318"
         )
 
-        assert (code, said.count("\n")) == (2, 1)
-        assert said.startswith(
+        assert (code, output.count("\n")) == (2, 1)
+        assert output.startswith(
             "error: OTEL_EXPORTER_OTLP_ENDPOINT: traces need what tollgate[otel] installs: "
         )
 

@@ -15,14 +15,14 @@ from tests.e2e.platform import Platform, end, eventually
 
 @pytest.fixture
 def stopped(new_home: Callable[[], Path]) -> Iterator[Platform]:
-    """A platform that is prepared and not started."""
+    """A platform that is prepared but not started."""
     platform = Platform(new_home())
     yield platform
     end(platform)
 
 
 def refusal(platform: Platform) -> str:
-    """Start, expect exit code 1 and nothing left; what was said, but for the services' logs."""
+    """Start, expect exit code 1 and no process left; return the output without service logs."""
     assert platform.launch().wait(timeout=60) == 1
     assert platform.pids() == {}
     lines = platform.output().splitlines()
@@ -36,7 +36,7 @@ def refusal(platform: Platform) -> str:
         (("--json",), r'^\{"event": "Application startup complete.*"service": "auth"'),
     ],
 )
-def test_a_terminal_gets_lines_for_people_unless_json_is_wanted(
+def test_a_terminal_gets_readable_log_lines_unless_json_is_wanted(
     stopped: Platform, options: tuple[str, ...], line: str
 ) -> None:
     stopped.environment["NO_COLOR"] = "1"
@@ -58,7 +58,7 @@ def test_a_signal_to_the_whole_group_stops_it_cleanly(stopped: Platform) -> None
     assert len(stopped.pids()) == 4
 
     os.killpg(stopped.runner.pid, signal.SIGINT)
-    os.killpg(stopped.runner.pid, signal.SIGINT)  # as when `make` passes its own on
+    os.killpg(stopped.runner.pid, signal.SIGINT)  # as when `make` forwards its own
 
     assert stopped.runner.wait(timeout=60) == 0
     assert stopped.pids() == {}
@@ -74,7 +74,7 @@ def test_a_second_signal_ends_even_a_service_that_hangs(stopped: Platform) -> No
 
     stopped.runner.terminate()
     eventually(lambda: "stopping" in stopped.output())
-    time.sleep(1.1)  # sooner it would be taken for an echo of the first
+    time.sleep(1.1)  # any sooner it would look like an echo of the first
     stopped.runner.terminate()
 
     stopped.runner.wait(timeout=60)
@@ -100,15 +100,15 @@ def test_a_second_runner_on_the_same_state_folder_is_refused(platform: Platform)
 
 
 @pytest.mark.parametrize("service", ["auth", "inference", "billing"])
-def test_a_port_in_use_is_told_in_one_line(stopped: Platform, service: str) -> None:
+def test_a_port_in_use_is_reported_in_one_line(stopped: Platform, service: str) -> None:
     with socket.create_server(("127.0.0.1", stopped.ports[service])):
-        said = refusal(stopped)
+        output = refusal(stopped)
 
     where = f"127.0.0.1:{stopped.ports[service]}"
     assert (
-        f"error: {service.upper()}_PORT: cannot listen on {where}: Address already in use" in said
+        f"error: {service.upper()}_PORT: cannot listen on {where}: Address already in use" in output
     )
-    assert said.count("error:") == 1
+    assert output.count("error:") == 1
 
 
 @pytest.mark.parametrize(
@@ -122,21 +122,23 @@ def test_a_port_in_use_is_told_in_one_line(stopped: Platform, service: str) -> N
         ("BILLING_DEFAULT_PLAN", "{}"),
     ],
 )
-def test_a_bad_setting_is_told_in_one_line(stopped: Platform, variable: str, value: str) -> None:
+def test_an_invalid_setting_is_named_in_one_line(
+    stopped: Platform, variable: str, value: str
+) -> None:
     stopped.environment[variable] = value
 
-    said = refusal(stopped)
+    output = refusal(stopped)
 
-    assert [line.partition(":")[0] for line in said.splitlines() if "error" in line] == ["error"]
-    assert f"error: {variable}: " in said
+    assert [line.partition(":")[0] for line in output.splitlines() if "error" in line] == ["error"]
+    assert f"error: {variable}: " in output
 
 
-def test_a_state_folder_that_cannot_be_written_is_told_in_one_line(
+def test_a_read_only_state_folder_is_reported_in_one_line(
     stopped: Platform, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     stopped.environment["TOLLGATE_HOME"] = str(tmp_path / "file" / "home")
 
-    said = refusal(stopped)
+    output = refusal(stopped)
 
-    assert said == f"error: TOLLGATE_HOME: cannot write to {tmp_path}/file/home: Not a directory"
+    assert output == f"error: TOLLGATE_HOME: cannot write to {tmp_path}/file/home: Not a directory"

@@ -17,7 +17,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from tests.e2e.platform import ROOT, eventually
 from tests.functions.servers import Door, GitHub, serving
 from tests.gcs import Emulator
@@ -44,7 +44,7 @@ class Function:
         command += ["--source", "main.py", "--signature-type", "cloudevent"]
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                on_leash(*command, "--host", "127.0.0.1", "--port", str(self.port)),
+                die_with_parent(*command, "--host", "127.0.0.1", "--port", str(self.port)),
                 cwd=self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,

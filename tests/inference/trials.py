@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from services.common.model_releases import Promoter
 from services.common.model_store import Release
 from services.inference.rollouts.canary import place_of
@@ -125,7 +125,7 @@ async def process(own: InferenceSettings, **environment: str) -> AsyncIterator[s
         }
     )
     running = subprocess.Popen(  # noqa: ASYNC220 — it returns at once
-        on_leash(sys.executable, "-m", "services.inference"), cwd=ROOT, env=complete
+        die_with_parent(sys.executable, "-m", "services.inference"), cwd=ROOT, env=complete
     )
     try:
         url = f"http://127.0.0.1:{port}"

@@ -1,7 +1,7 @@
-"""A local HAProxy as the cluster's Services and its Ingress.
+"""A local HAProxy in place of the cluster's Services and its Ingress.
 
-A Service passes on connections, and leaves those that are there with a pod that was taken out; an
-Ingress passes on requests. Both ask `/readyz` of every pod, as often as the chart's probe does.
+A Service forwards connections, and existing connections stay with a pod that was removed; an
+Ingress forwards requests. Both probe `/readyz` of every pod, as often as the chart does.
 """
 
 import os
@@ -16,32 +16,32 @@ from typing import NoReturn
 
 import pytest
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from tests.rolling.timings import Timings
 
 SLOTS = 8
-"""Pods that one service may have at once, those that leave included."""
+"""Pods that one service may have at the same time, leaving ones included."""
 
 _START_DEADLINE_S = 10
 
 
 class NoBalancer(Exception):
-    """No HAProxy on this machine."""
+    """HAProxy is not installed on this machine."""
 
 
 def do_without(error: NoBalancer) -> NoReturn:
-    """Skip the test that needed it, loudly; under CI, where nothing is skipped, fail it."""
+    """Skip the test that needs it; under CI, where nothing is skipped, fail it."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"{error}, and under CI nothing is skipped")
     pytest.skip(f"ROLLING TESTS SKIPPED: {error}")
 
 
 class Balancer:
-    """An HAProxy that runs; nothing is behind it until `add`.
+    """A running HAProxy without back ends until `add` is called.
 
     Args:
-        services: where it listens for each, as a Service does.
-        ingress: where it listens for inference, as an Ingress does.
+        services: the ports of each service, as for a Service.
+        ingress: the port of inference, as for an Ingress.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Balancer:
         configuration.write_text(head + "".join(doors))
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                on_leash(_program(), "-db", "-f", str(configuration)),
+                die_with_parent(_program(), "-db", "-f", str(configuration)),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -71,12 +71,12 @@ class Balancer:
             time.sleep(0.05)
 
     def add(self, service: str, slot: int, *, port: int) -> None:
-        """Let the pod on a port have new connections, for as long as it is ready."""
+        """Send new connections to the pod on a port, as long as it is ready."""
         self._set(service, slot, f"addr 127.0.0.1 port {port}")
         self._set(service, slot, "state ready")
 
     def remove(self, service: str, slot: int) -> None:
-        """Let a pod have no new ones; those that are there stay."""
+        """Send a pod no new connections; existing ones stay."""
         self._set(service, slot, "state maint")
 
     def stop(self) -> None:
@@ -86,8 +86,8 @@ class Balancer:
     def _set(self, service: str, slot: int, what: str) -> None:
         doors = (service, "ingress") if service == "inference" else (service,)
         for door in doors:
-            told = self._command(f"set server {door}/pod{slot} {what}").strip()
-            assert not told or "changed" in told or "no need to change" in told, told
+            reply = self._command(f"set server {door}/pod{slot} {what}").strip()
+            assert not reply or "changed" in reply or "no need to change" in reply, reply
 
     def _command(self, command: str) -> str:
         with socket.socket(socket.AF_UNIX) as link:
@@ -104,7 +104,7 @@ def running_balancer(
     """Start HAProxy, and stop it at the end of the block.
 
     Raises:
-        NoBalancer: there is none on this machine.
+        NoBalancer: HAProxy is not installed on this machine.
     """
     balancer = Balancer(folder, services=services, ingress=ingress, timings=timings)
     try:

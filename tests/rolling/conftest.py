@@ -19,14 +19,14 @@ _LOCAL_PLAN = ROOT / "services" / "billing" / "plans" / "local_plan.json"
 
 
 class Cluster(Platform):
-    """The services as callers see them: `urls` and `ingress` are the balancer's."""
+    """The services as callers see them; `urls` and `ingress` are the balancer's."""
 
     def __init__(self, home: Path, server: GivenServer | Server, stack: ExitStack) -> None:
         databases = {f"{name}_DATABASE_URL": server.new_database() for name in ("AUTH", "BILLING")}
         super().__init__(home, databases | {"BILLING_DEFAULT_PLAN": str(_LOCAL_PLAN)})
         self.environment["AUTH_ISSUER"] = self.urls["auth"]
         self.prepare()
-        # A socket's path may have about 100 characters: not in pytest's deep folders.
+        # A socket's path is limited to about 100 characters, too few for pytest's deep folders.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tollgate-lb-")))
         ingress = free_port()
         self.ingress = f"http://127.0.0.1:{ingress}"
@@ -48,11 +48,11 @@ class Cluster(Platform):
         at_once(*(lambda w=workload: action(w) for workload in self.workloads.values()))
 
     def endings(self) -> list[Ending]:
-        """How the pods left that were told to, since it was last asked; waits for them."""
+        """Return how the stopped pods left since the last call; waits for them."""
         return [ending for each in self.workloads.values() for ending in each.endings()]
 
     def close(self) -> None:
-        for service in ("inference", "billing", "auth"):  # the former needs the latter to finish
+        for service in ("inference", "billing", "auth"):  # inference needs billing to finish
             self.workloads[service].close()
 
 

@@ -1,4 +1,4 @@
-"""Callers who ask all the while, over every kind of connection, and take note of each answer."""
+"""Callers that send requests all the time, over every kind of connection, and log responses."""
 
 import itertools
 import threading
@@ -17,7 +17,7 @@ PAUSE_S = 0.03
 
 @dataclass
 class Account:
-    """Who pays, and how many answers they got."""
+    """An account, and how many predictions it got."""
 
     token: str
     answered: int = 0
@@ -29,15 +29,15 @@ class Load:
 
     accounts: list[Account]
     answers: int = 0
-    """Of every kind."""
+    """Requests of every kind."""
     failures: list[str] = field(default_factory=list)
 
 
 class Callers:
-    """Threads that ask until they are stopped; each with connections of its own.
+    """Threads that send requests until stopped, each with its own connections.
 
     Args:
-        ingress: the URL under which inference is reached from outside.
+        ingress: the public URL of inference.
     """
 
     def __init__(self, platform: Platform, *, ingress: str) -> None:
@@ -98,19 +98,19 @@ class Callers:
         return itertools.takewhile(lambda _: not self._stopping.wait(pause_s), itertools.count())
 
     def _note(self, ask: Callable[[], httpx.Response], *, wanted: int) -> httpx.Response | None:
-        """Ask, and note what came of it; the answer if it is the one that is wanted."""
-        told = ""
+        """Send a request and record the outcome; return the response if it is the wanted one."""
+        failure = ""
         try:
             answer = ask()
             if answer.status_code != wanted:
-                told = f"{answer.status_code} {answer.text[:300]}"
+                failure = f"{answer.status_code} {answer.text[:300]}"
         except httpx.HTTPError as error:
-            told = repr(error)
+            failure = repr(error)
         with self._lock:
-            self.load.answers += not told
-            if told:
-                self.load.failures.append(told)
-        return None if told else answer
+            self.load.answers += not failure
+            if failure:
+                self.load.failures.append(failure)
+        return None if failure else answer
 
 
 def _client(url: str, headers: dict[str, str], *, keep_alive: bool = True) -> httpx.Client:
@@ -120,7 +120,7 @@ def _client(url: str, headers: dict[str, str], *, keep_alive: bool = True) -> ht
 
 @contextmanager
 def calling(platform: Platform, *, ingress: str) -> Iterator[Load]:
-    """Callers of every kind, who ask until the end of the block."""
+    """Callers of every kind, who send requests until the end of the block."""
     callers = Callers(platform, ingress=ingress)
     threads = callers.run()
     try:

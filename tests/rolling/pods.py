@@ -1,4 +1,4 @@
-"""What kubelet and the controllers do to the pods of one service, done to processes."""
+"""Does to processes what kubelet and the controllers do to the pods of a service."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from services.common.readiness import failing
 from tests.e2e.platform import ROOT
 from tests.ports import free_port
@@ -46,9 +46,9 @@ class Workload:
     """The pods of one service.
 
     Args:
-        folder: where each pod gets a disk of its own, which it takes with it.
-        environment: of every pod, but for its port and its own disk.
-        log: where all of them write.
+        folder: the folder for each pod's own disk, which is deleted with the pod.
+        environment: of every pod, except for its port and its own disk.
+        log: the log file of all pods.
     """
 
     service: str
@@ -58,19 +58,19 @@ class Workload:
     environment: Mapping[str, str]
     log: Path
     pods: list[Pod] = field(default_factory=list)
-    """Those that stay, oldest first."""
+    """Pods that stay, oldest first."""
     _leaving: list[Future[Ending]] = field(default_factory=list)
     _threads: ThreadPoolExecutor = field(default_factory=ThreadPoolExecutor)
     _made: int = 0
 
     def scale(self, replicas: int) -> None:
-        """Have that many pods; new ones are there when this returns, others still leaving."""
+        """Scale to this many pods; new ones are ready on return, others may still be leaving."""
         self._await_ready([self._start() for _ in range(replicas - len(self.pods))])
         while len(self.pods) > replicas:
             self._end(self.pods[-1])
 
     def roll(self) -> None:
-        """Replace every pod as a Deployment does: a new one has to hold before an old one goes."""
+        """Replace every pod like a Deployment: a new one must be ready before an old one stops."""
         old = list(self.pods)
         for first in range(0, len(old), self.timings.surge):
             leaving = old[first : first + self.timings.surge]
@@ -80,17 +80,17 @@ class Workload:
                 self._end(pod)
 
     def evict(self) -> None:
-        """Drain the oldest pod's node: it is told to go while its replacement only begins."""
+        """Drain the oldest pod's node: it stops while its replacement only starts."""
         self._end(self.pods[0])
         self._await_ready([self._start()])
 
     def endings(self) -> list[Ending]:
-        """How the pods left that were told to, since it was last asked; waits for them."""
+        """Return how the stopped pods left since the last call; waits for them."""
         leaving, self._leaving = self._leaving, []
         return [each.result() for each in leaving]
 
     def close(self) -> list[Ending]:
-        """End what is left, without ado; how it ended."""
+        """Stop the remaining pods at once; return how they ended."""
         for pod in list(self.pods):
             self._end(pod, pre_stop_s=0)
         endings = self.endings()
@@ -106,7 +106,7 @@ class Workload:
             "INFERENCE_JOURNAL_DIR": str(disk / "journal"),
             "INFERENCE_CACHE_DIR": str(disk / "cache"),
         }
-        # A leash is held by a thread: by one that lives as long as the pods do.
+        # PR_SET_PDEATHSIG follows the thread, so use one that lives as long as the pods.
         process = self._threads.submit(self._launch, {**self.environment, **own}).result()
         pod = Pod(slot, port, process, disk)
         self.pods.append(pod)
@@ -115,7 +115,7 @@ class Workload:
     def _launch(self, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as output:
             return subprocess.Popen(
-                on_leash(sys.executable, "-m", f"services.{self.service}"),
+                die_with_parent(sys.executable, "-m", f"services.{self.service}"),
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -125,7 +125,7 @@ class Workload:
             )
 
     def _await_ready(self, pods: list[Pod]) -> None:
-        """Probe new pods, and let them have requests once they pass."""
+        """Probe new pods, and send them requests once they are ready."""
         for pod in pods:
             deadline = time.monotonic() + _READY_DEADLINE_S
             while failing(pod.port) is not None:
@@ -137,17 +137,17 @@ class Workload:
             self.balancer.add(self.service, pod.slot, port=pod.port)
 
     def _end(self, pod: Pod, *, pre_stop_s: float | None = None) -> None:
-        """Delete a pod; it leaves by and by."""
+        """Delete a pod; it leaves in the background."""
         self.pods.remove(pod)
         pause_s = self.timings.pre_stop_s if pre_stop_s is None else pre_stop_s
         self._leaving.append(self._threads.submit(self._see_out, pod, pause_s))
 
     def _see_out(self, pod: Pod, pre_stop_s: float) -> Ending:
-        """The preStop sleep begins at once, the endpoint goes a moment later; SIGTERM, SIGKILL."""
-        told = time.monotonic()
+        """Start the preStop sleep, withdraw the endpoint a moment later; SIGTERM, then SIGKILL."""
+        deleted_at = time.monotonic()
         time.sleep(min(ENDPOINT_LAG_S * SCALE, pre_stop_s))
         self.balancer.remove(self.service, pod.slot)
-        time.sleep(max(told + pre_stop_s - time.monotonic(), 0))
+        time.sleep(max(deleted_at + pre_stop_s - time.monotonic(), 0))
         signalled = time.monotonic()
         pod.process.terminate()
         try:
@@ -159,7 +159,7 @@ class Workload:
 
 
 def at_once(*actions: Callable[[], None]) -> None:
-    """Do things at the same time; returns when all are done, raising what one of them raised."""
+    """Run actions at the same time; return when all are done, or raise what one of them raised."""
     with ThreadPoolExecutor(len(actions)) as threads:
         for done in [threads.submit(action) for action in actions]:
             done.result()

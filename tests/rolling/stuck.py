@@ -17,14 +17,14 @@ from services.common.model_store import (
 from tests.e2e.platform import WINE
 
 ENDLESS = [*WINE[:-1], 1e6]
-"""Values it computes on for hours; no sample comes near the last one."""
+"""Values that take hours to compute; no sample comes near the last one."""
 
 _FEW_TRIPS = 20_000.0
 """Enough for a few milliseconds, so that it runs in a thread, as slow models do."""
 
 
 def publish(home: Path) -> str:
-    """Sign and publish it beside the sample model's own version; its name."""
+    """Sign and publish it beside the sample model's own version; return its name."""
     store = ModelStore(f"file://{home}/models")
     trusted = TrustedKeys.load(home / "keys" / "trusted")
     [live] = store.list_versions("wine")
@@ -39,7 +39,7 @@ def publish(home: Path) -> str:
 
 
 def _with_loop(content: bytes) -> bytes:
-    """A model that first goes round a loop, for every 1 beyond 5,000 a million times more."""
+    """A model that first runs a loop, a million rounds for every 1 beyond 5,000."""
     model = onnx.load_from_string(content)
     body = helper.make_graph(
         [

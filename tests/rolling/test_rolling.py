@@ -1,4 +1,4 @@
-"""Pods come and go under load as the chart has it, and no caller notices; `make test-rolling`."""
+"""Pods come and go under load as in the chart, and no caller notices; `make test-rolling`."""
 
 import json
 import socket
@@ -21,11 +21,11 @@ from tests.rolling.pods import Ending
 pytestmark = pytest.mark.rolling
 
 _SETTLE_S = 1.0
-"""Of load before pods begin to move, and after the last has gone."""
+"""Seconds of load before pods begin to move, and after the last has gone."""
 
 
 def sources(cluster: Cluster) -> list[dict[str, Any]]:
-    """Every journal that billing has heard of."""
+    """Return every journal that has reported to billing."""
     administrator = json.loads((cluster.home / "credentials.json").read_text())["admin"]
     with cluster.client("billing", cluster.token(**administrator)) as billing:
         listed: list[dict[str, Any]] = billing.get("/sources").json()["sources"]
@@ -33,7 +33,7 @@ def sources(cluster: Cluster) -> list[dict[str, Any]]:
 
 
 def service_token(cluster: Cluster) -> str:
-    """A token of the inference service's own."""
+    """Return a token of the inference service."""
     client = json.loads((cluster.home / "credentials.json").read_text())["services"]["inference"]
     with cluster.client("auth") as auth:
         answer = auth.post("/token", data={"grant_type": "client_credentials", **client})
@@ -41,7 +41,7 @@ def service_token(cluster: Cluster) -> str:
 
 
 def assert_unnoticed(cluster: Cluster, load: Load) -> None:
-    """No request failed, and each prediction that was answered is billed once."""
+    """No request failed, and each answered prediction is billed once."""
     assert load.failures == []
     assert load.answers > 100
     for account in load.accounts:
@@ -54,7 +54,7 @@ def all_billed(cluster: Cluster, account: Account) -> bool:
 
 
 def assert_drained(cluster: Cluster, endings: list[Ending]) -> None:
-    """The pods that left took no usage with them, and said so."""
+    """The pods that left lost no usage, and closed their journals."""
     for ending in endings:
         assert list((ending.folder / "journal").glob("*.log")) == [], ending
     listed = sources(cluster)
@@ -65,7 +65,7 @@ def assert_drained(cluster: Cluster, endings: list[Ending]) -> None:
 
 
 def assert_in_order(endings: list[Ending]) -> None:
-    """Every process ended by itself, without a fault."""
+    """Every process ended by itself, without an error."""
     assert [ending for ending in endings if ending.code != 0] == []
 
 
@@ -111,7 +111,7 @@ class TestPodsThatComeAndGo:
 
 
 class TestRequestsThatHang:
-    def test_they_are_cut_short_in_time_and_harm_nobody_else(self, cluster: Cluster) -> None:
+    def test_hanging_requests_are_cut_short_and_harm_no_others(self, cluster: Cluster) -> None:
         version = stuck.publish(cluster.home)
         token, service = cluster.new_token(), service_token(cluster)
         oldest = {name: workload.pods[0].port for name, workload in cluster.workloads.items()}
@@ -128,7 +128,7 @@ class TestRequestsThatHang:
             refused = [hung.result() for hung in hanging]
 
         assert refused == [503] * 4
-        # Of its threads one computes on: what it had to do was done.
+        # One thread is still computing; everything else was done.
         assert {name: ending.code for name, ending in endings.items()} == {
             "auth": 0,
             "billing": 0,
@@ -145,7 +145,7 @@ class TestRequestsThatHang:
 
 
 def half_a_request(port: int, path: str, *, token: str = "") -> int:
-    """Send a request whose body does not end; the status it is answered with."""
+    """Send a request whose body does not end; return the status of the response."""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
         "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
@@ -156,7 +156,7 @@ def half_a_request(port: int, path: str, *, token: str = "") -> int:
 
 
 def endless_computation(port: int, version: str, *, token: str) -> int:
-    """Ask for a prediction that takes hours; the status it is answered with."""
+    """Request a prediction that takes hours; return the status of the response."""
     row = {"name": "features", "datatype": "FP64", "shape": [1, len(WINE)], "data": stuck.ENDLESS}
     answer = httpx.post(
         f"http://127.0.0.1:{port}/v2/models/wine/versions/{version}/infer",

@@ -1,37 +1,37 @@
-"""How long the chart gives a pod to come and to go, and how much of that is waited here."""
+"""How long the chart gives a pod to start and to stop, and how much of that the tests wait."""
 
 from dataclasses import dataclass
 
 from tests.deploy.chart import render
 
 SCALE = 0.25
-"""Waits that only let time pass are cut to a quarter: preStop, probes, minReadySeconds and the lag
-of the proxies. What a service needs to finish is its own, and is not."""
+"""Waits that only let time pass are cut to a quarter: preStop, probes, minReadySeconds and the
+delay of proxies. What a service needs to finish is not scaled."""
 
 ENDPOINT_LAG_S = 1.0
-"""Until every proxy of a cluster has heard that a pod leaves, or has come."""
+"""Until every proxy of a cluster knows that a pod has come or is leaving."""
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Of one service's pods, in seconds; all but `stop_s` are scaled."""
+    """Times of one service's pods, in seconds; all but `stop_s` are scaled."""
 
     pre_stop_s: float
-    """From being told to go until SIGTERM."""
+    """From deletion until SIGTERM."""
     stop_s: float
     """From SIGTERM until SIGKILL: the grace period without the preStop sleep."""
     probe_s: float
-    """Between two looks at `/readyz`."""
+    """Between two probes of `/readyz`."""
     failures: int
-    """Of the probe in a row, before the pod is taken out."""
+    """Failed probes in a row before the pod is removed."""
     min_ready_s: float
-    """A new pod is ready for so long before an old one is told to go."""
+    """How long a new pod must be ready before an old one stops."""
     surge: int
-    """Pods beyond the wanted number during an update; none is missing meanwhile."""
+    """Pods beyond the desired number during an update; none is missing meanwhile."""
 
 
 def chart_timings(service: str) -> Timings:
-    """What `helm template` says of a service, with the chart's own defaults."""
+    """Return what `helm template` renders for a service with the chart's defaults."""
     spec = render().workload(service)["spec"]
     rolling, pod = spec["strategy"]["rollingUpdate"], spec["template"]["spec"]
     [container] = pod["containers"]

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 from services.common.model_records import Release
 from services.common.model_verify import verify_store
 from tests.common.worlds import FIRST, SECOND, THIRD, World, new_world
@@ -46,7 +46,7 @@ def race(world: World) -> list[Release]:
     command = [sys.executable, "-m", "tests.trainer.writer", str(TURNS)]
     writers = [
         subprocess.Popen(
-            on_leash(*command, *versions[index:], *versions[:index]),
+            die_with_parent(*command, *versions[index:], *versions[:index]),
             cwd=ROOT,
             env=environment | {"TRAINER_ACTOR": f"writer-{index}"},
             stdin=subprocess.PIPE,

@@ -11,7 +11,7 @@ from services.auth.callers import get_user
 from services.auth.models import User
 from services.auth.passwords import PasswordHasher
 from services.common.db import Snapshot, Transaction
-from services.common.errors import BodyInvalid, ServiceError, Unauthenticated, documents
+from services.common.errors import BodyInvalid, ServiceError, Unauthenticated, error_responses
 from services.common.http import new_router
 from services.common.identity import AnyCaller
 
@@ -67,7 +67,7 @@ PreparedAccount = Annotated[User, Depends(_prepare_account)]
     "/register",
     status_code=201,
     response_model=AccountRead,
-    responses=documents(service.EmailTaken, InvitationNeeded, BodyInvalid),
+    responses=error_responses(service.EmailTaken, InvitationNeeded, BodyInvalid),
     dependencies=[Depends(_registration_is_open)],
 )
 async def register(body: Registration, prepared: PreparedAccount, session: Transaction) -> User:
@@ -75,13 +75,13 @@ async def register(body: Registration, prepared: PreparedAccount, session: Trans
     return await service.store_account(session, user=prepared, email=body.email)
 
 
-@router.get("/users/me", response_model=AccountRead, responses=documents(Unauthenticated))
+@router.get("/users/me", response_model=AccountRead, responses=error_responses(Unauthenticated))
 async def read_own_account(caller: AnyCaller, session: Snapshot) -> User:
     """The caller's own account."""
     return await get_user(session, caller=caller)
 
 
-@router.get("/userinfo", responses=documents(Unauthenticated))
+@router.get("/userinfo", responses=error_responses(Unauthenticated))
 async def userinfo(caller: AnyCaller, session: Snapshot) -> dict[str, Any]:
     """The caller's account in OpenID Connect's words (Core 1.0 §5.3); no e-mail is verified."""
     user = await get_user(session, caller=caller)

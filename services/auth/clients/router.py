@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.auth.clients import service
 from services.common.db import Snapshot, Transaction
-from services.common.errors import BodyInvalid, NotFound, Unauthenticated, documents
+from services.common.errors import BodyInvalid, NotFound, Unauthenticated, error_responses
 from services.common.http import new_router
 from services.common.identity import AnyCaller
 from services.common.times import Instant
@@ -46,7 +46,9 @@ class ClientList(BaseModel):
     "",
     status_code=201,
     response_model=ClientCreated,
-    responses=documents(Unauthenticated, service.LoginNeeded, service.TooManyClients, BodyInvalid),
+    responses=error_responses(
+        Unauthenticated, service.LoginNeeded, service.TooManyClients, BodyInvalid
+    ),
 )
 async def create_client(
     body: ClientCreate, caller: AnyCaller, session: Transaction, response: Response
@@ -59,7 +61,7 @@ async def create_client(
     return ClientRead.model_validate(client).model_dump() | {"client_secret": secret}
 
 
-@router.get("", response_model=ClientList, responses=documents(Unauthenticated))
+@router.get("", response_model=ClientList, responses=error_responses(Unauthenticated))
 async def list_clients(caller: AnyCaller, session: Snapshot) -> dict[str, Any]:
     """The account's machine credentials, oldest first, without their secrets."""
     return {"clients": await service.list_clients(session, caller=caller)}
@@ -68,7 +70,7 @@ async def list_clients(caller: AnyCaller, session: Snapshot) -> dict[str, Any]:
 @router.delete(
     "/{client_id}",
     status_code=204,
-    responses=documents(Unauthenticated, service.LoginNeeded, NotFound),
+    responses=error_responses(Unauthenticated, service.LoginNeeded, NotFound),
 )
 async def delete_client(client_id: str, caller: AnyCaller, session: Transaction) -> None:
     """End machine credentials. Their tokens end with them here, and elsewhere when they expire."""

@@ -20,7 +20,7 @@ from services.auth.tokens.errors import (
 )
 from services.auth.tokens.forms import OAuthForm, read_form
 from services.auth.tokens.service import Issued, Issuer
-from services.common.errors import documents
+from services.common.errors import error_responses
 from services.common.http import new_router
 
 router = new_router(tag="tokens")
@@ -60,7 +60,7 @@ def _form_of(*names: str, required: tuple[str, ...]) -> dict[str, Any]:
     "/token",
     response_model=TokenRead,
     response_model_exclude_none=True,
-    responses=documents(
+    responses=error_responses(
         InvalidRequest,
         InvalidClient,
         InvalidGrant,
@@ -95,7 +95,7 @@ async def issue_token(request: Request, response: Response, issuer: IssuerState)
 @router.post(
     "/revoke",
     response_class=Response,
-    responses=documents(
+    responses=error_responses(
         InvalidRequest, InvalidClient, UnsupportedTokenType, TemporarilyUnavailable
     ),
     openapi_extra=_form_of("token", "token_type_hint", required=("token",)),
@@ -112,7 +112,7 @@ async def revoke(request: Request, issuer: IssuerState) -> Response:
 
 @router.post(
     "/introspect",
-    responses=documents(InvalidRequest, InvalidClient, TemporarilyUnavailable),
+    responses=error_responses(InvalidRequest, InvalidClient, TemporarilyUnavailable),
     openapi_extra=_form_of("token", "token_type_hint", required=("token",)),
 )
 async def introspect(request: Request, response: Response, issuer: IssuerState) -> dict[str, Any]:

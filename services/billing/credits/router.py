@@ -26,10 +26,10 @@ from services.common.errors import (
     InsufficientScope,
     Unauthenticated,
     Unavailable,
-    documents,
+    error_responses,
 )
 from services.common.http import new_router
-from services.common.identity import Caller, Needs
+from services.common.identity import Caller, RequireScope
 
 router = new_router(tag="credits")
 
@@ -39,13 +39,13 @@ _refusals = (Unauthenticated, InsufficientScope, BodyInvalid, Unavailable)
 @router.post(
     "/accounts/{account}/credits",
     status_code=201,
-    responses=documents(*_refusals, KeyMissing, CurrencyFixed, StillRunning, KeyReused),
+    responses=error_responses(*_refusals, KeyMissing, CurrencyFixed, StillRunning, KeyReused),
 )
 async def add_credit(
     account: Annotated[AccountId, Path()],
     body: CreditCreate,
     key: IdempotencyKey,
-    caller: Annotated[Caller, Depends(Needs("admin"))],
+    caller: Annotated[Caller, Depends(RequireScope("admin"))],
     database: Store,
 ) -> CreditRead:
     """Add prepaid money to an account; the answer's `balance` is what it then has.
@@ -66,7 +66,7 @@ async def add_credit(
     )
 
 
-@router.get("/balance", responses=documents(*_refusals))
+@router.get("/balance", responses=error_responses(*_refusals))
 async def read_balance(
     account: Account, session: Snapshot, default_plan: DefaultPlanId
 ) -> BalanceRead:

@@ -26,10 +26,10 @@ from services.common.errors import (
     Unauthenticated,
     Unavailable,
     UnreadableJson,
-    documents,
+    error_responses,
 )
 from services.common.http import new_router
-from services.common.identity import Needs
+from services.common.identity import RequireScope
 
 if TYPE_CHECKING:
     from services.common.tracing import Tracing
@@ -87,8 +87,8 @@ _request_body = {
 @router.post(
     "/events",
     status_code=202,
-    dependencies=[Depends(Needs("billing:write"))],
-    responses=documents(
+    dependencies=[Depends(RequireScope("billing:write"))],
+    responses=error_responses(
         BadRequest,
         Unauthenticated,
         InsufficientScope,

@@ -14,18 +14,18 @@ from services.common.errors import (
     InsufficientScope,
     Unauthenticated,
     Unavailable,
-    documents,
+    error_responses,
 )
 from services.common.http import new_router
-from services.common.identity import Needs
+from services.common.identity import RequireScope
 
 router = new_router(tag="leases")
 
 
 @router.post(
     "/leases",
-    dependencies=[Depends(Needs("billing:write"))],
-    responses=documents(Unauthenticated, InsufficientScope, BodyInvalid, Unavailable),
+    dependencies=[Depends(RequireScope("billing:write"))],
+    responses=error_responses(Unauthenticated, InsufficientScope, BodyInvalid, Unavailable),
 )
 async def take_leases(
     asks: Annotated[list[LeaseAsk], Body(max_length=MAX_ASKS_PER_CALL)],

@@ -24,19 +24,19 @@ from services.common.errors import (
     InsufficientScope,
     Unauthenticated,
     Unavailable,
-    documents,
+    error_responses,
 )
 from services.common.http import new_router
-from services.common.identity import Needs
+from services.common.identity import RequireScope
 
 router = new_router(tag="plans")
 
-_admin = [Depends(Needs("admin"))]
+_admin = [Depends(RequireScope("admin"))]
 
 
 @router.get(
     "/plans",
-    responses=documents(Unauthenticated, Unavailable),
+    responses=error_responses(Unauthenticated, Unavailable),
     openapi_extra={"security": [{}]},  # the token is optional
 )
 async def list_plans(
@@ -59,7 +59,7 @@ async def list_plans(
     "/plans",
     status_code=201,
     dependencies=_admin,
-    responses=documents(Unauthenticated, InsufficientScope, BodyInvalid, Unavailable),
+    responses=error_responses(Unauthenticated, InsufficientScope, BodyInvalid, Unavailable),
 )
 async def create_plan(body: PlanCreate, database: Store) -> PlanRead:
     """Store a plan; its id follows from what it says, so a repeat answers the same plan."""
@@ -72,7 +72,7 @@ async def create_plan(body: PlanCreate, database: Store) -> PlanRead:
 @router.put(
     "/accounts/{account}/plan",
     dependencies=_admin,
-    responses=documents(
+    responses=error_responses(
         Unauthenticated,
         InsufficientScope,
         service.PlanNotFound,

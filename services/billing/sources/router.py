@@ -16,20 +16,20 @@ from services.common.errors import (
     InsufficientScope,
     Unauthenticated,
     Unavailable,
-    documents,
+    error_responses,
 )
 from services.common.http import new_router
-from services.common.identity import Needs
+from services.common.identity import RequireScope
 
 router = new_router(prefix="/sources", tag="sources")
 
-_refusals = documents(Unauthenticated, InsufficientScope, BodyInvalid, Unavailable)
+_refusals = error_responses(Unauthenticated, InsufficientScope, BodyInvalid, Unavailable)
 
 
 @router.put(
     "/{journal}",
     status_code=204,
-    dependencies=[Depends(Needs("billing:write"))],
+    dependencies=[Depends(RequireScope("billing:write"))],
     responses=_refusals,
 )
 async def report_source(
@@ -50,7 +50,7 @@ async def report_source(
         await return_slices(database, journal=journal, now=now)
 
 
-@router.get("", dependencies=[Depends(Needs("admin"))], responses=_refusals)
+@router.get("", dependencies=[Depends(RequireScope("admin"))], responses=_refusals)
 async def list_sources(session: Snapshot) -> SourceList:
     """Every journal: how much of it has arrived, and what is missing."""
     return SourceList(sources=await service.list_sources(session, now=datetime.now(UTC)))

@@ -18,7 +18,7 @@ from services.common.errors import (
     InsufficientScope,
     Unauthenticated,
     Unavailable,
-    documents,
+    error_responses,
 )
 from services.common.http import new_router
 from services.common.identity import AnyCaller
@@ -42,7 +42,7 @@ Since = Annotated[Instant | None, Query(alias="from", description="First moment,
 Until = Annotated[Instant | None, Query(alias="to", description="First moment after, RFC 3339.")]
 
 
-@router.get("", responses=documents(*_refusals))
+@router.get("", responses=error_responses(*_refusals))
 async def read_usage(
     account: Account,
     session: Snapshot,
@@ -70,7 +70,7 @@ async def read_usage(
 @router.get(
     "/events",
     response_model=ReceiptPage,
-    responses=documents(*_refusals) | {200: {"content": {"text/csv": {}}}},
+    responses=error_responses(*_refusals) | {200: {"content": {"text/csv": {}}}},
 )
 async def list_receipts(
     request: Request,
@@ -99,7 +99,7 @@ def _wants_csv(accept: str) -> bool:
     return any(part.partition(";")[0].strip() == "text/csv" for part in accept.lower().split(","))
 
 
-@router.get("/events/{id}", responses=documents(*_refusals, ReceiptNotFound))
+@router.get("/events/{id}", responses=error_responses(*_refusals, ReceiptNotFound))
 async def get_receipt(
     id: str, account: Annotated[str | None, Depends(_whose_receipt)], session: Snapshot
 ) -> ReceiptRead:

@@ -10,10 +10,10 @@ from services.common.errors import (
     InsufficientScope,
     Unauthenticated,
     Unavailable,
-    documents,
+    error_responses,
 )
 from services.common.http import new_router
-from services.common.identity import Caller, Needs, bearer_token
+from services.common.identity import Caller, RequireScope, bearer_token
 from services.common.model_records import Value
 from services.inference.feedback.service import EventNotFound, FeedbackDesk, FeedbackDiffers
 from services.inference.models.registry import ModelNotFound, Registry
@@ -56,7 +56,7 @@ router = new_router(tag="feedback")
 
 @router.post(
     "/v1/models/{model}:feedback",
-    responses=documents(
+    responses=error_responses(
         Unauthenticated,
         InsufficientScope,
         ModelNotFound,
@@ -67,7 +67,7 @@ router = new_router(tag="feedback")
     ),
 )
 async def give_feedback(
-    caller: Annotated[Caller, Depends(Needs("predict"))],
+    caller: Annotated[Caller, Depends(RequireScope("predict"))],
     model: Annotated[str, Depends(known_model)],
     body: FeedbackRequest,
     request: Request,

@@ -1,7 +1,7 @@
 # MariaDB in place of the official MySQL image; see ../stand-ins.sh.
 ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE}
-# Whichever version the distribution has at present will do.
+# Any version that the distribution has will do.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends mariadb-server \

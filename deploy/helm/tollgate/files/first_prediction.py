@@ -1,8 +1,8 @@
-"""A caller's first minutes: register, get a token, predict, find the bill.
+"""Test a caller's first steps: register, get a token, predict, find the bill.
 
-Reads AUTH_URL, INFERENCE_URL and BILLING_URL. Unless SAMPLE_MODEL is `true`, it ends where a model
-would be needed. An account cannot be deleted, so that of the caller is the same in every run: its
-name and password come from ACCOUNT_SEED, which is secret.
+Reads AUTH_URL, INFERENCE_URL and BILLING_URL. Unless SAMPLE_MODEL is `true`, it ends where it would
+need a model. Accounts cannot be deleted, so every run uses the same one: its name and password are
+derived from ACCOUNT_SEED, which is secret.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ DEADLINE_S = 120
 
 
 def call(service, path, *, token=None, form=None, body=None):
-    """The status and JSON of an answer; no connection is tried again for a while."""
+    """Return the status and JSON of a response; retry while the service cannot be reached."""
     data, headers = None, {}
     if form is not None:
         data = urllib.parse.urlencode(form).encode()
@@ -40,31 +40,31 @@ def call(service, path, *, token=None, form=None, body=None):
         except OSError:
             pass
         time.sleep(2)
-    sys.exit(f"error: {service} does not answer")
+    sys.exit(f"error: {service} does not respond")
 
 
 def expect(wanted, got, what):
-    """Go on only if an answer has the status it should have."""
+    """Return the response's JSON if its status is the wanted one; exit otherwise."""
     status, answer = got
     if status != wanted:
-        sys.exit(f"error: {what}: {status} instead of {wanted}: {json.dumps(answer)}")
+        sys.exit(f"error: {what}: got {status}, expected {wanted}: {json.dumps(answer)}")
     print(f"{what}: {status}")
     return answer
 
 
 def newest_receipt(token):
-    """What the caller's last prediction cost; None before the first."""
+    """Return the receipt of the caller's last prediction, or None before the first."""
     path = "/usage/events?limit=1"
     return next(iter(expect(200, call("billing", path, token=token), "receipts")["events"]), None)
 
 
 def main():
-    """Walk the way once."""
+    """Run all steps once."""
     seed = hashlib.sha256(b"helm test " + os.environ["ACCOUNT_SEED"].encode()).hexdigest()
     email, password = f"helm-test-{seed[:8]}@tollgate.example", seed[8:]
     status, answer = call("auth", "/register", body={"email": email, "password": password})
     if status == 403:
-        print("registration is by invitation: nothing more can be tried from here")
+        print("registration is by invitation; skipping the other steps")
         return
     expect(status if status == 409 else 201, (status, answer), "register")
     login = {"grant_type": "password", "username": email, "password": password}
@@ -83,7 +83,7 @@ def main():
     predict = "/v1/models/wine:predict"
     status, answer = call("inference", predict, token=token, body={"instances": [WINE]})
     if status == 402:
-        print(f"the default plan does not pay for this: {answer['detail']}")
+        print(f"the default plan does not cover this: {answer['detail']}")
         return
     expect(200, (status, answer), "predict")
     while (receipt := newest_receipt(token)) in (None, before):

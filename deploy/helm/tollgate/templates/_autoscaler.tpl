@@ -1,6 +1,6 @@
-{{- /* Quick to grow, slow to shrink: what ten minutes of load have needed stays, so a load that comes and goes
-within that time turns the count round once at most, and one pod in five, rounded up, goes every two minutes. Where
-a metric is missing the controller does not shrink at all. */}}
+{{- /* Grows fast and shrinks slowly. It keeps the pods that the last ten minutes needed, so a load that comes and goes
+within that time reverses the count at most once. Then one pod in five, rounded up, goes every two minutes. While a
+metric is missing, the controller does not shrink at all. */}}
 {{- define "tollgate.autoscaler" -}}
 {{- $scaling := (index .root.Values .component).autoscaling }}
 apiVersion: autoscaling/v2

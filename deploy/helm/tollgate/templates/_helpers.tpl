@@ -4,7 +4,7 @@
 {{ .Values.nameOverride | default .Chart.Name | trunc 38 | trimSuffix "-" }}
 {{- end }}
 
-{{- /* 38, as the name of a CronJob has at most 52 characters. */}}
+{{- /* 38, because the name of a CronJob has at most 52 characters. */}}
 {{- define "tollgate.fullname" -}}
 {{- $name := include "tollgate.name" . }}
 {{- if .Values.fullnameOverride }}
@@ -55,7 +55,7 @@ metadata:
 automountServiceAccountToken: false
 {{- end }}
 
-{{- /* What every pod says; (dict "root" $ "user" 10001). */}}
+{{- /* The part that all pod specs share: (dict "root" $ "user" 10001). */}}
 {{- define "tollgate.podSecurity" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
@@ -81,7 +81,7 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
-{{- /* Where a pod may be scheduled; a Job's is the part's that it works for. Takes that part's values. */}}
+{{- /* Scheduling of a pod; a Job takes that of the service it works for. Takes that service's values. */}}
 {{- define "tollgate.nodes" -}}
 {{- with .nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
@@ -91,8 +91,8 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{- /* Threads of numeric libraries, predictions and password hashing, as many as the container has CPUs, unless
-`settings` has another number: (dict "resources" … "settings" …). Without a limit or a request they are the node's. */}}
+{{- /* Threads of numeric libraries, predictions and password hashing: one per CPU of the container, unless `settings`
+has another number: (dict "resources" … "settings" …). Without a limit or a request, the node's CPUs count. */}}
 {{- define "tollgate.threads" -}}
 {{- $limit := include "tollgate.resource" (list .resources "limits" "cpu") }}
 {{- $request := include "tollgate.resource" (list .resources "requests" "cpu") }}
@@ -112,7 +112,7 @@ tolerations: {{- toYaml . | nindent 2 }}
   valueFrom: {secretKeyRef: {name: {{ index . 1 }}, key: {{ index . 2 }}}}
 {{- end }}
 
-{{- /* Where a service is reached inside the cluster: (dict "root" $ "component" "auth"). */}}
+{{- /* URL of a service inside the cluster: (dict "root" $ "component" "auth"). */}}
 {{- define "tollgate.internalUrl" -}}
 http://{{ include "tollgate.fullname" .root }}-{{ .component }}.{{ .root.Release.Namespace }}.svc
 {{- end }}
@@ -121,7 +121,7 @@ http://{{ include "tollgate.fullname" .root }}-{{ .component }}.{{ .root.Release
 {{ .Values.expose | default (ternary "ingress" "none" (ne .Values.domain "")) }}
 {{- end }}
 
-{{- /* "true" when callers come in by HTTPS. */}}
+{{- /* "true" if callers use HTTPS. */}}
 {{- define "tollgate.tls" -}}
 {{- if kindIs "invalid" .Values.tls.enabled }}
 {{- if .Values.domain }}true{{ end }}
@@ -129,7 +129,7 @@ http://{{ include "tollgate.fullname" .root }}-{{ .component }}.{{ .root.Release
 {{- end }}
 {{- end }}
 
-{{- /* Where a service is reached by callers: (dict "root" $ "component" "auth"). */}}
+{{- /* Public URL of a service: (dict "root" $ "component" "auth"). */}}
 {{- define "tollgate.publicUrl" -}}
 {{- if .root.Values.domain }}
 {{- ternary "https" "http" (eq (include "tollgate.tls" .root) "true") }}://{{ .component }}.{{ .root.Values.domain }}
@@ -138,14 +138,14 @@ http://{{ include "tollgate.fullname" .root }}-{{ .component }}.{{ .root.Release
 {{- end }}
 {{- end }}
 
-{{- /* What callers from outside may reach; the rest (metrics, leases, events) is for the cluster. */}}
+{{- /* Paths that are exposed; the rest (metrics, leases, events) is for the cluster only. */}}
 {{- define "tollgate.publicPaths" -}}
 auth: [/register, /token, /revoke, /introspect, /.well-known, /userinfo, /users, /clients, /audit]
 inference: [/v1, /v2]
 billing: [/usage, /plans, /accounts, /balance, /recalls, /sources, /billing-runs, /invoices]
 {{- end }}
 
-{{- /* "url", "volume" or "none": where models come from. */}}
+{{- /* Source of models: "url", "volume" or "none". */}}
 {{- define "tollgate.modelStore" -}}
 {{- if .Values.modelStore.url }}url
 {{- else if or .Values.modelStore.volume.enabled .Values.sampleModel.enabled }}volume
@@ -153,7 +153,7 @@ billing: [/usage, /plans, /accounts, /balance, /recalls, /sources, /billing-runs
 {{- end }}
 {{- end }}
 
-{{- /* "true" where there are models whose releases can be checked from inside. */}}
+{{- /* "true" if there are models whose releases can be checked from inside the cluster. */}}
 {{- define "tollgate.checksReleases" -}}
 {{ and .Values.releaseCheck.enabled (ne (include "tollgate.modelStore" .) "none") }}
 {{- end }}
@@ -162,7 +162,7 @@ billing: [/usage, /plans, /accounts, /balance, /recalls, /sources, /billing-runs
 {{ .Values.modelStore.url | default "file:///var/lib/tollgate-models" }}
 {{- end }}
 
-{{- /* Names of the Secrets, the chart's own or the ones given. */}}
+{{- /* Names of the Secrets: the chart's own, or those set in the values. */}}
 {{- define "tollgate.credentialsSecret" -}}
 {{ .Values.credentialsSecret | default (printf "%s-credentials" (include "tollgate.fullname" .)) }}
 {{- end }}
@@ -196,7 +196,7 @@ billing: [/usage, /plans, /accounts, /balance, /recalls, /sources, /billing-runs
 {{- end }}
 {{- end }}
 
-{{- /* Certificates that vouch for an external server, as a volume and where it is mounted. */}}
+{{- /* CA certificates for an external server: the volume and its mount. */}}
 {{- define "tollgate.databaseCaVolume" -}}
 {{- if and (not .Values.mysql.enabled) .Values.externalDatabase.caConfigMap }}
 - name: database-ca
@@ -209,7 +209,7 @@ billing: [/usage, /plans, /accounts, /balance, /recalls, /sources, /billing-runs
 {{- end }}
 {{- end }}
 
-{{- /* The URLs of external databases, with TLS where there are certificates to check it by. */}}
+{{- /* URLs of external databases, with TLS if there is a CA certificate to check it. */}}
 {{- define "tollgate.databaseUrls" -}}
 {{- $external := .Values.externalDatabase }}
 {{- range $key, $url := dict "auth-url" $external.authUrl "billing-url" $external.billingUrl }}
@@ -220,12 +220,12 @@ billing: [/usage, /plans, /accounts, /balance, /recalls, /sources, /billing-runs
 {{- end }}
 {{- end }}
 
-{{- /* A quantity of `resources`, empty if there is none: (list $resources "limits" "cpu"). */}}
+{{- /* A quantity of `resources`, or "" if it is absent: (list $resources "limits" "cpu"). */}}
 {{- define "tollgate.resource" -}}
 {{- get (get (index . 0 | default dict) (index . 1) | default dict) (index . 2) }}
 {{- end }}
 
-{{- /* Bytes of a quantity as Kubernetes writes it, such as 512Mi; 0 where there is none. */}}
+{{- /* Bytes of a Kubernetes quantity such as 512Mi; 0 if it is absent. */}}
 {{- define "tollgate.bytes" -}}
 {{- $units := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "Pi" 1125899906842624 }}
 {{- $text := . | default 0 | toString }}

@@ -1,5 +1,5 @@
-{{- /* The Secrets that the chart makes, those given left out: by name, whose each is and of which kind its values
-are. */}}
+{{- /* The Secrets that the chart creates, except those set in the values: by name, with their component and the kinds
+of their values. */}}
 {{- define "tollgate.madeSecrets" -}}
 {{- if not .Values.credentialsSecret }}
 {{ include "tollgate.credentialsSecret" . }}:
@@ -20,8 +20,8 @@ are. */}}
 {{- end }}
 {{- end }}
 
-{{- /* What is in such a Secret, as YAML: what the cluster has, as it is, else what was made before in this run,
-else new values. (dict "root" $ "name" "secret" "kinds" (dict "key" "password" | "rsa" | "ed25519" | "public")) */}}
+{{- /* Content of such a Secret, as YAML: that of the cluster, unchanged; else what this run has created before; else
+new values. (dict "root" $ "name" "secret" "kinds" (dict "key" "password" | "rsa" | "ed25519" | "public")) */}}
 {{- define "tollgate.secretData" -}}
 {{- $made := get .root.Values "made" | default dict }}
 {{- if not (hasKey $made .name) }}
@@ -47,8 +47,8 @@ else new values. (dict "root" $ "name" "secret" "kinds" (dict "key" "password" |
 {{- toYaml (get $made .name) }}
 {{- end }}
 
-{{- /* The public half of the key that models are signed with, as PEM (RFC 8410): there is no function for it, but
-a certificate of the key holds it, 32 bytes behind its algorithm's identifier and the head of a bit string. */}}
+{{- /* Public half of the model signing key, as PEM (RFC 8410). Helm has no function for it, but a certificate of the
+key contains it: the 32 bytes after its algorithm's identifier and the head of a bit string. */}}
 {{- define "tollgate.modelPublicKey" -}}
 {{- $name := include "tollgate.modelSigningKeySecret" . }}
 {{- $data := include "tollgate.secretData" (dict "root" . "name" $name "kinds" (dict "signing.pem" "ed25519")) | fromYaml }}

@@ -1,4 +1,4 @@
-{{- /* A container that runs a script on the backups: (dict "root" $ "script" "backup" "user" "backup"). */}}
+{{- /* A container that runs a backup script: (dict "root" $ "script" "backup" "user" "backup"). */}}
 {{- define "tollgate.mysqlJobPod" -}}
 {{- $full := printf "%s-mysql" (include "tollgate.fullname" .root) }}
 {{- $secret := include "tollgate.databaseSecret" .root }}

@@ -1,5 +1,5 @@
-{{- /* One service: (dict "root" $ "component" "auth"). Its template is the same for all three; what differs
-is looked up by its name in "tollgate.<component>Env", "…Volumes" and "…Mounts". */}}
+{{- /* One service: (dict "root" $ "component" "auth"). All three share this template; differences are in
+"tollgate.<component>Env", "…Volumes" and "…Mounts". */}}
 {{- define "tollgate.workload" -}}
 {{- $root := .root }}
 {{- $values := index $root.Values .component }}
@@ -40,8 +40,8 @@ spec:
     spec:
       serviceAccountName: {{ include "tollgate.serviceAccountName" $account }}
       {{- include "tollgate.podSecurity" (dict "root" $root "user" 10001) | nindent 6 }}
-      # Longer than the preStop sleep, the requests that have begun and, for inference, giving credit back and
-      # shipping the journal take together.
+      # Longer than the preStop sleep, the requests in flight and, for inference, returning credit and shipping the
+      # journal take together.
       terminationGracePeriodSeconds: {{ ternary 60 45 (eq .component "inference") }}
       {{- with $values.priorityClassName }}
       priorityClassName: {{ . }}
@@ -72,7 +72,7 @@ spec:
             timeoutSeconds: 5
             failureThreshold: 6
           lifecycle:
-            preStop: {sleep: {seconds: 12}}  # until every proxy knows that the pod is leaving
+            preStop: {sleep: {seconds: 12}}  # until every proxy has stopped using the pod
           resources: {{- toYaml $values.resources | nindent 12 }}
           {{- include "tollgate.containerSecurity" . | nindent 10 }}
           volumeMounts:
@@ -108,7 +108,7 @@ storageClassName: {{ . }}
 resources: {requests: {storage: {{ .volume.size }}}}
 {{- end }}
 
-{{- /* Changes of the chart's own Secrets roll the pods; those given are somebody else's. */}}
+{{- /* Changes of the chart's own Secrets restart the pods; other Secrets are their owners' to manage. */}}
 {{- define "tollgate.secretChecksums" -}}
 {{- $names := dict "mysql" (list "databaseSecret") "auth" (list "databaseSecret" "signingKeysSecret") "inference" (list "credentialsSecret" "trustedKeysSecret") "billing" (list "databaseSecret") }}
 {{- $made := include "tollgate.madeSecrets" .root | fromYaml }}
@@ -151,7 +151,7 @@ affinity:
 {{ include "tollgate.nodes" $values }}
 {{- end }}
 
-{{- /* A ReadWriteOnce volume is mounted on one node: all who share it have to be there. */}}
+{{- /* A ReadWriteOnce volume is mounted on one node, so all pods that share it must run there. */}}
 {{- define "tollgate.sharesNode" -}}
 {{ and (eq (include "tollgate.modelStore" .) "volume") (eq .Values.modelStore.volume.accessMode "ReadWriteOnce") }}
 {{- end }}
@@ -165,7 +165,7 @@ podAffinity:
           - {key: app.kubernetes.io/component, operator: In, values: [inference, sample-model]}
 {{- end }}
 
-{{- /* What each service has of its own. */}}
+{{- /* Parts that differ between services. */}}
 {{- define "tollgate.authEnv" -}}
 {{ include "tollgate.databaseEnv" (dict "root" . "component" "auth" "secret" (include "tollgate.databaseSecret" .)) }}
 {{- end }}
@@ -187,7 +187,7 @@ podAffinity:
 {{- if .Values.inference.journal.volume.enabled }}
 - {name: journal, mountPath: /var/lib/tollgate/journal, subPath: journal}
 {{- end }}
-{{- /* Written to as well: the rollback of a canary that does badly. */}}
+{{- /* Writable, because inference writes the rollback of a bad canary. */}}
 {{- if ne (include "tollgate.modelStore" .) "url" }}
 - {name: models, mountPath: /var/lib/tollgate-models}
 {{- end }}

@@ -7,7 +7,7 @@ metadata:
 data: {{- include "tollgate.settings" . | trim | nindent 2 }}
 {{- end }}
 
-{{- /* What is no secret of a service's settings, its own and those of the values: (dict "root" $ "component" "auth"). */}}
+{{- /* Settings of a service that are not secret, its own and those of the values: (dict "root" $ "component" "auth"). */}}
 {{- define "tollgate.settings" -}}
 {{- $own := include (printf "tollgate.%sSettings" .component) .root | fromYaml }}
 {{- $tracing := include "tollgate.tracingSettings" .root | fromYaml }}

@@ -16,10 +16,10 @@ from services.common.errors import (
     InsufficientScope,
     Unauthenticated,
     Unavailable,
-    documents,
+    error_responses,
 )
 from services.common.http import new_router
-from services.common.identity import Needs
+from services.common.identity import RequireScope
 from services.common.model_store import Signature
 from services.inference.metering.accounts import HeldElsewhere, PaymentRequired
 from services.inference.metering.journal import JournalFull
@@ -42,7 +42,7 @@ class _ModelName(Convertor[str]):
 register_url_convertor("name", _ModelName())
 
 Label = bool | int | float | str
-Predicting = Depends(Needs("predict"))
+Predicting = Depends(RequireScope("predict"))
 
 
 class PredictParameters(BaseModel):
@@ -82,7 +82,7 @@ class ModelStatus(BaseModel):
 
 
 router = new_router(tag="models")
-router.responses = documents(Unauthenticated, InsufficientScope)
+router.responses = error_responses(Unauthenticated, InsufficientScope)
 
 
 @router.get("/v1/models", dependencies=[Predicting])
@@ -93,7 +93,7 @@ async def list_models(request: Request) -> ModelList:
 
 
 @router.get(
-    "/v1/models/{model:name}", dependencies=[Predicting], responses=documents(ModelNotFound)
+    "/v1/models/{model:name}", dependencies=[Predicting], responses=error_responses(ModelNotFound)
 )
 async def describe_model(model: str, request: Request) -> ModelStatus:
     """A model's live version: its columns, classes and metrics."""
@@ -115,7 +115,7 @@ documented = new_router(tag="predictions")
 @documented.post(
     "/v1/models/{model}:predict",
     dependencies=[Predicting],
-    responses=documents(
+    responses=error_responses(
         Unauthenticated,
         InsufficientScope,
         ModelNotFound,

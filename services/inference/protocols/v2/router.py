@@ -16,12 +16,12 @@ from services.common.errors import (
     ServiceError,
     Unauthenticated,
     Unavailable,
-    documents,
     error_response,
+    error_responses,
 )
 from services.common.http import Check, new_router
 from services.common.http_docs import operations
-from services.common.identity import Needs
+from services.common.identity import RequireScope
 from services.common.model_store import Manifest
 from services.inference.metering.accounts import HeldElsewhere, PaymentRequired
 from services.inference.metering.journal import JournalFull
@@ -30,7 +30,7 @@ from services.inference.models.loader import Loader
 from services.inference.models.registry import ModelNotFound, Registry
 from services.inference.protocols.v2 import document, tensors
 
-Predicting = Depends(Needs("predict"))
+Predicting = Depends(RequireScope("predict"))
 Datatype = Literal["BOOL", "INT64", "FP32", "FP64", "BYTES"]
 EXTENSIONS = ["binary_tensor_data", "model_repository(index)"]
 
@@ -137,7 +137,7 @@ router = new_router(tag="open inference protocol")
 _DENIALS = (Unauthenticated, InsufficientScope)
 
 
-@router.get("/v2", dependencies=[Predicting], responses=documents(*_DENIALS))
+@router.get("/v2", dependencies=[Predicting], responses=error_responses(*_DENIALS))
 async def describe_server(request: Request) -> ServerMetadata:
     """The server, and which extensions of the protocol it speaks."""
     return ServerMetadata(name="tollgate", version=request.app.version, extensions=EXTENSIONS)
@@ -149,7 +149,7 @@ async def is_live() -> Live:
     return Live(live=True)
 
 
-@router.get("/v2/health/ready", responses=documents(Unavailable))
+@router.get("/v2/health/ready", responses=error_responses(Unavailable))
 async def is_ready(request: Request) -> Ready:
     """200 when every model that is live can be asked."""
     checks: dict[str, Check] = request.app.state.checks
@@ -162,7 +162,7 @@ async def is_ready(request: Request) -> Ready:
 @router.get(
     "/v2/models/{model}",
     dependencies=[Predicting],
-    responses=documents(*_DENIALS, ModelNotFound),
+    responses=error_responses(*_DENIALS, ModelNotFound),
 )
 async def describe_model(model: str, request: Request) -> ModelMetadata:
     """The live version's inputs and outputs, and which versions there are."""
@@ -173,7 +173,7 @@ async def describe_model(model: str, request: Request) -> ModelMetadata:
 @router.get(
     "/v2/models/{model}/versions/{version}",
     dependencies=[Predicting],
-    responses=documents(*_DENIALS, ModelNotFound, Unavailable),
+    responses=error_responses(*_DENIALS, ModelNotFound, Unavailable),
 )
 async def describe_version(model: str, version: str, request: Request) -> ModelMetadata:
     """A version's inputs and outputs; it is loaded if need be."""
@@ -184,7 +184,7 @@ async def describe_version(model: str, version: str, request: Request) -> ModelM
 @router.get(
     "/v2/models/{model}/ready",
     dependencies=[Predicting],
-    responses=documents(*_DENIALS, ModelNotFound, Unavailable),
+    responses=error_responses(*_DENIALS, ModelNotFound, Unavailable),
 )
 async def is_model_ready(model: str, request: Request) -> ModelReady:
     """200 if the model's live version can be asked."""
@@ -196,7 +196,7 @@ async def is_model_ready(model: str, request: Request) -> ModelReady:
 @router.get(
     "/v2/models/{model}/versions/{version}/ready",
     dependencies=[Predicting],
-    responses=documents(*_DENIALS, ModelNotFound, Unavailable),
+    responses=error_responses(*_DENIALS, ModelNotFound, Unavailable),
 )
 async def is_version_ready(model: str, version: str, request: Request) -> ModelReady:
     """200 if the version can be asked; it is loaded if need be."""
@@ -208,7 +208,7 @@ async def is_version_ready(model: str, version: str, request: Request) -> ModelR
 @router.post(
     "/v2/repository/index",
     dependencies=[Predicting],
-    responses=documents(*_DENIALS, BadRequest, Unavailable),
+    responses=error_responses(*_DENIALS, BadRequest, Unavailable),
 )
 async def list_repository(request: Request, wanted: IndexRequest | None = None) -> list[IndexEntry]:
     """All models and their versions, which are in memory, and which one is live."""
@@ -224,7 +224,7 @@ async def list_repository(request: Request, wanted: IndexRequest | None = None) 
 
 
 documented = new_router(tag="open inference protocol")
-_REFUSALS = documents(
+_REFUSALS = error_responses(
     Unauthenticated,
     InsufficientScope,
     ModelNotFound,

@@ -1,18 +1,18 @@
 #!/bin/bash
-# Puts a backup in place of what the server holds: BACKUP_FILE of BACKUP_DIR, by default the newest.
-# Auth and billing have to be stopped: what they write meanwhile would be lost or in the way.
+# Replaces both databases with a backup: BACKUP_FILE of BACKUP_DIR, by default the newest.
+# Stop auth and billing first: what they write meanwhile would be lost or get in the way.
 set -euo pipefail
 
 backups=("$BACKUP_DIR"/tollgate-*.sql.gz)
 path=${BACKUP_FILE:+$BACKUP_DIR/$BACKUP_FILE}
 path=${path:-${backups[-1]}}
 if ! gzip -t "$path"; then
-    echo "error: $path is no backup" >&2
+    echo "error: $path is not a backup" >&2
     exit 1
 fi
 
 {
-    # Tables that are newer than the backup must not stay beside its own.
+    # Tables newer than the backup must not remain beside its own.
     for database in tollgate_auth tollgate_billing; do
         echo "DROP DATABASE IF EXISTS $database; CREATE DATABASE $database CHARACTER SET utf8mb4;"
     done

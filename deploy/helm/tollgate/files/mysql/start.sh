@@ -1,7 +1,7 @@
 #!/bin/bash
-# Starts the server, with the options given, on a data folder that is made if there is none. Its databases and
-# users are told to it at every start: what a start cut short left undone is done by the next, and a password that
-# was changed counts. A service may work on its own database and nothing else.
+# Starts the server with the given options, and creates the data folder if it does not exist. Every start creates the
+# databases and users, so it completes what an interrupted start left undone and applies changed passwords. Each
+# service has access to its own database only.
 set -euo pipefail
 export LC_ALL=C
 
@@ -23,22 +23,22 @@ if [[ -e $unfinished ]]; then
 fi
 if [[ ! -d $data/mysql ]]; then
     if [[ -n $(ls "$data") ]]; then
-        echo "error: $data holds files, but no server's tables" >&2
+        echo "error: $data contains files but no server tables" >&2
         exit 1
     fi
-    # Hidden, as the server takes no folder with anything else in it.
+    # Hidden, because the server refuses a folder that contains anything else.
     touch "$unfinished"
-    # The first process of a container ends by no signal that it does not handle.
+    # PID 1 of a container ignores every signal that it does not handle.
     mysqld "$@" --datadir="$data" --initialize-insecure &
     making=$!
     trap 'kill "$making"; wait "$making"; exit 143' TERM
     wait "$making"
     trap - TERM
     rm "$unfinished"
-    sync "$data" # before the first write that a start after a crash must not delete
+    sync "$data" # before the first write, which a start after a crash must not delete
 fi
 
-# MariaDB takes one statement a line, and no comments.
+# MariaDB accepts one statement per line, and no comments.
 privileges="SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, INDEX, REFERENCES"
 reading="SELECT, LOCK TABLES, SHOW VIEW, TRIGGER, EVENT"
 (

@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from cli.leash import on_leash
+from cli.die_with_parent import die_with_parent
 
 PARENT = """
 import subprocess, sys
-from cli.leash import on_leash
-child = subprocess.Popen(on_leash("sleep", "60"))
+from cli.die_with_parent import die_with_parent
+child = subprocess.Popen(die_with_parent("sleep", "60"))
 print(child.pid, flush=True)
 child.wait()
 """
@@ -19,7 +19,8 @@ child.wait()
 
 def test_the_command_runs_under_the_pid_that_was_started() -> None:
     child = subprocess.Popen(
-        on_leash(sys.executable, "-c", "import os; print(os.getpid())"), stdout=subprocess.PIPE
+        die_with_parent(sys.executable, "-c", "import os; print(os.getpid())"),
+        stdout=subprocess.PIPE,
     )
     told, _ = child.communicate()
 
@@ -27,7 +28,7 @@ def test_the_command_runs_under_the_pid_that_was_started() -> None:
     assert child.returncode == 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the leash is Linux's")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills the child")
 def test_a_killed_parent_takes_the_command_with_it() -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
@@ -50,7 +51,7 @@ def runs(pid: int) -> bool:
 
 
 def test_a_command_whose_parent_is_gone_already_does_not_start() -> None:
-    command = on_leash("echo", "started")
+    command = die_with_parent("echo", "started")
     command[command.index(str(os.getpid()))] = "1"
 
     done = subprocess.run(command, capture_output=True)

@@ -19,7 +19,7 @@ _TABLE = """\
 """
 
 # A new account at each paste, so that it works twice. Usage is seen within two seconds.
-_TOUR = """\
+_QUICKSTART = """\
 EMAIL="me-$(date +%s)@example.com" PASSWORD="$(od -An -N12 -tx1 /dev/urandom | tr -d ' ')"
 curl -sS -w '\\n' {auth}/register -H 'Content-Type: application/json' \\
   -d "{{\\"email\\": \\"$EMAIL\\", \\"password\\": \\"$PASSWORD\\"}}"
@@ -37,7 +37,7 @@ def table(*, auth: str, inference: str, billing: str, credentials: Path) -> str:
     return _TABLE.format(auth=auth, inference=inference, billing=billing, credentials=credentials)
 
 
-def tour(*, auth: str, inference: str, billing: str) -> str:
+def quickstart(*, auth: str, inference: str, billing: str) -> str:
     """A shell script from nothing to a paid prediction."""
     body = json.dumps({"instances": [WINE]})
-    return _TOUR.format(auth=auth, inference=inference, billing=billing, body=body)
+    return _QUICKSTART.format(auth=auth, inference=inference, billing=billing, body=body)
