@@ -79,7 +79,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Promoter:
+class ReleaseManager:
     """Writes release records of one store, in the name of `by` (user@host).
 
     Args:
@@ -172,19 +172,19 @@ class Promoter:
         model: str,
         *,
         version: str | None = None,
-        judged: int | None = None,
+        expected_release: int | None = None,
         reason: str = "",
     ) -> Decision:
         """Go back to a version, and end a canary or shadow. Automatic releases are held back.
 
         Args:
-            version: None for the newest earlier live version that no rollback has left, so that
-                one rollback after another goes further back, never forth.
-            judged: number of the release that a check found bad: nothing is done if it is not
-                live, if there is a higher one by the time of writing, or if it is a rollback (a
-                fault of every version would else lead back to the oldest, step by step). If it
-                began or changed a canary or shadow, that ends and the live version stays. If there
-                is no earlier version to go back to, no version is live afterwards.
+            version: None for the newest earlier live version that has not been rolled back, so
+                repeated rollbacks go further back, never forward.
+            expected_release: number of the release that a check found faulty. Nothing happens if
+                that release is not live, if a newer one exists when the record is written, or if
+                it is itself a rollback (otherwise a fault shared by every version would step back
+                to the oldest one). If it started or changed a canary or shadow, that ends and the
+                live version stays. If there is no earlier version, no version is live afterwards.
 
         Raises:
             NoVersion: there is nothing to go back to.
@@ -196,15 +196,19 @@ class Promoter:
         leaving = self.store.live_record(model, self.trusted, allow_joblib=self.allow_joblib)
         if leaving is None:
             raise NoVersion(f"No version of {model} is live.")
-        if judged is not None and (leaving.number != judged or leaving.action == "rollback"):
+        if expected_release is not None and (
+            leaving.number != expected_release or leaving.action == "rollback"
+        ):
             return Decision(live=leaving, written=False)
         if isinstance(leaving, Withdrawal):
             raise NoVersion(f"No version of {model} is live.")
-        tried = judged is not None and leaving.action in ("canary", "shadow")
+        tried = expected_release is not None and leaving.action in ("canary", "shadow")
         if tried:
             back = _State(leaving.version)
         else:
-            back = _State(self._rollback_target(model, leaving, may_be_none=judged is not None))
+            back = _State(
+                self._rollback_target(model, leaving, may_be_none=expected_release is not None)
+            )
 
         def state(live: ReleaseRecord | None) -> _State:
             """If the version has been left already, the goal is met."""
@@ -212,7 +216,9 @@ class Promoter:
                 return _State.of(live)
             return back
 
-        return self._append(model, "rollback", reason, state=state, judged=judged)
+        return self._append(
+            model, "rollback", reason, state=state, expected_release=expected_release
+        )
 
     def _append(
         self,
@@ -221,7 +227,7 @@ class Promoter:
         reason: str,
         *,
         state: Callable[[ReleaseRecord | None], _State],
-        judged: int | None = None,
+        expected_release: int | None = None,
     ) -> Decision:
         """Write a record, unless what is live is as wanted already or it comes too late.
 
@@ -232,7 +238,7 @@ class Promoter:
 
         def decide(number: int, taken: ReleaseRecord | None) -> ReleaseRecord | None:
             live = self.store.live_record(model, self.trusted, allow_joblib=self.allow_joblib)
-            late = judged is not None and number != judged + 1
+            late = expected_release is not None and number != expected_release + 1
             wished = state(live)
             if live is not None and (late or wished == _State.of(live)):
                 found.append(live)
@@ -316,7 +322,7 @@ class Promoter:
             return
         back, number = _State(pin.version), decision.live.number
         reason = f"pinned by {pin.by} in the meantime"
-        self._append(model, "rollback", reason, state=lambda _: back, judged=number)
+        self._append(model, "rollback", reason, state=lambda _: back, expected_release=number)
         raise Pinned(model, pin)
 
     def _tried_beside(self, model: str, live: ReleaseRecord | None, version: str | None) -> Release:

@@ -6,7 +6,7 @@ import pytest
 
 from services.common.model_pinning import pin
 from services.common.model_records import RunRecord
-from services.common.model_releases import Promoter
+from services.common.model_releases import ReleaseManager
 from services.common.model_verify import verify_store
 from tests.common.worlds import FIRST, SECOND, THIRD, Blob, World, release
 
@@ -55,11 +55,11 @@ class TestRecords:
         ]
 
     def test_pins_and_a_withdrawal_are_part_of_a_store(self, store: World) -> None:
-        promoter = Promoter(store.store, store.trusted, "ada@lab")
-        pin(promoter, "wine", version=THIRD, until=None, reason="stable")
+        release_manager = ReleaseManager(store.store, store.trusted, "ada@lab")
+        pin(release_manager, "wine", version=THIRD, until=None, reason="stable")
         store.publish(FIRST, model="beer")
-        promoter.release("beer")
-        promoter.roll_back("beer", judged=1)
+        release_manager.release("beer")
+        release_manager.roll_back("beer", expected_release=1)
 
         assert failures(store) == []
 
