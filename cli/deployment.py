@@ -190,7 +190,7 @@ def _verify(model: str, number: int) -> None:
         raise VersionNotFound(f"There is no release {number} of {model}.")
     if number not in store.list_releases(model):
         raise VersionRefused(
-            f"Release {number} of {model} is far beyond the sequence and is ignored.",
+            f"Release {number} of '{model}' is far beyond the sequence and is ignored.",
             reason="sequence",
         )
     if isinstance(record, Withdrawal):

@@ -14,8 +14,8 @@ class PinDecision:
     """The outcome of a command.
 
     Args:
-        record: what was written; None if the goal was met already.
-        release: what was released to have the pinned version live; None if it was live.
+        record: the record written; None if there was nothing to do.
+        release: the release that made the pinned version live; None if it already was.
     """
 
     record: PinRecord | None
@@ -30,14 +30,14 @@ def pin(
     until: datetime | None,
     reason: str,
 ) -> PinDecision:
-    """Hold automatic releases back, and have a version live.
+    """Pin a model to a version and make that version live.
 
     Args:
-        until: when the pin ends by itself; None if it does not.
+        until: when the pin expires; None for never.
 
     Raises:
-        PinTaken, Pinned: another writer pinned or unpinned the model at the same moment.
-        VersionNotFound, VersionRefused, ReleaseTaken: as `ReleaseManager.release`.
+        PinTaken, Pinned: another writer pinned or unpinned the model at the same time.
+        VersionNotFound, VersionRefused, ReleaseTaken: as for `ReleaseManager.release`.
     """
     store, trusted = release_manager.store, release_manager.trusted
     release_manager.check_may_be_live(model, version)
@@ -51,11 +51,12 @@ def pin(
         )
 
     record = append_pin(store, model, decide=decide)
-    # After the record: an automatic release that was quicker is replaced, a later one is held back.
+    # After the pin record: this replaces any earlier automatic release, and the pin stops later
+    # ones.
     live = store.live_record(model, trusted, allow_joblib=release_manager.allow_joblib)
     if live is not None and live.version == version:
         return PinDecision(record)
-    # As an automatic release, so that it gives way to a pin that another writer made meanwhile.
+    # Marked automatic so that it yields to a pin that another writer made in the meantime.
     released = release_manager.release(model, version=version, reason=reason, automatic=True)
     return PinDecision(record, released)
 
@@ -64,7 +65,7 @@ def unpin(release_manager: ReleaseManager, model: str, *, reason: str) -> PinDec
     """Let automatic releases go live again.
 
     Raises:
-        PinTaken: as `pin`.
+        PinTaken: as for `pin`.
     """
 
     def decide(number: int) -> PinRecord | None:

@@ -109,7 +109,7 @@ class TestWait:
 
         assert (
             damaged.stderr
-            == f"error: The file model.onnx of wine {SECOND} is not the one signed.\n"
+            == f"error: File 'model.onnx' of 'wine' {SECOND} does not match its signed digest.\n"
         )
         assert absent.stderr == "error: There is no release 3 of wine.\n"
         assert damaged.exit_code == absent.exit_code == 1

@@ -107,5 +107,5 @@ class TestTls:
 
         for name in ("ca.pem", "missing.pem"):
             given = SecretStr(f"mysql+aiomysql://u:hunter2@db/auth?ssl_ca={tmp_path / name}")
-            with pytest.raises(ValidationError, match="ssl_ca names cannot be read"):
+            with pytest.raises(ValidationError, match="cannot read the certificates in ssl_ca"):
                 url.validate_python(given)

@@ -81,5 +81,5 @@ def test_what_is_malformed_is_one_sentence(store_url: str, data_url: str) -> Non
 
     with pytest.raises(StoreError, match="malformed"):
         store.export("wine", data_url)
-    with pytest.raises(StoreError, match="not a model name"):
+    with pytest.raises(StoreError, match="not a valid model name"):
         store.export("../wine", data_url)

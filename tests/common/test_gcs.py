@@ -92,7 +92,7 @@ class TestFaults:
     ) -> None:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{free_port()}")
 
-        with impatience(), pytest.raises(StoreError, match="no answer within 1 s"):
+        with impatience(), pytest.raises(StoreError, match="no response within 1 s"):
             world.store.list_models()
 
     def test_a_write_whose_answer_was_lost_is_repeated_with_success(
@@ -115,7 +115,7 @@ class TestFaults:
         proxy.fail("403 to writes")
 
         world.publish()  # the very bytes that are there
-        with pytest.raises(StoreError, match="already is another"):
+        with pytest.raises(StoreError, match="already exists"):
             world.publish(metrics={"other": 1})
         with pytest.raises(StoreError, match="Forbidden"):
             world.publish(SECOND)
@@ -144,7 +144,7 @@ class TestCredentials:
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
         (tmp_path / "account.json").write_text(json.dumps(service_account(f"{proxy.url}/token")))
 
-        with impatience(), pytest.raises(StoreError, match="no answer within 1 s"):
+        with impatience(), pytest.raises(StoreError, match="no response within 1 s"):
             ModelStore("gs://tollgate-models").list_models()
 
     def test_a_reader_asks_for_no_more_than_reading(
@@ -185,7 +185,7 @@ class TestLargeFiles:
 
         found = store.open_version("wine", FIRST, bucket_world.trusted)
         assert store.read_file(found, "model.onnx") == content
-        with pytest.raises(StoreError, match="already is another"):
+        with pytest.raises(StoreError, match="already exists"):
             store.publish(manifest(FIRST), {"model.onnx": content[::-1]}, bucket_world.key)
 
     @pytest.mark.parametrize("versioning", [True, False])
@@ -209,7 +209,7 @@ class TestLargeFiles:
                 found.add(outcome(lambda: blob.read_bytes() in (ours, theirs)))
             writing.result()
 
-        assert found <= {True, "digest", "the object was replaced while it was read"}
+        assert found <= {True, "digest", "the object was replaced while being read"}
         assert True in found
 
     def test_an_old_generation_can_be_read_for_as_long_as_it_is_kept(

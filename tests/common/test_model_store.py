@@ -77,7 +77,7 @@ class TestVersions:
         world.publish()
         world.publish()  # the very same bytes: a repeat after a lost answer
 
-        with pytest.raises(StoreError, match="already is another"):
+        with pytest.raises(StoreError, match="already exists"):
             world.publish(metrics={"other": 1})
 
         world.store.open_version("wine", FIRST, world.trusted)
@@ -85,7 +85,7 @@ class TestVersions:
     def test_the_signature_is_written_last(self, world: World) -> None:
         world.path(FIRST, "manifest.json").write_bytes(b"somebody else's")
 
-        with pytest.raises(StoreError, match="already is another"):
+        with pytest.raises(StoreError, match="already exists"):
             world.publish()
 
         assert world.path(FIRST, "model.onnx").read_bytes() == b"onnx"
@@ -193,7 +193,7 @@ class TestRefusals:
         for call in calls:
             with pytest.raises(VersionNotFound):
                 call()
-        with pytest.raises(ValueError, match="not a model name"):
+        with pytest.raises(ValueError, match="not a valid model name"):
             manifest(FIRST, model=name)
 
     @given(st.text())

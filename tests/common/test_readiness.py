@@ -10,7 +10,7 @@ from threading import Thread
 from tests.e2e.platform import ROOT
 from tests.ports import free_port
 
-NOT_READY = b'{"failing": {"database": "The database cannot be reached right now."}}'
+NOT_READY = b'{"failing": {"database": "The database is unavailable; retry in 1 s."}}'
 
 
 @contextmanager
@@ -54,7 +54,7 @@ class TestHealthCheck:
             checked = check(port)
 
         assert checked.returncode == 1
-        assert checked.stderr == "The database cannot be reached right now.\n"
+        assert checked.stderr == "The database is unavailable; retry in 1 s.\n"
 
     def test_a_stranger_and_nobody_at_all_fail_in_one_line(self) -> None:
         with answering(503, b"<html>") as port:
