@@ -106,9 +106,7 @@ class InsufficientScope(ServiceError):
 
     def __init__(self, scope: str) -> None:
         challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
-        super().__init__(
-            f"Scope '{scope}' is required.", headers={"WWW-Authenticate": challenge}
-        )
+        super().__init__(f"Scope '{scope}' is required.", headers={"WWW-Authenticate": challenge})
 
 
 class NotFound(ServiceError):

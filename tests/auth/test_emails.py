@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.auth.accounts.emails import fold_email, normalise_email
+from services.auth.users.emails import fold_email, normalise_email
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from sqlalchemy import event, select, update
 from services.auth.models import KnownAddress, LoginFailures, User
 from services.auth.tokens import service
 from services.auth.tokens.attempts import KNOWN_FOR, login_keys
-from services.auth.tokens.service import forget_expired
+from services.auth.tokens.service import delete_expired
 from services.common.db import Database
 from tests.auth.conftest import PASSWORD, LogIn, OpenApp, browse
 
@@ -135,7 +135,7 @@ async def test_closed_windows_are_swept_away(
     await end_window(database)
     await fail(log_in, times=1, username="bob@example.com")
 
-    await forget_expired(database)
+    await delete_expired(database)
 
     async with database.snapshot() as session:
         left = (await session.scalars(select(LoginFailures.failures))).all()
@@ -208,7 +208,7 @@ class TestStrangers:
                 await self.guess(strict, f"198.51.100.{host}", times=1)
 
             assert await self.log_in_from(strict, OWNER) == 429
-        await forget_expired(database)
+        await delete_expired(database)
         async with database.snapshot() as session:
             assert (await session.scalars(select(KnownAddress))).all() == []
 

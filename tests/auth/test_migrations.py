@@ -14,10 +14,10 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from services.auth.accounts.service import EmailTaken, create_account, find_user_by_email
 from services.auth.app import MIGRATIONS
 from services.auth.models import Base
 from services.auth.passwords import PasswordHasher
+from services.auth.users.service import EmailTaken, create_user, find_user_by_email
 from services.common import migrations
 from services.common.db import Database
 from services.common.migrations import SchemaCheck, migrate
@@ -195,7 +195,7 @@ class TestEmailsOfOlderVersions:
         hasher = PasswordHasher(threads=1)
         with pytest.raises(EmailTaken):
             async with database.transaction() as session:
-                await create_account(
+                await create_user(
                     session, hasher=hasher, email="straße@x.io", password="correct horse"
                 )
         hasher.close()

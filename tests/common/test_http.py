@@ -234,6 +234,7 @@ class TestLogs:
 
         said = capsys.readouterr().err
         lines = [json.loads(line) for line in said.splitlines()]
+        assert lines[0]["event"] == "request_completed"
         assert [line["event"][:7] for line in lines] == ["request", "hostile", "hostile"]
         assert all(line["service"] == "sample" for line in lines)
         assert said.isascii()
@@ -248,7 +249,7 @@ class TestLogs:
             answer = await client.get("/broken/bug")
 
         error, request = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-        assert (error["event"], error["level"]) == ("unhandled_error", "error")
+        assert (error["event"], error["level"]) == ("request_failed", "error")
         assert "ZeroDivisionError" in error["exception"]
         assert error["request_id"] == request["request_id"] == answer.headers["x-request-id"]
         assert request["status"] == 500

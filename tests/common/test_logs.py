@@ -28,7 +28,7 @@ def logged(capsys: pytest.CaptureFixture[str], style: LogFormat) -> str:
     try:
         raise ValueError(HOSTILE)
     except ValueError:
-        log.exception("unhandled_error")
+        log.exception("request_failed")
     return capsys.readouterr().err
 
 

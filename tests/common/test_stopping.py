@@ -193,7 +193,7 @@ class TestStopping:
         assert unharmed == (200, True, b'"quick"')
         assert (status, is_last) == (503, True)
         assert orjson.loads(body)["type"] == "urn:tollgate:problem:unavailable"
-        [cut_short] = [line for line in logged if line["event"] == "request_cut_short"]
+        [cut_short] = [line for line in logged if line["event"] == "request_aborted"]
         assert (cut_short["path"], cut_short["log_level"]) == ("/never", "error")
 
 

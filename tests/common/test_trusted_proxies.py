@@ -80,5 +80,5 @@ class TestSetting:
             settings.load()
 
         error = capsys.readouterr().err
-        assert error.startswith(f"error: {name}: each must be an IP address or network")
+        assert error.startswith(f"error: {name}: every item must be an IP address or network")
         assert error.count("\n") == 1

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
 
-from services.auth.accounts.emails import normalise_email
+from services.auth.users.emails import normalise_email
 from services.common.db import UtcDateTime, ascii_id
 from services.common.observe import log
 

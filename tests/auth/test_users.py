@@ -10,8 +10,8 @@ from httpx import AsyncClient
 from jose import jwt
 from sqlalchemy import func, select, update
 
-from services.auth.accounts.service import EmailTaken, create_account, ensure_account
 from services.auth.models import User
+from services.auth.users.service import EmailTaken, create_user, ensure_user
 from services.common.db import Database
 from services.common.errors import BodyInvalid
 from tests.auth.conftest import PASSWORD, Headers, LogIn, OpenApp, browse
@@ -266,7 +266,7 @@ class TestOperatorsAccounts:
         seen = []
         for _ in range(2):
             async with database.transaction() as session:
-                user = await ensure_account(
+                user = await ensure_user(
                     session,
                     hasher=app.state.hasher,
                     email="Root@example.com",
@@ -288,7 +288,7 @@ class TestOperatorsAccounts:
     ) -> None:
         refresh_token = (await log_in()).json()["refresh_token"]
         async with database.transaction() as session:
-            await ensure_account(
+            await ensure_user(
                 session,
                 hasher=app.state.hasher,
                 email=ada["email"],
@@ -308,7 +308,7 @@ class TestOperatorsAccounts:
     ) -> None:
         async def ensure() -> str:
             async with database.transaction() as session:
-                user = await ensure_account(
+                user = await ensure_user(
                     session,
                     hasher=app.state.hasher,
                     email="root@example.com",
@@ -326,9 +326,7 @@ class TestOperatorsAccounts:
     ) -> None:
         async def create(email: str, password: str) -> None:
             async with database.transaction() as session:
-                await create_account(
-                    session, hasher=app.state.hasher, email=email, password=password
-                )
+                await create_user(session, hasher=app.state.hasher, email=email, password=password)
 
         with pytest.raises(EmailTaken):
             await create(ada["email"], PASSWORD)

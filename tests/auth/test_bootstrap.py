@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 from pydantic import SecretStr
 
-from services.auth.first_accounts import ensure_first_accounts
+from services.auth.bootstrap import create_first_users
 from services.auth.settings import AuthSettings
 from tests.auth.conftest import LogIn
 
@@ -35,7 +35,7 @@ def ensure(database_url: str, app: FastAPI) -> Ensure:
             inference_client_id="inference",
             inference_client_secret=SecretStr(inference_client_secret),
         )
-        await asyncio.to_thread(ensure_first_accounts, given)
+        await asyncio.to_thread(create_first_users, given)
 
     return ensure_
 
