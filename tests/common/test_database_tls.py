@@ -1,4 +1,4 @@
-"""TLS to the database: asked for by the URL, and then insisted on."""
+"""TLS to the database: required by the URL, then enforced."""
 
 import datetime
 import ipaddress
@@ -78,7 +78,7 @@ async def cipher(url: str) -> str:
 
 
 class TestTls:
-    async def test_a_server_that_the_file_vouches_for_is_spoken_to_by_tls(
+    async def test_a_server_with_a_trusted_certificate_is_used_with_tls(
         self, server: Server, certificate: Path
     ) -> None:
         url = server.new_database()
@@ -86,7 +86,7 @@ class TestTls:
         assert await cipher(f"{url}?ssl_ca={certificate}")
         assert not await cipher(url)
 
-    async def test_a_server_with_another_certificate_is_refused(
+    async def test_a_server_with_an_untrusted_certificate_is_refused(
         self, server: Server, tmp_path: Path
     ) -> None:
         with pytest.raises(Unavailable):
@@ -101,7 +101,7 @@ class TestTls:
             with pytest.raises(Unavailable):
                 await cipher(f"{plain.new_database()}?ssl_ca={certificate}")
 
-    def test_a_file_that_holds_no_certificates_is_a_bad_value(self, tmp_path: Path) -> None:
+    def test_a_file_without_certificates_is_an_invalid_value(self, tmp_path: Path) -> None:
         (tmp_path / "ca.pem").write_text("nothing")
         url = TypeAdapter(DatabaseUrl)
 

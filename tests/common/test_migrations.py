@@ -90,7 +90,7 @@ def a_row(table: sa.Table, *, number: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("history", HISTORIES)
-def test_killed_on_mysql_after_any_statement_it_is_taken_up_where_it_ended(
+def test_a_migration_killed_on_mysql_resumes_after_any_statement(
     history: str, new_database_url: Callable[[str], str]
 ) -> None:
     url = new_database_url("mysql")
@@ -102,7 +102,7 @@ def test_killed_on_mysql_after_any_statement_it_is_taken_up_where_it_ended(
     assert int(ended.stdout.split()[1]) >= 3
 
 
-def test_a_table_of_somebody_else_is_not_taken_for_an_earlier_runs(
+def test_a_table_of_other_software_is_not_mistaken_for_an_earlier_run(
     new_database_url: Callable[[str], str],
 ) -> None:
     url = new_database_url("mysql")
@@ -117,7 +117,7 @@ def test_a_table_of_somebody_else_is_not_taken_for_an_earlier_runs(
 
 
 @pytest.mark.parametrize(("history", "before", "after"), steps())
-def test_what_the_version_before_reads_and_writes_it_still_can_after_the_next_step(
+def test_the_previous_version_can_still_read_and_write_after_each_migration(
     history: str, before: str, after: str, tmp_path: Path
 ) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path / 'db'}"

@@ -83,7 +83,7 @@ class TestDecision:
 
 
 class TestPin:
-    def test_an_automatic_release_is_held_back_and_says_by_whom_and_why(
+    def test_an_automatic_release_fails_and_names_the_pins_author_and_reason(
         self, store: World, release_manager: ReleaseManager
     ) -> None:
         pin(release_manager, "wine", version=SECOND, until=LATER, reason="audit")
@@ -94,7 +94,7 @@ class TestPin:
         assert live(store) == SECOND
         assert store.store.list_releases("wine") == [1, 2]
 
-    def test_the_pinned_version_goes_live_if_it_is_not(
+    def test_the_pinned_version_goes_live(
         self, store: World, release_manager: ReleaseManager
     ) -> None:
         decision = pin(release_manager, "wine", version=FIRST, until=None, reason="stable")
@@ -127,7 +127,7 @@ class TestPin:
 
         assert store.store.list_pins("wine") == []
 
-    def test_a_release_by_hand_goes_live_while_pinned(
+    def test_a_manual_release_goes_live_while_pinned(
         self, store: World, release_manager: ReleaseManager
     ) -> None:
         pin(release_manager, "wine", version=SECOND, until=None, reason="stable")
@@ -135,7 +135,7 @@ class TestPin:
         assert release_manager.release("wine", version=THIRD).written
         assert live(store) == THIRD
 
-    def test_an_unpin_lets_automatic_releases_go_live(
+    def test_unpinning_allows_automatic_releases(
         self, store: World, release_manager: ReleaseManager
     ) -> None:
         pin(release_manager, "wine", version=SECOND, until=None, reason="stable")
@@ -146,7 +146,7 @@ class TestPin:
 
         assert live(store) == THIRD
 
-    def test_malformed_pins_are_passed_over_and_use_up_their_numbers(
+    def test_malformed_pins_are_skipped_and_occupy_their_numbers(
         self, store: World, release_manager: ReleaseManager
     ) -> None:
         pin(release_manager, "wine", version=SECOND, until=None, reason="stable")
@@ -173,7 +173,7 @@ class TestRollback:
 
         assert release_manager.release("wine", version=THIRD, automatic=True).written
 
-    def test_a_release_by_hand_ends_the_pin_of_a_rollback(
+    def test_a_manual_release_ends_the_pin_of_a_rollback(
         self, release_manager: ReleaseManager
     ) -> None:
         release_manager.roll_back("wine")
@@ -199,7 +199,7 @@ class TestRollback:
         with pytest.raises(Pinned):
             release_manager.release("wine", version=THIRD, automatic=True)
 
-    def test_the_withdrawal_of_a_first_release_pins_as_well(
+    def test_withdrawing_the_first_release_also_pins(
         self, store: World, release_manager: ReleaseManager
     ) -> None:
         store.publish(FIRST, model="beer")
@@ -212,7 +212,7 @@ class TestRollback:
 
 class TestRaces:
     @pytest.mark.parametrize("turn", range(3))
-    def test_of_two_who_pin_at_once_the_pin_in_force_is_live(self, store: World, turn: int) -> None:
+    def test_after_concurrent_pins_the_pin_in_force_is_live(self, store: World, turn: int) -> None:
         start = threading.Barrier(2)
 
         def try_pin(version: str) -> str:
@@ -232,7 +232,7 @@ class TestRaces:
         assert "pinned" in outcomes
         assert live(store) == pinned.version
 
-    def test_another_writers_pin_at_the_number_is_shown(self, store: World) -> None:
+    def test_losing_a_pin_number_shows_the_winner(self, store: World) -> None:
         rival = ReleaseManager(store.store, store.trusted, "bob@lab")
 
         class Slow(ModelStore):
@@ -250,7 +250,7 @@ class TestRaces:
         assert live(store) == FIRST
 
     @pytest.mark.parametrize("turn", range(3))
-    def test_an_automatic_release_and_a_pin_at_once_leave_the_pinned_version_live(
+    def test_a_concurrent_automatic_release_and_pin_leave_the_pinned_version_live(
         self, store: World, turn: int
     ) -> None:
         start = threading.Barrier(2)
@@ -275,7 +275,7 @@ class TestRaces:
 
         assert live(store) == SECOND
 
-    def test_a_pin_between_the_look_and_the_write_takes_the_release_back(
+    def test_a_pin_written_during_a_release_undoes_the_release(
         self, store: World, release_manager: ReleaseManager
     ) -> None:
         looked: list[int] = []

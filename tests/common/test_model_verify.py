@@ -1,4 +1,4 @@
-"""A store checked from outside: each thing that is wrong is named, and nothing else."""
+"""Auditing a store: every failure is named, and nothing else."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ class TestSoundStores:
     def test_an_empty_store_is_sound(self, world: World) -> None:
         assert failures(world) == []
 
-    def test_what_a_killed_writer_left_is_no_failure(self, store: World) -> None:
+    def test_files_left_by_a_killed_writer_are_not_failures(self, store: World) -> None:
         store.path(THIRD.replace("3t", "4t"), "model.onnx").write_bytes(b"half")
         store.blob("releases/.00112233445566ff.tmp").write_bytes(b"half")
 
@@ -80,7 +80,9 @@ class TestVersions:
             for version in (FIRST, SECOND, THIRD)
         ]
 
-    def test_a_bad_signature_is_named_with_the_releases_that_rest_on_it(self, store: World) -> None:
+    def test_a_bad_signature_is_named_with_the_releases_that_depend_on_it(
+        self, store: World
+    ) -> None:
         store.path(SECOND, "manifest.sig").flip_bit()
 
         assert failures(store) == [
@@ -88,14 +90,14 @@ class TestVersions:
             f"Release 2 of 'wine' names version {SECOND}, which is missing or invalid.",
         ]
 
-    def test_a_version_in_anothers_folder_is_named(self, store: World) -> None:
+    def test_a_version_in_the_wrong_folder_is_named(self, store: World) -> None:
         for name in ("manifest.json", "manifest.sig"):
             store.path(FIRST, name).write_bytes(store.path(SECOND, name).read_bytes())
 
         expected = f"The manifest of version {FIRST} of 'wine' names another version."
         assert expected in failures(store)
 
-    def test_files_that_nobody_signed_are_named(self, store: World) -> None:
+    def test_unsigned_files_are_named(self, store: World) -> None:
         store.path(FIRST, "model.joblib").write_bytes(b"code")
         store.blob("versions/latest/model.onnx").write_bytes(b"code")
 
@@ -106,12 +108,12 @@ class TestVersions:
 
 
 class TestReleases:
-    def test_a_hole_in_the_numbers_is_named(self, store: World) -> None:
+    def test_a_missing_number_is_named(self, store: World) -> None:
         store.record(2).unlink()
 
         assert failures(store) == ["Release 2 of 'wine' is missing, but later releases exist."]
 
-    def test_what_is_no_record_or_has_another_number_is_named(self, store: World) -> None:
+    def test_a_malformed_or_misnumbered_record_is_named(self, store: World) -> None:
         store.record(1).write_bytes(b"rubbish")
         store.record(3).write_bytes(store.record(2).read_bytes())
 
@@ -120,7 +122,7 @@ class TestReleases:
             "The record of release 3 of 'wine' has another number.",
         ]
 
-    def test_a_record_that_does_not_fit_is_named(self, store: World) -> None:
+    def test_an_inconsistent_record_is_named(self, store: World) -> None:
         digest = store.store.manifest_sha256("wine", FIRST)
         store.publish("20261124t120000z-00000004", gate="failed")
         unfit: list[dict[str, Any]] = [
@@ -143,7 +145,7 @@ class TestReleases:
 
 
 class TestTheRest:
-    def test_what_lies_beside_the_models_is_named(self, store: World) -> None:
+    def test_files_beside_the_models_are_named(self, store: World) -> None:
         beside = store.blob("x")
         for name in ("Evil/versions/x", "model.joblib"):
             path = beside.path.replace("wine/x", name)
@@ -154,7 +156,7 @@ class TestTheRest:
             "The store contains 'model.joblib', which is not a model.",
         ]
 
-    def test_a_run_record_of_nothing_is_named(self, store: World) -> None:
+    def test_a_run_record_without_its_version_is_named(self, store: World) -> None:
         gone = THIRD.replace("3t", "4t")
         store.store.record_run("wine", "sound", RunRecord(version=FIRST))
         store.blob(f"once/{'a' * 64}.json").write_bytes(b"{}")
