@@ -141,7 +141,7 @@ async def test_closed_windows_are_deleted(
 
     async with database.snapshot() as session:
         left = (await session.scalars(select(LoginFailures.failures))).all()
-    assert sorted(left) == [1, 1, 1]  # one user, one pair, and the address that both came from
+    assert sorted(left) == [1, 1, 1]  # the user, the pair, and the address of both users
 
 
 class TestAttackers:

@@ -106,7 +106,7 @@ async def test_an_older_version_serves_on_a_newer_schema_without_changing_it(
         await session.execute(text("UPDATE alembic_version SET version_num = 'of_the_next'"))
 
     during_the_update = await check()
-    await asyncio.to_thread(migrate, url, MIGRATIONS)  # as an update that is undone does
+    await asyncio.to_thread(migrate, url, MIGRATIONS)  # as after a rolled-back update
     afterwards = await check()
 
     async with database.snapshot() as session:
@@ -244,7 +244,7 @@ class TestEmailsOfOlderVersions:
         async with database.transaction() as session:
             await session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
         if database.engine.dialect.name == "sqlite":
-            return  # there a migration is done as a whole or not at all
+            return  # a SQLite migration is all or nothing
 
         await asyncio.to_thread(migrate, self.url, MIGRATIONS)
 

@@ -44,7 +44,7 @@ def _get(port: int, path: str, token: str) -> Any:
     return answer
 
 
-# A parser skips blank lines before a request, so wherever a read ends, the next may begin.
+# A parser skips blank lines before a request, so the next request may start after any read.
 @pytest.mark.parametrize("padding", [b"", b"\r\n" * 200_000], ids=["short", "long"])
 def test_an_unfinished_smuggled_request_does_not_take_over_the_next_callers(
     port: int, padding: bytes
@@ -62,7 +62,7 @@ def test_an_unfinished_smuggled_request_does_not_take_over_the_next_callers(
         with Connection(port) as attacker:
             attacker.send(request + smuggled)
             status, _, answer = attacker.read()
-            # A proxy may refuse it; one that passes it on passes all of it on.
+            # A proxy may reject the request; if it forwards it, it forwards all of it.
             if status == 200:
                 assert (answer["path"], answer["length"]) == ("/attack", len(smuggled))
         victim = _get(port, f"/victim/{number}", f"Bearer {number}")
@@ -82,7 +82,7 @@ def test_an_upgrade_request_is_answered_normally(port: int, upgrade: bytes) -> N
     assert (status, answer["body"]) == (200, "hello")
 
 
-# Not Caddy: the server that Go comes with cuts off clients that are still sending.
+# Not Caddy: Go's HTTP server cuts off clients that are still sending.
 @pytest.mark.parametrize("kind", ["nginx", "haproxy"])
 def test_an_early_response_passes_through_a_proxy(service: int, kind: str, tmp_path: Path) -> None:
     body = b"x" * (12 * 1024 * 1024)

@@ -93,7 +93,7 @@ class TestTls:
             await cipher(f"{server.new_database()}?ssl_ca={make_certificate(tmp_path)}")
 
     async def test_a_server_without_tls_is_refused(self, certificate: Path) -> None:
-        # MariaDB knows the first option; MySQL the second, without which it makes certificates.
+        # MariaDB has the first option, MySQL the second; without it MySQL creates certificates.
         without_tls = ("--loose-skip-ssl", "--loose-auto-generate-certs=OFF")
 
         with running_server(*without_tls) as plain:

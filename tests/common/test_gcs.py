@@ -79,7 +79,7 @@ class TestFaults:
             failures = {name: call.exception(_PATIENCE_S) for name, call in begun.items()}
 
         for failure in failures.values():
-            # Not a refusal, which would be for good: the bucket's faults pass.
+            # Not VersionRefused, which is permanent: the bucket's failures are temporary.
             assert type(failure) is StoreError
             assert "http" not in str(failure)
             assert "\n" not in str(failure)
@@ -114,7 +114,7 @@ class TestFaults:
     ) -> None:
         proxy.fail("403 to writes")
 
-        world.publish()  # the very bytes that are there
+        world.publish()  # exactly the existing bytes
         with pytest.raises(StoreError, match="already exists"):
             world.publish(metrics={"other": 1})
         with pytest.raises(StoreError, match="Forbidden"):

@@ -84,7 +84,7 @@ async def test_the_deadline_applies_to_every_request_of_a_connection(port: int) 
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
-    await asyncio.sleep(0.8)  # idle between requests is not slow
+    await asyncio.sleep(0.8)  # being idle between requests is allowed
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
 

@@ -44,7 +44,7 @@ def verifier(ring: Ring) -> TokenVerifier:
 
 
 async def assert_refused(verifier: TokenVerifier, token: bytes) -> None:
-    for _ in range(2):  # and is not remembered as good
+    for _ in range(2):  # the token is not cached
         with pytest.raises(Unauthenticated) as refused:
             await verifier.verify(token)
         assert refused.value.detail == Unauthenticated.detail

@@ -1,4 +1,4 @@
-"""The issuer's published keys: fetched seldom, kept while it is away, dropped when withdrawn."""
+"""The issuer's published keys: rarely fetched, kept during outages, dropped when withdrawn."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -24,7 +24,7 @@ from tests.common.tokens import (
 
 
 class Published:
-    """An issuer at the other end of a transport: what it publishes, and how often it was asked."""
+    """An issuer behind a transport: the keys it publishes, and the number of requests."""
 
     def __init__(self) -> None:
         self.keys: list[dict[str, Any]] = [document()]

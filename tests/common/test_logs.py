@@ -1,4 +1,4 @@
-"""Log lines, for machines and for people."""
+"""Log lines for machines and for people."""
 
 import json
 import logging

@@ -1,7 +1,6 @@
-"""What every history of migrations has to bear: death at any point, and pods of the version before.
+"""What migrations must survive: a crash at any point, and pods of the previous version.
 
-That the newest schema is the one the code was written for, and that any number may migrate at once,
-each service tests for its own.
+Each service tests its own schema, and that any number of processes can migrate at once.
 """
 
 import subprocess
@@ -58,7 +57,7 @@ for statements in range(1, most):
 
 
 def at_revision(history: str, revision: str, url: str) -> None:
-    """Migrate a database so far and no further."""
+    """Migrate a database to a revision."""
     config = Config()
     config.set_main_option("script_location", str(HISTORIES[history]))
     config.attributes["url"] = url
@@ -66,7 +65,7 @@ def at_revision(history: str, revision: str, url: str) -> None:
 
 
 def steps() -> list[tuple[str, str, str]]:
-    """History, revision before, revision after; for every step but the first of each."""
+    """Return history, previous and next revision for every step except the first."""
     return [
         (history, script.down_revision, script.revision)
         for history, folder in HISTORIES.items()
@@ -76,7 +75,7 @@ def steps() -> list[tuple[str, str, str]]:
 
 
 def a_row(table: sa.Table, *, number: int) -> dict[str, Any]:
-    """Values for every column, each row's different from the others'."""
+    """Return values for every column that differ between rows."""
     samples: dict[type, Any] = {
         int: number,
         float: float(number),

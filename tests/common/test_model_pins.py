@@ -1,4 +1,4 @@
-"""Pins: what holds automatic releases back, by hand or after a rollback; on both kinds of store."""
+"""Pins, manual or by rollback, stop automatic releases; on both kinds of store."""
 
 import threading
 from collections.abc import Callable
@@ -21,7 +21,7 @@ LATER = datetime.now(UTC) + timedelta(days=30)
 
 @pytest.fixture
 def store(world: World) -> World:
-    """Three versions that passed; the second of them is live as release 2."""
+    """Three versions that passed their gates; the second is live as release 2."""
     for version in (FIRST, SECOND, THIRD):
         world.publish(version)
     for version in (FIRST, SECOND):

@@ -75,7 +75,7 @@ class TestVersions:
 
     def test_a_version_is_never_written_over(self, world: World) -> None:
         world.publish()
-        world.publish()  # the very same bytes: a repeat after a lost answer
+        world.publish()  # the same bytes, as in a retry after a lost response
 
         with pytest.raises(StoreError, match="already exists"):
             world.publish(metrics={"other": 1})
@@ -239,7 +239,7 @@ class TestReleases:
         world.path(THIRD, "manifest.json").flip_bit()
         world.record(4).write_bytes(b"rubbish")
         world.record(5).write_bytes(b"")
-        world.record(6).write_bytes(live.model_dump_json().encode())  # says it is number 2
+        world.record(6).write_bytes(live.model_dump_json().encode())  # the record's number is 2
 
         assert world.store.live_release("wine", world.trusted) == live
         for number in (4, 5, 6):
@@ -313,7 +313,7 @@ class TestReleases:
         record = release(1, FIRST, world.store.manifest_sha256("wine", FIRST))
 
         def decide(number: int, taken: Release | Withdrawal | None) -> Release:
-            if not world.store.list_releases("wine"):  # the first try, whose answer got lost
+            if not world.store.list_releases("wine"):  # the first attempt, whose response is lost
                 world.store.append_release("wine", decide=lambda *_: record)
             return record
 

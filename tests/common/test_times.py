@@ -31,7 +31,7 @@ NOT_RFC_3339 = [
     "2026-01-31T12:00:00+0530",
     "2026-01-31T12:00:00+05",
     "2026-01-31T12:00:00+24:00",
-    "2026-01-31T12:00:00 02:00",  # an offset whose plus sign a query string lost
+    "2026-01-31T12:00:00 02:00",  # an offset whose plus sign was lost in a query string
     "2026-01-31T12:00:00Z\n",
     " 2026-01-31T12:00:00Z",
     "2026-01-31T12:00:00.Z",

@@ -152,7 +152,7 @@ class TestCalls:
     ) -> None:
         with tracing.hand_on("asking") as traceparent:
             async with http_client(tracing=tracing) as client:
-                # The collector itself is asked here: it answers 404.
+                # This calls the collector itself, which responds 404.
                 sent = await client.post(f"{collector.url}/usage/{SECRET}", content=b"")
         tracing.close()
 
@@ -198,7 +198,7 @@ class TestStatements:
                 async with database.transaction() as session:
                     await session.execute(text("SELECT :name FROM missing"), {"name": SECRET})
         async with database.snapshot() as session:
-            await session.execute(text("SELECT 1"))  # in nobody's trace
+            await session.execute(text("SELECT 1"))  # outside any trace
         await database.close()
         tracing.close()
 
