@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import orjson
 
 from bench.figures import Figure
-from services.common.model_releases import Promoter
+from services.common.model_releases import ReleaseManager
 from services.common.model_store import ModelStore, TrustedKeys, load_signing_key
 from tests.common.worlds import publish_again
 from tests.e2e.platform import PREDICT, WINE
@@ -106,5 +106,5 @@ def _release_a_copy(platform: Processes) -> None:
     trusted = TrustedKeys.load(platform.home / "keys" / "trusted")
     key = load_signing_key(next((platform.home / "keys").glob("*.pem")))
     version = publish_again(store, trusted, key, "wine")
-    promoter = Promoter(store=store, trusted=trusted, by="bench")
-    promoter.release("wine", version=version, reason="a swap under load")
+    release_manager = ReleaseManager(store=store, trusted=trusted, by="bench")
+    release_manager.release("wine", version=version, reason="a swap under load")

@@ -21,7 +21,7 @@ from cli.models_app import (
     Withdraw,
     find_pin_in_force,
     models,
-    open_promoter,
+    open_release_manager,
     open_store,
     print_decision,
     withdraw_bad,
@@ -97,8 +97,8 @@ def withdraw_release(
     Where there is no earlier version to go back to, no version is live afterwards.
     """
     with failures_as_one_line():
-        promoter = open_promoter()
-        decision = promoter.roll_back(model, judged=release, reason=reason)
+        release_manager = open_release_manager()
+        decision = release_manager.roll_back(model, expected_release=release, reason=reason)
     record = decision.live
     if as_json:
         told = {"written": decision.written, "live": record.model_dump(mode="json")}
@@ -109,7 +109,7 @@ def withdraw_release(
             live = f"no version is live by release {record.number}"
         typer.echo(f"{model}: nothing to withdraw, {live}")
     else:
-        pin = find_pin_in_force(promoter, model)
+        pin = find_pin_in_force(release_manager, model)
         print_decision(model, decision, pin=pin, as_json=False)
 
 
@@ -190,7 +190,7 @@ def _verify(model: str, number: int) -> None:
         raise VersionNotFound(f"There is no release {number} of {model}.")
     if number not in store.list_releases(model):
         raise VersionRefused(
-            f"Release {number} of {model} is far beyond the sequence and is ignored.",
+            f"Release {number} of '{model}' is far beyond the sequence and is ignored.",
             reason="sequence",
         )
     if isinstance(record, Withdrawal):

@@ -10,7 +10,7 @@ from cli.train import failures_as_one_line
 
 if TYPE_CHECKING:
     from services.common.model_pins import Pin
-    from services.common.model_releases import Decision, Promoter
+    from services.common.model_releases import Decision, ReleaseManager
     from services.common.model_store import ModelStore, ReleaseRecord, TrustedKeys
     from trainer.settings import TrainerSettings
 
@@ -47,20 +47,20 @@ def open_store(*, read_only: bool) -> tuple["ModelStore", "TrustedKeys"]:
     return store, settings.load_trusted_keys()
 
 
-def open_promoter() -> "Promoter":
+def open_release_manager() -> "ReleaseManager":
     """What writes release records, in the name of the settings' actor."""
-    from services.common.model_releases import Promoter
+    from services.common.model_releases import ReleaseManager
 
     settings = load_settings()
     store, trusted = open_store(read_only=False)
-    return Promoter(store, trusted, settings.actor, allow_joblib=settings.allow_joblib)
+    return ReleaseManager(store, trusted, settings.actor, allow_joblib=settings.allow_joblib)
 
 
-def find_pin_in_force(promoter: "Promoter", model: str) -> "Pin | None":
+def find_pin_in_force(release_manager: "ReleaseManager", model: str) -> "Pin | None":
     """The pin that holds automatic releases of a model back."""
     from services.common.model_pins import find_pin
 
-    return find_pin(promoter.store, model, promoter.trusted)
+    return find_pin(release_manager.store, model, release_manager.trusted)
 
 
 def print_decision(model: str, decision: "Decision", *, pin: "Pin | None", as_json: bool) -> None:
@@ -98,7 +98,7 @@ def describe_trials(record: "ReleaseRecord") -> Iterator[str]:
 def withdraw_bad(model: str, release: int, reason: str) -> bool:
     """Roll a bad release back; whether a record was written for it."""
     with failures_as_one_line():
-        decision = open_promoter().roll_back(model, judged=release, reason=reason)
+        decision = open_release_manager().roll_back(model, expected_release=release, reason=reason)
     if decision.written:
         live = decision.live.version or "no version"
         typer.echo(f"{model}: release {release} is withdrawn, {live} is live", err=True)

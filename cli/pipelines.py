@@ -16,7 +16,7 @@ from cli.models_app import (
     Namespace,
     describe_pin,
     find_pin_in_force,
-    open_promoter,
+    open_release_manager,
 )
 from cli.pipeline_status import (
     DropRecords,
@@ -55,8 +55,8 @@ def status(
         from trainer.settings import TrainerSettings
 
         settings, local = TrainerSettings.load(), LocalSettings.load()
-        promoter = open_promoter()
-        store = promoter.store
+        release_manager = open_release_manager()
+        store = release_manager.store
         releases = _releases(store, model)
         number = max(releases, default=0)
         known = Known(
@@ -69,7 +69,7 @@ def status(
             runs_link=_runs_link(local.pipeline_repository),
         )
         found = _drops(settings.data_store_url, local.pipeline_records, model, known)
-        pin = find_pin_in_force(promoter, model)
+        pin = find_pin_in_force(release_manager, model)
     newest = found[:limit]
     if as_json:
         told = {"model": model, "pin": pin.describe() if pin else None}

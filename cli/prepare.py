@@ -13,10 +13,10 @@ from sqlalchemy.exc import DBAPIError
 from cli import sample, state
 from cli.settings import LocalSettings
 from services.auth import app as auth_app
-from services.auth.accounts.service import ensure_account
 from services.auth.clients.service import ensure_service_client
 from services.auth.passwords import PasswordHasher
 from services.auth.settings import AuthSettings
+from services.auth.users.service import ensure_user
 from services.billing import database as billing_database
 from services.billing.settings import BillingSettings
 from services.common.db import Database
@@ -54,7 +54,7 @@ async def _ensure_log_ins(settings: AuthSettings, log_ins: dict[str, Any]) -> No
     try:
         async with database.transaction() as session:
             for name in ("admin", "demo"):
-                await ensure_account(session, hasher=hasher, **log_ins[name], admin=name == "admin")
+                await ensure_user(session, hasher=hasher, **log_ins[name], admin=name == "admin")
             client = log_ins["services"]["inference"]
             await ensure_service_client(session, **client, scope="billing:write")
     finally:

@@ -14,14 +14,14 @@ from cli.models_app import (
     describe_pin,
     find_pin_in_force,
     models,
-    open_promoter,
+    open_release_manager,
     print_decision,
 )
 from cli.train import failures_as_one_line
 
 if TYPE_CHECKING:
     from services.common.model_pinning import PinDecision
-    from services.common.model_releases import Promoter
+    from services.common.model_releases import ReleaseManager
 
 
 @models.command()
@@ -30,9 +30,9 @@ def release(
 ) -> None:
     """Put a version live; by default the newest that passed its gate."""
     with failures_as_one_line():
-        promoter = open_promoter()
-        decision = promoter.release(model, version=version, reason=reason)
-        pin = find_pin_in_force(promoter, model)
+        release_manager = open_release_manager()
+        decision = release_manager.release(model, version=version, reason=reason)
+        pin = find_pin_in_force(release_manager, model)
     print_decision(model, decision, pin=pin, as_json=as_json)
 
 
@@ -53,11 +53,11 @@ def rollback(
     with failures_as_one_line():
         from services.common.model_pinning import unpin as end_pin
 
-        promoter = open_promoter()
-        decision = promoter.roll_back(model, version=version, reason=reason)
+        release_manager = open_release_manager()
+        decision = release_manager.roll_back(model, version=version, reason=reason)
         if not pin:
-            end_pin(promoter, model, reason=f"rolled back without a pin: {reason}")
-        in_force = find_pin_in_force(promoter, model)
+            end_pin(release_manager, model, reason=f"rolled back without a pin: {reason}")
+        in_force = find_pin_in_force(release_manager, model)
     print_decision(model, decision, pin=in_force, as_json=as_json)
 
 
@@ -81,7 +81,7 @@ def canary(
     if percent is not None and not percent > 0:
         raise typer.BadParameter("--percent is above 0; --off ends the canary")
     with failures_as_one_line():
-        decision = open_promoter().canary(
+        decision = open_release_manager().canary(
             model, version=version, percent=percent or 0.0, reason=reason
         )
     print_decision(model, decision, pin=None, as_json=as_json)
@@ -99,7 +99,7 @@ def shadow(
     if off == (version is not None):
         raise typer.BadParameter("say which version, --to; or else --off")
     with failures_as_one_line():
-        decision = open_promoter().shadow(model, version=version, reason=reason)
+        decision = open_release_manager().shadow(model, version=version, reason=reason)
     print_decision(model, decision, pin=None, as_json=as_json)
 
 
@@ -121,9 +121,9 @@ def pin_model(
     with failures_as_one_line():
         from services.common.model_pinning import pin
 
-        promoter = open_promoter()
-        decision = pin(promoter, model, version=version, until=ends, reason=reason)
-        _print_pin(promoter, model, decision, as_json=as_json)
+        release_manager = open_release_manager()
+        decision = pin(release_manager, model, version=version, until=ends, reason=reason)
+        _print_pin(release_manager, model, decision, as_json=as_json)
 
 
 @models.command("unpin")
@@ -132,13 +132,15 @@ def unpin_model(model: Model, reason: Reason = "", as_json: AsJson = False) -> N
     with failures_as_one_line():
         from services.common.model_pinning import unpin
 
-        promoter = open_promoter()
-        decision = unpin(promoter, model, reason=reason)
-        _print_pin(promoter, model, decision, as_json=as_json)
+        release_manager = open_release_manager()
+        decision = unpin(release_manager, model, reason=reason)
+        _print_pin(release_manager, model, decision, as_json=as_json)
 
 
-def _print_pin(promoter: "Promoter", model: str, decision: "PinDecision", *, as_json: bool) -> None:
-    in_force = find_pin_in_force(promoter, model)
+def _print_pin(
+    release_manager: "ReleaseManager", model: str, decision: "PinDecision", *, as_json: bool
+) -> None:
+    in_force = find_pin_in_force(release_manager, model)
     if as_json:
         record = decision.record.model_dump(mode="json") if decision.record else None
         told = {"written": record is not None, "record": record, "pinned": in_force is not None}

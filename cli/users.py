@@ -71,13 +71,13 @@ def _set_disabled(email: str, *, disabled: bool, force: bool, as_json: bool) -> 
 async def _create(*, email: str, password: str, admin: bool) -> str:
     """Create a user in auth's database; returns its id."""
     # Imported here, because `tollgate --help` has no need of a database.
-    from services.auth.accounts.service import create_account
     from services.auth.passwords import PasswordHasher
+    from services.auth.users.service import create_user
 
     hasher = PasswordHasher(threads=1)
     try:
         user = await _in_database(
-            lambda session: create_account(
+            lambda session: create_user(
                 session, hasher=hasher, email=email, password=password, admin=admin
             )
         )
@@ -88,7 +88,7 @@ async def _create(*, email: str, password: str, admin: bool) -> str:
 
 async def _change(*, email: str, disabled: bool, force: bool) -> tuple["User", bool]:
     """Disable or enable a user in auth's database; returns it and whether that changed anything."""
-    from services.auth.accounts.service import set_disabled
+    from services.auth.users.service import set_disabled
 
     return await _in_database(
         lambda session: set_disabled(

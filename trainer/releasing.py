@@ -5,7 +5,7 @@ from typing import Literal
 
 from services.common.model_pins import Pinned
 from services.common.model_records import Manifest, RunRecord, VersionNotFound, VersionRefused
-from services.common.model_releases import Promoter
+from services.common.model_releases import ReleaseManager
 from services.common.model_store import ModelStore, TrustedKeys
 
 Gate = Literal["passed", "failed", "forced"]
@@ -26,7 +26,9 @@ class Released:
     refused: str | None = None
 
 
-def release_automatically(promoter: Promoter, manifest: Manifest, *, reason: str) -> Released:
+def release_automatically(
+    release_manager: ReleaseManager, manifest: Manifest, *, reason: str
+) -> Released:
     """Release a version after its training.
 
     Raises:
@@ -34,7 +36,7 @@ def release_automatically(promoter: Promoter, manifest: Manifest, *, reason: str
         StoreError: the store cannot be used.
     """
     try:
-        decision = promoter.release(
+        decision = release_manager.release(
             manifest.model, version=manifest.version, reason=reason, automatic=True
         )
     except Pinned as error:

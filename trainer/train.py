@@ -15,7 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from services.common.model_records import Manifest, RunRecord, WarmUp, new_version_name
-from services.common.model_releases import Promoter
+from services.common.model_releases import ReleaseManager
 from services.common.model_store import ModelStore, TrustedKeys
 from trainer.candidates import Workbench
 from trainer.columns import Problem, encode, state_problem, to_json
@@ -215,8 +215,10 @@ def train(
 
     released = Released()
     if release and gate != "failed":
-        promoter = Promoter(store, trusted, settings.actor, allow_joblib=settings.allow_joblib)
-        released = release_automatically(promoter, manifest, reason=reason)
+        release_manager = ReleaseManager(
+            store, trusted, settings.actor, allow_joblib=settings.allow_joblib
+        )
+        released = release_automatically(release_manager, manifest, reason=reason)
     if once is not None:
         # Last: a run that died before is done again, and a second version does no harm.
         run = RunRecord(

@@ -1,1 +1,1 @@
-"""Who is calling: accounts, machine clients, tokens, signing keys."""
+"""The auth service: users, machine clients, tokens and signing keys."""

@@ -1,12 +1,12 @@
 """`python -m services.auth` serves; `python -m services.auth migrate` migrates and exits.
 
-`migrate` also makes sure of the administrator and the service client that the settings name.
+`migrate` also creates or updates the administrator and the service client from the settings.
 """
 
 import sys
 
 from services.auth.app import MIGRATIONS, create_app
-from services.auth.first_accounts import ensure_first_accounts
+from services.auth.bootstrap import create_first_users
 from services.auth.settings import AuthSettings
 from services.common.http import listen, serve
 from services.common.logs import configure_logging
@@ -16,10 +16,10 @@ from services.common.settings import exit_with_error
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command the arguments name.
+    """Run the command given by the arguments.
 
     Raises:
-        SystemExit: it was called wrongly, or cannot begin; one line on stderr says why.
+        SystemExit: wrong usage, or the service cannot start; one line on stderr says why.
     """
     if arguments not in ([], ["migrate"]):
         exit_with_error("usage: python -m services.auth [migrate]")
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
     prepare_database_folder(url, variable="AUTH_DATABASE_URL")
     if arguments:
         migrate_or_exit(url, MIGRATIONS, variable="AUTH_DATABASE_URL")
-        ensure_first_accounts(settings)
+        create_first_users(settings)
         return
     tracing = open_tracing("auth", endpoint=settings.otlp_endpoint)
     app = create_app(settings, tracing=tracing)

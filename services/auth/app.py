@@ -10,14 +10,14 @@ from fastapi import FastAPI
 from prometheus_client import Counter
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.auth.accounts.router import router as accounts
 from services.auth.clients.router import router as clients
 from services.auth.discovery import discovery_router
 from services.auth.keys import open_key_ring
 from services.auth.passwords import PasswordHasher
 from services.auth.settings import AuthSettings
 from services.auth.tokens.router import router as tokens
-from services.auth.tokens.service import Issuer, forget_expired
+from services.auth.tokens.service import Issuer, delete_expired
+from services.auth.users.router import router as users
 from services.common.db import Database
 from services.common.errors import Unavailable
 from services.common.http import service_app
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 MAX_BODY_BYTES = 16 * 1024
-_FORGET_EVERY_S = 300
+_CLEANUP_INTERVAL_S = 300
 
 
 def create_app(settings: AuthSettings, *, tracing: "Tracing | None" = None) -> FastAPI:
-    """The service, ready to be served; the signing keys are read, or made, here.
+    """Create the app; this reads the signing keys, or creates the first one.
 
     Args:
-        tracing: in whose spans to answer; the lifespan closes it.
+        tracing: creates a span for each request; closed after the lifespan.
 
     Raises:
-        SystemExit: the signing keys cannot be had; one line on stderr says why.
+        SystemExit: the signing keys are unavailable; one line on stderr says why.
     """
     try:
         keys = open_key_ring(settings.signing_keys)
@@ -62,17 +62,17 @@ def create_app(settings: AuthSettings, *, tracing: "Tracing | None" = None) -> F
         app.state.registration = settings.registration
         app.state.issuer = Issuer(database, hasher, keys, verifier, settings, app.state.logins)
         app.state.checks = {"database": SchemaCheck(database, MIGRATIONS)}
-        housekeeping = asyncio.create_task(_keep_house(database))
+        cleanup = asyncio.create_task(_delete_expired_regularly(database))
         yield
-        housekeeping.cancel()
+        cleanup.cancel()
         with suppress(asyncio.CancelledError):
-            await housekeeping
+            await cleanup
         hasher.close()
         await database.close()
 
     app = service_app(
         title="Tollgate auth",
-        description="Accounts, machine credentials and the tokens the other services accept.",
+        description="Users, machine credentials and the tokens that the other services accept.",
         token_url=f"{settings.issuer}/token",
         lifespan=lifespan,
         max_body_bytes=MAX_BODY_BYTES,
@@ -80,28 +80,28 @@ def create_app(settings: AuthSettings, *, tracing: "Tracing | None" = None) -> F
             origins=settings.cors_origins,
             methods=["POST"],
             headers=["Authorization", "Content-Type", "X-Requested-With"],
-            path="/token",  # so that docs pages of other origins can log in
+            path="/token",  # lets docs pages of other origins log in
         ),
         tracing=tracing,
     )
     app.state.logins = Counter(
         "tollgate_auth_logins",
-        "Log-ins with a password, by result: succeeded, failed, or refused for earlier failures.",
+        "Password log-ins by result: succeeded, failed, or refused after too many failures.",
         ["result"],
         registry=app.state.metrics.registry,
     )
-    app.include_router(accounts)
+    app.include_router(users)
     app.include_router(tokens)
     app.include_router(clients)
     app.include_router(discovery_router(issuer=settings.issuer, keys=keys))
     return app
 
 
-async def _keep_house(database: Database) -> None:
-    """Forget what has expired, from time to time; every replica may do it."""
+async def _delete_expired_regularly(database: Database) -> None:
+    """Delete expired rows at regular intervals; every replica does this."""
     while True:
-        await asyncio.sleep(_FORGET_EVERY_S)
+        await asyncio.sleep(_CLEANUP_INTERVAL_S)
         try:
-            await forget_expired(database)
+            await delete_expired(database)
         except (Unavailable, SQLAlchemyError) as error:
-            log.warning("housekeeping_postponed", reason=str(error))
+            log.warning("cleanup_failed", reason=str(error))

@@ -1,4 +1,4 @@
-"""The passwords of eight characters and more that every list of leaked ones begins with."""
+"""The most common leaked passwords with at least eight characters."""
 
 _LIST = """
 00000000 01234567 0123456789 0987654321 10203040 11111111 1111111111 11112222 11223344 12121212

@@ -1,4 +1,4 @@
-"""How a client finds the endpoints and keys from the issuer's URL alone."""
+"""Discovery documents: clients find the endpoints and keys from the issuer's URL."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _KEYS_LIVE = {"Cache-Control": "public, max-age=300"}
 
 
 def discovery_router(*, issuer: str, keys: KeyRing) -> APIRouter:
-    """The `/.well-known` documents of one issuer (RFC 8414, OpenID Connect Discovery 1.0)."""
+    """Return the `/.well-known` routes of an issuer (RFC 8414, OpenID Connect Discovery 1.0)."""
     router = new_router(prefix="/.well-known", tag="discovery")
     server: dict[str, Any] = {
         "issuer": issuer,
@@ -37,17 +37,17 @@ def discovery_router(*, issuer: str, keys: KeyRing) -> APIRouter:
 
     @router.get("/oauth-authorization-server")
     async def authorization_server_metadata() -> dict[str, Any]:
-        """The authorization server's metadata (RFC 8414)."""
+        """Return the authorization server's metadata (RFC 8414)."""
         return server
 
     @router.get("/openid-configuration")
     async def openid_configuration() -> dict[str, Any]:
-        """The same where OpenID Connect libraries look for it; no ID tokens are issued."""
+        """Return the metadata in the OpenID Connect format; no ID tokens are issued."""
         return openid
 
     @router.get("/jwks.json")
     async def jwks(response: Response) -> dict[str, Any]:
-        """The keys that verify this issuer's tokens (RFC 7517)."""
+        """Return the keys that verify this issuer's tokens (RFC 7517)."""
         response.headers.update(_KEYS_LIVE)
         return keys.document
 

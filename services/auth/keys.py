@@ -1,4 +1,4 @@
-"""The RS256 keys that tokens are signed with: a folder of PEM files, published as a JWK set."""
+"""The RS256 keys that sign tokens: a folder of PEM files, published as a JWK set."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ _FIRST = "0001.pem"
 
 
 class KeyRing:
-    """Keys in memory: the last one given signs, all verify (it is an `identity.KeySource`).
+    """Keys in memory: the last one signs, all verify. Implements `identity.KeySource`.
 
     Args:
         keys: private keys, at least one, oldest first.
@@ -36,7 +36,7 @@ class KeyRing:
         """The JWK set to publish (RFC 7517)."""
 
     def sign(self, claims: Mapping[str, Any]) -> str:
-        """An access token (RFC 9068) with these claims."""
+        """Return a signed access token (RFC 9068) with these claims."""
         headers = {"typ": TOKEN_TYPE, "kid": self._signing_id}
         return str(jwt.encode(dict(claims), self._signing_key, ALGORITHM, headers=headers))
 
@@ -45,19 +45,19 @@ class KeyRing:
 
 
 def open_key_ring(folder: Path) -> KeyRing:
-    """Read every `*.pem` of a folder, after making the first one if there is none.
+    """Read every `*.pem` in a folder, creating the first key if the folder is empty.
 
     Raises:
-        OSError: the folder cannot be read, or must be written and cannot.
+        OSError: the folder cannot be read, or the first key cannot be written.
         ValueError: a file is not an unencrypted RSA private key of at least 2048 bits.
     """
     if not list(folder.glob("*.pem")):
-        _make_first_key(folder)
+        _create_first_key(folder)
     return KeyRing([_read(path) for path in sorted(folder.glob("*.pem"))])
 
 
-def _make_first_key(folder: Path) -> None:
-    """Write a new key; of several processes that start together, one wins and all use its key."""
+def _create_first_key(folder: Path) -> None:
+    """Write a new key; processes that start at the same time all use the same one."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = folder / f".{uuid.uuid4().hex}.new"
     file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -66,7 +66,7 @@ def _make_first_key(folder: Path) -> None:
             out.write(_pem(rsa.generate_private_key(65537, NEW_KEY_BITS)))
             out.flush()
             os.fsync(out.fileno())
-        os.link(draft, folder / _FIRST)  # fails when it exists, and never shows half a file
+        os.link(draft, folder / _FIRST)  # atomic, and fails if the file exists
     except FileExistsError:
         pass
     finally:
@@ -92,12 +92,12 @@ def _pem(key: rsa.RSAPrivateKey) -> bytes:
 
 
 def _document(key: rsa.RSAPrivateKey) -> dict[str, str]:
-    """The public JWK; its `kid` is its RFC 7638 thumbprint."""
+    """Return the public JWK; its `kid` is its RFC 7638 thumbprint."""
     numbers = key.public_key().public_numbers()
-    thumbed = {"e": _base64url(numbers.e), "kty": "RSA", "n": _base64url(numbers.n)}
-    canonical = json.dumps(thumbed, separators=(",", ":"), sort_keys=True).encode()
+    required = {"e": _base64url(numbers.e), "kty": "RSA", "n": _base64url(numbers.n)}
+    canonical = json.dumps(required, separators=(",", ":"), sort_keys=True).encode()
     kid = base64.urlsafe_b64encode(hashlib.sha256(canonical).digest()).rstrip(b"=").decode()
-    return {**thumbed, "use": "sig", "alg": ALGORITHM, "kid": kid}
+    return {**required, "use": "sig", "alg": ALGORITHM, "kid": kid}
 
 
 def _base64url(number: int) -> str:

@@ -1,4 +1,4 @@
-"""The tables of the auth service, all on one page."""
+"""The tables of the auth service."""
 
 from datetime import datetime
 
@@ -14,22 +14,22 @@ class Base(DeclarativeBase):
 
 
 def exact_text(length: int) -> String:
-    """Unicode text, compared byte for byte on every database."""
+    """Return a column type for Unicode text that every database compares byte for byte."""
     return String(length).with_variant(
         mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
     )
 
 
 class User(Base):
-    """A person who logs in; `email` is stored in its normal form (`accounts.emails`)."""
+    """A person who logs in; `email` is normalised (see `users.emails`)."""
 
     __tablename__ = "users"
 
     id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
     email: Mapped[str] = mapped_column(exact_text(254), unique=True)
     folded_email: Mapped[str | None] = mapped_column(exact_text(254), unique=True, index=True)
-    """The coarser form that older versions stored, so that a user who then registered as
-    `straße@…` still logs in with that spelling. Null for users who came later."""
+    """The coarser form that older versions stored. A user who registered as `straße@…` back then
+    can still log in with that spelling. Null for newer users."""
     password_hash: Mapped[str] = mapped_column(ascii_id(255))
     is_admin: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -37,7 +37,7 @@ class User(Base):
 
 
 class Client(Base):
-    """A machine's credentials: a user's, or a service's own when there is no owner."""
+    """A machine's credentials, owned by a user; a service's client has no owner."""
 
     __tablename__ = "clients"
 
@@ -48,20 +48,20 @@ class Client(Base):
     name: Mapped[str] = mapped_column(exact_text(100))
     secret_sha256: Mapped[str] = mapped_column(ascii_id(64))
     scope: Mapped[str] = mapped_column(ascii_id(255))
-    """The most its tokens may be granted, space-separated."""
+    """The scopes that its tokens may have, separated by spaces."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     def has_expired(self, now: datetime) -> bool:
-        """Whether less than a second is left: a token lives for whole seconds."""
+        """Return whether less than a second is left, the shortest lifetime of a token."""
         return self.expires_at is not None and int(self.expires_at.timestamp()) <= now.timestamp()
 
 
 class RefreshFamily(Base):
-    """One log-in and the chain of refresh tokens that came of it.
+    """A log-in and its chain of refresh tokens.
 
-    A refresh token is `<family id>.<secret>` and only the newest secret holds, so every earlier
-    token of the chain is recognised without being kept. A revoked family is deleted.
+    A refresh token is `<family id>.<secret>`. Only the newest secret is valid, so reuse of any
+    earlier token is detected without storing it. Revoking a family deletes it.
     """
 
     __tablename__ = "refresh_families"
@@ -77,18 +77,18 @@ class RefreshFamily(Base):
 
 
 class LoginFailures(Base):
-    """Failed log-ins of the current window, under one key of `tokens.attempts.LoginKeys`."""
+    """Failed log-ins in the current window for one key of `tokens.attempts.LoginKeys`."""
 
     __tablename__ = "login_failures"
 
     key_sha256: Mapped[str] = mapped_column("email_sha256", ascii_id(64), primary_key=True)
-    """The column has its first name, by which pods of the previous version read it."""
+    """The column keeps its original name because pods of the previous version still use it."""
     failures: Mapped[int]
     window_ends_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
 
 
 class KnownAddress(Base):
-    """An address from which a user has logged in, as the digest that their failures count under."""
+    """An address that a user has logged in from, stored as `LoginKeys.pair`."""
 
     __tablename__ = "known_addresses"
 

@@ -1,4 +1,4 @@
-"""Passwords: which are taken, and how they are hashed without stopping everything else."""
+"""Validate passwords, and hash them without blocking the event loop."""
 
 import asyncio
 import os
@@ -15,38 +15,38 @@ from services.common.errors import BodyInvalid, Unavailable
 MIN_CHARS = 8
 MAX_CHARS = 1024
 DEFAULT_THREADS = min(os.cpu_count() or 1, 8)
-"""More would not be quicker, and a container often sees more CPUs than it may use."""
+"""More threads would not be faster, and a container often sees more CPUs than it may use."""
 
 T = TypeVar("T")
 
 
 def check_new_password(password: str) -> None:
-    """Refuse a password that is too short, too long or too common (NIST SP 800-63B §5.1.1.2).
+    """Reject a password that is too short, too long or too common (NIST SP 800-63B §5.1.1.2).
 
-    There are no rules of composition, and nothing is cut off or changed before hashing.
+    There are no composition rules, and passwords are hashed unchanged.
 
     Raises:
-        BodyInvalid: naming the field, not the password.
+        BodyInvalid: the password is not acceptable; the message does not repeat it.
     """
     if not MIN_CHARS <= len(password) <= MAX_CHARS:
-        problem = f"A password has {MIN_CHARS} to {MAX_CHARS} characters."
+        problem = f"Must have {MIN_CHARS} to {MAX_CHARS} characters."
     elif "\0" in password:
-        problem = "A password cannot contain NUL."
+        problem = "Must not contain NUL."
     elif password.casefold() in COMMON_PASSWORDS:
-        problem = "This password is among the first that anyone would guess."
+        problem = "This password is too common; choose another."
     else:
         return
     raise BodyInvalid([{"loc": ["body", "password"], "msg": problem}])
 
 
 class PasswordHasher:
-    """Owns the threads that run argon2id, one per CPU, with a bounded queue before them.
+    """Owns the threads that run argon2id, with a bounded queue.
 
-    The cost is OWASP's (19 MiB, 2 passes, 1 lane), so memory is bounded by the number of threads.
+    The cost follows OWASP (19 MiB, 2 passes, 1 lane), so the number of threads bounds the memory.
 
     Args:
-        threads: how many passwords are hashed at once.
-        queue: how many more may wait for a thread.
+        threads: number of passwords hashed at once.
+        queue: number of passwords that may wait for a thread.
     """
 
     def __init__(self, *, threads: int = DEFAULT_THREADS, queue: int = 64) -> None:
@@ -59,18 +59,18 @@ class PasswordHasher:
             argon2__time_cost=2,
             argon2__parallelism=1,
         )
-        # What an unknown account's password is compared with, made by the same rules.
-        self._nobody: str = self._context.hash(os.urandom(16).hex())
+        # Compared with the passwords of unknown users, so that they take the same time.
+        self._dummy_hash: str = self._context.hash(os.urandom(16).hex())
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place in the queue, taken before any other work: who gets none costs nothing.
+    def reserve(self) -> Iterator[None]:
+        """Reserve a place in the queue; do this first, so that a rejected request costs nothing.
 
         Raises:
             Unavailable: the queue is full.
         """
         if self._places == 0:
-            raise Unavailable("Too many passwords are being checked right now.")
+            raise Unavailable("Too many log-ins at the moment; retry in 1 s.")
         self._places -= 1
         try:
             yield
@@ -78,16 +78,16 @@ class PasswordHasher:
             self._places += 1
 
     async def hash(self, password: str) -> str:
-        """The argon2id hash to store."""
+        """Return the argon2id hash to store."""
         return await self._run(lambda: str(self._context.hash(password)))
 
     async def verify(self, password: str, stored: str | None) -> bool:
-        """Whether a password is the one stored; without one, False after the same work."""
+        """Return whether a password matches a hash; without a hash, False after the same work."""
         if len(password) > MAX_CHARS or "\0" in password:
-            password, stored = "", None  # never taken at registration, so it is nobody's
-        against = stored or self._nobody
-        right = await self._run(lambda: bool(self._context.verify(password, against)))
-        return right and stored is not None
+            password, stored = "", None  # registration rejects such passwords
+        reference = stored or self._dummy_hash
+        matches = await self._run(lambda: bool(self._context.verify(password, reference)))
+        return matches and stored is not None
 
     def close(self) -> None:
         self._threads.shutdown()

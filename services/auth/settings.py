@@ -1,4 +1,4 @@
-"""The auth service's settings: the only reader of its environment."""
+"""The auth service's settings, read from the environment."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +31,7 @@ def _local_keys(data: dict[str, Any]) -> Path:
 
 
 class AuthSettings(ServiceSettings):
-    """Read once, by `python -m services.auth`."""
+    """The settings; `python -m services.auth` loads them once."""
 
     model_config = SettingsConfigDict(env_prefix="AUTH_")
 
@@ -40,8 +40,8 @@ class AuthSettings(ServiceSettings):
     port: Port = 8001
     """Port to listen on."""
     trusted_proxies: Networks = Field(default_factory=tuple)
-    """Addresses and networks of the proxies in front, separated by commas or spaces: their
-    `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
+    """Addresses and networks of trusted proxies, separated by commas or spaces; their
+    `X-Forwarded-For` and `X-Forwarded-Proto` are used."""
     inference_port: Port = Field(default=8002, validation_alias="INFERENCE_PORT")
     """Port of the local inference service, for the default of `AUTH_CORS_ORIGINS`."""
     billing_port: Port = Field(default=8003, validation_alias="BILLING_PORT")
@@ -50,36 +50,36 @@ class AuthSettings(ServiceSettings):
     """SQLAlchemy async URL: `mysql+aiomysql://…` or `sqlite+aiosqlite://…`; default `auth.db` in
     the state folder."""
     issuer: ServiceUrl = Field(default_factory=_local_issuer)
-    """The `iss` of its tokens and base of its discovery document; default the local address."""
+    """The `iss` of tokens and the base URL of the discovery document; default the local address."""
     registration: Literal["open", "invite", "verify"] = "open"
-    """Who may register: anyone, or nobody without an invitation. `verify` (by e-mail) is refused
-    as long as this version cannot send mail."""
+    """Who may register: anyone (`open`) or nobody (`invite`). `verify` (by e-mail) is rejected
+    because this version cannot send mail."""
     cors_origins: Origins = Field(default_factory=_local_origins)
     """Origins of docs pages that may call `/token` from a browser, separated by commas or spaces;
     default the three local services."""
     signing_keys: Path = Field(default_factory=_local_keys)
-    """Folder of RS256 private keys (`*.pem`): the last by name signs, all are published. An empty
-    one gets a first key. Default `keys/auth` in the state folder."""
+    """Folder of RS256 private keys (`*.pem`): the last by name signs, all are published. If it is
+    empty, a first key is created. Default `keys/auth` in the state folder."""
     access_token_seconds: int = Field(default=3600, ge=60, le=MAX_LIFETIME_S)
-    """How long an access token lives."""
+    """Lifetime of an access token."""
     refresh_token_seconds: int = Field(default=30 * 24 * 3600, ge=60)
-    """How long after a log-in its refresh tokens end."""
+    """Time after a log-in when its refresh tokens expire."""
     login_attempts: int = Field(default=10, ge=1)
-    """Failed log-ins for one e-mail from one address within the window, after which the answer is
-    429. Ten times as many are taken for one e-mail from all addresses from which it has not logged
-    in, and thirty times as many from one address for all e-mails."""
+    """Failed log-ins allowed per e-mail and address within the window; after that, log-ins get 429.
+    The limit is ten times as high for one e-mail from all addresses it has not logged in from, and
+    thirty times as high for one address and all e-mails."""
     login_window_seconds: int = Field(default=300, ge=1)
     """Length of the window in which failed log-ins are counted."""
     password_threads: int = Field(default=DEFAULT_THREADS, ge=1, le=1024)
-    """Passwords hashed at once, 19 MiB of memory each."""
+    """Passwords hashed at once, using 19 MiB of memory each."""
     password_queue: int = Field(default=64, ge=0)
-    """Passwords that may wait for that; beyond that the answer is 503."""
+    """Passwords that may wait to be hashed; further requests get 503."""
     admin_email: str = ""
-    """E-mail of the administrator whom `python -m services.auth migrate` makes sure of."""
+    """E-mail of the administrator that `python -m services.auth migrate` creates or updates."""
     admin_password: SecretStr = SecretStr("")
-    """That administrator's password; another one given later takes its place."""
+    """That administrator's password; changing it changes the stored one."""
     inference_client_id: str = Field(default="", validation_alias="INFERENCE_CLIENT_ID")
-    """OAuth client of the inference service, which `migrate` likewise makes sure of."""
+    """OAuth client of the inference service, which `migrate` also creates or updates."""
     inference_client_secret: SecretStr = Field(
         default=SecretStr(""), validation_alias="INFERENCE_CLIENT_SECRET"
     )

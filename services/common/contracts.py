@@ -1,6 +1,6 @@
-"""What crosses a wire between services: scopes, money, usage events, leases, sources.
+"""Data shapes exchanged between services: tokens, money, usage events, leases, journals.
 
-Both ends import these shapes, so neither can drift from the other.
+Both ends import them, so they cannot drift apart.
 """
 
 import re
@@ -21,7 +21,7 @@ MAX_ASKS_PER_CALL = 1_000
 
 
 class TokenGrant(BaseModel):
-    """What the token endpoint answers (RFC 6749 §5.1)."""
+    """The token endpoint's response (RFC 6749 §5.1)."""
 
     access_token: str
     token_type: Literal["bearer"]
@@ -33,13 +33,13 @@ class TokenGrant(BaseModel):
 # -- money ---------------------------------------------------------------------------------------
 
 NANO = 10**9
-"""Amounts are integers of 10⁻⁹ of the currency unit inside, decimal strings outside."""
+"""Amounts are integers of 10⁻⁹ of the currency unit internally, decimal strings externally."""
 
 MAX_AMOUNT = 10**12 * NANO
-"""The largest single amount, a unit price or a credit: 10¹² units of any currency."""
+"""The largest single amount, such as a unit price or a credit: 10¹² currency units."""
 
 MAX_SUM = 2**124
-"""The largest sum of amounts, in 10⁻⁹ of the unit: about 2 × 10²⁸ units."""
+"""The largest sum of amounts: about 2 × 10²⁸ currency units."""
 
 _DECIMAL = re.compile(r"-?[0-9]{1,64}(\.[0-9]{1,9})?")
 
@@ -50,19 +50,19 @@ def parse_amount(text: str, *, limit: int = MAX_SUM) -> int:
     Raises:
         ValueError: not a plain decimal with at most nine decimals, or beyond `limit`.
     """
-    if text == "0":  # as most that are sent
+    if text == "0":  # the most common amount
         return 0
     if not _DECIMAL.fullmatch(text):
-        raise ValueError("an amount is a decimal string with at most 9 decimals, such as '0.0005'")
+        raise ValueError("must be a decimal string with at most 9 decimals, such as '0.0005'")
     whole, _, decimals = text.removeprefix("-").partition(".")
     nano = int(whole) * NANO + int(decimals.ljust(9, "0"))
     if nano > limit:
-        raise ValueError(f"an amount is at most {format_amount(limit)}")
+        raise ValueError(f"must be at most {format_amount(limit)}")
     return -nano if text[0] == "-" else nano
 
 
 def format_amount(nano: int) -> str:
-    """The shortest decimal string for 10⁻⁹ of the unit: `500_000` → `"0.0005"`."""
+    """Return the shortest decimal string for 10⁻⁹ of the unit: `500_000` → `"0.0005"`."""
     sign, (whole, fraction) = "-" if nano < 0 else "", divmod(abs(nano), NANO)
     decimals = f"{fraction:09d}".rstrip("0")
     return f"{sign}{whole}.{decimals}" if decimals else f"{sign}{whole}"
@@ -78,7 +78,7 @@ def _amount(value: Any) -> int:
 
 def _parse(value: Any, *, limit: int) -> int:
     if not isinstance(value, str):
-        raise ValueError("an amount is a decimal string, such as '0.0005'")
+        raise ValueError("must be a decimal string, such as '0.0005'")
     return parse_amount(value, limit=limit)
 
 
@@ -101,7 +101,7 @@ AccountId = Annotated[
 ]
 JournalId = AccountId
 Name = Annotated[str, Field(strict=True, min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")]
-"""A model, version or other identifier: printable ASCII, which every database compares alike."""
+"""A model, version or other identifier: printable ASCII, which all databases compare alike."""
 
 # -- usage events --------------------------------------------------------------------------------
 
@@ -110,7 +110,7 @@ Rows = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
 
 
 class Usage(BaseModel):
-    """The `data` of a usage event: what was answered, and under which price."""
+    """The `data` of a usage event: the prediction served and its price."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -126,16 +126,16 @@ _NUMBER = re.compile(r"[0-9]{1,20}")
 
 
 def _sequence(value: Any) -> int:
-    """Sent as a string, zero-padded to 20 so that it sorts; plain integers are accepted."""
+    """Parse a sequence number: a string, zero-padded to 20 digits so that it sorts, or an int."""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    raise ValueError("a sequence is a whole number, from 1")
+    raise ValueError("must be a whole number of at least 1")
 
 
 class Position(BaseModel):
-    """Where an event stands in the journal of the process run that wrote it."""
+    """An event's position in the journal of the process run that wrote it."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -144,7 +144,7 @@ class Position(BaseModel):
 
 
 class UsageEvent(Position):
-    """A CloudEvents 1.0 event for one answered prediction; `(source, id)` is its identity."""
+    """A CloudEvents 1.0 event for one served prediction, identified by `(source, id)`."""
 
     specversion: Literal["1.0"]
     type: Literal["tollgate.prediction.v1"]
@@ -162,7 +162,7 @@ class RejectedEvent(BaseModel):
 
 
 class IngestResult(BaseModel):
-    """What became of a batch: counts, and each event that was turned away."""
+    """The outcome of a batch: counts, and each rejected event."""
 
     accepted: int
     duplicates: int
@@ -186,7 +186,7 @@ class RateShare(BaseModel):
 
 
 class RateLimit(RateShare):
-    """A rate limit as a plan states it."""
+    """A plan's rate limit."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -242,7 +242,7 @@ class LeaseTerms:
 
 
 class SourceReport(BaseModel):
-    """How far a journal has come: its last durable sequence, and whether it has ended."""
+    """A journal's progress: its last durable sequence, and whether it has ended."""
 
     model_config = ConfigDict(extra="forbid")
 

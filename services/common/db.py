@@ -1,12 +1,12 @@
-"""One way to MySQL and SQLite alike: engine, unit of work, column types.
+"""Common access to MySQL and SQLite: engine, unit of work, column types.
 
-What it guards against, each seen to happen with these drivers:
+It guards against problems that really occur with these drivers:
 
-- SQLite's default lets two readers both update: writers begin with `BEGIN IMMEDIATE`.
-- aiomysql waits for ever on a server that hangs: every unit of work has a deadline, and the server
-  ends what a cancelled client left behind.
-- A primary that became read-only keeps its pooled connections: they are dropped.
-- The default collation takes `A` for `a` and `é` for `e`: identifiers are `ascii_bin`.
+- By default, two SQLite transactions can both read and then update: writers use `BEGIN IMMEDIATE`.
+- aiomysql waits without limit for a server that hangs: every unit of work has a deadline, and the
+  server ends the statements of cancelled clients.
+- Pooled connections survive when a primary becomes read-only: they are dropped.
+- The default collation treats `A` as `a` and `é` as `e`: identifiers are `ascii_bin`.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from services.common.tracing import Tracing
 
 DEADLINE_S = 5
-"""Seconds one unit of work may take, waiting for a connection and for locks included."""
+"""Seconds that a unit of work may take, including waiting for a connection and for locks."""
 
 _NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -71,7 +71,7 @@ _MYSQL_SESSION = (
 
 
 def new_metadata() -> MetaData:
-    """Metadata whose constraints have the same names on every database."""
+    """Return metadata that names constraints the same on every database."""
     return MetaData(naming_convention=_NAMING)
 
 
@@ -79,7 +79,7 @@ def new_metadata() -> MetaData:
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC datetime with microseconds; naive values are refused."""
+    """An aware UTC datetime with microseconds; naive values are rejected."""
 
     impl = DateTime
     cache_ok = True
@@ -93,7 +93,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError("a naive datetime has no place in the database")
+            raise ValueError("the datetime must have a time zone")
         utc = value if value.tzinfo is UTC else value.astimezone(UTC)
         return utc.replace(tzinfo=None)
 
@@ -102,26 +102,26 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 def ascii_id(length: int) -> String:
-    """A column type for identifiers, compared byte for byte on every database."""
+    """Return a column type for identifiers that every database compares byte for byte."""
     return String(length).with_variant(
         mysql.VARCHAR(length, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
     )
 
 
 Serial = BigInteger().with_variant(Integer, "sqlite")
-"""An auto-incrementing 64-bit key; SQLite increments only what it calls INTEGER."""
+"""An auto-incrementing 64-bit key; SQLite only increments INTEGER columns."""
 
 
 # -- engine and unit of work ---------------------------------------------------------------------
 
 
 class Database:
-    """Owns the engine of one service; the lifespan builds it and closes it.
+    """Owns the engine of one service; the lifespan creates and closes it.
 
     Args:
         url: SQLAlchemy async URL, `mysql+aiomysql://…` or `sqlite+aiosqlite://…`.
-        deadline_s: seconds one unit of work may take before it is answered 503.
-        tracing: where to show each statement of a traced request.
+        deadline_s: seconds that a unit of work may take before it fails with 503.
+        tracing: records the statements of traced requests.
     """
 
     def __init__(
@@ -159,17 +159,17 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """One unit of work: committed when the block ends, rolled back when it raises.
+        """Run a unit of work: commit when the block ends, roll back when it raises.
 
         Raises:
-            Unavailable: the database is away, read-only, or slower than the deadline.
+            Unavailable: the database is unreachable, read-only, or slower than the deadline.
         """
         async with self._bounded(), self.sessions.begin() as session:
             yield session
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncSession]:
-        """Like `transaction`, for reading only: on SQLite it waits for no writer."""
+        """Run a read-only unit of work; on SQLite it does not wait for writers."""
         async with self._bounded(), self._read_only.begin() as session:
             yield session
 
@@ -182,41 +182,41 @@ class Database:
             async with asyncio.timeout(self.deadline_s):
                 yield
         except (TimeoutError, PoolTimeout) as error:
-            raise Unavailable("The database is too slow to answer right now.") from error
+            raise Unavailable("The database is too slow; retry in 1 s.") from error
         except (OperationalError, InterfaceError) as error:
             if is_retryable(error):
                 raise
-            raise Unavailable("The database cannot be reached right now.") from error
+            raise Unavailable("The database is unavailable; retry in 1 s.") from error
 
 
 def _database_url(url: SecretStr) -> SecretStr:
     try:
         parsed = make_url(url.get_secret_value())
         driver = parsed.drivername
-    except (ArgumentError, ValueError):  # whose words may hold a part of the password
+    except (ArgumentError, ValueError):  # the message may contain part of the password
         driver = ""
     if driver not in ("mysql+aiomysql", "sqlite+aiosqlite"):
         raise ValueError("must be mysql+aiomysql://… or sqlite+aiosqlite://…, percent-encoded")
     try:
         tls_context(parsed)
     except OSError as error:
-        raise ValueError("the certificates that ssl_ca names cannot be read") from error
+        raise ValueError("cannot read the certificates in ssl_ca") from error
     return url
 
 
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
-"""An SQLAlchemy async URL with one of the two drivers; `?ssl_ca=FILE` asks for TLS."""
+"""An SQLAlchemy async URL for one of the two drivers; `?ssl_ca=FILE` requires TLS."""
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Whether a transaction lost against another (deadlock, lock wait) and may be repeated."""
+    """Return whether a transaction lost to another (deadlock, lock wait) and can be retried."""
     if not isinstance(error, DBAPIError) or error.orig is None:
         return False
     return bool(error.orig.args) and error.orig.args[0] in _RETRYABLE
 
 
 def _drop_read_only(failure: ExceptionContext) -> None:
-    """After a failover the old primary refuses writes: give up its pooled connections."""
+    """Drop pooled connections to a server that is read-only, as an old primary after failover."""
     cause = failure.original_exception
     if cause is not None and cause.args and cause.args[0] in _READ_ONLY_SERVER:
         failure.is_disconnect = True
@@ -234,8 +234,8 @@ async def _transaction(request: Request) -> AsyncIterator[AsyncSession]:
     try:
         async with _database(request).transaction() as session:
             yield session
-    except OperationalError as error:  # it lost against another, and a request cannot be repeated
-        raise Unavailable("The database is too busy right now.") from error
+    except OperationalError as error:  # it lost to another transaction; requests are not retried
+        raise Unavailable("The database is too busy; retry in 1 s.") from error
 
 
 async def _snapshot(request: Request) -> AsyncIterator[AsyncSession]:
@@ -243,6 +243,6 @@ async def _snapshot(request: Request) -> AsyncIterator[AsyncSession]:
         yield session
 
 
-# scope="function": the commit happens before the answer leaves, so that a failed one is seen.
+# scope="function": commit before the response is sent, so that a failed commit is reported.
 Transaction = Annotated[AsyncSession, Depends(_transaction, scope="function")]
 Snapshot = Annotated[AsyncSession, Depends(_snapshot, scope="function")]

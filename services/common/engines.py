@@ -1,4 +1,4 @@
-"""Engines of either kind of database, before anything is said in SQL."""
+"""Create SQLAlchemy engines for MySQL and SQLite, including TLS and connection setup."""
 
 import ssl
 from typing import Any
@@ -14,11 +14,11 @@ _CA = "ssl_ca"
 def new_engine(
     url: str, *, sqlite: dict[str, Any], mysql: dict[str, Any], **options: Any
 ) -> AsyncEngine:
-    """An engine that insists on TLS where the URL asks for it; it connects when first used.
+    """Return an engine that enforces TLS if the URL requires it; it connects on first use.
 
     Args:
         sqlite: arguments of a SQLite connection.
-        mysql: arguments of a MySQL connection, beside TLS.
+        mysql: arguments of a MySQL connection, other than TLS.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
@@ -35,26 +35,26 @@ def new_engine(
 
 
 def tls_context(url: URL) -> ssl.SSLContext | None:
-    """What `ssl_ca` of a URL asks for: a server whose certificate that file vouches for.
+    """Return a TLS context that trusts the certificates in the URL's `ssl_ca` file, if any.
 
-    aiomysql takes a context only, where a URL can but name a file.
+    aiomysql needs a context, but a URL can only contain a file name.
 
     Raises:
-        OSError: the file cannot be read, or is no certificate.
+        OSError: the file cannot be read or contains no certificate.
     """
     authority = url.query.get(_CA)
     return None if authority is None else ssl.create_default_context(cafile=str(authority))
 
 
 def _refuse_plain_text(connection: Any, _record: object) -> None:
-    """aiomysql goes on without TLS where the server offers none; we do not."""
+    """Refuse an unencrypted connection: aiomysql falls back to it if the server lacks TLS."""
     if not connection.driver_connection._secure:
         connection.close()
         raise OperationalError("", None, ConnectionError("the database server offers no TLS"))
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # the driver's own BEGIN comes too late; see _begin_sqlite
+    connection.isolation_level = None  # the driver sends BEGIN too late; see _begin_sqlite
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")

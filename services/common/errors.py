@@ -1,4 +1,4 @@
-"""Every error a client can see, as RFC 9457 problem+json.
+"""The errors that clients see, as RFC 9457 problem+json.
 
     ServiceError            an expected failure; its subclass lives in the slice that raises it
     ├── BadRequest          400
@@ -53,7 +53,7 @@ class ServiceError(Exception):
     """An expected failure: an HTTP status, a stable code and one sentence for the client.
 
     Args:
-        detail: the sentence; it must hold no secret, path, SQL or input.
+        detail: the sentence; it must not contain secrets, paths, SQL or input.
         headers: response headers to add, such as `Retry-After`.
         extra: further members of the problem document.
     """
@@ -73,25 +73,25 @@ class ServiceError(Exception):
         super().__init__(self.detail)
 
     def body(self, *, path: str, request_id: str) -> dict[str, Any]:
-        """The document to answer with; protocols with an error shape of their own override it."""
+        """Return the response document; protocols with their own error format override it."""
         return problem(
             self.status, self.code, self.detail, path=path, request_id=request_id, **self.extra
         )
 
 
 class BadRequest(ServiceError):
-    """The request cannot be understood."""
+    """The request is malformed."""
 
     status = 400
     code = "bad_request"
 
 
 class Unauthenticated(ServiceError):
-    """No token, or one that does not hold; which of its checks failed is not told."""
+    """Missing or invalid token. The failed check is deliberately not disclosed."""
 
     status = 401
     code = "invalid_token"
-    detail = "A valid bearer token is needed."
+    detail = "A valid bearer token is required."
 
     def __init__(self, *, token_given: bool = True) -> None:
         challenge = 'Bearer error="invalid_token"' if token_given else "Bearer"
@@ -99,41 +99,39 @@ class Unauthenticated(ServiceError):
 
 
 class InsufficientScope(ServiceError):
-    """The token holds, but does not allow this."""
+    """The token lacks the required scope."""
 
     status = 403
     code = "insufficient_scope"
 
     def __init__(self, scope: str) -> None:
         challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
-        super().__init__(
-            f"This needs the scope '{scope}'.", headers={"WWW-Authenticate": challenge}
-        )
+        super().__init__(f"Scope '{scope}' is required.", headers={"WWW-Authenticate": challenge})
 
 
 class NotFound(ServiceError):
-    """No such thing, or not the caller's."""
+    """The resource does not exist or belongs to another account."""
 
     status = 404
     code = "not_found"
-    detail = "There is nothing here."
+    detail = "Not found."
 
 
 class BodyInvalid(ServiceError):
-    """Input that does not fit; `errors` are `{"loc", "msg"}` and never repeat the input."""
+    """The input is invalid; `errors` are `{"loc", "msg"}` and never repeat the input."""
 
     status = 422
     code = "invalid_input"
 
     def __init__(self, errors: Sequence[Mapping[str, Any]], detail: str | None = None) -> None:
         super().__init__(
-            detail or "The input does not fit; `errors` says where.",
+            detail or "Request validation failed; see `errors`.",
             errors=list(errors[:MAX_FIELD_ERRORS]),
         )
 
 
 class Unavailable(ServiceError):
-    """Something this service needs is away; asking again later may help."""
+    """A dependency is temporarily unavailable; retry later."""
 
     status = 503
     code = "unavailable"
@@ -143,13 +141,13 @@ class Unavailable(ServiceError):
 
 
 STOPPING = Unavailable("The service is stopping.")
-"""What a request is answered that a stopping service cannot finish."""
+"""The response to a request that a stopping service cannot finish."""
 
 
 def problem(
     status: int, code: str, detail: str, *, path: str, request_id: str, **extra: Any
 ) -> dict[str, Any]:
-    """An RFC 9457 problem document."""
+    """Return an RFC 9457 problem document."""
     return {
         "type": f"urn:tollgate:problem:{code}",
         "title": HTTPStatus(status).phrase,
@@ -162,7 +160,7 @@ def problem(
 
 
 def error_responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
-    """The `responses=` of a route that raises these errors."""
+    """Return the `responses=` of a route that raises these errors."""
     described: dict[int | str, dict[str, Any]] = {}
     for error in errors:
         text = (error.__doc__ or error.code).strip().splitlines()[0]
@@ -176,13 +174,13 @@ def error_responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, An
 
 
 class Refuse(Protocol):
-    """Makes the HTTP answer for an error."""
+    """Turns an error into an HTTP response."""
 
     def __call__(self, error: ServiceError, *, path: str, request_id: str) -> Response: ...
 
 
 def error_response(error: ServiceError, *, path: str, request_id: str) -> Response:
-    """The HTTP answer for an error, in its own form."""
+    """Return the HTTP response for an error, in the error's own format."""
     return Response(
         orjson.dumps(error.body(path=path, request_id=request_id)),
         status_code=error.status,
@@ -192,7 +190,7 @@ def error_response(error: ServiceError, *, path: str, request_id: str) -> Respon
 
 
 def install_error_handlers(app: FastAPI, refuse: Refuse) -> None:
-    """Answer every expected exception of `app`."""
+    """Turn every expected exception of `app` into an error response."""
 
     def answer(request: Request, error: ServiceError) -> Response:
         request_id = request.scope.get("state", {}).get("request_id", "")
@@ -212,7 +210,7 @@ def install_error_handlers(app: FastAPI, refuse: Refuse) -> None:
 
 
 def from_http(error: HTTPException) -> ServiceError:
-    """A framework's own error (unknown route, wrong method, body too large) as ours."""
+    """Convert a framework error (unknown route, wrong method, body too large)."""
     phrase = HTTPStatus(error.status_code).phrase
     detail = error.detail if error.detail and error.status_code < 500 else f"{phrase}."
     translated = ServiceError(detail, headers=error.headers)
@@ -222,7 +220,7 @@ def from_http(error: HTTPException) -> ServiceError:
 
 
 def _from_validation(errors: Iterable[Any]) -> ServiceError:
-    """Pydantic's errors without the input, its repr or its context."""
+    """Convert pydantic's errors, leaving out the input, its repr and the context."""
     found = list(errors)
     inputs = [error.get("input") for error in found]
     if unread := next((each for each in inputs if isinstance(each, UnreadableJson)), None):
@@ -233,15 +231,15 @@ def _from_validation(errors: Iterable[Any]) -> ServiceError:
 
 
 def _clip(part: Any) -> Any:
-    """A location is a name the client chose: keep it short and printable."""
+    """Shorten a location, which the client may have chosen, and make it printable."""
     return part if isinstance(part, int) else ascii(str(part)[:100])[1:-1]
 
 
 class UnreadableJson:
-    """Stands in for a body that is no good JSON until token, scope and existence have been checked.
+    """Stands in for an invalid JSON body until token, scope and resource have been checked.
 
     Args:
-        error: what the request is answered then.
+        error: the error to respond with afterwards.
     """
 
     def __init__(self, error: ServiceError) -> None:
@@ -249,12 +247,12 @@ class UnreadableJson:
 
 
 class DuplicateMember(BadRequest):
-    """A member is given twice in one JSON object."""
+    """A JSON object contains the same member twice."""
 
     code = "duplicate_member"
-    detail = "A member is given twice in one JSON object."
+    detail = "A JSON object contains the same member twice."
 
 
 def malformed_json() -> BodyInvalid:
-    """The error for a body that is not JSON."""
+    """Return the error for a body that is not JSON."""
     return BodyInvalid([{"loc": ["body"], "msg": "The body is not valid JSON."}])

@@ -1,9 +1,9 @@
-"""What became of predictions: `<store>/<model>/labels/<usage event>.json`, and what was exported.
+"""True outcomes of predictions, `<store>/<model>/labels/<usage event>.json`, and their exports.
 
-A label is written once, under the id of the prediction it is about, so that a repeat counts once
-on whichever process it lands. An export is decided by one record, which names its labels; the file
-it makes in the data store follows from that, so an export that was cut short is finished by the
-next one, and no label is ever exported twice.
+A label is written once, under the id of its prediction, so a repeat has no effect whichever
+process receives it. One record defines an export and lists its labels, and the file in the data
+store follows from it. The next export therefore finishes an interrupted one, and no label is
+exported twice.
 """
 
 import csv
@@ -30,7 +30,7 @@ class Feedback(Record):
 
     Args:
         labels: one for each row of the request.
-        predictions: what was answered, if the process that was told knew it.
+        predictions: the predictions returned, if the receiving process remembered them.
         rows: in signature order (null: missing), if they were kept.
     """
 
@@ -47,7 +47,7 @@ class Feedback(Record):
 
 
 class Export(Record):
-    """The usage events whose labels one file of the data store holds."""
+    """The usage events whose labels are in one file of the data store."""
 
     usage_events: list[str]
 
@@ -55,14 +55,14 @@ class Export(Record):
 class FeedbackStore:
     """The store at an fsspec URL. Calls block.
 
-    Every method raises StoreError if the store cannot be reached.
+    Every method raises StoreError if the store is unreachable.
     """
 
     def __init__(self, url: str) -> None:
         self._fs, self._root = open_filesystem(url)
 
     def add(self, feedback: Feedback) -> Feedback:
-        """Write a label; what is there afterwards, by this call or by an earlier one."""
+        """Write a label and return the stored one, which an earlier call may have written."""
         path = self._path(feedback.model, feedback.usage_event)
         raw = feedback.model_dump_json().encode()
         with translated_errors("write a label"):
@@ -71,14 +71,14 @@ class FeedbackStore:
         return self._read(path)
 
     def export(self, model: str, data_url: str) -> list[str]:
-        """Write every label with rows that no export has yet to the data store, as CSV.
+        """Write all labels with rows that are not exported yet to the data store, as CSV.
 
         Returns:
-            Names of the files written now: one for each set of columns that the versions had, and
-            those of an earlier export that was cut short.
+            Names of the files written now: one for each set of columns among the versions, plus
+            those that an interrupted export left out.
         """
         if not is_model_name(model):
-            raise StoreError(f"{ascii(model)[:80]} is not a model name.")
+            raise StoreError(f"{ascii(model)[:80]} is not a valid model name.")
         exports = self._exports(model)
         known = {event for export in exports.values() for event in export.usage_events}
         labels = {each.usage_event: each for each in self._labels(model)}
@@ -136,9 +136,9 @@ class FeedbackStore:
 
 
 def _csv(labels: list[Feedback]) -> bytes:
-    """A part for the trainer: the columns and the target; booleans as it reads them.
+    """Return a CSV file of features and target for the trainer, with lower-case booleans.
 
-    Texts stay as they are, even those that a spreadsheet would take for formulas: the trainer must
+    Texts are written unchanged, even if a spreadsheet would run them as formulas: the trainer must
     see what callers sent.
     """
     text = io.StringIO()

@@ -1,4 +1,4 @@
-"""Folders and buckets by URL, as fsspec opens them; whatever goes wrong is a StoreError."""
+"""Open folders and buckets by URL with fsspec; every failure is a StoreError."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,28 +13,28 @@ from services.common.model_records import StoreError
 
 
 def open_filesystem(url: str, *, read_only: bool = False) -> tuple[Any, str]:
-    """The fsspec file system behind `url`, and the path in it; nothing is cached or shared.
+    """Return the fsspec file system of `url` and the path in it; nothing is cached or shared.
 
     Args:
-        read_only: ask for no more than that, where the store knows the difference.
+        read_only: request read-only access if the store distinguishes it.
 
     Raises:
-        StoreError: the URL is not one that fsspec knows, or there are no credentials for it.
+        StoreError: fsspec does not support the URL, or there are no credentials for it.
     """
     with translated_errors("open the store"):
         if url.startswith(("gs://", "gcs://")):
-            from services.common.gcs import open_gcs  # a second of imports, for nothing elsewhere
+            from services.common.gcs import open_gcs  # takes a second to import
 
             path = url.split("://", 1)[1].strip("/")
             if not path:
-                raise ValueError("the URL names no bucket")
+                raise ValueError("the URL has no bucket")
             return open_gcs(read_only=read_only), path
         filesystem, path = fsspec.url_to_fs(url, skip_instance_cache=True, use_listings_cache=False)
         return filesystem, str(path).rstrip("/")
 
 
 def create_object(filesystem: Any, path: str, content: bytes) -> bool:
-    """Create a file whole or not at all; False if there is one."""
+    """Create a file atomically; return False if it already exists."""
     if isinstance(filesystem, LocalFileSystem):
         return create_file(Path(path), content)
     try:
@@ -46,15 +46,15 @@ def create_object(filesystem: Any, path: str, content: bytes) -> bool:
 
 @contextmanager
 def translated_errors(doing: str) -> Iterator[None]:
-    """Turn whatever a backend raises into a StoreError of one line.
+    """Turn any error of a backend into a one-line StoreError.
 
-    What that may be is open-ended (OSError, aiohttp's, google-auth's, gcsfs's own), hence
-    `Exception`.
+    It catches `Exception` because backends raise OSError and the errors of aiohttp, google-auth
+    and gcsfs.
     """
     try:
         yield
     except StoreError:
         raise
     except Exception as error:
-        told = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise StoreError(f"Cannot {doing}: {' '.join(str(told).split())[:300]}.") from error
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise StoreError(f"Cannot {doing}: {' '.join(str(reason).split())[:300]}.") from error

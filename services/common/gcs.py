@@ -1,16 +1,16 @@
-"""Google Cloud Storage through gcsfs, without its surprises.
+"""Google Cloud Storage through gcsfs, with bounded calls and consistent reads.
 
-What this adds to gcsfs:
+This adds to gcsfs:
 
-- Every call ends within CALL_DEADLINE_S (more where it carries data); gcsfs itself retries for half
-  a minute, and waits for ever on a server that has stopped to answer.
-- A file is read in pieces, all of the generation that the first one came from: never a mix of an
-  object and the one that replaced it.
-- A bucket that is not there is an error, and not an empty folder.
+- Every call ends within CALL_DEADLINE_S (more if it carries data). gcsfs itself retries for half a
+  minute and waits without limit for a server that has stopped responding.
+- A file is read in pieces that all belong to the same generation, so a read never mixes an object
+  with its replacement.
+- A missing bucket is an error, not an empty folder.
 - Errors are one sentence, without paths or URLs.
 
-The plain `gcsfs.core.GCSFileSystem` is the base on purpose: the class that `gcsfs` registers for
-`gs://` first asks the Storage Control API about the bucket, and hangs where there is none.
+The base class is `gcsfs.core.GCSFileSystem`. The class that `gcsfs` registers for `gs://` first
+queries the Storage Control API about the bucket, and hangs if that API does not exist.
 """
 
 import asyncio
@@ -24,21 +24,21 @@ from google.auth.exceptions import GoogleAuthError
 from requests import RequestException
 
 CALL_DEADLINE_S = 10.0
-"""A request and its retries, without the time that its data may take."""
+"""Limit for a request and its retries, excluding the time to transfer its data."""
 SILENCE_DEADLINE_S = 4.0
-"""How long a server may say nothing before the request is sent again."""
+"""How long a server may stay silent before the request is retried."""
 SLOWEST_BYTES_PER_S = 1 << 20
 PIECE_BYTES = 4 << 20
 
 _FORBIDDEN = 403
 _RANGE_NOT_SATISFIABLE = 416
 
-# It logs, with a traceback and URLs, each error that it raises as well.
+# gcsfs logs every error that it also raises, with a traceback and URLs.
 logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
 
 
 class BucketError(OSError):
-    """The bucket did not do what was asked; `status` is its answer's, if there was one."""
+    """A bucket operation failed; `status` is the HTTP status, if there was a response."""
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
@@ -46,28 +46,28 @@ class BucketError(OSError):
 
 
 def open_gcs(*, read_only: bool) -> "BoundedGCS":
-    """With the default credentials of the machine; with none, where an emulator stands in.
+    """Open Google Cloud Storage with the machine's default credentials.
 
-    The emulator is the one of STORAGE_EMULATOR_HOST, which gcsfs reads.
+    An emulator (STORAGE_EMULATOR_HOST, which gcsfs reads) is used without credentials.
 
     Raises:
-        google.auth.exceptions.DefaultCredentialsError: there are none.
+        google.auth.exceptions.DefaultCredentialsError: the machine has no credentials.
     """
     anonymous = BoundedGCS(token="anon", read_only=read_only)  # noqa: S106
     if not anonymous.on_google:
         return anonymous
-    # By name, as gcsfs would else try one kind after the other, and end with none in silence.
+    # Without a name, gcsfs tries each kind of credentials and silently ends up anonymous.
     return BoundedGCS(token="google_default", read_only=read_only)  # noqa: S106
 
 
 class BoundedGCS(GCSFileSystem):  # type: ignore[misc]  # gcsfs has no types
-    """A file system of `gs://` paths. Make it after a fork, never before: its loop is a thread.
+    """A file system of `gs://` paths. Create it after a fork: its event loop runs in a thread.
 
     Raises:
-        BucketError: from every method, for whatever is not a missing or an existing file.
+        BucketError: from every method, for any error other than a missing or existing file.
     """
 
-    cachable = False  # or every caller would share one, and a forked process its parent's
+    cachable = False  # otherwise callers share an instance, and forks inherit their parent's
 
     def __init__(self, *, read_only: bool = False, **options: Any) -> None:
         super().__init__(
@@ -83,36 +83,36 @@ class BoundedGCS(GCSFileSystem):  # type: ignore[misc]  # gcsfs has no types
         data = options.get("data")
         size = len(data or b"") + options.pop("expected_bytes", 0)
         if isinstance(data, bytes | bytearray | memoryview):
-            # aiohttp sends bytes in one go, in which nothing else in its loop gets a turn.
+            # aiohttp sends bytes in one go, blocking everything else in its event loop.
             options["data"] = UnclosableBytesIO(data)
         deadline_s = CALL_DEADLINE_S + size / SLOWEST_BYTES_PER_S
         try:
             async with asyncio.timeout(deadline_s):
-                # Otherwise gcsfs would do it in its loop, and block it for up to two minutes.
+                # Otherwise gcsfs refreshes in its event loop and blocks it for up to two minutes.
                 await asyncio.to_thread(self.credentials.maybe_refresh)
                 return await super()._call(method, path, *args, **options)
         except FileNotFoundError as error:
-            raise FileNotFoundError("there is no such object") from error
+            raise FileNotFoundError("the object does not exist") from error
         except FileExistsError as error:
-            raise FileExistsError("the object exists already") from error
+            raise FileExistsError("the object already exists") from error
         except TimeoutError as error:
-            raise BucketError(f"no answer within {deadline_s:.0f} s") from error
+            raise BucketError(f"no response within {deadline_s:.0f} s") from error
         except (ClientError, RequestException) as error:
-            raise BucketError("the bucket cannot be reached") from error
+            raise BucketError("the bucket is unreachable") from error
         except (GoogleAuthError, NonRetryableError) as error:
-            raise BucketError("the credentials do not hold") from error
+            raise BucketError("invalid credentials") from error
         except HttpError as error:
-            raise BucketError(f"the bucket answered {error.code}", status=error.code) from error
-        except (OSError, ValueError) as error:  # gcsfs makes these of 403 and of some 400
-            # The first word matters: by it gcsfs knows when to look an object up in a listing.
+            raise BucketError(f"the bucket responded {error.code}", status=error.code) from error
+        except (OSError, ValueError) as error:  # gcsfs raises these for 403 and some 400
+            # gcsfs looks an object up in a listing if the message starts with this word.
             if str(error).startswith("Forbidden"):
                 raise BucketError("Forbidden", status=_FORBIDDEN) from error
-            raise BucketError("the bucket refused the request") from error
+            raise BucketError("the bucket rejected the request") from error
 
     async def _cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **options: Any
     ) -> bytes:
-        """The file, or its bytes from `start` until before `end`, neither of them negative."""
+        """Return the file, or its bytes from `start` up to `end` (neither may be negative)."""
         generation: str | None = options.get("generation")
         pieces: list[bytes] = []
         at, end_of_file = start or 0, end
@@ -131,11 +131,11 @@ class BoundedGCS(GCSFileSystem):  # type: ignore[misc]  # gcsfs has no types
                 raise
             except FileNotFoundError as error:
                 if pieces:
-                    raise BucketError("the object was replaced while it was read") from error
+                    raise BucketError("the object was replaced while being read") from error
                 raise
             pieces.append(piece)
             span = headers.get("Content-Range")  # bytes 0-99/1234
-            if span is None:  # all there is, whatever was asked for
+            if span is None:  # the whole object, despite the Range header
                 break
             size = int(span.rsplit("/", 1)[1])
             end_of_file = size if end is None else min(size, end)
@@ -149,13 +149,13 @@ class BoundedGCS(GCSFileSystem):  # type: ignore[misc]  # gcsfs has no types
         try:
             return await super()._pipe_file(path, data, *args, mode=mode, **options)
         except BucketError as error:
-            # To a caller who may create but not delete, an object in the way can look like this.
+            # A caller who may create but not delete gets 403 for an existing object.
             if mode == "create" and error.status == _FORBIDDEN and await self._exists(path):
-                raise FileExistsError("the object exists already") from error
+                raise FileExistsError("the object already exists") from error
             raise
 
     async def _do_list_objects(self, path: str, **options: Any) -> Any:
         try:
             return await super()._do_list_objects(path, **options)
         except FileNotFoundError as error:
-            raise BucketError("there is no such bucket") from error
+            raise BucketError("the bucket does not exist") from error

@@ -1,4 +1,4 @@
-"""What every service is as an HTTP server, and how it is a client of the others."""
+"""The HTTP server that every service runs, and the HTTP client for calling other services."""
 
 import asyncio
 import gc
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from services.common.tracing import Tracing
 
 Check = Callable[[], Awaitable[str | None]]
-"""A readiness check: None when all is well, else one sentence."""
+"""A readiness check: returns None if it passes, otherwise one sentence."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -56,14 +56,14 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 class _Body(Request):
-    """A request whose body is bounded, and whose bad JSON is told only after all else was checked.
+    """A request with a bounded body, which reports invalid JSON only after all other checks.
 
-    Compressed bodies are refused: nothing here inflates what a stranger sends.
+    Compressed bodies are rejected: no service decompresses untrusted input.
     """
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         if self.headers.get("content-encoding", "identity") != "identity":
-            raise HTTPException(415, "Content-Encoding is not accepted.")
+            raise HTTPException(415, "Content-Encoding is not supported.")
         limit, received = self.app.state.max_body_bytes, 0
         if int(self.headers.get("content-length", 0)) > limit:
             raise HTTPException(413, "The body is too large.")
@@ -86,24 +86,24 @@ class _Body(Request):
 class _GuardedRoute(APIRoute):
     """A route that checks the bearer token before it reads the body.
 
-    FastAPI reads and parses a body before it looks at dependencies; an anonymous megabyte of bad
-    JSON must be a cheap 401.
+    FastAPI reads and parses a body before it resolves dependencies, but an anonymous megabyte of
+    bad JSON must be a cheap 401.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        answer = super().get_route_handler()
+        handle = super().get_route_handler()
         guards = list(_guards(self.dependant))
 
         async def guarded(request: Request) -> Response:
             for guard in guards:
                 await guard(request)
-            return await answer(_Body(request.scope, request.receive))
+            return await handle(_Body(request.scope, request.receive))
 
         return guarded
 
 
 def new_router(*, prefix: str = "", tag: str) -> APIRouter:
-    """A router for one slice; its routes check tokens before bodies."""
+    """Return a router whose routes check the token before reading the body."""
     return APIRouter(prefix=prefix, tags=[tag], route_class=_GuardedRoute)
 
 
@@ -124,20 +124,20 @@ def service_app(
     amend_openapi: AmendOpenApi | None = None,
     tracing: "Tracing | None" = None,
 ) -> FastAPI:
-    """A FastAPI app with everything the services have in common.
+    """Return a FastAPI app with everything that the services have in common.
 
-    Problem+json errors, request ids, metrics, `/healthz`, `/readyz`, `/metrics` and a docs page
-    that needs no internet. The lifespan puts what dependencies need into `app.state`: `verifier`
-    (TokenVerifier), `database` (Database) where there is one, and `checks`, the readiness checks
-    by name.
+    This includes problem+json errors, request ids, metrics, `/healthz`, `/readyz`, `/metrics` and
+    a docs page that works offline. The lifespan sets what dependencies need in `app.state`:
+    `verifier` (TokenVerifier), `database` (Database) if there is one, and `checks`, the readiness
+    checks by name.
 
     Args:
         token_url: where the docs page's Authorize button logs in.
-        max_body_bytes: a larger body is answered 413.
-        refuse: gives errors another form.
+        max_body_bytes: a larger body gets 413.
+        refuse: renders errors in another format.
         cors: which pages of other origins may call; default none.
-        amend_openapi: what the OpenAPI document has to say otherwise.
-        tracing: in whose spans to answer; it is closed when the lifespan has ended.
+        amend_openapi: changes the OpenAPI document.
+        tracing: creates a span for each request; closed after the lifespan.
     """
 
     @asynccontextmanager
@@ -154,7 +154,7 @@ def service_app(
         lifespan=ready_only_inside,
         docs_url=None,
         redoc_url=None,
-        # A redirect would have clients send their secrets again, to wherever `Host` says.
+        # A redirect would make clients send their secrets again, to whatever host `Host` names.
         redirect_slashes=False,
     )
     app.state.metrics = Metrics()
@@ -174,17 +174,17 @@ def service_app(
 def _add_operations(app: FastAPI) -> None:
     @app.get("/healthz", tags=["operations"])
     async def healthz() -> dict[str, str]:
-        """200 while the process lives."""
+        """Return 200 while the process is alive."""
         return {"status": "ok"}
 
     failing = {"description": "Failing checks.", "content": {"application/json": {}}}
 
     @app.get("/readyz", tags=["operations"], responses={503: failing})
     async def readyz(request: Request) -> Response:
-        """200 when the service can do its job, else 503 with the failing checks by name."""
+        """Return 200 if the service is ready, otherwise 503 with the failing checks by name."""
         checks: Mapping[str, Check] = app.state.checks
-        answers = await asyncio.gather(*(check() for check in checks.values()))
-        failing = {name: why for name, why in zip(checks, answers, strict=True) if why}
+        reasons = await asyncio.gather(*(check() for check in checks.values()))
+        failing = {name: reason for name, reason in zip(checks, reasons, strict=True) if reason}
         if getattr(request.state, "stopping", False):
             failing["stopping"] = STOPPING.detail
         app.state.metrics.ready.set(not failing)
@@ -198,20 +198,20 @@ def _add_operations(app: FastAPI) -> None:
 
     @app.get("/metrics", tags=["operations"], response_class=PlainTextResponse)
     async def metrics() -> Response:
-        """Prometheus text."""
+        """Return the metrics in Prometheus text format."""
         return Response(generate_latest(app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def listen(host: str, port: int, *, variable: str) -> socket.socket:
-    """Bind a service's own listening socket.
+    """Bind a service's listening socket.
 
     Raises:
         SystemExit: the port is in use or not allowed; one line names the variable.
     """
     try:
         listener = socket.create_server((host, port), backlog=2048)
-        # Connections inherit it; asyncio itself sets it on sockets that it made alone. Without it
-        # the second write of an answer waits 40 ms for the client's delayed acknowledgement.
+        # Connections inherit this; asyncio only sets it on sockets it created itself. Without it,
+        # the second write of a response waits 40 ms for the client's delayed acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
     except OSError as error:
@@ -227,12 +227,12 @@ def serve(
     trusted_proxies: Sequence[str] = (),
     loop: Literal["asyncio", "uvloop"] = "asyncio",
 ) -> None:
-    """Run an ASGI app on a bound socket until SIGINT or SIGTERM, finishing what was begun.
+    """Run an ASGI app on a bound socket until SIGINT or SIGTERM, then finish running requests.
 
     Args:
-        trusted_proxies: addresses and networks whose `X-Forwarded-For` and `X-Forwarded-Proto` say
-            who the client is and what scheme it used.
-        loop: services that speak SQL need asyncio's: aiomysql's reconnecting breaks on uvloop.
+        trusted_proxies: addresses and networks whose `X-Forwarded-For` and `X-Forwarded-Proto`
+            determine the client's address and scheme.
+        loop: services that use SQL need `asyncio`, because aiomysql cannot reconnect on uvloop.
     """
     config = uvicorn.Config(
         app,
@@ -247,8 +247,8 @@ def serve(
         forwarded_allow_ips=list(trusted_proxies),
         log_config=None,
     )
-    # What was made so far stays: looking through it at each full collection of garbage would hold
-    # every request up for some 50 ms.
+    # All objects created so far are permanent; scanning them in every full garbage collection
+    # would delay requests by about 50 ms.
     gc.freeze()
     StoppingServer(config).run(sockets=[listener])
     leave()
@@ -260,10 +260,10 @@ def serve(
 def http_client(
     *, timeout_s: float = 10.0, connections: int = 20, tracing: "Tracing | None" = None
 ) -> httpx.AsyncClient:
-    """A client for the other services: no proxies from the environment, no redirects, bounded.
+    """Return a bounded client for the other services, without environment proxies or redirects.
 
-    Shield its calls from cancellation: httpx 0.28 loses a connection for every call cancelled
-    while connecting (`asyncio.shield(client.get(...))`).
+    Shield its calls from cancellation (`asyncio.shield(client.get(...))`): httpx 0.28 leaks a
+    connection for every call that is cancelled while connecting.
     """
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
     transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport(limits=limits, trust_env=False)

@@ -1,4 +1,4 @@
-"""The docs page of a service, which needs no internet, and the OpenAPI document behind it."""
+"""A service's docs page, which works offline, and its OpenAPI document."""
 
 import base64
 import hashlib
@@ -30,7 +30,7 @@ def add_docs(app: FastAPI, *, token_url: str, amend: AmendOpenApi | None = None)
 
     Args:
         token_url: where the page's Authorize button logs in.
-        amend: what the service has to say otherwise.
+        amend: changes the OpenAPI document.
     """
     assets = Path(str(files("fastapi_offline"))) / "static"
     app.mount("/docs/assets", StaticFiles(directory=assets), name="docs-assets")
@@ -65,7 +65,7 @@ def add_docs(app: FastAPI, *, token_url: str, amend: AmendOpenApi | None = None)
 
 
 def operations(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Path and operation of everything that an OpenAPI document describes."""
+    """Return the path and operation of every endpoint in an OpenAPI document."""
     return [
         (path, operation)
         for path, item in schema["paths"].items()
@@ -75,9 +75,9 @@ def operations(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _page_headers(page: str, *, token_url: str) -> dict[str, str]:
-    """Headers that let the page do what it does, and nobody frame it or add to it.
+    """Return headers that allow the page to work but not to be framed or extended.
 
-    Swagger UI sets styles on elements and has images in its style sheet.
+    Swagger UI needs inline styles and images from `data:` URLs.
     """
     digests = [
         base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -104,14 +104,14 @@ def _page_headers(page: str, *, token_url: str) -> dict[str, str]:
 
 
 def _state_errors(schema: dict[str, Any]) -> None:
-    """Describe errors as they are: FastAPI describes those of its own validation only, as JSON."""
+    """Document errors as problem+json instead of FastAPI's own validation error format."""
     invalid = error_responses(BodyInvalid)[422]
     problem = {PROBLEM_JSON: {"schema": ServiceError.schema}}
     for _, operation in operations(schema):
         responses = operation["responses"]
         if "application/json" in responses.get("422", {}).get("content", {}):
             responses["422"] = invalid
-        own = responses.get("400", {}).get("content", {})  # as OAuth's endpoints have
+        own = responses.get("400", {}).get("content", {})  # OAuth endpoints have their own format
         responses["default"] = {"description": "Any other error.", "content": {**own, **problem}}
     unused = schema.get("components", {}).get("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):

@@ -1,4 +1,4 @@
-"""Which methods a path has, and from which pages of other origins they may be called."""
+"""HEAD, OPTIONS and `Allow` for every path, and cross-origin requests (CORS)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ _ROUTED = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Methods:
-    """ASGI middleware: HEAD wherever there is GET, OPTIONS wherever there is anything.
+    """ASGI middleware that adds HEAD to every GET, and OPTIONS to every path.
 
-    `Allow` names every method of a path, where the framework names those of one of its routes.
+    `Allow` lists all methods of a path; the framework lists only those of one route.
     """
 
     def __init__(self, app: ASGIApp, *, router: Router) -> None:
@@ -26,7 +26,9 @@ class Methods:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path = {key: scope[key] for key in ("type", "path", "root_path")}  # a mount changes it
+        path = {
+            key: scope[key] for key in ("type", "path", "root_path")
+        }  # a mount modifies the scope
 
         async def send_stating_allow(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 405:
@@ -41,7 +43,7 @@ class Methods:
             await self._app(scope, receive, send_stating_allow)
 
     async def _answer_head(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As GET, but for the body."""
+        """Respond as to GET, without the body."""
         as_get = {**scope, "method": "GET"}
 
         async def send_without_body(message: Message) -> None:
@@ -52,11 +54,11 @@ class Methods:
         try:
             await self._app(as_get, receive, send_without_body)
         finally:
-            if "route" in as_get:  # by which requests are counted
+            if "route" in as_get:  # the label of the request metrics
                 scope["route"] = as_get["route"]
 
     def _allow(self, path: Scope) -> str:
-        """The methods of a path; empty for an unknown one."""
+        """Return the `Allow` value of a path; empty if the path is unknown."""
         found = [method for method in _ROUTED if self._has(path, method)]
         if "GET" in found:
             found.insert(1, "HEAD")
@@ -66,18 +68,18 @@ class Methods:
         return any(
             route.matches({**path, "method": method, "headers": []})[0] is Match.FULL
             for route in self._router.routes
-            if method == "GET" or not isinstance(route, Mount)  # mounted are files alone
+            if method == "GET" or not isinstance(route, Mount)  # only files are mounted
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Cors:
-    """Which origins' pages may call (without cookies: none are used here), and what.
+    """The cross-origin requests that are allowed; cookies are not used.
 
     Args:
-        headers: request headers that they may send, beside the plain ones.
-        exposed: response headers that they may read.
-        path: the only one they may call; None for all.
+        headers: request headers that pages may send, besides the safelisted ones.
+        exposed: response headers that pages may read.
+        path: the only path that they may call; None for all.
     """
 
     origins: Sequence[str]
@@ -87,7 +89,7 @@ class Cors:
     path: str | None = None
 
     def around(self, app: ASGIApp) -> ASGIApp:
-        """An app whose answers say so; the app itself if no origin may call."""
+        """Wrap an app to send CORS headers; return it unchanged if no origin may call."""
         if not self.origins:
             return app
         guarded = CORSMiddleware(
@@ -101,8 +103,8 @@ class Cors:
             return guarded
         path = self.path
 
-        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            there = scope["type"] == "http" and scope["path"] == path
-            await (guarded if there else app)(scope, receive, send)
+        async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+            matches = scope["type"] == "http" and scope["path"] == path
+            await (guarded if matches else app)(scope, receive, send)
 
-        return answer
+        return dispatch

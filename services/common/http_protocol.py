@@ -1,14 +1,15 @@
-"""The HTTP/1.1 server protocol of every service: uvicorn's on httptools, strict and bounded.
+"""The HTTP/1.1 server protocol of every service: a strict and bounded version of uvicorn's.
 
-llhttp, the parser inside httptools, refuses bare line feeds, folded headers, and a length beside a
-transfer coding. What it leaves to its user is added here:
+llhttp, the parser in httptools, rejects bare line feeds, folded headers, and Content-Length
+together with Transfer-Encoding. This module adds what llhttp leaves to its user:
 
-- an `Upgrade` is ignored, and its request's body is read (RFC 9110 §7.8);
-- exactly one `Host`, no transfer coding but `chunked`, no version but 1.0 and 1.1, no trailers;
-- limits on the size of a head, on the time that a head and a body may take, and on how many
-  requests may be sent ahead of their answers;
-- an early answer reaches a client that is still sending: the rest is read and dropped for a while
-  before the connection is closed (RFC 9112 §9.6).
+- `Upgrade` is ignored and the request's body is read (RFC 9110 §7.8).
+- A request has exactly one `Host`, no transfer coding except `chunked`, version 1.0 or 1.1, and
+  its trailers are dropped.
+- The size of a head, the time for a head and a body, and the number of pipelined requests are
+  limited.
+- An early response reaches a client that is still sending: the rest is read and discarded for a
+  while before the connection is closed (RFC 9112 §9.6).
 """
 
 import asyncio
@@ -34,26 +35,26 @@ HEAD_DEADLINE_S = 30.0
 BODY_DEADLINE_S = 60.0
 
 DRAIN_BYTES = 256 * 1024
-"""How much of a body that nobody reads is worth keeping the connection for."""
+"""The largest unread body to discard in order to keep the connection."""
 LINGER_BYTES = 32 * 1024 * 1024
 LINGER_S = 10.0
-"""How much more, and for how long, is read and dropped after the last answer."""
+"""How much is read and discarded after the last response, and for how long."""
 
 _CONTROLS = bytes({*range(32), 127} - {ord("\t")})
 _FRAMING = frozenset({b"host", b"expect", b"content-length", b"transfer-encoding", b"te"})
 _WITHOUT_VERSION = re.compile(rb"(?:\A|\n)[A-Z]+ [^ \r\n]+\r\n\Z")
-"""HTTP/0.9: the line is the whole request, so nothing more need come."""
+"""An HTTP/0.9 request, which is complete after this line."""
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+;=%\[\]:-]*")
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection; uvicorn's `http` option."""
+    """One connection; passed to uvicorn as its `http` option."""
 
     _deadline: asyncio.TimerHandle | None = None
-    _receiving = False  # a request, its body included
+    _receiving = False  # a request, including its body
     _in_head = False
     _upgrading = False
-    _deaf = False  # what still comes is dropped
+    _discarding = False  # drop whatever the client still sends
     _refusal = (400, "Invalid HTTP request received.")
     _head_bytes = 0
     _unparsed_bytes = 0
@@ -68,13 +69,13 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
-        self._deaf = True
+        self._discarding = True
         super().connection_lost(exc)
         self._orderly.detach()
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
-        if self._deaf:
+        if self._discarding:
             self._drop(len(data))
             return
         self._unparsed_bytes += len(data)
@@ -86,13 +87,13 @@ class Protocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._give_up(*self._refusal)
             return
-        # The parser hands over whole headers (and trailers) only: what it holds back counts too.
+        # The parser only delivers whole headers (and trailers), so count what it buffers, too.
         if max(self._head_bytes, self._unparsed_bytes) > MAX_HEAD_BYTES:
             self._give_up(431, "The request's headers are too large.")
         elif self._in_head and not self.headers and _WITHOUT_VERSION.search(data):
-            self._give_up(505, "HTTP/1.1 is needed.")
-        # Requests that came whole, as nearly all do, need no timer. Any byte ends uvicorn's
-        # keep-alive timer; blank lines begin no request that would set another.
+            self._give_up(505, "HTTP/1.1 is required.")
+        # A request that arrived whole, as nearly all do, needs no timer. Any byte cancels uvicorn's
+        # keep-alive timer, and blank lines do not start a request that would set a new one.
         elif self._deadline is None and (
             self._receiving or self.cycle is None or self.cycle.response_complete
         ):
@@ -100,15 +101,15 @@ class Protocol(HttpToolsProtocol):
             self._arm(BODY_DEADLINE_S if in_body else HEAD_DEADLINE_S)
 
     def _parse_without_upgrades(self, rest: memoryview) -> None:
-        """Go on where the parser stopped: at the end of a head that asks for an upgrade.
+        """Continue after the parser stopped at the end of a head with `Upgrade`.
 
-        That head is read once more, without its `Upgrade`, by a new parser; then what follows.
+        A new parser reads the same head without its `Upgrade`, then the rest.
         """
         while True:
             head = self._head_without_upgrade()
             self._upgrading = False
             self.parser = httptools.HttpRequestParser(self)
-            # As uvicorn has it: what follows a `Connection: close` is no reason to refuse it.
+            # Like uvicorn, tolerate data after `Connection: close`.
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             self.parser.feed_data(head)
             try:
@@ -138,7 +139,7 @@ class Protocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_bytes += len(name) + len(value) + 4
         if not self._in_head:
-            return  # a trailer, which must not pass for a header
+            return  # a trailer, which must not be treated as a header
         name = name.lower()
         self.headers.append((name, value))
         if name in _FRAMING:
@@ -154,25 +155,25 @@ class Protocol(HttpToolsProtocol):
         elif name == b"expect":
             self.expect_100_continue = value.lower() == b"100-continue"
         elif name == b"te":
-            if b"chunked" in value.lower():  # which no client may list (RFC 9110 §10.1.4)
+            if b"chunked" in value.lower():  # clients must not list it (RFC 9110 §10.1.4)
                 self._refuse(400, "The TE header is malformed.")
         elif self.parser.get_http_version() == "1.0":
-            self._refuse(400, "HTTP/1.0 has no transfer codings.")
+            self._refuse(400, "HTTP/1.0 does not support Transfer-Encoding.")
         elif value.lower() != b"chunked":
-            self._refuse(501, "The only transfer coding is chunked.")
+            self._refuse(501, "Transfer-Encoding must be chunked.")
         else:
-            self._body_bytes = DRAIN_BYTES + 1  # how many is not known yet
+            self._body_bytes = DRAIN_BYTES + 1  # the size is unknown
 
     def on_headers_complete(self) -> None:
         if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(431, "The request's headers are too large.")
         version = self.parser.get_http_version()
         if version not in ("1.1", "1.0"):
-            self._refuse(505, "HTTP/1.1 is needed.")
+            self._refuse(505, "HTTP/1.1 is required.")
         if self._hosts != 1 and (self._hosts or version == "1.1"):
-            self._refuse(400, "One Host header is needed.")
+            self._refuse(400, "Exactly one Host header is required.")
         if len(self.pipeline) >= MAX_PIPELINED:
-            self._refuse(400, "Too many requests at once.")  # those before it are answered
+            self._refuse(400, "Too many pipelined requests.")  # earlier ones are still answered
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 self._refuse(501, "This server is not a proxy.")
@@ -204,17 +205,17 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, status: int, message: str) -> NoReturn:
         self._refusal = (status, message)
-        raise ValueError(message)  # the parser stops with an error of its own
+        raise ValueError(message)  # makes the parser stop with its own error
 
     # -- the end ---------------------------------------------------------------------------------
 
     def _give_up(self, status: int, message: str) -> None:
-        """Refuse what cannot be understood, and all that follows it.
+        """Reject a malformed request and everything after it.
 
-        Requests before it are answered first, and then their connection just ends: a refusal must
-        not pass for the answer to one of them.
+        Earlier requests are answered first. In that case the connection closes without an error
+        response, because the client could mistake it for the response to an earlier request.
         """
-        self._deaf = True
+        self._discarding = True
         self._disarm()
         cycle = self.cycle
         if cycle is None or (cycle.response_complete and not cycle.more_body):
@@ -247,12 +248,12 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
     def is_unread(self) -> bool:
-        """Whether a client may still be sending what nobody will read."""
-        return self._deaf or (self.cycle is not None and self.cycle.more_body)
+        """Return whether the client may still be sending data that will not be read."""
+        return self._discarding or (self.cycle is not None and self.cycle.more_body)
 
     def linger(self) -> None:
-        """Drop what comes until the client closes, or for as long as may be expected of us."""
-        self._deaf = True
+        """Discard input until the client closes the connection or `LINGER_S` has passed."""
+        self._discarding = True
         self._unparsed_bytes = 0
         self.flow.resume_reading()
         self._disarm()
@@ -264,7 +265,7 @@ class Protocol(HttpToolsProtocol):
             self._transport.abort()
 
     def shutdown(self) -> None:
-        """Begin to stop: what only lingers is ended."""
+        """Start the shutdown; a connection that only discards input is aborted."""
         if self.transport.is_closing():
             self._transport.abort()
         else:
@@ -278,20 +279,20 @@ class Protocol(HttpToolsProtocol):
             self._deadline.cancel()
             self._deadline = None
 
-    # -- answers ---------------------------------------------------------------------------------
+    # -- responses -------------------------------------------------------------------------------
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        # Not set on the cycle, which would then refer to itself and be left to the collector.
-        def answering_whole(scope: Any, receive: Any, send: Any) -> Any:
-            return app(scope, receive, _Answer(cycle, self).send)
+        # Not stored on the cycle: that would create a reference cycle for the garbage collector.
+        def with_joined_writes(scope: Any, receive: Any, send: Any) -> Any:
+            return app(scope, receive, _ResponseSender(cycle, self).send)
 
-        super()._start_asgi_task(cycle, answering_whole)
+        super()._start_asgi_task(cycle, with_joined_writes)
 
     def keeps_connection(self, cycle: RequestResponseCycle) -> bool:
-        """Whether the connection can be used again after an answer that begins now.
+        """Return whether the connection can be reused after a response that starts now.
 
-        Not if much of the request's body is still to come, and not if its client waits to be asked
-        for it: that may send the body all the same, or not.
+        It cannot if much of the request's body is missing, or if the client waits for
+        `100 Continue`, because it may or may not send the body anyway.
         """
         if not cycle.more_body:
             return True
@@ -299,9 +300,9 @@ class Protocol(HttpToolsProtocol):
 
 
 class _OrderlyTransport:
-    """A transport whose `close` does not cost a client the answer that it has not read yet.
+    """A transport that the client can read completely after `close`.
 
-    A socket that is closed with bytes unread is reset, and a reset discards what was sent.
+    Closing a socket with unread input resets the connection, and a reset discards sent data.
     """
 
     __slots__ = (
@@ -337,15 +338,15 @@ class _OrderlyTransport:
         self._transport.write_eof()
 
     def detach(self) -> None:
-        """Leave nothing for the collector: the protocol refers to this."""
+        """Break the reference cycle with the protocol."""
         self._protocol = None
 
 
-class _Answer:
-    """Sends an answer's head and its body together, if the body is whole.
+class _ResponseSender:
+    """Sends a response's head and body in one write, if the body is complete.
 
-    Uvicorn gives them to the kernel one after the other: two packets, and two wake-ups of the
-    client, where one does. All else is left to it, message by message.
+    Uvicorn writes them separately, which takes two packets and wakes the client twice. It still
+    handles all other responses, message by message.
     """
 
     def __init__(self, cycle: RequestResponseCycle, protocol: Protocol) -> None:
@@ -375,13 +376,13 @@ class _Answer:
 
 
 def _joined(cycle: RequestResponseCycle, start: Any, message: Any) -> bytes | None:
-    """The bytes of an answer that is whole and of the length it states; None for any other."""
+    """Return the bytes of a complete response with the right Content-Length, otherwise None."""
     if message.get("more_body") or cycle.scope["method"] == "HEAD" or not cycle.keep_alive:
         return None
     headers = [*cycle.default_headers, *start["headers"]]
     lines = [b"%b: %b\r\n" % header for header in headers]
     head = STATUS_LINE[start["status"]] + b"".join(lines)
-    # No header may smuggle in another: the line ends are the only control characters.
+    # Prevent header injection: line ends must be the only control characters.
     if len(head) - len(head.translate(None, _CONTROLS)) != 2 * (len(headers) + 1):
         return None
     body: bytes = message.get("body", b"")

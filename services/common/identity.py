@@ -1,8 +1,8 @@
-"""From a bearer token to a `Caller`: RFC 9068 access tokens, verified strictly and then remembered.
+"""Turn a bearer token into a `Caller`: verify RFC 9068 access tokens strictly and cache them.
 
-python-jose checks the signature; everything it is lenient about is checked here first: canonical
+python-jose verifies the signature. This module checks what python-jose is lenient about: canonical
 base64url, duplicate members, unknown header parameters, `typ`, `kid`, claim types and lifetimes
-(RFC 8725, RFC 9068 §4). Whatever fails, the answer is the same 401.
+(RFC 8725, RFC 9068 §4). Every failure results in the same 401.
 """
 
 import asyncio
@@ -35,13 +35,13 @@ MIN_RSA_BITS = 2048
 SCOPES = {
     "predict": "Call models.",
     "usage:read": "Read your usage, balance and invoices.",
-    "billing:write": "Report usage and ask for leases (services only).",
+    "billing:write": "Report usage and request leases (services only).",
     "admin": "Administer accounts, plans and money.",
 }
 
 _SEGMENT = re.compile(rb"[A-Za-z0-9_-]+")
 _HEADER_MEMBERS = {"alg", "typ", "kid"}
-# python-jose would check the times by the machine's clock; `_check_times` does it instead.
+# `_check_times` checks the times instead, because python-jose cannot use another clock.
 _JOSE_OPTIONS = {f"verify_{claim}": False for claim in ("exp", "nbf", "iat")} | {
     f"require_{claim}": True for claim in ("iss", "sub", "aud", "jti")
 }
@@ -49,7 +49,7 @@ _JOSE_OPTIONS = {f"verify_{claim}": False for claim in ("exp", "nbf", "iat")} | 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is calling, as a verified token says."""
+    """The caller that a verified token identifies."""
 
     account: str
     client_id: str
@@ -59,21 +59,25 @@ class Caller:
 
 
 class KeySource(Protocol):
-    """Where verification keys come from: the issuer's JWKS, or a service's own ring."""
+    """A source of verification keys: the issuer's JWKS, or auth's own key ring."""
 
     async def find(self, kid: str) -> Key | None:
-        """The key with this id, or None; raises `Unavailable` if keys cannot be had at all."""
+        """Return the key with this id, or None.
+
+        Raises:
+            Unavailable: no keys are available.
+        """
         ...
 
 
 class TokenVerifier:
-    """Turns tokens into callers and remembers the answer until the token expires.
+    """Turns tokens into callers and caches the result until the token expires.
 
     Args:
-        keys: where keys come from.
+        keys: the source of verification keys.
         issuer: the only accepted `iss`.
-        clock: seconds since the epoch.
-        remember: how many verified tokens to hold.
+        clock: returns seconds since the epoch.
+        remember: the number of verified tokens to cache.
     """
 
     def __init__(
@@ -91,7 +95,7 @@ class TokenVerifier:
         self._known: dict[bytes, Caller] = {}
 
     def recall(self, token: bytes) -> Caller | None:
-        """The caller of a token verified before and not yet expired; no I/O, no cryptography."""
+        """Return the cached caller of a token, or None; no I/O, no cryptography."""
         caller = self._known.get(token)
         if caller is not None and self._clock() >= caller.expires_at + LEEWAY_S:
             del self._known[token]
@@ -99,11 +103,11 @@ class TokenVerifier:
         return caller
 
     async def verify(self, token: bytes) -> Caller:
-        """The caller of a token.
+        """Return the caller of a token.
 
         Raises:
-            Unauthenticated: anything about the token does not hold.
-            Unavailable: the issuer's keys have never been seen and cannot be fetched.
+            Unauthenticated: the token is invalid.
+            Unavailable: the issuer's keys were never fetched and are unavailable now.
         """
         if known := self.recall(token):
             return known
@@ -115,7 +119,7 @@ class TokenVerifier:
             caller = self._check_claims(token, key)
         except (Unauthenticated, Unavailable):
             raise
-        except Exception as error:  # python-jose raises far more than its own errors
+        except Exception as error:  # python-jose raises many kinds of errors
             raise Unauthenticated() from error
         if len(self._known) >= self._remember:
             self._known.pop(next(iter(self._known)))
@@ -123,7 +127,7 @@ class TokenVerifier:
         return caller
 
     def forget(self) -> None:
-        """Verify every token anew: a key has been withdrawn."""
+        """Clear the cache, because a key was withdrawn."""
         self._known.clear()
 
     def _check_claims(self, token: bytes, key: Key) -> Caller:
@@ -139,7 +143,7 @@ class TokenVerifier:
         _check_times(claims, now=self._clock())
         texts = [claims[name] for name in ("sub", "jti", "client_id")]
         if not all(isinstance(text, str) and text for text in texts):
-            raise ValueError("an identity is missing")
+            raise ValueError("sub, jti or client_id is missing")
         return Caller(
             account=claims["sub"],
             client_id=claims["client_id"],
@@ -149,25 +153,25 @@ class TokenVerifier:
 
 
 def _check_times(claims: Mapping[str, Any], *, now: float) -> None:
-    """Check when a token is good, by a clock that may differ from the issuer's by `LEEWAY_S`.
+    """Check a token's times, allowing the issuer's clock to differ by `LEEWAY_S`.
 
     Raises:
-        ValueError: it is not good yet, or no longer, or for longer than any token is.
+        ValueError: the token is not valid yet, has expired, or has too long a lifetime.
     """
     issued, expires, begins = claims["iat"], claims["exp"], claims.get("nbf", 0)
     if any(type(moment) is not int for moment in (issued, expires, begins)):
-        raise ValueError("times are whole seconds")
+        raise ValueError("times must be whole seconds")
     if max(issued, begins) > now + LEEWAY_S or expires <= now - LEEWAY_S:
         raise ValueError("not within its lifetime")
     if not 0 < expires - issued <= MAX_LIFETIME_S:
-        raise ValueError("lives too long")
+        raise ValueError("lifetime too long")
 
 
 def _strict_header(token: bytes) -> dict[str, str]:
-    """The header of a compact JWS that is canonical and says only what we sign.
+    """Return the header of a canonical compact JWS with the expected parameters only.
 
     Raises:
-        ValueError: anything else.
+        ValueError: the token is anything else.
     """
     if len(token) > MAX_TOKEN_BYTES:
         raise ValueError("too long")
@@ -188,7 +192,7 @@ def _strict_header(token: bytes) -> dict[str, str]:
 
 
 def _decode(segment: bytes) -> bytes:
-    """Base64url, refusing every spelling but the canonical one (else a token has many texts)."""
+    """Decode canonical base64url; with other encodings, one token could have many texts."""
     if not _SEGMENT.fullmatch(segment):
         raise ValueError("not base64url")
     raw = base64.urlsafe_b64decode(segment + b"=" * (-len(segment) % 4))
@@ -198,7 +202,7 @@ def _decode(segment: bytes) -> bytes:
 
 
 def _json_object(raw: bytes) -> dict[str, Any]:
-    """A JSON object without duplicate members: two readers would see two different tokens."""
+    """Parse a JSON object without duplicate members, which parsers could read differently."""
     value = json.loads(raw, object_pairs_hook=_unique)
     if not isinstance(value, dict):
         raise ValueError("not an object")
@@ -216,7 +220,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def public_key(document: Mapping[str, Any]) -> tuple[str, Key]:
-    """The id and prepared key of one JWK.
+    """Return the id and the key of a JWK.
 
     Raises:
         ValueError: not an RSA signing key of at least 2048 bits.
@@ -232,11 +236,11 @@ def public_key(document: Mapping[str, Any]) -> tuple[str, Key]:
 
 
 class IssuerKeys:
-    """The keys an issuer publishes (RFC 7517), kept in memory.
+    """The keys that an issuer publishes (RFC 7517), cached in memory.
 
-    They are fetched when first needed, again every `max_age_s`, and on an unknown `kid` at most
-    every `cooldown_s`, so that forged tokens cannot make us hammer the issuer. While the issuer is
-    away the keys at hand go on serving.
+    They are fetched on first use and every `max_age_s`. An unknown `kid` triggers a fetch at most
+    every `cooldown_s`, so that forged tokens cannot flood the issuer. While the issuer is
+    unreachable, the cached keys stay in use.
     """
 
     def __init__(
@@ -265,11 +269,11 @@ class IssuerKeys:
             await self.refresh()
             key = self._keys.get(kid)
         if key is None and not self._keys:
-            raise Unavailable("The issuer's keys cannot be fetched right now.")
+            raise Unavailable("The issuer's keys are unavailable; retry in 1 s.")
         return key
 
     async def refresh(self) -> None:
-        """Fetch the key set unless that was tried a moment ago; on failure keep what is at hand."""
+        """Fetch the key set unless that was just tried; on failure keep the cached keys."""
         async with self._fetching:
             pause_s = self._cooldown_s if self._keys else 1.0
             if time.monotonic() - self._tried_at < pause_s:
@@ -287,7 +291,7 @@ class IssuerKeys:
                 self.on_withdrawal()
 
     async def check(self) -> str | None:
-        """Readiness: None once keys are at hand."""
+        """Readiness check: return None once keys are available."""
         if not self._keys:
             await self.refresh()
         return None if self._keys else "The issuer's keys have not been fetched."
@@ -297,10 +301,10 @@ class IssuerKeys:
 
 
 def bearer_token(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """The bearer token of a request's raw headers (RFC 6750 §2.1).
+    """Return the bearer token from a request's raw headers (RFC 6750 §2.1).
 
     Raises:
-        Unauthenticated: none, or more than one.
+        Unauthenticated: there is no token, or more than one.
     """
     found = [value for name, value in headers if name == b"authorization"]
     if not found:
@@ -312,15 +316,15 @@ def bearer_token(headers: list[tuple[bytes, bytes]]) -> bytes:
 
 
 class RequireScope(SecurityBase):
-    """A dependency that yields the `Caller` and refuses tokens without a scope.
+    """A dependency that returns the `Caller` and rejects tokens without the scope.
 
-    `GuardedRoute` calls it before the body is read.
+    `_GuardedRoute` calls it before the body is read.
     """
 
     def __init__(self, scope: str | None = None) -> None:
         self.scope = scope
         self.scheme_name = "account"
-        self.model = OAuth2(  # the token URL is filled in when the schema is made
+        self.model = OAuth2(  # the OpenAPI document adds the token URL
             flows=OAuthFlows(password=OAuthFlowPassword(tokenUrl="", scopes=SCOPES))
         )
 

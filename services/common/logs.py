@@ -1,4 +1,4 @@
-"""Log lines on stderr: JSON for machines, or aligned and coloured for a person at a terminal."""
+"""Log to stderr: JSON for machines, or aligned and coloured text for a terminal."""
 
 import json
 import logging
@@ -30,8 +30,8 @@ Event = MutableMapping[str, Any]
 def configure_logging(service: str, *, level: str = "INFO", style: LogFormat = "json") -> None:
     """Send every log record of the process to stderr, one line each.
 
-    Control characters are escaped in both styles, so nothing that a client sends can forge a line
-    or drive a terminal. Long values are clipped.
+    Both styles escape control characters, so that client input cannot forge a line or control the
+    terminal. Long values are truncated.
     """
 
     def name_service(_: Any, __: str, event: Event) -> Event:
@@ -75,7 +75,7 @@ def _renderers(style: LogFormat) -> list[Any]:
 
 
 def _shorten(_: Any, __: str, event: Event) -> Event:
-    """Keep only hours, minutes and seconds (UTC), and escape what an exception quotes."""
+    """Shorten the timestamp to hours, minutes and seconds (UTC), and escape exception texts."""
     event["timestamp"] = event["timestamp"][11:19]
     if "exception" in event:
         event["exception"] = "\n".join(map(_printable, event["exception"].splitlines()))
@@ -83,7 +83,7 @@ def _shorten(_: Any, __: str, event: Event) -> Event:
 
 
 def _text_renderer(*, coloured: bool) -> ConsoleRenderer:
-    """Return a renderer of `12:00:00  billing    info      event  name=value …`."""
+    """Return a renderer of lines like `12:00:00  billing    info      event  name=value …`."""
 
     def code(style: str) -> str:
         return style if coloured else ""
@@ -107,7 +107,7 @@ def _text_renderer(*, coloured: bool) -> ConsoleRenderer:
 
 
 def _printable(value: object) -> str:
-    """Return a value as text; quoted and escaped if a character in it is not printable."""
+    """Return a value as text, quoted and escaped if it has unprintable characters."""
     text = str(value)
     return text if text.isprintable() else json.dumps(text)
 

@@ -1,6 +1,6 @@
-"""Migrations on MySQL and SQLite alike: run once at a time, taken up after a death, checked.
+"""Database migrations on MySQL and SQLite: serialized, resumable after a crash, verified.
 
-That old and new pods share a schema is said in docs/adr/0011.
+docs/adr/0011 explains how old and new pods share a schema.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ from services.common.errors import Unavailable
 from services.common.settings import exit_with_error, prepare_folder
 
 _MIGRATION_LOCK_S = 120
-_IS_DONE = {1050, 1060, 1061, 1051, 1091}
-"""MySQL's errors for a table, column or index to be made that is there, or dropped that is not."""
+_ALREADY_DONE = {1050, 1060, 1061, 1051, 1091}
+"""MySQL errors for creating an existing table, column or index, or dropping a missing one."""
 
 
 def migrate(url: str, scripts: Path) -> None:
-    """Bring a database to the newest revision under `scripts`; callers wait for one another.
+    """Migrate a database to the newest revision under `scripts`; concurrent calls are serialized.
 
-    A database that a newer version has migrated further is left as it is.
+    A database that a newer version has already migrated further is left unchanged.
 
     Blocking: call it before the event loop runs, or in a thread.
     """
@@ -40,10 +40,10 @@ def migrate(url: str, scripts: Path) -> None:
 
 
 def prepare_database_folder(url: str, *, variable: str) -> None:
-    """Make the folder of a SQLite file; other databases need none.
+    """Create the folder of a SQLite file; other databases need none.
 
     Raises:
-        SystemExit: it cannot be made or written; one line names the variable.
+        SystemExit: it cannot be created or is not writable; one line names the variable.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
@@ -51,7 +51,7 @@ def prepare_database_folder(url: str, *, variable: str) -> None:
 
 
 def migrate_or_exit(url: str, scripts: Path, *, variable: str) -> None:
-    """`migrate`, for a command line.
+    """Run `migrate` for a command line.
 
     Raises:
         SystemExit: the database cannot be migrated; one line names the variable.
@@ -60,11 +60,11 @@ def migrate_or_exit(url: str, scripts: Path, *, variable: str) -> None:
         migrate(url, scripts)
     except SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
-        exit_with_error(f"{variable}: the database cannot be migrated: {cause}")
+        exit_with_error(f"{variable}: cannot migrate the database: {cause}")
 
 
 def run_migrations(metadata: MetaData) -> None:
-    """The body of every `migrations/env.py`."""
+    """Run the migrations; this is the body of every `migrations/env.py`."""
     url: str = context.config.attributes["url"]
 
     def upgrade(connection: Connection) -> None:
@@ -79,7 +79,7 @@ def run_migrations(metadata: MetaData) -> None:
             target_metadata=metadata,
             render_as_batch=not mysql_server,
             compare_type=True,
-            transactional_ddl=True if not mysql_server else None,  # all of it or nothing
+            transactional_ddl=True if not mysql_server else None,  # all or nothing
         )
         found = MigrationContext.configure(connection).get_current_revision()
         if found is not None and found not in _revisions(context.script):
@@ -90,10 +90,10 @@ def run_migrations(metadata: MetaData) -> None:
                 _check_columns(connection, metadata)
 
     async def run() -> None:
-        # SQLite's lock is taken before the revision is read: every transaction begins with it.
+        # On SQLite every transaction takes the write lock first, so before reading the revision.
         engine = new_engine(url, sqlite={"timeout": _MIGRATION_LOCK_S}, mysql={})
         if engine.dialect.name == "mysql":
-            event.listen(engine.sync_engine, "do_execute", _pass_over_what_is_done)
+            event.listen(engine.sync_engine, "do_execute", _skip_if_done)
         try:
             async with engine.connect() as connection:
                 await connection.run_sync(upgrade)
@@ -104,37 +104,37 @@ def run_migrations(metadata: MetaData) -> None:
     asyncio.run(run())
 
 
-def _pass_over_what_is_done(
+def _skip_if_done(
     cursor: DBAPICursor, statement: str, parameters: Any, _context: object
 ) -> Literal[True]:
-    """Execute a statement of a migration, unless an earlier run of it did that and then died.
+    """Execute a migration's statement unless an earlier, interrupted run already did.
 
-    MySQL commits at every change of a table, so that a migration may end between two of them.
+    MySQL commits after each schema change, so a migration can be interrupted between two of them.
     """
     try:
         cursor.execute(statement, parameters)
     except MySQLError as error:
-        if error.args[0] not in _IS_DONE:
+        if error.args[0] not in _ALREADY_DONE:
             raise
     return True
 
 
 def _check_columns(connection: Connection, metadata: MetaData) -> None:
-    """Tell a table that was made by an earlier run from one that is somebody else's.
+    """Check that existing tables were created by an earlier run, not by other software.
 
     Raises:
         InvalidRequestError: a table lacks columns; the migration stays unfinished.
     """
     for name, table in metadata.tables.items():
-        there = {column["name"] for column in inspect(connection).get_columns(name)}
-        if missing := sorted(set(table.columns.keys()) - there):
+        existing = {column["name"] for column in inspect(connection).get_columns(name)}
+        if missing := sorted(set(table.columns.keys()) - existing):
             raise InvalidRequestError(
-                f"the table {name!r} lacks {', '.join(missing)}: it is not of this service"
+                f"table {name!r} lacks {', '.join(missing)}: it does not belong to this service"
             )
 
 
 def _config(scripts: Path) -> Config:
-    """Alembic's own, in which a `%` begins a reference."""
+    """Return Alembic's configuration, in which `%` must be escaped."""
     config = Config()
     config.set_main_option("script_location", str(scripts).replace("%", "%%"))
     return config
@@ -145,10 +145,10 @@ def _revisions(scripts: ScriptDirectory) -> set[str]:
 
 
 class SchemaCheck:
-    """Readiness: the database answers and has what this code was written for.
+    """Readiness check: the database is available and its schema is new enough.
 
-    A revision that is not known here was made by a newer version, whose migrations leave what the
-    version before it needs: the two serve side by side during an update, and after one is undone.
+    An unknown revision comes from a newer version. Its migrations keep what this version needs,
+    because both serve side by side during an update and after a rollback.
     """
 
     def __init__(self, database: Database, scripts: Path) -> None:
@@ -157,7 +157,7 @@ class SchemaCheck:
         self._database = database
 
     async def __call__(self) -> str | None:
-        """None when all is well, else what is not."""
+        """Return None if the check passes, otherwise the reason."""
         try:
             async with self._database.snapshot() as session:
                 connection = await session.connection()

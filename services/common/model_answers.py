@@ -1,4 +1,4 @@
-"""Whether a model answers its recorded rows as recorded at training."""
+"""Compare a model's predictions with those recorded at training."""
 
 import math
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from services.common.model_records import WarmUp
 
 PROBABILITY_TOLERANCE = 1e-5
 NUMBER_TOLERANCE = 1e-4
-"""How far an answer may be from the one recorded at training (relative for numbers)."""
+"""Largest difference from the value recorded at training (relative for numbers)."""
 
 
 def is_as_recorded(
     recorded: WarmUp, predictions: Sequence[Any], probabilities: Sequence[Sequence[Any]] | None
 ) -> bool:
-    """Whether answers to the recorded rows are the recorded ones, within the tolerances."""
+    """Return whether predictions for the recorded rows match within the tolerances."""
     given, wanted = probabilities or [], recorded.probabilities or []
     return (
         _is_same(predictions, recorded.predictions, NUMBER_TOLERANCE)
@@ -27,7 +27,7 @@ def is_as_recorded(
 
 
 def _is_same(given: Sequence[Any], wanted: Sequence[Any], tolerance: float) -> bool:
-    """Equal labels, or numbers that are close (relative to those above 1)."""
+    """Return whether labels are equal and numbers are close (relative above 1)."""
     return len(given) == len(wanted) and all(
         _is_close(a, b, tolerance) for a, b in zip(given, wanted, strict=True)
     )

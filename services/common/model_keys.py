@@ -1,4 +1,4 @@
-"""Ed25519 keys as PEM files: one private key signs, any of several public keys is trusted."""
+"""Ed25519 keys in PEM files: one private key signs, several public keys can be trusted."""
 
 import fcntl
 import hashlib
@@ -19,7 +19,10 @@ from services.common.model_records import StoreError
 
 
 class TrustedKeys:
-    """The public keys whose signatures count. Those of a folder follow what becomes of it."""
+    """The public keys whose signatures are accepted.
+
+    Keys loaded from a folder are reloaded when its files change.
+    """
 
     def __init__(self, keys: list[Ed25519PublicKey]) -> None:
         self._keys = keys
@@ -31,34 +34,31 @@ class TrustedKeys:
         """Read a PEM file, or every `*.pem` in a folder.
 
         Raises:
-            StoreError: nothing there, or a file that is no Ed25519 public key.
+            StoreError: there is no file, or a file is not an Ed25519 public key.
         """
         trusted = cls([])
         trusted._path, trusted._seen = path, _listing(path)
         files = _key_files(path)
         if not files:
-            raise StoreError("The folder of trusted keys holds no *.pem file.")
+            raise StoreError("The folder of trusted keys contains no *.pem file.")
         trusted._keys = [_load_public_key(file) for file in files]
         return trusted
 
     def verify(self, data: bytes, signature: bytes) -> bool:
-        """Whether one of the keys signed `data`.
-
-        A key that was added to the folder counts from now on, one that was removed no longer.
-        """
-        self._follow()
+        """Return whether one of the keys in the folder now signed `data`."""
+        self._reload_if_changed()
         return any(_is_signed_by(key, data, signature) for key in self._keys)
 
     def fingerprint(self) -> frozenset[bytes]:
-        """The keys themselves, to tell whether others count now than before."""
-        self._follow()
+        """Return the raw keys, so that callers can detect a change."""
+        self._reload_if_changed()
         return frozenset(key.public_bytes_raw() for key in self._keys)
 
-    def _follow(self) -> None:
-        """Read the keys again if a file came, went or was changed.
+    def _reload_if_changed(self) -> None:
+        """Reload the keys if a file was added, removed or changed.
 
-        A file that is no key does not count, and does not keep the others from counting. A folder
-        that cannot be looked at changes nothing: it may be about to be mounted.
+        A file that is not a key is skipped. If the folder cannot be read, the current keys stay:
+        the folder may be about to be mounted.
         """
         if self._path is None:
             return
@@ -71,13 +71,13 @@ class TrustedKeys:
                 keys.append(_load_public_key(file))
             except StoreError:
                 continue
-        # The listing is the older of the two: what changed in between is seen the next time.
+        # The listing predates the files just read, so a change in between is seen next time.
         self._keys, self._seen = keys, now
 
 
 @dataclass(frozen=True)
 class KeyFile:
-    """A trusted public key; `signs` if its private half is the one that signs new versions."""
+    """A trusted public key; `signs` if its private key signs new versions."""
 
     id: str
     file: Path
@@ -86,10 +86,10 @@ class KeyFile:
 
 
 def list_keys(private: Path, trusted_dir: Path) -> list[KeyFile]:
-    """The keys of a folder, oldest first.
+    """Return the keys of a folder, oldest first.
 
     Raises:
-        StoreError: a key cannot be read. That there is no private one is no error.
+        StoreError: a key cannot be read. A missing private key is not an error.
     """
     signing = key_id(load_signing_key(private).public_key()) if private.exists() else None
     found = []
@@ -101,13 +101,13 @@ def list_keys(private: Path, trusted_dir: Path) -> list[KeyFile]:
 
 
 def create_signing_key(private: Path, trusted_dir: Path) -> Ed25519PrivateKey:
-    """Make the key that signs versions, or take the one that is there.
+    """Create the key that signs versions, or return the existing one.
 
-    Any number of processes may call this at once: one key wins and all return it. The private
-    file gets mode 0600; the public half goes to `trusted_dir`, its file named by the key's id.
+    Concurrent calls all return the same key. The private file has mode 0600; the public key goes
+    to `trusted_dir`, in a file named after the key's id.
 
     Raises:
-        StoreError: a file cannot be written, or the key found is not an Ed25519 key.
+        StoreError: a file cannot be written, or the existing key is not an Ed25519 key.
     """
     try:
         create_file(private, _private_pem(Ed25519PrivateKey.generate()), mode=0o600)
@@ -119,18 +119,18 @@ def create_signing_key(private: Path, trusted_dir: Path) -> Ed25519PrivateKey:
 
 
 def rotate_signing_key(private: Path, trusted_dir: Path) -> tuple[str, str]:
-    """Sign with a new key from now on; the old one stays trusted, but nobody can sign with it.
+    """Replace the signing key; the old key stays trusted but can no longer sign.
 
     Returns:
-        The ids of the old key and of the new one.
+        The ids of the old and the new key.
 
     Raises:
         StoreError: there is no key to rotate, or a file cannot be written.
     """
     try:
-        with _alone_in(private.parent):
+        with _locked(private.parent):
             old, new = load_signing_key(private), Ed25519PrivateKey.generate()
-            # Trusted first, so that whatever is signed with it is trusted from the first moment.
+            # Trust the new key first, so that everything signed with it is trusted immediately.
             for key in (old, new):
                 _trust(key, trusted_dir)
             draft = _write_draft(private, _private_pem(new), mode=0o600)
@@ -144,7 +144,7 @@ def load_signing_key(path: Path) -> Ed25519PrivateKey:
     """Read a private key (PEM, no password).
 
     Raises:
-        StoreError: there is no such file, or it holds something else.
+        StoreError: the file does not exist or is not such a key.
     """
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
@@ -156,14 +156,14 @@ def load_signing_key(path: Path) -> Ed25519PrivateKey:
 
 
 def key_id(key: Ed25519PublicKey) -> str:
-    """The first 16 hex digits of the SHA-256 of the raw public key."""
+    """Return the first 16 hex digits of the SHA-256 of the raw public key."""
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
 
 
 def create_file(path: Path, content: bytes, *, mode: int = 0o644) -> bool:
-    """Create `path` whole or not at all; False if it exists already. Makes its folder.
+    """Create `path` atomically, with its folder; return False if it already exists.
 
-    Hard-linking a finished file is the one way to be both exclusive and never half-written.
+    Hard-linking a finished file is the only way to be both exclusive and never half-written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = _write_draft(path, content, mode=mode)
@@ -177,7 +177,7 @@ def create_file(path: Path, content: bytes, *, mode: int = 0o644) -> bool:
 
 
 def _write_draft(path: Path, content: bytes, *, mode: int) -> Path:
-    """A finished file beside `path`, under a name of its own."""
+    """Write a complete file beside `path` under a temporary name."""
     draft = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
@@ -191,8 +191,8 @@ def _write_draft(path: Path, content: bytes, *, mode: int) -> Path:
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold the kernel's lock of a folder, so that of two processes one waits for the other."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a folder across processes."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -221,7 +221,7 @@ Listing = list[tuple[str, int, int, int]]
 
 
 def _listing(path: Path) -> Listing | None:
-    """What tells one state of the key files from another; None if they cannot be looked at."""
+    """Return what identifies the state of the key files; None if they cannot be read."""
     try:
         return [
             (file.name, status.st_ino, status.st_mtime_ns, status.st_size)

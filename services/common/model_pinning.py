@@ -6,7 +6,7 @@ from typing import Literal
 
 from services.common.model_pins import append_pin, find_pin
 from services.common.model_records import PinRecord
-from services.common.model_releases import Decision, Promoter
+from services.common.model_releases import Decision, ReleaseManager
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,8 @@ class PinDecision:
     """The outcome of a command.
 
     Args:
-        record: what was written; None if the goal was met already.
-        release: what was released to have the pinned version live; None if it was live.
+        record: the record written; None if there was nothing to do.
+        release: the release that made the pinned version live; None if it already was.
     """
 
     record: PinRecord | None
@@ -23,53 +23,63 @@ class PinDecision:
 
 
 def pin(
-    promoter: Promoter, model: str, *, version: str, until: datetime | None, reason: str
+    release_manager: ReleaseManager,
+    model: str,
+    *,
+    version: str,
+    until: datetime | None,
+    reason: str,
 ) -> PinDecision:
-    """Hold automatic releases back, and have a version live.
+    """Pin a model to a version and make that version live.
 
     Args:
-        until: when the pin ends by itself; None if it does not.
+        until: when the pin expires; None for never.
 
     Raises:
-        PinTaken, Pinned: another writer pinned or unpinned the model at the same moment.
-        VersionNotFound, VersionRefused, ReleaseTaken: as `Promoter.release`.
+        PinTaken, Pinned: another writer pinned or unpinned the model at the same time.
+        VersionNotFound, VersionRefused, ReleaseTaken: as for `ReleaseManager.release`.
     """
-    store, trusted = promoter.store, promoter.trusted
-    promoter.check_may_be_live(model, version)
+    store, trusted = release_manager.store, release_manager.trusted
+    release_manager.check_may_be_live(model, version)
 
     def decide(number: int) -> PinRecord | None:
         found = find_pin(store, model, trusted)
         if found and not found.by_rollback and (found.version, found.until) == (version, until):
             return None
-        return _record(promoter, model, number, "pin", version=version, until=until, reason=reason)
+        return _record(
+            release_manager, model, number, "pin", version=version, until=until, reason=reason
+        )
 
     record = append_pin(store, model, decide=decide)
-    # After the record: an automatic release that was quicker is replaced, a later one is held back.
-    live = store.live_record(model, trusted, allow_joblib=promoter.allow_joblib)
+    # After the pin record: this replaces any earlier automatic release, and the pin stops later
+    # ones.
+    live = store.live_record(model, trusted, allow_joblib=release_manager.allow_joblib)
     if live is not None and live.version == version:
         return PinDecision(record)
-    # As an automatic release, so that it gives way to a pin that another writer made meanwhile.
-    released = promoter.release(model, version=version, reason=reason, automatic=True)
+    # Marked automatic so that it yields to a pin that another writer made in the meantime.
+    released = release_manager.release(model, version=version, reason=reason, automatic=True)
     return PinDecision(record, released)
 
 
-def unpin(promoter: Promoter, model: str, *, reason: str) -> PinDecision:
+def unpin(release_manager: ReleaseManager, model: str, *, reason: str) -> PinDecision:
     """Let automatic releases go live again.
 
     Raises:
-        PinTaken: as `pin`.
+        PinTaken: as for `pin`.
     """
 
     def decide(number: int) -> PinRecord | None:
-        if find_pin(promoter.store, model, promoter.trusted) is None:
+        if find_pin(release_manager.store, model, release_manager.trusted) is None:
             return None
-        return _record(promoter, model, number, "unpin", version=None, until=None, reason=reason)
+        return _record(
+            release_manager, model, number, "unpin", version=None, until=None, reason=reason
+        )
 
-    return PinDecision(append_pin(promoter.store, model, decide=decide))
+    return PinDecision(append_pin(release_manager.store, model, decide=decide))
 
 
 def _record(
-    promoter: Promoter,
+    release_manager: ReleaseManager,
     model: str,
     number: int,
     action: Literal["pin", "unpin"],
@@ -83,8 +93,8 @@ def _record(
         action=action,
         version=version,
         until=until,
-        release=max(promoter.store.list_releases(model), default=0),
-        by=promoter.by,
+        release=max(release_manager.store.list_releases(model), default=0),
+        by=release_manager.by,
         reason=reason,
         time=datetime.now(UTC),
     )

@@ -1,8 +1,8 @@
-"""Pins: while a model is pinned, automatic releases are published but do not go live.
+"""Pins: versions of a pinned model are published automatically but do not go live.
 
 Two kinds of records pin a model. A person writes `<store>/<model>/pins/<number>.json`. A rollback,
-by hand or automatic, pins by itself: its release record says so, so that whoever may roll back
-needs no further right in the store. The newer of the two decides, and `unpin` ends both.
+manual or automatic, also pins: its release record is enough, so rolling back needs no other
+permission in the store. The newer of the two records decides, and `unpin` ends both.
 """
 
 from collections.abc import Callable
@@ -27,12 +27,12 @@ from services.common.model_store import (
 
 @dataclass(frozen=True)
 class Pin:
-    """Why automatic releases of a model do not go live.
+    """The reason why automatic releases of a model do not go live.
 
     Args:
-        version: what stays live; None after the withdrawal of a first release.
-        by_rollback: whether a rollback pinned it, not a person's `pin`.
-        until: when it ends by itself; None if it does not.
+        version: the version that stays live; None after the first release was withdrawn.
+        by_rollback: True if a rollback pinned the model, False if a person did.
+        until: when the pin expires; None for never.
     """
 
     version: str | None
@@ -43,29 +43,29 @@ class Pin:
     time: datetime
 
     def describe(self) -> str:
-        """A clause for people: `pinned to version … by ada until …: why`."""
-        told = f"pinned to version {self.version}" if self.version else "pinned to no version"
+        """Return a phrase for messages: `pinned to version … (ada@lab, …) until …: reason`."""
+        phrase = f"pinned to version {self.version}" if self.version else "pinned to no version"
         if self.by_rollback:
-            told += " by a rollback"
-        told += f" ({self.by}, {self.time.astimezone(UTC):%Y-%m-%d %H:%M}Z)"
+            phrase += " by a rollback"
+        phrase += f" ({self.by}, {self.time.astimezone(UTC):%Y-%m-%d %H:%M}Z)"
         if self.until:
-            told += f" until {self.until.astimezone(UTC):%Y-%m-%d %H:%M}Z"
-        return f"{told}: {self.reason}" if self.reason else told
+            phrase += f" until {self.until.astimezone(UTC):%Y-%m-%d %H:%M}Z"
+        return f"{phrase}: {self.reason}" if self.reason else phrase
 
 
 class Pinned(StoreError):
-    """An automatic release was held back."""
+    """An automatic release did not go live because the model is pinned."""
 
     def __init__(self, model: str, pin: Pin) -> None:
         super().__init__(
             f"Model '{model}' is {pin.describe()}. Automatic releases do not go live until "
-            f"`tollgate models unpin {model}` or a release by hand."
+            f"`tollgate models unpin {model}` or a manual release."
         )
         self.pin = pin
 
 
 class PinTaken(StoreError):
-    """Another writer's pin record was first."""
+    """Another writer pinned or unpinned the model first."""
 
     def __init__(self, winner: PinRecord) -> None:
         what = f"pinned to version {winner.version}" if winner.version else "unpinned"
@@ -76,11 +76,11 @@ class PinTaken(StoreError):
 def decide_pin(
     written: PinRecord | None, rollback: ReleaseRecord | None, *, now: datetime
 ) -> Pin | None:
-    """The pin in force.
+    """Return the pin in force.
 
     Args:
         written: the newest pin record.
-        rollback: the record that decided what is live, if it is a rollback.
+        rollback: the record that determines the live version, if it is a rollback.
     """
     if rollback is not None and rollback.number > (written.release if written else 0):
         return Pin(
@@ -96,13 +96,13 @@ def decide_pin(
 
 
 def find_pin(store: ModelStore, model: str, trusted: TrustedKeys) -> Pin | None:
-    """The pin of a model that is in force now, or None."""
+    """Return the model's pin that is in force now, or None."""
     rollback = _deciding_rollback(store, model, trusted)
     return decide_pin(newest_pin(store, model), rollback, now=datetime.now(UTC))
 
 
 def newest_pin(store: ModelStore, model: str) -> PinRecord | None:
-    """The newest valid pin record; malformed ones are passed over."""
+    """Return the newest valid pin record, skipping malformed ones."""
     for number in reversed(store.list_pins(model)):
         try:
             record = store.find_pin(model, number)
@@ -116,13 +116,13 @@ def newest_pin(store: ModelStore, model: str) -> PinRecord | None:
 def append_pin(
     store: ModelStore, model: str, *, decide: Callable[[int], PinRecord | None]
 ) -> PinRecord | None:
-    """Write the pin record after the highest number that exists.
+    """Write a pin record under the next free number.
 
     Args:
-        decide: gets the number and returns the record to write, or None if nothing is left to do.
+        decide: returns the record to write under the given number, or None to write nothing.
 
     Raises:
-        PinTaken: another writer was first, and `decide` still wants a record.
+        PinTaken: another writer was first, and `decide` still returns a record.
     """
     winner: PinRecord | None = None
     for _ in range(MAX_TRIES):
@@ -137,14 +137,14 @@ def append_pin(
         try:
             winner = store.find_pin(model, number)
         except VersionRefused:
-            winner = None  # a malformed record only uses up its number
-    raise StoreError(f"Other writers took every pin number of {model}; try again.")
+            winner = None  # a malformed record only occupies its number
+    raise StoreError(f"Other writers took every pin number of '{model}'; try again.")
 
 
 def _deciding_rollback(store: ModelStore, model: str, trusted: TrustedKeys) -> ReleaseRecord | None:
-    """The record that decided which version is live, if that is a rollback.
+    """Return the record that determines the live version, if it is a rollback.
 
-    Records of a canary or shadow do not decide it: they repeat the live version.
+    Canary and shadow records are skipped because they only repeat the live version.
     """
     for number in reversed(store.list_releases(model)):
         try:

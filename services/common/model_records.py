@@ -1,11 +1,11 @@
-"""What the model store holds, as JSON records; the names that are safe in its paths; its errors.
+"""The model store's JSON records, the names that are safe in its paths, and its errors.
 
-    StoreError              the store cannot be used, or does not hold what was asked for
+    StoreError              the store cannot be used, or does not contain what was requested
     ├── VersionNotFound     no `manifest.sig`, hence no version
-    ├── VersionRefused      it is there but does not hold: signature, digest, manifest, name, …
+    ├── VersionRefused      invalid signature, digest, manifest, name, …
     └── ReleaseTaken        another record already has that number
 
-Fields that a later Tollgate added to a record are ignored, so that an older reader can go on.
+Readers ignore unknown fields, so that they can read records written by a later Tollgate.
 """
 
 import re
@@ -31,31 +31,31 @@ from services.common.features import ValueRules
 
 LAST_NUMBER = 99_999_999
 MAX_GAP = 1_000
-"""Records whose number is further than this above the one before are ignored."""
+"""A record whose number exceeds the previous one by more than this is ignored."""
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 VERSION_NAME = re.compile(r"[0-9]{8}t[0-9]{6}z-[0-9a-f]{8}")
 
 
 def is_model_name(name: str) -> bool:
-    """Whether `name` is safe as a folder's name and in a URL."""
+    """Return whether `name` is safe as a folder name and in a URL."""
     return MODEL_NAME.fullmatch(name) is not None and ".." not in name
 
 
 def is_version_name(name: str) -> bool:
-    """Whether `name` has the form of a version's name."""
+    """Return whether `name` has the form of a version name."""
     return VERSION_NAME.fullmatch(name) is not None
 
 
 def new_version_name(now: datetime) -> str:
-    """A fresh version name. Names sort by time, to the second; `now` must be aware."""
+    """Return a new version name. Names sort by time, to the second; `now` must be aware."""
     return f"{now.astimezone(UTC):%Y%m%dt%H%M%Sz}-{secrets.token_hex(4)}"
 
 
 def split_sequence(numbers: Iterable[int]) -> tuple[list[int], list[int]]:
-    """Split the numbers of records into those in sequence and those far beyond it, both ascending.
+    """Split record numbers into the sequence and strays far beyond it, both ascending.
 
-    Readers and writers ignore the second list: one stray file with a huge number must not end the
-    sequence. A gap of up to `MAX_GAP` is part of the sequence.
+    Readers and writers ignore strays: one file with a huge number must not end the sequence. The
+    sequence may contain gaps of up to `MAX_GAP`.
     """
     ordered = sorted(numbers)
     before = 0
@@ -68,7 +68,7 @@ def split_sequence(numbers: Iterable[int]) -> tuple[list[int], list[int]]:
 
 def _checked_model_name(name: str) -> str:
     if not is_model_name(name):
-        raise ValueError("not a model name")
+        raise ValueError("not a valid model name")
     return name
 
 
@@ -76,7 +76,7 @@ ModelName = Annotated[str, AfterValidator(_checked_model_name)]
 VersionName = Annotated[str, Field(pattern=f"^{VERSION_NAME.pattern}$")]
 FileName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-# Strict, so that a class `True` does not come back as 1, nor 1 as "1".
+# Strict, so that class `True` is not read as 1, nor 1 as "1".
 Label = StrictBool | StrictInt | StrictStr
 Value = Label | StrictFloat
 
@@ -88,19 +88,19 @@ class Record(BaseModel):
 
 
 class Column(Record):
-    """A feature: its name in the data, and the kind of its values."""
+    """A feature's name in the data and the kind of its values."""
 
     name: str
     kind: Literal["number", "boolean", "text"]
 
 
 class Signature(Record):
-    """What a model takes and gives.
+    """A model's inputs and outputs.
 
     Args:
         classes: in the order of the probabilities; None for regression.
-        value_rules: how text and missing values were read in training, and are in requests; None
-            in versions from before they were stated, which take text as it comes.
+        value_rules: how text and missing values are read, in training and in requests; None in
+            versions that predate the rules, which use text unchanged.
     """
 
     task: Literal["classification", "regression"]
@@ -118,7 +118,7 @@ class FileEntry(Record):
 
 
 class DataObject(Record):
-    """A file that a model was trained on; `generation` where the store counts them."""
+    """A file that a model was trained on; `generation` if the store counts generations."""
 
     name: str
     generation: str | None
@@ -127,10 +127,9 @@ class DataObject(Record):
 
 
 class WarmUp(Record):
-    """Rows in signature order (null: missing), and what the model as served answered to them.
+    """Rows in signature order (null: missing), and the served model's predictions for them.
 
-    Predictions are classes, as in the signature, or numbers; `probabilities` is None for
-    regression.
+    Predictions are classes of the signature, or numbers. Regression has no `probabilities`.
     """
 
     rows: list[list[Value | None]]
@@ -139,14 +138,14 @@ class WarmUp(Record):
 
 
 class ColumnStatistics(Record):
-    """How the values of a column, or of answers, were distributed in training.
+    """The distribution of a column's values, or of predictions, in training.
 
     Args:
-        count: rows, those without a value included.
-        missing: the share of rows without a value; all other figures are about the rest.
-        edges: of a number: ascending inner edges of its bins; a bin holds its upper edge.
-        categories: of text, booleans and classes: the most frequent values.
-        shares: of each bin, or of each category and then of all others; they add up to 1.
+        count: number of rows, including those without a value.
+        missing: share of rows without a value; all other figures exclude these rows.
+        edges: for numbers, the ascending inner edges of the bins; a bin includes its upper edge.
+        categories: for text, booleans and classes, the most frequent values.
+        shares: of each bin, or of each category followed by all others; they add up to 1.
     """
 
     name: str
@@ -163,7 +162,7 @@ class ColumnStatistics(Record):
 
 
 class Statistics(Record):
-    """What a model was trained on and what it said of the rows held out, to measure drift from."""
+    """The reference for drift: distributions of the training data and of held-out predictions."""
 
     columns: list[ColumnStatistics]
     target: ColumnStatistics
@@ -171,10 +170,10 @@ class Statistics(Record):
 
 
 class Manifest(Record):
-    """All there is to know about a version; its bytes are what the signature covers.
+    """A version's full description; the signature covers its bytes.
 
-    `forced_reason` is why a version that failed was let through (`gate` is `forced` then);
-    `statistics` is None where a model has too many columns for a manifest.
+    `forced_reason` says why a version that failed its gate was allowed anyway (`gate` is then
+    `forced`). A model with too many columns for a manifest has no `statistics`.
     """
 
     model: ModelName
@@ -200,13 +199,13 @@ class Canary(Record):
 
 
 class Shadow(Record):
-    """A version that is computed and compared, but never answers."""
+    """A version that is computed and compared but never answers."""
 
     version: VersionName
 
 
 class Release(Record):
-    """A decision about what is served. Each is the whole state, not a change to the one before."""
+    """A decision about what is served: the whole state, not a change to the previous release."""
 
     number: int = Field(ge=1, le=LAST_NUMBER)
     previous: int | None
@@ -221,10 +220,10 @@ class Release(Record):
 
 
 class Withdrawal(Record):
-    """A decision that no version is live: the first release was withdrawn.
+    """A decision that no version is live, because the first release was withdrawn.
 
-    It has the fields of a release. An older Tollgate, for which a release always has a version,
-    refuses the record and continues with the release before it.
+    It has the fields of a release. An older Tollgate expects every release to have a version, so
+    it refuses the record and uses the previous release.
     """
 
     number: int = Field(ge=1, le=LAST_NUMBER)
@@ -240,12 +239,12 @@ class Withdrawal(Record):
 
 
 class PinRecord(Record):
-    """A decision about automatic releases: `pin` holds them back, `unpin` lets them go live.
+    """A decision about automatic releases: `pin` stops them, `unpin` allows them.
 
     Args:
         version: the version to keep live; None for `unpin`.
-        until: when the pin ends by itself; None if it does not.
-        release: the highest release number at the time. Rollbacks up to it no longer count as pins.
+        until: when the pin expires; None for never.
+        release: the highest release number at the time; rollbacks up to it no longer pin.
     """
 
     number: int = Field(ge=1, le=LAST_NUMBER)
@@ -260,20 +259,20 @@ class PinRecord(Record):
     @model_validator(mode="after")
     def _pins_a_version(self) -> Self:
         if (self.action == "pin") != (self.version is not None):
-            raise ValueError("a pin has a version, an unpin has none")
+            raise ValueError("a pin must have a version, an unpin must not")
         return self
 
 
 class RunRecord(Record):
-    """The outcome of a finished training, kept under its idempotency key.
+    """The outcome of a finished training run, stored under its idempotency key.
 
     Records of older runs have only the version.
 
     Args:
-        key: the idempotency key itself.
+        key: the idempotency key.
         time: when the run finished.
-        release: number of the record that put the version live; None if it did not go live.
-        pinned: why an automatic release was held back, as a sentence.
+        release: number of the release that made the version live; None if it did not go live.
+        pinned: why a pin prevented the automatic release, as a sentence.
         refused: why inference would refuse the version, as a sentence.
     """
 
@@ -291,11 +290,11 @@ class StoreError(Exception):
 
 
 class VersionNotFound(StoreError):
-    """There is no such version: its `manifest.sig`, written last, is missing."""
+    """The version does not exist: its `manifest.sig`, which is written last, is missing."""
 
 
 class VersionRefused(StoreError):
-    """A version or a release record that does not hold, and must not be served.
+    """A version or release record is invalid and must not be served.
 
     Args:
         reason: one word, for metrics: `signature`, `digest`, `manifest`, `name`, `release`,
@@ -308,7 +307,7 @@ class VersionRefused(StoreError):
 
 
 class ReleaseTaken(StoreError):
-    """Another writer's record, `winner`, has the number."""
+    """Another writer's record, `winner`, already has the number."""
 
     def __init__(self, winner: Release | Withdrawal) -> None:
         what = f"of version {winner.version}" if winner.version else "to no version"

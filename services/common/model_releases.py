@@ -1,11 +1,11 @@
-"""What is live: release a version, try one beside it, or roll back.
+"""Decide what is live: release a version, start a canary or shadow, or roll back.
 
-A canary answers some of the callers, a shadow is computed and compared but never answers. Both are
-fields of the release record: each record is the whole state, so the records of `canary` and
-`shadow` keep the live version and the respective other field.
+A canary answers a share of the callers. A shadow is computed and compared but never answers. Both
+are fields of the release record. Each record holds the whole state, so a `canary` record repeats
+the live version and the shadow, and a `shadow` record repeats the live version and the canary.
 
-A release may be automatic (after a training) or by hand. While a model is pinned, automatic ones
-are held back (see `model_pins`).
+A release is either automatic (after training) or manual. Automatic releases do not go live while
+the model is pinned (see `model_pins`).
 """
 
 from collections.abc import Callable
@@ -30,15 +30,15 @@ from services.common.model_store import ModelStore, ReleaseRecord, TrustedKeys
 
 
 class NoVersion(StoreError):
-    """There is no version that could go live."""
+    """No version can go live."""
 
 
 class AlreadyLive(StoreError):
-    """The version answers all requests as it is; it cannot be tried beside itself."""
+    """The live version cannot also be its own canary or shadow."""
 
 
 class _State(NamedTuple):
-    """What a record says is served; without a version nothing is."""
+    """The serving state that a record describes; without a version, nothing is served."""
 
     version: str | None
     canary: Canary | None = None
@@ -50,40 +50,40 @@ class _State(NamedTuple):
 
 
 def check_fits_beside(candidate: Manifest, live: Manifest) -> None:
-    """Check that a version may be served, takes the rows of the live one, and gives its classes.
+    """Check that a version can run beside the live one: same task, columns and classes.
 
     Raises:
-        VersionRefused: it failed its gate, or its task, columns or classes are others.
+        VersionRefused: the version failed its gate, or its task, columns or classes differ.
     """
-    what = f"The version {candidate.version} of {candidate.model}"
+    what = f"Version {candidate.version} of '{candidate.model}'"
     if candidate.gate == "failed":
         raise VersionRefused(f"{what} failed its gate.", reason="gate")
     ours, theirs = candidate.signature, live.signature
     if (ours.task, ours.columns) != (theirs.task, theirs.columns):
-        raise VersionRefused(f"{what} takes other columns than the live one.", reason="columns")
+        raise VersionRefused(f"{what} has different columns from the live one.", reason="columns")
     if _typed(ours.classes) != _typed(theirs.classes):
-        raise VersionRefused(f"{what} has other classes than the live one.", reason="classes")
+        raise VersionRefused(f"{what} has different classes from the live one.", reason="classes")
 
 
 def _typed(classes: list[Label] | None) -> list[tuple[type, Label]]:
-    """The classes with their types: to Python, 1 is True."""
+    """Return the classes with their types, because `1 == True` in Python."""
     return [(type(label), label) for label in classes or []]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The live record after a command; `written` is False if its goal was met already."""
+    """The live record after a command; `written` is False if there was nothing to do."""
 
     live: ReleaseRecord
     written: bool
 
 
 @dataclass(frozen=True)
-class Promoter:
-    """Writes release records of one store, in the name of `by` (user@host).
+class ReleaseManager:
+    """Writes the release records of one store on behalf of `by` (user@host).
 
     Args:
-        allow_joblib: whether inference serves pickles; if not, no such version is released.
+        allow_joblib: whether inference serves pickles; if not, a pickled version is not released.
     """
 
     store: ModelStore
@@ -99,18 +99,18 @@ class Promoter:
         reason: str = "",
         automatic: bool = False,
     ) -> Decision:
-        """Put a version live, alone: a canary or shadow ends.
+        """Make a version live, ending any canary or shadow.
 
         Args:
-            version: None for the newest whose gate passed.
-            automatic: whether a pin holds it back.
+            version: None for the newest version that passed its gate.
+            automatic: whether a pin prevents the release.
 
         Raises:
-            NoVersion: no version has passed.
-            Pinned: it is automatic, and the model is pinned.
-            VersionNotFound, VersionRefused: there is no such version, it does not verify, it
-                failed its gate, or inference would refuse it.
-            ReleaseTaken: another writer released something else at the same moment.
+            NoVersion: no version has passed its gate.
+            Pinned: the release is automatic and the model is pinned.
+            VersionNotFound, VersionRefused: the version does not exist, fails verification, failed
+                its gate, or would be refused by inference.
+            ReleaseTaken: another writer released a different version at the same time.
         """
         alone = _State(version or self._newest_passed(model))
 
@@ -127,7 +127,7 @@ class Promoter:
     def canary(
         self, model: str, *, version: str | None, percent: float = 0.0, reason: str = ""
     ) -> Decision:
-        """Have a version answer `percent` of the callers; a shadow of that version ends.
+        """Let a version answer `percent` of the callers; if it is the shadow, the shadow ends.
 
         Args:
             version: None ends the canary.
@@ -136,13 +136,13 @@ class Promoter:
         Raises:
             NoVersion: no version is live.
             AlreadyLive: the version is the live one.
-            VersionNotFound, VersionRefused: there is no such version, it does not hold, failed its
-                gate, or has other columns or classes than the live one.
-            ReleaseTaken: as `release`.
+            VersionNotFound, VersionRefused: the version does not exist, fails verification, failed
+                its gate, or has different columns or classes from the live one.
+            ReleaseTaken: as for `release`.
         """
 
         def state(live: ReleaseRecord | None) -> _State:
-            live = self._tried_beside(model, live, version)
+            live = self._check_beside(model, live, version)
             shadow = None if live.shadow and live.shadow.version == version else live.shadow
             canary = Canary(version=version, percent=percent) if version else None
             return _State(live.version, canary, shadow)
@@ -150,17 +150,17 @@ class Promoter:
         return self._append(model, "canary", reason, state=state)
 
     def shadow(self, model: str, *, version: str | None, reason: str = "") -> Decision:
-        """Have a version computed unseen beside the live one; a canary of that version ends.
+        """Run a version as a shadow of the live one; if it is the canary, the canary ends.
 
         Args:
             version: None ends the shadow.
 
         Raises:
-            NoVersion, AlreadyLive, VersionNotFound, VersionRefused, ReleaseTaken: as `canary`.
+            NoVersion, AlreadyLive, VersionNotFound, VersionRefused, ReleaseTaken: as for `canary`.
         """
 
         def state(live: ReleaseRecord | None) -> _State:
-            live = self._tried_beside(model, live, version)
+            live = self._check_beside(model, live, version)
             canary = None if live.canary and live.canary.version == version else live.canary
             shadow = Shadow(version=version) if version else None
             return _State(live.version, canary, shadow)
@@ -172,47 +172,53 @@ class Promoter:
         model: str,
         *,
         version: str | None = None,
-        judged: int | None = None,
+        expected_release: int | None = None,
         reason: str = "",
     ) -> Decision:
-        """Go back to a version, and end a canary or shadow. Automatic releases are held back.
+        """Roll back to a version, ending any canary or shadow; this pins the model.
 
         Args:
-            version: None for the newest earlier live version that no rollback has left, so that
-                one rollback after another goes further back, never forth.
-            judged: number of the release that a check found bad: nothing is done if it is not
-                live, if there is a higher one by the time of writing, or if it is a rollback (a
-                fault of every version would else lead back to the oldest, step by step). If it
-                began or changed a canary or shadow, that ends and the live version stays. If there
-                is no earlier version to go back to, no version is live afterwards.
+            version: None for the newest earlier live version that has not been rolled back, so
+                repeated rollbacks go further back, never forward.
+            expected_release: number of the release that a check found faulty. Nothing happens if
+                that release is not live, if a newer one exists when the record is written, or if
+                it is itself a rollback (otherwise a fault shared by every version would step back
+                to the oldest one). If it started or changed a canary or shadow, that ends and the
+                live version stays. If there is no earlier version, no version is live afterwards.
 
         Raises:
-            NoVersion: there is nothing to go back to.
-            VersionNotFound, VersionRefused, ReleaseTaken: as `release`.
+            NoVersion: there is no version to roll back to.
+            VersionNotFound, VersionRefused, ReleaseTaken: as for `release`.
         """
         if version is not None:
             alone = _State(version)
             return self._append(model, "rollback", reason, state=lambda _: alone)
         leaving = self.store.live_record(model, self.trusted, allow_joblib=self.allow_joblib)
         if leaving is None:
-            raise NoVersion(f"No version of {model} is live.")
-        if judged is not None and (leaving.number != judged or leaving.action == "rollback"):
+            raise NoVersion(f"No version of '{model}' is live.")
+        if expected_release is not None and (
+            leaving.number != expected_release or leaving.action == "rollback"
+        ):
             return Decision(live=leaving, written=False)
         if isinstance(leaving, Withdrawal):
-            raise NoVersion(f"No version of {model} is live.")
-        tried = judged is not None and leaving.action in ("canary", "shadow")
-        if tried:
-            back = _State(leaving.version)
+            raise NoVersion(f"No version of '{model}' is live.")
+        ends_trial = expected_release is not None and leaving.action in ("canary", "shadow")
+        if ends_trial:
+            target = _State(leaving.version)
         else:
-            back = _State(self._rollback_target(model, leaving, may_be_none=judged is not None))
+            target = _State(
+                self._rollback_target(model, leaving, may_be_none=expected_release is not None)
+            )
 
         def state(live: ReleaseRecord | None) -> _State:
-            """If the version has been left already, the goal is met."""
-            if live is not None and not tried and live.version != leaving.version:
+            """Return the target, or the current state if another writer has already rolled back."""
+            if live is not None and not ends_trial and live.version != leaving.version:
                 return _State.of(live)
-            return back
+            return target
 
-        return self._append(model, "rollback", reason, state=state, judged=judged)
+        return self._append(
+            model, "rollback", reason, state=state, expected_release=expected_release
+        )
 
     def _append(
         self,
@@ -221,25 +227,26 @@ class Promoter:
         reason: str,
         *,
         state: Callable[[ReleaseRecord | None], _State],
-        judged: int | None = None,
+        expected_release: int | None = None,
     ) -> Decision:
-        """Write a record, unless what is live is as wanted already or it comes too late.
+        """Write a record unless the live state is already the desired one, or it is too late.
 
         Args:
-            state: what is wanted, given what is live.
+            state: returns the desired state, given the live record.
+            expected_release: write only directly after this release.
         """
         found: list[ReleaseRecord] = []
 
         def decide(number: int, taken: ReleaseRecord | None) -> ReleaseRecord | None:
             live = self.store.live_record(model, self.trusted, allow_joblib=self.allow_joblib)
-            late = judged is not None and number != judged + 1
-            wished = state(live)
-            if live is not None and (late or wished == _State.of(live)):
+            late = expected_release is not None and number != expected_release + 1
+            desired = state(live)
+            if live is not None and (late or desired == _State.of(live)):
                 found.append(live)
                 return None
             if taken is not None:
                 raise ReleaseTaken(taken)
-            return self._record(model, number, wished, action, reason)
+            return self._record(model, number, desired, action, reason)
 
         written = self.store.append_release(model, decide=decide)
         return Decision(live=written or found[0], written=written is not None)
@@ -252,7 +259,7 @@ class Promoter:
         action: Literal["release", "canary", "shadow", "rollback"],
         reason: str,
     ) -> ReleaseRecord:
-        """A record that readers will not refuse; what they would refuse is not written.
+        """Return a release record that readers will accept.
 
         Raises:
             VersionNotFound, VersionRefused: its version may not be live.
@@ -286,16 +293,14 @@ class Promoter:
         """Raise VersionNotFound or VersionRefused if a version may not be live."""
         manifest = self.store.open_version(model, version, self.trusted)
         if manifest.gate == "failed":
-            raise VersionRefused(
-                f"The version {version} of {model} failed its gate.", reason="gate"
-            )
+            raise VersionRefused(f"Version {version} of '{model}' failed its gate.", reason="gate")
         self._check_serving(manifest)
 
     def _check_serving(self, manifest: Manifest) -> None:
-        """Raise VersionRefused if inference would refuse a version for being a pickle."""
+        """Raise VersionRefused if inference would refuse a version because it is a pickle."""
         if manifest.serving == "joblib" and not self.allow_joblib:
             raise VersionRefused(
-                f"Version {manifest.version} of {manifest.model} is refused by inference: joblib "
+                f"Version {manifest.version} of '{manifest.model}' is refused by inference: joblib "
                 "not allowed. It has no ONNX form; to serve it, set INFERENCE_ALLOW_JOBLIB and "
                 "TRAINER_ALLOW_JOBLIB to true.",
                 reason="joblib",
@@ -307,24 +312,24 @@ class Promoter:
             raise Pinned(model, pin)
 
     def _step_back_if_pinned(self, model: str, decision: Decision) -> None:
-        """Take an automatic release back if the model was pinned while it was being written.
+        """Undo an automatic release if the model was pinned while it was being written.
 
-        A pin that is written later sees the release, and puts its own version live.
+        A pin written after the release sees it and makes its own version live.
         """
         pin = find_pin(self.store, model, self.trusted)
         if pin is None or pin.version in (None, decision.live.version):
             return
-        back, number = _State(pin.version), decision.live.number
+        target, number = _State(pin.version), decision.live.number
         reason = f"pinned by {pin.by} in the meantime"
-        self._append(model, "rollback", reason, state=lambda _: back, judged=number)
+        self._append(model, "rollback", reason, state=lambda _: target, expected_release=number)
         raise Pinned(model, pin)
 
-    def _tried_beside(self, model: str, live: ReleaseRecord | None, version: str | None) -> Release:
-        """What is live, once it is clear that `version` (None: nothing) fits beside it."""
+    def _check_beside(self, model: str, live: ReleaseRecord | None, version: str | None) -> Release:
+        """Return the live release after checking that `version`, if any, can run beside it."""
         if not isinstance(live, Release):
-            raise NoVersion(f"No version of {model} is live.")
+            raise NoVersion(f"No version of '{model}' is live.")
         if version == live.version:
-            raise AlreadyLive(f"The version {version} of {model} is live already.")
+            raise AlreadyLive(f"Version {version} of '{model}' is already live.")
         if version is not None:
             candidate = self.store.open_version(model, version, self.trusted)
             check_fits_beside(candidate, self.store.open_release(model, live, self.trusted))
@@ -337,17 +342,17 @@ class Promoter:
                     return version
             except (VersionNotFound, VersionRefused):
                 continue
-        raise NoVersion(f"No version of {model} has passed its gate.")
+        raise NoVersion(f"No version of '{model}' has passed its gate.")
 
     def _rollback_target(self, model: str, leaving: Release, *, may_be_none: bool) -> str | None:
-        """The newest version that was live before and that no rollback has left.
+        """Return the newest earlier live version that has not been rolled back.
 
         Raises:
-            NoVersion: there is none, though `may_be_none` is False.
+            NoVersion: there is no such version, and `may_be_none` is False.
         """
         been_live: list[str] = []
         left: set[str | None] = {leaving.version}
-        latest: set[str] = set()  # the version live so far, and any put live and deleted since
+        latest: set[str] = set()  # the version live at this point, and any released then deleted
         for number in self.store.list_releases(model):
             try:
                 record = self.store.find_record(model, number)
@@ -376,6 +381,6 @@ class Promoter:
         if may_be_none:
             return None
         raise NoVersion(
-            f"There is no earlier live version of {model} to go back to. To have no version live: "
-            f"tollgate models withdraw {model} --release {leaving.number}."
+            f"There is no earlier version of '{model}' to roll back to. To take it offline, run "
+            f"`tollgate models withdraw {model} --release {leaving.number}`."
         )

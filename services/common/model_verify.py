@@ -1,6 +1,7 @@
-"""A whole model store, checked from outside: what readers refuse, and what nobody may have done.
+"""Audit a whole model store: find what readers would refuse and what Tollgate never writes.
 
-Reads everything and believes nothing; several releases are read at once, as a store may be far.
+Everything is read and nothing is trusted. Releases are read in parallel because a store may be
+remote.
 """
 
 import re
@@ -21,7 +22,7 @@ from services.common.model_store import (
 READS_AT_ONCE = 16
 WRITTEN_BESIDE_FILES = {"manifest.json", "manifest.sig"}
 DRAFT = re.compile(r"\.[0-9a-f]{16}\.tmp")
-"""What a writer that was killed leaves in a folder; nobody reads it."""
+"""A temporary file that a killed writer leaves behind; it is never read."""
 KNOWN_PATH = re.compile(
     r"versions/[0-9]{8}t[0-9]{6}z-[0-9a-f]{8}/[^/]+|(releases|pins)/[0-9]{8}\.json"
     r"|once/[0-9a-f]{64}\.json"
@@ -33,7 +34,7 @@ Report = Callable[[str, float], None]
 
 @dataclass
 class Verified:
-    """How many versions and releases were looked at, and a sentence for each that is wrong."""
+    """The number of versions and releases checked, and a sentence for each failure."""
 
     checked: int = 0
     failures: list[str] = field(default_factory=list)
@@ -43,7 +44,7 @@ def verify_store(store: ModelStore, trusted: TrustedKeys, *, report: Report) -> 
     """Check every version with its files, every release record, and that no number is missing.
 
     Args:
-        report: told what is being looked at, and the share of the work that is done.
+        report: receives the name of the current item and the share of work done.
 
     Raises:
         StoreError: the store cannot be read.
@@ -54,10 +55,10 @@ def verify_store(store: ModelStore, trusted: TrustedKeys, *, report: Report) -> 
         if is_model:
             models.append(name)
         elif not DRAFT.fullmatch(name):
-            found.failures.append(f"The store holds {ascii(name)[:200]}, which is no model.")
+            found.failures.append(f"The store contains {ascii(name)[:200]}, which is not a model.")
     for index, model in enumerate(models):
         paths = store.list_files(model)
-        found.failures += _strangers(model, paths)
+        found.failures += _unknown_files(model, paths)
         versions = store.list_versions(model)
         manifests = {}
         for done, version in enumerate(versions):
@@ -79,14 +80,14 @@ def verify_store(store: ModelStore, trusted: TrustedKeys, *, report: Report) -> 
 
 
 def stray_release(model: str, number: int) -> str:
-    """The sentence about a release record that is far beyond the sequence."""
-    return f"Release {number} of {model} is far beyond the sequence and is ignored."
+    """Return the sentence about a release record far beyond the sequence."""
+    return f"Release {number} of '{model}' is far beyond the sequence and is ignored."
 
 
-def _strangers(model: str, paths: list[str]) -> Iterator[str]:
+def _unknown_files(model: str, paths: list[str]) -> Iterator[str]:
     for path in paths:
         if not KNOWN_PATH.fullmatch(path) and not DRAFT.fullmatch(path.rpartition("/")[2]):
-            yield f"The folder of {model} holds {ascii(path)[:200]}, which is no part of a store."
+            yield f"Unknown file {ascii(path)[:200]} in the folder of '{model}'."
 
 
 def _failures_of_files(store: ModelStore, manifest: Manifest, paths: list[str]) -> Iterator[str]:
@@ -99,19 +100,20 @@ def _failures_of_files(store: ModelStore, manifest: Manifest, paths: list[str]) 
     there = {path.removeprefix(folder) for path in paths if path.startswith(folder)}
     for name in sorted(there - manifest.files.keys() - WRITTEN_BESIDE_FILES):
         if not DRAFT.fullmatch(name):
-            what = f"{ascii(name)[:200]} of {manifest.model} {manifest.version}"
+            what = f"{ascii(name)[:200]} of '{manifest.model}' {manifest.version}"
             yield f"The manifest does not list {what}."
 
 
 def _failures_of_releases(
     store: ModelStore, model: str, numbers: list[int], manifests: dict[str, Manifest]
 ) -> Iterator[str]:
-    """
+    """Yield a sentence for each failure.
+
     Args:
-        manifests: of the versions that hold.
+        manifests: of the valid versions.
     """
     for number in sorted(set(range(1, max(numbers, default=0))) - set(numbers)):
-        yield f"Release {number} of {model} is missing, though there is a later one."
+        yield f"Release {number} of '{model}' is missing, but later releases exist."
     digests = {version: store.manifest_sha256(model, version) for version in manifests}
 
     def check(number: int) -> list[str]:
@@ -120,9 +122,9 @@ def _failures_of_releases(
         except VersionRefused as error:
             return [str(error)]
         if release is None:
-            return [f"Release {number} of {model} is not a file."]
+            return [f"Release {number} of '{model}' is not a file."]
         wrong = _failures_of_release(release, manifests, digests)
-        return [f"Release {number} of {model} {what}." for what in wrong]
+        return [f"Release {number} of '{model}' {what}." for what in wrong]
 
     with ThreadPoolExecutor(READS_AT_ONCE) as pool:
         for failures in pool.map(check, numbers):
@@ -133,7 +135,7 @@ def _failures_of_release(
     release: ReleaseRecord, manifests: dict[str, Manifest], digests: dict[str, str]
 ) -> Iterator[str]:
     if release.previous != (release.number - 1 or None):
-        yield f"says that release {release.previous} was the one before"
+        yield f"names release {release.previous} as the previous one"
     if isinstance(release, Withdrawal):
         return
     for meant in (release, release.canary, release.shadow):
@@ -141,7 +143,7 @@ def _failures_of_release(
             continue
         manifest = manifests.get(meant.version)
         if manifest is None:
-            yield f"names version {meant.version}, which is not there or does not hold"
+            yield f"names version {meant.version}, which is missing or invalid"
         elif manifest.gate == "failed":
             yield f"names version {meant.version}, which failed its gate"
     if digests.get(release.version, release.manifest_sha256) != release.manifest_sha256:
@@ -152,7 +154,7 @@ def _failures_of_pins(store: ModelStore, model: str) -> Iterator[str]:
     for number in store.list_pins(model):
         try:
             if store.find_pin(model, number) is None:
-                yield f"Pin {number} of {model} is not a file."
+                yield f"Pin {number} of '{model}' is not a file."
         except VersionRefused as error:
             yield str(error)
 
@@ -160,7 +162,7 @@ def _failures_of_pins(store: ModelStore, model: str) -> Iterator[str]:
 def _failures_of_runs(
     store: ModelStore, model: str, paths: list[str], versions: list[str]
 ) -> Iterator[str]:
-    """Of the records by which a finished training is known: a wrong one keeps data untrained."""
+    """Check the run records: a wrong one would prevent data from being trained on."""
     for path in paths:
         if match := RUN_PATH.fullmatch(path):
             try:
@@ -169,5 +171,5 @@ def _failures_of_runs(
                 yield f"{str(error)[:-1]}: {path}."
                 continue
             if run is not None and run.version not in versions:
-                what = f"The run record {path} of {model}"
-                yield f"{what} names version {run.version}, which is not there."
+                what = f"The run record {path} of '{model}'"
+                yield f"{what} names version {run.version}, which does not exist."

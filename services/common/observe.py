@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 UNLOGGED = frozenset({"/healthz", "/readyz", "/metrics"})
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-"""Those that are told apart."""
+"""Methods with their own metric label; all others count as `other`."""
 
-_SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_VALID_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 log = structlog.get_logger()
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 
 class Metrics:
-    """The Prometheus registry of one app, with the request metrics every service has."""
+    """The Prometheus registry of one app, with the request metrics of every service."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -42,23 +42,23 @@ class Metrics:
         GCCollector(registry=self.registry)
         self.requests = Counter(
             "http_requests",
-            "Requests answered, by route template.",
+            "Completed requests by route template.",
             ["method", "route", "status"],
             registry=self.registry,
         )
         self.seconds = Histogram(
             "http_request_duration_seconds",
-            "Time from the first byte of a request's headers to the last byte of its answer.",
+            "Time from the first byte of a request's headers to the last byte of its response.",
             ["method", "route"],
             buckets=_LATENCY_BUCKETS_S,
             registry=self.registry,
         )
         self.in_progress = Gauge(
-            "http_requests_in_progress", "Requests being answered.", registry=self.registry
+            "http_requests_in_progress", "Requests in progress.", registry=self.registry
         )
         self.ready = Gauge(
             "service_ready",
-            "What /readyz last answered: 1 for ready; 0 if not, or if nobody has asked yet.",
+            "Latest result of /readyz: 1 if ready; 0 if not ready or not checked yet.",
             registry=self.registry,
         )
 
@@ -67,7 +67,7 @@ class Metrics:
 
 
 def open_tracing(service: str, *, endpoint: str | None) -> "Tracing | None":
-    """What traces a service, if traces are asked for; without them none of it is imported.
+    """Return the tracing of a service, or None; OpenTelemetry is only imported if needed.
 
     Args:
         endpoint: base URL of an OTLP/HTTP collector; None for no traces.
@@ -81,24 +81,24 @@ def open_tracing(service: str, *, endpoint: str | None) -> "Tracing | None":
         from services.common.tracing import Tracing
     except ImportError as error:
         exit_with_error(
-            f"OTEL_EXPORTER_OTLP_ENDPOINT: traces need what tollgate[otel] installs: {error}"
+            f"OTEL_EXPORTER_OTLP_ENDPOINT: install tollgate[otel] to send traces: {error}"
         )
     return Tracing(service, endpoint=endpoint)
 
 
-# -- one middleware round every request ----------------------------------------------------------
+# -- middleware around every request -------------------------------------------------------------
 
 
 def request_id(scope: Scope) -> str:
-    """The caller's `X-Request-ID` if it is sane, else a new one."""
+    """Return the caller's `X-Request-ID` if it is valid, otherwise a new one."""
     for name, value in scope["headers"]:
-        if name == b"x-request-id" and _SANE_ID.fullmatch(value):
+        if name == b"x-request-id" and _VALID_ID.fullmatch(value):
             return str(value, "ascii")
     return os.urandom(16).hex()
 
 
 class RequestMiddleware:
-    """ASGI middleware: request id, metrics, one log line, and a 500 for what nobody caught."""
+    """ASGI middleware: request id, metrics, one log line, and a 500 for unhandled exceptions."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, refuse: Refuse = error_response) -> None:
         self._app = app
@@ -126,13 +126,13 @@ class RequestMiddleware:
             try:
                 await self._app(scope, receive, send_with_id)
             except Exception:
-                log.exception("unhandled_error", path=scope["path"], method=scope["method"])
+                log.exception("request_failed", path=scope["path"], method=scope["method"])
                 if status:
-                    raise  # the answer has begun: only breaking the connection tells the client
+                    raise  # the response has started: only closing the connection signals failure
                 response = self._refuse(ServiceError(), path=scope["path"], request_id=rid)
                 await response(scope, receive, send_with_id)
-            except asyncio.CancelledError:  # by a server that stops, at the end of its patience
-                log.error("request_cut_short", path=scope["path"], method=scope["method"])
+            except asyncio.CancelledError:  # the stopping server has waited long enough
+                log.error("request_aborted", path=scope["path"], method=scope["method"])
                 if status:
                     raise
                 response = self._refuse(STOPPING, path=scope["path"], request_id=rid)
@@ -148,7 +148,7 @@ class RequestMiddleware:
         self._metrics.seconds.labels(method, route).observe(seconds)
         if scope["path"] not in UNLOGGED:
             log.info(
-                "request",
+                "request_completed",
                 method=scope["method"],
                 path=scope["path"],
                 route=route,

@@ -1,9 +1,10 @@
-"""Whether a service on this machine is ready, as its own `/readyz` says it.
+"""Check whether a service on this machine is ready, using its `/readyz`.
 
     python -m services.common.readiness <port>
 
-Exit code 0 if it is; else 1, and one line says what is not. The images' health check: it imports
-nothing but the standard library, as it runs every few seconds.
+Exits with 0 if the service is ready, otherwise with 1 and the failing checks on one line. This is
+the health check of the container images. It imports only the standard library because it runs
+every few seconds.
 """
 
 import http.client
@@ -12,7 +13,7 @@ import sys
 
 
 def failing(port: int) -> str | None:
-    """Why the service on `port` is not ready; None when it is."""
+    """Return why the service on `port` is not ready, or None if it is."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=4)
     try:
         connection.request("GET", "/readyz")

@@ -1,4 +1,4 @@
-"""What the settings of every service share: the state folder, and how a bad value is told."""
+"""The base of every service's settings: shared variables, field types and error reporting."""
 
 import os
 import re
@@ -15,10 +15,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 def _service_url(url: str) -> str:
     try:
         parts = urlsplit(url)
-        holds = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # such as a port that is no number
-        holds = False
-    if not holds or re.search(r"[\s?#@]", url):
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # for example, a port that is not a number
+        valid = False
+    if not valid or re.search(r"[\s?#@]", url):
         raise ValueError("must be an http or https URL without query or fragment")
     return url.rstrip("/")
 
@@ -27,13 +27,13 @@ _ORIGIN = re.compile(r"https?://[^\s/?#@]+")
 
 
 def _words(value: Any) -> Any:
-    """The parts of a list in one variable, which commas or spaces separate."""
+    """Split a list in one variable at commas and spaces."""
     return tuple(re.split(r"[\s,]+", value.strip(" \t,"))) if isinstance(value, str) else value
 
 
 def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
     if not all(_ORIGIN.fullmatch(origin) for origin in origins):
-        raise ValueError("each must be an origin, such as https://docs.example.com")
+        raise ValueError("every item must be an origin, such as https://docs.example.com")
     return origins
 
 
@@ -42,7 +42,9 @@ def _networks(networks: tuple[str, ...]) -> tuple[str, ...]:
         for network in networks:
             ip_network(network)
     except ValueError as error:
-        raise ValueError("each must be an IP address or network, such as 10.0.0.0/8") from error
+        raise ValueError(
+            "every item must be an IP address or network, such as 10.0.0.0/8"
+        ) from error
     return networks
 
 
@@ -51,7 +53,7 @@ LogFormat = Literal["json", "text"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 ServiceUrl = Annotated[str, AfterValidator(_service_url)]
-"""Where a service is. Without a trailing slash: an issuer is compared to the letter."""
+"""The URL of a service, without a trailing slash: issuers are compared exactly."""
 
 
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words), AfterValidator(_origins)]
@@ -62,7 +64,7 @@ Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words), AfterVa
 
 
 class ServiceSettings(BaseSettings):
-    """Base of a service's settings; the service's `settings.py` alone instantiates it."""
+    """Base class of a service's settings."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -73,22 +75,21 @@ class ServiceSettings(BaseSettings):
     )
 
     home: Path = Field(default=Path(".tollgate"), validation_alias="TOLLGATE_HOME")
-    """State folder; the defaults of a one-machine installation lie in it."""
+    """State folder, which contains the default paths of a one-machine installation."""
     otlp_endpoint: ServiceUrl | None = Field(
         default=None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT"
     )
-    """Base URL of the OTLP/HTTP collector that the services send traces to; unset: none are made.
-    """
+    """Base URL of the OTLP/HTTP collector that the services send traces to; unset: no traces."""
 
     log_format: LogFormat = Field(default="json", validation_alias="TOLLGATE_LOG_FORMAT")
-    """`json`, or `text` for a person at a terminal; `make up` chooses by where its output goes."""
+    """`json`, or `text` for reading at a terminal; `make up` uses `text` if its output is one."""
 
     @classmethod
     def load(cls) -> Self:
-        """Read the environment.
+        """Read the settings from the environment.
 
         Raises:
-            SystemExit: a value does not hold; one line on stderr names the variable.
+            SystemExit: a value is invalid; one line on stderr names the variable.
         """
         try:
             return cls()
@@ -101,26 +102,26 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def _variable(cls, loc: tuple[int | str, ...]) -> str:
-        """The environment variable behind a validation error's location."""
+        """Return the environment variable that a validation error refers to."""
         field = str(loc[0])
         return field if field.isupper() else f"{cls.model_config['env_prefix']}{field}".upper()
 
 
 def exit_with_error(line: str) -> NoReturn:
-    """End the process with one clear line on stderr (exit code 2: it was called wrongly)."""
+    """Exit with one line on stderr and exit code 2 (usage or configuration error)."""
     sys.stderr.write(f"error: {line}\n")
     raise SystemExit(2)
 
 
 def prepare_folder(folder: Path, *, variable: str) -> None:
-    """Make a folder that a service writes to.
+    """Create a folder that a service writes to.
 
     Raises:
-        SystemExit: it cannot be made or written; one line names the variable.
+        SystemExit: it cannot be created or is not writable; one line names the variable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         exit_with_error(f"{variable}: {folder}: {error.strerror}")
     if not os.access(folder, os.W_OK):
-        exit_with_error(f"{variable}: {folder} cannot be written")
+        exit_with_error(f"{variable}: {folder} is not writable")

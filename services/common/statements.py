@@ -1,4 +1,4 @@
-"""The SQL of traced requests: a span for each statement, with its shape and none of its values."""
+"""Trace SQL: one span for each statement of a traced request, without its values."""
 
 import re
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,10 @@ _SPAN = "tollgate_span"
 
 
 def trace_statements(engine: Engine, tracing: "Tracing") -> None:
-    """Show each statement of an engine that belongs to a traced request.
+    """Create a span for each statement that an engine executes within a traced request.
 
-    A statement that was compiled is shown with placeholders. Of one that came as text only the verb
-    and the table are: billing writes the values of its mass inserts into theirs.
+    Compiled statements are recorded with placeholders. For textual statements only the verb and
+    the table are recorded, because billing's bulk inserts contain values.
     """
 
     def begin(

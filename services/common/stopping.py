@@ -1,4 +1,4 @@
-"""How a server ends without cutting anybody off, and without being held up by anybody."""
+"""Stop a server gracefully, without losing requests and without waiting indefinitely."""
 
 import asyncio
 import logging
@@ -14,9 +14,9 @@ import structlog
 import uvicorn
 
 FINISH_S = 20
-"""Seconds a stopping service gives to requests that have begun."""
+"""Seconds that a stopping service waits for requests in progress."""
 LAST_CALL_S = 2.0
-"""How many of them idle connections are left open."""
+"""How many of these seconds idle connections stay open."""
 
 _TICK_S = 0.1
 _THREADS_S = 1.0
@@ -26,19 +26,21 @@ log = structlog.get_logger()
 
 
 class StoppingServer(uvicorn.Server):
-    """Uvicorn's server, but for its end.
+    """Uvicorn's server with a graceful shutdown.
 
-    Uvicorn closes idle connections as soon as it is told to stop. A request that is on its way on
-    one of them is lost, and its client cannot know whether it was answered; proxies that pass on
-    connections, as a Kubernetes Service does, bring requests up to the last moment. Here every
-    answer first says `Connection: close` for a while (RFC 9112 §9.6), so that clients go elsewhere
-    by themselves; what is idle after `LAST_CALL_S` is closed then. Meanwhile `/readyz` answers 503.
+    Uvicorn closes idle connections as soon as it receives a signal. A request in transit on such a
+    connection is lost, and its client cannot know whether it was processed. A Kubernetes Service
+    and other proxies send requests on existing connections until the last moment. This server
+    therefore first adds `Connection: close` to every response (RFC 9112 §9.6), so that clients
+    reconnect elsewhere, and closes idle connections after `LAST_CALL_S`. Meanwhile `/readyz`
+    returns 503.
     """
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop; a second SIGINT hurries.
+        """Start the shutdown; a second SIGINT forces it.
 
-        Uvicorn would raise the signal once more at the end: to have stopped in order is no failure.
+        Unlike uvicorn's, this does not raise the signal again at the end, because an orderly stop
+        is not a failure.
         """
         self.force_exit = self.force_exit or (self.should_exit and sig == signal.SIGINT)
         self.should_exit = True
@@ -47,15 +49,15 @@ class StoppingServer(uvicorn.Server):
         self.lifespan.state["stopping"] = True
         last_call_until = time.monotonic() + LAST_CALL_S
         while time.monotonic() < last_call_until and not self.force_exit:
-            await self._say_close()
+            await self._announce_close()
             if not self.server_state.connections:
                 break
             await asyncio.sleep(_TICK_S)
         await super().shutdown(list(sockets or []))
 
-    async def _say_close(self) -> None:
-        """Have all answers that have not begun yet say that their connection ends with them."""
-        await self.on_tick(0)  # which renews the headers of all answers: `Date`
+    async def _announce_close(self) -> None:
+        """Add `Connection: close` to all responses that have not started yet."""
+        await self.on_tick(0)  # resets the default headers, with a new `Date`
         self.server_state.default_headers.append(_CLOSE)
         for connection in self.server_state.connections:
             cycle = getattr(connection, "cycle", None)
@@ -64,10 +66,10 @@ class StoppingServer(uvicorn.Server):
 
 
 def leave() -> None:
-    """Let the process end even if a thread is stuck.
+    """End the process even if a thread is stuck.
 
-    A model's computation cannot be cancelled, and the interpreter would wait for it for ever. By
-    now all that was to be saved is saved.
+    A model's computation cannot be cancelled, and the interpreter would wait for it without limit.
+    All state has been saved by now.
     """
     deadline = time.monotonic() + _THREADS_S
     others = [thread for thread in threading.enumerate() if not thread.daemon]

@@ -1,7 +1,6 @@
-"""The files of a store at an fsspec URL: listed, read whole or in part, created once.
+"""The files of a store at an fsspec URL: list, read in whole or in part, create once.
 
-What a backend raises comes out as StoreError; a file that does not exist is None, a folder that
-does not exist is empty.
+Backend errors are raised as StoreError. A missing file reads as None, a missing folder as empty.
 """
 
 from typing import Any
@@ -10,11 +9,11 @@ from services.common.filesystems import create_object, open_filesystem, translat
 from services.common.model_records import VersionRefused
 
 RECORD_BYTES = 64 << 20
-"""More than any manifest or release record has; what is cut off there does not hold."""
+"""Larger than any manifest or release record; a longer file is cut off and so becomes invalid."""
 
 
 class StoreFiles:
-    """Base of a store: the calls to its file system. They block."""
+    """Base class of a store, with its blocking file system calls."""
 
     def __init__(self, url: str, *, read_only: bool = False) -> None:
         self._fs, self._root = open_filesystem(url, read_only=read_only)
@@ -27,26 +26,27 @@ class StoreFiles:
                 return []
 
     def _find(self, folder: str, doing: str) -> list[str]:
-        """The files at any depth, as paths in the folder, sorted."""
+        """Return all files at any depth, as sorted paths relative to the folder."""
         with translated_errors(doing):
             paths = self._fs.find(folder, on_error=_raise_unless_missing)
         return sorted(path.removeprefix(f"{folder}/") for path in paths)
 
     def _read(self, path: str, what: str, *, limit: int = RECORD_BYTES) -> bytes | None:
-        """The first `limit` bytes of a file, or None if there is none."""
+        """Return the first `limit` bytes of a file, or None if the file does not exist."""
         with translated_errors(f"read {what}"):
             try:
                 return bytes(self._fs.cat_file(path, start=0, end=limit))
             except FileNotFoundError:
                 return None
             except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
-                # This one path is spoilt; other faults are the store's, and may pass.
+                # Only this path is broken. Other errors concern the whole store and may be
+                # temporary.
                 raise VersionRefused(f"Cannot read {what}.", reason="unreadable") from error
 
     def _create(self, path: str, content: bytes, what: str) -> bool:
-        """Create a file that must not exist; True if these very bytes are there afterwards.
+        """Create a file; return whether it now contains exactly these bytes.
 
-        A file found there with our bytes is ours, by a first try whose answer was lost.
+        An existing file with the same bytes was written by an attempt whose response was lost.
         """
         with translated_errors(f"write {what}"):
             if create_object(self._fs, path, content):

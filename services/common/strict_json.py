@@ -1,4 +1,4 @@
-"""JSON in which no object has two members of one name: readers differ on which one counts."""
+"""Parse JSON, rejecting objects with duplicate members, which parsers treat differently."""
 
 import json
 from typing import Any
@@ -7,25 +7,25 @@ import orjson
 
 
 class DuplicateMemberError(ValueError):
-    """A member is given twice in one object."""
+    """An object contains the same member twice."""
 
 
 def loads(content: bytes) -> Any:
-    """Read a document.
+    """Parse a JSON document.
 
-    orjson keeps the last of two members of one name. What it reads and writes again is the same
-    bytes only if there are none, and any compact JSON without escapes is: that is what programs
-    send, and so a batch of ten thousand events costs a few milliseconds. Only what differs is read
-    once more, by a parser that notices.
+    orjson silently keeps the last of duplicate members. If serializing the result gives the same
+    bytes, there were no duplicates; this is the case for compact JSON without escapes, which
+    programs send, so that a batch of ten thousand events takes a few milliseconds. Only other
+    documents are parsed again, by a slower parser that detects duplicates.
 
     Raises:
         orjson.JSONDecodeError: not JSON, or nested too deeply.
-        DuplicateMemberError: a member is given twice.
+        DuplicateMemberError: an object contains the same member twice.
     """
     document = orjson.loads(content)
     if isinstance(document, dict | list) and not _is_as_written(document, content):
         try:
-            # `int()` refuses long numbers, and what they are does not matter here.
+            # `len` because `int` rejects long numbers, and their values do not matter here.
             json.loads(content, object_pairs_hook=_unique, parse_int=len)
         except RecursionError as error:
             raise orjson.JSONDecodeError("nested too deeply", "", 0) from error
@@ -35,7 +35,7 @@ def loads(content: bytes) -> Any:
 def _is_as_written(document: Any, content: bytes) -> bool:
     try:
         return orjson.dumps(document) == content
-    except TypeError:  # nested deeper than it writes
+    except TypeError:  # nested too deeply for orjson to serialize
         return False
 
 

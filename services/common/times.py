@@ -1,4 +1,4 @@
-"""Date-times on the wire: RFC 3339, and nothing else."""
+"""Parse date-times on the wire, strictly in RFC 3339 format."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -9,8 +9,8 @@ from pydantic_core import PydanticCustomError
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9999, 1, 1, tzinfo=UTC) - timedelta(microseconds=1)
-"""A year before the calendar of Python and of the databases ends, so that a moment can be shown
-in any zone and added to."""
+"""A year before the last date that Python and the databases support, which leaves room for time
+zones and additions."""
 
 EXPECTED = "Must be an RFC 3339 date-time, such as 2026-01-31T12:00:00Z."
 OUT_OF_RANGE = "Must be a date-time from 1970-01-01T00:00:00Z to 9998-12-31T23:59:59Z."
@@ -23,13 +23,13 @@ _LEAP_SECOND = "60"
 
 
 def parse_instant(text: str) -> datetime:
-    """Return the moment that an RFC 3339 `date-time` names, in UTC.
+    """Return an RFC 3339 `date-time` as a datetime in UTC.
 
-    `T` and `Z` may be lower case (§5.6). Fractions beyond microseconds are cut off. A leap second
+    `T` and `Z` may be lower case (§5.6). Fractions are truncated to microseconds. A leap second
     counts as the start of the next minute.
 
     Raises:
-        ValueError: not such a text, or outside `EARLIEST` to `LATEST`; the message says which.
+        ValueError: malformed, or not between `EARLIEST` and `LATEST`; the message says which.
     """
     parts = _DATE_TIME.fullmatch(text)
     if parts is None:
@@ -49,7 +49,7 @@ def parse_instant(text: str) -> datetime:
     except OverflowError:
         raise ValueError(OUT_OF_RANGE) from None
     if leap and (instant.hour, instant.minute, instant.second) != (0, 0, 0):
-        raise ValueError(EXPECTED)  # leap seconds end a UTC day
+        raise ValueError(EXPECTED)  # leap seconds only occur at the end of a UTC day
     if not EARLIEST <= instant <= LATEST:
         raise ValueError(OUT_OF_RANGE)
     return instant
@@ -57,7 +57,7 @@ def parse_instant(text: str) -> datetime:
 
 def _validate(value: Any) -> datetime:
     if isinstance(value, datetime) and value.tzinfo is not None:
-        return value  # one of our own; from outside come texts
+        return value  # set by our own code; JSON has only strings
     try:
         return parse_instant(value if isinstance(value, str) else "")
     except ValueError as error:
@@ -65,5 +65,7 @@ def _validate(value: Any) -> datetime:
 
 
 Instant = Annotated[datetime, BeforeValidator(_validate)]
-"""A moment: an RFC 3339 date-time on the wire (pydantic alone also takes numbers and dates), an
-aware datetime in memory."""
+"""A point in time: an RFC 3339 date-time on the wire, an aware datetime in memory.
+
+Pydantic's own parser would also accept numbers and dates.
+"""

@@ -1,9 +1,9 @@
-"""OpenTelemetry traces of a service; imported only where they are asked for.
+"""OpenTelemetry traces of a service; imported only if tracing is enabled.
 
-What a span says is chosen here: methods, route templates, status codes, the shape of statements,
-and the ids that an answer's own headers carry. Paths and queries of callers, bodies, parameters and
-the words of exceptions, which may repeat any of them, are left out. The names are OpenTelemetry's
-semantic conventions; the headers are those of W3C Trace Context.
+Spans contain methods, route templates, status codes, SQL statements without values, and the ids in
+response headers. They never contain request paths, query strings, bodies, parameters, or exception
+messages, which may repeat any of these. Names follow OpenTelemetry's semantic conventions, headers
+W3C Trace Context.
 """
 
 from collections.abc import Awaitable, Iterable, Iterator, Mapping
@@ -28,11 +28,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.common.observe import METHODS, UNLOGGED
 
 MAX_FOLLOWED = 500
-"""Traces in which what is done at once has a span: each takes time of the event loop."""
+"""Most traces in which a batch operation creates a span: each span takes event loop time."""
 FLUSH_S = 2.0
 """How long a stopping service waits for its last spans to be sent."""
-TOLD_HEADERS = frozenset({b"x-request-id", b"x-model-name", b"x-model-version", b"x-usage-event"})
-"""Headers of answers that a span repeats: what receipts and log lines are found by."""
+RECORDED_HEADERS = frozenset(
+    {b"x-request-id", b"x-model-name", b"x-model-version", b"x-usage-event"}
+)
+"""Response headers recorded in spans, to find the matching receipts and log lines."""
 
 _MAX_TRACEPARENT_CHARS = 128
 _PORTS = {"http": 80, "https": 443}
@@ -40,13 +42,13 @@ _propagator = TraceContextTextMapPropagator()
 
 
 class Tracing:
-    """Owns the queue of finished spans, and the thread that sends them.
+    """Owns the queue of finished spans and the thread that sends them.
 
-    The queue is bounded and nothing waits for it: while no collector answers, spans are lost. The
-    SDK itself reads its standard variables, such as `OTEL_TRACES_SAMPLER`.
+    The queue is bounded and never blocks, so spans are lost while the collector is unavailable. The
+    SDK reads its standard variables, such as `OTEL_TRACES_SAMPLER`.
 
     Args:
-        service: its name in the traces.
+        service: the service's name in traces.
         endpoint: base URL of an OTLP/HTTP collector.
     """
 
@@ -59,21 +61,21 @@ class Tracing:
         exporter = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces")
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("tollgate")
-        # What a parent-based sampler asks where there is no parent: the same answer, sooner.
+        # A parent-based sampler delegates to this if there is no parent; calling it is faster.
         self._sampler = getattr(self._provider.sampler, "_root", self._provider.sampler)
 
     def close(self) -> None:
-        """Send what waits; what cannot be sent at once is lost."""
+        """Send the queued spans; those not sent within `FLUSH_S` are lost."""
         sending = Thread(target=self._provider.shutdown, daemon=True)
         sending.start()
         sending.join(FLUSH_S)
 
     def around_app(self, app: ASGIApp) -> ASGIApp:
-        """ASGI middleware: each request but an operator's probes in a span."""
+        """Wrap an ASGI app to create a span for each request, except probes and `/metrics`."""
         return _TracedApp(app, self)
 
     def around_client(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
-        """Sends each request of a client in a span, whose id goes with it."""
+        """Wrap a client's transport to create and propagate a span for each request."""
         return _TracedTransport(transport, self)
 
     # -- requests --------------------------------------------------------------------------------
@@ -81,12 +83,12 @@ class Tracing:
     def answer(
         self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, route: str = ""
     ) -> Awaitable[None]:
-        """Have an app answer a request, in a span that goes on with its caller's trace.
+        """Call an app in a span that continues the caller's trace.
 
-        A request without a span, as most are, costs no coroutine more than without tracing.
+        Most requests have no span; for them this adds no coroutine.
 
         Args:
-            route: the request's template; default what FastAPI finds.
+            route: the route template; default the one that FastAPI matches.
         """
         method, parent = _method(scope), _callers_trace(scope["headers"])
         if parent is None and not self._begins_trace(method):
@@ -97,14 +99,14 @@ class Tracing:
         return self._carry(span, app, scope, receive, send)
 
     def _begins_trace(self, method: str) -> bool:
-        """Whether a request without a trace is to begin one.
+        """Return whether a request without a trace starts one.
 
-        Most are not. To ask the sampler first, and then to begin the trace with the id that it was
-        asked about, costs them half of what a span does that is not kept.
+        Most do not. Asking the sampler first, with the id that the trace would get, costs half as
+        much as creating a span that is not recorded.
         """
         self._ids.next = trace_id = self._ids.generate_trace_id()
-        judged = self._sampler.should_sample(None, trace_id, method, SpanKind.SERVER)
-        if judged.decision is Decision.RECORD_AND_SAMPLE:
+        result = self._sampler.should_sample(None, trace_id, method, SpanKind.SERVER)
+        if result.decision is Decision.RECORD_AND_SAMPLE:
             return True
         self._ids.next = 0
         return False
@@ -112,7 +114,7 @@ class Tracing:
     async def _carry(
         self, span: Span, app: ASGIApp, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Answer in a trace that is not kept here, which those that are asked go on with."""
+        """Call the app in an unrecorded trace, which outgoing requests still propagate."""
         entered = context.attach(trace.set_span_in_context(span))
         try:
             await app(scope, receive, send)
@@ -122,41 +124,41 @@ class Tracing:
     async def _record(
         self, span: Span, app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, route: str
     ) -> None:
-        """Answer in a span, which learns its name last: FastAPI finds the route on the way."""
+        """Call the app in a span, which is named last because FastAPI matches the route inside."""
 
-        async def send_and_tell(message: Message) -> None:
+        async def send_and_record(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _tell_answer(span, message)
+                _record_response(span, message)
             await send(message)
 
         trace_id = trace.format_trace_id(span.get_span_context().trace_id)
         with self._ended(span), structlog.contextvars.bound_contextvars(trace_id=trace_id):
             try:
-                await app(scope, receive, send_and_tell)
+                await app(scope, receive, send_and_record)
             finally:
                 span.set_attribute("http.request.method", _method(scope))
                 if found := route or getattr(scope.get("route"), "path", ""):
                     span.set_attribute("http.route", found)
                     span.update_name(f"{_method(scope)} {found}")
 
-    # -- what a request is made of, and what follows from it -------------------------------------
+    # -- work within a request, and work that follows from it ------------------------------------
 
     @property
     def is_recording(self) -> bool:
-        """Whether what is being done belongs to a trace that is kept."""
+        """Whether the current work belongs to a recorded trace."""
         return trace.get_current_span().is_recording()
 
     @contextmanager
     def hand_on(self, name: str) -> Iterator[str]:
-        """A span of leaving work to others; gives the `traceparent` that they `follow`."""
+        """Create a span for handing work over; yields the `traceparent` to `follow`."""
         with self._ended(self._tracer.start_span(name, kind=SpanKind.PRODUCER)) as span:
             yield _traceparent(span)
 
     @contextmanager
     def follow(self, name: str, traceparents: Iterable[str]) -> Iterator[None]:
-        """A span in each of those traces, of what is done for all of them at once."""
-        at_once = trace.get_current_span().get_span_context()
-        links = [Link(at_once)] if at_once.is_valid else []
+        """Create a span in each of these traces, for work done for all of them at once."""
+        current = trace.get_current_span().get_span_context()
+        links = [Link(current)] if current.is_valid else []
         spans = [
             self._tracer.start_span(name, context=parent, kind=SpanKind.CONSUMER, links=links)
             for parent in map(_trace_of, islice(traceparents, MAX_FOLLOWED))
@@ -173,14 +175,14 @@ class Tracing:
                 span.end()
 
     def call(self, name: str, attributes: Mapping[str, str | int]) -> Span:
-        """A span of asking something outside this process; whoever asks ends it."""
+        """Return a span for a call to something outside this process; the caller ends it."""
         return self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
 
-    async def ask(
+    async def send_request(
         self, transport: httpx.AsyncBaseTransport, request: httpx.Request
     ) -> httpx.Response:
-        """Have a transport send a request, in a span whose id goes with it."""
-        kind = request.url.path.split("/", 2)[1]  # what follows may be an id
+        """Send a request in a span, and propagate the span's id."""
+        kind = request.url.path.split("/", 2)[1]  # the rest may be an id
         attributes: dict[str, str | int] = {
             "http.request.method": request.method,
             "server.address": request.url.host,
@@ -195,13 +197,13 @@ class Tracing:
             return response
 
     def fail(self, span: Span, error: BaseException | None) -> None:
-        """Mark a span as failed, by an error's kind and not by its words."""
+        """Mark a span as failed, with the type of the error but not its message."""
         span.set_attribute("error.type", type(error).__qualname__)
         span.set_status(StatusCode.ERROR)
 
     @contextmanager
     def _ended(self, span: Span) -> Iterator[Span]:
-        """Make a span the current one, and end it with the block."""
+        """Make a span the current one and end it after the block."""
         entered = context.attach(trace.set_span_in_context(span))
         try:
             yield span
@@ -214,7 +216,7 @@ class Tracing:
 
 
 class _Ids(RandomIdGenerator):
-    """Gives a trace the id that has been chosen for it, if one has."""
+    """Generates trace ids, using `next` for the next trace if it is set."""
 
     next = 0
 
@@ -240,31 +242,32 @@ class _TracedTransport(httpx.AsyncBaseTransport):
         self._tracing = tracing
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        return await self._tracing.ask(self._transport, request)
+        return await self._tracing.send_request(self._transport, request)
 
     async def aclose(self) -> None:
         await self._transport.aclose()
 
 
 def _method(scope: Scope) -> str:
-    """A client may send any word."""
+    """Return the request's method, or `_OTHER` for a non-standard one."""
     return scope["method"] if scope["method"] in METHODS else "_OTHER"
 
 
-def _tell_answer(span: Span, start: Message) -> None:
+def _record_response(span: Span, start: Message) -> None:
+    """Record the status and headers of a response in its span."""
     status = start["status"]
     span.set_attribute("http.response.status_code", status)
     if status >= 500:
         span.set_status(StatusCode.ERROR)
     for name, value in start["headers"]:
-        if name in TOLD_HEADERS:
+        if name in RECORDED_HEADERS:
             span.set_attribute(f"http.response.header.{name.decode()}", [value.decode("latin-1")])
 
 
 def _callers_trace(headers: Iterable[tuple[bytes, bytes]]) -> Context | None:
-    """The trace that a request's headers name; None for a new one.
+    """Return the trace context in a request's headers, or None.
 
-    Its vendors' `tracestate` is not passed on: nothing a stranger writes goes from here to others.
+    `tracestate` is ignored, so that untrusted input is not passed on to other services.
     """
     for name, value in headers:
         if name == b"traceparent":
@@ -273,7 +276,7 @@ def _callers_trace(headers: Iterable[tuple[bytes, bytes]]) -> Context | None:
 
 
 def _trace_of(traceparent: str) -> Context | None:
-    """The trace and span that a `traceparent` names; None if it is none."""
+    """Return the trace context of a `traceparent`, or None if it is invalid."""
     if len(traceparent) > _MAX_TRACEPARENT_CHARS:
         return None
     found = _propagator.extract({"traceparent": traceparent})

@@ -14,7 +14,7 @@ from services.common.feedback_store import FeedbackStore
 from services.common.http import http_client, service_app
 from services.common.http_methods import Cors
 from services.common.identity import IssuerKeys, TokenVerifier
-from services.common.model_releases import Promoter
+from services.common.model_releases import ReleaseManager
 from services.common.model_store import ModelStore, TrustedKeys
 from services.inference.drift.watch import DriftWatch
 from services.inference.engine.runtime import Engine
@@ -147,8 +147,10 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
             )
             stack.push_async_callback(loader.close)
             rollout_metrics = RolloutMetrics(registry)
-            promoter = Promoter(store, trusted, actor(), allow_joblib=settings.allow_joblib)
-            canaries = Canaries(models, loader, promoter, rollout_metrics)
+            release_manager = ReleaseManager(
+                store, trusted, actor(), allow_joblib=settings.allow_joblib
+            )
+            canaries = Canaries(models, loader, release_manager, rollout_metrics)
             shadows = Shadows(models, loader, rollout_metrics)
             stack.callback(shadows.close)
             drift = DriftWatch(registry, rows_per_second=settings.drift_rows_per_second)

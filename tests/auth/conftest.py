@@ -1,4 +1,4 @@
-"""The auth app on a migrated database of either kind, emptied between tests."""
+"""The auth app on a migrated MySQL or SQLite database, which each test gets empty."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -29,7 +29,7 @@ Headers = dict[str, str]
 
 @pytest.fixture(scope="session")
 def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One per worker, so that only one signing key is made."""
+    """One folder per worker, so that only one signing key is created."""
     return tmp_path_factory.mktemp("auth")
 
 
@@ -89,7 +89,7 @@ def browse(app: FastAPI, *, address: str = "127.0.0.1") -> AsyncClient:
 
 @pytest.fixture
 async def ada(client: AsyncClient) -> dict[str, str]:
-    """A registered user, as `/register` answered."""
+    """A registered user, as returned by `/register`."""
     answer = await client.post("/register", json={"email": "ada@example.com", "password": PASSWORD})
     assert answer.status_code == 201
     account: dict[str, str] = answer.json()
@@ -98,7 +98,7 @@ async def ada(client: AsyncClient) -> dict[str, str]:
 
 @pytest.fixture
 def log_in(client: AsyncClient) -> LogIn:
-    """`await log_in(password=…)` asks for a token; Ada's, unless told otherwise."""
+    """`await log_in(password=…)` requests a token, by default for Ada."""
 
     async def log_in_(
         username: str = "ada@example.com", password: str = PASSWORD, **more: str
@@ -111,7 +111,7 @@ def log_in(client: AsyncClient) -> LogIn:
 
 @pytest.fixture
 async def as_ada(ada: dict[str, str], log_in: LogIn) -> Headers:
-    """The headers of a request of Ada's."""
+    """The headers of a request by Ada."""
     return bearer((await log_in()).json()["access_token"])
 
 

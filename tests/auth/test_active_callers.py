@@ -1,4 +1,4 @@
-"""A token is refused by every endpoint of auth as soon as its user or its client is gone."""
+"""Every endpoint of auth rejects a token as soon as its user or client is deleted or disabled."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -33,7 +33,7 @@ ENDS_OF_CLIENTS: dict[str, Change] = ENDS_OF_USERS | {
 
 
 def guarded_routes(app: FastAPI) -> list[tuple[str, str]]:
-    """Method and path of every operation that takes a token."""
+    """Return the method and path of every operation that takes a token."""
     return sorted(
         (method.upper(), path.replace("{client_id}", "tgc_x"))
         for path, operations in app.openapi()["paths"].items()
@@ -44,7 +44,7 @@ def guarded_routes(app: FastAPI) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def machine(client: AsyncClient, as_ada: Headers) -> Callable[[], Awaitable[str]]:
-    """`await machine()` is an access token of a client of Ada's."""
+    """`await machine()` returns an access token of one of Ada's clients."""
 
     async def token() -> str:
         made = (await client.post("/clients", json={"name": "x"}, headers=as_ada)).json()
@@ -69,7 +69,7 @@ async def assert_every_route_refuses(app: FastAPI, client: AsyncClient, token: s
 
 
 @pytest.mark.parametrize("end", ENDS_OF_USERS)
-async def test_of_a_user_who_is_gone_every_route_refuses_the_token(
+async def test_every_route_rejects_the_token_of_a_deleted_or_disabled_user(
     app: FastAPI, client: AsyncClient, as_ada: Headers, database: Database, log_in: LogIn, end: str
 ) -> None:
     token = (await log_in()).json()["access_token"]
@@ -80,7 +80,7 @@ async def test_of_a_user_who_is_gone_every_route_refuses_the_token(
 
 
 @pytest.mark.parametrize("end", ENDS_OF_CLIENTS)
-async def test_of_a_client_that_is_gone_every_route_refuses_the_token(
+async def test_every_route_rejects_the_token_of_a_deleted_or_expired_client(
     app: FastAPI,
     client: AsyncClient,
     machine: Callable[[], Awaitable[str]],
@@ -96,7 +96,7 @@ async def test_of_a_client_that_is_gone_every_route_refuses_the_token(
 
 
 @pytest.mark.parametrize("end", ENDS_OF_CLIENTS)
-async def test_of_a_client_that_is_gone_the_token_is_inactive(
+async def test_the_token_of_a_deleted_or_expired_client_is_inactive(
     client: AsyncClient,
     machine: Callable[[], Awaitable[str]],
     inference: tuple[str, str],
@@ -114,7 +114,7 @@ async def test_of_a_client_that_is_gone_the_token_is_inactive(
     assert after.json() == {"active": False}
 
 
-async def test_a_services_own_token_ends_with_its_client(
+async def test_a_service_token_becomes_inactive_with_its_client(
     client: AsyncClient, inference: tuple[str, str], as_ada: Headers, database: Database
 ) -> None:
     grant = {"grant_type": "client_credentials"}
@@ -133,7 +133,7 @@ async def test_a_services_own_token_ends_with_its_client(
     assert answer.json() == {"active": False}
 
 
-async def test_introspection_knows_no_leeway(
+async def test_introspection_allows_no_leeway(
     client: AsyncClient,
     machine: Callable[[], Awaitable[str]],
     inference: tuple[str, str],

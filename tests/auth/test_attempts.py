@@ -1,4 +1,4 @@
-"""What failed log-ins are counted under, and when they refuse another one."""
+"""How failed log-ins are counted, and when they lock a log-in."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -28,35 +28,35 @@ def lock(
 
 
 class TestLock:
-    def test_without_failures_nothing_is_refused(self) -> None:
+    def test_without_failures_no_login_is_refused(self) -> None:
         assert lock(known=False) is None
 
     @pytest.mark.parametrize("known", [True, False])
-    def test_ten_from_one_address_are_taken_and_no_more(self, known: bool) -> None:
+    def test_ten_failures_from_one_address_are_allowed(self, known: bool) -> None:
         assert lock(pair=LIMIT - 1, known=known) is None
         assert lock(pair=LIMIT, known=known) == SOON
         assert lock(pair=LIMIT, known=known, counted=True) is None
         assert lock(pair=LIMIT + 1, known=known, counted=True) == SOON
 
-    def test_strangers_use_up_what_unknown_addresses_have(self) -> None:
+    def test_attackers_only_lock_unknown_addresses(self) -> None:
         most = LIMIT * PER_USER
 
         assert lock(user=most - 1, known=False) is None
         assert lock(user=most, known=False) == LATER
 
-    def test_one_address_may_not_try_every_user(self) -> None:
+    def test_one_address_cannot_try_every_user(self) -> None:
         most = LIMIT * PER_ADDRESS
 
         assert lock(address=most - 1, known=False) is None
         assert lock(address=most, known=False) == LATER
 
-    def test_a_known_address_has_its_own_ten_whatever_strangers_do(self) -> None:
+    def test_a_known_address_keeps_its_own_limit_during_attacks(self) -> None:
         assert lock(pair=LIMIT - 1, user=10**6, address=10**6, known=True) is None
 
-    def test_the_last_lock_to_end_counts(self) -> None:
+    def test_the_lock_that_ends_last_counts(self) -> None:
         assert lock(pair=LIMIT, user=LIMIT * PER_USER, known=False) == LATER
 
-    def test_one_stranger_alone_never_reaches_the_limit_of_a_user(self) -> None:
+    def test_one_address_alone_cannot_reach_the_limit_of_a_user(self) -> None:
         assert LIMIT * PER_USER > LIMIT
 
 
@@ -68,7 +68,7 @@ class TestKeys:
             ("2001:db8:1:2::1", "2001:0DB8:1:2:ffff:ffff:ffff:ffff"),
         ],
     )
-    def test_addresses_of_one_customer_are_one(self, one: str, other: str) -> None:
+    def test_addresses_in_one_network_share_a_key(self, one: str, other: str) -> None:
         assert login_keys("ada@x.io", client=one) == login_keys("ada@x.io", client=other)
 
     @pytest.mark.parametrize(
@@ -80,19 +80,19 @@ class TestKeys:
             ("/run/socket", ""),
         ],
     )
-    def test_addresses_of_two_customers_are_two(self, one: str, other: str) -> None:
+    def test_addresses_in_two_networks_have_different_keys(self, one: str, other: str) -> None:
         first, second = (login_keys("ada@x.io", client=client) for client in (one, other))
 
         assert first.user == second.user
         assert first.pair != second.pair
         assert first.address != second.address
 
-    def test_spellings_that_may_be_one_user_are_one(self) -> None:
+    def test_spellings_of_one_email_share_a_key(self) -> None:
         spellings = ["straße@x.io", "STRASSE@X.IO", "strasse@x。io"]
 
         assert len({login_keys(spelling, client="::1") for spelling in spellings}) == 1
 
-    def test_they_name_nobody(self) -> None:
+    def test_keys_contain_no_personal_data(self) -> None:
         keys = login_keys("ada@x.io", client="198.51.100.7")
 
         assert all(len(key) == 64 and key.isalnum() for key in keys)

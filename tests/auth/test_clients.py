@@ -1,4 +1,4 @@
-"""Machine credentials ("API keys")."""
+"""OAuth clients of users."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -38,7 +38,7 @@ async def as_bob(client: AsyncClient, log_in: LogIn) -> Headers:
 
 
 class TestCreate:
-    async def test_its_tokens_speak_for_the_owner(
+    async def test_its_tokens_identify_the_owner(
         self, client: AsyncClient, ada: dict[str, str], as_ada: Headers
     ) -> None:
         made = await create(client, as_ada, name="nightly")
@@ -67,7 +67,7 @@ class TestCreate:
         wider = await token_for(client, made, scope="usage:read")
         assert wider.json()["error"] == "invalid_scope"
 
-    async def test_it_ends_at_its_time(
+    async def test_it_expires(
         self, client: AsyncClient, as_ada: Headers, database: Database
     ) -> None:
         tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
@@ -87,7 +87,7 @@ class TestCreate:
             ("9999-01-01T13:59:59+14:00", "9998-12-31T23:59:59Z"),
         ],
     )
-    async def test_it_may_end_almost_with_the_calendar(
+    async def test_it_may_expire_in_the_far_future(
         self, client: AsyncClient, as_ada: Headers, given: str, shown: str
     ) -> None:
         made = await create(client, as_ada, expires_at=given)
@@ -97,7 +97,7 @@ class TestCreate:
         assert [made["expires_at"], listed[0]["expires_at"]] == [shown, shown]
         assert (token.status_code, token.json()["expires_in"]) == (200, 3600)
 
-    async def test_its_tokens_end_with_it(self, client: AsyncClient, as_ada: Headers) -> None:
+    async def test_its_tokens_expire_with_it(self, client: AsyncClient, as_ada: Headers) -> None:
         ends_at = datetime.now(UTC) + timedelta(seconds=90)
         made = await create(client, as_ada, expires_at=ends_at.isoformat())
 
@@ -107,7 +107,7 @@ class TestCreate:
         assert claims["exp"] == int(ends_at.timestamp())
         assert token["expires_in"] == claims["exp"] - claims["iat"] <= 90
 
-    async def test_in_its_last_second_it_gets_none(
+    async def test_it_gets_no_token_in_its_last_second(
         self, client: AsyncClient, as_ada: Headers, database: Database
     ) -> None:
         made = await create(client, as_ada)
@@ -117,7 +117,7 @@ class TestCreate:
 
         assert (await token_for(client, made)).json()["error"] == "invalid_client"
 
-    async def test_an_owner_who_lost_a_right_takes_it_from_the_client(
+    async def test_a_client_loses_the_scopes_that_its_owner_loses(
         self, client: AsyncClient, ada: dict[str, str], log_in: LogIn, database: Database
     ) -> None:
         async with database.transaction() as session:
@@ -131,7 +131,7 @@ class TestCreate:
         assert (await token_for(client, made)).json()["scope"] == "predict"
         assert (await token_for(client, only_admin)).json()["error"] == "invalid_scope"
 
-    async def test_a_disabled_owner_disables_it(
+    async def test_disabling_the_owner_disables_it(
         self, client: AsyncClient, as_ada: Headers, database: Database
     ) -> None:
         made = await create(client, as_ada)
@@ -161,7 +161,7 @@ class TestCreate:
             ({"name": "x", "owner_id": "someone"}, "owner_id"),
         ],
     )
-    async def test_what_does_not_fit_is_named(
+    async def test_invalid_fields_are_named(
         self, client: AsyncClient, as_ada: Headers, body: dict[str, object], field: str
     ) -> None:
         answer = await client.post("/clients", json=body, headers=as_ada)
@@ -169,7 +169,7 @@ class TestCreate:
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["loc"] == ["body", field]
 
-    async def test_there_is_an_end_to_how_many(
+    async def test_the_number_of_clients_is_limited(
         self, client: AsyncClient, as_ada: Headers, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(service, "MAX_CLIENTS", 2)
@@ -182,7 +182,7 @@ class TestCreate:
 
 
 class TestListAndDelete:
-    async def test_one_sees_ones_own_only(
+    async def test_a_user_only_sees_their_own_clients(
         self, client: AsyncClient, as_ada: Headers, as_bob: Headers
     ) -> None:
         made = [await create(client, as_ada, name=name) for name in ("one", "two")]
@@ -193,7 +193,7 @@ class TestListAndDelete:
         assert {entry["client_id"] for entry in mine} == {entry["client_id"] for entry in made}
         assert theirs == []
 
-    async def test_a_deleted_one_gets_no_more_tokens(
+    async def test_a_deleted_client_gets_no_more_tokens(
         self, client: AsyncClient, as_ada: Headers
     ) -> None:
         made = await create(client, as_ada)
@@ -203,7 +203,7 @@ class TestListAndDelete:
         assert (deleted.status_code, deleted.content) == (204, b"")
         assert (await token_for(client, made)).status_code == 401
 
-    async def test_anothers_is_as_unknown_as_none(
+    async def test_a_client_of_another_user_is_not_found(
         self, client: AsyncClient, as_ada: Headers, as_bob: Headers
     ) -> None:
         made = await create(client, as_ada)
@@ -219,14 +219,12 @@ class TestWhoMay:
     @pytest.mark.parametrize(
         ("method", "path"), [("POST", "/clients"), ("GET", "/clients"), ("DELETE", "/clients/x")]
     )
-    async def test_nobody_without_a_token(
-        self, client: AsyncClient, method: str, path: str
-    ) -> None:
+    async def test_a_token_is_required(self, client: AsyncClient, method: str, path: str) -> None:
         answer = await client.request(method, path, content=b"{bad json" * 100_000)
 
         assert answer.status_code == 401
 
-    async def test_no_machine_makes_or_ends_machines(
+    async def test_a_machine_client_cannot_create_or_delete_clients(
         self, client: AsyncClient, as_ada: Headers
     ) -> None:
         made = await create(client, as_ada)

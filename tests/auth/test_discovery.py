@@ -1,4 +1,4 @@
-"""What any library finds from the issuer's URL alone, and what operators and browsers see."""
+"""Discovery from the issuer's URL, readiness and the docs page."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ def number(text: str) -> int:
 
 
 @pytest.mark.parametrize("document", ["openid-configuration", "oauth-authorization-server"])
-async def test_a_stranger_verifies_a_token_from_the_issuer_url_alone(
+async def test_a_library_verifies_a_token_from_the_issuer_url_alone(
     client: AsyncClient, ada: dict[str, str], log_in: LogIn, document: str
 ) -> None:
     token = (await log_in()).json()["access_token"]
@@ -42,7 +42,7 @@ async def test_a_stranger_verifies_a_token_from_the_issuer_url_alone(
     assert "d" not in key
 
 
-async def test_every_endpoint_that_is_named_is_there(client: AsyncClient) -> None:
+async def test_every_listed_endpoint_exists(client: AsyncClient) -> None:
     found = (await client.get("/.well-known/openid-configuration")).json()
 
     named = [url for name, url in found.items() if name.endswith(("_endpoint", "_uri"))]
@@ -63,7 +63,7 @@ async def test_it_is_ready_on_a_migrated_database(fresh: AsyncClient) -> None:
     assert (answer.status_code, answer.json()) == (200, {"status": "ok", "failing": {}})
 
 
-async def test_the_docs_page_logs_in_here_and_names_no_other_host(fresh: AsyncClient) -> None:
+async def test_the_docs_page_logs_in_here_and_uses_no_other_host(fresh: AsyncClient) -> None:
     page = (await fresh.get("/docs")).text
     schema = (await fresh.get("/openapi.json")).json()
 

@@ -1,10 +1,10 @@
-"""One spelling for every e-mail address."""
+"""Normalisation of e-mail addresses."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.auth.accounts.emails import fold_email, normalise_email
+from services.auth.users.emails import fold_email, normalise_email
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from services.auth.accounts.emails import fold_email, normalise_email
         ("ΣΊΣΥΦΟΣ@x.io", "σίσυφοσ@x.io"),
     ],
 )
-def test_spellings_of_one_address_are_one(text: str, normal: str) -> None:
+def test_spellings_of_one_address_have_one_form(text: str, normal: str) -> None:
     assert normalise_email(text) == normal
 
 
@@ -43,12 +43,12 @@ def test_spellings_of_one_address_are_one(text: str, normal: str) -> None:
         ("ada@bücher.example", "ada@bucher.example"),
     ],
 )
-def test_two_addresses_stay_two(one: str, other: str) -> None:
+def test_two_addresses_stay_different(one: str, other: str) -> None:
     assert normalise_email(one) != normalise_email(other)
 
 
 @given(st.text(), st.text())
-def test_what_older_versions_stored_is_found_by_what_they_were_given(one: str, two: str) -> None:
+def test_addresses_stored_by_older_versions_are_found(one: str, two: str) -> None:
     typed = f"{one}@{two}.example"
 
     assert fold_email(fold_email(typed)) == fold_email(typed)
@@ -62,5 +62,5 @@ def test_the_normal_form_is_its_own_normal_form(text: str) -> None:
 
 
 @given(st.emails())
-def test_case_never_makes_another_account(email: str) -> None:
+def test_letter_case_never_makes_another_user(email: str) -> None:
     assert normalise_email(email.upper()) == normalise_email(email.lower())

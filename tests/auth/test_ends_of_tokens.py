@@ -17,7 +17,7 @@ class TestRevoke:
         form = {"grant_type": "refresh_token", "refresh_token": token}
         return await client.post("/token", data=form)
 
-    async def test_a_revoked_family_gives_no_more(
+    async def test_a_revoked_family_issues_no_more_tokens(
         self, client: AsyncClient, ada: dict[str, str], log_in: LogIn
     ) -> None:
         revoked = (await log_in()).json()["refresh_token"]
@@ -30,7 +30,7 @@ class TestRevoke:
         assert (await self.refresh(client, other)).status_code == 200
 
     @pytest.mark.parametrize("token", ["unknown", "é", "a.b"])
-    async def test_an_unknown_token_is_nothing_to_do(self, client: AsyncClient, token: str) -> None:
+    async def test_an_unknown_token_is_ignored(self, client: AsyncClient, token: str) -> None:
         answer = await client.post("/revoke", data={"token": token})
 
         assert answer.status_code == 200
@@ -45,14 +45,12 @@ class TestRevoke:
         assert answer.status_code == 400
         assert answer.json()["error"] == "unsupported_token_type"
 
-    async def test_a_client_that_shows_credentials_must_have_them_right(
-        self, client: AsyncClient
-    ) -> None:
+    async def test_wrong_client_credentials_are_rejected(self, client: AsyncClient) -> None:
         answer = await client.post("/revoke", data={"token": "x"}, auth=("nobody", "x"))
 
         assert answer.status_code == 401
 
-    async def test_the_token_is_needed(self, client: AsyncClient) -> None:
+    async def test_the_token_parameter_is_required(self, client: AsyncClient) -> None:
         answer = await client.post("/revoke", data={"tocken": "x"})
 
         assert answer.json()["error"] == "invalid_request"
@@ -64,7 +62,7 @@ class TestIntrospect:
         token: str = (await log_in()).json()["access_token"]
         return token
 
-    async def test_a_service_learns_what_a_token_says(
+    async def test_a_service_gets_the_claims_of_a_token(
         self,
         client: AsyncClient,
         ada: dict[str, str],
@@ -78,7 +76,7 @@ class TestIntrospect:
         assert (body["active"], body["token_type"]) == (True, "Bearer")
         assert (body["sub"], body["scope"]) == (ada["id"], "predict usage:read")
 
-    async def test_a_services_own_token_is_active(
+    async def test_a_service_token_is_active(
         self, client: AsyncClient, inference: tuple[str, str]
     ) -> None:
         form = {"grant_type": "client_credentials"}
@@ -89,7 +87,7 @@ class TestIntrospect:
         assert answer.json()["active"] is True
 
     @pytest.mark.parametrize("token", ["x", "a.b.c", "é", "x" * 9000])
-    async def test_nonsense_is_inactive(
+    async def test_a_malformed_token_is_inactive(
         self, client: AsyncClient, inference: tuple[str, str], token: str
     ) -> None:
         answer = await client.post("/introspect", data={"token": token}, auth=inference)
@@ -111,7 +109,7 @@ class TestIntrospect:
 
             assert answer.json() == {"active": False}
 
-    async def test_a_users_client_learns_of_its_owners_tokens_only(
+    async def test_a_users_client_can_only_introspect_its_owners_tokens(
         self, client: AsyncClient, as_ada: Headers, access_token: str, log_in: LogIn
     ) -> None:
         bob = {"email": "bob@example.com", "password": PASSWORD}
@@ -129,7 +127,7 @@ class TestIntrospect:
 
         assert active == [True, False]
 
-    async def test_nobody_else_may_ask(self, client: AsyncClient, access_token: str) -> None:
+    async def test_a_client_is_required(self, client: AsyncClient, access_token: str) -> None:
         answer = await client.post("/introspect", data={"token": access_token})
 
         assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")

@@ -1,4 +1,4 @@
-"""Auth as an HTTP service: no redirects, one meaning for each JSON body, and a true OpenAPI."""
+"""Auth as an HTTP service: no redirects, unambiguous JSON, correct OpenAPI."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tests.auth.conftest import PASSWORD, Headers
 
 
 @pytest.mark.parametrize("path", ["/token/", "/register/", "/users/me/", "/clients/"])
-async def test_a_path_with_a_slash_too_many_is_not_found(client: AsyncClient, path: str) -> None:
+async def test_a_path_with_an_extra_slash_is_not_found(client: AsyncClient, path: str) -> None:
     form = {"grant_type": "password", "username": "ada@example.com", "password": PASSWORD}
 
     answer = await client.post(path, data=form, headers={"Host": "evil.example"})
@@ -19,14 +19,14 @@ async def test_a_path_with_a_slash_too_many_is_not_found(client: AsyncClient, pa
     assert "evil.example" not in answer.text
 
 
-async def test_methods_of_a_path_are_named_whichever_route_has_them(client: AsyncClient) -> None:
+async def test_allow_lists_the_methods_of_all_routes_of_a_path(client: AsyncClient) -> None:
     answer = await client.put("/clients")
 
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST, OPTIONS")
 
 
 class TestDuplicateMembers:
-    async def test_nobody_registers_with_two_passwords(self, client: AsyncClient) -> None:
+    async def test_registration_rejects_two_passwords(self, client: AsyncClient) -> None:
         body = f'{{"email": "bob@example.com", "password": "a", "password": "{PASSWORD}"}}'
 
         answer = await client.post(
@@ -36,7 +36,9 @@ class TestDuplicateMembers:
         assert answer.status_code == 400
         assert answer.json()["type"] == "urn:tollgate:problem:duplicate_member"
 
-    async def test_no_client_has_two_scopes(self, client: AsyncClient, as_ada: Headers) -> None:
+    async def test_client_creation_rejects_two_scopes(
+        self, client: AsyncClient, as_ada: Headers
+    ) -> None:
         body = '{"name": "job", "scope": "predict", "scope": "predict usage:read"}'
 
         answer = await client.post(
@@ -48,7 +50,7 @@ class TestDuplicateMembers:
 
 
 class TestOpenApi:
-    async def test_the_oauth_endpoints_have_errors_of_their_own(self, client: AsyncClient) -> None:
+    async def test_the_oauth_endpoints_document_their_own_errors(self, client: AsyncClient) -> None:
         paths = (await client.get("/openapi.json")).json()["paths"]
 
         for path in ("/token", "/revoke", "/introspect"):
@@ -59,7 +61,9 @@ class TestOpenApi:
                 schema = error["content"]["application/json"]["schema"]
                 assert schema["required"] == ["error", "error_description"]
 
-    async def test_what_is_no_json_is_not_said_to_be(self, client: AsyncClient) -> None:
+    async def test_responses_without_json_are_not_documented_as_json(
+        self, client: AsyncClient
+    ) -> None:
         paths = (await client.get("/openapi.json")).json()["paths"]
 
         assert "content" not in paths["/revoke"]["post"]["responses"]["200"]

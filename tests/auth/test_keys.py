@@ -36,7 +36,7 @@ def new_key(bits: int = 2048) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65537, bits)
 
 
-def test_an_empty_folder_gets_one_key_for_its_owner_only(tmp_path: Path) -> None:
+def test_an_empty_folder_gets_one_key_that_only_the_owner_can_read(tmp_path: Path) -> None:
     folder = tmp_path / "keys" / "auth"
 
     first = open_key_ring(folder)
@@ -47,7 +47,7 @@ def test_an_empty_folder_gets_one_key_for_its_owner_only(tmp_path: Path) -> None
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_processes_that_start_together_use_one_key(tmp_path: Path) -> None:
+def test_processes_that_start_together_use_the_same_key(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         rings = list(pool.map(open_key_ring, [tmp_path / "keys"] * 4))
 
@@ -79,7 +79,7 @@ def test_the_id_is_the_rfc_7638_thumbprint(tmp_path: Path) -> None:
     assert "private" not in json.dumps(key).lower()
 
 
-def test_what_is_not_a_strong_rsa_key_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_strong_rsa_key_is_named(tmp_path: Path) -> None:
     write(tmp_path / "short" / "a.pem", new_key(1024))
     write(tmp_path / "curve" / "b.pem", ec.generate_private_key(ec.SECP256R1()))
     write(tmp_path / "locked" / "c.pem", new_key(), password=b"secret")

@@ -1,4 +1,4 @@
-"""Guessing: ten failures of a user from one address within five minutes are the last there."""
+"""Password guessing: a user gets ten failures from one address within five minutes."""
 
 import asyncio
 from collections import Counter
@@ -12,7 +12,7 @@ from sqlalchemy import event, select, update
 from services.auth.models import KnownAddress, LoginFailures, User
 from services.auth.tokens import service
 from services.auth.tokens.attempts import KNOWN_FOR, login_keys
-from services.auth.tokens.service import forget_expired
+from services.auth.tokens.service import delete_expired
 from services.common.db import Database
 from tests.auth.conftest import PASSWORD, LogIn, OpenApp, browse
 
@@ -36,7 +36,7 @@ async def end_window(database: Database) -> None:
         await session.execute(update(LoginFailures).values(window_ends_at=past))
 
 
-async def test_after_ten_failures_not_even_the_right_password_is_taken(
+async def test_after_ten_failures_even_the_right_password_is_refused(
     ada: dict[str, str], log_in: LogIn
 ) -> None:
     assert await fail(log_in, times=11) == [400] * 10 + [429]
@@ -48,14 +48,14 @@ async def test_after_ten_failures_not_even_the_right_password_is_taken(
     assert 0 < int(answer.headers["Retry-After"]) <= 300
 
 
-async def test_every_spelling_counts_as_one(ada: dict[str, str], log_in: LogIn) -> None:
+async def test_all_spellings_count_together(ada: dict[str, str], log_in: LogIn) -> None:
     for username in ("ada@example.com", " ADA@example.com", "ａda@example.com") * 4:
         await fail(log_in, times=1, username=username)
 
     assert (await log_in()).status_code == 429
 
 
-async def test_an_unknown_email_is_locked_alike(
+async def test_an_unknown_email_is_locked_in_the_same_way(
     ada: dict[str, str], log_in: LogIn, database: Database
 ) -> None:
     assert await fail(log_in, times=11, username="nobody@example.com") == [400] * 10 + [429]
@@ -66,7 +66,7 @@ async def test_an_unknown_email_is_locked_alike(
     assert all(len(each.key_sha256) == 64 for each in stored)
 
 
-async def test_other_accounts_are_not_touched(ada: dict[str, str], log_in: LogIn) -> None:
+async def test_other_users_are_not_affected(ada: dict[str, str], log_in: LogIn) -> None:
     await fail(log_in, times=11, username="bob@example.com")
 
     assert (await log_in()).status_code == 200
@@ -82,14 +82,14 @@ async def test_the_lock_ends_with_its_window(
     assert (await log_in()).status_code == 200
 
 
-async def test_failures_are_forgotten_on_success(ada: dict[str, str], log_in: LogIn) -> None:
+async def test_success_resets_the_failures(ada: dict[str, str], log_in: LogIn) -> None:
     await fail(log_in, times=9)
     assert (await log_in()).status_code == 200
 
     assert await fail(log_in, times=10) == [400] * 10
 
 
-async def test_it_counts_over_all_replicas(
+async def test_failures_count_across_replicas(
     ada: dict[str, str], app: FastAPI, open_app: OpenApp
 ) -> None:
     form = {"grant_type": "password", "username": "ada@example.com"}
@@ -122,28 +122,30 @@ async def test_results_are_counted_for_the_operator(
         assert f'tollgate_auth_logins_total{{result="{result}"}} 1.0' in exposed
 
 
-async def test_many_right_logins_at_once_are_no_attack(ada: dict[str, str], log_in: LogIn) -> None:
+async def test_many_successful_logins_at_once_are_allowed(
+    ada: dict[str, str], log_in: LogIn
+) -> None:
     answers = await asyncio.gather(*(log_in() for _ in range(20)))
 
     assert {answer.status_code for answer in answers} == {200}
 
 
-async def test_closed_windows_are_swept_away(
+async def test_closed_windows_are_deleted(
     ada: dict[str, str], log_in: LogIn, database: Database
 ) -> None:
     await fail(log_in, times=1)
     await end_window(database)
     await fail(log_in, times=1, username="bob@example.com")
 
-    await forget_expired(database)
+    await delete_expired(database)
 
     async with database.snapshot() as session:
         left = (await session.scalars(select(LoginFailures.failures))).all()
-    assert sorted(left) == [1, 1, 1]  # one user, one pair, and the address that both came from
+    assert sorted(left) == [1, 1, 1]  # the user, the pair, and the address of both users
 
 
-class TestStrangers:
-    """Others who fail, at addresses of their own, while Ada logs in."""
+class TestAttackers:
+    """Others fail to log in, each from their own address, while Ada logs in."""
 
     async def guess(self, app: FastAPI, address: str, *, times: int, user: str = ADA) -> list[int]:
         async with browse(app, address=address) as stranger:
@@ -156,7 +158,7 @@ class TestStrangers:
         async with browse(app, address=address) as client:
             return (await client.post("/token", data=form(ADA, password))).status_code
 
-    async def test_a_stranger_who_is_locked_locks_out_nobody_else(
+    async def test_a_locked_attacker_locks_out_no_other_user(
         self, ada: dict[str, str], app: FastAPI
     ) -> None:
         assert await self.guess(app, STRANGER, times=12) == [400] * 10 + [429] * 2
@@ -164,7 +166,7 @@ class TestStrangers:
         assert await self.log_in_from(app, STRANGER) == 429
         assert await self.log_in_from(app, OWNER) == 200
 
-    async def test_an_administrator_is_locked_out_no_more_than_others(
+    async def test_an_administrator_is_not_locked_out_by_attackers(
         self, ada: dict[str, str], app: FastAPI, database: Database
     ) -> None:
         async with database.transaction() as session:
@@ -173,7 +175,7 @@ class TestStrangers:
 
         assert await self.log_in_from(app, OWNER) == 200
 
-    async def test_many_strangers_lock_unknown_addresses_and_not_the_owners(
+    async def test_many_attackers_lock_unknown_addresses_but_not_the_users_own(
         self, ada: dict[str, str], app: FastAPI, open_app: OpenApp
     ) -> None:
         assert await self.log_in_from(app, OWNER) == 200
@@ -188,7 +190,7 @@ class TestStrangers:
         assert guesses == [[400]] * 10 + [[429]] * 2
         assert (from_elsewhere, from_home) == (429, 200)
 
-    async def test_a_known_address_has_ten_failures_too(
+    async def test_a_known_address_is_limited_to_ten_failures(
         self, ada: dict[str, str], app: FastAPI
     ) -> None:
         assert await self.log_in_from(app, OWNER) == 200
@@ -196,7 +198,7 @@ class TestStrangers:
         assert await self.guess(app, OWNER, times=11) == [400] * 10 + [429]
         assert await self.log_in_from(app, OWNER) == 429
 
-    async def test_an_address_is_forgotten_in_time(
+    async def test_a_known_address_is_forgotten_after_a_while(
         self, ada: dict[str, str], app: FastAPI, open_app: OpenApp, database: Database
     ) -> None:
         assert await self.log_in_from(app, OWNER) == 200
@@ -208,11 +210,11 @@ class TestStrangers:
                 await self.guess(strict, f"198.51.100.{host}", times=1)
 
             assert await self.log_in_from(strict, OWNER) == 429
-        await forget_expired(database)
+        await delete_expired(database)
         async with database.snapshot() as session:
             assert (await session.scalars(select(KnownAddress))).all() == []
 
-    async def test_only_so_many_addresses_are_known(
+    async def test_the_number_of_known_addresses_is_limited(
         self, ada: dict[str, str], app: FastAPI, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(service, "MAX_KNOWN", 2)
@@ -223,7 +225,7 @@ class TestStrangers:
             known = set((await session.scalars(select(KnownAddress.pair_sha256))).all())
         assert known == {login_keys(ADA, client=f"203.0.113.{host}").pair for host in (3, 4)}
 
-    async def test_one_password_for_many_users_is_refused(
+    async def test_trying_one_password_on_many_users_is_refused(
         self, ada: dict[str, str], open_app: OpenApp
     ) -> None:
         async with open_app(login_attempts=1) as strict:
@@ -236,14 +238,14 @@ class TestStrangers:
             assert await self.log_in_from(strict, STRANGER) == 429
             assert await self.log_in_from(strict, OWNER) == 200
 
-    async def test_hosts_of_one_ipv6_network_are_one_stranger(
+    async def test_hosts_in_one_ipv6_network_count_together(
         self, ada: dict[str, str], app: FastAPI
     ) -> None:
         guesses = [(await self.guess(app, f"2001:db8::{n:x}", times=1))[0] for n in range(1, 13)]
 
         assert guesses == [400] * 10 + [429] * 2
 
-    async def test_guesses_of_many_at_once_over_all_processes_are_all_counted(
+    async def test_concurrent_guesses_in_several_processes_are_all_counted(
         self, ada: dict[str, str], app: FastAPI, open_app: OpenApp
     ) -> None:
         async with (
@@ -263,7 +265,7 @@ class TestStrangers:
         assert Counter(answer.status_code for answer in answers) == {400: 10, 429: 14}
 
 
-async def test_a_burst_is_refused_before_it_touches_the_database_and_probes_go_on(
+async def test_a_burst_is_refused_without_using_the_database_and_probes_still_work(
     ada: dict[str, str], open_app: OpenApp
 ) -> None:
     form = {"grant_type": "password", "username": "ada@example.com", "password": PASSWORD}

@@ -1,4 +1,4 @@
-"""The migrations make exactly the tables the code was written for."""
+"""The migrations create exactly the tables that the code expects."""
 
 import asyncio
 import os
@@ -14,10 +14,10 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from services.auth.accounts.service import EmailTaken, create_account, find_user_by_email
 from services.auth.app import MIGRATIONS
 from services.auth.models import Base
 from services.auth.passwords import PasswordHasher
+from services.auth.users.service import EmailTaken, create_user, find_user_by_email
 from services.common import migrations
 from services.common.db import Database
 from services.common.migrations import SchemaCheck, migrate
@@ -28,7 +28,7 @@ def differences(connection: Connection) -> list[object]:
     return list(compare_metadata(comparing, Base.metadata))
 
 
-async def test_the_migrated_tables_are_the_models(database_url: str) -> None:
+async def test_the_migrated_tables_match_the_models(database_url: str) -> None:
     database = Database(database_url)
     async with database.engine.connect() as connection:
         found = await connection.run_sync(differences)
@@ -55,7 +55,7 @@ async def test_a_fresh_database_is_ready_only_once_migrated(
     assert after is None
 
 
-async def test_any_number_may_migrate_at_once(
+async def test_any_number_of_processes_may_migrate_at_once(
     database_kind: str, new_database_url: Callable[[str], str]
 ) -> None:
     url = new_database_url(database_kind)
@@ -68,7 +68,7 @@ async def test_any_number_may_migrate_at_once(
     assert codes == [0, 0, 0]
 
 
-async def test_a_migration_cut_short_on_sqlite_leaves_nothing_in_the_way(
+async def test_an_interrupted_migration_on_sqlite_can_be_repeated(
     new_database_url: Callable[[str], str],
 ) -> None:
     url = new_database_url("sqlite")
@@ -95,7 +95,7 @@ async def test_a_migration_cut_short_on_sqlite_leaves_nothing_in_the_way(
     await database.close()
 
 
-async def test_one_version_serves_on_the_schema_of_the_next_and_leaves_it_alone(
+async def test_an_older_version_serves_on_a_newer_schema_without_changing_it(
     database_kind: str, new_database_url: Callable[[str], str]
 ) -> None:
     url = new_database_url(database_kind)
@@ -106,7 +106,7 @@ async def test_one_version_serves_on_the_schema_of_the_next_and_leaves_it_alone(
         await session.execute(text("UPDATE alembic_version SET version_num = 'of_the_next'"))
 
     during_the_update = await check()
-    await asyncio.to_thread(migrate, url, MIGRATIONS)  # as an update that is undone does
+    await asyncio.to_thread(migrate, url, MIGRATIONS)  # as after a rolled-back update
     afterwards = await check()
 
     async with database.snapshot() as session:
@@ -126,7 +126,7 @@ USERS_OF_0001 = sa.table(
 
 
 def migrate_to(url: str, revision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Migrate as far as an older version did, whose tables lack what today's have."""
+    """Migrate to the revision of an older version."""
     config = migrations._config(MIGRATIONS)
     config.attributes["url"] = url
     with monkeypatch.context() as patch:
@@ -135,7 +135,7 @@ def migrate_to(url: str, revision: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 class TestEmailsOfOlderVersions:
-    """Addresses as version 0001 stored them, oldest first, before they have a finer form."""
+    """Addresses as revision 0001 stored them, oldest first."""
 
     @pytest.fixture
     async def database(
@@ -151,7 +151,7 @@ class TestEmailsOfOlderVersions:
         await database.close()
 
     async def store(self, database: Database, *emails: str) -> None:
-        """Store users whose ids are their positions."""
+        """Store users with their positions as ids."""
         rows = [
             {
                 "id": str(n),
@@ -167,12 +167,12 @@ class TestEmailsOfOlderVersions:
             await session.execute(USERS_OF_0001.insert(), rows)
 
     async def meant_by(self, database: Database, *spellings: str) -> list[str | None]:
-        """The id of the user whom each spelling means."""
+        """Return the id of the user that each spelling refers to."""
         async with database.snapshot() as session:
             users = [await find_user_by_email(session, email=each) for each in spellings]
         return [user.id if user else None for user in users]
 
-    async def test_other_spellings_of_a_domain_get_the_normal_one(self, database: Database) -> None:
+    async def test_domains_are_normalised(self, database: Database) -> None:
         await self.store(database, "ada@xn--bcher-kva.example", "bob@example\u3002com")
 
         await asyncio.to_thread(migrate, self.url, MIGRATIONS)
@@ -184,7 +184,9 @@ class TestEmailsOfOlderVersions:
             database, "ada@bücher.example", "ADA@XN--BCHER-KVA.example", "bob@example.com"
         ) == ["0", "0", "1"]
 
-    async def test_who_registered_with_a_sharp_s_is_found_by_it(self, database: Database) -> None:
+    async def test_a_user_who_registered_with_a_sharp_s_is_found_by_it(
+        self, database: Database
+    ) -> None:
         await self.store(database, "strasse@x.io", "ada@strasse.de")
 
         await asyncio.to_thread(migrate, self.url, MIGRATIONS)
@@ -195,12 +197,12 @@ class TestEmailsOfOlderVersions:
         hasher = PasswordHasher(threads=1)
         with pytest.raises(EmailTaken):
             async with database.transaction() as session:
-                await create_account(
+                await create_user(
                     session, hasher=hasher, email="straße@x.io", password="correct horse"
                 )
         hasher.close()
 
-    async def test_two_users_stay_two_and_each_is_found_by_what_is_stored(
+    async def test_two_users_stay_separate_and_are_found_by_the_stored_spelling(
         self, database: Database
     ) -> None:
         await self.store(
@@ -226,7 +228,7 @@ class TestEmailsOfOlderVersions:
             "eve@xn--bcher-kva.example",
         ) == ["1", "0", "3", "2", "4", "5"]
 
-    async def test_what_no_domain_can_be_stays_as_it_is(self, database: Database) -> None:
+    async def test_an_invalid_domain_stays_unchanged(self, database: Database) -> None:
         await self.store(database, "ada@my_host", "a" * 64 + "@" + "x" * 180)
 
         await asyncio.to_thread(migrate, self.url, MIGRATIONS)
@@ -236,13 +238,13 @@ class TestEmailsOfOlderVersions:
             "1",
         ]
 
-    async def test_a_migration_cut_short_is_taken_up(self, database: Database) -> None:
+    async def test_an_interrupted_migration_is_resumed(self, database: Database) -> None:
         await self.store(database, "ada@xn--bcher-kva.example", "ada@bücher.example")
         await asyncio.to_thread(migrate, self.url, MIGRATIONS)
         async with database.transaction() as session:
             await session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
         if database.engine.dialect.name == "sqlite":
-            return  # there a migration is done as a whole or not at all
+            return  # a SQLite migration is all or nothing
 
         await asyncio.to_thread(migrate, self.url, MIGRATIONS)
 

@@ -1,4 +1,4 @@
-"""`python -m services.auth` as an operator meets it."""
+"""`python -m services.auth` from an operator's point of view."""
 
 import os
 import signal
@@ -80,7 +80,7 @@ def test_it_migrates_serves_and_stops_cleanly(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_begin_says_why_in_one_line(
+def test_a_failed_start_is_explained_on_one_line(
     tmp_path: Path, arguments: list[str], settings: dict[str, str], named: str
 ) -> None:
     ended = run(tmp_path, *arguments, **({"AUTH_PORT": str(free_port())} | settings))

@@ -1,4 +1,4 @@
-"""Settings: what the defaults are, and that a bad value is one clear line."""
+"""Settings: defaults, and one clear line for an invalid value."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TOLLGATE_HOME", str(tmp_path))
 
 
-def test_the_defaults_are_one_machine(tmp_path: Path) -> None:
+def test_the_defaults_fit_one_machine(tmp_path: Path) -> None:
     settings = AuthSettings.load()
 
     assert settings.issuer == "http://127.0.0.1:8001"
@@ -27,7 +27,7 @@ def test_the_defaults_are_one_machine(tmp_path: Path) -> None:
     }
 
 
-def test_ports_move_the_issuer_and_the_origins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_issuer_and_origins_follow_the_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTH_PORT", "9001")
     monkeypatch.setenv("BILLING_PORT", "9003")
 
@@ -63,7 +63,7 @@ def test_origins_are_separated_by_commas_or_spaces(monkeypatch: pytest.MonkeyPat
         ("AUTH_LOG_LEVEL", "LOUD"),
     ],
 )
-def test_a_bad_value_is_one_line_that_names_the_variable_and_no_secret(
+def test_an_invalid_value_is_one_line_with_the_variable_and_without_secrets(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     variable: str,

@@ -25,7 +25,7 @@ async def disable(database: Database) -> None:
 
 
 class TestPassword:
-    async def test_it_answers_as_the_standard_says(
+    async def test_the_response_follows_the_standard(
         self, ada: dict[str, str], log_in: LogIn
     ) -> None:
         answer = await log_in()
@@ -37,7 +37,7 @@ class TestPassword:
         assert (body["token_type"], body["expires_in"]) == ("bearer", 3600)
         assert body["scope"] == "predict usage:read"
 
-    async def test_the_access_token_is_an_rfc_9068_one(
+    async def test_the_access_token_follows_rfc_9068(
         self, client: AsyncClient, ada: dict[str, str], log_in: LogIn
     ) -> None:
         token = (await log_in()).json()["access_token"]
@@ -52,9 +52,7 @@ class TestPassword:
         assert claims["exp"] - claims["iat"] == 3600
         assert set(claims) == {"iss", "sub", "aud", "exp", "iat", "jti", "client_id", "scope"}
 
-    async def test_every_token_has_an_id_of_its_own(
-        self, ada: dict[str, str], log_in: LogIn
-    ) -> None:
+    async def test_every_token_has_its_own_id(self, ada: dict[str, str], log_in: LogIn) -> None:
         tokens = [(await log_in()).json()["access_token"] for _ in range(2)]
 
         assert len({jwt.get_unverified_claims(token)["jti"] for token in tokens}) == 2
@@ -74,25 +72,25 @@ class TestPassword:
             ("predict predict", "predict"),
         ],
     )
-    async def test_it_grants_what_was_asked_or_all(
+    async def test_it_grants_the_requested_scopes_or_all(
         self, ada: dict[str, str], log_in: LogIn, scope: str, granted: str
     ) -> None:
         assert (await log_in(scope=scope)).json()["scope"] == granted
 
     @pytest.mark.parametrize("scope", ["admin", "predict admin", "billing:write", "nonsense", "é"])
-    async def test_asking_for_more_is_invalid_scope(
+    async def test_requesting_more_is_invalid_scope(
         self, ada: dict[str, str], log_in: LogIn, scope: str
     ) -> None:
         assert_refused(await log_in(scope=scope), "invalid_scope")
 
-    async def test_an_administrator_may_also_administer(
+    async def test_an_administrator_gets_the_admin_scope(
         self, ada: dict[str, str], log_in: LogIn, database: Database
     ) -> None:
         await make_admin(database)
 
         assert (await log_in()).json()["scope"] == "predict usage:read admin"
 
-    async def test_unknown_wrong_and_disabled_are_answered_alike(
+    async def test_unknown_wrong_and_disabled_get_the_same_response(
         self, ada: dict[str, str], log_in: LogIn, database: Database
     ) -> None:
         wrong = await log_in(password="wrong password")
@@ -107,13 +105,13 @@ class TestPassword:
     @pytest.mark.parametrize(
         "password", ["x" * 5000, "with\0NUL", PASSWORD + "\0", " ", "🔑" * 1025]
     )
-    async def test_a_password_nobody_can_have_is_merely_wrong(
+    async def test_an_impossible_password_is_just_wrong(
         self, ada: dict[str, str], log_in: LogIn, password: str
     ) -> None:
         assert_refused(await log_in(password=password), "invalid_grant")
 
     @pytest.mark.parametrize("username", ["no address", "\0", "é" * 300, "' OR 1=1 --", "%"])
-    async def test_a_username_nobody_can_have_is_merely_wrong(
+    async def test_an_impossible_username_is_just_wrong(
         self, ada: dict[str, str], log_in: LogIn, username: str
     ) -> None:
         assert_refused(await log_in(username), "invalid_grant")
@@ -124,7 +122,7 @@ class TestRefresh:
         form = {"grant_type": "refresh_token", "refresh_token": token, **more}
         return await client.post("/token", data=form)
 
-    async def test_each_use_gives_a_new_one(
+    async def test_each_use_issues_a_new_refresh_token(
         self, client: AsyncClient, ada: dict[str, str], log_in: LogIn
     ) -> None:
         seen = [(await log_in()).json()["refresh_token"]]
@@ -136,7 +134,7 @@ class TestRefresh:
 
         assert len(set(seen)) == 4
 
-    async def test_a_reused_one_ends_the_whole_family(
+    async def test_reuse_revokes_the_whole_family(
         self, client: AsyncClient, ada: dict[str, str], log_in: LogIn
     ) -> None:
         stolen = (await log_in()).json()["refresh_token"]
@@ -147,7 +145,7 @@ class TestRefresh:
         assert_refused(await self.refresh(client, newest), "invalid_grant")
         assert (await self.refresh(client, other_login)).status_code == 200
 
-    async def test_of_two_uses_at_once_one_holds_and_the_family_ends(
+    async def test_of_two_concurrent_uses_one_succeeds_and_the_family_is_revoked(
         self, client: AsyncClient, ada: dict[str, str], log_in: LogIn, database: Database
     ) -> None:
         token = (await log_in()).json()["refresh_token"]
@@ -158,7 +156,7 @@ class TestRefresh:
         async with database.snapshot() as session:
             assert await session.scalar(select(func.count()).select_from(RefreshFamily)) == 0
 
-    async def test_it_is_stored_as_a_hash_only(
+    async def test_only_its_hash_is_stored(
         self, ada: dict[str, str], log_in: LogIn, database: Database
     ) -> None:
         token = (await log_in()).json()["refresh_token"]
@@ -175,7 +173,7 @@ class TestRefresh:
         assert_refused(await self.refresh(client, token, scope="usage:read"), "invalid_scope")
         assert (await self.refresh(client, token)).json()["scope"] == "predict"
 
-    async def test_a_rank_that_was_taken_away_is_gone(
+    async def test_a_withdrawn_admin_role_is_not_granted(
         self, client: AsyncClient, ada: dict[str, str], log_in: LogIn, database: Database
     ) -> None:
         await make_admin(database)
@@ -185,7 +183,7 @@ class TestRefresh:
 
         assert (await self.refresh(client, token)).json()["scope"] == "predict usage:read"
 
-    async def test_it_ends_with_its_time_or_its_user(
+    async def test_it_expires_and_is_revoked_with_its_user(
         self, client: AsyncClient, ada: dict[str, str], log_in: LogIn, database: Database
     ) -> None:
         expired = (await log_in()).json()["refresh_token"]
@@ -198,5 +196,5 @@ class TestRefresh:
             assert_refused(await self.refresh(client, token), "invalid_grant")
 
     @pytest.mark.parametrize("token", ["x", ".", "a.b", "é.ü", "x" * 5000, "\0", "' OR 1=1 --"])
-    async def test_nonsense_does_not_hold(self, client: AsyncClient, token: str) -> None:
+    async def test_a_malformed_token_is_invalid(self, client: AsyncClient, token: str) -> None:
         assert_refused(await self.refresh(client, token), "invalid_grant")

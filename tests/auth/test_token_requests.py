@@ -71,7 +71,7 @@ class TestForm:
 
         assert_refused(answer, "unsupported_grant_type")
 
-    async def test_a_large_or_compressed_form_is_refused_in_the_same_shape(
+    async def test_a_large_or_compressed_form_gets_an_oauth_error(
         self, client: AsyncClient
     ) -> None:
         large = await self.post(client, "grant_type=" + "x" * 20_000)
@@ -80,7 +80,7 @@ class TestForm:
         assert_refused(large, "invalid_request", 413)
         assert_refused(compressed, "invalid_request", 415)
 
-    async def test_an_unreachable_database_is_told_in_the_same_shape(
+    async def test_an_unreachable_database_gets_an_oauth_error(
         self, client: AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(database, "deadline_s", 0)
@@ -92,7 +92,7 @@ class TestForm:
 
 
 class TestClientAuthentication:
-    async def test_an_empty_basic_client_is_none(
+    async def test_empty_basic_credentials_are_ignored(
         self, client: AsyncClient, ada: dict[str, str]
     ) -> None:
         form = {"grant_type": "password", "username": ada["email"], "password": PASSWORD}
@@ -102,14 +102,14 @@ class TestClientAuthentication:
         assert answer.status_code == 200
 
     @pytest.mark.parametrize("client_id", ["", "tollgate-web"])
-    async def test_an_empty_or_first_party_client_in_the_form_is_none(
+    async def test_an_empty_or_first_party_client_in_the_form_is_ignored(
         self, ada: dict[str, str], log_in: LogIn, client_id: str
     ) -> None:
         answer = await log_in(client_id=client_id, client_secret="")
 
         assert answer.status_code == 200
 
-    async def test_a_service_gets_a_token_by_basic_or_form(
+    async def test_a_service_gets_a_token_with_basic_or_form_credentials(
         self, client: AsyncClient, inference: tuple[str, str]
     ) -> None:
         form = {"grant_type": "client_credentials"}
@@ -125,7 +125,7 @@ class TestClientAuthentication:
             claims = jwt.get_unverified_claims(answer.json()["access_token"])
             assert (claims["sub"], claims["client_id"]) == ("inference", "inference")
 
-    async def test_a_wrong_secret_is_401_with_a_challenge_if_it_came_by_basic(
+    async def test_a_wrong_secret_is_401_with_a_challenge_for_basic(
         self, client: AsyncClient, inference: tuple[str, str]
     ) -> None:
         form = {"grant_type": "client_credentials"}
@@ -153,12 +153,12 @@ class TestClientAuthentication:
 
         assert_refused(answer, "invalid_client", 401)
 
-    async def test_no_client_has_no_client_credentials(self, client: AsyncClient) -> None:
+    async def test_client_credentials_require_a_client(self, client: AsyncClient) -> None:
         answer = await client.post("/token", data={"grant_type": "client_credentials"})
 
         assert_refused(answer, "invalid_client", 401)
 
-    async def test_two_ways_of_authentication_are_one_too_many(
+    async def test_two_authentication_methods_are_rejected(
         self, client: AsyncClient, inference: tuple[str, str]
     ) -> None:
         form = {"grant_type": "client_credentials", "client_secret": inference[1]}
@@ -172,7 +172,7 @@ class TestClientAuthentication:
         assert_refused(both, "invalid_request")
         assert_refused(twice, "invalid_request")
 
-    async def test_a_machine_cannot_log_in_for_a_person(
+    async def test_a_client_cannot_use_the_password_grant(
         self, client: AsyncClient, ada: dict[str, str], inference: tuple[str, str]
     ) -> None:
         form = {"grant_type": "password", "username": ada["email"], "password": PASSWORD}
@@ -181,14 +181,14 @@ class TestClientAuthentication:
 
         assert_refused(answer, "unauthorized_client")
 
-    async def test_a_service_cannot_have_more_than_its_scope(
+    async def test_a_service_cannot_exceed_its_scope(
         self, client: AsyncClient, inference: tuple[str, str]
     ) -> None:
         form = {"grant_type": "client_credentials", "scope": "billing:write admin"}
 
         assert_refused(await client.post("/token", data=form, auth=inference), "invalid_scope")
 
-    async def test_a_services_token_has_no_account(
+    async def test_a_service_token_belongs_to_no_user(
         self, client: AsyncClient, inference: tuple[str, str]
     ) -> None:
         form = {"grant_type": "client_credentials"}
@@ -234,7 +234,7 @@ class TestCors:
             assert "Access-Control-Allow-Origin" not in refused.headers
 
 
-def test_a_transaction_that_lost_is_503_in_the_shape_of_these_endpoints() -> None:
+def test_a_lost_transaction_gets_an_oauth_error_with_503() -> None:
     with pytest.raises(TemporarilyUnavailable) as refused, oauth_errors():
         raise OperationalError("UPDATE …", {}, Exception(1213, "Deadlock found"))
 

@@ -102,7 +102,7 @@ class TestAdd:
         assert larger.status_code == 422
         (error,) = larger.json()["errors"]
         assert error["loc"] == ["body", "amount"]
-        assert error["msg"].endswith("an amount is at most 1000000000000")
+        assert error["msg"].endswith("must be at most 1000000000000")
 
     async def test_anonymous_and_users_may_not(self, client: AsyncClient, ada: Headers) -> None:
         path = f"/accounts/{ADA}/credits"

@@ -103,7 +103,7 @@ class TestCreate:
         assert answer.status_code == 422
         error = answer.json()["errors"][0]
         assert error["loc"] == ["body", "prices", 0, "tiers", 0, "per_row"]
-        assert error["msg"].endswith("an amount is at most 1000000000000")
+        assert error["msg"].endswith("must be at most 1000000000000")
 
     async def test_anonymous_and_users_may_not(self, client: AsyncClient, ada: Headers) -> None:
         assert (await client.post("/plans", content=b"{")).status_code == 401

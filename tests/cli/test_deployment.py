@@ -27,7 +27,7 @@ def two(tmp_path: Path) -> Workshop:
     workshop = new_workshop(tmp_path)
     for version in (FIRST, SECOND):
         world_of(workshop).publish(version)
-        workshop.promoter.release("wine", version=version)
+        workshop.release_manager.release("wine", version=version)
     return workshop
 
 
@@ -109,7 +109,7 @@ class TestWait:
 
         assert (
             damaged.stderr
-            == f"error: The file model.onnx of wine {SECOND} is not the one signed.\n"
+            == f"error: File 'model.onnx' of 'wine' {SECOND} does not match its signed digest.\n"
         )
         assert absent.stderr == "error: There is no release 3 of wine.\n"
         assert damaged.exit_code == absent.exit_code == 1
@@ -292,7 +292,7 @@ class TestWithdraw:
 
     def test_nothing_is_done_once_there_is_a_higher_one(self, run: Run, two: Workshop) -> None:
         world_of(two).publish("20261125t120000z-00000005")
-        two.promoter.release("wine")
+        two.release_manager.release("wine")
 
         assert run("withdraw", "wine", "--release", "2", "--json").exit_code == 0
 
@@ -307,8 +307,8 @@ class TestWithdraw:
 
     def test_a_rollback_is_never_withdrawn(self, run: Run, two: Workshop) -> None:
         world_of(two).publish("20261125t120000z-00000005")
-        two.promoter.release("wine")
-        two.promoter.roll_back("wine")
+        two.release_manager.release("wine")
+        two.release_manager.roll_back("wine")
 
         assert run("withdraw", "wine", "--release", "4").exit_code == 0
 
@@ -317,7 +317,7 @@ class TestWithdraw:
     def test_it_comes_too_late_when_another_record_is_written_meanwhile(
         self, two: Workshop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        rival = two.promoter
+        rival = two.release_manager
         looked: list[int] = []
 
         class Overtaken(type(two.store)):  # type: ignore[misc]
@@ -333,14 +333,14 @@ class TestWithdraw:
             store=Overtaken(two.settings.model_store_url), trusted=two.trusted, by="machine"
         )
 
-        decision = late.roll_back("wine", judged=2)
+        decision = late.roll_back("wine", expected_release=2)
 
         assert (decision.written, live(two)[0]) == (False, 3)
 
     def test_the_first_release_leaves_nothing_live(self, run: Run, two: Workshop) -> None:
         version = "20261125t120000z-00000005"
         world_of(two).publish(version, model="beer")
-        two.promoter.release("beer")
+        two.release_manager.release("beer")
 
         ended = run("withdraw", "beer", "--release", "1", "--reason", "it is wrong")
         again = run("withdraw", "beer", "--release", "1")
@@ -358,7 +358,7 @@ class TestWithdraw:
 
     def test_what_was_withdrawn_can_be_released_by_hand(self, run: Run, two: Workshop) -> None:
         world_of(two).publish("20261125t120000z-00000005", model="beer")
-        two.promoter.release("beer")
+        two.release_manager.release("beer")
         run("withdraw", "beer", "--release", "1")
 
         ended = run("release", "beer")

@@ -14,7 +14,7 @@ from cli.main import app
 from cli.pipeline_status import TRAINING, DropRecords, Known, judge_drop
 from services.common.filesystems import open_filesystem
 from services.common.model_records import RunRecord
-from services.common.model_releases import Promoter
+from services.common.model_releases import ReleaseManager
 from tests.common.worlds import FIRST, SECOND, World, new_world, release
 from tests.functions.servers import Answer, serving
 from tests.gcs import Emulator
@@ -178,7 +178,9 @@ def test_a_drop_that_is_served_shows_every_stage_with_its_time_and_link(loop: Lo
     loop.record("claims", drop)
     loop.record("done", drop)
     loop.world.publish(FIRST)
-    number = Promoter(loop.world.store, loop.world.trusted, "trainer").release("wine").live.number
+    number = (
+        ReleaseManager(loop.world.store, loop.world.trusted, "trainer").release("wine").live.number
+    )
     run = RunRecord(version=FIRST, key=drop, time=datetime.now(UTC), gate="passed", release=number)
     loop.world.store.record_run("wine", drop, run)
     metrics = f'model_live_release{{model="wine",version="{FIRST}"}} 1.0\n'.encode()
@@ -227,7 +229,7 @@ def test_a_pin_is_shown(loop: Loop) -> None:
     for version in (FIRST, SECOND):
         loop.world.publish(version)
         loop.world.release(version)
-    Promoter(loop.world.store, loop.world.trusted, "ada@lab").roll_back("wine", reason="slow")
+    ReleaseManager(loop.world.store, loop.world.trusted, "ada@lab").roll_back("wine", reason="slow")
 
     assert f"wine: pinned to version {FIRST} by a rollback" in status().stdout
 

@@ -66,7 +66,7 @@ def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     world = World(workshop.home, workshop.settings.model_store_url, key, workshop.trusted)
     for version in (FIRST, SECOND):
         world.publish(version)
-        workshop.promoter.release("wine", version=version)
+        workshop.release_manager.release("wine", version=version)
     monkeypatch.setenv("TOLLGATE_HOME", str(tmp_path))
     monkeypatch.setenv("TOLLGATE_CLIENT_ID", "checker")
     monkeypatch.setenv("TOLLGATE_CLIENT_SECRET", "secret")

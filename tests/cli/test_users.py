@@ -78,7 +78,7 @@ async def test_the_last_administrator_is_disabled_by_force_only(tollgate: Run) -
     assert [each.returncode for each in (one_of_two, the_last, forced)] == [0, 1, 0]
     assert the_last.stdout == ""
     assert the_last.stderr == (
-        "error: This is the last administrator; with --force it is disabled all the same.\n"
+        "error: This is the last administrator; use --force to disable it anyway.\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of what the services share."""
+"""Fixtures for the tests of the shared package."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,19 +13,19 @@ from tests.common.worlds import World, new_world
 
 @pytest.fixture
 def world(tmp_path: Path, store_url: str) -> World:
-    """An empty store; runs a test once per kind."""
+    """An empty store; tests run once per kind."""
     return new_world(tmp_path, store_url)
 
 
 @pytest.fixture
 def folder_world(tmp_path: Path) -> World:
-    """One in a folder, for what only a folder can do."""
+    """An empty store in a folder, for tests of folders only."""
     return new_world(tmp_path, f"file://{tmp_path}/models")
 
 
 @pytest.fixture
 def bucket_world(tmp_path: Path, bucket_url: str) -> World:
-    """One in a bucket, for what only a bucket can do."""
+    """An empty store in a bucket, for tests of buckets only."""
     return new_world(tmp_path, f"{bucket_url}/models")
 
 
@@ -39,7 +39,7 @@ async def app() -> AsyncIterator[FastAPI]:
 
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[AsyncClient]:
-    """A client of it, which sees a bug as a caller would."""
+    """A client of the sample service, which gets a 500 for a bug."""
     transport = ASGITransport(app=app, raise_app_exceptions=False)
     async with AsyncClient(transport=transport, base_url="http://sample.test") as client:
         yield client

@@ -1,4 +1,4 @@
-"""A small service with everything the services have in common."""
+"""A small service with everything that the services have in common."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,7 +26,7 @@ class Sample(BaseModel):
 
 
 class Gone(ServiceError):
-    """A sample that has gone."""
+    """The sample does not exist any more."""
 
     status = 410
     code = "gone"
@@ -80,7 +80,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def sample_app() -> FastAPI:
-    """The service, not started yet."""
+    """Return the service, not started yet."""
     app = service_app(
         title="Sample",
         description="A service.",

@@ -1,4 +1,4 @@
-"""Requests that ask for another protocol, behind real proxies and from a real Java client."""
+"""Requests with `Upgrade`, behind real proxies and from a real Java client."""
 
 import http.client
 import json
@@ -23,7 +23,7 @@ ATTEMPTS = 20
 
 @pytest.fixture(scope="module", params=["asyncio", "uvloop"])
 def service(request: pytest.FixtureRequest) -> Iterator[int]:
-    """A service as auth and billing run, and as inference does."""
+    """A service, run as auth and billing run and as inference runs."""
     with running_echo(request.param) as port:
         yield port
 
@@ -32,7 +32,7 @@ def service(request: pytest.FixtureRequest) -> Iterator[int]:
 def port(
     service: int, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[int]:
-    """A proxy before it."""
+    """A proxy in front of the service."""
     with proxied(request.param, service, tmp_path_factory.mktemp(request.param)) as port:
         yield port
 
@@ -45,7 +45,7 @@ def _get(port: int, path: str, token: str) -> Any:
     return answer
 
 
-# A parser skips blank lines before a request, so wherever a read ends, the next may begin.
+# A parser skips blank lines before a request, so the next request may start after any read.
 @pytest.mark.parametrize("padding", [b"", b"\r\n" * 200_000], ids=["short", "long"])
 def test_an_unfinished_smuggled_request_does_not_take_over_the_next_callers(
     port: int, padding: bytes
@@ -63,7 +63,7 @@ def test_an_unfinished_smuggled_request_does_not_take_over_the_next_callers(
         with Connection(port) as attacker:
             attacker.send(request + smuggled)
             status, _, answer = attacker.read()
-            # A proxy may refuse it; one that passes it on passes all of it on.
+            # A proxy may reject the request; if it forwards it, it forwards all of it.
             if status == 200:
                 assert (answer["path"], answer["length"]) == ("/attack", len(smuggled))
         victim = _get(port, f"/victim/{number}", f"Bearer {number}")
@@ -73,7 +73,7 @@ def test_an_unfinished_smuggled_request_does_not_take_over_the_next_callers(
 
 
 @pytest.mark.parametrize("upgrade", [b"h2c", b"websocket"])
-def test_a_request_with_an_upgrade_is_answered_as_without_it(port: int, upgrade: bytes) -> None:
+def test_an_upgrade_request_is_answered_normally(port: int, upgrade: bytes) -> None:
     lines = (b"Host: x", b"Connection: Upgrade", b"Upgrade: " + upgrade, b"Content-Length: 5")
 
     with Connection(port) as connection:
@@ -83,9 +83,9 @@ def test_a_request_with_an_upgrade_is_answered_as_without_it(port: int, upgrade:
     assert (status, answer["body"]) == (200, "hello")
 
 
-# Not Caddy: the server that Go comes with cuts off clients that are still sending.
+# Not Caddy: Go's HTTP server cuts off clients that are still sending.
 @pytest.mark.parametrize("kind", ["nginx", "haproxy"])
-def test_an_answer_before_the_body_passes_through(service: int, kind: str, tmp_path: Path) -> None:
+def test_an_early_response_passes_through_a_proxy(service: int, kind: str, tmp_path: Path) -> None:
     body = b"x" * (12 * 1024 * 1024)
 
     with proxied(kind, service, tmp_path / kind) as port:
@@ -98,13 +98,13 @@ def test_an_answer_before_the_body_passes_through(service: int, kind: str, tmp_p
 
 
 class TestJava:
-    """Java's own client asks for HTTP/2 with the first request of every plain connection."""
+    """Java's HTTP client requests HTTP/2 in the first request on every plain connection."""
 
     @pytest.mark.parametrize("size", [1, 300_000 // 3])
-    def test_its_requests_are_read_whole(self, service: int, size: int) -> None:
+    def test_its_requests_are_read_completely(self, service: int, size: int) -> None:
         assert _post(service, "x" * size) == [(200, size)] * 3
 
-    def test_its_requests_are_read_whole_behind_a_proxy(self, port: int) -> None:
+    def test_its_requests_are_read_completely_behind_a_proxy(self, port: int) -> None:
         assert _post(port, "hello") == [(200, 5)] * 3
 
 

@@ -1,4 +1,4 @@
-"""Amounts as they cross a wire: exact in both directions, and within their limits."""
+"""Amounts on the wire: exact in both directions, and within their limits."""
 
 from typing import Any
 
@@ -22,13 +22,13 @@ _sum: TypeAdapter[int] = TypeAdapter(Sum)
 
 
 @given(st.integers(-MAX_SUM, MAX_SUM))
-def test_an_amount_that_is_written_is_read_again(amount: int) -> None:
+def test_a_formatted_amount_parses_to_the_same_value(amount: int) -> None:
     assert parse_amount(format_amount(amount)) == amount
     assert _sum.validate_json(_sum.dump_json(amount)) == amount
 
 
 @given(st.integers(1, 10**60))
-def test_beyond_its_limit_none_is_read(more: int) -> None:
+def test_an_amount_beyond_the_limit_is_rejected(more: int) -> None:
     for limit, shape in ((MAX_AMOUNT, _amount), (MAX_SUM, _sum)):
         for sign in ("", "-"):
             with pytest.raises(ValidationError, match=f"at most {format_amount(limit)}"):
@@ -36,7 +36,7 @@ def test_beyond_its_limit_none_is_read(more: int) -> None:
 
 
 @given(st.text(max_size=80) | st.integers() | st.floats() | st.booleans() | st.none())
-def test_whatever_else_is_sent_is_refused_or_a_plain_decimal(value: Any) -> None:
+def test_any_other_value_is_rejected_unless_it_is_a_plain_decimal(value: Any) -> None:
     try:
         amount = _sum.validate_python(value)
     except ValidationError:
@@ -48,7 +48,7 @@ def test_whatever_else_is_sent_is_refused_or_a_plain_decimal(value: Any) -> None
 
 
 @given(st.floats() | st.sampled_from([5e-324, 1e-6, 9.999e-7, 1e6, 1e6 + 1]), st.floats())
-def test_a_rate_limit_is_finite_and_no_share_of_it_is_nothing(
+def test_a_rate_limit_is_finite_and_every_share_of_it_is_positive(
     per_second: float, burst: float
 ) -> None:
     try:

@@ -1,4 +1,4 @@
-"""TLS to the database: asked for by the URL, and then insisted on."""
+"""TLS to the database: required by the URL, then enforced."""
 
 import datetime
 import ipaddress
@@ -78,7 +78,7 @@ async def cipher(url: str) -> str:
 
 
 class TestTls:
-    async def test_a_server_that_the_file_vouches_for_is_spoken_to_by_tls(
+    async def test_a_server_with_a_trusted_certificate_is_used_with_tls(
         self, server: Server, certificate: Path
     ) -> None:
         url = server.new_database()
@@ -86,14 +86,14 @@ class TestTls:
         assert await cipher(f"{url}?ssl_ca={certificate}")
         assert not await cipher(url)
 
-    async def test_a_server_with_another_certificate_is_refused(
+    async def test_a_server_with_an_untrusted_certificate_is_refused(
         self, server: Server, tmp_path: Path
     ) -> None:
         with pytest.raises(Unavailable):
             await cipher(f"{server.new_database()}?ssl_ca={make_certificate(tmp_path)}")
 
     async def test_a_server_without_tls_is_refused(self, certificate: Path) -> None:
-        # MariaDB knows the first option; MySQL the second, without which it makes certificates.
+        # MariaDB has the first option, MySQL the second; without it MySQL creates certificates.
         without_tls = ("--loose-skip-ssl", "--loose-auto-generate-certs=OFF")
 
         with running_server(*without_tls) as plain:
@@ -101,11 +101,11 @@ class TestTls:
             with pytest.raises(Unavailable):
                 await cipher(f"{plain.new_database()}?ssl_ca={certificate}")
 
-    def test_a_file_that_holds_no_certificates_is_a_bad_value(self, tmp_path: Path) -> None:
+    def test_a_file_without_certificates_is_an_invalid_value(self, tmp_path: Path) -> None:
         (tmp_path / "ca.pem").write_text("nothing")
         url = TypeAdapter(DatabaseUrl)
 
         for name in ("ca.pem", "missing.pem"):
             given = SecretStr(f"mysql+aiomysql://u:hunter2@db/auth?ssl_ca={tmp_path / name}")
-            with pytest.raises(ValidationError, match="ssl_ca names cannot be read"):
+            with pytest.raises(ValidationError, match="cannot read the certificates in ssl_ca"):
                 url.validate_python(given)

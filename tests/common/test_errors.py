@@ -1,4 +1,4 @@
-"""Errors as error_responses, apart from any app."""
+"""Errors and their documentation, without an app."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ class Taken(ServiceError):
 
 
 class Busy(ServiceError):
-    """The thing is in use."""
+    """The resource is in use."""
 
     status = 409
     code = "busy"
@@ -57,7 +57,7 @@ def test_challenges_follow_rfc_6750() -> None:
     }
 
 
-def test_what_may_pass_says_when_to_come_back() -> None:
+def test_a_temporary_error_has_retry_after() -> None:
     assert Unavailable("Busy.", retry_after_s=9).headers == {"Retry-After": "9"}
 
 
@@ -69,7 +69,7 @@ def test_no_more_than_fifty_fields_are_named() -> None:
     assert named == errors[:MAX_FIELD_ERRORS]
 
 
-def test_a_class_is_not_changed_by_its_instances() -> None:
+def test_instances_do_not_change_their_class() -> None:
     BadRequest("Something else.")
 
     assert NotFound().detail == NotFound.detail
@@ -79,5 +79,5 @@ def test_a_class_is_not_changed_by_its_instances() -> None:
 def test_a_route_documents_its_errors_by_status() -> None:
     described = error_responses(Taken, Busy, NotFound, Taken)
 
-    assert described[409]["description"] == "The name is taken. Or: The thing is in use."
+    assert described[409]["description"] == "The name is taken. Or: The resource is in use."
     assert set(described) == {404, 409}

@@ -34,7 +34,7 @@ def data_url(tmp_path: Path) -> str:
     return f"file://{tmp_path}/data"
 
 
-def test_of_two_outcomes_the_first_stands(store_url: str) -> None:
+def test_the_first_of_two_outcomes_is_kept(store_url: str) -> None:
     store = FeedbackStore(store_url)
     first = feedback(1)
 
@@ -62,7 +62,7 @@ def test_each_label_with_rows_is_exported_once(
     assert len(store.export("wine", data_url)) == 1
 
 
-def test_labels_of_versions_with_other_columns_go_into_files_of_their_own(
+def test_labels_of_versions_with_different_columns_go_into_separate_files(
     store_url: str, data_url: str
 ) -> None:
     store = FeedbackStore(store_url)
@@ -73,7 +73,7 @@ def test_labels_of_versions_with_other_columns_go_into_files_of_their_own(
     assert store.export("wine", data_url) == []
 
 
-def test_what_is_malformed_is_one_sentence(store_url: str, data_url: str) -> None:
+def test_a_malformed_label_is_reported_in_one_sentence(store_url: str, data_url: str) -> None:
     store = FeedbackStore(store_url)
     store.add(feedback(1))
     filesystem, root = open_filesystem(store_url)
@@ -81,5 +81,5 @@ def test_what_is_malformed_is_one_sentence(store_url: str, data_url: str) -> Non
 
     with pytest.raises(StoreError, match="malformed"):
         store.export("wine", data_url)
-    with pytest.raises(StoreError, match="not a model name"):
+    with pytest.raises(StoreError, match="not a valid model name"):
         store.export("../wine", data_url)

@@ -1,4 +1,4 @@
-"""What a bucket does that a folder does not: go away, hang, and change under a reader."""
+"""Bucket failures that folders do not have: outages, hangs, and changes during a read."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -20,12 +20,12 @@ from tests.gcs import Emulator
 from tests.ports import free_port
 
 _PATIENCE_S = 60
-"""Many times what a call may take here; a call that never ends fails."""
+"""Much longer than any call may take here; fails a call that never ends."""
 
 
 @pytest.fixture
 def proxy(gcs: Emulator, bucket_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """Between the stores of the test and the emulator."""
+    """A proxy between the test's stores and the emulator."""
     with Proxy(port=free_port()) as proxy:
         proxy.upstream = gcs.port
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
@@ -34,7 +34,7 @@ def proxy(gcs: Emulator, bucket_url: str, monkeypatch: pytest.MonkeyPatch) -> It
 
 @contextmanager
 def impatience() -> Iterator[None]:
-    """Calls get a second."""
+    """Limit calls to one second."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gcs_module, "CALL_DEADLINE_S", 1.0)
         patch.setattr(gcs_module, "SLOWEST_BYTES_PER_S", 1 << 30)
@@ -51,7 +51,7 @@ def world(tmp_path: Path, bucket_url: str, proxy: Proxy) -> World:
 
 
 def calls(world: World) -> dict[str, Callable[[], object]]:
-    """Every kind of call that the services and the trainer make."""
+    """Make every kind of call that the services and the trainer make."""
     store, published = world.store, manifest(FIRST)
     signed = store.open_version("wine", FIRST, world.trusted)
     return {
@@ -79,7 +79,7 @@ class TestFaults:
             failures = {name: call.exception(_PATIENCE_S) for name, call in begun.items()}
 
         for failure in failures.values():
-            # Not a refusal, which would be for good: the bucket's faults pass.
+            # Not VersionRefused, which is permanent: the bucket's failures are temporary.
             assert type(failure) is StoreError
             assert "http" not in str(failure)
             assert "\n" not in str(failure)
@@ -87,15 +87,15 @@ class TestFaults:
         for call in wanted.values():
             call()
 
-    def test_nobody_listening_is_such_a_fault_too(
+    def test_a_refused_connection_is_reported_too(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{free_port()}")
 
-        with impatience(), pytest.raises(StoreError, match="no answer within 1 s"):
+        with impatience(), pytest.raises(StoreError, match="no response within 1 s"):
             world.store.list_models()
 
-    def test_a_write_whose_answer_was_lost_is_repeated_with_success(
+    def test_a_write_whose_response_was_lost_succeeds_on_retry(
         self, world: World, proxy: Proxy
     ) -> None:
         store, wanted = world.store, manifest(SECOND)
@@ -109,25 +109,25 @@ class TestFaults:
 
         assert store.list_versions("wine") == [FIRST, SECOND]
 
-    def test_who_may_not_delete_still_finds_that_somebody_was_quicker(
+    def test_a_writer_without_delete_permission_still_detects_an_existing_object(
         self, world: World, proxy: Proxy
     ) -> None:
         proxy.fail("403 to writes")
 
-        world.publish()  # the very bytes that are there
-        with pytest.raises(StoreError, match="already is another"):
+        world.publish()  # exactly the existing bytes
+        with pytest.raises(StoreError, match="already exists"):
             world.publish(metrics={"other": 1})
         with pytest.raises(StoreError, match="Forbidden"):
             world.publish(SECOND)
 
-    def test_a_bucket_that_is_not_there_is_not_an_empty_one(self, bucket_url: str) -> None:
+    def test_a_missing_bucket_is_not_treated_as_empty(self, bucket_url: str) -> None:
         for url in (f"{bucket_url}-2", "gs://", f"{bucket_url}-2/models"):
             with pytest.raises(StoreError):
                 ModelStore(url).list_models()
 
 
 class TestCredentials:
-    def test_without_any_the_store_does_not_open(
+    def test_without_credentials_the_store_does_not_open(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
@@ -136,7 +136,7 @@ class TestCredentials:
         with pytest.raises(StoreError, match="Cannot open the store"):
             ModelStore("gs://tollgate-models")
 
-    def test_a_token_server_that_hangs_ends_the_call_too(
+    def test_a_hanging_token_server_does_not_block_the_call(
         self, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         proxy.fail("hang")
@@ -144,10 +144,10 @@ class TestCredentials:
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
         (tmp_path / "account.json").write_text(json.dumps(service_account(f"{proxy.url}/token")))
 
-        with impatience(), pytest.raises(StoreError, match="no answer within 1 s"):
+        with impatience(), pytest.raises(StoreError, match="no response within 1 s"):
             ModelStore("gs://tollgate-models").list_models()
 
-    def test_a_reader_asks_for_no_more_than_reading(
+    def test_a_reader_only_requests_read_access(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
@@ -162,7 +162,7 @@ class TestCredentials:
 
 
 def service_account(token_url: str) -> dict[str, str]:
-    """The document of a service account whose tokens come from `token_url`."""
+    """Return the key file of a service account whose tokens come from `token_url`."""
     key = generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(
         serialization.Encoding.PEM,
@@ -178,18 +178,20 @@ def service_account(token_url: str) -> dict[str, str]:
 
 
 class TestLargeFiles:
-    def test_one_of_many_pieces_is_written_once_and_read_whole(self, bucket_world: World) -> None:
+    def test_a_file_of_many_pieces_is_written_once_and_read_completely(
+        self, bucket_world: World
+    ) -> None:
         content = bytes(range(256)) * (1 << 18)  # 64 MiB: gcsfs sends it in two parts
         store = bucket_world.store
         store.publish(manifest(FIRST), {"model.onnx": content}, bucket_world.key)
 
         found = store.open_version("wine", FIRST, bucket_world.trusted)
         assert store.read_file(found, "model.onnx") == content
-        with pytest.raises(StoreError, match="already is another"):
+        with pytest.raises(StoreError, match="already exists"):
             store.publish(manifest(FIRST), {"model.onnx": content[::-1]}, bucket_world.key)
 
     @pytest.mark.parametrize("versioning", [True, False])
-    def test_one_that_is_overwritten_meanwhile_is_never_a_mix(
+    def test_a_file_overwritten_during_a_read_is_never_mixed(
         self, gcs: Emulator, bucket_url: str, tmp_path: Path, versioning: bool
     ) -> None:
         world = new_world(tmp_path, gcs.new_bucket(versioning=versioning))
@@ -209,12 +211,10 @@ class TestLargeFiles:
                 found.add(outcome(lambda: blob.read_bytes() in (ours, theirs)))
             writing.result()
 
-        assert found <= {True, "digest", "the object was replaced while it was read"}
+        assert found <= {True, "digest", "the object was replaced while being read"}
         assert True in found
 
-    def test_an_old_generation_can_be_read_for_as_long_as_it_is_kept(
-        self, bucket_world: World
-    ) -> None:
+    def test_an_old_generation_can_be_read_while_it_exists(self, bucket_world: World) -> None:
         blob = bucket_world.path(SECOND, "part.csv")
         blob.write_bytes(b"old")
         generation = blob.filesystem.info(blob.path)["generation"]
@@ -227,7 +227,7 @@ class TestLargeFiles:
 
 
 def outcome(read: Callable[[], bool]) -> object:
-    """What `read` says, or why it could not."""
+    """Return the result of `read`, or why it failed."""
     try:
         return read()
     except VersionRefused as refusal:

@@ -1,4 +1,4 @@
-"""What every service is as an HTTP server: guards before bodies, limits, logs, operations."""
+"""Every service as an HTTP server: token checks, limits, logs and operations."""
 
 import json
 import logging
@@ -37,13 +37,13 @@ class TestErrors:
         assert_problem(answer, status, code)
         assert "passwd" not in answer.text
 
-    async def test_they_may_carry_headers_and_members(self, client: AsyncClient) -> None:
+    async def test_errors_may_have_headers_and_members(self, client: AsyncClient) -> None:
         busy, gone = await client.get("/broken/busy"), await client.get("/broken/gone")
 
         assert busy.headers["Retry-After"] == "7"
         assert gone.json()["since"] == "yesterday"
 
-    async def test_a_body_that_does_not_fit_names_every_field_and_repeats_nothing(
+    async def test_an_invalid_body_names_every_field_and_repeats_no_input(
         self, client: AsyncClient
     ) -> None:
         answer = await client.post("/samples", json={"size": "hunter2", "password": "hunter2"})
@@ -81,9 +81,7 @@ class TestErrors:
             b'"text"',
         ],
     )
-    async def test_hostile_json_is_the_clients_fault(
-        self, client: AsyncClient, body: bytes
-    ) -> None:
+    async def test_hostile_json_gets_a_client_error(self, client: AsyncClient, body: bytes) -> None:
         answer = await client.post(
             "/samples", content=body, headers={"Content-Type": "application/json"}
         )
@@ -107,7 +105,9 @@ class TestBodies:
         assert answer.headers["WWW-Authenticate"] == "Bearer"
         assert read == 0
 
-    async def test_a_large_one_is_413_whether_announced_or_not(self, client: AsyncClient) -> None:
+    async def test_a_large_body_is_413_with_or_without_content_length(
+        self, client: AsyncClient
+    ) -> None:
         read = 0
 
         async def endless() -> AsyncIterator[bytes]:
@@ -123,7 +123,7 @@ class TestBodies:
         assert chunked.status_code == 413
         assert read <= LIMIT / 100 + 2
 
-    async def test_a_compressed_one_is_415(self, client: AsyncClient) -> None:
+    async def test_a_compressed_body_is_415(self, client: AsyncClient) -> None:
         for encoding in ("gzip", "br", "deflate", "zstd"):
             answer = await client.post(
                 "/samples", content=b"\x1f\x8b", headers={"Content-Encoding": encoding}
@@ -131,27 +131,27 @@ class TestBodies:
 
             assert_problem(answer, 415, "unsupported_media_type")
 
-    async def test_a_good_one_is_taken(self, client: AsyncClient) -> None:
+    async def test_a_valid_body_is_accepted(self, client: AsyncClient) -> None:
         answer = await client.post("/samples", json={"name": "x", "size": 1.5})
 
         assert (answer.status_code, answer.json()) == (200, {"name": "x"})
 
 
 class TestRequestIds:
-    async def test_a_sane_one_is_kept(self, client: AsyncClient) -> None:
+    async def test_a_valid_request_id_is_kept(self, client: AsyncClient) -> None:
         answer = await client.get("/healthz", headers={"X-Request-ID": "abc-1.2:3_4"})
 
         assert answer.headers["x-request-id"] == "abc-1.2:3_4"
 
     @pytest.mark.parametrize("sent", ["", "x" * 129, "a b", "é", '"}', "${jndi:ldap://x}"])
-    async def test_any_other_is_replaced(self, client: AsyncClient, sent: str) -> None:
+    async def test_an_invalid_request_id_is_replaced(self, client: AsyncClient, sent: str) -> None:
         answer = await client.get("/healthz", headers=[(b"X-Request-ID", sent.encode())])
 
         assert answer.headers["x-request-id"] not in ("", sent)
 
 
 class TestOperations:
-    async def test_ready_names_what_fails(self, app: FastAPI, client: AsyncClient) -> None:
+    async def test_readyz_names_the_failing_checks(self, app: FastAPI, client: AsyncClient) -> None:
         assert (await client.get("/readyz")).json() == {"status": "ok", "failing": {}}
 
         app.state.ailment = "It is away."
@@ -162,7 +162,7 @@ class TestOperations:
         assert answer.headers["Retry-After"] == "1"
         assert (await client.get("/healthz")).status_code == 200
 
-    async def test_a_scrape_tells_what_ready_last_answered(
+    async def test_metrics_report_the_latest_result_of_readyz(
         self, app: FastAPI, client: AsyncClient
     ) -> None:
         told = []
@@ -185,7 +185,7 @@ class TestOperations:
         assert 'method="other"' in text
         assert "nowhere" not in text
 
-    async def test_the_docs_page_needs_no_other_host(self, client: AsyncClient) -> None:
+    async def test_the_docs_page_uses_no_other_host(self, client: AsyncClient) -> None:
         page = await client.get("/docs")
 
         assert "//" not in page.text.replace("http://sample.test", "").split("<script>")[0]
@@ -223,7 +223,7 @@ class TestLogs:
             "\u2028é\0",
         ],
     )
-    async def test_whatever_is_sent_is_one_json_line(
+    async def test_hostile_input_is_logged_as_one_json_line(
         self, client: AsyncClient, capsys: pytest.CaptureFixture[str], hostile: str
     ) -> None:
         headers = [(b"user-agent", hostile.encode()), (b"x-request-id", hostile.encode())]
@@ -234,6 +234,7 @@ class TestLogs:
 
         said = capsys.readouterr().err
         lines = [json.loads(line) for line in said.splitlines()]
+        assert lines[0]["event"] == "request_completed"
         assert [line["event"][:7] for line in lines] == ["request", "hostile", "hostile"]
         assert all(line["service"] == "sample" for line in lines)
         assert said.isascii()
@@ -241,14 +242,14 @@ class TestLogs:
         assert len(said) < 10_000
         assert "hunter2" not in said
 
-    async def test_a_bug_is_one_line_with_its_trace_and_request(
+    async def test_an_unhandled_error_is_one_line_with_its_traceback_and_request_id(
         self, client: AsyncClient, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with logging_as_a_service():
             answer = await client.get("/broken/bug")
 
         error, request = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-        assert (error["event"], error["level"]) == ("unhandled_error", "error")
+        assert (error["event"], error["level"]) == ("request_failed", "error")
         assert "ZeroDivisionError" in error["exception"]
         assert error["request_id"] == request["request_id"] == answer.headers["x-request-id"]
         assert request["status"] == 500

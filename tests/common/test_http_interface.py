@@ -1,4 +1,4 @@
-"""Methods, paths, origins and documents of every service, and that JSON has one meaning."""
+"""Methods, paths, origins and documents of every service, and unambiguous JSON."""
 
 from typing import ClassVar
 
@@ -26,7 +26,7 @@ class TestDuplicateMembers:
 
         assert_problem(answer, 400, "duplicate_member")
 
-    async def test_a_token_is_asked_for_before(self, client: AsyncClient) -> None:
+    async def test_the_token_is_checked_first(self, client: AsyncClient) -> None:
         answer = await client.post(
             "/private", content=b'{"a":1,"a":2}', headers={"Content-Type": "application/json"}
         )
@@ -36,7 +36,7 @@ class TestDuplicateMembers:
     @pytest.mark.parametrize(
         "text", ['{"name" : "a:b", "size": 1}', '{"size":1e0,"name":"\\u0061"}']
     )
-    async def test_what_only_looks_otherwise_is_taken(self, client: AsyncClient, text: str) -> None:
+    async def test_equivalent_json_is_accepted(self, client: AsyncClient, text: str) -> None:
         answer = await client.post(
             "/samples", content=text.encode(), headers={"Content-Type": "application/json"}
         )
@@ -70,7 +70,7 @@ class TestMethods:
             ("/docs/assets/favicon.png", "GET, HEAD, OPTIONS"),
         ],
     )
-    async def test_all_methods_of_a_path_are_named(
+    async def test_allow_lists_all_methods_of_a_path(
         self, client: AsyncClient, path: str, allow: str
     ) -> None:
         options = await client.options(path)
@@ -87,7 +87,9 @@ class TestMethods:
         assert (answer.status_code, answer.headers["allow"]) == (405, "POST, OPTIONS")
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST"])
-    async def test_an_unknown_path_is_404_to_all(self, client: AsyncClient, method: str) -> None:
+    async def test_an_unknown_path_is_404_for_every_method(
+        self, client: AsyncClient, method: str
+    ) -> None:
         assert (await client.request(method, "/nowhere")).status_code == 404
 
 
@@ -97,7 +99,7 @@ class TestPaths:
         ["/samples/", "/healthz/", "/things/x/", "/docs/", "/docs/assets", "//"],
     )
     @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
-    async def test_none_is_redirected_to(self, client: AsyncClient, method: str, path: str) -> None:
+    async def test_no_path_is_redirected(self, client: AsyncClient, method: str, path: str) -> None:
         answer = await client.request(method, f"http://sample.test{path}")
 
         assert answer.status_code == 404
@@ -120,7 +122,7 @@ class TestCors:
             assert "access-control-allow-credentials" not in each.headers
         assert answer.headers["access-control-expose-headers"] == "X-Request-ID"
 
-    async def test_no_other_page_may(self, client: AsyncClient) -> None:
+    async def test_other_pages_may_not_call(self, client: AsyncClient) -> None:
         other = {"Origin": "http://other.test", "Access-Control-Request-Method": "PUT"}
 
         for answer in (
@@ -147,7 +149,7 @@ class TestDocsPage:
 
 
 class TestOpenApi:
-    async def test_content_types_are_as_answered(self, client: AsyncClient) -> None:
+    async def test_content_types_match_the_responses(self, client: AsyncClient) -> None:
         paths = (await client.get("/openapi.json")).json()["paths"]
 
         assert list(paths["/metrics"]["get"]["responses"]["200"]["content"]) == ["text/plain"]

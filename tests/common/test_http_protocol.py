@@ -1,4 +1,4 @@
-"""A server on a real socket: what a bad client may cost it, and how its answers leave."""
+"""The server on a real socket: limits on bad clients, and how responses are sent."""
 
 import asyncio
 import socket
@@ -13,7 +13,7 @@ from services.common.http_protocol import MAX_HEAD_BYTES, Protocol
 
 
 async def _app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Sends the body back: as `text/plain`, in two pieces, or with what it is as a header."""
+    """Echo the body: as `text/plain`, in two pieces, or as a header."""
     body = b""
     while True:
         message = await receive()
@@ -46,7 +46,7 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
 
 
 async def _talk(port: int, *pieces: bytes, pause_s: float = 0.0) -> bytes:
-    """Send pieces, then read until the server closes or answers."""
+    """Send pieces, then read until the server closes or responds."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         for piece in pieces:
@@ -70,21 +70,21 @@ async def test_an_ordinary_request_is_answered(port: int) -> None:
     assert answer.startswith(b"HTTP/1.1 200")
 
 
-async def test_a_silent_connection_is_ended(port: int) -> None:
+async def test_a_silent_connection_is_closed(port: int) -> None:
     assert await _talk(port) == b""
 
 
-async def test_trickled_headers_are_ended_at_the_deadline(port: int) -> None:
+async def test_slow_headers_are_cut_off_at_the_deadline(port: int) -> None:
     trickle = [b"GET / HTTP/1.1\r\n", *(b"X-%d: 1\r\n" % number for number in range(20))]
 
     assert await _talk(port, *trickle, pause_s=0.05) == b""
 
 
-async def test_the_deadline_counts_for_every_request_of_a_connection(port: int) -> None:
+async def test_the_deadline_applies_to_every_request_of_a_connection(port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
-    await asyncio.sleep(0.8)  # idle between requests is not slow
+    await asyncio.sleep(0.8)  # being idle between requests is allowed
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
 
@@ -94,7 +94,7 @@ async def test_the_deadline_counts_for_every_request_of_a_connection(port: int) 
     writer.close()
 
 
-async def test_one_endless_header_ends_the_connection(port: int) -> None:
+async def test_an_endless_header_closes_the_connection(port: int) -> None:
     pieces = [b"GET / HTTP/1.1\r\nX: "] + [b"y" * 10_000] * 20
 
     answer = await _talk(port, *pieces, pause_s=0.001)
@@ -102,7 +102,7 @@ async def test_one_endless_header_ends_the_connection(port: int) -> None:
     assert answer.startswith(b"HTTP/1.1 431 ")
 
 
-async def test_an_endless_trailer_ends_the_connection(port: int) -> None:
+async def test_an_endless_trailer_closes_the_connection(port: int) -> None:
     head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: "
 
     answer = await _talk(port, head, *[b"y" * 10_000] * 20, pause_s=0.001)
@@ -110,7 +110,7 @@ async def test_an_endless_trailer_ends_the_connection(port: int) -> None:
     assert answer.startswith(b"HTTP/1.1 431 ")
 
 
-async def test_blank_lines_after_an_answer_do_not_keep_the_connection(port: int) -> None:
+async def test_blank_lines_after_a_response_do_not_keep_the_connection_open(port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
@@ -121,7 +121,7 @@ async def test_blank_lines_after_an_answer_do_not_keep_the_connection(port: int)
     writer.close()
 
 
-async def test_many_headers_end_the_connection(port: int) -> None:
+async def test_too_many_headers_close_the_connection(port: int) -> None:
     lines = b"".join(b"X-%d: 1\r\n" % number for number in range(10_000))
 
     answer = await _talk(port, b"GET / HTTP/1.1\r\n" + lines + b"\r\n")
@@ -129,7 +129,7 @@ async def test_many_headers_end_the_connection(port: int) -> None:
     assert answer.startswith(b"HTTP/1.1 431 ")
 
 
-async def test_headers_of_just_under_the_limit_are_read(port: int) -> None:
+async def test_headers_just_under_the_limit_are_accepted(port: int) -> None:
     value = b"y" * (MAX_HEAD_BYTES - 1_000)
 
     answer = await _talk(port, b"GET / HTTP/1.1\r\nHost: x\r\nX: " + value + b"\r\n\r\n")
@@ -147,7 +147,7 @@ async def test_a_long_body_is_not_mistaken_for_headers(port: int) -> None:
 
 
 class TestAnswer:
-    async def test_it_is_whole_on_a_connection_that_stays_open(self, port: int) -> None:
+    async def test_a_response_is_complete_on_a_connection_that_stays_open(self, port: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for body in (b"first", b"second"):
             writer.write(_post(b"/", body))
@@ -169,13 +169,13 @@ class TestAnswer:
         assert answers.index(b"\r\n\r\nfirst") < answers.index(b"\r\n\r\nsecond")
         assert answers.count(b"connection: close") == 1
 
-    async def test_in_pieces_it_is_sent_piece_by_piece(self, port: int) -> None:
+    async def test_a_streamed_response_is_sent_piece_by_piece(self, port: int) -> None:
         answer = await _talk_to_the_end(port, _post(b"/pieces", b"twice", b"Connection: close\r\n"))
 
         assert b"transfer-encoding: chunked" in answer
         assert answer.endswith(b"5\r\ntwice\r\n5\r\ntwice\r\n0\r\n\r\n")
 
-    async def test_to_head_it_has_no_body(self, port: int) -> None:
+    async def test_a_response_to_head_has_no_body(self, port: int) -> None:
         answer = await _talk_to_the_end(
             port, b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
         )
@@ -184,7 +184,7 @@ class TestAnswer:
         assert answer.endswith(b"\r\n\r\n")
 
     @pytest.mark.parametrize("value", [b"a\r\nset-cookie: b=c", b"a\nb", b"a\x00b"])
-    async def test_a_header_cannot_bring_another(self, port: int, value: bytes) -> None:
+    async def test_a_header_cannot_inject_another(self, port: int, value: bytes) -> None:
         answer = await _talk_to_the_end(port, _post(b"/header", value))
 
         assert b"x-body" not in answer

@@ -1,4 +1,4 @@
-"""Tokens made by an attacker: each is the same 401, and nothing else happens."""
+"""Forged tokens: each gets the same 401, without side effects."""
 
 import json
 import time
@@ -22,7 +22,7 @@ from tests.common.tokens import ISSUER, OTHER, PRIVATE, b64, claims, document, h
 
 
 class Ring:
-    """A service's own keys, and which ids were asked for."""
+    """A service's own keys, and the ids that were requested."""
 
     def __init__(self) -> None:
         self.keys = dict([public_key(document())])
@@ -44,7 +44,7 @@ def verifier(ring: Ring) -> TokenVerifier:
 
 
 async def assert_refused(verifier: TokenVerifier, token: bytes) -> None:
-    for _ in range(2):  # and is not remembered as good
+    for _ in range(2):  # the token is not cached
         with pytest.raises(Unauthenticated) as refused:
             await verifier.verify(token)
         assert refused.value.detail == Unauthenticated.detail
@@ -52,7 +52,7 @@ async def assert_refused(verifier: TokenVerifier, token: bytes) -> None:
 
 
 class TestGoodTokens:
-    async def test_one_tells_who_is_calling(self, verifier: TokenVerifier) -> None:
+    async def test_a_valid_token_identifies_the_caller(self, verifier: TokenVerifier) -> None:
         told = claims()
 
         caller = await verifier.verify(signed(header(), told))
@@ -60,9 +60,7 @@ class TestGoodTokens:
         scopes = frozenset({"predict", "usage:read"})
         assert caller == Caller("an account", "web", scopes, told["exp"])
 
-    async def test_one_seen_before_asks_for_no_key(
-        self, verifier: TokenVerifier, ring: Ring
-    ) -> None:
+    async def test_a_cached_token_needs_no_key(self, verifier: TokenVerifier, ring: Ring) -> None:
         token = signed(header(), claims())
         first = await verifier.verify(token)
         asked = len(ring.asked)
@@ -70,7 +68,7 @@ class TestGoodTokens:
         assert verifier.recall(token) == await verifier.verify(token) == first
         assert len(ring.asked) == asked
 
-    async def test_remembering_ends_with_the_token(self, ring: Ring) -> None:
+    async def test_the_cache_entry_expires_with_the_token(self, ring: Ring) -> None:
         now = [time.time()]
         verifier = TokenVerifier(ring, issuer=ISSUER, clock=lambda: now[0])
         token = signed(header(), claims())
@@ -80,7 +78,7 @@ class TestGoodTokens:
 
         await assert_refused(verifier, token)
 
-    async def test_only_so_many_are_remembered(self, ring: Ring) -> None:
+    async def test_the_number_of_cached_tokens_is_limited(self, ring: Ring) -> None:
         verifier = TokenVerifier(ring, issuer=ISSUER, remember=2)
         tokens = [signed(header(), claims(jti=str(n))) for n in range(3)]
         for token in tokens:
@@ -104,7 +102,7 @@ class TestGoodTokens:
             (122, {"iat": -600, "exp": 1}),
         ],
     )
-    async def test_by_more_than_that_they_may_not(
+    async def test_clocks_may_not_differ_by_more(
         self, ring: Ring, ahead_s: int, times: dict[str, int]
     ) -> None:
         now = int(time.time())
@@ -114,7 +112,7 @@ class TestGoodTokens:
         await assert_refused(verifier, signed(header(), off))
 
     @pytest.mark.parametrize("nbf", [None, "0", 0.5, True])
-    async def test_a_beginning_that_is_no_whole_second_is_refused(
+    async def test_a_fractional_start_time_is_rejected(
         self, verifier: TokenVerifier, nbf: Any
     ) -> None:
         await assert_refused(verifier, signed(header(), claims(nbf=nbf)))
@@ -142,21 +140,21 @@ class TestHeaders:
             {"RS256": 1},
         ],
     )
-    async def test_any_other_algorithm_is_refused(self, verifier: TokenVerifier, alg: Any) -> None:
+    async def test_any_other_algorithm_is_rejected(self, verifier: TokenVerifier, alg: Any) -> None:
         token = signed(header(alg=alg), claims())
 
         await assert_refused(verifier, token)
         await assert_refused(verifier, token.rpartition(b".")[0] + b".")
 
     @pytest.mark.parametrize("missing", ["alg", "typ", "kid"])
-    async def test_each_member_is_needed(self, verifier: TokenVerifier, missing: str) -> None:
+    async def test_each_member_is_required(self, verifier: TokenVerifier, missing: str) -> None:
         head = header()
         del head[missing]
 
         await assert_refused(verifier, signed(head, claims()))
 
     @pytest.mark.parametrize("typ", ["JWT", "at+JWT ", "application/at+jwt", None, ["at+jwt"]])
-    async def test_any_other_type_is_refused(self, verifier: TokenVerifier, typ: Any) -> None:
+    async def test_any_other_type_is_rejected(self, verifier: TokenVerifier, typ: Any) -> None:
         await assert_refused(verifier, signed(header(typ=typ), claims()))
 
     @pytest.mark.parametrize(
@@ -173,7 +171,7 @@ class TestHeaders:
             {"cty": "JWT"},
         ],
     )
-    async def test_members_that_name_other_keys_or_rules_are_refused(
+    async def test_members_that_name_other_keys_or_rules_are_rejected(
         self, verifier: TokenVerifier, ring: Ring, extra: dict[str, Any]
     ) -> None:
         await assert_refused(verifier, signed(header(**extra), claims()))
@@ -197,10 +195,12 @@ class TestHeaders:
             {"key-1": 1},
         ],
     )
-    async def test_an_unknown_key_id_is_refused(self, verifier: TokenVerifier, kid: Any) -> None:
+    async def test_an_unknown_key_id_is_rejected(self, verifier: TokenVerifier, kid: Any) -> None:
         await assert_refused(verifier, signed(header(kid=kid), claims()))
 
-    async def test_our_public_key_is_no_shared_secret(self, verifier: TokenVerifier) -> None:
+    async def test_the_public_key_is_not_accepted_as_a_shared_secret(
+        self, verifier: TokenVerifier
+    ) -> None:
         public = PRIVATE.public_key()
         info = serialization.PublicFormat.SubjectPublicKeyInfo
         pem = public.public_bytes(serialization.Encoding.PEM, info)
@@ -230,7 +230,7 @@ class TestHeaders:
             json.dumps(header()).encode() + b" " * 1024,
         ],
     )
-    async def test_what_is_no_plain_header_is_refused(
+    async def test_a_non_canonical_header_is_rejected(
         self, verifier: TokenVerifier, raw: bytes
     ) -> None:
         await assert_refused(verifier, signed(raw, claims()))
@@ -238,7 +238,7 @@ class TestHeaders:
 
 class TestClaims:
     @pytest.mark.parametrize("missing", list(claims()))
-    async def test_each_is_needed(self, verifier: TokenVerifier, missing: str) -> None:
+    async def test_each_claim_is_required(self, verifier: TokenVerifier, missing: str) -> None:
         told = claims()
         del told[missing]
 
@@ -278,24 +278,26 @@ class TestClaims:
             {"nbf": int(time.time()) + 3600},
         ],
     )
-    async def test_a_wrong_one_is_refused(
+    async def test_a_wrong_claim_is_rejected(
         self, verifier: TokenVerifier, wrong: dict[str, Any]
     ) -> None:
         await assert_refused(verifier, signed(header(), claims(**wrong)))
 
-    async def test_a_duplicate_is_refused(self, verifier: TokenVerifier) -> None:
+    async def test_a_duplicate_claim_is_rejected(self, verifier: TokenVerifier) -> None:
         text = json.dumps(claims())
         twice = text[:-1] + ', "scope": "admin"}'
 
         await assert_refused(verifier, signed(header(), twice.encode()))
 
     @pytest.mark.parametrize("raw", [b"", b"[]", b"1", b"null", b"\xff", b"[" * 1000, b"1e999"])
-    async def test_what_is_no_object_is_refused(self, verifier: TokenVerifier, raw: bytes) -> None:
+    async def test_a_payload_that_is_not_an_object_is_rejected(
+        self, verifier: TokenVerifier, raw: bytes
+    ) -> None:
         await assert_refused(verifier, signed(header(), raw))
 
 
 class TestTexts:
-    async def test_another_key_or_a_changed_byte_is_refused(self, verifier: TokenVerifier) -> None:
+    async def test_another_key_or_a_changed_byte_is_rejected(self, verifier: TokenVerifier) -> None:
         good = signed(header(), claims())
         head, body, signature = good.split(b".")
         richer = b64(json.dumps(claims(scope="admin")).encode()).encode()
@@ -309,7 +311,7 @@ class TestTexts:
         ):
             await assert_refused(verifier, token)
 
-    async def test_a_token_has_one_spelling(self, verifier: TokenVerifier) -> None:
+    async def test_only_the_canonical_encoding_is_accepted(self, verifier: TokenVerifier) -> None:
         good = signed(header(), claims())
         last = good[-1:]  # 256 bytes leave four unused bits in the last character
         alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -319,7 +321,7 @@ class TestTexts:
             await assert_refused(verifier, token)
         await verifier.verify(good)
 
-    async def test_a_huge_token_is_refused_quickly(self, verifier: TokenVerifier) -> None:
+    async def test_a_huge_token_is_rejected_early(self, verifier: TokenVerifier) -> None:
         started = time.perf_counter()
 
         await assert_refused(verifier, b"a" * 1_000_000)
@@ -329,7 +331,7 @@ class TestTexts:
         assert time.perf_counter() - started < 1
 
     @given(st.binary(max_size=200) | st.text(alphabet=".abAB01-_=", max_size=200).map(str.encode))
-    async def test_no_text_does_more_than_be_refused(self, text: bytes) -> None:
+    async def test_any_text_is_just_rejected(self, text: bytes) -> None:
         await assert_refused(TokenVerifier(Ring(), issuer=ISSUER), text)
 
 
@@ -340,16 +342,16 @@ class TestBearerHeader:
     @pytest.mark.parametrize(
         "value", [b"", b"Bearer", b"Bearer ", b"Basic Og==", b"abc", b"Token a"]
     )
-    def test_anything_else_is_refused(self, value: bytes) -> None:
+    def test_anything_else_is_rejected(self, value: bytes) -> None:
         with pytest.raises(Unauthenticated) as refused:
             bearer_token([(b"authorization", value)])
         assert 'error="invalid_token"' in refused.value.headers["WWW-Authenticate"]
 
-    def test_two_headers_are_one_too_many(self) -> None:
+    def test_two_headers_are_rejected(self) -> None:
         with pytest.raises(Unauthenticated):
             bearer_token([(b"authorization", b"Bearer a"), (b"authorization", b"Bearer a")])
 
-    def test_no_header_is_told_apart(self) -> None:
+    def test_a_missing_header_gets_its_own_challenge(self) -> None:
         with pytest.raises(Unauthenticated) as refused:
             bearer_token([(b"host", b"x")])
         assert refused.value.headers["WWW-Authenticate"] == "Bearer"
@@ -370,6 +372,8 @@ class TestJwk:
             {"n": b64(b"\0" * 256 + b"\x80" + b"\0" * 126 + b"\1")},
         ],
     )
-    def test_what_is_no_strong_rsa_signing_key_is_refused(self, more: dict[str, Any]) -> None:
+    def test_a_key_that_is_not_a_strong_rsa_signing_key_is_rejected(
+        self, more: dict[str, Any]
+    ) -> None:
         with pytest.raises(ValueError, match="key"):
             public_key(document(**more))

@@ -1,4 +1,4 @@
-"""The issuer's published keys: fetched seldom, kept while it is away, dropped when withdrawn."""
+"""The issuer's published keys: rarely fetched, kept during outages, dropped when withdrawn."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -24,7 +24,7 @@ from tests.common.tokens import (
 
 
 class Published:
-    """An issuer at the other end of a transport: what it publishes, and how often it was asked."""
+    """An issuer behind a transport: the keys it publishes, and the number of requests."""
 
     def __init__(self) -> None:
         self.keys: list[dict[str, Any]] = [document()]
@@ -47,7 +47,7 @@ class TestIssuerKeys:
         async with httpx.AsyncClient(transport=httpx.MockTransport(published)) as client:
             yield client
 
-    async def test_they_are_fetched_once_however_many_ask(
+    async def test_concurrent_requests_fetch_the_keys_once(
         self, published: Published, http: httpx.AsyncClient
     ) -> None:
         keys = IssuerKeys(http, ISSUER)
@@ -57,7 +57,7 @@ class TestIssuerKeys:
         assert all(found)
         assert published.asked == 1
 
-    async def test_forged_ids_do_not_hammer_the_issuer(
+    async def test_forged_ids_do_not_flood_the_issuer(
         self, published: Published, http: httpx.AsyncClient
     ) -> None:
         keys = IssuerKeys(http, ISSUER)
@@ -78,7 +78,7 @@ class TestIssuerKeys:
         assert await keys.find("key-2") is not None
         assert await keys.find(KID) is not None
 
-    async def test_a_withdrawn_key_ends_tokens_that_were_remembered(
+    async def test_withdrawing_a_key_invalidates_cached_tokens(
         self, published: Published, http: httpx.AsyncClient
     ) -> None:
         keys = IssuerKeys(http, ISSUER, cooldown_s=0, max_age_s=0)
@@ -94,7 +94,7 @@ class TestIssuerKeys:
         with pytest.raises(Unauthenticated):
             await verifier.verify(token)
 
-    async def test_while_the_issuer_is_away_the_keys_at_hand_serve(
+    async def test_cached_keys_are_used_while_the_issuer_is_unreachable(
         self, published: Published, http: httpx.AsyncClient
     ) -> None:
         keys = IssuerKeys(http, ISSUER, cooldown_s=0, max_age_s=0)
@@ -110,7 +110,7 @@ class TestIssuerKeys:
             published.broken = broken
             assert await keys.find(KID) is not None
 
-    async def test_without_any_key_it_is_unavailable_and_not_a_refusal(
+    async def test_without_any_key_the_error_is_unavailable(
         self, published: Published, http: httpx.AsyncClient
     ) -> None:
         published.broken = lambda: httpx.Response(503)

@@ -1,4 +1,4 @@
-"""Log lines, for machines and for people."""
+"""Log lines for machines and for people."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ def restored_logging(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def logged(capsys: pytest.CaptureFixture[str], style: LogFormat) -> str:
-    """Write one line of each kind; return what appeared on stderr."""
+    """Log one line of each kind and return the output on stderr."""
     configure_logging("auth", style=style)
     log = structlog.get_logger()
     log.info("request", path=HOSTILE, status=200)
@@ -28,7 +28,7 @@ def logged(capsys: pytest.CaptureFixture[str], style: LogFormat) -> str:
     try:
         raise ValueError(HOSTILE)
     except ValueError:
-        log.exception("unhandled_error")
+        log.exception("request_failed")
     return capsys.readouterr().err
 
 
@@ -45,7 +45,7 @@ def test_a_terminal_gets_aligned_lines_with_service_level_and_message(
 
 
 @pytest.mark.parametrize("style", ["text", "json"])
-def test_no_client_can_drive_the_terminal_or_forge_a_line(
+def test_client_input_cannot_control_the_terminal_or_forge_a_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, style: LogFormat
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
@@ -65,7 +65,7 @@ def test_a_terminal_gets_colours_unless_they_are_turned_off(
     assert "\x1b[32minfo" in logged(capsys, "text")
 
 
-def test_everything_else_gets_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_output_is_one_json_object_per_line(capsys: pytest.CaptureFixture[str]) -> None:
     entries = [json.loads(line) for line in logged(capsys, "json").splitlines()]
 
     assert [entry["service"] for entry in entries] == ["auth"] * 3

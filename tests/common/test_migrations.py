@@ -1,7 +1,6 @@
-"""What every history of migrations has to bear: death at any point, and pods of the version before.
+"""What migrations must survive: a crash at any point, and pods of the previous version.
 
-That the newest schema is the one the code was written for, and that any number may migrate at once,
-each service tests for its own.
+Each service tests its own schema, and that any number of processes can migrate at once.
 """
 
 import subprocess
@@ -58,7 +57,7 @@ for statements in range(1, most):
 
 
 def at_revision(history: str, revision: str, url: str) -> None:
-    """Migrate a database so far and no further."""
+    """Migrate a database to a revision."""
     config = Config()
     config.set_main_option("script_location", str(HISTORIES[history]))
     config.attributes["url"] = url
@@ -66,7 +65,7 @@ def at_revision(history: str, revision: str, url: str) -> None:
 
 
 def steps() -> list[tuple[str, str, str]]:
-    """History, revision before, revision after; for every step but the first of each."""
+    """Return history, previous and next revision for every step except the first."""
     return [
         (history, script.down_revision, script.revision)
         for history, folder in HISTORIES.items()
@@ -76,7 +75,7 @@ def steps() -> list[tuple[str, str, str]]:
 
 
 def a_row(table: sa.Table, *, number: int) -> dict[str, Any]:
-    """Values for every column, each row's different from the others'."""
+    """Return values for every column that differ between rows."""
     samples: dict[type, Any] = {
         int: number,
         float: float(number),
@@ -90,7 +89,7 @@ def a_row(table: sa.Table, *, number: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("history", HISTORIES)
-def test_killed_on_mysql_after_any_statement_it_is_taken_up_where_it_ended(
+def test_a_migration_killed_on_mysql_resumes_after_any_statement(
     history: str, new_database_url: Callable[[str], str]
 ) -> None:
     url = new_database_url("mysql")
@@ -102,7 +101,7 @@ def test_killed_on_mysql_after_any_statement_it_is_taken_up_where_it_ended(
     assert int(ended.stdout.split()[1]) >= 3
 
 
-def test_a_table_of_somebody_else_is_not_taken_for_an_earlier_runs(
+def test_a_table_of_other_software_is_not_mistaken_for_an_earlier_run(
     new_database_url: Callable[[str], str],
 ) -> None:
     url = new_database_url("mysql")
@@ -117,7 +116,7 @@ def test_a_table_of_somebody_else_is_not_taken_for_an_earlier_runs(
 
 
 @pytest.mark.parametrize(("history", "before", "after"), steps())
-def test_what_the_version_before_reads_and_writes_it_still_can_after_the_next_step(
+def test_the_previous_version_can_still_read_and_write_after_each_migration(
     history: str, before: str, after: str, tmp_path: Path
 ) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path / 'db'}"

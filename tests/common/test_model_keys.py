@@ -1,4 +1,4 @@
-"""Keys: one signs, several are trusted, and a running service follows what becomes of them."""
+"""Keys: one signs, several are trusted, and running services reload changed files."""
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -28,13 +28,13 @@ class TestKeys:
         assert len(list(trusted.iterdir())) == 1
         assert TrustedKeys.load(trusted).verify(b"data", made[0].sign(b"data"))
 
-    def test_a_file_of_one_key_is_trusted_as_a_folder_is(self, tmp_path: Path) -> None:
+    def test_a_single_key_file_can_be_trusted(self, tmp_path: Path) -> None:
         key = create_signing_key(tmp_path / "signing.pem", tmp_path / "trusted")
         [file] = (tmp_path / "trusted").iterdir()
 
         assert TrustedKeys.load(file).verify(b"data", key.sign(b"data"))
 
-    def test_what_is_no_key_is_told_by_name_not_by_path(self, tmp_path: Path) -> None:
+    def test_an_invalid_key_is_reported_by_name_without_its_path(self, tmp_path: Path) -> None:
         (tmp_path / "bad.pem").write_text("no key")
 
         for load in (TrustedKeys.load, load_signing_key):
@@ -56,11 +56,11 @@ class TestRotation:
         world.store.publish(manifest(SECOND), {"model.onnx": b"onnx"}, new)
         return world
 
-    def test_versions_of_the_old_and_of_the_new_key_are_trusted(self, rotated: World) -> None:
+    def test_versions_signed_by_the_old_and_the_new_key_are_trusted(self, rotated: World) -> None:
         for version in (FIRST, SECOND):
             assert rotated.store.open_version("wine", version, rotated.trusted).version == version
 
-    def test_versions_of_a_retired_key_are_refused_from_then_on(self, rotated: World) -> None:
+    def test_versions_signed_by_a_removed_key_are_refused(self, rotated: World) -> None:
         rotated.store.open_version("wine", FIRST, rotated.trusted)
 
         (rotated.folder / f"keys/trusted/{key_id(rotated.key.public_key())}.pem").unlink()
@@ -70,7 +70,7 @@ class TestRotation:
         assert refusal.value.reason == "signature"
         rotated.store.open_version("wine", SECOND, rotated.trusted)
 
-    def test_a_file_that_is_no_key_does_not_stop_the_others(self, tmp_path: Path) -> None:
+    def test_a_file_that_is_not_a_key_does_not_affect_the_others(self, tmp_path: Path) -> None:
         key = create_signing_key(tmp_path / "signing.pem", tmp_path / "trusted")
         trusted = TrustedKeys.load(tmp_path / "trusted")
 
@@ -78,7 +78,7 @@ class TestRotation:
 
         assert trusted.verify(b"data", key.sign(b"data"))
 
-    def test_an_empty_folder_trusts_nothing_and_one_that_is_away_changes_nothing(
+    def test_an_empty_folder_trusts_nothing_and_a_missing_one_changes_nothing(
         self, tmp_path: Path
     ) -> None:
         folder = tmp_path / "trusted"
@@ -94,7 +94,7 @@ class TestRotation:
         shutil.copytree(tmp_path / "aside", folder, dirs_exist_ok=True)
         assert trusted.verify(b"data", key.sign(b"data"))
 
-    def test_rotations_at_once_leave_one_key_that_signs(self, tmp_path: Path) -> None:
+    def test_concurrent_rotations_leave_one_signing_key(self, tmp_path: Path) -> None:
         private, trusted = tmp_path / "keys/signing.pem", tmp_path / "keys/trusted"
         create_signing_key(private, trusted)
         with ThreadPoolExecutor(4) as pool:

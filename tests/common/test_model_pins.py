@@ -1,4 +1,4 @@
-"""Pins: what holds automatic releases back, by hand or after a rollback; on both kinds of store."""
+"""Pins, manual or by rollback, stop automatic releases; on both kinds of store."""
 
 import threading
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import pytest
 from services.common.model_pinning import pin, unpin
 from services.common.model_pins import Pinned, PinTaken, decide_pin, find_pin
 from services.common.model_records import PinRecord, Release
-from services.common.model_releases import Promoter
+from services.common.model_releases import ReleaseManager
 from services.common.model_store import ModelStore, VersionRefused
 from tests.common.worlds import FIRST, SECOND, THIRD, World, release
 
@@ -21,7 +21,7 @@ LATER = datetime.now(UTC) + timedelta(days=30)
 
 @pytest.fixture
 def store(world: World) -> World:
-    """Three versions that passed; the second of them is live as release 2."""
+    """Three versions that passed their gates; the second is live as release 2."""
     for version in (FIRST, SECOND, THIRD):
         world.publish(version)
     for version in (FIRST, SECOND):
@@ -30,8 +30,8 @@ def store(world: World) -> World:
 
 
 @pytest.fixture
-def promoter(store: World) -> Promoter:
-    return Promoter(store.store, store.trusted, "ada@lab")
+def release_manager(store: World) -> ReleaseManager:
+    return ReleaseManager(store.store, store.trusted, "ada@lab")
 
 
 def live(world: World) -> str | None:
@@ -83,31 +83,31 @@ class TestDecision:
 
 
 class TestPin:
-    def test_an_automatic_release_is_held_back_and_says_by_whom_and_why(
-        self, store: World, promoter: Promoter
+    def test_an_automatic_release_fails_and_names_the_pins_author_and_reason(
+        self, store: World, release_manager: ReleaseManager
     ) -> None:
-        pin(promoter, "wine", version=SECOND, until=LATER, reason="audit")
+        pin(release_manager, "wine", version=SECOND, until=LATER, reason="audit")
 
         with pytest.raises(Pinned, match=f"pinned to version {SECOND} .ada@lab.*: audit"):
-            promoter.release("wine", version=THIRD, automatic=True)
+            release_manager.release("wine", version=THIRD, automatic=True)
 
         assert live(store) == SECOND
         assert store.store.list_releases("wine") == [1, 2]
 
-    def test_the_pinned_version_goes_live_if_it_is_not(
-        self, store: World, promoter: Promoter
+    def test_the_pinned_version_goes_live(
+        self, store: World, release_manager: ReleaseManager
     ) -> None:
-        decision = pin(promoter, "wine", version=FIRST, until=None, reason="stable")
+        decision = pin(release_manager, "wine", version=FIRST, until=None, reason="stable")
 
         assert decision.release is not None
         assert (live(store), store.store.list_releases("wine")) == (FIRST, [1, 2, 3])
 
     def test_a_repeat_writes_nothing_and_another_pin_replaces_it(
-        self, store: World, promoter: Promoter
+        self, store: World, release_manager: ReleaseManager
     ) -> None:
-        first = pin(promoter, "wine", version=SECOND, until=None, reason="stable")
-        again = pin(promoter, "wine", version=SECOND, until=None, reason="stable")
-        other = pin(promoter, "wine", version=FIRST, until=None, reason="better")
+        first = pin(release_manager, "wine", version=SECOND, until=None, reason="stable")
+        again = pin(release_manager, "wine", version=SECOND, until=None, reason="stable")
+        other = pin(release_manager, "wine", version=FIRST, until=None, reason="better")
 
         assert (first.record is None, again.record is None, other.record is None) == (
             False,
@@ -117,44 +117,44 @@ class TestPin:
         assert store.store.list_pins("wine") == [1, 2]
 
     def test_a_version_that_may_not_be_live_is_not_pinned(
-        self, store: World, promoter: Promoter
+        self, store: World, release_manager: ReleaseManager
     ) -> None:
         failed = "20261125t120000z-00000005"
         store.publish(failed, gate="failed")
 
         with pytest.raises(VersionRefused):
-            pin(promoter, "wine", version=failed, until=None, reason="x")
+            pin(release_manager, "wine", version=failed, until=None, reason="x")
 
         assert store.store.list_pins("wine") == []
 
-    def test_a_release_by_hand_goes_live_while_pinned(
-        self, store: World, promoter: Promoter
+    def test_a_manual_release_goes_live_while_pinned(
+        self, store: World, release_manager: ReleaseManager
     ) -> None:
-        pin(promoter, "wine", version=SECOND, until=None, reason="stable")
+        pin(release_manager, "wine", version=SECOND, until=None, reason="stable")
 
-        assert promoter.release("wine", version=THIRD).written
+        assert release_manager.release("wine", version=THIRD).written
         assert live(store) == THIRD
 
-    def test_an_unpin_lets_automatic_releases_go_live(
-        self, store: World, promoter: Promoter
+    def test_unpinning_allows_automatic_releases(
+        self, store: World, release_manager: ReleaseManager
     ) -> None:
-        pin(promoter, "wine", version=SECOND, until=None, reason="stable")
+        pin(release_manager, "wine", version=SECOND, until=None, reason="stable")
 
-        assert unpin(promoter, "wine", reason="done").record is not None
-        assert unpin(promoter, "wine", reason="done").record is None
-        promoter.release("wine", version=THIRD, automatic=True)
+        assert unpin(release_manager, "wine", reason="done").record is not None
+        assert unpin(release_manager, "wine", reason="done").record is None
+        release_manager.release("wine", version=THIRD, automatic=True)
 
         assert live(store) == THIRD
 
-    def test_malformed_pins_are_passed_over_and_use_up_their_numbers(
-        self, store: World, promoter: Promoter
+    def test_malformed_pins_are_skipped_and_occupy_their_numbers(
+        self, store: World, release_manager: ReleaseManager
     ) -> None:
-        pin(promoter, "wine", version=SECOND, until=None, reason="stable")
+        pin(release_manager, "wine", version=SECOND, until=None, reason="stable")
         for number, content in ((2, b"rubbish"), (3, b"{}"), (99_999_999, b"")):
             store.blob(f"pins/{number:08d}.json").write_bytes(content)
 
         assert find_pin(store.store, "wine", store.trusted) is not None
-        unpinned = unpin(promoter, "wine", reason="done").record
+        unpinned = unpin(release_manager, "wine", reason="done").record
 
         assert unpinned is not None
         assert unpinned.number == 4
@@ -162,55 +162,61 @@ class TestPin:
 
 
 class TestRollback:
-    def test_a_rollback_pins_until_an_unpin(self, store: World, promoter: Promoter) -> None:
-        promoter.roll_back("wine", reason="slow")
+    def test_a_rollback_pins_until_an_unpin(
+        self, store: World, release_manager: ReleaseManager
+    ) -> None:
+        release_manager.roll_back("wine", reason="slow")
 
         with pytest.raises(Pinned, match=f"pinned to version {FIRST} by a rollback .*: slow"):
-            promoter.release("wine", version=THIRD, automatic=True)
-        unpin(promoter, "wine", reason="mended")
+            release_manager.release("wine", version=THIRD, automatic=True)
+        unpin(release_manager, "wine", reason="mended")
 
-        assert promoter.release("wine", version=THIRD, automatic=True).written
+        assert release_manager.release("wine", version=THIRD, automatic=True).written
 
-    def test_a_release_by_hand_ends_the_pin_of_a_rollback(self, promoter: Promoter) -> None:
-        promoter.roll_back("wine")
-        promoter.release("wine", version=SECOND)
+    def test_a_manual_release_ends_the_pin_of_a_rollback(
+        self, release_manager: ReleaseManager
+    ) -> None:
+        release_manager.roll_back("wine")
+        release_manager.release("wine", version=SECOND)
 
-        assert promoter.release("wine", version=THIRD, automatic=True).written
+        assert release_manager.release("wine", version=THIRD, automatic=True).written
 
-    def test_a_canary_after_a_rollback_does_not_end_its_pin(self, promoter: Promoter) -> None:
-        promoter.roll_back("wine")
-        promoter.canary("wine", version=THIRD, percent=10)
-
-        with pytest.raises(Pinned):
-            promoter.release("wine", version=THIRD, automatic=True)
-
-    def test_a_rollback_after_an_unpin_pins_again(self, promoter: Promoter) -> None:
-        promoter.roll_back("wine")
-        unpin(promoter, "wine", reason="mended")
-        promoter.release("wine", version=THIRD)
-        promoter.roll_back("wine")
+    def test_a_canary_after_a_rollback_does_not_end_its_pin(
+        self, release_manager: ReleaseManager
+    ) -> None:
+        release_manager.roll_back("wine")
+        release_manager.canary("wine", version=THIRD, percent=10)
 
         with pytest.raises(Pinned):
-            promoter.release("wine", version=THIRD, automatic=True)
+            release_manager.release("wine", version=THIRD, automatic=True)
 
-    def test_the_withdrawal_of_a_first_release_pins_as_well(
-        self, store: World, promoter: Promoter
+    def test_a_rollback_after_an_unpin_pins_again(self, release_manager: ReleaseManager) -> None:
+        release_manager.roll_back("wine")
+        unpin(release_manager, "wine", reason="mended")
+        release_manager.release("wine", version=THIRD)
+        release_manager.roll_back("wine")
+
+        with pytest.raises(Pinned):
+            release_manager.release("wine", version=THIRD, automatic=True)
+
+    def test_withdrawing_the_first_release_also_pins(
+        self, store: World, release_manager: ReleaseManager
     ) -> None:
         store.publish(FIRST, model="beer")
-        promoter.release("beer")
-        promoter.roll_back("beer", judged=1)
+        release_manager.release("beer")
+        release_manager.roll_back("beer", expected_release=1)
 
         with pytest.raises(Pinned, match="pinned to no version"):
-            promoter.release("beer", version=FIRST, automatic=True)
+            release_manager.release("beer", version=FIRST, automatic=True)
 
 
 class TestRaces:
     @pytest.mark.parametrize("turn", range(3))
-    def test_of_two_who_pin_at_once_the_pin_in_force_is_live(self, store: World, turn: int) -> None:
+    def test_after_concurrent_pins_the_pin_in_force_is_live(self, store: World, turn: int) -> None:
         start = threading.Barrier(2)
 
         def try_pin(version: str) -> str:
-            mine = Promoter(ModelStore(store.url), store.trusted, version)
+            mine = ReleaseManager(ModelStore(store.url), store.trusted, version)
             start.wait(30)
             try:
                 pin(mine, "wine", version=version, until=None, reason="mine")
@@ -226,8 +232,8 @@ class TestRaces:
         assert "pinned" in outcomes
         assert live(store) == pinned.version
 
-    def test_another_writers_pin_at_the_number_is_shown(self, store: World) -> None:
-        rival = Promoter(store.store, store.trusted, "bob@lab")
+    def test_losing_a_pin_number_shows_the_winner(self, store: World) -> None:
+        rival = ReleaseManager(store.store, store.trusted, "bob@lab")
 
         class Slow(ModelStore):
             """Another writer pins the model right before the record is written."""
@@ -237,20 +243,20 @@ class TestRaces:
                     pin(rival, "wine", version=FIRST, until=None, reason="mine")
                 return super().create_pin(model, record)
 
-        late = Promoter(Slow(store.url), store.trusted, "ada@lab")
+        late = ReleaseManager(Slow(store.url), store.trusted, "ada@lab")
 
         with pytest.raises(PinTaken, match=f"pinned to version {FIRST} by bob@lab"):
             pin(late, "wine", version=SECOND, until=None, reason="mine")
         assert live(store) == FIRST
 
     @pytest.mark.parametrize("turn", range(3))
-    def test_an_automatic_release_and_a_pin_at_once_leave_the_pinned_version_live(
+    def test_a_concurrent_automatic_release_and_pin_leave_the_pinned_version_live(
         self, store: World, turn: int
     ) -> None:
         start = threading.Barrier(2)
 
-        def run(work: Callable[[Promoter], object]) -> None:
-            mine = Promoter(ModelStore(store.url), store.trusted, "racer")
+        def run(work: Callable[[ReleaseManager], object]) -> None:
+            mine = ReleaseManager(ModelStore(store.url), store.trusted, "racer")
             start.wait(30)
             try:
                 work(mine)
@@ -269,8 +275,8 @@ class TestRaces:
 
         assert live(store) == SECOND
 
-    def test_a_pin_between_the_look_and_the_write_takes_the_release_back(
-        self, store: World, promoter: Promoter
+    def test_a_pin_written_during_a_release_undoes_the_release(
+        self, store: World, release_manager: ReleaseManager
     ) -> None:
         looked: list[int] = []
 
@@ -280,10 +286,10 @@ class TestRaces:
             def _create_numbered(self, model: str, kind: Any, record: Any) -> bool:
                 if kind == "releases" and not looked:
                     looked.append(record.number)
-                    pin(promoter, "wine", version=SECOND, until=None, reason="stable")
+                    pin(release_manager, "wine", version=SECOND, until=None, reason="stable")
                 return super()._create_numbered(model, kind, record)
 
-        late = Promoter(Overtaken(store.url), store.trusted, "trainer")
+        late = ReleaseManager(Overtaken(store.url), store.trusted, "trainer")
 
         with pytest.raises(Pinned):
             late.release("wine", version=THIRD, automatic=True)

@@ -75,17 +75,17 @@ class TestVersions:
 
     def test_a_version_is_never_written_over(self, world: World) -> None:
         world.publish()
-        world.publish()  # the very same bytes: a repeat after a lost answer
+        world.publish()  # the same bytes, as in a retry after a lost response
 
-        with pytest.raises(StoreError, match="already is another"):
+        with pytest.raises(StoreError, match="already exists"):
             world.publish(metrics={"other": 1})
 
         world.store.open_version("wine", FIRST, world.trusted)
 
     def test_the_signature_is_written_last(self, world: World) -> None:
-        world.path(FIRST, "manifest.json").write_bytes(b"somebody else's")
+        world.path(FIRST, "manifest.json").write_bytes(b"another writer's")
 
-        with pytest.raises(StoreError, match="already is another"):
+        with pytest.raises(StoreError, match="already exists"):
             world.publish()
 
         assert world.path(FIRST, "model.onnx").read_bytes() == b"onnx"
@@ -113,7 +113,7 @@ class TestVersions:
 
         assert world.store.open_version("wine", FIRST, world.trusted).gate == "passed"
 
-    def test_no_draft_stays_behind(self, folder_world: World) -> None:
+    def test_no_temporary_file_is_left_behind(self, folder_world: World) -> None:
         folder_world.publish()
         folder_world.release(FIRST)
 
@@ -163,7 +163,7 @@ class TestRefusals:
 
         assert refusal.value.reason == "name"
 
-    def test_a_signed_manifest_that_is_none_is_refused(self, world: World) -> None:
+    def test_a_signed_but_malformed_manifest_is_refused(self, world: World) -> None:
         world.publish()
         world.path(FIRST, "manifest.json").write_bytes(b"{}")
         world.path(FIRST, "manifest.sig").write_bytes(world.key.sign(b"{}"))
@@ -173,7 +173,7 @@ class TestRefusals:
 
         assert refusal.value.reason == "manifest"
 
-    def test_another_key_does_not_count(self, world: World) -> None:
+    def test_a_signature_by_another_key_is_refused(self, world: World) -> None:
         world.publish()
 
         with pytest.raises(VersionRefused):
@@ -193,7 +193,7 @@ class TestRefusals:
         for call in calls:
             with pytest.raises(VersionNotFound):
                 call()
-        with pytest.raises(ValueError, match="not a model name"):
+        with pytest.raises(ValueError, match="not a valid model name"):
             manifest(FIRST, model=name)
 
     @given(st.text())
@@ -201,7 +201,7 @@ class TestRefusals:
         if is_model_name(name):
             assert name == Path("/store", name).resolve().relative_to("/store").as_posix()
 
-    def test_what_the_system_refuses_is_one_clear_sentence(self, folder_world: World) -> None:
+    def test_a_system_error_is_reported_in_one_sentence(self, folder_world: World) -> None:
         world = folder_world
         (world.folder / "models").write_text("a file where a folder should be")
 
@@ -214,7 +214,7 @@ class TestRefusals:
 
 class TestSequence:
     @given(st.lists(st.integers(0, LAST_NUMBER)))
-    def test_every_number_is_in_one_of_the_two_lists_and_no_gap_is_wide(
+    def test_every_number_is_in_one_list_and_the_sequence_has_no_wide_gap(
         self, numbers: list[int]
     ) -> None:
         kept, strays = split_sequence(numbers)
@@ -239,7 +239,7 @@ class TestReleases:
         world.path(THIRD, "manifest.json").flip_bit()
         world.record(4).write_bytes(b"rubbish")
         world.record(5).write_bytes(b"")
-        world.record(6).write_bytes(live.model_dump_json().encode())  # says it is number 2
+        world.record(6).write_bytes(live.model_dump_json().encode())  # the record's number is 2
 
         assert world.store.live_release("wine", world.trusted) == live
         for number in (4, 5, 6):
@@ -274,9 +274,7 @@ class TestReleases:
         assert world.release(FIRST).number == number + 1
 
     @pytest.mark.parametrize("number", [MAX_GAP + 2, 99_999_999])
-    def test_a_record_far_beyond_the_sequence_is_ignored_whatever_it_says(
-        self, world: World, number: int
-    ) -> None:
+    def test_a_record_far_beyond_the_sequence_is_ignored(self, world: World, number: int) -> None:
         for version in (FIRST, SECOND):
             world.publish(version)
         live = world.release(SECOND)
@@ -295,14 +293,14 @@ class TestReleases:
 
         assert sorted(written) == list(range(1, 25)) == world.store.list_releases("wine")
 
-    def test_who_loses_a_number_sees_the_winner_and_may_give_up(self, world: World) -> None:
+    def test_a_writer_that_loses_a_number_gets_the_winner(self, world: World) -> None:
         world.publish()
         digest = world.store.manifest_sha256("wine", FIRST)
 
         def decide(number: int, taken: Release | Withdrawal | None) -> Release:
             if taken is not None:
                 raise ReleaseTaken(taken)
-            world.release(FIRST)  # somebody else is quicker
+            world.release(FIRST)  # another writer is faster
             return release(number, FIRST, digest, by="bob@lab")
 
         with pytest.raises(ReleaseTaken, match="written by ada@lab"):
@@ -310,12 +308,12 @@ class TestReleases:
 
         assert world.store.list_releases("wine") == [1]
 
-    def test_ones_own_bytes_at_the_number_are_success(self, world: World) -> None:
+    def test_finding_ones_own_record_at_the_number_is_success(self, world: World) -> None:
         world.publish()
         record = release(1, FIRST, world.store.manifest_sha256("wine", FIRST))
 
         def decide(number: int, taken: Release | Withdrawal | None) -> Release:
-            if not world.store.list_releases("wine"):  # the first try, whose answer got lost
+            if not world.store.list_releases("wine"):  # the first attempt, whose response is lost
                 world.store.append_release("wine", decide=lambda *_: record)
             return record
 
@@ -342,7 +340,7 @@ class TestReleases:
             stop.set()
             assert reader.result() <= 30
 
-    def test_a_run_record_is_kept_by_its_key(self, world: World) -> None:
+    def test_a_run_record_is_stored_under_its_idempotency_key(self, world: World) -> None:
         first = RunRecord(version=FIRST, gate="failed")
         world.store.record_run("wine", "drop 1/ü", first)
         world.store.record_run("wine", "drop 1/ü", RunRecord(version=SECOND, gate="passed"))

@@ -1,4 +1,4 @@
-"""A store checked from outside: each thing that is wrong is named, and nothing else."""
+"""Auditing a store: every failure is named, and nothing else."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 
 from services.common.model_pinning import pin
 from services.common.model_records import RunRecord
-from services.common.model_releases import Promoter
+from services.common.model_releases import ReleaseManager
 from services.common.model_verify import verify_store
 from tests.common.worlds import FIRST, SECOND, THIRD, Blob, World, release
 
@@ -37,7 +37,7 @@ class TestSoundStores:
     def test_an_empty_store_is_sound(self, world: World) -> None:
         assert failures(world) == []
 
-    def test_what_a_killed_writer_left_is_no_failure(self, store: World) -> None:
+    def test_files_left_by_a_killed_writer_are_not_failures(self, store: World) -> None:
         store.path(THIRD.replace("3t", "4t"), "model.onnx").write_bytes(b"half")
         store.blob("releases/.00112233445566ff.tmp").write_bytes(b"half")
 
@@ -51,22 +51,22 @@ class TestRecords:
         store.record(99_999_999).write_bytes(b"rubbish")
 
         assert failures(store) == [
-            "Release 99999999 of wine is far beyond the sequence and is ignored."
+            "Release 99999999 of 'wine' is far beyond the sequence and is ignored."
         ]
 
     def test_pins_and_a_withdrawal_are_part_of_a_store(self, store: World) -> None:
-        promoter = Promoter(store.store, store.trusted, "ada@lab")
-        pin(promoter, "wine", version=THIRD, until=None, reason="stable")
+        release_manager = ReleaseManager(store.store, store.trusted, "ada@lab")
+        pin(release_manager, "wine", version=THIRD, until=None, reason="stable")
         store.publish(FIRST, model="beer")
-        promoter.release("beer")
-        promoter.roll_back("beer", judged=1)
+        release_manager.release("beer")
+        release_manager.roll_back("beer", expected_release=1)
 
         assert failures(store) == []
 
     def test_a_malformed_pin_is_named(self, store: World) -> None:
         store.blob("pins/00000001.json").write_bytes(b"{}")
 
-        assert failures(store) == ["The record of pin 1 of wine is malformed."]
+        assert failures(store) == ["The record of pin 1 of 'wine' is malformed."]
 
 
 class TestVersions:
@@ -76,50 +76,53 @@ class TestVersions:
         store.path(THIRD, "model.onnx").write_bytes(b"longer")
 
         assert failures(store) == [
-            f"The file model.onnx of wine {version} is not the one signed."
+            f"File 'model.onnx' of 'wine' {version} does not match its signed digest."
             for version in (FIRST, SECOND, THIRD)
         ]
 
-    def test_a_bad_signature_is_named_with_the_releases_that_rest_on_it(self, store: World) -> None:
+    def test_a_bad_signature_is_named_with_the_releases_that_depend_on_it(
+        self, store: World
+    ) -> None:
         store.path(SECOND, "manifest.sig").flip_bit()
 
         assert failures(store) == [
-            f"No trusted key signed version {SECOND} of wine.",
-            f"Release 2 of wine names version {SECOND}, which is not there or does not hold.",
+            f"No trusted key signed version {SECOND} of 'wine'.",
+            f"Release 2 of 'wine' names version {SECOND}, which is missing or invalid.",
         ]
 
-    def test_a_version_in_anothers_folder_is_named(self, store: World) -> None:
+    def test_a_version_in_the_wrong_folder_is_named(self, store: World) -> None:
         for name in ("manifest.json", "manifest.sig"):
             store.path(FIRST, name).write_bytes(store.path(SECOND, name).read_bytes())
 
-        assert f"The manifest of version {FIRST} of wine names another one." in failures(store)
+        expected = f"The manifest of version {FIRST} of 'wine' names another version."
+        assert expected in failures(store)
 
-    def test_files_that_nobody_signed_are_named(self, store: World) -> None:
+    def test_unsigned_files_are_named(self, store: World) -> None:
         store.path(FIRST, "model.joblib").write_bytes(b"code")
         store.blob("versions/latest/model.onnx").write_bytes(b"code")
 
         assert failures(store) == [
-            "The folder of wine holds 'versions/latest/model.onnx', which is no part of a store.",
-            f"The manifest does not list 'model.joblib' of wine {FIRST}.",
+            "Unknown file 'versions/latest/model.onnx' in the folder of 'wine'.",
+            f"The manifest does not list 'model.joblib' of 'wine' {FIRST}.",
         ]
 
 
 class TestReleases:
-    def test_a_hole_in_the_numbers_is_named(self, store: World) -> None:
+    def test_a_missing_number_is_named(self, store: World) -> None:
         store.record(2).unlink()
 
-        assert failures(store) == ["Release 2 of wine is missing, though there is a later one."]
+        assert failures(store) == ["Release 2 of 'wine' is missing, but later releases exist."]
 
-    def test_what_is_no_record_or_has_another_number_is_named(self, store: World) -> None:
+    def test_a_malformed_or_misnumbered_record_is_named(self, store: World) -> None:
         store.record(1).write_bytes(b"rubbish")
         store.record(3).write_bytes(store.record(2).read_bytes())
 
         assert failures(store) == [
-            "The record of release 1 of wine is malformed.",
-            "The record of release 3 of wine has another number.",
+            "The record of release 1 of 'wine' is malformed.",
+            "The record of release 3 of 'wine' has another number.",
         ]
 
-    def test_a_record_that_does_not_fit_is_named(self, store: World) -> None:
+    def test_an_inconsistent_record_is_named(self, store: World) -> None:
         digest = store.store.manifest_sha256("wine", FIRST)
         store.publish("20261124t120000z-00000004", gate="failed")
         unfit: list[dict[str, Any]] = [
@@ -133,34 +136,34 @@ class TestReleases:
             store.record(number).write_bytes(record.model_dump_json().encode())
 
         assert failures(store) == [
-            "Release 4 of wine says that release 2 was the one before.",
-            "Release 5 of wine was made for another manifest.",
-            "Release 6 of wine names version 20261124t120000z-00000004, which failed its gate.",
-            "Release 7 of wine names version 20261125t120000z-00000005, "
-            "which is not there or does not hold.",
+            "Release 4 of 'wine' names release 2 as the previous one.",
+            "Release 5 of 'wine' was made for another manifest.",
+            "Release 6 of 'wine' names version 20261124t120000z-00000004, which failed its gate.",
+            "Release 7 of 'wine' names version 20261125t120000z-00000005, "
+            "which is missing or invalid.",
         ]
 
 
 class TestTheRest:
-    def test_what_lies_beside_the_models_is_named(self, store: World) -> None:
+    def test_files_beside_the_models_are_named(self, store: World) -> None:
         beside = store.blob("x")
         for name in ("Evil/versions/x", "model.joblib"):
             path = beside.path.replace("wine/x", name)
             Blob(beside.filesystem, path).write_bytes(b"x")
 
         assert failures(store) == [
-            "The store holds 'Evil', which is no model.",
-            "The store holds 'model.joblib', which is no model.",
+            "The store contains 'Evil', which is not a model.",
+            "The store contains 'model.joblib', which is not a model.",
         ]
 
-    def test_a_run_record_of_nothing_is_named(self, store: World) -> None:
+    def test_a_run_record_without_its_version_is_named(self, store: World) -> None:
         gone = THIRD.replace("3t", "4t")
         store.store.record_run("wine", "sound", RunRecord(version=FIRST))
         store.blob(f"once/{'a' * 64}.json").write_bytes(b"{}")
         store.blob(f"once/{'b' * 64}.json").write_bytes(b'{"version": "%s"}' % gone.encode())
 
         assert failures(store) == [
-            f"A run record of wine is malformed: once/{'a' * 64}.json.",
-            f"The run record once/{'b' * 64}.json of wine names version {gone}, "
-            "which is not there.",
+            f"A run record of 'wine' is malformed: once/{'a' * 64}.json.",
+            f"The run record once/{'b' * 64}.json of 'wine' names version {gone}, "
+            "which does not exist.",
         ]

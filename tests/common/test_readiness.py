@@ -1,4 +1,4 @@
-"""What the images' health check says of a service, seen by its exit code and its one line."""
+"""The images' health check: its exit code and its output."""
 
 import subprocess
 import sys
@@ -10,12 +10,12 @@ from threading import Thread
 from tests.e2e.platform import ROOT
 from tests.ports import free_port
 
-NOT_READY = b'{"failing": {"database": "The database cannot be reached right now."}}'
+NOT_READY = b'{"failing": {"database": "The database is unavailable; retry in 1 s."}}'
 
 
 @contextmanager
 def answering(status: int, body: bytes) -> Iterator[int]:
-    """The port of a server that answers every GET like this."""
+    """Return the port of a server that responds to every GET like this."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -43,20 +43,20 @@ def check(port: int) -> subprocess.CompletedProcess[str]:
 
 
 class TestHealthCheck:
-    def test_a_ready_service_passes_without_a_word(self) -> None:
+    def test_a_ready_service_passes_silently(self) -> None:
         with answering(200, b"{}") as port:
             checked = check(port)
 
         assert (checked.returncode, checked.stderr) == (0, "")
 
-    def test_an_unready_one_fails_and_its_reason_is_told(self) -> None:
+    def test_an_unready_service_fails_with_its_reason(self) -> None:
         with answering(503, NOT_READY) as port:
             checked = check(port)
 
         assert checked.returncode == 1
-        assert checked.stderr == "The database cannot be reached right now.\n"
+        assert checked.stderr == "The database is unavailable; retry in 1 s.\n"
 
-    def test_a_stranger_and_nobody_at_all_fail_in_one_line(self) -> None:
+    def test_other_servers_and_closed_ports_fail_with_one_line(self) -> None:
         with answering(503, b"<html>") as port:
             stranger = check(port)
         nobody = check(free_port())

@@ -1,4 +1,4 @@
-"""RFC 9112 on a real socket: a message means the same to every reader, or it is refused."""
+"""RFC 9112 on a real socket: an ambiguous message is rejected."""
 
 import json
 import time
@@ -15,7 +15,7 @@ from tests.raw_http import WAIT_S, Connection, head
 
 @pytest.fixture(scope="module", params=["asyncio", "uvloop"])
 def port(request: pytest.FixtureRequest) -> Iterator[int]:
-    """The server as auth and billing run it, and as inference does."""
+    """The server, run as auth and billing run it and as inference runs it."""
     with running_echo(request.param) as port:
         yield port
 
@@ -44,7 +44,7 @@ class TestUpgrade:
         assert "upgrade" not in first[2]["headers"]
         assert second[2]["path"] == "/second"
 
-    def test_a_body_that_comes_later_is_no_request(
+    def test_a_delayed_body_is_not_read_as_a_request(
         self, port: int, upgrade: tuple[bytes, ...]
     ) -> None:
         smuggled = head(b"Host: x", start=b"GET /smuggled HTTP/1.1")
@@ -141,7 +141,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("status", "request_"), REFUSED.values(), ids=REFUSED)
-def test_what_is_no_request_is_refused_and_ends_the_connection(
+def test_a_malformed_request_is_rejected_and_closes_the_connection(
     port: int, status: int, request_: bytes
 ) -> None:
     follower = head(b"Host: x", start=b"GET /follower HTTP/1.1")
@@ -168,7 +168,7 @@ def test_what_is_no_request_is_refused_and_ends_the_connection(
         b"2;a\nab",
     ],
 )
-def test_a_malformed_chunk_is_refused(port: int, chunks: bytes) -> None:
+def test_a_malformed_chunk_is_rejected(port: int, chunks: bytes) -> None:
     with Connection(port) as connection:
         connection.send(head(b"Host: x", b"Transfer-Encoding: chunked") + chunks)
 
@@ -176,7 +176,7 @@ def test_a_malformed_chunk_is_refused(port: int, chunks: bytes) -> None:
         assert connection.is_closed()
 
 
-def test_http_0_9_is_refused_though_no_headers_come(port: int) -> None:
+def test_http_0_9_is_rejected_without_waiting_for_headers(port: int) -> None:
     with Connection(port) as connection:
         connection.send(b"GET /\r\n")
 
@@ -184,7 +184,7 @@ def test_http_0_9_is_refused_though_no_headers_come(port: int) -> None:
         assert connection.is_closed()
 
 
-def test_a_trailer_is_no_header(port: int) -> None:
+def test_a_trailer_is_not_a_header(port: int) -> None:
     chunks = b"1\r\nx\r\n0\r\nAuthorization: Bearer y\r\n\r\n"
     with Connection(port) as connection:
         connection.send(head(b"Host: x", b"Transfer-Encoding: chunked") + chunks)
@@ -194,7 +194,7 @@ def test_a_trailer_is_no_header(port: int) -> None:
     assert answer[2]["authorization"] == []
 
 
-def test_a_refusal_is_not_the_answer_to_an_earlier_request(port: int) -> None:
+def test_an_error_is_not_mistaken_for_the_response_to_an_earlier_request(port: int) -> None:
     first = head(b"Host: x", start=b"GET /first HTTP/1.1")
     with Connection(port) as connection:
         connection.send(first + head(b"Host: x", b"Host: y"))
@@ -203,7 +203,7 @@ def test_a_refusal_is_not_the_answer_to_an_earlier_request(port: int) -> None:
         assert connection.is_closed()
 
 
-def test_only_so_many_requests_are_taken_ahead_of_their_answers(port: int) -> None:
+def test_the_number_of_pipelined_requests_is_limited(port: int) -> None:
     with Connection(port) as connection:
         connection.send(head(b"Host: x", start=b"GET / HTTP/1.1") * 2_000)
         answered = 0
@@ -213,7 +213,7 @@ def test_only_so_many_requests_are_taken_ahead_of_their_answers(port: int) -> No
     assert MAX_PIPELINED <= answered < 2_000
 
 
-def test_http_1_0_needs_no_host_and_ends_with_its_answer(port: int) -> None:
+def test_http_1_0_needs_no_host_and_closes_after_the_response(port: int) -> None:
     with Connection(port) as connection:
         connection.send(head(start=b"GET /old HTTP/1.0"))
         answer = connection.read()
@@ -223,10 +223,12 @@ def test_http_1_0_needs_no_host_and_ends_with_its_answer(port: int) -> None:
 
 
 class TestEarlyAnswer:
-    """One that is sent before the request's body has come."""
+    """A response that is sent before the request's body has arrived."""
 
     @pytest.mark.parametrize("status", [401, 413])
-    def test_a_client_that_sends_all_before_it_reads_gets_it(self, port: int, status: int) -> None:
+    def test_a_client_that_sends_everything_before_reading_receives_it(
+        self, port: int, status: int
+    ) -> None:
         body = b"x" * (12 * 1024 * 1024)
 
         for _ in range(15):
@@ -237,7 +239,7 @@ class TestEarlyAnswer:
                 assert answer.code == status
                 assert json.load(answer)["path"] == f"/early/{status}"
 
-    def test_it_ends_the_connection_if_much_is_still_to_come(self, port: int) -> None:
+    def test_it_closes_the_connection_if_much_of_the_body_is_missing(self, port: int) -> None:
         with Connection(port) as connection:
             connection.send(head(b"Host: x", b"Content-Length: 9999999", start=_EARLY))
             answer = connection.read()
@@ -246,7 +248,7 @@ class TestEarlyAnswer:
             assert answer[1]["connection"] == "close"
             assert connection.is_closed()
 
-    def test_it_ends_the_connection_if_the_body_was_not_asked_for(self, port: int) -> None:
+    def test_it_closes_the_connection_if_the_body_was_not_requested(self, port: int) -> None:
         lines = (b"Host: x", b"Content-Length: 5", b"Expect: 100-continue")
         with Connection(port) as connection:
             connection.send(head(*lines, start=_EARLY))
@@ -254,7 +256,9 @@ class TestEarlyAnswer:
             assert connection.read()[1]["connection"] == "close"
             assert connection.is_closed()
 
-    def test_a_body_that_is_read_is_asked_for_and_the_connection_stays(self, port: int) -> None:
+    def test_a_body_that_is_read_gets_100_continue_and_the_connection_stays_open(
+        self, port: int
+    ) -> None:
         lines = (b"Host: x", b"Content-Length: 5", b"Expect: 100-continue")
         with Connection(port) as connection:
             connection.send(head(*lines))
@@ -266,7 +270,7 @@ class TestEarlyAnswer:
         assert (answer[0], answer[2]["body"]) == (200, "hello")
         assert "connection" not in answer[1]
 
-    def test_the_connection_stays_if_little_is_to_come(self, port: int) -> None:
+    def test_the_connection_stays_open_if_little_is_missing(self, port: int) -> None:
         with Connection(port) as connection:
             connection.send(head(b"Host: x", b"Content-Length: 5", start=_EARLY))
             first = connection.read()
@@ -276,7 +280,7 @@ class TestEarlyAnswer:
         assert (first[0], "connection" in first[1]) == (401, False)
         assert second[2]["path"] == "/second"
 
-    def test_what_is_dropped_is_never_a_request(self, port: int) -> None:
+    def test_discarded_data_is_never_read_as_a_request(self, port: int) -> None:
         smuggled = head(b"Host: x", start=b"GET /smuggled HTTP/1.1")
         with Connection(port) as connection:
             connection.send(head(b"Host: x", b"Content-Length: 9999999", start=_EARLY))
@@ -285,7 +289,7 @@ class TestEarlyAnswer:
 
             assert connection.is_closed()
 
-    def test_no_more_is_dropped_than_a_bounded_amount(self, port: int) -> None:
+    def test_the_amount_of_discarded_data_is_limited(self, port: int) -> None:
         sent = 0
         with Connection(port) as connection:
             connection.send(head(b"Host: x", b"Content-Length: 9999999999", start=_EARLY))

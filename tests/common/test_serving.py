@@ -1,4 +1,4 @@
-"""What a silent or slow client may cost the services that speak SQL, on a real socket."""
+"""Silent and slow clients of the services that use SQL, on a real socket."""
 
 import asyncio
 import socket
@@ -13,7 +13,7 @@ from services.common import http_protocol
 
 
 async def _measure(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer how long the body was."""
+    """Return the length of the body."""
     size, more = 0, True
     while more:
         message = await receive()
@@ -53,11 +53,11 @@ async def _until_closed(port: int, sent: bytes) -> bytes:
     [b"", b"GET / HTTP/1.1\r\nHo", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf"],
     ids=["nothing", "half a header", "half a body"],
 )
-async def test_a_request_that_never_ends_is_ended(port: int, sent: bytes) -> None:
+async def test_an_endless_request_is_cut_off(port: int, sent: bytes) -> None:
     assert b"200" not in await _until_closed(port, sent)
 
 
-async def test_an_idle_connection_may_ask_again_after_the_deadline(port: int) -> None:
+async def test_an_idle_connection_can_be_reused_after_the_deadline(port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for _ in range(2):
         writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")

@@ -1,4 +1,4 @@
-"""How a server ends: what its callers see, on real sockets."""
+"""Graceful shutdown as callers see it, on real sockets."""
 
 import asyncio
 import socket
@@ -47,7 +47,7 @@ async def nothing(app: FastAPI) -> AsyncIterator[None]:
 
 
 class Running:
-    """A server that serves until it is told to stop."""
+    """A server that runs until it is stopped."""
 
     def __init__(self) -> None:
         app = service_app(
@@ -72,7 +72,7 @@ class Running:
         return self
 
     async def stop(self) -> None:
-        """Tell it to stop; returns when it has begun to."""
+        """Signal the server to stop; return when it has started to."""
         self._server.should_exit = True
         while not self._server.lifespan.state.get("stopping"):
             await asyncio.sleep(0.01)
@@ -89,7 +89,7 @@ class Client:
         self._writer.write(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode())
 
     async def read(self) -> tuple[int, bool, bytes]:
-        """Status, whether the answer says that it is the connection's last, and its body."""
+        """Return the status, whether the response closes the connection, and the body."""
         head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
         body = await self._reader.readexactly(length)
@@ -121,7 +121,7 @@ async def connected(server: Running) -> AsyncIterator[Client]:
 
 
 class TestStopping:
-    async def test_an_idle_connection_may_ask_once_more_and_is_told_that_it_is_the_last_time(
+    async def test_an_idle_connection_gets_one_more_response_with_connection_close(
         self, server: Running
     ) -> None:
         async with connected(server) as client:
@@ -135,7 +135,7 @@ class TestStopping:
             assert after == (200, True, b'"quick"')
             assert await client.is_closed()
 
-    async def test_a_request_that_has_begun_is_answered_and_its_connection_ends(
+    async def test_a_running_request_is_answered_and_its_connection_closed(
         self, server: Running
     ) -> None:
         async with connected(server) as client:
@@ -146,7 +146,7 @@ class TestStopping:
             assert await client.read() == (200, True, b'"slow"')
             assert await client.is_closed()
 
-    async def test_a_new_connection_is_answered_until_the_last_call_is_over(
+    async def test_a_new_connection_is_answered_until_the_last_call_ends(
         self, server: Running
     ) -> None:
         async with connected(server):
@@ -159,7 +159,7 @@ class TestStopping:
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", server.port)
 
-    async def test_it_is_not_ready_any_more(self, server: Running) -> None:
+    async def test_it_is_no_longer_ready(self, server: Running) -> None:
         async with connected(server) as client:
             await server.stop()
             client.send("/readyz")
@@ -168,7 +168,7 @@ class TestStopping:
         assert status == 503
         assert orjson.loads(body)["failing"] == {"stopping": "The service is stopping."}
 
-    async def test_whoever_stays_idle_is_let_go(
+    async def test_an_idle_connection_is_closed(
         self, server: Running, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(stopping, "LAST_CALL_S", 0.2)
@@ -177,7 +177,7 @@ class TestStopping:
 
             assert await client.is_closed()
 
-    async def test_a_request_that_hangs_is_cut_short_with_503_and_named_in_the_log(
+    async def test_a_hanging_request_is_aborted_with_503_and_logged(
         self, server: Running, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(stopping, "LAST_CALL_S", 1.0)
@@ -193,11 +193,11 @@ class TestStopping:
         assert unharmed == (200, True, b'"quick"')
         assert (status, is_last) == (503, True)
         assert orjson.loads(body)["type"] == "urn:tollgate:problem:unavailable"
-        [cut_short] = [line for line in logged if line["event"] == "request_cut_short"]
+        [cut_short] = [line for line in logged if line["event"] == "request_aborted"]
         assert (cut_short["path"], cut_short["log_level"]) == ("/never", "error")
 
 
-def test_a_thread_that_is_stuck_does_not_hold_up_the_end_of_the_process() -> None:
+def test_a_stuck_thread_does_not_keep_the_process_alive() -> None:
     script = (
         "import threading, time\n"
         "from services.common.stopping import leave\n"

@@ -1,4 +1,4 @@
-"""What a span says, what it keeps to itself, and whose trace it is in."""
+"""The content of spans, what they leave out, and their traces."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -51,7 +51,7 @@ def tracing(collector: Collector) -> Iterator[Tracing]:
 
 @asynccontextmanager
 async def asking(tracing: Tracing) -> AsyncIterator[AsyncClient]:
-    """A client of a service with such traces; they have been sent when the block ends."""
+    """A client of a service with tracing; the spans have been sent when the block ends."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -81,7 +81,7 @@ def only(collector: Collector) -> Collected:
 
 
 class TestRequests:
-    async def test_a_span_names_the_route_and_the_answer_and_nothing_the_caller_wrote(
+    async def test_a_span_has_the_route_and_the_response_but_no_caller_input(
         self, collector: Collector, tracing: Tracing
     ) -> None:
         headers = {"Authorization": f"Bearer {SECRET}", "User-Agent": SECRET, "tracestate": "a=b"}
@@ -102,7 +102,7 @@ class TestRequests:
         }
         assert SECRET not in collector.texts[0]
 
-    async def test_a_failure_is_told_without_its_words(
+    async def test_a_failure_is_recorded_without_its_message(
         self, collector: Collector, tracing: Tracing
     ) -> None:
         async with asking(tracing) as client:
@@ -116,7 +116,7 @@ class TestRequests:
         "traceparent",
         ["", "00", f"00-{'0' * 32}-{SPAN}-01", f"ff-{TRACE}-{SPAN}-01", f"00-{TRACE}-01" * 99],
     )
-    async def test_a_traceparent_that_is_none_begins_no_trace_of_that_name(
+    async def test_an_invalid_traceparent_is_ignored(
         self, collector: Collector, tracing: Tracing, traceparent: str
     ) -> None:
         async with asking(tracing) as client:
@@ -125,7 +125,7 @@ class TestRequests:
         assert only(collector).parent == ""
         assert only(collector).trace not in (TRACE, "0" * 32)
 
-    async def test_what_a_caller_does_not_sample_is_not_sent(
+    async def test_a_trace_that_the_caller_does_not_sample_is_not_sent(
         self, collector: Collector, tracing: Tracing
     ) -> None:
         async with asking(tracing) as client:
@@ -134,7 +134,7 @@ class TestRequests:
 
         assert collector.spans == []
 
-    async def test_probes_are_not_traced_and_unknown_methods_are_not_told_apart(
+    async def test_probes_are_not_traced_and_unknown_methods_are_grouped(
         self, collector: Collector, tracing: Tracing
     ) -> None:
         async with asking(tracing) as client:
@@ -147,12 +147,12 @@ class TestRequests:
 
 
 class TestCalls:
-    async def test_a_call_is_a_span_whose_id_goes_with_it(
+    async def test_a_call_has_a_span_whose_id_is_propagated(
         self, collector: Collector, tracing: Tracing
     ) -> None:
         with tracing.hand_on("asking") as traceparent:
             async with http_client(tracing=tracing) as client:
-                # The collector itself is asked here: it answers 404.
+                # This calls the collector itself, which responds 404.
                 sent = await client.post(f"{collector.url}/usage/{SECRET}", content=b"")
         tracing.close()
 
@@ -162,7 +162,7 @@ class TestCalls:
         assert call.attributes["http.response.status_code"] == 404
         assert SECRET not in "".join(collector.texts)
 
-    def test_what_is_done_for_very_many_traces_is_told_in_some_of_them(
+    def test_work_for_very_many_traces_is_recorded_in_some_of_them(
         self, collector: Collector, tracing: Tracing, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(tracing_module, "MAX_FOLLOWED", 2)
@@ -174,9 +174,7 @@ class TestCalls:
 
         assert [int(span.trace, 16) for span in collector.find(name="bill")] == [1, 2]
 
-    async def test_a_call_without_an_answer_says_why(
-        self, collector: Collector, tracing: Tracing
-    ) -> None:
+    async def test_a_failed_call_records_why(self, collector: Collector, tracing: Tracing) -> None:
         async with http_client(tracing=tracing) as client:
             with pytest.raises(httpx.ConnectError):
                 await client.get(f"http://127.0.0.1:{free_port()}/usage")
@@ -186,7 +184,7 @@ class TestCalls:
 
 
 class TestStatements:
-    async def test_a_statement_is_shown_without_its_values(
+    async def test_a_statement_is_recorded_without_its_values(
         self, collector: Collector, tracing: Tracing, tmp_path: Path
     ) -> None:
         database = Database(f"sqlite+aiosqlite:///{tmp_path}/sample.db", tracing=tracing)
@@ -200,7 +198,7 @@ class TestStatements:
                 async with database.transaction() as session:
                     await session.execute(text("SELECT :name FROM missing"), {"name": SECRET})
         async with database.snapshot() as session:
-            await session.execute(text("SELECT 1"))  # in nobody's trace
+            await session.execute(text("SELECT 1"))  # outside any trace
         await database.close()
         tracing.close()
 

@@ -1,4 +1,4 @@
-"""Who the client is, and by which scheme it came, is for trusted proxies alone to say."""
+"""Only trusted proxies can state the client's address and scheme."""
 
 import pytest
 
@@ -53,7 +53,7 @@ def test_a_real_proxy_overrides_what_its_client_says(
 
 @pytest.mark.parametrize("settings", [AuthSettings, BillingSettings, InferenceSettings])
 class TestSetting:
-    def test_it_lists_addresses_and_networks(
+    def test_it_accepts_addresses_and_networks(
         self,
         settings: type[AuthSettings | BillingSettings | InferenceSettings],
         monkeypatch: pytest.MonkeyPatch,
@@ -66,7 +66,7 @@ class TestSetting:
         assert settings.load().trusted_proxies == ("10.0.0.0/8", "::1", "192.0.2.1")
 
     @pytest.mark.parametrize("value", ["*", "proxy.example.com", "10.0.0.1/8", "10.0.0.0/99"])
-    def test_anything_else_stops_the_start(
+    def test_anything_else_prevents_the_start(
         self,
         settings: type[AuthSettings | BillingSettings | InferenceSettings],
         monkeypatch: pytest.MonkeyPatch,
@@ -80,5 +80,5 @@ class TestSetting:
             settings.load()
 
         error = capsys.readouterr().err
-        assert error.startswith(f"error: {name}: each must be an IP address or network")
+        assert error.startswith(f"error: {name}: every item must be an IP address or network")
         assert error.count("\n") == 1

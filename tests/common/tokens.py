@@ -1,4 +1,4 @@
-"""Tokens and keys made by hand, so that they may be wrong in every way."""
+"""Hand-made tokens and keys, which can be wrong in every way."""
 
 import base64
 import hashlib
@@ -48,7 +48,7 @@ def claims(**more: Any) -> dict[str, Any]:
 def signed(
     head: dict[str, Any] | bytes, body: dict[str, Any] | bytes, key: rsa.RSAPrivateKey = PRIVATE
 ) -> bytes:
-    """A JWS with a good signature over whatever it is given."""
+    """Return a JWS with a valid signature over any content."""
     parts = [
         part if isinstance(part, bytes) else json.dumps(part).encode() for part in (head, body)
     ]
@@ -57,7 +57,7 @@ def signed(
 
 
 def hs256(secret: bytes, **more: Any) -> bytes:
-    """The token of someone who takes our public key for a shared secret."""
+    """Return a token that is signed with the public key as a shared secret."""
     head, body = header(alg="HS256", **more), claims()
     text = ".".join(b64(json.dumps(part).encode()) for part in (head, body)).encode()
     return text + b"." + b64(hmac.digest(secret, text, hashlib.sha256)).encode()

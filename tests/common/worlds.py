@@ -1,4 +1,4 @@
-"""A store of either kind with versions that need no training, and ways to spoil what lies in it."""
+"""A store in a folder or bucket with untrained versions, and ways to damage its files."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ FIRST, SECOND, THIRD = (f"2026112{day}t120000z-0000000{day}" for day in (1, 2, 3
 
 @dataclass(frozen=True)
 class Blob:
-    """A file of a store, behind the store's back: written over and deleted as nobody may."""
+    """A file of a store, which tests can overwrite and delete directly."""
 
     filesystem: Any
     path: str
@@ -41,7 +41,7 @@ class Blob:
         self.filesystem.rm_file(self.path)
 
     def flip_bit(self) -> None:
-        """Change one bit in the middle."""
+        """Flip one bit in the middle."""
         content = bytearray(self.read_bytes())
         content[len(content) // 2] ^= 1
         self.write_bytes(bytes(content))
@@ -49,7 +49,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class World:
-    """A store, with the key that it trusts in a folder."""
+    """A store, and a folder with its trusted key."""
 
     folder: Path
     url: str
@@ -64,7 +64,7 @@ class World:
         return self.store.publish(manifest(version, **changes), {"model.onnx": b"onnx"}, self.key)
 
     def blob(self, path: str) -> Blob:
-        """The file at a path under the model's folder."""
+        """Return the file at a path in the model's folder."""
         filesystem, root = open_filesystem(self.url)
         return Blob(filesystem, f"{root}/wine/{path}")
 
@@ -92,7 +92,7 @@ def new_world(folder: Path, url: str) -> World:
 def publish_again(
     store: ModelStore, trusted: TrustedKeys, key: Ed25519PrivateKey, model: str
 ) -> str:
-    """The live version once more: the same files under a new name, which is returned."""
+    """Publish the live version's files under a new version name and return it."""
     live = store.live_release(model, trusted)
     assert live is not None
     signed = store.open_release(model, live, trusted)

@@ -108,7 +108,7 @@ def test_a_user_created_on_the_command_line_can_predict(platform: Platform) -> N
 
     assert list(json.loads(made.stdout)) == ["id"]
     assert (again.returncode, again.stdout) == (1, "")
-    assert again.stderr == "error: There is an account with this e-mail already.\n"
+    assert again.stderr == "error: A user with this e-mail already exists.\n"
 
 
 def test_a_user_created_without_a_password_gets_one(platform: Platform) -> None:

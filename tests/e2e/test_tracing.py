@@ -131,7 +131,7 @@ class TestStarting:
 
         assert (code, output.count("\n")) == (2, 1)
         assert output.startswith(
-            "error: OTEL_EXPORTER_OTLP_ENDPOINT: traces need what tollgate[otel] installs: "
+            "error: OTEL_EXPORTER_OTLP_ENDPOINT: install tollgate[otel] to send traces: "
         )
 
     def test_without_an_endpoint_the_packages_are_not_needed(self, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from services.common.filesystems import open_filesystem
-from services.common.model_releases import Promoter
+from services.common.model_releases import ReleaseManager
 from services.common.model_store import ModelStore
 from services.inference.rollouts.canary import Canaries, place_of
 from services.inference.rollouts.judge import MIN_SAMPLE
@@ -44,7 +44,7 @@ def trial(samples: Store, tmp_path: Path) -> Trial:
 def started(trial: Trial, content: bytes, *, percent: float, factor: float = 1.0) -> str:
     """A canary of crafted content; its version."""
     version = crafted.publish(trial, content, factor=factor)
-    trial.promoter.canary("price", version=version, percent=percent)
+    trial.release_manager.canary("price", version=version, percent=percent)
     return version
 
 
@@ -81,11 +81,11 @@ class TestShare:
             await eventually(lambda: serves(client, trial.current().number))
             assert version_of(await ask(client, bearer)) == canary
 
-            trial.promoter.canary("price", version=None)
+            trial.release_manager.canary("price", version=None)
             await eventually(lambda: serves(client, trial.current().number))
             assert version_of(await ask(client, bearer)) == trial.live_version
 
-            trial.promoter.release("price", version=canary)
+            trial.release_manager.release("price", version=canary)
             await eventually(lambda: serves(client, trial.current().number))
             assert version_of(await ask(client, bearer)) == canary
 
@@ -120,15 +120,15 @@ class TestShare:
         self, trial: Trial
     ) -> None:
         canaries = Canaries(
-            trial.registry, trial.loader, trial.promoter, RolloutMetrics(trial.metrics)
+            trial.registry, trial.loader, trial.release_manager, RolloutMetrics(trial.metrics)
         )
         first = started(trial, crafted.weighted(), percent=100)
         await trial.watcher.look()
         before = trial.registry.live("price").manifest
         assert canaries.trial(before) is not None
 
-        trial.promoter.release("price", version=first)
-        trial.promoter.canary("price", version=trial.live_version, percent=100)
+        trial.release_manager.release("price", version=first)
+        trial.release_manager.canary("price", version=trial.live_version, percent=100)
         await trial.watcher.look()
 
         assert canaries.trial(before) is None
@@ -140,7 +140,7 @@ class TestRefused:
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours
     ) -> None:
         canary = crafted.publish(trial, crafted.weighted(3.0), factor=1.0)
-        trial.promoter.canary("price", version=canary, percent=100)
+        trial.release_manager.canary("price", version=canary, percent=100)
 
         async with trial.serving(settings) as client:
             assert version_of(await ask(client, token(neighbours))) == trial.live_version
@@ -308,13 +308,15 @@ class TestManyProcesses:
                 filesystem.pipe_file(f"{root}/{path.relative_to(trial.folder)}", path.read_bytes())
         store = ModelStore(f"{bucket_url}/models")
         first, second = (
-            Promoter(store=store, trusted=trial.trusted, by=f"inference@{host}") for host in "ab"
+            ReleaseManager(store=store, trusted=trial.trusted, by=f"inference@{host}")
+            for host in "ab"
         )
         [canary] = set(trial.store.list_versions("price")) - {trial.live_version}
-        judged = first.canary("price", version=canary, percent=10).live.number
+        number = first.canary("price", version=canary, percent=10).live.number
 
         decisions = [
-            each.roll_back("price", judged=judged, reason="bad") for each in (first, second)
+            each.roll_back("price", expected_release=number, reason="bad")
+            for each in (first, second)
         ]
 
         assert [decision.written for decision in decisions] == [True, False]

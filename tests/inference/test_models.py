@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.common.errors import Unavailable
-from services.common.model_releases import Promoter
+from services.common.model_releases import ReleaseManager
 from services.common.model_store import ModelStore
 from services.inference.models.registry import ModelNotFound
 from tests.inference.samples import NUMBERS_ROW, Store
@@ -180,8 +180,8 @@ async def test_records_far_beyond_the_sequence_are_ignored_and_counted_once(shel
 class TestWithdrawal:
     def withdraw(self, shelf: Shelf) -> int:
         [number] = shelf.store.list_releases("numbers")
-        promoter = Promoter(shelf.store, shelf.trusted, "test")
-        return promoter.roll_back("numbers", judged=number).live.number
+        release_manager = ReleaseManager(shelf.store, shelf.trusted, "test")
+        return release_manager.roll_back("numbers", expected_release=number).live.number
 
     async def test_leaves_the_model_without_a_live_version(self, shelf: Shelf) -> None:
         version = shelf.live

@@ -36,7 +36,7 @@ class TestComparison:
         outcome: str,
     ) -> None:
         version = crafted.publish(trial, crafted.weighted(factor), factor=factor)
-        trial.promoter.shadow("price", version=version)
+        trial.release_manager.shadow("price", version=version)
         account = str(uuid.uuid4())
 
         async with trial.serving(settings) as client:
@@ -59,7 +59,7 @@ class TestComparison:
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours
     ) -> None:
         version = crafted.publish(trial, crafted.failing_below_zero())
-        trial.promoter.shadow("price", version=version)
+        trial.release_manager.shadow("price", version=version)
 
         async with trial.serving(settings) as client:
             answer = await ask(client, token(neighbours), row=BAD_ROW)
@@ -88,7 +88,7 @@ class TestBusy:
     ) -> None:
         monkeypatch.setattr(shadows, "MAX_WAITING", 2)
         version = crafted.publish(trial, crafted.slow())
-        trial.promoter.shadow("price", version=version)
+        trial.release_manager.shadow("price", version=version)
         bearer = token(neighbours)
 
         async with trial.serving(settings) as client:
@@ -107,8 +107,8 @@ class TestBusy:
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours
     ) -> None:
         version = crafted.publish(trial, crafted.weighted())
-        trial.promoter.shadow("price", version=version)
-        trial.promoter.shadow("price", version=None)
+        trial.release_manager.shadow("price", version=version)
+        trial.release_manager.shadow("price", version=None)
 
         async with trial.serving(settings) as client:
             assert version_of(await ask(client, token(neighbours))) == trial.live_version

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 from cli.die_with_parent import die_with_parent
-from services.common.model_releases import Promoter
+from services.common.model_releases import ReleaseManager
 from services.common.model_store import Release
 from services.inference.rollouts.canary import place_of
 from services.inference.settings import InferenceSettings
@@ -35,9 +35,9 @@ class Trial(Shelf):
 
     def __init__(self, samples: Store, folder: Path) -> None:
         super().__init__(samples, folder)
-        self.promoter = Promoter(store=self.store, trusted=self.trusted, by="ada@lab")
+        self.release_manager = ReleaseManager(store=self.store, trusted=self.trusted, by="ada@lab")
         self.live_version = crafted.publish(self, crafted.weighted())
-        self.promoter.release("price", version=self.live_version)
+        self.release_manager.release("price", version=self.live_version)
 
     def settings(self, like: InferenceSettings, **changes: object) -> InferenceSettings:
         """Of a process of its own on this store."""

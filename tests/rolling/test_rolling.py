@@ -137,7 +137,7 @@ class TestRequestsThatHang:
         for ending in endings.values():
             assert ending.seconds < cluster.workloads[ending.service].timings.stop_s - 5
         assert endings["inference"].seconds > FINISH_S - 1
-        assert cluster.output().count('"request_cut_short"') == 4
+        assert cluster.output().count('"request_aborted"') == 4
         assert '"threads_stuck"' in cluster.output()
         assert cluster.usage(token)["requests"] == 0
         assert_unnoticed(cluster, load)

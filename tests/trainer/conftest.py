@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.common.model_releases import Promoter
+from services.common.model_releases import ReleaseManager
 from services.common.model_store import Manifest, ModelStore, TrustedKeys
 from trainer.settings import TrainerSettings
 from trainer.train import Outcome, train
@@ -29,8 +29,8 @@ class Workshop:
         return self.settings.load_trusted_keys()
 
     @property
-    def promoter(self) -> Promoter:
-        return Promoter(store=self.store, trusted=self.trusted, by="ada@lab")
+    def release_manager(self) -> ReleaseManager:
+        return ReleaseManager(store=self.store, trusted=self.trusted, by="ada@lab")
 
     def put(self, model: str, content: str | bytes, name: str = "part.csv") -> None:
         folder = self.home / "data" / model

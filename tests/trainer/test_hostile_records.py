@@ -84,7 +84,7 @@ def test_releases_and_rollbacks_go_on_beside_a_stray_record(store: World) -> Non
 
     assert (forth.exit_code, back.exit_code) == (0, 0)
     assert store.store.list_releases("wine") == [1, 2, 3, 4]
-    assert "Release 99999999 of wine is far beyond the sequence" in run("verify").stderr
+    assert "Release 99999999 of 'wine' is far beyond the sequence" in run("verify").stderr
 
 
 def test_a_stray_record_is_not_waited_for(store: World) -> None:
@@ -96,5 +96,5 @@ def test_a_stray_record_is_not_waited_for(store: World) -> None:
 
     assert ended.exit_code == 1
     assert ended.stderr == (
-        "error: Release 99999999 of wine is far beyond the sequence and is ignored.\n"
+        "error: Release 99999999 of 'wine' is far beyond the sequence and is ignored.\n"
     )

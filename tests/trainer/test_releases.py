@@ -31,7 +31,7 @@ def three(workshop: Workshop) -> Workshop:
     world = world_of(workshop)
     for version in (FIRST, SECOND, THIRD):
         world.publish(version)
-        workshop.promoter.release("wine", version=version)
+        workshop.release_manager.release("wine", version=version)
     world.publish(FOURTH, gate="failed")
     return workshop
 
@@ -48,15 +48,15 @@ def live(workshop: Workshop) -> str | None:
 
 class TestRelease:
     def test_the_newest_that_passed_is_the_default(self, three: Workshop) -> None:
-        three.promoter.release("wine", version=FIRST)
+        three.release_manager.release("wine", version=FIRST)
 
-        decision = three.promoter.release("wine", reason="again")
+        decision = three.release_manager.release("wine", reason="again")
 
         assert (decision.live.version, decision.live.previous) == (THIRD, 4)
         assert (decision.live.by, decision.live.reason) == ("ada@lab", "again")
 
     def test_a_wish_that_is_true_already_writes_nothing(self, three: Workshop) -> None:
-        decision = three.promoter.release("wine", version=THIRD)
+        decision = three.release_manager.release("wine", version=THIRD)
 
         assert not decision.written
         assert three.store.list_releases("wine") == [1, 2, 3]
@@ -66,7 +66,7 @@ class TestRelease:
 
         for version, reason in ((FOURTH, "gate"), (FIRST, "signature")):
             with pytest.raises(VersionRefused) as refusal:
-                three.promoter.release("wine", version=version)
+                three.release_manager.release("wine", version=version)
             assert refusal.value.reason == reason
         assert live(three) == THIRD
 
@@ -77,18 +77,18 @@ class TestRelease:
             "wine", decide=lambda n, _: release(n, THIRD, digest, action="canary", canary=canary)
         )
 
-        assert three.promoter.release("wine", version=THIRD).written
+        assert three.release_manager.release("wine", version=THIRD).written
 
     def test_the_first_record_has_none_before_it(self, workshop: Workshop) -> None:
         world_of(workshop).publish(FIRST)
 
-        first = workshop.promoter.release("wine").live
+        first = workshop.release_manager.release("wine").live
 
         assert (first.number, first.previous, first.action) == (1, None, "release")
 
     def test_a_record_that_was_quicker_is_shown(self, three: Workshop) -> None:
         store = three.store
-        promoter, rival = three.promoter, three.promoter
+        release_manager, rival = three.release_manager, three.release_manager
 
         class Slow(type(store)):  # type: ignore[misc]
             """Lets the rival in between the look at what is live and the write."""
@@ -98,7 +98,7 @@ class TestRelease:
                     rival.release("wine", version=FIRST)
                 return super().open_release(*args)
 
-        slow = type(promoter)(
+        slow = type(release_manager)(
             store=Slow(three.settings.model_store_url), trusted=three.trusted, by="bob@lab"
         )
 
@@ -109,17 +109,17 @@ class TestRelease:
 
 class TestRollback:
     def test_one_after_another_goes_further_back_and_never_forth(self, three: Workshop) -> None:
-        assert three.promoter.roll_back("wine").live.version == SECOND
-        assert three.promoter.roll_back("wine").live.version == FIRST
+        assert three.release_manager.roll_back("wine").live.version == SECOND
+        assert three.release_manager.roll_back("wine").live.version == FIRST
         with pytest.raises(NoVersion):
-            three.promoter.roll_back("wine")
+            three.release_manager.roll_back("wine")
 
         assert live(three) == FIRST
         assert three.store.list_releases("wine") == [1, 2, 3, 4, 5]
 
     def test_a_version_may_be_named_and_a_repeat_writes_nothing(self, three: Workshop) -> None:
-        first = three.promoter.roll_back("wine", version=FIRST)
-        again = three.promoter.roll_back("wine", version=FIRST)
+        first = three.release_manager.roll_back("wine", version=FIRST)
+        again = three.release_manager.roll_back("wine", version=FIRST)
 
         assert (first.written, again.written) == (True, False)
         assert (again.live.action, again.live.number) == ("rollback", 4)
@@ -131,7 +131,7 @@ class TestRollback:
             "wine", decide=lambda n, _: release(n, THIRD, digest, action="canary", **trials)
         )
 
-        back = three.promoter.roll_back("wine", version=THIRD)
+        back = three.release_manager.roll_back("wine", version=THIRD)
 
         assert back.written
         assert (back.live.canary, back.live.shadow) == (None, None)
@@ -140,22 +140,22 @@ class TestRollback:
         three.store.append_release("wine", decide=lambda n, _: release(n, FIRST, "0" * 64))
         world_of(three).record(5).write_bytes(b"rubbish")
 
-        decision = three.promoter.roll_back("wine")
+        decision = three.release_manager.roll_back("wine")
 
         assert (decision.live.version, decision.live.number) == (SECOND, 6)
 
     def test_a_version_that_was_left_stays_left_after_the_next_release(
         self, three: Workshop
     ) -> None:
-        three.promoter.roll_back("wine")
+        three.release_manager.roll_back("wine")
         world_of(three).publish("20261125t120000z-00000005")
-        three.promoter.release("wine")
+        three.release_manager.release("wine")
 
-        assert three.promoter.roll_back("wine").live.version == SECOND
+        assert three.release_manager.roll_back("wine").live.version == SECOND
 
     def test_without_a_live_version_there_is_nothing_to_leave(self, workshop: Workshop) -> None:
         with pytest.raises(NoVersion):
-            workshop.promoter.roll_back("wine")
+            workshop.release_manager.roll_back("wine")
 
 
 class TestCommands:

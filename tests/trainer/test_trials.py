@@ -32,7 +32,7 @@ def workshop(tmp_path: Path, store_url: str) -> Workshop:
     world.publish(FIRST)
     world.publish(SECOND)
     world.publish(THIRD, gate="failed")
-    workshop.promoter.release("wine", version=FIRST)
+    workshop.release_manager.release("wine", version=FIRST)
     return workshop
 
 
@@ -45,10 +45,12 @@ class TestRecords:
     def test_a_canary_keeps_the_live_version_and_ends_when_it_is_told_to(
         self, workshop: Workshop
     ) -> None:
-        begun = workshop.promoter.canary("wine", version=SECOND, percent=30, reason="try").live
-        again = workshop.promoter.canary("wine", version=SECOND, percent=30)
-        more = workshop.promoter.canary("wine", version=SECOND, percent=60).live
-        ended = workshop.promoter.canary("wine", version=None).live
+        begun = workshop.release_manager.canary(
+            "wine", version=SECOND, percent=30, reason="try"
+        ).live
+        again = workshop.release_manager.canary("wine", version=SECOND, percent=30)
+        more = workshop.release_manager.canary("wine", version=SECOND, percent=60).live
+        ended = workshop.release_manager.canary("wine", version=None).live
 
         assert (begun.number, begun.action, begun.version) == (2, "canary", FIRST)
         assert begun.canary == Canary(version=SECOND, percent=30)
@@ -62,11 +64,11 @@ class TestRecords:
     ) -> None:
         fourth = "20261124t120000z-00000004"
         world_of(workshop).publish(fourth)
-        workshop.promoter.shadow("wine", version=SECOND)
+        workshop.release_manager.shadow("wine", version=SECOND)
 
-        both = workshop.promoter.canary("wine", version=fourth, percent=10).live
-        one = workshop.promoter.canary("wine", version=SECOND, percent=10).live
-        other = workshop.promoter.shadow("wine", version=SECOND).live
+        both = workshop.release_manager.canary("wine", version=fourth, percent=10).live
+        one = workshop.release_manager.canary("wine", version=SECOND, percent=10).live
+        other = workshop.release_manager.shadow("wine", version=SECOND).live
 
         assert (both.canary, both.shadow) == (
             Canary(version=fourth, percent=10),
@@ -76,15 +78,15 @@ class TestRecords:
         assert (other.canary, other.shadow) == (None, Shadow(version=SECOND))
 
     def test_releasing_the_version_or_rolling_back_ends_both(self, workshop: Workshop) -> None:
-        promoter = workshop.promoter
+        release_manager = workshop.release_manager
         for end in (
-            partial(promoter.release, "wine", version=SECOND),
-            partial(promoter.roll_back, "wine", version=FIRST),
+            partial(release_manager.release, "wine", version=SECOND),
+            partial(release_manager.roll_back, "wine", version=FIRST),
         ):
             live = workshop.store.live_release("wine", workshop.trusted)
             assert live is not None
             tried = SECOND if live.version == FIRST else FIRST
-            promoter.canary("wine", version=tried, percent=10)
+            release_manager.canary("wine", version=tried, percent=10)
 
             record = end().live
 
@@ -93,12 +95,12 @@ class TestRecords:
     def test_a_machines_rollback_of_a_canary_leaves_the_live_version_live(
         self, workshop: Workshop
     ) -> None:
-        workshop.promoter.release("wine", version=SECOND)
-        judged = workshop.promoter.canary("wine", version=FIRST, percent=10).live.number
+        workshop.release_manager.release("wine", version=SECOND)
+        number = workshop.release_manager.canary("wine", version=FIRST, percent=10).live.number
 
-        first = workshop.promoter.roll_back("wine", judged=judged, reason="slow")
-        second = workshop.promoter.roll_back("wine", judged=judged, reason="slow")
-        person = workshop.promoter.roll_back("wine")
+        first = workshop.release_manager.roll_back("wine", expected_release=number, reason="slow")
+        second = workshop.release_manager.roll_back("wine", expected_release=number, reason="slow")
+        person = workshop.release_manager.roll_back("wine")
 
         assert (first.written, second.written) == (True, False)
         assert (first.live.version, first.live.canary) == (SECOND, None)
@@ -116,11 +118,11 @@ class TestRecords:
             ("20261126t120000z-00000006", VersionNotFound),
         ):
             with pytest.raises(error):
-                workshop.promoter.canary("wine", version=version, percent=10)
+                workshop.release_manager.canary("wine", version=version, percent=10)
             with pytest.raises(error):
-                workshop.promoter.shadow("wine", version=version)
+                workshop.release_manager.shadow("wine", version=version)
         with pytest.raises(NoVersion):
-            workshop.promoter.canary("beer", version=FIRST, percent=10)
+            workshop.release_manager.canary("beer", version=FIRST, percent=10)
 
         assert workshop.store.list_releases("wine") == [1]
 

@@ -8,7 +8,7 @@ ready, starts at the first line on its stdin, and prints the records that it wro
 
 import sys
 
-from services.common.model_releases import NoVersion, Promoter
+from services.common.model_releases import NoVersion, ReleaseManager
 from services.common.model_store import ModelStore, ReleaseTaken
 from trainer.settings import TrainerSettings
 
@@ -16,7 +16,9 @@ from trainer.settings import TrainerSettings
 def main() -> None:
     settings = TrainerSettings.load()
     store = ModelStore(settings.model_store_url)
-    promoter = Promoter(store=store, trusted=settings.load_trusted_keys(), by=settings.actor)
+    release_manager = ReleaseManager(
+        store=store, trusted=settings.load_trusted_keys(), by=settings.actor
+    )
     turns, versions = int(sys.argv[1]), sys.argv[2:]
     store.list_releases("wine")  # whatever has to be imported is, before the race
     sys.stdout.write("ready\n")
@@ -25,9 +27,9 @@ def main() -> None:
     for turn in range(turns):
         try:
             if turn % 4 == 3:
-                decision = promoter.roll_back("wine")
+                decision = release_manager.roll_back("wine")
             else:
-                decision = promoter.release("wine", version=versions[turn % len(versions)])
+                decision = release_manager.release("wine", version=versions[turn % len(versions)])
         except (ReleaseTaken, NoVersion):
             continue
         if decision.written:

@@ -63,7 +63,7 @@ class Bench:
         self.world = World(folder / "home", url, key, self.workshop.trusted)
         for version in (FIRST, SECOND):
             self.world.publish(version)
-            self.workshop.promoter.release("wine", version=version)
+            self.workshop.release_manager.release("wine", version=version)
         variables = {
             "MODEL_STORE": f"file://{folder}/home/models",
             "TRUSTED_SECRETS": "first second",

@@ -11,24 +11,24 @@ from services.auth.models import Client
 
 
 async def find_client(session: AsyncSession, *, client_id: str) -> Client | None:
-    if not client_id.isascii():  # MySQL cannot even compare it with the column
+    if not client_id.isascii():  # MySQL cannot compare it with an ASCII column
         return None
     return await session.get(Client, client_id)
 
 
 async def get_client(session: AsyncSession, *, client_id: str) -> Client:
-    """The same, where it is known to exist."""
+    """Return a client that is known to exist."""
     return await session.get_one(Client, client_id)
 
 
 async def list_clients(session: AsyncSession, *, owner_id: str) -> Sequence[Client]:
-    """A user's clients, oldest first."""
+    """Return a user's clients, oldest first."""
     owned = select(Client).where(Client.owner_id == owner_id)
     return (await session.scalars(owned.order_by(Client.created_at, Client.client_id))).all()
 
 
 async def add_client(session: AsyncSession, client: Client) -> bool:
-    """Insert a client; False, and nothing written, if its id is taken."""
+    """Insert a client; return False, writing nothing, if its id is taken."""
     try:
         async with session.begin_nested():
             session.add(client)
@@ -38,7 +38,7 @@ async def add_client(session: AsyncSession, client: Client) -> bool:
 
 
 async def delete_client(session: AsyncSession, *, owner_id: str, client_id: str) -> bool:
-    """Delete a user's client; False if the user has none with this id."""
+    """Delete a user's client; return False if the user has no such client."""
     if not client_id.isascii():
         return False
     found = delete(Client).where(Client.client_id == client_id, Client.owner_id == owner_id)

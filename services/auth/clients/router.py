@@ -1,4 +1,4 @@
-"""A user's machine credentials ("API keys")."""
+"""A user's OAuth clients: credentials for programs."""
 
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ class ClientCreate(BaseModel):
 
     name: str = Field(min_length=1, max_length=100, examples=["nightly job"])
     scope: str | None = Field(default=None, max_length=255, examples=["predict"])
-    expires_at: Instant | None = Field(default=None, description="When it and its tokens end.")
+    expires_at: Instant | None = Field(default=None, description="When it and its tokens expire.")
 
 
 class ClientRead(BaseModel):
@@ -35,7 +35,7 @@ class ClientRead(BaseModel):
 
 
 class ClientCreated(ClientRead):
-    client_secret: str = Field(description="Shown this once; used with `client_credentials`.")
+    client_secret: str = Field(description="Shown only once; used with `client_credentials`.")
 
 
 class ClientList(BaseModel):
@@ -53,7 +53,7 @@ class ClientList(BaseModel):
 async def create_client(
     body: ClientCreate, caller: AnyCaller, session: Transaction, response: Response
 ) -> dict[str, Any]:
-    """Make credentials for a program; what it uses is billed to this account."""
+    """Create credentials for a program; its usage is billed to this account."""
     client, secret = await service.create_client(
         session, caller=caller, name=body.name, scope=body.scope, expires_at=body.expires_at
     )
@@ -63,7 +63,7 @@ async def create_client(
 
 @router.get("", response_model=ClientList, responses=error_responses(Unauthenticated))
 async def list_clients(caller: AnyCaller, session: Snapshot) -> dict[str, Any]:
-    """The account's machine credentials, oldest first, without their secrets."""
+    """Return the caller's machine credentials, oldest first, without their secrets."""
     return {"clients": await service.list_clients(session, caller=caller)}
 
 
@@ -73,5 +73,5 @@ async def list_clients(caller: AnyCaller, session: Snapshot) -> dict[str, Any]:
     responses=error_responses(Unauthenticated, service.LoginNeeded, NotFound),
 )
 async def delete_client(client_id: str, caller: AnyCaller, session: Transaction) -> None:
-    """End machine credentials. Their tokens end with them here, and elsewhere when they expire."""
+    """Delete machine credentials. Other services accept their tokens until these expire."""
     await service.delete_client(session, caller=caller, client_id=client_id)

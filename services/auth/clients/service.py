@@ -1,4 +1,4 @@
-"""Machine credentials: a user's API keys, and the services' own."""
+"""Machine credentials: OAuth clients of users and of services."""
 
 import hashlib
 import hmac
@@ -8,35 +8,35 @@ from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.accounts.service import allowed_scope
 from services.auth.callers import FIRST_PARTY, get_user
 from services.auth.clients import repository
 from services.auth.models import Client
+from services.auth.users.service import allowed_scope
 from services.common.errors import BodyInvalid, NotFound, ServiceError
 from services.common.identity import Caller
 
 MAX_CLIENTS = 100
-"""How many clients a user may have."""
+"""Maximum number of clients of a user."""
 
 
 class LoginNeeded(ServiceError):
-    """A machine client cannot manage machine clients: a stolen key must not outlive its end."""
+    """A machine client cannot manage clients, so that a stolen secret cannot create more."""
 
     status = 403
     code = "login_needed"
-    detail = "This needs a token from a log-in with e-mail and password."
+    detail = "A token from a log-in with e-mail and password is required."
 
 
 class TooManyClients(ServiceError):
-    """The account has as many clients as it may have."""
+    """The user already has the maximum number of clients."""
 
     status = 409
     code = "too_many_clients"
-    detail = f"An account has at most {MAX_CLIENTS} clients; delete one first."
+    detail = f"A user can have at most {MAX_CLIENTS} clients; delete one first."
 
 
 def secret_digest(secret: str) -> str:
-    """What is stored of a secret. It has 256 random bits, so a plain hash cannot be reversed."""
+    """Return the digest to store. A secret has 256 random bits, so a fast hash is enough."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
@@ -48,23 +48,23 @@ async def create_client(
     scope: str | None,
     expires_at: datetime | None,
 ) -> tuple[Client, str]:
-    """Make a client of the caller's account, and its secret, which is shown this once.
+    """Create a client of the calling user; return it and its secret, which is not stored.
 
     Args:
-        scope: the most its tokens may be granted; without one, what every user may do.
+        scope: the scopes that its tokens may have; default those of every user.
 
     Raises:
-        LoginNeeded: the caller is a machine client itself.
+        LoginNeeded: the caller is a machine client.
         Unauthenticated: the token is no longer active.
-        BodyInvalid: a scope the account does not have, or an end in the past.
-        TooManyClients: the account has `MAX_CLIENTS` already.
+        BodyInvalid: the user lacks a scope, or `expires_at` is in the past.
+        TooManyClients: the user already has `MAX_CLIENTS` clients.
     """
     owner = await get_user(session, caller=caller)
     _refuse_machines(caller)
     asked = (scope or "predict usage:read").split()
     now = datetime.now(UTC)
     if not set(asked) <= set(allowed_scope(owner).split()):
-        raise BodyInvalid([{"loc": ["body", "scope"], "msg": "The account does not have this."}])
+        raise BodyInvalid([{"loc": ["body", "scope"], "msg": "You do not have this scope."}])
     if expires_at is not None and expires_at <= now:
         raise BodyInvalid([{"loc": ["body", "expires_at"], "msg": "Must not be in the past."}])
     if len(await repository.list_clients(session, owner_id=owner.id)) >= MAX_CLIENTS:
@@ -84,7 +84,7 @@ async def create_client(
 
 
 async def list_clients(session: AsyncSession, *, caller: Caller) -> Sequence[Client]:
-    """Return the clients of the caller's account, oldest first.
+    """Return the calling user's clients, oldest first.
 
     Raises:
         Unauthenticated: the token is no longer active.
@@ -94,12 +94,12 @@ async def list_clients(session: AsyncSession, *, caller: Caller) -> Sequence[Cli
 
 
 async def delete_client(session: AsyncSession, *, caller: Caller, client_id: str) -> None:
-    """Delete a client. Auth refuses its tokens at once, the other services when they expire.
+    """Delete a client. Auth rejects its tokens immediately, other services when they expire.
 
     Raises:
         Unauthenticated: the token is no longer active.
-        LoginNeeded: the caller is a machine client itself.
-        NotFound: no such client, or another account's.
+        LoginNeeded: the caller is a machine client.
+        NotFound: the client does not exist or belongs to another user.
     """
     owner = await get_user(session, caller=caller)
     _refuse_machines(caller)
@@ -115,7 +115,7 @@ def _refuse_machines(caller: Caller) -> None:
 async def find_authentic_client(
     session: AsyncSession, *, client_id: str, client_secret: str
 ) -> Client | None:
-    """The client whose credentials these are, unless they have expired."""
+    """Return the client with these credentials; None if they are wrong or expired."""
     client = await repository.find_client(session, client_id=client_id)
     stored = client.secret_sha256 if client else ""
     if not hmac.compare_digest(secret_digest(client_secret), stored) or client is None:
@@ -126,9 +126,9 @@ async def find_authentic_client(
 async def ensure_service_client(
     session: AsyncSession, *, client_id: str, client_secret: str, scope: str
 ) -> Client:
-    """Have an owner-less client with exactly this secret and scope, whatever was there before.
+    """Create or update a client without an owner, with exactly this secret and scope.
 
-    For operators; safe to repeat, and to run in several processes at once.
+    For operators; safe to repeat and to run in several processes at once.
     """
     client = Client(
         client_id=client_id,

@@ -1,13 +1,13 @@
-"""How many wrong passwords are taken, from whom, and when a log-in is refused for them.
+"""Limits on failed log-ins: what is counted, and when a log-in is refused.
 
-Failures are counted three times, in the database, over all processes:
+Failures are counted in the database, across all processes, in three ways:
 
-- those of a user from one address: ten are taken within a few minutes;
-- those of a user from all addresses: so many more that one stranger never reaches the limit;
-- those from an address for all users: against one password tried on many users.
+- for a user from one address: ten are allowed within a few minutes;
+- for a user from all addresses: a limit too high for one attacker's address to reach;
+- from one address for all users: against one password tried on many users.
 
-An address from which the user has logged in before has the first limit alone, so whatever
-strangers do elsewhere, the owner still gets in. An unknown e-mail is counted like a known one.
+Only the first limit applies to an address that the user has logged in from before, so attacks from
+elsewhere never lock the user out. Unknown e-mails are counted like known ones.
 """
 
 import hashlib
@@ -17,34 +17,34 @@ from datetime import datetime, timedelta
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
-from services.auth.accounts.emails import fold_email, normalise_email
+from services.auth.users.emails import fold_email, normalise_email
 
 PER_USER = 10
-"""A user's limit over all addresses, as a multiple of that for one address."""
+"""A user's limit across all addresses, as a multiple of the limit for one address."""
 PER_ADDRESS = 30
-"""An address's limit over all users, likewise."""
+"""An address's limit across all users, as the same kind of multiple."""
 
 KNOWN_FOR = timedelta(days=90)
-"""How long after a log-in its address counts as known."""
+"""How long an address counts as known after a log-in."""
 MAX_KNOWN = 20
-"""Known addresses of a user; beyond them the least recent is forgotten."""
+"""Maximum number of known addresses of a user; the least recent ones are forgotten."""
 
 _SUBNET_BITS = 64
-"""The part of an IPv6 address that names a customer's network; the rest each host makes up."""
+"""The network part of an IPv6 address; hosts choose the rest themselves."""
 
 
 class LoginKeys(NamedTuple):
-    """What the failures of a log-in are counted under: digests, which name nobody."""
+    """The keys that failures of a log-in are counted under; digests without personal data."""
 
     pair: str
-    """The user at the address."""
+    """The user and the address."""
     user: str
     address: str
 
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """The failures under one key within its current window."""
+    """The failures counted under one key in its current window."""
 
     count: int
     window_ends_at: datetime
@@ -54,7 +54,7 @@ def login_keys(username: str, *, client: str) -> LoginKeys:
     """Return the keys of a log-in.
 
     Args:
-        username: an e-mail as it was typed; every spelling that may be one user's counts as one.
+        username: the e-mail as typed; all spellings that may be the same user share a key.
         client: the caller's IP address.
     """
     user, address = fold_email(normalise_email(username)), _network(client)
@@ -68,13 +68,13 @@ def login_keys(username: str, *, client: str) -> LoginKeys:
 def find_lock(
     keys: LoginKeys, failures: Mapping[str, Failures], *, known: bool, limit: int, counted: bool
 ) -> datetime | None:
-    """Return when the lock ends that refuses a log-in, or None if nothing refuses it.
+    """Return when the lock on a log-in ends, or None if it is not locked.
 
     Args:
-        failures: those of each key that has any.
+        failures: by key; keys without failures may be missing.
         known: whether the user has logged in from this address before.
-        limit: failures that a user may have from one address.
-        counted: whether this log-in is among the failures.
+        limit: failures allowed for a user from one address.
+        counted: whether `failures` already include this log-in.
     """
     limits = {keys.pair: limit}
     if not known:
@@ -88,7 +88,7 @@ def find_lock(
 
 
 def _network(client: str) -> str:
-    """An IPv4 address, or the /64 that an IPv6 address is in; other text as it is."""
+    """Return an IPv4 address unchanged, an IPv6 address as its /64, and other text unchanged."""
     try:
         address = ip_address(client)
     except ValueError:

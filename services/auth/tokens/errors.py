@@ -1,4 +1,4 @@
-"""Errors of the OAuth endpoints, in the shape of RFC 6749 §5.2."""
+"""Errors of the OAuth endpoints, in the format of RFC 6749 §5.2."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,26 +34,26 @@ class OAuthError(ServiceError):
 
 
 class InvalidRequest(OAuthError):
-    """The form is malformed, lacks a parameter or repeats one."""
+    """The form is malformed, or a parameter is missing or repeated."""
 
     code = "invalid_request"
 
 
 class InvalidClient(OAuthError):
-    """The client's credentials do not hold."""
+    """The client credentials are invalid."""
 
     status = 401
     code = "invalid_client"
-    detail = "The client credentials do not hold."
+    detail = "The client credentials are invalid."
 
     def __init__(self, *, basic: bool) -> None:
-        """`basic`: it came with HTTP Basic, so that is what it is challenged with (§5.2)."""
+        """Create the error, with a challenge (§5.2) if the client used HTTP Basic."""
         challenge = {"WWW-Authenticate": 'Basic realm="tollgate", charset="UTF-8"'}
         super().__init__(headers=challenge if basic else None)
 
 
 class InvalidGrant(OAuthError):
-    """The password or refresh token does not hold; why is not told."""
+    """Invalid password or refresh token. The reason is deliberately not disclosed."""
 
     code = "invalid_grant"
 
@@ -65,28 +65,28 @@ class UnauthorizedClient(OAuthError):
 
 
 class UnsupportedGrantType(OAuthError):
-    """The grant type is none of password, refresh_token and client_credentials."""
+    """The grant type must be password, refresh_token or client_credentials."""
 
     code = "unsupported_grant_type"
-    detail = "Supported are password, refresh_token and client_credentials."
+    detail = "The grant type must be password, refresh_token or client_credentials."
 
 
 class UnsupportedTokenType(OAuthError):
-    """An access token cannot be revoked; it ends by itself (RFC 7009 §2.2.1)."""
+    """Access tokens cannot be revoked; they expire (RFC 7009 §2.2.1)."""
 
     code = "unsupported_token_type"
-    detail = "Only refresh tokens can be revoked; an access token ends by itself."
+    detail = "Only refresh tokens can be revoked; access tokens expire."
 
 
 class InvalidScope(OAuthError):
-    """More was asked for than may be granted."""
+    """The requested scope exceeds what may be granted."""
 
     code = "invalid_scope"
-    detail = "More was asked for than may be granted."
+    detail = "The requested scope exceeds what may be granted."
 
 
 class TooManyAttempts(OAuthError):
-    """Too many failed log-ins for this e-mail or from this address, whatever the password."""
+    """Too many failed log-ins for this e-mail or from this address; the password is not checked."""
 
     status = 429
     code = "too_many_attempts"
@@ -99,7 +99,7 @@ class TooManyAttempts(OAuthError):
 
 
 class TemporarilyUnavailable(OAuthError):
-    """Something this needs is away or busy; asking again later may help."""
+    """A dependency is unavailable or busy; retry later."""
 
     status = 503
     code = "temporarily_unavailable"
@@ -107,7 +107,7 @@ class TemporarilyUnavailable(OAuthError):
 
 @contextmanager
 def oauth_errors() -> Iterator[None]:
-    """Give every other expected error that leaves the block the shape of these endpoints."""
+    """Convert every other expected error raised in the block to an OAuth error."""
     try:
         yield
     except OAuthError:
@@ -116,7 +116,7 @@ def oauth_errors() -> Iterator[None]:
         raise _as_oauth(error.status, error.detail, error.headers) from error
     except HTTPException as error:
         raise _as_oauth(error.status_code, error.detail, error.headers) from error
-    except OperationalError as error:  # it lost against another transaction
+    except OperationalError as error:  # it lost to another transaction
         raise _as_oauth(503, "The database is busy; retry in 1 s.", {"Retry-After": "1"}) from error
 
 

@@ -1,6 +1,6 @@
-"""Reading an OAuth request: its form and its client's credentials.
+"""Read an OAuth request: its form and its client's credentials.
 
-The form is not left to the framework, so that every failure has the shape of RFC 6749 §5.2.
+The framework does not read the form, so that every error has the format of RFC 6749 §5.2.
 """
 
 import base64
@@ -19,7 +19,7 @@ _MAX_FIELDS = 20
 
 @dataclass(frozen=True, slots=True)
 class ClientCredentials:
-    """What a confidential client showed, and whether by HTTP Basic."""
+    """The credentials that a confidential client sent, and whether it used HTTP Basic."""
 
     client_id: str
     client_secret: str
@@ -28,33 +28,34 @@ class ClientCredentials:
 
 @dataclass(frozen=True, slots=True)
 class OAuthForm:
-    """A request to one of the OAuth endpoints; `client` is None for the first-party client."""
+    """A request to one of the OAuth endpoints; the first-party client has no `client`."""
 
     fields: Mapping[str, str]
     client: ClientCredentials | None
 
-    def need(self, name: str) -> str:
-        """A parameter that must be there.
+    def require(self, name: str) -> str:
+        """Return a required parameter.
 
         Raises:
-            InvalidRequest: it is not.
+            InvalidRequest: it is missing.
         """
         if name not in self.fields:
-            raise InvalidRequest(f"The parameter {name} is missing.")
+            raise InvalidRequest(f"Parameter {name} is required.")
         return self.fields[name]
 
 
 async def read_form(request: Request) -> OAuthForm:
-    """The request's form and client.
+    """Read the request's form and client credentials.
 
     Raises:
-        InvalidRequest: not one well-formed form, a parameter twice, or two ways of authentication.
-        InvalidClient: a malformed Basic header.
+        InvalidRequest: the form is malformed, a parameter is repeated, or the client authenticates
+            in two ways.
+        InvalidClient: the Basic header is malformed.
         HTTPException: the body is too large or compressed.
     """
     content_type, _, _ = request.headers.get("content-type", "").partition(";")
     if content_type.strip().lower() != _FORM:
-        raise InvalidRequest(f"Parameters are sent as {_FORM}.")
+        raise InvalidRequest(f"The Content-Type must be {_FORM}.")
     try:
         text = (await request.body()).decode()
         pairs = parse_qsl(text, errors="strict", max_num_fields=_MAX_FIELDS)
@@ -62,7 +63,7 @@ async def read_form(request: Request) -> OAuthForm:
         raise InvalidRequest("The form is malformed.") from error
     fields = dict(pairs)  # a parameter without a value counts as omitted (§3.2)
     if len(fields) != len(pairs):
-        raise InvalidRequest("A parameter was sent more than once.")
+        raise InvalidRequest("A parameter is repeated.")
     return OAuthForm(fields=fields, client=_client(request, fields))
 
 
@@ -74,15 +75,15 @@ def _client(request: Request, fields: Mapping[str, str]) -> ClientCredentials | 
         named = client_secret or client_id not in ("", FIRST_PARTY)
         return ClientCredentials(client_id, client_secret, basic=False) if named else None
     if client_secret or client_id not in ("", in_header.client_id):
-        raise InvalidRequest("A client authenticates in one way only.")
+        raise InvalidRequest("Use only one client authentication method.")
     return in_header
 
 
 def _basic_client(request: Request) -> ClientCredentials | None:
-    """The client of an HTTP Basic header (RFC 6749 §2.3.1: both parts form-encoded).
+    """Return the credentials in an HTTP Basic header (RFC 6749 §2.3.1: both parts form-encoded).
 
-    An empty one counts as none: Swagger UI sends it when no client was typed in. Other schemes
-    are no client authentication.
+    Empty credentials count as missing, because Swagger UI sends them if no client was entered.
+    Other schemes are not client authentication.
     """
     headers = request.headers.getlist("authorization")
     if len(headers) > 1:

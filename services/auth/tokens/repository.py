@@ -16,7 +16,7 @@ from services.auth.tokens.attempts import Failures, LoginKeys
 async def find_failures(
     session: AsyncSession, *, keys: LoginKeys, now: datetime, lock: bool = False
 ) -> dict[str, Failures]:
-    """Return the failures under each key whose window is open; `lock` keeps them until the end."""
+    """Return the failures of each key in an open window; `lock` locks the rows."""
     open_windows = (
         select(LoginFailures.key_sha256, LoginFailures.failures, LoginFailures.window_ends_at)
         .where(LoginFailures.key_sha256.in_(sorted(keys)), LoginFailures.window_ends_at > now)
@@ -29,17 +29,20 @@ async def find_failures(
 async def count_failure(
     session: AsyncSession, *, keys: LoginKeys, now: datetime, window_ends_at: datetime
 ) -> dict[str, Failures]:
-    """Count one failure under each key, atomically over all processes; a window that ended begins
-    anew. In the order of the keys, so that no two log-ins wait for each other."""
+    """Count one failure under each key, atomically across processes.
+
+    A new window starts if the last one has ended. Keys are updated in sorted order to avoid
+    deadlocks between log-ins.
+    """
     ended = LoginFailures.window_ends_at <= now
-    # In this order: MySQL's later assignments see the earlier ones' new values.
-    again = [
+    # The order matters: in MySQL, later assignments see the new values of earlier ones.
+    changes = [
         ("failures", case((ended, 1), else_=LoginFailures.failures + 1)),
         ("window_ends_at", case((ended, window_ends_at), else_=LoginFailures.window_ends_at)),
     ]
     for key in sorted(keys):
         first = {"email_sha256": key, "failures": 1, "window_ends_at": window_ends_at}
-        await _upsert(session, LoginFailures, first, again)
+        await _upsert(session, LoginFailures, first, changes)
     return await find_failures(session, keys=keys, now=now)
 
 
@@ -51,7 +54,7 @@ async def delete_failures(session: AsyncSession, *, key: str) -> None:
 
 
 async def is_known(session: AsyncSession, *, pair: str, since: datetime) -> bool:
-    """Whether a user has logged in from an address since a moment."""
+    """Return whether a user has logged in from an address since a point in time."""
     login = select(KnownAddress.pair_sha256).where(
         KnownAddress.pair_sha256 == pair, KnownAddress.last_login_at >= since
     )
@@ -61,7 +64,7 @@ async def is_known(session: AsyncSession, *, pair: str, since: datetime) -> bool
 async def remember_address(
     session: AsyncSession, *, pair: str, user_id: str, now: datetime, most: int
 ) -> None:
-    """Store that a user logged in from an address; of more than `most`, forget the least recent."""
+    """Store that a user logged in from an address, keeping only the `most` recent addresses."""
     login = {"user_id": user_id, "last_login_at": now}
     await _upsert(session, KnownAddress, {"pair_sha256": pair, **login}, list(login.items()))
     oldest = (
@@ -81,7 +84,7 @@ async def _upsert(
     row: dict[str, Any],
     changes: list[tuple[str, Any]],
 ) -> None:
-    """Insert a row, or change the one with its key."""
+    """Insert a row, or apply changes to the existing row with its key."""
     statement: Insert
     if session.get_bind().dialect.name == "sqlite":
         statement = sqlite.insert(model).values(row).on_conflict_do_update(set_=dict(changes))
@@ -105,7 +108,7 @@ async def find_family(session: AsyncSession, *, family_id: str) -> RefreshFamily
 async def rotate_family(
     session: AsyncSession, *, family_id: str, old_sha256: str, new_sha256: str, now: datetime
 ) -> bool:
-    """Replace a family's secret; False if the old one is not its newest, or it has expired."""
+    """Replace a family's secret; return False if the old one is not current or has expired."""
     rotated = (
         update(RefreshFamily)
         .where(
@@ -124,7 +127,7 @@ async def delete_family(session: AsyncSession, *, family_id: str) -> None:
 
 
 async def delete_expired(session: AsyncSession, *, now: datetime, known_since: datetime) -> None:
-    """Drop what has expired: closed windows, old families, addresses not used since a moment."""
+    """Delete closed windows, expired families, and addresses not used since `known_since`."""
     await session.execute(delete(KnownAddress).where(KnownAddress.last_login_at < known_since))
     await session.execute(delete(LoginFailures).where(LoginFailures.window_ends_at <= now))
     await session.execute(delete(RefreshFamily).where(RefreshFamily.expires_at <= now))

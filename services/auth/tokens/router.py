@@ -47,7 +47,7 @@ IssuerState = Annotated[Issuer, Depends(_issuer)]
 
 
 def _form_of(*names: str, required: tuple[str, ...]) -> dict[str, Any]:
-    """How the docs describe a form that the endpoint reads itself."""
+    """Return the OpenAPI description of a form that the endpoint reads itself."""
     properties: dict[str, dict[str, Any]] = {name: {"type": "string"} for name in names}
     if "grant_type" in properties:
         properties["grant_type"]["enum"] = list(GRANT_TYPES)
@@ -82,9 +82,9 @@ def _form_of(*names: str, required: tuple[str, ...]) -> dict[str, Any]:
     ),
 )
 async def issue_token(request: Request, response: Response, issuer: IssuerState) -> Issued:
-    """Get an access token: `grant_type` is `password` (`username` is the e-mail),
-    `refresh_token`, or `client_credentials` (by HTTP Basic or in the form). Without `scope`, all
-    that may be granted is."""
+    """Issue an access token. `grant_type` is `password` (`username` is the e-mail),
+    `refresh_token`, or `client_credentials` (with HTTP Basic or in the form). Without `scope`, the
+    token gets all scopes that may be granted."""
     with oauth_errors():
         form = await read_form(request)
         issued = await _grant(issuer, form, address=request.client.host if request.client else "")
@@ -101,12 +101,12 @@ async def issue_token(request: Request, response: Response, issuer: IssuerState)
     openapi_extra=_form_of("token", "token_type_hint", required=("token",)),
 )
 async def revoke(request: Request, issuer: IssuerState) -> Response:
-    """End a refresh token, and with it all that came of the same log-in. An unknown one is 200."""
+    """Revoke a refresh token and all others from the same log-in. Unknown tokens also get 200."""
     with oauth_errors():
         form = await read_form(request)
         if form.client is not None:
-            await service.authenticate_client(issuer, shown=form.client)
-        await service.revoke(issuer, token=form.need("token"))
+            await service.authenticate_client(issuer, credentials=form.client)
+        await service.revoke(issuer, token=form.require("token"))
     return Response(headers={"Cache-Control": "no-store"})
 
 
@@ -116,25 +116,25 @@ async def revoke(request: Request, issuer: IssuerState) -> Response:
     openapi_extra=_form_of("token", "token_type_hint", required=("token",)),
 )
 async def introspect(request: Request, response: Response, issuer: IssuerState) -> dict[str, Any]:
-    """What an access token says, if it holds. For authenticated clients; a user's client learns of
-    its owner's tokens only."""
+    """Return the claims of an access token if it is active. Requires an authenticated client; a
+    user's client can only introspect its owner's tokens."""
     with oauth_errors():
         form = await read_form(request)
         if form.client is None:
             raise InvalidClient(basic=False)
-        client = await service.authenticate_client(issuer, shown=form.client)
-        answer = await service.introspect(issuer, token=form.need("token"), client=client)
+        client = await service.authenticate_client(issuer, credentials=form.client)
+        answer = await service.introspect(issuer, token=form.require("token"), client=client)
     response.headers["Cache-Control"] = "no-store"
     return answer
 
 
 async def _grant(issuer: Issuer, form: OAuthForm, *, address: str) -> Issued:
-    grant_type, scope = form.need("grant_type"), form.fields.get("scope")
+    grant_type, scope = form.require("grant_type"), form.fields.get("scope")
     if grant_type not in GRANT_TYPES:
         raise UnsupportedGrantType()
     client = None
     if form.client is not None:
-        client = await service.authenticate_client(issuer, shown=form.client)
+        client = await service.authenticate_client(issuer, credentials=form.client)
     if grant_type == "client_credentials":
         if client is None:
             raise InvalidClient(basic=False)
@@ -142,12 +142,12 @@ async def _grant(issuer: Issuer, form: OAuthForm, *, address: str) -> Issued:
     if client is not None:
         raise UnauthorizedClient("This client may use client_credentials only.")
     if grant_type == "refresh_token":
-        token = form.need("refresh_token")
+        token = form.require("refresh_token")
         return await service.grant_refresh_token(issuer, refresh_token=token, scope=scope)
     return await service.grant_password(
         issuer,
-        username=form.need("username"),
-        password=form.need("password"),
+        username=form.require("username"),
+        password=form.require("password"),
         scope=scope,
         address=address,
     )

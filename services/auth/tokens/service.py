@@ -1,7 +1,7 @@
-"""The three grants of RFC 6749, and the ends of tokens.
+"""Issue tokens by the three grants of RFC 6749, revoke them and introspect them.
 
-Passwords are checked between two units of work, not inside one: a log-in that waits for a CPU
-holds no connection and, on SQLite, stops no writer.
+Passwords are verified between two transactions, not inside one, so a log-in that waits for a CPU
+holds no database connection and, on SQLite, blocks no writer.
 """
 
 import math
@@ -16,8 +16,6 @@ from jose import jwt
 from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.accounts.repository import find_user
-from services.auth.accounts.service import allowed_scope, find_user_by_email
 from services.auth.callers import FIRST_PARTY, is_active
 from services.auth.clients.service import find_authentic_client, secret_digest
 from services.auth.keys import KeyRing
@@ -34,18 +32,20 @@ from services.auth.tokens.errors import (
     UnsupportedTokenType,
 )
 from services.auth.tokens.forms import ClientCredentials
+from services.auth.users.repository import find_user
+from services.auth.users.service import allowed_scope, find_user_by_email
 from services.common.contracts import AUDIENCE
 from services.common.db import Database
 from services.common.errors import Unauthenticated
 from services.common.identity import SCOPES, TokenVerifier
 
-_WRONG_LOGIN = "The e-mail or password is wrong."
-_WRONG_REFRESH = "The refresh token does not hold."
+_WRONG_LOGIN = "Incorrect e-mail or password."
+_WRONG_REFRESH = "The refresh token is invalid."
 
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """What issuing tokens takes; `app.py` puts it together once."""
+    """The dependencies for issuing tokens; `app.py` creates it once."""
 
     database: Database
     hasher: PasswordHasher
@@ -53,12 +53,12 @@ class Issuer:
     verifier: TokenVerifier
     settings: AuthSettings
     logins: Counter
-    """Log-ins with a password, by result."""
+    """Password log-ins by result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A successful answer of the token endpoint (RFC 6749 §5.1)."""
+    """A successful response of the token endpoint (RFC 6749 §5.1)."""
 
     access_token: str
     expires_in: int
@@ -66,18 +66,18 @@ class Issued:
     refresh_token: str | None = None
 
 
-async def authenticate_client(issuer: Issuer, *, shown: ClientCredentials) -> Client:
-    """The client whose credentials were shown.
+async def authenticate_client(issuer: Issuer, *, credentials: ClientCredentials) -> Client:
+    """Return the client with these credentials.
 
     Raises:
-        InvalidClient: they do not hold, or no longer.
+        InvalidClient: they are wrong or have expired.
     """
     async with issuer.database.snapshot() as session:
         client = await find_authentic_client(
-            session, client_id=shown.client_id, client_secret=shown.client_secret
+            session, client_id=credentials.client_id, client_secret=credentials.client_secret
         )
     if client is None:
-        raise InvalidClient(basic=shown.basic)
+        raise InvalidClient(basic=credentials.basic)
     return client
 
 
@@ -87,46 +87,46 @@ async def authenticate_client(issuer: Issuer, *, shown: ClientCredentials) -> Cl
 async def grant_password(
     issuer: Issuer, *, username: str, password: str, scope: str | None, address: str
 ) -> Issued:
-    """Log in with e-mail and password, from an IP address.
+    """Log in with e-mail and password from an IP address.
 
-    An unknown e-mail takes the same time, is counted the same and is answered the same as a wrong
-    password. The answer is settled in the transaction that counts, so that of any number of
-    concurrent guesses, in any number of processes, only the first few reveal anything.
+    An unknown e-mail takes the same time, counts the same and gets the same response as a wrong
+    password. The result is decided in the transaction that counts the failure, so however many
+    guesses run concurrently, in any number of processes, only the first few reveal anything.
 
     Raises:
-        InvalidGrant: wrong, unknown or disabled.
-        TooManyAttempts: too many failures (`tokens.attempts`); also for the right password.
-        InvalidScope: more than the account has.
-        Unavailable: too many passwords are being checked, or the database is away.
+        InvalidGrant: wrong password, or unknown or disabled user.
+        TooManyAttempts: too many failures (see `tokens.attempts`), even if the password is right.
+        InvalidScope: the user lacks a requested scope.
+        Unavailable: too many passwords are being checked, or the database is unavailable.
     """
     keys = login_keys(username, client=address)
-    with issuer.hasher.place():
+    with issuer.hasher.reserve():
         async with issuer.database.snapshot() as session:
             await _refuse_locked(session, issuer, keys)
             user = await find_user_by_email(session, email=username)
-        usable = user if user is not None and user.disabled_at is None else None
-        right = await issuer.hasher.verify(password, usable.password_hash if usable else None)
+        enabled = user if user is not None and user.disabled_at is None else None
+        matches = await issuer.hasher.verify(password, enabled.password_hash if enabled else None)
 
         async with issuer.database.transaction() as session:
             known = await _refuse_locked(session, issuer, keys, lock=True)
-            if right and usable is not None:
-                await _remember_success(session, keys, user_id=usable.id)
-                granted = _granted(scope, allowed=allowed_scope(usable))
-                refresh_token = await _begin_family(session, issuer, usable, granted)
+            if matches and enabled is not None:
+                await _remember_success(session, keys, user_id=enabled.id)
+                granted = _grant_scope(scope, allowed=allowed_scope(enabled))
+                refresh_token = await _create_family(session, issuer, enabled, granted)
                 issuer.logins.labels("succeeded").inc()
-                return _issued(issuer, usable.id, FIRST_PARTY, granted, refresh_token)
-            refused = await _count_failure(session, issuer, keys, known=known)
+                return _issue(issuer, enabled.id, FIRST_PARTY, granted, refresh_token)
+            error = await _count_failure(session, issuer, keys, known=known)
     issuer.logins.labels("failed").inc()
-    raise refused
+    raise error
 
 
 async def grant_refresh_token(issuer: Issuer, *, refresh_token: str, scope: str | None) -> Issued:
-    """Exchange a refresh token for a new pair; the old one ends here (RFC 6749 §6).
+    """Exchange a refresh token for a new pair, which invalidates the old one (RFC 6749 §6).
 
     Raises:
-        InvalidGrant: unknown, expired, or used before; the last revokes all that came of the same
-            log-in, for one of the two who hold it has stolen it (RFC 9700 §4.14.2).
-        InvalidScope: more than was granted at the log-in; the token is not used up.
+        InvalidGrant: the token is unknown, expired, or was used before. Reuse revokes all tokens
+            of the log-in, because the token must have been stolen (RFC 9700 §4.14.2).
+        InvalidScope: the scope exceeds that of the log-in; the token stays valid.
     """
     family_id, secret = _parts(refresh_token)
     successor = secrets.token_urlsafe(32)
@@ -142,40 +142,41 @@ async def grant_refresh_token(issuer: Issuer, *, refresh_token: str, scope: str 
         user = await find_user(session, user_id=family.user_id) if family else None
         if family and user and user.disabled_at is None:
             allowed = _common(family.scope, allowed_scope(user))
-            granted = _granted(scope, allowed=allowed)
-            return _issued(issuer, user.id, FIRST_PARTY, granted, f"{family_id}.{successor}")
+            granted = _grant_scope(scope, allowed=allowed)
+            return _issue(issuer, user.id, FIRST_PARTY, granted, f"{family_id}.{successor}")
         await repository.delete_family(session, family_id=family_id)
     raise InvalidGrant(_WRONG_REFRESH)
 
 
 async def grant_client_credentials(issuer: Issuer, *, client: Client, scope: str | None) -> Issued:
-    """Issue a token for a machine, which ends no later than its client. A user's client speaks for
-    its owner, a service's for itself.
+    """Issue a token to a client, for its owner or, for a service's client, for itself.
+
+    The token expires no later than the client.
 
     Raises:
         InvalidGrant: the owner is disabled.
-        InvalidScope: more than the client has, or than its owner has by now.
+        InvalidScope: the client, or now its owner, lacks a requested scope.
     """
     until = client.expires_at
     if client.owner_id is None:
-        granted = _granted(scope, allowed=client.scope)
-        return _issued(issuer, client.client_id, client.client_id, granted, until=until)
+        granted = _grant_scope(scope, allowed=client.scope)
+        return _issue(issuer, client.client_id, client.client_id, granted, until=until)
     async with issuer.database.snapshot() as session:
         owner = await find_user(session, user_id=client.owner_id)
     if owner is None or owner.disabled_at is not None:
-        raise InvalidGrant("The client's account is disabled.")
-    granted = _granted(scope, allowed=_common(client.scope, allowed_scope(owner)))
-    return _issued(issuer, owner.id, client.client_id, granted, until=until)
+        raise InvalidGrant("The client's owner is disabled.")
+    granted = _grant_scope(scope, allowed=_common(client.scope, allowed_scope(owner)))
+    return _issue(issuer, owner.id, client.client_id, granted, until=until)
 
 
-# -- ends of tokens ------------------------------------------------------------------------------
+# -- revocation and introspection ----------------------------------------------------------------
 
 
 async def revoke(issuer: Issuer, *, token: str) -> None:
-    """End the log-in a refresh token came of (RFC 7009); an unknown token is nothing to do.
+    """Revoke all refresh tokens of a log-in (RFC 7009); unknown tokens are ignored.
 
     Raises:
-        UnsupportedTokenType: an access token.
+        UnsupportedTokenType: it is an access token.
     """
     if token.count(".") == 2:
         raise UnsupportedTokenType()
@@ -185,10 +186,10 @@ async def revoke(issuer: Issuer, *, token: str) -> None:
 
 
 async def introspect(issuer: Issuer, *, token: str, client: Client) -> dict[str, Any]:
-    """What an access token says, if it holds (RFC 7662 §2.2).
+    """Return the claims of an access token if it is active (RFC 7662 §2.2).
 
-    A user's client learns of its owner's tokens only; to it, any other is inactive, and so is
-    every refresh token.
+    Refresh tokens are always reported as inactive. So are other users' tokens if the client
+    belongs to a user.
     """
     inactive = {"active": False}
     try:
@@ -204,20 +205,20 @@ async def introspect(issuer: Issuer, *, token: str, client: Client) -> dict[str,
     return {"active": True, "token_type": "Bearer", **jwt.get_unverified_claims(token)}
 
 
-async def forget_expired(database: Database) -> None:
-    """Drop what has expired from the database."""
+async def delete_expired(database: Database) -> None:
+    """Delete expired rows from the database."""
     now = datetime.now(UTC)
     async with database.transaction() as session:
         await repository.delete_expired(session, now=now, known_since=now - KNOWN_FOR)
 
 
-# -- parts ---------------------------------------------------------------------------------------
+# -- helpers -------------------------------------------------------------------------------------
 
 
 async def _refuse_locked(
     session: AsyncSession, issuer: Issuer, keys: LoginKeys, *, lock: bool = False
 ) -> bool:
-    """Refuse a log-in after too many failures; returns whether its address is known."""
+    """Refuse a log-in after too many failures; return whether its address is known."""
     now = datetime.now(UTC)
     failures = await repository.find_failures(session, keys=keys, now=now, lock=lock)
     known = await repository.is_known(session, pair=keys.pair, since=now - KNOWN_FOR)
@@ -232,7 +233,7 @@ async def _refuse_locked(
 async def _count_failure(
     session: AsyncSession, issuer: Issuer, keys: LoginKeys, *, known: bool
 ) -> InvalidGrant | TooManyAttempts:
-    """Count a failed log-in; returns the answer to it."""
+    """Count a failed log-in and return the error to raise."""
     now = datetime.now(UTC)
     window = timedelta(seconds=issuer.settings.login_window_seconds)
     failures = await repository.count_failure(
@@ -255,13 +256,13 @@ def _locked_until(ends_at: datetime, *, now: datetime) -> TooManyAttempts:
 
 
 def _parts(refresh_token: str) -> tuple[str, str]:
-    """A refresh token's family id and secret; of what cannot be one, empty texts."""
+    """Return a refresh token's family id and secret; empty for an impossible token."""
     family_id, _, secret = refresh_token.partition(".")
     return (family_id, secret) if refresh_token.isascii() else ("", "")
 
 
-async def _begin_family(session: AsyncSession, issuer: Issuer, user: User, scope: str) -> str:
-    """Store a new refresh family; its first token."""
+async def _create_family(session: AsyncSession, issuer: Issuer, user: User, scope: str) -> str:
+    """Store a new refresh family and return its first token."""
     secret, now = secrets.token_urlsafe(32), datetime.now(UTC)
     family = RefreshFamily(
         id=str(uuid.uuid4()),
@@ -275,24 +276,24 @@ async def _begin_family(session: AsyncSession, issuer: Issuer, user: User, scope
     return f"{family.id}.{secret}"
 
 
-def _granted(scope: str | None, *, allowed: str) -> str:
-    """What was asked for, or all that is allowed if nothing was, in the order of `SCOPES`.
+def _grant_scope(scope: str | None, *, allowed: str) -> str:
+    """Return the requested scopes, or by default all allowed ones, in the order of `SCOPES`.
 
     Raises:
-        InvalidScope: more was asked for than is allowed, or nothing is.
+        InvalidScope: a requested scope is not allowed, or none is allowed.
     """
-    most = set(allowed.split())
-    asked = set((scope or "").split()) or most
-    if not asked or not asked <= most:
+    permitted = set(allowed.split())
+    requested = set((scope or "").split()) or permitted
+    if not requested or not requested <= permitted:
         raise InvalidScope()
-    return " ".join(name for name in SCOPES if name in asked)
+    return " ".join(name for name in SCOPES if name in requested)
 
 
 def _common(scope: str, other: str) -> str:
     return " ".join(name for name in scope.split() if name in other.split())
 
 
-def _issued(
+def _issue(
     issuer: Issuer,
     subject: str,
     client_id: str,
@@ -301,7 +302,7 @@ def _issued(
     *,
     until: datetime | None = None,
 ) -> Issued:
-    """Return the answer with a new access token (RFC 9068 §2.2), which ends at `until` at last.
+    """Return a response with a new access token (RFC 9068 §2.2) that expires by `until`.
 
     Raises:
         InvalidGrant: `until` has passed.

@@ -161,7 +161,7 @@ class PredictEndpoint:
         except asyncio.CancelledError:  # by a server that stops, at the end of its patience
             if status == 200:
                 raise
-            log.error("request_cut_short", path=scope["path"], request_id=rid)
+            log.error("request_aborted", path=scope["path"], request_id=rid)
             status = await self._refuse(STOPPING, target, rid, scope, receive, send)
         except Exception as error:
             if status == 200:
@@ -277,7 +277,7 @@ class PredictEndpoint:
     ) -> int:
         """Answer an error and return its status; it is not billed."""
         if not isinstance(error, ServiceError):
-            log.exception("unhandled_error", path=scope["path"], request_id=rid)
+            log.exception("request_failed", path=scope["path"], request_id=rid)
             error = ServiceError()
         problem = error_response(error, path=scope["path"], request_id=rid)
         response = target.wire.refusal(problem)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from services.common.errors import ServiceError
-from services.common.model_releases import Promoter
+from services.common.model_releases import ReleaseManager
 from services.common.model_store import Manifest, Release, StoreError
 from services.inference.engine.blocking import Blocking
 from services.inference.models.loader import Loader
@@ -57,11 +57,15 @@ class Canaries:
     """Sends callers to canaries, and keeps count of how these do."""
 
     def __init__(
-        self, registry: Registry, loader: Loader, promoter: Promoter, metrics: RolloutMetrics
+        self,
+        registry: Registry,
+        loader: Loader,
+        release_manager: ReleaseManager,
+        metrics: RolloutMetrics,
     ) -> None:
         self._registry = registry
         self._loader = loader
-        self._promoter = promoter
+        self._release_manager = release_manager
         self._metrics = metrics
         self._trials: dict[str, Trial] = {}
         self._calls = Blocking(at_once=1, deadline_s=WRITE_DEADLINE_S)
@@ -143,7 +147,7 @@ class Canaries:
         self._faults.put_nowait((name, trial.number, fault))
 
     def _roll_back(self, name: str, number: int, fault: str) -> None:
-        decision = self._promoter.roll_back(name, judged=number, reason=fault)
+        decision = self._release_manager.roll_back(name, expected_release=number, reason=fault)
         if decision.written:
             log.info("canary_rolled_back", model=name, release=decision.live.number)
 

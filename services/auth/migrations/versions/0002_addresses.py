@@ -1,17 +1,17 @@
-"""E-mail addresses in a finer normal form, and the addresses that users log in from.
+"""Store e-mail addresses in a finer normalised form, and the addresses that users log in from.
 
-Until now `straße@x.io` was stored as `strasse@x.io`, and `x.io` had several spellings. Each
-existing user gets the finer form of what is stored, and keeps the coarser one in `folded_email`,
-under which the spelling they once typed is still found. Where that would give two users one
-address, no user is changed into another: the one stored under it, else the oldest, has it; the
-others keep the spelling that is stored, log in with exactly that, and are named in the log.
+Until now `straße@x.io` was stored as `strasse@x.io`, and `x.io` could be stored in several
+spellings. Each existing user gets the finer form of the stored address and keeps the coarser one in
+`folded_email`, so that the spelling used at registration still works. If two users would get the
+same address, the one already stored under it keeps it, otherwise the oldest gets it. The others
+keep their stored spelling, must log in with exactly that, and are named in the log.
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
 
-from services.auth.accounts.emails import normalise_email
+from services.auth.users.emails import normalise_email
 from services.common.db import UtcDateTime, ascii_id
 from services.common.observe import log
 
@@ -64,8 +64,8 @@ def downgrade() -> None:
 
 
 def _normalise_emails(connection: sa.Connection) -> None:
-    """Store each user's address in its normal form unless another user has it; repeatable."""
-    for user_id, email in _spelled_otherwise(connection):
+    """Normalise each user's address unless another user has that form; safe to repeat."""
+    for user_id, email in _list_unnormalised(connection):
         normal = normalise_email(email)
         taken = connection.scalar(sa.select(_users.c.id).where(_users.c.email == normal))
         if taken is None:
@@ -74,8 +74,8 @@ def _normalise_emails(connection: sa.Connection) -> None:
             log.warning("email_collision_kept", user=user_id, has_address=taken)
 
 
-def _spelled_otherwise(connection: sa.Connection) -> list[tuple[str, str]]:
-    """Id and stored address of every user whose address is not in its normal form, oldest first."""
+def _list_unnormalised(connection: sa.Connection) -> list[tuple[str, str]]:
+    """Return id and address of every user whose address is not normalised, oldest first."""
     found: list[tuple[object, str, str]] = []
     last = ""
     while True:

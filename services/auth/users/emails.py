@@ -1,8 +1,8 @@
-"""One spelling for every e-mail address, so that one person has one account.
+"""Normalise e-mail addresses, so that every spelling of an address is the same user.
 
-`normalise_email` gives the form under which an address is stored and looked up. `fold_email` is
-coarser: it also merges letters that belong to two addresses, such as `ß` and `ss`. Older versions
-stored that form; today failed log-ins are counted under it.
+`normalise_email` returns the form in which an address is stored and looked up. `fold_email` is
+coarser: it also merges letters that distinguish two addresses, such as `ß` and `ss`. Older versions
+stored that form; now it is only used to count failed log-ins.
 """
 
 import re
@@ -19,13 +19,13 @@ _SHAPE = re.compile(r"[^@]{1,64}@[^@.]+(\.[^@.]+)*")
 
 
 def normalise_email(text: str) -> str:
-    """Return the form under which an address is stored and looked up.
+    """Return the form in which an address is stored and looked up.
 
-    The domain is its Unicode form by UTS #46 (non-transitional) and IDNA 2008, so that letter
-    case, width, other full stops and `xn--` make no difference, while `ß` and `ss` do. The local
-    part has NFKC and simple case folding: no mail provider of note distinguishes `Ada` from `ada`,
-    and two accounts a letter's case apart would only serve fraud. A domain that is not one under
-    IDNA, which `check_email` refuses, is treated like a local part.
+    The domain is converted to Unicode by UTS #46 (non-transitional) and IDNA 2008, so that letter
+    case, width, other full stops and `xn--` make no difference, but `ß` and `ss` do. The local part
+    gets NFKC and simple case folding: no major mail provider distinguishes `Ada` from `ada`, and
+    users that differ only in case would mostly help fraud. A domain that is invalid under IDNA,
+    which `check_email` rejects, is treated like a local part.
     """
     local, at, domain = unicodedata.normalize("NFKC", text.strip()).rpartition("@")
     return f"{_fold_simply(local)}{at}{_as_unicode(domain) or _fold_simply(domain)}".strip()
@@ -35,17 +35,17 @@ def fold_email(text: str) -> str:
     """Return the form that older versions stored: Unicode's NFKC_Casefold (UAX #44), in which
     `ß` is `ss`."""
     folded = unicodedata.normalize("NFD", text.strip())
-    for _ in range(2):  # folding can undo the composition, and composing the folding
+    for _ in range(2):  # folding can undo composition and vice versa
         folded = unicodedata.normalize("NFKC", folded.casefold())
     return folded.strip()
 
 
 def check_email(text: str) -> str:
-    """Return the normal form of an address to register.
+    """Return the normalised form of an address to register.
 
     Raises:
-        BodyInvalid: it is not `local@domain` with a domain that DNS could have, or it has white
-            space, control characters, invisible or unassigned ones.
+        BodyInvalid: it is not `local@domain` with a valid DNS domain, or it contains white space
+            or control, invisible or unassigned characters.
     """
     email = normalise_email(text)
     domain = email.rpartition("@")[2]
@@ -61,7 +61,7 @@ def check_email(text: str) -> str:
 
 
 def _as_unicode(domain: str) -> str | None:
-    """The U-labels of a domain; None if IDNA 2008 does not allow it."""
+    """Return a domain in Unicode, or None if IDNA 2008 does not allow it."""
     if len(domain) > _MAX_DOMAIN_CHARS:
         return None
     try:
@@ -71,8 +71,8 @@ def _as_unicode(domain: str) -> str | None:
 
 
 def _fold_simply(text: str) -> str:
-    """NFKC with every letter folded to one other, never to two: `ẞ` becomes `ß` and not `ss`."""
-    for _ in range(3):  # folding can undo the composition, and composing the folding
+    """Apply NFKC and fold each letter to a single letter: `ẞ` becomes `ß`, not `ss`."""
+    for _ in range(3):  # folding can undo composition and vice versa
         text = unicodedata.normalize("NFKC", text)
         text = "".join(map(_fold_letter, text))
     return unicodedata.normalize("NFKC", text)

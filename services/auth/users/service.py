@@ -1,4 +1,4 @@
-"""What can be done with an account."""
+"""Create, find, disable and update users."""
 
 import uuid
 from collections.abc import Sequence
@@ -6,23 +6,23 @@ from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.accounts import repository
-from services.auth.accounts.emails import check_email, fold_email, normalise_email
 from services.auth.models import User
 from services.auth.passwords import PasswordHasher, check_new_password
+from services.auth.users import repository
+from services.auth.users.emails import check_email, fold_email, normalise_email
 from services.common.errors import NotFound, ServiceError
 
 
 class EmailTaken(ServiceError):
-    """There is an account with this e-mail already; nothing was written."""
+    """A user with this e-mail already exists."""
 
     status = 409
     code = "email_taken"
-    detail = "There is an account with this e-mail already."
+    detail = "A user with this e-mail already exists."
 
 
 class UserNotFound(NotFound):
-    """Nobody has this e-mail."""
+    """No user has this e-mail."""
 
     code = "user_not_found"
     detail = "No user has this e-mail."
@@ -33,10 +33,10 @@ class LastAdministrator(ServiceError):
 
     status = 409
     code = "last_administrator"
-    detail = "This is the last administrator; with --force it is disabled all the same."
+    detail = "This is the last administrator; use --force to disable it anyway."
 
 
-async def create_account(
+async def create_user(
     session: AsyncSession,
     *,
     hasher: PasswordHasher,
@@ -44,21 +44,21 @@ async def create_account(
     password: str,
     admin: bool = False,
 ) -> User:
-    """Create an account.
+    """Create a user.
 
     Raises:
         BodyInvalid: the e-mail is malformed, or the password too short, too long or too common.
-        EmailTaken: in any spelling (`emails.normalise_email`).
+        EmailTaken: a user has this e-mail in any spelling (see `emails.normalise_email`).
         Unavailable: too many passwords are being hashed.
     """
-    user = await prepare_account(hasher=hasher, email=email, password=password, admin=admin)
-    return await store_account(session, user=user, email=email)
+    user = await prepare_user(hasher=hasher, email=email, password=password, admin=admin)
+    return await store_user(session, user=user, email=email)
 
 
-async def prepare_account(
+async def prepare_user(
     *, hasher: PasswordHasher, email: str, password: str, admin: bool = False
 ) -> User:
-    """Return a new account that is not stored yet: checked, and its password hashed.
+    """Return a new user, validated and with a hashed password, but not stored yet.
 
     Raises:
         BodyInvalid: the e-mail is malformed, or the password too short, too long or too common.
@@ -66,15 +66,18 @@ async def prepare_account(
     """
     address = check_email(email)
     check_new_password(password)
-    with hasher.place():
+    with hasher.reserve():
         return _new_user(address, await hasher.hash(password), admin=admin)
 
 
-async def store_account(session: AsyncSession, *, user: User, email: str) -> User:
-    """Store an account from `prepare_account`, given the e-mail as it was typed.
+async def store_user(session: AsyncSession, *, user: User, email: str) -> User:
+    """Store a user from `prepare_user`.
+
+    Args:
+        email: the e-mail as typed.
 
     Raises:
-        EmailTaken: in any spelling (`emails.normalise_email`).
+        EmailTaken: a user has this e-mail in any spelling (see `emails.normalise_email`).
     """
     taken = await find_user_by_email(session, email=email)
     if taken is not None or not await repository.add_user(session, user):
@@ -83,22 +86,22 @@ async def store_account(session: AsyncSession, *, user: User, email: str) -> Use
 
 
 async def find_user_by_email(session: AsyncSession, *, email: str) -> User | None:
-    """Return the user whose address this is, in whatever spelling."""
+    """Return the user with this address in any spelling."""
     normal = normalise_email(email)
     found = await repository.list_namesakes(session, email=normal, folded=fold_email(email))
     return choose_namesake(found, normal=normal)
 
 
 def choose_namesake(found: Sequence[User], *, normal: str) -> User | None:
-    """Return whom a typed address means, of the users it may mean.
+    """Return the user that a typed address refers to, or None.
 
-    A user whose stored spelling had to stay, because another user has its normal form, is meant
-    by that spelling alone. Otherwise the normal form decides; if nobody has it, the coarser form
-    that older versions stored.
+    A user whose stored address could not be normalised, because another user has that form, is
+    only found by the stored spelling. Otherwise the normalised form takes precedence over the
+    coarser form that older versions stored.
 
     Args:
-        found: those whose `email` is `normal`, or whose `folded_email` is the typed address's.
-        normal: the normal form of the typed address.
+        found: users whose `email` is `normal`, or whose `folded_email` matches the typed address.
+        normal: the normalised form of the typed address.
     """
 
     def rank(user: User) -> int:
@@ -112,14 +115,14 @@ def choose_namesake(found: Sequence[User], *, normal: str) -> User | None:
 async def set_disabled(
     session: AsyncSession, *, email: str, disabled: bool, allow_last_admin: bool = False
 ) -> tuple[User, bool]:
-    """Disable or enable a user; returns the user and whether that changed anything.
+    """Disable or enable a user; return the user and whether anything changed.
 
-    A disabled user's refresh tokens end. Access tokens are refused by auth at once, and by the
-    other services when they expire.
+    Disabling revokes the user's refresh tokens. Auth rejects the user's access tokens immediately;
+    the other services accept them until they expire.
 
     Raises:
-        UserNotFound: nobody has this e-mail.
-        LastAdministrator: nobody else could administer; not with `allow_last_admin`.
+        UserNotFound: no user has this e-mail.
+        LastAdministrator: no other administrator would be left, and `allow_last_admin` is False.
     """
     user = await find_user_by_email(session, email=email)
     if user is None:
@@ -137,13 +140,13 @@ async def set_disabled(
     return user, True
 
 
-async def ensure_account(
+async def ensure_user(
     session: AsyncSession, *, hasher: PasswordHasher, email: str, password: str, admin: bool
 ) -> User:
-    """Have an account with exactly this password and rank, whatever was there before.
+    """Create or update an enabled user with exactly this password and role.
 
-    It is enabled, and a change of password ends its log-ins. For operators; safe to repeat, and
-    to run in several processes at once.
+    Changing the password revokes the user's refresh tokens. For operators; safe to repeat and to
+    run in several processes at once.
 
     Raises:
         BodyInvalid: the e-mail is malformed, or the password too short, too long or too common.
@@ -156,7 +159,7 @@ async def ensure_account(
             return new
         user = await find_user_by_email(session, email=email)
         if user is None:
-            raise EmailTaken()  # and deleted again since
+            raise EmailTaken()  # another process created the user and deleted it again
     if not await hasher.verify(password, user.password_hash):
         user.password_hash = await hasher.hash(password)
         await repository.delete_logins(session, user_id=user.id)
@@ -167,7 +170,7 @@ async def ensure_account(
 
 
 def allowed_scope(user: User) -> str:
-    """All that a user's tokens may be granted."""
+    """Return all scopes that a user's tokens may have, separated by spaces."""
     return "predict usage:read admin" if user.is_admin else "predict usage:read"
 
 

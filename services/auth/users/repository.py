@@ -14,20 +14,24 @@ async def find_user(session: AsyncSession, *, user_id: str) -> User | None:
 
 
 async def list_namesakes(session: AsyncSession, *, email: str, folded: str) -> Sequence[User]:
-    """Return the users whose address may be this one: in its normal form, or in the coarser one
-    that older versions stored."""
+    """Return the users that an address may refer to.
+
+    Args:
+        email: the address in its normalised form.
+        folded: the address in the coarser form that older versions stored.
+    """
     alike = or_(User.email == email, User.folded_email == folded)
     return (await session.scalars(select(User).where(alike))).all()
 
 
 async def lock_active_admins(session: AsyncSession) -> Sequence[User]:
-    """Load the administrators who are not disabled, and lock them until the transaction ends."""
+    """Return the enabled administrators, locked until the transaction ends."""
     admins = select(User).where(User.is_admin, User.disabled_at.is_(None)).order_by(User.id)
     return (await session.scalars(admins.with_for_update())).all()
 
 
 async def add_user(session: AsyncSession, user: User) -> bool:
-    """Insert a user; False, and nothing written, if the e-mail is taken."""
+    """Insert a user; return False, writing nothing, if the e-mail is taken."""
     try:
         async with session.begin_nested():
             session.add(user)
@@ -37,5 +41,5 @@ async def add_user(session: AsyncSession, user: User) -> bool:
 
 
 async def delete_logins(session: AsyncSession, *, user_id: str) -> None:
-    """End every log-in of a user: its refresh tokens give no more access tokens."""
+    """Revoke all refresh tokens of a user."""
     await session.execute(delete(RefreshFamily).where(RefreshFamily.user_id == user_id))

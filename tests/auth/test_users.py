@@ -1,4 +1,4 @@
-"""Registration and one's own account."""
+"""Registration and the calling user."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -10,8 +10,8 @@ from httpx import AsyncClient
 from jose import jwt
 from sqlalchemy import func, select, update
 
-from services.auth.accounts.service import EmailTaken, create_account, ensure_account
 from services.auth.models import User
+from services.auth.users.service import EmailTaken, create_user, ensure_user
 from services.common.db import Database
 from services.common.errors import BodyInvalid
 from tests.auth.conftest import PASSWORD, Headers, LogIn, OpenApp, browse
@@ -29,9 +29,7 @@ async def count_users(database: Database) -> int:
 
 
 class TestRegister:
-    async def test_it_makes_an_account_that_can_log_in(
-        self, client: AsyncClient, log_in: LogIn
-    ) -> None:
+    async def test_a_new_user_can_log_in(self, client: AsyncClient, log_in: LogIn) -> None:
         answer = await register(client)
 
         assert answer.status_code == 201
@@ -59,7 +57,7 @@ class TestRegister:
             "ada@example．com",
         ],
     )
-    async def test_a_spelling_of_a_taken_email_is_taken(
+    async def test_any_spelling_of_a_taken_email_is_taken(
         self, client: AsyncClient, ada: dict[str, str], database: Database, variant: str
     ) -> None:
         answer = await register(client, email=variant)
@@ -76,7 +74,7 @@ class TestRegister:
             ("ada@strasse.de", "ada@straße.de"),
         ],
     )
-    async def test_another_letter_makes_another_account_on_every_database(
+    async def test_different_letters_make_different_users_on_every_database(
         self, client: AsyncClient, log_in: LogIn, one: str, other: str
     ) -> None:
         answers = [await register(client, email=email) for email in (one, other)]
@@ -88,7 +86,7 @@ class TestRegister:
         assert [answer.status_code for answer in answers] == [201, 201]
         assert owners == [answer.json()["id"] for answer in answers]
 
-    async def test_every_spelling_of_a_domain_is_one_account(
+    async def test_all_spellings_of_a_domain_are_one_user(
         self, client: AsyncClient, log_in: LogIn
     ) -> None:
         spellings = ["ada@bücher.example", "ada@XN--BCHER-KVA.example", "ADA@BÜCHER。example"]
@@ -99,7 +97,7 @@ class TestRegister:
         assert answers[0].json()["email"] == "ada@bücher.example"
         assert [(await log_in(email)).status_code for email in spellings] == [200] * 3
 
-    async def test_fifty_at_once_with_one_email_make_one_account(
+    async def test_fifty_concurrent_registrations_create_one_user(
         self, client: AsyncClient, database: Database
     ) -> None:
         spellings = ["ada@example.com", "Ada@Example.Com"] * 25
@@ -136,7 +134,7 @@ class TestRegister:
             True,
         ],
     )
-    async def test_what_is_not_an_email_is_refused(
+    async def test_an_invalid_email_is_rejected(
         self, client: AsyncClient, database: Database, email: object
     ) -> None:
         answer = await register(client, email=email)
@@ -157,7 +155,7 @@ class TestRegister:
             "  space  ",
         ],
     )
-    async def test_any_composition_of_8_to_1024_characters_is_taken_whole(
+    async def test_any_password_of_8_to_1024_characters_is_accepted_unchanged(
         self, client: AsyncClient, log_in: LogIn, password: str
     ) -> None:
         assert (await register(client, password=password)).status_code == 201
@@ -170,7 +168,7 @@ class TestRegister:
         "password",
         ["7 chars", "x" * 1025, "x" * 4097, "with\0NUL", "Password1", "12345678", 12345678],
     )
-    async def test_a_bad_password_is_refused_and_not_repeated(
+    async def test_a_bad_password_is_rejected_and_not_repeated(
         self, client: AsyncClient, password: object
     ) -> None:
         answer = await register(client, password=password)
@@ -188,7 +186,7 @@ class TestRegister:
         assert PASSWORD not in answer.text
 
     @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"email": "\\ud800"}', b"\xff", b"NaN"])
-    async def test_a_body_that_is_no_such_json_is_refused(
+    async def test_a_body_of_the_wrong_json_type_is_rejected(
         self, client: AsyncClient, body: bytes
     ) -> None:
         answer = await client.post(
@@ -198,7 +196,7 @@ class TestRegister:
         assert answer.status_code == 422
         assert answer.headers["content-type"] == "application/problem+json"
 
-    async def test_by_invitation_nobody_registers(
+    async def test_registration_can_be_closed(
         self, app: FastAPI, open_app: OpenApp, database: Database
     ) -> None:
         async with open_app(registration="invite") as closed, browse(closed) as client:
@@ -208,7 +206,7 @@ class TestRegister:
         assert answer.json()["type"] == "urn:tollgate:problem:invitation_needed"
         assert await count_users(database) == 0
 
-    async def test_more_than_can_wait_is_told_to_come_back(
+    async def test_a_full_password_queue_gets_503_with_retry_after(
         self, app: FastAPI, open_app: OpenApp
     ) -> None:
         async with (
@@ -225,7 +223,7 @@ class TestRegister:
         assert later.status_code == 201
 
 
-class TestOwnAccount:
+class TestOwnUser:
     async def test_it_is_read_with_a_token(
         self, client: AsyncClient, ada: dict[str, str], as_ada: Headers
     ) -> None:
@@ -234,7 +232,7 @@ class TestOwnAccount:
         assert answer.status_code == 200
         assert answer.json() == ada
 
-    async def test_userinfo_speaks_openid(
+    async def test_userinfo_follows_openid_connect(
         self, client: AsyncClient, ada: dict[str, str], as_ada: Headers
     ) -> None:
         answer = await client.get("/userinfo", headers=as_ada)
@@ -242,14 +240,14 @@ class TestOwnAccount:
         assert answer.json() == {"sub": ada["id"], "email": ada["email"], "email_verified": False}
 
     @pytest.mark.parametrize("path", ["/users/me", "/userinfo"])
-    async def test_it_needs_a_token(self, client: AsyncClient, path: str) -> None:
+    async def test_a_token_is_required(self, client: AsyncClient, path: str) -> None:
         answer = await client.get(path)
 
         assert answer.status_code == 401
         assert answer.headers["WWW-Authenticate"] == "Bearer"
 
     @pytest.mark.parametrize("path", ["/users/me", "/userinfo"])
-    async def test_a_disabled_user_is_refused_at_once(
+    async def test_a_disabled_user_is_rejected_immediately(
         self, client: AsyncClient, as_ada: Headers, database: Database, path: str
     ) -> None:
         async with database.transaction() as session:
@@ -261,12 +259,12 @@ class TestOwnAccount:
         assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
 
 
-class TestOperatorsAccounts:
+class TestOperatorsUsers:
     async def test_ensuring_twice_changes_nothing(self, app: FastAPI, database: Database) -> None:
         seen = []
         for _ in range(2):
             async with database.transaction() as session:
-                user = await ensure_account(
+                user = await ensure_user(
                     session,
                     hasher=app.state.hasher,
                     email="Root@example.com",
@@ -278,7 +276,7 @@ class TestOperatorsAccounts:
         assert seen[0] == seen[1]
         assert await count_users(database) == 1
 
-    async def test_ensuring_sets_password_and_rank_and_ends_older_logins(
+    async def test_ensuring_sets_password_and_role_and_revokes_older_logins(
         self,
         app: FastAPI,
         client: AsyncClient,
@@ -288,7 +286,7 @@ class TestOperatorsAccounts:
     ) -> None:
         refresh_token = (await log_in()).json()["refresh_token"]
         async with database.transaction() as session:
-            await ensure_account(
+            await ensure_user(
                 session,
                 hasher=app.state.hasher,
                 email=ada["email"],
@@ -303,12 +301,12 @@ class TestOperatorsAccounts:
         refresh = {"grant_type": "refresh_token", "refresh_token": refresh_token}
         assert (await client.post("/token", data=refresh)).status_code == 400
 
-    async def test_ensuring_at_once_in_many_processes_makes_one(
+    async def test_ensuring_in_many_processes_at_once_creates_one_user(
         self, app: FastAPI, database: Database
     ) -> None:
         async def ensure() -> str:
             async with database.transaction() as session:
-                user = await ensure_account(
+                user = await ensure_user(
                     session,
                     hasher=app.state.hasher,
                     email="root@example.com",
@@ -321,14 +319,12 @@ class TestOperatorsAccounts:
 
         assert len(set(ids)) == 1
 
-    async def test_creating_says_what_is_wrong(
+    async def test_creating_explains_invalid_input(
         self, app: FastAPI, ada: dict[str, str], database: Database
     ) -> None:
         async def create(email: str, password: str) -> None:
             async with database.transaction() as session:
-                await create_account(
-                    session, hasher=app.state.hasher, email=email, password=password
-                )
+                await create_user(session, hasher=app.state.hasher, email=email, password=password)
 
         with pytest.raises(EmailTaken):
             await create(ada["email"], PASSWORD)

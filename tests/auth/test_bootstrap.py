@@ -1,4 +1,4 @@
-"""What `python -m services.auth migrate` makes sure of, beside the schema."""
+"""The users and clients that `python -m services.auth migrate` creates."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 from pydantic import SecretStr
 
-from services.auth.first_accounts import ensure_first_accounts
+from services.auth.bootstrap import create_first_users
 from services.auth.settings import AuthSettings
 from tests.auth.conftest import LogIn
 
@@ -21,7 +21,7 @@ Ensure = Callable[..., Awaitable[None]]
 
 @pytest.fixture
 def ensure(database_url: str, app: FastAPI) -> Ensure:
-    """`await ensure(admin_password=…)` does what the command does with these settings."""
+    """`await ensure(admin_password=…)` runs the command with these settings."""
 
     async def ensure_(
         admin_email: str = EMAIL,
@@ -35,7 +35,7 @@ def ensure(database_url: str, app: FastAPI) -> Ensure:
             inference_client_id="inference",
             inference_client_secret=SecretStr(inference_client_secret),
         )
-        await asyncio.to_thread(ensure_first_accounts, given)
+        await asyncio.to_thread(create_first_users, given)
 
     return ensure_
 
@@ -47,7 +47,7 @@ async def service_token(client: AsyncClient, secret: str) -> int:
     return answer.status_code
 
 
-class TestFirstAccounts:
+class TestFirstUsers:
     async def test_the_administrator_and_the_service_can_log_in(
         self, ensure: Ensure, client: AsyncClient, log_in: LogIn
     ) -> None:
@@ -58,7 +58,7 @@ class TestFirstAccounts:
         assert "admin" in answer.json()["scope"].split()
         assert await service_token(client, SECRET) == 200
 
-    async def test_other_secrets_take_the_place_of_the_first(
+    async def test_changed_secrets_replace_the_old_ones(
         self, ensure: Ensure, client: AsyncClient, log_in: LogIn
     ) -> None:
         await ensure()
@@ -69,7 +69,7 @@ class TestFirstAccounts:
         assert await service_token(client, SECRET) == 401
         assert await service_token(client, "t" * 32) == 200
 
-    async def test_without_an_administrator_named_there_is_none(
+    async def test_no_administrator_is_created_unless_configured(
         self, ensure: Ensure, client: AsyncClient, log_in: LogIn
     ) -> None:
         await ensure(admin_password="")
@@ -84,7 +84,7 @@ class TestFirstAccounts:
             ({"admin_password": "short"}, "error: AUTH_ADMIN_PASSWORD: "),
         ],
     )
-    async def test_what_is_not_taken_is_one_line(
+    async def test_an_invalid_value_is_reported_on_one_line(
         self,
         ensure: Ensure,
         capsys: pytest.CaptureFixture[str],

@@ -1,4 +1,4 @@
-"""Registration, and the caller's own account."""
+"""Registration, and the caller's own user data."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -6,16 +6,16 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.auth.accounts import service
 from services.auth.callers import get_user
 from services.auth.models import User
 from services.auth.passwords import PasswordHasher
+from services.auth.users import service
 from services.common.db import Snapshot, Transaction
 from services.common.errors import BodyInvalid, ServiceError, Unauthenticated, error_responses
 from services.common.http import new_router
 from services.common.identity import AnyCaller
 
-router = new_router(tag="accounts")
+router = new_router(tag="users")
 
 
 class Registration(BaseModel):
@@ -27,20 +27,20 @@ class Registration(BaseModel):
     password: str = Field(description="8 to 1024 characters.", examples=["correct horse battery"])
 
 
-class AccountRead(BaseModel):
+class UserRead(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
-    id: str = Field(description="The account's UUID: the `sub` of its tokens.")
-    email: str = Field(description="In its normal form, lower case.")
+    id: str = Field(description="The user's UUID: the `sub` of the user's tokens.")
+    email: str = Field(description="Normalised, in lower case.")
     created_at: datetime
 
 
 class InvitationNeeded(ServiceError):
-    """This installation does not take registrations without an invitation."""
+    """Registration requires an invitation."""
 
     status = 403
     code = "invitation_needed"
-    detail = "Registration here is by invitation only; ask the operator for an account."
+    detail = "Registration is by invitation only; ask the operator to invite you."
 
 
 def _hasher(request: Request) -> PasswordHasher:
@@ -53,36 +53,36 @@ def _registration_is_open(request: Request) -> None:
         raise InvitationNeeded()
 
 
-async def _prepare_account(
+async def _prepare_user(
     body: Registration, hasher: Annotated[PasswordHasher, Depends(_hasher)]
 ) -> User:
-    return await service.prepare_account(hasher=hasher, email=body.email, password=body.password)
+    return await service.prepare_user(hasher=hasher, email=body.email, password=body.password)
 
 
-PreparedAccount = Annotated[User, Depends(_prepare_account)]
-"""Comes before `Transaction` in a signature: hashing must not use up the transaction's deadline."""
+PreparedUser = Annotated[User, Depends(_prepare_user)]
+"""Goes before `Transaction` in a signature, so that hashing does not use up its deadline."""
 
 
 @router.post(
     "/register",
     status_code=201,
-    response_model=AccountRead,
+    response_model=UserRead,
     responses=error_responses(service.EmailTaken, InvitationNeeded, BodyInvalid),
     dependencies=[Depends(_registration_is_open)],
 )
-async def register(body: Registration, prepared: PreparedAccount, session: Transaction) -> User:
-    """Create an account. Every spelling of an e-mail (case, width, punycode) is one account."""
-    return await service.store_account(session, user=prepared, email=body.email)
+async def register(body: Registration, prepared: PreparedUser, session: Transaction) -> User:
+    """Register a user. All spellings of an e-mail (case, width, punycode) are the same user."""
+    return await service.store_user(session, user=prepared, email=body.email)
 
 
-@router.get("/users/me", response_model=AccountRead, responses=error_responses(Unauthenticated))
-async def read_own_account(caller: AnyCaller, session: Snapshot) -> User:
-    """The caller's own account."""
+@router.get("/users/me", response_model=UserRead, responses=error_responses(Unauthenticated))
+async def read_own_user(caller: AnyCaller, session: Snapshot) -> User:
+    """Return the calling user."""
     return await get_user(session, caller=caller)
 
 
 @router.get("/userinfo", responses=error_responses(Unauthenticated))
 async def userinfo(caller: AnyCaller, session: Snapshot) -> dict[str, Any]:
-    """The caller's account in OpenID Connect's words (Core 1.0 §5.3); no e-mail is verified."""
+    """Return the calling user in OpenID Connect format (Core 1.0 §5.3); no e-mail is verified."""
     user = await get_user(session, caller=caller)
     return {"sub": user.id, "email": user.email, "email_verified": False}

@@ -1,23 +1,24 @@
-"""The accounts that an installation begins with, where there is nobody yet who could make them."""
+"""Create the first users and clients of an installation, which has no administrator yet."""
 
 import asyncio
 
-from services.auth.accounts.service import ensure_account
 from services.auth.clients.service import ensure_service_client
 from services.auth.passwords import PasswordHasher
 from services.auth.settings import AuthSettings
+from services.auth.users.service import ensure_user
 from services.common.db import Database
 from services.common.errors import BodyInvalid, ServiceError
 from services.common.settings import exit_with_error
 
 
-def ensure_first_accounts(settings: AuthSettings) -> None:
-    """Have the administrator and the inference service's client, as far as both halves are given.
+def create_first_users(settings: AuthSettings) -> None:
+    """Create or update the administrator and inference's client if the settings include them.
 
-    Blocking; safe to repeat, and to run in several processes at once.
+    Blocking; safe to repeat and to run in several processes at once.
 
     Raises:
-        SystemExit: an e-mail or password is not taken, or the database is away; one line says why.
+        SystemExit: invalid e-mail or password, or the database is unavailable; one line on stderr
+            says why.
     """
     try:
         asyncio.run(_ensure(settings))
@@ -36,7 +37,7 @@ async def _ensure(settings: AuthSettings) -> None:
     try:
         async with database.transaction() as session:
             if settings.admin_email and password:
-                await ensure_account(
+                await ensure_user(
                     session,
                     hasher=hasher,
                     email=settings.admin_email,
