@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from services.billing.events.router import EventMetrics
 from services.common.observe import Metrics
-from services.inference.drift.watch import DriftWatch
+from services.inference.drift.watch import DriftMonitor
 from services.inference.metering.journal import Journal
 from services.inference.metering.metrics import MeteringMetrics
 from services.inference.models.metrics import ModelMetrics
@@ -50,7 +50,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     PredictMetrics(common)
     ModelMetrics(registry)
     RolloutMetrics(registry)
-    DriftWatch(registry, rows_per_second=1)
+    DriftMonitor(registry, rows_per_second=1)
     names = {"up", *KUBE_STATE_METRICS}
     for family in registry.collect():
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
