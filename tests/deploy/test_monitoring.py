@@ -29,7 +29,7 @@ from tests.deploy.chart import (
 )
 
 WORDS = {"by", "sum", "rate", "max", "increase", "histogram_quantile", "le", "job", "pod", "status"}
-WORDS |= {"model", "version", "column", "outcome", "model_name", "model_version", "namespace"}
+WORDS |= {"model", "version", "column", "outcome", "namespace"}
 WORDS |= {"absent", "or", "unless"}
 
 KUBE_STATE_METRICS = {

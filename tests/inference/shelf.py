@@ -78,7 +78,7 @@ class Shelf:
 
     def refused(self, reason: str) -> float | None:
         labels = {"model": "numbers", "reason": reason}
-        return self.metrics.get_sample_value("model_versions_refused_total", labels)
+        return self.metrics.get_sample_value("tollgate_model_versions_refused_total", labels)
 
     def value(self, metric: str) -> float:
         found = self.metrics.get_sample_value(metric)

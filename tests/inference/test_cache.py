@@ -46,7 +46,7 @@ class TestStartWithoutTheStore:
         assert shelf.registry.names() == ["mixed", "numbers", "price"]
         assert shelf.live == version
         assert shelf.registry.live_number("numbers") == number
-        assert shelf.value("model_store_reachable") == 0
+        assert shelf.value("tollgate_model_store_reachable") == 0
 
     async def test_does_not_report_other_models_as_missing(self, shelf: Shelf) -> None:
         await restart_without_store(shelf)
@@ -64,7 +64,7 @@ class TestStartWithoutTheStore:
         await shelf.watcher.poll()
 
         assert shelf.live == version
-        assert shelf.value("model_store_reachable") == 1
+        assert shelf.value("tollgate_model_store_reachable") == 1
 
     async def test_is_not_ready_with_an_empty_cache(self, samples: Store, tmp_path: Path) -> None:
         shelf = Shelf(samples, tmp_path)
@@ -83,7 +83,7 @@ class TestStartWithoutTheStore:
         shelf = Shelf(samples, tmp_path)
         shelf.take_away()
         watching = asyncio.create_task(shelf.watcher.run())
-        await eventually(lambda: shelf.value("model_store_failures_total") >= 3)
+        await eventually(lambda: shelf.value("tollgate_model_store_failures_total") >= 3)
         unready = await shelf.watcher.check()
 
         shelf.bring_back()

@@ -33,7 +33,7 @@ from tests.inference.trials import (
 )
 
 PROCESSES = 3
-STOPPED = "model_canary_stopped_total"
+STOPPED = "tollgate_canary_stops_total"
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ class TestRefused:
         async with trial.serving(settings) as client:
             assert version_of(await ask(client, token(neighbours))) == trial.live_version
             refused = await metric(
-                client, "model_versions_refused_total", reason="signature"
+                client, "tollgate_model_versions_refused_total", reason="signature"
             )
 
         assert refused == 1
@@ -196,7 +196,7 @@ class TestJudgement:
 
             assert version_of(answer) == trial.live_version
             assert answer.json()["predictions"] == [1.0]
-            failed = await metric(client, "model_canary_requests_total", outcome="failed")
+            failed = await metric(client, "tollgate_canary_requests_total", outcome="failed")
 
         assert failed == 1
         assert neighbours.charged_to(account) == [answer.headers["x-usage-event"]]
@@ -209,7 +209,7 @@ class TestJudgement:
 
         async with trial.serving(settings) as client:
             answer = await ask(client, token(neighbours), row=huge)
-            failed = await metric(client, "model_canary_requests_total", outcome="failed")
+            failed = await metric(client, "tollgate_canary_requests_total", outcome="failed")
 
         assert (answer.status_code, failed) == (422, 0)
 
@@ -244,7 +244,7 @@ class TestJudgement:
             aside = releases.rename(releases.with_name("aside"))
             releases.symlink_to(releases)
             await ask(client, bearer, row=BAD_ROW)
-            await eventually(lambda: _counted(client, "model_canary_rollback_failures_total"))
+            await eventually(lambda: _counted(client, "tollgate_canary_rollback_failures_total"))
             assert version_of(await ask(client, bearer)) == trial.live_version
             releases.unlink()
             aside.rename(releases)

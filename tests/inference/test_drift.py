@@ -86,21 +86,21 @@ class TestOverHttp:
         assert answer.status_code == 200
 
         async def counted() -> bool:
-            return await metric(client, "model_drift_rows", model="numbers") == len(sent)
+            return await metric(client, "tollgate_drift_rows", model="numbers") == len(sent)
 
         await eventually(counted)
         labels = {"model": "numbers", "version": answer.headers["x-model-version"]}
         found = {
-            column: await metric(client, "model_column_psi", column=column, **labels)
+            column: await metric(client, "tollgate_drift_column_psi", column=column, **labels)
             for column in "abc"
         }
         return found | {
-            "predictions": await metric(client, "model_prediction_psi", **labels),
+            "predictions": await metric(client, "tollgate_drift_prediction_psi", **labels),
             "missing": await metric(
-                client, "model_column_missing_share", column="c", **labels
+                client, "tollgate_drift_column_missing_ratio", column="c", **labels
             ),
             "share of 1": await metric(
-                client, "model_prediction_share", bin="1", **labels
+                client, "tollgate_drift_prediction_ratio", bin="1", **labels
             ),
         }
 
@@ -135,12 +135,12 @@ class TestOverHttp:
             await client.post("/v1/models/mixed:predict", json={"instances": sent}, headers=bearer)
 
             async def counted() -> bool:
-                return await metric(client, "model_drift_rows", model="mixed") == ROWS
+                return await metric(client, "tollgate_drift_rows", model="mixed") == ROWS
 
             await eventually(counted)
             for column in ("colour", "sold"):
                 assert (
-                    await metric(client, "model_column_psi", model="mixed", column=column)
+                    await metric(client, "tollgate_drift_column_psi", model="mixed", column=column)
                     > 0.25
                 )
 
@@ -156,10 +156,10 @@ class TestOverHttp:
             )
 
             async def counted() -> bool:
-                return await metric(client, "model_drift_rows", model="numbers") == 50
+                return await metric(client, "tollgate_drift_rows", model="numbers") == 50
 
             await eventually(counted)
-            assert "model_column_psi{" not in (await client.get("/metrics")).text
+            assert "tollgate_drift_column_psi{" not in (await client.get("/metrics")).text
 
     async def test_requests_over_the_memory_limit_are_not_sampled(
         self,
@@ -177,10 +177,10 @@ class TestOverHttp:
                 )
 
             async def counted() -> bool:
-                return await metric(client, "model_drift_rows", model="numbers") > 0
+                return await metric(client, "tollgate_drift_rows", model="numbers") > 0
 
             await eventually(counted)
-            assert await metric(client, "model_drift_rows", model="numbers") == 1
+            assert await metric(client, "tollgate_drift_rows", model="numbers") == 1
 
     async def test_old_rows_are_dropped(
         self,
@@ -195,6 +195,6 @@ class TestOverHttp:
 
             async def forgotten() -> bool:
                 await asyncio.sleep(0.02)
-                return "model_drift_rows{" not in (await client.get("/metrics")).text
+                return "tollgate_drift_rows{" not in (await client.get("/metrics")).text
 
             await eventually(forgotten)

@@ -84,7 +84,7 @@ class TestAccuracy:
             assert wrong.json()["correct"] is False
             for outcome in ("correct", "wrong"):
                 labels = {"version": version, "outcome": outcome}
-                assert await metric(client, "model_feedback_rows_total", **labels) == 1
+                assert await metric(client, "tollgate_feedback_rows_total", **labels) == 1
 
         assert sorted(neighbours.charged_to(account)) == sorted(map(event_of, (first, second)))
 
@@ -101,7 +101,7 @@ class TestAccuracy:
                 409,
                 "urn:tollgate:problem:feedback_differs",
             )
-            assert await metric(client, "model_feedback_rows_total") == 1
+            assert await metric(client, "tollgate_feedback_rows_total") == 1
 
     async def test_a_request_of_several_rows_needs_a_label_for_each(
         self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer
@@ -114,7 +114,7 @@ class TestAccuracy:
             assert (short.status_code, told.status_code) == (422, 200)
             assert told.json()["correct"] is False
             for outcome in ("correct", "wrong"):
-                assert await metric(client, "model_feedback_rows_total", outcome=outcome) == 1
+                assert await metric(client, "tollgate_feedback_rows_total", outcome=outcome) == 1
 
     async def test_regressions_are_measured_by_their_error(
         self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer
@@ -125,7 +125,7 @@ class TestAccuracy:
             told = await tell(client, bearer, event_of(answer), said + 2, model="price")
 
             assert told.json()["correct"] is None
-            error = await metric(client, "model_feedback_absolute_error_sum", model="price")
+            error = await metric(client, "tollgate_feedback_absolute_error_sum", model="price")
             assert error == pytest.approx(2, rel=1e-3)
 
     async def test_an_error_counts_at_most_ten_times_the_span_in_training(
@@ -137,7 +137,7 @@ class TestAccuracy:
                 told = await tell(client, bearer, event_of(answer), label, model="price")
                 assert told.status_code == 200
 
-            error = await metric(client, "model_feedback_absolute_error_sum", model="price")
+            error = await metric(client, "tollgate_feedback_absolute_error_sum", model="price")
             assert 100 < error < 2 * 10 * 50  # prices in training are from -10 to 30
 
     @pytest.mark.parametrize("label", ["1e308", "-1e308", "3.5e38", "1" + "0" * 300])
@@ -154,7 +154,7 @@ class TestAccuracy:
                 )
                 assert answer.status_code == 422
 
-            assert await metric(client, "model_feedback_absolute_error_count") == 0
+            assert await metric(client, "tollgate_feedback_absolute_error_count") == 0
 
     @pytest.mark.parametrize(
         ("said", "true", "target", "expected"),
@@ -272,7 +272,7 @@ class TestRefusals:
             answer = await tell(client, bearer, event, 1)
 
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-            assert await metric(client, "model_feedback_rows_total") == 0
+            assert await metric(client, "tollgate_feedback_rows_total") == 0
 
 
 class TestOtherProcesses:
@@ -292,7 +292,7 @@ class TestOtherProcesses:
             assert told.json()["version"] == answer.headers["x-model-version"]
             assert told.json()["correct"] is None
             assert again.json()["repeated"]
-            name = "model_feedback_rows_total"
+            name = "tollgate_feedback_rows_total"
             assert await metric(other, name, outcome="unjudged") == 1
             assert await metric(one, name) == 0
 

@@ -268,7 +268,7 @@ class TestUnfinishedBodies:
                 for client in (other, same):
                     answer = await client.post(V1, json={"instances": [NUMBERS_ROW]})
                     assert answer.status_code == 200
-                assert await metric(other, "model_infer_requests_in_flight") == 0
+                assert await metric(other, "tollgate_inference_requests_in_flight") == 0
 
     async def test_of_one_account_use_no_more_memory_than_its_share(
         self, server: Server, account: str

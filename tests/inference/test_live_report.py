@@ -47,7 +47,7 @@ async def test_a_report_shows_drift_predictions_and_live_accuracy(
                 assert (await client.post(f"{model}:feedback", json=told)).status_code == 200
 
             async def counted() -> bool:
-                return await metric(client, "model_drift_rows", url=url) >= ROWS
+                return await metric(client, "tollgate_drift_rows", url=url) >= ROWS
 
             await eventually(counted)
         written = await asyncio.to_thread(run, "numbers", "--url", url, "--out", str(page))
@@ -74,9 +74,9 @@ def test_an_unreachable_process_is_one_line_and_exit_code_1() -> None:
 def test_processes_are_weighted_by_their_rows() -> None:
     labels = 'model="m",version="v"'
     texts = [
-        f"model_drift_rows{{{labels}}} {rows}\n"
-        f'model_column_psi{{{labels},column="a"}} {psi}\n'
-        f'model_feedback_rows_total{{{labels},outcome="correct"}} 2\n'
+        f"tollgate_drift_rows{{{labels}}} {rows}\n"
+        f'tollgate_drift_column_psi{{{labels},column="a"}} {psi}\n'
+        f'tollgate_feedback_rows_total{{{labels},outcome="correct"}} 2\n'
         for rows, psi in ((1_000, 0.1), (3_000, 0.5))
     ]
 

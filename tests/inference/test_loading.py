@@ -123,7 +123,7 @@ class TestConcurrency:
         loaded = await asyncio.gather(*(shelf.loader.get("numbers", version) for _ in range(20)))
 
         assert len({id(model) for model in loaded}) == 1
-        assert shelf.value("model_loads_total") == 4
+        assert shelf.value("tollgate_model_loads_total") == 4
 
     async def test_a_few_versions_load_while_others_wait(self, shelf: Shelf) -> None:
         versions = [shelf.publish() for _ in range(5)]
@@ -162,13 +162,13 @@ class TestConcurrency:
 
         assert refusal.value.headers["Retry-After"] == "5"
         assert model.manifest.version == version
-        assert shelf.value("model_loads_total") == 4
+        assert shelf.value("tollgate_model_loads_total") == 4
 
 
 class TestMemory:
     async def test_the_least_recently_used_version_is_unloaded(self, shelf: Shelf) -> None:
         versions = [shelf.publish(onnx_bytes=shelf.padded_onnx(n, size=100_000)) for n in range(4)]
-        bound = int(shelf.value("model_loaded_bytes")) + 350_000
+        bound = int(shelf.value("tollgate_model_loaded_bytes")) + 350_000
         shelf.start(models_max_bytes=bound)
         await shelf.watcher.poll()
 
@@ -180,7 +180,7 @@ class TestMemory:
         resident = [v for v in versions if shelf.registry.is_resident("numbers", v)]
         assert resident == [versions[0], versions[2], versions[3]]
         assert shelf.registry.is_resident("numbers", shelf.live)
-        assert shelf.value("model_loaded_bytes") <= bound
+        assert shelf.value("tollgate_model_loaded_bytes") <= bound
 
     async def test_unloaded_live_models_are_loaded_again_on_demand(self, shelf: Shelf) -> None:
         shelf.start(models_max_bytes=1)
@@ -191,7 +191,7 @@ class TestMemory:
             model = await shelf.loader.get(name, None)
             assert model.manifest.model == name
 
-        assert shelf.value("model_loaded_versions") == 1
+        assert shelf.value("tollgate_model_loaded_versions") == 1
 
     async def test_the_previous_version_stays_in_memory_for_a_rollback(self, shelf: Shelf) -> None:
         first = shelf.live
@@ -209,7 +209,7 @@ class TestMemory:
             model = await shelf.loader.get("numbers", None)
             assert model.manifest.version == version
 
-        assert shelf.value("model_loaded_bytes") <= 600_000
+        assert shelf.value("tollgate_model_loaded_bytes") <= 600_000
 
 
 class TestStoreOutage:
@@ -250,7 +250,7 @@ class TestStoreOutage:
         assert looks == [False, False, False]
         assert served == 1
         assert recovered
-        assert shelf.value("model_store_failures_total") == 3
+        assert shelf.value("tollgate_model_store_failures_total") == 3
 
     async def test_a_version_on_the_disk_can_be_called_while_the_store_hangs(
         self, shelf: Shelf

@@ -35,7 +35,7 @@ async def test_a_new_release_goes_live_at_the_next_poll(shelf: Shelf) -> None:
 
     assert shelf.live == version
     assert shelf.metrics.get_sample_value(
-        "model_live_release", {"model": "numbers", "version": version}
+        "tollgate_model_live_release", {"model": "numbers", "version": version}
     ) == float(number)
 
 
@@ -191,7 +191,7 @@ class TestWithdrawal:
             shelf.registry.find("numbers")
         assert shelf.registry.live_number("numbers") == number
         labels = {"model": "numbers", "version": ""}
-        assert shelf.metrics.get_sample_value("model_live_release", labels) == number
+        assert shelf.metrics.get_sample_value("tollgate_model_live_release", labels) == number
         assert (await shelf.loader.get("numbers", version)).manifest.version == version
 
     async def test_survives_a_full_scan_and_a_restart_without_the_store(self, shelf: Shelf) -> None:
@@ -218,7 +218,7 @@ class TestWithdrawal:
 
         assert shelf.live == version
         labels = {"model": "numbers", "version": ""}
-        assert shelf.metrics.get_sample_value("model_live_release", labels) is None
+        assert shelf.metrics.get_sample_value("tollgate_model_live_release", labels) is None
         assert shelf.registry.live_number("numbers") == number
 
 

@@ -15,7 +15,7 @@ from tests.inference.neighbours import Neighbours
 from tests.inference.samples import Store
 from tests.inference.trials import BAD_ROW, Trial, ask, metric, token, version_of
 
-ROWS = "model_shadow_rows_total"
+ROWS = "tollgate_shadow_rows_total"
 
 
 @pytest.fixture
@@ -99,11 +99,11 @@ class TestBusy:
             async def all_accounted_for() -> bool:
                 computed = await metric(client, ROWS, version=version)
                 return (
-                    computed + await metric(client, "model_shadow_dropped_total") == 21
+                    computed + await metric(client, "tollgate_shadow_requests_dropped_total") == 21
                 )
 
             await eventually(all_accounted_for)
-            assert await metric(client, "model_shadow_dropped_total") > 0
+            assert await metric(client, "tollgate_shadow_requests_dropped_total") > 0
 
     async def test_it_ends_with_the_release_that_ends_it(
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours

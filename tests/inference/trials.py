@@ -85,7 +85,7 @@ def version_of(answer: httpx.Response) -> str:
 
 async def serves(client: httpx.AsyncClient, release: int, *, url: str = "") -> bool:
     """Return whether a process serves a release."""
-    return await metric(client, "model_live_release", url=url, model="price") == release
+    return await metric(client, "tollgate_model_live_release", url=url, model="price") == release
 
 
 async def metric(client: httpx.AsyncClient, name: str, *, url: str = "", **labels: str) -> float:

@@ -121,25 +121,25 @@ class DriftMonitor(Collector):
         """Yield the metrics of every version that has enough rows."""
         by_version = ["model", "version"]
         rows = GaugeMetricFamily(
-            "model_drift_rows", "Rows in the drift window.", labels=by_version
+            "tollgate_drift_rows", "Rows in the drift window.", labels=by_version
         )
         psi = GaugeMetricFamily(
-            "model_column_psi",
+            "tollgate_drift_column_psi",
             "Population stability index of a column against training.",
             labels=[*by_version, "column"],
         )
         missing = GaugeMetricFamily(
-            "model_column_missing_share",
+            "tollgate_drift_column_missing_ratio",
             "Share of rows with a missing value in a column.",
             labels=[*by_version, "column"],
         )
         predictions = GaugeMetricFamily(
-            "model_prediction_psi",
+            "tollgate_drift_prediction_psi",
             "Population stability index of predictions against those on the held-out rows.",
             labels=by_version,
         )
         shares = GaugeMetricFamily(
-            "model_prediction_share",
+            "tollgate_drift_prediction_ratio",
             "Share of predictions in a bin.",
             labels=[*by_version, "bin"],
         )

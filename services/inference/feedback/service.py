@@ -70,13 +70,13 @@ class FeedbackService:
         self._loader = loader
         self._threads = ThreadLimiter(at_once=WRITES_AT_ONCE, deadline_s=WRITE_DEADLINE_S)
         self._rows = Counter(
-            "model_feedback_rows",
+            "tollgate_feedback_rows",
             "Rows with a reported true outcome, by how the prediction compared with it.",
             ["model", "version", "outcome"],
             registry=registry,
         )
         self._error = Summary(
-            "model_feedback_absolute_error",
+            "tollgate_feedback_absolute_error",
             "Absolute errors of regression predictions against the true outcomes.",
             ["model", "version"],
             registry=registry,

@@ -10,37 +10,37 @@ class ModelMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.live = Gauge(
-            "model_live_release",
+            "tollgate_model_live_release",
             "Number of the live release.",
             ["model", "version"],
             registry=registry,
         )
         self.loaded = Gauge(
-            "model_loaded_versions", "Versions in memory.", registry=registry
+            "tollgate_model_loaded_versions", "Versions in memory.", registry=registry
         )
         self.loaded_bytes = Gauge(
-            "model_loaded_bytes",
+            "tollgate_model_loaded_bytes",
             "Model file bytes of the versions in memory.",
             registry=registry,
         )
         self.loads = Counter(
-            "model_loads",
+            "tollgate_model_loads",
             "Loads of versions into memory, repeats included.",
             registry=registry,
         )
         self.refused = Counter(
-            "model_versions_refused",
+            "tollgate_model_versions_refused",
             "Versions and releases refused, by reason.",
             ["model", "reason"],
             registry=registry,
         )
         self.store_failures = Counter(
-            "model_store_failures",
+            "tollgate_model_store_failures",
             "Failed reads of the model store.",
             registry=registry,
         )
         self.store_reachable = Gauge(
-            "model_store_reachable",
+            "tollgate_model_store_reachable",
             "1 if the last read of the model store succeeded, else 0.",
             registry=registry,
         )

@@ -20,25 +20,25 @@ class PredictMetrics:
         self._requests = metrics.requests
         self._seconds = metrics.seconds
         self._success = Counter(
-            "model_infer_request_success",
+            "tollgate_inference_predictions",
             "Successful predictions.",
-            ["model_name", "model_version"],
+            ["model", "version"],
             registry=registry,
         )
         self._rows = Counter(
-            "model_infer_rows",
+            "tollgate_inference_rows",
             "Rows predicted.",
-            ["model_name", "model_version"],
+            ["model", "version"],
             registry=registry,
         )
         self._failure = Counter(
-            "model_infer_request_failure",
+            "tollgate_inference_failures",
             "Rejected or failed predictions.",
-            ["model_name", "status"],
+            ["model", "status"],
             registry=registry,
         )
         self._in_flight = Gauge(
-            "model_infer_requests_in_flight", "Predictions in progress.", registry=registry
+            "tollgate_inference_requests_in_flight", "Predictions in progress.", registry=registry
         )
         self._bytes_in_flight = Gauge(
             "tollgate_inference_request_bytes",

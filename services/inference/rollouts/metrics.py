@@ -8,31 +8,31 @@ class RolloutMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.canary = Counter(
-            "model_canary_requests",
+            "tollgate_canary_requests",
             "Requests sent to a canary, by outcome; failed ones were answered by the live version.",
             ["model", "version", "outcome"],
             registry=registry,
         )
         self.stopped = Counter(
-            "model_canary_stopped",
+            "tollgate_canary_stops",
             "Canaries stopped because they were worse than the live version.",
             ["model"],
             registry=registry,
         )
         self.unwritten = Counter(
-            "model_canary_rollback_failures",
+            "tollgate_canary_rollback_failures",
             "Failed attempts to write an automatic rollback.",
             ["model"],
             registry=registry,
         )
         self.shadow = Counter(
-            "model_shadow_rows",
+            "tollgate_shadow_rows",
             "Rows computed by a shadow: it agreed, disagreed or failed.",
             ["model", "version", "outcome"],
             registry=registry,
         )
         self.dropped = Counter(
-            "model_shadow_dropped",
+            "tollgate_shadow_requests_dropped",
             "Requests dropped because the shadow was too busy.",
             ["model"],
             registry=registry,
