@@ -50,17 +50,17 @@ class InferenceSettings(ServiceSettings):
     model_poll_seconds: float = Field(default=2.0, gt=0, le=3600)
     """Seconds between checks for new releases."""
     models_max_bytes: int = Field(default=2**30, ge=0)
-    """The most bytes of model files in memory; the least recently used are unloaded. 0: no cap."""
+    """Maximum bytes of model files in memory; the least recently used are unloaded. 0: no cap."""
     allow_joblib: bool = False
     """Whether to unpickle models that cannot be exported to ONNX. Unpickling runs their code."""
     cache_dir: Path = Path()
     """Local folder for downloaded models. Default: `cache/` in the state folder."""
     cache_max_bytes: int = Field(default=4 * 2**30, ge=0)
-    """The most bytes in it; the least recently used are deleted, but never a live version."""
+    """Maximum bytes in it; the least recently used are deleted, but never a live version."""
     journal_dir: Path = Path()
     """Local folder for the usage journal. Default: `journal/` in the state folder."""
     journal_max_bytes: int = Field(default=2**30, ge=2**20)
-    """The most bytes of usage waiting for billing; beyond that predictions get 503."""
+    """Maximum bytes of usage waiting for billing; beyond that predictions get 503."""
     journal_sync: Literal["process", "disk"] = "process"
     """What a journalled event survives: a crash of the process, or of the machine (fsync)."""
     terms_max_age_seconds: float = Field(default=3600, gt=0, le=86_400)
@@ -68,18 +68,18 @@ class InferenceSettings(ServiceSettings):
     max_body_bytes: int = Field(default=8 * 2**20, ge=1024, le=2**30)
     """The largest body of a prediction request; larger ones get 413."""
     max_rows: int = Field(default=10_000, ge=1)
-    """The most rows in a prediction request; more get 422."""
+    """Maximum rows in a prediction request; more get 422."""
     max_in_flight: int = Field(default=1024, ge=1)
-    """The most predictions in progress; requests beyond this or the account's share get 503."""
+    """Maximum predictions in progress; requests beyond this or the account's share get 503."""
     max_body_bytes_in_flight: int = Field(
         default_factory=lambda data: _BODIES_IN_FLIGHT * data["max_body_bytes"], ge=0
     )
-    """The most bytes of prediction requests in memory, complete or not; requests beyond this or the
+    """Maximum bytes of prediction requests in memory, complete or not; requests beyond this or the
     account's share get 503. Default: 32 times INFERENCE_MAX_BODY_BYTES."""
     predict_threads: int = Field(default_factory=_cpus, ge=1, le=1024)
     """Threads for slow predictions. Default: one per CPU available to the process."""
     drift_rows_per_second: int = Field(default=1_000, ge=0)
-    """The most rows per version and second to compare with training; 0: none."""
+    """Maximum rows per version and second to compare with training; 0: none."""
     feedback_store: str = ""
     """fsspec URL of the store for true outcomes of predictions. Default: `feedback/` in the state
     folder."""

@@ -26,9 +26,9 @@ from services.inference.models.registry import LoadedModel
 COUNT_S = 1.0
 HALF_WINDOW_S = 900.0
 MAX_BYTES = 32 << 20
-"""The most bytes of requests waiting to be counted; requests beyond that are not sampled."""
+"""Maximum bytes of requests waiting to be counted; requests beyond that are not sampled."""
 MIN_ROWS = 500
-"""The least rows for an index: by chance alone it is about (bins − 1) ÷ rows."""
+"""Minimum rows for an index: by chance alone it is about (bins − 1) ÷ rows."""
 
 
 class DriftSample(NamedTuple):
@@ -78,7 +78,7 @@ class DriftMonitor(Collector):
 
     Args:
         registry: the metrics registry; the metrics are computed when it is scraped.
-        rows_per_second: the most rows sampled per version and second; 0 turns sampling off.
+        rows_per_second: maximum rows sampled per version and second; 0 turns sampling off.
     """
 
     def __init__(self, registry: CollectorRegistry, *, rows_per_second: int) -> None:

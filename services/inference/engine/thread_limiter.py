@@ -20,7 +20,7 @@ class ThreadLimiter:
     use up the pool or delay the exit of the process.
 
     Args:
-        at_once: the most calls at a time; a call that timed out counts until it ends.
+        at_once: maximum calls at a time; a call that timed out counts until it ends.
         deadline_s: seconds after which a call times out.
     """
 

@@ -9,11 +9,11 @@ from services.common.model_store import Manifest
 from services.inference.models.inputs import Arrays
 
 MAX_ROWS = 50_000
-"""The most rows kept; the oldest requests are dropped first."""
+"""Maximum rows kept; the oldest requests are dropped first."""
 MAX_ROWS_OF_ONE = 100
 """Requests with more rows are not kept."""
 MAX_BYTES = 32 << 20
-"""The most bytes of input rows kept; the oldest requests are dropped first."""
+"""Maximum bytes of input rows kept; the oldest requests are dropped first."""
 MAX_BYTES_OF_ONE = 64 << 10
 """For a larger request only the predictions are kept, without its input rows."""
 

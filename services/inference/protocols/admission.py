@@ -59,7 +59,7 @@ class ConcurrencyLimiter:
     """Limits how many complete requests are in progress.
 
     Args:
-        total: the most requests at once.
+        total: maximum requests at once.
     """
 
     def __init__(self, total: int) -> None:
@@ -89,7 +89,7 @@ class MemoryLimiter:
     """Limits how many bytes requests keep in memory, complete or not.
 
     Args:
-        total: the most bytes at once.
+        total: maximum bytes at once.
     """
 
     def __init__(self, total: int) -> None:

@@ -36,7 +36,7 @@ _NOTHING = np.empty(0, np.int32), np.empty(0, np.uint8), np.empty(0, np.uint8)
 
 
 class JsonLimits(NamedTuple):
-    """The most commas, and the most objects and lists, that a large text may have."""
+    """The maximum number of commas, and of objects and lists, in a large text."""
 
     commas: int
     containers: int

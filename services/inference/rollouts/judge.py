@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 
 MIN_SAMPLE = 50
-"""The least requests of the canary for a decision; for latency, of the live version as well."""
+"""Minimum requests of the canary for a decision; for latency, of the live version as well."""
 SAMPLE_KEPT = 2_000
 """The number of requests of a version at which all its counts are halved."""
 ERROR_MARGIN = 0.02

@@ -27,7 +27,7 @@ TOLERANCE = 0.01
 """Numbers agree if they differ by at most this share of the larger one."""
 MAX_WAITING = 256
 MAX_WAITING_BYTES = 16 << 20
-"""The most requests waiting for a shadow, and the most bytes they keep in memory."""
+"""Maximum requests waiting for a shadow, and the maximum bytes they keep in memory."""
 NICENESS = 10
 
 log = structlog.get_logger()
