@@ -46,7 +46,7 @@ async def polls(platform: Processes) -> Figure:
         for _ in range(LOOKS):
             for count, watcher in watchers.items():
                 began = time.perf_counter()
-                await watcher.look()
+                await watcher.poll()
                 times[count].append(time.perf_counter() - began)
     few, many = (1000 * statistics.median(times[count]) for count in (FEW, MANY))
     return Figure(
@@ -81,7 +81,7 @@ async def _watcher(platform: Processes, folder: Path, *, releases: int) -> Watch
         canary_refused=lambda *_: None,  # no release here has one
         metrics=metrics,
     )
-    await watcher.look()
+    await watcher.poll()
     return watcher
 
 

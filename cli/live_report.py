@@ -98,24 +98,24 @@ def _combine(told: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
         sums: dict[str, float] = defaultdict(float)
         weights: dict[str, float] = defaultdict(float)
         for metrics in told:
-            weight = metrics.get("model_drift_rows", {}).get("", 0.0)
+            weight = metrics.get("tollgate_drift_rows", {}).get("", 0.0)
             for detail, value in metrics.get(name, {}).items():
                 sums[detail] += weight * value
                 weights[detail] += weight
         return {detail: sums[detail] / weights[detail] for detail in sums if weights[detail]}
 
-    errors = total("model_feedback_absolute_error_count").get("", 0.0)
-    error_sum = total("model_feedback_absolute_error_sum").get("", 0.0)
+    errors = total("tollgate_feedback_absolute_error_count").get("", 0.0)
+    error_sum = total("tollgate_feedback_absolute_error_sum").get("", 0.0)
     return {
-        "rows": total("model_drift_rows").get("", 0.0),
-        "psi": mean("model_column_psi"),
-        "missing": mean("model_column_missing_share"),
-        "prediction_psi": mean("model_prediction_psi").get(""),
-        "answers": mean("model_prediction_share"),
-        "feedback": total("model_feedback_rows_total"),
+        "rows": total("tollgate_drift_rows").get("", 0.0),
+        "psi": mean("tollgate_drift_column_psi"),
+        "missing": mean("tollgate_drift_column_missing_ratio"),
+        "prediction_psi": mean("tollgate_drift_prediction_psi").get(""),
+        "answers": mean("tollgate_drift_prediction_ratio"),
+        "feedback": total("tollgate_feedback_rows_total"),
         "error": error_sum / errors if errors else None,
-        "canary": total("model_canary_requests_total"),
-        "shadow": total("model_shadow_rows_total"),
+        "canary": total("tollgate_canary_requests_total"),
+        "shadow": total("tollgate_shadow_rows_total"),
     }
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import typer
 
 ASK_TIMEOUT_S = 10.0
-METRIC = "model_live_release"
+METRIC = "tollgate_model_live_release"
 
 Served = Mapping[str, int | None]
 """By process: the number of the release it serves; 0 if it serves none, None if it did not say."""

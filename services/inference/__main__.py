@@ -1,8 +1,8 @@
-"""`python -m services.inference`: serve predictions."""
+"""Serve predictions: `python -m services.inference`."""
 
 import os
 
-# gcsfs reads this when it is imported: its probe of the Storage Control API hangs on emulators.
+# Read by gcsfs at import. Its probe of the Storage Control API hangs on emulators.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 from services.common.http import listen, serve
@@ -16,7 +16,7 @@ from services.inference.settings import InferenceSettings
 
 
 def main() -> None:
-    """Serve until SIGTERM, then finish what was begun and ship the journal."""
+    """Serve until SIGTERM, then finish the requests in progress and ship the journal."""
     return_large_blocks()
     settings = InferenceSettings.load()
     configure_logging("inference", level=settings.log_level, style=settings.log_format)

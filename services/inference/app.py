@@ -16,11 +16,11 @@ from services.common.http_methods import Cors
 from services.common.identity import IssuerKeys, TokenVerifier
 from services.common.model_releases import ReleaseManager
 from services.common.model_store import ModelStore, TrustedKeys
-from services.inference.drift.watch import DriftWatch
+from services.inference.drift.watch import DriftMonitor
 from services.inference.engine.runtime import Engine
 from services.inference.feedback import router as feedback_router
-from services.inference.feedback.recent import Recent
-from services.inference.feedback.service import FeedbackDesk
+from services.inference.feedback.recent import RecentPredictions
+from services.inference.feedback.service import FeedbackService
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.journal import Journal
 from services.inference.metering.metrics import MeteringMetrics
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from services.common.tracing import Tracing
 
 MAX_OTHER_BODY_BYTES = 256 * 1024
-"""Of a request that is not a prediction, which is read on the event loop: ten thousand labels."""
+"""The largest body of other requests, which are parsed on the event loop: ten thousand labels."""
 
 REQUEST_HEADERS = (
     "Authorization",
@@ -70,10 +70,10 @@ Predict = Callable[[Target, Scope, Receive, Send], Awaitable[None]]
 log = structlog.get_logger()
 
 
-class Front:
-    """The service's ASGI app: predictions go straight to their endpoint, all else to FastAPI.
+class InferenceApp:
+    """The ASGI app: passes predictions to their endpoint and everything else to FastAPI.
 
-    FastAPI's routing and parsing cost several times what a prediction does.
+    FastAPI's routing and parsing would cost several times as much as a prediction.
     """
 
     def __init__(self, app: FastAPI) -> None:
@@ -90,13 +90,13 @@ class Front:
 
 
 def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None) -> ASGIApp:
-    """The inference service, ready to be served.
+    """Create the inference service.
 
     Args:
-        tracing: in whose spans to answer; the lifespan closes it.
+        tracing: records spans of the requests; the lifespan closes it.
 
     Raises:
-        StoreError: the trusted keys cannot be read, or a store's URL is none.
+        StoreError: the trusted keys cannot be read, or the URL of a store is invalid.
     """
     trusted = TrustedKeys.load(settings.trusted_keys)
     store = ModelStore(settings.model_store)
@@ -113,10 +113,10 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        """Open what predictions need; on the way out ship what they left behind.
+        """Open the service's resources; on shutdown, ship the journal and close them.
 
-        The server has finished every request when this goes on after `yield`, so the journal is
-        complete when it is drained.
+        The server has finished every request by then, so the journal is complete when it is
+        drained.
         """
         async with AsyncExitStack() as stack:
             http = await stack.enter_async_context(http_client(tracing=tracing))
@@ -153,7 +153,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
             canaries = Canaries(models, loader, release_manager, rollout_metrics)
             shadows = Shadows(models, loader, rollout_metrics)
             stack.callback(shadows.close)
-            drift = DriftWatch(registry, rows_per_second=settings.drift_rows_per_second)
+            drift = DriftMonitor(registry, rows_per_second=settings.drift_rows_per_second)
             watcher = Watcher(
                 store,
                 cache,
@@ -163,7 +163,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
                 canary_refused=canaries.refused,
                 metrics=model_metrics,
             )
-            recent = Recent(keep_rows=settings.feedback_rows)
+            recent = RecentPredictions(keep_rows=settings.feedback_rows)
             engine = Engine(threads=settings.predict_threads)
             stack.callback(engine.close)
             decoder = Decoder()
@@ -180,7 +180,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
             app.state.verifier = verifier
             app.state.registry = models
             app.state.loader = loader
-            app.state.feedback = FeedbackDesk(feedback, recent, billing, loader, registry)
+            app.state.feedback = FeedbackService(feedback, recent, billing, loader, registry)
             predict = PredictEndpoint(
                 verifier=verifier,
                 terms=terms,
@@ -200,19 +200,19 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
                 max_in_flight=settings.max_in_flight,
                 max_body_bytes_in_flight=settings.max_body_bytes_in_flight,
             )
-            answer: Predict = traced(predict, tracing) if tracing else predict
-            app.state.predict = allowing(cors, answer) if cors.origins else answer
+            answer: Predict = with_tracing(predict, tracing) if tracing else predict
+            app.state.predict = with_cors(cors, answer) if cors.origins else answer
 
-            async def nothing_stopped() -> str | None:
-                """Background work ends only by a bug; a process without it must not serve."""
+            async def check_background() -> str | None:
+                """Report tasks that ended, which only a bug can cause; serving would be unsafe."""
                 stopped = [name for name, task in background.items() if task.done()]
-                return f"Stopped: {', '.join(stopped)}." if stopped else None
+                return f"Background tasks stopped: {', '.join(stopped)}." if stopped else None
 
             app.state.checks = {
                 "keys": keys.check,
                 "models": watcher.check,
                 "journal": journal.check,
-                "background": nothing_stopped,
+                "background": check_background,
             }
             yield
 
@@ -224,7 +224,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
     )
     app = service_app(
         title="Tollgate inference",
-        description="Predictions, paid per request. Log in with Authorize, then try one.",
+        description="Predictions, billed per request. Log in with Authorize to try them.",
         token_url=f"{settings.auth_url}/token",
         lifespan=lifespan,
         max_body_bytes=min(settings.max_body_bytes, MAX_OTHER_BODY_BYTES),
@@ -238,12 +238,11 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
     app.include_router(v1.router)
     app.include_router(v2.router)
     app.include_router(feedback_router.router)
-    return Front(app)
+    return InferenceApp(app)
 
 
-def allowing(cors: Cors, predict: Predict) -> Predict:
-    """Predictions for pages of other origins: they are answered in front of the app that has the
-    middleware for it. Preflights are not."""
+def with_cors(cors: Cors, predict: Predict) -> Predict:
+    """Add CORS headers to predictions, which bypass the app's middleware; preflights do not."""
 
     def answer(target: Target, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         return cors.around(partial(predict, target))(scope, receive, send)
@@ -251,12 +250,12 @@ def allowing(cors: Cors, predict: Predict) -> Predict:
     return answer
 
 
-def traced(predict: Predict, tracing: "Tracing") -> Predict:
-    """Predictions in spans: they are answered in front of the app that is traced as a whole."""
+def with_tracing(predict: Predict, tracing: "Tracing") -> Predict:
+    """Record spans of predictions, which bypass the app's tracing."""
 
     def answer(target: Target, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         return tracing.answer(
-            partial(predict, target), scope, receive, send, route=target.wire.route
+            partial(predict, target), scope, receive, send, route=target.codec.route
         )
 
     return answer

@@ -1,4 +1,4 @@
-"""How the process's allocator treats the large blocks that requests need."""
+"""Tune the memory allocator for the large blocks that requests need."""
 
 import ctypes
 import sys
@@ -8,11 +8,11 @@ _LARGE_BYTES = 1 << 20
 
 
 def return_large_blocks() -> None:
-    """Have large blocks returned to the system when they are freed (mallopt(3)).
+    """Return large blocks to the system when they are freed (mallopt(3)).
 
-    glibc learns from the first large block that is freed to keep the next ones for itself. Bodies
-    that grow then leave gaps that nothing else fits, half as much as they take. Other allocators
-    have no such setting.
+    After the first large block is freed, glibc keeps later ones in its heap by default. Growing
+    request bodies then leave gaps that cannot be reused, half as large as the bodies themselves.
+    Other allocators do not have this setting.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

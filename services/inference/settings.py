@@ -1,4 +1,4 @@
-"""The settings of the inference service; nothing else in it reads the environment."""
+"""Settings of the inference service; no other module of it reads the environment."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from services.common.settings import Networks, Origins, Port, ServiceSettings, S
 
 _BODIES_IN_FLIGHT = 32
 _BODIES_IN_FLIGHT_MIN = 4
-"""An account may have half of the bytes, and its values count beside its bodies."""
+"""One account gets half of the bytes, and decoded values count in addition to the bodies."""
 
 
 def _cpus() -> int:
@@ -20,7 +20,7 @@ def _cpus() -> int:
 
 
 class InferenceSettings(ServiceSettings):
-    """Read once, at start. Unset values are those of a one-machine installation."""
+    """Read once, at start. The defaults suit an installation on one machine."""
 
     model_config = SettingsConfigDict(env_prefix="INFERENCE_")
 
@@ -29,16 +29,16 @@ class InferenceSettings(ServiceSettings):
     port: Port = 8002
     """Port to listen on."""
     trusted_proxies: Networks = Field(default_factory=tuple)
-    """Addresses and networks of the proxies in front, separated by commas or spaces: their
-    `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
+    """Addresses and networks of the proxies in front, separated by commas or spaces. Their
+    `X-Forwarded-For` and `X-Forwarded-Proto` headers are trusted."""
     cors_origins: Origins = Field(default_factory=tuple)
     """Origins of web pages that may call this service, separated by commas or spaces."""
     auth_url: ServiceUrl = ""
     """The token issuer. Default: the local auth service."""
     auth_address: ServiceUrl = Field(default_factory=lambda data: data["auth_url"])
-    """Where auth is reached from here, if not at the issuer's URL."""
+    """The URL at which this service reaches auth, if it is not the issuer's URL."""
     billing_url: ServiceUrl = ""
-    """Where usage goes. Default: the local billing service."""
+    """The billing service. Default: the local one."""
     client_id: str = ""
     """This service's own OAuth client. Default: from `credentials.json`."""
     client_secret: SecretStr = SecretStr("")
@@ -48,45 +48,45 @@ class InferenceSettings(ServiceSettings):
     trusted_keys: Path = Path()
     """Ed25519 public key (PEM) or folder of them. Default: `keys/trusted/` in the state folder."""
     model_poll_seconds: float = Field(default=2.0, gt=0, le=3600)
-    """How often a new release is looked for, in seconds."""
+    """Seconds between checks for new releases."""
     models_max_bytes: int = Field(default=2**30, ge=0)
-    """Bytes of model files in memory, beyond which the least used are unloaded; 0: no bound."""
+    """Maximum bytes of model files in memory; the least recently used are unloaded. 0: no cap."""
     allow_joblib: bool = False
-    """Whether models that could not be exported may be unpickled. That runs code of theirs."""
+    """Whether to unpickle models that cannot be exported to ONNX. Unpickling runs their code."""
     cache_dir: Path = Path()
-    """Where fetched models are kept, on a local disk. Default: `cache/` in the state folder."""
+    """Local folder for downloaded models. Default: `cache/` in the state folder."""
     cache_max_bytes: int = Field(default=4 * 2**30, ge=0)
-    """Bytes of them, beyond which the least used are deleted, but never what is live."""
+    """Maximum bytes in it; the least recently used are deleted, but never a live version."""
     journal_dir: Path = Path()
-    """The usage journal's folder, on a local disk. Default: `journal/` in the state folder."""
+    """Local folder for the usage journal. Default: `journal/` in the state folder."""
     journal_max_bytes: int = Field(default=2**30, ge=2**20)
-    """Bytes of usage that may wait for billing; beyond them predictions are answered 503."""
+    """Maximum bytes of usage waiting for billing; beyond that predictions get 503."""
     journal_sync: Literal["process", "disk"] = "process"
-    """What a journalled event survives: the death of the process, or of the machine (fsync)."""
+    """What a journalled event survives: a crash of the process, or of the machine (fsync)."""
     terms_max_age_seconds: float = Field(default=3600, gt=0, le=86_400)
-    """How long postpaid accounts go on under their last terms while billing is away, in seconds."""
+    """Seconds that postpaid accounts keep their last terms while billing is unavailable."""
     max_body_bytes: int = Field(default=8 * 2**20, ge=1024, le=2**30)
-    """A larger prediction request is answered 413."""
+    """The largest body of a prediction request; larger ones get 413."""
     max_rows: int = Field(default=10_000, ge=1)
-    """A prediction request with more rows is answered 422."""
+    """Maximum rows in a prediction request; more get 422."""
     max_in_flight: int = Field(default=1024, ge=1)
-    """Predictions being answered at once; beyond them, or an account's share of them, 503."""
+    """Maximum predictions in progress; requests beyond this or the account's share get 503."""
     max_body_bytes_in_flight: int = Field(
         default_factory=lambda data: _BODIES_IN_FLIGHT * data["max_body_bytes"], ge=0
     )
-    """Bytes of prediction requests in memory at once, complete or not; beyond them, or an account's
-    share of them, 503. Default: 32 times INFERENCE_MAX_BODY_BYTES."""
+    """Maximum bytes of prediction requests in memory, complete or not; requests beyond this or the
+    account's share get 503. Default: 32 times INFERENCE_MAX_BODY_BYTES."""
     predict_threads: int = Field(default_factory=_cpus, ge=1, le=1024)
-    """Slow predictions computed at once. Default: one for each CPU that this process may use."""
+    """Threads for slow predictions. Default: one per CPU available to the process."""
     drift_rows_per_second: int = Field(default=1_000, ge=0)
-    """Rows of each version, a second, whose values are compared with training; 0: none."""
+    """Maximum rows per version and second to compare with training; 0: none."""
     feedback_store: str = ""
-    """fsspec URL where true outcomes of predictions are kept. Default: `feedback/` in the state
+    """fsspec URL of the store for true outcomes of predictions. Default: `feedback/` in the state
     folder."""
     feedback_rows: bool = False
-    """Whether they are kept with the rows that were asked, which may be personal data."""
+    """Whether to store them with the input rows, which may be personal data."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """Least severe log line to write."""
+    """The least severe level to log."""
 
     auth_port: int = Field(default=8001, validation_alias=AliasChoices("AUTH_PORT"))
     """Port of the local auth service, when INFERENCE_AUTH_URL is unset."""
@@ -96,7 +96,7 @@ class InferenceSettings(ServiceSettings):
     @model_validator(mode="before")
     @classmethod
     def _local_defaults(cls, given: dict[str, object]) -> dict[str, object]:
-        """Fill what is unset from the state folder and the local ports."""
+        """Fill in defaults from the state folder and the local ports."""
         home = Path(str(given.get("TOLLGATE_HOME", ".tollgate"))).absolute()
         credentials = _local_credentials(home / "credentials.json")
         defaults: dict[str, object] = {
@@ -123,12 +123,12 @@ class InferenceSettings(ServiceSettings):
     @model_validator(mode="after")
     def _has_credentials(self) -> Self:
         if not (self.client_id and self.client_secret.get_secret_value()):
-            raise ValueError("INFERENCE_CLIENT_ID and INFERENCE_CLIENT_SECRET are needed")
+            raise ValueError("INFERENCE_CLIENT_ID and INFERENCE_CLIENT_SECRET are required")
         return self
 
 
 def _local_credentials(path: Path) -> dict[str, object]:
-    """The service's own client as the one-machine runner wrote it, if it did."""
+    """Return the client that `tollgate up` wrote for this service, if there is one."""
     try:
         client = json.loads(path.read_text())["services"]["inference"]
         return {"client_id": client["client_id"], "client_secret": client["client_secret"]}

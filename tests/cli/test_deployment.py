@@ -55,8 +55,10 @@ def a_process_that_serves(*releases: int) -> Iterator[str]:
 
     def answer(_: object) -> Answer:
         number = left.pop(0) if len(left) > 1 else left[0]
-        told = f'model_live_release{{model="wine",version="v"}} {number}.0\n'
-        return Answer(200, f'{told}model_live_release{{model="beer",version="v"}} 9.0\n'.encode())
+        told = f'tollgate_model_live_release{{model="wine",version="v"}} {number}.0\n'
+        return Answer(
+            200, f'{told}tollgate_model_live_release{{model="beer",version="v"}} 9.0\n'.encode()
+        )
 
     with serving(answer) as url:
         yield url
@@ -65,7 +67,11 @@ def a_process_that_serves(*releases: int) -> Iterator[str]:
 class TestWait:
     @pytest.mark.parametrize(
         "page",
-        [b"<html>no metrics</html>", b'model_live_release{model="wine",version="v"} NaN\n', b"x{"],
+        [
+            b"<html>no metrics</html>",
+            b'tollgate_model_live_release{model="wine",version="v"} NaN\n',
+            b"x{",
+        ],
     )
     def test_what_answers_with_no_metrics_is_said_not_to_answer(
         self, run: Run, page: bytes

@@ -96,7 +96,7 @@ def test_a_rollback_says_that_it_pins_and_may_be_made_without(store: World) -> N
 def test_a_pin_shows_in_the_report(store: World, tmp_path: Path) -> None:
     run("pin", "wine", SECOND, "--reason", "<audit>")
     page = tmp_path / "report.html"
-    metrics = f'model_drift_rows{{model="wine",version="{SECOND}"}} 1.0\n'.encode()
+    metrics = f'tollgate_drift_rows{{model="wine",version="{SECOND}"}} 1.0\n'.encode()
 
     with serving(lambda _: Answer(200, metrics)) as url:
         written = run("report", "wine", "--url", url, "--out", str(page))

@@ -183,7 +183,7 @@ def test_a_drop_that_is_served_shows_every_stage_with_its_time_and_link(loop: Lo
     )
     run = RunRecord(version=FIRST, key=drop, time=datetime.now(UTC), gate="passed", release=number)
     loop.world.store.record_run("wine", drop, run)
-    metrics = f'model_live_release{{model="wine",version="{FIRST}"}} 1.0\n'.encode()
+    metrics = f'tollgate_model_live_release{{model="wine",version="{FIRST}"}} 1.0\n'.encode()
 
     with serving(lambda _: Answer(200, metrics)) as url:
         told = json.loads(status("--json", "--url", url).stdout)

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from services.billing.events.router import EventMetrics
 from services.common.observe import Metrics
-from services.inference.drift.watch import DriftWatch
+from services.inference.drift.watch import DriftMonitor
 from services.inference.metering.journal import Journal
 from services.inference.metering.metrics import MeteringMetrics
 from services.inference.models.metrics import ModelMetrics
@@ -29,7 +29,7 @@ from tests.deploy.chart import (
 )
 
 WORDS = {"by", "sum", "rate", "max", "increase", "histogram_quantile", "le", "job", "pod", "status"}
-WORDS |= {"model", "version", "column", "outcome", "model_name", "model_version", "namespace"}
+WORDS |= {"model", "version", "column", "outcome", "namespace"}
 WORDS |= {"absent", "or", "unless"}
 
 KUBE_STATE_METRICS = {
@@ -50,7 +50,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     PredictMetrics(common)
     ModelMetrics(registry)
     RolloutMetrics(registry)
-    DriftWatch(registry, rows_per_second=1)
+    DriftMonitor(registry, rows_per_second=1)
     names = {"up", *KUBE_STATE_METRICS}
     for family in registry.collect():
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}

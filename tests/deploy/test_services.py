@@ -200,7 +200,7 @@ class TestKnobs:
     ) -> None:
         rendered = render(f"metricsAdapter={adapter}")
         [_, pods] = rendered.get("HorizontalPodAutoscaler", service)["spec"]["metrics"]
-        metric = {"inference": "model_infer_requests_in_flight"}.get(
+        metric = {"inference": "tollgate_inference_requests_in_flight"}.get(
             service, "http_requests_in_progress"
         )
 

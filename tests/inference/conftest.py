@@ -1,4 +1,4 @@
-"""Fixtures of the inference tests: trained models, neighbours over HTTP, and the app between."""
+"""Fixtures of the inference tests: trained models, auth and billing over HTTP, and the app."""
 
 import asyncio
 import time
@@ -9,19 +9,19 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from services.inference.app import Front, create_app
+from services.inference.app import InferenceApp, create_app
 from services.inference.models import loader
 from services.inference.settings import InferenceSettings
 from tests.inference.neighbours import Neighbours, running
 from tests.inference.samples import Store, train_samples
 
 DEADLINE_S = 60
-"""However busy the machine is, what has not come to hold by then never will."""
+"""Long enough for the busiest machine."""
 
 
 @pytest.fixture(scope="session")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A store with the classifiers `numbers` and `mixed`, and the regression `price`."""
+    """Return a store with the classifiers `numbers` and `mixed`, and the regression `price`."""
     return train_samples(tmp_path_factory.mktemp("samples"))
 
 
@@ -33,7 +33,7 @@ async def running_neighbours() -> AsyncIterator[Neighbours]:
 
 @pytest.fixture
 def neighbours(running_neighbours: Neighbours) -> Neighbours:
-    """The neighbours, well-behaved again and with nothing remembered."""
+    """Return auth and billing in their initial state."""
     running_neighbours.reset()
     return running_neighbours
 
@@ -57,9 +57,9 @@ def settings(
 
 @asynccontextmanager
 async def serving(settings: InferenceSettings) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the app, inside its lifespan and once it is ready."""
+    """Run the app, and yield a client once it is ready."""
     front = create_app(settings)
-    assert isinstance(front, Front)
+    assert isinstance(front, InferenceApp)
     async with front.app.router.lifespan_context(front.app):
         transport = httpx.ASGITransport(app=front)
         async with httpx.AsyncClient(transport=transport, base_url="http://inference") as client:
@@ -75,39 +75,39 @@ async def running_app(settings: InferenceSettings) -> AsyncIterator[httpx.AsyncC
 
 @pytest.fixture
 def client(running_app: httpx.AsyncClient, neighbours: Neighbours) -> httpx.AsyncClient:
-    """A client of the one app of the run, whose neighbours are well-behaved again."""
+    """Return a client of the shared app, with auth and billing in their initial state."""
     return running_app
 
 
 @pytest.fixture
 def account() -> str:
-    """A caller nobody has seen before."""
+    """Return a new account."""
     return str(uuid.uuid4())
 
 
 @pytest.fixture
 def bearer(neighbours: Neighbours, account: str) -> dict[str, str]:
-    """Headers of that caller, who may predict."""
+    """Return headers with a token of the account that may predict."""
     return {"Authorization": f"Bearer {neighbours.token(account=account)}"}
 
 
 @pytest.fixture
 def fresh_listings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A version may be called as soon as it is published."""
-    monkeypatch.setattr(loader, "LISTING_HOLDS_S", 0.0)
-    monkeypatch.setattr(loader, "LISTING_HOLDS_TIMES", 0.0)
+    """Turn off the reuse of listings, so that a published version can be called at once."""
+    monkeypatch.setattr(loader, "LISTING_TTL_S", 0.0)
+    monkeypatch.setattr(loader, "LISTING_TTL_FACTOR", 0.0)
 
 
 async def _is_ready(client: httpx.AsyncClient) -> bool:
     return (await client.get("/readyz")).status_code == 200
 
 
-async def eventually(holds: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Wait until something holds; fail when it takes too long."""
+async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Wait until a condition is true; fail if it takes too long."""
     deadline = time.monotonic() + DEADLINE_S
     while True:
-        answer = holds()
-        if answer if isinstance(answer, bool) else await answer:
+        result = condition()
+        if result if isinstance(result, bool) else await result:
             return
-        assert time.monotonic() < deadline, "it never came to hold"
+        assert time.monotonic() < deadline, "the condition never became true"
         await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""ONNX models made by hand, to be versions of `price` that do what no trained one would."""
+"""Handmade ONNX models: versions of `price` that behave as no trained one would."""
 
 import onnx
 from onnx import TensorProto, helper
@@ -12,7 +12,7 @@ SLOW_STEPS = 6
 
 
 def weighted(factor: float = 1.0) -> bytes:
-    """Answers `factor` × the sum of a row."""
+    """Return a model that predicts `factor` × the sum of a row."""
     nodes = [
         helper.make_node("ReduceSum", ["features", "axes"], ["sum"], keepdims=1),
         helper.make_node("Mul", ["sum", "factor"], ["variable"]),
@@ -21,7 +21,7 @@ def weighted(factor: float = 1.0) -> bytes:
 
 
 def failing_below_zero() -> bytes:
-    """Answers the sum of a row, and nothing finite where a value is negative."""
+    """Return a model that predicts the sum of a row, but nothing finite for negative values."""
     nodes = [
         helper.make_node("Sqrt", ["features"], ["roots"]),
         helper.make_node("Mul", ["roots", "roots"], ["again"]),
@@ -31,7 +31,7 @@ def failing_below_zero() -> bytes:
 
 
 def slow() -> bytes:
-    """Answers the sum of a row, after some tens of milliseconds of matrix products."""
+    """Return a model that predicts the sum of a row, after tens of milliseconds of products."""
     side = helper.make_tensor("side", TensorProto.INT64, [2], [SLOW_SIDE, SLOW_SIDE])
     nodes = [
         helper.make_node("ReduceSum", ["features", "axes"], ["sum"], keepdims=1),
@@ -49,7 +49,7 @@ def slow() -> bytes:
 
 
 def publish(shelf: Shelf, content: bytes, *, factor: float = 1.0) -> str:
-    """A version of `price` that answers by a crafted model, recorded as that does answer."""
+    """Publish a crafted model as a version of `price`, with matching recorded answers."""
     warm_up = {
         "rows": ROWS,
         "predictions": [factor * sum(row) for row in ROWS],

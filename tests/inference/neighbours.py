@@ -1,4 +1,4 @@
-"""Auth and billing as inference sees them: a real HTTP server whose faults a test can choose."""
+"""Auth and billing as inference sees them: a real HTTP server with faults that a test chooses."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ SERVICE_TOKEN = "t"
 
 @cache
 def signing_key() -> str:
-    """The issuer's private key as PEM; one a process, since making it takes a while."""
+    """Return the issuer's private key as PEM; one per process, because creating it is slow."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     return key.private_bytes(
         serialization.Encoding.PEM,
@@ -36,27 +36,27 @@ def signing_key() -> str:
 
 @dataclass
 class Neighbours:
-    """What the neighbours were told, and how they are to behave."""
+    """What the neighbours received, and how they should behave."""
 
     url: str = ""
     events: list[dict[str, Any]] = field(default_factory=list)
     """Every event delivered, repeats included."""
     batches: list[int] = field(default_factory=list)
-    """How many came at once."""
+    """Sizes of the delivered batches."""
     charged: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Events by id, the first of each."""
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     asks: list[dict[str, Any]] = field(default_factory=list)
     status: str = "ok"
-    """What leases are answered with."""
+    """The status of leases."""
     tokens: int = 0
-    """How many were granted."""
+    """The number of tokens granted."""
     failing: dict[str, int] = field(default_factory=dict)
-    """Path → HTTP status to answer instead."""
+    """Paths that fail, with the HTTP status to return."""
     reject: set[str] = field(default_factory=set)
-    """Event ids to turn away."""
+    """Ids of events to reject."""
     losing: set[str] = field(default_factory=set)
-    """Paths whose calls are heard, but whose answers are lost."""
+    """Paths whose requests are processed but whose responses are lost."""
     wallets: Wallets = field(default_factory=Wallets)
     """Accounts with a wallet are prepaid, all others postpaid."""
     rate_limit: dict[str, float] | None = None
@@ -67,9 +67,9 @@ class Neighbours:
         default_factory=lambda: {"per_request": "0.0005", "per_row": "0.0001"}
     )
     price_id: str = "price-1"
-    """Of the plan in force."""
+    """The price of the plan in force."""
     answered_by_a_proxy: bool = False
-    """Failures do not come from billing itself."""
+    """Whether failures come from a proxy in front of billing."""
 
     def __post_init__(self) -> None:
         public = jwk.construct(signing_key(), "RS256").public_key().to_dict()
@@ -80,17 +80,17 @@ class Neighbours:
         return parse_amount(self.price["per_request"]) + rows * parse_amount(self.price["per_row"])
 
     def reset(self) -> None:
-        """Forget everything and behave."""
+        """Restore the initial state."""
         fresh = Neighbours(url=self.url)
         for name in fresh.__dict__.keys() - {"url", "jwks"}:
             setattr(self, name, getattr(fresh, name))
 
     def charged_to(self, account: str) -> list[str]:
-        """Ids of the events an account was charged for."""
+        """Return the ids of the events an account was charged for."""
         return [id for id, event in self.charged.items() if event["subject"] == account]
 
     def token(self, *, account: str | None = None, scope: str = "predict usage:read") -> str:
-        """A good access token."""
+        """Return a valid access token."""
         now = int(time.time())
         claims = {
             "iss": self.url,
@@ -208,7 +208,7 @@ class Neighbours:
 
 
 def _may_read(event: dict[str, Any], authorization: str) -> int:
-    """The status of a look at an event's receipt: a service sees all, a caller their own."""
+    """Return the status for reading a receipt: services may read all, callers their own."""
     token = authorization.removeprefix("Bearer ")
     if token == SERVICE_TOKEN:
         return 200

@@ -1,4 +1,4 @@
-"""Small models of each kind, made by the trainer itself."""
+"""Small models of each kind, trained by the real trainer."""
 
 import random
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ MIXED_ROW = {"size": 5.0, "colour": "red", "sold": True}
 
 @dataclass(frozen=True)
 class Store:
-    """Where the models lie, and what trains and releases more of them."""
+    """The location of the models, and the settings to train more."""
 
     url: str
     trusted: Path

@@ -1,4 +1,4 @@
-"""A copy of the sample store that a test may spoil, and the parts that serve it."""
+"""A copy of the sample store that a test may change, and the components that serve it."""
 
 import shutil
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from tests.inference.samples import Store
 
 
 class Shelf:
-    """A store in `folder/models`, and a process's view of it, with its cache in `folder/cache`."""
+    """A store in `folder/models`, and the components of a process with its cache."""
 
     def __init__(self, samples: Store, folder: Path) -> None:
         self.folder = folder / "models"
@@ -51,7 +51,7 @@ class Shelf:
         call_deadline_s: float = 10.0,
         store: ModelStore | None = None,
     ) -> None:
-        """Begin anew, as a process that starts does; the disk stays as it is."""
+        """Replace the components, as a restart would; the disk does not change."""
         read = store or self.store
         self.faults: list[str] = []
         self.metrics = CollectorRegistry()
@@ -78,7 +78,7 @@ class Shelf:
 
     def refused(self, reason: str) -> float | None:
         labels = {"model": "numbers", "reason": reason}
-        return self.metrics.get_sample_value("model_versions_refused_total", labels)
+        return self.metrics.get_sample_value("tollgate_model_versions_refused_total", labels)
 
     def value(self, metric: str) -> float:
         found = self.metrics.get_sample_value(metric)
@@ -94,7 +94,7 @@ class Shelf:
         change: Callable[[dict[str, object]], object] = lambda manifest: None,
         **changes: object,
     ) -> str:
-        """A new version of a model like its first, but for what is changed."""
+        """Publish a copy of a model's first version with changes, and return its name."""
         [old] = self.store.list_versions(model)[:1]
         manifest = self.store.open_version(model, old, self.trusted)
         files = {name: self.store.read_file(manifest, name) for name in manifest.files}
@@ -109,7 +109,7 @@ class Shelf:
         return version
 
     def padded_onnx(self, number: int, *, size: int = 8) -> bytes:
-        """The model `numbers` in other bytes: metadata that no runtime looks at."""
+        """Return the model `numbers` with other bytes: it gains metadata that runtimes ignore."""
         [oldest] = self.store.list_versions("numbers")[:1]
         manifest = self.store.open_version("numbers", oldest, self.trusted)
         content = self.store.read_file(manifest, "model.onnx")
@@ -138,23 +138,23 @@ class Shelf:
 
     @staticmethod
     def new_keys(folder: Path) -> TrustedKeys:
-        """The public half of a key that signed nothing."""
+        """Return the public half of a key that signed nothing."""
         create_signing_key(folder / "signing.pem", folder / "trusted")
         return TrustedKeys.load(folder / "trusted")
 
     def take_away(self) -> None:
-        """The bucket is down: every look at it fails."""
+        """Take the bucket down: every access fails."""
         self.folder.rename(self.folder.with_name("aside"))
-        self.folder.symlink_to(self.folder)  # a loop, which no system can read
+        self.folder.symlink_to(self.folder)  # a symlink loop, which no system can read
 
     def bring_back(self) -> None:
-        """The bucket is up again, as it was."""
+        """Bring the bucket back up, unchanged."""
         self.folder.unlink()
         self.folder.with_name("aside").rename(self.folder)
 
 
 def _doc_string(text: bytes) -> bytes:
-    """Field 6 of an ONNX model, as protobuf encodes it: tag, length, bytes."""
+    """Encode field 6 of an ONNX model as protobuf: tag, length, bytes."""
     length, rest = [], len(text)
     while True:
         rest, low = rest >> 7, rest & 0x7F

@@ -1,4 +1,4 @@
-"""However many accounts are greedy, something is left for the next."""
+"""Admission control: however many accounts are greedy, capacity remains for the next."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ from services.inference.protocols.admission import (
     Saturated,
     fits,
 )
-from services.inference.protocols.decoding import Decoder, Turns
+from services.inference.protocols.decoding import Decoder, FairLock
 from services.inference.protocols.json_body import WHOLE_BYTES
 
 
@@ -22,7 +22,7 @@ class TestShares:
         assert fits(1, own=3, taken=3, total=8)
         assert not fits(1, own=4, taken=4, total=8)
 
-    def test_an_account_with_nothing_gets_whatever_is_left(self) -> None:
+    def test_an_account_with_nothing_gets_what_is_left(self) -> None:
         assert fits(1, own=0, taken=7, total=8)
         assert not fits(1, own=0, taken=8, total=8)
 
@@ -78,7 +78,7 @@ class TestConcurrencyLimiter:
         with limiter.acquire("b"):
             assert limiter.taken == 1
 
-    def test_a_slot_is_given_back_whatever_happened(self) -> None:
+    def test_a_slot_is_released_after_an_error(self) -> None:
         limiter = ConcurrencyLimiter(4)
 
         with pytest.raises(RuntimeError), limiter.acquire("a"):
@@ -88,32 +88,32 @@ class TestConcurrencyLimiter:
 
 
 class TestMemoryLimiter:
-    def test_bytes_are_counted_as_they_come_and_given_back_together(self) -> None:
+    def test_bytes_are_counted_on_arrival_and_released_together(self) -> None:
         memory = MemoryLimiter(100)
 
-        with memory.hold("a") as held:
-            held.grow(20)
-            held.grow(30)
+        with memory.reserve("a") as reservation:
+            reservation.grow(20)
+            reservation.grow(30)
             with pytest.raises(Saturated):
-                held.grow(1)
-            with memory.hold("b") as other:
+                reservation.grow(1)
+            with memory.reserve("b") as other:
                 other.grow(25)
                 assert memory.taken == 75
 
         assert memory.taken == 0
-        with memory.hold("a") as held:
-            held.grow(50)
+        with memory.reserve("a") as reservation:
+            reservation.grow(50)
 
-    def test_the_only_request_of_an_account_may_take_all_that_is_left_once_complete(self) -> None:
+    def test_the_only_request_of_an_account_may_take_everything_once_complete(self) -> None:
         memory = MemoryLimiter(100)
 
-        with memory.hold("a") as held, memory.hold("b") as other:
-            held.grow(40)
+        with memory.reserve("a") as reservation, memory.reserve("b") as other:
+            reservation.grow(40)
             other.grow(20)
             with pytest.raises(Saturated):
-                held.grow(41, is_complete=True)
-            held.grow(40, is_complete=True)
-            with memory.hold("a") as second, pytest.raises(Saturated):
+                reservation.grow(41, is_complete=True)
+            reservation.grow(40, is_complete=True)
+            with memory.reserve("a") as second, pytest.raises(Saturated):
                 second.grow(1, is_complete=True)
 
         assert memory.taken == 0
@@ -130,11 +130,11 @@ class TestDecoder:
         assert large is not small
         decoder.close()
 
-    async def test_accounts_take_turns_whatever_each_has_waiting(self) -> None:
-        turns, order = Turns(), []
+    async def test_accounts_take_turns_however_many_callers_each_has(self) -> None:
+        lock, order = FairLock(), []
 
         async def work(account: str) -> None:
-            async with turns.wait_for_turn(account):
+            async with lock.acquire(account):
                 order.append(account)
                 await asyncio.sleep(0)
 
@@ -142,12 +142,12 @@ class TestDecoder:
 
         assert order == ["a", "a", "b", "c", "a", "b", "a", "a"]
 
-    async def test_a_caller_that_is_cancelled_gives_its_turn_to_the_next(self) -> None:
-        turns, leave = Turns(), asyncio.Event()
+    async def test_a_cancelled_caller_passes_the_lock_on(self) -> None:
+        lock, leave = FairLock(), asyncio.Event()
         order: list[str] = []
 
         async def work(account: str) -> None:
-            async with turns.wait_for_turn(account):
+            async with lock.acquire(account):
                 order.append(account)
                 await leave.wait()
 
@@ -156,10 +156,10 @@ class TestDecoder:
         waiting.cancel()
         await asyncio.sleep(0)
         leave.set()
-        await first  # which gives the turn to "c"
+        await first  # which passes the lock to "c"
         given.cancel()
         await asyncio.wait_for(last, 10)
 
         assert (order[0], order[-1]) == ("a", "d")
-        async with asyncio.timeout(10), turns.wait_for_turn("e"):
+        async with asyncio.timeout(10), lock.acquire("e"):
             pass

@@ -1,4 +1,4 @@
-"""By which clock usage is dated."""
+"""The clock that dates usage."""
 
 from datetime import UTC, datetime
 from email.utils import format_datetime

@@ -40,7 +40,7 @@ def text(*values: bytes) -> bytes:
 
 class TestInput:
     @pytest.mark.parametrize(("datatype", "dtype"), [("FP32", "<f4"), ("FP64", "<f8")])
-    async def test_answers_as_json_does(
+    async def test_gets_the_same_predictions_as_json(
         self, client: httpx.AsyncClient, bearer: dict[str, str], datatype: str, dtype: str
     ) -> None:
         tail = np.array([NUMBERS_ROW] * 2, dtype=dtype).tobytes()
@@ -70,7 +70,7 @@ class TestInput:
 
         assert binary.json()["outputs"][0]["data"] == v1.json()["predictions"]
 
-    async def test_a_repeat_with_another_tail_is_another_charge(
+    async def test_a_repeat_with_a_different_tail_is_billed_again(
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
         keyed = {**bearer, "Idempotency-Key": "k"}
@@ -94,7 +94,7 @@ class TestInput:
 
 
 class TestOutput:
-    async def test_comes_as_bytes_where_they_are_asked_for(
+    async def test_is_binary_if_requested(
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
         tensor = {"name": "features", "datatype": "FP64", "shape": [1, 3], "data": NUMBERS_ROW}
@@ -122,7 +122,7 @@ class TestOutput:
         assert document["outputs"][1]["data"] == [1]
         assert math.isclose(shares.sum(), 1, abs_tol=1e-5)
 
-    async def test_text_comes_after_its_length(
+    async def test_strings_are_preceded_by_their_length(
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
         kinds = {"size": "FP32", "colour": "BYTES", "sold": "BOOL"}
@@ -158,7 +158,7 @@ class TestRefusal:
     @pytest.mark.parametrize(
         ("size", "tail"), [(24, b""), (24, bytes(23)), (24, bytes(25)), (23, bytes(23)), (-1, b"")]
     )
-    async def test_of_sizes_that_do_not_add_up(
+    async def test_of_sizes_that_do_not_match_the_body(
         self, client: httpx.AsyncClient, bearer: dict[str, str], size: int, tail: bytes
     ) -> None:
         inputs = [tensor("features", "FP64", [1, 3], tail)]
@@ -172,7 +172,7 @@ class TestRefusal:
         "tail",
         [b"", b"\x01", text(b"a", b"b"), b"\xff\xff\xff\xffred", text(b"\xff"), text(b"a")[:4]],
     )
-    async def test_of_text_that_is_not_length_and_utf_8(
+    async def test_of_invalid_strings(
         self, client: httpx.AsyncClient, bearer: dict[str, str], tail: bytes
     ) -> None:
         inputs = [
@@ -187,7 +187,7 @@ class TestRefusal:
         assert "inputs.colour" in answer.json()["error"]
 
     @pytest.mark.parametrize("length", ["-1", "x", "1e3", "99999999999", "100000"])
-    async def test_of_a_length_that_is_none(
+    async def test_of_an_invalid_length(
         self, client: httpx.AsyncClient, bearer: dict[str, str], length: str
     ) -> None:
         answer = await post(client, NUMBERS, bearer, tail=b"", length=length, inputs=[])

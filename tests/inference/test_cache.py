@@ -1,4 +1,4 @@
-"""A start with the store away begins from the disk, and nothing on the disk is trusted for it."""
+"""Without the store, a process starts from its disk cache, which is verified like the store."""
 
 import asyncio
 import random
@@ -16,29 +16,29 @@ from tests.inference.shelf import Shelf
 
 @pytest.fixture
 async def shelf(samples: Store, tmp_path: Path) -> Shelf:
-    """One that has looked at its store once."""
+    """Return a shelf whose watcher has polled once."""
     shelf = Shelf(samples, tmp_path)
-    await shelf.watcher.look()
+    await shelf.watcher.poll()
     return shelf
 
 
 async def restart_without_store(shelf: Shelf) -> None:
-    """What `run` does first, when the store fails."""
+    """Do what `run` does first if the store fails."""
     shelf.take_away()
     shelf.start()
-    assert not await shelf.watcher.look()
-    await shelf.watcher.begin_from_cache()
+    assert not await shelf.watcher.poll()
+    await shelf.watcher.start_from_cache()
 
 
 def kept_files(shelf: Shelf) -> list[Path]:
     return [path for path in (shelf.cache_folder / "files").iterdir() if path.is_file()]
 
 
-class TestStartWithTheStoreAway:
-    async def test_serves_what_was_live_when_it_was_last_seen(self, shelf: Shelf) -> None:
+class TestStartWithoutTheStore:
+    async def test_serves_the_last_known_live_version(self, shelf: Shelf) -> None:
         version = shelf.publish()
         number = shelf.release(version)
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
 
         await restart_without_store(shelf)
 
@@ -46,46 +46,44 @@ class TestStartWithTheStoreAway:
         assert shelf.registry.names() == ["mixed", "numbers", "price"]
         assert shelf.live == version
         assert shelf.registry.live_number("numbers") == number
-        assert shelf.value("model_store_reachable") == 0
+        assert shelf.value("tollgate_model_store_reachable") == 0
 
-    async def test_cannot_say_of_other_models_that_there_are_none(self, shelf: Shelf) -> None:
+    async def test_does_not_report_other_models_as_missing(self, shelf: Shelf) -> None:
         await restart_without_store(shelf)
 
         with pytest.raises(Unavailable):
             shelf.registry.find("elsewhere")
 
-    async def test_takes_up_newer_releases_once_the_store_is_back(self, shelf: Shelf) -> None:
+    async def test_activates_newer_releases_once_the_store_is_back(self, shelf: Shelf) -> None:
         version = shelf.publish()
         shelf.release(version)
         await restart_without_store(shelf)
         assert shelf.live != version
 
         shelf.bring_back()
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
 
         assert shelf.live == version
-        assert shelf.value("model_store_reachable") == 1
+        assert shelf.value("tollgate_model_store_reachable") == 1
 
-    async def test_is_not_ready_with_nothing_on_the_disk(
-        self, samples: Store, tmp_path: Path
-    ) -> None:
+    async def test_is_not_ready_with_an_empty_cache(self, samples: Store, tmp_path: Path) -> None:
         shelf = Shelf(samples, tmp_path)
 
         await restart_without_store(shelf)
         unready = await shelf.watcher.check()
         shelf.bring_back()
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
 
         assert unready is not None
         assert await shelf.watcher.check() is None
 
-    async def test_goes_on_looking_and_is_ready_once_the_store_is_back(
+    async def test_keeps_polling_and_is_ready_once_the_store_is_back(
         self, samples: Store, tmp_path: Path
     ) -> None:
         shelf = Shelf(samples, tmp_path)
         shelf.take_away()
         watching = asyncio.create_task(shelf.watcher.run())
-        await eventually(lambda: shelf.value("model_store_failures_total") >= 3)
+        await eventually(lambda: shelf.value("tollgate_model_store_failures_total") >= 3)
         unready = await shelf.watcher.check()
 
         shelf.bring_back()
@@ -96,15 +94,13 @@ class TestStartWithTheStoreAway:
         assert shelf.registry.names() == ["mixed", "numbers", "price"]
 
     @pytest.mark.parametrize("failures", [1, 2, 5, 1000])
-    def test_looks_again_within_seconds_however_long_the_store_was_away(
-        self, failures: int
-    ) -> None:
+    def test_polls_again_within_seconds_however_long_the_outage(self, failures: int) -> None:
         pauses = {watcher.pause_s(2.0, failures) for _ in range(50)}
 
-        assert 1.0 <= min(pauses) < max(pauses) <= watcher.LONGEST_PAUSE_S
+        assert 1.0 <= min(pauses) < max(pauses) <= watcher.MAX_PAUSE_S
 
     @pytest.mark.parametrize("name", ["manifest.json", "manifest.sig"])
-    async def test_serves_no_version_whose_signature_does_not_hold(
+    async def test_serves_no_version_with_an_invalid_signature(
         self, shelf: Shelf, name: str
     ) -> None:
         [path] = (shelf.cache_folder / "records/numbers").rglob(name)
@@ -133,7 +129,7 @@ class TestDisk:
             path.unlink()
 
         shelf.start()
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
 
         assert shelf.registry.names() == ["mixed", "numbers", "price"]
 
@@ -142,15 +138,15 @@ class TestDisk:
             path.write_bytes(path.read_bytes()[:-1] + b"x")
 
         shelf.start()
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
 
         assert shelf.registry.names() == ["mixed", "numbers", "price"]
         for manifest in (shelf.registry.live(name).manifest for name in shelf.registry.names()):
             assert shelf.cache.read_served(manifest)
         assert await restarted_alone(shelf) == ["mixed", "numbers", "price"]
 
-    async def test_a_damaged_file_is_never_handed_out(self, shelf: Shelf) -> None:
-        """500 truncations and flipped bits, the store away: not one is read."""
+    async def test_a_damaged_file_is_never_loaded(self, shelf: Shelf) -> None:
+        """Try 500 truncations and flipped bits without the store: none is accepted."""
         manifest = shelf.registry.live("numbers").manifest
         path = shelf.cache_folder / "files" / manifest.files["model.onnx"].sha256
         good = path.read_bytes()
@@ -164,8 +160,8 @@ class TestDisk:
         path.write_bytes(good)
         assert shelf.cache.read_served(manifest) == good
 
-    async def test_a_damaged_object_is_never_taken_from_the_store(self, shelf: Shelf) -> None:
-        """500 truncations and flipped bits of a released object: not one is kept or read."""
+    async def test_a_damaged_object_in_the_store_is_never_accepted(self, shelf: Shelf) -> None:
+        """Try 500 truncations and flipped bits of a released object: none is cached or accepted."""
         version = shelf.publish()
         manifest = shelf.store.open_version("numbers", version, shelf.trusted)
         path = shelf.folder / "numbers/versions" / version / "model.onnx"
@@ -178,11 +174,11 @@ class TestDisk:
 
         assert kept_files(shelf) == kept
 
-    async def test_is_bounded_but_never_loses_what_is_live(
+    async def test_is_bounded_but_never_evicts_live_versions(
         self, shelf: Shelf, fresh_listings: None
     ) -> None:
         shelf.start(cache_max_bytes=1)
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
         for number in range(5):
             await shelf.loader.get("numbers", shelf.publish(onnx_bytes=shelf.padded_onnx(number)))
 
@@ -191,34 +187,34 @@ class TestDisk:
         assert {path.name for path in kept_files(shelf)} == wanted
         assert await restarted_alone(shelf) == ["mixed", "numbers", "price"]
 
-    async def test_that_cannot_keep_a_new_release_keeps_the_one_before(self, shelf: Shelf) -> None:
+    async def test_keeps_the_previous_release_if_a_write_fails(self, shelf: Shelf) -> None:
         before = shelf.live
         version = shelf.publish()
         number = shelf.release(version)
-        # Nothing can be written under its name, as on a full disk.
+        # A folder of that name makes the write fail, as on a full disk.
         (shelf.cache_folder / f"records/numbers/releases/{number:08d}.json").mkdir()
 
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
         now = shelf.live
 
         assert now == version
         assert "numbers" in await restarted_alone(shelf)
         assert shelf.live == before
 
-    async def test_that_cannot_be_written_costs_fetches_not_answers(
+    async def test_causes_no_errors_if_it_cannot_be_written(
         self, samples: Store, tmp_path: Path
     ) -> None:
         shelf = Shelf(samples, tmp_path)
         shelf.cache_folder.write_text("no folder")
 
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
 
         assert shelf.registry.names() == ["mixed", "numbers", "price"]
         assert await shelf.watcher.check() is None
 
 
 def damaged(content: bytes, seed: int) -> bytes:
-    """Truncated, or with one bit flipped."""
+    """Return the content truncated, or with one bit flipped."""
     chance = random.Random(seed)
     at = chance.randrange(len(content))
     if seed % 2:
@@ -227,6 +223,6 @@ def damaged(content: bytes, seed: int) -> bytes:
 
 
 async def restarted_alone(shelf: Shelf) -> list[str]:
-    """What a restart without a store serves."""
+    """Return the version that a restart without the store serves."""
     await restart_without_store(shelf)
     return shelf.registry.names()

@@ -1,4 +1,4 @@
-"""A canary answers its share of the callers, and is rolled back when it does badly."""
+"""A canary serves its share of the accounts, and is rolled back if it is worse."""
 
 import asyncio
 import uuid
@@ -12,7 +12,7 @@ import pytest
 from services.common.filesystems import open_filesystem
 from services.common.model_releases import ReleaseManager
 from services.common.model_store import ModelStore
-from services.inference.rollouts.canary import Canaries, place_of
+from services.inference.rollouts.canary import Canaries, rollout_bucket
 from services.inference.rollouts.judge import MIN_SAMPLE
 from services.inference.rollouts.metrics import RolloutMetrics
 from services.inference.settings import InferenceSettings
@@ -33,7 +33,7 @@ from tests.inference.trials import (
 )
 
 PROCESSES = 3
-STOPPED = "model_canary_stopped_total"
+STOPPED = "tollgate_canary_stops_total"
 
 
 @pytest.fixture
@@ -42,14 +42,14 @@ def trial(samples: Store, tmp_path: Path) -> Trial:
 
 
 def started(trial: Trial, content: bytes, *, percent: float, factor: float = 1.0) -> str:
-    """A canary of crafted content; its version."""
+    """Publish and release a crafted canary, and return its version."""
     version = crafted.publish(trial, content, factor=factor)
     trial.release_manager.canary("price", version=version, percent=percent)
     return version
 
 
 class TestShare:
-    async def test_the_same_callers_are_answered_and_billed_by_the_canary_every_time(
+    async def test_the_canary_always_serves_and_bills_the_same_accounts(
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours
     ) -> None:
         canary = started(trial, crafted.weighted(2.0), percent=30, factor=2.0)
@@ -61,7 +61,7 @@ class TestShare:
                 bearer = token(neighbours, account)
                 first, again = await ask(client, bearer), await ask(client, bearer)
                 assert version_of(first) == version_of(again)
-                chosen = place_of(account, model="price", version=canary) < 30
+                chosen = rollout_bucket(account, model="price", version=canary) < 30
                 assert version_of(first) == (canary if chosen else trial.live_version)
                 assert first.json()["predictions"] == [10.0 if chosen else 5.0]
                 told[first.headers["x-usage-event"]] = version_of(first)
@@ -70,7 +70,7 @@ class TestShare:
         billed = {id: neighbours.charged[id]["data"]["version"] for id in told}
         assert billed == told
 
-    async def test_it_begins_and_ends_with_the_releases_while_the_process_runs(
+    async def test_it_starts_and_ends_with_releases_without_a_restart(
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours
     ) -> None:
         bearer = token(neighbours)
@@ -89,7 +89,7 @@ class TestShare:
             await eventually(lambda: serves(client, trial.current().number))
             assert version_of(await ask(client, bearer)) == canary
 
-    async def test_who_names_a_version_is_answered_by_that(
+    async def test_a_request_that_names_a_version_gets_that_version(
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours
     ) -> None:
         started(trial, crafted.weighted(), percent=100)
@@ -102,7 +102,7 @@ class TestShare:
 
         assert version_of(answer) == trial.live_version
 
-    async def test_v2_callers_are_told_the_canarys_version_in_the_answer_too(
+    async def test_v2_responses_name_the_canarys_version(
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours
     ) -> None:
         canary = started(trial, crafted.weighted(), percent=100)
@@ -116,27 +116,27 @@ class TestShare:
 
         assert version_of(answer) == answer.json()["model_version"] == canary
 
-    async def test_a_request_that_began_before_a_release_is_not_sent_to_its_canary(
+    async def test_a_request_from_before_a_release_is_not_sent_to_its_canary(
         self, trial: Trial
     ) -> None:
         canaries = Canaries(
             trial.registry, trial.loader, trial.release_manager, RolloutMetrics(trial.metrics)
         )
         first = started(trial, crafted.weighted(), percent=100)
-        await trial.watcher.look()
+        await trial.watcher.poll()
         before = trial.registry.live("price").manifest
         assert canaries.trial(before) is not None
 
         trial.release_manager.release("price", version=first)
         trial.release_manager.canary("price", version=trial.live_version, percent=100)
-        await trial.watcher.look()
+        await trial.watcher.poll()
 
         assert canaries.trial(before) is None
         assert canaries.trial(trial.registry.live("price").manifest) is not None
 
 
 class TestRefused:
-    async def test_a_canary_that_does_not_answer_as_recorded_is_rolled_back_unseen(
+    async def test_a_canary_with_wrong_recorded_answers_is_rolled_back_before_any_request(
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours
     ) -> None:
         canary = crafted.publish(trial, crafted.weighted(3.0), factor=1.0)
@@ -150,7 +150,7 @@ class TestRefused:
         assert (record.version, record.canary) == (trial.live_version, None)
         assert "does not answer as recorded" in record.reason
 
-    async def test_one_that_nobody_trusted_signed_takes_no_requests_and_is_left_to_people(
+    async def test_an_untrusted_canary_gets_no_requests_and_is_not_rolled_back(
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours
     ) -> None:
         canary = started(trial, crafted.weighted(), percent=100)
@@ -159,31 +159,33 @@ class TestRefused:
 
         async with trial.serving(settings) as client:
             assert version_of(await ask(client, token(neighbours))) == trial.live_version
-            refused = await metric(client, "model_versions_refused_total", reason="signature")
+            refused = await metric(
+                client, "tollgate_model_versions_refused_total", reason="signature"
+            )
 
         assert refused == 1
         assert trial.current().action == "canary"
 
-    async def test_the_store_failing_in_between_delays_the_canary_and_not_the_release(
+    async def test_a_store_failure_delays_the_canary_but_not_the_release(
         self, trial: Trial
     ) -> None:
         canary = started(trial, crafted.weighted(), percent=100)
         served = trial.folder / "price/versions" / canary / "model.onnx"
         aside = served.rename(served.with_name("aside"))
-        served.symlink_to(served)  # a loop, which no system can read
+        served.symlink_to(served)  # a symlink loop, which no system can read
 
-        assert not await trial.watcher.look()
+        assert not await trial.watcher.poll()
         assert trial.registry.live("price").manifest.version == trial.live_version
         assert trial.registry.live("price").canary is None
 
         served.unlink()
         aside.rename(served)
-        assert await trial.watcher.look()
+        assert await trial.watcher.poll()
         assert trial.registry.live("price").canary is not None
 
 
 class TestJudgement:
-    async def test_what_the_canary_cannot_answer_the_live_version_does_at_one_charge(
+    async def test_the_live_version_answers_failed_canary_requests_and_bills_once(
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours
     ) -> None:
         started(trial, crafted.failing_below_zero(), percent=100)
@@ -194,12 +196,12 @@ class TestJudgement:
 
             assert version_of(answer) == trial.live_version
             assert answer.json()["predictions"] == [1.0]
-            failed = await metric(client, "model_canary_requests_total", outcome="failed")
+            failed = await metric(client, "tollgate_canary_requests_total", outcome="failed")
 
         assert failed == 1
         assert neighbours.charged_to(account) == [answer.headers["x-usage-event"]]
 
-    async def test_what_neither_can_answer_is_not_the_canarys_fault(
+    async def test_a_request_that_both_versions_fail_does_not_count_against_the_canary(
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours
     ) -> None:
         started(trial, crafted.failing_below_zero(), percent=100)
@@ -207,7 +209,7 @@ class TestJudgement:
 
         async with trial.serving(settings) as client:
             answer = await ask(client, token(neighbours), row=huge)
-            failed = await metric(client, "model_canary_requests_total", outcome="failed")
+            failed = await metric(client, "tollgate_canary_requests_total", outcome="failed")
 
         assert (answer.status_code, failed) == (422, 0)
 
@@ -228,7 +230,7 @@ class TestJudgement:
 
         assert "at the 90th percentile" in trial.current().reason
 
-    async def test_a_store_that_cannot_be_written_still_ends_the_processs_own_share(
+    async def test_a_bad_canary_is_stopped_even_if_the_rollback_cannot_be_written(
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours
     ) -> None:
         started(trial, crafted.failing_below_zero(), percent=100)
@@ -242,7 +244,7 @@ class TestJudgement:
             aside = releases.rename(releases.with_name("aside"))
             releases.symlink_to(releases)
             await ask(client, bearer, row=BAD_ROW)
-            await eventually(lambda: _counted(client, "model_canary_rollback_failures_total"))
+            await eventually(lambda: _counted(client, "tollgate_canary_rollback_failures_total"))
             assert version_of(await ask(client, bearer)) == trial.live_version
             releases.unlink()
             aside.rename(releases)
@@ -255,7 +257,7 @@ async def _counted(client: httpx.AsyncClient, name: str) -> bool:
 
 
 class TestManyProcesses:
-    async def test_three_processes_that_find_a_canary_bad_make_one_record(
+    async def test_three_processes_write_one_rollback(
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours
     ) -> None:
         canary = started(trial, crafted.failing_below_zero(), percent=30)
@@ -299,7 +301,7 @@ class TestManyProcesses:
         assert f"of {MIN_SAMPLE} requests" in record.reason
         assert max(stopped) == 1
 
-    def test_on_a_bucket_the_second_to_judge_a_release_writes_nothing(
+    def test_on_a_bucket_the_second_rollback_of_a_release_writes_nothing(
         self, trial: Trial, bucket_url: str
     ) -> None:
         filesystem, root = open_filesystem(f"{bucket_url}/models")

@@ -1,4 +1,4 @@
-"""Live inputs and answers are compared with those of training, in its very bins."""
+"""Live inputs and predictions are compared with training data in the same bins."""
 
 import asyncio
 import random
@@ -30,12 +30,12 @@ def numbers(**changes: object) -> Bins:
 
 
 class TestBins:
-    def test_a_bin_holds_its_upper_edge_and_missing_values_are_apart(self) -> None:
+    def test_a_bin_includes_its_upper_edge_and_missing_values_are_separate(self) -> None:
         values = np.array([0.5, 1.0, 1.5, 3.0, 9.0, np.nan], dtype=np.float32)
 
         assert numbers().count(values).tolist() == [2, 1, 1, 1, 1]
 
-    def test_categories_that_training_never_saw_are_other(self) -> None:
+    def test_unknown_categories_count_as_other(self) -> None:
         bins = numbers(kind="text", edges=None, categories=["red", "blue"], shares=[0.5, 0.4, 0.1])
 
         counts = bins.count(np.array(["blue", "", "red", "mauve", "blue"], dtype=object))
@@ -43,7 +43,7 @@ class TestBins:
         assert counts.tolist() == [1, 2, 1, 1]
         assert bins.names() == ["red", "blue", "other"]
 
-    def test_a_column_that_was_empty_in_training_counts_whatever_comes(self) -> None:
+    def test_a_column_that_was_empty_in_training_counts_any_value(self) -> None:
         bins = numbers(edges=None, shares=[])
 
         assert bins.count(np.array([1.0, np.nan])).tolist() == [1, 1]
@@ -58,15 +58,15 @@ class TestBins:
             ([400, 300, 200, 100, 0], 0.2282),
         ],
     )
-    def test_the_index_is_that_of_the_formula(self, counts: list[int], index: float) -> None:
+    def test_the_index_follows_the_formula(self, counts: list[int], index: float) -> None:
         assert numbers().stability(np.array(counts)) == pytest.approx(index, abs=1e-4)
 
-    def test_an_empty_bin_is_far_away_but_not_infinitely(self) -> None:
+    def test_an_empty_bin_gives_a_large_but_finite_index(self) -> None:
         assert 1 < numbers().stability(np.array([0, 0, 500, 500, 0])) < 10
 
 
 def rows(*, shift: float, missing: float = 0.0) -> list[list[float | None]]:
-    """As `numbers` was trained on, but for a shift of its first column."""
+    """Return rows like the training data of `numbers`, with its first column shifted."""
     chance = random.Random(7)
     made: list[list[float | None]] = [
         [chance.gauss(0, 1) + shift, chance.gauss(0, 1), chance.gauss(0, 1)] for _ in range(ROWS)
@@ -80,27 +80,31 @@ class TestOverHttp:
     async def index_of(
         self, client: httpx.AsyncClient, bearer: dict[str, str], sent: list[list[float | None]]
     ) -> dict[str, float]:
-        """What is told of `numbers` once it was asked."""
+        """Send rows to `numbers`, and return its drift metrics."""
         path = "/v1/models/numbers:predict"
         answer = await client.post(path, json={"instances": sent}, headers=bearer)
         assert answer.status_code == 200
 
         async def counted() -> bool:
-            return await metric(client, "model_drift_rows", model="numbers") == len(sent)
+            return await metric(client, "tollgate_drift_rows", model="numbers") == len(sent)
 
         await eventually(counted)
         labels = {"model": "numbers", "version": answer.headers["x-model-version"]}
         found = {
-            column: await metric(client, "model_column_psi", column=column, **labels)
+            column: await metric(client, "tollgate_drift_column_psi", column=column, **labels)
             for column in "abc"
         }
         return found | {
-            "predictions": await metric(client, "model_prediction_psi", **labels),
-            "missing": await metric(client, "model_column_missing_share", column="c", **labels),
-            "share of 1": await metric(client, "model_prediction_share", bin="1", **labels),
+            "predictions": await metric(client, "tollgate_drift_prediction_psi", **labels),
+            "missing": await metric(
+                client, "tollgate_drift_column_missing_ratio", column="c", **labels
+            ),
+            "share of 1": await metric(
+                client, "tollgate_drift_prediction_ratio", bin="1", **labels
+            ),
         }
 
-    async def test_rows_like_those_of_training_show_little(
+    async def test_rows_like_the_training_data_show_little_drift(
         self, settings: InferenceSettings, neighbours: Neighbours, bearer: dict[str, str]
     ) -> None:
         async with serving(settings) as client:
@@ -110,7 +114,7 @@ class TestOverHttp:
         assert found["missing"] == 0
         assert 0.3 < found["share of 1"] < 0.7
 
-    async def test_a_shifted_column_and_missing_values_show(
+    async def test_a_shifted_column_and_missing_values_show_drift(
         self, settings: InferenceSettings, neighbours: Neighbours, bearer: dict[str, str]
     ) -> None:
         async with serving(settings) as client:
@@ -131,13 +135,16 @@ class TestOverHttp:
             await client.post("/v1/models/mixed:predict", json={"instances": sent}, headers=bearer)
 
             async def counted() -> bool:
-                return await metric(client, "model_drift_rows", model="mixed") == ROWS
+                return await metric(client, "tollgate_drift_rows", model="mixed") == ROWS
 
             await eventually(counted)
             for column in ("colour", "sold"):
-                assert await metric(client, "model_column_psi", model="mixed", column=column) > 0.25
+                assert (
+                    await metric(client, "tollgate_drift_column_psi", model="mixed", column=column)
+                    > 0.25
+                )
 
-    async def test_a_few_rows_tell_nothing_and_more_than_a_second_may_give_are_left_out(
+    async def test_too_few_rows_give_no_index_and_rows_over_the_limit_are_not_sampled(
         self, settings: InferenceSettings, neighbours: Neighbours, bearer: dict[str, str]
     ) -> None:
         few = settings.model_copy(update={"drift_rows_per_second": 50})
@@ -149,12 +156,12 @@ class TestOverHttp:
             )
 
             async def counted() -> bool:
-                return await metric(client, "model_drift_rows", model="numbers") == 50
+                return await metric(client, "tollgate_drift_rows", model="numbers") == 50
 
             await eventually(counted)
-            assert "model_column_psi{" not in (await client.get("/metrics")).text
+            assert "tollgate_drift_column_psi{" not in (await client.get("/metrics")).text
 
-    async def test_more_bytes_than_may_wait_are_left_out(
+    async def test_requests_over_the_memory_limit_are_not_sampled(
         self,
         settings: InferenceSettings,
         neighbours: Neighbours,
@@ -170,12 +177,12 @@ class TestOverHttp:
                 )
 
             async def counted() -> bool:
-                return await metric(client, "model_drift_rows", model="numbers") > 0
+                return await metric(client, "tollgate_drift_rows", model="numbers") > 0
 
             await eventually(counted)
-            assert await metric(client, "model_drift_rows", model="numbers") == 1
+            assert await metric(client, "tollgate_drift_rows", model="numbers") == 1
 
-    async def test_what_is_old_is_forgotten(
+    async def test_old_rows_are_dropped(
         self,
         settings: InferenceSettings,
         neighbours: Neighbours,
@@ -188,6 +195,6 @@ class TestOverHttp:
 
             async def forgotten() -> bool:
                 await asyncio.sleep(0.02)
-                return "model_drift_rows{" not in (await client.get("/metrics")).text
+                return "tollgate_drift_rows{" not in (await client.get("/metrics")).text
 
             await eventually(forgotten)

@@ -1,16 +1,16 @@
-"""Where predictions are computed: quick ones at once, slow ones in as many threads as are set."""
+"""Slow predictions are computed in the configured number of threads."""
 
 import asyncio
 import threading
 
-from services.inference.engine.runtime import Answer, Engine, Pace
+from services.inference.engine.runtime import Engine, InferenceResponse, LatencyEstimate
 from services.inference.models.inputs import Arrays
 
-SLOW = Pace(call_s=1.0, row_s=0.0)
+SLOW = LatencyEstimate(call_s=1.0, row_s=0.0)
 
 
 class Pairs:
-    """A model each of whose calls goes on only beside another; it counts those under way."""
+    """A model whose calls wait for a second call; it counts the calls in progress."""
 
     def __init__(self) -> None:
         self.most = 0
@@ -18,18 +18,18 @@ class Pairs:
         self._lock = threading.Lock()
         self._pair = threading.Barrier(2, timeout=30)
 
-    def run(self, arrays: Arrays, *, probabilities: bool = False) -> Answer:
+    def run(self, arrays: Arrays, *, probabilities: bool = False) -> InferenceResponse:
         with self._lock:
             self._now += 1
             self.most = max(self.most, self._now)
         self._pair.wait()
         with self._lock:
             self._now -= 1
-        return Answer(predictions=[0], probabilities=None)
+        return InferenceResponse(predictions=[0], probabilities=None)
 
 
 class TestThreads:
-    async def test_as_many_slow_predictions_are_computed_at_once_as_are_set(self) -> None:
+    async def test_slow_predictions_use_all_configured_threads(self) -> None:
         engine, model = Engine(threads=2), Pairs()
 
         answers = await asyncio.gather(

@@ -1,4 +1,4 @@
-"""True outcomes of predictions: whose, of what, how right, and out again as rows to train on."""
+"""Feedback: true outcomes of predictions, live accuracy, and the export as training data."""
 
 import json
 import uuid
@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def keeping(settings: InferenceSettings, store: Path) -> InferenceSettings:
-    """Of a process that keeps labels in `store`, and rows with them."""
+    """Return settings of a process that stores labels with their rows."""
     changes = {"feedback_store": f"file://{store}", "feedback_rows": True}
     return settings.model_copy(update=changes)
 
@@ -84,11 +84,11 @@ class TestAccuracy:
             assert wrong.json()["correct"] is False
             for outcome in ("correct", "wrong"):
                 labels = {"version": version, "outcome": outcome}
-                assert await metric(client, "model_feedback_rows_total", **labels) == 1
+                assert await metric(client, "tollgate_feedback_rows_total", **labels) == 1
 
         assert sorted(neighbours.charged_to(account)) == sorted(map(event_of, (first, second)))
 
-    async def test_a_repeat_counts_once_and_another_outcome_is_refused(
+    async def test_a_repeat_counts_once_and_a_different_outcome_is_refused(
         self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer
     ) -> None:
         async with serving(keeping) as client:
@@ -101,9 +101,9 @@ class TestAccuracy:
                 409,
                 "urn:tollgate:problem:feedback_differs",
             )
-            assert await metric(client, "model_feedback_rows_total") == 1
+            assert await metric(client, "tollgate_feedback_rows_total") == 1
 
-    async def test_a_request_of_several_rows_takes_a_label_for_each(
+    async def test_a_request_of_several_rows_needs_a_label_for_each(
         self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer
     ) -> None:
         async with serving(keeping) as client:
@@ -114,9 +114,9 @@ class TestAccuracy:
             assert (short.status_code, told.status_code) == (422, 200)
             assert told.json()["correct"] is False
             for outcome in ("correct", "wrong"):
-                assert await metric(client, "model_feedback_rows_total", outcome=outcome) == 1
+                assert await metric(client, "tollgate_feedback_rows_total", outcome=outcome) == 1
 
-    async def test_numbers_are_measured_by_their_error(
+    async def test_regressions_are_measured_by_their_error(
         self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer
     ) -> None:
         async with serving(keeping) as client:
@@ -125,10 +125,10 @@ class TestAccuracy:
             told = await tell(client, bearer, event_of(answer), said + 2, model="price")
 
             assert told.json()["correct"] is None
-            error = await metric(client, "model_feedback_absolute_error_sum", model="price")
+            error = await metric(client, "tollgate_feedback_absolute_error_sum", model="price")
             assert error == pytest.approx(2, rel=1e-3)
 
-    async def test_one_outcome_counts_for_no_more_than_ten_times_the_span_in_training(
+    async def test_an_error_counts_at_most_ten_times_the_span_in_training(
         self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer
     ) -> None:
         async with serving(keeping) as client:
@@ -137,11 +137,11 @@ class TestAccuracy:
                 told = await tell(client, bearer, event_of(answer), label, model="price")
                 assert told.status_code == 200
 
-            error = await metric(client, "model_feedback_absolute_error_sum", model="price")
+            error = await metric(client, "tollgate_feedback_absolute_error_sum", model="price")
             assert 100 < error < 2 * 10 * 50  # prices in training are from -10 to 30
 
     @pytest.mark.parametrize("label", ["1e308", "-1e308", "3.5e38", "1" + "0" * 300])
-    async def test_a_number_that_no_model_answers_is_refused(
+    async def test_a_number_beyond_float32_is_refused(
         self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer, label: str
     ) -> None:
         async with serving(keeping) as client:
@@ -154,7 +154,7 @@ class TestAccuracy:
                 )
                 assert answer.status_code == 422
 
-            assert await metric(client, "model_feedback_absolute_error_count") == 0
+            assert await metric(client, "tollgate_feedback_absolute_error_count") == 0
 
     @pytest.mark.parametrize(
         ("said", "true", "target", "expected"),
@@ -182,13 +182,11 @@ class TestAccuracy:
         assert bounded_error(said, true, statistics) == expected
 
 
-class TestMemory:
-    def test_the_oldest_requests_make_room_for_the_rows_of_new_ones(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+class TestRecentPredictions:
+    def test_the_oldest_requests_are_dropped_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(recents, "MAX_BYTES", 1_000)
         monkeypatch.setattr(recents, "MAX_BYTES_OF_ONE", 400)
-        recent, manifest = recents.Recent(keep_rows=True), Mock(Manifest)
+        recent, manifest = recents.RecentPredictions(keep_rows=True), Mock(Manifest)
 
         for event, size in [("a", 300), ("b", 400), ("b", 400), ("large", 401), ("c", 400)]:
             recent.add(
@@ -209,7 +207,7 @@ class TestMemory:
 
 
 class TestRefusals:
-    async def test_of_a_long_list_of_wrong_labels_the_first_is_described(
+    async def test_only_the_first_of_many_invalid_labels_is_reported(
         self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer
     ) -> None:
         async with serving(keeping) as client:
@@ -221,7 +219,7 @@ class TestRefusals:
         assert len(answer.json()["errors"]) < 10
         assert too_long.status_code == 413
 
-    async def test_what_is_not_ones_own_or_not_there_is_404(
+    async def test_a_foreign_or_unknown_prediction_is_404(
         self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer
     ) -> None:
         stranger = {"Authorization": f"Bearer {neighbours.token()}"}
@@ -242,7 +240,7 @@ class TestRefusals:
             assert (nobody.status_code, unfit.status_code) == (401, 403)
 
     @pytest.mark.parametrize("label", [2, True, "1", 1.0, None, [], {}, [1, 1]])
-    async def test_a_label_that_the_model_does_not_have_is_422(
+    async def test_an_unknown_label_is_422(
         self,
         keeping: InferenceSettings,
         neighbours: Neighbours,
@@ -258,7 +256,7 @@ class TestRefusals:
         assert answer.status_code == 422
         assert not list(store.rglob("*.json"))
 
-    async def test_an_event_is_an_id_and_no_path(
+    async def test_an_event_must_be_a_uuid(
         self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer
     ) -> None:
         async with serving(keeping) as client:
@@ -268,17 +266,17 @@ class TestRefusals:
     async def test_a_store_that_cannot_be_written_is_503_and_counts_nothing(
         self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer, store: Path
     ) -> None:
-        store.symlink_to(store)  # a loop, which no system can read
+        store.symlink_to(store)  # a symlink loop, which no system can read
         async with serving(keeping) as client:
             event = event_of(await predict(client, bearer, NUMBERS_ROW))
             answer = await tell(client, bearer, event, 1)
 
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-            assert await metric(client, "model_feedback_rows_total") == 0
+            assert await metric(client, "tollgate_feedback_rows_total") == 0
 
 
 class TestOtherProcesses:
-    async def test_what_another_process_answered_is_known_by_its_receipt(
+    async def test_a_prediction_of_another_process_is_found_by_its_receipt(
         self, keeping: InferenceSettings, neighbours: Neighbours, account: str, bearer: Bearer
     ) -> None:
         blind = neighbours.token(account=account, scope="predict")
@@ -294,11 +292,11 @@ class TestOtherProcesses:
             assert told.json()["version"] == answer.headers["x-model-version"]
             assert told.json()["correct"] is None
             assert again.json()["repeated"]
-            name = "model_feedback_rows_total"
+            name = "tollgate_feedback_rows_total"
             assert await metric(other, name, outcome="unjudged") == 1
             assert await metric(one, name) == 0
 
-    async def test_what_was_forgotten_is_known_by_its_receipt_too(
+    async def test_a_dropped_prediction_is_found_by_its_receipt(
         self,
         keeping: InferenceSettings,
         neighbours: Neighbours,
@@ -324,7 +322,7 @@ class TestExport:
         assert told.exit_code == 0, told.output
         return [line for line in told.stdout.splitlines() if line.endswith(".csv")]
 
-    async def test_each_labelled_row_is_exported_once_as_the_trainer_reads_it(
+    async def test_each_labelled_row_is_exported_once_in_the_trainers_format(
         self,
         keeping: InferenceSettings,
         neighbours: Neighbours,
@@ -351,7 +349,7 @@ class TestExport:
             f"{header}5.0,red,true,big\n",
         ]
 
-    async def test_an_export_that_was_cut_short_is_finished_by_the_next(
+    async def test_an_interrupted_export_is_completed_by_the_next(
         self,
         keeping: InferenceSettings,
         neighbours: Neighbours,
@@ -371,7 +369,7 @@ class TestExport:
         assert self.export(store, data, monkeypatch) == [name]
         assert (data / "mixed" / name).read_bytes() == content
 
-    async def test_rows_are_not_kept_unless_that_was_asked_for(
+    async def test_rows_are_stored_only_if_configured(
         self,
         keeping: InferenceSettings,
         neighbours: Neighbours,

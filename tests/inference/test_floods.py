@@ -73,7 +73,7 @@ REFUSED = {
 
 
 def report(line: str) -> None:
-    """Show a figure, with `pytest -s`."""
+    """Print a measurement; visible with `pytest -s`."""
     sys.stdout.write(line + "\n")
 
 
@@ -84,7 +84,7 @@ class Server:
     url: str
     neighbours: Neighbours
     worst_s: float = field(default=0.0)
-    """The slowest answer of `/healthz` during the last attack."""
+    """The slowest response of `/healthz` during the last attack."""
     tokens: dict[str, str] = field(default_factory=dict)
 
     @asynccontextmanager
@@ -104,7 +104,7 @@ class Server:
         return self.tokens[account]
 
     def send(self, account: str, path: str, body: bytes, *, times: int) -> list[int]:
-        """Send a body over one connection, again and again; the statuses of the answers."""
+        """Send a body repeatedly over one connection, and return the statuses."""
         connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=60)
         headers = {"Authorization": f"Bearer {self.token(account)}"}
         statuses = []
@@ -121,12 +121,12 @@ class Server:
             return not await metric(client, "tollgate_inference_request_bytes")
 
     async def memory(self) -> int:
-        """Bytes of the process that are in memory."""
+        """Return the resident memory of the process in bytes."""
         async with self.client() as client:
             return int(await metric(client, "process_resident_memory_bytes"))
 
     async def answer_others(self, attack: Awaitable[object]) -> int:
-        """Let an attack run to its end; return how many predictions another account got of it."""
+        """Run an attack; return how many predictions another account got meanwhile."""
         attacking = asyncio.ensure_future(attack)
         answered, self.worst_s = 0, 0.0
         async with self.client() as other:
@@ -156,7 +156,7 @@ def server(running: Server, neighbours: Neighbours) -> Server:
 
 class TestRefusedBodies:
     @pytest.mark.parametrize("kind", REFUSED)
-    async def test_leave_other_accounts_their_answers_and_cost_nothing(
+    async def test_do_not_affect_other_accounts_and_cost_nothing(
         self, server: Server, neighbours: Neighbours, account: str, kind: str
     ) -> None:
         path, body = REFUSED[kind]
@@ -187,7 +187,7 @@ class TestRefusedBodies:
         assert [answer.status_code for answer in limited] == [429] * 2
         assert all(answer.headers["retry-after"] for answer in limited)
 
-    async def test_name_fifty_columns_of_very_many(self, server: Server, account: str) -> None:
+    async def test_report_at_most_fifty_columns(self, server: Server, account: str) -> None:
         row = {f"column {number}": 1 for number in range(5_000)}
 
         async with server.client(account) as client:
@@ -198,7 +198,7 @@ class TestRefusedBodies:
 
 
 class TestLargeBodies:
-    async def test_are_answered_while_the_account_beside_sends_bad_ones(
+    async def test_are_answered_while_another_account_sends_bad_ones(
         self, server: Server, account: str
     ) -> None:
         rows = [[number / 7, number / 11, number / 13] for number in range(10_000)]
@@ -222,7 +222,7 @@ class TestLargeBodies:
             few = await client.post(V1, json={"instances": rows[:100]})
         assert few.json()["predictions"] == answers[0][:100]
 
-    async def test_of_text_are_answered_as_small_ones_are(
+    async def test_of_text_get_the_same_predictions_as_small_ones(
         self, server: Server, account: str
     ) -> None:
         rows = [MIXED_ROW | {"size": number / 1_000} for number in range(9_999)]
@@ -237,7 +237,7 @@ class TestLargeBodies:
         together = [label for part in parts for label in part.json()["predictions"]]
         assert whole.json()["predictions"] == together
 
-    async def test_have_the_event_of_their_key_in_any_order_of_members(
+    async def test_have_the_same_event_for_a_key_in_any_order_of_members(
         self, server: Server, account: str
     ) -> None:
         data = [number / 7 for number in range(30_000)]
@@ -257,7 +257,7 @@ class TestLargeBodies:
 
 
 class TestUnfinishedBodies:
-    async def test_take_no_slot_from_others(self, server: Server) -> None:
+    async def test_occupy_no_slot(self, server: Server) -> None:
         accounts = [str(uuid.uuid4()) for _ in range(4)]
 
         async with AsyncExitStack() as stack:
@@ -268,9 +268,9 @@ class TestUnfinishedBodies:
                 for client in (other, same):
                     answer = await client.post(V1, json={"instances": [NUMBERS_ROW]})
                     assert answer.status_code == 200
-                assert await metric(other, "model_infer_requests_in_flight") == 0
+                assert await metric(other, "tollgate_inference_requests_in_flight") == 0
 
-    async def test_of_one_account_take_no_more_memory_than_its_share(
+    async def test_of_one_account_use_no_more_memory_than_its_share(
         self, server: Server, account: str
     ) -> None:
         before = await server.memory()
@@ -296,7 +296,7 @@ class TestUnfinishedBodies:
         await eventually(server.is_idle)
 
 
-async def test_large_requests_of_text_take_no_more_memory_than_is_documented(
+async def test_large_requests_of_text_use_no_more_memory_than_documented(
     settings: InferenceSettings, neighbours: Neighbours, account: str
 ) -> None:
     row = b'{"size":1,"colour":"%b","sold":true}'
@@ -319,7 +319,7 @@ async def test_large_requests_of_text_take_no_more_memory_than_is_documented(
 
 
 class Unfinished:
-    """A request of which all comes but the end; `answer` is done when there is one all the same."""
+    """A request whose last bytes never arrive; `answer` completes if there is a response anyway."""
 
     def __init__(self, server: Server, account: str, part: bytes) -> None:
         host, port = server.url.removeprefix("http://").split(":")

@@ -1,4 +1,4 @@
-"""Inference as an HTTP service: predictions are methods of their own paths, for pages too."""
+"""Inference as an HTTP service: methods, errors, CORS and the OpenAPI document."""
 
 import httpx
 import pytest
@@ -25,7 +25,7 @@ class TestMethods:
         ],
     )
     @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
-    async def test_what_is_posted_to_takes_nothing_else(
+    async def test_prediction_paths_allow_only_post(
         self, client: httpx.AsyncClient, bearer: dict[str, str], method: str, path: str
     ) -> None:
         answer = await client.request(method, path, headers=bearer)
@@ -34,12 +34,12 @@ class TestMethods:
         assert (answer.status_code, answer.headers["allow"]) == (405, "POST, OPTIONS")
         assert (options.status_code, options.headers["allow"]) == (204, "POST, OPTIONS")
 
-    async def test_errors_of_v2_have_the_protocols_form(
+    async def test_v2_errors_have_the_protocols_format(
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
         assert (await client.get(INFER, headers=bearer)).json().keys() == {"error"}
 
-    async def test_a_bug_has_it_too(
+    async def test_an_unhandled_error_has_the_protocols_format(
         self,
         client: httpx.AsyncClient,
         bearer: dict[str, str],
@@ -60,13 +60,13 @@ class TestMethods:
         assert answers[1].headers["content-type"] == "application/problem+json"
 
     @pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready"])
-    async def test_health_answers_head(self, client: httpx.AsyncClient, path: str) -> None:
+    async def test_health_supports_head(self, client: httpx.AsyncClient, path: str) -> None:
         answer = await client.head(path)
 
         assert (answer.status_code, answer.content) == (200, b"")
 
     @pytest.mark.parametrize("path", [f"{PREDICT}/", f"{INFER}/", "/v1/models/", "/v2/"])
-    async def test_a_path_with_a_slash_too_many_is_not_found(
+    async def test_a_path_with_an_extra_slash_is_not_found(
         self, client: httpx.AsyncClient, bearer: dict[str, str], path: str
     ) -> None:
         for method in ("GET", "POST"):
@@ -85,7 +85,7 @@ class TestMethods:
 
 
 class TestCors:
-    async def test_pages_of_a_listed_origin_may_predict_and_read_the_receipt(
+    async def test_an_allowed_origin_may_predict_and_read_the_receipt(
         self, settings: InferenceSettings, bearer: dict[str, str]
     ) -> None:
         listed = settings.model_copy(update={"cors_origins": (ORIGIN,)})
@@ -110,7 +110,7 @@ class TestCors:
         assert "X-Usage-Event" in answer.headers["access-control-expose-headers"]
         assert "access-control-allow-origin" not in other.headers
 
-    async def test_without_one_no_page_may(
+    async def test_by_default_no_origin_is_allowed(
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
         answer = await client.post(PREDICT, json=BODY, headers=bearer | {"Origin": ORIGIN})
@@ -134,7 +134,7 @@ class TestOpenApi:
             if path.startswith("/v2"):
                 assert all("422" not in operation["responses"] for operation in item.values())
 
-    async def test_binary_answers_are_stated(self, client: httpx.AsyncClient) -> None:
+    async def test_binary_responses_are_documented(self, client: httpx.AsyncClient) -> None:
         document = (await client.get("/openapi.json")).json()
 
         content = document["paths"]["/v2/models/{model}/infer"]["post"]["responses"]["200"]

@@ -17,14 +17,14 @@ PRICE = "/v2/models/price/infer"
 
 
 def numbers(*rows: list[Any], datatype: str = "FP64", **changes: Any) -> dict[str, Any]:
-    """The one input of the model `numbers`."""
+    """Return the input of the model `numbers`."""
     flat = [value for row in rows for value in row]
     tensor = {"name": "features", "datatype": datatype, "shape": [len(rows), 3], "data": flat}
     return tensor | changes
 
 
 def mixed(**columns: Any) -> list[dict[str, Any]]:
-    """The inputs of the model `mixed`, one row, with other values or members for some columns."""
+    """Return one row of inputs of the model `mixed`, with changes to some columns."""
     datatypes = {"size": "FP32", "colour": "BYTES", "sold": "BOOL"}
     tensors = []
     for name, value in MIXED_ROW.items():
@@ -45,8 +45,8 @@ def output(answer: httpx.Response, name: str) -> dict[str, Any]:
     return found
 
 
-class TestAnswer:
-    async def test_is_that_of_v1(self, client: httpx.AsyncClient, bearer: dict[str, str]) -> None:
+class TestPrediction:
+    async def test_matches_v1(self, client: httpx.AsyncClient, bearer: dict[str, str]) -> None:
         rows: list[list[Any]] = [NUMBERS_ROW, [-1.0, -2.0, None]]
 
         v2 = await post(client, NUMBERS, bearer, inputs=[numbers(*rows)])
@@ -85,7 +85,7 @@ class TestAnswer:
 
         assert answers[0] == answers[1]
 
-    async def test_each_column_is_an_input_where_one_is_not_numeric(
+    async def test_each_column_is_an_input_if_one_is_not_numeric(
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
         answer = await post(client, MIXED, bearer, inputs=mixed())
@@ -105,7 +105,7 @@ class TestAnswer:
         assert answer.status_code == 200
 
     @pytest.mark.parametrize("datatype", ["FP32", "FP64", "INT64"])
-    async def test_numbers_may_come_in_any_datatype_that_fits(
+    async def test_numbers_may_have_any_suitable_datatype(
         self, client: httpx.AsyncClient, bearer: dict[str, str], datatype: str
     ) -> None:
         inputs = mixed(size={"datatype": datatype, "data": [5]})
@@ -125,7 +125,7 @@ class TestAnswer:
         assert only["datatype"] == "FP64"
         assert only["data"] == [pytest.approx(10.0, abs=1.0)]
 
-    async def test_the_id_comes_back_and_the_outputs_asked_for_alone(
+    async def test_the_id_is_echoed_with_only_the_requested_outputs(
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
         answer = await post(
@@ -154,7 +154,7 @@ class TestAnswer:
 
 
 class TestReceipt:
-    async def test_is_that_of_a_v1_prediction(
+    async def test_matches_a_v1_receipt(
         self, client: httpx.AsyncClient, bearer: dict[str, str], neighbours: Neighbours
     ) -> None:
         answer = await post(client, NUMBERS, bearer, inputs=[numbers(*[NUMBERS_ROW] * 3)])
@@ -165,7 +165,7 @@ class TestReceipt:
         assert event["data"]["model"] == answer.headers["x-model-name"] == "numbers"
         assert answer.headers["x-usage-amount"] == "0.0008 USD"
 
-    async def test_a_repeat_with_its_key_is_the_same_whatever_its_id_and_order(
+    async def test_a_repeat_with_its_key_has_the_same_event_for_any_id_and_order(
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
         keyed = {**bearer, "Idempotency-Key": "order 7"}
@@ -185,7 +185,7 @@ class TestReceipt:
         assert first == repeat
         assert len({first, spaced, other}) == 3
 
-    async def test_what_is_refused_is_not_billed(
+    async def test_errors_are_not_billed(
         self,
         client: httpx.AsyncClient,
         bearer: dict[str, str],
@@ -200,32 +200,32 @@ class TestReceipt:
 
 
 def refused_inputs() -> dict[str, list[dict[str, Any]]]:
-    """What does not fit the model `numbers`, by what its refusal has to name."""
+    """Inputs that `numbers` rejects, by a part of the expected error."""
     row = numbers(NUMBERS_ROW)
     return {
-        "features: The input is missing": [],
-        "nonsense: No such input": [row, {**row, "name": "nonsense"}],
-        "given twice": [row, row],
-        "features: The datatype FP32 or FP64": [{**row, "datatype": "INT64"}],
-        "features: The shape [-1, 3]": [{**row, "shape": [3, 1]}],
-        "shape: A list of sizes": [{**row, "shape": [True, 3]}],
-        "data: A list of values": [{**row, "data": None}],
+        "features: Missing input": [],
+        "nonsense: Unknown input": [row, {**row, "name": "nonsense"}],
+        "Duplicate input": [row, row],
+        "features: The datatype must be FP32 or FP64": [{**row, "datatype": "INT64"}],
+        "features: The shape must be [-1, 3]": [{**row, "shape": [3, 1]}],
+        "shape: Must be a list of non-negative integers": [{**row, "shape": [True, 3]}],
+        "data: Must be a list of values": [{**row, "data": None}],
         "1 × 3 values": [{**row, "data": [1.0, 2.0]}],
-        "3 values, the data has others": [{**row, "data": [[1.0, 2.0]]}],
-        "features.b: An element is not": [numbers([1.0, True, 3.0])],
-        "features.c: An element is not": [numbers([1.0, 2.0, "3"])],
-        "features.a: A number is not finite": [numbers([1e308, 2.0, 3.0])],
+        "3 values, as declared by the shape": [{**row, "data": [[1.0, 2.0]]}],
+        "features.b: Each element must be": [numbers([1.0, True, 3.0])],
+        "features.c: Each element must be": [numbers([1.0, 2.0, "3"])],
+        "features.a: Each number must be finite": [numbers([1e308, 2.0, 3.0])],
         "1 to 10000 rows": [{**row, "shape": [10_001, 3]}],
-        "rows fit in one request": [{**row, "shape": [10**18, 3]}],
-        "1 to 10000 rows fit": [{**row, "shape": [0, 3], "data": []}],
-        "name: A string": [{**row, "name": 7}],
+        "10000 rows.": [{**row, "shape": [10**18, 3]}],
+        "inputs: Must have 1 to 10000 rows": [{**row, "shape": [0, 3], "data": []}],
+        "name: Must be a string": [{**row, "name": 7}],
         "binary_data_size": [{**row, "parameters": {"binary_data_size": 24}}],
     }
 
 
 class TestRefusal:
     @pytest.mark.parametrize("named", refused_inputs())
-    async def test_says_what_does_not_fit(
+    async def test_names_the_problem(
         self, client: httpx.AsyncClient, bearer: dict[str, str], named: str
     ) -> None:
         answer = await post(client, NUMBERS, bearer, inputs=refused_inputs()[named])
@@ -235,7 +235,7 @@ class TestRefusal:
         assert answer.json().keys() == {"error"}
         assert named in answer.json()["error"]
 
-    async def test_names_every_column_that_does_not_fit(
+    async def test_names_every_invalid_column(
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
         inputs = mixed(size=True, colour=3, sold={"shape": [1]})
@@ -249,7 +249,7 @@ class TestRefusal:
     @pytest.mark.parametrize(
         "value", [{"datatype": "INT64", "data": [1.5]}, {"datatype": "INT64", "data": [2**63]}]
     )
-    async def test_of_a_number_that_its_datatype_does_not_hold(
+    async def test_of_a_number_outside_its_datatype(
         self, client: httpx.AsyncClient, bearer: dict[str, str], value: dict[str, Any]
     ) -> None:
         answer = await post(client, MIXED, bearer, inputs=mixed(size=value))
@@ -273,7 +273,7 @@ class TestRefusal:
             b'{"inputs": [], "x": ' + b"[" * 1000 + b"]" * 1000 + b', "y": ":"}',
         ],
     )
-    async def test_of_a_body_that_is_not_of_the_protocol(
+    async def test_of_a_body_that_violates_the_protocol(
         self, client: httpx.AsyncClient, bearer: dict[str, str], content: bytes
     ) -> None:
         keyed = {**bearer, "Idempotency-Key": "k"}
@@ -287,7 +287,7 @@ class TestRefusal:
         "outputs",
         [[{"name": "nonsense"}], [{"name": "predict"}] * 2, [{}], 3, [{"name": ["predict"]}]],
     )
-    async def test_of_outputs_that_there_are_not(
+    async def test_of_unknown_outputs(
         self, client: httpx.AsyncClient, bearer: dict[str, str], outputs: object
     ) -> None:
         answer = await post(client, NUMBERS, bearer, inputs=[numbers(NUMBERS_ROW)], outputs=outputs)
@@ -295,7 +295,7 @@ class TestRefusal:
         assert answer.status_code == 400
         assert "outputs" in answer.json()["error"]
 
-    async def test_comes_in_the_order_token_scope_existence_body(
+    async def test_checks_token_scope_existence_and_body_in_order(
         self, client: httpx.AsyncClient, bearer: dict[str, str], neighbours: Neighbours
     ) -> None:
         without_scope = {"Authorization": f"Bearer {neighbours.token(scope='usage:read')}"}
@@ -327,7 +327,7 @@ class TestRefusal:
             "x" * 10_000,
         ],
     )
-    async def test_of_names_that_name_nothing(
+    async def test_of_unknown_models_and_versions(
         self, client: httpx.AsyncClient, bearer: dict[str, str], model: str
     ) -> None:
         answers = await asyncio.gather(
@@ -340,7 +340,7 @@ class TestRefusal:
             assert answer.status_code == 404
             assert answer.json().keys() == {"error"}
 
-    async def test_of_an_account_without_credit_has_the_shape_of_the_protocol(
+    async def test_of_an_account_without_credit_has_the_protocols_format(
         self, client: httpx.AsyncClient, bearer: dict[str, str], neighbours: Neighbours
     ) -> None:
         neighbours.status = "no_credit"

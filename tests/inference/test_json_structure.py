@@ -1,4 +1,4 @@
-"""A JSON text read in pieces is the text read at once, valid or not."""
+"""Parsing a JSON text in pieces gives the same result as parsing it at once."""
 
 import json
 import random
@@ -30,7 +30,7 @@ documents = st.recursive(
 
 @pytest.fixture(autouse=True, scope="module")
 def small_pieces() -> Any:
-    """So small that every text has many, and every window cuts something."""
+    """Make windows and pieces so small that every text spans many."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_structure, "PIECE_BYTES", 5)
         patch.setattr(json_structure, "WINDOW_BYTES", 7)
@@ -39,7 +39,7 @@ def small_pieces() -> Any:
 
 @given(document=documents, indent=st.sampled_from([None, 1]), ascii=st.booleans())
 @settings(max_examples=150, deadline=None)
-def test_a_valid_text_is_read_as_it_is_at_once(document: Any, indent: Any, ascii: bool) -> None:
+def test_a_valid_text_is_parsed_as_by_orjson(document: Any, indent: Any, ascii: bool) -> None:
     content = json.dumps(document, indent=indent, ensure_ascii=ascii).encode()
 
     structure = scan(content)
@@ -50,7 +50,7 @@ def test_a_valid_text_is_read_as_it_is_at_once(document: Any, indent: Any, ascii
 
 @given(document=documents, seed=st.integers(0, 2**32))
 @settings(max_examples=300, deadline=None)
-def test_a_damaged_text_is_refused_or_read_as_it_is_at_once(document: Any, seed: int) -> None:
+def test_a_damaged_text_is_refused_or_parsed_as_by_orjson(document: Any, seed: int) -> None:
     content = _damage(json.dumps(document).encode(), random.Random(seed))
 
     try:
@@ -72,7 +72,7 @@ def test_a_damaged_text_is_refused_or_read_as_it_is_at_once(document: Any, seed:
         b"[1111,2222,3333", b"1111,2222,3333", b'"aaaa":"bbbb","cccc":1', b"[NaN,1,2,3,4,5]",
     ],
 )  # fmt: skip
-def test_what_is_not_json_is_refused(content: bytes) -> None:
+def test_invalid_json_is_refused(content: bytes) -> None:
     with pytest.raises(BodyInvalid):
         scan(content).load()
 
@@ -87,7 +87,7 @@ def test_runs_of_backslashes_may_cross_windows(run: int) -> None:
 
 
 class TestLimits:
-    def test_a_text_may_nest_so_deep_and_no_deeper(self) -> None:
+    def test_nesting_is_limited(self) -> None:
         deepest = b"[" * MAX_DEPTH + b"]" * MAX_DEPTH
 
         assert scan(deepest).load() == orjson.loads(deepest)

@@ -1,4 +1,4 @@
-"""`tollgate models report` tells what running processes measured."""
+"""`tollgate models report` shows the measurements of running processes."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(app, ["models", "report", *words])
 
 
-async def test_a_page_shows_drift_answers_and_live_accuracy(
+async def test_a_report_shows_drift_predictions_and_live_accuracy(
     settings: InferenceSettings, neighbours: Neighbours, bearer: dict[str, str], tmp_path: Path
 ) -> None:
     changes = {"feedback_store": f"file://{tmp_path}/feedback", "journal_dir": tmp_path / "journal"}
@@ -47,7 +47,7 @@ async def test_a_page_shows_drift_answers_and_live_accuracy(
                 assert (await client.post(f"{model}:feedback", json=told)).status_code == 200
 
             async def counted() -> bool:
-                return await metric(client, "model_drift_rows", url=url) >= ROWS
+                return await metric(client, "tollgate_drift_rows", url=url) >= ROWS
 
             await eventually(counted)
         written = await asyncio.to_thread(run, "numbers", "--url", url, "--out", str(page))
@@ -57,13 +57,13 @@ async def test_a_page_shows_drift_answers_and_live_accuracy(
     text = page.read_text()
     assert "Live accuracy: 50.0% of 2 rows with feedback." in text
     assert "<td class=large>large" in text
-    assert "100.0%" in text  # of the last column is missing
+    assert "100.0%" in text  # missing values of the last column
     [told] = json.loads(as_json.stdout)["versions"].values()
     assert told["psi"]["a"] > 1
     assert told["missing"] == {"a": 0, "b": 0, "c": 1}
 
 
-def test_a_process_that_does_not_answer_is_one_line_and_exit_code_1() -> None:
+def test_an_unreachable_process_is_one_line_and_exit_code_1() -> None:
     url = f"http://127.0.0.1:{free_port()}"
 
     told = run("numbers", "--url", url)
@@ -71,12 +71,12 @@ def test_a_process_that_does_not_answer_is_one_line_and_exit_code_1() -> None:
     assert (told.exit_code, told.stderr) == (1, f"error: No metrics from {url}.\n")
 
 
-def test_processes_are_weighed_by_their_rows() -> None:
+def test_processes_are_weighted_by_their_rows() -> None:
     labels = 'model="m",version="v"'
     texts = [
-        f"model_drift_rows{{{labels}}} {rows}\n"
-        f'model_column_psi{{{labels},column="a"}} {psi}\n'
-        f'model_feedback_rows_total{{{labels},outcome="correct"}} 2\n'
+        f"tollgate_drift_rows{{{labels}}} {rows}\n"
+        f'tollgate_drift_column_psi{{{labels},column="a"}} {psi}\n'
+        f'tollgate_feedback_rows_total{{{labels},outcome="correct"}} 2\n'
         for rows, psi in ((1_000, 0.1), (3_000, 0.5))
     ]
 

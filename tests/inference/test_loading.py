@@ -1,4 +1,4 @@
-"""Versions come into memory when they are asked for, and make room for one another."""
+"""Versions are loaded on demand, and unloaded when there is no room."""
 
 import asyncio
 import shutil
@@ -44,7 +44,7 @@ class GatedStore(ModelStore):
 @pytest.fixture
 async def shelf(samples: Store, tmp_path: Path, fresh_listings: None) -> AsyncIterator[Shelf]:
     shelf = Shelf(samples, tmp_path)
-    await shelf.watcher.look()
+    await shelf.watcher.poll()
     yield shelf
     await shelf.loader.close()
 
@@ -54,7 +54,7 @@ def label(model: LoadedModel) -> object:
     return model.runtime.run(arrays).predictions[0]
 
 
-class TestByName:
+class TestNamedVersions:
     @pytest.mark.parametrize("gate", ["passed", "forced"])
     async def test_a_version_that_may_be_served_can_be_called(
         self, shelf: Shelf, gate: str
@@ -80,7 +80,7 @@ class TestByName:
             path.unlink()
         [version] = shelf.store.list_versions("numbers")
         shelf.start()
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
 
         model = await shelf.loader.get("numbers", version)
 
@@ -88,7 +88,7 @@ class TestByName:
         with pytest.raises(ModelNotFound):
             shelf.registry.find("numbers")
 
-    async def test_a_version_that_does_not_hold_is_counted_once_and_not_tried_again_soon(
+    async def test_an_invalid_version_is_counted_once_and_not_retried_soon(
         self, shelf: Shelf
     ) -> None:
         version = shelf.publish(onnx_bytes=b"not a model")
@@ -102,14 +102,12 @@ class TestByName:
         assert all(isinstance(outcome, ModelNotFound) for outcome in outcomes)
         assert shelf.refused("runtime") == 1
 
-    async def test_made_up_names_cost_one_listing_a_while(
-        self, samples: Store, tmp_path: Path
-    ) -> None:
+    async def test_made_up_names_share_one_listing(self, samples: Store, tmp_path: Path) -> None:
         shelf = Shelf(samples, tmp_path)
         store = GatedStore(shelf.store_url)
         store.gate.set()
         shelf.start(store=store)
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
 
         for number in range(100):
             with pytest.raises(ModelNotFound):
@@ -118,21 +116,21 @@ class TestByName:
         assert store.listings <= 3
 
 
-class TestAtOnce:
+class TestConcurrency:
     async def test_many_requests_for_a_version_load_it_once(self, shelf: Shelf) -> None:
         version = shelf.publish()
 
         loaded = await asyncio.gather(*(shelf.loader.get("numbers", version) for _ in range(20)))
 
         assert len({id(model) for model in loaded}) == 1
-        assert shelf.value("model_loads_total") == 4
+        assert shelf.value("tollgate_model_loads_total") == 4
 
     async def test_a_few_versions_load_while_others_wait(self, shelf: Shelf) -> None:
         versions = [shelf.publish() for _ in range(5)]
         store = GatedStore(shelf.store_url)
         store.gate.set()
         shelf.start(store=store)
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
         store.gate.clear()
         store.waiting = 0
 
@@ -145,14 +143,14 @@ class TestAtOnce:
         assert waiting == loader.LOADS_AT_ONCE
         assert [model.manifest.version for model in models] == versions
 
-    async def test_a_request_waits_for_a_load_only_so_long_and_the_load_goes_on(
+    async def test_a_request_waits_a_limited_time_and_the_load_continues(
         self, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         version = shelf.publish()
         store = GatedStore(shelf.store_url)
         shelf.start(store=store)
         store.gate.set()
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
         store.gate.clear()
         monkeypatch.setattr(loader, "REQUEST_WAITS_S", 0.2)
 
@@ -164,15 +162,15 @@ class TestAtOnce:
 
         assert refusal.value.headers["Retry-After"] == "5"
         assert model.manifest.version == version
-        assert shelf.value("model_loads_total") == 4
+        assert shelf.value("tollgate_model_loads_total") == 4
 
 
 class TestMemory:
-    async def test_the_version_used_least_recently_makes_room(self, shelf: Shelf) -> None:
+    async def test_the_least_recently_used_version_is_unloaded(self, shelf: Shelf) -> None:
         versions = [shelf.publish(onnx_bytes=shelf.padded_onnx(n, size=100_000)) for n in range(4)]
-        bound = int(shelf.value("model_loaded_bytes")) + 350_000
+        bound = int(shelf.value("tollgate_model_loaded_bytes")) + 350_000
         shelf.start(models_max_bytes=bound)
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
 
         for version in versions[:3]:
             await shelf.loader.get("numbers", version)
@@ -182,25 +180,23 @@ class TestMemory:
         resident = [v for v in versions if shelf.registry.is_resident("numbers", v)]
         assert resident == [versions[0], versions[2], versions[3]]
         assert shelf.registry.is_resident("numbers", shelf.live)
-        assert shelf.value("model_loaded_bytes") <= bound
+        assert shelf.value("tollgate_model_loaded_bytes") <= bound
 
-    async def test_live_models_that_do_not_fit_come_back_when_they_are_asked_for(
-        self, shelf: Shelf
-    ) -> None:
+    async def test_unloaded_live_models_are_loaded_again_on_demand(self, shelf: Shelf) -> None:
         shelf.start(models_max_bytes=1)
-        await shelf.watcher.look()
-        shelf.take_away()  # they come from the disk
+        await shelf.watcher.poll()
+        shelf.take_away()  # so they are loaded from the disk
 
         for name in ("numbers", "mixed", "price") * 2:
             model = await shelf.loader.get(name, None)
             assert model.manifest.model == name
 
-        assert shelf.value("model_loaded_versions") == 1
+        assert shelf.value("tollgate_model_loaded_versions") == 1
 
-    async def test_the_version_before_stays_for_a_way_back(self, shelf: Shelf) -> None:
+    async def test_the_previous_version_stays_in_memory_for_a_rollback(self, shelf: Shelf) -> None:
         first = shelf.live
         shelf.release(shelf.publish())
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
 
         assert shelf.registry.is_resident("numbers", first)
 
@@ -209,15 +205,15 @@ class TestMemory:
         for number in range(30):
             version = shelf.publish(onnx_bytes=shelf.padded_onnx(number, size=250_000))
             shelf.release(version)
-            await shelf.watcher.look()
+            await shelf.watcher.poll()
             model = await shelf.loader.get("numbers", None)
             assert model.manifest.version == version
 
-        assert shelf.value("model_loaded_bytes") <= 600_000
+        assert shelf.value("tollgate_model_loaded_bytes") <= 600_000
 
 
-class TestStoreAway:
-    async def test_what_is_in_memory_is_served_and_the_rest_told_to_come_back(
+class TestStoreOutage:
+    async def test_loaded_versions_are_served_and_others_are_unavailable(
         self, shelf: Shelf
     ) -> None:
         version = shelf.publish()
@@ -227,7 +223,7 @@ class TestStoreAway:
         with pytest.raises((Unavailable, ModelNotFound)):
             await shelf.loader.get("numbers", version)
 
-    async def test_a_store_that_hangs_stops_neither_serving_nor_the_next_look(
+    async def test_a_hanging_store_blocks_neither_serving_nor_the_next_poll(
         self, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         class Hanging(ModelStore):
@@ -242,19 +238,19 @@ class TestStoreAway:
 
         store = Hanging(shelf.store_url)
         shelf.start(store=store, call_deadline_s=0.1)
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
         store.hangs = True
 
-        looks = [await shelf.watcher.look() for _ in range(3)]
+        looks = [await shelf.watcher.poll() for _ in range(3)]
         served = label(await shelf.loader.get("numbers", None))
         store.hangs = False
-        recovered = await shelf.watcher.look()
+        recovered = await shelf.watcher.poll()
         store.released.set()
 
         assert looks == [False, False, False]
         assert served == 1
         assert recovered
-        assert shelf.value("model_store_failures_total") == 3
+        assert shelf.value("tollgate_model_store_failures_total") == 3
 
     async def test_a_version_on_the_disk_can_be_called_while_the_store_hangs(
         self, shelf: Shelf
@@ -269,7 +265,7 @@ class TestStoreAway:
         version = shelf.publish()
         await shelf.loader.get("numbers", version)
         shelf.start(store=Hanging(shelf.store_url))
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
 
         async with asyncio.timeout(20):
             model = await shelf.loader.get("numbers", version)
@@ -279,7 +275,7 @@ class TestStoreAway:
 
 
 class TestTrustedKeys:
-    async def test_a_version_of_a_retired_key_cannot_be_called_though_it_is_in_memory(
+    async def test_a_loaded_version_of_a_retired_key_cannot_be_called(
         self, shelf: Shelf, tmp_path: Path
     ) -> None:
         folder = tmp_path / "trusted"
@@ -294,12 +290,12 @@ class TestTrustedKeys:
             shelf.key = load_signing_key(key)
             versions[key] = shelf.publish()
         shelf.start()
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
         for version in versions.values():
             await shelf.loader.get("numbers", version)
 
         retired.unlink()
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
 
         with pytest.raises(ModelNotFound):
             await shelf.loader.get("numbers", versions[old])
@@ -307,7 +303,7 @@ class TestTrustedKeys:
         assert shelf.registry.is_resident("numbers", versions[new])
         assert label(await shelf.loader.get("numbers", None)) == 1
 
-    async def test_a_release_counts_at_the_next_look_once_its_key_is_trusted(
+    async def test_a_release_goes_live_at_the_next_poll_once_its_key_is_trusted(
         self, shelf: Shelf, tmp_path: Path
     ) -> None:
         folder, elsewhere = tmp_path / "trusted", tmp_path / "elsewhere"
@@ -317,11 +313,11 @@ class TestTrustedKeys:
         shelf.start()
         version = shelf.publish()
         shelf.release(version)
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
         before = shelf.live
 
         shutil.copytree(elsewhere, folder, dirs_exist_ok=True)
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
 
         assert before != version
         assert shelf.live == version

@@ -1,4 +1,4 @@
-"""Pickles run code, so none is opened unsigned, unallowed, or with another scikit-learn."""
+"""Pickles run code, so they must be signed, allowed, and match the installed scikit-learn."""
 
 import io
 import pickle
@@ -11,8 +11,8 @@ import sklearn
 from sklearn.linear_model import LogisticRegression
 
 from services.inference.models.registry import ModelNotFound
+from services.inference.protocols.codec import Body
 from services.inference.protocols.v2 import document
-from services.inference.protocols.wire import Body
 from tests.inference.samples import MIXED_ROW, NUMBERS_ROW, Store
 from tests.inference.shelf import Shelf
 
@@ -29,16 +29,16 @@ class Bomb:
 
 @pytest.fixture
 async def shelf(samples: Store, tmp_path: Path, fresh_listings: None) -> Shelf:
-    """One on which pickles are allowed."""
+    """Return a shelf that allows pickles."""
     shelf = Shelf(samples, tmp_path)
     shelf.start(allow_joblib=True)
-    await shelf.watcher.look()
+    await shelf.watcher.poll()
     return shelf
 
 
 class TestAllowed:
     @pytest.mark.parametrize(("model", "row"), [("numbers", NUMBERS_ROW), ("mixed", MIXED_ROW)])
-    async def test_a_pickle_answers_as_the_export_does(
+    async def test_a_pickle_predicts_like_its_onnx_export(
         self, shelf: Shelf, model: str, row: Any
     ) -> None:
         version = shelf.publish(model=model, serving="joblib")
@@ -70,7 +70,7 @@ class TestRefused:
         with pytest.raises(ModelNotFound):
             await shelf.loader.get("numbers", version)
         shelf.release(version)
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
 
         assert shelf.refused(reason) == 2
         assert shelf.live == live
@@ -78,7 +78,7 @@ class TestRefused:
     async def test_unless_the_operator_allowed_it(self, shelf: Shelf, tmp_path: Path) -> None:
         mark = tmp_path / "exploded"
         shelf.start()
-        await shelf.watcher.look()
+        await shelf.watcher.poll()
 
         version = shelf.publish(serving="joblib", joblib_bytes=pickle.dumps(Bomb(mark)))
 
@@ -106,7 +106,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("package", "version"), [("scikit-learn", "1.0.0"), ("scikit-learn", ""), ("numpy", "1.26")]
     )
-    async def test_unless_it_was_made_with_what_is_installed(
+    async def test_unless_it_was_trained_with_the_installed_libraries(
         self, shelf: Shelf, tmp_path: Path, package: str, version: str
     ) -> None:
         mark = tmp_path / "exploded"
@@ -121,9 +121,7 @@ class TestRefused:
         await self._refuses(shelf, published, "runtime")
         assert not mark.exists()
 
-    async def test_when_scikit_learn_says_that_it_is_from_another_version(
-        self, shelf: Shelf
-    ) -> None:
+    async def test_when_scikit_learn_reports_another_version(self, shelf: Shelf) -> None:
         [oldest] = shelf.store.list_versions("numbers")
         manifest = shelf.store.open_version("numbers", oldest, shelf.trusted)
         content = shelf.store.read_file(manifest, "model.joblib")
@@ -133,7 +131,7 @@ class TestRefused:
 
         await self._refuses(shelf, shelf.publish(serving="joblib", joblib_bytes=other), "runtime")
 
-    async def test_when_it_takes_other_columns_than_its_signature_says(self, shelf: Shelf) -> None:
+    async def test_when_its_columns_do_not_match_its_signature(self, shelf: Shelf) -> None:
         model = LogisticRegression().fit([[0.0, 0.0], [1.0, 1.0]], [0, 1])
 
         version = shelf.publish(serving="joblib", joblib_bytes=_dump(model))

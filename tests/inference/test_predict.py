@@ -1,4 +1,4 @@
-"""Predictions as a caller sees them: answers, receipts, and every way to be refused."""
+"""Predictions as a caller sees them: responses, receipts and errors."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ async def post(
     return await client.post(path, json=body, headers=headers)
 
 
-class TestAnswer:
+class TestPrediction:
     async def test_a_list_and_an_object_of_columns_are_the_same_row(
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
@@ -59,7 +59,7 @@ class TestAnswer:
         assert answer.status_code == 200
         assert len(answer.json()["predictions"]) == 4
 
-    async def test_a_number_fits_if_it_is_finite_as_float32(
+    async def test_a_number_is_valid_if_it_is_finite_as_float32(
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
         largest, larger = {**MIXED_ROW, "size": 3.4028235e38}, {**MIXED_ROW, "size": 3.4028236e38}
@@ -72,7 +72,7 @@ class TestAnswer:
         assert refused.status_code == also_refused.status_code == 422
         assert refused.json()["errors"][0]["loc"][-1] == "size"
 
-    async def test_a_regression_answers_numbers(
+    async def test_a_regression_returns_numbers(
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
         answer = await post(client, PRICE, bearer, instances=[[4.0, 2.0], [None, 1.0]])
@@ -81,7 +81,7 @@ class TestAnswer:
         assert predictions[0] == pytest.approx(10.0, abs=1.0)
         assert isinstance(predictions[1], float)
 
-    async def test_a_large_request_runs_off_the_event_loop_with_the_same_answers(
+    async def test_a_large_request_gets_the_same_predictions_off_the_event_loop(
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
         rows = [[float(n % 7 - 3), 0.5, 0.0] for n in range(9_000)]
@@ -107,7 +107,7 @@ class TestReceipt:
         assert answer.headers["x-model-name"] == event["data"]["model"] == "numbers"
         assert answer.headers["x-model-version"] == event["data"]["version"]
 
-    async def test_a_repeat_with_its_key_has_the_same_event_and_another_body_another(
+    async def test_a_key_and_body_determine_the_event(
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
         keyed = {**bearer, "Idempotency-Key": "order 7"}
@@ -131,7 +131,7 @@ class TestReceipt:
 
         assert len(events) == 2
 
-    async def test_what_is_refused_is_not_billed(
+    async def test_errors_are_not_billed(
         self,
         client: httpx.AsyncClient,
         account: str,
@@ -145,7 +145,7 @@ class TestReceipt:
         await eventually(lambda: bool(neighbours.charged_to(account)))
         assert neighbours.charged_to(account) == [answer.headers["x-usage-event"]]
 
-    async def test_a_sane_request_id_is_echoed(
+    async def test_a_valid_request_id_is_echoed(
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
         sane = await post(client, NUMBERS, {**bearer, "X-Request-ID": "abc-1"}, instances=[])
@@ -156,7 +156,7 @@ class TestReceipt:
 
 
 class TestRefusal:
-    async def test_token_then_scope_then_model_then_body(
+    async def test_token_scope_model_and_body_are_checked_in_order(
         self, client: httpx.AsyncClient, neighbours: Neighbours
     ) -> None:
         reader = {"Authorization": f"Bearer {neighbours.token(scope='usage:read')}"}
@@ -212,7 +212,7 @@ class TestRefusal:
         ],
         ids=lambda body: repr(body[:40]),
     )
-    async def test_input_that_does_not_fit_is_422_and_not_echoed(
+    async def test_invalid_input_is_422_and_not_echoed(
         self, client: httpx.AsyncClient, bearer: dict[str, str], body: bytes
     ) -> None:
         answer = await client.post(NUMBERS, content=body, headers=bearer)
@@ -223,7 +223,7 @@ class TestRefusal:
         assert len(answer.content) < 8_000
         assert "99999999" not in answer.text
 
-    async def test_every_offending_column_is_named(
+    async def test_every_invalid_column_is_named(
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
         row = {"size": "large", "colour": 7, "age": 3}
@@ -233,7 +233,7 @@ class TestRefusal:
         named = {error["loc"][-1] for error in answer.json()["errors"]}
         assert named == {"size", "colour", "age", "sold"}
 
-    async def test_at_most_fifty_errors_are_told(
+    async def test_at_most_fifty_errors_are_listed(
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
         answer = await post(client, NUMBERS, bearer, instances=[["x", "y", "z"]] * 1_000)
@@ -241,7 +241,7 @@ class TestRefusal:
         assert len(answer.json()["errors"]) == 50
 
     @pytest.mark.parametrize("key", ["", "x" * 256, "tab\tkey", "schlüssel".encode("latin-1")])
-    async def test_an_idempotency_key_that_is_none_is_400(
+    async def test_an_invalid_idempotency_key_is_400(
         self, client: httpx.AsyncClient, bearer: dict[str, str], key: str | bytes
     ) -> None:
         name = b"Idempotency-Key"
@@ -252,7 +252,7 @@ class TestRefusal:
 
         assert answer.status_code == 400
 
-    async def test_a_body_over_the_limit_is_413_however_it_comes(
+    async def test_a_body_over_the_limit_is_413_however_it_is_sent(
         self, settings: InferenceSettings, bearer: dict[str, str]
     ) -> None:
         async def chunks() -> AsyncIterator[bytes]:
@@ -266,7 +266,7 @@ class TestRefusal:
 
         assert whole.status_code == chunked.status_code == 413
 
-    async def test_values_without_a_finite_answer_are_422_and_not_billed(
+    async def test_values_without_a_finite_output_are_422_and_not_billed(
         self,
         client: httpx.AsyncClient,
         account: str,
@@ -289,7 +289,7 @@ class TestRefusal:
 
         assert answer.status_code == 415
 
-    async def test_an_account_without_a_plan_is_402_until_it_has_one(
+    async def test_an_account_without_a_plan_gets_402_until_it_has_one(
         self, client: httpx.AsyncClient, bearer: dict[str, str], neighbours: Neighbours
     ) -> None:
         async def status() -> int:
@@ -304,7 +304,7 @@ class TestRefusal:
         neighbours.status = "ok"
         await eventually(pays)
 
-    async def test_an_unknown_account_is_503_while_billing_is_away_and_a_known_one_goes_on(
+    async def test_without_billing_new_accounts_get_503_and_known_ones_are_served(
         self,
         client: httpx.AsyncClient,
         account: str,
@@ -324,7 +324,7 @@ class TestRefusal:
         neighbours.failing = {}
         await eventually(lambda: len(neighbours.charged_to(account)) == 2)
 
-    async def test_many_requests_of_a_new_account_ask_for_its_terms_once(
+    async def test_many_requests_of_a_new_account_load_its_terms_once(
         self,
         client: httpx.AsyncClient,
         account: str,

@@ -1,4 +1,4 @@
-"""A shadow computes what was answered, unseen and unbilled, and its disagreements are counted."""
+"""A shadow repeats answered requests, unseen and unbilled, and its disagreements are counted."""
 
 import asyncio
 import uuid
@@ -15,7 +15,7 @@ from tests.inference.neighbours import Neighbours
 from tests.inference.samples import Store
 from tests.inference.trials import BAD_ROW, Trial, ask, metric, token, version_of
 
-ROWS = "model_shadow_rows_total"
+ROWS = "tollgate_shadow_rows_total"
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ class TestComparison:
     @pytest.mark.parametrize(
         ("factor", "outcome"), [(1.001, "agreed"), (2.0, "disagreed")], ids=["close", "far"]
     )
-    async def test_each_row_is_counted_and_the_caller_sees_and_pays_the_live_version_alone(
+    async def test_each_row_is_counted_and_the_caller_sees_and_pays_only_the_live_version(
         self,
         trial: Trial,
         settings: InferenceSettings,
@@ -55,7 +55,7 @@ class TestComparison:
             == (neighbours.charged[event]["data"])
         )
 
-    async def test_a_shadow_that_fails_is_counted_and_disturbs_nobody(
+    async def test_a_failing_shadow_is_counted_and_does_not_affect_callers(
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours
     ) -> None:
         version = crafted.publish(trial, crafted.failing_below_zero())
@@ -71,7 +71,7 @@ class TestComparison:
 
         assert version_of(answer) == trial.live_version
 
-    def test_numbers_agree_within_one_percent_and_labels_when_they_are_the_same(self) -> None:
+    def test_numbers_agree_within_one_percent_and_labels_if_equal(self) -> None:
         assert agree(100.0, 100.9)
         assert not agree(100.0, 102.0)
         assert agree("red", "red")
@@ -79,7 +79,7 @@ class TestComparison:
 
 
 class TestBusy:
-    async def test_what_it_is_too_busy_for_is_dropped_and_counted(
+    async def test_requests_are_dropped_and_counted_when_it_is_busy(
         self,
         trial: Trial,
         settings: InferenceSettings,
@@ -92,16 +92,18 @@ class TestBusy:
         bearer = token(neighbours)
 
         async with trial.serving(settings) as client:
-            await ask(client, bearer)  # terms are asked for once
+            await ask(client, bearer)  # loads the terms
             answers = await asyncio.gather(*(ask(client, bearer) for _ in range(20)))
             assert {answer.status_code for answer in answers} == {200}
 
             async def all_accounted_for() -> bool:
                 computed = await metric(client, ROWS, version=version)
-                return computed + await metric(client, "model_shadow_dropped_total") == 21
+                return (
+                    computed + await metric(client, "tollgate_shadow_requests_dropped_total") == 21
+                )
 
             await eventually(all_accounted_for)
-            assert await metric(client, "model_shadow_dropped_total") > 0
+            assert await metric(client, "tollgate_shadow_requests_dropped_total") > 0
 
     async def test_it_ends_with_the_release_that_ends_it(
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours

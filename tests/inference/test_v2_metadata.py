@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol v2 tells of the server and its models."""
+"""Server and model metadata of the Open Inference Protocol v2."""
 
 import httpx
 
@@ -23,7 +23,7 @@ class TestMetadata:
         ]
         assert price["outputs"] == [{"name": "predict", "datatype": "FP64", "shape": [-1]}]
 
-    async def test_of_a_version_is_that_of_the_model(
+    async def test_of_the_live_version_matches_the_model(
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
         model = (await client.get("/v2/models/mixed", headers=bearer)).json()
@@ -64,7 +64,7 @@ class TestMetadata:
         assert by_name.keys() == {"mixed", "numbers", "price"}
         assert all(entry["live"] and entry["state"] == "READY" for entry in by_name.values())
 
-    async def test_a_bad_index_request_is_answered_in_the_protocols_form(
+    async def test_an_invalid_index_request_gets_an_error_in_the_protocols_format(
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
         answer = await client.post("/v2/repository/index", content=b"{", headers=bearer)

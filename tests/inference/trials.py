@@ -1,4 +1,4 @@
-"""A model `price` of known sums, versions tried beside it, and callers who ask for it."""
+"""A model `price` with known predictions, versions tried beside it, and its callers."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ import httpx
 from cli.die_with_parent import die_with_parent
 from services.common.model_releases import ReleaseManager
 from services.common.model_store import Release
-from services.inference.rollouts.canary import place_of
+from services.inference.rollouts.canary import rollout_bucket
 from services.inference.settings import InferenceSettings
 from tests.e2e.platform import ROOT
 from tests.inference import crafted
@@ -27,11 +27,11 @@ from tests.ports import free_port
 PRICE = "/v1/models/price:predict"
 GOOD_ROW = [2.0, 3.0]
 BAD_ROW = [-2.0, 3.0]
-"""What `crafted.failing_below_zero` has no finite answer to."""
+"""A row for which `crafted.failing_below_zero` has no finite output."""
 
 
 class Trial(Shelf):
-    """A store whose `price` is live as the sum of a row."""
+    """A store whose live version of `price` returns the sum of a row."""
 
     def __init__(self, samples: Store, folder: Path) -> None:
         super().__init__(samples, folder)
@@ -40,7 +40,7 @@ class Trial(Shelf):
         self.release_manager.release("price", version=self.live_version)
 
     def settings(self, like: InferenceSettings, **changes: object) -> InferenceSettings:
-        """Of a process of its own on this store."""
+        """Return settings for another process on this store."""
         run = self.folder.parent / uuid.uuid4().hex
         own = {
             "model_store": self.store_url,
@@ -64,10 +64,10 @@ class Trial(Shelf):
 
 
 def account_of(canary: str, *, chosen: bool, percent: float) -> str:
-    """An account that a canary of so many percent answers, or does not."""
+    """Return an account that a canary of `percent` serves, or one that it does not."""
     while True:
         account = str(uuid.uuid4())
-        if (place_of(account, model="price", version=canary) < percent) == chosen:
+        if (rollout_bucket(account, model="price", version=canary) < percent) == chosen:
             return account
 
 
@@ -84,12 +84,12 @@ def version_of(answer: httpx.Response) -> str:
 
 
 async def serves(client: httpx.AsyncClient, release: int, *, url: str = "") -> bool:
-    """Whether a process has come to a release."""
-    return await metric(client, "model_live_release", url=url, model="price") == release
+    """Return whether a process serves a release."""
+    return await metric(client, "tollgate_model_live_release", url=url, model="price") == release
 
 
 async def metric(client: httpx.AsyncClient, name: str, *, url: str = "", **labels: str) -> float:
-    """A sample of `/metrics`; 0 if there is none."""
+    """Return a sample of `/metrics`, or 0."""
     wanted = [f'{key}="{value}"' for key, value in labels.items()]
     for line in (await client.get(f"{url}/metrics")).text.splitlines():
         if line.startswith((f"{name}{{", f"{name} ")) and all(each in line for each in wanted):
@@ -103,7 +103,7 @@ def token(neighbours: Neighbours, account: str | None = None) -> str:
 
 @asynccontextmanager
 async def process(own: InferenceSettings, **environment: str) -> AsyncIterator[str]:
-    """An inference process with these settings on a port of its own; its URL, once it is ready."""
+    """Start an inference process on a free port, and yield its URL once it is ready."""
     port = free_port()
     secret = own.client_secret.get_secret_value()
     complete = (
@@ -124,7 +124,7 @@ async def process(own: InferenceSettings, **environment: str) -> AsyncIterator[s
             "INFERENCE_LOG_LEVEL": "ERROR",
         }
     )
-    running = subprocess.Popen(  # noqa: ASYNC220 — it returns at once
+    running = subprocess.Popen(  # noqa: ASYNC220 — returns at once
         die_with_parent(sys.executable, "-m", "services.inference"), cwd=ROOT, env=complete
     )
     try:
@@ -134,7 +134,7 @@ async def process(own: InferenceSettings, **environment: str) -> AsyncIterator[s
         yield url
     finally:
         running.terminate()
-        # Off the loop: the neighbours run on it, and the process ends by telling them.
+        # In a thread: before it exits, the process calls the neighbours, which run on this loop.
         await asyncio.to_thread(running.wait, 60)
 
 

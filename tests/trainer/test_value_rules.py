@@ -90,8 +90,8 @@ class TestTrainingAndServing:
 class TestRequests:
     def test_of_v2_follow_the_rules_too(self) -> None:
         rules = ValueRules(missing=("NA", "-999", "1e300"))
-        texts = tensors.Given("c0", "BYTES", [2, 1], [" NA", " x "], None)
-        numbers = tensors.Given("features", "FP32", [1, 2], [-999, 3], None)
+        texts = tensors.RawTensor("c0", "BYTES", [2, 1], [" NA", " x "], None)
+        numbers = tensors.RawTensor("features", "FP32", [1, 2], [-999, 3], None)
 
         arrays, _ = tensors.decode([texts], b"", Inputs(signature("text", rules)), max_rows=9)
         matrix, _ = tensors.decode(

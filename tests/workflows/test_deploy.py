@@ -36,7 +36,7 @@ class Service:
     def answer(self, asked: Asked) -> Answer:
         match asked.path:
             case "/metrics":
-                line = f'model_live_release{{model="wine",version="v"}} {self.release}.0\n'
+                line = f'tollgate_model_live_release{{model="wine",version="v"}} {self.release}.0\n'
                 return Answer(200, line.encode())
             case "/token":
                 form = parse_qs(asked.body.decode())

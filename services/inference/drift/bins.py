@@ -1,4 +1,4 @@
-"""Counts of live values in the bins of training, and how far the two are apart."""
+"""Count live values in the bins used for training data, and compare the distributions."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,17 +13,17 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Bins:
-    """The bins of one column, or of the answers, as training recorded them."""
+    """The bins of a column, or of the predictions, as recorded in training."""
 
     recorded: ColumnStatistics
 
     @property
     def size(self) -> int:
-        """How many; a column that held nothing in training has one, for whatever comes."""
+        """The number of bins; a column that was empty in training has one for all values."""
         return max(len(self.recorded.shares), 1)
 
     def names(self) -> list[str]:
-        """What each bin holds."""
+        """Return a name for each bin."""
         if self.recorded.categories is not None:
             return [*map(str, self.recorded.categories), "other"]
         if self.recorded.edges is not None:
@@ -31,13 +31,13 @@ class Bins:
         return ["any"]
 
     def count(self, values: npt.NDArray[Any]) -> Counts:
-        """Values in each bin, and as the last count those that are missing.
+        """Count the values in each bin; the last count is that of missing values.
 
         Args:
-            values: [n]: numbers, with NaN for missing; or objects, with "" for missing.
+            values: [n] numbers, with NaN for missing; or objects, with "" for missing.
         """
-        there = ~np.isnan(values) if values.dtype.kind == "f" else values != ""
-        present = values[there]
+        is_present = ~np.isnan(values) if values.dtype.kind == "f" else values != ""
+        present = values[is_present]
         missing = len(values) - len(present)
         if self.recorded.categories is not None:
             known = [np.count_nonzero(present == each) for each in self.recorded.categories]
@@ -47,9 +47,10 @@ class Bins:
         return np.append(np.bincount(places, minlength=self.size), missing)
 
     def stability(self, counts: Counts) -> float:
-        """The population stability index, Σ (live − training) · ln(live ÷ training) over the bins.
+        """Return the population stability index.
 
-        A bin that one side never saw counts as half a value there, as the logarithm needs one.
+        It is Σ (live − training) · ln(live ÷ training) over the bins. A bin without values counts
+        as half a value, because the logarithm of zero is undefined.
         """
         live = counts[:-1]
         trained = np.asarray(self.recorded.shares or [1.0])

@@ -1,8 +1,8 @@
-"""Drift: what a version is asked, and what it answers, beside what it was trained on.
+"""Drift: compare live inputs and predictions of each version with its training data.
 
-Requests only leave their arrays behind; once a second they are counted off the event loop, in the
-bins that the manifest has. What is told is of the last quarter to half hour, of this process, and
-for each version that has statistics.
+Requests only leave their arrays behind. Once a second, the arrays are counted off the event loop in
+the bins of the manifest. The metrics cover the last 15 to 30 minutes of this process, for each
+version that has statistics.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ from services.inference.models.registry import LoadedModel
 COUNT_S = 1.0
 HALF_WINDOW_S = 900.0
 MAX_BYTES = 32 << 20
-"""Bytes of requests that wait to be counted; what does not fit is not sampled."""
+"""Maximum bytes of requests waiting to be counted; requests beyond that are not sampled."""
 MIN_ROWS = 500
-"""Fewer rows tell nothing: by chance alone their index is about (bins − 1) ÷ rows."""
+"""Minimum rows for an index: by chance alone it is about (bins − 1) ÷ rows."""
 
 
-class Sample(NamedTuple):
-    """Rows of one request, and what was answered to them."""
+class DriftSample(NamedTuple):
+    """Rows of one request and their predictions."""
 
     arrays: Arrays
     predictions: list[Any]
@@ -40,7 +40,7 @@ class Sample(NamedTuple):
 
 @dataclass(slots=True)
 class Window:
-    """Counts of one version, column by column and then of its answers."""
+    """Counts of one version: one entry per column, then one for its predictions."""
 
     bins: list[Bins]
     began: float
@@ -48,8 +48,8 @@ class Window:
     previous: list[Counts] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.current = self._nothing()
-        self.previous = self._nothing()
+        self.current = self._zeros()
+        self.previous = self._zeros()
 
     @property
     def counts(self) -> list[Counts]:
@@ -60,40 +60,40 @@ class Window:
         return int(self.counts[-1].sum())
 
     def add(self, counts: list[Counts]) -> None:
-        """Count more rows."""
+        """Add the counts of more rows."""
         self.current = [old + new for old, new in zip(self.current, counts, strict=True)]
 
     def roll(self, now: float) -> None:
-        """Forget what is older than the half window before this one."""
+        """Start a new half window if this one is over, and drop the one before it."""
         if now - self.began >= HALF_WINDOW_S:
-            self.previous, self.current = self.current, self._nothing()
+            self.previous, self.current = self.current, self._zeros()
             self.began = now
 
-    def _nothing(self) -> list[Counts]:
+    def _zeros(self) -> list[Counts]:
         return [np.zeros(each.size + 1, dtype=np.int64) for each in self.bins]
 
 
-class DriftWatch(Collector):
-    """Samples predictions, and exposes how they differ from training.
+class DriftMonitor(Collector):
+    """Samples predictions, and exposes how they differ from training as metrics.
 
     Args:
-        registry: where the metrics go; they are computed when it is scraped.
-        rows_per_second: of each version, the first of every second; 0 watches nothing.
+        registry: the metrics registry; the metrics are computed when it is scraped.
+        rows_per_second: maximum rows sampled per version and second; 0 turns sampling off.
     """
 
     def __init__(self, registry: CollectorRegistry, *, rows_per_second: int) -> None:
         self._rows_per_second = rows_per_second
         self._left: dict[str, int] = {}
         self._bytes = 0
-        self._samples: list[tuple[LoadedModel, Sample]] = []
+        self._samples: list[tuple[LoadedModel, DriftSample]] = []
         self._windows: dict[tuple[str, str], Window] = {}
         self._counting = threading.Lock()
         registry.register(self)
 
-    def take(
+    def sample(
         self, model: LoadedModel, arrays: Arrays, predictions: list[Any], *, size: int
     ) -> None:
-        """Remember an answered request of `size` bytes until it is counted, if there is room."""
+        """Keep a request of `size` bytes until it is counted, if there is room."""
         version = model.manifest.version
         left = self._left.get(version, self._rows_per_second)
         if left <= 0 or model.manifest.statistics is None:
@@ -102,14 +102,14 @@ class DriftWatch(Collector):
         if self._bytes + size * min(rows, left) // rows > MAX_BYTES:
             return
         self._bytes += size * min(rows, left) // rows
-        if rows > left:  # copied, so that the rest of a large request is not kept
+        if rows > left:  # copy, so that the rest of a large request can be freed
             arrays = {name: array[:left].copy() for name, array in arrays.items()}
             predictions = predictions[:left]
         self._left[version] = left - rows
-        self._samples.append((model, Sample(arrays, predictions)))
+        self._samples.append((model, DriftSample(arrays, predictions)))
 
     async def run(self) -> None:
-        """Count what was taken, for ever; cancel to stop."""
+        """Count the samples every second; cancel to stop."""
         while True:
             await asyncio.sleep(COUNT_S)
             samples, self._samples = self._samples, []
@@ -118,28 +118,30 @@ class DriftWatch(Collector):
             await asyncio.to_thread(self._count, samples)
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics, of every version that has enough rows."""
+        """Yield the metrics of every version that has enough rows."""
         by_version = ["model", "version"]
         rows = GaugeMetricFamily(
-            "model_drift_rows", "Rows that drift was measured on.", labels=by_version
+            "tollgate_drift_rows", "Rows in the drift window.", labels=by_version
         )
         psi = GaugeMetricFamily(
-            "model_column_psi",
+            "tollgate_drift_column_psi",
             "Population stability index of a column against training.",
             labels=[*by_version, "column"],
         )
         missing = GaugeMetricFamily(
-            "model_column_missing_share",
-            "Share of the rows without a value in a column.",
+            "tollgate_drift_column_missing_ratio",
+            "Share of rows with a missing value in a column.",
             labels=[*by_version, "column"],
         )
-        answers = GaugeMetricFamily(
-            "model_prediction_psi",
-            "Population stability index of the answers against those on the rows held out.",
+        predictions = GaugeMetricFamily(
+            "tollgate_drift_prediction_psi",
+            "Population stability index of predictions against those on the held-out rows.",
             labels=by_version,
         )
         shares = GaugeMetricFamily(
-            "model_prediction_share", "Share of the answers in a bin.", labels=[*by_version, "bin"]
+            "tollgate_drift_prediction_ratio",
+            "Share of predictions in a bin.",
+            labels=[*by_version, "bin"],
         )
         with self._counting:
             found = {key: (each.bins, each.counts) for key, each in self._windows.items()}
@@ -152,13 +154,13 @@ class DriftWatch(Collector):
                 labels = [*key, column.recorded.name]
                 psi.add_metric(labels, column.stability(count))
                 missing.add_metric(labels, count[-1] / total)
-            answers.add_metric(key, bins[-1].stability(counts[-1]))
+            predictions.add_metric(key, bins[-1].stability(counts[-1]))
             for name, count in zip(bins[-1].names(), counts[-1], strict=False):
                 shares.add_metric([*key, name], count / total)
-        yield from (rows, psi, missing, answers, shares)
+        yield from (rows, psi, missing, predictions, shares)
 
-    def _count(self, samples: list[tuple[LoadedModel, Sample]]) -> None:
-        by_version: defaultdict[tuple[str, str], list[Sample]] = defaultdict(list)
+    def _count(self, samples: list[tuple[LoadedModel, DriftSample]]) -> None:
+        by_version: defaultdict[tuple[str, str], list[DriftSample]] = defaultdict(list)
         manifests: dict[tuple[str, str], Manifest] = {}
         for model, sample in samples:
             key = model.manifest.model, model.manifest.version
@@ -185,16 +187,16 @@ def _bins(statistics: Statistics | None) -> list[Bins]:
     return [Bins(each) for each in (*statistics.columns, statistics.predictions)]
 
 
-def _counts(manifest: Manifest, samples: list[Sample]) -> list[Counts]:
-    """The counts of each column, and of the answers."""
+def _counts(manifest: Manifest, samples: list[DriftSample]) -> list[Counts]:
+    """Return the counts of each column and of the predictions."""
     names = samples[0].arrays
     arrays = {name: np.concatenate([each.arrays[name] for each in samples]) for name in names}
     columns = np.hstack(list(arrays.values())) if len(arrays) == 1 else None
-    *features, answers = _bins(manifest.statistics)
+    *features, predictions = _bins(manifest.statistics)
     counts = [
         each.count(arrays[f"column_{i}"].ravel() if columns is None else columns[:, i])
         for i, each in enumerate(features)
     ]
-    told = [label for each in samples for label in each.predictions]
+    labels = [label for each in samples for label in each.predictions]
     kind = np.float64 if manifest.signature.classes is None else object
-    return [*counts, answers.count(np.array(told, dtype=kind))]
+    return [*counts, predictions.count(np.array(labels, dtype=kind))]

@@ -1,9 +1,9 @@
-"""Runs what is served as ONNX: data, not code, whoever made it."""
+"""Run ONNX models. Unlike a pickle, an ONNX file is data and executes no code of its author."""
 
 import onnxruntime
 
 from services.common.model_store import Signature
-from services.inference.engine.runtime import Answer, check_finite
+from services.inference.engine.runtime import InferenceResponse, check_finite
 from services.inference.models.inputs import Arrays
 
 
@@ -14,12 +14,12 @@ class OnnxRuntime:
         content: the bytes of a verified `model.onnx`.
 
     Raises:
-        onnxruntime's errors: the bytes are not a model this runtime can run.
+        Exception: onnxruntime cannot load the model; its errors share no base class.
     """
 
     def __init__(self, content: bytes, signature: Signature) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # the engine's pool is what runs in parallel
+        options.intra_op_num_threads = 1  # the engine's pool provides the parallelism
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
@@ -29,15 +29,15 @@ class OnnxRuntime:
         self._labels = outputs[:1]
         is_classifier = signature.task == "classification"
         self._labels_and_probabilities = outputs[:2] if is_classifier else outputs[:1]
-        # ONNX gives their labels as 0 and 1.
+        # ONNX returns boolean labels as 0 and 1.
         self._boolean = any(label is True for label in signature.classes or [])
 
-    def run(self, arrays: Arrays, *, probabilities: bool = False) -> Answer:
-        """Predict; see `Runtime`."""
+    def run(self, arrays: Arrays, *, probabilities: bool = False) -> InferenceResponse:
+        """Predict as described in `Runtime`."""
         wanted = self._labels_and_probabilities if probabilities else self._labels
         outputs = self._session.run(wanted, arrays)
         check_finite(outputs[-1])
         predictions = outputs[0].ravel().tolist()
         if self._boolean:
             predictions = [bool(label) for label in predictions]
-        return Answer(predictions, outputs[1].tolist() if probabilities else None)
+        return InferenceResponse(predictions, outputs[1].tolist() if probabilities else None)

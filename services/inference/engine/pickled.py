@@ -1,7 +1,7 @@
-"""Runs what could not be exported: scikit-learn itself, on a pickle that somebody trusted signed.
+"""Run models that cannot be exported to ONNX: signed pickles, with scikit-learn itself.
 
-Unpickling runs whatever code the pickle says, so the bytes must have been verified and the operator
-must have allowed it before anything here is called. scikit-learn is imported only then.
+Unpickling executes arbitrary code, so callers must verify the signature first, and check that the
+operator allows pickles. scikit-learn is imported only then.
 """
 
 import io
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from services.common.model_store import Manifest, VersionRefused
-from services.inference.engine.runtime import Answer, check_finite
+from services.inference.engine.runtime import InferenceResponse, check_finite
 from services.inference.models.inputs import Arrays
 
 
@@ -23,9 +23,9 @@ class PickledRuntime:
         content: the bytes of a verified `model.joblib`.
 
     Raises:
-        VersionRefused: scikit-learn is not here or is another than the pickle was made with, or
-            the pipeline does not take and give what the signature says.
-        Exception: whatever unpickling raises.
+        VersionRefused: scikit-learn is missing or differs from the version used for training, or
+            the pipeline does not match the signature.
+        Exception: unpickling failed.
     """
 
     def __init__(self, content: bytes, manifest: Manifest) -> None:
@@ -39,20 +39,20 @@ class PickledRuntime:
         _check_signature(self._pipeline, manifest)
         self._boolean = any(label is True for label in manifest.signature.classes or [])
 
-    def run(self, arrays: Arrays, *, probabilities: bool = False) -> Answer:
-        """Predict; see `Runtime`."""
+    def run(self, arrays: Arrays, *, probabilities: bool = False) -> InferenceResponse:
+        """Predict as described in `Runtime`."""
         features = _features(arrays)
         labels = np.asarray(self._pipeline.predict(features))
-        shares = np.asarray(self._pipeline.predict_proba(features)) if probabilities else None
-        check_finite(labels if shares is None else shares)
+        scores = np.asarray(self._pipeline.predict_proba(features)) if probabilities else None
+        check_finite(labels if scores is None else scores)
         predictions = labels.ravel().tolist()
         if self._boolean:
             predictions = [bool(label) for label in predictions]
-        return Answer(predictions, None if shares is None else shares.tolist())
+        return InferenceResponse(predictions, None if scores is None else scores.tolist())
 
 
 def _features(arrays: Arrays) -> Any:
-    """As the pipeline was fitted: [rows, columns], or with text a table of `column_<i>`."""
+    """Return the pipeline's input: [rows, columns], or a table of `column_<i>` if there is text."""
     if "features" in arrays:
         return arrays["features"]
     import pandas
@@ -61,15 +61,15 @@ def _features(arrays: Arrays) -> Any:
 
 
 def _check_environment(manifest: Manifest) -> None:
-    made_with = manifest.environment
+    trained_with = manifest.environment
     try:
-        same = metadata.version("scikit-learn") == made_with.get("scikit-learn") and _major(
+        same = metadata.version("scikit-learn") == trained_with.get("scikit-learn") and _major(
             metadata.version("numpy")
-        ) == _major(made_with.get("numpy", ""))
+        ) == _major(trained_with.get("numpy", ""))
     except metadata.PackageNotFoundError:
-        raise _refusal(manifest, "needs scikit-learn, which is not installed here") from None
+        raise _refusal(manifest, "needs scikit-learn, which is not installed") from None
     if not same:
-        raise _refusal(manifest, "was made with another scikit-learn or numpy than is here")
+        raise _refusal(manifest, "was trained with another version of scikit-learn or numpy")
 
 
 def _check_signature(pipeline: Any, manifest: Manifest) -> None:
@@ -82,7 +82,7 @@ def _check_signature(pipeline: Any, manifest: Manifest) -> None:
     if classes is not None:
         fits = fits and np.asarray(getattr(pipeline, "classes_", [])).tolist() == classes
     if not fits:
-        raise _refusal(manifest, "does not take and give what its signature says")
+        raise _refusal(manifest, "does not match its signature")
 
 
 def _major(version: str) -> str:

@@ -1,4 +1,4 @@
-"""What this process answered lately, so that a true outcome can be held against it."""
+"""Recent predictions of this process, kept to be compared with their true outcomes."""
 
 from collections import OrderedDict
 from typing import Any, NamedTuple
@@ -9,17 +9,17 @@ from services.common.model_store import Manifest
 from services.inference.models.inputs import Arrays
 
 MAX_ROWS = 50_000
-"""Rows remembered; beyond them the oldest requests are forgotten."""
+"""Maximum rows kept; the oldest requests are dropped first."""
 MAX_ROWS_OF_ONE = 100
-"""A larger request is not remembered."""
+"""Requests with more rows are not kept."""
 MAX_BYTES = 32 << 20
-"""Bytes of rows kept; beyond them, too, the oldest requests are forgotten."""
+"""Maximum bytes of input rows kept; the oldest requests are dropped first."""
 MAX_BYTES_OF_ONE = 64 << 10
-"""Of a larger request only the answer is remembered."""
+"""For a larger request only the predictions are kept, without its input rows."""
 
 
-class Answered(NamedTuple):
-    """One answered request; `arrays`, of `size` bytes, only where rows may be kept."""
+class RecentPrediction(NamedTuple):
+    """The predictions of one request, with its input `arrays` of `size` bytes if they are kept."""
 
     account: str
     manifest: Manifest
@@ -28,7 +28,7 @@ class Answered(NamedTuple):
     size: int
 
     def rows(self) -> list[list[Any]] | None:
-        """The rows in signature order, with None for missing."""
+        """Return the input rows in signature order, with None for missing values."""
         if self.arrays is None:
             return None
         kinds = [column.kind for column in self.manifest.signature.columns]
@@ -38,16 +38,16 @@ class Answered(NamedTuple):
         ]
 
 
-class Recent:
-    """Answered requests by usage event, the latest `MAX_ROWS` rows of them.
+class RecentPredictions:
+    """Recent predictions by usage event, up to `MAX_ROWS` rows.
 
     Args:
-        keep_rows: whether what was asked is kept, and not only what was answered.
+        keep_rows: whether to keep the input rows as well.
     """
 
     def __init__(self, *, keep_rows: bool) -> None:
         self._keep_rows = keep_rows
-        self._answered: OrderedDict[str, Answered] = OrderedDict()
+        self._predictions: OrderedDict[str, RecentPrediction] = OrderedDict()
         self._rows = 0
         self._bytes = 0
 
@@ -61,28 +61,28 @@ class Recent:
         arrays: Arrays,
         size: int,
     ) -> None:
-        """Remember a request of `size` bytes; a repeat under its key replaces it."""
+        """Keep the predictions of a request of `size` bytes; replaces those of the same event."""
         if len(predictions) > MAX_ROWS_OF_ONE:
             return
-        self._forget(event_id)
-        answered = Answered(account, manifest, predictions, None, 0)
+        self._drop(event_id)
+        recent = RecentPrediction(account, manifest, predictions, None, 0)
         if self._keep_rows and size <= MAX_BYTES_OF_ONE:
-            answered = answered._replace(arrays=arrays, size=size)
-        self._answered[event_id] = answered
+            recent = recent._replace(arrays=arrays, size=size)
+        self._predictions[event_id] = recent
         self._rows += len(predictions)
-        self._bytes += answered.size
+        self._bytes += recent.size
         while self._rows > MAX_ROWS or self._bytes > MAX_BYTES:
-            self._forget(next(iter(self._answered)))
+            self._drop(next(iter(self._predictions)))
 
-    def _forget(self, event_id: str) -> None:
-        forgotten = self._answered.pop(event_id, None)
-        if forgotten is not None:
-            self._rows -= len(forgotten.predictions)
-            self._bytes -= forgotten.size
+    def _drop(self, event_id: str) -> None:
+        dropped = self._predictions.pop(event_id, None)
+        if dropped is not None:
+            self._rows -= len(dropped.predictions)
+            self._bytes -= dropped.size
 
-    def find(self, event_id: str) -> Answered | None:
-        """The request billed under an id, if it is remembered."""
-        return self._answered.get(event_id)
+    def find(self, event_id: str) -> RecentPrediction | None:
+        """Return the predictions billed under an event id, or None if they are not kept."""
+        return self._predictions.get(event_id)
 
 
 def _value(value: Any, kind: str) -> Any:

@@ -15,7 +15,7 @@ from services.common.errors import (
 from services.common.http import new_router
 from services.common.identity import Caller, RequireScope, bearer_token
 from services.common.model_records import Value
-from services.inference.feedback.service import EventNotFound, FeedbackDesk, FeedbackDiffers
+from services.inference.feedback.service import EventNotFound, FeedbackDiffers, FeedbackService
 from services.inference.models.registry import ModelNotFound, Registry
 
 _UUID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
@@ -25,29 +25,31 @@ class FeedbackRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     usage_event: str = Field(pattern=_UUID, description="`X-Usage-Event` of the prediction.")
-    # One wrong label of thousands is described, not each.
+    # Report the first invalid label only: there can be thousands.
     label: Value | Annotated[list[Value], Field(fail_fast=True)] = Field(
-        description="The true outcome; a list, one for each row, if the request had several."
+        description="The true outcome; for a request of several rows, a list with one for each."
     )
 
 
 class FeedbackRead(BaseModel):
-    """What was made of it."""
+    """The recorded feedback."""
 
     usage_event: str
     model: str
     version: str
     correct: bool | None = Field(
-        description="Whether the prediction was right; null for numbers, or if it is not known."
+        description="Whether the prediction was right; null for regressions, or if it is unknown."
     )
-    repeated: bool = Field(description="It had been told before, and counts once.")
+    repeated: bool = Field(
+        description="Whether this outcome was already recorded; a repeat does not count again."
+    )
 
 
 def known_model(model: str, request: Request) -> str:
-    """The path's model; a dependency, so that 404 comes before what is wrong with the body."""
+    """Return the path's model. A dependency, so that a 404 precedes validation of the body."""
     registry: Registry = request.app.state.registry
     if model not in registry:
-        raise ModelNotFound()
+        raise ModelNotFound(f"Model '{model}' not found.")
     return model
 
 
@@ -72,13 +74,13 @@ async def give_feedback(
     body: FeedbackRequest,
     request: Request,
 ) -> FeedbackRead:
-    """Tell the true outcome of one of your predictions, for live accuracy by version; not billed.
+    """Report the true outcome of one of your predictions, to measure live accuracy. Not billed.
 
-    A prediction that another process answered is known by its receipt, so that the token needs
-    `usage:read` as well.
+    If another process made the prediction, it is looked up by its receipt, and the token also needs
+    the scope `usage:read`.
     """
-    desk: FeedbackDesk = request.app.state.feedback
-    told = await desk.take(
+    service: FeedbackService = request.app.state.feedback
+    result = await service.record(
         caller,
         bearer_token(request.scope["headers"]).decode("ascii"),
         model=model,
@@ -88,7 +90,7 @@ async def give_feedback(
     return FeedbackRead(
         usage_event=body.usage_event,
         model=model,
-        version=told.version,
-        correct=told.correct,
-        repeated=told.repeated,
+        version=result.version,
+        correct=result.correct,
+        repeated=result.repeated,
     )

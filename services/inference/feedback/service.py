@@ -1,4 +1,4 @@
-"""Judging predictions by their true outcomes: whose they are, what they were, how right."""
+"""Record the true outcomes of predictions, and measure each version's accuracy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from services.common.feedback_store import Feedback, FeedbackStore
 from services.common.identity import Caller
 from services.common.model_records import ColumnStatistics
 from services.common.model_store import Manifest, StoreError
-from services.inference.engine.blocking import Blocking
-from services.inference.feedback.recent import Recent
+from services.inference.engine.thread_limiter import ThreadLimiter
+from services.inference.feedback.recent import RecentPredictions
 from services.inference.metering.billing import BillingClient, BillingError
 from services.inference.models.inputs import is_number
 from services.inference.models.loader import Loader
@@ -30,36 +30,36 @@ ERROR_SPANS = 10
 
 
 class EventNotFound(NotFound):
-    """The account has no such prediction, or billing has not heard of it yet."""
+    """The account has no such prediction, or billing has not received it yet."""
 
     code = "prediction_not_found"
-    detail = "There is no such prediction of yours; one just made may take two seconds to be known."
+    detail = "Prediction not found. A new prediction can take two seconds to appear."
 
 
 class FeedbackDiffers(ServiceError):
-    """Another outcome of this prediction was told before; that one stands."""
+    """A different outcome was already reported, and is kept."""
 
     status = 409
     code = "feedback_differs"
-    detail = "Another outcome of this prediction was told before."
+    detail = "A different outcome was already reported for this prediction."
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What was made of a label; `correct` is None where that cannot be said."""
+class FeedbackResult:
+    """The recorded feedback; `correct` has no value for regressions or if it is unknown."""
 
     version: str
     correct: bool | None
     repeated: bool
 
 
-class FeedbackDesk:
-    """Takes true outcomes, keeps them, and counts how right each version was."""
+class FeedbackService:
+    """Stores true outcomes, and counts correct and wrong predictions of each version."""
 
     def __init__(
         self,
         store: FeedbackStore,
-        recent: Recent,
+        recent: RecentPredictions,
         billing: BillingClient,
         loader: Loader,
         registry: CollectorRegistry,
@@ -68,43 +68,43 @@ class FeedbackDesk:
         self._recent = recent
         self._billing = billing
         self._loader = loader
-        self._calls = Blocking(at_once=WRITES_AT_ONCE, deadline_s=WRITE_DEADLINE_S)
+        self._threads = ThreadLimiter(at_once=WRITES_AT_ONCE, deadline_s=WRITE_DEADLINE_S)
         self._rows = Counter(
-            "model_feedback_rows",
-            "Rows whose true outcome was told, by what the version had said of them.",
+            "tollgate_feedback_rows",
+            "Rows with a reported true outcome, by how the prediction compared with it.",
             ["model", "version", "outcome"],
             registry=registry,
         )
         self._error = Summary(
-            "model_feedback_absolute_error",
-            "Of regressions: how far the answers were from the true outcomes.",
+            "tollgate_feedback_absolute_error",
+            "Absolute errors of regression predictions against the true outcomes.",
             ["model", "version"],
             registry=registry,
         )
 
-    async def take(
+    async def record(
         self, caller: Caller, bearer: str, *, model: str, usage_event: str, label: Any
-    ) -> Told:
-        """Keep the true outcome of a prediction, and judge the version by it.
+    ) -> FeedbackResult:
+        """Store the true outcome of a prediction, and score the version.
 
         Args:
-            bearer: the caller's token, which shows billing whose the prediction is, if it was not
-                made here.
-            label: the outcome; a list of them if the request had several rows.
+            bearer: the caller's token, used to look up the receipt in billing if another process
+                made the prediction.
+            label: the outcome; for a request of several rows, a list of them.
 
         Raises:
-            EventNotFound: it is no prediction of this caller by this model.
-            InsufficientScope: it was not made here, and the token may not read receipts.
-            BodyInvalid: the version has no such label, or there are more or fewer than rows.
-            FeedbackDiffers: another outcome was told before.
-            Unavailable: billing or the store cannot be asked now.
+            EventNotFound: the caller has no such prediction by this model.
+            InsufficientScope: another process made it, and the token may not read receipts.
+            BodyInvalid: the model has no such label, or the number of labels is wrong.
+            FeedbackDiffers: a different outcome was already reported.
+            Unavailable: billing or the feedback store is unavailable.
         """
-        answered = self._recent.find(usage_event)
-        if answered is None or answered.account != caller.account:
-            answered = None
+        recent = self._recent.find(usage_event)
+        if recent is None or recent.account != caller.account:
+            recent = None
             manifest, rows = await self._look_up(bearer, model, usage_event)
         else:
-            manifest, rows = answered.manifest, len(answered.predictions)
+            manifest, rows = recent.manifest, len(recent.predictions)
         if manifest.model != model:
             raise EventNotFound()
         labels = label if isinstance(label, list) else [label]
@@ -115,31 +115,35 @@ class FeedbackDesk:
             model=model,
             version=manifest.version,
             labels=labels,
-            predictions=answered.predictions if answered else None,
-            rows=answered.rows() if answered else None,
+            predictions=recent.predictions if recent else None,
+            rows=recent.rows() if recent else None,
             columns=[column.name for column in manifest.signature.columns],
             target=manifest.signature.target,
             time=datetime.now(UTC),
         )
         try:
-            kept = await self._calls(self._store.add, given)
+            kept = await self._threads.run(self._store.add, given)
         except StoreError as error:
-            raise Unavailable("The label cannot be kept now.", retry_after_s=5) from error
+            raise Unavailable(
+                "Feedback cannot be stored right now; retry in 5 s.", retry_after_s=5
+            ) from error
         if kept.labels != given.labels:
             raise FeedbackDiffers()
         repeated = kept is not given
         if not repeated:
             self._count(manifest, given)
-        return Told(manifest.version, _is_correct(manifest, kept), repeated)
+        return FeedbackResult(manifest.version, _is_correct(manifest, kept), repeated)
 
     async def _look_up(self, bearer: str, model: str, usage_event: str) -> tuple[Manifest, int]:
-        """The version that answered, and the number of rows, by billing's receipt."""
+        """Return the version and the number of rows of a prediction, by its receipt in billing."""
         try:
             receipt = await self._billing.find_receipt(usage_event, bearer=bearer)
         except BillingError as error:
             if error.status == 403:
                 raise InsufficientScope("usage:read") from error
-            raise Unavailable("Receipts cannot be read now.", retry_after_s=5) from error
+            raise Unavailable(
+                "Receipts are unavailable right now; retry in 5 s.", retry_after_s=5
+            ) from error
         if receipt is None or receipt.model != model:
             raise EventNotFound()
         return (await self._loader.get(model, receipt.version)).manifest, receipt.rows
@@ -149,24 +153,26 @@ class FeedbackDesk:
         if given.predictions is None:
             self._rows.labels(*key, "unjudged").inc(len(given.labels))
             return
-        for said, true in zip(given.predictions, given.labels, strict=True):
+        for predicted, true in zip(given.predictions, given.labels, strict=True):
             if manifest.signature.classes is None:
                 self._rows.labels(*key, "measured").inc()
                 statistics = manifest.statistics
                 target = statistics.target if statistics else None
-                self._error.labels(*key).observe(bounded_error(float(said), float(true), target))
+                self._error.labels(*key).observe(
+                    bounded_error(float(predicted), float(true), target)
+                )
             else:
-                self._rows.labels(*key, "correct" if said == true else "wrong").inc()
+                self._rows.labels(*key, "correct" if predicted == true else "wrong").inc()
 
 
 def _check(labels: Sequence[Any], manifest: Manifest, rows: int) -> None:
-    """Refuse labels that the model cannot have.
+    """Validate labels.
 
     Raises:
-        BodyInvalid: there are more or fewer than rows, or one is no outcome of this model.
+        BodyInvalid: the number of labels is wrong, or the model has no such label.
     """
     if len(labels) != rows:
-        message = f"The request had {rows} rows, and a label is needed for each."
+        message = f"Must have one label for each of the request's {rows} rows."
         raise BodyInvalid([{"loc": ["body", "label"], "msg": message}])
     classes = manifest.signature.classes
     if classes is None:
@@ -174,22 +180,22 @@ def _check(labels: Sequence[Any], manifest: Manifest, rows: int) -> None:
             message = "Must be a number within the range of float32."
             raise BodyInvalid([{"loc": ["body", "label"], "msg": message}])
         return
-    known = {(type(label), label) for label in classes}  # 1, 1.0 and true are equal
+    known = {(type(label), label) for label in classes}  # because 1, 1.0 and True are equal
     if not all((type(label), label) in known for label in labels):
-        message = "The model has no such label."
+        message = "Must be one of the model's classes."
         raise BodyInvalid([{"loc": ["body", "label"], "msg": message}])
 
 
-def bounded_error(said: float, true: float, target: ColumnStatistics | None) -> float:
-    """Return how far an answer was from the true outcome, as far as that counts.
+def bounded_error(predicted: float, true: float, target: ColumnStatistics | None) -> float:
+    """Return the absolute error of a prediction, capped.
 
-    The mean error of a version is everyone's, so one outcome counts for no more than ten times
-    what the target spanned in training, zero included.
+    All accounts share a version's mean error, so a single outcome must not dominate it. The cap is
+    ten times the span of the target in training, including zero.
 
     Args:
-        target: how the target was distributed in training, where that is known.
+        target: the distribution of the target in training, if known.
     """
-    error = abs(said - true)
+    error = abs(predicted - true)
     if target is None or target.min is None or target.max is None:
         return error
     span = max(target.max, 0.0) - min(target.min, 0.0)

@@ -1,12 +1,11 @@
-"""What was fetched from the model store, kept on local disk: a restart may find the store away.
+"""A local disk cache of the model store, so that a restart does not depend on the store.
 
-    <folder>/files/<sha256>                       a version's files, named by what is in them
+    <folder>/files/<sha256>                       a version's files, named by their digest
     <folder>/records/<model>/versions/<version>/  manifest.json and manifest.sig
-    <folder>/records/<model>/releases/            the release last seen live
+    <folder>/records/<model>/releases/            the last release that was live
 
-`records` is laid out as the store is, so that it is read, and verified, by the same code. Nothing
-here is trusted for having been kept: signatures and digests are checked again at every reading,
-and what does not hold is thrown away and fetched again.
+`records` has the same layout as the store, so the same code reads and verifies it. The cache is not
+trusted: signatures and digests are checked on every read, and invalid entries are fetched again.
 """
 
 import hashlib
@@ -33,14 +32,15 @@ log = structlog.get_logger()
 
 
 class ModelCache:
-    """Reads versions from the disk where it can, else from the store. Calls block.
+    """Reads versions from the disk if possible, otherwise from the store. All calls block.
 
-    Safe to call from several threads, and beside other processes on the same folder. A disk that
-    is full or broken costs fetches, never an answer.
+    Safe for several threads, and for several processes on the same folder. A full or broken disk
+    causes more fetches but no errors.
 
     Args:
-        folder: made when something is kept.
-        max_bytes: beyond them what was used least recently goes, but nothing of a live version.
+        folder: created on the first write.
+        max_bytes: the size limit; the least recently used files are deleted first, but never those
+            of a live version.
     """
 
     def __init__(
@@ -50,38 +50,38 @@ class ModelCache:
         self._trusted = trusted
         self._files = folder / "files"
         self._records = folder / "records"
-        self._kept = ModelStore(f"file://{self._records.absolute()}")
+        self._cached = ModelStore(f"file://{self._records.absolute()}")
         self._max_bytes = max_bytes
-        self._clearing = threading.Lock()
+        self._evicting = threading.Lock()
 
     def open_release(self, model: str, release: Release) -> Manifest:
-        """The manifest that `release` puts live; raises what `ModelStore.open_release` does."""
+        """Return the manifest of a release; raises the same errors as `ModelStore.open_release`."""
         return self._open(
             model, release.version, lambda s: s.open_release(model, release, self._trusted)
         )
 
     def open_version(self, model: str, version: str) -> Manifest:
-        """A version's manifest; raises what `ModelStore.open_version` does."""
+        """Return a version's manifest; raises the same errors as `ModelStore.open_version`."""
         return self._open(model, version, lambda s: s.open_version(model, version, self._trusted))
 
     def list_versions(self, model: str) -> list[str]:
-        """The store's versions; while it is away, those kept here."""
+        """Return the versions in the store, or the cached ones if the store is unavailable."""
         try:
             return self._store.list_versions(model)
         except StoreError:
-            if kept := self._kept.list_versions(model):
-                return kept
+            if cached := self._cached.list_versions(model):
+                return cached
             raise
 
     def read_served(self, manifest: Manifest) -> bytes:
-        """The file of a version that answers, its size and digest checked.
+        """Read a version's model file, and check its size and digest.
 
-        A version new to this disk is read from the store, even if another had the same file: what
-        lies there is what was released, and it has to hold.
+        A version new to this disk is read from the store even if another version had the same file,
+        because the object in the store is what was released and must be valid itself.
 
         Raises:
-            VersionRefused: it is missing, is not in the manifest, or is not the one signed.
-            StoreError: it is not kept here, and the store cannot be read.
+            VersionRefused: the file is missing, not in the manifest, or not the signed one.
+            StoreError: the file is not cached, and the store cannot be read.
         """
         name = served_file(manifest)
         entry = manifest.files.get(name)
@@ -98,57 +98,57 @@ class ModelCache:
             log.warning("model_cache_damaged", model=manifest.model, version=manifest.version)
         content = self._store.read_file(manifest, name)
         raw, signature = self._store.read_manifest(manifest.model, manifest.version)
-        self._keep(path, content)
-        self._keep(folder / "manifest.json", raw)
-        self._keep(folder / "manifest.sig", signature)
+        self._write(path, content)
+        self._write(folder / "manifest.json", raw)
+        self._write(folder / "manifest.sig", signature)
         return content
 
     def set_live(self, release: Release, manifest: Manifest) -> None:
-        """Remember what is live, to begin with it when the store is away at the next start."""
-        self._keep_record(manifest.model, release)
-        # It may have made room for another version before it was live.
+        """Record the live release, for a later start without the store."""
+        self._write_record(manifest.model, release)
+        # Its files may have been evicted before it went live.
         if not all(path.exists() for path in self._paths_of(manifest)):
             with suppress(StoreError):
                 self.read_served(manifest)
 
     def withdraw(self, model: str, record: Withdrawal) -> None:
-        """Remember that no version of a model is live."""
-        self._keep_record(model, record)
+        """Record that no version of a model is live."""
+        self._write_record(model, record)
 
-    def holds(self, model: str, version: str) -> bool:
-        """Whether a version is on the disk, whatever it is worth."""
+    def has_version(self, model: str, version: str) -> bool:
+        """Return whether a version is on the disk, valid or not."""
         return (self._version_folder(model, version) / "manifest.sig").exists()
 
     def trusted_keys(self) -> frozenset[bytes]:
-        """The keys that count now."""
+        """Return the fingerprints of the keys trusted now."""
         return self._trusted.fingerprint()
 
     def live_when_last_seen(self) -> dict[str, Release]:
-        """The kept release of each model whose manifest was kept too, and holds."""
+        """Return each model's cached release, if the release is valid."""
         found: dict[str, Release] = {}
         with suppress(StoreError):
-            for model in self._kept.list_models():
-                # Only the newest record is kept here, so no number is beyond the sequence.
-                numbers, beyond = self._kept.split_releases(model)
-                record = self._kept.newest_record(model, numbers + beyond, self._trusted)
+            for model in self._cached.list_models():
+                # The cache has only the newest record, so there is no sequence to check against.
+                numbers, beyond = self._cached.split_releases(model)
+                record = self._cached.newest_record(model, numbers + beyond, self._trusted)
                 if isinstance(record, Release):
                     found[model] = record
         return found
 
-    def _keep_record(self, model: str, record: Release | Withdrawal) -> None:
-        """Keep the record in force, and no other of the model."""
+    def _write_record(self, model: str, record: Release | Withdrawal) -> None:
+        """Write the record in force, and delete the model's other records."""
         folder = self._records / model / "releases"
         path = folder / f"{record.number:08d}.json"
-        self._keep(path, record.model_dump_json().encode())
+        self._write(path, record.model_dump_json().encode())
         with suppress(OSError):
             for other in folder.iterdir() if path.is_file() else ():
-                if other != path:  # on a full disk, the one before is better than none
+                if other != path:  # on a full disk the write failed: keep the old one
                     other.unlink()
 
     def _open(self, model: str, version: str, read: Callable[[ModelStore], Manifest]) -> Manifest:
         try:
-            manifest = read(self._kept)
-        except StoreError:  # not kept, or it does not hold
+            manifest = read(self._cached)
+        except StoreError:  # not cached, or invalid
             return read(self._store)
         folder = self._version_folder(model, version)
         _mark_used(folder / "manifest.json", folder / "manifest.sig")
@@ -157,47 +157,47 @@ class ModelCache:
     def _version_folder(self, model: str, version: str) -> Path:
         return self._records / model / "versions" / version
 
-    def _keep(self, path: Path, content: bytes) -> None:
-        """Write a file whole or not at all, then clear what there is no room for."""
+    def _write(self, path: Path, content: bytes) -> None:
+        """Write a file atomically, then evict others if there is no room."""
         draft = path.with_name(f".{secrets.token_hex(8)}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             draft.write_bytes(content)
             draft.replace(path)
         except OSError as error:
-            log.warning("model_cache_not_written", error=error.strerror)
+            log.warning("model_cache_write_failed", error=error.strerror)
             with suppress(OSError):
                 draft.unlink()
-        with self._clearing:
-            self._clear(kept_now=path)
+        with self._evicting:
+            self._evict(just_written=path)
 
-    def _clear(self, *, kept_now: Path) -> None:
-        """Delete what was used least recently until the rest fits."""
+    def _evict(self, *, just_written: Path) -> None:
+        """Delete the least recently used files until the rest fits."""
         found: list[tuple[float, int, Path]] = []
         for folder in (self._files, self._records):
             for path in folder.rglob("*"):
-                with suppress(OSError):  # another process may be clearing too
+                with suppress(OSError):  # another process may have deleted it
                     stat = path.stat()
                     if path.is_file():
                         found.append((stat.st_mtime, stat.st_size, path))
         excess = sum(size for _, size, _ in found) - self._max_bytes
         if excess <= 0:
             return
-        untouchable = {kept_now, *self._paths_of_live()}
+        protected = {just_written, *self._paths_of_live()}
         for _, size, path in sorted(found):
             if excess <= 0:
                 return
-            if path not in untouchable:
+            if path not in protected:
                 with suppress(OSError):
                     path.unlink()
                     excess -= size
 
     def _paths_of_live(self) -> Iterable[Path]:
-        """What a start without the store needs; it is on the disk that this is written down."""
+        """Yield the files that a start without the store needs."""
         for model, release in self.live_when_last_seen().items():
             yield self._records / model / "releases" / f"{release.number:08d}.json"
             with suppress(StoreError):
-                yield from self._paths_of(self._kept.open_release(model, release, self._trusted))
+                yield from self._paths_of(self._cached.open_release(model, release, self._trusted))
 
     def _paths_of(self, manifest: Manifest) -> Iterable[Path]:
         folder = self._version_folder(manifest.model, manifest.version)
@@ -208,12 +208,12 @@ class ModelCache:
 
 
 def served_file(manifest: Manifest) -> str:
-    """The name of the file that answers."""
+    """Return the name of the version's model file."""
     return f"model.{manifest.serving}"
 
 
 def _read_sized(path: Path, size: int) -> bytes | None:
-    """A file's bytes, or None if it has another size or cannot be read."""
+    """Return a file's content, or None if its size differs or it cannot be read."""
     try:
         return path.read_bytes() if path.stat().st_size == size else None
     except OSError:

@@ -1,9 +1,9 @@
-"""From the instances of a request to the arrays a model takes, by its signature.
+"""Convert the instances of a request to the arrays of a model, according to its signature.
 
-The convention, shared with the trainer's export: numbers and booleans go in as float32 (missing is
-NaN), text as strings (missing is ""), read by the signature's value rules. A model without text
-columns has one input `features` [rows, columns]; any other has one input `column_<i>` [rows, 1] per
-column, in signature order.
+The trainer's export uses the same convention: numbers and booleans are float32 with NaN for missing
+values, and text is strings with "" for missing values, cleaned by the signature's value rules. A
+model without text columns has one input `features` [rows, columns]. Any other has one input
+`column_<i>` [rows, 1] per column, in signature order.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,18 +22,18 @@ T = TypeVar("T")
 Arrays = dict[str, npt.NDArray[Any]]
 
 BLOCK_VALUES = 1 << 15
-"""Values converted at a time: NumPy lets nothing else run while it converts Python objects."""
+"""Values converted at a time: NumPy blocks all threads while it converts Python objects."""
 
 _TEXT_BYTES = 96
-"""What a short text takes in memory, with its place in an array and gaps between texts."""
+"""Memory of a short string, with its reference in an array and allocator overhead."""
 _NUMBERS = {int, float}
 _NUMBERS_OR_MISSING = _NUMBERS | {type(None)}
 _FLOAT32_OVERFLOW = float.fromhex("0x1.ffffffp127")
-"""The least number that is infinite as float32."""
+"""The smallest number that becomes infinite as float32."""
 
 
 class Inputs:
-    """Decodes instances against one signature, prepared once per loaded version."""
+    """Decodes instances of one signature; created once per loaded version."""
 
     def __init__(self, signature: Signature) -> None:
         self.columns = signature.columns
@@ -47,10 +47,10 @@ class Inputs:
         self._one_input = "text" not in kinds
 
     def decode(self, instances: list[Any]) -> Arrays:
-        """The arrays for a non-empty list of instances, each an object or a list of values.
+        """Convert a non-empty list of instances, each an object or a list of values.
 
         Raises:
-            BodyInvalid: an instance does not fit; every offending column is named, at most 50.
+            BodyInvalid: an instance does not match the signature; lists up to 50 columns.
         """
         rows = [self._row(instance) for instance in instances]
         whole = [row for row in rows if row is not None]
@@ -62,7 +62,7 @@ class Inputs:
         return self._arrays(whole)
 
     def _row(self, instance: Any) -> list[Any] | None:
-        """The values in signature order, or None if the instance has another shape."""
+        """Return the values in signature order, or None if the instance has the wrong shape."""
         if type(instance) is list:
             return instance if len(instance) == len(self._names) else None
         if type(instance) is dict and instance.keys() == self._name_set:
@@ -91,19 +91,19 @@ class Inputs:
         return self.blank_missing(numbers) if kind == "number" else numbers
 
     def blank_missing(self, numbers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Replace the numbers that mean "missing" by NaN, in place."""
+        """Replace the numbers that mean "missing" with NaN, in place."""
         if len(self._missing_numbers):
             numbers[np.isin(numbers, self._missing_numbers)] = np.nan
         return numbers
 
     def join(self, arrays: list[npt.NDArray[Any]]) -> Arrays:
-        """What the model takes, from an array [rows, 1] for each column in signature order."""
+        """Build the model's inputs from one array [rows, 1] per column, in signature order."""
         if self._one_input:
             return {"features": np.hstack(arrays)}
         return {f"column_{i}": array for i, array in enumerate(arrays)}
 
     def _check(self, instances: list[Any], rows: list[list[Any] | None]) -> None:
-        """Refuse instances that do not fit; no more errors are sought than are answered."""
+        """Reject invalid instances; stops at the number of errors that a response lists."""
         errors = list(islice(self._errors(instances, rows), MAX_FIELD_ERRORS))
         if errors:
             raise BodyInvalid(errors)
@@ -123,17 +123,20 @@ class Inputs:
         where: list[Any] = ["instances", index]
         if type(instance) is list:
             wanted, got = len(self._names), len(instance)
-            yield {"loc": where, "msg": f"This model takes {wanted} values a row, not {got}."}
+            yield {"loc": where, "msg": f"Each row must have {wanted} values, not {got}."}
             return
         if type(instance) is not dict:
-            yield {"loc": where, "msg": "A row must be an object of columns or a list of values."}
+            yield {
+                "loc": where,
+                "msg": "Each row must be an object of columns or a list of values.",
+            }
             return
         for column in self.columns:
             if column.name not in instance:
-                yield {"loc": [*where, column.name], "msg": "The column is missing."}
+                yield {"loc": [*where, column.name], "msg": "Missing column."}
         for name in instance:
             if name not in self._name_set:
-                yield {"loc": [*where, name[:100]], "msg": "No such column."}
+                yield {"loc": [*where, name[:100]], "msg": "Unknown column."}
         for column in self.columns:
             value = instance.get(column.name)
             if value is not None and not _FITS[column.kind](value):
@@ -145,7 +148,7 @@ def _value_error(index: int, column: Column) -> dict[str, Any]:
 
 
 def in_blocks(values: Sequence[T], *, width: int = 1) -> Iterator[Sequence[T]]:
-    """Yield rows of so many values each in blocks of about `BLOCK_VALUES` values."""
+    """Split rows of `width` values into blocks of about `BLOCK_VALUES` values."""
     rows = max(1, BLOCK_VALUES // width)
     if len(values) <= rows:
         yield values
@@ -155,7 +158,7 @@ def in_blocks(values: Sequence[T], *, width: int = 1) -> Iterator[Sequence[T]]:
 
 
 def retained_bytes(arrays: Arrays) -> int:
-    """Return about how many bytes arrays keep in memory beside the body they were read from."""
+    """Estimate how many bytes the arrays keep in memory, apart from the request's body."""
     return sum(
         array.size * _TEXT_BYTES if array.dtype.hasobject else array.nbytes
         for array in arrays.values()
@@ -163,12 +166,12 @@ def retained_bytes(arrays: Arrays) -> int:
 
 
 def types_in(values: Sequence[Any]) -> set[type]:
-    """Return the types of values."""
+    """Return the set of the values' types."""
     return {each for block in in_blocks(values) for each in set(map(type, block))}
 
 
 def _all_numbers(rows: list[list[Any]]) -> npt.NDArray[np.float32] | None:
-    """The common case at the speed of C; None if anything is odd, so that `_check` says what."""
+    """Convert the common case at C speed; return None on any problem, for `_check` to report."""
     matrices = []
     for block in in_blocks(rows, width=len(rows[0])):
         if not set(map(type, chain.from_iterable(block))) <= _NUMBERS_OR_MISSING:
@@ -181,7 +184,7 @@ def _all_numbers(rows: list[list[Any]]) -> npt.NDArray[np.float32] | None:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is a number, and finite as float32; a boolean is not."""
+    """Return whether a value is a number that is finite as float32; booleans are not numbers."""
     return type(value) in _NUMBERS and abs(value) < _FLOAT32_OVERFLOW
 
 
@@ -191,20 +194,20 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     "text": lambda value: type(value) is str,
 }
 _WANTED = {
-    "number": "A number within the range of float32 is needed, or null.",
-    "boolean": "true, false or null is needed.",
-    "text": "A string is needed, or null.",
+    "number": "Must be a number within the range of float32, or null.",
+    "boolean": "Must be true, false or null.",
+    "text": "Must be a string or null.",
 }
 
 
 def number_array(values: Sequence[Any]) -> npt.NDArray[np.float32]:
-    """Numbers, booleans and None (missing) as a column [rows, 1]."""
+    """Convert numbers, booleans and None (missing) to a column [rows, 1]."""
     blocks = [np.array(block, dtype=np.float64).astype(np.float32) for block in in_blocks(values)]
     return np.concatenate(blocks).reshape(-1, 1)
 
 
 def text_array(values: Sequence[Any], rules: ValueRules) -> npt.NDArray[np.object_]:
-    """Strings and None (missing) as a column [rows, 1]."""
+    """Convert strings and None (missing) to a column [rows, 1]."""
     clean = rules.clean
     texts = [clean(value) if value else "" for value in values]
     return np.array(texts, dtype=object).reshape(-1, 1)

@@ -1,4 +1,4 @@
-"""Loads versions: verified, tried on their recorded rows, each by one loader at a time."""
+"""Load versions into memory, after verifying them and testing them on recorded rows."""
 
 import asyncio
 import math
@@ -18,25 +18,31 @@ from services.common.model_store import (
     VersionNotFound,
     VersionRefused,
 )
-from services.inference.engine.blocking import Blocking
 from services.inference.engine.onnx import OnnxRuntime
 from services.inference.engine.pickled import PickledRuntime
-from services.inference.engine.runtime import Runtime, measure
+from services.inference.engine.runtime import Runtime, estimate_latency
+from services.inference.engine.thread_limiter import ThreadLimiter
 from services.inference.models.cache import ModelCache
 from services.inference.models.inputs import Inputs
 from services.inference.models.metrics import ModelMetrics
-from services.inference.models.registry import Live, LoadedModel, ModelNotFound, Registry
+from services.inference.models.registry import (
+    LiveRelease,
+    LoadedModel,
+    ModelNotFound,
+    Registry,
+    version_not_found,
+)
 
 LOADS_AT_ONCE = 2
 LOAD_DEADLINE_S = 300.0
 REQUEST_WAITS_S = 10.0
 LISTING_WAITS_S = 1.0
 """How long the store may take to confirm a version that is on the disk."""
-LISTING_HOLDS_S = 1.0
-LISTING_HOLDS_TIMES = 20.0
-"""A listing is good for so many seconds, and for so many times what it took to make: made-up names
-can cost no more than that."""
-REFUSAL_HOLDS_S = 30.0
+LISTING_TTL_S = 1.0
+LISTING_TTL_FACTOR = 20.0
+"""A listing is reused for `LISTING_TTL_S`, or for this many times its own duration if that is
+longer, to bound the cost of requests for made-up names."""
+REFUSAL_TTL_S = 30.0
 
 T = TypeVar("T")
 
@@ -44,10 +50,10 @@ log = structlog.get_logger()
 
 
 class Loader:
-    """Brings versions into memory, for the watcher and for requests that name them.
+    """Loads versions for the watcher, and for requests that name a version.
 
     Args:
-        allow_joblib: whether pickles may be opened, if a trusted key signed them.
+        allow_joblib: whether pickles signed by a trusted key may be loaded.
     """
 
     def __init__(
@@ -57,58 +63,58 @@ class Loader:
         self._registry = registry
         self._allow_joblib = allow_joblib
         self._metrics = metrics
-        self._load_calls = Blocking(at_once=LOADS_AT_ONCE, deadline_s=LOAD_DEADLINE_S)
-        self._list_calls = Blocking(at_once=LOADS_AT_ONCE, deadline_s=REQUEST_WAITS_S)
+        self._load_threads = ThreadLimiter(at_once=LOADS_AT_ONCE, deadline_s=LOAD_DEADLINE_S)
+        self._list_threads = ThreadLimiter(at_once=LOADS_AT_ONCE, deadline_s=REQUEST_WAITS_S)
         self._running: dict[tuple[str, ...], asyncio.Task[Any]] = {}
         self._listings: dict[str, tuple[float, list[str]]] = {}
-        """Versions by model, and until when that is good enough."""
+        """Expiry time and versions by model."""
         self._refusals: dict[tuple[str, str], float] = {}
-        """When a version was refused: versions never change, so asking again is of little use."""
+        """Expiry times of refusals. Versions never change, so an early retry would fail again."""
 
     async def go_live(self, name: str, release: Release) -> VersionRefused | None:
-        """Load the versions a release names, and have them answer from now on.
+        """Load the versions of a release and activate it.
 
-        A canary or shadow that does not hold is left out, and the live version serves all; so it
-        does, for the time being, if the store fails while they are being loaded.
+        If the canary or shadow is invalid, it is left out and the live version serves all requests.
+        The same applies, until the next attempt, if the store fails while they are being loaded.
 
         Returns:
-            What is wrong with the canary, if it takes no requests for that.
+            Why the canary was refused, or None.
 
         Raises:
-            VersionNotFound, VersionRefused: the live version does not hold, or does not answer as
-                recorded.
-            StoreError: the store cannot be read now; look again.
+            VersionNotFound, VersionRefused: the live version is invalid, or does not reproduce its
+                recorded answers.
+            StoreError: the store cannot be read right now.
         """
-        manifest = await self._load_calls(self._cache.open_release, name, release)
+        manifest = await self._load_threads.run(self._cache.open_release, name, release)
         if not self._registry.is_resident(name, release.version):
             await self._load_once(name, release.version)
-        wrong = await self._load_beside(manifest, release)
+        failed = await self._load_beside(manifest, release)
         canary, shadow = release.canary, release.shadow
-        live = Live(
+        live = LiveRelease(
             release,
             manifest,
-            canary=None if canary and canary.version in wrong else canary,
-            shadow=None if shadow and shadow.version in wrong else shadow,
+            canary=None if canary and canary.version in failed else canary,
+            shadow=None if shadow and shadow.version in failed else shadow,
         )
         self._registry.set_live(live)
-        await self._load_calls(self._cache.set_live, release, manifest)
-        for version, fault in wrong.items():
-            if not isinstance(fault, VersionNotFound | VersionRefused):
-                raise fault
-            self._metrics.count_refusal(name, fault)
-            log.error("version_refused", model=name, version=version, reason=str(fault))
-        refusal = wrong.get(canary.version) if canary else None
+        await self._load_threads.run(self._cache.set_live, release, manifest)
+        for version, error in failed.items():
+            if not isinstance(error, VersionNotFound | VersionRefused):
+                raise error
+            self._metrics.count_refusal(name, error)
+            log.error("version_refused", model=name, version=version, reason=str(error))
+        refusal = failed.get(canary.version) if canary else None
         return refusal if isinstance(refusal, VersionRefused) else None
 
     async def get(self, name: str, version: str | None) -> LoadedModel:
-        """A version for a request, loaded if it is not in memory.
+        """Return a version for a request, loading it if necessary.
 
         Args:
-            version: None for the live one.
+            version: None for the live version.
 
         Raises:
-            ModelNotFound: there is no such version, or it does not hold, or it failed its gate.
-            Unavailable: the store is away, or loading takes longer than a request may wait.
+            ModelNotFound: the version does not exist, is invalid or failed its gate.
+            Unavailable: the store is unavailable, or loading takes too long for a request.
         """
         model = self._registry.find(name, version)
         if model is not None:
@@ -116,113 +122,116 @@ class Loader:
         if version is None:
             version = self._registry.live(name).manifest.version
         elif not await self._is_published(name, version):
-            raise ModelNotFound("There is no such version.")
+            raise version_not_found(name, version)
         if time.monotonic() < self._refusals.get((name, version), 0.0):
-            raise ModelNotFound("There is no such version that can be served.")
+            raise _cannot_be_served(name, version)
         try:
             async with asyncio.timeout(REQUEST_WAITS_S):
-                # Once more, as it may have come while the store was looked at.
+                # Look again, because it may have been loaded during the listing.
                 return self._registry.find(name, version) or await self._load_once(name, version)
         except (VersionNotFound, VersionRefused) as error:
             self._remember_refusal(name, version, error)
-            raise ModelNotFound("There is no such version that can be served.") from error
+            raise _cannot_be_served(name, version) from error
         except (StoreError, TimeoutError) as error:
-            raise Unavailable("The version is being loaded.", retry_after_s=5) from error
+            message = f"Version '{version}' of model '{name}' is still loading; retry in 5 s."
+            raise Unavailable(message, retry_after_s=5) from error
 
     async def versions(self, name: str) -> list[str]:
-        """The complete versions of a model, as of a moment ago, oldest first.
+        """Return the complete versions of a model, oldest first; the list may be slightly stale.
 
         Raises:
-            Unavailable: the store is away, and nothing of the model is kept here.
+            Unavailable: the store is unavailable, and no version of the model is cached.
         """
-        good_until, versions = self._listings.get(name, (-math.inf, []))
-        if time.monotonic() < good_until:
+        expires_at, versions = self._listings.get(name, (-math.inf, []))
+        if time.monotonic() < expires_at:
             return versions
         try:
             async with asyncio.timeout(REQUEST_WAITS_S):
                 return await self._once(("versions", name), lambda: self._list(name))
         except (StoreError, TimeoutError) as error:
-            raise Unavailable("The model store cannot be read.", retry_after_s=5) from error
+            raise Unavailable(
+                "The model store is unavailable; retry in 5 s.", retry_after_s=5
+            ) from error
 
     async def drop_untrusted(self) -> None:
-        """Unload what no trusted key signed any more, for those who call it by name.
-
-        What is live goes on serving.
+        """Unload versions that are no longer signed by a trusted key, except live ones.
 
         Raises:
-            StoreError: the store cannot be asked about one of them now.
+            StoreError: the store cannot be read right now.
         """
         for name, version in self._registry.resident():
             if self._registry.is_live(name, version):
                 continue
             try:
-                await self._load_calls(self._cache.open_version, name, version)
+                await self._load_threads.run(self._cache.open_version, name, version)
             except (VersionNotFound, VersionRefused) as error:
                 self._registry.drop(name, version)
                 self._remember_refusal(name, version, error)
 
     async def close(self) -> None:
-        """Give up what is being loaded."""
+        """Cancel all loading."""
         running = list(self._running.values())
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
     async def _is_published(self, name: str, version: str) -> bool:
-        if self._registry.is_live(name, version):  # then it needs no look at the store
+        if self._registry.is_live(name, version):  # no need to ask the store
             return True
-        is_kept = await asyncio.to_thread(self._cache.holds, name, version)
+        is_cached = await asyncio.to_thread(self._cache.has_version, name, version)
         try:
-            async with asyncio.timeout(LISTING_WAITS_S if is_kept else None):
+            async with asyncio.timeout(LISTING_WAITS_S if is_cached else None):
                 return version in await self.versions(name)
         except (TimeoutError, Unavailable):
-            if is_kept:  # its signature is checked again at loading
+            if is_cached:  # its signature is verified when it is loaded
                 return True
             raise
 
     def _remember_refusal(
         self, name: str, version: str, error: VersionNotFound | VersionRefused
     ) -> None:
-        """Let nobody load it again for a while; of all who waited for it, the first tells."""
+        """Back off after a failed load. The first waiter logs it."""
         now = time.monotonic()
         if self._refusals.get((name, version), 0.0) > now:
             return
         self._refusals = {key: end for key, end in self._refusals.items() if end > now}
-        self._refusals[name, version] = now + REFUSAL_HOLDS_S
+        self._refusals[name, version] = now + REFUSAL_TTL_S
         if isinstance(error, VersionRefused) and error.reason == "gate":
-            return  # nothing is wrong with it, but that somebody asked
+            return  # expected: such a version must not be served
         self._metrics.count_refusal(name, error)
         log.error("version_refused", model=name, version=version, reason=str(error))
 
     async def _list(self, name: str) -> list[str]:
         began = time.monotonic()
-        versions = await self._list_calls(self._cache.list_versions, name)
+        versions = await self._list_threads.run(self._cache.list_versions, name)
         ended = time.monotonic()
-        holds_s = max(LISTING_HOLDS_S, LISTING_HOLDS_TIMES * (ended - began))
-        self._listings[name] = ended + holds_s, versions
+        ttl_s = max(LISTING_TTL_S, LISTING_TTL_FACTOR * (ended - began))
+        self._listings[name] = ended + ttl_s, versions
         return versions
 
     async def _load_beside(self, live: Manifest, release: Release) -> dict[str, StoreError]:
-        """Have the canary and the shadow of a release ready; what is wrong with either, if so."""
-        wrong: dict[str, StoreError] = {}
+        """Load the canary and the shadow of a release; return the errors by version."""
+        failed: dict[str, StoreError] = {}
         name = live.model
         for tried in (release.canary, release.shadow):
             if tried is None:
                 continue
             try:
-                manifest = await self._load_calls(self._cache.open_version, name, tried.version)
+                manifest = await self._load_threads.run(
+                    self._cache.open_version, name, tried.version
+                )
                 check_fits_beside(manifest, live)
                 if not self._registry.is_resident(name, tried.version):
                     await self._load_once(name, tried.version)
             except StoreError as error:
-                wrong[tried.version] = error
-        return wrong
+                failed[tried.version] = error
+        return failed
 
     async def _load_once(self, name: str, version: str) -> LoadedModel:
         return await self._once((name, version), lambda: self._load(name, version))
 
     async def _once(self, key: tuple[str, ...], work: Callable[[], Awaitable[T]]) -> T:
-        """Join the work under way for `key`, or begin it; it goes on if this caller gives up."""
+        """Share one task per `key` between callers; it continues if a caller is cancelled."""
         task = self._running.get(key)
         if task is None:
             task = self._running[key] = asyncio.ensure_future(work())
@@ -233,10 +242,10 @@ class Loader:
     def _finished(self, key: tuple[str, ...], task: "asyncio.Task[Any]") -> None:
         del self._running[key]
         if not task.cancelled():
-            task.exception()  # else asyncio complains of one that nobody waited for any more
+            task.exception()  # mark as retrieved: all callers may be gone
 
     async def _load(self, name: str, version: str) -> LoadedModel:
-        model = await self._load_calls(
+        model = await self._load_threads.run(
             lambda: load_version(self._cache, name, version, allow_joblib=self._allow_joblib)
         )
         self._metrics.loads.inc()
@@ -244,13 +253,17 @@ class Loader:
         return model
 
 
+def _cannot_be_served(name: str, version: str) -> ModelNotFound:
+    return ModelNotFound(f"Version '{version}' of model '{name}' cannot be served.")
+
+
 def load_version(cache: ModelCache, name: str, version: str, *, allow_joblib: bool) -> LoadedModel:
-    """Fetch, verify, load and try a version. Blocks: call it in a thread.
+    """Fetch, verify, load and test a version. Blocks: call it in a thread.
 
     Raises:
-        VersionNotFound, VersionRefused: it does not hold, failed its gate, may not be opened here,
-            or does not answer as recorded.
-        StoreError: the store cannot be read now.
+        VersionNotFound, VersionRefused: the version is invalid, failed its gate, is a pickle that
+            is not allowed here, or does not reproduce its recorded answers.
+        StoreError: the store cannot be read right now.
     """
     what = f"{name} {version}"
     manifest = cache.open_version(name, version)
@@ -266,15 +279,15 @@ def load_version(cache: ModelCache, name: str, version: str, *, allow_joblib: bo
         return _start(manifest, content)
     except VersionRefused:
         raise
-    except Exception as error:  # the runtimes' errors share no base, and none may stop the others
+    except Exception as error:  # the runtimes' errors share no base class
         raise VersionRefused(f"The model {what} cannot be run.", reason="runtime") from error
 
 
 def _start(manifest: Manifest, content: bytes) -> LoadedModel:
-    """Load a file, have it answer the recorded rows, and learn how long it takes.
+    """Load a model file, test it on the recorded rows, and measure its latency.
 
     Raises:
-        VersionRefused: an answer is not the one recorded at training.
+        VersionRefused: an answer differs from the one recorded in training.
     """
     inputs = Inputs(manifest.signature)
     runtime: Runtime
@@ -286,16 +299,16 @@ def _start(manifest: Manifest, content: bytes) -> LoadedModel:
     if recorded:
         _compare(manifest, inputs, runtime)
     blank: list[Any] = [None] * len(manifest.signature.columns)
-    pace = measure(runtime, inputs.decode([recorded[0] if recorded else blank]))
-    return LoadedModel(manifest, inputs, runtime, pace, size=len(content))
+    latency = estimate_latency(runtime, inputs.decode([recorded[0] if recorded else blank]))
+    return LoadedModel(manifest, inputs, runtime, latency, size=len(content))
 
 
 def _compare(manifest: Manifest, inputs: Inputs, runtime: Runtime) -> None:
     recorded = manifest.warm_up
-    answer = runtime.run(
+    response = runtime.run(
         inputs.decode(list(recorded.rows)),
         probabilities=manifest.signature.task == "classification",
     )
-    if not is_as_recorded(recorded, answer.predictions, answer.probabilities):
+    if not is_as_recorded(recorded, response.predictions, response.probabilities):
         what = f"{manifest.model} {manifest.version}"
         raise VersionRefused(f"{what} does not answer as recorded.", reason="warm_up")

@@ -1,4 +1,4 @@
-"""The models in memory, which of them are live, and which have to make room for others."""
+"""Keep track of live releases and of the versions in memory."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -6,29 +6,29 @@ from dataclasses import dataclass
 from services.common.errors import NotFound, Unavailable
 from services.common.model_records import is_version_name
 from services.common.model_store import Canary, Manifest, Release, Shadow
-from services.inference.engine.runtime import Pace, Runtime
+from services.inference.engine.runtime import LatencyEstimate, Runtime
 from services.inference.models.inputs import Inputs
 from services.inference.models.metrics import ModelMetrics
 
 NO_VERSION = ""
-"""Label of the live-release metric of a model without a live version."""
+"""The `version` label of the live-release metric for a model without a live version."""
 
 
 class ModelNotFound(NotFound):
-    """No such model or version, or nothing of it is released."""
+    """The model or version does not exist or is not released."""
 
     code = "model_not_found"
-    detail = "There is no such model."
+    detail = "Model not found."
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """One version of a model, ready to answer; `size` in bytes of its file."""
+    """A version in memory; `size` in bytes of its model file."""
 
     manifest: Manifest
     inputs: Inputs
     runtime: Runtime
-    pace: Pace
+    latency: LatencyEstimate
     size: int
 
     @property
@@ -37,12 +37,12 @@ class LoadedModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
-    """What a model's requests are answered by when they name no version.
+class LiveRelease:
+    """The release that answers requests that name no version.
 
     Args:
-        canary: of the release, if that version could be loaded here.
-        shadow: likewise.
+        canary: the release's canary, if it could be loaded.
+        shadow: the release's shadow, likewise.
     """
 
     release: Release
@@ -51,42 +51,43 @@ class Live:
     shadow: Shadow | None = None
 
     def versions(self) -> set[str]:
-        """Everything that is to be kept in memory."""
+        """Return the versions to keep in memory."""
         beside = (tried.version for tried in (self.canary, self.shadow) if tried)
         return {self.manifest.version, *beside}
 
 
 class Registry:
-    """Live versions by name, and versions in memory in the order of their last use.
+    """Live releases by model, and the versions in memory by last use.
 
-    Beyond `max_bytes` the version used least recently is unloaded, first of those that are not
-    live, but never the last one. A live one comes back when it is asked for. Requests in flight
-    finish on the version they began with, in memory or not.
+    Beyond `max_bytes` the least recently used version is unloaded: first those that are not live,
+    and never the last one. A live version is loaded again on the next request. Requests in
+    progress finish on the version they started with.
 
     Args:
-        max_bytes: for the sizes of the versions' files together; 0 is no bound.
+        max_bytes: limit of the total size of the model files; 0 means no limit.
     """
 
     def __init__(self, *, max_bytes: int, metrics: ModelMetrics) -> None:
         self._max_bytes = max_bytes
         self._metrics = metrics
-        self._live: dict[str, Live] = {}
+        self._live: dict[str, LiveRelease] = {}
         self._withdrawn: dict[str, int] = {}
-        """Numbers of the records by which models have no live version."""
+        """Numbers of the withdrawal records of models without a live version."""
         self._resident: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()
         self.known: frozenset[str] = frozenset()
-        """Names of the models that the store held at the last look."""
+        """Names of the models in the store, as of the last read."""
         self.complete = False
-        """Whether the store has been looked through; before, a missing model proves nothing."""
+        """Whether the store has been read completely; until then an unknown model may exist."""
 
     def find(self, name: str, version: str | None = None) -> LoadedModel | None:
-        """A version that is in memory, from now on the one used last; None if it is to be loaded.
+        """Return a version and mark it as used; None if it is not in memory.
 
         Args:
-            version: None for the live one.
+            version: None for the live version.
 
         Raises:
-            ModelNotFound: there is no such model, nothing of it is live, or that is no version.
+            ModelNotFound: the model is unknown or has no live version, or the name of the version
+                is invalid.
             Unavailable: the models are still being loaded.
         """
         if version is None:
@@ -99,51 +100,51 @@ class Registry:
             self._resident.move_to_end(key)
         return model
 
-    def live(self, name: str) -> Live:
-        """What is live under a name; raises as `find`."""
+    def live(self, name: str) -> LiveRelease:
+        """Return the live release of a model; raises the same errors as `find`."""
         live = self._live.get(name)
         if live is None:
-            raise self._absent()
+            raise self._absent(name)
         return live
 
-    def find_live(self, name: str) -> Live | None:
-        """What is live under a name; None if nothing is, any more or yet."""
+    def find_live(self, name: str) -> LiveRelease | None:
+        """Return the live release of a model, or None."""
         return self._live.get(name)
 
     def check(self, name: str, version: str) -> None:
-        """Raise as `find` if there can be no such version; whether there is one the store knows."""
+        """Raise the same errors as `find` if a version cannot exist; does not ask the store."""
         if name not in self._live and name not in self.known:
-            raise self._absent()
+            raise self._absent(name)
         if not is_version_name(version):
-            raise ModelNotFound("There is no such version.")
+            raise version_not_found(name, version)
 
     def __contains__(self, name: str) -> bool:
         return name in self._live or name in self.known
 
     def names(self) -> list[str]:
-        """The models that are live, sorted."""
+        """Return the names of the live models, sorted."""
         return sorted(self._live)
 
     def is_resident(self, name: str, version: str) -> bool:
-        """Whether a version is in memory; this is no use of it."""
+        """Return whether a version is in memory; does not count as an access."""
         return (name, version) in self._resident
 
     def resident(self) -> list[tuple[str, str]]:
-        """Name and version of all that is in memory."""
+        """Return the name and version of everything in memory."""
         return list(self._resident)
 
     def is_live(self, name: str, version: str) -> bool:
-        """Whether a version is the live one of its model."""
+        """Return whether a version is the live one of its model."""
         live = self._live.get(name)
         return live is not None and live.manifest.version == version
 
     def live_number(self, name: str) -> int:
-        """The number of the record that decides what is served; 0 if there is none."""
+        """Return the number of the release or withdrawal in force, or 0."""
         live = self._live.get(name)
         return live.release.number if live else self._withdrawn.get(name, 0)
 
     def is_whole(self, name: str) -> bool:
-        """Whether nothing of the release being served had to be left out."""
+        """Return whether the live release is served with its canary and shadow, if it has them."""
         live = self._live.get(name)
         return live is None or (live.canary, live.shadow) == (
             live.release.canary,
@@ -151,7 +152,7 @@ class Registry:
         )
 
     def add(self, model: LoadedModel) -> None:
-        """Take a version into memory, and unload what there is no room for."""
+        """Add a loaded version, and unload others if there is no room."""
         key = model.manifest.model, model.manifest.version
         self._resident[key] = model
         self._resident.move_to_end(key)
@@ -162,15 +163,15 @@ class Registry:
         self._resident.pop((name, version), None)
         self._make_room()
 
-    def set_live(self, live: Live) -> None:
-        """From now on requests that name no version are answered as this says."""
+    def set_live(self, live: LiveRelease) -> None:
+        """Activate a release."""
         name = live.manifest.model
         self._forget_live(name)
         self._live[name] = live
         self._metrics.live.labels(name, live.manifest.version).set(live.release.number)
 
     def withdraw(self, name: str, number: int) -> None:
-        """From now on no version of a model is live, by the record with this number."""
+        """Deactivate a model, by the withdrawal record with this number."""
         self._forget_live(name)
         self._withdrawn[name] = number
         self._metrics.live.labels(name, NO_VERSION).set(number)
@@ -184,15 +185,20 @@ class Registry:
     def _make_room(self) -> None:
         live = {(name, each) for name, live in self._live.items() for each in live.versions()}
         total = sum(model.size for model in self._resident.values())
-        others = list(self._resident)[:-1]  # all but the one used last
-        for key in sorted(others, key=live.__contains__):  # stable: still by last use
+        others = list(self._resident)[:-1]  # all but the most recently used
+        for key in sorted(others, key=live.__contains__):  # a stable sort keeps the order of use
             if not self._max_bytes or total <= self._max_bytes:
                 break
             total -= self._resident.pop(key).size
         self._metrics.loaded.set(len(self._resident))
         self._metrics.loaded_bytes.set(total)
 
-    def _absent(self) -> NotFound | Unavailable:
+    def _absent(self, name: str) -> NotFound | Unavailable:
         if self.complete:
-            return ModelNotFound()
-        return Unavailable("The models are still being loaded.")
+            return ModelNotFound(f"Model '{name}' not found.")
+        return Unavailable("Models are still being loaded; retry later.")
+
+
+def version_not_found(name: str, version: str) -> ModelNotFound:
+    """Return the error for an unknown version."""
+    return ModelNotFound(f"Version '{version}' of model '{name}' not found.")

@@ -1,10 +1,9 @@
-"""Follows the model store: what is released becomes live, without a restart and without a gap.
+"""Watch the model store and activate new releases without a restart or downtime.
 
-The highest release that verifies is live. Each poll lists the models' names and reads the number
-after the highest that was seen; a full look at the releases comes at start, every five minutes and
-when other keys are trusted, for what a poll cannot see. Whatever is wrong with the store, what is
-live goes on serving; if it is away at the start, what was live when it was last seen is served from
-the local disk.
+The highest release that verifies is live. Each poll lists the models and reads the release after
+the highest one seen. A full scan of the releases, at start, every five minutes and when the trusted
+keys change, finds what a poll misses. Live versions keep serving whatever happens to the store. If
+it is unavailable at start, the last known live releases are served from the local disk.
 """
 
 import asyncio
@@ -25,29 +24,30 @@ from services.common.model_store import (
     Withdrawal,
 )
 from services.common.model_verify import stray_release
-from services.inference.engine.blocking import Blocking
+from services.inference.engine.thread_limiter import ThreadLimiter
 from services.inference.models.cache import ModelCache
 from services.inference.models.loader import Loader
 from services.inference.models.metrics import ModelMetrics
 from services.inference.models.registry import Registry
 
-FULL_LOOK_S = 300.0
+FULL_SCAN_S = 300.0
 CALL_DEADLINE_S = 10.0
 CALLS_AT_ONCE = 4
-LONGEST_PAUSE_S = 15.0
+MAX_PAUSE_S = 15.0
 NOT_WORKING = frozenset({"warm_up", "runtime", "columns"})
-"""Refusals that are about the version; others may be about this process, such as its keys."""
+"""Reasons that concern the version itself; others may concern this process, such as its keys."""
 
 log = structlog.get_logger()
 
 
 class Watcher:
-    """Keeps a registry in step with a store.
+    """Keeps a registry in sync with the model store.
 
     Args:
-        poll_s: seconds between looks.
-        canary_refused: told of a release whose canary was loaded but does not answer as it should.
-        call_deadline_s: seconds that one call to the store may take.
+        poll_s: seconds between polls.
+        canary_refused: called for a release whose canary is faulty, with the model, the release and
+            the reason.
+        call_deadline_s: timeout of a call to the store, in seconds.
     """
 
     def __init__(
@@ -69,39 +69,39 @@ class Watcher:
         self._poll_s = poll_s
         self._canary_refused = canary_refused
         self._metrics = metrics
-        self._calls = Blocking(at_once=CALLS_AT_ONCE, deadline_s=call_deadline_s)
+        self._threads = ThreadLimiter(at_once=CALLS_AT_ONCE, deadline_s=call_deadline_s)
         self._seen: dict[str, int] = {}
-        """The highest number looked at, by model."""
+        """The highest release number read, by model."""
         self._strays: set[tuple[str, int]] = set()
-        """Release records far beyond the sequence that were reported, by model and number."""
-        self._next_full_look = 0.0
+        """Reported release records far beyond the sequence, by model and number."""
+        self._next_full_scan = 0.0
         self._keys: frozenset[bytes] | None = None
-        self._began_from_cache = False
+        self._started_from_cache = False
 
     async def run(self) -> None:
-        """Look, for ever; cancel to stop."""
+        """Poll the store; cancel to stop."""
         failures = 0
         while True:
-            failures = 0 if await self.look() else failures + 1
-            if failures and not self._registry.complete and not self._began_from_cache:
+            failures = 0 if await self.poll() else failures + 1
+            if failures and not self._registry.complete and not self._started_from_cache:
                 with suppress(StoreError):
-                    await self.begin_from_cache()
+                    await self.start_from_cache()
             await asyncio.sleep(pause_s(self._poll_s, failures))
 
     async def check(self) -> str | None:
-        """Readiness: None once the store has been looked through, or models came from the disk."""
-        if self._registry.complete or (self._began_from_cache and self._registry.names()):
+        """Return None once the store or the cache has been read, otherwise what is missing."""
+        if self._registry.complete or (self._started_from_cache and self._registry.names()):
             return None
         return "The model store has not been read yet."
 
-    async def look(self) -> bool:
-        """One look at the store; a failure is counted, logged and left for the next (False)."""
+    async def poll(self) -> bool:
+        """Read the store once; return False on failure, which is counted and logged."""
         try:
             keys_changed = await self._follow_keys()
-            full = keys_changed or time.monotonic() >= self._next_full_look
-            names = await self._calls(self._store.list_models)
+            full = keys_changed or time.monotonic() >= self._next_full_scan
+            names = await self._threads.run(self._store.list_models)
             self._registry.known = frozenset(names)
-            # All are followed, whatever befalls one of them.
+            # Update every model, even if one fails.
             outcomes = await asyncio.gather(
                 *(self._follow(name, full=full or name not in self._seen) for name in names),
                 return_exceptions=True,
@@ -112,16 +112,16 @@ class Watcher:
         except StoreError as error:
             self._metrics.store_failures.inc()
             self._metrics.store_reachable.set(0)
-            log.warning("model_store_unreadable", error=str(error))
+            log.warning("model_store_read_failed", error=str(error))
             return False
         self._metrics.store_reachable.set(1)
         self._registry.complete = True
         if full:
-            self._next_full_look = time.monotonic() + FULL_LOOK_S
+            self._next_full_scan = time.monotonic() + FULL_SCAN_S
         return True
 
     async def _follow_keys(self) -> bool:
-        """Whether other keys are trusted than at the last look; what they signed is judged anew."""
+        """Return whether the trusted keys changed; if so, drop versions they no longer cover."""
         keys = await asyncio.to_thread(self._cache.trusted_keys)
         before = self._keys
         if keys == before:
@@ -131,26 +131,26 @@ class Watcher:
         self._keys = keys
         return before is not None
 
-    async def begin_from_cache(self) -> None:
-        """Serve what was live when the store was last seen, verified like anything else."""
-        self._began_from_cache = True
-        releases = await self._calls(self._cache.live_when_last_seen)
+    async def start_from_cache(self) -> None:
+        """Serve the last known live releases from the cache, verified as usual."""
+        self._started_from_cache = True
+        releases = await self._threads.run(self._cache.live_when_last_seen)
         await asyncio.gather(
             *(self._make_live(name, release) for name, release in releases.items()),
-            return_exceptions=True,  # one that needs the store must not stop the others
+            return_exceptions=True,  # one that needs the store must not block the others
         )
-        log.warning("model_store_away_at_start", served_from_disk=self._registry.names())
+        log.warning("cached_releases_activated", models=self._registry.names())
 
     async def _follow(self, name: str, *, full: bool) -> None:
-        """Bring one model to its newest release that holds.
+        """Update a model to its newest valid release.
 
         Raises:
-            StoreError: the store cannot be read; what was not looked at will be, next time.
+            StoreError: the store cannot be read; the next poll continues from here.
         """
         if full:
-            numbers, strays = await self._calls(self._store.split_releases, name)
+            numbers, strays = await self._threads.run(self._store.split_releases, name)
             self._report_strays(name, strays)
-            # What is served is looked at again if a canary or shadow of it could not be loaded.
+            # Read the live release again if its canary or shadow could not be loaded.
             known = self._registry.live_number(name) - (not self._registry.is_whole(name))
             for number in reversed([n for n in numbers if n > known]):
                 if await self._take(name, number) == "live":
@@ -160,9 +160,9 @@ class Watcher:
             self._seen[name] += 1
 
     async def _take(self, name: str, number: int) -> Literal["absent", "refused", "live"]:
-        """Look at one release and make it live if it holds."""
+        """Read one release, and activate it if it is valid."""
         try:
-            record = await self._calls(self._store.find_record, name, number)
+            record = await self._threads.run(self._store.find_record, name, number)
         except VersionRefused as error:
             return self._refuse(name, number, error)
         if record is None:
@@ -172,26 +172,26 @@ class Watcher:
         return await self._make_live(name, record)
 
     async def _withdraw(self, name: str, record: Withdrawal) -> Literal["live"]:
-        """Serve no version of a model; the record is in force as a release would be."""
+        """Deactivate a model; the withdrawal is in force like a release."""
         self._registry.withdraw(name, record.number)
-        await self._calls(self._cache.withdraw, name, record)
+        await self._threads.run(self._cache.withdraw, name, record)
         log.info("release_withdrawn", model=name, release=record.number, reason=record.reason)
         return "live"
 
     def _report_strays(self, name: str, numbers: list[int]) -> None:
-        """Count and log records that are far beyond the sequence, each once."""
+        """Count and log each record far beyond the sequence once."""
         for number in numbers:
             if (name, number) not in self._strays:
                 self._strays.add((name, number))
-                told = stray_release(name, number)
-                self._refuse(name, number, VersionRefused(told, reason="sequence"))
+                message = stray_release(name, number)
+                self._refuse(name, number, VersionRefused(message, reason="sequence"))
 
     async def _make_live(self, name: str, release: Release) -> Literal["refused", "live"]:
         try:
             refusal = await self._loader.go_live(name, release)
         except (VersionNotFound, VersionRefused) as error:
             return self._refuse(name, release.number, error)
-        log.info("release_live", model=name, release=release.number, version=release.version)
+        log.info("release_activated", model=name, release=release.number, version=release.version)
         if refusal is not None and refusal.reason in NOT_WORKING:
             self._canary_refused(name, release, str(refusal))
         return "live"
@@ -205,8 +205,8 @@ class Watcher:
 
 
 def pause_s(poll_s: float, failures: int) -> float:
-    """Seconds until the next look: longer after each failure, and never in step with others."""
+    """Return the seconds until the next poll: exponential backoff with jitter."""
     if not failures:
         return poll_s
-    longest = max(poll_s, min(LONGEST_PAUSE_S, poll_s * 2 ** min(failures, 10)))
-    return random.uniform(longest / 2, longest)  # noqa: S311  # to spread, not to hide
+    longest = max(poll_s, min(MAX_PAUSE_S, poll_s * 2 ** min(failures, 10)))
+    return random.uniform(longest / 2, longest)  # noqa: S311  # jitter, not a secret

@@ -1,8 +1,8 @@
-"""What requests may take at once, in all and for each account: slots, and bytes of memory.
+"""Limits on concurrent requests and their memory, shared fairly between accounts.
 
-Shares are not fixed. An account may take more as long as what it then has is no more than what is
-left for everyone. One account alone gets half, two get a third each, and however many are greedy,
-something is left for the next.
+Shares are not fixed. An account may take more as long as its total stays no larger than what
+remains for everyone. A single account gets half, two get a third each, and however many accounts
+are greedy, some capacity is left for the next.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from services.common.errors import Unavailable
 
 
 class Saturated(Unavailable):
-    """Too much is being answered at once; nothing was predicted or billed."""
+    """The service is at capacity for this account; nothing was predicted or billed."""
 
     code = "saturated"
 
@@ -22,22 +22,22 @@ def fits(amount: int, *, own: int, taken: int, total: int) -> bool:
     """Return whether an account may take `amount` more.
 
     Args:
-        own: what the account has of what is `taken`, which is part of the `total`.
+        own: the account's part of what is `taken`; `taken` is part of the `total`.
     """
     left = total - taken - amount
     return left >= 0 and (own == 0 or own + amount <= left)
 
 
-class _Shares:
-    """Counts what is taken, by account."""
+class _SharedPool:
+    """A capacity shared by accounts."""
 
     def __init__(self, total: int) -> None:
         self.total = total
         self.taken = 0
         self._by_account: dict[str, int] = {}
 
-    def take(self, account: str, amount: int, *, without: int = 0) -> bool:
-        """Take an amount if it fits, as if the account had so much less."""
+    def acquire(self, account: str, amount: int, *, without: int = 0) -> bool:
+        """Take an amount if it fits, not counting `without` of what the account already has."""
         own = self._by_account.get(account, 0)
         if not fits(amount, own=own - without, taken=self.taken, total=self.total):
             return False
@@ -45,8 +45,8 @@ class _Shares:
         self._by_account[account] = own + amount
         return True
 
-    def give_back(self, account: str, amount: int) -> None:
-        """Give back what was taken."""
+    def release(self, account: str, amount: int) -> None:
+        """Give back an amount."""
         self.taken -= amount
         own = self._by_account.get(account, 0) - amount
         if own:
@@ -56,62 +56,62 @@ class _Shares:
 
 
 class ConcurrencyLimiter:
-    """Counts complete requests that are being answered.
+    """Limits how many complete requests are in progress.
 
     Args:
-        total: requests at once.
+        total: maximum requests at once.
     """
 
     def __init__(self, total: int) -> None:
-        self._shares = _Shares(total)
+        self._pool = _SharedPool(total)
 
     @property
     def taken(self) -> int:
-        """How many requests are being answered."""
-        return self._shares.taken
+        """How many requests are in progress."""
+        return self._pool.taken
 
     @contextmanager
     def acquire(self, account: str) -> Iterator[None]:
-        """Have a slot while the block runs.
+        """Occupy a slot while the block runs.
 
         Raises:
             Saturated: no slot is free for this account.
         """
-        if not self._shares.take(account, 1):
-            raise Saturated("Too many predictions at once; retry in 1 s.")
+        if not self._pool.acquire(account, 1):
+            raise Saturated("Too many predictions in progress; retry in 1 s.")
         try:
             yield
         finally:
-            self._shares.give_back(account, 1)
+            self._pool.release(account, 1)
 
 
 class MemoryLimiter:
-    """Counts the bytes that requests keep in memory, complete or not.
+    """Limits how many bytes requests keep in memory, complete or not.
 
     Args:
-        total: bytes at once.
+        total: maximum bytes at once.
     """
 
     def __init__(self, total: int) -> None:
-        self._shares = _Shares(total)
+        self._pool = _SharedPool(total)
 
     @property
     def taken(self) -> int:
-        """How many bytes requests keep."""
-        return self._shares.taken
+        """How many bytes requests keep in memory."""
+        return self._pool.taken
 
-    def hold(self, account: str) -> "Held":
-        """Return a context in which the bytes of one request are counted."""
-        return Held(self._shares, account)
+    def reserve(self, account: str) -> "MemoryReservation":
+        """Return a context manager that counts the bytes of one request."""
+        return MemoryReservation(self._pool, account)
 
 
-class Held:
-    """The bytes that one request keeps, until its `with` block ends."""
+class MemoryReservation:
+    """The bytes of one request, released when its `with` block ends."""
 
-    __slots__ = ("_account", "_shares", "size")
+    __slots__ = ("_account", "_pool", "size")
 
-    def __init__(self, shares: _Shares, account: str) -> None:
-        self._shares = shares
+    def __init__(self, pool: _SharedPool, account: str) -> None:
+        self._pool = pool
         self._account = account
         self.size = 0
 
@@ -119,19 +119,20 @@ class Held:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._shares.give_back(self._account, self.size)
+        self._pool.release(self._account, self.size)
 
     def grow(self, size: int, *, is_complete: bool = False) -> None:
         """Count more bytes.
 
         Args:
-            is_complete: the request has come whole, so that it is over soon. If its account has
-                no other, it may then take all that is left: some need more than a share.
+            is_complete: whether the whole request has arrived, so that it will end soon. If its
+                account has no other, it may then take everything that is left, because some
+                requests need more than a share.
 
         Raises:
-            Saturated: they do not fit now.
+            Saturated: the bytes do not fit right now.
         """
         without = self.size if is_complete else 0
-        if not self._shares.take(self._account, size, without=without):
-            raise Saturated("Too many bytes of requests at once; retry in 1 s.")
+        if not self._pool.acquire(self._account, size, without=without):
+            raise Saturated("Requests use too much memory; retry in 1 s.")
         self.size += size

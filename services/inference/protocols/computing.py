@@ -1,27 +1,29 @@
-"""The answer to a query: by a canary if it is the caller's and can, else by the live version."""
+"""Run a request on the canary or on the live version, and score the canary."""
 
 import time
 
 import structlog
 
-from services.inference.engine.runtime import Answer, Engine
+from services.inference.engine.runtime import Engine, InferenceResponse
 from services.inference.models.registry import LoadedModel
-from services.inference.protocols.wire import Encoded, Query
+from services.inference.protocols.codec import EncodedResponse, InferenceRequest
 from services.inference.rollouts.canary import Canaries, Trial
 
 log = structlog.get_logger()
 
 
-async def compute(engine: Engine, model: LoadedModel, query: Query) -> tuple[Answer, Encoded]:
-    """Ask one version."""
-    answer = await engine.predict(
+async def compute(
+    engine: Engine, model: LoadedModel, request: InferenceRequest
+) -> tuple[InferenceResponse, EncodedResponse]:
+    """Run a request on one version and encode the response."""
+    response = await engine.predict(
         model.runtime,
-        model.pace,
-        query.arrays,
-        rows=query.rows,
-        probabilities=query.probabilities,
+        model.latency,
+        request.arrays,
+        rows=request.rows,
+        probabilities=request.probabilities,
     )
-    return answer, query.encode(model, answer)
+    return response, request.encode(model, response)
 
 
 async def compute_in_trial(
@@ -29,30 +31,30 @@ async def compute_in_trial(
     canaries: Canaries,
     trial: Trial,
     live: LoadedModel,
-    query: Query,
+    request: InferenceRequest,
     *,
     account: str,
-) -> tuple[LoadedModel, Answer, Encoded]:
-    """Ask the version that is the account's while a canary is on, and judge it by that.
+) -> tuple[LoadedModel, InferenceResponse, EncodedResponse]:
+    """Run a request on the version assigned to the account, and record the outcome.
 
-    A request counts against the canary if it failed it and the live version could answer: what
-    neither can is no fault of the canary.
+    If the canary fails, the live version answers instead. The failure counts against the canary
+    only if the live version succeeds: a request that both fail is not the canary's fault.
     """
     name = live.manifest.model
-    as_one_row = live.pace.expected_s(1) / live.pace.expected_s(query.rows)
+    as_one_row = live.latency.expected_s(1) / live.latency.expected_s(request.rows)
     canary = await canaries.pick(name, account)
     began = time.perf_counter()
     if canary is not None:
         try:
-            computed = await compute(engine, canary, query)
+            computed = await compute(engine, canary, request)
         except Exception as error:
-            computed = await compute(engine, live, query)
+            computed = await compute(engine, live, request)
             canaries.failed(trial, canary, canary=True)
             log.warning("canary_failed", model=name, error=repr(error))
             return live, *computed
     else:
         try:
-            computed = await compute(engine, live, query)
+            computed = await compute(engine, live, request)
         except Exception:
             canaries.failed(trial, live, canary=False)
             raise

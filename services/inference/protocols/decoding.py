@@ -1,6 +1,6 @@
-"""Where a request's body is decoded: a small one in place, a large one in a thread of its own.
+"""Decode request bodies: small ones on the event loop, large ones in a thread.
 
-One large body is decoded at a time, so that the memory this takes is bounded; accounts take turns.
+Only one large body is decoded at a time, to bound the memory it takes. Waiting accounts take turns.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ from services.inference.protocols.json_body import WHOLE_BYTES
 T = TypeVar("T")
 
 
-class Turns:
-    """Lets one caller in at a time; accounts that wait take turns, whatever each has waiting."""
+class FairLock:
+    """A lock that waiting accounts take in turns, however many callers each has waiting."""
 
     def __init__(self) -> None:
         self._busy = False
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     @asynccontextmanager
-    async def wait_for_turn(self, account: str) -> AsyncIterator[None]:
-        """Run the block alone."""
+    async def acquire(self, account: str) -> AsyncIterator[None]:
+        """Hold the lock while the block runs."""
         if self._busy:
             await self._wait(account)
         self._busy = True
@@ -41,7 +41,7 @@ class Turns:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._pass_on()  # it had just been given the turn
+                self._pass_on()  # the lock had just been passed to this caller
             raise
 
     def _pass_on(self) -> None:
@@ -50,7 +50,7 @@ class Turns:
             account, turns = self._waiting.popitem(last=False)
             turn = turns.popleft()
             if turns:
-                self._waiting[account] = turns  # at the end
+                self._waiting[account] = turns  # behind the other accounts
             if not turn.done():
                 self._busy = True
                 turn.set_result(None)
@@ -61,26 +61,27 @@ class Decoder:
     """Owns the thread in which large bodies are decoded."""
 
     def __init__(self) -> None:
-        self._turns = Turns()
+        self._lock = FairLock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decode")
 
     async def run(self, work: Callable[[], T], *, size: int, account: str) -> T:
-        """Return what `work` returns for a body of `size` bytes, or raise what it raises."""
+        """Return the result of `work`, which decodes a body of `size` bytes."""
         if size <= WHOLE_BYTES:
             return work()
-        async with self._turns.wait_for_turn(account):
+        async with self._lock.acquire(account):
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._thread, _without_collector, work)
 
     def close(self) -> None:
-        """Start nothing more."""
+        """Drop the waiting work; do not wait for what is running."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
 def _without_collector(work: Callable[[], T]) -> T:
-    """Run without the garbage collector, which would go through all values again and again.
+    """Run with the garbage collector off.
 
-    It stops every thread meanwhile, and finds nothing: the values of a JSON text have no cycles.
+    It would scan all values repeatedly, stop every thread meanwhile, and find nothing: decoded
+    JSON has no cycles.
     """
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Reading a stranger's JSON: fast, without duplicate members, and never for long at once."""
+"""Parse untrusted JSON: fast, without duplicate members, and without long pauses."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ from services.common.errors import BodyInvalid
 from services.inference.protocols.json_structure import JsonLimits, not_json, scan
 
 WHOLE_BYTES = 1 << 16
-"""Up to so many bytes are read at once; the worst text of this size takes some 10 ms."""
+"""The largest text that is parsed in one go; at worst this takes about 10 ms."""
 
 SLACK = 10_000
-"""Values beyond those a good request can have, so that common mistakes are still named."""
+"""Values allowed beyond those of a valid request, so that common mistakes get precise errors."""
 
 
 def load_object(content: bytes, limits: JsonLimits) -> dict[str, Any]:
-    """Return a JSON object.
+    """Parse a JSON object.
 
     Raises:
-        BodyInvalid: it is not JSON or not an object, or is large and over the limits.
+        BodyInvalid: it is not JSON, is not an object, or is large and exceeds the limits.
     """
     if len(content) <= WHOLE_BYTES:
         try:
@@ -33,21 +33,21 @@ def load_object(content: bytes, limits: JsonLimits) -> dict[str, Any]:
 
 
 def refuse_duplicates(content: bytes, document: dict[str, Any], objects: list[Any]) -> None:
-    """Refuse two members of one name, which would make a request mean what its sender did not.
+    """Reject duplicate member names: orjson keeps the last, which may not be the intended one.
 
-    orjson keeps the last of them. Every member has a colon, so as many colons as members means no
-    duplicate. Text may have colons too; only then are those outside text counted.
+    Every member has a colon, so as many colons as members means there are no duplicates. Strings
+    can contain colons too; only then are the colons outside strings counted.
 
     Args:
-        document: what `content` was read as.
-        objects: those objects in it that a request has, at little cost; other values are ignored.
+        document: the parsed `content`.
+        objects: the objects that a valid request has; other values in the list are ignored.
 
     Raises:
-        BodyInvalid: a member is given twice.
+        BodyInvalid: a name occurs twice in one object.
     """
     members = sum(len(value) for value in objects if type(value) is dict)
     if content.count(b":") != members and scan(content).count_members() != _count(document):
-        message = "A member or column is given twice."
+        message = "Duplicate member or column."
         raise BodyInvalid([{"loc": ["body"], "msg": message}])
 
 

@@ -1,9 +1,9 @@
-"""Where the brackets, commas and colons of a large JSON text are, and its values piece by piece.
+"""Parse a large JSON text in pieces, so that other threads can run in between.
 
-A parser in C keeps the interpreter to itself until it returns, in whichever thread it runs: for
-8 MB that is up to a second in which nothing else is answered. So a large text is first scanned
-with NumPy, which lets other threads run, and is refused there if it has more values than any
-request may have. Its values are then parsed in pieces of `PIECE_BYTES`, cut at the commas found.
+A parser in C holds the interpreter lock until it returns, in whichever thread it runs. For 8 MB
+that is up to a second in which no other request is answered. So a large text is first scanned with
+NumPy, which releases the lock, and is rejected if it has more values than any request may have.
+Its values are then parsed in pieces of `PIECE_BYTES`, cut at the commas the scan found.
 """
 
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ import orjson
 from services.common.errors import BodyInvalid
 
 WINDOW_BYTES = 1 << 18
-"""Bytes scanned at a time; what is over a limit is refused after the window that exceeds it."""
+"""Bytes scanned at a time; a text is rejected after the window in which it exceeds a limit."""
 PIECE_BYTES = 1 << 15
-"""Bytes parsed at a time, which takes a few milliseconds at worst."""
+"""Bytes parsed at a time; at worst this takes a few milliseconds."""
 MAX_DEPTH = 32
-"""Requests of both protocols nest five deep at most; `parameters` may nest as they like."""
+"""Requests of both protocols nest at most five deep, except for their free-form `parameters`."""
 
 _SPACE = b" \t\n\r"
 _QUOTE, _BACKSLASH, _COMMA, _COLON = b'"\\,:'
@@ -36,14 +36,14 @@ _NOTHING = np.empty(0, np.int32), np.empty(0, np.uint8), np.empty(0, np.uint8)
 
 
 class JsonLimits(NamedTuple):
-    """What a large text may have: commas, and objects and lists."""
+    """The maximum number of commas, and of objects and lists, in a large text."""
 
     commas: int
     containers: int
 
 
 class _Span(NamedTuple):
-    """Bytes [start, end) of the text, and the entries [first, last) that lie in them."""
+    """Bytes [start, end) of the text, and the structural characters [first, last) within them."""
 
     start: int
     end: int
@@ -53,10 +53,10 @@ class _Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JsonStructure:
-    """The brackets, commas and colons outside strings: where they are, which, and how deep.
+    """The brackets, commas and colons outside strings, with their positions and depths.
 
-    The two brackets of an object or list and the commas and colons between its values have the same
-    depth, counted from 1.
+    The brackets of an object or list, and the commas and colons between its values, all have the
+    same depth. Depths start at 1.
     """
 
     content: bytes
@@ -65,11 +65,11 @@ class JsonStructure:
     depths: npt.NDArray[np.uint8]
 
     def count_members(self) -> int:
-        """Return the number of members of all objects; each has one colon."""
+        """Return the total number of object members; each has one colon."""
         return int(np.count_nonzero(self.characters == _COLON))
 
     def load(self) -> Any:
-        """Return the value that `orjson.loads` would, in pieces.
+        """Return the same value as `orjson.loads`, parsed in pieces.
 
         Raises:
             BodyInvalid: the text is not valid JSON.
@@ -80,7 +80,7 @@ class JsonStructure:
             raise not_json() from error
 
     def members(self) -> dict[str, bytes]:
-        """Return the raw values of the outermost object by name."""
+        """Return the raw value of each member of the outermost object."""
         whole = _Span(0, len(self.content), 0, len(self.positions))
         return {
             name: self.content[span.start : span.end].strip(_SPACE)
@@ -119,7 +119,7 @@ class JsonStructure:
         return loaded
 
     def _split_member(self, span: _Span) -> tuple[str, _Span]:
-        """The name of a member, and where its value is."""
+        """Return the name of a member and the span of its value."""
         _require(span.first < span.last and self.characters[span.first] == _COLON)
         colon = int(self.positions[span.first])
         name = orjson.loads(self.content[span.start : colon])
@@ -127,7 +127,7 @@ class JsonStructure:
         return name, _Span(colon + 1, span.end, span.first + 1, span.last)
 
     def _cut(self, span: _Span) -> "_Items":
-        """The items of the object or list that a span is, without its brackets."""
+        """Return the items of the object or list that a span covers."""
         _require(span.last - span.first >= 2)
         first, last = span.first, span.last - 1
         opened, closed = int(self.positions[first]), int(self.positions[last])
@@ -137,7 +137,9 @@ class JsonStructure:
         depths, characters = self.depths[first + 1 : last], self.characters[first + 1 : last]
         own = depths == self.depths[first]
         _require(bool((depths >= self.depths[first]).all()))
-        _require(not (own & (_STEP[characters] != 0)).any())  # it ends nowhere before its end
+        _require(
+            not (own & (_STEP[characters] != 0)).any()
+        )  # it does not close before its last bracket
         commas = np.flatnonzero(own & (characters == _COMMA)) + first + 1
         is_empty = not commas.size and not self.content[opened + 1 : closed].strip(_SPACE)
         return _Items(self.positions, np.concatenate(([first], commas, [last])), is_empty)
@@ -145,7 +147,7 @@ class JsonStructure:
 
 @dataclass(frozen=True, slots=True)
 class _Items:
-    """The items between two brackets: their `edges` are the brackets and the commas."""
+    """The items between two brackets; the `edges` are the brackets and the commas."""
 
     positions: npt.NDArray[np.int32]
     edges: npt.NDArray[np.int64]
@@ -157,7 +159,7 @@ class _Items:
                 yield self._span(number, number + 1)
 
     def pieces(self) -> Iterator[tuple[_Span, int]]:
-        """Neighbouring items, as many as fit a piece but at least one, and how many they are."""
+        """Yield runs of items that fit in a piece, at least one each, and the length of the run."""
         ends = self.positions[self.edges]
         number, last = 0, 0 if self.is_empty else len(self.edges) - 1
         while number < last:
@@ -167,16 +169,16 @@ class _Items:
             number = following
 
     def _span(self, number: int, following: int) -> _Span:
-        """From one edge to another, without either."""
+        """Return the span between two edges, excluding both."""
         one, other = int(self.edges[number]), int(self.edges[following])
         return _Span(int(self.positions[one]) + 1, int(self.positions[other]), one + 1, other)
 
 
 def scan(content: bytes, limits: JsonLimits | None = None) -> JsonStructure:
-    """Find the structure of a text, whose values may still be invalid.
+    """Find the structure of a text; its values may still be invalid.
 
     Raises:
-        BodyInvalid: strings or brackets do not end, or the text is over a limit.
+        BodyInvalid: a string or bracket is not closed, or the text exceeds a limit.
     """
     text = np.frombuffer(content, dtype=np.uint8)
     found: list[tuple[npt.NDArray[Any], ...]] = [_NOTHING]
@@ -205,7 +207,7 @@ def scan(content: bytes, limits: JsonLimits | None = None) -> JsonStructure:
         commas += int(np.count_nonzero(characters == _COMMA))
         containers += int(np.count_nonzero(steps == 1))
         if limits and (commas > limits.commas or containers > limits.containers):
-            raise _refusal("The body has more values than a request to this model can have.")
+            raise _refusal("The body has more values than this model accepts in one request.")
         found.append(((at + start).astype(np.int32), characters, depths.astype(np.uint8)))
     _require(not in_string and depth == 0)
     positions, marks, levels = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -213,20 +215,20 @@ def scan(content: bytes, limits: JsonLimits | None = None) -> JsonStructure:
 
 
 def not_json() -> BodyInvalid:
-    """The error for a text that is not JSON."""
+    """Return the error for a text that is not JSON."""
     return _refusal("The body is not valid JSON.")
 
 
 def _drop_escapes(
     window: npt.NDArray[np.uint8], at: npt.NDArray[np.int64], is_escaped: bool
 ) -> tuple[npt.NDArray[np.int64], bool]:
-    """Drop backslashes and what they escape; return whether the next window begins escaped."""
+    """Drop backslashes and what they escape; also return whether the next window begins escaped."""
     if is_escaped and at.size and at[0] == 0:
         at = at[1:]
     backslashes = at[window[at] == _BACKSLASH]
     if not backslashes.size:
         return at, False
-    # Of a run of backslashes each second is escaped, and so is what follows an odd run.
+    # In a run of backslashes every second one is escaped; after an odd run, so is the next byte.
     runs = np.flatnonzero(np.diff(backslashes, prepend=-2) != 1)
     lengths = np.diff(runs, append=backslashes.size)
     following = (backslashes[runs] + lengths)[lengths % 2 == 1]

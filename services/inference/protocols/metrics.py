@@ -1,4 +1,4 @@
-"""Metrics of predictions, under the names operators of model servers look for."""
+"""Prometheus metrics of the prediction endpoint."""
 
 from collections.abc import Callable
 
@@ -9,10 +9,10 @@ from services.common.observe import Metrics
 
 
 class PredictMetrics:
-    """Counts predictions by model and version, and times them like any other request.
+    """Counts predictions by model and version, and times them as HTTP requests.
 
     Args:
-        metrics: the service's request metrics.
+        metrics: the service's HTTP metrics.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -20,42 +20,42 @@ class PredictMetrics:
         self._requests = metrics.requests
         self._seconds = metrics.seconds
         self._success = Counter(
-            "model_infer_request_success",
-            "Predictions answered.",
-            ["model_name", "model_version"],
+            "tollgate_inference_predictions",
+            "Successful predictions.",
+            ["model", "version"],
             registry=registry,
         )
         self._rows = Counter(
-            "model_infer_rows",
+            "tollgate_inference_rows",
             "Rows predicted.",
-            ["model_name", "model_version"],
+            ["model", "version"],
             registry=registry,
         )
         self._failure = Counter(
-            "model_infer_request_failure",
-            "Predictions refused or failed.",
-            ["model_name", "status"],
+            "tollgate_inference_failures",
+            "Rejected or failed predictions.",
+            ["model", "status"],
             registry=registry,
         )
         self._in_flight = Gauge(
-            "model_infer_requests_in_flight", "Predictions being answered.", registry=registry
+            "tollgate_inference_requests_in_flight", "Predictions in progress.", registry=registry
         )
         self._bytes_in_flight = Gauge(
             "tollgate_inference_request_bytes",
-            "Bytes of prediction requests in memory.",
+            "Bytes of prediction requests in memory, complete or not.",
             registry=registry,
         )
-        # Looking up a labelled counter costs more than counting, so each is looked up once.
+        # Looking up a labelled counter costs more than incrementing it, so each lookup is cached.
         self._of_version: dict[tuple[str, str], tuple[Counter, Counter]] = {}
         self._of_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
     def count_in_flight(self, *, requests: Callable[[], int], size: Callable[[], int]) -> None:
-        """Expose how many predictions are being answered, and the bytes that requests keep."""
+        """Expose the number of predictions in progress and the memory of requests in bytes."""
         self._in_flight.set_function(requests)
         self._bytes_in_flight.set_function(size)
 
     def answered(self, manifest: Manifest, rows: int) -> None:
-        """Count a prediction of `rows` rows."""
+        """Count a successful prediction."""
         key = manifest.model, manifest.version
         counters = self._of_version.get(key)
         if counters is None:
@@ -65,11 +65,11 @@ class PredictMetrics:
         counters[1].inc(rows)
 
     def refused(self, model: str, status: int) -> None:
-        """Count a prediction that was not made; `model` is "" unless it is one we serve."""
+        """Count a failed prediction; `model` is "" unless it is being served."""
         self._failure.labels(model, status).inc()
 
     def observe(self, route: str, status: int, seconds: float) -> None:
-        """Count and time a request, however it ended; `route` is its path's template."""
+        """Count and time a request, whatever its outcome; `route` is a path template."""
         key = route, status
         series = self._of_route.get(key)
         if series is None:

@@ -1,7 +1,7 @@
-"""The hot path: predictions of every protocol, answered in front of FastAPI's router.
+"""The hot path: predictions of every protocol, answered before they reach FastAPI's router.
 
-Token → model → body → slot → rate limit → arrays → price → prediction → journal → answer. Nothing
-on it waits for another service (except an account's first request) or a disk it does not need.
+Token → model → body → slot → rate limit → arrays → price → prediction → journal → response. It
+waits for no other service, except on an account's first request, and for no disk but the journal's.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ from services.common.errors import (
 )
 from services.common.identity import Caller, TokenVerifier, bearer_token
 from services.common.observe import request_id
-from services.inference.drift.watch import DriftWatch
-from services.inference.engine.runtime import Answer, Engine
-from services.inference.feedback.recent import Recent
+from services.inference.drift.watch import DriftMonitor
+from services.inference.engine.runtime import Engine, InferenceResponse
+from services.inference.feedback.recent import RecentPredictions
 from services.inference.metering import events
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.journal import Journal
@@ -30,22 +30,31 @@ from services.inference.metering.terms import Spending, Terms
 from services.inference.models.inputs import retained_bytes
 from services.inference.models.loader import Loader
 from services.inference.models.registry import LoadedModel, Registry
-from services.inference.protocols.admission import ConcurrencyLimiter, Held, MemoryLimiter
+from services.inference.protocols.admission import (
+    ConcurrencyLimiter,
+    MemoryLimiter,
+    MemoryReservation,
+)
+from services.inference.protocols.codec import (
+    Body,
+    EncodedResponse,
+    InferenceRequest,
+    ProtocolCodec,
+)
 from services.inference.protocols.computing import compute, compute_in_trial
 from services.inference.protocols.decoding import Decoder
 from services.inference.protocols.metrics import PredictMetrics
 from services.inference.protocols.reading import (
     BodyTooLarge,
-    ClientGone,
+    ClientDisconnected,
     Head,
     read_body,
     read_head,
 )
 from services.inference.protocols.v1 import document as v1
 from services.inference.protocols.v2 import document as v2
-from services.inference.protocols.wire import Body, Encoded, Query, Wire
 from services.inference.rollouts.canary import Canaries
-from services.inference.rollouts.shadow import Answered, Shadows
+from services.inference.rollouts.shadow import ShadowRequest, Shadows
 
 _V1, _V1_END = "/v1/models/", ":predict"
 _V2, _V2_END, _V2_VERSION = "/v2/models/", "/infer", "/versions/"
@@ -53,25 +62,25 @@ log = structlog.get_logger()
 
 
 class Target(NamedTuple):
-    """What a prediction is asked of; `version` is None for the live one."""
+    """What a prediction request addresses; without a `version`, the live one."""
 
-    wire: Wire
+    codec: ProtocolCodec
     model: str
     version: str | None = None
 
 
 def find_target(path: str) -> Target | None:
-    """The target of a `POST` to `path`, or None if that is no prediction."""
+    """Return the target of a `POST` to `path`, or None if it is not a prediction."""
     if path.startswith(_V1) and path.endswith(_V1_END):
-        return Target(v1.WIRE, path[len(_V1) : -len(_V1_END)])
+        return Target(v1.CODEC, path[len(_V1) : -len(_V1_END)])
     if path.startswith(_V2) and path.endswith(_V2_END):
         model, separator, version = path[len(_V2) : -len(_V2_END)].partition(_V2_VERSION)
-        return Target(v2.WIRE, model, version if separator else None)
+        return Target(v2.CODEC, model, version if separator else None)
     return None
 
 
-class _Request(NamedTuple):
-    """A complete request by a caller who may predict; `started` on the process's clock."""
+class _Call(NamedTuple):
+    """A complete request from an authorized caller; `started` is on the performance counter."""
 
     caller: Caller
     target: Target
@@ -81,27 +90,27 @@ class _Request(NamedTuple):
     started: float
 
 
-class _Receipt(NamedTuple):
-    """What a prediction was answered, by what, and billed as; `size` in bytes of memory."""
+class _Prediction(NamedTuple):
+    """A prediction, the version that made it, and its usage event; `size` in bytes of memory."""
 
     caller: Caller
     model: LoadedModel
-    query: Query
-    answer: Answer
-    encoded: Encoded
+    request: InferenceRequest
+    response: InferenceResponse
+    encoded: EncodedResponse
     event_id: str
     spending: Spending
     size: int
 
 
 class PredictEndpoint:
-    """An ASGI endpoint built by the lifespan from the resources it uses.
+    """The ASGI endpoint for predictions.
 
     Args:
-        max_body_bytes: a larger body is answered 413.
-        max_rows: more rows in one request do not fit.
-        max_in_flight: predictions at once; beyond them, or beyond an account's share, 503.
-        max_body_bytes_in_flight: bytes of requests in memory at once; the same.
+        max_body_bytes: larger bodies get 413.
+        max_rows: requests with more rows are invalid.
+        max_in_flight: predictions at once; requests beyond this or the account's share get 503.
+        max_body_bytes_in_flight: bytes of requests in memory at once; likewise.
     """
 
     def __init__(
@@ -117,8 +126,8 @@ class PredictEndpoint:
         billing: BillingClient,
         canaries: Canaries,
         shadows: Shadows,
-        drift: DriftWatch,
-        recent: Recent,
+        drift: DriftMonitor,
+        recent: RecentPredictions,
         metrics: PredictMetrics,
         max_body_bytes: int,
         max_rows: int,
@@ -152,13 +161,13 @@ class PredictEndpoint:
         rid = request_id(scope)
         status = 499
         try:
-            receipt = await self._answer(target, scope, receive, started)
+            prediction = await self._answer(target, scope, receive, started)
             status = 200
-            await _send(send, rid, receipt)
-            self._note(target, receipt)
-        except ClientGone:
+            await _send(send, rid, prediction)
+            self._observe(target, prediction)
+        except ClientDisconnected:
             pass
-        except asyncio.CancelledError:  # by a server that stops, at the end of its patience
+        except asyncio.CancelledError:  # the server is stopping and has waited long enough
             if status == 200:
                 raise
             log.error("request_aborted", path=scope["path"], request_id=rid)
@@ -169,11 +178,11 @@ class PredictEndpoint:
             status = await self._refuse(error, target, rid, scope, receive, send)
         finally:
             seconds = time.perf_counter() - started
-            self._metrics.observe(target.wire.route, status, seconds)
+            self._metrics.observe(target.codec.route, status, seconds)
 
     async def _answer(
         self, target: Target, scope: Scope, receive: Receive, started: float
-    ) -> _Receipt:
+    ) -> _Prediction:
         token = bearer_token(scope["headers"])
         caller = self._verifier.recall(token) or await self._verifier.verify(token)
         if "predict" not in caller.scopes:
@@ -185,34 +194,36 @@ class PredictEndpoint:
         head = read_head(scope["headers"])
         if head.length > self._max_body_bytes:
             raise BodyTooLarge()
-        with self._memory.hold(caller.account) as held:
-            content = await read_body(receive, self._max_body_bytes, held)
-            request = _Request(caller, target, scope["path"], head, content, started)
+        with self._memory.reserve(caller.account) as memory:
+            content = await read_body(receive, self._max_body_bytes, memory)
+            call = _Call(caller, target, scope["path"], head, content, started)
             with self._limiter.acquire(caller.account):
-                return await self._predict(request, model, held)
+                return await self._predict(call, model, memory)
 
-    async def _predict(self, request: _Request, model: LoadedModel, held: Held) -> _Receipt:
-        """Answer a complete request; it counts against the rate limit before it is looked at."""
-        caller, target, key = request.caller, request.target, request.head.idempotency_key
+    async def _predict(
+        self, call: _Call, model: LoadedModel, memory: MemoryReservation
+    ) -> _Prediction:
+        """Answer a complete request; it counts against the rate limit before it is decoded."""
+        caller, target, key = call.caller, call.target, call.head.idempotency_key
         self._journal.check_room(in_flight=self._limiter.taken)
         await self._terms.admit(caller.account)
-        query, event_id = await self._decoder.run(
-            partial(self._decode, request, model),
-            size=len(request.content),
+        request, event_id = await self._decoder.run(
+            partial(self._decode, call, model),
+            size=len(call.content),
             account=caller.account,
         )
-        held.grow(retained_bytes(query.arrays), is_complete=True)
-        rows = query.rows
+        memory.grow(retained_bytes(request.arrays), is_complete=True)
+        rows = request.rows
         name = model.manifest.model
         spending = await self._terms.spend(caller.account, name, rows, event_id=event_id or None)
         try:
-            # Before it is billed: whatever fails costs nothing.
+            # Compute before billing, so that a failure costs nothing.
             trial = self._canaries.trial(model.manifest) if target.version is None else None
             if trial is None:
-                answer, encoded = await compute(self._engine, model, query)
+                response, encoded = await compute(self._engine, model, request)
             else:
-                model, answer, encoded = await compute_in_trial(
-                    self._engine, self._canaries, trial, model, query, account=caller.account
+                model, response, encoded = await compute_in_trial(
+                    self._engine, self._canaries, trial, model, request, account=caller.account
                 )
             event_id = event_id or events.new_id()
             if spending.owed:
@@ -226,7 +237,7 @@ class PredictEndpoint:
                         version=model.manifest.version,
                         rows=rows,
                         price_id=spending.price_id,
-                        latency_ms=(time.perf_counter() - request.started) * 1000,
+                        latency_ms=(time.perf_counter() - call.started) * 1000,
                         now=self._billing.now(),
                     )
                 )
@@ -235,35 +246,37 @@ class PredictEndpoint:
         except BaseException:
             spending.free()
             raise
-        return _Receipt(caller, model, query, answer, encoded, event_id, spending, held.size)
+        return _Prediction(
+            caller, model, request, response, encoded, event_id, spending, memory.size
+        )
 
-    def _decode(self, request: _Request, model: LoadedModel) -> tuple[Query, str]:
-        """The decoded body, and the event id that its key stands for, or ""."""
-        wire, key = request.target.wire, request.head.idempotency_key
-        body = Body(request.content, request.head.json_length)
-        query = wire.decode(body, model, self._max_rows)
+    def _decode(self, call: _Call, model: LoadedModel) -> tuple[InferenceRequest, str]:
+        """Return the decoded body, and the event id derived from its key, or "" without a key."""
+        codec, key = call.target.codec, call.head.idempotency_key
+        body = Body(call.content, call.head.json_length)
+        request = codec.decode(body, model, self._max_rows)
         if key is None:
-            return query, ""
-        identity = wire.identity(body)
-        account = request.caller.account
-        return query, events.keyed_id(account=account, key=key, path=request.path, body=identity)
+            return request, ""
+        identity = codec.identity(body)
+        account = call.caller.account
+        return request, events.keyed_id(account=account, key=key, path=call.path, body=identity)
 
-    def _note(self, target: Target, receipt: _Receipt) -> None:
-        """What is to be done about a prediction once it was sent; nobody waits for it."""
-        model, query, answer = receipt.model, receipt.query, receipt.answer
-        self._metrics.answered(model.manifest, query.rows)
-        self._drift.take(model, query.arrays, answer.predictions, size=receipt.size)
+    def _observe(self, target: Target, prediction: _Prediction) -> None:
+        """Pass a sent prediction to the metrics, drift, feedback and shadow."""
+        model, request, response = prediction.model, prediction.request, prediction.response
+        self._metrics.answered(model.manifest, request.rows)
+        self._drift.sample(model, request.arrays, response.predictions, size=prediction.size)
         self._recent.add(
-            receipt.event_id,
-            account=receipt.caller.account,
+            prediction.event_id,
+            account=prediction.caller.account,
             manifest=model.manifest,
-            predictions=answer.predictions,
-            arrays=query.arrays,
-            size=receipt.size,
+            predictions=response.predictions,
+            arrays=request.arrays,
+            size=prediction.size,
         )
         if target.version is None and self._shadows.wanted(target.model):
             self._shadows.offer(
-                Answered(model.manifest, query.arrays, answer.predictions, receipt.size)
+                ShadowRequest(model.manifest, request.arrays, response.predictions, prediction.size)
             )
 
     async def _refuse(
@@ -275,12 +288,12 @@ class PredictEndpoint:
         receive: Receive,
         send: Send,
     ) -> int:
-        """Answer an error and return its status; it is not billed."""
+        """Send an error response and return its status."""
         if not isinstance(error, ServiceError):
             log.exception("request_failed", path=scope["path"], request_id=rid)
             error = ServiceError()
         problem = error_response(error, path=scope["path"], request_id=rid)
-        response = target.wire.refusal(problem)
+        response = target.codec.encode_error(problem)
         response.headers["x-request-id"] = rid
         status = response.status_code
         self._metrics.refused(target.model if target.model in self._registry else "", status)
@@ -295,8 +308,8 @@ class PredictEndpoint:
         return status
 
 
-async def _send(send: Send, rid: str, receipt: _Receipt) -> None:
-    encoded, manifest = receipt.encoded, receipt.model.manifest
+async def _send(send: Send, rid: str, prediction: _Prediction) -> None:
+    encoded, manifest = prediction.encoded, prediction.model.manifest
     await send(
         {
             "type": "http.response.start",
@@ -307,8 +320,8 @@ async def _send(send: Send, rid: str, receipt: _Receipt) -> None:
                 (b"x-request-id", rid.encode()),
                 (b"x-model-name", manifest.model.encode()),
                 (b"x-model-version", manifest.version.encode()),
-                (b"x-usage-event", receipt.event_id.encode()),
-                (b"x-usage-amount", receipt.spending.receipt()),
+                (b"x-usage-event", prediction.event_id.encode()),
+                (b"x-usage-amount", prediction.spending.receipt()),
             ],
         }
     )

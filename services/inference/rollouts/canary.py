@@ -1,8 +1,8 @@
-"""Canaries: who is answered by one, how it does, and the rollback of one that does badly.
+"""Canaries: route accounts to them, compare them with the live version, and roll back bad ones.
 
-A process that finds a canary worse than the live version stops its own share at once, and writes
-the rollback in the background. All processes judge for themselves; the rollback names the release
-that it judges and does nothing once a higher one exists, so there is one record.
+A process that finds a canary worse than the live version stops using it at once, and writes the
+rollback in the background. Every process decides on its own. A rollback names the release it is
+about and has no effect once a higher one exists, so only one record is written.
 """
 
 import asyncio
@@ -16,45 +16,45 @@ import structlog
 from services.common.errors import ServiceError
 from services.common.model_releases import ReleaseManager
 from services.common.model_store import Manifest, Release, StoreError
-from services.inference.engine.blocking import Blocking
+from services.inference.engine.thread_limiter import ThreadLimiter
 from services.inference.models.loader import Loader
 from services.inference.models.registry import LoadedModel, Registry
-from services.inference.rollouts.judge import Sample, find_fault
+from services.inference.rollouts.judge import VersionStats, find_fault
 from services.inference.rollouts.metrics import RolloutMetrics
 
-WRITE_AGAIN_S = 5.0
+WRITE_RETRY_S = 5.0
 WRITE_DEADLINE_S = 60.0
 
 log = structlog.get_logger()
 
 
-def place_of(account: str, *, model: str, version: str) -> float:
-    """Where an account stands in [0, 100): a canary of N % answers those below N.
+def rollout_bucket(account: str, *, model: str, version: str) -> float:
+    """Return an account's bucket in [0, 100): a canary of N % gets the accounts below N.
 
-    The same on every process and after every restart, and different for each canary, so that it is
-    not always the same callers who try what is new.
+    The bucket is the same in every process and after a restart. It differs between canaries, so
+    that it is not always the same accounts that get new versions first.
     """
     key = f"{account}\0{model}\0{version}".encode()
     return int.from_bytes(hashlib.blake2b(key, digest_size=6).digest()) * 100 / 2**48
 
 
 def actor() -> str:
-    """In whose name this process writes releases."""
+    """Return the author of the releases that this process writes."""
     return f"inference@{socket.gethostname()}/{os.getpid()}"
 
 
 @dataclass(slots=True)
 class Trial:
-    """One release's canary beside its live version; `over` once it was found worse."""
+    """The canary and the live version of one release; `over` once the canary was found worse."""
 
     number: int
-    canary: Sample = field(default_factory=Sample)
-    live: Sample = field(default_factory=Sample)
+    canary: VersionStats = field(default_factory=VersionStats)
+    live: VersionStats = field(default_factory=VersionStats)
     over: bool = False
 
 
 class Canaries:
-    """Sends callers to canaries, and keeps count of how these do."""
+    """Routes accounts to canaries, and compares canaries with the live versions."""
 
     def __init__(
         self,
@@ -68,11 +68,11 @@ class Canaries:
         self._release_manager = release_manager
         self._metrics = metrics
         self._trials: dict[str, Trial] = {}
-        self._calls = Blocking(at_once=1, deadline_s=WRITE_DEADLINE_S)
+        self._threads = ThreadLimiter(at_once=1, deadline_s=WRITE_DEADLINE_S)
         self._faults: asyncio.Queue[tuple[str, int, str]] = asyncio.Queue()
 
     def trial(self, answering: Manifest) -> Trial | None:
-        """The trial under way beside a version, None if that is not, or no longer, the live one."""
+        """Return the running trial of a version; None without a canary, or if it is not live."""
         name = answering.model
         live = self._registry.find_live(name)
         if live is None or live.canary is None or live.manifest.version != answering.version:
@@ -83,25 +83,25 @@ class Canaries:
         return None if trial.over else trial
 
     async def pick(self, name: str, account: str) -> LoadedModel | None:
-        """The canary that answers an account; None if the live version does."""
+        """Return the canary if it serves this account; None if the live version does."""
         canary = self._registry.live(name).canary
         if (
             canary is None
-            or place_of(account, model=name, version=canary.version) >= canary.percent
+            or rollout_bucket(account, model=name, version=canary.version) >= canary.percent
         ):
             return None
         try:
             return self._registry.find(name, canary.version) or await self._loader.get(
                 name, canary.version
             )
-        except ServiceError:  # it had to make room, and cannot be had again now
+        except ServiceError:  # it was unloaded and cannot be loaded right now
             return None
 
     def answered(self, trial: Trial, model: LoadedModel, seconds: float, *, canary: bool) -> None:
-        """Count an answer of either version.
+        """Count a successful request of either version.
 
         Args:
-            seconds: what it took to compute, as if it had been for one row.
+            seconds: the computing time, scaled to a request of one row.
         """
         if canary:
             self._metrics.canary.labels(*_labels(model), "answered").inc()
@@ -109,30 +109,30 @@ class Canaries:
         self._judge(trial, model)
 
     def failed(self, trial: Trial, model: LoadedModel, *, canary: bool) -> None:
-        """Count a request that either version could not answer."""
+        """Count a failed request of either version."""
         if canary:
             self._metrics.canary.labels(*_labels(model), "failed").inc()
         (trial.canary if canary else trial.live).add_failure()
         self._judge(trial, model)
 
     def refused(self, name: str, release: Release, fault: str) -> None:
-        """Give a canary up that could not even be started."""
+        """Stop a canary that failed before its first request."""
         trial = self._trials.get(name)
         if trial is None or trial.number != release.number:
             self._end(name, Trial(release.number), fault)
 
     async def run(self) -> None:
-        """Write the rollbacks that are due, for ever; cancel to stop."""
+        """Write pending rollbacks; cancel to stop."""
         while True:
             due = name, number, fault = await self._faults.get()
             if self._registry.live_number(name) != number:
                 continue
             try:
-                await self._calls(self._roll_back, name, number, fault)
+                await self._threads.run(self._roll_back, name, number, fault)
             except StoreError as error:
                 self._metrics.unwritten.labels(name).inc()
-                log.warning("rollback_not_written", model=name, error=str(error))
-                asyncio.get_running_loop().call_later(WRITE_AGAIN_S, self._faults.put_nowait, due)
+                log.warning("rollback_write_failed", model=name, error=str(error))
+                asyncio.get_running_loop().call_later(WRITE_RETRY_S, self._faults.put_nowait, due)
 
     def _judge(self, trial: Trial, model: LoadedModel) -> None:
         fault = None if trial.over else find_fault(trial.canary, trial.live)

@@ -1,23 +1,23 @@
-"""When a canary is worse than the live version: the margins, and the figures behind them.
+"""Decide when a canary is worse than the live version.
 
-Both versions are judged on requests that name no version, since the release began, by this process
-alone. What is older than the last `SAMPLE_KEPT` requests of a version fades, so that one which
-turns bad after a good day is still found out.
+Both versions are judged on this process's requests that name no version, since the release went
+live. Requests older than the last `SAMPLE_KEPT` of a version lose weight, so that a version that
+turns bad after a good day is still detected.
 """
 
 import math
 from dataclasses import dataclass, field
 
 MIN_SAMPLE = 50
-"""Requests of the canary, and for its latency of the live version, before anything is said."""
+"""Minimum requests of the canary for a decision; for latency, of the live version as well."""
 SAMPLE_KEPT = 2_000
-"""Requests of a version after which all its counts are halved."""
+"""The number of requests of a version at which all its counts are halved."""
 ERROR_MARGIN = 0.02
-"""How much larger the canary's share of failures may be."""
+"""How much the canary's failure rate may exceed that of the live version."""
 LATENCY_FACTOR = 2.0
 LATENCY_FLOOR_S = 0.005
-"""Slower is a canary that takes more than `LATENCY_FACTOR` times as long, and `LATENCY_FLOOR_S`
-seconds more, at the 90th percentile."""
+"""A canary is too slow if its 90th percentile exceeds that of the live version both by a factor of
+`LATENCY_FACTOR` and by `LATENCY_FLOOR_S` seconds."""
 
 _QUANTILE = 0.9
 _BINS_PER_DOUBLING = 4
@@ -26,22 +26,22 @@ _BINS = 26 * _BINS_PER_DOUBLING
 
 
 @dataclass(slots=True)
-class Sample:
-    """Requests of one version: how many, how many failed, and how long the others took."""
+class VersionStats:
+    """Requests and failures of one version, and the durations of its answers."""
 
     requests: int = 0
     failed: int = 0
     times: list[int] = field(default_factory=lambda: [0] * _BINS)
-    """Answers by duration, in bins a fourth of a doubling wide."""
+    """A histogram of durations; every four bins double the duration."""
 
     def add_answer(self, seconds: float) -> None:
-        """Count an answer."""
+        """Count a successful request."""
         place = int(math.log2(max(seconds, _SHORTEST_S) / _SHORTEST_S) * _BINS_PER_DOUBLING)
         self.times[min(place, _BINS - 1)] += 1
         self._count()
 
     def add_failure(self) -> None:
-        """Count a request that the version could not answer."""
+        """Count a failed request."""
         self.failed += 1
         self._count()
 
@@ -51,7 +51,7 @@ class Sample:
 
     @property
     def slow_s(self) -> float:
-        """The 90th percentile of the durations, to a fifth; 0 without any."""
+        """The 90th percentile of the durations, accurate to 20 %; 0 without answers."""
         wanted, seen = _QUANTILE * sum(self.times), 0
         for place, count in enumerate(self.times):
             seen += count
@@ -67,8 +67,8 @@ class Sample:
             self.times = [count // 2 for count in self.times]
 
 
-def find_fault(canary: Sample, live: Sample) -> str | None:
-    """What is wrong with a canary, with the figures; None if it is no worse or it is too early."""
+def find_fault(canary: VersionStats, live: VersionStats) -> str | None:
+    """Return why a canary is worse, with the figures; None if it is not, or it is too early."""
     if canary.requests < MIN_SAMPLE:
         return None
     if canary.failed_share > live.failed_share + ERROR_MARGIN:

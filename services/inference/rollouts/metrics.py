@@ -1,39 +1,39 @@
-"""Metrics of versions that are tried beside the live one."""
+"""Metrics of canaries and shadows."""
 
 from prometheus_client import CollectorRegistry, Counter
 
 
 class RolloutMetrics:
-    """The counters that canaries and shadows share."""
+    """Counters of canaries and shadows."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.canary = Counter(
-            "model_canary_requests",
-            "Requests that a canary answered, or failed and left to the live version.",
+            "tollgate_canary_requests",
+            "Requests sent to a canary, by outcome; failed ones were answered by the live version.",
             ["model", "version", "outcome"],
             registry=registry,
         )
         self.stopped = Counter(
-            "model_canary_stopped",
-            "Canaries that this process found worse than the live version.",
+            "tollgate_canary_stops",
+            "Canaries stopped because they were worse than the live version.",
             ["model"],
             registry=registry,
         )
         self.unwritten = Counter(
-            "model_canary_rollback_failures",
-            "Tries to write an automatic rollback that failed.",
+            "tollgate_canary_rollback_failures",
+            "Failed attempts to write an automatic rollback.",
             ["model"],
             registry=registry,
         )
         self.shadow = Counter(
-            "model_shadow_rows",
-            "Rows that a shadow computed as well: it agreed, disagreed, or failed.",
+            "tollgate_shadow_rows",
+            "Rows computed by a shadow: it agreed, disagreed or failed.",
             ["model", "version", "outcome"],
             registry=registry,
         )
         self.dropped = Counter(
-            "model_shadow_dropped",
-            "Requests that a shadow was too busy for.",
+            "tollgate_shadow_requests_dropped",
+            "Requests dropped because the shadow was too busy.",
             ["model"],
             registry=registry,
         )

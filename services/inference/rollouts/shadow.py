@@ -1,7 +1,7 @@
-"""Shadows: a version that computes what another has already answered, and is compared.
+"""Shadows: versions that repeat requests the live version has answered, for comparison.
 
-Nothing here is on a caller's way: the work begins once the answer left, in one thread of low
-priority, and what a shadow is too busy for is dropped and counted.
+Callers never wait for a shadow. Its work starts after the response was sent, in one thread of low
+priority. Requests that a shadow is too busy for are dropped and counted.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ TOLERANCE = 0.01
 """Numbers agree if they differ by at most this share of the larger one."""
 MAX_WAITING = 256
 MAX_WAITING_BYTES = 16 << 20
-"""Requests that may wait for a shadow, and the bytes they keep in memory."""
+"""Maximum requests waiting for a shadow, and the maximum bytes they keep in memory."""
 NICENESS = 10
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """A request as it was answered; `size` in bytes of memory."""
+class ShadowRequest:
+    """An answered request to repeat; `size` in bytes of memory."""
 
     by: Manifest
     arrays: Arrays
@@ -44,28 +44,30 @@ class Answered:
 
 
 class Shadows:
-    """Computes answered requests again, by the versions that are shadows.
+    """Repeats answered requests on the shadows of their models.
 
     Args:
-        registry: says which version is a model's shadow.
+        registry: the source of each model's shadow.
     """
 
     def __init__(self, registry: Registry, loader: Loader, metrics: RolloutMetrics) -> None:
         self._registry = registry
         self._loader = loader
         self._metrics = metrics
-        self._waiting: deque[Answered] = deque()
+        self._waiting: deque[ShadowRequest] = deque()
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="shadow", initializer=_step_back)
+        self._thread = ThreadPoolExecutor(
+            1, thread_name_prefix="shadow", initializer=_lower_priority
+        )
 
     def wanted(self, name: str) -> bool:
-        """Whether a model has a shadow."""
+        """Return whether a model has a shadow."""
         live = self._registry.find_live(name)
         return live is not None and live.shadow is not None
 
-    def offer(self, answered: Answered) -> None:
-        """Have a request computed again, unless too much waits already."""
+    def offer(self, answered: ShadowRequest) -> None:
+        """Queue a request, or drop it if the queue is full."""
         if (
             len(self._waiting) >= MAX_WAITING
             or self._waiting_bytes + answered.size > MAX_WAITING_BYTES
@@ -77,22 +79,22 @@ class Shadows:
         self._arrived.set()
 
     async def run(self) -> None:
-        """Compute and compare, for ever; cancel to stop."""
+        """Process the queue; cancel to stop."""
         while True:
             await self._arrived.wait()
             self._arrived.clear()
             while self._waiting:
                 answered = self._waiting.popleft()
                 self._waiting_bytes -= answered.size
-                with suppress(ServiceError):  # the shadow ended, or it had to make room
+                with suppress(ServiceError):  # the shadow ended, or it cannot be loaded
                     await self._compare(answered)
 
     def close(self) -> None:
-        """Give up what waits."""
+        """Drop the queue."""
         self._waiting.clear()
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    async def _compare(self, answered: Answered) -> None:
+    async def _compare(self, answered: ShadowRequest) -> None:
         name = answered.by.model
         live = self._registry.find_live(name)
         shadow = live.shadow if live else None
@@ -101,23 +103,23 @@ class Shadows:
         version = shadow.version
         model = self._registry.find(name, version) or await self._loader.get(name, version)
         if model.manifest.signature.columns != answered.by.signature.columns:
-            return  # the shadow of a later release than the one that answered
+            return  # the shadow belongs to a later release
         loop = asyncio.get_running_loop()
         try:
-            told = await loop.run_in_executor(self._thread, _run, model, answered.arrays)
-        except Exception as error:  # whatever a runtime raises is what a shadow is run to find out
+            predictions = await loop.run_in_executor(self._thread, _run, model, answered.arrays)
+        except Exception as error:  # finding such errors is the purpose of a shadow
             log.warning("shadow_failed", model=name, version=version, error=repr(error))
             outcomes = {"failed": len(answered.predictions)}
         else:
-            pairs = zip(told, answered.predictions, strict=True)
+            pairs = zip(predictions, answered.predictions, strict=True)
             agreed = sum(agree(ours, theirs) for ours, theirs in pairs)
-            outcomes = {"agreed": agreed, "disagreed": len(told) - agreed}
+            outcomes = {"agreed": agreed, "disagreed": len(predictions) - agreed}
         for outcome, rows in outcomes.items():
             self._metrics.shadow.labels(name, version, outcome).inc(rows)
 
 
 def agree(one: Any, other: Any) -> bool:
-    """The same label, or numbers within the tolerance."""
+    """Return whether labels are equal, or numbers are within the tolerance."""
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=TOLERANCE)
     return bool(one == other)
@@ -127,6 +129,6 @@ def _run(model: LoadedModel, arrays: Arrays) -> list[Any]:
     return model.runtime.run(arrays).predictions
 
 
-def _step_back() -> None:
-    """Let every other thread go first; Linux has a priority for each."""
+def _lower_priority() -> None:
+    """Lower the priority of this thread; on Linux each thread has its own."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

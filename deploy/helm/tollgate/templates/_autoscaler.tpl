@@ -21,7 +21,7 @@ spec:
         name: cpu
         target: {type: Utilization, averageUtilization: {{ $scaling.targetCPUUtilizationPercentage }}}
     {{- with .root.Values.metricsAdapter }}
-    {{- $metric := ternary "model_infer_requests_in_flight" "http_requests_in_progress" (eq $.component "inference") }}
+    {{- $metric := ternary "tollgate_inference_requests_in_flight" "http_requests_in_progress" (eq $.component "inference") }}
     - type: Pods
       pods:
         metric: {name: {{ eq . "stackdriver" | ternary (printf "prometheus.googleapis.com|%s|gauge" $metric) $metric | quote }}}

@@ -1,7 +1,7 @@
-"""The KServe v1 protocol: what its documents are, and the routes that are not the hot path.
+"""The KServe v1 protocol: its schemas, and every route except predictions.
 
-Predictions are answered by `predict.PredictEndpoint`, in front of FastAPI's router; `documented`
-shows them in the OpenAPI document.
+`predict.PredictEndpoint` answers predictions before they reach FastAPI's router. The routes in
+`documented` exist only for the OpenAPI document.
 """
 
 from typing import Annotated, Any
@@ -28,7 +28,7 @@ from services.inference.models.registry import ModelNotFound, Registry
 
 
 class _ModelName(Convertor[str]):
-    """A name without a colon: what follows one is a verb, and another route."""
+    """A model name; it stops at a colon, which begins a verb and belongs to another route."""
 
     regex = "[^/:]+"
 
@@ -60,7 +60,7 @@ class PredictRequest(BaseModel):
 
 
 class PredictResponse(BaseModel):
-    predictions: list[Label] = Field(description="A label or a number for each instance.")
+    predictions: list[Label] = Field(description="One label or number per instance.")
     probabilities: list[list[float]] | None = Field(
         default=None, description="[rows, classes], in the order of the model's `classes`."
     )
@@ -71,7 +71,7 @@ class ModelList(BaseModel):
 
 
 class ModelStatus(BaseModel):
-    """A live model: what it takes, what it gives, and which version it is."""
+    """The live version of a model: its signature and its metrics."""
 
     name: str
     ready: bool
@@ -87,7 +87,7 @@ router.responses = error_responses(Unauthenticated, InsufficientScope)
 
 @router.get("/v1/models", dependencies=[Predicting])
 async def list_models(request: Request) -> ModelList:
-    """The names of the models being served."""
+    """Return the names of the models being served."""
     registry: Registry = request.app.state.registry
     return ModelList(models=registry.names())
 
@@ -96,7 +96,7 @@ async def list_models(request: Request) -> ModelList:
     "/v1/models/{model:name}", dependencies=[Predicting], responses=error_responses(ModelNotFound)
 )
 async def describe_model(model: str, request: Request) -> ModelStatus:
-    """A model's live version: its columns, classes and metrics."""
+    """Return the live version of a model: its columns, classes and metrics."""
     registry: Registry = request.app.state.registry
     live = registry.live(model)
     return ModelStatus(
@@ -136,13 +136,13 @@ async def predict(
         Header(
             min_length=1,
             max_length=255,
-            description="A repeat with the same account, key and body is never billed again.",
+            description="A repeat with the same account, key and body is not billed again.",
         ),
     ] = None,
 ) -> PredictResponse:
-    """Predict, and pay for it: 1 request and as many rows as there are instances.
+    """Predict with the live version. Bills one request and one row per instance.
 
-    The answer's headers are its receipt: `X-Model-Name`, `X-Model-Version`, `X-Usage-Event` (the
-    id under which it is billed) and `X-Usage-Amount`. Only 2xx answers are billed, each once.
+    The response headers are the receipt: `X-Model-Name`, `X-Model-Version`, `X-Usage-Event` (the
+    id of the usage event) and `X-Usage-Amount`. Only 2xx responses are billed, each once.
     """
-    raise ModelNotFound()  # PredictEndpoint has answered every path that may name a model
+    raise ModelNotFound()  # unreachable for model names: PredictEndpoint answers them

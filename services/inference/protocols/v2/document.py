@@ -1,7 +1,7 @@
-"""The request and the answer of the Open Inference Protocol v2, from bytes to arrays and back.
+"""Decode requests and encode responses of the Open Inference Protocol v2.
 
-JSON, or JSON followed by the raw bytes of tensors (the protocol's binary tensor extension): then
-the header `Inference-Header-Content-Length` says where the JSON ends.
+A body is JSON, or JSON followed by raw tensor bytes (the binary tensor extension). In the second
+case the header `Inference-Header-Content-Length` is the length of the JSON.
 """
 
 from itertools import chain
@@ -11,28 +11,28 @@ import orjson
 from starlette.responses import Response
 
 from services.common.errors import BodyInvalid
-from services.inference.engine.runtime import Answer
+from services.inference.engine.runtime import InferenceResponse
 from services.inference.models.inputs import Arrays
 from services.inference.models.registry import LoadedModel
+from services.inference.protocols.codec import Body, EncodedResponse, ProtocolCodec
 from services.inference.protocols.json_body import SLACK, load_object, refuse_duplicates
 from services.inference.protocols.json_structure import JsonLimits, scan
 from services.inference.protocols.v2 import tensors
-from services.inference.protocols.v2.tensors import Given
-from services.inference.protocols.wire import Body, Encoded, Wire
+from services.inference.protocols.v2.tensors import RawTensor
 
 ROUTE = "/v2/models/{model}/infer"
 JSON_LENGTH_HEADER = b"inference-header-content-length"
 
 
 class Output(NamedTuple):
-    """An output that was asked for, as JSON or as bytes after it."""
+    """A requested output, as JSON or as bytes after the JSON."""
 
     name: str
     binary: bool
 
 
-class Inference(NamedTuple):
-    """A v2 request, decoded."""
+class V2Request(NamedTuple):
+    """A decoded v2 request."""
 
     arrays: Arrays
     rows: int
@@ -43,18 +43,18 @@ class Inference(NamedTuple):
     def probabilities(self) -> bool:
         return any(output.name == "predict_proba" for output in self.outputs)
 
-    def encode(self, model: LoadedModel, answer: Answer) -> Encoded:
-        """The outputs that were asked for, in the order asked."""
+    def encode(self, model: LoadedModel, response: InferenceResponse) -> EncodedResponse:
+        """Encode the requested outputs, in the order of the request."""
         described: list[dict[str, Any]] = []
         tail: list[bytes] = []
         for output in self.outputs:
-            values: list[Any] = answer.predictions
+            values: list[Any] = response.predictions
             shape = [self.rows]
             datatype = tensors.datatype_of_predictions(model.manifest.signature)
             if output.name == "predict_proba":
-                shares = answer.probabilities or []
-                values, datatype = list(chain.from_iterable(shares)), "FP64"
-                shape = [self.rows, len(shares[0])]
+                probabilities = response.probabilities or []
+                values, datatype = list(chain.from_iterable(probabilities)), "FP64"
+                shape = [self.rows, len(probabilities[0])]
             entry: dict[str, Any] = {"name": output.name, "datatype": datatype, "shape": shape}
             if output.binary:
                 tail.append(tensors.to_bytes(values, datatype))
@@ -70,21 +70,21 @@ class Inference(NamedTuple):
         }
         head = orjson.dumps(document)
         if not tail:
-            return Encoded(head, ((b"content-type", b"application/json"),))
+            return EncodedResponse(head, ((b"content-type", b"application/json"),))
         length = b"%d" % len(head)
         headers = ((b"content-type", b"application/octet-stream"), (JSON_LENGTH_HEADER, length))
-        return Encoded(b"".join([head, *tail]), headers)
+        return EncodedResponse(b"".join([head, *tail]), headers)
 
 
-def decode(body: Body, model: LoadedModel, max_rows: int) -> Inference:
-    """Decode a request by the model's signature.
+def decode(body: Body, model: LoadedModel, max_rows: int) -> V2Request:
+    """Decode a request according to the model's signature.
 
     Raises:
-        BodyInvalid: not JSON, ambiguous JSON, not of the protocol's shape, too many values, or
-            tensors that do not fit; every offending input is named, at most 50.
+        BodyInvalid: the body is not JSON, has duplicate members, violates the protocol or has too
+            many values, or a tensor does not match the signature. Lists up to 50 inputs.
     """
     head, tail = _split(body)
-    # Each value may be a row of its own.
+    # Each value may be in a list of its own.
     values = max_rows * len(model.inputs.columns) + SLACK
     document = load_object(head, JsonLimits(commas=values, containers=values))
     parameters = _parameters(document, "parameters")
@@ -93,20 +93,20 @@ def decode(body: Body, model: LoadedModel, max_rows: int) -> Inference:
     refuse_duplicates(head, document, [document, parameters, *inputs, *outputs, *nested])
     id = document.get("id")
     if id is not None and type(id) is not str:
-        raise BodyInvalid([{"loc": ["id"], "msg": "A string is needed."}])
+        raise BodyInvalid([{"loc": ["id"], "msg": "Must be a string."}])
     wanted = _wanted(outputs, parameters, model)
     given = [_given(entry, number) for number, entry in enumerate(inputs)]
     arrays, rows = tensors.decode(given, tail, model.inputs, max_rows=max_rows)
-    return Inference(arrays, rows, id, wanted)
+    return V2Request(arrays, rows, id, wanted)
 
 
 def identity(body: Body) -> bytes:
-    """The raw bytes of `parameters`, `inputs` and `outputs`, in that order, and the binary tail.
+    """Return the raw bytes of `parameters`, `inputs`, `outputs` and the binary tail, in that order.
 
-    A client's fresh `id`, or another order of the members, makes no other request.
+    A new `id` or another order of the members does not make it a different request.
 
     Args:
-        body: one that `decode` took.
+        body: a body that `decode` accepted.
     """
     head, tail = _split(body)
     members = scan(head).members()
@@ -114,31 +114,31 @@ def identity(body: Body) -> bytes:
     return b"".join([*wanted, tail])
 
 
-def refusal(problem: Response) -> Response:
-    """A problem+json answer as `{"error": …}` with the same status; 400 where v1 has 422."""
+def encode_error(problem: Response) -> Response:
+    """Turn a problem+json response into `{"error": …}`, with 400 in place of 422."""
     document = orjson.loads(problem.body)
     sentences = [
         f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}"
         for error in document.get("errors", [])
     ]
     status = 400 if problem.status_code == 422 else problem.status_code
-    answer = Response(
+    response = Response(
         orjson.dumps({"error": " ".join(sentences) or document["detail"]}),
         status_code=status,
         media_type="application/json",
     )
     for name, value in problem.headers.items():
         if name not in ("content-type", "content-length"):
-            answer.headers[name] = value
-    return answer
+            response.headers[name] = value
+    return response
 
 
 def _split(body: Body) -> tuple[bytes, bytes]:
-    """The JSON, and what follows it."""
+    """Split a body into its JSON and the binary tail."""
     if body.json_length is None:
         return body.content, b""
     if body.json_length > len(body.content):
-        message = "Inference-Header-Content-Length is more than the body has."
+        message = "Inference-Header-Content-Length exceeds the length of the body."
         raise BodyInvalid([{"loc": ["body"], "msg": message}])
     return body.content[: body.json_length], body.content[body.json_length :]
 
@@ -148,7 +148,7 @@ def _parameters(holder: dict[str, Any], *where: str) -> dict[str, Any]:
     if parameters is None:
         return {}
     if type(parameters) is not dict:
-        raise BodyInvalid([{"loc": list(where), "msg": "An object is needed."}])
+        raise BodyInvalid([{"loc": list(where), "msg": "Must be an object."}])
     return parameters
 
 
@@ -157,14 +157,14 @@ def _objects(document: dict[str, Any], member: str) -> list[dict[str, Any]]:
     if value is None:
         return []
     if type(value) is not list or not all(type(entry) is dict for entry in value):
-        raise BodyInvalid([{"loc": [member], "msg": "A list of objects is needed."}])
+        raise BodyInvalid([{"loc": [member], "msg": "Must be a list of objects."}])
     return value
 
 
 def _wanted(
     outputs: list[dict[str, Any]], parameters: dict[str, Any], model: LoadedModel
 ) -> list[Output]:
-    """The outputs to answer; all, if none is named."""
+    """Return the requested outputs; by default all of them."""
     names = ["predict", "predict_proba"] if model.is_classifier else ["predict"]
     binary = _flag(parameters, "binary_data_output", ["parameters"], default=False)
     if not outputs:
@@ -173,7 +173,7 @@ def _wanted(
     for number, entry in enumerate(outputs):
         name = entry.get("name")
         if type(name) is not str or name not in names or name in wanted:
-            message = f"Each of {' and '.join(names)} may be asked for once."
+            message = f"Must be {' or '.join(names)}, each at most once."
             raise BodyInvalid([{"loc": ["outputs", number, "name"], "msg": message}])
         own = _parameters(entry, "outputs", name, "parameters")
         wanted[name] = Output(name, _flag(own, "binary_data", ["outputs", name], default=binary))
@@ -183,33 +183,35 @@ def _wanted(
 def _flag(parameters: dict[str, Any], name: str, where: list[str], *, default: bool) -> bool:
     value = parameters.get(name, default)
     if type(value) is not bool:
-        raise BodyInvalid([{"loc": [*where, name], "msg": "true or false is needed."}])
+        raise BodyInvalid([{"loc": [*where, name], "msg": "Must be true or false."}])
     return value
 
 
-def _given(entry: dict[str, Any], number: int) -> Given:
-    """An input as it was sent, its members of the right types.
+def _given(entry: dict[str, Any], number: int) -> RawTensor:
+    """Return an input whose members have the right types.
 
     Raises:
-        BodyInvalid: a member is missing or is something else.
+        BodyInvalid: a member is missing or has the wrong type.
     """
     where: list[Any] = ["inputs", number]
     name, datatype, shape = entry.get("name"), entry.get("datatype"), entry.get("shape")
     if type(name) is not str:
-        raise BodyInvalid([{"loc": [*where, "name"], "msg": "A string is needed."}])
+        raise BodyInvalid([{"loc": [*where, "name"], "msg": "Must be a string."}])
     where = ["inputs", name[:100]]
     if type(datatype) is not str:
-        raise BodyInvalid([{"loc": [*where, "datatype"], "msg": "A string is needed."}])
+        raise BodyInvalid([{"loc": [*where, "datatype"], "msg": "Must be a string."}])
     if type(shape) is not list or not all(type(size) is int and size >= 0 for size in shape):
-        raise BodyInvalid([{"loc": [*where, "shape"], "msg": "A list of sizes is needed."}])
+        raise BodyInvalid(
+            [{"loc": [*where, "shape"], "msg": "Must be a list of non-negative integers."}]
+        )
     size = _parameters(entry, *where, "parameters").get("binary_data_size")
     data = entry.get("data")
     if size is None and type(data) is not list:
-        raise BodyInvalid([{"loc": [*where, "data"], "msg": "A list of values is needed."}])
+        raise BodyInvalid([{"loc": [*where, "data"], "msg": "Must be a list of values."}])
     if size is not None and (type(size) is not int or size < 0 or data is not None):
-        message = "A number of bytes is needed, and no data in the JSON."
+        message = "Must be a number of bytes, without `data` in the JSON."
         raise BodyInvalid([{"loc": [*where, "binary_data_size"], "msg": message}])
-    return Given(name, datatype, shape, data, size)
+    return RawTensor(name, datatype, shape, data, size)
 
 
-WIRE = Wire(route=ROUTE, decode=decode, identity=identity, refusal=refusal)
+CODEC = ProtocolCodec(route=ROUTE, decode=decode, identity=identity, encode_error=encode_error)

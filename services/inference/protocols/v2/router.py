@@ -1,7 +1,7 @@
-"""The Open Inference Protocol v2: the routes that are not the hot path.
+"""The Open Inference Protocol v2: its schemas, and every route except inference.
 
-Inferences are answered by `predict.PredictEndpoint`, in front of FastAPI's router; `documented`
-shows them in the OpenAPI document.
+`predict.PredictEndpoint` answers inference requests before they reach FastAPI's router. The routes
+in `documented` exist only for the OpenAPI document.
 """
 
 from typing import Annotated, Any, Literal
@@ -58,7 +58,7 @@ class TensorMetadata(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """A version of a model: what it takes and gives. Of `versions`, what passed may be called."""
+    """The inputs and outputs of a version. Any of `versions` that passed its gate can be called."""
 
     name: str
     versions: list[str]
@@ -73,11 +73,11 @@ class ModelReady(BaseModel):
 
 
 class IndexRequest(BaseModel):
-    ready: bool = Field(default=False, description="Only what is live or in memory.")
+    ready: bool = Field(default=False, description="List only versions that are live or in memory.")
 
 
 class IndexEntry(BaseModel):
-    """A version; `UNAVAILABLE` ones are loaded when they are called, if they hold."""
+    """A version; an `UNAVAILABLE` one is verified and loaded when it is first called."""
 
     name: str
     version: str
@@ -90,7 +90,9 @@ class InputTensor(BaseModel):
     name: str
     datatype: Datatype
     shape: list[int] = Field(min_length=2, max_length=2)
-    data: list[Any] = Field(description="Row-major, flat or a list of rows; null is missing.")
+    data: list[Any] = Field(
+        description="Row-major: flat or a list of rows. null is a missing value."
+    )
     parameters: dict[str, Any] | None = None
 
 
@@ -100,7 +102,7 @@ class WantedOutput(BaseModel):
 
 
 class InferRequest(BaseModel):
-    """Tensors as the model's metadata describes them."""
+    """Tensors that match the model's metadata."""
 
     id: str | None = None
     parameters: dict[str, Any] | None = None
@@ -139,19 +141,19 @@ _DENIALS = (Unauthenticated, InsufficientScope)
 
 @router.get("/v2", dependencies=[Predicting], responses=error_responses(*_DENIALS))
 async def describe_server(request: Request) -> ServerMetadata:
-    """The server, and which extensions of the protocol it speaks."""
+    """Return the server's name, version and supported protocol extensions."""
     return ServerMetadata(name="tollgate", version=request.app.version, extensions=EXTENSIONS)
 
 
 @router.get("/v2/health/live")
 async def is_live() -> Live:
-    """200 while the process lives."""
+    """Return 200 while the process is alive."""
     return Live(live=True)
 
 
 @router.get("/v2/health/ready", responses=error_responses(Unavailable))
 async def is_ready(request: Request) -> Ready:
-    """200 when every model that is live can be asked."""
+    """Return 200 when every live model can answer."""
     checks: dict[str, Check] = request.app.state.checks
     for name, check in checks.items():
         if await check():
@@ -165,7 +167,7 @@ async def is_ready(request: Request) -> Ready:
     responses=error_responses(*_DENIALS, ModelNotFound),
 )
 async def describe_model(model: str, request: Request) -> ModelMetadata:
-    """The live version's inputs and outputs, and which versions there are."""
+    """Return the live version's inputs and outputs, and the versions of the model."""
     registry: Registry = request.app.state.registry
     return await _describe(registry.live(model).manifest, request)
 
@@ -176,7 +178,7 @@ async def describe_model(model: str, request: Request) -> ModelMetadata:
     responses=error_responses(*_DENIALS, ModelNotFound, Unavailable),
 )
 async def describe_version(model: str, version: str, request: Request) -> ModelMetadata:
-    """A version's inputs and outputs; it is loaded if need be."""
+    """Return a version's inputs and outputs; loads the version if necessary."""
     loader: Loader = request.app.state.loader
     return await _describe((await loader.get(model, version)).manifest, request)
 
@@ -187,7 +189,7 @@ async def describe_version(model: str, version: str, request: Request) -> ModelM
     responses=error_responses(*_DENIALS, ModelNotFound, Unavailable),
 )
 async def is_model_ready(model: str, request: Request) -> ModelReady:
-    """200 if the model's live version can be asked."""
+    """Return 200 if the model's live version can answer."""
     registry: Registry = request.app.state.registry
     registry.live(model)
     return ModelReady(name=model, ready=True)
@@ -199,7 +201,7 @@ async def is_model_ready(model: str, request: Request) -> ModelReady:
     responses=error_responses(*_DENIALS, ModelNotFound, Unavailable),
 )
 async def is_version_ready(model: str, version: str, request: Request) -> ModelReady:
-    """200 if the version can be asked; it is loaded if need be."""
+    """Return 200 if the version can answer; loads it if necessary."""
     loader: Loader = request.app.state.loader
     await loader.get(model, version)
     return ModelReady(name=model, ready=True)
@@ -211,7 +213,7 @@ async def is_version_ready(model: str, version: str, request: Request) -> ModelR
     responses=error_responses(*_DENIALS, BadRequest, Unavailable),
 )
 async def list_repository(request: Request, wanted: IndexRequest | None = None) -> list[IndexEntry]:
-    """All models and their versions, which are in memory, and which one is live."""
+    """List all models and versions, with those that are live or in memory."""
     registry: Registry = request.app.state.registry
     loader: Loader = request.app.state.loader
     only_ready = wanted is not None and wanted.ready
@@ -237,7 +239,7 @@ _REFUSALS = error_responses(
 )
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     **_REFUSALS,
-    200: {"content": {"application/octet-stream": {}}},  # JSON, then the tensors' bytes
+    200: {"content": {"application/octet-stream": {}}},  # JSON followed by tensor bytes
 }
 _ERROR_CONTENT = {
     "application/json": {
@@ -254,20 +256,20 @@ _Key = Annotated[
         min_length=1,
         max_length=255,
         description="A repeat with the same account, key, path, parameters, inputs and outputs "
-        "is never billed again.",
+        "is not billed again.",
     ),
 ]
 
 
 @documented.post("/v2/models/{model}/infer", dependencies=[Predicting], responses=_ANSWERS)
 async def infer(model: str, body: InferRequest, idempotency_key: _Key = None) -> InferResponse:
-    """Predict with the live version, and pay for it: 1 request and as many rows as the inputs have.
+    """Predict with the live version. Bills one request and as many rows as the inputs have.
 
-    The answer's headers are its receipt: `X-Model-Name`, `X-Model-Version`, `X-Usage-Event` (the
-    id under which it is billed) and `X-Usage-Amount`. Tensors may also be sent and asked for as
-    raw bytes after the JSON (`Inference-Header-Content-Length`, the binary tensor extension).
+    The response headers are the receipt: `X-Model-Name`, `X-Model-Version`, `X-Usage-Event` (the
+    id of the usage event) and `X-Usage-Amount`. Tensors can also be sent and requested as raw
+    bytes after the JSON (`Inference-Header-Content-Length`, the binary tensor extension).
     """
-    raise ModelNotFound()  # PredictEndpoint has answered every path that may name a model
+    raise ModelNotFound()  # unreachable for model names: PredictEndpoint answers them
 
 
 @documented.post(
@@ -278,12 +280,12 @@ async def infer(model: str, body: InferRequest, idempotency_key: _Key = None) ->
 async def infer_with_version(
     model: str, version: str, body: InferRequest, idempotency_key: _Key = None
 ) -> InferResponse:
-    """Predict with any version that passed its gate; else as without a version."""
-    raise ModelNotFound()  # PredictEndpoint has answered every path that may name a model
+    """Predict with any version that passed its gate; otherwise the same as without a version."""
+    raise ModelNotFound()  # unreachable for model names: PredictEndpoint answers them
 
 
 def amend_openapi(schema: dict[str, Any]) -> None:
-    """Describe errors under `/v2` as the protocol has them."""
+    """Describe errors under `/v2` in the protocol's format."""
     for path, operation in operations(schema):
         if not _is_of_protocol(path):
             continue
@@ -297,9 +299,9 @@ def amend_openapi(schema: dict[str, Any]) -> None:
 
 
 def refuse(error: ServiceError, *, path: str, request_id: str) -> Response:
-    """The HTTP answer for an error: under `/v2` as the protocol has it."""
+    """Return the response for an error, in the protocol's format under `/v2`."""
     problem = error_response(error, path=path, request_id=request_id)
-    return document.refusal(problem) if _is_of_protocol(path) else problem
+    return document.encode_error(problem) if _is_of_protocol(path) else problem
 
 
 def _is_of_protocol(path: str) -> bool:
@@ -310,7 +312,7 @@ async def _describe(manifest: Manifest, request: Request) -> ModelMetadata:
     loader: Loader = request.app.state.loader
     try:
         versions = await loader.versions(manifest.model)
-    except Unavailable:  # while the store is away, what is known is this one
+    except Unavailable:  # the store is unreachable, so only this version is known
         versions = [manifest.version]
     signature = manifest.signature
     return ModelMetadata(
@@ -329,6 +331,6 @@ def _entry(registry: Registry, model: str, version: str) -> IndexEntry:
         name=model,
         version=version,
         state="READY" if ready else "UNAVAILABLE",
-        reason="" if ready else "Loaded when called.",
+        reason="" if ready else "Loaded on the first request.",
         live=live,
     )

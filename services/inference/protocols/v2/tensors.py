@@ -1,7 +1,7 @@
-"""Tensors of the Open Inference Protocol v2: from JSON or raw bytes to arrays, and back.
+"""Convert tensors of the Open Inference Protocol v2 between JSON or raw bytes and arrays.
 
-A model with only numeric columns has one input [-1, columns]; any other has one input [-1, 1] per
-column, named like it. What is declared is compared before anything is allocated for it.
+A model with only numeric columns has one input [-1, columns]. Any other has one input [-1, 1] per
+column, with the column's name. Declared sizes are checked before anything is allocated for them.
 """
 
 import struct
@@ -17,7 +17,7 @@ from services.common.model_store import Column, Signature
 from services.inference.models.inputs import Arrays, Inputs, number_array, text_array, types_in
 
 FEATURES = "features"
-"""Name of the one input of a model with only numeric columns."""
+"""Name of the single input of a model with only numeric columns."""
 
 _ACCEPTED = {
     "number": ("FP32", "FP64", "INT64"),
@@ -27,7 +27,7 @@ _ACCEPTED = {
 _ACCEPTED_IN_ONE = ("FP32", "FP64")
 _DECLARED = {"number": "FP32", "boolean": "BOOL", "text": "BYTES"}
 
-# What the elements of a JSON tensor may be; null is a missing value.
+# The Python types allowed in a JSON tensor; null is a missing value.
 _ELEMENTS: dict[str, set[type]] = {
     "FP32": {int, float, type(None)},
     "FP64": {int, float, type(None)},
@@ -39,8 +39,8 @@ _NUMPY = {"FP32": "<f4", "FP64": "<f8", "INT64": "<i8", "BOOL": "u1"}
 _INT64_MAX = 2**63 - 1
 
 
-class Given(NamedTuple):
-    """An input as it was sent: its values in JSON, or how many bytes of the tail are its."""
+class RawTensor(NamedTuple):
+    """An input as received: its values in JSON, or the size of its part of the binary tail."""
 
     name: str
     datatype: str
@@ -49,8 +49,8 @@ class Given(NamedTuple):
     size: int | None
 
 
-class _Misfit(Exception):
-    """Why an input does not fit, as a sentence; `column` counts from 0 within the tensor."""
+class _TensorError(Exception):
+    """An input does not match the signature; `column` counts from 0 within the tensor."""
 
     def __init__(self, message: str, *, column: int | None = None) -> None:
         super().__init__(message)
@@ -58,7 +58,7 @@ class _Misfit(Exception):
 
 
 def describe_inputs(signature: Signature) -> list[dict[str, Any]]:
-    """The inputs of a model, as its metadata says them."""
+    """Return the inputs of a model for its metadata."""
     columns = signature.columns
     if _is_one(signature):
         return [{"name": FEATURES, "datatype": "FP32", "shape": [-1, len(columns)]}]
@@ -66,7 +66,7 @@ def describe_inputs(signature: Signature) -> list[dict[str, Any]]:
 
 
 def describe_outputs(signature: Signature) -> list[dict[str, Any]]:
-    """The outputs of a model, as its metadata says them."""
+    """Return the outputs of a model for its metadata."""
     datatype = datatype_of_predictions(signature)
     predictions = {"name": "predict", "datatype": datatype, "shape": [-1]}
     if signature.classes is None:
@@ -76,7 +76,7 @@ def describe_outputs(signature: Signature) -> list[dict[str, Any]]:
 
 
 def datatype_of_predictions(signature: Signature) -> str:
-    """What fits all classes; FP64 for regression."""
+    """Return the datatype that fits all classes, or FP64 for a regression."""
     kinds = {type(label) for label in signature.classes or []}
     if not kinds:
         return "FP64"
@@ -85,14 +85,16 @@ def datatype_of_predictions(signature: Signature) -> str:
     return "INT64" if kinds == {int} else "BYTES"
 
 
-def decode(given: list[Given], tail: bytes, inputs: Inputs, *, max_rows: int) -> tuple[Arrays, int]:
-    """The arrays for a request's inputs, and how many rows they have.
+def decode(
+    given: list[RawTensor], tail: bytes, inputs: Inputs, *, max_rows: int
+) -> tuple[Arrays, int]:
+    """Return the model's arrays for the inputs of a request, and their number of rows.
 
     Args:
-        tail: the bytes after the JSON, in the order of the inputs that have theirs there.
+        tail: the bytes after the JSON: the binary inputs, in their order.
 
     Raises:
-        BodyInvalid: an input is missing, unexpected or does not fit; all are named, at most 50.
+        BodyInvalid: inputs are missing, unknown or do not match; lists up to 50 of them.
     """
     by_name = _by_name(given, inputs)
     parts = _cut(tail, given)
@@ -118,7 +120,7 @@ def decode(given: list[Given], tail: bytes, inputs: Inputs, *, max_rows: int) ->
 
 
 def to_bytes(values: list[Any], datatype: str) -> bytes:
-    """A tensor's raw bytes: little-endian numbers, or strings each after its length."""
+    """Encode a tensor as little-endian numbers, or as strings each preceded by its length."""
     if datatype != "BYTES":
         return np.array(values, dtype=_NUMPY[datatype]).tobytes()
     texts = [str(value).encode() for value in values]
@@ -129,25 +131,25 @@ def _is_one(signature: Signature) -> bool:
     return all(column.kind == "number" for column in signature.columns)
 
 
-def _by_name(given: list[Given], inputs: Inputs) -> dict[str, Given]:
+def _by_name(given: list[RawTensor], inputs: Inputs) -> dict[str, RawTensor]:
     wanted = [FEATURES] if inputs.numbers_only else [column.name for column in inputs.columns]
     by_name = {tensor.name: tensor for tensor in given}
     known = set(wanted)
-    missing = ((name, "The input is missing.") for name in wanted if name not in by_name)
-    unexpected = ((name[:100], "No such input.") for name in by_name if name not in known)
+    missing = ((name, "Missing input.") for name in wanted if name not in by_name)
+    unexpected = ((name[:100], "Unknown input.") for name in by_name if name not in known)
     errors = [
         {"loc": ["inputs", name], "msg": message}
         for name, message in islice(chain(missing, unexpected), MAX_FIELD_ERRORS)
     ]
     if len(by_name) != len(given):
-        errors.append({"loc": ["inputs"], "msg": "An input is given twice."})
+        errors.append({"loc": ["inputs"], "msg": "Duplicate input."})
     if errors:
         raise BodyInvalid(errors)
     return by_name
 
 
-def _cut(tail: bytes, given: list[Given]) -> dict[str, memoryview]:
-    """Each input's share of the tail, by name."""
+def _cut(tail: bytes, given: list[RawTensor]) -> dict[str, memoryview]:
+    """Split the tail between the binary inputs."""
     parts: dict[str, memoryview] = {}
     view, at = memoryview(tail), 0
     for tensor in given:
@@ -155,41 +157,43 @@ def _cut(tail: bytes, given: list[Given]) -> dict[str, memoryview]:
             parts[tensor.name] = view[at : at + tensor.size]
             at += tensor.size
     if at != len(tail):
-        message = f"The inputs have {at} bytes after the JSON, the body has {len(tail)}."
+        message = f"The inputs declare {at} bytes after the JSON; the body has {len(tail)}."
         raise BodyInvalid([{"loc": ["body"], "msg": message}])
     return parts
 
 
-def _count_rows(given: list[Given], max_rows: int) -> int:
+def _count_rows(given: list[RawTensor], max_rows: int) -> int:
     counts = {tensor.shape[0] if tensor.shape else 0 for tensor in given}
     if len(counts) != 1:
-        raise BodyInvalid([{"loc": ["inputs"], "msg": "All inputs need the same number of rows."}])
+        raise BodyInvalid(
+            [{"loc": ["inputs"], "msg": "All inputs must have the same number of rows."}]
+        )
     [rows] = counts
     if not 1 <= rows <= max_rows:
-        message = f"1 to {max_rows} rows fit in one request."
+        message = f"Must have 1 to {max_rows} rows."
         raise BodyInvalid([{"loc": ["inputs"], "msg": message}])
     return rows
 
 
 def _read_input(
-    tensor: Given,
+    tensor: RawTensor,
     parts: dict[str, memoryview],
     rows: int,
     inputs: Inputs,
     columns: list[Column],
     accepted: tuple[str, ...],
 ) -> npt.NDArray[Any]:
-    """One input as the array [rows, columns] that it stands for.
+    """Return one input as an array [rows, columns].
 
     Raises:
-        BodyInvalid: it does not fit; the error names the input, and the column within it.
+        BodyInvalid: it does not match; the error names the input and the column within it.
     """
     width = len(columns)
     try:
         if tensor.datatype not in accepted:
-            raise _Misfit(f"The datatype {' or '.join(accepted)} is needed.")
+            raise _TensorError(f"The datatype must be {' or '.join(accepted)}.")
         if tensor.shape != [rows, width]:
-            raise _Misfit(f"The shape [-1, {width}] is needed.")
+            raise _TensorError(f"The shape must be [-1, {width}].")
         if tensor.data is None:
             values = _read_bytes(parts[tensor.name], tensor.datatype, rows * width)
         else:
@@ -199,19 +203,19 @@ def _read_input(
             return text_array(values, inputs.value_rules)
         numbers = _to_float32(values, rows, width)
         return numbers if columns[0].kind == "boolean" else inputs.blank_missing(numbers)
-    except _Misfit as misfit:
+    except _TensorError as error:
         where: list[Any] = ["inputs", tensor.name]
-        if misfit.column is not None and columns[misfit.column].name != tensor.name:
-            where.append(columns[misfit.column].name)
-        raise BodyInvalid([{"loc": where, "msg": str(misfit)}]) from misfit
+        if error.column is not None and columns[error.column].name != tensor.name:
+            where.append(columns[error.column].name)
+        raise BodyInvalid([{"loc": where, "msg": str(error)}]) from error
 
 
 def _flatten(data: list[Any], rows: int, width: int) -> list[Any]:
-    """The elements in row-major order; both a flat list and a list of rows are of the protocol."""
+    """Return the elements in row-major order; the protocol allows a flat list or a list of rows."""
     if len(data) == rows and all(type(row) is list and len(row) == width for row in data):
         return list(chain.from_iterable(data))
     if len(data) != rows * width or list in types_in(data):
-        raise _Misfit(f"The shape says {rows} × {width} values, the data has others.")
+        raise _TensorError(f"The data must have {rows} × {width} values, as declared by the shape.")
     return data
 
 
@@ -219,24 +223,24 @@ def _check_elements(values: list[Any], datatype: str, width: int) -> None:
     allowed = _ELEMENTS[datatype]
     if not types_in(values) <= allowed:
         at = next(i for i, value in enumerate(values) if type(value) not in allowed)
-        raise _Misfit(f"An element is not {datatype} or null.", column=at % width)
+        raise _TensorError(f"Each element must be {datatype} or null.", column=at % width)
     if datatype == "INT64":
         for value in values:
             if value is not None and not -_INT64_MAX - 1 <= value <= _INT64_MAX:
-                raise _Misfit("A number is beyond INT64.")
+                raise _TensorError("Each number must be within the range of INT64.")
 
 
 def _read_bytes(part: memoryview, datatype: str, count: int) -> Sequence[Any]:
-    """The elements of a binary tensor."""
+    """Return the elements of a binary tensor."""
     if datatype == "BYTES":
         return _read_texts(part, count)
     dtype = np.dtype(_NUMPY[datatype])
     if len(part) != count * dtype.itemsize:
-        raise _Misfit(f"{count * dtype.itemsize} bytes are needed, not {len(part)}.")
+        raise _TensorError(f"Must have {count * dtype.itemsize} bytes, not {len(part)}.")
     values: npt.NDArray[Any] = np.frombuffer(part, dtype=dtype)
     if datatype == "BOOL" and (values > 1).any():
-        raise _Misfit("A boolean is the byte 0 or 1.")
-    return values  # type: ignore[return-value]  # as good as a sequence, to what comes next
+        raise _TensorError("Each boolean must be the byte 0 or 1.")
+    return values  # type: ignore[return-value]  # an array does for what follows
 
 
 def _read_texts(part: memoryview, count: int) -> list[str]:
@@ -248,20 +252,22 @@ def _read_texts(part: memoryview, count: int) -> list[str]:
         try:
             texts.append(str(part[at : at + length], "utf-8"))
         except UnicodeDecodeError as error:
-            raise _Misfit("A string is not UTF-8.") from error
+            raise _TensorError("Each string must be UTF-8.") from error
         at += length
     if at != len(part) or len(texts) != count:
-        raise _Misfit(f"{count} strings are needed, each after its length in 4 bytes.")
+        raise _TensorError(f"Must have {count} strings, each preceded by its length in 4 bytes.")
     return texts
 
 
 def _to_float32(values: Sequence[Any], rows: int, width: int) -> npt.NDArray[np.float32]:
-    """Numbers as the model takes them; missing is NaN, and comes of null alone."""
+    """Convert numbers to float32; null becomes NaN, and NaN itself is rejected."""
     is_json = isinstance(values, list)
     with np.errstate(over="ignore"):
         matrix = number_array(values).reshape(rows, width)
-    unfit = np.isinf(matrix) if is_json else ~np.isfinite(matrix)
-    if unfit.any():
-        column = int(unfit.any(axis=0).argmax())
-        raise _Misfit("A number is not finite, or beyond the range of float32.", column=column)
+    invalid = np.isinf(matrix) if is_json else ~np.isfinite(matrix)
+    if invalid.any():
+        column = int(invalid.any(axis=0).argmax())
+        raise _TensorError(
+            "Each number must be finite and within the range of float32.", column=column
+        )
     return matrix
