@@ -155,7 +155,7 @@ class TestGitHubApp:
         assert [app.function.post(event), app.function.post(event)] == [500, 200]
 
         logged = app.function.log.read_text()
-        assert "To be delivered again" in logged
+        assert "Needs redelivery" in logged
         assert app.github.token not in logged
         assert not any(line in logged for line in app.key.splitlines())
 

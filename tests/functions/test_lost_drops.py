@@ -233,7 +233,7 @@ class TestSweeps:
 
         identity = f"{swept.bucket}/{model}/part.csv#{event['data']['generation']}"
         assert (first.decision, first.drop) == ("dispatched", identity)
-        assert (second.decision, second.reason) == ("idle", "The drop was dispatched before.")
+        assert (second.decision, second.reason) == ("idle", "The drop was already dispatched.")
         assert len(swept.github.dispatches_of(model)) == 1
 
     def test_a_wrong_configuration_is_an_error_in_a_sweep_too(

@@ -145,7 +145,7 @@ class TestGitHub:
 
         [letter] = shared.recorded("dead", event)
         assert (letter["model"], letter["name"]) == (model, f"{model}/_SUCCESS")
-        assert "GitHub answered 500" in letter["reason"]
+        assert "GitHub responded 500" in letter["reason"]
         assert [line["severity"] for line in hasty.lines("Given up")] == ["ERROR"]
         assert (shared.github.calls_of(model), shared.recorded("done", event)) == (1, [])
 

@@ -139,7 +139,7 @@ class TestCommands:
         shadow = self.run("shadow", "wine", "--to", SECOND, "--json")
         ended = self.run("shadow", "wine", "--off")
 
-        assert f"canary: version {SECOND} for 12.5 % of the callers" in begun.stdout
+        assert f"canary: version {SECOND} for 12.5 % of callers" in begun.stdout
         assert f"canary: version {SECOND}" in shown.stdout
         assert [row["role"] for row in listed] == ["live", "canary", None]
         assert json.loads(shadow.stdout)["live"]["shadow"] == {"version": SECOND}
