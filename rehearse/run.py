@@ -57,7 +57,7 @@ def _train(shop: Shop, *parts: str, report: Report) -> str:
     report(f"on_data_arrival dispatched data-arrived for {event['client_payload']['name']}")
     outcomes = shop.runner.run("train.yml", event=event)
     if outcomes.get("Train on what arrived") != "success":
-        raise Failed(f"train.yml failed: {shop.runner.said}")
+        raise Failed(f"train.yml failed: {shop.runner.output}")
     record = _records(shop)[-1]
     report(f"train.yml released version {record.version} as release {record.number}")
     return str(record.version)
@@ -70,7 +70,7 @@ def _deploy(shop: Shop, number: int, *, good: bool, report: Report) -> None:
     outcomes = shop.runner.run("deploy.yml", event=event)
     failed = [step for step, outcome in outcomes.items() if outcome == "failure"]
     if good is bool(failed):
-        raise Failed(f"deploy.yml, failed steps {failed}: {shop.runner.said}")
+        raise Failed(f"deploy.yml, failed steps {failed}: {shop.runner.output}")
     report(
         f'deploy.yml failed in "{failed[0]}"' if failed else "deploy.yml passed: served and checked"
     )

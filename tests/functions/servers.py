@@ -1,4 +1,4 @@
-"""What stands round a function: GitHub's API, and a door to the storage that can be held shut."""
+"""The servers around a function: a fake GitHub API, and a storage proxy that can block calls."""
 
 import json
 import threading
@@ -18,7 +18,7 @@ REPOSITORY = "/repos/shop/models"
 
 @dataclass
 class Asked:
-    """A request as it came in."""
+    """A received request."""
 
     method: str
     path: str
@@ -40,7 +40,7 @@ class Answer:
 
 @contextmanager
 def serving(answer: Callable[[Asked], Answer]) -> Iterator[str]:
-    """A server on a free loopback port; its URL."""
+    """Serve on a free loopback port; yield the URL."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -64,7 +64,7 @@ def serving(answer: Callable[[Asked], Answer]) -> Iterator[str]:
         do_GET = do_POST = _answer
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -79,7 +79,7 @@ def serving(answer: Callable[[Asked], Answer]) -> Iterator[str]:
 
 
 class Held:
-    """Something that waits at a door until the test lets it go on."""
+    """A call that is blocked until the test releases it."""
 
     def __init__(self) -> None:
         self._arrived = threading.Event()
@@ -90,20 +90,19 @@ class Held:
         self._go.wait(HELD_S)
 
     def arrived(self) -> None:
-        """Return when it is waiting."""
-        assert self._arrived.wait(HELD_S), "nothing came"
+        """Wait until the call is blocked."""
+        assert self._arrived.wait(HELD_S), "no call arrived"
 
     def let_go(self) -> None:
         self._go.set()
 
 
 class GitHub:
-    """As much of GitHub's API as the functions use; it remembers all that it was asked.
+    """The part of GitHub's API that the functions use, with a record of all requests.
 
-    `runs` are the titles that the workflows' `run-name` gives; `hold_runs` makes the next look at
-    them wait. `script` holds what happens to the
-    next dispatches, one each: an answer; a Held, at which the call waits before it counts; or a
-    pair of True and one of these, where it counts first.
+    `runs` are the titles from the workflows' `run-name`; `hold_runs` blocks the next listing of
+    them. `script` has the outcomes of the next dispatches: a response; a `Held`, at which the call
+    is blocked before it counts; or a pair of True and one of these, where it counts first.
     """
 
     def __init__(self) -> None:
@@ -117,7 +116,7 @@ class GitHub:
         self.hold_runs: Held | None = None
         self.forgets_runs = False
         self.refusals: list[Answer] = []
-        """What an App is told, one each, instead of being given a token."""
+        """Responses to the next token requests of an App, instead of a token."""
         self.token = "token-of-the-test"
         self.tokens_given = 0
 
@@ -141,11 +140,11 @@ class GitHub:
         return self._dispatch(asked.json)
 
     def dispatches_of(self, model: str) -> list[dict[str, Any]]:
-        """The payloads of the dispatches that count, for one model."""
+        """Return the accepted dispatches for one model."""
         return [one for one in self.dispatched if one["client_payload"]["model"] == model]
 
     def calls_of(self, model: str) -> int:
-        """How often a dispatch for a model was asked for, whether or not it counted."""
+        """Return the number of dispatch calls for a model, accepted or not."""
         return sum(asked.method == "POST" and model.encode() in asked.body for asked in self.asked)
 
     def _dispatch(self, document: dict[str, Any]) -> Answer:
@@ -160,8 +159,8 @@ class GitHub:
         return step
 
     def _count(self, document: dict[str, Any]) -> None:
-        told = document["client_payload"]
-        identity = f"{told['bucket']}/{told['name']}#{told['generation']}"
+        payload = document["client_payload"]
+        identity = f"{payload['bucket']}/{payload['name']}#{payload['generation']}"
         self.dispatched.append(document)
         self.runs.append(f"{document['event_type']} {identity}")
 
@@ -175,7 +174,7 @@ class GitHub:
 
 
 class Door:
-    """In front of the storage: `hold` makes the next call of a kind wait."""
+    """A proxy in front of the storage; `hold` blocks the next call of a kind."""
 
     def __init__(self, upstream: str) -> None:
         self._upstream = httpx.Client(base_url=upstream, trust_env=False)
@@ -183,9 +182,9 @@ class Door:
         self.down = False
 
     def hold(self, kind: str) -> Held:
-        """The next record of that kind (claims, done, dead) waits, and is not written.
+        """Block the next record of a kind (claims, done, dead), which is then not written.
 
-        The kind "o" is the next reading of an object, which then fails.
+        The kind "o" is the next read of an object, which then fails.
         """
         self._holding[kind] = Held()
         return self._holding[kind]

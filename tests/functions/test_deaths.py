@@ -1,4 +1,4 @@
-"""The function is killed between any two of its steps, and the event delivered again."""
+"""The function is killed between any two steps, and the event is delivered again."""
 
 import time
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from tests.functions.servers import Answer, Held
 
 @pytest.fixture
 def mortal(shared: World, arrivals: Function) -> Iterator[Function]:
-    """on_data_arrival, and a GitHub that is as it was, whatever becomes of a test."""
+    """Yield on_data_arrival, and restore the fake GitHub after the test."""
     yield arrivals
     shared.github.runs_status, shared.github.script = 200, []
 
 
 def die_at(held: Held, function: Function, event: dict[str, Any]) -> None:
-    """Deliver an event to a function that is killed once it waits at a door."""
+    """Deliver an event, and kill the function while its call is blocked."""
     waiting = function.post_aside(event)
     held.arrived()
     function.die()
@@ -68,7 +68,7 @@ class TestOneRun:
         assert shared.github.calls_of(model) == 1
         assert len(shared.recorded("done", event)) == 1
 
-    def test_killed_before_the_done_marker_and_again_in_the_look_for_the_run(
+    def test_killed_before_the_done_record_and_again_while_looking_for_the_run(
         self, shared: World, mortal: Function, model: str
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
@@ -107,7 +107,7 @@ class TestOneRun:
 
         assert shared.github.calls_of(model) == 1
 
-    def test_killed_while_it_waits_as_github_told_it_to(
+    def test_killed_while_waiting_for_a_rate_limit(
         self, shared: World, mortal: Function, model: str
     ) -> None:
         shared.github.script = [Answer(429, headers={"Retry-After": "3"})]
@@ -122,7 +122,7 @@ class TestOneRun:
 
         assert len(shared.github.dispatches_of(model)) == 1
 
-    def test_where_runs_may_not_be_read_it_is_dispatched_again(
+    def test_without_permission_to_read_runs_it_is_dispatched_again(
         self, shared: World, mortal: Function, model: str
     ) -> None:
         shared.github.runs_status = 403
@@ -147,13 +147,15 @@ class TestNoRun:
 
         assert [mortal.post(newer), mortal.post(older), mortal.post(newer)] == [200] * 3
 
-        told = [one["client_payload"]["generation"] for one in shared.github.dispatches_of(model)]
-        assert told == [newer["data"]["generation"]]
+        generations = [
+            one["client_payload"]["generation"] for one in shared.github.dispatches_of(model)
+        ]
+        assert generations == [newer["data"]["generation"]]
 
     @pytest.mark.parametrize(
         "forged", [{"name": "{}/part.csv"}, {"generation": "1"}], ids=["name", "generation"]
     )
-    def test_a_forged_event_whose_function_died_over_it_is_acknowledged(
+    def test_a_forged_event_after_a_death_is_acknowledged(
         self, shared: World, mortal: Function, model: str, forged: dict[str, str]
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
@@ -164,7 +166,7 @@ class TestNoRun:
 
         assert (shared.github.calls_of(model), shared.recorded("claims", event)) == (0, [])
 
-    def test_a_refused_event_after_a_death_over_a_good_one_is_acknowledged(
+    def test_an_ignored_event_after_a_death_is_acknowledged(
         self, shared: World, mortal: Function, model: str
     ) -> None:
         good = shared.put(f"{model}/_SUCCESS", b"")

@@ -1,4 +1,4 @@
-"""`make functions-deploy`, before a gcloud that writes down how it was called."""
+"""`make functions-deploy`, with a fake gcloud that records its calls."""
 
 import os
 import shlex
@@ -34,7 +34,7 @@ exit "$GCLOUD_EXIT"
 
 
 class Desk:
-    """A shell in which only gcloud is not the real one."""
+    """A shell in which only gcloud is fake."""
 
     def __init__(self, folder: Path) -> None:
         self.calls = folder / "calls"
@@ -71,7 +71,7 @@ def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path)
 
 
-def test_both_functions_are_deployed_with_retries_and_as_accounts_of_their_own(desk: Desk) -> None:
+def test_both_functions_are_deployed_with_retries_and_their_own_accounts(desk: Desk) -> None:
     assert desk.deploy(NEEDED | {"token-secret": "github-token"}) == 0
 
     arrivals, releases = desk.commands()
@@ -95,7 +95,7 @@ def test_both_functions_are_deployed_with_retries_and_as_accounts_of_their_own(d
     assert "PIPELINE_STORE=gs://shop-data/in,PIPELINE_RECORDS=gs://shop-records" in variables
 
 
-def test_an_app_takes_the_place_of_a_token(desk: Desk) -> None:
+def test_an_app_replaces_a_token(desk: Desk) -> None:
     app = {"app-id": "12", "installation-id": "34", "key-secret": "github-key"}
 
     assert desk.deploy(NEEDED | app) == 0
@@ -107,23 +107,23 @@ def test_an_app_takes_the_place_of_a_token(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (NEEDED, "--token-secret, or --app-id"),
         (NEEDED | {"token-secret": "t", "records": "s3://shop"}, "must be gs://bucket"),
         ({"project": "shop"}, "--region"),
     ],
 )
-def test_what_is_missing_is_said_before_anything_is_deployed(
-    desk: Desk, flags: dict[str, str], said: str
+def test_missing_options_are_reported_before_any_deployment(
+    desk: Desk, flags: dict[str, str], message: str
 ) -> None:
     assert desk.deploy(flags) != 0
 
-    assert said in desk.ran.stderr
+    assert message in desk.ran.stderr
     assert not desk.calls.exists()
 
 
-def test_it_stops_at_the_first_that_is_not_deployed(desk: Desk) -> None:
+def test_it_stops_at_the_first_failed_deployment(desk: Desk) -> None:
     assert desk.deploy(NEEDED | {"token-secret": "t"}, gcloud_exit=1) != 0
 
     assert len(desk.commands()) == 1
@@ -154,7 +154,7 @@ def test_sweeps_are_scheduled_as_events_of_the_same_function(
     assert f"ce-type={SWEEP}" in sent.split(",")
 
 
-def test_a_scheduled_sweep_is_understood_by_the_function(world: World) -> None:
+def test_the_function_handles_a_scheduled_sweep(world: World) -> None:
     function = world.function()
     headers = {"Content-Type": "application/json", "ce-specversion": "1.0", "ce-id": "sweep"}
     headers |= {"ce-type": SWEEP, "ce-source": "//cloudscheduler.googleapis.com"}

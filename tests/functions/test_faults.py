@@ -1,4 +1,4 @@
-"""Lasting faults are errors at once, with what to fix; what passes by itself is not."""
+"""Lasting faults are logged as errors at once, with the fix; transient ones are warnings."""
 
 from collections.abc import Iterator
 
@@ -27,7 +27,7 @@ BUSY = [
 
 @pytest.fixture(scope="module")
 def hasty(shared: World) -> Iterator[Function]:
-    """on_data_arrival that gives up at the first failure that may be given up."""
+    """Start on_data_arrival so that it gives up at the first lasting failure."""
     yield shared.function(PIPELINE_GIVE_UP_SECONDS="0.01")
     shared.github.script = []
 
@@ -82,7 +82,7 @@ def test_a_records_bucket_that_does_not_exist_is_an_error_at_once(
     assert "Create bucket 'no-such-bucket'" in line["message"]
 
 
-@pytest.mark.parametrize("busy", BUSY, ids=["told", "not told", "by its text"])
+@pytest.mark.parametrize("busy", BUSY, ids=["with a wait", "without a wait", "by its text"])
 def test_a_rate_limit_never_becomes_a_dead_letter(
     shared: World, hasty: Function, model: str, busy: Answer
 ) -> None:
@@ -99,7 +99,7 @@ def test_a_rate_limit_never_becomes_a_dead_letter(
     assert len(shared.github.dispatches_of(model)) == 1
 
 
-def test_every_decision_is_a_line_with_its_drop(
+def test_every_decision_is_logged_with_its_drop(
     shared: World, arrivals: Function, model: str
 ) -> None:
     part = shared.put(f"{model}/part.csv")
@@ -142,7 +142,7 @@ def test_a_wrong_configuration_of_a_github_app_is_an_error_at_once(
 
 @pytest.fixture
 def app(shared: World) -> Iterator[Function]:
-    """on_data_arrival that calls GitHub as an App."""
+    """Start on_data_arrival so that it calls GitHub as an App."""
     settings = {"PIPELINE_GITHUB_TOKEN": "", "PIPELINE_GITHUB_APP_ID": "12"}
     settings |= {"PIPELINE_GITHUB_INSTALLATION_ID": "34", "PIPELINE_GITHUB_PRIVATE_KEY": KEY}
     function = shared.function(**settings)

@@ -1,4 +1,4 @@
-"""Drops that end oddly are dispatched, once; a sweep finds what no event finished."""
+"""Drops with unusual ends are dispatched once; a sweep finds lost drops."""
 
 import time
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from tests.gcs import Emulator
 def swept(
     gcs: Emulator, tmp_path_factory: pytest.TempPathFactory, bundles: Path
 ) -> Iterator[World]:
-    """Servers of these tests alone: a sweep looks at every model."""
+    """Yield servers for only these tests, because a sweep checks every model."""
     with new_world(gcs, tmp_path_factory.mktemp("swept"), bundles) as world:
         yield world
 
@@ -32,7 +32,7 @@ def function(swept: World) -> Function:
 
 
 def a_sweep() -> dict[str, Any]:
-    """The event that Cloud Scheduler sends."""
+    """Return the event that Cloud Scheduler sends."""
     return {
         "specversion": "1.0",
         "id": f"sweep-{uuid4().hex}",
@@ -43,13 +43,13 @@ def a_sweep() -> dict[str, Any]:
 
 
 def dispatched(world: World, model: str) -> list[str]:
-    """The objects that dispatches named, below the model's folder."""
+    """Return the dispatched objects, relative to the model's folder."""
     payloads = [one["client_payload"] for one in world.github.dispatches_of(model)]
     return [payload["name"].removeprefix(f"{model}/") for payload in payloads]
 
 
 class TestOddEnds:
-    def test_the_newest_part_is_deleted_before_its_event_is_looked_at(
+    def test_the_newest_part_is_deleted_before_its_event_is_handled(
         self, swept: World, function: Function, model: str
     ) -> None:
         part, mistake = (swept.put(f"{model}/{name}.csv") for name in ("part", "rest"))
@@ -60,7 +60,7 @@ class TestOddEnds:
 
         assert dispatched(swept, model) == ["part.csv"]
 
-    def test_the_newest_part_is_replaced_by_an_empty_object_before_its_event_is_looked_at(
+    def test_the_newest_part_is_emptied_before_its_event_is_handled(
         self, swept: World, function: Function, model: str
     ) -> None:
         part, rest = (swept.put(f"{model}/{name}.csv") for name in ("part", "rest"))
@@ -71,7 +71,7 @@ class TestOddEnds:
 
         assert dispatched(swept, model) == ["part.csv"]
 
-    def test_the_marker_is_deleted_before_its_event_is_looked_at(
+    def test_the_marker_is_deleted_before_its_event_is_handled(
         self, swept: World, function: Function, model: str
     ) -> None:
         part = swept.put(f"{model}/part.csv")
@@ -95,7 +95,7 @@ class TestOddEnds:
 
         assert dispatched(swept, model) == ["part-2.csv"]
 
-    def test_changed_settings_are_a_part_of_a_drop(
+    def test_changed_settings_are_part_of_a_drop(
         self, swept: World, function: Function, model: str
     ) -> None:
         first = swept.put(f"{model}/dataset.json", b'{"target": "y"}')
@@ -123,7 +123,7 @@ class TestOddEnds:
         [document] = swept.github.dispatches_of(model)
         assert document["client_payload"]["generation"] == second["data"]["generation"]
 
-    def test_an_event_that_comes_twice_while_github_is_busy_starts_one_training(
+    def test_an_event_delivered_twice_while_github_is_busy_starts_one_training(
         self, swept: World, function: Function, model: str
     ) -> None:
         event = swept.put(f"{model}/_SUCCESS", b"")
@@ -140,7 +140,7 @@ class TestOddEnds:
 
 
 class TestSweeps:
-    def test_a_drop_whose_events_never_came_is_found_once(
+    def test_a_drop_without_any_event_is_found_once(
         self, swept: World, function: Function, model: str
     ) -> None:
         swept.put(f"{model}/part-1.csv")
@@ -151,7 +151,7 @@ class TestSweeps:
 
         assert dispatched(swept, model) == ["part-2.csv"]
 
-    def test_what_events_have_finished_is_not_found_even_after_its_end_was_deleted(
+    def test_a_dispatched_drop_is_not_found_after_its_end_is_deleted(
         self, swept: World, function: Function, model: str
     ) -> None:
         swept.put(f"{model}/part.csv")
@@ -163,7 +163,7 @@ class TestSweeps:
 
         assert dispatched(swept, model) == ["_SUCCESS"]
 
-    def test_an_event_that_comes_after_the_sweep_starts_nothing(
+    def test_an_event_after_the_sweep_starts_nothing(
         self, swept: World, function: Function, model: str
     ) -> None:
         event = swept.put(f"{model}/part.csv")
@@ -190,7 +190,7 @@ class TestSweeps:
 
         assert len(swept.github.dispatches_of(model)) == 1
 
-    def test_a_function_killed_in_a_sweep_is_followed_by_another_sweep(
+    def test_the_next_sweep_continues_after_a_killed_function(
         self, swept: World, function: Function, model: str
     ) -> None:
         swept.put(f"{model}/part.csv")
@@ -207,7 +207,7 @@ class TestSweeps:
 
         assert dispatched(swept, model) == ["part.csv"]
 
-    def test_data_with_unsupported_names_alone_is_reported_by_every_sweep(
+    def test_data_with_only_unsupported_names_is_reported_by_every_sweep(
         self, swept: World, function: Function, model: str
     ) -> None:
         swept.put(f"{model}/part 1.csv")
@@ -218,7 +218,7 @@ class TestSweeps:
         assert (line["severity"], line["decision"]) == ("WARNING", "unsupported_name")
         swept.delete(f"{model}/part 1.csv")
 
-    def test_it_can_be_called_from_python_and_says_what_it_decided(
+    def test_it_can_be_called_from_python_and_returns_its_decisions(
         self, swept: World, monkeypatch: pytest.MonkeyPatch, model: str
     ) -> None:
         event = swept.put(f"{model}/part.csv")
@@ -250,7 +250,7 @@ class TestSweeps:
         assert function.post(a_sweep()) == 200
         assert dispatched(swept, model) == ["part.csv"]
 
-    def test_one_model_that_cannot_be_swept_keeps_no_other_from_it(
+    def test_a_model_that_cannot_be_swept_does_not_block_the_others(
         self, swept: World, function: Function, model: str
     ) -> None:
         for name in (f"{model}-1", f"{model}-2"):
@@ -264,7 +264,7 @@ class TestSweeps:
         assert both == ["part.csv"]
         assert function.post(a_sweep()) == 200
 
-    def test_what_github_refuses_now_is_tried_again_by_the_next_sweep(
+    def test_the_next_sweep_retries_a_refused_dispatch(
         self, swept: World, function: Function, model: str
     ) -> None:
         swept.put(f"{model}/part.csv")

@@ -1,4 +1,4 @@
-"""One run per object and generation: events delivered again, GitHub's moods."""
+"""One run per object and generation, despite redeliveries and GitHub's failures."""
 
 import time
 
@@ -10,7 +10,7 @@ from tests.functions.servers import Answer, Held
 
 @pytest.fixture(scope="module")
 def pair(shared: World) -> tuple[Function, Function]:
-    """Two processes of on_data_arrival that leave a claim to the other for long."""
+    """Start two processes of on_data_arrival with a long claim time."""
     one, other = (shared.function(PIPELINE_CLAIM_SECONDS="6") for _ in range(2))
     return one, other
 
@@ -45,7 +45,7 @@ class TestRepeats:
         assert [answer() for answer in waiting] == [200] * 2
         assert shared.github.calls_of(model) == 1
 
-    def test_one_leaves_an_event_to_another_at_work_on_it(
+    def test_a_delivery_waits_for_another_one_of_the_same_event(
         self, shared: World, pair: tuple[Function, Function], model: str
     ) -> None:
         held = Held()
@@ -68,14 +68,16 @@ class TestRepeats:
 
         assert [arrivals.post(newer), arrivals.post(older)] == [200, 200]
 
-        told = [one["client_payload"]["generation"] for one in shared.github.dispatches_of(model)]
-        assert told == [newer["data"]["generation"]]
+        generations = [
+            one["client_payload"]["generation"] for one in shared.github.dispatches_of(model)
+        ]
+        assert generations == [newer["data"]["generation"]]
         assert shared.recorded("claims", older) == []
 
 
 @pytest.fixture(scope="module")
 def hasty(shared: World) -> Function:
-    """on_data_arrival that gives up at the first failure."""
+    """Start on_data_arrival so that it gives up at the first failure."""
     return shared.function(PIPELINE_GIVE_UP_SECONDS="0.01")
 
 
@@ -91,7 +93,7 @@ class TestGitHub:
 
         assert len(shared.github.dispatches_of(model)) == 1
 
-    def test_a_dispatch_that_was_taken_and_answered_502_is_not_sent_again(
+    def test_an_accepted_dispatch_with_a_502_response_is_not_sent_again(
         self, shared: World, arrivals: Function, model: str
     ) -> None:
         shared.github.script = [(True, Answer(502))]
@@ -102,7 +104,7 @@ class TestGitHub:
         assert shared.github.calls_of(model) == 1
         assert len(shared.recorded("done", event)) == 1
 
-    def test_it_waits_as_long_as_it_is_told(
+    def test_it_waits_as_long_as_github_asks(
         self, shared: World, arrivals: Function, model: str
     ) -> None:
         shared.github.script = [Answer(429, headers={"Retry-After": "2"})]
@@ -123,7 +125,7 @@ class TestGitHub:
             Answer(403, b'{"message": "You have exceeded a secondary rate limit."}'),
         ],
     )
-    def test_what_would_last_too_long_is_left_to_a_redelivery_and_it_is_not_asked_before(
+    def test_a_long_rate_limit_is_left_to_a_redelivery_without_another_call(
         self, shared: World, arrivals: Function, model: str, busy: Answer
     ) -> None:
         shared.github.script = [busy]
@@ -135,7 +137,7 @@ class TestGitHub:
         assert len(shared.github.asked) == asked + 1
         arrivals.die()  # the next one may ask again
 
-    def test_it_gives_up_to_a_dead_letter_with_an_error_line(
+    def test_it_gives_up_with_a_dead_letter_and_an_error_line(
         self, shared: World, hasty: Function, model: str
     ) -> None:
         shared.github.script = [Answer(500)]
@@ -149,7 +151,7 @@ class TestGitHub:
         assert [line["severity"] for line in hasty.lines("Given up")] == ["ERROR"]
         assert (shared.github.calls_of(model), shared.recorded("done", event)) == (1, [])
 
-    def test_after_giving_up_a_death_before_the_dead_letter_leads_to_one_all_the_same(
+    def test_a_death_before_the_dead_letter_still_leads_to_one(
         self, shared: World, hasty: Function, model: str
     ) -> None:
         shared.github.script = [Answer(500), Answer(500)]
@@ -166,7 +168,7 @@ class TestGitHub:
         assert len(shared.recorded("dead", event)) == 1
         assert (shared.github.calls_of(model), shared.github.dispatches_of(model)) == (2, [])
 
-    def test_storage_that_is_down_is_retried_by_a_redelivery(
+    def test_a_storage_outage_is_retried_by_a_redelivery(
         self, shared: World, arrivals: Function, model: str
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
@@ -177,7 +179,9 @@ class TestGitHub:
         assert (refused, arrivals.post(event)) == (500, 200)
         assert shared.github.calls_of(model) == 1
 
-    def test_writes_are_a_second_apart(self, shared: World, arrivals: Function, model: str) -> None:
+    def test_dispatches_are_a_second_apart(
+        self, shared: World, arrivals: Function, model: str
+    ) -> None:
         events = [shared.put(f"{model}-{number}/_SUCCESS", b"") for number in range(2)]
 
         assert [answer() for answer in [arrivals.post_aside(event) for event in events]] == [

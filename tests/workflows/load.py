@@ -1,4 +1,4 @@
-"""Callers who pay for predictions all the while, and a door that counts the looks at the models."""
+"""Callers that pay for predictions continuously, and a proxy that counts polls of the store."""
 
 import threading
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ DROPPED = ("host", "connection", "content-length", "accept-encoding")
 
 
 class CountingDoor:
-    """In front of a store's bucket: it counts how often inference looks for models there."""
+    """A proxy in front of the model bucket that counts how often inference polls it."""
 
     def __init__(self, upstream: str, bucket: str) -> None:
         self._upstream = httpx.Client(base_url=upstream, trust_env=False)
         self._listing = f"/storage/v1/b/{bucket}/o"
         self.looks = 0
         self.looks_before: dict[str, int] = {}
-        """How many looks had begun when an object was written, by the end of its name."""
+        """The number of polls that had begun when a release was written, by its number."""
 
     def answer(self, asked: Asked) -> Answer:
         if asked.path.rstrip("/") == self._listing and not asked.query.get("prefix"):
@@ -36,12 +36,12 @@ class CountingDoor:
         passed = self._upstream.request(
             asked.method, asked.path, params=asked.query, content=asked.body, headers=headers
         )
-        told = {
+        kept = {
             name: value
             for name, value in passed.headers.items()
             if name.startswith(("content-type", "content-range", "x-goog", "location"))
         }
-        return Answer(passed.status_code, passed.content, told)
+        return Answer(passed.status_code, passed.content, kept)
 
     def close(self) -> None:
         self._upstream.close()
@@ -49,10 +49,10 @@ class CountingDoor:
 
 @dataclass(frozen=True)
 class Answered:
-    """What one request came to.
+    """The response to one request.
 
     Args:
-        looks: how many looks at the store had begun when it was sent.
+        looks: the number of polls that had begun when the request was sent.
         version: None unless the status is 200.
     """
 
@@ -65,7 +65,7 @@ class Answered:
 
 @dataclass
 class Load:
-    """What the callers saw, each in its order."""
+    """The responses of each caller, in order."""
 
     callers: list[list[Answered]] = field(default_factory=list)
 
@@ -74,7 +74,7 @@ class Load:
         return [answer for caller in self.callers for answer in caller]
 
     def has_asked_after(self, looks: int) -> bool:
-        """Whether every caller was answered a request that it sent after so many looks."""
+        """Return whether every caller got a response to a request sent after this many polls."""
         return all(caller and caller[-1].looks >= looks for caller in self.callers)
 
 
@@ -82,7 +82,7 @@ class Load:
 def paying(
     platform: Platform, token: str, path: str, body: object, door: CountingDoor
 ) -> Iterator[Load]:
-    """Two callers of one account, who ask again and again until the end of the block."""
+    """Run two callers of one account, which predict in a loop until the end of the block."""
     load, stopping = Load([[], []]), threading.Event()
 
     def call(seen: list[Answered]) -> None:

@@ -1,4 +1,4 @@
-"""What the steps of deploy.yml and rollback.yml do when something is wrong, and to the images."""
+"""The steps of deploy.yml and rollback.yml, on failures and for images."""
 
 import json
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ IMAGES = ("auth", "billing", "inference", "trainer")
 
 @dataclass
 class Service:
-    """Inference and auth, as a deployment sees them; right unless a test says otherwise."""
+    """Fake inference and auth, correct by default."""
 
     release: int = 2
     version: str = SECOND
@@ -54,7 +54,7 @@ class Service:
 
 
 class Bench:
-    """A store with two released versions, and a runner that works on it."""
+    """A store with two released versions, and a workflow runner for it."""
 
     def __init__(self, folder: Path) -> None:
         self.workshop: Workshop = new_workshop(folder / "home")
@@ -86,7 +86,7 @@ class Bench:
         return [record.action for record in records if record]
 
     def deploy(self, service: Service) -> dict[str, str]:
-        """Run the deployment of release 2 against a service; the outcomes of its steps."""
+        """Deploy release 2 against a service; return the outcomes of the steps."""
         with serving(service.answer) as url:
             self.runner.pods({"inference-1": url})
             self.runner.vars |= {"INFERENCE_URL": url, "AUTH_URL": url}
@@ -99,12 +99,12 @@ def bench(tmp_path: Path) -> Bench:
 
 
 class TestRelease:
-    def test_one_that_is_served_and_answers_as_recorded_stays(self, bench: Bench) -> None:
+    def test_one_that_is_served_and_predicts_as_recorded_stays(self, bench: Bench) -> None:
         service = Service()
 
         outcomes = bench.deploy(service)
 
-        assert (outcomes[WAIT], outcomes[CHECK]) == ("success", "success"), bench.runner.said
+        assert (outcomes[WAIT], outcomes[CHECK]) == ("success", "success"), bench.runner.output
         assert service.scopes == ["predict"]
         assert bench.actions() == ["release", "release"]
         assert not any("upgrade" in call for call in bench.runner.calls("helm"))
@@ -115,7 +115,7 @@ class TestRelease:
         assert (outcomes[WAIT], outcomes[CHECK]) == ("failure", "skipped")
         assert bench.actions() == ["release", "release", "rollback"]
 
-    def test_one_that_answers_otherwise_than_recorded_is_withdrawn(self, bench: Bench) -> None:
+    def test_one_that_predicts_differently_is_withdrawn(self, bench: Bench) -> None:
         outcomes = bench.deploy(Service(predictions=[1, 1]))
 
         assert (outcomes[WAIT], outcomes[CHECK]) == ("success", "failure")
@@ -126,7 +126,7 @@ class TestRelease:
         [Service(token_status=503), Service(predict_status=402), Service(predict_status=503)],
         ids=["no token", "no credit", "saturated"],
     )
-    def test_what_is_not_the_models_fault_withdraws_nothing_and_fails(
+    def test_an_unrelated_failure_withdraws_nothing_and_fails(
         self, bench: Bench, service: Service
     ) -> None:
         outcomes = bench.deploy(service)
@@ -134,7 +134,7 @@ class TestRelease:
         assert (outcomes[WAIT], outcomes[CHECK]) == ("success", "failure")
         assert bench.actions() == ["release", "release"]
 
-    def test_a_cluster_that_cannot_be_asked_withdraws_nothing_and_fails(self, bench: Bench) -> None:
+    def test_an_unreachable_cluster_withdraws_nothing_and_fails(self, bench: Bench) -> None:
         bench.runner.fail("kubectl")
 
         outcomes = bench.deploy(Service())
@@ -142,9 +142,7 @@ class TestRelease:
         assert (outcomes[WAIT], outcomes[CHECK]) == ("failure", "skipped")
         assert bench.actions() == ["release", "release"]
 
-    def test_one_that_does_not_verify_is_never_live_and_needs_no_way_back(
-        self, bench: Bench
-    ) -> None:
+    def test_one_that_cannot_be_verified_never_goes_live(self, bench: Bench) -> None:
         bench.world.path(SECOND, "manifest.json").flip_bit()
 
         outcomes = bench.runner.run(
@@ -155,7 +153,7 @@ class TestRelease:
         assert bench.actions() == ["release", "release"]
 
 
-def test_a_failure_before_anything_was_seen_takes_nothing_back(bench: Bench) -> None:
+def test_a_failure_without_evidence_withdraws_nothing(bench: Bench) -> None:
     bench.runner.fail("gcloud")
 
     outcomes = bench.runner.run("deploy.yml", event=RELEASED)
@@ -164,7 +162,7 @@ def test_a_failure_before_anything_was_seen_takes_nothing_back(bench: Bench) -> 
     assert bench.actions() == ["release", "release"]
 
 
-def test_a_person_can_name_the_version_to_go_back_to(bench: Bench) -> None:
+def test_a_manual_rollback_can_name_the_version(bench: Bench) -> None:
     wish = {"what": "model", "model": "wine", "to": FIRST, "reason": 'it\'s "odd"; $(touch x)'}
 
     bench.runner.run("rollback.yml", event=MANUAL, inputs=wish)
@@ -176,7 +174,9 @@ def test_a_person_can_name_the_version_to_go_back_to(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(("to", "revision"), [("", []), ("7", ["7"])])
-def test_the_platform_goes_back_to_a_revision(bench: Bench, to: str, revision: list[str]) -> None:
+def test_the_platform_can_be_rolled_back_to_a_revision(
+    bench: Bench, to: str, revision: list[str]
+) -> None:
     bench.runner.run("rollback.yml", event=MANUAL, inputs={"what": "release", "to": to})
 
     rollback, test = bench.runner.calls("helm")
@@ -186,16 +186,16 @@ def test_the_platform_goes_back_to_a_revision(bench: Bench, to: str, revision: l
 
 
 def run_images_step(bench: Bench, name: str) -> int:
-    """Run a step of the job that builds and rolls images; its exit code."""
+    """Run a step of the image job; return its exit code."""
     steps = read("deploy.yml")["jobs"]["images"]["steps"]
     [step] = [one for one in steps if one.get("name") == name]
-    told = {
+    environment = {
         "REGISTRY": "eu.example/shop",
         "TAG": "c0ffee",
         "NAMESPACE": "sales",
         "HELM_RELEASE": "shop",
     }
-    return bench.runner.run_step(step["run"], told)
+    return bench.runner.run_step(step["run"], environment)
 
 
 def test_all_four_images_are_built_and_pushed_under_the_commit(bench: Bench) -> None:
@@ -208,7 +208,7 @@ def test_all_four_images_are_built_and_pushed_under_the_commit(bench: Bench) -> 
     assert all(call[:2] == ["build", "--push"] for call in calls)
 
 
-def test_an_image_that_cannot_be_built_ends_the_deployment(bench: Bench) -> None:
+def test_a_failed_image_build_ends_the_deployment(bench: Bench) -> None:
     bench.runner.fail("docker")
 
     assert run_images_step(bench, "Build and push") != 0
@@ -216,12 +216,12 @@ def test_an_image_that_cannot_be_built_ends_the_deployment(bench: Bench) -> None
     assert len(bench.runner.calls("docker")) == 1
 
 
-def test_rolling_out_changes_the_images_and_nothing_else(bench: Bench) -> None:
+def test_a_rollout_changes_only_the_images(bench: Bench) -> None:
     assert run_images_step(bench, "Roll out") == 0
 
     [call] = bench.runner.calls("helm")
     assert call[:4] == ["upgrade", "--install", "shop", "deploy/helm/tollgate"]
     assert {"--reset-then-reuse-values", "--atomic"} <= set(call)
-    # Not --set, which makes a number of a commit's name without letters.
+    # Not --set, which turns an all-digit commit name into a number.
     assert call[call.index("image.tag=c0ffee") - 1] == "--set-string"
     assert call[call.index("--namespace") + 1] == "sales"

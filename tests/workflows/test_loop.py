@@ -1,4 +1,4 @@
-"""From data in a bucket to a served model and back, by functions and the workflows' own steps."""
+"""From data in a bucket to a served model and back, with the functions and the workflows' steps."""
 
 import json
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def shop(world: World, gcs: Emulator, tmp_path: Path) -> Iterator[Shop]:
 
 
 def receipts(platform: Platform, token: str) -> list[dict[str, Any]]:
-    """Every receipt of an account."""
+    """Return every receipt of an account."""
     found: list[dict[str, Any]] = []
     cursor = None
     with platform.client("billing", token) as billing:
@@ -40,18 +40,18 @@ def receipts(platform: Platform, token: str) -> list[dict[str, Any]]:
                 return found
 
 
-def test_data_becomes_a_served_model_and_a_rollback_takes_it_back(
+def test_data_becomes_a_served_model_and_is_rolled_back(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", shop.environment["STORAGE_EMULATOR_HOST"])
-    stated = {"target": "good", "estimators": ["linear"]}
-    shop.world.put(f"{MODEL}/dataset.json", json.dumps(stated).encode())
+    config = {"target": "good", "estimators": ["linear"]}
+    shop.world.put(f"{MODEL}/dataset.json", json.dumps(config).encode())
     shop.open()
     store = ModelStore(f"gs://{shop.models}")
 
     trained = shop.runner.run("train.yml", event=shop.drop("part-1", "part-2"))
 
-    assert trained["Train on what arrived"] == "success", shop.runner.said
+    assert trained["Train on what arrived"] == "success", shop.runner.output
     eventually(lambda: shop.door.looks >= shop.live_looks(1))
     account = prepaid(shop.platform, credit=PLENTY)
     with paying(shop.platform, account.token, PREDICT, ASK, shop.door) as load:
@@ -62,7 +62,7 @@ def test_data_becomes_a_served_model_and_a_rollback_takes_it_back(
         released = shop.deliver(f"{MODEL}/releases/00000002.json")
         deployed = shop.runner.run("deploy.yml", event=released)
 
-        assert deployed[CHECK] == "success", shop.runner.said
+        assert deployed[CHECK] == "success", shop.runner.output
         eventually(lambda: load.has_asked_after(shop.live_looks(2)))
 
         wish = {"what": "model", "model": MODEL, "reason": "we want it back"}
