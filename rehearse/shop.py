@@ -15,7 +15,7 @@ from tests.e2e.platform import Platform, end
 from tests.functions.conftest import World
 from tests.functions.servers import serving
 from tests.gcs import Emulator
-from tests.workflows.load import CountingDoor
+from tests.workflows.load import CountingProxy
 from tests.workflows.runner import Runner
 
 MODEL = "cellar"
@@ -31,10 +31,10 @@ class Shop:
         self.world, self._stack, self._folder = world, ExitStack(), folder
         data, models = world.bucket, world.new_bucket()
         self.models = models
-        self.door = CountingDoor(emulator.url, models)
-        self._stack.callback(self.door.close)
+        self.proxy = CountingProxy(emulator.url, models)
+        self._stack.callback(self.proxy.close)
         self.environment = {
-            "STORAGE_EMULATOR_HOST": self._stack.enter_context(serving(self.door.answer)),
+            "STORAGE_EMULATOR_HOST": self._stack.enter_context(serving(self.proxy.answer)),
             "INFERENCE_MODEL_STORE": f"gs://{models}",
             "TRAINER_MODEL_STORE": f"gs://{models}",
             "TRAINER_DATA_STORE": f"gs://{data}",
@@ -92,12 +92,12 @@ class Shop:
         event = self.world.event_of(self.models, name)
         return self._dispatched(lambda: [self.releases.post(event)])
 
-    def live_looks(self, number: int) -> int:
+    def polls_until_live(self, number: int) -> int:
         """Return the number of store polls by which a release must be served.
 
         The poll during its write may have missed it; two more follow.
         """
-        return self.door.looks_before[f"{number:08d}"] + 3
+        return self.proxy.polls_before[f"{number:08d}"] + 3
 
     def records(self, store: ModelStore) -> list[Any]:
         """Return the release records of the model, in order."""

@@ -185,9 +185,9 @@ def _fit_best(
         return ChosenModel(candidate, pipeline, onnx, model, results)
     if spare is not None:
         return spare
-    result = " ".join(f"{name}: {result.dropped}" for name, result in results.items())
+    reasons = " ".join(f"{name}: {result.dropped}" for name, result in results.items())
     raise TrainerError(
-        f"No candidate can be fitted. {_describe_largest(experiment.problem)} {result}"
+        f"No candidate can be fitted. {_describe_largest(experiment.problem)} {reasons}"
     )
 
 

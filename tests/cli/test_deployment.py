@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from tests.common.worlds import FIRST, SECOND, World
-from tests.functions.servers import Answer, serving
+from tests.functions.servers import Response, serving
 from tests.trainer.conftest import Workshop, new_workshop
 
 Run = Callable[..., Result]
@@ -53,10 +53,10 @@ def a_process_that_serves(*releases: int) -> Iterator[str]:
     """Serve metrics that show one release after the other, and then stay at the last."""
     left = list(releases)
 
-    def answer(_: object) -> Answer:
+    def answer(_: object) -> Response:
         number = left.pop(0) if len(left) > 1 else left[0]
         wine = f'model_live_release{{model="wine",version="v"}} {number}.0\n'
-        return Answer(200, f'{wine}model_live_release{{model="beer",version="v"}} 9.0\n'.encode())
+        return Response(200, f'{wine}model_live_release{{model="beer",version="v"}} 9.0\n'.encode())
 
     with serving(answer) as url:
         yield url
@@ -68,7 +68,7 @@ class TestWait:
         [b"<html>no metrics</html>", b'model_live_release{model="wine",version="v"} NaN\n', b"x{"],
     )
     def test_a_response_without_metrics_is_an_unknown_release(self, run: Run, page: bytes) -> None:
-        with serving(lambda _: Answer(200, page)) as url:
+        with serving(lambda _: Response(200, page)) as url:
             outcome = run("wait", "wine", "--release", "2", "--url", url, "--within", "0")
 
         assert outcome.exit_code == 1

@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from services.common.model_pins import find_pin
 from tests.common.worlds import FIRST, SECOND, World, new_world
-from tests.functions.servers import Answer, serving
+from tests.functions.servers import Response, serving
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_a_pin_shows_in_the_report(store: World, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     metrics = f'model_drift_rows{{model="wine",version="{SECOND}"}} 1.0\n'.encode()
 
-    with serving(lambda _: Answer(200, metrics)) as url:
+    with serving(lambda _: Response(200, metrics)) as url:
         written = run("report", "wine", "--url", url, "--out", str(page))
         document = json.loads(run("report", "wine", "--url", url, "--json").stdout)
 

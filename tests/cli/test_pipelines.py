@@ -16,7 +16,7 @@ from services.common.filesystems import open_filesystem
 from services.common.model_records import RunRecord
 from services.common.model_releases import Promoter
 from tests.common.worlds import FIRST, SECOND, World, new_world, release
-from tests.functions.servers import Answer, serving
+from tests.functions.servers import Response, serving
 from tests.gcs import Emulator
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -183,7 +183,7 @@ def test_a_drop_that_is_served_shows_every_stage_with_its_time_and_link(loop: Lo
     loop.world.store.record_run("wine", drop, run)
     metrics = f'model_live_release{{model="wine",version="{FIRST}"}} 1.0\n'.encode()
 
-    with serving(lambda _: Answer(200, metrics)) as url:
+    with serving(lambda _: Response(200, metrics)) as url:
         document = json.loads(status("--json", "--url", url).stdout)
         text = status("--url", url).stdout
 

@@ -13,7 +13,7 @@ from cli.main import app
 from cli.smoke import Received, judge_answer
 from services.common.model_records import WarmUp
 from tests.common.worlds import FIRST, SECOND, World, manifest
-from tests.functions.servers import Answer, Asked, serving
+from tests.functions.servers import Request, Response, serving
 from tests.trainer.conftest import Workshop, new_workshop
 
 GOOD: dict[str, Any] = {"predictions": [0, 1], "probabilities": [[1.0, 0.0], [0.0, 1.0]]}
@@ -75,22 +75,22 @@ def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
 
 
 @contextmanager
-def a_platform(answer: Answer, *, auth: int = 200) -> Iterator[list[str]]:
+def a_platform(answer: Response, *, auth: int = 200) -> Iterator[list[str]]:
     """Serve auth and inference at one address; yield the options for it."""
 
-    def give(asked: Asked) -> Answer:
-        if asked.path == "/token":
-            return Answer(auth, b'{"access_token": "token"}')
-        assert asked.headers["authorization"] == "Bearer token"
-        assert asked.json["instances"] == [[1.0], [None]]
+    def give(request: Request) -> Response:
+        if request.path == "/token":
+            return Response(auth, b'{"access_token": "token"}')
+        assert request.headers["authorization"] == "Bearer token"
+        assert request.json["instances"] == [[1.0], [None]]
         return answer
 
     with serving(give) as url:
         yield ["--url", url, "--auth-url", url]
 
 
-def predicted(document: dict[str, Any], version: str = SECOND) -> Answer:
-    return Answer(200, orjson.dumps(document), {"X-Model-Version": version})
+def predicted(document: dict[str, Any], version: str = SECOND) -> Response:
+    return Response(200, orjson.dumps(document), {"X-Model-Version": version})
 
 
 def check(*words: str) -> Result:
@@ -115,10 +115,10 @@ def test_a_model_that_predicts_as_recorded_is_good(two: Workshop) -> None:
     [
         predicted(GOOD | {"predictions": [1, 0]}),
         predicted(GOOD, version=FIRST),
-        Answer(404, orjson.dumps(NOT_FOUND)),
+        Response(404, orjson.dumps(NOT_FOUND)),
     ],
 )
-def test_a_model_that_predicts_wrongly_is_withdrawn(two: Workshop, answer: Answer) -> None:
+def test_a_model_that_predicts_wrongly_is_withdrawn(two: Workshop, answer: Response) -> None:
     with a_platform(answer) as options:
         result = check("--release", "2", "--withdraw", *options)
 
@@ -128,10 +128,15 @@ def test_a_model_that_predicts_wrongly_is_withdrawn(two: Workshop, answer: Answe
 
 @pytest.mark.parametrize(
     ("answer", "auth"),
-    [(Answer(503), 200), (Answer(402), 200), (Answer(502, b"<html>"), 200), (Answer(), 500)],
+    [
+        (Response(503), 200),
+        (Response(402), 200),
+        (Response(502, b"<html>"), 200),
+        (Response(), 500),
+    ],
 )
 def test_an_outage_of_anything_else_withdraws_nothing(
-    two: Workshop, answer: Answer, auth: int
+    two: Workshop, answer: Response, auth: int
 ) -> None:
     with a_platform(answer, auth=auth) as options:
         result = check("--release", "2", "--withdraw", "--within", "0", *options)
@@ -151,7 +156,7 @@ def test_without_an_argument_every_live_model_is_checked(two: Workshop) -> None:
     words = ["models", "check", "--within", "0", "--tolerant"]
     with a_platform(predicted(GOOD)) as options:
         good = CliRunner().invoke(app, [*words, *options])
-    with a_platform(Answer(503)) as options:
+    with a_platform(Response(503)) as options:
         unknown = CliRunner().invoke(app, [*words, *options])
 
     assert (good.exit_code, unknown.exit_code) == (0, 0)

@@ -13,7 +13,7 @@ from cli.main import app
 from cli.sweep import UserToken
 from functions.common.storage import StorageError
 from tests.functions.conftest import World
-from tests.functions.servers import Answer
+from tests.functions.servers import Response
 from tests.gcs import Emulator
 
 PAST_QUIET_S = "0"
@@ -57,7 +57,7 @@ def test_a_drop_is_dispatched_once_and_the_status_shows_it(
 
 def test_a_failed_dispatch_is_named_and_exits_1(world: World) -> None:
     world.put("wine/part.csv")
-    world.github.script = [Answer(500)]
+    world.github.script = [Response(500)]
 
     result = sweep()
 

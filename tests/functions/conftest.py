@@ -19,7 +19,7 @@ import pytest
 
 from cli.die_with_parent import die_with_parent
 from tests.e2e.platform import ROOT, eventually
-from tests.functions.servers import Door, GitHub, serving
+from tests.functions.servers import GitHub, StorageProxy, serving
 from tests.gcs import Emulator
 from tests.ports import free_port
 
@@ -126,9 +126,9 @@ class World:
         self._started: list[Function] = []
         self.github = GitHub()
         self.github_url = self._stack.enter_context(serving(self.github.answer))
-        self.door = Door(emulator.url)
-        self._stack.callback(self.door.close)
-        self.door_url = self._stack.enter_context(serving(self.door.answer))
+        self.proxy = StorageProxy(emulator.url)
+        self._stack.callback(self.proxy.close)
+        self.proxy_url = self._stack.enter_context(serving(self.proxy.answer))
         self.bucket, self.records = self.new_bucket(), self.new_bucket()
 
     def new_bucket(self) -> str:
@@ -150,7 +150,7 @@ class World:
     def settings(self) -> dict[str, str]:
         """Return the settings of a function or a sweep."""
         return {
-            "STORAGE_EMULATOR_HOST": self.door_url,
+            "STORAGE_EMULATOR_HOST": self.proxy_url,
             "PIPELINE_STORE": f"gs://{self.bucket}",
             "PIPELINE_RECORDS": f"gs://{self.records}/_pipeline",
             "PIPELINE_REPOSITORY": "shop/models",

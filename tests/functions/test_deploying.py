@@ -33,7 +33,7 @@ exit "$GCLOUD_EXIT"
 """
 
 
-class Desk:
+class Shell:
     """A shell in which only gcloud is fake."""
 
     def __init__(self, folder: Path) -> None:
@@ -67,14 +67,14 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
 
 
-def test_both_functions_are_deployed_with_retries_and_their_own_accounts(desk: Desk) -> None:
-    assert desk.deploy(NEEDED | {"token-secret": "github-token"}) == 0
+def test_both_functions_are_deployed_with_retries_and_their_own_accounts(shell: Shell) -> None:
+    assert shell.deploy(NEEDED | {"token-secret": "github-token"}) == 0
 
-    arrivals, releases = desk.commands()
+    arrivals, releases = shell.commands()
     assert arrivals[:3] == ["functions", "deploy", "on-data-arrival"]
     assert releases[:3] == ["functions", "deploy", "on-model-release"]
     for command in (arrivals, releases):
@@ -89,18 +89,18 @@ def test_both_functions_are_deployed_with_retries_and_their_own_accounts(desk: D
         } <= set(command)
     assert "--trigger-event-filters=bucket=shop-data" in arrivals
     assert "--trigger-event-filters=bucket=shop-models" in releases
-    assert f"--source={desk.folder}/built/on_data_arrival" in arrivals
-    assert (desk.folder / "built/on_data_arrival/main.py").exists()
+    assert f"--source={shell.folder}/built/on_data_arrival" in arrivals
+    assert (shell.folder / "built/on_data_arrival/main.py").exists()
     [variables] = [word for word in arrivals if word.startswith("--set-env-vars=")]
     assert "PIPELINE_STORE=gs://shop-data/in,PIPELINE_RECORDS=gs://shop-records" in variables
 
 
-def test_an_app_replaces_a_token(desk: Desk) -> None:
+def test_an_app_replaces_a_token(shell: Shell) -> None:
     app = {"app-id": "12", "installation-id": "34", "key-secret": "github-key"}
 
-    assert desk.deploy(NEEDED | app) == 0
+    assert shell.deploy(NEEDED | app) == 0
 
-    for command in desk.commands():
+    for command in shell.commands():
         [variables] = [word for word in command if word.startswith("--set-env-vars=")]
         assert "PIPELINE_GITHUB_APP_ID=12,PIPELINE_GITHUB_INSTALLATION_ID=34" in variables
         assert "--set-secrets=PIPELINE_GITHUB_PRIVATE_KEY=github-key:latest" in command
@@ -115,19 +115,19 @@ def test_an_app_replaces_a_token(desk: Desk) -> None:
     ],
 )
 def test_missing_options_are_reported_before_any_deployment(
-    desk: Desk, flags: dict[str, str], message: str
+    shell: Shell, flags: dict[str, str], message: str
 ) -> None:
-    assert desk.deploy(flags) != 0
+    assert shell.deploy(flags) != 0
 
-    assert message in desk.ran.stderr
-    assert not desk.calls.exists()
+    assert message in shell.ran.stderr
+    assert not shell.calls.exists()
 
 
-def test_it_stops_at_the_first_failed_deployment(desk: Desk) -> None:
-    assert desk.deploy(NEEDED | {"token-secret": "t"}, gcloud_exit=1) != 0
+def test_it_stops_at_the_first_failed_deployment(shell: Shell) -> None:
+    assert shell.deploy(NEEDED | {"token-secret": "t"}, gcloud_exit=1) != 0
 
-    assert len(desk.commands()) == 1
-    assert "error: on_data_arrival was not deployed" in desk.ran.stderr
+    assert len(shell.commands()) == 1
+    assert "error: on_data_arrival was not deployed" in shell.ran.stderr
 
 
 @pytest.mark.parametrize(
@@ -135,13 +135,13 @@ def test_it_stops_at_the_first_failed_deployment(desk: Desk) -> None:
     [(False, "create", "--headers="), (True, "update", "--update-headers=")],
 )
 def test_sweeps_are_scheduled_as_events_of_the_same_function(
-    desk: Desk, scheduled: bool, verb: str, headers: str
+    shell: Shell, scheduled: bool, verb: str, headers: str
 ) -> None:
     flags = NEEDED | {"token-secret": "t", "sweep-schedule": "*/15 * * * *"}
 
-    assert desk.deploy(flags, scheduled=scheduled) == 0
+    assert shell.deploy(flags, scheduled=scheduled) == 0
 
-    *_, command = desk.commands()
+    *_, command = shell.commands()
     url = "https://on-data-arrival-abc.a.run.app"
     assert command[:5] == ["scheduler", "jobs", verb, "http", "tollgate-sweep"]
     assert {

@@ -17,7 +17,7 @@ from jose import jwt
 from functions.common.settings import PipelineSettings
 from functions.common.storage import MetadataToken, StorageError
 from tests.functions.conftest import Function, World, new_world
-from tests.functions.servers import Answer, Asked, GitHub, Held, serving
+from tests.functions.servers import BlockedCall, GitHub, Request, Response, serving
 from tests.gcs import Emulator
 
 FUNCTIONS = ("on_data_arrival", "on_model_release")
@@ -77,13 +77,13 @@ class TestReleases:
     def test_a_release_starts_a_deployment_although_the_function_dies_before_the_dispatch(
         self, shared: World, releases: Function, model: str
     ) -> None:
-        held = Held()
-        shared.github.script = [held]
+        blocked = BlockedCall()
+        shared.github.script = [blocked]
         event = shared.put(f"{model}/releases/00000007.json", b"{}")
         waiting = releases.post_aside(event)
-        held.arrived()
+        blocked.arrived()
         releases.die()
-        held.let_go()
+        blocked.release()
         assert waiting() == 0
 
         assert [releases.post(event), releases.post(event)] == [200, 200]
@@ -99,22 +99,22 @@ class TestReleases:
         names = ("releases/7.json", "releases/00000007.json.bak", "versions/1/manifest.json")
         events = [shared.put(f"{model}/{name}", b"{}") for name in names]
         events += [shared.put(f"{model}/releases/00000008.json", b"")]
-        asked = len(shared.github.asked)
+        before = len(shared.github.requests)
 
         assert [releases.post(event) for event in events] == [200] * 4
 
-        assert len(shared.github.asked) == asked
+        assert len(shared.github.requests) == before
 
 
 class TestGitHubApp:
     def test_it_authenticates_and_caches_its_token(self, app: App, model: str) -> None:
         app.function.die()  # so that it has no token yet
-        given, asked = app.github.tokens_given, len(app.github.asked)
+        given, before = app.github.tokens_given, len(app.github.requests)
         events = [app.world.put(f"{model}-{number}/_SUCCESS", b"") for number in range(2)]
 
         assert [app.function.post(event) for event in events] == [200, 200]
 
-        first = app.github.asked[asked]
+        first = app.github.requests[before]
         claims = jwt.decode(
             first.headers["authorization"].removeprefix("Bearer "), app.public, algorithms=["RS256"]
         )
@@ -136,7 +136,7 @@ class TestGitHubApp:
 
     def test_it_waits_for_its_token_as_long_as_github_asks(self, app: App, model: str) -> None:
         app.function.die()
-        app.github.refusals = [Answer(403, headers={"Retry-After": "2"})]
+        app.github.refusals = [Response(403, headers={"Retry-After": "2"})]
         event = app.world.put(f"{model}/_SUCCESS", b"")
         began = len(app.github.times)
 
@@ -147,7 +147,7 @@ class TestGitHubApp:
         assert app.github.calls_of(model) == 1
 
     def test_no_secret_is_ever_logged(self, app: App, model: str) -> None:
-        app.github.script = [Answer(500)]
+        app.github.script = [Response(500)]
         event = app.world.put(f"{model}/_SUCCESS", b"")
 
         assert [app.function.post(event), app.function.post(event)] == [500, 200]
@@ -169,7 +169,7 @@ def test_a_secret_with_a_trailing_line_break_works(world: World, model: str) -> 
 def test_an_unexpected_error_is_retried_and_logged_without_its_message(
     shared: World, arrivals: Function, model: str
 ) -> None:
-    shared.github.script = [(True, Answer(502))]
+    shared.github.script = [(True, Response(502))]
     event = shared.put(f"{model}/_SUCCESS", b"")
     assert arrivals.post(event) == 500
     shared.github.runs_body = b"no JSON: a secret"
@@ -277,22 +277,22 @@ class TestFolders:
 
 class TestAccessToken:
     def test_it_is_fetched_once_from_the_metadata_server(self) -> None:
-        asked: list[Asked] = []
+        requests: list[Request] = []
 
-        def answer(request: Asked) -> Answer:
-            asked.append(request)
-            return Answer(200, b'{"access_token": "abc", "expires_in": 3600}')
+        def answer(request: Request) -> Response:
+            requests.append(request)
+            return Response(200, b'{"access_token": "abc", "expires_in": 3600}')
 
         with serving(answer) as url:
             token = MetadataToken(url.removeprefix("http://"))
 
             assert (token.get(), token.get()) == ("abc", "abc")
 
-        assert [one.headers["metadata-flavor"] for one in asked] == ["Google"]
+        assert [one.headers["metadata-flavor"] for one in requests] == ["Google"]
 
     def test_an_expiring_token_is_renewed(self) -> None:
         answers = iter([b'{"access_token": "a", "expires_in": 30}'] * 2)
-        with serving(lambda _: Answer(200, next(answers))) as url:
+        with serving(lambda _: Response(200, next(answers))) as url:
             token = MetadataToken(url.removeprefix("http://"))
 
             assert (token.get(), token.get()) == ("a", "a")
@@ -300,7 +300,7 @@ class TestAccessToken:
         assert next(answers, None) is None
 
     def test_a_missing_token_requires_a_redelivery(self) -> None:
-        with serving(lambda _: Answer(404)) as url, pytest.raises(StorageError):
+        with serving(lambda _: Response(404)) as url, pytest.raises(StorageError):
             MetadataToken(url.removeprefix("http://")).get()
 
 

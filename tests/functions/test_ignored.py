@@ -98,12 +98,12 @@ class TestObjectsThatEndNoDrop:
     ) -> None:
         event = shared.put(path.format(model=model))
         del event["subject"]  # HTTP headers cannot contain control characters
-        asked = len(shared.github.asked)
+        before = len(shared.github.requests)
 
         assert arrivals.post(event) == 200
 
         assert [line["severity"] for line in arrivals.lines(event["id"])] == ["INFO"]
-        assert len(shared.github.asked) == asked
+        assert len(shared.github.requests) == before
         assert shared.recorded("claims", event) == []
 
     def test_an_empty_part_is_ignored(self, shared: World, arrivals: Function, model: str) -> None:
@@ -120,7 +120,7 @@ def test_an_object_older_than_the_limit_is_ignored(world: World, model: str) -> 
     assert function.post(event) == 200
 
     assert "for too long" in function.lines(event["id"])[0]["message"]
-    assert world.github.asked == []
+    assert world.github.requests == []
 
 
 def test_only_objects_under_the_prefix_count(world: World, model: str) -> None:

@@ -13,7 +13,7 @@ from functions.common.pipeline import Pipeline
 from functions.common.settings import PipelineSettings
 from functions.on_data_arrival.sweep import sweep
 from tests.functions.conftest import Function, World, new_world
-from tests.functions.servers import Answer, Held
+from tests.functions.servers import BlockedCall, Response
 from tests.gcs import Emulator
 
 
@@ -113,7 +113,7 @@ class TestOddEnds:
     ) -> None:
         swept.put(f"{model}/part.csv")
         first = swept.put(f"{model}/_SUCCESS", b"")
-        swept.github.script = [Answer(403, headers={"retry-after": "3"})]
+        swept.github.script = [Response(403, headers={"retry-after": "3"})]
         waiting = function.post_aside(first)
         time.sleep(0.2)
         second = swept.put(f"{model}/_SUCCESS", b"")
@@ -127,7 +127,7 @@ class TestOddEnds:
         self, swept: World, function: Function, model: str
     ) -> None:
         event = swept.put(f"{model}/_SUCCESS", b"")
-        swept.github.script = [Answer(403, headers={"retry-after": "3"})]
+        swept.github.script = [Response(403, headers={"retry-after": "3"})]
         swept.github.forgets_runs = True  # GitHub lists a run some seconds after it began
         waiting = function.post_aside(event)
         time.sleep(0.2)
@@ -178,13 +178,13 @@ class TestSweeps:
         self, swept: World, function: Function, model: str
     ) -> None:
         event = swept.put(f"{model}/part.csv")
-        held = Held()
-        swept.github.script = [(True, held)]
+        blocked = BlockedCall()
+        swept.github.script = [(True, blocked)]
         time.sleep(1)
         waiting = function.post_aside(event)
-        held.arrived()
+        blocked.arrived()
         sweeping = function.post_aside(a_sweep())
-        held.let_go()
+        blocked.release()
 
         assert (waiting(), sweeping()) == (500, 200)
 
@@ -196,11 +196,11 @@ class TestSweeps:
         swept.put(f"{model}/part.csv")
         time.sleep(1)
         for kind in ("claims", "done"):
-            held = swept.door.hold(kind)
+            blocked = swept.proxy.block(kind)
             waiting = function.post_aside(a_sweep())
-            held.arrived()
+            blocked.arrived()
             function.die()
-            held.let_go()
+            blocked.release()
             assert waiting() == 0
 
         assert function.post(a_sweep()) == 200
@@ -241,7 +241,7 @@ class TestSweeps:
     ) -> None:
         swept.put(f"{model}/part.csv")
         time.sleep(1)
-        swept.github.script = [Answer(404)]
+        swept.github.script = [Response(404)]
 
         assert function.post(a_sweep()) == 500
 
@@ -256,7 +256,7 @@ class TestSweeps:
         for name in (f"{model}-1", f"{model}-2"):
             swept.put(f"{name}/part.csv")
         time.sleep(1)
-        swept.github.script = [Answer(500)]
+        swept.github.script = [Response(500)]
 
         assert function.post(a_sweep()) == 500
 
@@ -269,7 +269,7 @@ class TestSweeps:
     ) -> None:
         swept.put(f"{model}/part.csv")
         time.sleep(1)
-        swept.github.script = [Answer(500)]
+        swept.github.script = [Response(500)]
 
         assert [function.post(a_sweep()), function.post(a_sweep())] == [500, 200]
 

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from tests.functions.conftest import Function, World
-from tests.functions.servers import Answer, Held
+from tests.functions.servers import BlockedCall, Response
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +48,14 @@ class TestRepeats:
     def test_a_delivery_waits_for_another_one_of_the_same_event(
         self, shared: World, pair: tuple[Function, Function], model: str
     ) -> None:
-        held = Held()
-        shared.github.script = [(True, held)]
+        blocked = BlockedCall()
+        shared.github.script = [(True, blocked)]
         event = shared.put(f"{model}/_SUCCESS", b"")
         at_work = pair[0].post_aside(event)
-        held.arrived()
+        blocked.arrived()
         waiting = pair[1].post_aside(event)
         time.sleep(0.5)
-        held.let_go()
+        blocked.release()
 
         assert (at_work(), waiting()) == (500, 200)
         assert shared.github.calls_of(model) == 1
@@ -86,7 +86,7 @@ class TestGitHub:
     def test_a_refusal_is_retried_by_a_redelivery(
         self, shared: World, arrivals: Function, model: str, status: int
     ) -> None:
-        shared.github.script = [Answer(status)]
+        shared.github.script = [Response(status)]
         event = shared.put(f"{model}/_SUCCESS", b"")
 
         assert [arrivals.post(event), arrivals.post(event)] == [500, 200]
@@ -96,7 +96,7 @@ class TestGitHub:
     def test_an_accepted_dispatch_with_a_502_response_is_not_sent_again(
         self, shared: World, arrivals: Function, model: str
     ) -> None:
-        shared.github.script = [(True, Answer(502))]
+        shared.github.script = [(True, Response(502))]
         event = shared.put(f"{model}/_SUCCESS", b"")
 
         assert [arrivals.post(event), arrivals.post(event)] == [500, 200]
@@ -107,7 +107,7 @@ class TestGitHub:
     def test_it_waits_as_long_as_github_asks(
         self, shared: World, arrivals: Function, model: str
     ) -> None:
-        shared.github.script = [Answer(429, headers={"Retry-After": "2"})]
+        shared.github.script = [Response(429, headers={"Retry-After": "2"})]
         event = shared.put(f"{model}/_SUCCESS", b"")
 
         assert arrivals.post(event) == 200
@@ -119,28 +119,30 @@ class TestGitHub:
     @pytest.mark.parametrize(
         "busy",
         [
-            Answer(403, headers={"Retry-After": "100"}),
-            Answer(403, headers={"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "4000000000"}),
-            Answer(429),
-            Answer(403, b'{"message": "You have exceeded a secondary rate limit."}'),
+            Response(403, headers={"Retry-After": "100"}),
+            Response(
+                403, headers={"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "4000000000"}
+            ),
+            Response(429),
+            Response(403, b'{"message": "You have exceeded a secondary rate limit."}'),
         ],
     )
     def test_a_long_rate_limit_is_left_to_a_redelivery_without_another_call(
-        self, shared: World, arrivals: Function, model: str, busy: Answer
+        self, shared: World, arrivals: Function, model: str, busy: Response
     ) -> None:
         shared.github.script = [busy]
         event = shared.put(f"{model}/_SUCCESS", b"")
-        asked = len(shared.github.asked)
+        before = len(shared.github.requests)
 
         assert [arrivals.post(event), arrivals.post(event)] == [500, 500]
 
-        assert len(shared.github.asked) == asked + 1
+        assert len(shared.github.requests) == before + 1
         arrivals.die()  # the next one may ask again
 
     def test_it_gives_up_with_a_dead_letter_and_an_error_line(
         self, shared: World, hasty: Function, model: str
     ) -> None:
-        shared.github.script = [Answer(500)]
+        shared.github.script = [Response(500)]
         event = shared.put(f"{model}/_SUCCESS", b"")
 
         assert [hasty.post(event), hasty.post(event)] == [200, 200]
@@ -154,13 +156,13 @@ class TestGitHub:
     def test_a_death_before_the_dead_letter_still_leads_to_one(
         self, shared: World, hasty: Function, model: str
     ) -> None:
-        shared.github.script = [Answer(500), Answer(500)]
+        shared.github.script = [Response(500), Response(500)]
         event = shared.put(f"{model}/_SUCCESS", b"")
-        held = shared.door.hold("dead")
+        blocked = shared.proxy.block("dead")
         waiting = hasty.post_aside(event)
-        held.arrived()
+        blocked.arrived()
         hasty.die()
-        held.let_go()
+        blocked.release()
         assert (waiting(), shared.recorded("dead", event)) == (0, [])
 
         assert [hasty.post(event), hasty.post(event)] == [200, 200]
@@ -172,9 +174,9 @@ class TestGitHub:
         self, shared: World, arrivals: Function, model: str
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
-        shared.door.down = True
+        shared.proxy.down = True
         refused = arrivals.post(event)
-        shared.door.down = False
+        shared.proxy.down = False
 
         assert (refused, arrivals.post(event)) == (500, 200)
         assert shared.github.calls_of(model) == 1
