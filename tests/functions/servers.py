@@ -101,8 +101,8 @@ class GitHub:
     """The part of GitHub's API that the functions use, with a record of all requests.
 
     `runs` are the titles from the workflows' `run-name`; `block_runs` blocks the next listing of
-    them. `script` has the outcomes of the next dispatches: a response; a `BlockedCall`, which blocks
-    the call before it counts; or a pair of True and one of these, where it counts first.
+    them. `script` has the outcomes of the next dispatches: a response; a `BlockedCall`, which
+    blocks the call before it counts; or a pair of True and one of these, where it counts first.
     """
 
     def __init__(self) -> None:
