@@ -44,12 +44,12 @@ def report(
         from services.common.model_store import StoreError
 
         texts = {url: scrape(url) for url in urls}
-        silent = [url for url, text in texts.items() if text is None]
-        if silent:
-            raise StoreError(f"No metrics from {', '.join(silent)}.")
+        failed = [url for url, text in texts.items() if text is None]
+        if failed:
+            raise StoreError(f"Cannot fetch metrics from {', '.join(failed)}.")
         found = summarise(model, [text for text in texts.values() if text is not None])
         if not found:
-            raise StoreError(f"No version of {model} is served there.")
+            raise StoreError(f"No process has metrics of model '{model}'.")
         store, trusted = open_store(read_only=True)
         manifests = {each: store.open_version(model, each, trusted) for each in found}
         pin = find_pin(store, model, trusted)
@@ -154,7 +154,7 @@ def _version(metrics: dict[str, Any], manifest: "Manifest") -> str:
             f"<td class=n>{trained.get(name, 0.0):.1%}</tr>"
         )
     lines.append("</table>")
-    return "\n".join([*lines, *_answers(metrics, manifest)])
+    return "\n".join([*lines, *_predictions(metrics, manifest)])
 
 
 def _accuracy(metrics: dict[str, Any]) -> Iterable[str]:
@@ -166,7 +166,7 @@ def _accuracy(metrics: dict[str, Any]) -> Iterable[str]:
         yield f"<p>Live mean absolute error: {metrics['error']:.4g}.</p>"
 
 
-def _answers(metrics: dict[str, Any], manifest: "Manifest") -> Iterable[str]:
+def _predictions(metrics: dict[str, Any], manifest: "Manifest") -> Iterable[str]:
     """Render the distribution of predictions next to that on the held-out training rows."""
     from services.inference.drift.bins import Bins
 
@@ -187,5 +187,5 @@ def _answers(metrics: dict[str, Any], manifest: "Manifest") -> Iterable[str]:
 
 
 def _change(psi: float) -> str:
-    name = "large" if psi > LARGE else "moderate" if psi > MODERATE else "little"
+    name = "large" if psi > LARGE else "moderate" if psi > MODERATE else "small"
     return f"<td class={name}>{name}"

@@ -89,12 +89,12 @@ class Auth:
         import httpx
 
         try:
-            answer = self._http.request(method, f"{self._url}{path}", **options)
-            document: dict[str, Any] = answer.json()
+            response = self._http.request(method, f"{self._url}{path}", **options)
+            document: dict[str, Any] = response.json()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise NoToken(f"Auth is unavailable: {type(error).__name__}.") from error
-        if not answer.is_success and answer.status_code != taken:
-            raise NoToken(f"Auth responded {answer.status_code} to {method} {path}.")
+        if not response.is_success and response.status_code != taken:
+            raise NoToken(f"Auth responded {response.status_code} to {method} {path}.")
         return document
 
     def _delete(self, path: str, headers: dict[str, str]) -> None:

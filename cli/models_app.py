@@ -46,7 +46,7 @@ def open_store(*, read_only: bool) -> tuple["ModelStore", "TrustedKeys"]:
 
 
 def open_promoter() -> "Promoter":
-    """What writes release records, in the name of the settings' actor."""
+    """Return the writer of release records, with the configured actor as author."""
     from services.common.model_releases import Promoter
 
     settings = load_settings()

@@ -60,12 +60,12 @@ def scrape(url: str) -> str | None:
     import httpx
 
     try:
-        answer = httpx.get(
+        response = httpx.get(
             f"{url.rstrip('/')}/metrics", timeout=REQUEST_TIMEOUT_S, trust_env=False
         ).raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL):
         return None
-    return answer.text
+    return response.text
 
 
 def live_release(model: str, metrics: str | None) -> int | None:

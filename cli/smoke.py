@@ -136,7 +136,7 @@ def _predict(http: "httpx.Client", url: str, live: "Manifest", *, token: str) ->
     if signature.task == "classification":
         body["parameters"] = {"probabilities": True}
     try:
-        answer = http.post(
+        response = http.post(
             f"{url.rstrip('/')}/v1/models/{live.model}:predict",
             json=body,
             headers={"Authorization": f"Bearer {token}"},
@@ -144,11 +144,11 @@ def _predict(http: "httpx.Client", url: str, live: "Manifest", *, token: str) ->
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise NoAnswer(f"Inference is unavailable: {type(error).__name__}.") from error
     try:
-        document = answer.json()
+        document = response.json()
     except ValueError:
         document = {}
     return Received(
-        answer.status_code,
-        answer.headers.get("X-Model-Version"),
+        response.status_code,
+        response.headers.get("X-Model-Version"),
         document if isinstance(document, dict) else {},
     )

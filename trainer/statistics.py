@@ -32,8 +32,8 @@ def describe(problem: Problem, outputs: Outputs) -> Statistics | None:
                 describe_column(problem.table[column.name], column, bins=bins)
                 for column in problem.signature.columns
             ],
-            target=_describe_answers(problem.signature, "target", problem.truth, bins=bins),
-            predictions=_describe_answers(
+            target=_describe_outputs(problem.signature, "target", problem.truth, bins=bins),
+            predictions=_describe_outputs(
                 problem.signature,
                 "predictions",
                 outputs if outputs.ndim == 1 else outputs.argmax(axis=1),
@@ -108,7 +108,7 @@ def _describe_categories(
     )
 
 
-def _describe_answers(
+def _describe_outputs(
     signature: Signature, name: str, values: npt.NDArray[Any], *, bins: int
 ) -> ColumnStatistics:
     if signature.classes is None:

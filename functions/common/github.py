@@ -99,8 +99,8 @@ class GitHub:
         path = f"/repos/{self._repository}/actions/runs"
         for page in range(1, MAX_RUN_PAGES + 1):
             params = {**query, "page": str(page)}
-            answer = self._call("GET", path, deadline=deadline, params=params)
-            runs = answer.json().get("workflow_runs", [])
+            response = self._call("GET", path, deadline=deadline, params=params)
+            runs = response.json().get("workflow_runs", [])
             if any(run.get("display_title") == title for run in runs):
                 return True
             if len(runs) < 100:
@@ -120,14 +120,14 @@ class GitHub:
         while True:
             with self._next_turn(deadline):
                 check()
-                answer = self._send(method, path, **options)
-                wait = asked_to_wait(answer, now=time.time())
+                response = self._send(method, path, **options)
+                wait = requested_wait(response, now=time.time())
                 self._not_before = time.monotonic() + max(wait or 0.0, BETWEEN_CALLS_S)
-            if answer.is_success:
-                return answer
+            if response.is_success:
+                return response
             if wait is None:
-                status, path = answer.status_code, answer.request.url.path
-                message = f"GitHub responded {status} to {answer.request.method} {path}."
+                status, path = response.status_code, response.request.url.path
+                message = f"GitHub responded {status} to {response.request.method} {path}."
                 fix = self._fixes.get(status, "")
                 raise GitHubError(message, status=status, fix=fix)
 
@@ -148,14 +148,14 @@ class GitHub:
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             headers = {"Authorization": f"Bearer {self._bearer()}"}
-            answer = self._http.request(method, path, headers=headers, **options)
+            response = self._http.request(method, path, headers=headers, **options)
         except httpx.HTTPStatusError as error:  # the App got no token
             return error.response
         except httpx.HTTPError as error:
             raise GitHubError(f"GitHub: {type(error).__name__}.") from error
-        if answer.status_code == 401 and self._app is not None:
+        if response.status_code == 401 and self._app is not None:
             self._app.forget()
-        return answer
+        return response
 
     def _bearer(self) -> str:
         if self._token is not None:
@@ -191,19 +191,19 @@ def fixes(settings: PipelineSettings) -> dict[int, str]:
     }
 
 
-def asked_to_wait(answer: httpx.Response, *, now: float) -> float | None:
+def requested_wait(response: httpx.Response, *, now: float) -> float | None:
     """Return the seconds that GitHub asks to wait; None if the response is not a rate limit.
 
     Args:
         now: seconds since 1970.
     """
-    if answer.status_code not in (403, 429):
+    if response.status_code not in (403, 429):
         return None
-    if (after := answer.headers.get("retry-after", "")).isdecimal():
+    if (after := response.headers.get("retry-after", "")).isdecimal():
         return float(after)
-    reset = answer.headers.get("x-ratelimit-reset", "")
-    if answer.headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
+    reset = response.headers.get("x-ratelimit-reset", "")
+    if response.headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
         return max(0.0, float(reset) - now)
-    if answer.status_code == 429 or "rate limit" in answer.text.lower():
+    if response.status_code == 429 or "rate limit" in response.text.lower():
         return DEFAULT_WAIT_S
     return None

@@ -36,12 +36,12 @@ class InstallationToken:
             httpx.HTTPError: GitHub does not issue a token.
         """
         if time.time() > self._ends - TOKEN_MARGIN_S:
-            answer = http.post(
+            response = http.post(
                 self._path,
                 headers={"Authorization": f"Bearer {self._proof()}"},
                 json={"repositories": [self._repository]},
             ).raise_for_status()
-            given = answer.json()
+            given = response.json()
             self._token = given["token"]
             self._ends = datetime.fromisoformat(given["expires_at"]).timestamp()
         return self._token

@@ -82,13 +82,13 @@ class MetadataToken:
         with self._lock:
             if time.monotonic() > self._ends - TOKEN_MARGIN_S:
                 try:
-                    answer = httpx.get(
+                    response = httpx.get(
                         self._url,
                         headers={"Metadata-Flavor": "Google"},
                         timeout=TIMEOUT_S,
                         trust_env=False,
                     ).raise_for_status()
-                    given = answer.json()
+                    given = response.json()
                     self._token = given["access_token"]
                     self._ends = time.monotonic() + given["expires_in"]
                 except (httpx.HTTPError, ValueError, KeyError) as error:
@@ -115,8 +115,8 @@ class Storage:
 
     def find(self, bucket: str, name: str) -> StoredObject | None:
         """Return the object with this name, or None."""
-        answer = self._call("GET", f"/storage/v1/b/{_escape(bucket)}/o/{_escape(name)}")
-        return None if answer.status_code == 404 else StoredObject.of(_document(answer, bucket))
+        response = self._call("GET", f"/storage/v1/b/{_escape(bucket)}/o/{_escape(name)}")
+        return None if response.status_code == 404 else StoredObject.of(_document(response, bucket))
 
     def list_folder(self, bucket: str, folder: str) -> list[StoredObject]:
         """Return the objects directly under `folder`, which ends with a slash.
@@ -152,8 +152,8 @@ class Storage:
         """Yield the pages of a listing."""
         query = dict(query)
         for _ in range(MAX_PAGES):
-            answer = self._call("GET", f"/storage/v1/b/{_escape(bucket)}/o", params=query)
-            page = _document(answer, bucket)
+            response = self._call("GET", f"/storage/v1/b/{_escape(bucket)}/o", params=query)
+            page = _document(response, bucket)
             yield page
             if not page.get("nextPageToken"):
                 return
@@ -162,7 +162,7 @@ class Storage:
 
     def create(self, bucket: str, name: str, content: bytes) -> bool:
         """Create an object; return False, without overwriting, if it exists."""
-        answer = self._call(
+        response = self._call(
             "POST",
             f"/upload/storage/v1/b/{_escape(bucket)}/o",
             params={"uploadType": "media", "name": name, "ifGenerationMatch": "0"},
@@ -170,9 +170,9 @@ class Storage:
             headers={"Content-Type": "application/json"},
         )
         # Without permission to overwrite, an existing object gives 403 instead of 412.
-        if answer.status_code == 412 or (answer.status_code == 403 and self.find(bucket, name)):
+        if response.status_code == 412 or (response.status_code == 403 and self.find(bucket, name)):
             return False
-        _document(answer, bucket)
+        _document(response, bucket)
         return True
 
     def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
@@ -185,11 +185,11 @@ class Storage:
             raise StorageError(f"Cloud Storage: {type(error).__name__}.") from error
 
 
-def _document(answer: httpx.Response, bucket: str) -> dict[str, Any]:
-    if not answer.is_success:
-        fix = FIXES.get(answer.status_code, "").format(bucket=bucket)
-        raise StorageError(f"Cloud Storage responded {answer.status_code}.", fix=fix)
-    document: dict[str, Any] = answer.json()
+def _document(response: httpx.Response, bucket: str) -> dict[str, Any]:
+    if not response.is_success:
+        fix = FIXES.get(response.status_code, "").format(bucket=bucket)
+        raise StorageError(f"Cloud Storage responded {response.status_code}.", fix=fix)
+    document: dict[str, Any] = response.json()
     return document
 
 
