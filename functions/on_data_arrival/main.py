@@ -3,7 +3,7 @@
 import functions_framework
 from cloudevents.http import CloudEvent
 
-from functions.common.answer import Redelivery, answer, redeliver, reject
+from functions.common.delivery import Redelivery, handle_event, redeliver, reject
 from functions.common.pipeline import Pipeline
 from functions.common.settings import PipelineSettings
 from functions.on_data_arrival.handler import handle
@@ -19,4 +19,4 @@ functions_framework.errorhandler(Exception)(reject)
 @functions_framework.cloud_event
 def on_data_arrival(event: CloudEvent) -> None:
     """Handle one event; an exception requests a redelivery."""
-    answer(event, handle, pipeline, sweep=run_sweep)
+    handle_event(event, handle, pipeline, sweep=run_sweep)

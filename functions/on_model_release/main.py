@@ -3,7 +3,7 @@
 import functions_framework
 from cloudevents.http import CloudEvent
 
-from functions.common.answer import Redelivery, answer, redeliver, reject
+from functions.common.delivery import Redelivery, handle_event, redeliver, reject
 from functions.common.pipeline import Pipeline
 from functions.common.settings import PipelineSettings
 from functions.on_model_release.handler import handle
@@ -18,4 +18,4 @@ functions_framework.errorhandler(Exception)(reject)
 @functions_framework.cloud_event
 def on_model_release(event: CloudEvent) -> None:
     """Handle one event; an exception requests a redelivery."""
-    answer(event, handle, pipeline)
+    handle_event(event, handle, pipeline)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from functions.common.answer import SWEEP
+from functions.common.delivery import SWEEP
 from tests.e2e.platform import ROOT
 from tests.functions.conftest import World
 

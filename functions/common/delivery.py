@@ -18,7 +18,7 @@ class Redelivery(Exception):
     """The platform must deliver the event again; the log says why."""
 
 
-def answer(
+def handle_event(
     event: CloudEvent,
     handle: Callable[[Arrival, Pipeline], None],
     pipeline: Pipeline,
