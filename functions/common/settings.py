@@ -105,7 +105,7 @@ class PipelineSettings(ServiceSettings):
         app = (self.github_app_id, self.github_installation_id, self.github_private_key)
         if self.github_token is None and not all(app):
             raise ValueError(
-                "set PIPELINE_GITHUB_TOKEN, or PIPELINE_GITHUB_APP_ID with "
+                "PIPELINE_GITHUB_TOKEN is required, or else PIPELINE_GITHUB_APP_ID with "
                 "PIPELINE_GITHUB_INSTALLATION_ID and PIPELINE_GITHUB_PRIVATE_KEY"
             )
         return self
