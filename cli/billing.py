@@ -1,4 +1,4 @@
-"""`tollgate billing`: is every sum what the events say, and is there usage left to deliver."""
+"""`tollgate billing`: verify sums against the events, and deliver leftover usage."""
 
 import asyncio
 import json
@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.output import exit_with_error
+
 if TYPE_CHECKING:
     from services.inference.metering.replay import Replayed
 
-billing = typer.Typer(help="Check the money, and deliver usage that was left behind.")
+billing = typer.Typer(help="Verify the books, and deliver leftover usage.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @billing.command()
 def verify(as_json: AsJson = False) -> None:
-    """Recompute usage, slices and balances from the events; exit code 1 names every difference."""
+    """Recompute usage, reservations and balances from the events; exit with 1 if they differ."""
     differences = asyncio.run(_verify())
     if as_json:
         typer.echo(json.dumps({"differences": differences}))
@@ -32,12 +34,8 @@ def verify(as_json: AsJson = False) -> None:
 
 
 async def _verify() -> list[str]:
-    """What does not agree, a line each.
-
-    Raises:
-        typer.Exit: the database cannot be read; one line on stderr says why.
-    """
-    # Imported here, because `tollgate --help` has no need of a database.
+    """Return a line for each difference; exit with an error if the database cannot be read."""
+    # Imported here because `tollgate --help` does not need a database.
     from sqlalchemy.exc import SQLAlchemyError
 
     from services.billing.settings import BillingSettings
@@ -49,7 +47,7 @@ async def _verify() -> list[str]:
         return await verify(database)
     except (SQLAlchemyError, OSError) as error:
         cause = getattr(error, "orig", None) or error
-        raise _failed(f"BILLING_DATABASE_URL: the database cannot be read: {cause}") from None
+        exit_with_error(f"BILLING_DATABASE_URL: the database cannot be read: {cause}")
     finally:
         await database.close()
 
@@ -58,21 +56,21 @@ async def _verify() -> list[str]:
 def replay(
     journal: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="A journal's folder; default INFERENCE_JOURNAL_DIR."),
+        typer.Option(metavar="FOLDER", help="The journal folder; default INFERENCE_JOURNAL_DIR."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send what dead processes left in a journal folder, and its dead letters, to billing.
+    """Send the events of dead processes and the dead letters of a journal folder to billing.
 
-    Billing counts every event once, so this may be repeated. Dead letters that are taken now are
-    removed. Exit code 1 if anything could not be delivered.
+    Billing counts every event once, so this can be repeated. Dead letters that billing accepts are
+    deleted. The exit code is 1 if anything could not be delivered.
     """
     replayed = asyncio.run(_replay(journal))
     typer.echo(json.dumps(asdict(replayed)) if as_json else _describe(replayed))
     if replayed.failure:
-        raise _failed(replayed.failure)
+        exit_with_error(replayed.failure)
     if replayed.rejected:
-        raise _failed("billing does not take the dead letters; they say why")
+        exit_with_error("billing rejected the dead letters; each file has the reason")
 
 
 async def _replay(folder: Path | None) -> "Replayed":
@@ -96,7 +94,7 @@ async def _replay(folder: Path | None) -> "Replayed":
         try:
             return await replay(folder or settings.journal_dir, client)
         except OSError as error:
-            raise _failed(f"{error.filename}: {error.strerror}") from None
+            exit_with_error(f"{error.filename}: {error.strerror}")
 
 
 def _describe(replayed: "Replayed") -> str:
@@ -105,9 +103,3 @@ def _describe(replayed: "Replayed") -> str:
         f"{replayed.duplicates} duplicates, {replayed.conflicts} conflicts; "
         f"{replayed.rejected} dead letters, {replayed.undelivered} events undelivered"
     )
-
-
-def _failed(why: str) -> typer.Exit:
-    """Say why on stderr; what to raise."""
-    typer.echo(f"error: {' '.join(why.split())}", err=True)
-    return typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`tollgate models check`: whether a released model answers callers as recorded at training."""
+"""`tollgate models check`: compare a released model's predictions with those of training."""
 
 import json
 from dataclasses import asdict
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.cluster import NotAsked, run_check
+from cli.cluster import ClusterError, run_check
 from cli.models_app import (
     AsJson,
     HelmRelease,
@@ -16,6 +16,7 @@ from cli.models_app import (
     open_store,
     withdraw_bad,
 )
+from cli.output import print_error
 from cli.settings import LocalSettings
 from cli.smoke import Finding, check_model
 from cli.train import failures_as_one_line
@@ -34,23 +35,25 @@ def check(
         typer.Option(metavar="NUMBER", help="Which release; default: the live one.", min=1),
     ] = None,
     url: Annotated[
-        str | None, typer.Option(help="Of inference, as callers reach it; default: here.")
+        str | None, typer.Option(help="Public URL of inference; default: this machine.")
     ] = None,
-    auth_url: Annotated[str | None, typer.Option(help="Of auth; default: here.")] = None,
+    auth_url: Annotated[
+        str | None, typer.Option(help="URL of auth; default: this machine.")
+    ] = None,
     helm_release: HelmRelease = None,
     namespace: Namespace = "default",
-    within: Annotated[float, typer.Option(help="Seconds to try, for each model.", min=0)] = 120.0,
+    within: Annotated[float, typer.Option(help="Seconds to try each model.", min=0)] = 120.0,
     withdraw: Withdraw = False,
     tolerant: Annotated[
         bool, typer.Option("--tolerant", help="Exit with 0 if a model could not be checked.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Predict on a released model with its own warm-up rows, and compare the answer.
+    """Predict a released model's warm-up rows, and compare with the recorded predictions.
 
-    It predicts as a machine client (TOLLGATE_CLIENT_ID), through --url or, without a public URL,
-    from inside the cluster. Only the model is judged: if auth, billing or anything else keeps an
-    answer from coming, the command fails and withdraws nothing.
+    The command predicts as a machine client (TOLLGATE_CLIENT_ID), through --url or from inside the
+    cluster. It judges only the model: if auth, billing or anything else prevents a response, the
+    command fails and withdraws nothing.
     """
     if release is not None and model is None:
         raise typer.BadParameter("--release needs a MODEL")
@@ -62,8 +65,8 @@ def check(
         is_wrong = finding.verdict == "wrong"
         withdrawn = is_wrong and withdraw and withdraw_bad(name, number, finding.detail)
         if as_json:
-            told = {"model": name, "release": number, **asdict(finding), "withdrawn": withdrawn}
-            typer.echo(json.dumps(told))
+            document = {"model": name, "release": number, **asdict(finding)}
+            typer.echo(json.dumps(document | {"withdrawn": withdrawn}))
         _print_finding(name, number, finding, as_json=as_json)
         failed |= is_wrong or (finding.verdict == "unknown" and not tolerant)
     if failed:
@@ -80,11 +83,11 @@ def _check_one(
     *,
     within_s: float,
 ) -> tuple[int, Finding]:
-    """The number of the release that was checked, and what was found."""
+    """Check one model; return its release number and the finding."""
     with failures_as_one_line():
         number, manifests = _find_released(model, release)
     if not manifests:
-        return number, Finding("good", f"Release {number} has no version, or is not in force.")
+        return number, Finding("good", f"Release {number} has no version or is no longer current.")
     if helm_release and not url:
         finding = _check_inside(model, number, helm_release, namespace, within_s)
     else:
@@ -99,44 +102,44 @@ def _check_one(
         )
     with failures_as_one_line():
         if finding.verdict == "wrong" and not _find_released(model, number)[1]:
-            finding = Finding("good", "Another release was made in the meantime.")
+            finding = Finding("good", "A newer release replaced it in the meantime.")
     return number, finding
 
 
 def _check_inside(
     model: str, release: int, helm_release: str, namespace: str, within_s: float
 ) -> Finding:
-    """The finding of a `check` that runs in the cluster."""
+    """Run `check` in the cluster and return its finding."""
     arguments = ["models", "check", model, "--release", str(release), "--json"]
     arguments += ["--url", "$(TOLLGATE_INFERENCE_URL)", "--auth-url", "$(TOLLGATE_AUTH_URL)"]
     arguments += ["--within", f"{within_s:g}"]
     try:
-        told = run_check(
+        document = run_check(
             arguments, helm_release=helm_release, namespace=namespace, within_s=within_s
         )
-    except NotAsked as error:
-        return Finding("unknown", f"The cluster could not be asked: {error}.")
-    verdict, detail = told.get("verdict"), str(told.get("detail"))
+    except ClusterError as error:
+        return Finding("unknown", f"The cluster check could not run: {error}.")
+    verdict, detail = document.get("verdict"), str(document.get("detail"))
     if verdict == "good" or verdict == "wrong":
         return Finding(verdict, detail)
     return Finding("unknown", detail)
 
 
 def _list_live() -> list[str]:
-    """The models that have a live version."""
+    """Return the models that have a live version."""
     with failures_as_one_line():
         store, trusted = open_store(read_only=True)
         return [name for name in store.list_models() if store.live_release(name, trusted)]
 
 
 def _find_released(model: str, number: int | None) -> tuple[int, dict[str, "Manifest"]]:
-    """A release and the manifests of what answers callers by it, the live version first.
+    """Return a release number and the manifests of the versions it serves, the live one first.
 
     Returns:
-        No manifests if the release is not the one in force, or leaves no version live.
+        No manifests if the release is not the current one, or has no live version.
 
     Raises:
-        NoVersion: no version is live, and no release was named.
+        NoVersion: no version is live, and no release was given.
     """
     from services.common.model_releases import NoVersion
     from services.common.model_store import Withdrawal
@@ -145,7 +148,7 @@ def _find_released(model: str, number: int | None) -> tuple[int, dict[str, "Mani
     record = store.live_record(model, trusted)
     if record is None or (number is not None and record.number != number):
         if number is None:
-            raise NoVersion(f"No version of {model} is live.")
+            raise NoVersion(f"Model '{model}' has no live version.")
         return number, {}
     if isinstance(record, Withdrawal):
         return record.number, {}
@@ -155,12 +158,10 @@ def _find_released(model: str, number: int | None) -> tuple[int, dict[str, "Mani
 
 def _print_finding(model: str, number: int, finding: Finding, *, as_json: bool) -> None:
     if finding.verdict == "wrong":
-        typer.echo(f"error: release {number} of {model} is bad: {finding.detail}", err=True)
+        print_error(f"release {number} of {model} is bad: {finding.detail}")
     elif finding.verdict == "unknown":
-        typer.echo(
-            f"error: could not check release {number} of {model}; it is not judged and nothing is "
-            f"withdrawn: {finding.detail}",
-            err=True,
+        print_error(
+            f"could not check release {number} of {model}; nothing was withdrawn: {finding.detail}"
         )
     elif not as_json:
         typer.echo(f"{model}: {finding.detail}")

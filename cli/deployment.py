@@ -1,7 +1,7 @@
-"""`tollgate models wait` and `withdraw`: whether a release is served, and what to do if not.
+"""`tollgate models wait` and `withdraw`: wait until a release is served, or roll it back.
 
-Only what was seen counts against a release: "asked, and it serves another one" may withdraw it,
-"could not ask" never does.
+Only evidence counts against a release: a process that serves an older one may withdraw it, a
+process that cannot be reached never does.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.cluster import NotAsked, ask_pods, run_check
+from cli.cluster import ClusterError, ask_pods, run_check
 from cli.models_app import (
     AsJson,
     HelmRelease,
@@ -26,12 +26,15 @@ from cli.models_app import (
     print_decision,
     withdraw_bad,
 )
+from cli.output import print_error
 from cli.serving import Served, Verdict, ask_addresses, ask_urls, judge
 from cli.train import failures_as_one_line
 
-LOOK_S = 1.0
+POLL_S = 1.0
 
-Number = Annotated[int, typer.Option("--release", metavar="NUMBER", help="Which release.", min=1)]
+Number = Annotated[
+    int, typer.Option("--release", metavar="NUMBER", help="The release number.", min=1)
+]
 
 
 @models.command()
@@ -43,22 +46,22 @@ def wait(
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option("--resolve", metavar="URL", help="Ask every address that its host name has."),
+        typer.Option("--resolve", metavar="URL", help="Query every address of its host name."),
     ] = None,
     helm_release: HelmRelease = None,
     pods: Annotated[
-        str | None, typer.Option(metavar="SELECTOR", help="Ask these pods, through kubectl.")
+        str | None, typer.Option(metavar="SELECTOR", help="Query these pods through kubectl.")
     ] = None,
     namespace: Namespace = "default",
-    port: Annotated[int, typer.Option(help="Of inference, in the pods.")] = 8002,
+    port: Annotated[int, typer.Option(help="Port of inference in the pods.")] = 8002,
     within: Annotated[float, typer.Option(help="Seconds to wait.", min=0)] = 300.0,
     withdraw: Withdraw = False,
     as_json: AsJson = False,
 ) -> None:
-    """Verify a release, then wait until every process serves it (or a later one).
+    """Verify a release, then wait until every process serves it or a later one.
 
-    If one of them serves another release at the end, the release is bad. If they could not be
-    asked, the command fails without a judgement.
+    The release is bad if a process still serves an older one at the end. If processes cannot be
+    queried, the command fails without a verdict.
     """
     if sum(map(bool, (urls, address, helm_release, pods))) != 1:
         raise typer.BadParameter(
@@ -78,11 +81,11 @@ def wait(
 
         served = _wait_for(ask, release=release, within_s=within)
     verdict = judge(served, release)
-    reason = "a process serves another release"
+    reason = "a process serves an older release"
     withdrawn = verdict == "behind" and withdraw and withdraw_bad(model, release, reason)
     if as_json:
-        told: dict[str, Any] = {"model": model, "release": release, "verdict": verdict}
-        typer.echo(json.dumps({**told, "served": dict(served), "withdrawn": withdrawn}))
+        document: dict[str, Any] = {"model": model, "release": release, "verdict": verdict}
+        typer.echo(json.dumps({**document, "served": dict(served), "withdrawn": withdrawn}))
     _print_served(model, release, served, verdict, as_json=as_json)
     if verdict != "served":
         raise typer.Exit(1)
@@ -92,22 +95,22 @@ def wait(
 def withdraw_release(
     model: Model, release: Number, reason: Reason = "", as_json: AsJson = False
 ) -> None:
-    """Roll a release back, unless another one has been made since: then do nothing.
+    """Roll a release back, unless a newer one has replaced it.
 
-    Where there is no earlier version to go back to, no version is live afterwards.
+    If there is no earlier version to roll back to, no version is live afterwards.
     """
     with failures_as_one_line():
         release_manager = open_release_manager()
         decision = release_manager.roll_back(model, expected_release=release, reason=reason)
     record = decision.live
     if as_json:
-        told = {"written": decision.written, "live": record.model_dump(mode="json")}
-        typer.echo(json.dumps({"model": model, **told}))
+        document = {"written": decision.written, "live": record.model_dump(mode="json")}
+        typer.echo(json.dumps({"model": model, **document}))
     elif not decision.written:
         live = f"release {record.number} is live"
         if record.version is None:
-            live = f"no version is live by release {record.number}"
-        typer.echo(f"{model}: nothing to withdraw, {live}")
+            live = f"release {record.number} has no live version"
+        typer.echo(f"{model}: nothing to withdraw; {live}")
     else:
         pin = find_pin_in_force(release_manager, model)
         print_decision(model, decision, pin=pin, as_json=False)
@@ -116,41 +119,41 @@ def withdraw_release(
 def _wait_inside(
     model: str, release: int, helm_release: str, namespace: str, within_s: float
 ) -> Served:
-    """What the pods serve at the end of a `wait` that runs in the cluster."""
+    """Run `wait` in the cluster and return the releases that its pods serve."""
     arguments = ["models", "wait", model, "--release", str(release), "--json"]
     arguments += ["--resolve", "$(TOLLGATE_INFERENCE_PODS)", "--within", f"{within_s:g}"]
     try:
-        told = run_check(
+        document = run_check(
             arguments, helm_release=helm_release, namespace=namespace, within_s=within_s
         )
-        served = told["served"]
+        served = document["served"]
         return {
             str(name): None if number is None else int(number) for name, number in served.items()
         }
-    except NotAsked as error:
-        typer.echo(f"error: {error}", err=True)
+    except ClusterError as error:
+        print_error(str(error))
     except (AttributeError, KeyError, TypeError, ValueError):
-        typer.echo("error: the check in the cluster printed no outcome", err=True)
+        print_error("the check in the cluster printed no outcome")
     return {}
 
 
 def _wait_for(ask: Callable[[], Served], *, release: int, within_s: float) -> Served:
-    """What is served once all of it is the release or a later one, or when the time is over."""
+    """Return the served releases once all are current, or when the time is up."""
     deadline = time.monotonic() + within_s
     while True:
-        served, fault = _ask_once(ask)
+        served, failure = _ask_once(ask)
         if judge(served, release) == "served" or time.monotonic() >= deadline:
-            if fault:
-                typer.echo(f"error: {fault}", err=True)
+            if failure:
+                print_error(failure)
             return served
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
 
 
 def _ask_once(ask: Callable[[], Served]) -> tuple[Served, str | None]:
-    """What is served, or nothing and why nobody could be asked."""
+    """Return the served releases, or none and the reason."""
     try:
         return ask(), None
-    except NotAsked as error:
+    except ClusterError as error:
         return {}, str(error)
 
 
@@ -159,35 +162,34 @@ def _print_served(
 ) -> None:
     if verdict == "served":
         if not as_json:
-            typer.echo(f"{model}: {len(served)} serve release {release} or a later one")
+            typer.echo(f"{model}: {len(served)} processes serve release {release} or later")
         return
     for name, number in served.items():
         if number is None:
-            typer.echo(f"error: {name} does not say what it serves", err=True)
+            print_error(f"{name} does not report which release it serves")
         elif number < release:
-            typer.echo(f"error: {name} serves release {number}", err=True)
+            print_error(f"{name} serves release {number}")
     if verdict == "behind":
-        typer.echo(f"error: release {release} of {model} is not everywhere", err=True)
+        print_error(f"release {release} of {model} is not served by every process")
     else:
-        typer.echo(
-            f"error: could not ask which release of {model} is served; release {release} is not "
-            "judged and nothing is withdrawn",
-            err=True,
+        print_error(
+            f"could not find out which release of {model} is served; "
+            f"nothing was withdrawn for release {release}"
         )
 
 
 def _verify(model: str, number: int) -> None:
-    """Check a release, its version, and every file of that.
+    """Verify a release, its version, and every file of the version.
 
     Raises:
-        VersionNotFound, VersionRefused: it is not there, or does not verify.
+        VersionNotFound, VersionRefused: the release does not exist or cannot be verified.
     """
     from services.common.model_store import VersionNotFound, VersionRefused, Withdrawal
 
     store, trusted = open_store(read_only=True)
     record = store.find_record(model, number)
     if record is None:
-        raise VersionNotFound(f"There is no release {number} of {model}.")
+        raise VersionNotFound(f"Release {number} of {model} not found.")
     if number not in store.list_releases(model):
         raise VersionRefused(
             f"Release {number} of '{model}' is far beyond the sequence and is ignored.",

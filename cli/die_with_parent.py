@@ -1,11 +1,10 @@
-"""Run a command that ends with the process that started it.
+"""Run a command that ends when its parent process ends.
 
     python cli/die_with_parent.py <pid of the parent> <program> [argument ...]
 
-The kernel sends the command SIGTERM when its parent dies, in whatever way, `kill -9` included
-(prctl(2), PR_SET_PDEATHSIG; the setting survives exec). The pid stays the same: this module sets
-this tie and becomes the command. Where the kernel has no such thing (macOS), it only does the
-latter.
+The kernel sends the command SIGTERM when its parent dies for any reason, including `kill -9`
+(prctl(2), PR_SET_PDEATHSIG; the setting survives exec). This module sets that and then execs the
+command, so the pid stays the same. On systems without this feature (macOS), it only execs.
 """
 
 import ctypes
@@ -17,7 +16,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(*command: str) -> list[str]:
-    """The argument list that runs `command` for as long as the calling process lives."""
+    """Return the argument list that runs `command` while the calling process lives."""
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
 
@@ -25,7 +24,7 @@ def main() -> None:
     parent, program = int(sys.argv[1]), sys.argv[2]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before the tie was made
+    if os.getppid() != parent:  # the parent died before prctl took effect
         sys.exit(1)
     os.execvp(program, sys.argv[2:])  # noqa: S606
 

@@ -1,4 +1,4 @@
-"""`tollgate keys`: the key that signs new versions, and the keys whose versions are trusted."""
+"""`tollgate keys`: the signing key for new versions, and the trusted keys."""
 
 import json
 from pathlib import Path
@@ -11,14 +11,14 @@ from cli.train import failures_as_one_line
 if TYPE_CHECKING:
     from services.common.model_keys import KeyFile
 
-keys = typer.Typer(help="Make, rotate and list the keys that versions are signed with.")
+keys = typer.Typer(help="Create, rotate and list the keys that sign versions.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @keys.command()
 def create(as_json: AsJson = False) -> None:
-    """Make the key that signs versions, if there is none; its public half is trusted."""
+    """Create the signing key if it does not exist, and trust its public key."""
     from services.common.model_keys import create_signing_key, list_keys
 
     with failures_as_one_line():
@@ -29,12 +29,12 @@ def create(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(_as_document(signing) | {"made": made}))
     else:
-        typer.echo(f"{signing.id} signs" + ("" if made else ", as before"))
+        typer.echo(f"{signing.id} {'created' if made else 'already exists'}; it signs new versions")
 
 
 @keys.command()
 def rotate(as_json: AsJson = False) -> None:
-    """Sign with a new key from now on; what older keys signed stays trusted."""
+    """Replace the signing key; versions signed by older keys stay trusted."""
     from services.common.model_keys import rotate_signing_key
 
     with failures_as_one_line():
@@ -43,13 +43,16 @@ def rotate(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps({"old": old, "new": new}))
         return
-    typer.echo(f"{new} signs from now on; {old} stays trusted")
-    typer.echo(f"to retire it, and refuse every version it signed: rm {trusted / old}.pem")
+    typer.echo(f"{new} signs new versions; {old} stays trusted")
+    typer.echo(f"to retire {old} and refuse every version it signed: rm {trusted / old}.pem")
 
 
 @keys.command("list")
 def list_all(as_json: AsJson = False) -> None:
-    """The trusted keys, oldest first, and which of them signs. To retire one, delete its file."""
+    """List the trusted keys, oldest first, and mark the signing key.
+
+    To retire a key, delete its file.
+    """
     from services.common.model_keys import list_keys
 
     with failures_as_one_line():
@@ -58,17 +61,17 @@ def list_all(as_json: AsJson = False) -> None:
         typer.echo(json.dumps([_as_document(key) for key in found]))
         return
     if not found:
-        typer.echo("There is no key yet: tollgate keys create")
+        typer.echo("No keys yet; create one with: tollgate keys create")
     for key in found:
         mark = "  signs" if key.signs else ""
         typer.echo(f"{key.id}  {key.created:%Y-%m-%d %H:%M:%SZ}  {key.file}{mark}")
 
 
 def _places() -> tuple[Path, Path]:
-    """The private key, and the folder of those that are trusted.
+    """Return the paths of the private key and of the folder of trusted keys.
 
     Raises:
-        StoreError: a key is kept elsewhere, but no folder is named for those that are trusted.
+        StoreError: TRAINER_TRUSTED_KEYS is needed but missing, or is not a folder.
     """
     from services.common.model_store import StoreError
     from trainer.settings import TrainerSettings
@@ -76,9 +79,9 @@ def _places() -> tuple[Path, Path]:
     settings = TrainerSettings.load()
     trusted = settings.trusted_keys or settings.trusted_dir
     if trusted.is_file():
-        raise StoreError("TRAINER_TRUSTED_KEYS has to name a folder, to hold more than one key.")
+        raise StoreError("TRAINER_TRUSTED_KEYS must be a folder, not a file.")
     if settings.signing_key and not settings.trusted_keys:
-        raise StoreError("With TRAINER_SIGNING_KEY, TRAINER_TRUSTED_KEYS has to name a folder.")
+        raise StoreError("TRAINER_SIGNING_KEY requires TRAINER_TRUSTED_KEYS to be a folder.")
     return settings.signing_key_file, trusted
 
 

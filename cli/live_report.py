@@ -1,4 +1,4 @@
-"""`tollgate models report`: how the versions of a model do, by what running processes tell."""
+"""`tollgate models report`: how a model's versions perform, from the metrics of live processes."""
 
 import json
 from collections import defaultdict
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from services.common.model_store import Manifest
 
 MODERATE, LARGE = 0.1, 0.25
-"""Population stability indices from which a change is said to be moderate, or large."""
+"""Population stability indices above which a change is moderate or large."""
 
 _STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 56em; color: #222 }
@@ -38,37 +38,37 @@ def report(
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("live-report.html"),
     as_json: AsJson = False,
 ) -> None:
-    """Write a page on drift, answers and live accuracy of each version that was asked lately."""
+    """Write a page on drift, predictions and live accuracy of each recently used version."""
     with failures_as_one_line():
         from services.common.model_pins import find_pin
         from services.common.model_store import StoreError
 
         texts = {url: scrape(url) for url in urls}
-        silent = [url for url, text in texts.items() if text is None]
-        if silent:
-            raise StoreError(f"No metrics from {', '.join(silent)}.")
+        failed = [url for url, text in texts.items() if text is None]
+        if failed:
+            raise StoreError(f"Cannot fetch metrics from {', '.join(failed)}.")
         found = summarise(model, [text for text in texts.values() if text is not None])
         if not found:
-            raise StoreError(f"No version of {model} is served there.")
+            raise StoreError(f"No process has metrics of model '{model}'.")
         store, trusted = open_store(read_only=True)
         manifests = {each: store.open_version(model, each, trusted) for each in found}
         pin = find_pin(store, model, trusted)
     if as_json:
-        told = {"model": model, "pin": pin.describe() if pin else None, "versions": found}
-        typer.echo(json.dumps(told))
+        document = {"model": model, "pin": pin.describe() if pin else None, "versions": found}
+        typer.echo(json.dumps(document))
         return
     out.write_text(_page(model, found, manifests, pin))
     typer.echo(f"{out}: {len(found)} versions, {len(urls)} processes")
 
 
 def summarise(model: str, texts: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """By version, what the metrics of all processes together say.
+    """Combine the metrics of all processes by version.
 
     Returns:
         `rows` that drift was measured on; `psi` and `missing` by column; `prediction_psi`;
-        `answers`, shares by bin; `feedback`, rows by outcome; `error`, the mean absolute one or
-        None; `canary` and `shadow`, counts by outcome. Shares and indices are means, weighted by
-        rows: an index of all processes together would be no larger.
+        `answers`, shares by bin; `feedback`, rows by outcome; `error`, the mean absolute error or
+        None; `canary` and `shadow`, counts by outcome. Shares and indices are means weighted by
+        rows; the index of the pooled rows would not be larger.
     """
     from prometheus_client.parser import text_string_to_metric_families
 
@@ -83,13 +83,13 @@ def summarise(model: str, texts: Iterable[str]) -> dict[str, dict[str, Any]]:
                     process[labels["version"]][sample.name][detail] = sample.value
         for version, metrics in process.items():
             versions[version].append(metrics)
-    return {version: _combine(told) for version, told in sorted(versions.items())}
+    return {version: _combine(processes) for version, processes in sorted(versions.items())}
 
 
-def _combine(told: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
+def _combine(processes: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
     def total(name: str) -> dict[str, float]:
         sums: dict[str, float] = defaultdict(float)
-        for metrics in told:
+        for metrics in processes:
             for detail, value in metrics.get(name, {}).items():
                 sums[detail] += value
         return dict(sums)
@@ -97,7 +97,7 @@ def _combine(told: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
     def mean(name: str) -> dict[str, float]:
         sums: dict[str, float] = defaultdict(float)
         weights: dict[str, float] = defaultdict(float)
-        for metrics in told:
+        for metrics in processes:
             weight = metrics.get("tollgate_drift_rows", {}).get("", 0.0)
             for detail, value in metrics.get(name, {}).items():
                 sums[detail] += weight * value
@@ -129,55 +129,55 @@ def _page(
         f"<!doctype html><meta charset=utf-8><title>{escape(model)}, live</title>",
         f"<style>{_STYLE}</style><h1>{escape(model)}, live</h1>",
         *([f"<p>{escape(describe_pin(model, pin))}."] if pin else []),
-        *(_version(told, manifests[version]) for version, told in found.items()),
+        *(_version(metrics, manifests[version]) for version, metrics in found.items()),
     ]
     return "\n".join(parts) + "\n"
 
 
-def _version(told: dict[str, Any], manifest: "Manifest") -> str:
-    lines = [f"<h2>{manifest.version}</h2>", *_accuracy(told)]
+def _version(metrics: dict[str, Any], manifest: "Manifest") -> str:
+    lines = [f"<h2>{manifest.version}</h2>", *_accuracy(metrics)]
     for what in ("canary", "shadow"):
-        if told[what]:
-            counts = ", ".join(f"{name} {count:,.0f}" for name, count in told[what].items())
+        if metrics[what]:
+            counts = ", ".join(f"{name} {count:,.0f}" for name, count in metrics[what].items())
             lines.append(f"<p>As {what}: {escape(counts)}.</p>")
-    if not told["psi"]:
-        lines.append(f"<p>Too few rows to tell of drift: {told['rows']:,.0f}.</p>")
+    if not metrics["psi"]:
+        lines.append(f"<p>Too few rows to measure drift: {metrics['rows']:,.0f}.</p>")
         return "\n".join(lines)
     statistics = manifest.statistics
     trained = {each.name: each.missing for each in statistics.columns} if statistics else {}
-    lines.append(f"<p>Drift, on {told['rows']:,.0f} rows:</p><table><tr><th>column<th>stability")
+    lines.append(f"<p>Drift, on {metrics['rows']:,.0f} rows:</p><table><tr><th>column<th>stability")
     lines.append("index<th>change<th>missing<th>in training</tr>")
-    for name, psi in sorted(told["psi"].items(), key=lambda pair: -pair[1]):
+    for name, psi in sorted(metrics["psi"].items(), key=lambda pair: -pair[1]):
         lines.append(
             f"<tr><td>{escape(name)}<td class=n>{psi:.3f}{_change(psi)}"
-            f"<td class=n>{told['missing'].get(name, 0.0):.1%}"
+            f"<td class=n>{metrics['missing'].get(name, 0.0):.1%}"
             f"<td class=n>{trained.get(name, 0.0):.1%}</tr>"
         )
     lines.append("</table>")
-    return "\n".join([*lines, *_answers(told, manifest)])
+    return "\n".join([*lines, *_predictions(metrics, manifest)])
 
 
-def _accuracy(told: dict[str, Any]) -> Iterable[str]:
-    right, wrong = (told["feedback"].get(each, 0.0) for each in ("correct", "wrong"))
+def _accuracy(metrics: dict[str, Any]) -> Iterable[str]:
+    right, wrong = (metrics["feedback"].get(each, 0.0) for each in ("correct", "wrong"))
     if right + wrong:
         share = right / (right + wrong)
         yield f"<p>Live accuracy: {share:.1%} of {right + wrong:,.0f} rows with feedback.</p>"
-    if told["error"] is not None:
-        yield f"<p>Live mean absolute error: {told['error']:.4g}.</p>"
+    if metrics["error"] is not None:
+        yield f"<p>Live mean absolute error: {metrics['error']:.4g}.</p>"
 
 
-def _answers(told: dict[str, Any], manifest: "Manifest") -> Iterable[str]:
-    """The distribution of the answers beside the one on the rows held out at training."""
+def _predictions(metrics: dict[str, Any], manifest: "Manifest") -> Iterable[str]:
+    """Render the distribution of predictions next to that on the held-out training rows."""
     from services.inference.drift.bins import Bins
 
     if manifest.statistics is None:
         return
     bins = Bins(manifest.statistics.predictions)
-    psi = told["prediction_psi"] or 0.0
-    yield f"<p>Answers, stability index {psi:.3f}; grey: in training.</p><table>"
+    psi = metrics["prediction_psi"] or 0.0
+    yield f"<p>Predictions, stability index {psi:.3f}; grey: in training.</p><table>"
     trained = manifest.statistics.predictions.shares
     for name, before in zip(bins.names(), trained, strict=False):
-        now = told["answers"].get(name, 0.0)
+        now = metrics["answers"].get(name, 0.0)
         yield (
             f"<tr><td>{escape(name)}<td class=n>{now:.1%}<td style='width: 24em'>"
             f"<div class=bar style='width: {now:.1%}'></div>"
@@ -187,5 +187,5 @@ def _answers(told: dict[str, Any], manifest: "Manifest") -> Iterable[str]:
 
 
 def _change(psi: float) -> str:
-    name = "large" if psi > LARGE else "moderate" if psi > MODERATE else "little"
+    name = "large" if psi > LARGE else "moderate" if psi > MODERATE else "small"
     return f"<td class={name}>{name}"

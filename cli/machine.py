@@ -1,4 +1,4 @@
-"""A machine client to check models with: the one given, or one made for the occasion."""
+"""A machine client for release checks: the configured one, or a temporary one."""
 
 import hashlib
 from collections.abc import Iterator
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from cli.settings import LocalSettings
 
 NAME = "release check"
-LIVES = timedelta(hours=2)
-"""After which a client ends by itself, if it could not be deleted."""
+LIFETIME = timedelta(hours=2)
+"""A temporary client expires after this time, in case it cannot be deleted."""
 
 
 class NoToken(Exception):
-    """There is no access token to predict with; the message is one sentence."""
+    """No access token is available; the message is a sentence that says why."""
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """Of a machine client with scope `predict`."""
+    """The credentials of a machine client with scope `predict`."""
 
     client_id: str
     client_secret: str
@@ -38,10 +38,10 @@ class Auth:
 
     @contextmanager
     def client(self, settings: "LocalSettings") -> Iterator[Credentials]:
-        """The client of the settings, or one that exists until the end of the block.
+        """Yield the configured client, or a temporary one that is deleted after the block.
 
         Raises:
-            NoToken: there is none, and none can be made.
+            NoToken: no client is configured, and none can be created.
         """
         if settings.client_id:
             secret = settings.client_secret.get_secret_value()
@@ -51,7 +51,7 @@ class Auth:
         form = {"grant_type": "password", "username": email, "password": password}
         token = self._call("POST", "/token", data=form)["access_token"]
         headers = {"Authorization": f"Bearer {token}"}
-        ends = (datetime.now(UTC) + LIVES).isoformat(timespec="seconds")
+        ends = (datetime.now(UTC) + LIFETIME).isoformat(timespec="seconds")
         wanted = {"name": NAME, "scope": "predict", "expires_at": ends}
         made = self._call("POST", "/clients", json=wanted, headers=headers)
         try:
@@ -60,7 +60,7 @@ class Auth:
             self._delete(f"/clients/{made['client_id']}", headers)
 
     def token(self, credentials: Credentials) -> str:
-        """An access token with scope `predict`; raises NoToken."""
+        """Return an access token with scope `predict`; raises NoToken."""
         form = {
             "grant_type": "client_credentials",
             "client_id": credentials.client_id,
@@ -70,7 +70,7 @@ class Auth:
         return str(self._call("POST", "/token", data=form)["access_token"])
 
     def _log_in(self, settings: "LocalSettings") -> tuple[str, str]:
-        """E-mail and password of an account to check with."""
+        """Return the e-mail and password of a user for release checks."""
         from cli import state
 
         seed = settings.check_account_seed.get_secret_value()
@@ -85,20 +85,20 @@ class Auth:
         return email, password
 
     def _call(self, method: str, path: str, *, taken: int = 0, **options: Any) -> dict[str, Any]:
-        """The JSON of a successful answer; `taken` is one more status that will do."""
+        """Return the JSON of a successful response; `taken` is another accepted status."""
         import httpx
 
         try:
-            answer = self._http.request(method, f"{self._url}{path}", **options)
-            document: dict[str, Any] = answer.json()
+            response = self._http.request(method, f"{self._url}{path}", **options)
+            document: dict[str, Any] = response.json()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise NoToken(f"Auth is unavailable: {type(error).__name__}.") from error
-        if not answer.is_success and answer.status_code != taken:
-            raise NoToken(f"Auth answered {answer.status_code} to {method} {path}.")
+        if not response.is_success and response.status_code != taken:
+            raise NoToken(f"Auth responded {response.status_code} to {method} {path}.")
         return document
 
     def _delete(self, path: str, headers: dict[str, str]) -> None:
-        """Delete a client; one that stays ends by itself."""
+        """Delete a client; if that fails, it expires by itself."""
         import httpx
 
         try:

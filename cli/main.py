@@ -1,4 +1,4 @@
-"""The `tollgate` command; each part of it imports what it needs when it runs."""
+"""The `tollgate` command; subcommands import their heavy dependencies lazily."""
 
 from importlib.metadata import version
 from typing import Annotated
@@ -37,14 +37,17 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     _: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
-    """Options of the command itself."""
+    """Accept options of `tollgate` itself."""
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
     app(prog_name="tollgate")
 
 

@@ -1,4 +1,4 @@
-"""`tollgate models list`, `show`, `feedback` and `verify`: what is in the model store."""
+"""`tollgate models list`, `show`, `feedback` and `verify`: inspect the model store."""
 
 import json
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ from cli.models_app import (
     models,
     open_store,
 )
+from cli.output import print_error
 from cli.train import failures_as_one_line, progress
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def list_models(
     model: Annotated[str | None, typer.Argument(help="One model; default: all of them.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """All models and versions: gate, time, and which one is live."""
+    """List all versions with their gate, and the live ones."""
     with failures_as_one_line():
         store, trusted = open_store(read_only=True)
         pickles = load_settings().allow_joblib
@@ -45,14 +46,14 @@ def list_models(
         typer.echo(json.dumps(rows))
         return
     if not rows:
-        typer.echo("No model has been published yet: tollgate train MODEL --release")
+        typer.echo("No models yet; publish one with: tollgate train MODEL --release")
     for line in [*map(_describe_row, rows), *states]:
         typer.echo(line)
 
 
 @models.command()
 def show(model: Model, version: Version = None, as_json: AsJson = False) -> None:
-    """The manifest of a version: by default the live one, else the newest."""
+    """Show a version's manifest; the default is the live version, else the newest."""
     with failures_as_one_line():
         from services.common.model_store import VersionNotFound
 
@@ -60,7 +61,7 @@ def show(model: Model, version: Version = None, as_json: AsJson = False) -> None
         live = store.live_release(model, trusted, allow_joblib=load_settings().allow_joblib)
         known = [live.version] if live else store.list_versions(model)[-1:]
         if version is None and not known:
-            raise VersionNotFound(f"There is no version of {model}.")
+            raise VersionNotFound(f"Model '{model}' has no versions.")
         manifest = store.open_version(model, version or known[0], trusted)
     if as_json:
         typer.echo(manifest.model_dump_json(indent=2))
@@ -85,9 +86,9 @@ def show(model: Model, version: Version = None, as_json: AsJson = False) -> None
 
 @models.command()
 def feedback(model: Model, as_json: AsJson = False) -> None:
-    """Export rows whose true outcome callers reported to the model's folder of the data store.
+    """Export rows with reported outcomes to the model's folder in the data store.
 
-    Each is exported once. As with any data that lands there, a training may follow.
+    Each row is exported once. Like any new data, it may start a training run.
     """
     with failures_as_one_line():
         from services.common.feedback_store import FeedbackStore
@@ -99,12 +100,12 @@ def feedback(model: Model, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps({"model": model, "files": written}))
     else:
-        typer.echo("\n".join(written) or f"{model}: no labelled rows that were not exported yet")
+        typer.echo("\n".join(written) or f"{model}: no new labelled rows")
 
 
 @models.command()
 def verify(as_json: AsJson = False) -> None:
-    """Check every version, file and record of the store; exit code 1 names each failure."""
+    """Verify every version, file and record of the store; exit with 1 if a check fails."""
     from services.common.model_verify import verify_store
 
     with failures_as_one_line(), progress() as report:
@@ -114,10 +115,10 @@ def verify(as_json: AsJson = False) -> None:
         typer.echo(json.dumps({"checked": found.checked, "failures": found.failures}))
     else:
         failed = f"{len(found.failures)} checks failed"
-        told = failed if found.failures else "all checks passed"
-        typer.echo(f"{found.checked} versions and releases checked, {told}")
+        result = failed if found.failures else "all checks passed"
+        typer.echo(f"{found.checked} versions and releases checked, {result}")
         for failure in found.failures:
-            typer.echo(f"error: {failure}", err=True)
+            print_error(failure)
     if found.failures:
         raise typer.Exit(1)
 
@@ -125,7 +126,7 @@ def verify(as_json: AsJson = False) -> None:
 def _rows(
     store: "ModelStore", trusted: "TrustedKeys", model: str, *, allow_joblib: bool
 ) -> list[dict[str, Any]]:
-    """A row for every version, oldest first; the gate of a refused one is the reason."""
+    """Return a row per version, oldest first; the gate of a refused version is the reason."""
     from services.common.model_pins import find_pin
     from services.common.model_store import VersionNotFound, VersionRefused
 
@@ -145,9 +146,9 @@ def _rows(
             gate = f"refused: {error.reason}"
         role = _role(live, version)
         pinned = pin is not None and pin.version == version
-        told = {"gate": gate, "live": role == "live", "role": role}
-        told |= {"refused_by_inference": refused, "pinned": pinned}
-        rows.append({"model": model, "version": version, **told})
+        row = {"model": model, "version": version, "gate": gate, "live": role == "live"}
+        row |= {"role": role, "refused_by_inference": refused, "pinned": pinned}
+        rows.append(row)
     return rows
 
 
@@ -155,14 +156,14 @@ def _describe_row(row: dict[str, Any]) -> str:
     marks = [row["role"], "pinned" if row["pinned"] else None]
     if row["refused_by_inference"]:
         marks.append(f"refused by inference: {row['refused_by_inference']}")
-    told = ", ".join(mark for mark in marks if mark)
-    return f"{row['model']:<24} {row['version']}  {row['gate']:<18} {told}".rstrip()
+    shown = ", ".join(mark for mark in marks if mark)
+    return f"{row['model']:<24} {row['version']}  {row['gate']:<18} {shown}".rstrip()
 
 
 def _describe_state(
     store: "ModelStore", trusted: "TrustedKeys", model: str, *, allow_joblib: bool
 ) -> Iterator[str]:
-    """What a model's rows do not show: a withdrawal, and what holds automatic releases back."""
+    """Describe a model's withdrawal and pin, which its rows do not show."""
     from services.common.model_pins import find_pin
     from services.common.model_store import Withdrawal
 
@@ -176,7 +177,7 @@ def _describe_state(
 
 
 def _role(live: "Release | None", version: str) -> str | None:
-    """What a version is to the callers who name none."""
+    """Return a version's role for requests that do not name a version."""
     if live is None:
         return None
     if live.version == version:

@@ -1,4 +1,4 @@
-"""The `tollgate models` group, and what its commands have in common."""
+"""The `tollgate models` group and the helpers that its commands share."""
 
 import json
 from collections.abc import Iterator
@@ -14,22 +14,20 @@ if TYPE_CHECKING:
     from services.common.model_store import ModelStore, ReleaseRecord, TrustedKeys
     from trainer.settings import TrainerSettings
 
-models = typer.Typer(help="Look at the versions of models, and decide which is live.")
+models = typer.Typer(help="Inspect model versions, and decide which is live.")
 
 Model = Annotated[str, typer.Argument(help="The model's name.")]
-Version = Annotated[str | None, typer.Option("--to", metavar="VERSION", help="Which version.")]
+Version = Annotated[str | None, typer.Option("--to", metavar="VERSION", help="The version.")]
 Reason = Annotated[str, typer.Option(help="Why, for the record.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 HelmRelease = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="Ask from inside the cluster, by a Job of this Helm release."
+        metavar="NAME", help="Query from inside the cluster, with a Job of this Helm release."
     ),
 ]
-Namespace = Annotated[str, typer.Option(help="Where the pods are.")]
-Withdraw = Annotated[
-    bool, typer.Option("--withdraw", help="Roll the release back if it is found to be bad.")
-]
+Namespace = Annotated[str, typer.Option(help="Namespace of the pods.")]
+Withdraw = Annotated[bool, typer.Option("--withdraw", help="Roll the release back if it is bad.")]
 
 
 def load_settings() -> "TrainerSettings":
@@ -39,7 +37,7 @@ def load_settings() -> "TrainerSettings":
 
 
 def open_store(*, read_only: bool) -> tuple["ModelStore", "TrustedKeys"]:
-    """The model store of the settings, and the keys whose versions are trusted."""
+    """Open the configured model store, and load the trusted keys."""
     from services.common.model_store import ModelStore
 
     settings = load_settings()
@@ -48,7 +46,7 @@ def open_store(*, read_only: bool) -> tuple["ModelStore", "TrustedKeys"]:
 
 
 def open_release_manager() -> "ReleaseManager":
-    """What writes release records, in the name of the settings' actor."""
+    """Return the writer of release records, with the configured actor as author."""
     from services.common.model_releases import ReleaseManager
 
     settings = load_settings()
@@ -57,18 +55,18 @@ def open_release_manager() -> "ReleaseManager":
 
 
 def find_pin_in_force(release_manager: "ReleaseManager", model: str) -> "Pin | None":
-    """The pin that holds automatic releases of a model back."""
+    """Return the pin that blocks automatic releases of a model."""
     from services.common.model_pins import find_pin
 
     return find_pin(release_manager.store, model, release_manager.trusted)
 
 
 def print_decision(model: str, decision: "Decision", *, pin: "Pin | None", as_json: bool) -> None:
-    """Say what is live after a command, and what holds automatic releases back."""
+    """Print what is live after a command, and the pin that blocks automatic releases."""
     record = decision.live
     if as_json:
-        told = {"written": decision.written, "live": record.model_dump(mode="json")}
-        typer.echo(json.dumps({"model": model, **told, "pinned": pin is not None}))
+        document = {"written": decision.written, "live": record.model_dump(mode="json")}
+        typer.echo(json.dumps({"model": model, **document, "pinned": pin is not None}))
         return
     already = "" if decision.written else " already"
     what = f"version {record.version} is live" if record.version else "no version is live"
@@ -80,26 +78,26 @@ def print_decision(model: str, decision: "Decision", *, pin: "Pin | None", as_js
 
 
 def describe_pin(model: str, pin: "Pin") -> str:
-    """A line about a pin, and how it ends."""
+    """Describe a pin and how to end it."""
     return (
         f"{pin.describe()}; automatic releases do not go live until: tollgate models unpin {model}"
     )
 
 
 def describe_trials(record: "ReleaseRecord") -> Iterator[str]:
-    """What is tried beside the live version, a line each."""
+    """Describe a record's canary and shadow, a line each."""
     if record.canary:
-        share = f"{record.canary.percent:g} % of the callers"
+        share = f"{record.canary.percent:g} % of callers"
         yield f"canary: version {record.canary.version} for {share}"
     if record.shadow:
         yield f"shadow: version {record.shadow.version}"
 
 
 def withdraw_bad(model: str, release: int, reason: str) -> bool:
-    """Roll a bad release back; whether a record was written for it."""
+    """Roll a bad release back; return whether a record was written."""
     with failures_as_one_line():
         decision = open_release_manager().roll_back(model, expected_release=release, reason=reason)
     if decision.written:
         live = decision.live.version or "no version"
-        typer.echo(f"{model}: release {release} is withdrawn, {live} is live", err=True)
+        typer.echo(f"{model}: release {release} was withdrawn; {live} is live", err=True)
     return decision.written

@@ -1,4 +1,4 @@
-"""What the functions recorded about a model's drops, and the newest data in its folder."""
+"""Read the functions' records about a model's drops, and the newest data in its folder."""
 
 import json
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ BESIDE_DATA = ("_SUCCESS", "dataset.json")
 
 
 def read_records(url: str, model: str) -> dict[str, DropRecords]:
-    """The drops of a model by their identity, from the functions' bucket.
+    """Return the drops of a model by identity, from the functions' bucket.
 
-    Members of a record that are not known here are ignored, and so are malformed records.
+    Malformed records and unknown fields are ignored.
 
     Raises:
         StoreError: the bucket cannot be read.
@@ -35,7 +35,7 @@ def read_records(url: str, model: str) -> dict[str, DropRecords]:
 
 
 def find_newest_data(url: str, model: str) -> DropRecords | None:
-    """The newest object of a drop in a model's data folder, as if no event had come of it.
+    """Return a drop for the newest object in a model's data folder, without any event.
 
     Raises:
         StoreError: the data store cannot be read.
@@ -83,7 +83,7 @@ def _combine(identity: str, found: dict[str, dict[str, dict[str, Any]]]) -> Drop
         identity,
         seen=min(times, default=None),
         dispatched=_time(done),
-        dead=str(dead.get("reason", "no reason was recorded.")) if dead else None,
+        dead=str(dead.get("reason", "No reason was recorded.")) if dead else None,
     )
 
 
@@ -96,7 +96,7 @@ def _time(record: dict[str, Any] | None) -> datetime | None:
 
 
 def _written(entry: dict[str, Any]) -> datetime:
-    """When an object was written, by what its file system says."""
+    """Return when an object was written, by its file system."""
     written = entry.get("timeCreated") or entry.get("created") or entry.get("mtime")
     if isinstance(written, datetime):
         return written if written.tzinfo else written.replace(tzinfo=UTC)

@@ -1,6 +1,6 @@
-"""What became of each drop of data, from the records that every part of the loop leaves.
+"""Work out how far each drop of data has come, from the records along the pipeline.
 
-Everything here is pure: the command reads, this decides, the command prints.
+This module has no I/O: the command reads the records and prints the result.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,23 +12,23 @@ from services.common.model_records import Release, RunRecord, Withdrawal
 
 STAGES = ("seen", "dispatched", "trained", "gated", "released", "served")
 Stage = Literal["seen", "dispatched", "trained", "gated", "released", "served"]
-QUIET_S = timedelta(minutes=5)
-"""A drop ends after a quiet minute; a few of them are left to the events."""
+QUIET = timedelta(minutes=5)
+"""A drop ends after a quiet minute; events get a few more minutes to dispatch it."""
 REDELIVERY = timedelta(hours=24)
-"""How long the platform delivers an event again whose function fails."""
+"""How long the platform redelivers an event whose function fails."""
 TRAINING = timedelta(hours=6)
-"""The longest that a workflow's job may run."""
+"""The maximum run time of a workflow job."""
 
 
 @dataclass(frozen=True)
 class DropRecords:
-    """What the functions recorded about a drop, and what the data bucket shows.
+    """The records of a drop.
 
     Args:
-        drop: `<bucket>/<name>#<generation>`, which is also the key of its training.
-        seen: when it was claimed, or when its newest object was written.
-        dispatched: when GitHub took it.
-        dead: why it was given up.
+        drop: `<bucket>/<name>#<generation>`, which is also the idempotency key of its training run.
+        seen: when the drop was claimed, or when its newest object was written.
+        dispatched: when GitHub accepted the dispatch.
+        dead: why the drop was given up.
     """
 
     drop: str
@@ -53,8 +53,8 @@ class Progress:
 
     Args:
         steps: the stages it has reached, in order.
-        waits: why the next one has not been reached; None if there is none.
-        is_stopped: whether it goes no further by itself.
+        waits: why it has not reached the next stage; None after the last one.
+        is_stopped: whether it will not continue by itself.
     """
 
     drop: str
@@ -65,14 +65,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known about a model when its drops are judged.
+    """The state of a model against which its drops are judged.
 
     Args:
-        runs: outcomes of trainings, by key.
+        runs: outcomes of training runs, by idempotency key.
         releases: by number.
-        served: by process, the number of the release it serves; None if nobody was asked.
-        report_link: of a version's report; `{version}` is replaced.
-        runs_link: of the workflow runs; None if the repository is not known.
+        served: the number of the release that each process serves; None if not queried.
+        report_link: template of the link to a version's report, with `{version}`.
+        runs_link: link to the workflow runs; None if the repository is not known.
     """
 
     model: str
@@ -85,7 +85,7 @@ class Known:
 
 
 def judge_drop(records: DropRecords, known: Known) -> Progress:
-    """Work out how far a drop has come, and why it goes no further."""
+    """Work out how far a drop has come, and what it waits for."""
     steps = [Step("seen", records.seen, link=_object_link(records.drop))]
     run = known.runs.get(records.drop)
     if records.dispatched is not None:
@@ -98,13 +98,13 @@ def judge_drop(records: DropRecords, known: Known) -> Progress:
 
 
 def judge_run(run: RunRecord, known: Known, *, drop: str, steps: Sequence[Step] = ()) -> Progress:
-    """Work out how far a training has come, after the stages before it."""
+    """Work out how far a training run has come, after the stages before it."""
     link = known.report_link.format(version=run.version)
     done = [*steps, Step("trained", run.time, f"version {run.version}", link)]
     if run.gate is not None:
         done.append(Step("gated", run.time, run.gate))
     if run.gate == "failed":
-        return Progress(drop, done, "The gate failed; the report says why.", is_stopped=True)
+        return Progress(drop, done, "The gate failed; see the report.", is_stopped=True)
     record = known.releases.get(run.release) if run.release is not None else None
     if record is None:
         record = _release_of(run.version, known.releases)
@@ -122,10 +122,10 @@ def _judge_served(drop: str, done: list[Step], number: int, known: Known) -> Pro
         detail = f"replaced by release {in_force} ({newer.action})"
         return Progress(drop, [*done, Step("served", newer.time, detail)])
     if known.served is None:
-        return Progress(drop, done, "Not asked what is served: use --url or --helm-release.")
+        return Progress(drop, done, "Serving was not checked; use --url or --helm-release.")
     behind = [name for name, found in known.served.items() if (found or 0) < number]
     if not known.served:
-        return Progress(drop, done, "No process could be asked what it serves.")
+        return Progress(drop, done, "No process could be queried.")
     if behind:
         which = ", ".join(sorted(behind)[:5])
         return Progress(drop, done, f"{len(behind)} processes do not serve it yet: {which}.")
@@ -134,19 +134,20 @@ def _judge_served(drop: str, done: list[Step], number: int, known: Known) -> Pro
 
 
 def _why_not_trained(records: DropRecords, known: Known) -> tuple[str, bool]:
-    """Why a drop has no outcome of a training, and whether it has none for good."""
+    """Return why a drop has no training outcome, and whether that is final."""
     if records.dead is not None:
-        return f"Given up: {records.dead} Run train.yml by hand.", True
+        return f"Given up: {records.dead} Run train.yml manually.", True
     if records.dispatched is not None:
         if known.now - records.dispatched > TRAINING:
-            return "train.yml recorded no outcome: its run failed. Look at its log.", True
+            return "train.yml recorded no outcome, so its run failed; see its log.", True
         return "train.yml has recorded no outcome yet.", False
     age = known.now - records.seen if records.seen else timedelta.max
-    if age < QUIET_S:
-        return "The drop has not ended: it ends after a quiet minute, or with _SUCCESS.", False
+    if age < QUIET:
+        return "The drop is still open: it ends after a quiet minute, or with _SUCCESS.", False
     if age < REDELIVERY:
         return (
-            "Not dispatched yet; its event is delivered again. Now: tollgate pipelines sweep.",
+            "Not dispatched yet; its event is redelivered. To dispatch now: "
+            "tollgate pipelines sweep",
             False,
         )
     return "No event dispatched it; run: tollgate pipelines sweep", True
@@ -155,7 +156,7 @@ def _why_not_trained(records: DropRecords, known: Known) -> tuple[str, bool]:
 def _release_of(
     version: str, releases: Mapping[int, Release | Withdrawal]
 ) -> Release | Withdrawal | None:
-    """The first record that put a version live."""
+    """Return the first record that put a version live."""
     for number in sorted(releases):
         if releases[number].version == version:
             return releases[number]

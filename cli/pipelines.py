@@ -1,4 +1,4 @@
-"""`tollgate pipelines`: how far each drop of data has come on its way to callers."""
+"""`tollgate pipelines`: follow each drop of data from the bucket to a served release."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.cluster import NotAsked, run_check
+from cli.cluster import ClusterError, run_check
 from cli.models_app import (
     AsJson,
     HelmRelease,
@@ -18,6 +18,7 @@ from cli.models_app import (
     find_pin_in_force,
     open_release_manager,
 )
+from cli.output import warn
 from cli.pipeline_status import (
     DropRecords,
     Known,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from services.common.model_records import Release, RunRecord, Withdrawal
     from services.common.model_store import ModelStore
 
-pipelines = typer.Typer(help="Follow data on its way from the bucket to callers.")
+pipelines = typer.Typer(help="Follow data from the bucket to a served release.")
 
 SHOWN = 10
 
@@ -47,10 +48,10 @@ def status(
     ] = None,
     helm_release: HelmRelease = None,
     namespace: Namespace = "default",
-    limit: Annotated[int, typer.Option(help="How many of the newest drops.", min=1)] = SHOWN,
+    limit: Annotated[int, typer.Option(help="Number of newest drops to show.", min=1)] = SHOWN,
     as_json: AsJson = False,
 ) -> None:
-    """Show each drop: seen, dispatched, trained, gated, released, served; and what it waits for."""
+    """Show each drop's stages (seen, dispatched, trained, gated, released, served) and blockers."""
     with failures_as_one_line():
         from trainer.settings import TrainerSettings
 
@@ -72,8 +73,9 @@ def status(
         pin = find_pin_in_force(release_manager, model)
     newest = found[:limit]
     if as_json:
-        told = {"model": model, "pin": pin.describe() if pin else None}
-        typer.echo(json.dumps({**told, "drops": [asdict(each) for each in newest]}, default=str))
+        document = {"model": model, "pin": pin.describe() if pin else None}
+        drops = [asdict(each) for each in newest]
+        typer.echo(json.dumps({**document, "drops": drops}, default=str))
         return
     if not newest:
         typer.echo(f"{model}: no data has arrived yet")
@@ -94,12 +96,12 @@ def _describe(progress: Progress) -> Iterator[str]:
 
 def _describe_step(step: Step) -> str:
     when = f"{step.time.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}" if step.time else "–"
-    told = [f"{step.stage:<11} {when:<20}", step.detail, step.link or ""]
-    return f"  {'  '.join(part for part in told if part)}".rstrip()
+    parts = [f"{step.stage:<11} {when:<20}", step.detail, step.link or ""]
+    return f"  {'  '.join(part for part in parts if part)}".rstrip()
 
 
 def _drops(data_url: str, records_url: str, model: str, known: Known) -> list[Progress]:
-    """The drops of a model and its trainings by other keys, newest first."""
+    """Return a model's drops, and its training runs with other keys, newest first."""
     from cli.pipeline_records import find_newest_data, read_records
 
     drops = read_records(records_url, model) if records_url else {}
@@ -118,7 +120,7 @@ def _drops(data_url: str, records_url: str, model: str, known: Known) -> list[Pr
 
 
 def _is_dealt_with(newest: DropRecords, drops: dict[str, DropRecords], known: Known) -> bool:
-    """Whether the newest data is part of a drop that was dispatched, or was trained on by hand."""
+    """Return whether the newest data was already dispatched or trained on."""
     if newest.drop in drops or newest.drop in known.runs:
         return True
     written = newest.seen
@@ -130,7 +132,7 @@ def _is_dealt_with(newest: DropRecords, drops: dict[str, DropRecords], known: Kn
 
 
 def _releases(store: "ModelStore", model: str) -> "dict[int, Release | Withdrawal]":
-    """The records that can be read, by number."""
+    """Return the readable release records by number."""
     from services.common.model_store import VersionRefused
 
     found = {}
@@ -145,7 +147,7 @@ def _releases(store: "ModelStore", model: str) -> "dict[int, Release | Withdrawa
 
 
 def _runs(store: "ModelStore", model: str) -> "dict[str, RunRecord]":
-    """Outcomes of trainings by their keys; of older ones only the digest of the key is known."""
+    """Return the training runs by idempotency key; old records only have the key's digest."""
     from services.common.model_store import VersionRefused
 
     found = {}
@@ -162,7 +164,7 @@ def _runs(store: "ModelStore", model: str) -> "dict[str, RunRecord]":
 def _ask(
     model: str, number: int, urls: list[str] | None, helm_release: str | None, namespace: str
 ) -> Served | None:
-    """What is served, by process; None if nobody is to be asked."""
+    """Return the served release of each process; None if no process was requested."""
     if urls:
         return ask_urls(model, urls)
     if not helm_release:
@@ -170,13 +172,13 @@ def _ask(
     arguments = ["models", "wait", model, "--release", str(max(number, 1)), "--json"]
     arguments += ["--resolve", "$(TOLLGATE_INFERENCE_PODS)", "--within", "0"]
     try:
-        told: dict[str, Any] = run_check(
+        document: dict[str, Any] = run_check(
             arguments, helm_release=helm_release, namespace=namespace, within_s=0
         )
-    except NotAsked as error:
-        typer.echo(f"warning: {error}", err=True)
+    except ClusterError as error:
+        warn(str(error))
         return {}
-    served = told.get("served")
+    served = document.get("served")
     return served if isinstance(served, dict) else {}
 
 

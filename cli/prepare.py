@@ -1,6 +1,6 @@
-"""What has to be there before the services start; a process of its own, so that `up` stays light.
+"""Prepare databases, users and the sample model before the services start.
 
-Everything here is done once and found done afterwards.
+A separate process, so that `up` stays small. Every step is idempotent.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from trainer.settings import TrainerSettings
 
 
 def main() -> None:
-    """Prepare this machine; one line on stderr and exit code 1 if that fails."""
+    """Prepare this machine; on failure, print one line on stderr and exit with 1."""
     settings = LocalSettings.load()
     configure_logging("tollgate", style=settings.log_format)
     try:
@@ -44,11 +44,11 @@ def _prepare(settings: LocalSettings) -> None:
     migrate(auth.database_url.get_secret_value(), auth_app.MIGRATIONS)
     migrate(billing.database_url.get_secret_value(), billing_database.MIGRATIONS)
     asyncio.run(_ensure_log_ins(auth, state.credentials(settings.home)))
-    sample.ensure_released(TrainerSettings.load(), say=structlog.get_logger().info)
+    sample.ensure_released(TrainerSettings.load(), report=structlog.get_logger().info)
 
 
 async def _ensure_log_ins(settings: AuthSettings, log_ins: dict[str, Any]) -> None:
-    """The accounts and the service client of `credentials.json`, in auth's database."""
+    """Create the users and the service client of `credentials.json` in auth's database."""
     database = Database(settings.database_url.get_secret_value())
     hasher = PasswordHasher(threads=1)
     try:

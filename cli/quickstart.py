@@ -1,4 +1,4 @@
-"""What `tollgate up` shows once the services are ready."""
+"""The welcome text of `tollgate up`, once the services are ready."""
 
 import json
 from pathlib import Path
@@ -13,12 +13,12 @@ _TABLE = """\
   inference  {inference:<30} {inference}/docs
   billing    {billing:<30} {billing}/docs
 
-  Log-ins of this installation: {credentials}
+  Credentials: {credentials}
 
-  Try it: a new account, a token, a prediction, and what it cost.
+  Try it: register, get a token, predict, and see the cost.
 """
 
-# A new account at each paste, so that it works twice. Usage is seen within two seconds.
+# Each paste registers a new user, so it can be repeated. Usage shows up within two seconds.
 _QUICKSTART = """\
 EMAIL="me-$(date +%s)@example.com" PASSWORD="$(od -An -N12 -tx1 /dev/urandom | tr -d ' ')"
 curl -sS -w '\\n' {auth}/register -H 'Content-Type: application/json' \\
@@ -33,11 +33,11 @@ curl -sS -w '\\n' {billing}/usage -H "Authorization: Bearer $TOKEN"
 
 
 def table(*, auth: str, inference: str, billing: str, credentials: Path) -> str:
-    """Where things are; the arguments are the services' URLs."""
+    """Return a table of the services' URLs."""
     return _TABLE.format(auth=auth, inference=inference, billing=billing, credentials=credentials)
 
 
 def quickstart(*, auth: str, inference: str, billing: str) -> str:
-    """A shell script from nothing to a paid prediction."""
+    """Return a shell script that registers, predicts, and shows the charge."""
     body = json.dumps({"instances": [WINE]})
     return _QUICKSTART.format(auth=auth, inference=inference, billing=billing, body=body)

@@ -42,13 +42,13 @@ def rollback(
     version: Version = None,
     reason: Reason = "",
     pin: Annotated[
-        bool, typer.Option("--pin/--no-pin", help="Hold automatic releases back from now on.")
+        bool, typer.Option("--pin/--no-pin", help="Block automatic releases from now on.")
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Go back; by default to the newest earlier live version that no rollback has left.
+    """Roll back, by default to the newest earlier live version that was not itself rolled back.
 
-    Automatic releases do not go live afterwards, until `unpin` or a release by hand.
+    Automatic releases do not go live afterwards, until `unpin` or a manual release.
     """
     with failures_as_one_line():
         from services.common.model_pinning import unpin as end_pin
@@ -66,20 +66,20 @@ def canary(
     model: Model,
     version: Version = None,
     percent: Annotated[
-        float | None, typer.Option(help="Of the callers; above 0, at most 100.", max=100)
+        float | None, typer.Option(help="Share of callers; above 0, at most 100.", max=100)
     ] = None,
     off: Annotated[bool, typer.Option("--off", help="End the canary.")] = False,
     reason: Reason = "",
     as_json: AsJson = False,
 ) -> None:
-    """Have a version answer some of the callers; it is rolled back if it does worse.
+    """Serve a version to a share of callers; it is rolled back if it performs worse.
 
-    Releasing that version puts it live for all, and ends the canary.
+    Releasing the version puts it live for all callers and ends the canary.
     """
     if off == (version is not None) or off == (percent is not None):
-        raise typer.BadParameter("say which version, --to, and how much, --percent; or else --off")
+        raise typer.BadParameter("use --to and --percent together, or --off alone")
     if percent is not None and not percent > 0:
-        raise typer.BadParameter("--percent is above 0; --off ends the canary")
+        raise typer.BadParameter("--percent must be above 0; use --off to end the canary")
     with failures_as_one_line():
         decision = open_release_manager().canary(
             model, version=version, percent=percent or 0.0, reason=reason
@@ -95,9 +95,9 @@ def shadow(
     reason: Reason = "",
     as_json: AsJson = False,
 ) -> None:
-    """Have a version computed as well, unseen and unbilled, and count where it disagrees."""
+    """Run a version on live requests, invisible and unbilled, and count its disagreements."""
     if off == (version is not None):
-        raise typer.BadParameter("say which version, --to; or else --off")
+        raise typer.BadParameter("use either --to or --off")
     with failures_as_one_line():
         decision = open_release_manager().shadow(model, version=version, reason=reason)
     print_decision(model, decision, pin=None, as_json=as_json)
@@ -110,7 +110,7 @@ def pin_model(
     reason: Annotated[str, typer.Option(help="Why, for the record.")],
     until: Annotated[
         str | None,
-        typer.Option(metavar="DATE", help="When it ends by itself: a date or RFC 3339 time, UTC."),
+        typer.Option(metavar="DATE", help="When the pin expires: a date or RFC 3339 time, UTC."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -143,8 +143,8 @@ def _print_pin(
     in_force = find_pin_in_force(release_manager, model)
     if as_json:
         record = decision.record.model_dump(mode="json") if decision.record else None
-        told = {"written": record is not None, "record": record, "pinned": in_force is not None}
-        typer.echo(json.dumps({"model": model, **told}))
+        document = {"model": model, "written": record is not None, "record": record}
+        typer.echo(json.dumps(document | {"pinned": in_force is not None}))
         return
     if decision.release is not None:
         print_decision(model, decision.release, pin=None, as_json=False)
@@ -156,10 +156,10 @@ def _print_pin(
 
 
 def _parse_end(text: str) -> datetime:
-    """The end of a pin: a date means its first moment in UTC.
+    """Parse the end of a pin; a date means midnight UTC at its start.
 
     Raises:
-        BadParameter: it is neither a date nor a time, or is in the past.
+        BadParameter: the text is neither a date nor a time, or is in the past.
     """
     try:
         ends = datetime.fromisoformat(text)

@@ -1,6 +1,6 @@
-"""The sample model: the UCI wine data that scikit-learn carries.
+"""The sample model, from the UCI wine data that ships with scikit-learn.
 
-`python -m cli.sample` trains, signs and releases it, unless a release is there.
+`python -m cli.sample` trains, signs and releases it, unless it has a release.
 """
 
 import csv
@@ -20,9 +20,9 @@ _TARGET = "class"
 
 
 def seed(data: Path) -> None:
-    """Put the sample data into a local data bucket, unless it is there.
+    """Write the sample data to a local data store, unless it exists.
 
-    178 rows; 13 numeric columns and `class` (0, 1 or 2).
+    178 rows with 13 numeric columns and `class` (0, 1 or 2).
     """
     folder = data / MODEL
     if (folder / f"{MODEL}.csv").exists():
@@ -40,12 +40,12 @@ def seed(data: Path) -> None:
     create_file(folder / f"{MODEL}.csv", text.getvalue().encode(), mode=0o644)
 
 
-def ensure_released(settings: TrainerSettings, *, say: Callable[[str], None]) -> None:
-    """Keys to sign and verify with; and, where the data store is ours, a released sample model.
+def ensure_released(settings: TrainerSettings, *, report: Callable[[str], None]) -> None:
+    """Create the signing keys and, if the data store is the local default, release the sample.
 
     Raises:
-        StoreError: the model store or a key cannot be used.
-        TrainerError: the training failed.
+        StoreError: the model store or a key is unusable.
+        TrainerError: training failed.
     """
     settings.load_trusted_keys()
     if settings.data_store:
@@ -56,24 +56,24 @@ def ensure_released(settings: TrainerSettings, *, say: Callable[[str], None]) ->
 
     from trainer.train import train  # seconds of imports, needed once per installation
 
-    say(f"training the sample model, {MODEL} (only the first time)")
+    report(f"training the sample model, {MODEL} (first start only)")
     train(
         settings,
         MODEL,
         release=True,
         reason="the sample model",
-        report=lambda doing, share: say(f"  {share:4.0%}  {doing}"),
+        report_progress=lambda doing, share: report(f"  {share:4.0%}  {doing}"),
     )
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
 def main() -> None:
-    """Release the sample model; one line on stderr and exit code 1 if that fails."""
+    """Release the sample model; on failure, print one line on stderr and exit with 1."""
     try:
-        ensure_released(TrainerSettings.load(), say=_say)
+        ensure_released(TrainerSettings.load(), report=_print)
     except (OSError, StoreError, TrainerError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
 

@@ -1,4 +1,4 @@
-"""Ask inference processes which release of a model they serve, and judge their answers."""
+"""Query inference processes for the release of a model that they serve."""
 
 import socket
 from collections.abc import Mapping
@@ -7,20 +7,20 @@ from urllib.parse import urlsplit
 
 import typer
 
-ASK_TIMEOUT_S = 10.0
+REQUEST_TIMEOUT_S = 10.0
 METRIC = "tollgate_model_live_release"
 
 Served = Mapping[str, int | None]
-"""By process: the number of the release it serves; 0 if it serves none, None if it did not say."""
+"""The number of the release that each process serves; 0 for no release, None if unknown."""
 Verdict = Literal["served", "behind", "unknown"]
 
 
 def judge(served: Served, release: int) -> Verdict:
-    """Whether every process serves a release or a later one.
+    """Judge whether every process serves a release or a later one.
 
     Returns:
-        "behind" if one of them was asked and serves another one; "unknown" if not all of them
-        could be asked and those that could serve it.
+        "behind" if a process serves an older release; otherwise "unknown" if there are no
+        processes or one could not be queried.
     """
     if any(number is not None and number < release for number in served.values()):
         return "behind"
@@ -30,17 +30,17 @@ def judge(served: Served, release: int) -> Verdict:
 
 
 def ask_urls(model: str, urls: list[str]) -> Served:
-    """What the processes at these URLs serve."""
+    """Return the releases that the processes at some URLs serve."""
     return {url: live_release(model, scrape(url)) for url in urls}
 
 
 def ask_addresses(model: str, url: str) -> Served:
-    """What the processes serve whose addresses the host name of a URL has."""
+    """Return the releases that the processes behind a URL's host name serve."""
     return ask_urls(model, resolve(url))
 
 
 def resolve(url: str) -> list[str]:
-    """The URL with each address of its host name in its place; none if the name is unknown."""
+    """Return a URL for each address of the host name; none if it cannot be resolved."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or 80
     try:
@@ -56,22 +56,22 @@ def resolve(url: str) -> list[str]:
 
 
 def scrape(url: str) -> str | None:
-    """A process's metrics as text; None if it does not give them."""
+    """Return a process's metrics as text; None if they cannot be fetched."""
     import httpx
 
     try:
-        answer = httpx.get(
-            f"{url.rstrip('/')}/metrics", timeout=ASK_TIMEOUT_S, trust_env=False
+        response = httpx.get(
+            f"{url.rstrip('/')}/metrics", timeout=REQUEST_TIMEOUT_S, trust_env=False
         ).raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL):
         return None
-    return answer.text
+    return response.text
 
 
 def live_release(model: str, metrics: str | None) -> int | None:
-    """The release of a model that metrics name; 0 if the process serves none.
+    """Return the release of a model from a process's metrics; 0 if it serves none.
 
-    None if they are no metrics: a proxy's page, say, or an answer that broke off.
+    None if the text is not valid metrics, such as a proxy's page or a truncated response.
     """
     if metrics is None:
         return None

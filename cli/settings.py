@@ -1,4 +1,4 @@
-"""What the command line reads from the environment itself; the services read the rest."""
+"""Settings of the command line; the services have their own."""
 
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
@@ -7,9 +7,9 @@ from services.common.settings import ServiceSettings
 
 
 class LocalSettings(ServiceSettings):
-    """The one-machine installation: its state folder and its ports."""
+    """Settings of the one-machine installation."""
 
-    # Without a prefix the field `home` would be read from $HOME.
+    # Without a prefix, the field `home` would be read from $HOME.
     model_config = SettingsConfigDict(env_prefix="TOLLGATE_")
 
     auth_port: int = Field(default=8001, ge=1, le=65535, validation_alias="AUTH_PORT")
@@ -19,14 +19,14 @@ class LocalSettings(ServiceSettings):
     billing_port: int = Field(default=8003, ge=1, le=65535, validation_alias="BILLING_PORT")
     """Port of the billing service."""
     default_plan: str = Field(default="", validation_alias="BILLING_DEFAULT_PLAN")
-    """The plan of accounts without one, if not the local plan."""
+    """Default plan of accounts, instead of the local plan."""
     pipeline_records: str = Field(default="", validation_alias="PIPELINE_RECORDS")
-    """Where the functions remember what they dispatched, for `tollgate pipelines`."""
+    """Store of the functions' records, for `tollgate pipelines`."""
     pipeline_repository: str = Field(default="", validation_alias="PIPELINE_REPOSITORY")
-    """The repository whose workflows they start, for links to its runs."""
+    """Repository of the workflows, for links to their runs."""
     client_id: str = ""
-    """Machine client, with scope `predict`, that `tollgate models check` predicts as."""
+    """Machine client with scope `predict` for `tollgate models check`."""
     client_secret: SecretStr = SecretStr("")
-    """Its secret."""
+    """Secret of the machine client."""
     check_account_seed: SecretStr = SecretStr("")
-    """Without a client: a secret from which the account that checks models is made."""
+    """Secret from which the checking user is derived, if there is no machine client."""

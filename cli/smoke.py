@@ -1,7 +1,7 @@
-"""Predict on a released model as a caller would, with its own warm-up rows, and judge the answer.
+"""Predict a released model's warm-up rows as a caller would, and judge the response.
 
-Only the model is judged. "wrong" means that inference answered, not as the signed manifest says.
-Whatever else keeps an answer from coming (auth, billing, a proxy, a missing plan) makes the outcome
+Only the model is judged. "wrong" means that inference responded differently from the signed
+manifest. Anything else that prevents a response (auth, billing, a proxy, a missing plan) is
 "unknown".
 """
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 TIMEOUT_S = 10.0
 PAUSE_S = 2.0
 WRONG_TIMES = 2
-"""So many wrong answers in a row are needed: one may come from a process that is just leaving."""
+"""Wrong responses in a row for a verdict; a single one may come from a process shutting down."""
 
 Verdict = Literal["good", "wrong", "unknown"]
 
 
 class NoAnswer(Exception):
-    """Inference did not answer; the message is one sentence."""
+    """Inference did not respond; the message is a sentence that says why."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A verdict, and why in one sentence."""
+    """A verdict, and the reason in one sentence."""
 
     verdict: Verdict
     detail: str
@@ -40,7 +40,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Received:
-    """An answer of inference: its status, the version that answered, and its JSON document."""
+    """A response from inference: status, model version, and JSON document."""
 
     status: int
     version: str | None
@@ -48,10 +48,10 @@ class Received:
 
 
 def judge_answer(received: Received, manifests: Mapping[str, "Manifest"]) -> Finding:
-    """What an answer to the warm-up rows says about a released model.
+    """Judge a released model by its response to the warm-up rows.
 
     Args:
-        manifests: of the versions that may answer, by name.
+        manifests: of the versions that may respond, by name.
     """
     from services.common.model_answers import is_as_recorded
 
@@ -62,24 +62,24 @@ def judge_answer(received: Received, manifests: Mapping[str, "Manifest"]) -> Fin
         case 404 if problem == "model_not_found":
             return Finding("wrong", "Inference does not serve the model.")
         case 422:
-            return Finding("wrong", "Inference refuses the model's own warm-up rows.")
+            return Finding("wrong", "Inference rejects the model's own warm-up rows.")
         case 500 if problem:
             return Finding("wrong", "Inference fails on the model's own warm-up rows.")
         case 402:
             return Finding("unknown", "The checking account has no plan or no credit.")
         case status:
-            return Finding("unknown", f"Inference answered {status}.")
+            return Finding("unknown", f"Inference responded {status}.")
     manifest = manifests.get(received.version or "")
     if manifest is None:
-        return Finding("wrong", f"Version {received.version} answered, which is not released.")
+        return Finding("wrong", f"Version {received.version} responded, but is not released.")
     recorded = manifest.warm_up
     predictions = received.document.get("predictions")
     probabilities = received.document.get("probabilities")
     if not isinstance(predictions, list):
-        return Finding("unknown", "The answer has no predictions.")
+        return Finding("unknown", "The response has no predictions.")
     if recorded.rows and not is_as_recorded(recorded, predictions, probabilities):
-        return Finding("wrong", f"Version {manifest.version} does not answer as recorded.")
-    return Finding("good", f"Version {manifest.version} answers as recorded.")
+        return Finding("wrong", f"Version {manifest.version} does not predict as recorded.")
+    return Finding("good", f"Version {manifest.version} predicts as recorded.")
 
 
 def check_model(
@@ -91,11 +91,11 @@ def check_model(
     settings: "LocalSettings",
     within_s: float,
 ) -> Finding:
-    """Predict until the outcome is clear or the time is over.
+    """Predict until the outcome is clear or the time is up.
 
     Args:
-        manifests: of the versions that may answer, by name; the live one is the first.
-        url: of inference, as callers reach it.
+        manifests: of the versions that may respond, by name; the live one comes first.
+        url: public URL of inference.
     """
     import httpx
 
@@ -119,15 +119,15 @@ def check_model(
 
 
 def _unsure(finding: Finding) -> Finding:
-    """A wrong answer that was seen once, with no time left for another."""
-    return Finding("unknown", f"{finding.detail} It was seen only once.")
+    """Return "unknown" for a single wrong response without time to confirm it."""
+    return Finding("unknown", f"{finding.detail} This was seen only once.")
 
 
 def _predict(http: "httpx.Client", url: str, live: "Manifest", *, token: str) -> Received:
-    """What inference answers to the warm-up rows of the live version.
+    """Return inference's response to the warm-up rows of the live version.
 
     Raises:
-        NoAnswer: nothing answers there.
+        NoAnswer: inference is unavailable.
     """
     import httpx
 
@@ -136,7 +136,7 @@ def _predict(http: "httpx.Client", url: str, live: "Manifest", *, token: str) ->
     if signature.task == "classification":
         body["parameters"] = {"probabilities": True}
     try:
-        answer = http.post(
+        response = http.post(
             f"{url.rstrip('/')}/v1/models/{live.model}:predict",
             json=body,
             headers={"Authorization": f"Bearer {token}"},
@@ -144,11 +144,11 @@ def _predict(http: "httpx.Client", url: str, live: "Manifest", *, token: str) ->
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise NoAnswer(f"Inference is unavailable: {type(error).__name__}.") from error
     try:
-        document = answer.json()
+        document = response.json()
     except ValueError:
         document = {}
     return Received(
-        answer.status_code,
-        answer.headers.get("X-Model-Version"),
+        response.status_code,
+        response.headers.get("X-Model-Version"),
         document if isinstance(document, dict) else {},
     )

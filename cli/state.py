@@ -1,15 +1,15 @@
 """The state folder of a one-machine installation.
 
     $TOLLGATE_HOME/
-    ├── credentials.json     log-ins made for this installation, mode 0600
-    ├── up.lock              held by the `tollgate up` that runs here
-    ├── auth.db, billing.db  the databases, unless they are elsewhere
-    ├── journal/             usage that billing has not yet acknowledged
-    ├── keys/                auth's signing keys, the trainer's key, the keys that are trusted
-    ├── data/<model>/        the data bucket
-    └── models/<model>/      the model bucket
+    ├── credentials.json     generated credentials of this installation, mode 0600
+    ├── up.lock              locked by a running `tollgate up`
+    ├── auth.db, billing.db  the databases, unless configured elsewhere
+    ├── journal/             usage that billing has not acknowledged yet
+    ├── keys/                auth's signing keys, the trainer's key, the trusted keys
+    ├── data/<model>/        the data store
+    └── models/<model>/      the model store
 
-It holds no port and no path of the checkout, so it can be moved.
+It contains no ports and no paths, so it can be moved.
 """
 
 import fcntl
@@ -25,22 +25,22 @@ from services.common.model_keys import create_file
 
 
 class StateError(Exception):
-    """The state folder cannot be used; one sentence says why."""
+    """The state folder cannot be used; the message is a sentence that says why."""
 
 
 class InUse(StateError):
-    """Another `tollgate up` runs on this state folder."""
+    """Another `tollgate up` is using this state folder."""
 
 
 @contextmanager
 def opened(home: Path) -> Iterator[None]:
-    """Make the state folder and hold it for as long as the block runs.
+    """Create the state folder and lock it for the duration of the block.
 
-    The lock is the kernel's: it goes with the process, however that ends.
+    The kernel releases the lock when the process ends for any reason.
 
     Raises:
-        StateError: it cannot be made or written.
-        InUse: somebody else holds it.
+        StateError: the folder cannot be created or written.
+        InUse: another process has locked it.
     """
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -51,20 +51,20 @@ def opened(home: Path) -> Iterator[None]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError as error:
-        raise InUse(f"another `tollgate up` is running on {home}") from error
+        raise InUse(f"another `tollgate up` is already using {home}") from error
     finally:
         os.close(lock)
 
 
 def credentials(home: Path) -> dict[str, Any]:
-    """The log-ins of this installation, made at the first call.
+    """Return the credentials of this installation; the first call generates them.
 
     Returns:
         `{"admin": {"email", "password"}, "demo": {"email", "password"},
         "services": {"inference": {"client_id", "client_secret"}}}`
 
     Raises:
-        StateError: the file can be neither made nor read.
+        StateError: the file cannot be created or read.
     """
     path = home / "credentials.json"
     try:
@@ -76,7 +76,9 @@ def credentials(home: Path) -> dict[str, Any]:
     except OSError as error:
         raise StateError(f"TOLLGATE_HOME: cannot use {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise StateError(f"TOLLGATE_HOME: {path} is damaged; move it away for a new one") from error
+        raise StateError(
+            f"TOLLGATE_HOME: {path} is damaged; move it away to generate a new one"
+        ) from error
 
 
 def _new_credentials() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Processes that belong to this one: started, watched, started again, stopped."""
+"""Supervise child processes: start, watch, restart and stop them."""
 
 import asyncio
 import signal
@@ -12,28 +12,28 @@ import structlog
 from cli.die_with_parent import die_with_parent
 
 WRONG_SETTING = 2
-"""The exit code of a service that was called wrongly; it has said why in one line."""
+"""The exit code of a service with invalid settings, which it has reported in one line."""
 
 GRACE_S = 40
-"""Seconds a service may take to finish what it began."""
+"""Seconds for a service to finish work in progress."""
 
-_FIRST_PAUSE_S = 0.2
-_LONGEST_PAUSE_S = 30.0
-_LIVED_WELL_S = 5.0
+_MIN_PAUSE_S = 0.2
+_MAX_PAUSE_S = 30.0
+_STABLE_AFTER_S = 5.0
 
 log = structlog.get_logger()
 
 
 class StartRefused(Exception):
-    """A service cannot run with these settings."""
+    """A service cannot run with its settings."""
 
 
 class Process:
-    """A child in a session of its own, so that a Ctrl-C reaches it once, through us.
+    """A child process in its own session, so that Ctrl-C reaches it only through us.
 
     Args:
-        module: what `python -m` runs, and the arguments it gets.
-        environment: all of it.
+        module: the module for `python -m`, and its arguments.
+        environment: the complete environment.
     """
 
     def __init__(self, *module: str, environment: Mapping[str, str]) -> None:
@@ -43,19 +43,19 @@ class Process:
         self._unwanted = False
 
     async def run(self) -> int:
-        """Run it to its end; the exit code, negative for a signal."""
+        """Run to the end and return the exit code, negative for a signal."""
         self._child = await asyncio.create_subprocess_exec(
             *self._command,
             env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
-        if self._unwanted:  # stopped while it was being started
+        if self._unwanted:  # stopped during the start
             self._signal(signal.SIGTERM)
         return await self._child.wait()
 
     async def stop(self) -> None:
-        """SIGTERM; if that does not end it in time, SIGKILL."""
+        """Send SIGTERM and, if the process does not end in time, SIGKILL."""
         self._unwanted = True
         if self._child is None:
             return
@@ -68,7 +68,7 @@ class Process:
             await self._child.wait()
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
         self._unwanted = True
         self._signal(signal.SIGKILL)
 
@@ -78,7 +78,7 @@ class Process:
 
 
 class Service:
-    """A service that is started again whenever it ends, until it is stopped."""
+    """A service that is restarted whenever it ends, until it is stopped."""
 
     def __init__(self, name: str, *, port: int, environment: Mapping[str, str]) -> None:
         self.name = name
@@ -89,10 +89,10 @@ class Service:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Keep it running; a pause that grows keeps a broken one from burning the machine.
+        """Run and restart the service, with exponential backoff.
 
         Raises:
-            StartRefused: it was called wrongly, and has never been ready.
+            StartRefused: its settings are invalid, and it has never been ready.
         """
         pause_s = 0.0
         while not self._stopping.is_set():
@@ -102,20 +102,20 @@ class Service:
                 return
             if code == WRONG_SETTING and not self.has_been_ready:
                 raise StartRefused(self.name)
-            if time.monotonic() - started > _LIVED_WELL_S:
+            if time.monotonic() - started > _STABLE_AFTER_S:
                 pause_s = 0.0
-            pause_s = min(max(_FIRST_PAUSE_S, pause_s * 2), _LONGEST_PAUSE_S)
+            pause_s = min(max(_MIN_PAUSE_S, pause_s * 2), _MAX_PAUSE_S)
             log.warning(f"{self.name} ended ({_reason(code)}); restarting it in {pause_s:g} s")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause_s)
 
     async def stop(self) -> None:
-        """Let it finish what it began, and go."""
+        """Stop after work in progress is finished."""
         self._stopping.set()
         await self._process.stop()
 
     def kill(self) -> None:
-        """End it at once."""
+        """Stop at once."""
         self._stopping.set()
         self._process.kill()
 

@@ -1,4 +1,4 @@
-"""`tollgate pipelines sweep`: dispatch the drops that no event finished, as the function does."""
+"""`tollgate pipelines sweep`: dispatch lost drops, as the function does."""
 
 import json
 import sys
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cli.models_app import AsJson
+from cli.output import exit_with_error
 from cli.pipelines import pipelines
 
 if TYPE_CHECKING:
@@ -16,15 +17,15 @@ if TYPE_CHECKING:
 
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 FAILED = frozenset({"blocked", "failed", "given_up_before", "retried", "unsupported_name"})
-"""Decisions that a person has to look at."""
+"""Decisions that need a person's attention."""
 
 
 @pipelines.command()
 def sweep(as_json: AsJson = False) -> None:
-    """Dispatch drops that have ended and were not dispatched, in all models' folders.
+    """Dispatch the complete drops of all models that were not dispatched yet.
 
-    It reads the settings of the functions (PIPELINE_…) and works by the same records as they do, so
-    it may run at any time. Exit code 1 if a drop could not be dispatched.
+    The command uses the functions' settings (PIPELINE_…) and records, so it can run at any time.
+    The exit code is 1 if a drop could not be dispatched.
     """
     swept = _run()
     if as_json:
@@ -40,15 +41,14 @@ def sweep(as_json: AsJson = False) -> None:
 
 
 def _run() -> "list[Swept]":
-    """Sweep as the function would; its log lines go to stderr."""
+    """Sweep as the function does, with its log lines on stderr."""
     try:
         from functions.common.faults import Unfinished
         from functions.common.pipeline import Pipeline
         from functions.common.settings import PipelineSettings
         from functions.on_data_arrival.sweep import sweep as sweep_all
     except ModuleNotFoundError:
-        typer.echo("error: The functions are not installed here; run it from a checkout.", err=True)
-        raise typer.Exit(1) from None
+        exit_with_error("The functions are not installed; run this from a checkout.")
 
     settings = PipelineSettings.load()
     try:
@@ -58,21 +58,20 @@ def _run() -> "list[Swept]":
         ):
             return sweep_all(pipeline)
     except Unfinished as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+        exit_with_error(str(error))
 
 
 class UserToken:
-    """Access tokens of the application default credentials: a person's, or a workflow's."""
+    """Access tokens of the application default credentials, of a person or a workflow."""
 
     def __init__(self) -> None:
         self._credentials: Any = None
 
     def get(self) -> str:
-        """A token that is good for a while.
+        """Return a valid token.
 
         Raises:
-            StorageError: there are no credentials, or they give none.
+            StorageError: there are no credentials, or they yield no token.
         """
         import google.auth
         from google.auth.exceptions import GoogleAuthError

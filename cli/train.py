@@ -1,4 +1,4 @@
-"""`tollgate train`: from the data in the bucket to a signed version."""
+"""`tollgate train`: train a signed version from a model's data."""
 
 import json
 import sys
@@ -11,48 +11,54 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.output import exit_with_error, print_error, warn
+
 if TYPE_CHECKING:
     from trainer.train import Outcome
 
 
 DATA_IS_READ = 0.1
-"""The share of a training's work after which nothing is wrong with the data."""
+"""The share of the work after which bad data is no longer possible."""
 
 
 def train(
-    model: Annotated[str, typer.Argument(help="The model, a folder of the data store.")],
+    model: Annotated[
+        str, typer.Argument(help="The model's name, and its folder in the data store.")
+    ],
     target: Annotated[
         str | None,
-        typer.Option(help="Column to predict; default: dataset.json's, then the last version's."),
+        typer.Option(help="Column to predict; default: from dataset.json, else the last version."),
     ] = None,
     release: Annotated[
         bool, typer.Option("--release", help="Put the version live if it passes its gate.")
     ] = False,
     once: Annotated[
         str | None,
-        typer.Option(metavar="KEY", help="If a run with KEY has finished, report its outcome."),
+        typer.Option(
+            metavar="KEY", help="Idempotency key: report the outcome of a finished run with KEY."
+        ),
     ] = None,
-    reason: Annotated[str, typer.Option(help="Why it is released or forced, for the record.")] = "",
+    reason: Annotated[str, typer.Option(help="Why to release or force, for the record.")] = "",
     force: Annotated[
-        bool, typer.Option("--force", help="Let it through its gate; needs a --reason.")
+        bool, typer.Option("--force", help="Pass the gate regardless; requires --reason.")
     ] = False,
     allow_signature_change: Annotated[
         bool,
         typer.Option(
             "--allow-signature-change",
-            help="Go on if columns, classes, target or task differ from the last version's.",
+            help="Allow columns, classes, target or task to differ from the last version.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
-    """Train MODEL on its data: a new, signed version.
+    """Train a new, signed version of MODEL.
 
-    Exit code 1 if it fails its gate, or was to go live and inference would refuse it.
+    The exit code is 1 if it fails its gate, or if inference would refuse its release.
     """
     if force and not reason.strip():
-        raise typer.BadParameter("--force needs a --reason")
+        raise typer.BadParameter("--force requires --reason")
     with faults_as_one_line(), failures_as_one_line(), progress(first_shown=DATA_IS_READ) as report:
-        # Here, as scikit-learn takes seconds to import and `tollgate --help` must not.
+        # Imported here because scikit-learn takes seconds, and `tollgate --help` must be fast.
         from trainer.settings import TrainerSettings
         from trainer.train import train as run
 
@@ -61,11 +67,11 @@ def train(
             model,
             target=target,
             release=release,
-            once=once,
+            idempotency_key=once,
             reason=reason,
             force=force,
             allow_signature_change=allow_signature_change,
-            report=report,
+            report_progress=report,
         )
     if as_json:
         typer.echo(json.dumps(asdict(outcome)))
@@ -78,31 +84,30 @@ def train(
     for line in outcome.reasons:
         typer.echo(f"{'error' if outcome.gate == 'failed' else 'forced'}: {line}", err=True)
     for line in outcome.warnings:
-        typer.echo(f"warning: {line}", err=True)
+        warn(line)
     if outcome.pinned:
         typer.echo(f"not released: {outcome.pinned}", err=True)
     if outcome.refused:
-        typer.echo(f"error: {outcome.refused}", err=True)
+        print_error(outcome.refused)
     if outcome.is_failure:
         raise typer.Exit(1)
 
 
 @contextmanager
 def failures_as_one_line() -> Iterator[None]:
-    """Answer what may go wrong by one line on stderr and exit code 1."""
+    """Turn an expected error into one line on stderr and exit code 1."""
     from services.common.model_store import StoreError
     from trainer.errors import TrainerError
 
     try:
         yield
     except (StoreError, TrainerError) as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        raise typer.Exit(1) from None
+        exit_with_error(str(error))
 
 
 @contextmanager
 def faults_as_one_line() -> Iterator[None]:
-    """Report an unexpected error by one line too: no data may print a traceback."""
+    """Turn an unexpected error into one line too: bad data must never print a traceback."""
     try:
         yield
     except typer.Exit:
@@ -110,12 +115,10 @@ def faults_as_one_line() -> Iterator[None]:
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         message = " ".join(str(error).split())[:300]
-        typer.echo(
-            f"error: unexpected {type(error).__name__}: {message} "
-            f"({Path(place.filename).name} line {place.lineno}). Please report it as a bug.",
-            err=True,
+        exit_with_error(
+            f"unexpected {type(error).__name__}: {message} "
+            f"({Path(place.filename).name} line {place.lineno}). Please report this bug."
         )
-        raise typer.Exit(1) from None
 
 
 def _describe(outcome: "Outcome") -> str:
@@ -137,24 +140,24 @@ def _describe(outcome: "Outcome") -> str:
 
 
 def _compare(metrics: dict[str, Any]) -> list[str]:
-    """The metrics of this version, the live one and of the baseline, a line each."""
-    names = list(metrics["dummy"])
+    """Return a table of the metrics of this version, the live version and the baseline."""
+    names = list(metrics["dummy"])  # the stored key of the baseline
     compared = {"this version": metrics["candidate"], "live version": metrics["live"] or {}}
     compared["baseline"] = metrics["dummy"]
     lines = [f"{'':<18}" + "".join(f"{name:>19}" for name in names)]
-    for who, values in compared.items():
+    for label, values in compared.items():
         cells = (f"{values[name]:>19.4g}" if name in values else f"{'–':>19}" for name in names)
-        lines.append(f"{who:<18}" + "".join(cells))
+        lines.append(f"{label:<18}" + "".join(cells))
     return lines
 
 
 @contextmanager
 def progress(*, first_shown: float = 0.0) -> Iterator[Callable[[str, float], None]]:
-    """A bar on a terminal, a line a step elsewhere; on stderr, as stdout is for the outcome.
+    """Show progress on stderr: a bar on a terminal, otherwise a line per step.
 
     Args:
-        first_shown: lines below this share wait for the first that has reached it: what fails
-            before then has its error on stderr, and nothing else.
+        first_shown: hold lines until this share is reached, so that an early failure prints only
+            its error.
     """
     if not sys.stderr.isatty():
         waiting: list[str] = []

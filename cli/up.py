@@ -1,4 +1,4 @@
-"""`tollgate up`: the three services on this machine, until a signal says stop."""
+"""`tollgate up`: run the three services on this machine until a signal arrives."""
 
 import asyncio
 import os
@@ -22,22 +22,20 @@ from services.common.readiness import failing
 _LOCAL_PLAN = Path(__file__).parents[1] / "services" / "billing" / "plans" / "local_plan.json"
 _REPORT_EVERY_S = 10.0
 _ECHO_S = 1.0
-"""A signal to the process group may reach us twice: by itself, and passed on by `make`."""
+"""A signal to the process group may arrive twice: directly, and forwarded by `make`."""
 
 
 log = structlog.get_logger()
 
 
 def up(
-    json: Annotated[
-        bool, typer.Option("--json", help="Log JSON on a terminal too, as elsewhere.")
-    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Log JSON even on a terminal.")] = False,
 ) -> None:
-    """Start auth, inference and billing on this machine and stay in the foreground.
+    """Run auth, inference and billing on this machine in the foreground.
 
-    The first start creates the state folder, its keys and log-ins, and trains and releases the
-    sample model; later starts take seconds. Ctrl-C or SIGTERM stops it once work in progress is
-    finished; a second one stops it at once.
+    The first start creates the state folder with its keys and credentials, and trains and releases
+    the sample model; later starts take seconds. Ctrl-C or SIGTERM stops after work in progress is
+    finished; a second one stops at once.
     """
     try:
         if sys.stderr.isatty() and not json:
@@ -57,7 +55,7 @@ def up(
 
 
 async def _up(settings: LocalSettings, home: Path) -> int:
-    """Prepare, run, stop; the exit code."""
+    """Prepare, run and stop the services; return the exit code."""
     plan = settings.default_plan or str(_LOCAL_PLAN)
     environment = os.environ | {"TOLLGATE_HOME": str(home), "BILLING_DEFAULT_PLAN": plan}
     preparation = Process("cli.prepare", environment=environment)
@@ -85,8 +83,8 @@ async def _up(settings: LocalSettings, home: Path) -> int:
 
     greeting.cancel()
     if not asked_to_stop.done():
-        kill_all()  # one of them cannot run here, so none has begun anything
-    for service in (inference, billing, auth):  # the former needs the latter to finish
+        kill_all()  # a service refused its settings, so no work is in progress
+    for service in (inference, billing, auth):  # each may need the next ones to finish
         await service.stop()
     try:
         await asyncio.gather(*running)
@@ -96,7 +94,7 @@ async def _up(settings: LocalSettings, home: Path) -> int:
 
 
 def _asked_to_stop(*, or_else: Callable[[], None]) -> asyncio.Event:
-    """An event that the first signal sets; a second one calls `or_else`."""
+    """Return an event that the first signal sets; a second signal calls `or_else`."""
     asked = asyncio.Event()
     asked_at = float("inf")
 
@@ -105,7 +103,7 @@ def _asked_to_stop(*, or_else: Callable[[], None]) -> asyncio.Event:
         if not asked.is_set():
             asked_at = time.monotonic()
             asked.set()
-            log.info("stopping; work in progress is finished first")
+            log.info("stopping after work in progress is finished")
         elif time.monotonic() - asked_at > _ECHO_S:
             or_else()
 
@@ -115,7 +113,7 @@ def _asked_to_stop(*, or_else: Callable[[], None]) -> asyncio.Event:
 
 
 async def _greet(auth: Service, inference: Service, billing: Service, credentials: Path) -> None:
-    """Once all are ready, say where they are and what to try."""
+    """Print the URLs and the quickstart once all services are ready."""
     await asyncio.gather(*(_until_ready(service) for service in (auth, inference, billing)))
     urls = {"auth": auth.url, "inference": inference.url, "billing": billing.url}
     typer.echo(table(**urls, credentials=credentials) + "\n" + quickstart(**urls))

@@ -1,4 +1,4 @@
-"""`tollgate users`: users, from the shell of the installation's operator."""
+"""`tollgate users`: manage users from the operator's shell."""
 
 import asyncio
 import json
@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from cli.output import exit_with_error
+
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from services.auth.models import User
 
-users = typer.Typer(help="Users.", no_args_is_help=True)
+users = typer.Typer(help="Manage users.", no_args_is_help=True)
 
 Email = Annotated[str, typer.Argument(help="The user's e-mail, in any spelling.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -30,7 +32,7 @@ def create(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Create a user and print its id; without a given password, also a random one, once."""
+    """Create a user and print its id, and its random password unless one is given."""
     given = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
     password = given or secrets.token_urlsafe(18)
     user_id = asyncio.run(_create(email=email, password=password, admin=admin))
@@ -46,16 +48,16 @@ def disable(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Disable a user: no log-in, no new token for it or its clients.
+    """Disable a user: no login, and no new tokens for the user or its clients.
 
-    Auth refuses its access tokens at once, inference and billing when they expire.
+    Auth rejects its access tokens at once, inference and billing when they expire.
     """
     _set_disabled(email, disabled=True, force=force, as_json=as_json)
 
 
 @users.command()
 def enable(email: Email, as_json: AsJson = False) -> None:
-    """Enable a disabled user, who then has to log in again."""
+    """Enable a disabled user, who then must log in again."""
     _set_disabled(email, disabled=False, force=False, as_json=as_json)
 
 
@@ -69,8 +71,8 @@ def _set_disabled(email: str, *, disabled: bool, force: bool, as_json: bool) -> 
 
 
 async def _create(*, email: str, password: str, admin: bool) -> str:
-    """Create a user in auth's database; returns its id."""
-    # Imported here, because `tollgate --help` has no need of a database.
+    """Create a user in auth's database and return its id."""
+    # Imported here because `tollgate --help` does not need a database.
     from services.auth.passwords import PasswordHasher
     from services.auth.users.service import create_user
 
@@ -87,7 +89,7 @@ async def _create(*, email: str, password: str, admin: bool) -> str:
 
 
 async def _change(*, email: str, disabled: bool, force: bool) -> tuple["User", bool]:
-    """Disable or enable a user in auth's database; returns it and whether that changed anything."""
+    """Disable or enable a user in auth's database; return it and whether it changed."""
     from services.auth.users.service import set_disabled
 
     return await _in_database(
@@ -98,11 +100,7 @@ async def _change(*, email: str, disabled: bool, force: bool) -> tuple["User", b
 
 
 async def _in_database(work: "Callable[[AsyncSession], Awaitable[T]]") -> T:
-    """Run `work` in one transaction of the database that auth uses.
-
-    Raises:
-        typer.Exit: it failed; one line on stderr says why.
-    """
+    """Run `work` in one transaction of auth's database; exit with an error if it fails."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from services.auth.settings import AuthSettings
@@ -120,8 +118,7 @@ async def _in_database(work: "Callable[[AsyncSession], Awaitable[T]]") -> T:
     except UnicodeEncodeError:
         reason = "The e-mail must be valid UTF-8."
     except SQLAlchemyError:
-        reason = "The database refused the change; is it migrated?"
+        reason = "The database rejected the change; is it migrated?"
     finally:
         await database.close()
-    typer.echo(f"error: {reason}", err=True)
-    raise typer.Exit(1)
+    exit_with_error(reason)

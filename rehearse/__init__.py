@@ -1,1 +1,1 @@
-"""The whole loop rehearsed on one machine: `make rehearse`."""
+"""A rehearsal of the whole pipeline on one machine: `make rehearse`."""

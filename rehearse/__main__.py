@@ -1,4 +1,4 @@
-"""`python -m rehearse`: data is dropped and served; the next release is broken, and rolled back."""
+"""`python -m rehearse`: train and serve a data drop, then roll back a broken release."""
 
 import os
 import subprocess
@@ -13,10 +13,10 @@ from tests.gcs import NoEmulator, running_emulator
 
 
 def main() -> int:
-    """Exit code 1 if the loop does not do what it should."""
+    """Run the rehearsal; return exit code 1 if it fails."""
     began = time.monotonic()
 
-    def say(line: str) -> None:
+    def report(line: str) -> None:
         sys.stdout.write(f"{time.monotonic() - began:6.1f} s  {line}\n")
         sys.stdout.flush()
 
@@ -30,11 +30,11 @@ def main() -> int:
                 new_world(emulator, folder, folder / "functions") as world,
             ):
                 os.environ["STORAGE_EMULATOR_HOST"] = emulator.url
-                rehearse(world, emulator, folder, say=say)
+                rehearse(world, emulator, folder, report=report)
     except (Failed, NoEmulator, AssertionError) as error:
-        say(f"error: {error}")
+        report(f"error: {error}")
         return 1
-    say("the loop does what it should")
+    report("rehearsal passed")
     return 0
 
 

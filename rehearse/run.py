@@ -1,4 +1,4 @@
-"""The rehearsal: data is dropped and served; the next release is broken, and rolled back."""
+"""The rehearsal: train and serve a data drop, then roll back a broken release."""
 
 import json
 from collections.abc import Callable
@@ -20,64 +20,64 @@ from tests.e2e.platform import eventually
 from tests.functions.conftest import World
 from tests.gcs import Emulator
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 SETTINGS = {"target": "good", "estimators": ["linear"]}
 
 
 class Failed(Exception):
-    """The loop did not do what it should."""
+    """The rehearsal failed."""
 
 
-def rehearse(world: World, emulator: Emulator, folder: Path, *, say: Say) -> None:
-    """Rehearse the loop once, with a line for each step.
+def rehearse(world: World, emulator: Emulator, folder: Path, *, report: Report) -> None:
+    """Rehearse the pipeline once, and report each step in a line.
 
     Raises:
-        Failed, AssertionError: the loop did not do what it should.
+        Failed, AssertionError: the rehearsal failed.
     """
     with new_shop(world, emulator, folder) as shop:
         world.put(f"{MODEL}/dataset.json", json.dumps(SETTINGS).encode())
-        say("starting two buckets, two functions and three services")
+        report("starting two buckets, two functions and three services")
         shop.open()
         token = shop.platform.new_token()
 
-        first = _train(shop, "part-1", "part-2", say=say)
-        _deploy(shop, 1, good=True, say=say)
-        _expect_served(shop, token, first, say=say)
+        first = _train(shop, "part-1", "part-2", report=report)
+        _deploy(shop, 1, good=True, report=report)
+        _expect_served(shop, token, first, report=report)
 
-        broken = _break_next(shop, say=say)
-        _deploy(shop, 2, good=False, say=say)
-        _expect_rolled_back(shop, from_version=broken, to_version=first, say=say)
-        _expect_served(shop, token, first, say=say)
+        broken = _break_next(shop, report=report)
+        _deploy(shop, 2, good=False, report=report)
+        _expect_rolled_back(shop, from_version=broken, to_version=first, report=report)
+        _expect_served(shop, token, first, report=report)
 
 
-def _train(shop: Shop, *parts: str, say: Say) -> str:
-    """Drop data, and run the workflow that this starts; the version that is live then."""
-    say(f"dropping {', '.join(f'{part}.csv' for part in parts)} into the data bucket")
+def _train(shop: Shop, *parts: str, report: Report) -> str:
+    """Drop data and run the workflow that this starts; return the version that goes live."""
+    report(f"dropping {', '.join(f'{part}.csv' for part in parts)} into the data bucket")
     event = shop.drop(*parts)
-    say(f"on_data_arrival dispatched data-arrived for {event['client_payload']['name']}")
+    report(f"on_data_arrival dispatched data-arrived for {event['client_payload']['name']}")
     outcomes = shop.runner.run("train.yml", event=event)
     if outcomes.get("Train on what arrived") != "success":
-        raise Failed(f"train.yml failed: {shop.runner.said}")
+        raise Failed(f"train.yml failed: {shop.runner.output}")
     record = _records(shop)[-1]
-    say(f"train.yml released version {record.version} as release {record.number}")
+    report(f"train.yml released version {record.version} as release {record.number}")
     return str(record.version)
 
 
-def _deploy(shop: Shop, number: int, *, good: bool, say: Say) -> None:
-    """Deliver the event of a release, and run the workflow that this starts."""
+def _deploy(shop: Shop, number: int, *, good: bool, report: Report) -> None:
+    """Deliver a release's event and run the workflow that this starts."""
     event = shop.deliver(f"{MODEL}/releases/{number:08d}.json")
-    say(f"on_model_release dispatched model-released for release {number}")
+    report(f"on_model_release dispatched model-released for release {number}")
     outcomes = shop.runner.run("deploy.yml", event=event)
     failed = [step for step, outcome in outcomes.items() if outcome == "failure"]
     if good is bool(failed):
-        raise Failed(f"deploy.yml, failed steps {failed}: {shop.runner.said}")
-    say(
+        raise Failed(f"deploy.yml, failed steps {failed}: {shop.runner.output}")
+    report(
         f'deploy.yml failed in "{failed[0]}"' if failed else "deploy.yml passed: served and checked"
     )
 
 
-def _break_next(shop: Shop, *, say: Say) -> str:
-    """Release a signed version that does not answer as its manifest records; its name."""
+def _break_next(shop: Shop, *, report: Report) -> str:
+    """Release a signed version with wrong recorded predictions; return its name."""
     store, trusted = _open_store(shop)
     live = store.live_release(MODEL, trusted)
     if live is None:
@@ -92,19 +92,19 @@ def _break_next(shop: Shop, *, say: Say) -> str:
     ran = shop.platform.run("models", "release", MODEL, "--to", manifest.version)
     if ran.returncode:
         raise Failed(f"The broken version was not released: {ran.stderr}")
-    say(f"released version {manifest.version}, which is broken, as release 2")
+    report(f"released version {manifest.version}, which is broken, as release 2")
     return manifest.version
 
 
-def _expect_rolled_back(shop: Shop, *, from_version: str, to_version: str, say: Say) -> None:
+def _expect_rolled_back(shop: Shop, *, from_version: str, to_version: str, report: Report) -> None:
     *_, broken, last = _records(shop)
     if (broken.version, last.action, last.version) != (from_version, "rollback", to_version):
         raise Failed(f"Release {last.number} is a {last.action} of {last.version}.")
-    say(f"release {last.number} is a rollback to version {last.version}: {last.reason}")
+    report(f"release {last.number} is a rollback to version {last.version}: {last.reason}")
 
 
-def _expect_served(shop: Shop, token: str, version: str, *, say: Say) -> None:
-    """Predict as a customer until a version answers, then look at the answer."""
+def _expect_served(shop: Shop, token: str, version: str, *, report: Report) -> None:
+    """Predict as a customer until a version responds, and report the response."""
     with shop.platform.client("inference", token) as inference:
 
         def ask() -> httpx.Response | None:
@@ -112,8 +112,8 @@ def _expect_served(shop: Shop, token: str, version: str, *, say: Say) -> None:
             return answer if answer.headers.get("X-Model-Version") == version else None
 
         answer = eventually(ask, within_s=30)
-    say(
-        f"version {version} answers {answer.json()['predictions']}, "
+    report(
+        f"version {version} predicts {answer.json()['predictions']}, "
         f"for {answer.headers['X-Usage-Amount']}"
     )
 

@@ -1,7 +1,7 @@
-"""A shop on one machine: buckets, both functions, a stand-in for GitHub, workflows, the services.
+"""A shop on one machine: buckets, functions, workflows and services.
 
-The functions, the services, `make` and `tollgate` are the real ones; the buckets are an emulator's.
-GitHub, helm and kubectl are the tests' stand-ins.
+The functions, the services, `make` and `tollgate` are real; the buckets are emulated. GitHub, helm
+and kubectl are fakes from the tests.
 """
 
 import random
@@ -15,7 +15,7 @@ from tests.e2e.platform import Platform, end
 from tests.functions.conftest import World
 from tests.functions.servers import serving
 from tests.gcs import Emulator
-from tests.workflows.load import CountingDoor
+from tests.workflows.load import CountingProxy
 from tests.workflows.runner import Runner
 
 MODEL = "cellar"
@@ -25,16 +25,16 @@ MANUAL = {"name": "workflow_dispatch"}
 
 
 class Shop:
-    """A platform on a data bucket and a model bucket, both functions, and a runner of workflows."""
+    """A platform with a data bucket, a model bucket, both functions, and a workflow runner."""
 
     def __init__(self, world: World, emulator: Emulator, folder: Path) -> None:
         self.world, self._stack, self._folder = world, ExitStack(), folder
         data, models = world.bucket, world.new_bucket()
         self.models = models
-        self.door = CountingDoor(emulator.url, models)
-        self._stack.callback(self.door.close)
+        self.proxy = CountingProxy(emulator.url, models)
+        self._stack.callback(self.proxy.close)
         self.environment = {
-            "STORAGE_EMULATOR_HOST": self._stack.enter_context(serving(self.door.answer)),
+            "STORAGE_EMULATOR_HOST": self._stack.enter_context(serving(self.proxy.answer)),
             "INFERENCE_MODEL_STORE": f"gs://{models}",
             "TRAINER_MODEL_STORE": f"gs://{models}",
             "TRAINER_DATA_STORE": f"gs://{data}",
@@ -42,11 +42,11 @@ class Shop:
 
     @property
     def home(self) -> Path:
-        """The state folder of the platform."""
+        """Return the state folder of the platform."""
         return self._folder / "home"
 
     def open(self) -> None:
-        """Start all of it."""
+        """Start everything."""
         world = self.world
         self.arrivals = world.function("on_data_arrival")
         watched = f"gs://{self.models}"
@@ -78,33 +78,33 @@ class Shop:
         self.runner.pods({"inference-1": url, "inference-2": url})
 
     def close(self) -> None:
-        """Stop all of it."""
+        """Stop everything."""
         self._stack.close()
 
     def drop(self, *parts: str) -> dict[str, Any]:
-        """Put parts into the data bucket and deliver their events; what starts a workflow."""
+        """Upload parts and deliver their events; return the event that starts a workflow."""
         events = [self.world.put(f"{MODEL}/{name}.csv", rows(name)) for name in parts]
         waiting = [self.arrivals.post_aside(event) for event in events]
         return self._dispatched(lambda: [answer() for answer in waiting])
 
     def deliver(self, name: str) -> dict[str, Any]:
-        """Deliver the event of an object in the model bucket; what starts a workflow."""
+        """Deliver the event of a model store object; return the event that starts a workflow."""
         event = self.world.event_of(self.models, name)
         return self._dispatched(lambda: [self.releases.post(event)])
 
-    def live_looks(self, number: int) -> int:
-        """The looks at the store that may have begun when a release has to be served.
+    def polls_until_live(self, number: int) -> int:
+        """Return the number of store polls by which a release must be served.
 
-        The one at its writing may have missed it; two polls follow.
+        The poll during its write may have missed it; two more follow.
         """
-        return self.door.looks_before[f"{number:08d}"] + 3
+        return self.proxy.polls_before[f"{number:08d}"] + 3
 
     def records(self, store: ModelStore) -> list[Any]:
-        """The release records of the model, in order."""
+        """Return the release records of the model, in order."""
         return [store.find_release(MODEL, number) for number in store.list_releases(MODEL)]
 
     def _make_client(self) -> None:
-        """Give the workflows a machine client that may predict, as their secrets name it."""
+        """Create the machine client that the workflows' secrets name."""
         with self.platform.client("auth", self.platform.new_token()) as auth:
             made = auth.post("/clients", json={"name": "release check", "scope": "predict"})
         document = made.raise_for_status().json()
@@ -116,13 +116,13 @@ class Shop:
         statuses = deliver()
         [document] = self.world.github.dispatched[before:]
         if set(statuses) != {200}:
-            raise RuntimeError(f"a function answered {statuses}")
+            raise RuntimeError(f"a function responded {statuses}")
         return {"name": "repository_dispatch", "client_payload": document["client_payload"]}
 
 
 @contextmanager
 def new_shop(world: World, emulator: Emulator, folder: Path) -> Iterator[Shop]:
-    """A shop that is closed at the end of the block; the caller opens it."""
+    """Yield a shop, which the caller opens, and close it after the block."""
     shop = Shop(world, emulator, folder)
     try:
         yield shop
@@ -131,7 +131,7 @@ def new_shop(world: World, emulator: Emulator, folder: Path) -> Iterator[Shop]:
 
 
 def rows(part: str) -> bytes:
-    """Wines that are good where they are sweeter than strong."""
+    """Return wines that are good if they are sweeter than strong."""
     chance = random.Random(part)  # noqa: S311 — data, no secret
     lines = ["sweet,strong,good"]
     for _ in range(80):

@@ -1,10 +1,10 @@
-"""What a commit changes: whether the images have to be built again, and which models trained again.
+"""Find out whether a commit requires new images, and which models it requires to be retrained.
 
-python scripts/changes.py images VALUES.json   prints images=true or images=false
-python scripts/changes.py models [all]         reads folders of data, a line each; prints models=[…]
-python scripts/changes.py commit MODEL         prints the commit that last changed MODEL's training
+python scripts/changes.py images VALUES.json   print images=true or images=false
+python scripts/changes.py models [all]         read data folders, one per line; print models=[…]
+python scripts/changes.py commit MODEL         print the commit that last changed MODEL's training
 
-All need the history of the checkout.
+All need the full git history.
 """
 
 import json
@@ -16,13 +16,13 @@ from typing import Any
 
 MODEL = re.compile(r"(?:.*/)?(?!.*\.\.)([a-z0-9][a-z0-9._-]{0,63})/")
 TRAINER = ("trainer", "requirements/trainer.txt")
-"""What every model is trained by; its own folder, models/<model>/, comes on top."""
+"""The paths that affect every model, besides its own folder models/<model>/."""
 ROLLED_OUT = ("Dockerfile", ".dockerignore", "deploy/helm/tollgate")
 COPIED = re.compile(r"^COPY (?!--from)(\S+) \S+$", re.MULTILINE)
 
 
 def main() -> None:
-    """Run one of the three."""
+    """Run a subcommand."""
     match sys.argv[1:]:
         case ["images", values]:
             deployed = json.loads(Path(values).read_text() or "{}")
@@ -40,38 +40,38 @@ def main() -> None:
 
 
 def read_models() -> list[str]:
-    """The models among the folders of a listing; other folders and objects are no models."""
+    """Return the models among the folders of a listing."""
     found = (MODEL.fullmatch(line) for line in sys.stdin.read().split("\n"))
     return [match[1] for match in found if match]
 
 
 def images_changed(deployed: str) -> bool:
-    """Whether images of HEAD would differ from the deployed ones, which are named by their commit.
+    """Return whether HEAD's images would differ from the deployed ones, given by their commit.
 
-    Not if HEAD is the older of the two: the runs of CI may end in another order than they began.
+    They do not if HEAD is older: CI runs may finish out of order.
     """
     if not is_commit(deployed):
-        say(f"what is deployed ({deployed or 'nothing'}) is no commit of this history")
+        report(f"the deployed images ({deployed or 'none'}) are not from a commit of this history")
         return True
     if is_ancestor("HEAD", deployed):
-        say(f"{deployed} is deployed, which has all of this commit")
+        report(f"{deployed} is deployed and includes this commit")
         return False
     changed = git("diff", "--name-only", deployed, "HEAD", "--", *image_inputs()).splitlines()
-    say(f"since {deployed}: {', '.join(changed[:20]) or 'no image, nor the chart'}")
+    report(f"changed since {deployed}: {', '.join(changed[:20]) or 'no image and no chart file'}")
     return bool(changed)
 
 
 def image_inputs() -> list[str]:
-    """What the Dockerfile copies from the checkout, and what is rolled out with the images."""
+    """Return the paths that the Dockerfile copies, and others that are rolled out with images."""
     copied = COPIED.findall(Path("Dockerfile").read_text())
     # `requirements/${INFERENCE}.txt` may be any file of that folder.
     return sorted({*ROLLED_OUT, *(path.partition("/$")[0] for path in copied)})
 
 
 def is_affected(model: str) -> bool:
-    """Whether what a model is trained by has changed since its newest version was trained.
+    """Return whether a model's training code has changed since its newest version.
 
-    A model without a version is affected only if it has a folder of its own here.
+    A model without a version is affected only if it has its own folder here.
     """
     versions = tollgate("list", model)
     if not versions:
@@ -81,29 +81,29 @@ def is_affected(model: str) -> bool:
     changed = last_change(model)
     if is_commit(trained) and is_ancestor(changed, trained):
         return False
-    say(f"{model}: {changed} is newer than version {newest}")
+    report(f"{model}: {changed} is newer than version {newest}")
     return True
 
 
 def last_change(model: str) -> str:
-    """The last commit that changed what a model is trained by."""
+    """Return the last commit that changed a model's training code."""
     return git("log", "-1", "--format=%H", "HEAD", "--", *TRAINER, f"models/{model}").strip()
 
 
 def is_commit(name: str) -> bool:
-    """Whether the history knows a commit by that name."""
+    """Return whether the history has a commit with this name."""
     if not re.fullmatch("[0-9a-f]{7,40}", name):
         return False
     return run(["git", "cat-file", "-e", f"{name}^{{commit}}"]).returncode == 0
 
 
 def is_ancestor(one: str, other: str) -> bool:
-    """Whether a commit is another one, or among those that came before it."""
+    """Return whether a commit is an ancestor of another one, or the same."""
     return run(["git", "merge-base", "--is-ancestor", one, other]).returncode == 0
 
 
 def tollgate(*arguments: str) -> Any:
-    """What `tollgate models …` prints as JSON."""
+    """Run `tollgate models …` and return its JSON output."""
     return json.loads(checked(["tollgate", "models", *arguments, "--json"]))
 
 
@@ -122,7 +122,7 @@ def run(command: list[str]) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def say(line: str) -> None:
+def report(line: str) -> None:
     print(line, file=sys.stderr)
 
 

@@ -1,11 +1,10 @@
-"""Make the chart's schema and the table of its README from the comments of its values.yaml.
+"""Generate the chart's schema and README table from the comments in values.yaml.
 
 python scripts/chart_docs.py            write values.schema.json and README.md
 python scripts/chart_docs.py --check    fail if either is stale
 
-A key is described by the lines above it that begin with `# --`; `# @schema {…}` adds to the JSON
-schema that its default implies. The three services share keys: what has no comment takes that of
-`auth`.
+A `# --` comment above a key describes it; `# @schema {…}` extends the JSON schema derived from its
+default. A service's key without a comment inherits that of `auth`.
 """
 
 import json
@@ -24,7 +23,7 @@ TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(N
 
 @dataclass(frozen=True)
 class Key:
-    """One value: where it is, what it is by default, and what is said of it."""
+    """A value with its path, default and description."""
 
     path: tuple[str, ...]
     default: Any
@@ -46,44 +45,44 @@ def main() -> None:
     if sys.argv[1:] == ["--check"]:
         if stale:
             names = ", ".join(map(str, stale))
-            sys.exit(f"error: {names} is stale: run python scripts/chart_docs.py")
+            sys.exit(f"error: {names} is stale; run python scripts/chart_docs.py")
         return
     for path in stale:
         path.write_text(made[path])
 
 
 def read_keys(text: str) -> list[Key]:
-    """Every key of values.yaml in its order, maps before what is in them."""
+    """Return every key of values.yaml in order, maps before their contents."""
     lines = text.splitlines()
     keys: dict[tuple[str, ...], Key] = {}
 
     def walk(node: yaml.MappingNode, above: tuple[str, ...]) -> None:
         for name, value in node.value:
             path = (*above, name.value)
-            told, schema = comment_above(lines, name.start_mark.line)
+            text, schema = comment_above(lines, name.start_mark.line)
             twin = keys.get(("auth", *path[1:]))
             default = yaml.safe_load(yaml.serialize(value))
             is_map = isinstance(value, yaml.MappingNode) and not value.flow_style
-            if not told and twin:
-                told, schema = twin.text, twin.schema
+            if not text and twin:
+                text, schema = twin.text, twin.schema
                 is_map = twin.is_map
-            # A map with a schema is handed to Kubernetes as it is; others are the chart's own keys.
+            # A map with a schema is passed to Kubernetes unchanged; other maps are chart keys.
             is_map = is_map and not schema
-            if not told and not is_map:
-                sys.exit(f"error: {'.'.join(path)} is not described in values.yaml")
-            keys[path] = Key(path, default, is_map, told, schema)
+            if not text and not is_map:
+                sys.exit(f"error: {'.'.join(path)} has no description in values.yaml")
+            keys[path] = Key(path, default, is_map, text, schema)
             if is_map:
                 walk(value, path)
 
     root = yaml.compose(text)
     if not isinstance(root, yaml.MappingNode):
-        sys.exit("error: values.yaml is no map")
+        sys.exit("error: values.yaml is not a map")
     walk(root, ())
     return list(keys.values())
 
 
 def comment_above(lines: list[str], line: int) -> tuple[str, dict[str, Any]]:
-    """The description and the schema in the comment right above a line."""
+    """Return the description and the schema in the comment directly above a line."""
     block: list[str] = []
     while line and lines[line - 1].strip().startswith("#"):
         line -= 1
@@ -93,12 +92,12 @@ def comment_above(lines: list[str], line: int) -> tuple[str, dict[str, Any]]:
         if text.startswith("@schema "):
             schema = json.loads(text.removeprefix("@schema "))
     words = [text for text in block if not text.startswith("@schema ")]
-    told = " ".join(words)
-    return (told.removeprefix("-- ") if told.startswith("-- ") else ""), schema
+    joined = " ".join(words)
+    return (joined.removeprefix("-- ") if joined.startswith("-- ") else ""), schema
 
 
 def schema_of(keys: list[Key]) -> dict[str, Any]:
-    """The JSON schema (draft 7, as Helm reads it); no key but those known is let through."""
+    """Return the JSON schema (draft 7, for Helm), which rejects unknown keys."""
     root: dict[str, Any] = {"$schema": "http://json-schema.org/draft-07/schema#"}
     root |= closed("")
     root["properties"]["global"] = {"type": "object"}  # Helm passes it to every chart
@@ -126,7 +125,7 @@ def type_of(default: Any) -> str:
 
 
 def table_of(keys: list[Key]) -> str:
-    """The README's table; keys that the services share are told once, as `<service>.…`."""
+    """Return the README's table; keys that the services share appear once, as `<service>.…`."""
     rows = ["| key | default | what it does |", "|---|---|---|"]
     for key in keys:
         if key.is_map:

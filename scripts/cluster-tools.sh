@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds what tests/cluster runs on into .tools/cluster, once per set of versions: a control plane
-# and kwok with its stages, whose versions scripts/cluster-tools/go.mod pins, and CRDs of crds.txt.
+# Builds the tools of tests/cluster into .tools/cluster, once per set of versions: a control plane
+# and kwok with its stages, pinned by scripts/cluster-tools/go.mod, and the CRDs of crds.txt.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -17,8 +17,8 @@ mkdir -p "$out/crds" "$out/stages"
 cd $pins
 export CGO_ENABLED=0 GOFLAGS="-buildvcs=false -trimpath" GOTOOLCHAIN=local
 version=$("$go" list -m -f '{{.Version}}' k8s.io/kubernetes)
-said=k8s.io/component-base/version.gitVersion=$version # or it is v0.0.0, which no chart is for
-GOBIN=$out nice "$go" install -ldflags="-s -X $said" tool
+stamped=k8s.io/component-base/version.gitVersion=$version # the default, v0.0.0, suits no chart
+GOBIN=$out nice "$go" install -ldflags="-s -X $stamped" tool
 mv "$out/server" "$out/etcd" # the last part of its package's path
 stages=$("$go" list -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage
 install -m 644 "$stages"/node/fast/node-*.yaml "$stages"/pod/fast/pod-*.yaml "$out/stages"

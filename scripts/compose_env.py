@@ -1,9 +1,9 @@
-"""Make .env for docker-compose.yml: passwords of this installation's own, mode 0600.
+"""Create .env for docker-compose.yml, with generated passwords and mode 0600.
 
 python scripts/compose_env.py [domain]
 
-What .env says already is kept, so this may be repeated. With a domain it also names the public
-addresses and turns on the `https` profile; another domain replaces the first.
+Existing values are kept, so this can be repeated. A domain also sets the public URLs and enables
+the `https` profile; another domain replaces the first.
 """
 
 import os
@@ -22,8 +22,8 @@ SECRETS = (
     "GRAFANA_PASSWORD",
 )
 HEADER = """\
-# Of this installation alone: read by docker compose, kept by `make compose-env`, never committed.
-# .env.example lists what else may be set here.
+# Local to this installation: read by docker compose, kept by `make compose-env`, never committed.
+# .env.example lists the other settings.
 """
 
 
@@ -39,9 +39,9 @@ def main() -> None:
 
 
 def public(domain: str, *, profiles: str) -> dict[str, str]:
-    """The settings of an installation that the world reaches by HTTPS under `domain`.
+    """Return the settings of a public installation with HTTPS under `domain`.
 
-    `profiles` are those that are on already, separated by commas; they stay on.
+    `profiles` are the enabled profiles, separated by commas; they stay enabled.
     """
     origins = ",".join(f"https://{name}.{domain}" for name in ("auth", "inference", "billing"))
     return {
@@ -53,13 +53,13 @@ def public(domain: str, *, profiles: str) -> dict[str, str]:
 
 
 def value_of(name: str, lines: list[str]) -> str:
-    """What the lines say of a variable, the last one winning; empty if nothing."""
+    """Return the last value of a variable in the lines, or an empty string."""
     values = [line.partition("=")[2].strip() for line in lines if line.partition("=")[0] == name]
     return values[-1] if values else ""
 
 
 def write(text: str) -> None:
-    """Replace .env whole or not at all; at no moment can others read it."""
+    """Replace .env atomically; it is never readable by others."""
     draft = ENV.with_name(f".env.{secrets.token_hex(4)}.tmp")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)

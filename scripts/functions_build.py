@@ -1,9 +1,9 @@
-"""Assemble what is deployed as a function: build/functions/<name>/, complete in itself.
+"""Assemble a self-contained source folder for each function: build/functions/<name>/.
 
 python scripts/functions_build.py build/functions
 
-`main.py` and `requirements.txt` lie at its top, where the platform looks for them; everything
-else keeps its package, so that the same imports hold here, there and in the tests.
+`main.py` and `requirements.txt` are at the top, where the platform looks for them; everything else
+keeps its package, so that imports work the same in the checkout, in the function and in tests.
 """
 
 import shutil
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def build(folder: Path) -> list[Path]:
-    """Make a folder for each function; what lay there before is gone."""
+    """Create a folder for each function, replacing an existing one."""
     made = []
     for name in FUNCTIONS:
         target, source = folder / name, Path("functions") / name

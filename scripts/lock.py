@@ -1,9 +1,9 @@
 """Pin every dependency, with hashes: pyproject.toml → requirements/*.txt, functions/*/*.txt.
 
-python scripts/lock.py            compile anew (needs the package index)
+python scripts/lock.py            compile again (needs the package index)
 python scripts/lock.py --check    fail if pyproject.toml has changed since (offline)
 
-Each file begins with a digest of the dependencies it was compiled from.
+Each file starts with a digest of the dependencies it was compiled from.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ SETS = (
     }
     | {Path("requirements/uv.txt"): "installer"}
 )
-"""Each file, and the extra of pyproject.toml it pins. The first one holds all packages."""
+"""Each file, and the extra of pyproject.toml that it pins. The first one has all packages."""
 EVERYTHING = next(iter(SETS))
 STANDALONE = ("functions", "installer")
-"""Extras that are complete without the project's own dependencies."""
+"""Extras that do not include the project's dependencies."""
 UV = str(Path(sys.executable).with_name("uv"))
 COMPILE = [UV, "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-annotate"]
 COMPILE += ["--no-header", "--no-strip-extras", "--python-version", "3.11"]
@@ -38,14 +38,14 @@ def main() -> None:
     if sys.argv[1:] == ["--check"]:
         stale = [str(path) for path in SETS if first_line(path) != mark()]
         if stale:
-            sys.exit(f"error: stale, run make lock: {', '.join(stale)}")
+            sys.exit(f"error: stale: {', '.join(stale)}; run make lock")
         return
     for path, extra in SETS.items():
         compile_set(path, extra)
 
 
 def compile_set(path: Path, extra: str) -> None:
-    """The first set constrains the others: a package has one version."""
+    """Compile one set; the first set constrains the others, so that versions agree."""
     constraints = [] if path == EVERYTHING else ["--constraint", str(EVERYTHING)]
     command = [*COMPILE, *constraints, "--output-file", str(path)]
     if extra in STANDALONE:
@@ -65,7 +65,7 @@ def project() -> dict[str, Any]:
 
 
 def mark() -> str:
-    """The line that every set compiled from the present pyproject.toml begins with."""
+    """Return the first line of a set that is compiled from the current pyproject.toml."""
     wanted = [
         project()[key] for key in ("requires-python", "dependencies", "optional-dependencies")
     ]

@@ -1,8 +1,7 @@
 #!/bin/sh
-# What the tests need and pip cannot install: a MariaDB server, Chromium, three reverse proxies, a JDK,
-# and programs made in Go.
-# Installed where that may be done without asking (the Debian packages by root); else each missing
-# one is named.
+# Installs the test tools that pip cannot: a MariaDB server, Chromium, three reverse proxies, a JDK,
+# and Go programs.
+# Debian packages are installed only as root; otherwise missing tools are listed.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -14,7 +13,7 @@ debian_packages() {
     command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
         command -v google-chrome >/dev/null || missing="$missing chromium"
     command -v javac >/dev/null || missing="$missing default-jdk-headless"
-    for program in nginx haproxy caddy; do # each is the one program of its package
+    for program in nginx haproxy caddy; do # the packages have the same names
         command -v "$program" >/dev/null || missing="$missing $program"
     done
     [ -n "$missing" ] || return 0
@@ -23,7 +22,7 @@ debian_packages() {
     fi
 
     echo "==> installing for the tests:" $missing
-    # The tests start a server of their own: keep the package from starting one.
+    # The tests start their own server; keep the package from starting one.
     policy=/usr/sbin/policy-rc.d
     if [ ! -e $policy ]; then
         printf '#!/bin/sh\nexit 101\n' >$policy

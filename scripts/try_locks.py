@@ -1,8 +1,8 @@
 """Resolve and download every lock with one version of pip, as a new machine would.
 
-python scripts/try_locks.py [PIP_VERSION]     the newest pip where no version is given
+python scripts/try_locks.py [PIP_VERSION]     default: the newest pip
 
-The oldest supported pip is the one that came with Python 3.11.0: 22.3.
+The oldest supported pip is 22.3, which ships with Python 3.11.0.
 """
 
 import subprocess

@@ -1,4 +1,4 @@
-"""The models that are tried: their families, and the parameters to choose from."""
+"""The candidate models: their families and hyperparameters."""
 
 import warnings
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ Parameters = dict[str, float | int]
 
 MAX_CATEGORIES = 50
 MAX_NATIVE_CATEGORIES = 250  # histogram boosting has 255 bins
-# Of a random forest's tree: what a client waits for, the file's size, and the time to fit it.
+# Per tree of a random forest; they bound latency, file size and training time.
 MAX_LEAVES = 512
 MAX_SAMPLES = 10_000
 
@@ -37,31 +37,31 @@ BOOSTING: list[Parameters] = [
     {"learning_rate": 0.05, "max_iter": 200, "max_leaf_nodes": 15},
     {"max_leaf_nodes": 7},
 ]
-# Leaves of one row would give probabilities of exactly 0, and one such mistake costs the most.
+# Single-row leaves give probabilities of exactly 0, which log loss punishes most.
 FORESTS: list[Parameters] = [{"min_samples_leaf": 3}, {"min_samples_leaf": 8}]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A family with parameters; those not named are the family's own."""
+    """A model family and its hyperparameters; those not listed keep their defaults."""
 
     family: Family
     parameters: Parameters
 
     @property
     def name(self) -> str:
-        """As people read it."""
-        told = ", ".join(f"{name}={value:g}" for name, value in self.parameters.items())
-        return f"{self.family} ({told})" if told else self.family
+        """Return a readable name, such as `linear (C=0.1)`."""
+        parameters = ", ".join(f"{name}={value:g}" for name, value in self.parameters.items())
+        return f"{self.family} ({parameters})" if parameters else self.family
 
 
 @dataclass(frozen=True)
-class Workbench:
-    """What all candidates of one training have in common.
+class TrainingContext:
+    """The inputs that all candidates of a training run share.
 
     Args:
-        jobs: threads of the last fit, on all rows.
-        balanced: whether every class is to count the same.
+        jobs: threads for the final fit on all rows.
+        balanced: whether all classes have the same weight.
     """
 
     signature: Signature
@@ -71,36 +71,36 @@ class Workbench:
 
 
 def variants(family: Family, *, is_classifier: bool) -> list[Candidate]:
-    """The parameters to try, the family's own first."""
+    """Return the candidates of a family, the one with default parameters first."""
     match family:
         case "linear":
             strength = "C" if is_classifier else "alpha"
-            tried: list[Parameters] = [{}, {strength: 0.1}, {strength: 10.0}]
+            parameter_sets: list[Parameters] = [{}, {strength: 0.1}, {strength: 10.0}]
         case "random_forest":
-            tried = FORESTS
+            parameter_sets = FORESTS
         case _:
-            tried = BOOSTING
-    return [Candidate(family, parameters) for parameters in tried]
+            parameter_sets = BOOSTING
+    return [Candidate(family, parameters) for parameters in parameter_sets]
 
 
-def build(candidate: Candidate, bench: Workbench, features: Features) -> Pipeline:
-    """An unfitted pipeline that takes null and unknown text in every column.
+def build(candidate: Candidate, context: TrainingContext, features: Features) -> Pipeline:
+    """Build an unfitted pipeline that accepts null and unknown text in every column.
 
     Args:
-        features: the rows to fit on, of which the most frequent text categories are taken.
+        features: the rows to fit on; their most frequent text categories are encoded.
     """
-    texts = [i for i, column in enumerate(bench.signature.columns) if column.kind == "text"]
-    numbers = [i for i, column in enumerate(bench.signature.columns) if column.kind != "text"]
-    # `keep_empty_features`: a column without any value in training must not vanish.
+    texts = [i for i, column in enumerate(context.signature.columns) if column.kind == "text"]
+    numbers = [i for i, column in enumerate(context.signature.columns) if column.kind != "text"]
+    # Keep columns that are empty in training, so that the feature count matches the signature.
     steps: list[Any] = [SimpleImputer(strategy="median", keep_empty_features=True)]
     if candidate.family == "linear":
         steps.append(StandardScaler(copy=False))
-    model = _model(candidate, bench, rows=len(features), texts=len(texts))
+    model = _model(candidate, context, rows=len(features), texts=len(texts))
     if isinstance(features, np.ndarray):
         return make_pipeline(*steps, model)
 
     names = [f"column_{i}" for i in texts]
-    # First, as `_model` counts on it.
+    # Text columns come first: `_model` marks them as categorical by position.
     prepare = [("text", _encoder(candidate.family, [features[name] for name in names]), names)]
     if numbers:
         prepare.append(("numbers", make_pipeline(*steps), [f"column_{i}" for i in numbers]))
@@ -108,18 +108,18 @@ def build(candidate: Candidate, bench: Workbench, features: Features) -> Pipelin
 
 
 def fit(pipeline: Pipeline, features: Features, labels: npt.NDArray[Any]) -> Pipeline:
-    """Fit in place, in silence: a model is judged by its answers, not by its warnings.
+    """Fit in place without warnings: the gate judges a model by its predictions.
 
     Raises:
-        ValueError: the values are too extreme for this kind of model.
+        ValueError: the values are too extreme for this model family.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pipeline.fit(features, labels)
 
 
-def answer(pipeline: Pipeline, features: Features) -> Outputs:
-    """Probabilities [N, classes] of a classifier, values [N] of a regressor."""
+def predict(pipeline: Pipeline, features: Features) -> Outputs:
+    """Return a classifier's probabilities [N, classes] or a regressor's values [N]."""
     is_classifier = hasattr(pipeline, "predict_proba")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -137,31 +137,32 @@ def cross_validate(
     metric: Metric,
     weights: Floats | None,
 ) -> Floats:
-    """The losses of the rows in a fold, each by a model that was not fitted on it.
+    """Return the out-of-fold loss of each row in a fold.
 
     Raises:
-        ValueError: as `fit`; also if an answer is no finite number.
+        ValueError: the values are too extreme for this model family, or a prediction is not a
+            finite number.
     """
     losses = []
     for known, unseen in folds:
         fitted = fit(clone(pipeline), take(features, known), labels[known])
-        outputs = answer(fitted, take(features, unseen))
+        outputs = predict(fitted, take(features, unseen))
         if weights is not None or metric in ("log_loss", "accuracy"):
             outputs = _align(outputs, np.unique(truth[known]), classes=int(truth.max()) + 1)
         losses.append(row_losses(metric, truth[unseen], outputs, weights))
     together = np.concatenate(losses)
     if not np.isfinite(together).all():
-        raise ValueError("an answer is no finite number")
+        raise ValueError("a prediction is not a finite number")
     return together
 
 
 def take(features: Features, rows: npt.NDArray[np.int64]) -> Features:
-    """Some rows, by position."""
+    """Return the rows at some positions."""
     return features[rows] if isinstance(features, np.ndarray) else features.iloc[rows]
 
 
 def _align(outputs: Outputs, known: npt.NDArray[Any], *, classes: int) -> Outputs:
-    """Probabilities of the classes `known` to a model, among all classes."""
+    """Spread the probabilities of the `known` classes over all classes."""
     if len(known) == classes:
         return outputs
     aligned = np.zeros((len(outputs), classes))
@@ -169,10 +170,10 @@ def _align(outputs: Outputs, known: npt.NDArray[Any], *, classes: int) -> Output
     return aligned
 
 
-def _model(candidate: Candidate, bench: Workbench, *, rows: int, texts: int) -> Any:
-    is_classifier = bench.signature.classes is not None
+def _model(candidate: Candidate, context: TrainingContext, *, rows: int, texts: int) -> Any:
+    is_classifier = context.signature.classes is not None
     options: dict[str, Any] = dict(candidate.parameters)
-    if is_classifier and bench.balanced:
+    if is_classifier and context.balanced:
         options["class_weight"] = "balanced"
     match candidate.family:
         case "linear":
@@ -185,8 +186,8 @@ def _model(candidate: Candidate, bench: Workbench, *, rows: int, texts: int) -> 
                 100,
                 max_leaf_nodes=MAX_LEAVES,
                 max_samples=min(1.0, MAX_SAMPLES / rows),
-                n_jobs=bench.jobs,
-                random_state=bench.seed,
+                n_jobs=context.jobs,
+                random_state=context.seed,
                 **options,
             )
         case family:
@@ -195,8 +196,8 @@ def _model(candidate: Candidate, bench: Workbench, *, rows: int, texts: int) -> 
             boosting = (
                 HistGradientBoostingClassifier if is_classifier else HistGradientBoostingRegressor
             )
-            # Early stopping would hold out rows of its own, and fail where a class is rare.
-            return boosting(early_stopping=False, random_state=bench.seed, **options)
+            # Early stopping would hold out more rows, and it fails when a class is rare.
+            return boosting(early_stopping=False, random_state=context.seed, **options)
 
 
 def _encoder(family: Family, columns: list[Any]) -> OneHotEncoder | OrdinalEncoder:
@@ -208,7 +209,7 @@ def _encoder(family: Family, columns: list[Any]) -> OneHotEncoder | OrdinalEncod
             dtype=np.float32,
         )
     return OneHotEncoder(
-        # Named outright, as `max_categories` would make a group that ONNX does not know.
+        # An explicit list: `max_categories` adds a group that skl2onnx does not support.
         categories=[_frequent(values, MAX_CATEGORIES) for values in columns],
         handle_unknown="ignore",
         sparse_output=False,
@@ -217,6 +218,6 @@ def _encoder(family: Family, columns: list[Any]) -> OneHotEncoder | OrdinalEncod
 
 
 def _frequent(values: Any, most: int) -> npt.NDArray[Any]:
-    # Ties in alphabetical order, so that the order of the rows does not matter.
+    # Break ties alphabetically, so that the result does not depend on row order.
     counts = values.value_counts().sort_index().sort_values(ascending=False, kind="stable")
     return np.array(sorted(counts.index[:most]), dtype=object)

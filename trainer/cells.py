@@ -1,4 +1,4 @@
-"""The cells of a column: as the rules read them, and where the odd ones are."""
+"""Clean the cells of a column and find the bad ones."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -13,16 +13,16 @@ from services.common.features import BLANKS, ValueRules
 from trainer.kinds import Mask
 from trainer.parts import Part
 
-MOST_PLACES = 3
-LONGEST_VALUE = 40
+MAX_PLACES = 3
+MAX_VALUE_LENGTH = 40
 
 IsWanted = Callable[[pa.Array], Mask]
-"""Says which cells of a block's column are looked for."""
+"""Marks the wanted cells of one column of a block."""
 
 
 @dataclass
-class Found:
-    """Cells that were looked for: how many there are, and the first three with their places."""
+class FoundCells:
+    """The number of matching cells, and the first three with their places."""
 
     count: int = 0
     places: list[str] = field(default_factory=list)
@@ -33,8 +33,8 @@ class Found:
 
 
 def clean_texts(texts: pa.Array, rules: ValueRules) -> pa.Array:
-    """Return texts as `ValueRules.clean` does each, with null for what is missing."""
-    if not pa.types.is_large_string(texts.type):  # of Parquet, with nothing in it
+    """Clean text as `ValueRules.clean` does; missing values become null."""
+    if not pa.types.is_large_string(texts.type):  # an empty Parquet column
         texts = texts.cast(pa.large_string())
     if rules.trim:
         texts = pc.utf8_trim(texts, characters=BLANKS)
@@ -42,16 +42,16 @@ def clean_texts(texts: pa.Array, rules: ValueRules) -> pa.Array:
     return pc.if_else(pc.is_in(texts, value_set=missing), pa.scalar(None, pa.large_string()), texts)
 
 
-def find_cells(parts: list[Part], wanted: Mapping[str, IsWanted]) -> dict[str, Found]:
-    """Read the parts again to find some cells of some columns."""
-    found = {name: Found() for name in wanted}
+def find_cells(parts: list[Part], wanted: Mapping[str, IsWanted]) -> dict[str, FoundCells]:
+    """Read the parts again to find the wanted cells of some columns."""
+    found = {name: FoundCells() for name in wanted}
     for part in parts if wanted else []:
         here: dict[str, list[tuple[int, Any]]] = {name: [] for name in wanted}
         start = 0
         for block in part.read([name for name in part.columns if name in wanted]):
             for name, is_wanted in wanted.items():
                 rows = np.flatnonzero(is_wanted(block[name]))
-                room = MOST_PLACES - len(found[name].places) - len(here[name])
+                room = MAX_PLACES - len(found[name].places) - len(here[name])
                 here[name] += [(start + int(i), block[name][int(i)].as_py()) for i in rows[:room]]
                 found[name].count += len(rows)
             start += len(next(iter(block.values())))
@@ -65,8 +65,8 @@ def find_cells(parts: list[Part], wanted: Mapping[str, IsWanted]) -> dict[str, F
 
 
 def show_value(value: Any) -> str:
-    """Return a value in quotes, on one line, cut where it is very long."""
+    """Return a value in quotes, on one line, truncated if it is very long."""
     text = value if isinstance(value, str) else str(value)
-    if len(text) > LONGEST_VALUE:
-        text = text[: LONGEST_VALUE - 1] + "…"
+    if len(text) > MAX_VALUE_LENGTH:
+        text = text[: MAX_VALUE_LENGTH - 1] + "…"
     return json.dumps(text, ensure_ascii=not text.isprintable())

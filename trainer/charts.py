@@ -1,4 +1,4 @@
-"""Charts of a report, as SVG to stand in the page itself; text in them stays text."""
+"""Charts for the report, as inline SVG whose text stays text."""
 
 import io
 import re
@@ -18,7 +18,7 @@ from trainer.kinds import Floats, Outputs
 INK, ACCENT, SECOND, GRID = "#1f2933", "#2563eb", "#ea580c", "#e4e7eb"
 STYLE: Any = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "tollgate",  # by default ids are random: the same model, the same page
+    "svg.hashsalt": "tollgate",  # ids are random by default; the same model gives the same page
     "font.family": "sans-serif",
     "font.size": 9,
     "text.parse_math": False,  # a `$` in a column's name is a `$`
@@ -31,13 +31,15 @@ STYLE: Any = {
 }
 NOTHING: dict[str, None] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 BINS = 10
-MOST_DOTS = 1_000
-MOST_BARS = 20
-LONGEST_NAME = 28
+MAX_DOTS = 1_000
+MAX_BARS = 20
+MAX_NAME_LENGTH = 28
 
 
 def calibration(truth: npt.NDArray[Any], outputs: Outputs) -> str:
-    """How often a class was right, by the probability it was given; of two classes, the second.
+    """Draw how often a prediction was right against its probability.
+
+    With two classes, the probability is that of the second.
 
     Args:
         truth: [N] positions of the classes.
@@ -53,13 +55,13 @@ def calibration(truth: npt.NDArray[Any], outputs: Outputs) -> str:
         axes.plot([0, 1], [0, 1], color=SECOND, linewidth=1, linestyle="--")
         axes.plot(x, y, color=ACCENT, linewidth=1)
         axes.scatter(x, y, s=12 + 120 * counts / counts.max(), color=ACCENT)
-        axes.set(xlabel="probability given", ylabel="share that was so", xlim=(0, 1), ylim=(0, 1))
+        axes.set(xlabel="predicted probability", ylabel="observed share", xlim=(0, 1), ylim=(0, 1))
 
     return _svg(draw)
 
 
 def predicted_against_true(truth: Floats, outputs: Outputs) -> str:
-    """A dot per row, at most 1,000 of them; on the line, prediction and truth are one."""
+    """Draw true against predicted values, at most 1,000 dots; perfect ones are on the line."""
     shown = _some(len(truth))
     low, high = float(min(truth.min(), outputs.min())), float(max(truth.max(), outputs.max()))
 
@@ -72,7 +74,7 @@ def predicted_against_true(truth: Floats, outputs: Outputs) -> str:
 
 
 def residuals(truth: Floats, outputs: Outputs) -> str:
-    """How far off the predictions are: a histogram of true less predicted."""
+    """Draw a histogram of the residuals, true minus predicted."""
     off = truth - outputs.astype(np.float64)
 
     def draw(axes: Axes) -> None:
@@ -84,7 +86,7 @@ def residuals(truth: Floats, outputs: Outputs) -> str:
 
 
 def calibration_of_values(truth: Floats, outputs: Outputs) -> str:
-    """Mean prediction and mean truth in each tenth of the predictions."""
+    """Draw the mean true value against the mean prediction of each tenth of the predictions."""
     places = np.array_split(np.argsort(outputs, kind="stable"), min(BINS, len(outputs)))
     x = [float(outputs[rows].mean()) for rows in places]
     y = [float(truth[rows].mean()) for rows in places]
@@ -93,14 +95,14 @@ def calibration_of_values(truth: Floats, outputs: Outputs) -> str:
         ends = [min(x), max(x)]
         axes.plot(ends, ends, color=SECOND, linewidth=1, linestyle="--")
         axes.plot(x, y, color=ACCENT, marker="o", markersize=4, linewidth=1)
-        axes.set(xlabel="mean prediction", ylabel="mean truth")
+        axes.set(xlabel="mean prediction", ylabel="mean true value")
 
     return _svg(draw)
 
 
 def importances(found: dict[str, float]) -> str:
-    """A bar for each of the 20 columns that matter most."""
-    ranked = sorted(found.items(), key=lambda item: item[1])[-MOST_BARS:]
+    """Draw a bar for each of the 20 most important columns."""
+    ranked = sorted(found.items(), key=lambda item: item[1])[-MAX_BARS:]
     names = [_cut(name) for name, _ in ranked]
 
     def draw(axes: Axes) -> None:
@@ -108,22 +110,22 @@ def importances(found: dict[str, float]) -> str:
         axes.barh(places, [value for _, value in ranked], color=ACCENT, height=0.7)
         axes.set_yticks(places, names)
         axes.grid(visible=False, axis="y")
-        axes.set(xlabel="growth of the loss when shuffled")
+        axes.set(xlabel="increase in loss when shuffled")
 
     return _svg(draw, height=max(3.0, 0.22 * len(ranked) + 0.8))
 
 
 def learning_curve(steps: list[Step], metric: str) -> str:
-    """The metric on unseen and on fitted rows, by how many were fitted on."""
+    """Draw the metric on unseen rows and on training rows against the number of training rows."""
 
     def draw(axes: Axes) -> None:
         rows = [step.rows for step in steps]
         for label, color, values in (
             ("unseen rows", ACCENT, [step.unseen for step in steps]),
-            ("fitted rows", SECOND, [step.fitted for step in steps]),
+            ("training rows", SECOND, [step.fitted for step in steps]),
         ):
             axes.plot(rows, values, color=color, marker="o", markersize=4, linewidth=1, label=label)
-        axes.set(xlabel="rows fitted on", ylabel=metric)
+        axes.set(xlabel="number of training rows", ylabel=metric)
         axes.legend(frameon=False)
 
     return _svg(draw)
@@ -132,18 +134,18 @@ def learning_curve(steps: list[Step], metric: str) -> str:
 def _svg(draw: Callable[[Axes], None], *, height: float = 3.0) -> str:
     content = io.StringIO()
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        # The reader's fonts draw the names, whatever script they are in; those here are not asked.
+        # The browser's fonts draw the text, so a glyph missing from ours does not matter.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(4.6, height), layout="constrained")
         draw(figure.add_subplot())
         figure.savefig(content, format="svg", transparent=True, metadata=NOTHING)
     svg = content.getvalue()
-    # In a page the name spaces go without saying, and the page names no other host.
+    # HTML implies the namespaces, and the page must not refer to another host.
     return re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg[svg.index("<svg") :])
 
 
 def _binned(given: Floats, right: Floats) -> tuple[Floats, Floats, Floats]:
-    """Means of both, and counts, in tenths of [0, 1] that are not empty."""
+    """Return the means of both and the counts, for each tenth of [0, 1] that is not empty."""
     places = np.minimum((given * BINS).astype(np.int64), BINS - 1)
     counts = np.bincount(places, minlength=BINS)
     full = counts > 0
@@ -155,8 +157,8 @@ def _binned(given: Floats, right: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def _some(count: int) -> npt.NDArray[np.int64]:
-    return np.arange(0, count, max(1, -(-count // MOST_DOTS)))
+    return np.arange(0, count, max(1, -(-count // MAX_DOTS)))
 
 
 def _cut(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+    return name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 1] + "…"

@@ -1,4 +1,4 @@
-"""What each column is, and how its numbers are written: decided once, from all of its cells."""
+"""Decide each column's kind and number format, from all of its cells."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from services.common.features import ValueRules
-from trainer.cells import Found, IsWanted, clean_texts, find_cells
-from trainer.dataset_file import CsvSettings, DatasetFile
+from trainer.cells import FoundCells, IsWanted, clean_texts, find_cells
+from trainer.dataset_config import CsvSettings, DatasetConfig
 from trainer.errors import DataError
 from trainer.kinds import Floats, Kind, Mask
 from trainer.parts import Part
@@ -22,11 +22,11 @@ from trainer.written_numbers import (
     parse_truths,
 )
 
-# A column is numbers but for a few cells if at most this share of them are other words; those that
-# only say "there is no value" do not count.
-FEW = 0.1
-MANY = 0.5
-MOST_NAMED = 5
+# A column is numeric if at most this share of its cells is other text. Placeholders such as "n/a"
+# do not count.
+MAX_BAD_SHARE = 0.1
+MIXED_SHARE = 0.5
+MAX_NAMED = 5
 _OTHER_SIGN: dict[str, Decimal] = {",": ".", ".": ","}
 
 
@@ -35,12 +35,13 @@ class ColumnForm:
     """How a column is read.
 
     Args:
-        kind: None if there is nothing in it.
-        style: of its numbers, where they are written as text.
-        is_sure: whether no cell can be another thing than `kind` and `style` say.
-        is_unclear: whether a comma in its numbers may be a decimal comma or separate thousands.
-        is_written: whether its numbers are text, with a decimal sign.
-        has_groups, has_brackets: whether there are numbers like `1,234.50`, and like `(12)`.
+        kind: None if the column is empty.
+        style: how its numbers are written, if they are text.
+        is_sure: whether every cell is known to match `kind` and `style`.
+        is_unclear: whether a comma may be a decimal comma or a thousands separator.
+        is_written: whether its numbers are text with a decimal sign.
+        has_groups: whether it has numbers such as `1,234.50`.
+        has_brackets: whether it has numbers such as `(12)`.
     """
 
     kind: Kind | None
@@ -54,36 +55,37 @@ class ColumnForm:
 
 @dataclass(frozen=True)
 class Forms:
-    """The forms of all columns, and what a person should know of them, in sentences."""
+    """The forms of all columns, and notes for the user, in sentences."""
 
     columns: dict[str, ColumnForm]
     notes: list[str]
 
 
 def decide_forms(
-    parts: list[Part], names: list[str], stated: DatasetFile, *, target: str | None
+    parts: list[Part], names: list[str], config: DatasetConfig, *, target: str | None
 ) -> Forms:
-    """Decide what the columns are, by what is stated, Parquet's types, and the cells of text.
+    """Decide the kind of each column from `dataset.json`, Parquet types and text cells.
 
     A text column is `boolean` if all its cells are true or false, `number` if they are numbers,
-    else `text`. Parquet's types stand, but for text that is stated to be something else.
+    else `text`. Parquet types are kept, except for text that `dataset.json` declares as another
+    kind.
 
     Raises:
-        DataError: a column is of another kind than is stated, or not the same in all parts; it is
-            numbers but for a few cells, and `bad_cells` does not say that these are missing; or
-            its commas may be decimal signs or not.
+        DataError: a column does not have the declared kind, or has different kinds in two parts; a
+            numeric column has a few other cells and `bad_cells` is "refuse"; or a comma may be a
+            decimal comma or a thousands separator.
     """
-    rules = stated.value_rules
-    typed = _typed_kinds(parts, names, stated.columns)
-    wishes = {name: stated.columns.get(name) or typed.get(name) for name in names}
+    rules = config.value_rules
+    typed = _typed_kinds(parts, names, config.columns)
+    wishes = {name: config.columns.get(name) or typed.get(name) for name in names}
     scans = _scan(parts, names, wishes, rules)
     forms = {name: ColumnForm(wishes[name]) for name in names}
-    forms |= choose_forms(scans, wishes, stated.csv)
+    forms |= choose_forms(scans, wishes, config.csv)
 
     if unclear := [name for name, form in forms.items() if form.is_unclear]:
         raise _unclear_error(parts, unclear[0], forms[unclear[0]].style.unit, rules)
     notes = [
-        *_check_cells(parts, forms, stated, target=target, typed=typed),
+        *_check_cells(parts, forms, config, target=target, typed=typed),
         *_describe_styles(forms),
         *_describe_mixed(parts, forms, scans, wishes, rules),
     ]
@@ -91,7 +93,7 @@ def decide_forms(
 
 
 def read_floats(values: pa.Array, form: ColumnForm, rules: ValueRules) -> Floats:
-    """Return a block's column as float64, NaN for what is missing; true and false are 1 and 0."""
+    """Return a column of a block as float64: NaN for missing, 1 and 0 for true and false."""
     if pa.types.is_large_string(values.type):
         texts = clean_texts(values, rules)
         numbers = (
@@ -102,10 +104,10 @@ def read_floats(values: pa.Array, form: ColumnForm, rules: ValueRules) -> Floats
             values = values.cast(pa.float64())
         numbers = np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float64)
     if form.kind == "number" and rules.missing_numbers:
-        with np.errstate(over="ignore"):  # what is too large is refused elsewhere
+        with np.errstate(over="ignore"):  # `table` refuses numbers that are too large
             missing = np.array(rules.missing_numbers)
             is_missing = np.isin(numbers, missing)
-            # As serving sees them.
+            # Serving sees float32.
             is_missing |= np.isin(numbers.astype(np.float32), missing.astype(np.float32))
         return np.where(is_missing, np.nan, numbers)
     return numbers
@@ -114,23 +116,23 @@ def read_floats(values: pa.Array, form: ColumnForm, rules: ValueRules) -> Floats
 def choose_forms(
     scans: dict[str, CellScan], wishes: dict[str, Kind | None], settings: CsvSettings
 ) -> dict[str, ColumnForm]:
-    """Choose the kind and style of scanned columns; one may show how another is written."""
+    """Choose the kind and style of scanned columns; one column's decimal sign settles another's."""
     kinds = {name: wishes[name] or _choose_kind(scan) for name, scan in scans.items()}
     numbers = [scan for name, scan in scans.items() if kinds[name] == "number"]
     signs = {scan.certain_decimal for scan in numbers} - {None}
-    stated = settings.decimal or _OTHER_SIGN.get(settings.thousands or "")
-    common = stated or (signs.pop() if len(signs) == 1 else None)
+    configured = settings.decimal or _OTHER_SIGN.get(settings.thousands or "")
+    common = configured or (signs.pop() if len(signs) == 1 else None)
     forms = {}
     for name, scan in scans.items():
         if kinds[name] != "number":
             is_sure = kinds[name] != "boolean" or scan.truths == scan.present
             forms[name] = ColumnForm(kinds[name], is_sure=is_sure)
             continue
-        decimal = stated or scan.certain_decimal or common or "."
+        decimal = configured or scan.certain_decimal or common or "."
         forms[name] = ColumnForm(
             "number",
             NumberStyle(decimal, settings.thousands, scan.unit),
-            is_sure=_is_sure(scan) and stated is None and settings.thousands is None,
+            is_sure=_is_sure(scan) and configured is None and settings.thousands is None,
             is_unclear=scan.is_unclear and common is None,
             is_written=scan.certain_decimal is not None or scan.is_unclear,
             has_groups=bool(
@@ -147,13 +149,13 @@ def _choose_kind(scan: CellScan) -> Kind | None:
     counts: tuple[tuple[Kind, int], ...] = (("boolean", scan.truths), ("number", scan.numbers))
     for kind, count in counts:
         words = scan.present - count - scan.placeholders
-        if count and words <= FEW * (count + words):
+        if count and words <= MAX_BAD_SHARE * (count + words):
             return kind
     return "text"
 
 
 def _is_sure(scan: CellScan) -> bool:
-    """Whether every cell is a number of the one style."""
+    """Return whether every cell is a number in one style."""
     return (
         scan.numbers == scan.present
         and len(scan.units) <= 1
@@ -162,15 +164,15 @@ def _is_sure(scan: CellScan) -> bool:
 
 
 def _typed_kinds(
-    parts: list[Part], names: list[str], stated: dict[str, Kind]
+    parts: list[Part], names: list[str], configured: dict[str, Kind]
 ) -> dict[str, Kind | None]:
-    """The kinds that Parquet's types give to columns whose kind is not stated."""
+    """Return the kinds of columns from their Parquet types, unless they are configured."""
     kinds: dict[str, Kind | None] = {}
-    first: dict[str, str] = {}  # the part that a kind is from
+    first: dict[str, str] = {}  # the first part that has the kind
     for part in parts:
         for name in names if part.kinds is not None else ():
             kind = (part.kinds or {})[name]
-            wish = stated.get(name)
+            wish = configured.get(name)
             if wish is not None and kind not in (None, wish, "text"):
                 raise DataError(f"{part.name}: the column {name!r} is {kind}, not {wish}.")
             if kind is None or wish is not None:
@@ -187,7 +189,7 @@ def _typed_kinds(
 def _scan(
     parts: list[Part], names: list[str], wishes: dict[str, Kind | None], rules: ValueRules
 ) -> dict[str, CellScan]:
-    """Look at all cells that are text and may be something else."""
+    """Scan all text columns that may hold something else."""
     scans: dict[str, CellScan] = {}
     for part in parts:
         texts = [
@@ -201,35 +203,35 @@ def _scan(
             continue
         for block in part.read(texts):
             for name in texts:
-                scans[name].see(clean_texts(block[name], rules))
+                scans[name].scan(clean_texts(block[name], rules))
     return scans
 
 
 def _check_cells(
     parts: list[Part],
     forms: dict[str, ColumnForm],
-    stated: DatasetFile,
+    config: DatasetConfig,
     *,
     target: str | None,
     typed: dict[str, Kind | None],
 ) -> list[str]:
-    """Refuse the cells that are not of their column's kind, or note that they are missing."""
-    rules = stated.value_rules
+    """Refuse cells that are not of their column's kind, or note that they count as missing."""
+    rules = config.value_rules
     unsure = {name: _is_bad(form, rules) for name, form in forms.items() if not form.is_sure}
     found = {name: each for name, each in find_cells(parts, unsure).items() if each.count}
-    if found and stated.bad_cells == "refuse":
+    if found and config.bad_cells == "refuse":
         name = next(iter(found))
         raise DataError(
             _refusal(
                 name,
                 forms[name],
                 found[name],
-                may_be_text=name not in (target, *typed, *stated.columns),
+                may_be_text=name not in (target, *typed, *config.columns),
             )
             + _others(found)
         )
     return [
-        f"Column {name!r}: {_say_bad(forms[name], each)} read as missing: {each}."
+        f"Column {name!r}: {_describe_bad(forms[name], each)} read as missing: {each}."
         for name, each in found.items()
     ]
 
@@ -246,7 +248,7 @@ def _is_bad(form: ColumnForm, rules: ValueRules) -> IsWanted:
     return is_bad
 
 
-def _say_bad(form: ColumnForm, found: Found) -> str:
+def _describe_bad(form: ColumnForm, found: FoundCells) -> str:
     are_not = "cell that is not" if found.count == 1 else "cells that are not"
     if form.kind == "boolean":
         return f"{found.count:,} {are_not} true or false"
@@ -258,10 +260,10 @@ def _say_bad(form: ColumnForm, found: Found) -> str:
     return f"{found.count:,} {are_not} {what}" + "".join(f" with {sign}" for sign in written)
 
 
-def _refusal(name: str, form: ColumnForm, found: Found, *, may_be_text: bool) -> str:
+def _refusal(name: str, form: ColumnForm, found: FoundCells, *, may_be_text: bool) -> str:
     or_text = f', or "columns": {{"{name}": "text"}}' if may_be_text else ""
     return (
-        f"Column {name!r} has {_say_bad(form, found)}: {found}. Correct the data, or set "
+        f"Column {name!r} has {_describe_bad(form, found)}: {found}. Correct the data, or set "
         f'"bad_cells": "missing"{or_text} in dataset.json.'
     )
 
@@ -270,8 +272,8 @@ def _others(found: Iterable[str]) -> str:
     _, *others = found
     if not others:
         return ""
-    more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
-    return f" The same is true of {', '.join(map(repr, others[:MOST_NAMED]))}{more}."
+    more = f" and {len(others) - MAX_NAMED} more" if len(others) > MAX_NAMED else ""
+    return f" The same is true of {', '.join(map(repr, others[:MAX_NAMED]))}{more}."
 
 
 def _unclear_error(parts: list[Part], name: str, unit: str, rules: ValueRules) -> DataError:
@@ -285,19 +287,19 @@ def _unclear_error(parts: list[Part], name: str, unit: str, rules: ValueRules) -
 
     found = find_cells(parts, {name: has_comma})[name]
     return DataError(
-        f"Column {name!r}: its commas may be decimal commas or separate thousands: {found}. "
-        'State "csv": {"decimal": ","} or {"decimal": "."} in dataset.json.'
+        f"Column {name!r}: its commas may be decimal commas or thousands separators: {found}. "
+        'Set "csv": {"decimal": ","} or {"decimal": "."} in dataset.json.'
     )
 
 
 def _describe_styles(forms: dict[str, ColumnForm]) -> list[str]:
-    """How numbers are written, of the columns in which that is not the usual way."""
+    """Describe columns whose numbers are written in an unusual way."""
     notes = []
     for name, form in forms.items():
         written = [
             *(["a decimal comma"] if form.style.decimal == "," and form.is_written else []),
-            *(["separated thousands"] if form.has_groups else []),
-            *([f'"{form.style.unit}", which is left out'] if form.style.unit else []),
+            *(["thousands separators"] if form.has_groups else []),
+            *([f'"{form.style.unit}", which is dropped'] if form.style.unit else []),
             *(["negative numbers in brackets"] if form.has_brackets else []),
         ]
         if written:
@@ -312,7 +314,7 @@ def _describe_mixed(
     wishes: dict[str, Kind | None],
     rules: ValueRules,
 ) -> list[str]:
-    """Of columns that are text though at least half of their cells have numbers."""
+    """Describe text columns of which at least half of the cells contain numbers."""
     number = ColumnForm("number")
     texts = {
         name: scan
@@ -322,12 +324,12 @@ def _describe_mixed(
     mixed = {
         name: _is_bad(number, rules)
         for name, scan in texts.items()
-        if scan.numbers >= MANY * scan.present
+        if scan.numbers >= MIXED_SHARE * scan.present
     }
     worded: dict[str, IsWanted] = {
         name: lambda values: is_worded(clean_texts(values, rules))
         for name, scan in texts.items()
-        if name not in mixed and scan.worded >= MANY * scan.present
+        if name not in mixed and scan.worded >= MIXED_SHARE * scan.present
     }
     found = find_cells(parts, mixed | worded)
     return [

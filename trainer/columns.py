@@ -1,4 +1,4 @@
-"""From a typed table to a signature, features and a target."""
+"""Turn a typed table into a signature, features and a target."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,29 +10,29 @@ import pandas as pd
 
 from services.common.model_records import Column, Signature
 from trainer.cells import show_value
-from trainer.dataset_file import DatasetFile
+from trainer.dataset_config import DatasetConfig
 from trainer.errors import DataError
 from trainer.kinds import Features, Floats, Indices, Kind, Task
 from trainer.table import Table
 from trainer.targets import read_target
 
 MIN_ROWS = 20
-ROWS_AT_ONCE = 10_000
+ROWS_PER_BLOCK = 10_000
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is to be learnt, from N rows whose target is known.
+    """The learning problem: N rows whose target is known.
 
     Args:
-        table: [N] rows of the feature columns, typed as in `Table`.
+        table: [N] feature columns, typed as in `Table`.
         labels: [N] what models are fitted on: text or int64 classes (False and True as 0 and 1),
             or float64 values.
         truth: [N] what models are scored on: int64 positions in `signature.classes`, or `labels`.
-        groups: [N] numbers of groups that are not to be torn apart, or None.
-        times: [N] when a row is from, growing, or None.
-        rows_read: of the data, those without a target included.
-        aside: columns that are not features, each with the reason.
+        groups: [N] group ids, or None; a group is never split.
+        times: [N] row times, or None; larger is newer.
+        rows_read: all rows of the data, including those without a target.
+        excluded: columns that are not features, with the reasons.
     """
 
     signature: Signature
@@ -42,54 +42,55 @@ class Problem:
     groups: Indices | None = None
     times: Floats | None = None
     rows_read: int = 0
-    aside: dict[str, str] = field(default_factory=dict)
+    excluded: dict[str, str] = field(default_factory=dict)
 
 
-def state_problem(
+def define_problem(
     table: Table,
     *,
     target: str,
     task: Task | None,
-    stated: DatasetFile,
+    config: DatasetConfig,
     known_kinds: dict[str, Kind],
 ) -> Problem:
-    """Decide what the columns mean.
+    """Define the learning problem: features, target, groups and times.
 
     Args:
-        task: None to choose: classification for text, booleans and at most 20 different integers,
+        task: None to choose: classification for text, booleans and at most 20 distinct integers,
             else regression.
-        known_kinds: of an earlier version, for columns with nothing in them; else they are numbers.
+        known_kinds: column kinds of the previous version, for columns that are now empty. Without
+            one, an empty column is a number.
 
     Raises:
         DataError: the target is missing, empty, constant, or does not suit the task; there is no
-            feature; there are fewer than 20 rows; groups or times cannot be read.
+            feature; there are fewer than 20 rows; or times cannot be read.
     """
     frame = table.frame
-    for name, role in ((target, "target"), (stated.group, "group"), (stated.time, "time")):
+    for name, role in ((target, "target"), (config.group, "group"), (config.time, "time")):
         if name is not None and name not in frame:
-            raise DataError(f"There is no column {name!r} to be the {role}.")
+            raise DataError(f"The {role} column {name!r} does not exist.")
     kept = np.flatnonzero(frame[target].notna())
     if len(kept) < MIN_ROWS:
         raise DataError(
-            f"{len(kept)} of {len(frame)} rows have a target; at least {MIN_ROWS} are needed."
+            f"Only {len(kept)} of {len(frame)} rows have a target; at least {MIN_ROWS} are needed."
         )
     if len(kept) < len(frame):
         frame = frame.iloc[kept].reset_index(drop=True)
-    aside = {target: "the target"}
-    if stated.group is not None:
-        aside[stated.group] = "the group"
-    # A time is a feature only if its kind was stated: else no later row looks like an earlier one.
-    if stated.time is not None and stated.time not in stated.columns:
-        aside[stated.time] = "the time; it only decides which rows are held out"
-    features = frame[[name for name in frame if name not in aside]]
+    excluded = {target: "the target"}
+    if config.group is not None:
+        excluded[config.group] = "the group"
+    # A time is a feature only on request: served rows are always newer than the training rows.
+    if config.time is not None and config.time not in config.columns:
+        excluded[config.time] = "the time; it only decides which rows are held out"
+    features = frame[[name for name in frame if name not in excluded]]
     columns = [
         Column(name=name, kind=table.kinds[name] or known_kinds.get(name, "number"))
         for name in map(str, features)
     ]
     if not columns:
-        raise DataError("There is no column besides the target.")
+        raise DataError("There are no feature columns, only the target.")
 
-    labels, classes = read_target(table, kept, frame[target], task=task, stated=stated)
+    labels, classes = read_target(table, kept, frame[target], task=task, config=config)
     truth = labels
     if classes is not None:
         truth = np.searchsorted(np.unique(labels), labels)
@@ -98,27 +99,27 @@ def state_problem(
         target=target,
         columns=columns,
         classes=classes,
-        value_rules=stated.value_rules,
+        value_rules=config.value_rules,
     )
     return Problem(
         signature=signature,
         table=features,
         labels=labels,
         truth=truth,
-        groups=None if stated.group is None else _read_groups(frame[stated.group]),
-        times=None if stated.time is None else _read_times(table, kept, frame[stated.time]),
+        groups=None if config.group is None else _read_groups(frame[config.group]),
+        times=None if config.time is None else _read_times(table, kept, frame[config.time]),
         rows_read=len(table.frame),
-        aside=aside,
+        excluded=excluded,
     )
 
 
 def encode(table: pd.DataFrame, columns: list[Column], rows: Indices | None = None) -> Features:
-    """The features as models take them; what is missing, column or cell, is NaN or "".
+    """Encode the features as models take them; a missing column or cell is NaN or "".
 
-    Numbers are float32 from here on, so that training sees exactly what serving will.
+    Numbers become float32, so that training sees exactly what serving does.
 
     Args:
-        rows: positions of the rows wanted; None for all.
+        rows: positions of the rows to encode; None for all.
     """
     count = len(table) if rows is None else len(rows)
     if all(column.kind != "text" for column in columns):
@@ -132,14 +133,16 @@ def encode(table: pd.DataFrame, columns: list[Column], rows: Indices | None = No
     return pd.DataFrame(encoded, index=pd.RangeIndex(count), copy=False)
 
 
-def encode_in_turn(table: pd.DataFrame, columns: list[Column], rows: Indices) -> Iterator[Features]:
-    """As `encode`, some rows at a time: what is only to be answered needs no memory for all."""
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        yield encode(table, columns, rows[start : start + ROWS_AT_ONCE])
+def encode_in_batches(
+    table: pd.DataFrame, columns: list[Column], rows: Indices
+) -> Iterator[Features]:
+    """Yield encoded features in batches, to bound memory."""
+    for start in range(0, len(rows), ROWS_PER_BLOCK):
+        yield encode(table, columns, rows[start : start + ROWS_PER_BLOCK])
 
 
 def to_json(table: pd.DataFrame, columns: list[Column], rows: Indices) -> list[list[Any]]:
-    """Some rows as a client would send them: numbers, booleans, text, and None for missing."""
+    """Return rows as a client would send them: numbers, booleans, text, and None for missing."""
     shown = [
         [_to_json_cell(cell, column) for cell in _encode_column(table, column, rows)]
         for column in columns
@@ -152,7 +155,7 @@ def _to_json_cell(cell: Any, column: Column) -> Any:
         return str(cell) or None
     if np.isnan(cell):
         return None
-    # By way of text: the shortest number that is the same float32.
+    # Via text: the shortest decimal that is the same float32.
     return bool(cell) if column.kind == "boolean" else float(str(cell))
 
 
@@ -168,8 +171,7 @@ def _encode_column(table: pd.DataFrame, column: Column, rows: Indices | None) ->
         return np.asarray(values, dtype=np.float32)
     if values is None or not is_text:
         return np.full(count, "", dtype=object)
-    # One string object per category that is used, not per cell nor for all there are; the first
-    # stands for what is missing (−1).
+    # One string object per used category, not per cell; the first is for missing values (−1).
     codes = np.append(values.cat.codes.to_numpy(), -1)
     used, places = np.unique(codes, return_inverse=True)
     names = np.array(["", *values.cat.categories[used[1:]]], dtype=object)
@@ -177,7 +179,7 @@ def _encode_column(table: pd.DataFrame, column: Column, rows: Indices | None) ->
 
 
 def _read_groups(values: pd.Series) -> Indices:
-    """A number for every group, that of its name; rows without one are a group each."""
+    """Return an id per group, hashed from its name; each row without a group is its own."""
     known = pd.util.hash_pandas_object(values, index=False).to_numpy()
     groups = np.where(values.isna(), -1, (known >> 2).astype(np.int64))
     alone = groups < 0
@@ -186,7 +188,7 @@ def _read_groups(values: pd.Series) -> Indices:
 
 
 def _read_times(table: Table, kept: Indices, values: pd.Series) -> Floats:
-    """Seconds, or the numbers themselves; −∞ where there is none, as such a row may be old."""
+    """Return times in seconds, or numbers as they are; −∞ where the time is missing."""
     if not isinstance(values.dtype, pd.CategoricalDtype):
         times = values.to_numpy(dtype=np.float64)
         return np.where(np.isnan(times), -np.inf, times)

@@ -1,4 +1,4 @@
-"""Fetching `<data store>/<model>/`: its parts onto local disk, and `dataset.json`."""
+"""Download a model's data folder to local disk and parse its `dataset.json`."""
 
 import hashlib
 from collections.abc import Iterator
@@ -9,51 +9,52 @@ from typing import Any
 
 from services.common.filesystems import open_filesystem
 from services.common.model_records import DataObject, is_model_name
-from trainer.dataset_file import DatasetFile, parse_dataset_file
+from trainer.dataset_config import DatasetConfig, parse_dataset_config
 from trainer.errors import DataError, EmptyPart
 from trainer.parts import Part, open_part
 
 FORMATS = (".csv", ".parquet")
-BYTES_AT_ONCE = 8 * 1024**2
-MOST_STATED_BYTES = 1024**2
-MOST_NAMED = 5
+BYTES_PER_BLOCK = 8 * 1024**2
+MAX_CONFIG_BYTES = 1024**2
+MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is in a model's data folder.
+    """A model's data folder.
 
     Args:
-        objects: all files with data, those that are empty included.
-        notes: about files that were skipped, in sentences.
-        warnings: about files that are probably there by mistake, in sentences.
+        objects: all data files, including empty ones.
+        notes: sentences about files that were skipped.
+        warnings: sentences about files that are probably a mistake.
     """
 
     parts: list[Part]
     objects: list[DataObject]
-    stated: DatasetFile
+    config: DatasetConfig
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     @property
     def size(self) -> int:
-        """Bytes of all parts."""
+        """Return the total size of the data files in bytes."""
         return sum(entry.size for entry in self.objects)
 
 
-def fetch_dataset(url: str, model: str, *, into: Path, most_bytes: int) -> Dataset:
+def fetch_dataset(url: str, model: str, *, into: Path, max_bytes: int) -> Dataset:
     """Copy every `*.csv` and `*.parquet` of the model's folder, and read `dataset.json`.
 
-    The parts are in the order of their names; other files are ignored.
+    Parts are sorted by name; other files are ignored.
 
     Args:
         url: fsspec URL of the data store.
-        into: a folder of the caller's, on local disk.
-        most_bytes: larger data is refused before any of it is read.
+        into: an existing local folder.
+        max_bytes: larger data is refused before any of it is read.
 
     Raises:
-        DataError: no such folder, no part, too much of it, or a part that is not sound.
-        StoreError: the URL is not one that fsspec knows.
+        DataError: the folder does not exist, has no data file or too much data, or a data file is
+            malformed.
+        StoreError: fsspec does not support the URL.
     """
     if not is_model_name(model):
         raise DataError(f"{ascii(model)[:80]} is not a model name.")
@@ -66,39 +67,39 @@ def fetch_dataset(url: str, model: str, *, into: Path, most_bytes: int) -> Datas
         }
         names = sorted(name for name in listed if is_data_file(name))
         if not names:
-            raise DataError(f"There is no *.csv or *.parquet file in the data folder of {model}.")
+            raise DataError(f"The data folder of {model} has no *.csv or *.parquet file.")
         size = sum(int(listed[name]["size"]) for name in names)
-        if size > most_bytes:
+        if size > max_bytes:
             raise DataError(
                 f"The data of {model} is {size:,} bytes; TRAINER_MAX_DATA_BYTES allows "
-                f"{most_bytes:,}."
+                f"{max_bytes:,}."
             )
-        stated = _fetch_stated(filesystem, listed.get("dataset.json"), into)
+        config = _fetch_config(filesystem, listed.get("dataset.json"), into)
         paths = {name: into / f"{i}.part" for i, name in enumerate(names)}
         objects = [_fetch(filesystem, listed[name], path) for name, path in paths.items()]
-    parts, empty = _open_parts(paths, stated)
+    parts, empty = _open_parts(paths, config)
     notes = [f"Skipped empty files: {name_some(empty)}."] if empty else []
     if without_rows := [part.name for part in parts if not part.rows]:
         notes.append(f"Files without rows: {name_some(without_rows)}.")
-    return Dataset(parts, objects, stated, notes, _find_copies(objects))
+    return Dataset(parts, objects, config, notes, _find_copies(objects))
 
 
 def is_data_file(name: str) -> bool:
-    """Whether a file is a part of the data, by its name."""
+    """Return whether a file name is that of a data file."""
     return name.lower().endswith(FORMATS) and name[0] not in "._"
 
 
-def _open_parts(paths: dict[str, Path], stated: DatasetFile) -> tuple[list[Part], list[str]]:
-    """The parts, and the names of empty files.
+def _open_parts(paths: dict[str, Path], config: DatasetConfig) -> tuple[list[Part], list[str]]:
+    """Return the parts, and the names of empty files.
 
     Raises:
-        EmptyPart: all are empty.
+        EmptyPart: all files are empty.
     """
     parts: list[Part] = []
     empty: dict[str, EmptyPart] = {}
     for name, path in paths.items():
         try:
-            parts.append(open_part(name, path, ignore=stated.ignore, settings=stated.csv))
+            parts.append(open_part(name, path, ignore=config.ignore, settings=config.csv))
         except EmptyPart as error:
             empty[name] = error
     if not parts:
@@ -107,7 +108,7 @@ def _open_parts(paths: dict[str, Path], stated: DatasetFile) -> tuple[list[Part]
 
 
 def _find_copies(objects: list[DataObject]) -> list[str]:
-    """A sentence about files with the same content, if there are some."""
+    """Return a warning about files with identical content, if there are any."""
     first: dict[str, str] = {}
     copies = [
         f"{entry.name} ({original})"
@@ -116,36 +117,36 @@ def _find_copies(objects: list[DataObject]) -> list[str]:
     ]
     if not copies:
         return []
-    return [f"Files with the content of another, so that rows count twice: {name_some(copies)}."]
+    return [f"Duplicate files, so their rows count twice: {name_some(copies)}."]
 
 
 def name_some(names: list[str]) -> str:
-    """Return the first names, and how many more there are."""
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    """Return the first few names, and how many more there are."""
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _fetch_stated(filesystem: Any, entry: dict[str, Any] | None, into: Path) -> DatasetFile:
+def _fetch_config(filesystem: Any, entry: dict[str, Any] | None, into: Path) -> DatasetConfig:
     if entry is None:
-        return DatasetFile()
-    if entry["size"] > MOST_STATED_BYTES:
-        raise DataError("dataset.json: larger than a MiB.")
+        return DatasetConfig()
+    if entry["size"] > MAX_CONFIG_BYTES:
+        raise DataError("dataset.json: must not be larger than 1 MiB.")
     _fetch(filesystem, entry, into / "dataset.json")
-    return parse_dataset_file((into / "dataset.json").read_bytes())
+    return parse_dataset_config((into / "dataset.json").read_bytes())
 
 
 def _fetch(filesystem: Any, entry: dict[str, Any], path: Path) -> DataObject:
-    """Copy one file, provided that it stays the one that was listed."""
+    """Copy one file; fail if it is no longer the one that was listed."""
     name, size = entry["name"].rsplit("/", 1)[-1], int(entry["size"])
     digest = hashlib.sha256()
     with path.open("wb") as file:
-        for start in range(0, size, BYTES_AT_ONCE):
-            end = min(start + BYTES_AT_ONCE, size)
+        for start in range(0, size, BYTES_PER_BLOCK):
+            end = min(start + BYTES_PER_BLOCK, size)
             content = bytes(filesystem.cat_file(entry["name"], start=start, end=end))
             digest.update(content)
             file.write(content)
     if _stamp(filesystem.info(entry["name"])) != _stamp(entry) or path.stat().st_size != size:
-        raise DataError(f"{name}: it changed while it was read.")
+        raise DataError(f"{name}: the file changed while it was being read.")
     generation = entry.get("generation")
     return DataObject(
         name=name,
@@ -161,15 +162,15 @@ def _stamp(entry: dict[str, Any]) -> Any:
 
 @contextmanager
 def _clear_errors(model: str) -> Iterator[None]:
-    """Turn whatever a backend raises into a DataError of one line."""
+    """Turn any error of a storage backend into a one-line `DataError`."""
     try:
         yield
     except FileNotFoundError as error:
-        raise DataError(f"There is no data for the model {model}.") from error
+        raise DataError(f"Model {model} has no data folder.") from error
     except DataError:
         raise
-    except Exception as error:  # open-ended: each backend has errors of its own
-        told = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    except Exception as error:  # each backend has its own errors
+        cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DataError(
-            f"Cannot read the data of {model}: {' '.join(str(told).split())}."
+            f"Cannot read the data of {model}: {' '.join(str(cause).split())}."
         ) from error

@@ -1,4 +1,4 @@
-"""The dialect of a CSV part: its encoding and what parts its cells, stated or detected."""
+"""The dialect of a CSV part: its encoding and delimiter, configured or detected."""
 
 import codecs
 import csv
@@ -10,20 +10,20 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.dataset_file import CsvSettings
+from trainer.dataset_config import CsvSettings
 from trainer.errors import DataError
 
 if TYPE_CHECKING:
     from _csv import Reader
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-BYTES_AT_ONCE = 8 * 1024**2
+BYTES_PER_BLOCK = 8 * 1024**2
 SAMPLE_ROWS = 100
-LEAST_SHARE = 0.8  # of the rows that are as long as the header
+MIN_SHARE = 0.8  # of rows with as many cells as the header
 SAMPLE_CHARACTERS = 256 * 1024
-LONGEST_CELL = 1_000_000
+MAX_CELL_LENGTH = 1_000_000
 
-# Bytes that Windows-1252 has no character for; and ÿ, which is hardly ever one.
+# Bytes without a character in Windows-1252, and ÿ, which is very rare in real text.
 _UNLIKELY_IN_CP1252 = re.compile(rb"[\x00\x81\x8d\x8f\x90\x9d\xff]")
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n")
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -42,25 +42,25 @@ class Dialect:
     skip: int = 0
 
     def describe(self) -> str:
-        """Return the dialect as people read it."""
+        """Return a readable name of the dialect."""
         name = DELIMITERS.get(self.delimiter, repr(self.delimiter))
         encoding = "UTF-8" if self.encoding in ("utf-8", "utf-8-sig") else self.encoding
         return f"{name}-separated, {encoding}"
 
     def rows(self, lines: Iterable[str], *, strict: bool = True) -> "Reader":
-        """Return a reader of the rows of a file opened with `newline=""`, after `skip` lines."""
-        csv.field_size_limit(LONGEST_CELL)
+        """Return a reader of the rows of a file that was opened with `newline=""`."""
+        csv.field_size_limit(MAX_CELL_LENGTH)
         return csv.reader(
             lines, delimiter=self.delimiter, skipinitialspace=self.delimiter != " ", strict=strict
         )
 
 
 def find_dialect(name: str, path: Path, settings: CsvSettings) -> Dialect:
-    """Return a part's dialect: what is stated, and otherwise what its first rows show.
+    """Return a part's dialect: as configured, otherwise detected from its first rows.
 
     Raises:
-        DataError: the text is neither UTF-8, UTF-16 with its mark, nor plausible Windows-1252, or
-            is not in the encoding that is stated.
+        DataError: the text is not in the configured encoding; or none is configured and it is not
+            UTF-8, UTF-16 with a byte-order mark, or plausible Windows-1252.
     """
     encoding = settings.encoding
     if encoding is None:
@@ -79,18 +79,18 @@ def find_dialect(name: str, path: Path, settings: CsvSettings) -> Dialect:
 
 
 def _detect_delimiter(sample: str) -> str:
-    """Return the delimiter by which most rows are as long as the header; a comma if in doubt."""
+    """Return the delimiter that gives most rows as many cells as the header; default comma."""
     lines = list(io.StringIO(sample, newline=""))
     if len(sample) == SAMPLE_CHARACTERS:
-        del lines[-1:]  # it may be cut
+        del lines[-1:]  # may be incomplete
     widths = {delimiter: _measure_rows(lines, delimiter) for delimiter in DELIMITERS}
     fitting = [
         (share, cells, delimiter)
         for delimiter, (cells, share) in widths.items()
-        if cells > 1 and share >= LEAST_SHARE
+        if cells > 1 and share >= MIN_SHARE
     ]
     if fitting:
-        # A comma comes first: what others part may well be within its cells.
+        # Prefer a comma: the other delimiters are more likely to be part of a cell.
         return max(fitting, key=lambda each: (each[0], each[2] == ",", each[1]))[2]
     if widths[","][0] > 1 or widths[","][1] == 1.0:
         return ","
@@ -98,7 +98,7 @@ def _detect_delimiter(sample: str) -> str:
 
 
 def _measure_rows(lines: list[str], delimiter: str) -> tuple[int, float]:
-    """Return how many cells the header has, and the share of the rows that have as many."""
+    """Return the header's number of cells, and the share of rows with as many."""
     reader = Dialect(delimiter).rows(lines, strict=False)
     rows = list(islice(filter(None, reader), SAMPLE_ROWS))
     if not rows:
@@ -115,8 +115,8 @@ def _detect_encoding(name: str, path: Path) -> str:
         start = file.read(SAMPLE_CHARACTERS)
     if start.count(0) * 4 > len(start):
         raise DataError(
-            f"{name}: it looks like UTF-16 without a byte-order mark. If it is, state it in "
-            'dataset.json: "csv": {"encoding": "utf-16-le"}.'
+            f"{name}: looks like UTF-16 without a byte-order mark. If it is, set "
+            '"csv": {"encoding": "utf-16-le"} in dataset.json.'
         )
     error = _find_error(path, "utf-8")
     if error is None:
@@ -134,7 +134,7 @@ def _check_encoding(name: str, path: Path, encoding: str) -> None:
 def _bad_encoding(name: str, encoding: str, error: "_EncodingError") -> DataError:
     return DataError(
         f"{name}: not {encoding} at byte {error.byte}, line {error.line}. If it is in another "
-        'encoding, state it in dataset.json: "csv": {"encoding": …}.'
+        'encoding, set "csv": {"encoding": …} in dataset.json.'
     )
 
 
@@ -150,12 +150,12 @@ def _find_error(path: Path, encoding: str) -> _EncodingError | None:
     start, line = 0, 1
     with path.open("rb") as file:
         while True:
-            content = file.read(BYTES_AT_ONCE)
+            content = file.read(BYTES_PER_BLOCK)
             pending = len(decoder.getstate()[0])
             try:
                 decoder.decode(content, final=not content)
             except UnicodeError as error:
-                if not isinstance(error, UnicodeDecodeError):  # no byte-order mark
+                if not isinstance(error, UnicodeDecodeError):  # a missing byte-order mark
                     return _EncodingError(0, 1)
                 line += content.count(b"\n", 0, max(error.start - pending, 0))
                 return _EncodingError(start - pending + error.start, line)
@@ -166,9 +166,9 @@ def _find_error(path: Path, encoding: str) -> _EncodingError | None:
 
 
 def _is_plausible_cp1252(path: Path) -> bool:
-    """Whether all bytes are likely in Windows-1252, and none together are a UTF-8 character."""
+    """Return whether all bytes are likely in Windows-1252 and none form a UTF-8 character."""
     with path.open("rb") as file:
-        while content := file.read(BYTES_AT_ONCE):
+        while content := file.read(BYTES_PER_BLOCK):
             if _UNLIKELY_IN_CP1252.search(content):
                 return False
             if not content.decode("utf-8", "ignore").isascii():

@@ -1,23 +1,23 @@
-"""What can go wrong in a training, besides the store.
+"""Errors of a training run, except those of the model store.
 
-TrainerError        the training made no version; the message is one line for the operator
-├── DataError       the data, or what is stated about it, cannot be trained on
+TrainerError        training produced no version; the message is one line for the operator
+├── DataError       the data or dataset.json is invalid
 │   └── EmptyPart   a file without even a header
 └── ExportError     a fitted candidate cannot be served as ONNX
 """
 
 
 class TrainerError(Exception):
-    """The training made no version."""
+    """Training produced no version."""
 
 
 class DataError(TrainerError):
-    """The data cannot be trained on."""
+    """The data or `dataset.json` is invalid."""
 
 
 class EmptyPart(DataError):
-    """A file has no header: other parts may still do."""
+    """A file has no header; the other parts may be fine."""
 
 
 class ExportError(TrainerError):
-    """A model has no ONNX form, or one that answers differently."""
+    """A model has no ONNX form, or its ONNX form predicts differently."""

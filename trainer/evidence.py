@@ -1,4 +1,4 @@
-"""What a report shows beside the metrics: which columns matter, would more rows help."""
+"""Evidence for the report: column importances and the learning curve."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,21 +7,21 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone
 
-from trainer.candidates import answer, build, fit, take
+from trainer.candidates import build, fit, predict, take
 from trainer.columns import encode
 from trainer.kinds import Features, Outputs
 from trainer.scoring import row_losses, score
-from trainer.search import Chosen, Task
+from trainer.search import ChosenModel, Experiment
 
-MOST_ROWS = 2_000
-MOST_ANSWERS = 200_000  # over all columns, to find out which matter
+MAX_ROWS = 2_000
+MAX_PREDICTIONS = 200_000  # for the importances of all columns
 SHUFFLES = 3
 CURVE = (0.125, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step of the learning curve: the metric on rows not fitted on, and on those fitted on."""
+    """A point of the learning curve: the metric on unseen rows and on training rows."""
 
     rows: int
     unseen: float
@@ -30,13 +30,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Evidence:
-    """About the chosen model.
+    """Evidence about the chosen model.
 
     Args:
-        truth: of the rows held out; as `Problem.truth`.
-        outputs: what the model says of them.
+        truth: of the held-out rows, as in `Problem.truth`.
+        outputs: the model's outputs for the held-out rows.
         importances: by column, how much the mean row loss grows when its cells are shuffled.
-        curve: of models like it, fitted on fewer rows.
+        curve: the learning curve of the chosen candidate.
     """
 
     truth: npt.NDArray[Any]
@@ -45,28 +45,28 @@ class Evidence:
     curve: list[Step]
 
 
-def gather(task: Task, chosen: Chosen, outputs: Outputs) -> Evidence:
-    """Measure on the rows held out, of which some are enough; none of it decides anything."""
-    truth = task.problem.truth[task.held_out]
+def gather_evidence(experiment: Experiment, chosen: ChosenModel, outputs: Outputs) -> Evidence:
+    """Measure on the held-out rows, or a sample of them; the gate does not depend on it."""
+    truth = experiment.problem.truth[experiment.held_out]
     return Evidence(
         truth=truth,
         outputs=outputs,
-        importances=_importances(task, chosen),
-        curve=_learning_curve(task, chosen),
+        importances=_importances(experiment, chosen),
+        curve=_learning_curve(experiment, chosen),
     )
 
 
-def _importances(task: Task, chosen: Chosen) -> dict[str, float]:
-    columns = task.problem.signature.columns
-    most = int(np.clip(MOST_ANSWERS // (len(columns) * SHUFFLES), 50, MOST_ROWS))
-    rows = np.flatnonzero(task.held_out)[:most]
-    truth = task.problem.truth[rows]
-    features = encode(task.problem.table, columns, rows)
-    chance = np.random.default_rng(task.bench.seed)
+def _importances(experiment: Experiment, chosen: ChosenModel) -> dict[str, float]:
+    columns = experiment.problem.signature.columns
+    most = int(np.clip(MAX_PREDICTIONS // (len(columns) * SHUFFLES), 50, MAX_ROWS))
+    rows = np.flatnonzero(experiment.held_out)[:most]
+    truth = experiment.problem.truth[rows]
+    features = encode(experiment.problem.table, columns, rows)
+    chance = np.random.default_rng(experiment.context.seed)
 
     def loss(given: Features) -> float:
-        said = chosen.model.answer(given).outputs
-        return float(row_losses(task.metric, truth, said, task.weights).mean())
+        outputs = chosen.model.predict(given).outputs
+        return float(row_losses(experiment.metric, truth, outputs, experiment.weights).mean())
 
     whole = loss(features)
     found: dict[str, float] = {}
@@ -87,32 +87,44 @@ def _shuffled(features: Features, column: int, order: npt.NDArray[np.int64]) -> 
     return features.assign(**{name: features[name].to_numpy()[order]})
 
 
-def _learning_curve(task: Task, chosen: Chosen) -> list[Step]:
-    """On the rows that candidates were compared on, with one fold of them unseen."""
-    known, unseen = task.folds[-1]
-    features = encode(task.problem.table, task.problem.signature.columns, task.tuning)
-    labels, truth = task.problem.labels[task.tuning], task.problem.truth[task.tuning]
-    order = np.random.default_rng(task.bench.seed).permutation(known)
+def _learning_curve(experiment: Experiment, chosen: ChosenModel) -> list[Step]:
+    """Fit the candidate on growing parts of the tuning rows; the last fold stays unseen."""
+    known, unseen = experiment.folds[-1]
+    features = encode(
+        experiment.problem.table, experiment.problem.signature.columns, experiment.tuning
+    )
+    labels, truth = (
+        experiment.problem.labels[experiment.tuning],
+        experiment.problem.truth[experiment.tuning],
+    )
+    order = np.random.default_rng(experiment.context.seed).permutation(known)
     steps = []
     for share in CURVE:
         part = order[: max(2, int(len(order) * share))]
-        if task.bench.signature.classes is not None and len(np.unique(truth[part])) < len(
+        if experiment.context.signature.classes is not None and len(np.unique(truth[part])) < len(
             np.unique(truth)
         ):
-            continue  # too few rows to know every class
+            continue  # too few rows to contain every class
         seen = take(features, part)
-        pipeline = clone(build(chosen.candidate, task.bench, seen))
+        pipeline = clone(build(chosen.candidate, experiment.context, seen))
         try:
             fit(pipeline, seen, labels[part])
             unseen_loss, fitted_loss = (
                 row_losses(
-                    task.metric, truth[rows], answer(pipeline, take(features, rows)), task.weights
+                    experiment.metric,
+                    truth[rows],
+                    predict(pipeline, take(features, rows)),
+                    experiment.weights,
                 )
-                for rows in (unseen[:MOST_ROWS], part[:MOST_ROWS])
+                for rows in (unseen[:MAX_ROWS], part[:MAX_ROWS])
             )
         except ValueError:
-            continue  # too extreme
+            continue  # the values are too extreme to fit
         steps.append(
-            Step(len(part), score(task.metric, unseen_loss), score(task.metric, fitted_loss))
+            Step(
+                len(part),
+                score(experiment.metric, unseen_loss),
+                score(experiment.metric, fitted_loss),
+            )
         )
     return steps

@@ -1,8 +1,8 @@
-"""A fitted pipeline as ONNX, and the proof that both answer alike.
+"""Export a fitted pipeline to ONNX, and prove that both predict the same.
 
 The graph takes float32 `features` [N, n] when no column is text, else `column_0`, `column_1`, …,
-each [N, 1], float32 or string. It gives a classifier's labels [N] and probabilities [N, classes],
-or a regressor's values [N, 1].
+each [N, 1], float32 or string. It returns a classifier's labels [N] and probabilities
+[N, classes], or a regressor's values [N, 1].
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.pipeline import Pipeline
 
 from services.common.model_records import Column, Label, Signature
-from trainer.candidates import answer
-from trainer.columns import encode_in_turn
+from trainer.candidates import predict
+from trainer.columns import encode_in_batches
 from trainer.errors import ExportError
 from trainer.kinds import Features, Indices, Outputs
 
@@ -29,16 +29,16 @@ VALUE_TOLERANCE = 1e-4  # relative
 
 
 class Model(Protocol):
-    """What answers as it will be served."""
+    """A model that predicts exactly as it will when it is served."""
 
-    def answer(self, features: Features) -> "Answers":
-        """Answer N rows."""
+    def predict(self, features: Features) -> "Predictions":
+        """Predict N rows."""
         ...
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a model says of N rows.
+class Predictions:
+    """A model's predictions for N rows.
 
     Args:
         labels: [N] int64 or str; None for regression.
@@ -48,35 +48,35 @@ class Answers:
     labels: npt.NDArray[Any] | None
     outputs: Outputs
 
-    def predictions(self, classes: list[Label] | None) -> list[Any]:
-        """As a client gets them: classes, or numbers."""
+    def for_clients(self, classes: list[Label] | None) -> list[Any]:
+        """Return the predictions as clients receive them: classes or numbers."""
         if self.labels is None or classes is None:
             return [float(value) for value in self.outputs]
-        # Booleans come out of the graph as 0 and 1, which equal them.
+        # The graph returns booleans as 0 and 1, which equal False and True.
         by_value = {label: label for label in classes}
         return [by_value[label] for label in self.labels.tolist()]
 
 
 @dataclass(frozen=True)
 class PickledModel:
-    """A pipeline that answers for itself, as it has no ONNX form."""
+    """A pipeline without an ONNX form."""
 
     pipeline: Pipeline
     is_classifier: bool
 
-    def answer(self, features: Features) -> Answers:
-        """Answer N rows."""
-        outputs = answer(self.pipeline, features)
+    def predict(self, features: Features) -> Predictions:
+        """Predict N rows."""
+        outputs = predict(self.pipeline, features)
         if not self.is_classifier:
-            return Answers(labels=None, outputs=outputs)
-        return Answers(labels=self.pipeline.classes_[outputs.argmax(axis=1)], outputs=outputs)
+            return Predictions(labels=None, outputs=outputs)
+        return Predictions(labels=self.pipeline.classes_[outputs.argmax(axis=1)], outputs=outputs)
 
 
 class OnnxModel:
     """An ONNX model in memory, on one thread.
 
     Raises:
-        ExportError: the bytes are no model that ONNX Runtime can load.
+        ExportError: ONNX Runtime cannot load the model.
     """
 
     def __init__(self, content: bytes, signature: Signature) -> None:
@@ -86,15 +86,15 @@ class OnnxModel:
             self._session = onnxruntime.InferenceSession(
                 content, options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # ONNX Runtime's errors share no base of their own
+        except Exception as error:  # ONNX Runtime's errors have no common base class
             raise ExportError("ONNX Runtime cannot load the model.") from error
         self._is_classifier = signature.classes is not None
 
-    def answer(self, features: Features) -> Answers:
-        """Answer N rows.
+    def predict(self, features: Features) -> Predictions:
+        """Predict N rows.
 
         Raises:
-            ExportError: the graph does not take them.
+            ExportError: the graph rejects them.
         """
         if isinstance(features, np.ndarray):
             feeds = {"features": features}
@@ -105,15 +105,15 @@ class OnnxModel:
         except Exception as error:
             raise ExportError("ONNX Runtime cannot run the model.") from error
         if self._is_classifier:
-            return Answers(labels=first, outputs=others[0])
-        return Answers(labels=None, outputs=first.reshape(-1))
+            return Predictions(labels=first, outputs=others[0])
+        return Predictions(labels=None, outputs=first.reshape(-1))
 
 
 def to_onnx(pipeline: Pipeline, signature: Signature) -> bytes:
-    """Convert a fitted pipeline.
+    """Convert a fitted pipeline to ONNX.
 
     Raises:
-        ExportError: skl2onnx cannot.
+        ExportError: skl2onnx cannot convert it.
     """
     kinds = [column.kind for column in signature.columns]
     if "text" in kinds:
@@ -127,40 +127,42 @@ def to_onnx(pipeline: Pipeline, signature: Signature) -> bytes:
     try:
         model = convert_sklearn(
             pipeline,
-            name="tollgate",  # by default a random one, which would change the digest
+            name="tollgate",  # the default is random and would change the digest
             initial_types=inputs,
             options={id(pipeline): {"zipmap": False}} if is_classifier else None,
             custom_conversion_functions=BOOSTING_CONVERTERS,
         )
-    except Exception as error:  # it raises whatever its converters do
+    except Exception as error:  # converters raise errors of any type
         raise ExportError(f"skl2onnx cannot convert it: {type(error).__name__}.") from error
     return bytes(model.SerializeToString())
 
 
-def answer_rows(model: Model, table: pd.DataFrame, columns: list[Column], rows: Indices) -> Outputs:
-    """The outputs for some rows of a table."""
-    batches = encode_in_turn(table, columns, rows)
-    return np.concatenate([model.answer(features).outputs for features in batches])
+def predict_rows(
+    model: Model, table: pd.DataFrame, columns: list[Column], rows: Indices
+) -> Outputs:
+    """Return the outputs for some rows of a table, predicted in batches."""
+    batches = encode_in_batches(table, columns, rows)
+    return np.concatenate([model.predict(features).outputs for features in batches])
 
 
 def prove_equal(model: Model, pipeline: Pipeline, features: Features) -> None:
-    """Labels identical, probabilities within 1e-5, values within 1e-4 of their size.
+    """Check that labels are identical, probabilities within 1e-5 and values within 1e-4 relative.
 
     Raises:
-        ExportError: the two differ on one of the rows.
+        ExportError: the two models differ on a row.
     """
-    given, wanted = model.answer(features), answer(pipeline, features)
+    given, wanted = model.predict(features), predict(pipeline, features)
     if given.outputs.shape != wanted.shape:
-        raise ExportError("The ONNX model's answer has another shape.")
+        raise ExportError("The ONNX model's output has a different shape.")
     if given.labels is None:
-        # Around 0 no float32 sum is precise relative to itself, only to the values at large.
+        # Near 0 a float32 sum is precise only relative to the typical value, not to itself.
         slack = VALUE_TOLERANCE * np.maximum(np.abs(wanted), np.abs(wanted).mean() * 0.01)
     elif not np.array_equal(given.labels, pipeline.classes_[wanted.argmax(axis=1)]):
-        raise ExportError("The ONNX model gives other labels.")
+        raise ExportError("The ONNX model predicts different labels.")
     else:
         slack = np.full(wanted.shape, PROBABILITY_TOLERANCE)
     if not (np.abs(given.outputs - wanted) <= slack).all():
-        raise ExportError("The ONNX model gives other numbers.")
+        raise ExportError("The ONNX model predicts different numbers.")
 
 
 def _as_input(values: "pd.Series[Any]") -> npt.NDArray[Any]:
@@ -168,9 +170,10 @@ def _as_input(values: "pd.Series[Any]") -> npt.NDArray[Any]:
 
 
 class _PlainIntegers:
-    """A graph under construction, for converters that hand numpy scalars and booleans to ONNX.
+    """A wrapper of the graph under construction that turns numpy integers into plain ints.
 
-    skl2onnx 1.20 does so for histogram gradient boosting, and newer onnx insists on plain ints.
+    skl2onnx 1.20 passes numpy integers and booleans for histogram gradient boosting, which newer
+    versions of onnx reject.
     """
 
     def __init__(self, container: Any) -> None:
@@ -180,7 +183,7 @@ class _PlainIntegers:
         return getattr(self._container, name)
 
     def add_node(self, *args: Any, **attributes: Any) -> None:
-        """Add a node, with plain ints in its lists."""
+        """Add a node, with plain ints in its attributes."""
         self._container.add_node(*args, **{k: _plain(v) for k, v in attributes.items()})
 
 

@@ -1,4 +1,4 @@
-"""Whether a candidate may be released: better than the baseline, no worse than what is live."""
+"""The gate: a candidate must beat the baseline and must not be worse than the live version."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,12 +9,12 @@ import numpy.typing as npt
 from trainer.kinds import Floats, Indices, Metric
 from trainer.scoring import score
 
-# Of the baseline's loss: differences up to this share are too small to care about.
-CARE_SHARE = 0.01
+# Differences up to this share of the baseline's loss do not matter.
+MARGIN_SHARE = 0.01
 ROUNDS = 1000
-MOST_UNITS = 5_000
+MAX_UNITS = 5_000
 QUANTILES = (0.1, 0.9)
-# What the mean row loss of a metric is.
+# The name of each metric's mean row loss.
 UNITS: dict[Metric, str] = {
     "log_loss": "log loss",
     "accuracy": "error rate",
@@ -25,12 +25,13 @@ UNITS: dict[Metric, str] = {
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean row loss of one model less that of another, and what chance could make of it.
+    """The difference between two models' mean row losses, with its bootstrap interval.
+
+    All are in the unit of the mean row loss: squared for `rmse`, a share for `accuracy`.
 
     Args:
         low, high: the middle 80 % of the differences in the bootstrap.
-        margin: what is too small to care about. All in the unit of the mean row loss: squared for
-            `rmse`, a share for `accuracy`.
+        margin: differences up to this do not matter.
     """
 
     mean: float
@@ -40,17 +41,18 @@ class Difference:
 
     @property
     def is_positive(self) -> bool:
-        """Whether it is more than the margin, and more than chance would do."""
+        """Return whether the difference exceeds the margin and is unlikely to be chance."""
         return self.mean > self.margin and self.low > 0.0
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`reasons` says in sentences why the gate failed; it is empty if it passed.
+    """The gate's decision.
 
     Args:
-        gain: the baseline's loss, less the candidate's.
-        lag: the candidate's loss less the live version's; None if there is nothing to compare.
+        reasons: sentences that explain why the gate failed; empty if it passed.
+        gain: the baseline's loss minus the candidate's.
+        lag: the candidate's loss minus the live version's; None if there is nothing to compare.
     """
 
     reasons: list[str]
@@ -62,27 +64,27 @@ def judge(
     *,
     metric: Metric,
     candidate: Floats,
-    dummy: Floats,
+    baseline: Floats,
     live: Floats | None,
     seed: int,
     groups: Indices | None = None,
 ) -> Verdict:
-    """Compare the row losses [N] of the three on the same rows that none of them was fitted on.
+    """Compare the row losses [N] of the three models on rows that none of them was fitted on.
 
-    The candidate must beat the baseline, `dummy`, and must not be beaten by the live version: by
-    more than 1 % of the baseline's loss, and in nine of ten paired bootstrap samples. So a
-    candidate as good as the live version passes.
+    The candidate must beat the baseline, and the live version must not beat the candidate. To
+    beat is to be better by more than 1 % of the baseline's loss, and in nine of ten paired
+    bootstrap samples. So a candidate as good as the live version passes.
 
     Args:
-        groups: [N] of rows that belong together and are drawn together; None for each by itself.
+        groups: [N] group ids, to draw whole groups; None to draw single rows.
     """
-    margin = CARE_SHARE * float(dummy.mean())
-    gain = _compare(dummy - candidate, margin=margin, seed=seed, groups=groups)
-    ours, baseline = score(metric, candidate), score(metric, dummy)
+    margin = MARGIN_SHARE * float(baseline.mean())
+    gain = _compare(baseline - candidate, margin=margin, seed=seed, groups=groups)
+    ours, theirs = score(metric, candidate), score(metric, baseline)
 
     reasons, lag = [], None
     if not gain.is_positive:
-        reasons.append(_explain_gain(gain, metric=metric, ours=ours, baseline=baseline))
+        reasons.append(_explain_gain(gain, metric=metric, ours=ours, baseline=theirs))
     if live is not None:
         lag = _compare(candidate - live, margin=margin, seed=seed, groups=groups)
         if lag.is_positive:
@@ -94,7 +96,7 @@ def judge(
 
 
 def _explain_gain(gain: Difference, *, metric: Metric, ours: float, baseline: float) -> str:
-    """Say why a candidate does not beat the baseline, by the check that failed."""
+    """Explain why a candidate does not beat the baseline."""
     compared = f"{metric} {ours:.4g}, against {baseline:.4g}"
     if gain.mean <= 0.0:
         return f"It does not beat the baseline: {compared}."
@@ -104,7 +106,7 @@ def _explain_gain(gain: Difference, *, metric: Metric, ours: float, baseline: fl
             f"{gain.mean:.3g}; more than {gain.margin:.3g} is needed."
         )
     interval = _show_interval("gain", gain, metric)
-    return f"It may beat the baseline by chance only: {compared}. {interval}"
+    return f"It may beat the baseline only by chance: {compared}. {interval}"
 
 
 def _show_interval(name: str, difference: Difference, metric: Metric) -> str:
@@ -128,11 +130,14 @@ def _compare(differences: Floats, *, margin: float, seed: int, groups: Any) -> D
 def _units(
     differences: Floats, *, seed: int, groups: Indices | None
 ) -> tuple[Floats, npt.NDArray[Any]]:
-    """Sums and counts of what is drawn together: groups, or rows, many rows in random bundles."""
+    """Return the sum and row count of each unit the bootstrap draws.
+
+    A unit is a group or a row; many rows are bundled at random.
+    """
     if groups is not None:
         _, unit = np.unique(groups, return_inverse=True)
-    elif len(differences) > MOST_UNITS:
-        unit = np.random.default_rng(seed).permutation(len(differences)) % MOST_UNITS
+    elif len(differences) > MAX_UNITS:
+        unit = np.random.default_rng(seed).permutation(len(differences)) % MAX_UNITS
     else:
         return differences, np.ones(len(differences))
     return np.bincount(unit, weights=differences).astype(np.float64), np.bincount(unit)

@@ -1,4 +1,4 @@
-"""The words that the trainer's modules share."""
+"""Types that the trainer's modules share."""
 
 from typing import Any, Literal, TypeAlias
 
@@ -18,15 +18,15 @@ Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-# [N, n] float32 when no column is text, else a table of `column_<i>`: as the ONNX graph takes it.
+# [N, n] float32 when no column is text, else a table of `column_<i>`; the ONNX graph's input.
 Features: TypeAlias = "npt.NDArray[np.float32] | pd.DataFrame"
 
-# What a model says of N rows: probabilities [N, classes], or values [N].
+# A model's outputs for N rows: probabilities [N, classes], or values [N].
 Outputs = npt.NDArray[np.floating[Any]]
 
 
 def kind_of_classes(classes: list[Label] | None) -> Kind:
-    """What a target's values are; None stands for those of a regression."""
+    """Return the kind of a target's classes; a regression has None."""
     if classes is None or not isinstance(classes[0], bool | str):
         return "number"
     return "boolean" if isinstance(classes[0], bool) else "text"

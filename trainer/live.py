@@ -1,4 +1,4 @@
-"""The version that a candidate follows: what it took, and what it says of the rows held out."""
+"""The live version: its signature, and its predictions for the held-out rows."""
 
 import io
 import warnings
@@ -21,13 +21,13 @@ from services.common.model_records import (
 from services.common.model_store import ModelStore, TrustedKeys
 from trainer.columns import Problem
 from trainer.errors import ExportError
-from trainer.export import Model, OnnxModel, PickledModel, answer_rows
+from trainer.export import Model, OnnxModel, PickledModel, predict_rows
 from trainer.kinds import Indices, Outputs, kind_of_classes
 
 
 @dataclass(frozen=True)
-class Live:
-    """The live version on the rows held out: what it says of them, or why it cannot be asked."""
+class LivePredictions:
+    """The live version's outputs for the held-out rows, or a note why it cannot predict them."""
 
     manifest: Manifest
     outputs: Outputs | None = None
@@ -37,10 +37,10 @@ class Live:
 def find_predecessor(
     store: ModelStore, model: str, trusted: TrustedKeys, *, allow_joblib: bool
 ) -> Manifest | None:
-    """The live version, or the newest valid one while none is live; None for a first one.
+    """Return the live version, else the newest valid one, else None.
 
     Args:
-        allow_joblib: whether inference serves pickles, so that one may be live.
+        allow_joblib: whether inference serves pickles, so that a pickle may be live.
     """
     release = store.live_release(model, trusted, allow_joblib=allow_joblib)
     if release is not None:
@@ -54,9 +54,9 @@ def find_predecessor(
 
 
 def list_changes(before: Signature, now: Signature) -> list[str]:
-    """Return what callers or readers of a model would notice, each as a clause.
+    """Return the changes that a model's callers would notice, each as a clause.
 
-    Changes of kinds and classes come first, as a message may have no room for all.
+    Changes of kinds and classes come first, because a message may not have room for all.
     """
     kinds = {column.name: column.kind for column in before.columns}
     kinds_now = {column.name: column.kind for column in now.columns}
@@ -87,47 +87,51 @@ def _list_class_changes(before: list[Label], now: list[Label]) -> list[str]:
 
 
 def _list_rule_changes(before: ValueRules | None, now: ValueRules | None) -> list[str]:
-    """Return which words changed their meaning; versions that state no rules are not compared."""
+    """Return changes in which words mean missing; older versions without rules do not compare."""
     if before is None or now is None:
         return []
     return [
         *(f"{text!r} now means missing" for text in now.missing if text not in before.missing),
-        *(f"{text!r} meant missing" for text in before.missing if text not in now.missing),
+        *(
+            f"{text!r} no longer means missing"
+            for text in before.missing
+            if text not in now.missing
+        ),
     ]
 
 
-def ask_live(
+def predict_with_live(
     store: ModelStore,
     manifest: Manifest,
     problem: Problem,
     rows: Indices,
     *,
     allow_joblib: bool,
-) -> Live:
-    """The live version's answers, its probabilities in the order of the problem's classes.
+) -> LivePredictions:
+    """Predict rows with the live version; probabilities follow the order of the problem's classes.
 
-    It is asked in its own signature's terms; a column that the data no longer has is missing.
+    The rows are encoded by its own signature; a column that the data no longer has is missing.
     """
     signature = manifest.signature
     if (signature.task, signature.target) != (problem.signature.task, problem.signature.target):
-        return Live(manifest, note="It predicts something else.")
+        return LivePredictions(manifest, note="It predicts a different target or task.")
     try:
         model = _load(store, manifest, allow_joblib=allow_joblib)
         table = _read_as(signature, problem.table)
-        outputs = answer_rows(model, table, signature.columns, rows)
+        outputs = predict_rows(model, table, signature.columns, rows)
     except (VersionRefused, ExportError) as error:
-        return Live(manifest, note=str(error))
+        return LivePredictions(manifest, note=str(error))
     if signature.classes is None or problem.signature.classes is None:
-        return Live(manifest, outputs)
+        return LivePredictions(manifest, outputs)
     aligned = np.zeros((len(outputs), len(problem.signature.classes)))
     for position, label in enumerate(problem.signature.classes):
         if label in signature.classes:
             aligned[:, position] = outputs[:, signature.classes.index(label)]
-    return Live(manifest, aligned)
+    return LivePredictions(manifest, aligned)
 
 
 def _read_as(signature: Signature, table: pd.DataFrame) -> pd.DataFrame:
-    """The table with what is missing by a signature's rules, as its requests would have it."""
+    """Return the table with missing values by a signature's rules, as in its requests."""
     rules = signature.value_rules
     if rules is None:
         return table
@@ -145,19 +149,19 @@ def _read_as(signature: Signature, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _load(store: ModelStore, manifest: Manifest, *, allow_joblib: bool) -> Model:
-    """The model as it is served.
+    """Load the model as it is served.
 
     Raises:
-        ExportError: it is a pickle, and not one that may be opened here.
-        VersionRefused: its file does not hold.
+        ExportError: it is a pickle that must not be opened here.
+        VersionRefused: its file does not match the signed digest.
     """
     signature = manifest.signature
     if manifest.serving == "onnx":
         return OnnxModel(store.read_file(manifest, "model.onnx"), signature)
     if not allow_joblib:
-        raise ExportError("It is served by joblib, which is not allowed here.")
+        raise ExportError("It is a joblib pickle, which is not allowed here.")
     if manifest.environment.get("scikit-learn") != sklearn.__version__:
-        raise ExportError("It is served by joblib, and was made with another scikit-learn.")
+        raise ExportError("It is a joblib pickle from a different scikit-learn version.")
     content = store.read_file(manifest, "model.joblib")  # a trusted key signed its digest
     with warnings.catch_warnings():
         warnings.simplefilter("error", InconsistentVersionWarning)

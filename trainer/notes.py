@@ -1,4 +1,4 @@
-"""What a training says about its data: what was read, dropped, ignored and cut."""
+"""Notes of a training run about its data: what was read, dropped, ignored and truncated."""
 
 import numpy as np
 import pandas as pd
@@ -9,11 +9,11 @@ from trainer.data import Dataset
 from trainer.kinds import Family, Indices, Mask
 from trainer.table import Table
 
-MOST_NAMED = 20
+MAX_NAMED = 20
 
 
 def describe_data(dataset: Dataset, table: Table, problem: Problem) -> list[str]:
-    """Return sentences about what was read and what of it is used."""
+    """Return sentences about what was read and how much of it is used."""
     rows, parts = problem.rows_read, len(dataset.parts)
     notes = [f"Read {rows:,} rows from {parts:,} file{'s' if parts > 1 else ''}.", *dataset.notes]
     notes += table.notes
@@ -24,20 +24,20 @@ def describe_data(dataset: Dataset, table: Table, problem: Problem) -> list[str]
         )
     columns = problem.signature.columns
     notes.append(f"Columns: {_list([f'{column.name} ({column.kind})' for column in columns])}.")
-    if ignored := table.ignored | problem.aside:
+    if ignored := table.ignored | problem.excluded:
         unused = [f"{name} ({reason})" for name, reason in ignored.items()]
         notes.append(f"Not used as columns: {_list(unused)}.")
     empty = [column.name for column in columns if problem.table[column.name].isna().all()]
     if empty:
-        notes.append(f"Without any value: {_list(empty)}.")
+        notes.append(f"Empty columns: {_list(empty)}.")
     return notes
 
 
 def describe_categories(problem: Problem, rows: Indices, family: Family) -> list[str]:
-    """Return a sentence for each text column that has more categories than the model sees.
+    """Return a sentence for each text column with more categories than the model can use.
 
     Args:
-        rows: that the model is fitted on.
+        rows: the rows that the model is fitted on.
     """
     most = MAX_NATIVE_CATEGORIES if family == "categorical_boosting" else MAX_CATEGORIES
     notes = []
@@ -49,9 +49,9 @@ def describe_categories(problem: Problem, rows: Indices, family: Family) -> list
         count = int(np.count_nonzero(np.bincount(codes[codes >= 0])))
         if count > most:
             notes.append(
-                f"Column {column.name!r} has {count:,} categories in the rows that are fitted on; "
-                f"the {most} most frequent are used, the other {count - most:,} are cut and count "
-                f"as unknown.{_hint(values)}"
+                f"Column {column.name!r} has {count:,} categories in the training rows; the "
+                f"{most} most frequent are used, the other {count - most:,} count as unknown."
+                f"{_hint(values)}"
             )
     return notes
 
@@ -62,8 +62,7 @@ def describe_times(
     """Return a sentence about how the time column splits the rows, if there is one.
 
     Args:
-        held_out: [N] the rows that are held out.
-        is_text: whether the times are dates, not numbers.
+        is_text: whether the times are dates rather than numbers.
     """
     if name is None or problem.times is None:
         return []
@@ -72,20 +71,22 @@ def describe_times(
     without = int(np.isneginf(problem.times).sum())
     more = f" Rows without a time count as older than all others ({without:,})." if without else ""
     return [
-        f"The time {name!r} keeps {int(held_out.sum()):,} rows, from {shown} on, out of training "
-        f"to judge the model by.{more}"
+        f"The {int(held_out.sum()):,} rows with {name!r} from {shown} on are held out to evaluate "
+        f"the model.{more}"
     ]
 
 
 def _hint(values: pd.Series) -> str:
-    """A word about dates: each is a category of its own."""
+    """Return advice for a column of dates, of which each is a category of its own."""
     sample = values.cat.categories[:100]
     if not sample.str.contains(r"^\d{4}-\d\d-\d\d", regex=True).all():
         return ""
     is_time = pd.to_datetime(sample, format="ISO8601", utc=True, errors="coerce").notna().all()
-    return " They are dates: columns of numbers, such as the weekday, say more." if is_time else ""
+    if not is_time:
+        return ""
+    return " They are dates; numeric columns derived from them, such as the weekday, work better."
 
 
 def _list(names: list[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
+    more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more

@@ -1,7 +1,7 @@
-"""The parts of a data set, CSV or Parquet, as files on local disk: read a block at a time.
+"""The parts of a data set: local CSV or Parquet files, read a block at a time.
 
-A block is one Arrow array per column: of strings from CSV, whose cells mean what all parts together
-say; of numbers (float64), booleans or strings from Parquet, which has types of its own.
+A block is one Arrow array per column. From CSV, it holds strings; the column's kind depends on all
+parts. From Parquet, which is typed, it holds numbers (float64), booleans or strings.
 """
 
 import csv
@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from trainer.dataset_file import CsvSettings
+from trainer.dataset_config import CsvSettings
 from trainer.dialect import Dialect, find_dialect
 from trainer.errors import DataError, EmptyPart
 from trainer.kinds import Kind
 
-CELLS_AT_ONCE = 200_000
-# Columns in which pandas writes a table's index, unless asked not to.
+CELLS_PER_BLOCK = 200_000
+# The columns in which pandas writes a table's index by default.
 PARQUET_INDEX = re.compile(r"__index_level_\d+__")
 CSV_INDEX = ("", "Unnamed: 0")
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -32,14 +32,14 @@ Block = dict[str, pa.Array]
 
 @dataclass(frozen=True)
 class Part:
-    """A part whose form has been checked.
+    """A well-formed part.
 
     Args:
-        columns: without pandas' index.
-        kinds: by column, what Parquet's types make of it (None: nothing in it); None for CSV.
-        ignore: columns that blocks of Parquet are without.
-        index: the column with pandas' index, as it is called in messages, if there is one.
-        header: the names of all columns of a CSV part.
+        columns: all columns except pandas' index.
+        kinds: the kind of each column by its Parquet type (None if empty); None for CSV.
+        ignore: columns that are not read.
+        index: pandas' index column, as messages name it, if there is one.
+        header: all column names of a CSV part.
         dialect: of a CSV part.
     """
 
@@ -54,7 +54,7 @@ class Part:
     dialect: Dialect = field(default_factory=Dialect)
 
     def read(self, columns: Sequence[str] | None = None) -> Iterator[Block]:
-        """Read the blocks, in order; empty text is null.
+        """Read the blocks in order; empty text is null.
 
         Args:
             columns: None for all.
@@ -64,13 +64,13 @@ class Part:
             for name in self.columns
             if (columns is None or name in columns) and name not in self.ignore
         ]
-        at_once = max(100, CELLS_AT_ONCE // max(len(wanted), 1))
+        at_once = max(100, CELLS_PER_BLOCK // max(len(wanted), 1))
         if self.kinds is None:
             return _read_csv(self, wanted, at_once)
         return _read_parquet(self, wanted, at_once)
 
     def places(self, column: str, rows: list[int]) -> list[str]:
-        """Return where some rows have a column: `line 17`, or `row 5` of Parquet.
+        """Return the places of some rows' cells in a column: `line 17`, or `row 5` for Parquet.
 
         Args:
             rows: ascending, counted from 0.
@@ -85,7 +85,7 @@ class Part:
             for row in reader:
                 count += bool(row)
                 if row and count in wanted:
-                    # Cells before it may contain line ends too.
+                    # Earlier cells of the row may contain line breaks.
                     earlier = row[: self.header.index(column)]
                     lines = sum(len(_LINE_END.findall(cell)) for cell in earlier)
                     found.append(f"line {skipped + before + 1 + lines}")
@@ -102,16 +102,17 @@ def open_part(
     ignore: Collection[str] = (),
     settings: CsvSettings | None = None,
 ) -> Part:
-    """Check a part's form; `name` is what it is called in messages, and ends in its format.
+    """Check that a part is well-formed.
 
     Args:
-        ignore: columns that may be of any type, as nobody will read them.
-        settings: what is stated of the dialect of CSV.
+        name: its name in messages; the suffix says the format.
+        ignore: columns that may have any type, because they are not read.
+        settings: the configured CSV dialect.
 
     Raises:
-        EmptyPart: there is nothing in it, not even a header.
-        DataError: it is torn, or has a doubtful header; a CSV row has more or fewer cells than the
-            header; a Parquet column is of a type that cannot be learnt from.
+        EmptyPart: the file is empty; there is not even a header.
+        DataError: the file is damaged; a column has no name or a duplicate one; a CSV row has more
+            or fewer cells than the header; or a Parquet column has an unsupported type.
     """
     if path.stat().st_size == 0:
         raise EmptyPart(f"{name}: the file is empty.")
@@ -123,12 +124,12 @@ def open_part(
         raise DataError(f"{name}: column {part.columns.index('') + 1} has no name.")
     doubled = {column for column in part.columns if part.columns.count(column) > 1}
     if doubled:
-        raise DataError(f"{name}: the column {min(doubled)!r} is there more than once.")
+        raise DataError(f"{name}: duplicate column {min(doubled)!r}.")
     return part
 
 
 def _open_csv(name: str, path: Path, dialect: Dialect) -> Part:
-    """Every row must be as long as the header: pandas, which is quicker, would pad short ones."""
+    """Check every row's length with `csv`: pandas is faster, but it pads short rows silently."""
     with path.open(encoding=dialect.encoding, newline="") as file:
         skipped = sum(1 for _ in islice(file, dialect.skip))
         rows = dialect.rows(file)
@@ -147,7 +148,7 @@ def _open_csv(name: str, path: Path, dialect: Dialect) -> Part:
                         f"has {len(header)} (read as {dialect.describe()})."
                     )
                 if index.is_one:
-                    index.see(row[0], count)
+                    index.scan(row[0], count)
                 count += 1
         except csv.Error as error:
             line = skipped + rows.line_num
@@ -159,14 +160,14 @@ def _open_csv(name: str, path: Path, dialect: Dialect) -> Part:
 
 
 class _IndexColumn:
-    """Whether the first column is the index that `DataFrame.to_csv` writes: n, n + 1, …"""
+    """Detects whether the first column is the index of `DataFrame.to_csv`: n, n + 1, …"""
 
     def __init__(self, name: str) -> None:
         self.is_one = name in CSV_INDEX
         self._first = 0
 
-    def see(self, cell: str, count: int) -> None:
-        """Look at the cell of row `count`."""
+    def scan(self, cell: str, count: int) -> None:
+        """Check the cell of row `count`."""
         if count == 0 and cell.isdecimal():
             self._first = int(cell)
         self.is_one = cell == str(self._first + count)
@@ -179,7 +180,7 @@ def _read_csv(part: Part, columns: list[str], at_once: int) -> Iterator[Block]:
         part.path,
         sep=part.dialect.delimiter,
         names=part.header,
-        # By hand, as pandas gives a column without a name one of its own.
+        # `names` has the header: pandas would invent names for columns without one.
         header=None,
         skiprows=part.dialect.skip,
         usecols=[part.header.index(name) for name in columns],
@@ -205,7 +206,7 @@ def _open_parquet(name: str, path: Path, ignore: Collection[str]) -> Part:
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{name}: not a Parquet file that can be read.") from error
+        raise DataError(f"{name}: not a readable Parquet file.") from error
     with file:
         schema = file.schema_arrow
         index = [column for column in schema.names if PARQUET_INDEX.fullmatch(column)]
@@ -232,7 +233,7 @@ def _read_parquet(part: Part, columns: list[str], at_once: int) -> Iterator[Bloc
             for batch in file.iter_batches(batch_size=at_once, columns=columns):
                 yield {column: _plain(batch.column(column)) for column in columns}
         except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{part.name}: torn or damaged.") from error
+            raise DataError(f"{part.name}: the file is damaged.") from error
 
 
 def _kind_of(name: str, field: pa.Field) -> Kind | None:
@@ -245,7 +246,7 @@ def _kind_of(name: str, field: pa.Field) -> Kind | None:
         return "number"
     if _is_text(kind) or pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         return "text"
-    raise DataError(f"{name}: the column {field.name!r} is of type {kind}, which has no use here.")
+    raise DataError(f"{name}: column {field.name!r} has the unsupported type {kind}.")
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -255,7 +256,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _plain(values: pa.Array) -> pa.Array:
-    """Values of a Parquet column as float64, booleans or strings; dates in ISO 8601."""
+    """Convert a Parquet column to float64, booleans or strings; dates become ISO 8601."""
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if pa.types.is_boolean(values.type):
@@ -268,5 +269,5 @@ def _plain(values: pa.Array) -> pa.Array:
         numbers = values.cast(pa.float64())
         return pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers)
     texts = values.cast(pa.large_string())
-    texts.validate(full=True)  # a file may claim that any bytes are UTF-8
+    texts.validate(full=True)  # Parquet does not guarantee that strings are valid UTF-8
     return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.large_string()), texts)

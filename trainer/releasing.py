@@ -1,4 +1,4 @@
-"""Put a trained version live, unless a pin holds it back or inference would refuse it."""
+"""Release a trained version, unless a pin blocks it or inference would refuse it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,13 +12,13 @@ Gate = Literal["passed", "failed", "forced"]
 
 
 @dataclass(frozen=True)
-class Released:
-    """What became of an automatic release.
+class ReleaseOutcome:
+    """The outcome of an automatic release.
 
     Args:
-        number: of the record that has the version live; None if it did not go live.
-        pinned: why it was held back, as a sentence.
-        refused: why inference would refuse the version, as a sentence.
+        number: the release number; None if the version did not go live.
+        pinned: a sentence about the pin that blocked the release.
+        refused: a sentence why inference would refuse the version.
     """
 
     number: int | None = None
@@ -28,30 +28,30 @@ class Released:
 
 def release_automatically(
     release_manager: ReleaseManager, manifest: Manifest, *, reason: str
-) -> Released:
-    """Release a version after its training.
+) -> ReleaseOutcome:
+    """Release a version after training.
 
     Raises:
-        ReleaseTaken: another writer released something else at the same moment.
-        StoreError: the store cannot be used.
+        ReleaseTaken: another writer released a different version at the same moment.
+        StoreError: the store is unavailable.
     """
     try:
         decision = release_manager.release(
             manifest.model, version=manifest.version, reason=reason, automatic=True
         )
     except Pinned as error:
-        return Released(pinned=str(error))
+        return ReleaseOutcome(pinned=str(error))
     except VersionRefused as error:
         if error.reason != "joblib":
             raise
-        return Released(refused=str(error))
-    return Released(number=decision.live.number)
+        return ReleaseOutcome(refused=str(error))
+    return ReleaseOutcome(number=decision.live.number)
 
 
 def find_gate_of_run(
     store: ModelStore, model: str, run: RunRecord, trusted: TrustedKeys
 ) -> tuple[Gate | None, list[str]]:
-    """The gate of an earlier run and why it failed; records of older runs have only the version."""
+    """Return the gate of a recorded run and why it failed; old records have only the version."""
     try:
         manifest = store.open_version(model, run.version, trusted)
     except (VersionNotFound, VersionRefused):

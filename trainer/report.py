@@ -1,4 +1,4 @@
-"""`report.html`: what a person looks at before promoting a version. One file, no links."""
+"""`report.html`: what to read before releasing a version. One file without links."""
 
 from collections.abc import Iterable
 from html import escape
@@ -23,10 +23,10 @@ th,td{text-align:left;padding:.25rem 1rem .25rem 0;border-bottom:1px solid #e4e7
 td{font-variant-numeric:tabular-nums}th{font-weight:600}small,.note{color:#52606d}
 .confusion td{text-align:right;padding:.25rem .7rem}code{font-size:.85em}
 """
-MOST_CLASSES = 15
-MOST_COLUMNS = 200
-LONGEST = 80
-LONGEST_NOTE = 2_000
+MAX_CLASSES = 15
+MAX_COLUMNS = 200
+MAX_TEXT_LENGTH = 80
+MAX_NOTE_LENGTH = 2_000
 
 
 def render_report(
@@ -37,12 +37,12 @@ def render_report(
     changes: list[str],
     notes: list[str],
 ) -> str:
-    """The page as HTML.
+    """Render the report as HTML.
 
     Args:
-        before: the live version's manifest, or None while nothing is live.
-        changes: what callers would notice, against the version before.
-        notes: what was read, dropped, ignored and cut, in sentences.
+        before: the live version's manifest, or None if no version is live.
+        changes: changes since the previous version that callers would notice.
+        notes: sentences about what was read, dropped, ignored and truncated.
     """
     sections = [
         _summary(manifest),
@@ -64,26 +64,30 @@ def render_report(
 def _summary(manifest: Manifest) -> str:
     metrics, signature = manifest.metrics, manifest.signature
     rows = metrics["rows"]
-    told = {
-        "passed": "Passed its gate: better than the baseline, and not worse than what is live.",
-        "failed": "Failed its gate: it cannot be released.",
-        "forced": f"Failed its gate, and was forced: {manifest.forced_reason}",
+    verdict = {
+        "passed": "Passed the gate: better than the baseline, and not worse than the live version.",
+        "failed": "Failed the gate: it cannot be released.",
+        "forced": f"Failed the gate, but was forced: {manifest.forced_reason}",
     }[manifest.gate]
     classes = ""
     if signature.classes is not None:
-        shown = ", ".join(map(str, signature.classes[:MOST_CLASSES]))
-        more = len(signature.classes) - MOST_CLASSES
+        shown = ", ".join(map(str, signature.classes[:MAX_CLASSES]))
+        more = len(signature.classes) - MAX_CLASSES
         classes = f" Classes: {_text(shown)}{f', and {more} more' if more > 0 else ''}."
     served = ""
     if manifest.serving == "joblib":
-        served = "<p>It has no ONNX form: inference serves it only if INFERENCE_ALLOW_JOBLIB.</p>"
+        served = (
+            "<p>It has no ONNX form: inference serves it only with "
+            "<code>INFERENCE_ALLOW_JOBLIB=true</code>.</p>"
+        )
     return (
         f"<h1>{escape(manifest.model)}</h1><p class='note'>Version {manifest.version}</p>"
-        f"<div class='verdict {manifest.gate}'><strong>{escape(told)}</strong>"
+        f"<div class='verdict {manifest.gate}'><strong>{escape(verdict)}</strong>"
         f"{''.join(f'<p>{_text(reason)}</p>' for reason in metrics['reasons'])}</div>"
         f"<p>{signature.task.capitalize()} of “{_text(signature.target)}” from "
-        f"{len(signature.columns)} columns by {_text(metrics['chosen'])}, fitted on "
-        f"{metrics['fitted_rows']:,} rows and judged on {rows['held_out']:,} others.{classes}</p>"
+        f"{len(signature.columns)} columns with {_text(metrics['chosen'])}, fitted on "
+        f"{metrics['fitted_rows']:,} rows and evaluated on {rows['held_out']:,} others."
+        f"{classes}</p>"
         f"{served}"
     )
 
@@ -96,33 +100,32 @@ def _metrics(manifest: Manifest) -> str:
         compared["live version"] = metrics["live"]
     compared["baseline"] = metrics["dummy"]
     parts = [
-        "<h2>Metrics, on the rows held out</h2>",
+        "<h2>Metrics on the held-out rows</h2>",
         _table(
             ["", *shown],
             ([name, *(each.get(metric) for metric in shown)] for name, each in compared.items()),
         ),
-        f"<p class='note'>The gate compares by {_text(metrics['metric'])}"
-        f"{', every class counting the same' if metrics['balanced'] else ''}: mean row losses, "
-        "and what nine of ten bootstrap samples agree on.</p>",
+        f"<p class='note'>The gate compares mean row losses by {_text(metrics['metric'])}"
+        f"{', with equal weight for each class' if metrics['balanced'] else ''}. A difference "
+        "counts if nine of ten bootstrap samples agree.</p>",
     ]
-    for key, name in (("gain", "baseline, less this version"), ("lag", "this version, less live")):
+    for key, name in (("gain", "Baseline minus this version"), ("lag", "This version minus live")):
         if found := metrics[key]:
             parts.append(
                 f"<p>{name}: <strong>{_show(found['mean'])}</strong> "
                 f"({_show(found['low'])} to {_show(found['high'])} in 8 of 10 bootstrap samples); "
-                f"up to {_show(found['margin'])} does not matter.</p>"
+                f"differences up to {_show(found['margin'])} are ignored.</p>"
             )
     if metrics["live"] and metrics["live"]["note"]:
-        parts.append(f"<p>Not compared with what is live: {_text(metrics['live']['note'])}</p>")
+        parts.append(f"<p>Not compared with the live version: {_text(metrics['live']['note'])}</p>")
     return "".join(parts)
 
 
 def _changes(manifest: Manifest, before: Manifest | None, changes: list[str]) -> str:
-    head = "<h2>What changed against the live version</h2>"
-    if before is None:
-        told = "".join(f"<li>{_text(change)}</li>" for change in changes)
-        return f"{head}<p>Nothing is live.</p><ul>{told}</ul>"
+    head = "<h2>Changes since the live version</h2>"
     items = "".join(f"<li>{_text(change)}</li>" for change in changes)
+    if before is None:
+        return f"{head}<p>No version is live.</p><ul>{items}</ul>"
     rows = [
         [what, _show_any(old), _show_any(new)]
         for what, old, new in (
@@ -141,14 +144,14 @@ def _changes(manifest: Manifest, before: Manifest | None, changes: list[str]) ->
     ]
     shifts = _shifts(manifest, before)
     return (
-        f"{head}{f'<ul>{items}</ul>' if items else '<p>The same columns and classes.</p>'}"
+        f"{head}{f'<ul>{items}</ul>' if items else '<p>Columns and classes are unchanged.</p>'}"
         f"{_table(['', 'live', 'this version'], rows)}"
-        f"{_table(['column', 'live: mean', 'missing', 'now: mean', 'missing'], shifts)}"
+        f"{_table(['column', 'live: mean', 'missing', 'this version: mean', 'missing'], shifts)}"
     )
 
 
 def _shifts(manifest: Manifest, before: Manifest) -> list[list[Any]]:
-    """The numbers whose mean moved by a tenth of a standard deviation, or that went missing."""
+    """Return columns whose mean moved by 0.1 standard deviations or missing share by 2 %."""
     if manifest.statistics is None or before.statistics is None:
         return []
     earlier = {column.name: column for column in before.statistics.columns}
@@ -160,30 +163,32 @@ def _shifts(manifest: Manifest, before: Manifest) -> list[list[Any]]:
         moved = abs((now.mean or 0.0) - (old.mean or 0.0)) > 0.1 * (old.std or 0.0)
         if (now.mean != old.mean and moved) or abs(now.missing - old.missing) > 0.02:
             rows.append([now.name, old.mean, f"{old.missing:.1%}", now.mean, f"{now.missing:.1%}"])
-    return rows[:MOST_COLUMNS]
+    return rows[:MAX_COLUMNS]
 
 
 def _charts(manifest: Manifest, evidence: Evidence) -> str:
     truth, outputs = evidence.truth, evidence.outputs
     if manifest.signature.classes is None:
         drawn = {
-            "Predicted and true": charts.predicted_against_true(truth, outputs),
+            "Predicted and true values": charts.predicted_against_true(truth, outputs),
             "Residuals": charts.residuals(truth, outputs),
-            "Calibration, by tenths of the predictions": charts.calibration_of_values(
+            "Calibration by deciles of the predictions": charts.calibration_of_values(
                 truth, outputs
             ),
         }
     else:
         drawn = {"Calibration": charts.calibration(truth, outputs)}
-    drawn["What the answers depend on"] = charts.importances(evidence.importances)
+    drawn["Column importances"] = charts.importances(evidence.importances)
     if len(evidence.curve) > 1:
         metric = manifest.metrics["metric"]
-        drawn["Would more rows help?"] = charts.learning_curve(evidence.curve, metric)
+        drawn["Learning curve: would more rows help?"] = charts.learning_curve(
+            evidence.curve, metric
+        )
     figures = "".join(
         f"<figure><figcaption>{caption}</figcaption>{svg}</figure>"
         for caption, svg in drawn.items()
     )
-    return f"<h2>How it answers</h2><div class='charts'>{figures}</div>"
+    return f"<h2>Predictions</h2><div class='charts'>{figures}</div>"
 
 
 def _confusion(manifest: Manifest, evidence: Evidence) -> str:
@@ -194,8 +199,8 @@ def _confusion(manifest: Manifest, evidence: Evidence) -> str:
     given = evidence.outputs.argmax(axis=1)
     counts = np.bincount(evidence.truth * count + given, minlength=count**2)
     matrix = counts.reshape(count, count)
-    # The most frequent ones, in the order of the classes.
-    shown = np.sort(np.argsort(-matrix.sum(axis=1), kind="stable")[:MOST_CLASSES])
+    # The most frequent classes, in class order.
+    shown = np.sort(np.argsort(-matrix.sum(axis=1), kind="stable")[:MAX_CLASSES])
     rows = []
     for i in shown:
         total = max(int(matrix[i].sum()), 1)
@@ -206,27 +211,28 @@ def _confusion(manifest: Manifest, evidence: Evidence) -> str:
         )
         rows.append(f"<tr><th>{_text(str(classes[i]))}</th>{cells}</tr>")
     head = "".join(f"<th>{_text(str(classes[j]))}</th>" for j in shown)
-    cut = f", the {MOST_CLASSES} most frequent classes" if count > MOST_CLASSES else ""
+    limit = f", the {MAX_CLASSES} most frequent classes" if count > MAX_CLASSES else ""
     return (
-        f"<h2>Confusion{cut}</h2><p class='note'>Rows are the truth, columns the answer.</p>"
+        f"<h2>Confusion matrix{limit}</h2>"
+        "<p class='note'>Rows are true classes, columns predicted ones.</p>"
         f"<div class='wide'><table class='confusion'><tr><th></th>{head}</tr>"
         f"{''.join(rows)}</table></div>"
     )
 
 
 def _data(manifest: Manifest, notes: list[str]) -> str:
-    items = "".join(f"<li>{escape(note[:LONGEST_NOTE])}</li>" for note in notes)
+    items = "".join(f"<li>{escape(note[:MAX_NOTE_LENGTH])}</li>" for note in notes)
     parts = [f"<h2>Data</h2><ul>{items}</ul><h2>Columns</h2>"]
     if manifest.statistics is None:
-        names = ([column.name, column.kind] for column in manifest.signature.columns[:MOST_COLUMNS])
+        names = ([column.name, column.kind] for column in manifest.signature.columns[:MAX_COLUMNS])
         return parts[0] + _table(["column", "kind"], names)
-    found = [manifest.statistics.target, *manifest.statistics.columns[:MOST_COLUMNS]]
+    found = [manifest.statistics.target, *manifest.statistics.columns[:MAX_COLUMNS]]
     rows = (
         [c.name, c.kind, f"{c.missing:.1%}", c.mean, c.std, c.min, c.max, _top(c)] for c in found
     )
     head = ["column", "kind", "missing", "mean", "std", "min", "max", "most frequent"]
     parts.append(f"<div class='wide'>{_table(head, rows)}</div>")
-    more = len(manifest.statistics.columns) - MOST_COLUMNS
+    more = len(manifest.statistics.columns) - MAX_COLUMNS
     return "".join(parts) + (f"<p>And {more} more columns.</p>" if more > 0 else "")
 
 
@@ -236,17 +242,17 @@ def _top(column: ColumnStatistics) -> str:
 
 
 def _provenance(manifest: Manifest) -> str:
-    tried = (
-        [name, told["score"], told["dropped"] or ""]
-        for name, told in manifest.metrics["candidates"].items()
+    results = (
+        [name, result["score"], result["dropped"] or ""]
+        for name, result in manifest.metrics["candidates"].items()
     )
     files = ([d.name, d.generation, f"{d.size:,}", d.sha256] for d in manifest.data)
     return (
         "<h2>Candidates, cross-validated on training rows</h2>"
-        f"{_table(['', str(manifest.metrics['metric']), ''], tried)}"
+        f"{_table(['', str(manifest.metrics['metric']), ''], results)}"
         "<h2>Data files</h2><div class='wide'>"
         f"{_table(['file', 'generation', 'bytes', 'SHA-256'], files)}</div>"
-        f"<h2>Made with</h2>{_table(['', ''], manifest.environment.items())}"
+        f"<h2>Environment</h2>{_table(['', ''], manifest.environment.items())}"
     )
 
 
@@ -260,7 +266,7 @@ def _rows(manifest: Manifest) -> int:
 
 
 def _table(head: list[str], rows: Iterable[Iterable[Any]]) -> str:
-    """A table, or nothing if there are no rows."""
+    """Render a table, or nothing if there are no rows."""
     body = "".join(
         "<tr>" + "".join(f"<td>{_text(_show(cell))}</td>" for cell in row) + "</tr>" for row in rows
     )
@@ -270,7 +276,7 @@ def _table(head: list[str], rows: Iterable[Iterable[Any]]) -> str:
 
 def _show_any(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_show(each)}" for name, each in value.items()) or "its own"
+        return ", ".join(f"{name} {_show(each)}" for name, each in value.items()) or "defaults"
     return f"{value:,}" if isinstance(value, int) else _show(value)
 
 
@@ -280,6 +286,6 @@ def _show(cell: Any) -> str:
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
 
 
-def _text(told: str) -> str:
-    """Safe in a page, whatever a column or class is called; cut where it is very long."""
-    return escape(told if len(told) <= LONGEST else told[: LONGEST - 1] + "…")
+def _text(text: str) -> str:
+    """Escape text for the page, truncated if it is very long."""
+    return escape(text if len(text) <= MAX_TEXT_LENGTH else text[: MAX_TEXT_LENGTH - 1] + "…")

@@ -1,4 +1,4 @@
-"""How good answers are: a loss for every row, so that two models can be compared row by row."""
+"""Score predictions by a loss per row, so that two models can be compared row by row."""
 
 import math
 from typing import Any
@@ -15,27 +15,27 @@ SUITABLE: dict[str, tuple[Metric, ...]] = {
     "classification": ("log_loss", "accuracy"),
     "regression": ("rmse", "mae"),
 }
-SMALLEST = 1e-4  # of a probability: one confident mistake must not decide alone
+MIN_PROBABILITY = 1e-4  # so that one confident mistake cannot decide alone
 
 
-def choose_metric(signature: Signature, stated: Metric | None) -> Metric:
-    """The metric stated, if it suits the task; else log loss, or root mean squared error.
+def choose_metric(signature: Signature, configured: Metric | None) -> Metric:
+    """Return the configured metric; the default is log loss or root mean squared error.
 
-    Log loss, as accuracy sees no difference on lopsided classes, and clients buy probabilities.
+    Log loss, because accuracy is blind on imbalanced classes and clients use the probabilities.
 
     Raises:
-        DataError: the metric is for the other task.
+        DataError: the metric does not suit the task.
     """
     suitable = SUITABLE[signature.task]
-    if stated is None:
+    if configured is None:
         return suitable[0]
-    if stated not in suitable:
-        raise DataError(f"The metric {stated} does not suit {signature.task}.")
-    return stated
+    if configured not in suitable:
+        raise DataError(f"The metric {configured} does not suit {signature.task}.")
+    return configured
 
 
 def balance(truth: npt.NDArray[Any], *, classes: int) -> Floats:
-    """[classes] weights by which every class of `truth` counts the same; 1 on average."""
+    """Return [classes] weights that balance the classes of `truth`; the mean over rows is 1."""
     counts = np.bincount(truth, minlength=classes)
     return np.asarray(len(truth) / (classes * np.maximum(counts, 1)))
 
@@ -43,15 +43,15 @@ def balance(truth: npt.NDArray[Any], *, classes: int) -> Floats:
 def row_losses(
     metric: Metric, truth: npt.NDArray[Any], outputs: Outputs, weights: Floats | None = None
 ) -> Floats:
-    """What each row costs, [N]; 0 is perfect. The mean is what a metric compares.
+    """Return the loss of each row, [N]; 0 is perfect.
 
     Args:
-        weights: [classes] what a row of each class counts; None for one each.
+        weights: [classes] weight of a row of each class; None for equal weights.
     """
     match metric:
         case "log_loss":
             given = outputs[np.arange(len(truth)), truth].astype(np.float64)
-            losses = -np.log(np.clip(given, SMALLEST, 1.0))
+            losses = -np.log(np.clip(given, MIN_PROBABILITY, 1.0))
         case "accuracy":
             losses = (outputs.argmax(axis=1) != truth).astype(np.float64)
         case "rmse":
@@ -62,7 +62,7 @@ def row_losses(
 
 
 def score(metric: Metric, losses: Floats) -> float:
-    """The metric as people know it, of one model's row losses."""
+    """Return a metric's usual value from a model's row losses."""
     mean = float(losses.mean())
     match metric:
         case "accuracy":
@@ -74,29 +74,29 @@ def score(metric: Metric, losses: Floats) -> float:
 
 
 def scores(signature: Signature, truth: npt.NDArray[Any], outputs: Outputs) -> dict[str, float]:
-    """Every metric that suits the task, and one more that is easily read."""
+    """Return every metric that suits the task, plus R² or balanced accuracy."""
     measured: dict[str, float] = {
         metric: score(metric, row_losses(metric, truth, outputs))
         for metric in SUITABLE[signature.task]
     }
     if signature.classes is None:
         return measured | {"r2": float(r2_score(truth, outputs)) if len(truth) > 1 else 0.0}
-    # Of the classes that are there; sklearn warns of answers that name others.
+    # By hand: scikit-learn warns about predicted classes that are absent from the truth.
     hits = outputs.argmax(axis=1) == truth
     recalls = [hits[truth == position].mean() for position in np.unique(truth)]
     return measured | {"balanced_accuracy": float(np.mean(recalls))}
 
 
-def know_nothing(
+def predict_baseline(
     signature: Signature,
     metric: Metric,
     training_truth: npt.NDArray[Any],
     rows: int,
     weights: Floats | None = None,
 ) -> Outputs:
-    """What the best answer without any feature would be, for `rows` rows.
+    """Return the best constant prediction, without any feature, for `rows` rows.
 
-    The shares of the classes, weighted, or the mean (for absolute errors the median) of the target.
+    It is the (weighted) share of each class, or the mean of the target (the median for `mae`).
     """
     if signature.classes is None:
         middle = np.median if metric == "mae" else np.mean

@@ -1,4 +1,4 @@
-"""The search for the model to serve: the best in cross-validation that survives the export."""
+"""Search for the model to serve: the best in cross-validation that can be exported."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,51 +11,51 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from trainer.candidates import (
     MAX_CATEGORIES,
     Candidate,
-    Workbench,
+    TrainingContext,
     build,
     cross_validate,
     fit,
     variants,
 )
-from trainer.columns import Problem, encode, encode_in_turn
+from trainer.columns import Problem, encode, encode_in_batches
 from trainer.errors import ExportError, TrainerError
 from trainer.export import Model, OnnxModel, PickledModel, prove_equal, to_onnx
 from trainer.kinds import Family, Features, Floats, Hashes, Indices, Mask, Metric
 from trainer.scoring import score
 from trainer.split import Fold, make_folds, thin_out
 
-FEW_ROWS = 1_000  # up to here five folds tell more than three
+FEW_ROWS = 1_000  # up to this many rows, use five folds instead of three
 TUNING_ROWS = 8_000
 TUNED_FAMILIES = 2
 TOO_EXTREME = "The values are too extreme to fit it."
-UNSEEN = "a category no training held"
+UNSEEN = "a category that is not in training"
 
-# Fitting takes this many times the encoded rows: as given, imputed, as float64, binned, and more.
+# Fitting needs this many copies of the encoded rows: raw, imputed, float64, binned, and more.
 COPIES_OF_FEATURES = 7
-# Of the size of the data, for the table and the fit; reading takes some more before.
+# Memory for the table and the fit, as a multiple of the data size; reading needs more before that.
 MEMORY_PER_DATA = 3.0
-LEAST_MEMORY = 64 * 1024**2
+MIN_MEMORY = 64 * 1024**2
 
-# Called with what begins now and the share of the work that is done, 0 to 1.
-Report = Callable[[str, float], None]
+# Called with the step that starts and the share of the work that is done, 0 to 1.
+ProgressCallback = Callable[[str, float], None]
 
 
 @dataclass
-class Tried:
-    """How a candidate fared: its metric in cross-validation, and why it is out, if it is."""
+class CandidateResult:
+    """A candidate's metric in cross-validation, or why it was dropped."""
 
     score: float | None = None
     dropped: str | None = None
 
 
 @dataclass(frozen=True)
-class Task:
-    """What the candidates are tried on.
+class Experiment:
+    """The rows and settings on which candidates are compared.
 
     Args:
-        rows: the training rows that are fitted on, ascending.
-        tuning: those of them that candidates are compared on, and `folds` of these.
-        weights: [classes] what a row of each class counts, or None.
+        rows: the training rows to fit on, ascending.
+        tuning: the rows among them to cross-validate on; `folds` index into these.
+        weights: [classes] weight of a row of each class, or None.
     """
 
     problem: Problem
@@ -65,123 +65,134 @@ class Task:
     folds: list[Fold]
     metric: Metric
     weights: Floats | None
-    bench: Workbench
+    context: TrainingContext
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """The candidate to serve: fitted on the training rows, and proved to answer alike as ONNX.
+class ChosenModel:
+    """The candidate to serve, fitted on the training rows and proved equal to its ONNX form.
 
-    `onnx` is None if no candidate has an ONNX form: then `model` is the pipeline itself.
+    If no candidate has an ONNX form, `onnx` is `None` and `model` is the pipeline itself.
     """
 
     candidate: Candidate
     pipeline: Pipeline
     onnx: bytes | None
     model: Model
-    tried: dict[str, Tried] = field(default_factory=dict)
+    results: dict[str, CandidateResult] = field(default_factory=dict)
 
 
-def lay_out(
+def plan_experiment(
     problem: Problem,
     hashes: Hashes,
     held_out: Mask,
     *,
     metric: Metric,
     weights: Floats | None,
-    bench: Workbench,
+    context: TrainingContext,
     data_bytes: int,
-) -> Task:
-    """Pick the rows to fit on and to compare on.
+) -> Experiment:
+    """Pick the rows to fit on and the rows to compare candidates on.
 
     Args:
-        data_bytes: size of the data: fitting takes a fixed multiple of it, and of more rows than
-            fit into that, a sample by hash is taken.
+        data_bytes: size of the data. Fitting may use a fixed multiple of it; if the rows do not
+            fit, they are sampled by hash.
 
     Raises:
         DataError: the classes are too small to cross-validate.
     """
     used = int(problem.table.memory_usage(index=False).sum())
-    memory = max(MEMORY_PER_DATA * data_bytes - used, LEAST_MEMORY)
+    memory = max(MEMORY_PER_DATA * data_bytes - used, MIN_MEMORY)
     most = int(memory / (COPIES_OF_FEATURES * _encoded_bytes(problem)))
     rows = thin_out(problem, hashes, among=~held_out, most=most)
     training = np.zeros(len(held_out), dtype=np.bool_)
     training[rows] = True
     tuning = thin_out(problem, hashes, among=training, most=TUNING_ROWS)
     folds = make_folds(problem, hashes, rows=tuning, most=5 if len(tuning) <= FEW_ROWS else 3)
-    return Task(problem, held_out, rows, tuning, folds, metric, weights, bench)
+    return Experiment(problem, held_out, rows, tuning, folds, metric, weights, context)
 
 
-def choose(task: Task, families: list[Family], *, report: Report) -> Chosen:
-    """Compare the families, tune the best, and fit the best of all that can be exported.
+def choose(
+    experiment: Experiment, families: list[Family], *, report_progress: ProgressCallback
+) -> ChosenModel:
+    """Compare the families, tune the best ones, and fit the best candidate that can be exported.
 
     Raises:
         TrainerError: no candidate can be fitted.
     """
-    features = encode(task.problem.table, task.problem.signature.columns, task.tuning)
-    tried: dict[str, Tried] = {}
+    features = encode(
+        experiment.problem.table, experiment.problem.signature.columns, experiment.tuning
+    )
+    results: dict[str, CandidateResult] = {}
     ranking: list[tuple[float, int, Candidate]] = []
 
-    def try_out(candidate: Candidate) -> None:
-        told = tried[candidate.name] = Tried()
+    def evaluate(candidate: Candidate) -> None:
+        result = results[candidate.name] = CandidateResult()
         try:
-            losses = _cross_validate(task, candidate, features)
+            losses = _cross_validate(experiment, candidate, features)
         except ValueError:
-            told.dropped = TOO_EXTREME
+            result.dropped = TOO_EXTREME
             return
-        told.score = score(task.metric, losses)
-        ranking.append((float(losses.mean()), len(tried), candidate))
+        result.score = score(experiment.metric, losses)
+        ranking.append((float(losses.mean()), len(results), candidate))
 
-    is_classifier = task.bench.signature.classes is not None
+    is_classifier = experiment.context.signature.classes is not None
     options = {name: variants(name, is_classifier=is_classifier) for name in families}
     for position, name in enumerate(options):
-        report(f"cross-validating {name}", 0.1 + 0.3 * position / len(options))
-        try_out(options[name][0])
+        report_progress(f"cross-validating {name}", 0.1 + 0.3 * position / len(options))
+        evaluate(options[name][0])
     best = [candidate.family for *_, candidate in sorted(ranking)[:TUNED_FAMILIES]]
     wanted = [candidate for name in best for candidate in options[name][1:]]
     for position, candidate in enumerate(wanted):
-        report(f"tuning {candidate.name}", 0.4 + 0.3 * position / len(wanted))
-        try_out(candidate)
-    return _fit_best(task, [candidate for *_, candidate in sorted(ranking)], tried, report)
+        report_progress(f"tuning {candidate.name}", 0.4 + 0.3 * position / len(wanted))
+        evaluate(candidate)
+    return _fit_best(
+        experiment, [candidate for *_, candidate in sorted(ranking)], results, report_progress
+    )
 
 
 def _fit_best(
-    task: Task, ranking: list[Candidate], tried: dict[str, Tried], report: Report
-) -> Chosen:
-    """The first that exports; if none does, the first of all, to be served by joblib."""
+    experiment: Experiment,
+    ranking: list[Candidate],
+    results: dict[str, CandidateResult],
+    report_progress: ProgressCallback,
+) -> ChosenModel:
+    """Return the best candidate that exports to ONNX; without one, the best to serve by joblib."""
     failed: set[Family] = set()
-    spare: Chosen | None = None
+    spare: ChosenModel | None = None
     for candidate in ranking:
         if candidate.family in failed and spare is not None:
-            continue  # what has no ONNX form has none with other parameters either
-        report(f"fitting {candidate.name}", 0.7)
+            continue  # other parameters of the family would not export either
+        report_progress(f"fitting {candidate.name}", 0.7)
         try:
-            pipeline = _fit(task, candidate)
-            onnx = to_onnx(pipeline, task.bench.signature)
-            model = OnnxModel(onnx, task.bench.signature)
-            for probe in _probes(task):
+            pipeline = _fit(experiment, candidate)
+            onnx = to_onnx(pipeline, experiment.context.signature)
+            model = OnnxModel(onnx, experiment.context.signature)
+            for probe in _probes(experiment):
                 prove_equal(model, pipeline, probe)
-        except ValueError:  # of scikit-learn: it takes no infinity, which its own steps can make
-            tried[candidate.name].dropped = TOO_EXTREME
+        except ValueError:  # scikit-learn rejects infinities, which its own steps can produce
+            results[candidate.name].dropped = TOO_EXTREME
             continue
         except ExportError as error:
-            tried[candidate.name].dropped = str(error)
+            results[candidate.name].dropped = str(error)
             failed.add(candidate.family)
             if spare is None:
-                is_classifier = task.bench.signature.classes is not None
-                spare = Chosen(
-                    candidate, pipeline, None, PickledModel(pipeline, is_classifier), tried
+                is_classifier = experiment.context.signature.classes is not None
+                spare = ChosenModel(
+                    candidate, pipeline, None, PickledModel(pipeline, is_classifier), results
                 )
             continue
-        return Chosen(candidate, pipeline, onnx, model, tried)
+        return ChosenModel(candidate, pipeline, onnx, model, results)
     if spare is not None:
         return spare
-    told = " ".join(f"{name}: {result.dropped}" for name, result in tried.items())
-    raise TrainerError(f"No candidate can be fitted. {_describe_largest(task.problem)} {told}")
+    reasons = " ".join(f"{name}: {result.dropped}" for name, result in results.items())
+    raise TrainerError(
+        f"No candidate can be fitted. {_describe_largest(experiment.problem)} {reasons}"
+    )
 
 
 def _describe_largest(problem: Problem) -> str:
-    """Name the largest number of all, the usual reason why nothing can be fitted."""
+    """Name the largest number in the data, the usual reason why nothing can be fitted."""
     numbers: dict[str, float] = {}
     for column in problem.signature.columns:
         values = problem.table[column.name]
@@ -195,33 +206,35 @@ def _describe_largest(problem: Problem) -> str:
     return f"The largest number is {numbers[name]:.6g}, in column {name!r}."
 
 
-def _cross_validate(task: Task, candidate: Candidate, features: Features) -> Floats:
+def _cross_validate(experiment: Experiment, candidate: Candidate, features: Features) -> Floats:
     return cross_validate(
-        build(candidate, task.bench, features),
+        build(candidate, experiment.context, features),
         features,
-        task.problem.labels[task.tuning],
-        task.problem.truth[task.tuning],
-        folds=task.folds,
-        metric=task.metric,
-        weights=task.weights,
+        experiment.problem.labels[experiment.tuning],
+        experiment.problem.truth[experiment.tuning],
+        folds=experiment.folds,
+        metric=experiment.metric,
+        weights=experiment.weights,
     )
 
 
-def _fit(task: Task, candidate: Candidate) -> Pipeline:
-    features = encode(task.problem.table, task.problem.signature.columns, task.rows)
-    pipeline = build(candidate, task.bench, features)
-    with threadpool_limits(task.bench.jobs):
-        fit(pipeline, features, task.problem.labels[task.rows])
+def _fit(experiment: Experiment, candidate: Candidate) -> Pipeline:
+    features = encode(
+        experiment.problem.table, experiment.problem.signature.columns, experiment.rows
+    )
+    pipeline = build(candidate, experiment.context, features)
+    with threadpool_limits(experiment.context.jobs):
+        fit(pipeline, features, experiment.problem.labels[experiment.rows])
     if candidate.family == "random_forest":
-        pipeline[-1].set_params(n_jobs=1)  # served, many predictions share the processors
+        pipeline[-1].set_params(n_jobs=1)  # when served, many predictions share the CPUs
     return pipeline
 
 
-def _probes(task: Task) -> Iterator[Features]:
-    """The rows held out; and a row with each column missing, all missing, and unseen text."""
-    table, columns = task.problem.table, task.problem.signature.columns
-    rows = np.flatnonzero(task.held_out)
-    yield from encode_in_turn(table, columns, rows)
+def _probes(experiment: Experiment) -> Iterator[Features]:
+    """Yield the held-out rows, and rows with missing values and unseen categories."""
+    table, columns = experiment.problem.table, experiment.problem.signature.columns
+    rows = np.flatnonzero(experiment.held_out)
+    yield from encode_in_batches(table, columns, rows)
 
     texts = [i for i, column in enumerate(columns) if column.kind == "text"]
     odd = encode(table, columns, np.repeat(rows[:1], len(columns) + 1 + len(texts)))
@@ -240,7 +253,7 @@ def _probes(task: Task) -> Iterator[Features]:
 
 
 def _encoded_bytes(problem: Problem) -> int:
-    """Bytes of a row as models are fitted on it: float32 cells, text as one cell per category."""
+    """Return the bytes of an encoded row: float32 cells, one per category of text."""
     total = 0
     for column in problem.signature.columns:
         values: pd.Series = problem.table[column.name]

@@ -1,4 +1,4 @@
-"""Where the trainer reads and writes: the one place where it looks at the environment."""
+"""The trainer's settings, from the environment."""
 
 import getpass
 import os
@@ -14,83 +14,86 @@ from services.common.settings import ServiceSettings
 
 
 class TrainerSettings(ServiceSettings):
-    """Settings of `tollgate train` and `tollgate models`; the defaults lie in the state folder."""
+    """Settings of `tollgate train` and `tollgate models`; by default all in the state folder."""
 
     model_config = SettingsConfigDict(env_prefix="TRAINER_")
 
     model_store: str | None = None
-    """fsspec URL of the store that versions are published to."""
+    """fsspec URL of the model store."""
     data_store: str | None = None
-    """fsspec URL under which each model has a folder of data."""
+    """fsspec URL of the data store, which has a folder per model."""
     feedback_store: str | None = Field(
         default=None,
         validation_alias=AliasChoices("TRAINER_FEEDBACK_STORE", "INFERENCE_FEEDBACK_STORE"),
     )
-    """fsspec URL where inference keeps true outcomes; as inference has it."""
+    """fsspec URL of the feedback store; the same as inference's."""
     signing_key: Path | None = None
-    """Ed25519 private key (PEM); the one in the state folder is made when it is missing."""
+    """Ed25519 private key (PEM). By default, a key is created in the state folder."""
     trusted_keys: Path | None = Field(
         default=None,
         validation_alias=AliasChoices("TRAINER_TRUSTED_KEYS", "INFERENCE_TRUSTED_KEYS"),
     )
-    """Ed25519 public keys (a PEM file or a folder) whose versions count; as inference has it."""
+    """Trusted Ed25519 public keys: a PEM file or a folder; the same as inference's."""
     actor: str = Field(default_factory=lambda: _user_at_host())
-    """Who releases, for the record; by default user@host."""
+    """The author of releases, for the record; by default user@host."""
     seed: int = Field(default=0, ge=0, lt=2**32)
-    """Seed of everything random in a training."""
+    """Seed of all randomness in training."""
     commit: str | None = Field(
         default=None, validation_alias=AliasChoices("TRAINER_COMMIT", "GITHUB_SHA")
     )
-    """Commit of the code, for the manifest."""
+    """Code commit to record in the manifest."""
     max_data_bytes: int = Field(default=1024**3, gt=0)
-    """Larger data is refused before any of it is read; training takes up to four times as much."""
+    """Maximum data size; training uses up to four times as much memory."""
     allow_joblib: bool = Field(
         default=False,
         validation_alias=AliasChoices("TRAINER_ALLOW_JOBLIB", "INFERENCE_ALLOW_JOBLIB"),
     )
-    """Whether inference serves pickles (versions without an ONNX form). If not, they are not
-    released, and that of a live version is not opened to compare with it."""
+    """Whether inference serves pickles (versions without an ONNX form). If not, such versions are
+    not released, and a live one is not opened for comparison."""
 
     @property
     def model_store_url(self) -> str:
-        """URL of the model store."""
+        """Return the URL of the model store."""
         return self.model_store or f"file://{self.home.absolute()}/models"
 
     @property
     def data_store_url(self) -> str:
-        """URL of the data store."""
+        """Return the URL of the data store."""
         return self.data_store or f"file://{self.home.absolute()}/data"
 
     @property
     def feedback_store_url(self) -> str:
-        """URL of the true outcomes."""
+        """Return the URL of the feedback store."""
         return self.feedback_store or f"file://{self.home.absolute()}/feedback"
 
     @property
     def trusted_dir(self) -> Path:
-        """The state folder's own public keys."""
+        """Return the folder of public keys in the state folder."""
         return self.home / "keys" / "trusted"
 
     @property
     def signing_key_file(self) -> Path:
-        """The private key, whether or not it has been made."""
+        """Return the path of the private key, which may not exist yet."""
         return self.signing_key or self.home / "keys" / "signing.pem"
 
     def load_signing_key(self) -> Ed25519PrivateKey:
-        """The key to sign with.
+        """Load the signing key; create it if none is configured.
 
         Raises:
-            StoreError: it was named but cannot be read, or cannot be made.
+            StoreError: the key cannot be read or created.
         """
         if self.signing_key:
             return load_signing_key(self.signing_key)
         return create_signing_key(self.signing_key_file, self.trusted_dir)
 
     def load_trusted_keys(self) -> TrustedKeys:
-        """The keys to trust: those named, else our own signing key's public half, or its folder.
+        """Load the trusted keys.
+
+        Without TRAINER_TRUSTED_KEYS, trust the configured signing key, or else the state folder's
+        public keys.
 
         Raises:
-            StoreError: there is no key to be read.
+            StoreError: no key can be read.
         """
         if self.trusted_keys:
             return TrustedKeys.load(self.trusted_keys)
@@ -106,5 +109,5 @@ def _user_at_host() -> str:
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
-        user = f"uid-{os.getuid()}"  # a container's user without an entry in passwd
+        user = f"uid-{os.getuid()}"  # container users may have no passwd entry
     return f"{user}@{socket.gethostname()}"

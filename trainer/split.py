@@ -1,9 +1,9 @@
-"""Which rows are held out, and which fold a row is in: by a hash of the row, not by its place.
+"""Split rows into training and held-out rows, and into folds, by a hash of each row.
 
-A row therefore stays on its side when more data arrives, and the live version is judged on rows
+A row therefore stays on its side when more data arrives, and the live version is evaluated on rows
 that it was not fitted on either. Identical rows hash alike, so they hardly ever leak across.
-Groups, where there are some, stay whole; where there are times, the newest rows are held out, and
-each fold is judged by what came before it.
+Groups stay whole. With times, the newest rows are held out, and each fold is predicted from
+earlier rows.
 """
 
 import numpy as np
@@ -14,32 +14,32 @@ from trainer.errors import DataError
 from trainer.kinds import Hashes, Indices, Mask
 
 Fold = tuple[Indices, Indices]
-"""The rows to fit on, and those to judge by."""
+"""The rows to fit on, and the rows to evaluate on."""
 
-ROWS_AT_ONCE = 100_000
-FEWEST_OF_A_CLASS = 5  # that a sample keeps, where there are as many
+ROWS_PER_BLOCK = 100_000
+MIN_ROWS_PER_CLASS = 5  # kept by a sample, if the class has as many
 
 
 def hash_rows(problem: Problem, *, seed: int, by: list[str]) -> Hashes:
-    """[N] what decides a row's side: its values in the columns `by`, or its group.
+    """Return [N] hashes of each row's group, or of its values in the columns `by`.
 
     Args:
-        by: the columns of an earlier version, so that a new one moves no row; those that are gone
-            do not count, and if none is left all do.
+        by: the previous version's columns, so that a new column moves no row. Missing ones are
+            ignored; if all are missing, every column counts.
     """
     if problem.groups is not None:
         return _mix(pd.util.hash_array(problem.groups), seed)
     shared = [name for name in by if name in problem.table] or list(problem.table)
     hashes = [
         pd.util.hash_pandas_object(_in_few_bytes(problem.table[shared], start), index=False)
-        for start in range(0, len(problem.table), ROWS_AT_ONCE)
+        for start in range(0, len(problem.table), ROWS_PER_BLOCK)
     ]
     return _mix(np.concatenate(hashes), seed)
 
 
 def _in_few_bytes(table: pd.DataFrame, start: int) -> pd.DataFrame:
-    """Some rows, text with no other categories than theirs: hashing makes an object of each."""
-    rows = table.iloc[start : start + ROWS_AT_ONCE]
+    """Return a slice of rows with only its own categories: hashing creates an object for each."""
+    rows = table.iloc[start : start + ROWS_PER_BLOCK]
     texts = set(rows.select_dtypes("category"))
     return pd.DataFrame(
         {
@@ -50,12 +50,12 @@ def _in_few_bytes(table: pd.DataFrame, start: int) -> pd.DataFrame:
 
 
 def hold_out(problem: Problem, hashes: Hashes, *, share: float) -> Mask:
-    """[N] True for the share of the rows, of each class, that no model is fitted on.
+    """Return [N] True for the held-out share of the rows of each class.
 
-    A class of one row, or of one group, stays in training: every model must know every class.
+    A class with a single row or group stays in training: every model must know every class.
 
     Raises:
-        DataError: nothing could be held out, or a class is found in the newest rows only.
+        DataError: nothing could be held out, or a class appears only in the newest rows.
     """
     if problem.times is not None:
         held_out = _newest(problem, share=share)
@@ -65,14 +65,14 @@ def hold_out(problem: Problem, hashes: Hashes, *, share: float) -> Mask:
         ranks, sizes = _ranks(problem, hashes, among=np.ones(len(hashes), dtype=np.bool_))
         held_out = ranks < np.minimum(np.floor(sizes * share + 0.5), sizes - 1)
     if not held_out.any():
-        raise DataError("No class has enough rows to judge a model by.")
+        raise DataError("No class has enough rows to evaluate a model.")
     return held_out
 
 
 def make_folds(problem: Problem, hashes: Hashes, *, rows: Indices, most: int) -> list[Fold]:
-    """Folds of the training rows `rows`, as positions in it, at most so many.
+    """Return at most `most` folds of the training rows `rows`, as positions in `rows`.
 
-    Classes with fewer rows than there are folds are in none: every model must see them.
+    Rows of classes smaller than the number of folds are always fitted on, never evaluated on.
 
     Raises:
         DataError: there are too few rows, groups or times.
@@ -95,29 +95,29 @@ def make_folds(problem: Problem, hashes: Hashes, *, rows: Indices, most: int) ->
         folds = [fold for fold in folds if len(np.unique(problem.truth[rows][fold[0]])) > 1]
     folds = [fold for fold in folds if len(fold[0]) and len(fold[1])]
     if not folds:
-        raise DataError("The classes are too small: most have one row or group to train on.")
+        raise DataError("The classes are too small: most have only one training row or group.")
     return folds
 
 
 def thin_out(problem: Problem, hashes: Hashes, *, among: Mask, most: int) -> Indices:
-    """About `most` of some rows, ascending, of every class its share, and a few at least."""
+    """Sample about `most` of some rows, ascending and stratified, with a few of every class."""
     count = int(among.sum())
     if count <= most:
         return np.flatnonzero(among)
     ranks, sizes = _ranks(problem, hashes, among=among)
-    wanted = np.maximum(np.floor(sizes * (most / count)), FEWEST_OF_A_CLASS)
+    wanted = np.maximum(np.floor(sizes * (most / count)), MIN_ROWS_PER_CLASS)
     return np.flatnonzero(among & (ranks < wanted))
 
 
 def _mix(hashes: Hashes, seed: int) -> Hashes:
-    """Other hashes for every seed: pandas' own key is for text alone."""
+    """Mix the seed into the hashes: pandas' own key applies only to text."""
     return np.asarray(pd.util.hash_array(hashes ^ pd.util.hash_array(np.array([seed]))))
 
 
 def _newest(problem: Problem, *, share: float) -> Mask:
-    """The rows later than the time that parts off the share; those of one time stay together."""
+    """Hold out the newest share of the rows; rows of the same time stay together."""
     times = problem.times
-    assert times is not None  # noqa: S101  # the caller looked
+    assert times is not None  # noqa: S101  # the caller checked
     held_out = np.asarray(times > np.quantile(times, 1 - share, method="lower"))
     if not held_out.any():
         held_out = np.asarray(times >= times.max()) & (times.min() < times.max())
@@ -125,12 +125,14 @@ def _newest(problem: Problem, *, share: float) -> Mask:
         missing = np.setdiff1d(problem.truth, problem.truth[~held_out])
         if len(missing):
             name = problem.signature.classes[int(missing[0])]
-            raise DataError(f"The class {name!r} is in the newest rows only: nothing to learn it.")
+            raise DataError(
+                f"Class {name!r} appears only in the newest rows, which are held out from training."
+            )
     return held_out
 
 
 def _whole_groups(problem: Problem, hashes: Hashes, *, share: float) -> Mask:
-    """Groups in the order of their hash, until the share of the rows is reached."""
+    """Hold out whole groups, in hash order, up to the share of the rows."""
     _, group, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     held_out = (np.cumsum(counts) <= max(share * len(hashes), counts[0]))[group]
     if problem.signature.classes is not None:
@@ -140,7 +142,7 @@ def _whole_groups(problem: Problem, hashes: Hashes, *, share: float) -> Mask:
 
 
 def _ranks(problem: Problem, hashes: Hashes, *, among: Mask) -> tuple[Indices, Indices]:
-    """[N] a row's place by hash within its class, and the size of that class, `among` some rows."""
+    """Return [N] each row's rank by hash in its class and the class's size, `among` some rows."""
     is_classes = problem.signature.classes is not None
     classes = problem.truth if is_classes else np.zeros(len(hashes), dtype=np.int64)
     ranks = np.zeros(len(hashes), dtype=np.int64)

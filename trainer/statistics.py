@@ -1,4 +1,4 @@
-"""How columns, target and answers are distributed: what drift is measured against later."""
+"""Distributions of columns, target and predictions: the reference for drift."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,20 +11,20 @@ from services.common.model_records import Column, ColumnStatistics, Signature, S
 from trainer.columns import Problem
 from trainer.kinds import Floats, Outputs, kind_of_classes
 
-MOST_BYTES = 128 * 1024
-BINS = (10, 5, 2)  # tried in turn: the more columns, the fewer
-MOST_CATEGORIES = 10
-LONGEST_CATEGORY = 64
+MAX_BYTES = 128 * 1024
+BINS = (10, 5, 2)  # fewer bins for more columns
+MAX_CATEGORIES = 10
+MAX_CATEGORY_LENGTH = 64
 
 
 def describe(problem: Problem, outputs: Outputs) -> Statistics | None:
-    """Statistics of the features, the target, and the answers on the rows held out.
+    """Return statistics of the features, the target, and the predictions.
 
     Args:
-        outputs: what the model says of the rows held out.
+        outputs: the model's outputs for the held-out rows.
 
     Returns:
-        None if there are so many columns that even two bins each take more than 128 KiB.
+        None if there are so many columns that even with two bins each they exceed 128 KiB.
     """
     for bins in BINS:
         found = Statistics(
@@ -32,21 +32,21 @@ def describe(problem: Problem, outputs: Outputs) -> Statistics | None:
                 describe_column(problem.table[column.name], column, bins=bins)
                 for column in problem.signature.columns
             ],
-            target=_describe_answers(problem.signature, "target", problem.truth, bins=bins),
-            predictions=_describe_answers(
+            target=_describe_outputs(problem.signature, "target", problem.truth, bins=bins),
+            predictions=_describe_outputs(
                 problem.signature,
                 "predictions",
                 outputs if outputs.ndim == 1 else outputs.argmax(axis=1),
                 bins=bins,
             ),
         )
-        if len(found.model_dump_json(indent=2)) <= MOST_BYTES:
+        if len(found.model_dump_json(indent=2)) <= MAX_BYTES:
             return found
     return None
 
 
 def describe_column(values: pd.Series, column: Column, *, bins: int = 10) -> ColumnStatistics:
-    """One feature column of a table."""
+    """Return the statistics of a feature column."""
     if isinstance(values.dtype, pd.CategoricalDtype):
         codes = values.cat.codes.to_numpy()
         counts = np.bincount(codes[codes >= 0], minlength=len(values.cat.categories))
@@ -56,13 +56,13 @@ def describe_column(values: pd.Series, column: Column, *, bins: int = 10) -> Col
     if column.kind == "boolean":
         counts = np.bincount(present.astype(np.int64), minlength=2)
         return _describe_categories(column, len(values), [False, True], counts)
-    if column.kind == "text":  # nothing in it: what there is has categories
+    if column.kind == "text":  # empty: other text columns are categorical
         return _describe_categories(column, len(values), [], np.zeros(0, dtype=np.int64))
     return _describe_numbers(column.name, len(values), present, bins=bins)
 
 
 def shares_of(values: Floats, edges: list[float]) -> list[float]:
-    """The share of the values in each bin; a bin holds its upper edge."""
+    """Return the share of the values in each bin; a bin includes its upper edge."""
     places = np.searchsorted(np.asarray(edges), values, side="left")
     counts = np.bincount(places, minlength=len(edges) + 1)
     return [_short(share) for share in counts / max(len(values), 1)]
@@ -94,7 +94,7 @@ def _describe_categories(
     present = int(counts.sum())
     order = np.argsort(-counts, kind="stable")
     shown = [
-        i for i in order[:MOST_CATEGORIES] if counts[i] and len(str(names[i])) <= LONGEST_CATEGORY
+        i for i in order[:MAX_CATEGORIES] if counts[i] and len(str(names[i])) <= MAX_CATEGORY_LENGTH
     ]
     shares = [_short(counts[i] / present) for i in shown]
     others = (present - sum(int(counts[i]) for i in shown)) / max(present, 1)
@@ -108,7 +108,7 @@ def _describe_categories(
     )
 
 
-def _describe_answers(
+def _describe_outputs(
     signature: Signature, name: str, values: npt.NDArray[Any], *, bins: int
 ) -> ColumnStatistics:
     if signature.classes is None:

@@ -1,4 +1,4 @@
-"""All parts as one table: what each column is, decided once, and its values in few bytes."""
+"""Read all parts into one compact, typed table."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from services.common.features import BLANKS, ValueRules
 from trainer.cells import clean_texts, find_cells, show_value
 from trainer.column_forms import ColumnForm, Forms, decide_forms, read_floats
-from trainer.dataset_file import DatasetFile
+from trainer.dataset_config import DatasetConfig
 from trainer.errors import DataError
 from trainer.kinds import Floats, Hashes, Kind, Mask
 from trainer.parts import Part
@@ -28,12 +28,12 @@ class Table:
     """N rows of typed columns.
 
     Args:
-        frame: numbers and booleans (1 and 0) as float32, or float64 where that was asked for, with
-            NaN for missing; text as categories.
-        kinds: None for a column with nothing in it, which `frame` has as a number.
-        parts: what it was read from, for as long as their files are there.
-        ignored: columns that are not in `frame`, each with the reason.
-        notes: what a person should know about how it was read, in sentences.
+        frame: numbers and booleans (1 and 0) as float32 (float64 if requested), with NaN for
+            missing; text as categories.
+        kinds: None for an empty column, which is a number in `frame`.
+        parts: the source files, as long as they exist.
+        ignored: columns that are not in `frame`, with the reasons.
+        notes: sentences about how the data was read.
     """
 
     frame: pd.DataFrame
@@ -44,11 +44,11 @@ class Table:
 
     @property
     def size(self) -> int:
-        """Bytes in memory."""
+        """Return the size in memory in bytes."""
         return int(self.frame.memory_usage(index=False).sum())
 
     def place(self, row: int, column: str) -> str:
-        """Return where a cell is: `part.csv line 17`."""
+        """Return the place of a cell, such as `part.csv line 17`."""
         for part, end in zip(self.parts, accumulate(part.rows for part in self.parts), strict=True):
             if row < end:
                 return f"{part.name} {part.places(column, [row - end + part.rows])[0]}"
@@ -56,22 +56,22 @@ class Table:
 
 
 def read_table(
-    parts: list[Part], *, stated: DatasetFile, precise: Iterable[str], target: str | None = None
+    parts: list[Part], *, config: DatasetConfig, precise: Iterable[str], target: str | None = None
 ) -> Table:
-    """Read the parts, text at least twice: to learn what its columns are, and for their values.
+    """Read the parts; text is read at least twice, to decide kinds and then for the values.
 
     Args:
-        precise: columns whose numbers are to be kept as float64.
-        target: the column to predict, if it is known; labels keep blanks at their ends, as those
-            that differ in nothing else are refused, not made one.
+        precise: columns to keep as float64.
+        target: the column to predict, if known. Its labels are not trimmed, so that labels that
+            differ only in blanks can be refused rather than merged.
 
     Raises:
-        DataError: the parts have different columns; a column is not of one kind, or not of the one
-            that is stated; a number does not fit 32 bits.
+        DataError: the parts have different columns; a column has mixed kinds or not the configured
+            kind; or a number does not fit 32 bits.
     """
-    names = _check_names(parts, stated)
-    forms = decide_forms(parts, names, stated, target=target)
-    rules, rows, exact = stated.value_rules, sum(part.rows for part in parts), set(precise)
+    names = _check_names(parts, config)
+    forms = decide_forms(parts, names, config, target=target)
+    rules, rows, exact = config.value_rules, sum(part.rows for part in parts), set(precise)
     columns: dict[str, _Texts | _Numbers] = {
         name: _Texts(rules, keep_blanks=name == target)
         if form.kind == "text"
@@ -87,8 +87,8 @@ def read_table(
                     column.add(block[name])
         if read != part.rows:
             raise DataError(
-                f"{part.name}: it has {part.rows:,} rows by one reading and {read:,} by another; "
-                "are its lines ended in more than one way?"
+                f"{part.name}: found {part.rows:,} rows on the first pass and {read:,} on the "
+                "second; are its line endings mixed?"
             )
     _check_size(parts, columns, forms, rules)
     notes = [*_describe_dialects(parts, forms), *forms.notes]
@@ -101,27 +101,27 @@ def read_table(
         pd.DataFrame(values, index=pd.RangeIndex(rows), copy=False),
         {name: form.kind for name, form in forms.columns.items()},
         parts,
-        ignored=_list_ignored(parts, stated),
+        ignored=_list_ignored(parts, config),
         notes=notes,
     )
 
 
-def _check_names(parts: list[Part], stated: DatasetFile) -> list[str]:
-    """The columns to read, in the order of the first part."""
+def _check_names(parts: list[Part], config: DatasetConfig) -> list[str]:
+    """Return the columns to read, in the order of the first part."""
     first, *others = parts
     for part in others:
         same = set(part.columns) == set(first.columns)
         if not same or (part.kinds is None is first.kinds and part.columns != first.columns):
             raise DataError(
-                f"{part.name}: its header is not the one of {first.name}"
+                f"{part.name}: its header differs from that of {first.name}"
                 f"{_describe_difference(part.columns, first.columns)}."
             )
-    for name in [*stated.columns, *stated.ignore]:
+    for name in [*config.columns, *config.ignore]:
         if name not in first.columns and all(name != part.index for part in parts):
-            raise DataError(f"dataset.json names a column {name!r}, which is not there.")
-    names = [name for name in first.columns if name not in stated.ignore]
+            raise DataError(f"dataset.json: column {name!r} does not exist.")
+    names = [name for name in first.columns if name not in config.ignore]
     if not names:
-        raise DataError("dataset.json ignores every column.")
+        raise DataError("dataset.json: every column is ignored.")
     return names
 
 
@@ -129,19 +129,19 @@ def _describe_difference(ours: list[str], theirs: list[str]) -> str:
     more = [name for name in ours if name not in theirs]
     fewer = [name for name in theirs if name not in ours]
     if not more and not fewer:
-        return ": the columns are in another order"
+        return ": the columns are in a different order"
     changes = [f"{name!r} is new" for name in more[:3]]
     changes += [f"{name!r} is missing" for name in fewer[:3]]
     return f": {', '.join(changes)}"
 
 
-def _list_ignored(parts: list[Part], stated: DatasetFile) -> dict[str, str]:
+def _list_ignored(parts: list[Part], config: DatasetConfig) -> dict[str, str]:
     ignored = {part.index: "pandas' index" for part in parts if part.index is not None}
-    return ignored | dict.fromkeys(stated.ignore, "stated in dataset.json")
+    return ignored | dict.fromkeys(config.ignore, "ignored in dataset.json")
 
 
 def _describe_dialects(parts: list[Part], forms: Forms) -> list[str]:
-    """How CSV parts are read; one sentence if they are all alike."""
+    """Describe how the CSV parts are read, in one sentence per dialect."""
     written = [part for part in parts if part.kinds is None]
     if not written:
         return []
@@ -167,7 +167,7 @@ def _check_size(
     forms: Forms,
     rules: ValueRules,
 ) -> None:
-    """Refuse numbers beyond 32-bit floats, and the largest of them, which means "no data"."""
+    """Refuse numbers beyond 32-bit floats, and the largest float, a usual mark for "no data"."""
     for name, column in columns.items():
         if isinstance(column, _Texts) or column.largest < LARGEST:
             continue
@@ -179,7 +179,7 @@ def _check_size(
 
         found = find_cells(parts, {name: is_largest})[name]
         if largest > LARGEST:
-            raise DataError(f"Column {name!r} has numbers beyond 32-bit floats: {found}.")
+            raise DataError(f"Column {name!r} has numbers too large for 32-bit floats: {found}.")
         raise DataError(
             f"Column {name!r} has the largest 32-bit float in {found.count:,} "
             f"cell{'s' if found.count > 1 else ''}, which looks like a mark for missing values: "
@@ -188,14 +188,14 @@ def _check_size(
 
 
 def _round_up(sizes: Floats) -> Floats:
-    """Sizes of numbers; those that float32 rounds to its largest, as that."""
+    """Return sizes of numbers; those that float32 rounds to its largest become that."""
     return np.where(np.abs(sizes / LARGEST - 1) < 2.0**-25, LARGEST, sizes)
 
 
 class _Numbers:
-    """A column of numbers or booleans, filled from the top.
+    """A column of numbers or booleans, filled block by block.
 
-    `largest` is the largest size so far.
+    `largest` is the largest absolute value so far.
     """
 
     def __init__(self, rows: int, form: ColumnForm, rules: ValueRules, *, exact: bool) -> None:
@@ -217,10 +217,10 @@ class _Numbers:
 
 
 class _Texts:
-    """A column of text: each different value once, and its number in every row.
+    """A dictionary-encoded column of text.
 
-    Values are told apart by a hash of 64 bits: Arrow's own way to unify dictionaries takes several
-    times the memory of the text.
+    Values are identified by a 64-bit hash: Arrow's own dictionary unification takes several times
+    the memory of the text.
     """
 
     def __init__(self, rules: ValueRules, *, keep_blanks: bool) -> None:
@@ -246,7 +246,7 @@ class _Texts:
     def describe_missing(self, name: str) -> list[str]:
         """Return a sentence for each word that is read as missing."""
         return [
-            f"Column {name!r}: {count:,} cells with {show_value(text)} are missing values."
+            f"Column {name!r}: {count:,} cells with {show_value(text)} count as missing."
             for text, count in self._missing.most_common()
             if text
         ]
@@ -263,17 +263,16 @@ class _Texts:
 
         names, codes, start = [], [np.empty(0, dtype=np.int32)], 0
         self._blocks.reverse()
-        while self._blocks:  # a block goes when its names are copied
+        while self._blocks:  # free each block once its names are copied
             block = self._blocks.pop()
             here = slice(start, start + len(block.dictionary))
             names.append(block.dictionary.filter(pa.array(is_first[here])))
             indices = block.indices.fill_null(-1).to_numpy(zero_copy_only=False)
             codes.append(np.append(numbers[places[here]], np.int32(-1))[indices])
             start = here.stop
-        # In one piece, as `take` would make one each time.
+        # Combine once; `take` would do so on every call.
         texts = pa.chunked_array(names, pa.large_string()).combine_chunks().to_pandas()
         del names
-        # Not by the front door, which would make an object of each name to see that none is there
-        # twice.
+        # The public constructor would create an object per name to check that they are unique.
         dtype = pd.CategoricalDtype._from_fastpath(pd.Index(texts, dtype="str"), ordered=False)
         return pd.Categorical.from_codes(np.concatenate(codes), dtype=dtype, validate=False)

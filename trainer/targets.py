@@ -1,4 +1,4 @@
-"""The target: which task it makes, the labels, and the classes."""
+"""The target: its task, labels and classes."""
 
 import re
 import unicodedata
@@ -11,29 +11,29 @@ import pandas as pd
 from services.common.features import BLANKS
 from services.common.model_records import Label
 from trainer.cells import show_value
-from trainer.dataset_file import DatasetFile
+from trainer.dataset_config import DatasetConfig
 from trainer.errors import DataError
 from trainer.kinds import Indices, Mask, Task
 from trainer.table import Table
 
 MAX_GUESSED_CLASSES = 20
-MAX_CLASSES = 200  # a tree model keeps a number for each in every leaf
-LARGEST_WHOLE = 2.0**53  # beyond it, a float64 skips integers
-MOST_NAMED = 3
+MAX_CLASSES = 200  # a tree model stores one number per class in every leaf
+MAX_EXACT_INTEGER = 2.0**53  # float64 skips integers beyond it
+MAX_NAMED = 3
 _ANY_BLANK = re.compile(f"[{re.escape(BLANKS)}]")
 
 Labels = tuple[npt.NDArray[Any], list[Label] | None]
 
 
 def read_target(
-    table: Table, kept: Indices, values: pd.Series, *, task: Task | None, stated: DatasetFile
+    table: Table, kept: Indices, values: pd.Series, *, task: Task | None, config: DatasetConfig
 ) -> Labels:
     """Return the labels, and the classes in the order of their probabilities.
 
-    The classes are None for regression.
+    Regression has `None` for classes.
 
     Args:
-        kept: the rows of `table` that `values` are of.
+        kept: the rows of `table` that `values` come from.
         task: None to choose.
 
     Raises:
@@ -42,10 +42,10 @@ def read_target(
     """
     target = str(values.name)
     kind = table.kinds[target]
-    if stated.classes is not None and kind != "text":
-        raise DataError(f'dataset.json states "classes", but the target {target!r} is {kind}.')
+    if config.classes is not None and kind != "text":
+        raise DataError(f'dataset.json has "classes", but the target {target!r} is {kind}.')
     if values.nunique() < 2:
-        raise DataError(f"The target {target!r} has one value only: {show_value(values.iloc[0])}.")
+        raise DataError(f"The target {target!r} has only one value: {show_value(values.iloc[0])}.")
     if kind == "boolean" and task != "regression":
         return values.to_numpy().astype(np.int64), [False, True]
 
@@ -62,19 +62,19 @@ def read_target(
         different = values.nunique()
         if task is None and different > MAX_GUESSED_CLASSES:
             raise DataError(
-                f"The target {target!r} is text with {different} different values; if they are "
-                'classes, say "task": "classification" in dataset.json.'
+                f"The target {target!r} is text with {different} distinct values; if they are "
+                'classes, set "task": "classification" in dataset.json.'
             )
         _check_count(different, target)
-        labels = _read_classes(values, target, stated, place)
-        # One object per class: numpy's own strings are all as long as the longest, so that one
-        # torn cell would cost as much in every row.
+        labels = _read_classes(values, target, config, place)
+        # Objects, because numpy pads strings to the longest: one damaged cell would cost as much
+        # memory in every row.
         names = np.array([str(name) for name in labels.categories], dtype=object)
         texts = names[labels.codes]
         return texts, np.unique(texts).tolist()
 
     numbers = values.to_numpy(dtype=np.float64)
-    is_whole = (numbers == np.round(numbers)) & (np.abs(numbers) <= LARGEST_WHOLE)
+    is_whole = (numbers == np.round(numbers)) & (np.abs(numbers) <= MAX_EXACT_INTEGER)
     few = values.nunique() <= MAX_GUESSED_CLASSES
     if task == "regression" or (task is None and not (is_whole.all() and few)):
         return numbers, None
@@ -87,18 +87,18 @@ def read_target(
 
 
 def _read_classes(
-    values: pd.Series, target: str, stated: DatasetFile, place: Any
+    values: pd.Series, target: str, config: DatasetConfig, place: Any
 ) -> pd.Categorical:
-    """Return the labels without blanks at their ends, as categories that are all used."""
+    """Return the trimmed labels as categories, without unused ones."""
     labels = values.array
     trimmed = [str(name).strip(BLANKS) for name in labels.categories]
-    if stated.classes is not None:
-        unknown = np.array([name not in stated.classes for name in trimmed])
+    if config.classes is not None:
+        unknown = np.array([name not in config.classes for name in trimmed])
         if unknown.any():
             is_unknown = unknown[labels.codes]
             raise DataError(
-                f"The target {target!r} has labels that are not among the classes in "
-                f"dataset.json ({int(is_unknown.sum()):,} rows): {place(is_unknown)}."
+                f"The target {target!r} has labels that are not in dataset.json's classes "
+                f"({int(is_unknown.sum()):,} rows): {place(is_unknown)}."
             )
     else:
         counts = np.bincount(labels.codes, minlength=len(trimmed)).tolist()
@@ -108,10 +108,10 @@ def _read_classes(
 
 
 def _refuse_similar(counts: dict[str, int], target: str) -> None:
-    """Refuse classes that a person would take for the same.
+    """Refuse classes that look the same to a person.
 
     Args:
-        counts: of the rows of each class.
+        counts: the number of rows of each class.
     """
     alike: dict[str, list[str]] = {}
     for label in counts:
@@ -121,8 +121,8 @@ def _refuse_similar(counts: dict[str, int], target: str) -> None:
     if not groups:
         return
     similar = "; ".join(
-        ", ".join(f"{show_value(label)} ({counts[label]:,} rows)" for label in labels[:MOST_NAMED])
-        for labels in groups[:MOST_NAMED]
+        ", ".join(f"{show_value(label)} ({counts[label]:,} rows)" for label in labels[:MAX_NAMED])
+        for labels in groups[:MAX_NAMED]
     )
     raise DataError(
         f"The target {target!r} has classes that differ only in case or blanks: {similar}. Correct "
@@ -137,6 +137,6 @@ def _simplify(label: str) -> str:
 def _check_count(different: int, target: str) -> None:
     if different > MAX_CLASSES:
         raise DataError(
-            f"The target {target!r} has {different} classes; at most {MAX_CLASSES} can be learnt."
+            f"The target {target!r} has {different} classes; the maximum is {MAX_CLASSES}."
             " Is it an identifier?"
         )

@@ -1,4 +1,4 @@
-"""One training, from the data in the bucket to a signed version in the model store."""
+"""One training run, from the data store to a signed version in the model store."""
 
 import io
 import os
@@ -17,30 +17,29 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from services.common.model_records import Manifest, RunRecord, WarmUp, new_version_name
 from services.common.model_releases import ReleaseManager
 from services.common.model_store import ModelStore, TrustedKeys
-from trainer.candidates import Workbench
-from trainer.columns import Problem, encode, state_problem, to_json
+from trainer.candidates import TrainingContext
+from trainer.columns import Problem, define_problem, encode, to_json
 from trainer.data import fetch_dataset
-from trainer.dataset_file import DatasetFile
+from trainer.dataset_config import DatasetConfig
 from trainer.errors import DataError
-from trainer.evidence import gather
-from trainer.export import Model, answer_rows
+from trainer.evidence import gather_evidence
+from trainer.export import Model, predict_rows
 from trainer.gate import Verdict, judge
 from trainer.kinds import Indices, Outputs, Task
-from trainer.live import Live, ask_live, find_predecessor, list_changes
+from trainer.live import LivePredictions, find_predecessor, list_changes, predict_with_live
 from trainer.notes import describe_categories, describe_data, describe_times
-from trainer.releasing import Released, find_gate_of_run, release_automatically
+from trainer.releasing import ReleaseOutcome, find_gate_of_run, release_automatically
 from trainer.report import render_report
-from trainer.scoring import balance, choose_metric, know_nothing, row_losses, scores
-from trainer.search import Chosen, Report, choose, lay_out
-from trainer.search import Task as Work
+from trainer.scoring import balance, choose_metric, predict_baseline, row_losses, scores
+from trainer.search import ChosenModel, Experiment, ProgressCallback, choose, plan_experiment
 from trainer.settings import TrainerSettings
 from trainer.split import hash_rows, hold_out
 from trainer.statistics import describe
 from trainer.table import read_table
 
 WARM_UP_ROWS = 5
-MOST_CHANGES = 10  # named in a message
-ROWS_WORTH_THREADS = 25_000  # held out
+MAX_CHANGES = 10  # named in a message
+MIN_ROWS_FOR_THREADS = 25_000  # held out
 PACKAGES = (
     "joblib",
     "numpy",
@@ -57,19 +56,19 @@ Gate = Literal["passed", "failed", "forced"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training came to.
+    """The outcome of a training run.
 
     Args:
-        gate: of a repeat as recorded; None if the version of the earlier run cannot be read.
-        serving: what the version is served from; None for a repeat.
-        reasons: why the gate failed, or would have, in sentences.
-        metrics: as in the manifest.
-        notes: what was read, dropped, ignored and cut, in sentences.
-        release: number of the record that has the version live; None if it did not go live.
-        warnings: what its owner should know, in sentences.
-        pinned: why a release was held back, as a sentence.
-        refused: why inference would refuse the version, as a sentence.
-        repeated: whether this is the recorded outcome of an earlier run under the same key.
+        gate: None for a repeat, if neither the record nor the version says.
+        serving: the format that is served; None for a repeat.
+        reasons: sentences why the gate failed, or would have without `force`.
+        metrics: as in the manifest; empty for a repeat.
+        notes: sentences about what was read, dropped, ignored and truncated.
+        release: the release number; None if the version did not go live.
+        warnings: sentences about likely mistakes.
+        pinned: a sentence about the pin that blocked the release.
+        refused: a sentence why inference would refuse the version.
+        repeated: whether this is the recorded outcome of an earlier run with the same key.
     """
 
     model: str
@@ -87,7 +86,7 @@ class Outcome:
 
     @property
     def is_failure(self) -> bool:
-        """Whether the version failed its gate, or was to go live and cannot be served."""
+        """Return whether the version failed its gate, or cannot be served although requested."""
         return self.gate == "failed" or self.refused is not None
 
 
@@ -97,91 +96,91 @@ def train(
     *,
     target: str | None = None,
     release: bool = False,
-    once: str | None = None,
+    idempotency_key: str | None = None,
     reason: str = "",
     force: bool = False,
     allow_signature_change: bool = False,
-    report: Report = lambda doing, share: None,
+    report_progress: ProgressCallback = lambda doing, share: None,
 ) -> Outcome:
-    """Train, judge, sign and publish a version; release it, if asked to and if it passed.
+    """Train, evaluate, sign and publish a version; on request, release it if it passes its gate.
 
     Args:
-        model: a folder of the data store, and the model's name.
-        target: the column to predict; None for what `dataset.json` or the last version says.
-        once: an idempotency key; if a run under it has finished, its outcome is returned.
-        reason: why it is released, or forced, for the record.
-        force: let it through its gate, for the `reason` given.
-        allow_signature_change: whether columns, classes, target and task may differ from the last
-            version.
+        model: the model's name, and its folder in the data store.
+        target: the column to predict; None for that of `dataset.json` or the previous version.
+        idempotency_key: if a run with this key has finished, return its outcome.
+        reason: why it is released or forced, for the record.
+        force: pass the gate regardless, for the given `reason`.
+        allow_signature_change: whether columns, classes, target and task may differ from the
+            previous version.
 
     Raises:
-        DataError: the data cannot be trained on; nothing was published.
+        DataError: the data or `dataset.json` is invalid; nothing was published.
         TrainerError: no candidate can be fitted; nothing was published.
-        StoreError: the store or a key cannot be used, or somebody else released another version.
+        StoreError: the store or a key is unusable, or another process released a different version.
     """
     store = ModelStore(settings.model_store_url)
-    if once is not None and (run := store.find_run(model, once)):
+    if idempotency_key is not None and (run := store.find_run(model, idempotency_key)):
         return _repeat(store, model, run, settings.load_trusted_keys())
 
     key, trusted = settings.load_signing_key(), settings.load_trusted_keys()
     before = find_predecessor(store, model, trusted, allow_joblib=settings.allow_joblib)
-    report("reading the data", 0.0)
+    report_progress("reading the data", 0.0)
     with tempfile.TemporaryDirectory(prefix="tollgate-train-") as folder:
         dataset = fetch_dataset(
-            settings.data_store_url, model, into=Path(folder), most_bytes=settings.max_data_bytes
+            settings.data_store_url, model, into=Path(folder), max_bytes=settings.max_data_bytes
         )
-        stated = dataset.stated
-        named, task = _choose_target(asked=target, stated=stated, before=before)
-        exact = [name for name in (named, stated.time, stated.group) if name is not None]
-        table = read_table(dataset.parts, stated=stated, precise=exact, target=named)
+        config = dataset.config
+        named, task = _choose_target(requested=target, config=config, before=before)
+        exact = [name for name in (named, config.time, config.group) if name is not None]
+        table = read_table(dataset.parts, config=config, precise=exact, target=named)
         known = {} if before is None else {c.name: c.kind for c in before.signature.columns}
-        problem = state_problem(table, target=named, task=task, stated=stated, known_kinds=known)
+        problem = define_problem(table, target=named, task=task, config=config, known_kinds=known)
     notes = describe_data(dataset, table, problem)
     in_memory = table.size
-    has_dates = stated.time is not None and table.kinds[stated.time] == "text"
+    has_dates = config.time is not None and table.kinds[config.time] == "text"
     del table
     changes = [] if before is None else list_changes(before.signature, problem.signature)
     if before is not None and changes and not allow_signature_change:
         raise DataError(
-            f"Not what version {before.version} was trained on: {_list_some(changes)}. If that "
-            "is meant, and callers know: --allow-signature-change."
+            f"The signature differs from that of version {before.version}: {_list_some(changes)}. "
+            "If this is intended and callers are prepared, use --allow-signature-change."
         )
     if before is not None and changes:
         notes.append(f"Changed since version {before.version}: {_list_some(changes)}.")
-    metric = choose_metric(problem.signature, stated.metric)
+    metric = choose_metric(problem.signature, config.metric)
 
     hashes = hash_rows(problem, seed=settings.seed, by=list(known))
-    held_out = hold_out(problem, hashes, share=stated.held_out)
+    held_out = hold_out(problem, hashes, share=config.held_out)
     rows, weights = np.flatnonzero(held_out), None
-    notes += describe_times(problem, stated.time, held_out, is_text=has_dates)
-    if stated.class_weight == "balanced" and problem.signature.classes is not None:
+    notes += describe_times(problem, config.time, held_out, is_text=has_dates)
+    if config.class_weight == "balanced" and problem.signature.classes is not None:
         weights = balance(problem.truth[~held_out], classes=len(problem.signature.classes))
-    work = lay_out(
+    experiment = plan_experiment(
         problem,
         hashes,
         held_out,
         metric=metric,
         weights=weights,
-        bench=Workbench(
+        context=TrainingContext(
             problem.signature, settings.seed, _count_threads(len(rows)), weights is not None
         ),
-        # Parquet may be packed: its size is that of its values.
+        # Parquet may be compressed, so use the size in memory if it is larger.
         data_bytes=max(dataset.size, in_memory),
     )
-    with threadpool_limits(1):  # the last fit alone is worth more, and asks for them
-        chosen = choose(work, stated.estimators, report=report)
-        report("judging", 0.85)
-        outputs = answer_rows(chosen.model, problem.table, problem.signature.columns, rows)
+    with threadpool_limits(1):  # only the final fit benefits from more, and sets its own
+        chosen = choose(experiment, config.estimators, report_progress=report_progress)
+        report_progress("evaluating", 0.85)
+        outputs = predict_rows(chosen.model, problem.table, problem.signature.columns, rows)
         live = None
         pickles = settings.allow_joblib
         if before and store.live_release(model, trusted, allow_joblib=pickles):
-            live = ask_live(store, before, problem, rows, allow_joblib=pickles)
-        notes += describe_categories(problem, work.rows, chosen.candidate.family)
-        verdict, metrics = _judge(work, chosen, outputs, live, seed=settings.seed)
-        report("gathering evidence", 0.9)
-        evidence = gather(work, chosen, outputs)
+            live = predict_with_live(store, before, problem, rows, allow_joblib=pickles)
+        notes += describe_categories(problem, experiment.rows, chosen.candidate.family)
+        verdict, metrics = _judge(experiment, chosen, outputs, live, seed=settings.seed)
+        report_progress("gathering evidence", 0.9)
+        evidence = gather_evidence(experiment, chosen, outputs)
 
-    report("publishing", 0.95)
+    report_progress("publishing", 0.95)
     now = datetime.now(UTC)
     gate: Gate = "passed" if not verdict.reasons else "forced" if force else "failed"
     manifest = Manifest(
@@ -213,25 +212,25 @@ def train(
         files["model.onnx"] = chosen.onnx
     store.publish(manifest, files, key)
 
-    released = Released()
+    released = ReleaseOutcome()
     if release and gate != "failed":
         release_manager = ReleaseManager(
             store, trusted, settings.actor, allow_joblib=settings.allow_joblib
         )
         released = release_automatically(release_manager, manifest, reason=reason)
-    if once is not None:
-        # Last: a run that died before is done again, and a second version does no harm.
+    if idempotency_key is not None:
+        # Last: a run that dies before this is repeated, and a second version does no harm.
         run = RunRecord(
             version=manifest.version,
-            key=once,
+            key=idempotency_key,
             time=datetime.now(UTC),
             gate=gate,
             release=released.number,
             pinned=released.pinned,
             refused=released.refused,
         )
-        store.record_run(model, once, run)
-    report("done", 1.0)
+        store.record_run(model, idempotency_key, run)
+    report_progress("done", 1.0)
     return Outcome(
         model,
         manifest.version,
@@ -241,14 +240,14 @@ def train(
         metrics=metrics,
         release=released.number,
         notes=notes,
-        warnings=dataset.warnings + _warnings(stated, manifest.serving),
+        warnings=dataset.warnings + _warnings(config, manifest.serving),
         pinned=released.pinned,
         refused=released.refused,
     )
 
 
 def _repeat(store: ModelStore, model: str, run: RunRecord, trusted: TrustedKeys) -> Outcome:
-    """The recorded outcome of an earlier run."""
+    """Return the recorded outcome of an earlier run."""
     gate, reasons = find_gate_of_run(store, model, run, trusted)
     return Outcome(
         model,
@@ -265,51 +264,59 @@ def _repeat(store: ModelStore, model: str, run: RunRecord, trusted: TrustedKeys)
 
 
 def _list_some(changes: list[str]) -> str:
-    more = len(changes) - MOST_CHANGES
-    return "; ".join(changes[:MOST_CHANGES]) + (f"; and {more} more" if more > 0 else "")
+    more = len(changes) - MAX_CHANGES
+    return "; ".join(changes[:MAX_CHANGES]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _choose_target(
-    *, asked: str | None, stated: DatasetFile, before: Manifest | None
+    *, requested: str | None, config: DatasetConfig, before: Manifest | None
 ) -> tuple[str, Task | None]:
-    """The target, and its task where that is known from `dataset.json` or the last version."""
+    """Return the target, and its task if `dataset.json` or the previous version has it."""
     last = before.signature if before else None
-    target = asked or stated.target or (last.target if last else None)
+    target = requested or config.target or (last.target if last else None)
     if target is None:
-        raise DataError("No target is named: use --target, or say it in dataset.json.")
-    if stated.task and stated.target in (None, target):
-        return target, stated.task
+        raise DataError("No target: use --target, or set it in dataset.json.")
+    if config.task and config.target in (None, target):
+        return target, config.task
     return target, last.task if last and last.target == target else None
 
 
-def _warnings(stated: DatasetFile, serving: str) -> list[str]:
-    found = [f"dataset.json: unknown field {name!r}." for name in stated.unknown]
+def _warnings(config: DatasetConfig, serving: str) -> list[str]:
+    found = [f"dataset.json: unknown field {name!r}." for name in config.unknown]
     if serving == "joblib":
-        found.append("It has no ONNX form: inference serves it only if INFERENCE_ALLOW_JOBLIB.")
+        found.append(
+            "The version has no ONNX form: inference serves it only with "
+            "INFERENCE_ALLOW_JOBLIB=true."
+        )
     return found
 
 
 def _count_threads(rows: int) -> int:
-    """One for little data: threads that wait for each other on a busy machine take longest."""
-    return (os.cpu_count() or 1) if rows > ROWS_WORTH_THREADS else 1
+    """Return 1 for little data: on a busy machine, threads would mostly wait for each other."""
+    return (os.cpu_count() or 1) if rows > MIN_ROWS_FOR_THREADS else 1
 
 
 def _judge(
-    work: Work, chosen: Chosen, outputs: Outputs, live: Live | None, *, seed: int
+    experiment: Experiment,
+    chosen: ChosenModel,
+    outputs: Outputs,
+    live: LivePredictions | None,
+    *,
+    seed: int,
 ) -> tuple[Verdict, dict[str, Any]]:
-    """The verdict, and the metrics for the manifest; all on the rows held out."""
-    problem, metric, weights = work.problem, work.metric, work.weights
-    signature, truth = problem.signature, problem.truth[work.held_out]
-    known = problem.truth[~work.held_out]
-    dummy = know_nothing(signature, metric, known, rows=len(truth), weights=weights)
-    said = live.outputs if live else None
+    """Return the gate's verdict and the manifest's metrics, both on the held-out rows."""
+    problem, metric, weights = experiment.problem, experiment.metric, experiment.weights
+    signature, truth = problem.signature, problem.truth[experiment.held_out]
+    known = problem.truth[~experiment.held_out]
+    baseline = predict_baseline(signature, metric, known, rows=len(truth), weights=weights)
+    live_outputs = live.outputs if live else None
     verdict = judge(
         metric=metric,
         candidate=row_losses(metric, truth, outputs, weights),
-        dummy=row_losses(metric, truth, dummy, weights),
-        live=None if said is None else row_losses(metric, truth, said, weights),
+        baseline=row_losses(metric, truth, baseline, weights),
+        live=None if live_outputs is None else row_losses(metric, truth, live_outputs, weights),
         seed=seed,
-        groups=None if problem.groups is None else problem.groups[work.held_out],
+        groups=None if problem.groups is None else problem.groups[experiment.held_out],
     )
     metrics: dict[str, Any] = {
         "metric": metric,
@@ -317,30 +324,31 @@ def _judge(
         "chosen": chosen.candidate.family,
         "parameters": chosen.candidate.parameters,
         "candidate": scores(signature, truth, outputs),
-        "dummy": scores(signature, truth, dummy),
+        # The stored name of the baseline, as in earlier manifests.
+        "dummy": scores(signature, truth, baseline),
         "live": None,
-        "candidates": {name: asdict(tried) for name, tried in chosen.tried.items()},
-        "rows": {"training": int((~work.held_out).sum()), "held_out": len(truth)},
+        "candidates": {name: asdict(result) for name, result in chosen.results.items()},
+        "rows": {"training": int((~experiment.held_out).sum()), "held_out": len(truth)},
         "rows_read": problem.rows_read,
         "rows_without_target": problem.rows_read - len(problem.truth),
-        "fitted_rows": len(work.rows),
+        "fitted_rows": len(experiment.rows),
         "gain": asdict(verdict.gain),
         "lag": None if verdict.lag is None else asdict(verdict.lag),
         "reasons": verdict.reasons,
     }
     if live is not None:
-        measured = {} if said is None else scores(signature, truth, said)
+        measured = {} if live_outputs is None else scores(signature, truth, live_outputs)
         metrics["live"] = {"version": live.manifest.version, "note": live.note, **measured}
     return verdict, metrics
 
 
 def _warm_up(problem: Problem, rows: Indices, model: Model) -> WarmUp:
     signature = problem.signature
-    answers = model.answer(encode(problem.table, signature.columns, rows))
+    predictions = model.predict(encode(problem.table, signature.columns, rows))
     return WarmUp(
         rows=to_json(problem.table, signature.columns, rows),
-        predictions=answers.predictions(signature.classes),
-        probabilities=None if signature.classes is None else answers.outputs.tolist(),
+        predictions=predictions.for_clients(signature.classes),
+        probabilities=None if signature.classes is None else predictions.outputs.tolist(),
     )
 
 

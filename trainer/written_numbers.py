@@ -1,6 +1,6 @@
-"""Numbers as people write them: `1,234.50`, `1.234,50`, `$5`, `12 %`, `(12)`.
+"""Parse numbers as people write them: `1,234.50`, `1.234,50`, `$5`, `12 %`, `(12)`.
 
-Everything works on Arrow arrays of trimmed text, a block at a time; null stays null.
+All functions work on Arrow arrays of trimmed text, a block at a time; null stays null.
 """
 
 from collections import Counter
@@ -38,8 +38,8 @@ class NumberStyle:
     """How the numbers of a column are written.
 
     Args:
-        thousands: what parts off thousands; None for anything but the decimal sign.
-        unit: what every cell has before or after its number, such as "$" or "%".
+        thousands: the thousands separator; None for any except the decimal sign.
+        unit: the sign before or after every number, such as "$" or "%".
     """
 
     decimal: Decimal = "."
@@ -52,19 +52,19 @@ PLAIN = NumberStyle()
 
 @dataclass
 class CellScan:
-    """Counts of the cells of a text column, by what they look like.
+    """Counts of a text column's cells, by what they look like.
 
     Args:
         present: cells that are not null.
-        truths: cells that are "true" or "false", in any case.
-        numbers: cells that are a number in some style.
-        worded: other cells that are a number and a word, such as "5 kg".
-        placeholders: other cells, which only say that there is no value: "-", "?", "unknown".
+        truths: "true" or "false", in any case.
+        numbers: numbers in any style.
+        worded: a number and a word, such as "5 kg".
+        placeholders: words for "no value", such as "-", "?", "unknown".
         point_only, comma_only: numbers whose decimal sign is certain.
-        point_unclear, comma_unclear: numbers like `1.234` and `1,234`, by their sign.
-        grouped: numbers that can only be read with separated thousands.
+        point_unclear, comma_unclear: numbers such as `1.234` and `1,234`, by their sign.
+        grouped: numbers that must have thousands separators.
         bracketed: numbers in brackets.
-        units: numbers with each unit; "" for those without.
+        units: numbers per unit; "" for none.
     """
 
     present: int = 0
@@ -80,7 +80,7 @@ class CellScan:
     bracketed: int = 0
     units: Counter[str] = field(default_factory=Counter)
 
-    def see(self, texts: pa.Array) -> None:
+    def scan(self, texts: pa.Array) -> None:
         """Count some more cells."""
         present = texts.drop_null()
         self.present += len(present)
@@ -89,13 +89,13 @@ class CellScan:
         if _cast(present) is not None:
             self.numbers += len(present)
             self.units[""] += len(present)
-            self._see_points(present)
+            self._scan_points(present)
             return
         counted = pc.value_counts(present)
-        self._see_values(counted.field("values"), counted.field("counts").to_numpy())
+        self._scan_values(counted.field("values"), counted.field("counts").to_numpy())
 
-    def _see_points(self, plain: pa.Array) -> None:
-        """Count numbers that Arrow reads; exact only until one decimal point is certain."""
+    def _scan_points(self, plain: pa.Array) -> None:
+        """Count plain numbers; exact only until one decimal point is certain."""
         dotted = plain.filter(pc.match_substring(plain, "."))
         unclear = 0
         if not self.point_only:
@@ -103,8 +103,8 @@ class CellScan:
         self.point_only += len(dotted) - unclear
         self.point_unclear += unclear
 
-    def _see_values(self, texts: pa.Array, counts: Indices) -> None:
-        """Count different texts, each with how often it is there."""
+    def _scan_values(self, texts: pa.Array, counts: Indices) -> None:
+        """Count distinct texts with their frequencies."""
         with_point = _matches(texts, _pattern(".", None))
         with_comma = _matches(texts, _pattern(",", None))
         is_unclear = with_point & with_comma
@@ -133,30 +133,30 @@ class CellScan:
 
     @property
     def certain_decimal(self) -> Decimal | None:
-        """The decimal sign of most numbers, if that of any is certain."""
+        """Return the decimal sign of most numbers, if that of any is certain."""
         if not self.point_only and not self.comma_only:
             return None
         return "," if self.comma_only > self.point_only else "."
 
     @property
     def is_unclear(self) -> bool:
-        """Whether nothing but other columns can say what `1,234` is."""
+        """Return whether only other columns can decide what `1,234` is."""
         return self.certain_decimal is None and self.comma_unclear > 0
 
     @property
     def unit(self) -> str:
-        """The unit of most numbers."""
+        """Return the unit of most numbers."""
         return self.units.most_common(1)[0][0] if self.units else ""
 
 
 def is_worded(texts: pa.Array) -> Mask:
-    """Return where the text is a number and a word: "5 kg", "16GB", "km 7"."""
+    """Return where a cell is a number and a word: "5 kg", "16GB", "km 7"."""
     number, word = rf"{_SIGN}?\d[\d.,]*", r"[^\d\s.,:/+-][^\d\s]{0,9}\d?"
     return _matches(texts, rf"^(?:{number}{_BLANK}?{word}|{word}{_BLANK}{number})$")
 
 
 def is_true_or_false(texts: pa.Array) -> Mask:
-    """Return where the text is "true" or "false", in any case."""
+    """Return where a cell is "true" or "false", in any case."""
     return _matches(texts, "(?i)^(?:true|false)$")
 
 
@@ -186,14 +186,14 @@ def parse_numbers(texts: pa.Array, style: NumberStyle) -> Floats:
 
 
 def _pattern(decimal: Decimal, thousands: Thousands | None) -> str:
-    """Return the regular expression of a whole cell with a number."""
+    """Return the regular expression of a whole cell that is a number."""
     sign = r"\." if decimal == "." else ","
     core = [rf"\d+(?:{sign}\d*)?", rf"{sign}\d+"]
     groupers = [g for g in _GROUPERS if g != decimal] if thousands is None else [thousands]
     for grouper in filter(None, groupers):
         group = _GROUPERS[grouper]
         core.append(rf"[1-9]\d{{0,2}}(?:{group}\d{{3}})+(?:{sign}\d*)?")
-    if "," in groupers:  # as in India: 12,34,567
+    if "," in groupers:  # Indian grouping: 12,34,567
         core.append(rf"[1-9]\d?(?:,\d\d)+,\d{{3}}(?:{sign}\d*)?")
     number = rf"(?:{'|'.join(core)})(?:[eE][-+]?\d+)?"
     after = rf"(?:{_BLANK}*{_UNIT})?"
@@ -207,7 +207,7 @@ def _pattern(decimal: Decimal, thousands: Thousands | None) -> str:
 
 
 def _cast(texts: pa.Array) -> Floats | None:
-    """Return the numbers if every cell is null or one that Arrow reads, the usual case."""
+    """Return the numbers if Arrow can parse every cell, the usual case; else None."""
     try:
         numbers = _to_numpy(pc.cast(texts, pa.float64()))
     except pa.ArrowInvalid:

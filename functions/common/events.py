@@ -1,4 +1,4 @@
-"""From a CloudEvent to what arrived, or to a reason why nothing is done about it."""
+"""Parse a CloudEvent into an arrival, or into a reason to ignore it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ FINALIZED = "google.cloud.storage.object.v1.finalized"
 
 
 class Ignored(Exception):
-    """Nothing is to be done about the event: it is logged and acknowledged, never retried.
+    """The event needs no action: it is logged and acknowledged, never retried.
 
     Args:
-        severity: WARNING for what an honest bucket never sends, or a person should look at.
-        decision: one word for the counter of decisions.
+        severity: WARNING for events that a real bucket never sends, or that need attention.
+        decision: a label for the counter of decisions.
     """
 
     def __init__(
@@ -33,9 +33,9 @@ class Ignored(Exception):
 
 
 class _Object(BaseModel):
-    """The part of google.events.cloud.storage.v1.StorageObjectData that is trusted.
+    """The trusted fields of google.events.cloud.storage.v1.StorageObjectData.
 
-    Size and times are read from the store itself. A 64-bit integer may come as a string.
+    Size and times are read from the store. A 64-bit integer may be a string.
     """
 
     bucket: str = Field(min_length=3, max_length=222)
@@ -48,8 +48,8 @@ class Arrival:
     """One generation of an object under a model's folder.
 
     Args:
-        name: in the bucket, prefix and all.
-        path: below the model's folder, such as `part-1.csv`.
+        name: the full object name, including any prefix.
+        path: relative to the model's folder, such as `part-1.csv`.
     """
 
     bucket: str
@@ -60,17 +60,17 @@ class Arrival:
 
     @property
     def identity(self) -> str:
-        """What a training remembers as its key."""
+        """Return the idempotency key of the training run."""
         return f"{self.bucket}/{self.name}#{self.generation}"
 
     @property
     def folder(self) -> str:
-        """The model's folder in the bucket, with a slash at its end."""
+        """Return the model's folder in the bucket, with a trailing slash."""
         return self.name.removesuffix(self.path)
 
     @property
     def payload(self) -> dict[str, str]:
-        """What the workflow gets."""
+        """Return the workflow's `client_payload`."""
         return {
             "model": self.model,
             "bucket": self.bucket,
@@ -80,25 +80,25 @@ class Arrival:
 
 
 def read_event(event: "CloudEvent", watched: Place) -> Arrival:
-    """Return what arrived in the watched place.
+    """Return the arrival that an event describes.
 
     Raises:
-        Ignored: it is another event, of another place, or malformed.
+        Ignored: the event has a different type or place, or is malformed.
     """
     if event["type"] != FINALIZED:
-        raise Ignored("The event is of another type.", severity="WARNING")
+        raise Ignored("The event has an unexpected type.", severity="WARNING")
     data: Any = event.data
     if not isinstance(data, Mapping):
         raise Ignored("The event does not describe an object.", severity="WARNING")
     try:
         described = _Object.model_validate(data)
     except ValidationError as error:
-        raise Ignored("The event describes no proper object.", severity="WARNING") from error
+        raise Ignored("The event describes a malformed object.", severity="WARNING") from error
     if described.bucket != watched.bucket:
-        raise Ignored("The event is of another bucket.", severity="WARNING")
+        raise Ignored("The event comes from a different bucket.", severity="WARNING")
     if not described.name.startswith(watched.prefix):
         raise Ignored("The object is outside the store.")
     model, _, path = described.name.removeprefix(watched.prefix).partition("/")
     if not is_model_name(model) or not path:
-        raise Ignored("The object is in no model's folder.")
+        raise Ignored("The object is not in a model's folder.")
     return Arrival(described.bucket, described.name, str(described.generation), model, path)

@@ -1,11 +1,11 @@
-"""What keeps an event from being finished now."""
+"""The error for an event that cannot be finished now."""
 
 
 class Unfinished(Exception):
-    """The event is to be delivered again.
+    """The event must be delivered again.
 
     Args:
-        fix: what a person has to change first; empty for what passes by itself.
+        fix: what a person must change first; empty for a transient failure.
     """
 
     def __init__(self, message: str, *, fix: str = "") -> None:

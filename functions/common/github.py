@@ -1,4 +1,4 @@
-"""Starting workflows on GitHub, at its pace.
+"""Start workflows on GitHub within its rate limits.
 
 repository_dispatch: https://docs.github.com/en/rest/repos/repos#create-a-repository-dispatch-event
 waiting: https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api
@@ -20,17 +20,17 @@ from functions.common.settings import PipelineSettings
 TIMEOUT_S = 10.0
 BETWEEN_CALLS_S = 1.0
 DEFAULT_WAIT_S = 60.0
-"""How long to wait when GitHub says "too many" and not until when."""
+"""The wait if GitHub limits the rate without saying for how long."""
 MAX_RUN_PAGES = 5
-CLOCKS_APART = timedelta(minutes=5)
-"""How far GitHub's clock may be behind the one that `since` was read from."""
+CLOCK_SKEW = timedelta(minutes=5)
+"""How far GitHub's clock may be behind the clock of `since`."""
 
 
 class GitHubError(Unfinished):
-    """GitHub did not take the call now.
+    """GitHub did not accept the call.
 
     Args:
-        status: what it answered, if it did.
+        status: of the response, if there was one.
     """
 
     def __init__(self, message: str, *, status: int | None = None, fix: str = "") -> None:
@@ -39,11 +39,11 @@ class GitHubError(Unfinished):
 
 
 class RateLimited(GitHubError):
-    """GitHub wants no call for now. That passes by itself, however long it lasts."""
+    """GitHub limits the rate of calls. This passes by itself."""
 
 
 class GitHub:
-    """A client of one repository. Threads may share it: they take turns."""
+    """A thread-safe client of one repository, with one call at a time."""
 
     def __init__(self, settings: PipelineSettings) -> None:
         self._repository = settings.repository
@@ -78,30 +78,29 @@ class GitHub:
         """Send a repository_dispatch event.
 
         Args:
-            deadline: on the monotonic clock; waits that would end later are left to a redelivery.
-            check: called right before each attempt, after all waiting; it raises what is to be
-                raised instead of sending.
+            deadline: on the monotonic clock; a longer wait is left to a redelivery.
+            check: called right before each attempt, after any wait; it raises to prevent the call.
 
         Raises:
-            GitHubError: it was not taken, or whether it was is unknown.
+            GitHubError: GitHub did not accept the event, or the outcome is unknown.
         """
         document = {"event_type": event_type, "client_payload": payload}
         path = f"/repos/{self._repository}/dispatches"
         self._call("POST", path, deadline=deadline, check=check, json=document)
 
     def has_run(self, title: str, *, since: datetime, deadline: float) -> bool:
-        """Whether a run of that title was started by an event after `since`.
+        """Return whether an event after `since` started a run with this title.
 
         Raises:
-            GitHubError: that is unknown.
+            GitHubError: the runs could not be listed.
         """
         query = {"event": "repository_dispatch", "per_page": "100"}
-        query["created"] = f">={(since - CLOCKS_APART).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        query["created"] = f">={(since - CLOCK_SKEW).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
         path = f"/repos/{self._repository}/actions/runs"
         for page in range(1, MAX_RUN_PAGES + 1):
             params = {**query, "page": str(page)}
-            answer = self._call("GET", path, deadline=deadline, params=params)
-            runs = answer.json().get("workflow_runs", [])
+            response = self._call("GET", path, deadline=deadline, params=params)
+            runs = response.json().get("workflow_runs", [])
             if any(run.get("display_title") == title for run in runs):
                 return True
             if len(runs) < 100:
@@ -117,30 +116,30 @@ class GitHub:
         check: Callable[[], None] = lambda: None,
         **options: Any,
     ) -> httpx.Response:
-        """One call, again for as long as GitHub says "later" and later is before the deadline."""
+        """Call GitHub, and retry while it asks to wait and the deadline allows."""
         while True:
             with self._next_turn(deadline):
                 check()
-                answer = self._send(method, path, **options)
-                wait = asked_to_wait(answer, now=time.time())
+                response = self._send(method, path, **options)
+                wait = requested_wait(response, now=time.time())
                 self._not_before = time.monotonic() + max(wait or 0.0, BETWEEN_CALLS_S)
-            if answer.is_success:
-                return answer
+            if response.is_success:
+                return response
             if wait is None:
-                status, path = answer.status_code, answer.request.url.path
-                message = f"GitHub answered {status} to {answer.request.method} {path}."
+                status, path = response.status_code, response.request.url.path
+                message = f"GitHub responded {status} to {response.request.method} {path}."
                 fix = self._fixes.get(status, "")
                 raise GitHubError(message, status=status, fix=fix)
 
     @contextmanager
     def _next_turn(self, deadline: float) -> Iterator[None]:
-        """Wait until this thread may call; at most until the deadline."""
+        """Wait until this thread may call, at most until the deadline."""
         if not self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise RateLimited("Too many calls wait for GitHub.")
+            raise RateLimited("Too many calls are waiting for GitHub.")
         try:
             if self._not_before > deadline:
                 seconds = round(self._not_before - time.monotonic())
-                raise RateLimited(f"GitHub wants no call for another {seconds} s.")
+                raise RateLimited(f"GitHub is rate limiting for another {seconds} s.")
             time.sleep(max(0.0, self._not_before - time.monotonic()))
             yield
         finally:
@@ -149,24 +148,24 @@ class GitHub:
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             headers = {"Authorization": f"Bearer {self._bearer()}"}
-            answer = self._http.request(method, path, headers=headers, **options)
-        except httpx.HTTPStatusError as error:  # the App was given no token
+            response = self._http.request(method, path, headers=headers, **options)
+        except httpx.HTTPStatusError as error:  # the App got no token
             return error.response
         except httpx.HTTPError as error:
             raise GitHubError(f"GitHub: {type(error).__name__}.") from error
-        if answer.status_code == 401 and self._app is not None:
+        if response.status_code == 401 and self._app is not None:
             self._app.forget()
-        return answer
+        return response
 
     def _bearer(self) -> str:
         if self._token is not None:
             return self._token.get_secret_value()
-        assert self._app is not None  # noqa: S101 — one of the two is, by the constructor
+        assert self._app is not None  # noqa: S101 — the constructor sets one of the two
         return self._app.get(self._http)
 
 
 def fixes(settings: PipelineSettings) -> dict[int, str]:
-    """What a person has to do about an answer that no retry changes, by its status."""
+    """Return the fix for each response status that a retry does not change."""
     repository = settings.repository
     more = {}
     if settings.github_token is not None:
@@ -179,32 +178,32 @@ def fixes(settings: PipelineSettings) -> dict[int, str]:
             f"Install the GitHub App on '{repository}', and check PIPELINE_GITHUB_INSTALLATION_ID."
         )
         more = {422: access}
-    moved = f"Repository '{repository}' has moved: correct PIPELINE_REPOSITORY."
+    moved = f"Repository '{repository}' has moved; correct PIPELINE_REPOSITORY."
     return {
         301: moved,
         307: moved,
         308: moved,
-        401: f"GitHub does not accept {who}: it has expired or was revoked. {renew}",
+        401: f"GitHub rejects {who}: it has expired or was revoked. {renew}",
         403: f"Give {who} the permission 'contents: write' on '{repository}'.",
         404: access,
-        410: f"Repository '{repository}' is gone: correct PIPELINE_REPOSITORY.",
+        410: f"Repository '{repository}' no longer exists; correct PIPELINE_REPOSITORY.",
         **more,
     }
 
 
-def asked_to_wait(answer: httpx.Response, *, now: float) -> float | None:
-    """Seconds until GitHub wants to be asked again; None if it did not refuse for being busy.
+def requested_wait(response: httpx.Response, *, now: float) -> float | None:
+    """Return the seconds that GitHub asks to wait; None if the response is not a rate limit.
 
     Args:
         now: seconds since 1970.
     """
-    if answer.status_code not in (403, 429):
+    if response.status_code not in (403, 429):
         return None
-    if (after := answer.headers.get("retry-after", "")).isdecimal():
+    if (after := response.headers.get("retry-after", "")).isdecimal():
         return float(after)
-    reset = answer.headers.get("x-ratelimit-reset", "")
-    if answer.headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
+    reset = response.headers.get("x-ratelimit-reset", "")
+    if response.headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
         return max(0.0, float(reset) - now)
-    if answer.status_code == 429 or "rate limit" in answer.text.lower():
+    if response.status_code == 429 or "rate limit" in response.text.lower():
         return DEFAULT_WAIT_S
     return None

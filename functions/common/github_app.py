@@ -1,4 +1,4 @@
-"""Calling GitHub as an installed GitHub App, without a token that anybody has to renew.
+"""Authenticate as an installed GitHub App, whose tokens need no manual renewal.
 
 https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app
 """
@@ -18,10 +18,10 @@ TOKEN_MARGIN_S = 300.0
 
 
 class InstallationToken:
-    """The installation's access token, for one repository, kept until shortly before it ends."""
+    """The installation's access token for one repository, cached until shortly before expiry."""
 
     def __init__(self, settings: PipelineSettings) -> None:
-        assert settings.github_private_key is not None  # noqa: S101 — by the settings' own check
+        assert settings.github_private_key is not None  # noqa: S101 — the settings check it
         self._key = settings.github_private_key
         self._app_id = settings.github_app_id
         self._path = f"/app/installations/{settings.github_installation_id}/access_tokens"
@@ -30,28 +30,28 @@ class InstallationToken:
         self._ends = 0.0
 
     def get(self, http: httpx.Client) -> str:
-        """A token that is good for another five minutes; not for several threads at once.
+        """Return a token that is valid for another five minutes. Not thread-safe.
 
         Raises:
-            httpx.HTTPError: GitHub does not give one.
+            httpx.HTTPError: GitHub does not issue a token.
         """
         if time.time() > self._ends - TOKEN_MARGIN_S:
-            answer = http.post(
+            response = http.post(
                 self._path,
                 headers={"Authorization": f"Bearer {self._proof()}"},
                 json={"repositories": [self._repository]},
             ).raise_for_status()
-            given = answer.json()
+            given = response.json()
             self._token = given["token"]
             self._ends = datetime.fromisoformat(given["expires_at"]).timestamp()
         return self._token
 
     def forget(self) -> None:
-        """Ask for a new one next time: the present one was refused."""
+        """Drop the cached token, because it was rejected."""
         self._ends = 0.0
 
     def _proof(self) -> str:
-        """A JWT that says who we are, signed with the App's key."""
+        """Return a JWT that identifies the App, signed with its key."""
         now = int(time.time())
         claims = {"iat": now - CLOCK_SKEW_S, "exp": now + JWT_SECONDS, "iss": self._app_id}
         return str(jwt.encode(claims, self._key.get_secret_value(), algorithm="RS256"))

@@ -1,9 +1,9 @@
-"""From what arrived in a bucket to one run of a workflow: claim → dispatch → completion record.
+"""Turn an arrival in a bucket into one workflow run: claim → dispatch → completion record.
 
-Eventarc delivers an event at least once, in no order, and again for as long as the function
-fails; the function may die between any two of its steps. What is claimed but neither done nor
-given up (records.py) is dispatched again, unless GitHub already shows the run. What slips through
-that look costs nothing: the second training is a no-op by its key.
+Eventarc delivers an event at least once, in any order, and again while the function fails; the
+function may die between any two steps. An arrival that is claimed but neither done nor given up
+(records.py) is dispatched again, unless GitHub already has the run. A duplicate run does no harm:
+its idempotency key makes it a no-op.
 """
 
 import time
@@ -20,14 +20,14 @@ from functions.common.storage import AccessToken, Storage, StoredObject
 
 EventType = Literal["data-arrived", "model-released"]
 
-LOOK_S = 0.25
+POLL_S = 0.25
 
 
 class Pipeline:
-    """What both functions need to answer an event; built once a process, shared by its threads.
+    """The clients and records of both functions, one per process, shared by threads.
 
     Args:
-        token: instead of the metadata server's, where the caller is no function.
+        token: the access token of a caller outside Google Cloud; default: the metadata server's.
     """
 
     def __init__(self, settings: PipelineSettings, *, token: AccessToken | None = None) -> None:
@@ -37,27 +37,27 @@ class Pipeline:
             metadata_host=settings.metadata_host,
             token=token,
         )
-        self.records = Records(self.storage, settings.memory)
+        self.records = Records(self.storage, settings.record_store)
         self._github = GitHub(settings)
 
     def close(self) -> None:
-        """Close the connections; a function keeps them for its whole life."""
+        """Close the connections; a function keeps them open until it ends."""
         self.storage.close()
         self._github.close()
 
     def look_at(self, arrival: Arrival) -> StoredObject:
-        """The object as it lies there.
+        """Return the current object of an arrival.
 
         Raises:
-            Ignored: it has gone, is another generation now, or has been there for too long.
+            Ignored: the object was deleted or replaced, or is too old.
             StorageError: the bucket cannot be read.
         """
         found = self.storage.find(arrival.bucket, arrival.name)
-        # Generations need not ascend: another one than the present has an event of its own.
+        # Generations need not ascend; the current generation has its own event.
         if found is None or found.generation != arrival.generation:
-            raise Ignored("The object is no longer the one that arrived.", decision="replaced")
+            raise Ignored("The object was deleted or replaced.", decision="replaced")
         if age_s(found) > self.settings.max_event_age_seconds:
-            raise Ignored("The object has been there for too long.", severity="WARNING")
+            raise Ignored("The object is too old.", severity="WARNING")
         return found
 
     def dispatch_once(
@@ -70,16 +70,16 @@ class Pipeline:
         check: Callable[[], None] = lambda: None,
         gives_up: bool = True,
     ) -> None:
-        """Start the workflow for an arrival, whatever was done about it before.
+        """Start the workflow for an arrival, unless it was already dispatched or given up.
 
         Args:
-            deadline: on the monotonic clock, of the whole delivery.
-            check: raises Ignored if there is no need any more; called right before the dispatch.
-            gives_up: whether lasting failure ends in a dead letter.
+            deadline: of the whole delivery, on the monotonic clock.
+            check: raises Ignored if the dispatch is no longer needed; called right before it.
+            gives_up: whether a lasting failure ends in a dead letter.
 
         Raises:
-            Ignored: it has been dispatched, or given up.
-            Unfinished: to be delivered again.
+            Ignored: the arrival was already dispatched or given up.
+            Unfinished: the event must be delivered again.
         """
         title = f"{event_type} {arrival.identity}"
         is_first = self.records.claim(arrival)
@@ -92,7 +92,7 @@ class Pipeline:
         try:
             if claimed and self._has_run(arrival, title, since=claimed, deadline=deadline):
                 self.records.finish(arrival, found)
-                raise Ignored("GitHub had taken it already.", decision="dispatched_before")
+                raise Ignored("GitHub had already accepted it.", decision="dispatched_before")
             self._github.dispatch(event_type, arrival.payload, deadline=deadline, check=check_again)
         except RateLimited:
             raise
@@ -106,13 +106,13 @@ class Pipeline:
         _log("INFO", f"Dispatched {event_type}.", arrival, decision="dispatched")
 
     def _await_other(self, arrival: Arrival, found: StoredObject, deadline: float) -> datetime:
-        """Leave an event to the delivery that claimed it, for as long as that may be alive.
+        """Wait for the delivery that claimed an event, while it may be alive.
 
         Returns:
-            When it was claimed.
+            When the event was claimed.
 
         Raises:
-            Ignored: it is done, or given up.
+            Ignored: the event is done or given up.
         """
         claimed = self.records.claimed_at(arrival) or datetime.now(UTC)
         left = self.settings.claim_seconds - (datetime.now(UTC) - claimed).total_seconds()
@@ -121,21 +121,21 @@ class Pipeline:
             self.records.check(arrival, found)
             if time.monotonic() >= patience:
                 return claimed
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
 
     def _has_run(self, arrival: Arrival, title: str, *, since: datetime, deadline: float) -> bool:
-        """Whether an attempt whose answer was lost had come through.
+        """Return whether an earlier attempt succeeded although its response was lost.
 
         Raises:
-            GitHubError: that is unknown now.
+            GitHubError: the runs could not be listed.
         """
         try:
             return self._github.has_run(title, since=since, deadline=deadline)
         except GitHubError as error:
             if error.status not in (403, 404):
                 raise
-            # A token that may not read runs: a run too many is better than none.
-            message = f"Cannot look for an earlier run: GitHub answered {error.status}. "
+            # The token may not read runs. A duplicate run is better than none.
+            message = f"Cannot look for an earlier run: GitHub responded {error.status}. "
             message += "Give the function the permission 'actions: read'."
             _log("WARNING", message, arrival, decision="cannot_look")
             return False
@@ -146,5 +146,5 @@ def _log(severity: Severity, message: str, arrival: Arrival, *, decision: str) -
 
 
 def age_s(found: StoredObject) -> float:
-    """Seconds since an object was written."""
+    """Return the seconds since an object was written."""
     return (datetime.now(UTC) - found.created).total_seconds()

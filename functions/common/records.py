@@ -1,12 +1,12 @@
-"""What the functions remember: small objects, each written once and never changed.
+"""The functions' records: small write-once objects.
 
-Each `<bucket>/<name>#<generation>` has three, named by the digest of that identity:
+Each `<bucket>/<name>#<generation>` has up to three, named by the digest of that identity:
 
     claims/<sha256>.json    a delivery has begun
-    done/<sha256>.json      GitHub has taken it: nothing is done any more
-    dead/<sha256>.json      given up: nothing is done any more, a person looks at it
+    done/<sha256>.json      GitHub accepted the dispatch; no further action
+    dead/<sha256>.json      given up; no further action, but a person must look at it
 
-and what is done has a mark, by which the dispatches of a model are found in the order of time:
+A done record also has a mark, which lists a model's dispatches in order of time:
 
     dispatched/<model>/<microseconds since 1970 at which the object was written>-<generation>.json
 """
@@ -26,46 +26,46 @@ Kind = Literal["claims", "done", "dead"]
 
 
 class Records:
-    """The records in a place of a bucket."""
+    """The records under a prefix of a bucket."""
 
     def __init__(self, storage: Storage, place: Place) -> None:
         self._storage, self._place = storage, place
 
     def claim(self, arrival: Arrival) -> bool:
-        """Record that a delivery has begun; False if an earlier one had."""
+        """Record that a delivery has begun; return False if an earlier one had."""
         return self._write(_name("claims", arrival), arrival)
 
     def claimed_at(self, arrival: Arrival) -> datetime | None:
-        """When the first delivery began."""
+        """Return when the first delivery began."""
         claim = self._find("claims", arrival)
         return claim.created if claim else None
 
     def finish(self, arrival: Arrival, found: StoredObject) -> None:
-        """Record that GitHub has taken it."""
+        """Record that GitHub accepted the dispatch."""
         self._write(_name("done", arrival), arrival)
         self._mark(arrival, found)
 
     def give_up(self, arrival: Arrival, reason: str) -> None:
-        """Record that nothing is done any more, and why."""
+        """Record that the arrival is given up, and why."""
         self._write(_name("dead", arrival), arrival, reason=reason)
 
     def check(self, arrival: Arrival, found: StoredObject) -> None:
-        """Make sure that an arrival was neither dispatched nor given up.
+        """Check that an arrival was neither dispatched nor given up.
 
         Raises:
-            Ignored: it was.
+            Ignored: it was dispatched or given up.
         """
         if self._find("done", arrival):
-            self._mark(arrival, found)  # the writer of the record may have died before
-            raise Ignored("It was dispatched before.", decision="dispatched_before")
+            self._mark(arrival, found)  # the record's writer may have died before this
+            raise Ignored("It was already dispatched.", decision="dispatched_before")
         if self._find("dead", arrival):
-            raise Ignored("It was given up before.", decision="given_up_before")
+            raise Ignored("It was already given up.", decision="given_up_before")
 
     def covered_until(self, model: str, *, since: datetime) -> datetime | None:
-        """When the newest object was written that a dispatch of a model named, or None.
+        """Return when the newest dispatched object of a model was written, or None.
 
         Args:
-            since: dispatches of objects that were written before are not looked at.
+            since: ignore dispatches of objects that were written earlier.
         """
         folder = f"{self._place.prefix}dispatched/{model}/"
         start = f"{folder}{_microseconds(since):017d}"
@@ -84,7 +84,7 @@ class Records:
         return self._storage.find(self._place.bucket, name)
 
     def _write(self, name: str, arrival: Arrival, **more: str) -> bool:
-        """Write a record; False if it was there."""
+        """Write a record; return False if it existed."""
         record = {**arrival.payload, "time": datetime.now(UTC).isoformat(), **more}
         content = json.dumps(record).encode()
         return self._storage.create(self._place.bucket, f"{self._place.prefix}{name}", content)
@@ -95,5 +95,5 @@ def _name(kind: Kind, arrival: Arrival) -> str:
 
 
 def _microseconds(moment: datetime) -> int:
-    """Microseconds since 1970."""
+    """Return the microseconds since 1970."""
     return (moment - EPOCH) // timedelta(microseconds=1)

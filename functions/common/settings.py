@@ -1,4 +1,4 @@
-"""What the functions read from the environment; nothing else in them looks at it."""
+"""Settings of the functions, from the environment."""
 
 import re
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from services.common.settings import ServiceSettings, ServiceUrl
 
 @dataclass(frozen=True)
 class Place:
-    """Where something lies in a bucket; `prefix` is "" or ends with a slash."""
+    """A bucket and a prefix, which is "" or ends with a slash."""
 
     bucket: str
     prefix: str
 
 
 def parse_place(url: str) -> Place:
-    """The place that `gs://bucket[/prefix]` names.
+    """Parse `gs://bucket[/prefix]`.
 
     Raises:
-        ValueError: it is no such URL.
+        ValueError: the URL has a different form.
     """
     scheme, _, rest = url.partition("://")
     bucket, _, prefix = rest.rstrip("/").partition("/")
@@ -43,7 +43,7 @@ BucketUrl = Annotated[str, AfterValidator(_checked)]
 
 
 def _one_word(secret: SecretStr) -> SecretStr:
-    """Without the line break that `echo` puts after a secret: no header may hold one."""
+    """Strip the line break that `echo` adds to a secret and that a header must not contain."""
     word = secret.get_secret_value().strip()
     if not re.fullmatch(r"[!-~]+", word):
         raise ValueError("must be one word of ASCII characters")
@@ -61,61 +61,61 @@ def _rsa_key(secret: SecretStr) -> SecretStr:
 
 
 class PipelineSettings(ServiceSettings):
-    """Settings of both functions. GitHub is called with a token, or as an installed GitHub App."""
+    """Settings of both functions. They call GitHub with a token or as a GitHub App."""
 
     model_config = SettingsConfigDict(env_prefix="PIPELINE_")
 
     store: BucketUrl
-    """The store whose events the function gets: gs://bucket[/prefix]."""
+    """The store that the function watches: gs://bucket[/prefix]."""
     records: BucketUrl
-    """Where the function remembers what it has dispatched; a bucket of its own is best."""
+    """The store of the function's records, ideally a separate bucket."""
     repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
-    """Repository whose workflows are started, owner/name."""
+    """Repository whose workflows to start: owner/name."""
     github_api_url: ServiceUrl = "https://api.github.com"
     """GitHub's REST API."""
     github_token: Annotated[SecretStr, AfterValidator(_one_word)] | None = None
     """Fine-grained token with contents: write (and actions: read) on the repository."""
     github_app_id: str | None = None
-    """Instead of a token: the GitHub App's id, the id of its installation, its key (PEM)."""
+    """Instead of a token: the GitHub App's id, its installation's id, and its key (PEM)."""
     github_installation_id: str | None = None
     """See `github_app_id`."""
     github_private_key: Annotated[SecretStr, AfterValidator(_rsa_key)] | None = None
     """See `github_app_id`."""
     quiet_seconds: float = Field(default=60.0, ge=0, le=200)
-    """A drop without _SUCCESS ends when no part has come for this long."""
+    """A drop without _SUCCESS ends when no part has arrived for this long."""
     max_event_age_seconds: float = Field(default=86400.0, gt=0)
-    """Events of objects older than this are ignored."""
+    """Events of older objects are ignored."""
     sweep_max_age_seconds: float = Field(default=604800.0, gt=0)
-    """Sweeps leave drops older than this alone; records have to be kept for longer."""
+    """Sweeps ignore older drops; records must be kept for longer."""
     give_up_seconds: float = Field(default=43200.0, gt=0)
     """Age of an object after which a failing dispatch becomes a dead letter."""
     claim_seconds: float = Field(default=15.0, ge=0, le=120)
-    """How long a delivery leaves to another one that is at work on the same event."""
+    """How long a delivery waits for another one that handles the same event."""
     deadline_seconds: float = Field(default=240.0, gt=0, le=520)
-    """How long one delivery may take; less than the function's own timeout."""
+    """Time limit of one delivery; must be less than the function's timeout."""
     storage_emulator_host: str = Field(default="", validation_alias="STORAGE_EMULATOR_HOST")
     """URL of a GCS emulator."""
     metadata_host: str = Field(
         default="metadata.google.internal", validation_alias="GCE_METADATA_HOST"
     )
-    """Google's metadata server, which gives the function its access tokens."""
+    """Google's metadata server, which issues the function's access tokens."""
 
     @model_validator(mode="after")
-    def _knows_how_to_call_github(self) -> Self:
+    def _has_github_credentials(self) -> Self:
         app = (self.github_app_id, self.github_installation_id, self.github_private_key)
         if self.github_token is None and not all(app):
             raise ValueError(
-                "PIPELINE_GITHUB_TOKEN is missing, or PIPELINE_GITHUB_APP_ID with "
+                "PIPELINE_GITHUB_TOKEN is required, or else PIPELINE_GITHUB_APP_ID with "
                 "PIPELINE_GITHUB_INSTALLATION_ID and PIPELINE_GITHUB_PRIVATE_KEY"
             )
         return self
 
     @property
     def watched(self) -> Place:
-        """The store whose events the function gets."""
+        """Return the watched store."""
         return parse_place(self.store)
 
     @property
-    def memory(self) -> Place:
-        """Where records of claims, dispatches and dead letters lie."""
+    def record_store(self) -> Place:
+        """Return the place of claims, dispatches and dead letters."""
         return parse_place(self.records)

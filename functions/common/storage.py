@@ -1,7 +1,7 @@
-"""The calls to Cloud Storage that the functions need, over its JSON API.
+"""A minimal Cloud Storage client over its JSON API.
 
-https://cloud.google.com/storage/docs/json_api/v1. Plain HTTP instead of a client library: a
-function that starts in a fraction of a second, and time limits that can be seen.
+https://cloud.google.com/storage/docs/json_api/v1. Plain HTTP instead of the client library keeps
+cold starts short and timeouts explicit.
 """
 
 import threading
@@ -19,23 +19,23 @@ from functions.common.faults import Unfinished
 GOOGLE = "https://storage.googleapis.com"
 TIMEOUT_S = 10.0
 MAX_PAGES = 100
-"""Of 1000 objects each; a folder of more parts than that is refused rather than listed for ever."""
+"""Of 1000 objects each; a larger folder is refused rather than listed without end."""
 TOKEN_MARGIN_S = 60.0
 FIXES = {
     401: "Give the function a service account that may use bucket '{bucket}'.",
     403: "Grant the function's service account its roles on bucket '{bucket}'.",
     404: "Create bucket '{bucket}', or correct PIPELINE_STORE and PIPELINE_RECORDS.",
 }
-"""What a person has to do about an answer that no retry changes."""
+"""The fix for each response status that a retry does not change."""
 
 
 class StorageError(Unfinished):
-    """Cloud Storage cannot be used now."""
+    """Cloud Storage is unavailable, or refuses the call."""
 
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An object as it lies there now; `size` in bytes."""
+    """The current state of an object; `size` in bytes."""
 
     name: str
     generation: str
@@ -44,7 +44,7 @@ class StoredObject:
 
     @classmethod
     def of(cls, resource: dict[str, Any]) -> Self:
-        """From the API's object resource, where 64-bit integers are strings."""
+        """Parse the API's object resource, where 64-bit integers are strings."""
         return cls(
             name=resource["name"],
             generation=str(resource["generation"]),
@@ -54,15 +54,15 @@ class StoredObject:
 
 
 class AccessToken(Protocol):
-    """Where access tokens come from."""
+    """A source of access tokens."""
 
     def get(self) -> str:
-        """A token that is good for another minute; raises StorageError if there is none."""
+        """Return a token that is valid for another minute; raises StorageError."""
         ...
 
 
 class MetadataToken:
-    """The access token of the function's service account, kept until shortly before it ends.
+    """The access token of the function's service account, cached until shortly before expiry.
 
     https://cloud.google.com/compute/docs/metadata/querying-metadata
     """
@@ -74,21 +74,21 @@ class MetadataToken:
         self._ends = 0.0
 
     def get(self) -> str:
-        """A token that is good for another minute.
+        """Return a token that is valid for another minute.
 
         Raises:
-            StorageError: the metadata server does not give one.
+            StorageError: the metadata server does not issue a token.
         """
         with self._lock:
             if time.monotonic() > self._ends - TOKEN_MARGIN_S:
                 try:
-                    answer = httpx.get(
+                    response = httpx.get(
                         self._url,
                         headers={"Metadata-Flavor": "Google"},
                         timeout=TIMEOUT_S,
                         trust_env=False,
                     ).raise_for_status()
-                    given = answer.json()
+                    given = response.json()
                     self._token = given["access_token"]
                     self._ends = time.monotonic() + given["expires_in"]
                 except (httpx.HTTPError, ValueError, KeyError) as error:
@@ -97,10 +97,10 @@ class MetadataToken:
 
 
 class Storage:
-    """A client of Cloud Storage, or of an emulator. Threads may share it.
+    """A thread-safe client of Cloud Storage or of an emulator.
 
     Args:
-        token: instead of the metadata server's, where the caller is no function.
+        token: the access token of a caller outside Google Cloud; default: the metadata server's.
     """
 
     def __init__(
@@ -114,15 +114,15 @@ class Storage:
         self._http.close()
 
     def find(self, bucket: str, name: str) -> StoredObject | None:
-        """The object of that name, or None."""
-        answer = self._call("GET", f"/storage/v1/b/{_escape(bucket)}/o/{_escape(name)}")
-        return None if answer.status_code == 404 else StoredObject.of(_document(answer, bucket))
+        """Return the object with this name, or None."""
+        response = self._call("GET", f"/storage/v1/b/{_escape(bucket)}/o/{_escape(name)}")
+        return None if response.status_code == 404 else StoredObject.of(_document(response, bucket))
 
     def list_folder(self, bucket: str, folder: str) -> list[StoredObject]:
-        """The objects right under `folder`, which ends with a slash.
+        """Return the objects directly under `folder`, which ends with a slash.
 
         Raises:
-            StorageError: there are too many of them, besides what may always happen.
+            StorageError: there are too many objects, or the call failed.
         """
         query = {"prefix": folder, "delimiter": "/"}
         query["fields"] = "nextPageToken,items(name,generation,size,timeCreated)"
@@ -130,7 +130,7 @@ class Storage:
         return [StoredObject.of(item) for page in pages for item in page.get("items", [])]
 
     def list_folders(self, bucket: str, prefix: str) -> list[str]:
-        """The folders right under `prefix`, each with a slash at its end.
+        """Return the folders directly under `prefix`, each with a trailing slash.
 
         Raises:
             StorageError: as for `list_folder`.
@@ -139,7 +139,7 @@ class Storage:
         return [name for page in self._list(bucket, query) for name in page.get("prefixes", [])]
 
     def list_names(self, bucket: str, folder: str, *, start: str) -> list[str]:
-        """The names under `folder` that sort at or after `start`.
+        """Return the names under `folder` that sort at or after `start`.
 
         Raises:
             StorageError: as for `list_folder`.
@@ -149,11 +149,11 @@ class Storage:
         return [item["name"] for page in pages for item in page.get("items", [])]
 
     def _list(self, bucket: str, query: dict[str, str]) -> Iterator[dict[str, Any]]:
-        """The pages of a listing."""
+        """Yield the pages of a listing."""
         query = dict(query)
         for _ in range(MAX_PAGES):
-            answer = self._call("GET", f"/storage/v1/b/{_escape(bucket)}/o", params=query)
-            page = _document(answer, bucket)
+            response = self._call("GET", f"/storage/v1/b/{_escape(bucket)}/o", params=query)
+            page = _document(response, bucket)
             yield page
             if not page.get("nextPageToken"):
                 return
@@ -161,18 +161,18 @@ class Storage:
         raise StorageError(f"There are too many objects under {query['prefix']}.")
 
     def create(self, bucket: str, name: str, content: bytes) -> bool:
-        """Write an object that must not exist yet; False if it does (the first one stands)."""
-        answer = self._call(
+        """Create an object; return False, without overwriting, if it exists."""
+        response = self._call(
             "POST",
             f"/upload/storage/v1/b/{_escape(bucket)}/o",
             params={"uploadType": "media", "name": name, "ifGenerationMatch": "0"},
             content=content,
             headers={"Content-Type": "application/json"},
         )
-        # Who may not overwrite is answered 403 for an object that is there, and not 412.
-        if answer.status_code == 412 or (answer.status_code == 403 and self.find(bucket, name)):
+        # Without permission to overwrite, an existing object gives 403 instead of 412.
+        if response.status_code == 412 or (response.status_code == 403 and self.find(bucket, name)):
             return False
-        _document(answer, bucket)
+        _document(response, bucket)
         return True
 
     def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
@@ -185,11 +185,11 @@ class Storage:
             raise StorageError(f"Cloud Storage: {type(error).__name__}.") from error
 
 
-def _document(answer: httpx.Response, bucket: str) -> dict[str, Any]:
-    if not answer.is_success:
-        fix = FIXES.get(answer.status_code, "").format(bucket=bucket)
-        raise StorageError(f"Cloud Storage answered {answer.status_code}.", fix=fix)
-    document: dict[str, Any] = answer.json()
+def _document(response: httpx.Response, bucket: str) -> dict[str, Any]:
+    if not response.is_success:
+        fix = FIXES.get(response.status_code, "").format(bucket=bucket)
+        raise StorageError(f"Cloud Storage responded {response.status_code}.", fix=fix)
+    document: dict[str, Any] = response.json()
     return document
 
 

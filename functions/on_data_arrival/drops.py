@@ -1,8 +1,7 @@
-"""What belongs to a drop of data, and what ends it: pure decisions, for events and sweeps alike.
+"""Decide what belongs to a drop of data and when it ends; pure functions for events and sweeps.
 
-A drop ends with `_SUCCESS`, or with a minute in which no part comes. Whether it was dispatched
-before is a matter of time: a training reads all that is in the folder, so a dispatch covers
-everything that was written no later than the object it names.
+A drop ends with `_SUCCESS`, or after a minute without a new part. A training run reads the whole
+folder, so a dispatch covers everything that was written no later than the object it names.
 """
 
 import re
@@ -16,7 +15,7 @@ from functions.common.storage import StoredObject
 SUCCESS = "_SUCCESS"
 DATASET = "dataset.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,199}\.(?i:csv|parquet)")
-"""Names that pass unchanged through a run's title, a shell and a log line."""
+"""Names that are safe in a run's title, a shell and a log line."""
 SUPPORTED = "ASCII letters, digits and . _ + = -, at most 200, starting with a letter or digit"
 
 Kind = Literal["success", "settings", "data", "unsupported", "other"]
@@ -24,9 +23,9 @@ FORMATS = (".csv", ".parquet")
 
 
 def kind_of(path: str) -> Kind:
-    """Classify an object by its path in a model's folder. `unsupported`: data by its ending alone.
+    """Classify an object by its path in a model's folder.
 
-    Nothing but this function says what belongs to a drop.
+    `unsupported` is data by its suffix, but with an unsafe name.
     """
     if path == SUCCESS:
         return "success"
@@ -39,12 +38,12 @@ def kind_of(path: str) -> Kind:
 
 @dataclass(frozen=True)
 class Drop:
-    """What lies in a model's folder.
+    """The drop in a model's folder.
 
     Args:
         newest: the object that ends the drop.
-        newest_part: the newest data or `dataset.json`; None if there is none.
-        has_data: whether there is anything to train on.
+        newest_part: the newest data file or `dataset.json`, or None.
+        has_data: whether the folder has data to train on.
     """
 
     newest: StoredObject
@@ -53,7 +52,7 @@ class Drop:
 
 
 def find_drop(listed: Iterable[StoredObject], folder: str) -> Drop | None:
-    """Find the drop in a model's folder; None if nothing there belongs to one."""
+    """Return the drop in a model's folder, or None."""
     kinds = {each: kind_of(each.name.removeprefix(folder)) for each in listed}
     parts = [each for each, kind in kinds.items() if each.size and kind in ("settings", "data")]
     markers = [each for each, kind in kinds.items() if kind == "success"]
@@ -66,19 +65,19 @@ def find_drop(listed: Iterable[StoredObject], folder: str) -> Drop | None:
 
 @dataclass(frozen=True)
 class Ends:
-    """The drop has ended: dispatch it."""
+    """The drop has ended; dispatch it."""
 
 
 @dataclass(frozen=True)
 class Waits:
-    """Look again, at the latest after `seconds`."""
+    """The drop may end later; check again within `seconds`."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Leaves:
-    """There is nothing to do, for this `reason`."""
+    """This event needs no action, for this `reason`."""
 
     reason: str
 
@@ -95,24 +94,24 @@ def decide(
     quiet_s: float,
     sweeping: bool = False,
 ) -> Decision:
-    """Decide whether a drop has ended, and whether this event is the one to dispatch it.
+    """Decide whether a drop has ended, and whether this event must dispatch it.
 
     Args:
-        arrived: the object that the event answers for; None if it is gone or empty, so that the
-            event answers for whatever is the newest now.
-        covered: the time up to which objects were dispatched before.
+        arrived: the event's object; None if it is gone or empty, so that the event stands in for
+            the newest object.
+        covered: the time up to which objects are already dispatched.
         quiet_s: the quiet time that ends a drop without `_SUCCESS`.
-        sweeping: leave nothing to an event that should come.
+        sweeping: whether to dispatch without waiting for other events.
     """
     if drop is None or not (drop.has_data or _is_success(drop.newest)):
-        return Leaves("There is no data in the folder.")
+        return Leaves("The folder has no data.")
     if covered is not None and drop.newest.created <= covered:
-        return Leaves("The drop was dispatched before.")
+        return Leaves("The drop was already dispatched.")
     if not sweeping:
         if _is_success(drop.newest) and arrived != drop.newest:
-            return Leaves("_SUCCESS has ended the drop, and has an event of its own.")
+            return Leaves("The event of _SUCCESS will dispatch the drop.")
         if arrived is not None and _order(drop.newest) > _order(arrived):
-            return Leaves("Something newer has arrived, and has an event of its own.")
+            return Leaves("The event of a newer object will dispatch the drop.")
     age_s = (now - drop.newest.created).total_seconds()
     left_s = min(quiet_s - age_s, quiet_s)
     if _is_success(drop.newest):
@@ -120,12 +119,12 @@ def decide(
             return Ends()
         if covered is not None and (drop.newest.created - covered).total_seconds() < quiet_s:
             return Leaves("_SUCCESS follows a dispatch that covers all data.")
-        # Its parts may be on their way: their events then end the drop.
+        # Its parts may still arrive, and their events then end the drop.
     return Waits(left_s) if left_s > 0 else Ends()
 
 
 def _is_fresh(drop: Drop, covered: datetime | None) -> bool:
-    """Whether there is data that no dispatch has covered."""
+    """Return whether the drop has data that no dispatch covers."""
     if drop.newest_part is None or not drop.has_data:
         return False
     return covered is None or drop.newest_part.created > covered
@@ -136,5 +135,5 @@ def _is_success(found: StoredObject) -> bool:
 
 
 def _order(found: StoredObject) -> tuple[datetime, bool, str, str]:
-    """By time; of the same instant `_SUCCESS` is the last, then the name decides."""
+    """Return a sort key: time, then `_SUCCESS` last, then name."""
     return found.created, _is_success(found), found.name, found.generation

@@ -1,8 +1,8 @@
-"""Dispatch a drop once it has ended, whichever of its events finds that out.
+"""Dispatch a drop once it has ended.
 
-Each event of a folder looks at the whole folder. The event of the newest part waits the quiet time
-out, and the others leave the drop to it. An event whose object is gone, or empty, answers for what
-is the newest now: nobody else may be left to do so.
+Each event checks the whole folder. The event of the newest part waits out the quiet time, and the
+other events leave the drop to it. An event whose object is gone or empty stands in for the newest
+object, because no other event may be left to do so.
 """
 
 import time
@@ -23,28 +23,28 @@ from functions.on_data_arrival.drops import (
     kind_of,
 )
 
-LOOKS = 12
-"""How often the folder is listed in a quiet time: one that is overtaken leaves early."""
+CHECKS_PER_QUIET_TIME = 12
+"""How often the folder is listed in a quiet time, so that an overtaken event leaves early."""
 
 
 def handle(arrival: Arrival, pipeline: Pipeline) -> None:
-    """Start a training if the arrival ends a drop.
+    """Start a training run if the arrival ends a drop.
 
     Raises:
-        Ignored: it does not, or the drop was dealt with before.
-        Unfinished: to be delivered again.
+        Ignored: it does not end a drop, or the drop was already dispatched or given up.
+        Unfinished: the event must be delivered again.
     """
     kind = kind_of(arrival.path)
     if kind == "unsupported":
         reason = f"The object's name is unsupported ({SUPPORTED}); rename it."
         raise Ignored(reason, severity="WARNING", decision="unsupported_name")
     if kind == "other":
-        raise Ignored("The object is no part of a drop.")
+        raise Ignored("The object is not part of a drop.")
     deadline = time.monotonic() + pipeline.settings.deadline_seconds
     arrived = pipeline.storage.find(arrival.bucket, arrival.name)
     if arrived is not None and arrived.generation != arrival.generation:
-        # Generations need not ascend: another one than the present has an event of its own.
-        raise Ignored("The object is no longer the one that arrived.", decision="replaced")
+        # Generations need not ascend; the current generation has its own event.
+        raise Ignored("The object was deleted or replaced.", decision="replaced")
     if arrived is not None and kind != "success" and arrived.size == 0:
         arrived = None
     newest = _wait_for_end(arrival, arrived, pipeline, deadline=deadline)
@@ -65,20 +65,20 @@ def dispatch_drop(
     deadline: float,
     gives_up: bool = True,
 ) -> None:
-    """Start the training of a drop, unless something else does so before the very last moment.
+    """Start the training run of a drop, unless another delivery has done so by the last moment.
 
     Raises:
-        Ignored: it was dispatched, replaced or given up.
-        Unfinished: to be tried again.
+        Ignored: the drop was dispatched, replaced or given up.
+        Unfinished: the dispatch must be retried.
     """
 
     def check() -> None:
         covered = pipeline.records.covered_until(arrival.model, since=newest.created)
         if covered is not None and covered >= newest.created:
-            raise Ignored("The drop was dispatched before.", decision="dispatched_before")
+            raise Ignored("The drop was already dispatched.", decision="dispatched_before")
         present = pipeline.storage.find(arrival.bucket, arrival.name)
         if present is not None and present.generation != newest.generation:
-            raise Ignored("The object is no longer the one that arrived.", decision="replaced")
+            raise Ignored("The object was deleted or replaced.", decision="replaced")
 
     pipeline.dispatch_once(
         "data-arrived", arrival, newest, deadline=deadline, check=check, gives_up=gives_up
@@ -86,7 +86,7 @@ def dispatch_drop(
 
 
 def look(arrival: Arrival, pipeline: Pipeline) -> tuple[Drop | None, datetime | None]:
-    """Find the drop in an arrival's folder, and the time up to which the folder was dispatched."""
+    """Return the drop in an arrival's folder, and the time up to which it was dispatched."""
     drop = find_drop(pipeline.storage.list_folder(arrival.bucket, arrival.folder), arrival.folder)
     if drop is None:
         return None, None
@@ -99,11 +99,11 @@ def look(arrival: Arrival, pipeline: Pipeline) -> tuple[Drop | None, datetime | 
 def _wait_for_end(
     arrival: Arrival, arrived: StoredObject | None, pipeline: Pipeline, *, deadline: float
 ) -> StoredObject:
-    """Return what ends the drop, once it has ended.
+    """Wait until the drop has ended, and return the object that ends it.
 
     Raises:
-        Ignored: another event is to dispatch it, or nothing is left.
-        Unfinished: the quiet time is longer than a delivery may take.
+        Ignored: another event will dispatch the drop, or the folder has no data.
+        Unfinished: the drop did not end within the time of a delivery.
     """
     quiet_s = pipeline.settings.quiet_seconds
     while True:
@@ -115,11 +115,11 @@ def _wait_for_end(
             reason = decision.reason if isinstance(decision, Leaves) else ""
             raise Ignored(reason, decision="left")
         if age_s(drop.newest) > pipeline.settings.max_event_age_seconds:
-            raise Ignored("The object has been there for too long.", severity="WARNING")
+            raise Ignored("The object is too old.", severity="WARNING")
         if isinstance(decision, Ends):
             return drop.newest
         left_s = deadline - time.monotonic()
         if left_s <= 0:
-            raise Unfinished("The drop has not ended within the time of one delivery.")
+            raise Unfinished("The drop did not end within the time of one delivery.")
         arrived = drop.newest
-        time.sleep(min(decision.seconds, quiet_s / LOOKS, left_s))
+        time.sleep(min(decision.seconds, quiet_s / CHECKS_PER_QUIET_TIME, left_s))

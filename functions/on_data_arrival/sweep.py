@@ -1,7 +1,7 @@
-"""Find drops that no event finished: events that were lost, or came while nothing worked.
+"""Find lost drops: those whose events were lost, or arrived during an outage.
 
-A schedule runs it in the function, and a person by `tollgate pipelines sweep`. It dispatches by the
-same claims and records as events do, so it may run at any time, and several at once.
+It runs on a schedule in the function, or with `tollgate pipelines sweep`. Sweeps use the same
+claims and records as events, so they can run at any time and in parallel.
 """
 
 import time
@@ -25,16 +25,16 @@ SEVERITIES: dict[str, Severity] = {
     "retried": "WARNING",
     "unsupported_name": "WARNING",
 }
-"""Of the decisions that have a line of their own."""
+"""Severities of the decisions that get their own log line."""
 UNFINISHED = ("blocked", "failed", "retried")
 
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep decided about one model.
+    """A sweep's decision about one model.
 
     Args:
-        drop: `<bucket>/<name>#<generation>` of what ends the drop; None if there is none.
+        drop: `<bucket>/<name>#<generation>` of the object that ends the drop, or None.
         decision: `dispatched`, `waiting`, `idle`, `dispatched_before`, `given_up_before`,
             `replaced`, `unsupported_name`; or `retried`, `blocked`, `failed` as for an event.
         reason: a sentence.
@@ -47,7 +47,7 @@ class Swept:
 
 
 def run_sweep(pipeline: Pipeline) -> bool:
-    """Sweep all models, with a line for each that needed something; return whether all went well.
+    """Sweep all models and log each that needs attention; return whether all succeeded.
 
     Raises:
         Unfinished: the models cannot be listed.
@@ -63,7 +63,7 @@ def run_sweep(pipeline: Pipeline) -> bool:
 
 
 def sweep(pipeline: Pipeline) -> list[Swept]:
-    """Dispatch every drop that has ended and was not dispatched; what was decided, by model.
+    """Dispatch every complete drop that was not dispatched; return the decision for each model.
 
     Raises:
         Unfinished: the models cannot be listed.
@@ -72,14 +72,14 @@ def sweep(pipeline: Pipeline) -> list[Swept]:
     deadline = time.monotonic() + pipeline.settings.deadline_seconds
     swept: list[Swept] = []
     folders = pipeline.storage.list_folders(watched.bucket, watched.prefix)
-    # In another order each time, so that none is always the one for which there is no time left.
+    # In random order, so that no model is always the one for which there is no time left.
     SystemRandom().shuffle(folders)
     for folder in folders:
         model = folder.removeprefix(watched.prefix).rstrip("/")
         if not is_model_name(model):
             continue
         if time.monotonic() > deadline:
-            reason = "The time of one delivery is over; the next sweep goes on."
+            reason = "The time of one delivery is over; the next sweep continues."
             swept.append(Swept(model, None, "retried", reason))
             break
         try:
@@ -123,11 +123,13 @@ def _sweep_model(model: str, folder: str, pipeline: Pipeline, *, deadline: float
         dispatch_drop(arrival, drop.newest, pipeline, deadline=deadline, gives_up=False)
     except Ignored as ignored:
         return Swept(model, arrival.identity, ignored.decision, str(ignored))
-    return Swept(model, arrival.identity, "dispatched", "No event had finished the drop.")
+    return Swept(
+        model, arrival.identity, "dispatched", "The drop was lost; no event dispatched it."
+    )
 
 
 def _find_misnamed(anywhere: Arrival, pipeline: Pipeline) -> Swept | None:
-    """Find data that cannot be dispatched for its name, where there is no other data."""
+    """Find data that cannot be dispatched because of its name."""
     for found in pipeline.storage.list_folder(anywhere.bucket, anywhere.folder):
         if kind_of(found.name.removeprefix(anywhere.folder)) == "unsupported":
             if age_s(found) > pipeline.settings.sweep_max_age_seconds:

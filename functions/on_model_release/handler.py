@@ -1,4 +1,4 @@
-"""Which objects of a model store are releases."""
+"""Start a deployment for each release in the model store."""
 
 import re
 import time
@@ -13,11 +13,11 @@ def handle(arrival: Arrival, pipeline: Pipeline) -> None:
     """Start the deployment of a release.
 
     Raises:
-        Ignored: the object is no release, or it was dealt with before.
-        StorageError, GitHubError: to be delivered again.
+        Ignored: the object is not a release, or was already dispatched or given up.
+        StorageError, GitHubError: the event must be delivered again.
     """
     if not RELEASE.fullmatch(arrival.path):
-        raise Ignored("The object is no release.")
+        raise Ignored("The object is not a release.")
     deadline = time.monotonic() + pipeline.settings.deadline_seconds
     found = pipeline.look_at(arrival)
     if found.size == 0:

@@ -1,4 +1,4 @@
-"""`tollgate billing verify` on a database of its own."""
+"""`tollgate billing verify`."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 async def books(tmp_path: Path) -> Path:
-    """A migrated database without any usage; migrated in a thread, as that runs a loop."""
+    """Migrate an empty database, in a thread because migration runs its own event loop."""
     path = tmp_path / "billing.db"
     await asyncio.to_thread(migrate, f"sqlite+aiosqlite:///{path}", MIGRATIONS)
     return path
@@ -35,7 +35,7 @@ def verify(books: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def tamper(books: Path) -> None:
-    """Count an hour's usage that no event has."""
+    """Add an hour of usage without any event."""
     link = sqlite3.connect(books)
     link.execute(
         "INSERT INTO usage_hours (account, hour, model, price_id, requests, rows, amount)"
@@ -45,27 +45,27 @@ def tamper(books: Path) -> None:
     link.close()
 
 
-async def test_books_that_agree_are_said_to(books: Path) -> None:
-    told = verify(books)
+async def test_consistent_books_pass(books: Path) -> None:
+    result = verify(books)
 
-    assert (told.returncode, told.stdout, told.stderr) == (0, "all sums agree\n", "")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "all sums agree\n", "")
 
 
 async def test_every_difference_is_a_line_and_the_exit_code_is_1(books: Path) -> None:
     tamper(books)
 
-    told, as_json = verify(books), verify(books, "--json")
+    result, as_json = verify(books), verify(books, "--json")
 
-    assert (told.returncode, as_json.returncode) == (1, 1)
-    [line] = told.stderr.splitlines()
+    assert (result.returncode, as_json.returncode) == (1, 1)
+    [line] = result.stderr.splitlines()
     assert line.startswith("error: ")
     assert "ada" in line
     assert json.loads(as_json.stdout) == {"differences": [line.removeprefix("error: ")]}
 
 
-async def test_a_database_that_cannot_be_read_is_told_in_one_line(tmp_path: Path) -> None:
-    told = verify(tmp_path / "none" / "billing.db")
+async def test_an_unreadable_database_is_reported_in_one_line(tmp_path: Path) -> None:
+    result = verify(tmp_path / "none" / "billing.db")
 
-    assert told.returncode == 1
-    assert told.stderr.startswith("error: BILLING_DATABASE_URL: ")
-    assert told.stderr.count("\n") == 1
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: BILLING_DATABASE_URL: ")
+    assert result.stderr.count("\n") == 1

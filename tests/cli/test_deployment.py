@@ -1,4 +1,4 @@
-"""`tollgate models wait` and `withdraw`: a release looked at, and one taken back."""
+"""`tollgate models wait` and `withdraw`."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from tests.common.worlds import FIRST, SECOND, World
-from tests.functions.servers import Answer, serving
+from tests.functions.servers import Response, serving
 from tests.trainer.conftest import Workshop, new_workshop
 
 Run = Callable[..., Result]
@@ -23,7 +23,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def two(tmp_path: Path) -> Workshop:
-    """Two versions, the second of them live as release 2."""
+    """Release two versions; the second is live as release 2."""
     workshop = new_workshop(tmp_path)
     for version in (FIRST, SECOND):
         world_of(workshop).publish(version)
@@ -50,14 +50,14 @@ def live(workshop: Workshop) -> tuple[int, str]:
 
 @contextmanager
 def a_process_that_serves(*releases: int) -> Iterator[str]:
-    """A process whose metrics tell of one release after the other, and of the last for good."""
+    """Serve metrics that show one release after the other, and then stay at the last."""
     left = list(releases)
 
-    def answer(_: object) -> Answer:
+    def answer(_: object) -> Response:
         number = left.pop(0) if len(left) > 1 else left[0]
-        told = f'tollgate_model_live_release{{model="wine",version="v"}} {number}.0\n'
-        return Answer(
-            200, f'{told}tollgate_model_live_release{{model="beer",version="v"}} 9.0\n'.encode()
+        wine = f'tollgate_model_live_release{{model="wine",version="v"}} {number}.0\n'
+        return Response(
+            200, f'{wine}tollgate_model_live_release{{model="beer",version="v"}} 9.0\n'.encode()
         )
 
     with serving(answer) as url:
@@ -73,10 +73,8 @@ class TestWait:
             b"x{",
         ],
     )
-    def test_what_answers_with_no_metrics_is_said_not_to_answer(
-        self, run: Run, page: bytes
-    ) -> None:
-        with serving(lambda _: Answer(200, page)) as url:
+    def test_a_response_without_metrics_is_an_unknown_release(self, run: Run, page: bytes) -> None:
+        with serving(lambda _: Response(200, page)) as url:
             outcome = run("wait", "wine", "--release", "2", "--url", url, "--within", "0")
 
         assert outcome.exit_code == 1
@@ -87,13 +85,16 @@ class TestWait:
         with a_process_that_serves(2) as quick, a_process_that_serves(0, 1, 2) as slow:
             ended = run("wait", "wine", "--release", "2", "--url", quick, "--url", f"{slow}/")
 
-        assert (ended.exit_code, ended.stdout) == (0, "wine: 2 serve release 2 or a later one\n")
+        assert (ended.exit_code, ended.stdout) == (
+            0,
+            "wine: 2 processes serve release 2 or later\n",
+        )
 
     def test_a_later_release_will_do(self, run: Run) -> None:
         with a_process_that_serves(3) as url:
             assert run("wait", "wine", "--release", "2", "--url", url).exit_code == 0
 
-    def test_who_is_behind_at_the_end_is_named(self, run: Run) -> None:
+    def test_processes_that_are_behind_are_named(self, run: Run) -> None:
         gone = "http://127.0.0.1:1"
         with a_process_that_serves(2) as good, a_process_that_serves(1) as late:
             urls = [word for url in (good, late, gone) for word in ("--url", url)]
@@ -102,11 +103,11 @@ class TestWait:
         assert ended.exit_code == 1
         assert ended.stderr.splitlines() == [
             f"error: {late} serves release 1",
-            f"error: {gone} does not say what it serves",
-            "error: release 2 of wine is not everywhere",
+            f"error: {gone} does not report which release it serves",
+            "error: release 2 of wine is not served by every process",
         ]
 
-    def test_a_release_that_does_not_hold_is_not_waited_for(self, run: Run, two: Workshop) -> None:
+    def test_an_invalid_release_is_not_waited_for(self, run: Run, two: Workshop) -> None:
         world_of(two).path(SECOND, "model.onnx").flip_bit()
 
         with a_process_that_serves(2) as url:
@@ -117,13 +118,13 @@ class TestWait:
             damaged.stderr
             == f"error: File 'model.onnx' of 'wine' {SECOND} does not match its signed digest.\n"
         )
-        assert absent.stderr == "error: There is no release 3 of wine.\n"
+        assert absent.stderr == "error: Release 3 of wine not found.\n"
         assert damaged.exit_code == absent.exit_code == 1
 
-    def test_it_must_be_told_whom_to_ask(self, run: Run) -> None:
+    def test_it_requires_processes_to_query(self, run: Run) -> None:
         assert run("wait", "wine", "--release", "2").exit_code == 2
 
-    def test_a_cluster_that_cannot_be_asked_is_no_finding(
+    def test_a_cluster_that_cannot_be_queried_is_not_evidence(
         self, run: Run, two: Workshop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("PATH", "/nowhere")
@@ -133,39 +134,37 @@ class TestWait:
 
             assert ended.exit_code == 1
             assert ended.stderr.splitlines()[0] == "error: kubectl: FileNotFoundError"
-            assert "nothing is withdrawn" in ended.stderr.splitlines()[-1]
+            assert "nothing was withdrawn" in ended.stderr.splitlines()[-1]
         assert live(two) == (2, SECOND)
 
-    def test_what_was_not_asked_withdraws_nothing(self, run: Run, two: Workshop) -> None:
+    def test_an_unreachable_process_withdraws_nothing(self, run: Run, two: Workshop) -> None:
         with a_process_that_serves(2) as good:
             urls = [word for url in (good, "http://127.0.0.1:1") for word in ("--url", url)]
             ended = run("wait", "wine", "--release", "2", *urls, "--within", "0", "--withdraw")
 
         assert (ended.exit_code, live(two)) == (1, (2, SECOND))
         assert ended.stderr.splitlines()[-1] == (
-            "error: could not ask which release of wine is served; release 2 is not judged and "
-            "nothing is withdrawn"
+            "error: could not find out which release of wine is served; nothing was withdrawn "
+            "for release 2"
         )
 
-    def test_what_was_seen_to_serve_another_release_withdraws_it(
-        self, run: Run, two: Workshop
-    ) -> None:
+    def test_a_process_on_an_older_release_withdraws_it(self, run: Run, two: Workshop) -> None:
         words = ("wait", "wine", "--release", "2", "--within", "0", "--withdraw", "--json")
         with a_process_that_serves(1) as late:
             ended = run(*words, "--url", late, "--url", "http://127.0.0.1:1")
 
-        told = json.loads(ended.stdout)
+        outcome = json.loads(ended.stdout)
         assert (ended.exit_code, live(two)) == (1, (3, FIRST))
-        assert (told["verdict"], told["withdrawn"]) == ("behind", True)
-        assert told["served"] == {late: 1, "http://127.0.0.1:1": None}
+        assert (outcome["verdict"], outcome["withdrawn"]) == ("behind", True)
+        assert outcome["served"] == {late: 1, "http://127.0.0.1:1": None}
 
-    def test_without_being_told_to_it_withdraws_nothing(self, run: Run, two: Workshop) -> None:
+    def test_without_the_option_it_withdraws_nothing(self, run: Run, two: Workshop) -> None:
         with a_process_that_serves(1) as late:
             ended = run("wait", "wine", "--release", "2", "--url", late, "--within", "0")
 
         assert (ended.exit_code, live(two)) == (1, (2, SECOND))
 
-    def test_every_address_of_a_name_is_asked(
+    def test_every_address_of_a_host_name_is_queried(
         self, run: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         real = socket.getaddrinfo
@@ -181,22 +180,22 @@ class TestWait:
             ended = run("wait", "wine", "--release", "2", "--resolve", name, "--within", "0")
 
         assert ended.exit_code == 1
-        assert ended.stderr.startswith(f"error: http://127.0.0.2:{port} does not say")
+        assert ended.stderr.startswith(f"error: http://127.0.0.2:{port} does not report")
 
-    def test_a_name_without_an_address_is_no_finding(self, run: Run, two: Workshop) -> None:
+    def test_an_unknown_host_name_is_not_evidence(self, run: Run, two: Workshop) -> None:
         name = "http://nobody.invalid:8002"
 
         ended = run("wait", "wine", "--release", "2", "--resolve", name, "--within", "0")
 
         assert (ended.exit_code, live(two)) == (1, (2, SECOND))
-        assert "nothing is withdrawn" in ended.stderr
+        assert "nothing was withdrawn" in ended.stderr
 
 
 KUBECTL = """#!{python}
 import json, os, pathlib, subprocess, sys
 folder, words = pathlib.Path({folder!r}), sys.argv[2:]
 if "--raw" in words or "proxy" in " ".join(words):
-    sys.exit("the API server's way to pods is denied")
+    sys.exit("the API server's proxy is blocked")
 verb = " ".join(words[:2])
 if verb == "get cronjobs":
     container = {{"name": "release-check", "command": ["tollgate"], "args": ["models", "list"]}}
@@ -219,7 +218,7 @@ elif words[0] == "logs":
 elif words[0] == "delete":
     (folder / "deleted").write_text(" ".join(words))
 """
-"""A cluster that runs the Job right here, and denies the way to pods through the API server."""
+"""A fake cluster that runs the Job locally, and blocks the API server's proxy to pods."""
 
 
 class TestInTheCluster:
@@ -244,12 +243,15 @@ class TestInTheCluster:
             monkeypatch.setenv("TOLLGATE_INFERENCE_PODS", url)
             ended = self.wait(run)
 
-        assert (ended.exit_code, ended.stdout) == (0, "wine: 1 serve release 2 or a later one\n")
+        assert (ended.exit_code, ended.stdout) == (
+            0,
+            "wine: 1 processes serve release 2 or later\n",
+        )
         assert (cluster / "deleted").read_text() == (
             "delete job shop-release-check-x -n sales --wait=false"
         )
 
-    def test_the_job_sees_a_pod_that_serves_another_one(
+    def test_the_job_sees_a_pod_on_an_older_release(
         self, run: Run, two: Workshop, cluster: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with a_process_that_serves(1) as url:
@@ -260,7 +262,7 @@ class TestInTheCluster:
         assert f"error: {url} serves release 1" in ended.stderr
 
     @pytest.mark.parametrize("fault", ["no pods", "no log"])
-    def test_a_job_that_says_nothing_withdraws_nothing(
+    def test_a_job_without_an_outcome_withdraws_nothing(
         self,
         run: Run,
         two: Workshop,
@@ -275,11 +277,11 @@ class TestInTheCluster:
         ended = self.wait(run)
 
         assert (ended.exit_code, live(two)) == (1, (2, SECOND))
-        assert "nothing is withdrawn" in ended.stderr
+        assert "nothing was withdrawn" in ended.stderr
 
 
 class TestWithdraw:
-    def test_the_release_that_is_live_goes(self, run: Run, two: Workshop) -> None:
+    def test_the_live_release_is_rolled_back(self, run: Run, two: Workshop) -> None:
         ended = run("withdraw", "wine", "--release", "2", "--reason", "it is slow")
 
         assert (ended.exit_code, live(two)) == (0, (3, FIRST))
@@ -287,16 +289,14 @@ class TestWithdraw:
         assert record is not None
         assert (record.action, record.reason) == ("rollback", "it is slow")
 
-    def test_a_second_judge_of_the_same_release_changes_nothing(
-        self, run: Run, two: Workshop
-    ) -> None:
+    def test_a_second_withdrawal_changes_nothing(self, run: Run, two: Workshop) -> None:
         outputs = [run("withdraw", "wine", "--release", "2") for _ in range(2)]
 
         assert [ended.exit_code for ended in outputs] == [0, 0]
-        assert outputs[1].stdout == "wine: nothing to withdraw, release 3 is live\n"
+        assert outputs[1].stdout == "wine: nothing to withdraw; release 3 is live\n"
         assert live(two) == (3, FIRST)
 
-    def test_nothing_is_done_once_there_is_a_higher_one(self, run: Run, two: Workshop) -> None:
+    def test_a_newer_release_is_left_alone(self, run: Run, two: Workshop) -> None:
         world_of(two).publish("20261125t120000z-00000005")
         two.release_manager.release("wine")
 
@@ -304,7 +304,7 @@ class TestWithdraw:
 
         assert live(two)[0] == 3
 
-    def test_one_that_never_went_live_is_left(self, run: Run, two: Workshop) -> None:
+    def test_a_release_that_never_went_live_is_left_alone(self, run: Run, two: Workshop) -> None:
         world_of(two).path(SECOND, "manifest.json").flip_bit()
 
         assert run("withdraw", "wine", "--release", "2").exit_code == 0
@@ -320,14 +320,14 @@ class TestWithdraw:
 
         assert live(two) == (4, SECOND)
 
-    def test_it_comes_too_late_when_another_record_is_written_meanwhile(
+    def test_it_does_nothing_if_another_record_is_written_meanwhile(
         self, two: Workshop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         rival = two.release_manager
         looked: list[int] = []
 
         class Overtaken(type(two.store)):  # type: ignore[misc]
-            """Between the look and the write, somebody else writes."""
+            """Lets a rival write between the read and the write."""
 
             def append_release(self, model: str, *, decide: object) -> object:
                 if not looked:
@@ -355,14 +355,14 @@ class TestWithdraw:
         assert ended.stdout.startswith("beer: no version is live, release 2\npinned to no version")
         assert (again.exit_code, again.stdout) == (
             0,
-            "beer: nothing to withdraw, no version is live by release 2\n",
+            "beer: nothing to withdraw; release 2 has no live version\n",
         )
         assert two.store.live_release("beer", two.trusted) is None
         listed = run("list", "beer").stdout
         assert f"{version}  passed\n" in listed
         assert "beer: no version is live; withdrawn by " in listed
 
-    def test_what_was_withdrawn_can_be_released_by_hand(self, run: Run, two: Workshop) -> None:
+    def test_a_withdrawn_version_can_be_released_manually(self, run: Run, two: Workshop) -> None:
         world_of(two).publish("20261125t120000z-00000005", model="beer")
         two.release_manager.release("beer")
         run("withdraw", "beer", "--release", "1")

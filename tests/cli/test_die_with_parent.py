@@ -17,14 +17,14 @@ child.wait()
 """
 
 
-def test_the_command_runs_under_the_pid_that_was_started() -> None:
+def test_the_command_keeps_the_pid() -> None:
     child = subprocess.Popen(
         die_with_parent(sys.executable, "-c", "import os; print(os.getpid())"),
         stdout=subprocess.PIPE,
     )
-    told, _ = child.communicate()
+    output, _ = child.communicate()
 
-    assert int(told) == child.pid
+    assert int(output) == child.pid
     assert child.returncode == 0
 
 
@@ -42,7 +42,7 @@ def test_a_killed_parent_takes_the_command_with_it() -> None:
 
 
 def runs(pid: int) -> bool:
-    """Whether a process is there and is no zombie waiting for its new parent."""
+    """Return whether a process exists and is not a zombie."""
     try:
         with open(f"/proc/{pid}/stat") as stat:
             return stat.read().rpartition(")")[2].split()[0] != "Z"
@@ -50,7 +50,7 @@ def runs(pid: int) -> bool:
         return False
 
 
-def test_a_command_whose_parent_is_gone_already_does_not_start() -> None:
+def test_a_command_does_not_start_if_its_parent_is_gone() -> None:
     command = die_with_parent("echo", "started")
     command[command.index(str(os.getpid()))] = "1"
 

@@ -1,4 +1,4 @@
-"""`tollgate keys`: what it says, and what it leaves in the folder."""
+"""`tollgate keys`: its output, and the files that it writes."""
 
 import json
 from pathlib import Path
@@ -30,17 +30,17 @@ def test_list_is_empty_before_there_is_a_key() -> None:
     assert "tollgate keys create" in run("list").stdout
 
 
-def test_rotate_keeps_the_old_key_trusted_and_says_how_to_retire_it() -> None:
+def test_rotate_keeps_the_old_key_trusted_and_explains_how_to_retire_it() -> None:
     old = json.loads(run("create", "--json").stdout)
 
-    told = run("rotate").stdout
+    output = run("rotate").stdout
 
     listed = json.loads(run("list", "--json").stdout)
     assert [(key["id"] == old["id"], key["signs"]) for key in listed] == [
         (True, False),
         (False, True),
     ]
-    assert f"rm {old['file']}" in told
+    assert f"rm {old['file']}" in output
     Path(old["file"]).unlink()
     assert [key["id"] for key in json.loads(run("list", "--json").stdout)] == [listed[1]["id"]]
 
@@ -53,7 +53,7 @@ def test_a_rotation_without_a_key_is_one_line_and_exit_code_1() -> None:
     assert result.stderr.count("\n") == 1
 
 
-def test_keys_kept_elsewhere_need_a_folder_of_trusted_ones(
+def test_a_configured_signing_key_needs_a_folder_of_trusted_keys(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TRAINER_SIGNING_KEY", str(tmp_path / "secret.pem"))

@@ -1,4 +1,4 @@
-"""`tollgate models pin` and `unpin`, and where a pin shows; on a folder and a bucket."""
+"""`tollgate models pin` and `unpin`, and where a pin shows up; on a folder and a bucket."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,12 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from services.common.model_pins import find_pin
 from tests.common.worlds import FIRST, SECOND, World, new_world
-from tests.functions.servers import Answer, serving
+from tests.functions.servers import Response, serving
 
 
 @pytest.fixture
 def store(tmp_path: Path, store_url: str, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Two versions that passed; the second is live as release 2."""
+    """Release two passed versions; the second is live as release 2."""
     world = new_world(tmp_path, store_url)
     for version in (FIRST, SECOND):
         world.publish(version)
@@ -43,7 +43,7 @@ def test_a_pin_shows_in_the_list_until_it_is_ended(store: World) -> None:
     assert "pinned" not in run("list").stdout
 
 
-def test_a_repeat_says_so_and_exits_0(store: World) -> None:
+def test_a_repeat_changes_nothing_and_exits_0(store: World) -> None:
     words = ("pin", "wine", SECOND, "--reason", "audit", "--json")
 
     first, again = json.loads(run(*words).stdout), json.loads(run(*words).stdout)
@@ -73,7 +73,7 @@ def test_pinning_another_version_puts_it_live(store: World) -> None:
         ("pin", "wine", SECOND, "--reason", "x", "--until", "0001-01-01T00:00:00+14:00"),
     ],
 )
-def test_what_is_not_understood_is_refused_and_nothing_is_written(
+def test_invalid_options_are_refused_and_nothing_is_written(
     store: World, words: tuple[str, ...]
 ) -> None:
     result = run(*words)
@@ -82,7 +82,7 @@ def test_what_is_not_understood_is_refused_and_nothing_is_written(
     assert store.store.list_pins("wine") == []
 
 
-def test_a_rollback_says_that_it_pins_and_may_be_made_without(store: World) -> None:
+def test_a_rollback_pins_unless_no_pin_is_given(store: World) -> None:
     pinning = run("rollback", "wine", "--reason", "slow")
     run("release", "wine", "--to", SECOND)
     plain = run("rollback", "wine", "--to", FIRST, "--no-pin")
@@ -98,11 +98,11 @@ def test_a_pin_shows_in_the_report(store: World, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     metrics = f'tollgate_drift_rows{{model="wine",version="{SECOND}"}} 1.0\n'.encode()
 
-    with serving(lambda _: Answer(200, metrics)) as url:
+    with serving(lambda _: Response(200, metrics)) as url:
         written = run("report", "wine", "--url", url, "--out", str(page))
-        told = json.loads(run("report", "wine", "--url", url, "--json").stdout)
+        document = json.loads(run("report", "wine", "--url", url, "--json").stdout)
 
     assert written.exit_code == 0, written.output
     assert f"pinned to version {SECOND}" in page.read_text()
     assert "&lt;audit&gt;" in page.read_text()
-    assert told["pin"].startswith(f"pinned to version {SECOND}")
+    assert document["pin"].startswith(f"pinned to version {SECOND}")

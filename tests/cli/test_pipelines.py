@@ -16,7 +16,7 @@ from services.common.filesystems import open_filesystem
 from services.common.model_records import RunRecord
 from services.common.model_releases import ReleaseManager
 from tests.common.worlds import FIRST, SECOND, World, new_world, release
-from tests.functions.servers import Answer, serving
+from tests.functions.servers import Response, serving
 from tests.gcs import Emulator
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -53,7 +53,7 @@ DISPATCHED = dropped(HOUR, dispatched=NOW - HOUR)
 @pytest.mark.parametrize(
     ("records", "about", "last", "waits", "is_stopped"),
     [
-        (dropped(timedelta(seconds=9)), {}, "seen", "has not ended", False),
+        (dropped(timedelta(seconds=9)), {}, "seen", "is still open", False),
         (dropped(HOUR), {}, "seen", "Not dispatched yet", False),
         (dropped(30 * HOUR), {}, "seen", "run: tollgate pipelines sweep", True),
         (dropped(HOUR, dead="GitHub answered 403."), {}, "seen", "Given up: GitHub", True),
@@ -73,7 +73,7 @@ DISPATCHED = dropped(HOUR, dispatched=NOW - HOUR)
             DISPATCHED,
             {"runs": run_of(release=2), "releases": RELEASED},
             "released",
-            "Not asked what is served",
+            "Serving was not checked",
             False,
         ),
         (
@@ -99,7 +99,7 @@ DISPATCHED = dropped(HOUR, dispatched=NOW - HOUR)
         ),
     ],
 )
-def test_a_drop_says_how_far_it_came_and_why_no_further(
+def test_a_drop_shows_its_last_stage_and_what_it_waits_for(
     records: DropRecords, about: dict[str, Any], last: str, waits: str | None, is_stopped: bool
 ) -> None:
     progress = judge_drop(records, known(**about))
@@ -124,14 +124,14 @@ class Loop:
         filesystem.pipe_file(f"{root}/{name}", raw)
 
     def drop(self, name: str) -> str:
-        """Put a part; its identity."""
+        """Upload a part; return its identity."""
         self.write(self.data, f"wine/{name}", b"alcohol,class\n1,0\n")
         filesystem, root = open_filesystem(self.data)
         generation = filesystem.info(f"{root}/wine/{name}")["generation"]
         return f"{root}/wine/{name}#{generation}"
 
     def record(self, kind: str, drop: str, **more: str) -> None:
-        """Write what a function records, and a member that nobody knows."""
+        """Write a function's record, with an unknown field."""
         path, _, generation = drop.partition("#")
         bucket, _, name = path.partition("/")
         payload = {"model": "wine", "bucket": bucket, "name": name, "generation": generation}
@@ -164,13 +164,13 @@ def test_a_model_without_data_has_no_drops(loop: Loop) -> None:
     assert (result.exit_code, result.stdout) == (0, "wine: no data has arrived yet\n")
 
 
-def test_data_that_no_event_finished_is_shown_with_what_to_do(loop: Loop) -> None:
+def test_data_without_a_dispatch_is_shown_with_what_to_do(loop: Loop) -> None:
     drop = loop.drop("part.csv")
 
     [shown] = json.loads(status("--json").stdout)["drops"]
 
     assert shown["drop"] == drop
-    assert "has not ended" in shown["waits"]
+    assert "is still open" in shown["waits"]
 
 
 def test_a_drop_that_is_served_shows_every_stage_with_its_time_and_link(loop: Loop) -> None:
@@ -185,11 +185,11 @@ def test_a_drop_that_is_served_shows_every_stage_with_its_time_and_link(loop: Lo
     loop.world.store.record_run("wine", drop, run)
     metrics = f'tollgate_model_live_release{{model="wine",version="{FIRST}"}} 1.0\n'.encode()
 
-    with serving(lambda _: Answer(200, metrics)) as url:
-        told = json.loads(status("--json", "--url", url).stdout)
+    with serving(lambda _: Response(200, metrics)) as url:
+        document = json.loads(status("--json", "--url", url).stdout)
         text = status("--url", url).stdout
 
-    [shown] = told["drops"]
+    [shown] = document["drops"]
     stages = [step["stage"] for step in shown["steps"]]
     assert stages == ["seen", "dispatched", "trained", "gated", "released", "served"]
     assert all(step["time"] for step in shown["steps"])
@@ -201,7 +201,7 @@ def test_a_drop_that_is_served_shows_every_stage_with_its_time_and_link(loop: Lo
     assert "  served  " in text
 
 
-def test_newer_data_beside_a_dispatched_drop_is_a_drop_of_its_own(loop: Loop) -> None:
+def test_newer_data_after_a_dispatched_drop_is_a_new_drop(loop: Loop) -> None:
     first = loop.drop("part-1.csv")
     loop.record("claims", first)
     loop.record("done", first)
@@ -213,7 +213,7 @@ def test_newer_data_beside_a_dispatched_drop_is_a_drop_of_its_own(loop: Loop) ->
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[" * 100_000, b"[]", b'{"model": "wine"}'])
-def test_malformed_records_are_passed_over(loop: Loop, content: bytes) -> None:
+def test_malformed_records_are_ignored(loop: Loop, content: bytes) -> None:
     drop = loop.drop("part.csv")
     loop.record("dead", drop, reason="GitHub answered 403.")
     for kind in ("claims", "done", "dead", "dispatched/wine"):
@@ -221,7 +221,7 @@ def test_malformed_records_are_passed_over(loop: Loop, content: bytes) -> None:
 
     [shown] = json.loads(status("--json").stdout)["drops"]
 
-    assert shown["waits"] == "Given up: GitHub answered 403. Run train.yml by hand."
+    assert shown["waits"] == "Given up: GitHub answered 403. Run train.yml manually."
     assert shown["is_stopped"] is True
 
 
@@ -234,7 +234,7 @@ def test_a_pin_is_shown(loop: Loop) -> None:
     assert f"wine: pinned to version {FIRST} by a rollback" in status().stdout
 
 
-def test_a_training_by_another_key_is_shown_by_its_key(loop: Loop) -> None:
+def test_a_training_run_with_another_key_is_shown_by_its_key(loop: Loop) -> None:
     loop.world.publish(FIRST)
     key = "code/wine/0123456789abcdef"
     run = RunRecord(version=FIRST, key=key, time=datetime.now(UTC), gate="failed")

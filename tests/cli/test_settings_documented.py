@@ -1,4 +1,4 @@
-"""`.env.example` and README.md say what the settings classes say."""
+"""`.env.example` and README.md agree with the settings classes."""
 
 import re
 from pathlib import Path
@@ -26,7 +26,7 @@ SETTINGS: list[type[ServiceSettings]] = [
     LocalSettings,
     PipelineSettings,
 ]
-TOLD_IN_WORDS = {"AUTH_PASSWORD_THREADS", "INFERENCE_PREDICT_THREADS"}
+DESCRIBED_IN_WORDS = {"AUTH_PASSWORD_THREADS", "INFERENCE_PREDICT_THREADS"}
 UNSET = {"None", ".", str(PydanticUndefined)}
 
 README = (ROOT / "README.md").read_text()
@@ -35,7 +35,7 @@ DOCUMENTED = dict(re.findall(r"^#([A-Z_]+)=(.*)$", SETTINGS_PART, re.MULTILINE))
 
 
 def variable(settings: type[ServiceSettings], name: str, field: FieldInfo) -> str:
-    """The environment variable of a field, the first where there are several."""
+    """Return the environment variable of a field; the first, if it has several."""
     match field.validation_alias:
         case str(alias):
             return alias
@@ -51,7 +51,7 @@ def test_each_setting_is_documented_with_its_default(settings: type[ServiceSetti
         named = variable(settings, name, field)
 
         assert named in DOCUMENTED
-        if named not in TOLD_IN_WORDS:
+        if named not in DESCRIBED_IN_WORDS:
             default = str(field.default).lower() if field.annotation is bool else str(field.default)
             assert DOCUMENTED[named] == ("" if default in UNSET else default)
 
@@ -72,7 +72,7 @@ def test_readme_names_only_settings() -> None:
     assert set(named) <= set(DOCUMENTED)
 
 
-def test_readme_shows_the_tour_that_up_prints() -> None:
+def test_readme_shows_the_quickstart_that_up_prints() -> None:
     urls = {"auth": 8001, "inference": 8002, "billing": 8003}
     shown = quickstart(**{name: f"http://127.0.0.1:{port}" for name, port in urls.items()})
 

@@ -1,4 +1,4 @@
-"""What `tollgate models check` makes of an answer: only the model is judged."""
+"""`tollgate models check` judges only the model."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from cli.main import app
 from cli.smoke import Received, judge_answer
 from services.common.model_records import WarmUp
 from tests.common.worlds import FIRST, SECOND, World, manifest
-from tests.functions.servers import Answer, Asked, serving
+from tests.functions.servers import Request, Response, serving
 from tests.trainer.conftest import Workshop, new_workshop
 
 GOOD: dict[str, Any] = {"predictions": [0, 1], "probabilities": [[1.0, 0.0], [0.0, 1.0]]}
@@ -39,7 +39,7 @@ NOT_FOUND = {"type": "urn:tollgate:problem:model_not_found"}
         *[(status, None, {}, "unknown") for status in (301, 401, 402, 403, 429, 502, 503, 504)],
     ],
 )
-def test_only_an_answer_of_the_model_counts_against_it(
+def test_only_a_response_of_the_model_counts_against_it(
     status: int, version: str | None, document: dict[str, Any], verdict: str
 ) -> None:
     finding = judge_answer(Received(status, version, document), {FIRST: manifest(FIRST)})
@@ -48,7 +48,7 @@ def test_only_an_answer_of_the_model_counts_against_it(
     assert finding.detail.endswith(".")
 
 
-def test_numbers_may_differ_by_as_much_as_inference_allows_at_loading() -> None:
+def test_numbers_may_differ_within_inferences_tolerance() -> None:
     recorded = WarmUp(rows=[[1.0]], predictions=[1000.0], probabilities=None)
     manifests = {FIRST: manifest(FIRST, warm_up=recorded)}
 
@@ -60,7 +60,7 @@ def test_numbers_may_differ_by_as_much_as_inference_allows_at_loading() -> None:
 
 @pytest.fixture
 def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    """Two versions, the second of them live as release 2."""
+    """Release two versions; the second is live as release 2."""
     workshop = new_workshop(tmp_path)
     key = workshop.settings.load_signing_key()
     world = World(workshop.home, workshop.settings.model_store_url, key, workshop.trusted)
@@ -75,22 +75,22 @@ def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
 
 
 @contextmanager
-def a_platform(answer: Answer, *, auth: int = 200) -> Iterator[list[str]]:
-    """Auth and inference at one address; the options that name it."""
+def a_platform(answer: Response, *, auth: int = 200) -> Iterator[list[str]]:
+    """Serve auth and inference at one address; yield the options for it."""
 
-    def give(asked: Asked) -> Answer:
-        if asked.path == "/token":
-            return Answer(auth, b'{"access_token": "token"}')
-        assert asked.headers["authorization"] == "Bearer token"
-        assert asked.json["instances"] == [[1.0], [None]]
+    def give(request: Request) -> Response:
+        if request.path == "/token":
+            return Response(auth, b'{"access_token": "token"}')
+        assert request.headers["authorization"] == "Bearer token"
+        assert request.json["instances"] == [[1.0], [None]]
         return answer
 
     with serving(give) as url:
         yield ["--url", url, "--auth-url", url]
 
 
-def predicted(document: dict[str, Any], version: str = SECOND) -> Answer:
-    return Answer(200, orjson.dumps(document), {"X-Model-Version": version})
+def predicted(document: dict[str, Any], version: str = SECOND) -> Response:
+    return Response(200, orjson.dumps(document), {"X-Model-Version": version})
 
 
 def check(*words: str) -> Result:
@@ -102,12 +102,12 @@ def live(workshop: Workshop) -> str | None:
     return record.version if record else None
 
 
-def test_a_model_that_answers_as_recorded_is_good(two: Workshop) -> None:
+def test_a_model_that_predicts_as_recorded_is_good(two: Workshop) -> None:
     with a_platform(predicted(GOOD)) as options:
         result = check("--release", "2", "--withdraw", *options)
 
     assert result.exit_code == 0
-    assert result.stdout == f"wine: Version {SECOND} answers as recorded.\n"
+    assert result.stdout == f"wine: Version {SECOND} predicts as recorded.\n"
 
 
 @pytest.mark.parametrize(
@@ -115,10 +115,10 @@ def test_a_model_that_answers_as_recorded_is_good(two: Workshop) -> None:
     [
         predicted(GOOD | {"predictions": [1, 0]}),
         predicted(GOOD, version=FIRST),
-        Answer(404, orjson.dumps(NOT_FOUND)),
+        Response(404, orjson.dumps(NOT_FOUND)),
     ],
 )
-def test_a_model_that_answers_wrongly_is_withdrawn(two: Workshop, answer: Answer) -> None:
+def test_a_model_that_predicts_wrongly_is_withdrawn(two: Workshop, answer: Response) -> None:
     with a_platform(answer) as options:
         result = check("--release", "2", "--withdraw", *options)
 
@@ -128,30 +128,35 @@ def test_a_model_that_answers_wrongly_is_withdrawn(two: Workshop, answer: Answer
 
 @pytest.mark.parametrize(
     ("answer", "auth"),
-    [(Answer(503), 200), (Answer(402), 200), (Answer(502, b"<html>"), 200), (Answer(), 500)],
+    [
+        (Response(503), 200),
+        (Response(402), 200),
+        (Response(502, b"<html>"), 200),
+        (Response(), 500),
+    ],
 )
 def test_an_outage_of_anything_else_withdraws_nothing(
-    two: Workshop, answer: Answer, auth: int
+    two: Workshop, answer: Response, auth: int
 ) -> None:
     with a_platform(answer, auth=auth) as options:
         result = check("--release", "2", "--withdraw", "--within", "0", *options)
 
     assert (result.exit_code, live(two)) == (1, SECOND)
-    assert "is not judged and nothing is withdrawn" in result.stderr
+    assert "nothing was withdrawn" in result.stderr
 
 
-def test_a_release_that_is_not_in_force_any_more_is_left(two: Workshop) -> None:
+def test_a_superseded_release_is_left_alone(two: Workshop) -> None:
     with a_platform(predicted(GOOD)) as options:
         result = check("--release", "1", "--withdraw", *options)
 
     assert (result.exit_code, live(two)) == (0, SECOND)
 
 
-def test_without_a_model_every_live_one_is_checked(two: Workshop) -> None:
+def test_without_an_argument_every_live_model_is_checked(two: Workshop) -> None:
     words = ["models", "check", "--within", "0", "--tolerant"]
     with a_platform(predicted(GOOD)) as options:
         good = CliRunner().invoke(app, [*words, *options])
-    with a_platform(Answer(503)) as options:
+    with a_platform(Response(503)) as options:
         unknown = CliRunner().invoke(app, [*words, *options])
 
     assert (good.exit_code, unknown.exit_code) == (0, 0)

@@ -8,7 +8,7 @@ import pytest
 from cli import state
 
 
-def test_credentials_are_made_once_and_for_their_owner_alone(tmp_path: Path) -> None:
+def test_credentials_are_created_once_and_private(tmp_path: Path) -> None:
     first = state.credentials(tmp_path)
     again = state.credentials(tmp_path)
 
@@ -25,7 +25,7 @@ def test_credentials_differ_between_installations(tmp_path: Path) -> None:
     assert here["services"]["inference"] != there["services"]["inference"]
 
 
-def test_credentials_made_by_many_at_once_are_the_same(tmp_path: Path) -> None:
+def test_concurrent_calls_get_the_same_credentials(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: state.credentials(tmp_path), range(32)))
 
@@ -33,7 +33,7 @@ def test_credentials_made_by_many_at_once_are_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damaged", ["{", "[]", "{}", '{"admin": {}}'])
-def test_a_damaged_credentials_file_is_told_and_kept(tmp_path: Path, damaged: str) -> None:
+def test_a_damaged_credentials_file_is_reported_and_kept(tmp_path: Path, damaged: str) -> None:
     (tmp_path / "credentials.json").write_text(damaged)
 
     with pytest.raises(state.StateError, match=r"credentials\.json is damaged"):
@@ -42,7 +42,7 @@ def test_a_damaged_credentials_file_is_told_and_kept(tmp_path: Path, damaged: st
     assert (tmp_path / "credentials.json").read_text() == damaged
 
 
-def test_a_state_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+def test_a_state_folder_is_locked_by_one_process(tmp_path: Path) -> None:
     home = tmp_path / "deep" / "home"
 
     with (

@@ -1,4 +1,4 @@
-"""`tollgate pipelines sweep`: drops that no event finished are dispatched, once."""
+"""`tollgate pipelines sweep` dispatches lost drops, once."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from cli.main import app
 from cli.sweep import UserToken
 from functions.common.storage import StorageError
 from tests.functions.conftest import World
-from tests.functions.servers import Answer
+from tests.functions.servers import Response
 from tests.gcs import Emulator
 
 PAST_QUIET_S = "0"
@@ -21,7 +21,7 @@ PAST_QUIET_S = "0"
 
 @pytest.fixture
 def world(gcs: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """A data bucket, a records bucket and GitHub; drops end at once."""
+    """Create a data bucket, a records bucket and a fake GitHub; drops end at once."""
     with closing(World(gcs, tmp_path, tmp_path)) as made:
         settings = made.settings() | {"PIPELINE_QUIET_SECONDS": PAST_QUIET_S}
         for name, value in settings.items():
@@ -55,9 +55,9 @@ def test_a_drop_is_dispatched_once_and_the_status_shows_it(
     assert shown["drop"] == drop
 
 
-def test_what_cannot_be_dispatched_is_named_and_exits_1(world: World) -> None:
+def test_a_failed_dispatch_is_named_and_exits_1(world: World) -> None:
     world.put("wine/part.csv")
-    world.github.script = [Answer(500)]
+    world.github.script = [Response(500)]
 
     result = sweep()
 
@@ -84,16 +84,14 @@ def test_without_settings_it_names_what_is_missing(tmp_path: Path) -> None:
     assert "PIPELINE_STORE" in result.stderr
 
 
-def test_where_the_functions_are_not_installed_it_says_so(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_functions_are_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "functions.common.faults", None)
 
     result = sweep()
 
     assert (result.exit_code, result.stderr) == (
         1,
-        "error: The functions are not installed here; run it from a checkout.\n",
+        "error: The functions are not installed; run this from a checkout.\n",
     )
 
 

@@ -1,4 +1,4 @@
-"""`tollgate users` on a database of its own, of either kind."""
+"""`tollgate users`, on each kind of database."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def runner(url: str) -> Run:
-    """`runner(url)("disable", …)` runs that command of `tollgate users` on a database."""
+    """Return a function that runs `tollgate users` on a database."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -39,7 +39,7 @@ def runner(url: str) -> Run:
 
 @pytest.fixture
 async def tollgate(database_kind: str, new_database_url: Callable[[str], str]) -> Run:
-    """The command on a database with two administrators and Ada."""
+    """Return `tollgate users` on a database with two administrators and Ada."""
     url = new_database_url(database_kind)
     await asyncio.to_thread(migrate, url, MIGRATIONS)
     database = Database(url)
@@ -70,7 +70,7 @@ async def test_a_user_is_disabled_and_enabled_by_any_spelling(tollgate: Run) -> 
     assert [each.returncode for each in (disabled, again, enabled)] == [0] * 3
 
 
-async def test_the_last_administrator_is_disabled_by_force_only(tollgate: Run) -> None:
+async def test_the_last_administrator_is_disabled_only_with_force(tollgate: Run) -> None:
     one_of_two = tollgate("disable", "second@example.com")
     the_last = tollgate("disable", "root@example.com")
     forced = tollgate("disable", "root@example.com", "--force")

@@ -95,7 +95,7 @@ def test_a_second_runner_on_the_same_state_folder_is_refused(platform: Platform)
     second = platform.run("up")
 
     assert second.returncode == 1
-    assert second.stderr == f"error: another `tollgate up` is running on {platform.home}\n"
+    assert second.stderr == f"error: another `tollgate up` is already using {platform.home}\n"
     assert platform.is_ready("inference")
 
 

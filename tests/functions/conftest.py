@@ -1,4 +1,4 @@
-"""The functions as real processes, from the folders that are deployed, among real servers."""
+"""The functions as real processes, from their deployed folders, with real servers around them."""
 
 import json
 import os
@@ -19,19 +19,19 @@ import pytest
 
 from cli.die_with_parent import die_with_parent
 from tests.e2e.platform import ROOT, eventually
-from tests.functions.servers import Door, GitHub, serving
+from tests.functions.servers import GitHub, StorageProxy, serving
 from tests.gcs import Emulator
 from tests.ports import free_port
 
 FINALIZED = "google.cloud.storage.object.v1.finalized"
 CSV = b"x,y\n1,2\n"
-# One for all, as each costs an SSL context; no connection outlives the process it leads to.
+# Shared, because each client creates an SSL context; without keep-alive, as processes come and go.
 HTTP = httpx.Client(trust_env=False, timeout=40, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 @dataclass
 class Function:
-    """A function's process: a server that loads it once, and a worker that answers events."""
+    """A function's process: a server that loads it once, and a worker that handles events."""
 
     name: str
     folder: Path
@@ -60,24 +60,24 @@ class Function:
         self.process.wait()
 
     def die(self) -> None:
-        """SIGKILL the worker; the server makes another, which knows nothing of this one's past."""
+        """SIGKILL the worker; the server starts another one without its state."""
         [worker] = self._workers()
         os.kill(worker, signal.SIGKILL)
         eventually(lambda: worker not in (now := self._workers()) and len(now) == 1)
 
     def post(self, event: dict[str, Any]) -> int:
-        """Deliver an event as Eventarc does; the status, 0 if the function died over it."""
+        """Deliver an event as Eventarc does; return the status, 0 if the function died."""
         attributes = {f"ce-{key}": str(value) for key, value in event.items() if key != "data"}
         headers = {"Content-Type": "application/json", **attributes}
         content = event["data"] if isinstance(event["data"], bytes) else json.dumps(event["data"])
         return self.send(content, headers)
 
     def post_structured(self, event: dict[str, Any]) -> int:
-        """Deliver it as one JSON document."""
+        """Deliver an event as one JSON document."""
         return self.send(json.dumps(event), {"Content-Type": "application/cloudevents+json"})
 
     def post_aside(self, event: dict[str, Any]) -> Callable[[], int]:
-        """Deliver it in a thread; what is returned waits for the status."""
+        """Deliver an event in a thread; return a function that waits for the status."""
         answers: list[int] = []
         thread = threading.Thread(target=lambda: answers.append(self.post(event)))
         thread.start()
@@ -89,12 +89,12 @@ class Function:
         return join
 
     def lines(self, text: str) -> list[dict[str, Any]]:
-        """The JSON lines logged that hold a text."""
+        """Return the logged JSON lines that contain a text."""
         written = self.log.read_text().splitlines()
         return [json.loads(line) for line in written if line.startswith("{") and text in line]
 
     def send(self, content: str | bytes, headers: dict[str, str]) -> int:
-        """Post anything; the status, 0 if the function died over it."""
+        """Post anything; return the status, 0 if the function died."""
         url = f"http://127.0.0.1:{self.port}/"
         try:
             answer = HTTP.post(url, content=content, headers=headers)
@@ -118,7 +118,7 @@ class Function:
 
 
 class World:
-    """A data bucket, a model bucket, GitHub, and functions that stand between them."""
+    """Buckets, a fake GitHub, and the functions between them."""
 
     def __init__(self, emulator: Emulator, folder: Path, bundles: Path) -> None:
         self._emulator, self._folder, self._bundles = emulator, folder, bundles
@@ -126,16 +126,16 @@ class World:
         self._started: list[Function] = []
         self.github = GitHub()
         self.github_url = self._stack.enter_context(serving(self.github.answer))
-        self.door = Door(emulator.url)
-        self._stack.callback(self.door.close)
-        self.door_url = self._stack.enter_context(serving(self.door.answer))
+        self.proxy = StorageProxy(emulator.url)
+        self._stack.callback(self.proxy.close)
+        self.proxy_url = self._stack.enter_context(serving(self.proxy.answer))
         self.bucket, self.records = self.new_bucket(), self.new_bucket()
 
     def new_bucket(self) -> str:
         return self._emulator.new_bucket().removeprefix("gs://")
 
     def function(self, name: str = "on_data_arrival", **settings: str) -> Function:
-        """Start a function; its settings are those of a test in a hurry."""
+        """Start a function with settings for fast tests."""
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -148,9 +148,9 @@ class World:
         return function
 
     def settings(self) -> dict[str, str]:
-        """Settings of a function, and of a sweep."""
+        """Return the settings of a function or a sweep."""
         return {
-            "STORAGE_EMULATOR_HOST": self.door_url,
+            "STORAGE_EMULATOR_HOST": self.proxy_url,
             "PIPELINE_STORE": f"gs://{self.bucket}",
             "PIPELINE_RECORDS": f"gs://{self.records}/_pipeline",
             "PIPELINE_REPOSITORY": "shop/models",
@@ -162,7 +162,7 @@ class World:
         }
 
     def put(self, name: str, content: bytes = CSV) -> dict[str, Any]:
-        """Write an object; the event that its bucket sends."""
+        """Write an object; return the event that its bucket sends."""
         HTTP.post(
             f"{self._emulator.url}/upload/storage/v1/b/{self.bucket}/o",
             params={"uploadType": "media", "name": name},
@@ -176,7 +176,7 @@ class World:
         HTTP.delete(url).raise_for_status()
 
     def event_of(self, bucket: str, name: str) -> dict[str, Any]:
-        """The event that a bucket sends of an object as it lies there now."""
+        """Return the event that a bucket sends for an object's current state."""
         url = f"{self._emulator.url}/storage/v1/b/{bucket}/o/{quote(name, safe='')}"
         written = HTTP.get(url).raise_for_status().json()
         keys = ("bucket", "name", "generation", "size", "timeCreated")
@@ -191,7 +191,7 @@ class World:
         }
 
     def recorded(self, kind: str, event: dict[str, Any]) -> list[dict[str, Any]]:
-        """The records of a kind (claims, done, dead) about an event's object."""
+        """Return the records of a kind (claims, done, dead) about an event's object."""
         url = f"{self._emulator.url}/storage/v1/b/{self.records}/o"
         listed = HTTP.get(url, params={"prefix": f"_pipeline/{kind}/"}).json()
         found = []
@@ -209,7 +209,7 @@ class World:
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folders that are deployed, as `make functions-build` makes them."""
+    """Build the deployed folders with `make functions-build`'s script."""
     folder = tmp_path_factory.mktemp("functions")
     build = [sys.executable, "scripts/functions_build.py", str(folder)]
     subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
@@ -227,7 +227,7 @@ def new_world(emulator: Emulator, folder: Path, bundles: Path) -> Iterator[World
 
 @pytest.fixture
 def world(gcs: Emulator, tmp_path: Path, bundles: Path) -> Iterator[World]:
-    """Servers of a test's own; it starts the functions it needs."""
+    """Yield servers for one test, which starts the functions it needs."""
     with new_world(gcs, tmp_path, bundles) as made:
         yield made
 
@@ -236,18 +236,18 @@ def world(gcs: Emulator, tmp_path: Path, bundles: Path) -> Iterator[World]:
 def shared(
     gcs: Emulator, tmp_path_factory: pytest.TempPathFactory, bundles: Path
 ) -> Iterator[World]:
-    """Servers for tests that use models of their own and leave all as it was."""
+    """Yield servers for tests that use their own models and restore all state."""
     with new_world(gcs, tmp_path_factory.mktemp("shared"), bundles) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
 def arrivals(shared: World) -> Function:
-    """on_data_arrival, running, for as long."""
+    """Start on_data_arrival for the whole session."""
     return shared.function()
 
 
 @pytest.fixture
 def model() -> str:
-    """A model that no other test knows."""
+    """Return a unique model name."""
     return f"wine-{uuid4().hex}"

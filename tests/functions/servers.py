@@ -1,4 +1,4 @@
-"""What stands round a function: GitHub's API, and a door to the storage that can be held shut."""
+"""The servers around a function: a fake GitHub API, and a storage proxy that can block calls."""
 
 import json
 import threading
@@ -12,13 +12,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
-HELD_S = 20
+BLOCK_S = 20
 REPOSITORY = "/repos/shop/models"
 
 
 @dataclass
-class Asked:
-    """A request as it came in."""
+class Request:
+    """A received request."""
 
     method: str
     path: str
@@ -32,15 +32,15 @@ class Asked:
 
 
 @dataclass
-class Answer:
+class Response:
     status: int = 204
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
 
 
 @contextmanager
-def serving(answer: Callable[[Asked], Answer]) -> Iterator[str]:
-    """A server on a free loopback port; its URL."""
+def serving(answer: Callable[[Request], Response]) -> Iterator[str]:
+    """Serve on a free loopback port; yield the URL."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -50,7 +50,7 @@ def serving(answer: Callable[[Asked], Answer]) -> Iterator[str]:
             query = {key: values[0] for key, values in parse_qs(parts.query).items()}
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {key.lower(): value for key, value in self.headers.items()}
-            given = answer(Asked(self.command, parts.path, query, headers, body))
+            given = answer(Request(self.command, parts.path, query, headers, body))
             try:
                 self.send_response(given.status)
                 for name, value in given.headers.items():
@@ -64,7 +64,7 @@ def serving(answer: Callable[[Asked], Answer]) -> Iterator[str]:
         do_GET = do_POST = _answer
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -78,8 +78,8 @@ def serving(answer: Callable[[Asked], Answer]) -> Iterator[str]:
         server.server_close()
 
 
-class Held:
-    """Something that waits at a door until the test lets it go on."""
+class BlockedCall:
+    """A call that is blocked until the test releases it."""
 
     def __init__(self) -> None:
         self._arrived = threading.Event()
@@ -87,121 +87,122 @@ class Held:
 
     def wait(self) -> None:
         self._arrived.set()
-        self._go.wait(HELD_S)
+        self._go.wait(BLOCK_S)
 
     def arrived(self) -> None:
-        """Return when it is waiting."""
-        assert self._arrived.wait(HELD_S), "nothing came"
+        """Wait until the call is blocked."""
+        assert self._arrived.wait(BLOCK_S), "no call arrived"
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         self._go.set()
 
 
 class GitHub:
-    """As much of GitHub's API as the functions use; it remembers all that it was asked.
+    """The part of GitHub's API that the functions use, with a record of all requests.
 
-    `runs` are the titles that the workflows' `run-name` gives; `hold_runs` makes the next look at
-    them wait. `script` holds what happens to the
-    next dispatches, one each: an answer; a Held, at which the call waits before it counts; or a
-    pair of True and one of these, where it counts first.
+    `runs` are the titles from the workflows' `run-name`; `block_runs` blocks the next listing of
+    them. `script` has the outcomes of the next dispatches: a response; a `BlockedCall`, which
+    blocks the call before it counts; or a pair of True and one of these, where it counts first.
     """
 
     def __init__(self) -> None:
-        self.asked: list[Asked] = []
+        self.requests: list[Request] = []
         self.times: list[float] = []
         self.runs: list[str] = []
         self.dispatched: list[dict[str, Any]] = []
-        self.script: list[Answer | Held | tuple[bool, Answer | Held]] = []
+        self.script: list[Response | BlockedCall | tuple[bool, Response | BlockedCall]] = []
         self.runs_status = 200
         self.runs_body: bytes | None = None
-        self.hold_runs: Held | None = None
+        self.block_runs: BlockedCall | None = None
         self.forgets_runs = False
-        self.refusals: list[Answer] = []
-        """What an App is told, one each, instead of being given a token."""
+        self.refusals: list[Response] = []
+        """Responses to the next token requests of an App, instead of a token."""
         self.token = "token-of-the-test"
         self.tokens_given = 0
 
-    def answer(self, asked: Asked) -> Answer:
-        self.asked.append(asked)
+    def answer(self, request: Request) -> Response:
+        self.requests.append(request)
         self.times.append(time.monotonic())
-        if asked.path.startswith("/app/installations/"):
-            return self._give_token(asked)
-        if asked.headers.get("authorization") != f"Bearer {self.token}":
-            return Answer(401)
-        if asked.path == f"{REPOSITORY}/actions/runs":
-            held, self.hold_runs = self.hold_runs, None
-            if held:
-                held.wait()
+        if request.path.startswith("/app/installations/"):
+            return self._give_token(request)
+        if request.headers.get("authorization") != f"Bearer {self.token}":
+            return Response(401)
+        if request.path == f"{REPOSITORY}/actions/runs":
+            blocked, self.block_runs = self.block_runs, None
+            if blocked:
+                blocked.wait()
             if self.runs_body is not None:
-                return Answer(200, self.runs_body)
+                return Response(200, self.runs_body)
             titles = [] if self.forgets_runs else self.runs
             document = {"workflow_runs": [{"display_title": title} for title in titles]}
-            return Answer(self.runs_status, json.dumps(document).encode())
-        assert (asked.method, asked.path) == ("POST", f"{REPOSITORY}/dispatches")
-        return self._dispatch(asked.json)
+            return Response(self.runs_status, json.dumps(document).encode())
+        assert (request.method, request.path) == ("POST", f"{REPOSITORY}/dispatches")
+        return self._dispatch(request.json)
 
     def dispatches_of(self, model: str) -> list[dict[str, Any]]:
-        """The payloads of the dispatches that count, for one model."""
+        """Return the accepted dispatches for one model."""
         return [one for one in self.dispatched if one["client_payload"]["model"] == model]
 
     def calls_of(self, model: str) -> int:
-        """How often a dispatch for a model was asked for, whether or not it counted."""
-        return sum(asked.method == "POST" and model.encode() in asked.body for asked in self.asked)
+        """Return the number of dispatch calls for a model, accepted or not."""
+        return sum(
+            request.method == "POST" and model.encode() in request.body for request in self.requests
+        )
 
-    def _dispatch(self, document: dict[str, Any]) -> Answer:
-        step = self.script.pop(0) if self.script else Answer()
+    def _dispatch(self, document: dict[str, Any]) -> Response:
+        step = self.script.pop(0) if self.script else Response()
         counts_first, step = step if isinstance(step, tuple) else (False, step)
-        succeeds = isinstance(step, Answer) and step.status == 204
+        succeeds = isinstance(step, Response) and step.status == 204
         if counts_first or succeeds:
             self._count(document)
-        if isinstance(step, Held):
+        if isinstance(step, BlockedCall):
             step.wait()
-            return Answer(504)
+            return Response(504)
         return step
 
     def _count(self, document: dict[str, Any]) -> None:
-        told = document["client_payload"]
-        identity = f"{told['bucket']}/{told['name']}#{told['generation']}"
+        payload = document["client_payload"]
+        identity = f"{payload['bucket']}/{payload['name']}#{payload['generation']}"
         self.dispatched.append(document)
         self.runs.append(f"{document['event_type']} {identity}")
 
-    def _give_token(self, asked: Asked) -> Answer:
+    def _give_token(self, request: Request) -> Response:
         if self.refusals:
             return self.refusals.pop(0)
         self.tokens_given += 1
         self.token = f"installation-token-{self.tokens_given}"
         ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
-        return Answer(201, json.dumps({"token": self.token, "expires_at": ends}).encode())
+        return Response(201, json.dumps({"token": self.token, "expires_at": ends}).encode())
 
 
-class Door:
-    """In front of the storage: `hold` makes the next call of a kind wait."""
+class StorageProxy:
+    """A proxy in front of the storage; `block` blocks the next call of a kind."""
 
     def __init__(self, upstream: str) -> None:
         self._upstream = httpx.Client(base_url=upstream, trust_env=False)
-        self._holding: dict[str, Held] = {}
+        self._blocking: dict[str, BlockedCall] = {}
         self.down = False
 
-    def hold(self, kind: str) -> Held:
-        """The next record of that kind (claims, done, dead) waits, and is not written.
+    def block(self, kind: str) -> BlockedCall:
+        """Block the next record of a kind (claims, done, dead), which is then not written.
 
-        The kind "o" is the next reading of an object, which then fails.
+        The kind "o" is the next read of an object, which then fails.
         """
-        self._holding[kind] = Held()
-        return self._holding[kind]
+        self._blocking[kind] = BlockedCall()
+        return self._blocking[kind]
 
-    def answer(self, asked: Asked) -> Answer:
+    def answer(self, request: Request) -> Response:
         if self.down:
-            return Answer(503)
-        wanted = asked.path + asked.query.get("name", "")
-        for kind in self._holding:
+            return Response(503)
+        wanted = request.path + request.query.get("name", "")
+        for kind in self._blocking:
             if f"/{kind}/" in wanted:
-                self._holding.pop(kind).wait()
-                return Answer(503)
+                self._blocking.pop(kind).wait()
+                return Response(503)
         passed = self._upstream.request(
-            asked.method, asked.path, params=asked.query, content=asked.body
+            request.method, request.path, params=request.query, content=request.body
         )
-        return Answer(passed.status_code, passed.content, {"Content-Type": "application/json"})
+        return Response(passed.status_code, passed.content, {"Content-Type": "application/json"})
 
     def close(self) -> None:
         self._upstream.close()

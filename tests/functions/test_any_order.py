@@ -1,4 +1,4 @@
-"""Whatever happens in a folder, and in any order of its events: nothing is lost or done twice."""
+"""For any changes in a folder and any order of events, nothing is lost or dispatched twice."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,18 +17,18 @@ NAMES = ("a.csv", "b.csv", "dataset.json", "_SUCCESS", "a\u00a0b.csv")
 
 @dataclass(frozen=True)
 class Change:
-    """Something that happens to an object: it is written (a size), or deleted (None)."""
+    """A change of an object: it is written (a size) or deleted (None)."""
 
     at_s: int
     name: str
     size: int | None
     delays_s: tuple[int, ...]
-    """After which its event is delivered: once or several times."""
+    """Delays of its event's deliveries, of which there may be several."""
 
 
 @dataclass
 class Delivery:
-    """An event that a function works on."""
+    """An event that a function handles."""
 
     name: str
     generation: str
@@ -38,7 +38,7 @@ class Delivery:
 
 @dataclass
 class Folder:
-    """A model's folder, the events of it, and what was dispatched; time goes in whole seconds."""
+    """A model's folder with its events and dispatches; time is in whole seconds."""
 
     objects: dict[str, StoredObject] = field(default_factory=dict)
     deliveries: list[Delivery] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Folder:
         )
 
     def deliver(self, now_s: int) -> None:
-        """Let every delivery look once, as the function's handler does."""
+        """Let every delivery check once, as the function's handler does."""
         self.deliveries = [each for each in self.deliveries if self._goes_on(each, now_s)]
 
     def _goes_on(self, delivery: Delivery, now_s: int) -> bool:
@@ -87,7 +87,7 @@ class Folder:
         return True
 
     def is_lost(self) -> bool:
-        """Whether data lies there that no dispatch has covered."""
+        """Return whether the folder has data that no dispatch covers."""
         drop = find_drop(self.objects.values(), "wine/")
         if drop is None or drop.newest_part is None or not drop.has_data:
             return False
@@ -107,7 +107,7 @@ CHANGES = st.lists(
 
 
 def run(changes: list[Change]) -> Folder:
-    """Let changes happen and their events be delivered, until all is quiet."""
+    """Apply changes and deliver their events until nothing is pending."""
     folder = Folder()
     due: list[tuple[int, Delivery]] = []
     ordered = sorted(changes, key=lambda change: change.at_s)
@@ -128,7 +128,7 @@ def run(changes: list[Change]) -> Folder:
 
 @given(CHANGES)
 @settings(max_examples=300, deadline=None)
-def test_once_all_events_have_come_all_data_is_dispatched(changes: list[Change]) -> None:
+def test_all_data_is_dispatched_after_all_events(changes: list[Change]) -> None:
     folder = run(changes)
 
     assert folder.deliveries == []

@@ -1,4 +1,4 @@
-"""The function is killed between any two of its steps, and the event delivered again."""
+"""The function is killed between any two steps, and the event is delivered again."""
 
 import time
 from collections.abc import Iterator
@@ -7,29 +7,29 @@ from typing import Any
 import pytest
 
 from tests.functions.conftest import Function, World
-from tests.functions.servers import Answer, Held
+from tests.functions.servers import BlockedCall, Response
 
 
 @pytest.fixture
 def mortal(shared: World, arrivals: Function) -> Iterator[Function]:
-    """on_data_arrival, and a GitHub that is as it was, whatever becomes of a test."""
+    """Yield on_data_arrival, and restore the fake GitHub after the test."""
     yield arrivals
     shared.github.runs_status, shared.github.script = 200, []
 
 
-def die_at(held: Held, function: Function, event: dict[str, Any]) -> None:
-    """Deliver an event to a function that is killed once it waits at a door."""
+def die_at(blocked: BlockedCall, function: Function, event: dict[str, Any]) -> None:
+    """Deliver an event, and kill the function while its call is blocked."""
     waiting = function.post_aside(event)
-    held.arrived()
+    blocked.arrived()
     function.die()
-    held.let_go()
+    blocked.release()
     assert waiting() == 0
 
 
 class TestOneRun:
     def test_killed_before_the_claim(self, shared: World, mortal: Function, model: str) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
-        die_at(shared.door.hold("claims"), mortal, event)
+        die_at(shared.proxy.block("claims"), mortal, event)
 
         assert mortal.post(event) == 200
 
@@ -39,14 +39,14 @@ class TestOneRun:
     def test_killed_with_its_server_between_the_claim_and_the_dispatch(
         self, world: World, model: str
     ) -> None:
-        held = Held()
-        world.github.script = [held]
+        blocked = BlockedCall()
+        world.github.script = [blocked]
         function = world.function()
         event = world.put(f"{model}/_SUCCESS", b"")
         waiting = function.post_aside(event)
-        held.arrived()
+        blocked.arrived()
         function.kill()
-        held.let_go()
+        blocked.release()
         assert waiting() == 0
         function.start()
 
@@ -58,23 +58,23 @@ class TestOneRun:
     def test_killed_after_the_dispatch_was_taken(
         self, shared: World, mortal: Function, model: str
     ) -> None:
-        held = Held()
-        shared.github.script = [(True, held)]
+        blocked = BlockedCall()
+        shared.github.script = [(True, blocked)]
         event = shared.put(f"{model}/_SUCCESS", b"")
-        die_at(held, mortal, event)
+        die_at(blocked, mortal, event)
 
         assert mortal.post(event) == 200
 
         assert shared.github.calls_of(model) == 1
         assert len(shared.recorded("done", event)) == 1
 
-    def test_killed_before_the_done_marker_and_again_in_the_look_for_the_run(
+    def test_killed_before_the_done_record_and_again_while_looking_for_the_run(
         self, shared: World, mortal: Function, model: str
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
-        die_at(shared.door.hold("done"), mortal, event)
-        shared.github.hold_runs = held = Held()
-        die_at(held, mortal, event)
+        die_at(shared.proxy.block("done"), mortal, event)
+        shared.github.block_runs = blocked = BlockedCall()
+        die_at(blocked, mortal, event)
 
         assert [mortal.post(event), mortal.post(event)] == [200, 200]
 
@@ -88,7 +88,7 @@ class TestOneRun:
         part, mistake = (shared.put(f"{model}/{name}.csv") for name in ("part", "rest"))
         assert mortal.post(part) == 200  # it leaves the drop to the newer one
         shared.delete(f"{model}/rest.csv")
-        die_at(shared.door.hold(step), mortal, mistake)
+        die_at(shared.proxy.block(step), mortal, mistake)
 
         assert [mortal.post(mistake), mortal.post(part)] == [200, 200]
 
@@ -107,10 +107,10 @@ class TestOneRun:
 
         assert shared.github.calls_of(model) == 1
 
-    def test_killed_while_it_waits_as_github_told_it_to(
+    def test_killed_while_waiting_for_a_rate_limit(
         self, shared: World, mortal: Function, model: str
     ) -> None:
-        shared.github.script = [Answer(429, headers={"Retry-After": "3"})]
+        shared.github.script = [Response(429, headers={"Retry-After": "3"})]
         event = shared.put(f"{model}/_SUCCESS", b"")
         waiting = mortal.post_aside(event)
         while not shared.github.calls_of(model):
@@ -122,12 +122,12 @@ class TestOneRun:
 
         assert len(shared.github.dispatches_of(model)) == 1
 
-    def test_where_runs_may_not_be_read_it_is_dispatched_again(
+    def test_without_permission_to_read_runs_it_is_dispatched_again(
         self, shared: World, mortal: Function, model: str
     ) -> None:
         shared.github.runs_status = 403
         event = shared.put(f"{model}/_SUCCESS", b"")
-        die_at(shared.door.hold("done"), mortal, event)
+        die_at(shared.proxy.block("done"), mortal, event)
 
         assert mortal.post(event) == 200
 
@@ -139,38 +139,40 @@ class TestNoRun:
     def test_a_generation_that_was_replaced_while_the_function_was_dead_starts_nothing(
         self, shared: World, mortal: Function, model: str
     ) -> None:
-        held = Held()
-        shared.github.script = [held]
+        blocked = BlockedCall()
+        shared.github.script = [blocked]
         older = shared.put(f"{model}/_SUCCESS", b"")
-        die_at(held, mortal, older)
+        die_at(blocked, mortal, older)
         newer = shared.put(f"{model}/_SUCCESS", b"")
 
         assert [mortal.post(newer), mortal.post(older), mortal.post(newer)] == [200] * 3
 
-        told = [one["client_payload"]["generation"] for one in shared.github.dispatches_of(model)]
-        assert told == [newer["data"]["generation"]]
+        generations = [
+            one["client_payload"]["generation"] for one in shared.github.dispatches_of(model)
+        ]
+        assert generations == [newer["data"]["generation"]]
 
     @pytest.mark.parametrize(
         "forged", [{"name": "{}/part.csv"}, {"generation": "1"}], ids=["name", "generation"]
     )
-    def test_a_forged_event_whose_function_died_over_it_is_acknowledged(
+    def test_a_forged_event_after_a_death_is_acknowledged(
         self, shared: World, mortal: Function, model: str, forged: dict[str, str]
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
         event["data"] |= {key: value.format(model) for key, value in forged.items()}
-        die_at(shared.door.hold("o"), mortal, event)
+        die_at(shared.proxy.block("o"), mortal, event)
 
         assert mortal.post(event) == 200
 
         assert (shared.github.calls_of(model), shared.recorded("claims", event)) == (0, [])
 
-    def test_a_refused_event_after_a_death_over_a_good_one_is_acknowledged(
+    def test_an_ignored_event_after_a_death_is_acknowledged(
         self, shared: World, mortal: Function, model: str
     ) -> None:
         good = shared.put(f"{model}/_SUCCESS", b"")
         other = good | {"id": "forged", "data": good["data"] | {"bucket": "another-bucket"}}
         large = good | {"id": "large", "data": good["data"] | {"name": "n" * 100_000}}
-        die_at(shared.door.hold("claims"), mortal, good)
+        die_at(shared.proxy.block("claims"), mortal, good)
 
         assert [mortal.post(event) for event in (other, large, good)] == [200] * 3
 

@@ -1,4 +1,4 @@
-"""What belongs to a drop, and what ends it: the decisions alone."""
+"""Pure decisions: what belongs to a drop, and what ends it."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -21,7 +21,7 @@ LONG_AFTER = 3600.0
 
 
 def stored(name: str, at_s: float, *, size: int = 8, generation: str = "1") -> StoredObject:
-    """An object of the model wine, written so many seconds after noon."""
+    """Return an object of the model wine, written some seconds after noon."""
     return StoredObject(f"wine/{name}", generation, size, NOON + timedelta(seconds=at_s))
 
 
@@ -72,7 +72,7 @@ class TestWhatBelongs:
     def test_a_path_has_one_kind(self, path: str, kind: str) -> None:
         assert kind_of(path) == kind
 
-    def test_the_newest_of_what_belongs_ends_the_drop(self) -> None:
+    def test_the_newest_object_ends_the_drop(self) -> None:
         listed = [PART, LATER, stored("a b.csv", 30), stored("empty.csv", 40, size=0)]
 
         drop = find_drop(listed, "wine/")
@@ -80,7 +80,7 @@ class TestWhatBelongs:
         assert drop is not None
         assert drop.newest == LATER
 
-    def test_of_one_instant_the_marker_is_the_last(self) -> None:
+    def test_the_marker_comes_last_at_the_same_instant(self) -> None:
         marker = stored("_SUCCESS", 0, size=0)
 
         drop = find_drop([marker, stored("zzz.csv", 0)], "wine/")
@@ -90,24 +90,24 @@ class TestWhatBelongs:
 
 
 class TestParts:
-    def test_the_newest_waits_out_the_quiet_time_and_then_ends_the_drop(self) -> None:
+    def test_the_newest_part_waits_out_the_quiet_time(self) -> None:
         assert decision(PART, LATER, arrived=LATER, now_s=30) == Waits(40)
         assert decision(PART, LATER, arrived=LATER, now_s=70) == Ends()
 
-    def test_a_clock_that_is_behind_waits_no_longer_than_the_quiet_time(self) -> None:
+    def test_a_slow_clock_waits_no_longer_than_the_quiet_time(self) -> None:
         assert decision(PART, arrived=PART, now_s=-900) == Waits(QUIET_S)
 
-    def test_an_older_one_leaves_the_drop_to_the_newest(self) -> None:
+    def test_an_older_part_leaves_the_drop_to_the_newest(self) -> None:
         assert isinstance(decision(PART, LATER, arrived=PART), Leaves)
 
-    def test_an_event_whose_object_is_gone_answers_for_the_newest(self) -> None:
+    def test_an_event_without_its_object_stands_in_for_the_newest(self) -> None:
         assert decision(PART, LATER, arrived=None) == Ends()
 
-    def test_what_a_dispatch_covers_is_not_dispatched_again(self) -> None:
+    def test_covered_data_is_not_dispatched_again(self) -> None:
         assert isinstance(decision(PART, LATER, arrived=LATER, covered_s=10), Leaves)
         assert decision(PART, LATER, arrived=LATER, covered_s=9) == Ends()
 
-    def test_settings_count_as_a_part_but_are_no_data(self) -> None:
+    def test_settings_are_a_part_but_not_data(self) -> None:
         settings = stored("dataset.json", 15)
 
         assert decision(PART, settings, arrived=settings) == Ends()
@@ -122,35 +122,35 @@ class TestSuccess:
         assert isinstance(decision(PART, SUCCESS, arrived=PART), Leaves)
         assert isinstance(decision(PART, SUCCESS, arrived=None), Leaves)
 
-    def test_before_its_parts_it_waits_and_leaves_the_drop_to_them(self) -> None:
+    def test_it_waits_for_its_parts_if_it_comes_first(self) -> None:
         late = stored("part.csv", 25)
 
         assert decision(SUCCESS, arrived=SUCCESS, now_s=21) == Waits(59)
         assert isinstance(decision(SUCCESS, late, arrived=SUCCESS, now_s=26), Leaves)
 
-    def test_before_new_parts_it_waits_where_older_ones_are_dispatched(self) -> None:
+    def test_it_waits_for_new_parts_if_older_ones_are_dispatched(self) -> None:
         again = stored("_SUCCESS", 1000, size=0, generation="2")
 
         assert decision(PART, again, arrived=again, covered_s=20, now_s=1001) == Waits(59)
         assert decision(PART, again, arrived=again, covered_s=20, now_s=1060) == Ends()
 
-    def test_written_twice_for_one_drop_it_ends_it_once(self) -> None:
+    def test_writing_it_twice_ends_the_drop_once(self) -> None:
         again = stored("_SUCCESS", 20.2, size=0, generation="2")
 
         assert isinstance(decision(PART, again, arrived=again, covered_s=20), Leaves)
 
 
 class TestSweeps:
-    def test_it_finds_what_no_event_finished(self) -> None:
+    def test_it_finds_lost_drops(self) -> None:
         assert decision(PART, LATER, sweeping=True) == Ends()
         assert decision(PART, SUCCESS, sweeping=True) == Ends()
 
-    def test_it_leaves_alone_what_goes_on_or_was_dispatched(self) -> None:
+    def test_it_ignores_open_and_dispatched_drops(self) -> None:
         assert decision(PART, LATER, sweeping=True, now_s=20) == Waits(50)
         assert isinstance(decision(PART, SUCCESS, sweeping=True, covered_s=20), Leaves)
         assert isinstance(decision(sweeping=True), Leaves)
 
-    def test_a_marker_or_the_newest_part_that_was_deleted_later_brings_no_second_dispatch(
+    def test_deleting_the_end_of_a_drop_does_not_dispatch_it_again(
         self,
     ) -> None:
         assert isinstance(decision(PART, LATER, sweeping=True, covered_s=20), Leaves)

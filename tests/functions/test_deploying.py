@@ -1,4 +1,4 @@
-"""`make functions-deploy`, before a gcloud that writes down how it was called."""
+"""`make functions-deploy`, with a fake gcloud that records its calls."""
 
 import os
 import shlex
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from functions.common.answer import SWEEP
+from functions.common.delivery import SWEEP
 from tests.e2e.platform import ROOT
 from tests.functions.conftest import World
 
@@ -33,8 +33,8 @@ exit "$GCLOUD_EXIT"
 """
 
 
-class Desk:
-    """A shell in which only gcloud is not the real one."""
+class Shell:
+    """A shell in which only gcloud is fake."""
 
     def __init__(self, folder: Path) -> None:
         self.calls = folder / "calls"
@@ -67,14 +67,14 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
 
 
-def test_both_functions_are_deployed_with_retries_and_as_accounts_of_their_own(desk: Desk) -> None:
-    assert desk.deploy(NEEDED | {"token-secret": "github-token"}) == 0
+def test_both_functions_are_deployed_with_retries_and_their_own_accounts(shell: Shell) -> None:
+    assert shell.deploy(NEEDED | {"token-secret": "github-token"}) == 0
 
-    arrivals, releases = desk.commands()
+    arrivals, releases = shell.commands()
     assert arrivals[:3] == ["functions", "deploy", "on-data-arrival"]
     assert releases[:3] == ["functions", "deploy", "on-model-release"]
     for command in (arrivals, releases):
@@ -89,45 +89,45 @@ def test_both_functions_are_deployed_with_retries_and_as_accounts_of_their_own(d
         } <= set(command)
     assert "--trigger-event-filters=bucket=shop-data" in arrivals
     assert "--trigger-event-filters=bucket=shop-models" in releases
-    assert f"--source={desk.folder}/built/on_data_arrival" in arrivals
-    assert (desk.folder / "built/on_data_arrival/main.py").exists()
+    assert f"--source={shell.folder}/built/on_data_arrival" in arrivals
+    assert (shell.folder / "built/on_data_arrival/main.py").exists()
     [variables] = [word for word in arrivals if word.startswith("--set-env-vars=")]
     assert "PIPELINE_STORE=gs://shop-data/in,PIPELINE_RECORDS=gs://shop-records" in variables
 
 
-def test_an_app_takes_the_place_of_a_token(desk: Desk) -> None:
+def test_an_app_replaces_a_token(shell: Shell) -> None:
     app = {"app-id": "12", "installation-id": "34", "key-secret": "github-key"}
 
-    assert desk.deploy(NEEDED | app) == 0
+    assert shell.deploy(NEEDED | app) == 0
 
-    for command in desk.commands():
+    for command in shell.commands():
         [variables] = [word for word in command if word.startswith("--set-env-vars=")]
         assert "PIPELINE_GITHUB_APP_ID=12,PIPELINE_GITHUB_INSTALLATION_ID=34" in variables
         assert "--set-secrets=PIPELINE_GITHUB_PRIVATE_KEY=github-key:latest" in command
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (NEEDED, "--token-secret, or --app-id"),
         (NEEDED | {"token-secret": "t", "records": "s3://shop"}, "must be gs://bucket"),
         ({"project": "shop"}, "--region"),
     ],
 )
-def test_what_is_missing_is_said_before_anything_is_deployed(
-    desk: Desk, flags: dict[str, str], said: str
+def test_missing_options_are_reported_before_any_deployment(
+    shell: Shell, flags: dict[str, str], message: str
 ) -> None:
-    assert desk.deploy(flags) != 0
+    assert shell.deploy(flags) != 0
 
-    assert said in desk.ran.stderr
-    assert not desk.calls.exists()
+    assert message in shell.ran.stderr
+    assert not shell.calls.exists()
 
 
-def test_it_stops_at_the_first_that_is_not_deployed(desk: Desk) -> None:
-    assert desk.deploy(NEEDED | {"token-secret": "t"}, gcloud_exit=1) != 0
+def test_it_stops_at_the_first_failed_deployment(shell: Shell) -> None:
+    assert shell.deploy(NEEDED | {"token-secret": "t"}, gcloud_exit=1) != 0
 
-    assert len(desk.commands()) == 1
-    assert "error: on_data_arrival was not deployed" in desk.ran.stderr
+    assert len(shell.commands()) == 1
+    assert "error: on_data_arrival was not deployed" in shell.ran.stderr
 
 
 @pytest.mark.parametrize(
@@ -135,13 +135,13 @@ def test_it_stops_at_the_first_that_is_not_deployed(desk: Desk) -> None:
     [(False, "create", "--headers="), (True, "update", "--update-headers=")],
 )
 def test_sweeps_are_scheduled_as_events_of_the_same_function(
-    desk: Desk, scheduled: bool, verb: str, headers: str
+    shell: Shell, scheduled: bool, verb: str, headers: str
 ) -> None:
     flags = NEEDED | {"token-secret": "t", "sweep-schedule": "*/15 * * * *"}
 
-    assert desk.deploy(flags, scheduled=scheduled) == 0
+    assert shell.deploy(flags, scheduled=scheduled) == 0
 
-    *_, command = desk.commands()
+    *_, command = shell.commands()
     url = "https://on-data-arrival-abc.a.run.app"
     assert command[:5] == ["scheduler", "jobs", verb, "http", "tollgate-sweep"]
     assert {
@@ -154,7 +154,7 @@ def test_sweeps_are_scheduled_as_events_of_the_same_function(
     assert f"ce-type={SWEEP}" in sent.split(",")
 
 
-def test_a_scheduled_sweep_is_understood_by_the_function(world: World) -> None:
+def test_the_function_handles_a_scheduled_sweep(world: World) -> None:
     function = world.function()
     headers = {"Content-Type": "application/json", "ce-specversion": "1.0", "ce-id": "sweep"}
     headers |= {"ce-type": SWEEP, "ce-source": "//cloudscheduler.googleapis.com"}

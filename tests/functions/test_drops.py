@@ -1,4 +1,4 @@
-"""When a drop of data starts a training, and which of its events does."""
+"""When a drop starts a training run, and which of its events does so."""
 
 import pytest
 
@@ -7,22 +7,22 @@ from tests.functions.conftest import Function, World
 
 @pytest.fixture(scope="module")
 def patient(shared: World) -> Function:
-    """on_data_arrival with a quiet time in which a test can do something."""
+    """Start on_data_arrival with a quiet time that is long enough for a test to act."""
     return shared.function(PIPELINE_QUIET_SECONDS="4")
 
 
 class TestSuccessObject:
-    def test_it_ends_a_drop_at_once_and_tells_the_workflow_what_arrived(
+    def test_it_ends_a_drop_at_once_and_sends_the_workflow_its_payload(
         self, shared: World, arrivals: Function, model: str
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
 
         status = arrivals.post(event)
 
-        told = {key: event["data"][key] for key in ("bucket", "name", "generation")}
+        payload = {key: event["data"][key] for key in ("bucket", "name", "generation")}
         assert status == 200
         assert shared.github.dispatches_of(model) == [
-            {"event_type": "data-arrived", "client_payload": {"model": model, **told}}
+            {"event_type": "data-arrived", "client_payload": {"model": model, **payload}}
         ]
         assert len(shared.recorded("claims", event)) == len(shared.recorded("done", event)) == 1
 
@@ -36,7 +36,7 @@ class TestSuccessObject:
 
         assert len(shared.github.dispatches_of(model)) == 1
 
-    def test_parts_before_it_start_nothing_of_their_own(
+    def test_earlier_parts_do_not_start_their_own_training(
         self, shared: World, patient: Function, model: str
     ) -> None:
         parts = [shared.put(f"{model}/part-{number}.csv") for number in range(3)]
@@ -52,7 +52,7 @@ class TestSuccessObject:
 
 
 class TestQuietTime:
-    def test_of_many_parts_the_newest_starts_one_training(
+    def test_the_newest_of_many_parts_starts_one_training(
         self, shared: World, arrivals: Function, model: str
     ) -> None:
         parts = [shared.put(f"{model}/part-{number}.csv") for number in range(4)]
@@ -65,7 +65,7 @@ class TestQuietTime:
             f"{model}/part-4.parquet"
         ]
 
-    def test_a_part_that_is_written_again_meanwhile_waits_anew(
+    def test_a_part_that_is_overwritten_meanwhile_waits_again(
         self, shared: World, patient: Function, model: str
     ) -> None:
         first = shared.put(f"{model}/part.csv")
@@ -79,16 +79,14 @@ class TestQuietTime:
         ]
         assert generations == [second["data"]["generation"]]
 
-    def test_a_part_that_comes_late_is_another_drop(
-        self, shared: World, arrivals: Function, model: str
-    ) -> None:
+    def test_a_late_part_is_a_new_drop(self, shared: World, arrivals: Function, model: str) -> None:
         assert arrivals.post(shared.put(f"{model}/_SUCCESS", b"")) == 200
 
         assert arrivals.post(shared.put(f"{model}/part.csv")) == 200
 
         assert len(shared.github.dispatches_of(model)) == 2
 
-    def test_a_newest_part_that_is_deleted_meanwhile_leaves_the_others_a_drop(
+    def test_the_other_parts_are_a_drop_if_the_newest_is_deleted_meanwhile(
         self, shared: World, patient: Function, model: str
     ) -> None:
         part, mistake = (shared.put(f"{model}/{name}.csv") for name in ("part", "rest"))
@@ -102,7 +100,7 @@ class TestQuietTime:
             f"{model}/part.csv"
         ]
 
-    def test_an_empty_part_does_not_hold_the_others_up(
+    def test_an_empty_part_does_not_block_the_others(
         self, shared: World, arrivals: Function, model: str
     ) -> None:
         part = shared.put(f"{model}/part.csv")

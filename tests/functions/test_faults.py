@@ -1,4 +1,4 @@
-"""Lasting faults are errors at once, with what to fix; what passes by itself is not."""
+"""Lasting faults are logged as errors at once, with the fix; transient ones are warnings."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.functions.conftest import Function, World
-from tests.functions.servers import Answer
+from tests.functions.servers import Response
 
 KEY = (
     rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -19,15 +19,15 @@ KEY = (
     .decode()
 )
 BUSY = [
-    Answer(403, headers={"Retry-After": "100"}),
-    Answer(429),
-    Answer(403, b'{"message": "You have exceeded a secondary rate limit."}'),
+    Response(403, headers={"Retry-After": "100"}),
+    Response(429),
+    Response(403, b'{"message": "You have exceeded a secondary rate limit."}'),
 ]
 
 
 @pytest.fixture(scope="module")
 def hasty(shared: World) -> Iterator[Function]:
-    """on_data_arrival that gives up at the first failure that may be given up."""
+    """Start on_data_arrival so that it gives up at the first lasting failure."""
     yield shared.function(PIPELINE_GIVE_UP_SECONDS="0.01")
     shared.github.script = []
 
@@ -44,7 +44,7 @@ def hasty(shared: World) -> Iterator[Function]:
 def test_a_wrong_configuration_of_github_is_an_error_at_once(
     shared: World, arrivals: Function, model: str, status: int, fix: str
 ) -> None:
-    shared.github.script = [Answer(status)]
+    shared.github.script = [Response(status)]
     event = shared.put(f"{model}/_SUCCESS", b"")
 
     assert arrivals.post(event) == 500
@@ -60,7 +60,7 @@ def test_a_wrong_configuration_of_github_is_an_error_at_once(
 def test_an_outage_of_github_is_a_warning(
     shared: World, arrivals: Function, model: str, status: int
 ) -> None:
-    shared.github.script = [Answer(status)]
+    shared.github.script = [Response(status)]
     event = shared.put(f"{model}/_SUCCESS", b"")
 
     assert arrivals.post(event) == 500
@@ -82,9 +82,9 @@ def test_a_records_bucket_that_does_not_exist_is_an_error_at_once(
     assert "Create bucket 'no-such-bucket'" in line["message"]
 
 
-@pytest.mark.parametrize("busy", BUSY, ids=["told", "not told", "by its text"])
+@pytest.mark.parametrize("busy", BUSY, ids=["with a wait", "without a wait", "by its text"])
 def test_a_rate_limit_never_becomes_a_dead_letter(
-    shared: World, hasty: Function, model: str, busy: Answer
+    shared: World, hasty: Function, model: str, busy: Response
 ) -> None:
     hasty.die()  # so that it may call at once
     shared.github.script = [busy]
@@ -99,7 +99,7 @@ def test_a_rate_limit_never_becomes_a_dead_letter(
     assert len(shared.github.dispatches_of(model)) == 1
 
 
-def test_every_decision_is_a_line_with_its_drop(
+def test_every_decision_is_logged_with_its_drop(
     shared: World, arrivals: Function, model: str
 ) -> None:
     part = shared.put(f"{model}/part.csv")
@@ -130,7 +130,7 @@ def test_every_decision_is_a_line_with_its_drop(
 def test_a_wrong_configuration_of_a_github_app_is_an_error_at_once(
     app: Function, shared: World, model: str, status: int, fix: str
 ) -> None:
-    shared.github.refusals = [Answer(status)]
+    shared.github.refusals = [Response(status)]
     event = shared.put(f"{model}/_SUCCESS", b"")
 
     assert app.post(event) == 500
@@ -142,7 +142,7 @@ def test_a_wrong_configuration_of_a_github_app_is_an_error_at_once(
 
 @pytest.fixture
 def app(shared: World) -> Iterator[Function]:
-    """on_data_arrival that calls GitHub as an App."""
+    """Start on_data_arrival so that it calls GitHub as an App."""
     settings = {"PIPELINE_GITHUB_TOKEN": "", "PIPELINE_GITHUB_APP_ID": "12"}
     settings |= {"PIPELINE_GITHUB_INSTALLATION_ID": "34", "PIPELINE_GITHUB_PRIVATE_KEY": KEY}
     function = shared.function(**settings)

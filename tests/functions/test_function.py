@@ -1,4 +1,4 @@
-"""The functions as they are deployed: their folders, settings and secrets; the second function."""
+"""The deployed functions: folders, settings and secrets; and the second function."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from jose import jwt
 from functions.common.settings import PipelineSettings
 from functions.common.storage import MetadataToken, StorageError
 from tests.functions.conftest import Function, World, new_world
-from tests.functions.servers import Answer, Asked, GitHub, Held, serving
+from tests.functions.servers import BlockedCall, GitHub, Request, Response, serving
 from tests.gcs import Emulator
 
 FUNCTIONS = ("on_data_arrival", "on_model_release")
@@ -74,49 +74,47 @@ def releases(shared: World) -> Function:
 
 
 class TestReleases:
-    def test_a_release_starts_a_deployment_though_the_function_dies_before_the_dispatch(
+    def test_a_release_starts_a_deployment_although_the_function_dies_before_the_dispatch(
         self, shared: World, releases: Function, model: str
     ) -> None:
-        held = Held()
-        shared.github.script = [held]
+        blocked = BlockedCall()
+        shared.github.script = [blocked]
         event = shared.put(f"{model}/releases/00000007.json", b"{}")
         waiting = releases.post_aside(event)
-        held.arrived()
+        blocked.arrived()
         releases.die()
-        held.let_go()
+        blocked.release()
         assert waiting() == 0
 
         assert [releases.post(event), releases.post(event)] == [200, 200]
 
-        told = {key: event["data"][key] for key in ("bucket", "name", "generation")}
+        payload = {key: event["data"][key] for key in ("bucket", "name", "generation")}
         assert shared.github.dispatches_of(model) == [
-            {"event_type": "model-released", "client_payload": {"model": model, **told}}
+            {"event_type": "model-released", "client_payload": {"model": model, **payload}}
         ]
 
-    def test_other_objects_of_a_model_store_start_none(
+    def test_other_objects_of_a_model_store_start_no_deployment(
         self, shared: World, releases: Function, model: str
     ) -> None:
         names = ("releases/7.json", "releases/00000007.json.bak", "versions/1/manifest.json")
         events = [shared.put(f"{model}/{name}", b"{}") for name in names]
         events += [shared.put(f"{model}/releases/00000008.json", b"")]
-        asked = len(shared.github.asked)
+        before = len(shared.github.requests)
 
         assert [releases.post(event) for event in events] == [200] * 4
 
-        assert len(shared.github.asked) == asked
+        assert len(shared.github.requests) == before
 
 
 class TestGitHubApp:
-    def test_it_proves_who_it_is_and_keeps_its_token_while_that_is_good(
-        self, app: App, model: str
-    ) -> None:
+    def test_it_authenticates_and_caches_its_token(self, app: App, model: str) -> None:
         app.function.die()  # so that it has no token yet
-        given, asked = app.github.tokens_given, len(app.github.asked)
+        given, before = app.github.tokens_given, len(app.github.requests)
         events = [app.world.put(f"{model}-{number}/_SUCCESS", b"") for number in range(2)]
 
         assert [app.function.post(event) for event in events] == [200, 200]
 
-        first = app.github.asked[asked]
+        first = app.github.requests[before]
         claims = jwt.decode(
             first.headers["authorization"].removeprefix("Bearer "), app.public, algorithms=["RS256"]
         )
@@ -136,9 +134,9 @@ class TestGitHubApp:
 
         assert app.github.tokens_given == given + 1
 
-    def test_it_waits_for_its_token_as_long_as_it_is_told(self, app: App, model: str) -> None:
+    def test_it_waits_for_its_token_as_long_as_github_asks(self, app: App, model: str) -> None:
         app.function.die()
-        app.github.refusals = [Answer(403, headers={"Retry-After": "2"})]
+        app.github.refusals = [Response(403, headers={"Retry-After": "2"})]
         event = app.world.put(f"{model}/_SUCCESS", b"")
         began = len(app.github.times)
 
@@ -149,18 +147,18 @@ class TestGitHubApp:
         assert app.github.calls_of(model) == 1
 
     def test_no_secret_is_ever_logged(self, app: App, model: str) -> None:
-        app.github.script = [Answer(500)]
+        app.github.script = [Response(500)]
         event = app.world.put(f"{model}/_SUCCESS", b"")
 
         assert [app.function.post(event), app.function.post(event)] == [500, 200]
 
         logged = app.function.log.read_text()
-        assert "To be delivered again" in logged
+        assert "Needs redelivery" in logged
         assert app.github.token not in logged
         assert not any(line in logged for line in app.key.splitlines())
 
 
-def test_a_secret_that_ends_with_a_line_break_is_good(world: World, model: str) -> None:
+def test_a_secret_with_a_trailing_line_break_works(world: World, model: str) -> None:
     function = world.function(PIPELINE_GITHUB_TOKEN=f"{world.github.token}\n")
 
     assert function.post(world.put(f"{model}/_SUCCESS", b"")) == 200
@@ -168,10 +166,10 @@ def test_a_secret_that_ends_with_a_line_break_is_good(world: World, model: str) 
     assert world.github.calls_of(model) == 1
 
 
-def test_an_error_that_nobody_foresaw_is_retried_and_told_by_its_place_alone(
+def test_an_unexpected_error_is_retried_and_logged_without_its_message(
     shared: World, arrivals: Function, model: str
 ) -> None:
-    shared.github.script = [(True, Answer(502))]
+    shared.github.script = [(True, Response(502))]
     event = shared.put(f"{model}/_SUCCESS", b"")
     assert arrivals.post(event) == 500
     shared.github.runs_body = b"no JSON: a secret"
@@ -187,7 +185,7 @@ def test_an_error_that_nobody_foresaw_is_retried_and_told_by_its_place_alone(
 
 class TestFolders:
     @pytest.mark.parametrize("name", FUNCTIONS)
-    def test_each_is_complete_in_itself_and_pins_all_it_loads(
+    def test_each_is_self_contained_and_pins_its_dependencies(
         self, bundles: Path, name: str
     ) -> None:
         folder = bundles / name
@@ -243,7 +241,7 @@ class TestFolders:
             ),
         ],
     )
-    def test_a_bad_setting_is_told_in_one_line(
+    def test_an_invalid_setting_is_reported_in_one_line(
         self,
         monkeypatch: pytest.MonkeyPatch,
         capfd: pytest.CaptureFixture[str],
@@ -258,13 +256,13 @@ class TestFolders:
         with pytest.raises(SystemExit) as stopped:
             PipelineSettings.load()
 
-        told = capfd.readouterr().err
+        message = capfd.readouterr().err
         assert stopped.value.code == 2
-        assert told.startswith(f"error: {variable}")
-        assert told.count("\n") == 1
-        assert "two words" not in told
+        assert message.startswith(f"error: {variable}")
+        assert message.count("\n") == 1
+        assert "two words" not in message
 
-    def test_a_function_with_a_bad_setting_does_not_start(self, bundles: Path) -> None:
+    def test_a_function_with_an_invalid_setting_does_not_start(self, bundles: Path) -> None:
         ran = subprocess.run(
             [sys.executable, "-c", "import main"],
             cwd=bundles / "on_data_arrival",
@@ -278,37 +276,37 @@ class TestFolders:
 
 
 class TestAccessToken:
-    def test_it_is_asked_of_the_metadata_server_once(self) -> None:
-        asked: list[Asked] = []
+    def test_it_is_fetched_once_from_the_metadata_server(self) -> None:
+        requests: list[Request] = []
 
-        def answer(request: Asked) -> Answer:
-            asked.append(request)
-            return Answer(200, b'{"access_token": "abc", "expires_in": 3600}')
+        def answer(request: Request) -> Response:
+            requests.append(request)
+            return Response(200, b'{"access_token": "abc", "expires_in": 3600}')
 
         with serving(answer) as url:
             token = MetadataToken(url.removeprefix("http://"))
 
             assert (token.get(), token.get()) == ("abc", "abc")
 
-        assert [one.headers["metadata-flavor"] for one in asked] == ["Google"]
+        assert [one.headers["metadata-flavor"] for one in requests] == ["Google"]
 
-    def test_one_that_is_about_to_end_is_renewed(self) -> None:
+    def test_an_expiring_token_is_renewed(self) -> None:
         answers = iter([b'{"access_token": "a", "expires_in": 30}'] * 2)
-        with serving(lambda _: Answer(200, next(answers))) as url:
+        with serving(lambda _: Response(200, next(answers))) as url:
             token = MetadataToken(url.removeprefix("http://"))
 
             assert (token.get(), token.get()) == ("a", "a")
 
         assert next(answers, None) is None
 
-    def test_none_is_a_reason_for_a_redelivery(self) -> None:
-        with serving(lambda _: Answer(404)) as url, pytest.raises(StorageError):
+    def test_a_missing_token_requires_a_redelivery(self) -> None:
+        with serving(lambda _: Response(404)) as url, pytest.raises(StorageError):
             MetadataToken(url.removeprefix("http://")).get()
 
 
 PINNED = re.compile(r"^([a-z0-9-]+)(?:\[[a-z0-9,-]+\])?==", re.MULTILINE)
 UNPINNED = {"tollgate", "Pygments", "rich", "setuptools"}
-"""Our own modules, and what httpx and the interpreter load where it is there and do without."""
+"""Our own modules, and optional ones that httpx and the interpreter import if they exist."""
 
 
 def canonical(name: str) -> str:
@@ -316,7 +314,7 @@ def canonical(name: str) -> str:
 
 
 def new_key() -> tuple[str, str]:
-    """A fresh RSA key as PEM, private and public."""
+    """Return a new RSA key as PEM, private and public."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     private = key.private_bytes(
         serialization.Encoding.PEM,

@@ -1,4 +1,4 @@
-"""docs/google-cloud.md: its blocks run in a shell, and each command is one that the tools know."""
+"""docs/google-cloud.md: its blocks run in a shell, and every command and flag exists."""
 
 import json
 import os
@@ -37,7 +37,7 @@ ACCOUNT = re.compile(
 
 
 class Page:
-    """What the blocks of a page, run one after the other, came to."""
+    """The result of running a page's blocks in order."""
 
     def __init__(self, folder: Path, *pages: str) -> None:
         self.folder = folder
@@ -73,7 +73,7 @@ class Page:
         return [call for call in self.calls if call[0] == program]
 
     def rights(self) -> dict[str, set[tuple[str, str, bool]]]:
-        """By account: resource, role, and whether a condition restricts it."""
+        """Return each account's resources and roles, and whether a condition restricts them."""
         granted: dict[str, set[tuple[str, str, bool]]] = {}
         for call in self.of("gcloud"):
             line = " ".join(call)
@@ -92,7 +92,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 
 def lint(commands: list[list[str]], folder: Path) -> list[dict[str, Any]]:
-    """What the real gcloud says of each command; it runs none of them."""
+    """Return the real gcloud's verdict on each command, without running it."""
     file = folder / "commands.json"
     file.write_text(json.dumps([{"command_string": shlex.join(each)} for each in commands]))
     ran = subprocess.run(
@@ -107,7 +107,7 @@ def lint(commands: list[list[str]], folder: Path) -> list[dict[str, Any]]:
 
 
 def shape(call: list[str]) -> tuple[str, ...]:
-    """A command without its values: one that a loop repeats is checked once."""
+    """Return a command without its values, so that one in a loop is checked once."""
     return (*call[:4], *sorted(word.partition("=")[0] for word in call if word.startswith("--")))
 
 
@@ -120,7 +120,7 @@ def test_gcloud_knows_every_command_and_flag(page: Page, tmp_path: Path) -> None
     assert [each["error_message"] for each in linted if not each["success"]] == []
 
 
-def test_the_check_itself_finds_a_flag_that_does_not_exist(tmp_path: Path) -> None:
+def test_the_check_finds_an_unknown_flag(tmp_path: Path) -> None:
     [found] = lint([["gcloud", "storage", "buckets", "create", "gs://a", "--colour=red"]], tmp_path)
 
     assert "unrecognized arguments: --colour=red" in found["error_message"]
@@ -136,7 +136,7 @@ def test_kubectl_knows_every_command_and_flag(page: Page) -> None:
         assert ran.returncode == 0, ran.stderr
 
 
-def test_each_account_has_the_rights_that_it_needs_and_no_more(page: Page) -> None:
+def test_each_account_has_only_the_rights_that_it_needs(page: Page) -> None:
     data, models, feedback, records = (
         f"gs://my-project-{name}" for name in ("data", "models", "feedback", "pipeline")
     )
@@ -178,20 +178,20 @@ def test_each_account_has_the_rights_that_it_needs_and_no_more(page: Page) -> No
     }
 
 
-def test_nobody_may_delete_or_overwrite_an_object(page: Page) -> None:
+def test_no_account_may_delete_or_overwrite_an_object(page: Page) -> None:
     granted = {role for rights in page.rights().values() for _, role, _ in rights}
 
     assert not granted & {"storage.admin", "storage.objectAdmin", "storage.objectUser", "editor"}
 
 
-def test_no_other_page_states_rights_of_its_own() -> None:
+def test_no_other_page_grants_rights() -> None:
     others = [path for path in DOCS.glob("*.md") if path.name != "google-cloud.md"]
 
     assert [path.name for path in others if "roles/" in path.read_text()] == []
     assert [path.name for path in others if "add-iam-policy-binding" in path.read_text()] == []
 
 
-def test_accounts_that_outsiders_become_are_bound_to_who_may(page: Page) -> None:
+def test_federated_accounts_are_bound_to_their_subjects(page: Page) -> None:
     bound = {}
     for call in page.of("gcloud"):
         if "--role=roles/iam.workloadIdentityUser" in call:
@@ -227,7 +227,7 @@ def test_every_service_that_a_command_uses_is_enabled(page: Page) -> None:
     assert {f"{name}.googleapis.com" for name in indirectly} <= set(enabled)
 
 
-def test_the_files_that_it_writes_are_well_formed(page: Page) -> None:
+def test_the_files_that_the_page_writes_are_well_formed(page: Page) -> None:
     metric = yaml.safe_load((page.folder / "decisions.yaml").read_text())
     condition = yaml.safe_load((page.folder / "releases-only.yaml").read_text())
     alert = json.loads((page.folder / "blocked.json").read_text())

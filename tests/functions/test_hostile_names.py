@@ -1,4 +1,4 @@
-"""Objects with hostile names and events that no bucket of ours sends: nothing starts or is lost."""
+"""Hostile object names and forged events neither start a run nor lose a drop."""
 
 import unicodedata
 from typing import Any
@@ -24,17 +24,17 @@ def only_line(function: Function, event: dict[str, Any]) -> dict[str, Any]:
 
 
 def put(world: World, name: str, content: bytes = b"x,y\n1,2\n") -> dict[str, Any]:
-    """Write an object; its event, without the header that HTTP could not carry."""
+    """Write an object; return its event without the header that HTTP could not carry."""
     event = world.put(name, content)
     del event["subject"]
     return event
 
 
-def test_there_are_fifty_of_them_and_all_differ() -> None:
+def test_there_are_fifty_distinct_names() -> None:
     assert len(set(HOSTILE)) == len(HOSTILE) >= 50
 
 
-def test_no_hostile_name_starts_anything_and_each_has_one_clear_line(
+def test_no_hostile_name_starts_anything_and_each_is_logged_once(
     shared: World, arrivals: Function, model: str
 ) -> None:
     events = [put(shared, f"{model}/{name}.csv") for name in HOSTILE]
@@ -63,7 +63,7 @@ def test_a_drop_among_hostile_names_is_dispatched_once(
 
 
 @pytest.mark.parametrize("name", ["part\u00a02", "part\u202e2", "part\n2"])
-def test_a_finished_drop_whose_last_object_has_an_odd_name_is_not_lost(
+def test_a_drop_whose_last_object_has_an_odd_name_is_not_lost(
     shared: World, arrivals: Function, model: str, name: str
 ) -> None:
     events = [put(shared, f"{model}/{each}.csv") for each in ("part-1", name)]
@@ -73,7 +73,7 @@ def test_a_finished_drop_whose_last_object_has_an_odd_name_is_not_lost(
     assert len(shared.github.dispatches_of(model)) == 1
 
 
-def test_a_name_of_as_many_bytes_as_there_may_be_has_one_line(
+def test_a_name_of_maximum_length_is_logged_once(
     shared: World, arrivals: Function, model: str
 ) -> None:
     name = f"{model}/".ljust(1020, "p") + ".csv"
@@ -88,7 +88,7 @@ def test_a_name_of_as_many_bytes_as_there_may_be_has_one_line(
 @pytest.mark.parametrize(
     "folder", ["{} x", "{}#", "{}?", "{}%2f..", "$({})", "{}\n", "\u202e{}", "é{}"]
 )
-def test_a_folder_that_is_no_model_starts_nothing(
+def test_a_folder_without_a_model_name_starts_nothing(
     shared: World, arrivals: Function, model: str, folder: str
 ) -> None:
     event = put(shared, f"{folder.format(model)}/_SUCCESS", b"")
@@ -100,7 +100,7 @@ def test_a_folder_that_is_no_model_starts_nothing(
 
 
 class TestEvents:
-    def test_one_without_a_generation_starts_nothing_and_the_drop_goes_on(
+    def test_one_without_a_generation_starts_nothing_and_does_not_block_the_drop(
         self, shared: World, arrivals: Function, model: str
     ) -> None:
         good = shared.put(f"{model}/_SUCCESS", b"")
@@ -125,7 +125,7 @@ class TestEvents:
         assert {line["severity"] for line in arrivals.lines(event["id"])} == {"WARNING"}
         assert shared.github.calls_of(model) == 0
 
-    def test_one_that_claims_to_be_years_old_is_judged_by_the_object_itself(
+    def test_one_with_a_false_age_is_judged_by_the_object(
         self, shared: World, arrivals: Function, model: str
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")

@@ -1,4 +1,4 @@
-"""Events about which nothing is done: logged, acknowledged, never retried, no call to GitHub."""
+"""Ignored events are logged and acknowledged, never retried, and cause no call to GitHub."""
 
 import time
 from collections.abc import Callable
@@ -56,7 +56,7 @@ class TestForgeries:
             *("text", "odd version", "batch", "large"),
         ],
     )
-    def test_what_is_no_event_is_acknowledged_too(
+    def test_a_request_that_is_not_an_event_is_acknowledged_too(
         self, shared: World, arrivals: Function, body: bytes, headers: dict[str, str]
     ) -> None:
         warned = len(arrivals.lines("WARNING"))
@@ -65,7 +65,7 @@ class TestForgeries:
 
         assert len(arrivals.lines("WARNING")) == warned + 1
 
-    def test_an_object_that_never_was_is_nothing(
+    def test_an_object_that_never_existed_is_ignored(
         self, shared: World, arrivals: Function, model: str
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
@@ -93,17 +93,17 @@ class TestObjectsThatEndNoDrop:
             "{model}/\x07part.txt",
         ],
     )
-    def test_they_are_acknowledged_with_a_line(
+    def test_they_are_acknowledged_and_logged(
         self, shared: World, arrivals: Function, model: str, path: str
     ) -> None:
         event = shared.put(path.format(model=model))
-        del event["subject"]  # a header of HTTP holds no control character
-        asked = len(shared.github.asked)
+        del event["subject"]  # HTTP headers cannot contain control characters
+        before = len(shared.github.requests)
 
         assert arrivals.post(event) == 200
 
         assert [line["severity"] for line in arrivals.lines(event["id"])] == ["INFO"]
-        assert len(shared.github.asked) == asked
+        assert len(shared.github.requests) == before
         assert shared.recorded("claims", event) == []
 
     def test_an_empty_part_is_ignored(self, shared: World, arrivals: Function, model: str) -> None:
@@ -112,7 +112,7 @@ class TestObjectsThatEndNoDrop:
         assert shared.github.calls_of(model) == 0
 
 
-def test_an_object_older_than_the_stated_age_is_ignored(world: World, model: str) -> None:
+def test_an_object_older_than_the_limit_is_ignored(world: World, model: str) -> None:
     function = world.function(PIPELINE_MAX_EVENT_AGE_SECONDS="0.2")
     event = world.put(f"{model}/_SUCCESS", b"")
     time.sleep(0.3)
@@ -120,10 +120,10 @@ def test_an_object_older_than_the_stated_age_is_ignored(world: World, model: str
     assert function.post(event) == 200
 
     assert "for too long" in function.lines(event["id"])[0]["message"]
-    assert world.github.asked == []
+    assert world.github.requests == []
 
 
-def test_only_what_lies_under_the_prefix_counts(world: World, model: str) -> None:
+def test_only_objects_under_the_prefix_count(world: World, model: str) -> None:
     function = world.function(PIPELINE_STORE=f"gs://{world.bucket}/shop/data")
     inside = world.put(f"shop/data/{model}/part.csv")
     events = [world.put(f"{model}/part.csv"), world.put(f"shop/{model}/_SUCCESS", b""), inside]

@@ -1,4 +1,4 @@
-"""Drops that end oddly are dispatched, once; a sweep finds what no event finished."""
+"""Drops with unusual ends are dispatched once; a sweep finds lost drops."""
 
 import time
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from functions.common.pipeline import Pipeline
 from functions.common.settings import PipelineSettings
 from functions.on_data_arrival.sweep import sweep
 from tests.functions.conftest import Function, World, new_world
-from tests.functions.servers import Answer, Held
+from tests.functions.servers import BlockedCall, Response
 from tests.gcs import Emulator
 
 
@@ -21,7 +21,7 @@ from tests.gcs import Emulator
 def swept(
     gcs: Emulator, tmp_path_factory: pytest.TempPathFactory, bundles: Path
 ) -> Iterator[World]:
-    """Servers of these tests alone: a sweep looks at every model."""
+    """Yield servers for only these tests, because a sweep checks every model."""
     with new_world(gcs, tmp_path_factory.mktemp("swept"), bundles) as world:
         yield world
 
@@ -32,7 +32,7 @@ def function(swept: World) -> Function:
 
 
 def a_sweep() -> dict[str, Any]:
-    """The event that Cloud Scheduler sends."""
+    """Return the event that Cloud Scheduler sends."""
     return {
         "specversion": "1.0",
         "id": f"sweep-{uuid4().hex}",
@@ -43,13 +43,13 @@ def a_sweep() -> dict[str, Any]:
 
 
 def dispatched(world: World, model: str) -> list[str]:
-    """The objects that dispatches named, below the model's folder."""
+    """Return the dispatched objects, relative to the model's folder."""
     payloads = [one["client_payload"] for one in world.github.dispatches_of(model)]
     return [payload["name"].removeprefix(f"{model}/") for payload in payloads]
 
 
 class TestOddEnds:
-    def test_the_newest_part_is_deleted_before_its_event_is_looked_at(
+    def test_the_newest_part_is_deleted_before_its_event_is_handled(
         self, swept: World, function: Function, model: str
     ) -> None:
         part, mistake = (swept.put(f"{model}/{name}.csv") for name in ("part", "rest"))
@@ -60,7 +60,7 @@ class TestOddEnds:
 
         assert dispatched(swept, model) == ["part.csv"]
 
-    def test_the_newest_part_is_replaced_by_an_empty_object_before_its_event_is_looked_at(
+    def test_the_newest_part_is_emptied_before_its_event_is_handled(
         self, swept: World, function: Function, model: str
     ) -> None:
         part, rest = (swept.put(f"{model}/{name}.csv") for name in ("part", "rest"))
@@ -71,7 +71,7 @@ class TestOddEnds:
 
         assert dispatched(swept, model) == ["part.csv"]
 
-    def test_the_marker_is_deleted_before_its_event_is_looked_at(
+    def test_the_marker_is_deleted_before_its_event_is_handled(
         self, swept: World, function: Function, model: str
     ) -> None:
         part = swept.put(f"{model}/part.csv")
@@ -95,7 +95,7 @@ class TestOddEnds:
 
         assert dispatched(swept, model) == ["part-2.csv"]
 
-    def test_changed_settings_are_a_part_of_a_drop(
+    def test_changed_settings_are_part_of_a_drop(
         self, swept: World, function: Function, model: str
     ) -> None:
         first = swept.put(f"{model}/dataset.json", b'{"target": "y"}')
@@ -113,7 +113,7 @@ class TestOddEnds:
     ) -> None:
         swept.put(f"{model}/part.csv")
         first = swept.put(f"{model}/_SUCCESS", b"")
-        swept.github.script = [Answer(403, headers={"retry-after": "3"})]
+        swept.github.script = [Response(403, headers={"retry-after": "3"})]
         waiting = function.post_aside(first)
         time.sleep(0.2)
         second = swept.put(f"{model}/_SUCCESS", b"")
@@ -123,11 +123,11 @@ class TestOddEnds:
         [document] = swept.github.dispatches_of(model)
         assert document["client_payload"]["generation"] == second["data"]["generation"]
 
-    def test_an_event_that_comes_twice_while_github_is_busy_starts_one_training(
+    def test_an_event_delivered_twice_while_github_is_busy_starts_one_training(
         self, swept: World, function: Function, model: str
     ) -> None:
         event = swept.put(f"{model}/_SUCCESS", b"")
-        swept.github.script = [Answer(403, headers={"retry-after": "3"})]
+        swept.github.script = [Response(403, headers={"retry-after": "3"})]
         swept.github.forgets_runs = True  # GitHub lists a run some seconds after it began
         waiting = function.post_aside(event)
         time.sleep(0.2)
@@ -140,7 +140,7 @@ class TestOddEnds:
 
 
 class TestSweeps:
-    def test_a_drop_whose_events_never_came_is_found_once(
+    def test_a_drop_without_any_event_is_found_once(
         self, swept: World, function: Function, model: str
     ) -> None:
         swept.put(f"{model}/part-1.csv")
@@ -151,7 +151,7 @@ class TestSweeps:
 
         assert dispatched(swept, model) == ["part-2.csv"]
 
-    def test_what_events_have_finished_is_not_found_even_after_its_end_was_deleted(
+    def test_a_dispatched_drop_is_not_found_after_its_end_is_deleted(
         self, swept: World, function: Function, model: str
     ) -> None:
         swept.put(f"{model}/part.csv")
@@ -163,7 +163,7 @@ class TestSweeps:
 
         assert dispatched(swept, model) == ["_SUCCESS"]
 
-    def test_an_event_that_comes_after_the_sweep_starts_nothing(
+    def test_an_event_after_the_sweep_starts_nothing(
         self, swept: World, function: Function, model: str
     ) -> None:
         event = swept.put(f"{model}/part.csv")
@@ -178,36 +178,36 @@ class TestSweeps:
         self, swept: World, function: Function, model: str
     ) -> None:
         event = swept.put(f"{model}/part.csv")
-        held = Held()
-        swept.github.script = [(True, held)]
+        blocked = BlockedCall()
+        swept.github.script = [(True, blocked)]
         time.sleep(1)
         waiting = function.post_aside(event)
-        held.arrived()
+        blocked.arrived()
         sweeping = function.post_aside(a_sweep())
-        held.let_go()
+        blocked.release()
 
         assert (waiting(), sweeping()) == (500, 200)
 
         assert len(swept.github.dispatches_of(model)) == 1
 
-    def test_a_function_killed_in_a_sweep_is_followed_by_another_sweep(
+    def test_the_next_sweep_continues_after_a_killed_function(
         self, swept: World, function: Function, model: str
     ) -> None:
         swept.put(f"{model}/part.csv")
         time.sleep(1)
         for kind in ("claims", "done"):
-            held = swept.door.hold(kind)
+            blocked = swept.proxy.block(kind)
             waiting = function.post_aside(a_sweep())
-            held.arrived()
+            blocked.arrived()
             function.die()
-            held.let_go()
+            blocked.release()
             assert waiting() == 0
 
         assert function.post(a_sweep()) == 200
 
         assert dispatched(swept, model) == ["part.csv"]
 
-    def test_data_with_unsupported_names_alone_is_reported_by_every_sweep(
+    def test_data_with_only_unsupported_names_is_reported_by_every_sweep(
         self, swept: World, function: Function, model: str
     ) -> None:
         swept.put(f"{model}/part 1.csv")
@@ -218,7 +218,7 @@ class TestSweeps:
         assert (line["severity"], line["decision"]) == ("WARNING", "unsupported_name")
         swept.delete(f"{model}/part 1.csv")
 
-    def test_it_can_be_called_from_python_and_says_what_it_decided(
+    def test_it_can_be_called_from_python_and_returns_its_decisions(
         self, swept: World, monkeypatch: pytest.MonkeyPatch, model: str
     ) -> None:
         event = swept.put(f"{model}/part.csv")
@@ -233,7 +233,7 @@ class TestSweeps:
 
         identity = f"{swept.bucket}/{model}/part.csv#{event['data']['generation']}"
         assert (first.decision, first.drop) == ("dispatched", identity)
-        assert (second.decision, second.reason) == ("idle", "The drop was dispatched before.")
+        assert (second.decision, second.reason) == ("idle", "The drop was already dispatched.")
         assert len(swept.github.dispatches_of(model)) == 1
 
     def test_a_wrong_configuration_is_an_error_in_a_sweep_too(
@@ -241,7 +241,7 @@ class TestSweeps:
     ) -> None:
         swept.put(f"{model}/part.csv")
         time.sleep(1)
-        swept.github.script = [Answer(404)]
+        swept.github.script = [Response(404)]
 
         assert function.post(a_sweep()) == 500
 
@@ -250,13 +250,13 @@ class TestSweeps:
         assert function.post(a_sweep()) == 200
         assert dispatched(swept, model) == ["part.csv"]
 
-    def test_one_model_that_cannot_be_swept_keeps_no_other_from_it(
+    def test_a_model_that_cannot_be_swept_does_not_block_the_others(
         self, swept: World, function: Function, model: str
     ) -> None:
         for name in (f"{model}-1", f"{model}-2"):
             swept.put(f"{name}/part.csv")
         time.sleep(1)
-        swept.github.script = [Answer(500)]
+        swept.github.script = [Response(500)]
 
         assert function.post(a_sweep()) == 500
 
@@ -264,12 +264,12 @@ class TestSweeps:
         assert both == ["part.csv"]
         assert function.post(a_sweep()) == 200
 
-    def test_what_github_refuses_now_is_tried_again_by_the_next_sweep(
+    def test_the_next_sweep_retries_a_refused_dispatch(
         self, swept: World, function: Function, model: str
     ) -> None:
         swept.put(f"{model}/part.csv")
         time.sleep(1)
-        swept.github.script = [Answer(500)]
+        swept.github.script = [Response(500)]
 
         assert [function.post(a_sweep()), function.post(a_sweep())] == [500, 200]
 

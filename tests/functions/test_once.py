@@ -1,16 +1,16 @@
-"""One run per object and generation: events delivered again, GitHub's moods."""
+"""One run per object and generation, despite redeliveries and GitHub's failures."""
 
 import time
 
 import pytest
 
 from tests.functions.conftest import Function, World
-from tests.functions.servers import Answer, Held
+from tests.functions.servers import BlockedCall, Response
 
 
 @pytest.fixture(scope="module")
 def pair(shared: World) -> tuple[Function, Function]:
-    """Two processes of on_data_arrival that leave a claim to the other for long."""
+    """Start two processes of on_data_arrival with a long claim time."""
     one, other = (shared.function(PIPELINE_CLAIM_SECONDS="6") for _ in range(2))
     return one, other
 
@@ -45,17 +45,17 @@ class TestRepeats:
         assert [answer() for answer in waiting] == [200] * 2
         assert shared.github.calls_of(model) == 1
 
-    def test_one_leaves_an_event_to_another_at_work_on_it(
+    def test_a_delivery_waits_for_another_one_of_the_same_event(
         self, shared: World, pair: tuple[Function, Function], model: str
     ) -> None:
-        held = Held()
-        shared.github.script = [(True, held)]
+        blocked = BlockedCall()
+        shared.github.script = [(True, blocked)]
         event = shared.put(f"{model}/_SUCCESS", b"")
         at_work = pair[0].post_aside(event)
-        held.arrived()
+        blocked.arrived()
         waiting = pair[1].post_aside(event)
         time.sleep(0.5)
-        held.let_go()
+        blocked.release()
 
         assert (at_work(), waiting()) == (500, 200)
         assert shared.github.calls_of(model) == 1
@@ -68,14 +68,16 @@ class TestRepeats:
 
         assert [arrivals.post(newer), arrivals.post(older)] == [200, 200]
 
-        told = [one["client_payload"]["generation"] for one in shared.github.dispatches_of(model)]
-        assert told == [newer["data"]["generation"]]
+        generations = [
+            one["client_payload"]["generation"] for one in shared.github.dispatches_of(model)
+        ]
+        assert generations == [newer["data"]["generation"]]
         assert shared.recorded("claims", older) == []
 
 
 @pytest.fixture(scope="module")
 def hasty(shared: World) -> Function:
-    """on_data_arrival that gives up at the first failure."""
+    """Start on_data_arrival so that it gives up at the first failure."""
     return shared.function(PIPELINE_GIVE_UP_SECONDS="0.01")
 
 
@@ -84,17 +86,17 @@ class TestGitHub:
     def test_a_refusal_is_retried_by_a_redelivery(
         self, shared: World, arrivals: Function, model: str, status: int
     ) -> None:
-        shared.github.script = [Answer(status)]
+        shared.github.script = [Response(status)]
         event = shared.put(f"{model}/_SUCCESS", b"")
 
         assert [arrivals.post(event), arrivals.post(event)] == [500, 200]
 
         assert len(shared.github.dispatches_of(model)) == 1
 
-    def test_a_dispatch_that_was_taken_and_answered_502_is_not_sent_again(
+    def test_an_accepted_dispatch_with_a_502_response_is_not_sent_again(
         self, shared: World, arrivals: Function, model: str
     ) -> None:
-        shared.github.script = [(True, Answer(502))]
+        shared.github.script = [(True, Response(502))]
         event = shared.put(f"{model}/_SUCCESS", b"")
 
         assert [arrivals.post(event), arrivals.post(event)] == [500, 200]
@@ -102,10 +104,10 @@ class TestGitHub:
         assert shared.github.calls_of(model) == 1
         assert len(shared.recorded("done", event)) == 1
 
-    def test_it_waits_as_long_as_it_is_told(
+    def test_it_waits_as_long_as_github_asks(
         self, shared: World, arrivals: Function, model: str
     ) -> None:
-        shared.github.script = [Answer(429, headers={"Retry-After": "2"})]
+        shared.github.script = [Response(429, headers={"Retry-After": "2"})]
         event = shared.put(f"{model}/_SUCCESS", b"")
 
         assert arrivals.post(event) == 200
@@ -117,48 +119,50 @@ class TestGitHub:
     @pytest.mark.parametrize(
         "busy",
         [
-            Answer(403, headers={"Retry-After": "100"}),
-            Answer(403, headers={"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "4000000000"}),
-            Answer(429),
-            Answer(403, b'{"message": "You have exceeded a secondary rate limit."}'),
+            Response(403, headers={"Retry-After": "100"}),
+            Response(
+                403, headers={"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "4000000000"}
+            ),
+            Response(429),
+            Response(403, b'{"message": "You have exceeded a secondary rate limit."}'),
         ],
     )
-    def test_what_would_last_too_long_is_left_to_a_redelivery_and_it_is_not_asked_before(
-        self, shared: World, arrivals: Function, model: str, busy: Answer
+    def test_a_long_rate_limit_is_left_to_a_redelivery_without_another_call(
+        self, shared: World, arrivals: Function, model: str, busy: Response
     ) -> None:
         shared.github.script = [busy]
         event = shared.put(f"{model}/_SUCCESS", b"")
-        asked = len(shared.github.asked)
+        before = len(shared.github.requests)
 
         assert [arrivals.post(event), arrivals.post(event)] == [500, 500]
 
-        assert len(shared.github.asked) == asked + 1
+        assert len(shared.github.requests) == before + 1
         arrivals.die()  # the next one may ask again
 
-    def test_it_gives_up_to_a_dead_letter_with_an_error_line(
+    def test_it_gives_up_with_a_dead_letter_and_an_error_line(
         self, shared: World, hasty: Function, model: str
     ) -> None:
-        shared.github.script = [Answer(500)]
+        shared.github.script = [Response(500)]
         event = shared.put(f"{model}/_SUCCESS", b"")
 
         assert [hasty.post(event), hasty.post(event)] == [200, 200]
 
         [letter] = shared.recorded("dead", event)
         assert (letter["model"], letter["name"]) == (model, f"{model}/_SUCCESS")
-        assert "GitHub answered 500" in letter["reason"]
+        assert "GitHub responded 500" in letter["reason"]
         assert [line["severity"] for line in hasty.lines("Given up")] == ["ERROR"]
         assert (shared.github.calls_of(model), shared.recorded("done", event)) == (1, [])
 
-    def test_after_giving_up_a_death_before_the_dead_letter_leads_to_one_all_the_same(
+    def test_a_death_before_the_dead_letter_still_leads_to_one(
         self, shared: World, hasty: Function, model: str
     ) -> None:
-        shared.github.script = [Answer(500), Answer(500)]
+        shared.github.script = [Response(500), Response(500)]
         event = shared.put(f"{model}/_SUCCESS", b"")
-        held = shared.door.hold("dead")
+        blocked = shared.proxy.block("dead")
         waiting = hasty.post_aside(event)
-        held.arrived()
+        blocked.arrived()
         hasty.die()
-        held.let_go()
+        blocked.release()
         assert (waiting(), shared.recorded("dead", event)) == (0, [])
 
         assert [hasty.post(event), hasty.post(event)] == [200, 200]
@@ -166,18 +170,20 @@ class TestGitHub:
         assert len(shared.recorded("dead", event)) == 1
         assert (shared.github.calls_of(model), shared.github.dispatches_of(model)) == (2, [])
 
-    def test_storage_that_is_down_is_retried_by_a_redelivery(
+    def test_a_storage_outage_is_retried_by_a_redelivery(
         self, shared: World, arrivals: Function, model: str
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
-        shared.door.down = True
+        shared.proxy.down = True
         refused = arrivals.post(event)
-        shared.door.down = False
+        shared.proxy.down = False
 
         assert (refused, arrivals.post(event)) == (500, 200)
         assert shared.github.calls_of(model) == 1
 
-    def test_writes_are_a_second_apart(self, shared: World, arrivals: Function, model: str) -> None:
+    def test_dispatches_are_a_second_apart(
+        self, shared: World, arrivals: Function, model: str
+    ) -> None:
         events = [shared.put(f"{model}-{number}/_SUCCESS", b"") for number in range(2)]
 
         assert [answer() for answer in [arrivals.post_aside(event) for event in events]] == [

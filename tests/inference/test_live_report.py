@@ -68,7 +68,7 @@ def test_an_unreachable_process_is_one_line_and_exit_code_1() -> None:
 
     told = run("numbers", "--url", url)
 
-    assert (told.exit_code, told.stderr) == (1, f"error: No metrics from {url}.\n")
+    assert (told.exit_code, told.stderr) == (1, f"error: Cannot fetch metrics from {url}.\n")
 
 
 def test_processes_are_weighted_by_their_rows() -> None:

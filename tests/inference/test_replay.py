@@ -167,7 +167,7 @@ class TestCommand:
         assert (told.returncode, json.loads(told.stdout)["accepted"]) == (0, 1)
         assert refused.returncode == 1
         assert "1 dead letters" in refused.stdout
-        assert "error: billing does not take the dead letters" in refused.stderr
+        assert "error: billing rejected the dead letters" in refused.stderr
 
     async def test_it_fails_when_billing_is_away(
         self, tmp_path: Path, neighbours: Neighbours

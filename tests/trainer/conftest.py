@@ -1,4 +1,4 @@
-"""A workshop: a state folder with data in it, and what was trained from that."""
+"""A workshop: a state folder with data, and the versions trained from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Small data sets that can be learnt, of every kind of column and target."""
+"""Small learnable data sets with every kind of column and target."""
 
 import random
 from collections.abc import Callable
@@ -8,9 +8,9 @@ HEADER = ("size", "sold", "colour", "void", "y")
 
 
 def rows(answer: Callable[[float, bool, str], Any], *, count: int = 200, seed: int = 1) -> Any:
-    """`count` rows of a number, a boolean, a text and an empty column; a tenth of the cells empty.
+    """Return rows of a number, a boolean, a text and an empty column, with 10 % of cells missing.
 
-    The target is `answer(size, sold, colour)`, of the values before some were emptied.
+    The target is `answer(size, sold, colour)`, from the values before cells were removed.
     """
     chance = random.Random(seed)
     made = []

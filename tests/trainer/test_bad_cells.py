@@ -1,4 +1,4 @@
-"""A column that is numbers but for a few cells is refused with their places, never made text."""
+"""A numeric column with a few bad cells is refused with their places, never read as text."""
 
 import json
 from pathlib import Path
@@ -11,21 +11,21 @@ import pytest
 
 from tests.trainer import cases
 from tests.trainer.conftest import Workshop
-from trainer.dataset_file import DatasetFile
+from trainer.dataset_config import DatasetConfig
 from trainer.errors import DataError
 from trainer.parts import open_part
 from trainer.table import Table, read_table
 
 
-def read(folder: Path, *texts: str | bytes, **stated: Any) -> Table:
-    """CSV parts `1.csv`, `2.csv` … as one table."""
-    document = DatasetFile.model_validate(stated)
+def read(folder: Path, *texts: str | bytes, **settings: Any) -> Table:
+    """Read CSV parts `1.csv`, `2.csv` … as one table."""
+    config = DatasetConfig.model_validate(settings)
     parts = []
     for i, text in enumerate(texts, start=1):
         path = folder / str(i)
         path.write_bytes(text.encode() if isinstance(text, str) else text)
-        parts.append(open_part(f"{i}.csv", path, settings=document.csv))
-    return read_table(parts, stated=document, precise=[])
+        parts.append(open_part(f"{i}.csv", path, settings=config.csv))
+    return read_table(parts, config=config, precise=[])
 
 
 class TestAFewBadCells:
@@ -75,7 +75,7 @@ class TestAFewBadCells:
             read(tmp_path, cases.write(rows, ("t", "n")))
 
     @pytest.mark.parametrize("line_end", ["\r\n", "\r"])
-    def test_have_real_line_numbers_whatever_ends_the_lines(
+    def test_have_real_line_numbers_with_any_line_ending(
         self, tmp_path: Path, line_end: str
     ) -> None:
         text = cases.write(cases.sales(), line_end=line_end, change={(4, "qty"): "?"})
@@ -89,7 +89,7 @@ class TestAFewBadCells:
         with pytest.raises(DataError, match=r'1\.csv line 8: "\?"'):
             read(tmp_path, text)
 
-    def test_are_missing_if_that_is_stated(self, tmp_path: Path) -> None:
+    def test_are_missing_if_so_configured(self, tmp_path: Path) -> None:
         changed = {(3, "price"): "-", (9, "price"): "n/a?"}
         table = read(tmp_path, cases.write(cases.sales(), change=changed), bad_cells="missing")
 
@@ -97,12 +97,12 @@ class TestAFewBadCells:
         assert np.flatnonzero(table.frame["price"].isna()).tolist() == [3, 9]
         assert "2 cells that are not numbers read as missing" in " ".join(table.notes)
 
-    def test_are_text_if_that_is_stated(self, tmp_path: Path) -> None:
+    def test_are_text_if_so_configured(self, tmp_path: Path) -> None:
         text = cases.write(cases.sales(), change={(3, "qty"): "12a"})
 
         assert read(tmp_path, text, columns={"qty": "text"}).kinds["qty"] == "text"
 
-    def test_that_mean_missing_are_no_fault(self, tmp_path: Path) -> None:
+    def test_that_mean_missing_are_accepted(self, tmp_path: Path) -> None:
         text = cases.write(cases.sales(), change={(3, "qty"): "-", (4, "qty"): " - "})
 
         table = read(tmp_path, text, missing=["-"])
@@ -110,13 +110,13 @@ class TestAFewBadCells:
         assert table.kinds["qty"] == "number"
         assert table.frame["qty"].isna().sum() == 2
 
-    def test_are_refused_however_many_say_only_that_there_is_no_value(self, tmp_path: Path) -> None:
+    def test_are_refused_even_if_many_are_placeholders(self, tmp_path: Path) -> None:
         changed = {(row, "qty"): "?" for row in range(0, 80, 2)}
 
         with pytest.raises(DataError, match="'qty' has 40 cells that are not numbers"):
             read(tmp_path, cases.write(cases.sales(), change=changed))
 
-    def test_of_a_boolean_column_likewise(self, tmp_path: Path) -> None:
+    def test_of_a_boolean_column_are_refused_too(self, tmp_path: Path) -> None:
         rows = [["true" if i % 2 else "FALSE", "1"] for i in range(40)]
         text = cases.write(rows, ("a", "b"), change={(7, "a"): "?"})
 
@@ -124,21 +124,25 @@ class TestAFewBadCells:
             read(tmp_path, text)
         assert read(tmp_path, text, bad_cells="missing").kinds["a"] == "boolean"
 
-    def test_of_a_column_stated_as_number_in_parquet_have_rows(self, tmp_path: Path) -> None:
+    def test_of_a_parquet_column_configured_as_number_are_named_by_row(
+        self, tmp_path: Path
+    ) -> None:
         pq.write_table(pa.table({"a": ["1", "2", "x"], "b": [1, 2, 3]}), tmp_path / "p")
         part = open_part("p.parquet", tmp_path / "p")
 
         with pytest.raises(DataError, match=r'not a number: p\.parquet row 3: "x"'):
-            read_table([part], stated=DatasetFile(columns={"a": "number"}), precise=[])
+            read_table([part], config=DatasetConfig(columns={"a": "number"}), precise=[])
 
-    def test_beyond_32_bits_in_parquet_have_rows(self, tmp_path: Path) -> None:
+    def test_beyond_32_bits_in_parquet_are_named_by_row(self, tmp_path: Path) -> None:
         pq.write_table(pa.table({"a": [1.0, 1e39, 2.0]}), tmp_path / "p")
         part = open_part("p.parquet", tmp_path / "p")
 
-        with pytest.raises(DataError, match=r'beyond 32-bit floats: p\.parquet row 2: "1e\+39"'):
-            read_table([part], stated=DatasetFile(), precise=[])
+        with pytest.raises(
+            DataError, match=r'too large for 32-bit floats: p\.parquet row 2: "1e\+39"'
+        ):
+            read_table([part], config=DatasetConfig(), precise=[])
 
-    def test_of_the_target_are_no_hint_at_classes(self, workshop: Workshop) -> None:
+    def test_of_the_target_do_not_suggest_classification(self, workshop: Workshop) -> None:
         rows = [[*row[:3], f"{float(row[0]) / 100 - 1:.3f}"] for row in cases.sales()]
         workshop.put("m", cases.write(rows, change={(4, "bought"): "N.A."}))
 
@@ -162,5 +166,7 @@ class TestWithALiveVersion:
         words = [["dear" if i % 2 else row[0], *row[1:]] for i, row in enumerate(words)]
         workshop.put("m", cases.write(words, changed))
 
-        with pytest.raises(DataError, match="trained on: column 'price' was number and is text;"):
+        with pytest.raises(
+            DataError, match=r"of version .*: column 'price' was number and is text;"
+        ):
             workshop.train("m", target="bought")

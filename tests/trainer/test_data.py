@@ -1,4 +1,4 @@
-"""Data that cannot be trained on is told in one line; what columns mean is decided as promised."""
+"""Bad data is reported in one line; column kinds are decided as documented."""
 
 import subprocess
 import sys
@@ -10,17 +10,17 @@ import pytest
 
 from services.common.model_store import Column
 from tests.trainer.conftest import Workshop
-from trainer.columns import Problem, encode, state_problem
+from trainer.columns import Problem, define_problem, encode
 from trainer.data import fetch_dataset
-from trainer.dataset_file import DatasetFile
+from trainer.dataset_config import DatasetConfig
 from trainer.errors import DataError
 from trainer.parts import open_part
 from trainer.table import Table, read_table
 
-READ_AND_TELL_MEMORY = """
+READ_AND_PRINT_MEMORY = """
 import sys
 from pathlib import Path
-from trainer.dataset_file import DatasetFile
+from trainer.dataset_config import DatasetConfig
 from trainer.parts import open_part
 from trainer.table import read_table
 
@@ -29,30 +29,30 @@ def memory(name):
 
 part = open_part("part.csv", Path(sys.argv[1]))
 before = memory("VmRSS")
-table = read_table([part], stated=DatasetFile(), precise=[])
+table = read_table([part], config=DatasetConfig(), precise=[])
 assert table.kinds["a"] == "text"
 print(memory("VmHWM") - before)
 """
 GOOD = "a,y\n" + "".join(f"{i},{i % 2}\n" for i in range(40))
 
 
-def read(path: Path, raw: bytes, **stated: Any) -> Table:
-    """One CSV part as a table."""
+def read(path: Path, raw: bytes, **settings: Any) -> Table:
+    """Read one CSV part as a table."""
     path.write_bytes(raw)
     part = open_part("part.csv", path)
-    return read_table([part], stated=DatasetFile(**stated), precise=[])
+    return read_table([part], config=DatasetConfig(**settings), precise=[])
 
 
 def problem(path: Path, *, task: Any = None, **columns: list[str]) -> Problem:
-    """What is to be learnt from columns of text, of which `y` is the target."""
+    """Define the problem of predicting `y` from the other columns."""
     lines = [",".join(columns), *(",".join(row) for row in zip(*columns.values(), strict=True))]
     table = read(path, "\n".join(lines).encode())
-    return state_problem(table, target="y", task=task, stated=DatasetFile(), known_kinds={})
+    return define_problem(table, target="y", task=task, config=DatasetConfig(), known_kinds={})
 
 
 class TestBadData:
     @pytest.mark.parametrize(
-        ("content", "told"),
+        ("content", "message"),
         [
             (b"", "empty"),
             (b"\n\n", "empty"),
@@ -62,26 +62,26 @@ class TestBadData:
             (b'a,y\n"1,2\n', "line 2: unexpected end of data"),
             (b"a,y\n1,2\n\x00\x00\n", "line 3 has 1 cells"),
             (b"a,y\n1,\xff\n", "not UTF-8 at byte 6"),
-            (b"a,a\n1,2\n", "'a' is there more than once"),
+            (b"a,a\n1,2\n", "duplicate column 'a'"),
             (b"a,,y\n1,2,3\n", "column 2 has no name"),
-            (b"a,b\n1,2\n", "no column 'y'"),
+            (b"a,b\n1,2\n", "target column 'y' does not exist"),
             (b"a,y\n" + b"1,\n" * 40, "0 of 40 rows have a target"),
             (b"a,y\n" + b"1,2\n" * 19, "19 of 19 rows"),
-            (b"a,y\n" + b"1,2\n" * 40, "one value only"),
-            (b"y\n" + b"1\n2\n" * 40, "no column besides the target"),
-            (b"a,y\n1e39,0\n" + b"1,2\n" * 40, "'a' has numbers beyond 32-bit"),
-            (b"a,y\ninf,0\n" + b"1,2\n" * 40, "'a' has numbers beyond 32-bit"),
-            (b"a,y\n" + b"".join(b"1,t%d\n" % i for i in range(40)), "40 different values"),
+            (b"a,y\n" + b"1,2\n" * 40, "only one value"),
+            (b"y\n" + b"1\n2\n" * 40, "no feature columns, only the target"),
+            (b"a,y\n1e39,0\n" + b"1,2\n" * 40, "'a' has numbers too large for 32-bit"),
+            (b"a,y\ninf,0\n" + b"1,2\n" * 40, "'a' has numbers too large for 32-bit"),
+            (b"a,y\n" + b"".join(b"1,t%d\n" % i for i in range(40)), "40 distinct values"),
             (b"a,y\n" + b"".join(b"1,%d\n" % (i // 2) for i in range(20)), "too small"),
-            (b"a,y\n" + b"1,2\n2,3\n" * 20 + b"3,4\n\r,", "42 rows by one reading and 41"),
+            (b"a,y\n" + b"1,2\n2,3\n" * 20 + b"3,4\n\r,", "found 42 rows on the first pass and 41"),
         ],
     )
-    def test_is_told_in_one_line_and_publishes_nothing(
-        self, workshop: Workshop, content: bytes, told: str
+    def test_is_reported_in_one_line_and_publishes_nothing(
+        self, workshop: Workshop, content: bytes, message: str
     ) -> None:
         workshop.put("m", content)
 
-        with pytest.raises(DataError, match=told) as failure:
+        with pytest.raises(DataError, match=message) as failure:
             workshop.train("m", target="y")
 
         assert "\n" not in str(failure.value)
@@ -92,38 +92,44 @@ class TestBadData:
         workshop.put("m", GOOD, name="1.csv")
         workshop.put("m", "y,a\n1,2\n", name="2.csv")
 
-        with pytest.raises(DataError, match=r"2\.csv: its header is not the one of 1\.csv"):
+        with pytest.raises(DataError, match=r"2\.csv: its header differs from that of 1\.csv"):
             workshop.train("m", target="y")
 
     @pytest.mark.parametrize("model", ["nothing", "../data", "A b", ""])
-    def test_a_model_without_a_folder_or_with_a_bad_name(
+    def test_a_model_without_a_folder_or_with_a_bad_name_is_refused(
         self, workshop: Workshop, model: str
     ) -> None:
-        with pytest.raises(DataError, match=r"no data for|not a model name"):
+        with pytest.raises(DataError, match=r"has no data folder|not a model name"):
             fetch_dataset(
-                workshop.settings.data_store_url, model, into=workshop.home, most_bytes=1000
+                workshop.settings.data_store_url, model, into=workshop.home, max_bytes=1000
             )
 
     @pytest.mark.parametrize(
-        ("document", "told"),
+        ("document", "message"),
         [
             ("{", "the document: Invalid JSON"),
             ('{"task": "clustering"}', "task: Input should be"),
             ('{"target": "y", "metric": "rmse"}', "rmse does not suit classification"),
             ('{"target": "t", "task": "regression"}', "'t' is text"),
             ('{"target": "f", "task": "classification"}', "'f' has fractions"),
-            ('{"target": "a", "task": "classification"}', "'a' has 201 classes; at most 200"),
-            ('{"target": "i", "task": "classification"}', "'i' has 201 classes; at most 200"),
+            (
+                '{"target": "a", "task": "classification"}',
+                "'a' has 201 classes; the maximum is 200",
+            ),
+            (
+                '{"target": "i", "task": "classification"}',
+                "'i' has 201 classes; the maximum is 200",
+            ),
         ],
     )
-    def test_statements_that_do_not_suit(
-        self, workshop: Workshop, document: str, told: str
+    def test_an_unsuitable_configuration_is_refused(
+        self, workshop: Workshop, document: str, message: str
     ) -> None:
         rows = [(i, i % 2, "even" if i % 2 else "odd", i / 7, f"no {i}") for i in range(201)]
         workshop.put_rows("m", ["a", "y", "t", "f", "i"], rows)
         workshop.put("m", document, name="dataset.json")
 
-        with pytest.raises(DataError, match=told):
+        with pytest.raises(DataError, match=message):
             workshop.train("m")
 
 
@@ -138,12 +144,12 @@ class TestColumns:
             ("NA NA", None),
         ],
     )
-    def test_kinds_are_guessed(self, tmp_path: Path, cells: str, kind: str | None) -> None:
+    def test_kinds_are_detected(self, tmp_path: Path, cells: str, kind: str | None) -> None:
         raw = "\n".join(["a", *cells.split()]).encode()
 
         assert read(tmp_path / "part", raw).kinds == {"a": kind}
 
-    def test_a_kind_may_be_stated_if_the_cells_suit_it(self, tmp_path: Path) -> None:
+    def test_a_kind_may_be_configured_if_the_cells_match_it(self, tmp_path: Path) -> None:
         codes = read(tmp_path / "part", b"a\n01\n02\n", columns={"a": "text"})
 
         assert codes.kinds == {"a": "text"}
@@ -151,13 +157,13 @@ class TestColumns:
         with pytest.raises(DataError, match=r'cells that are not true or false: .* 2: "01"'):
             read(tmp_path / "part", b"a\n01\n02\n", columns={"a": "boolean"})
 
-    def test_cells_that_say_missing_are(self, tmp_path: Path) -> None:
+    def test_placeholders_are_missing_values(self, tmp_path: Path) -> None:
         frame = read(tmp_path / "part", b"a,b\n1,x\nNA, \nnull,None\n").frame
 
         assert frame["a"].isna().tolist() == [False, True, True]
         assert frame["b"].isna().tolist() == [False, True, False]
 
-    def test_a_column_that_is_not_there_is_missing(self, tmp_path: Path) -> None:
+    def test_an_absent_column_is_all_missing(self, tmp_path: Path) -> None:
         columns = [Column(name="a", kind="number"), Column(name="gone", kind="boolean")]
 
         features = encode(read(tmp_path / "part", b"a\n1\nNA\n").frame, columns)
@@ -178,25 +184,25 @@ class TestColumns:
             (["true", "false"], "regression", None),
         ],
     )
-    def test_a_task_is_chosen_by_the_target(
+    def test_the_target_decides_the_task(
         self, tmp_path: Path, target: list[str], task: Any, classes: list[Any] | None
     ) -> None:
-        stated = problem(tmp_path / "part", a=["1"] * 40, y=target * 20, task=task)
+        found = problem(tmp_path / "part", a=["1"] * 40, y=target * 20, task=task)
 
-        assert stated.signature.classes == classes
-        assert list(map(type, stated.signature.classes or [])) == list(map(type, classes or []))
+        assert found.signature.classes == classes
+        assert list(map(type, found.signature.classes or [])) == list(map(type, classes or []))
 
-    def test_many_integers_are_values(self, tmp_path: Path) -> None:
+    def test_many_distinct_integers_are_a_regression(self, tmp_path: Path) -> None:
         for count, task in ((20, "classification"), (21, "regression")):
             cells = [str(i % count) for i in range(42)]
             assert problem(tmp_path / "part", a=["1"] * 42, y=cells).signature.task == task
 
-    def test_a_long_class_costs_its_length_once_not_in_every_row(self, tmp_path: Path) -> None:
+    def test_a_long_class_is_stored_once_not_in_every_row(self, tmp_path: Path) -> None:
         labels = problem(tmp_path / "part", a=["1"] * 40, y=["x", "l" * 5000] * 20).labels
 
         assert labels.nbytes < 5000
 
-    def test_text_stays_what_it_was_across_blocks(self, tmp_path: Path) -> None:
+    def test_text_is_unchanged_across_blocks(self, tmp_path: Path) -> None:
         cells = [str(i * i % 250_007) if i % 7 else "" for i in range(450_000)]
 
         table = read(tmp_path / "part", ("a\n_" + "\n_".join(cells) + "\n").encode())
@@ -205,14 +211,12 @@ class TestColumns:
         assert table.frame["a"].cat.categories.is_unique
 
     @pytest.mark.slow
-    def test_text_of_which_no_two_are_the_same_takes_at_most_four_times_its_size(
-        self, tmp_path: Path
-    ) -> None:
+    def test_distinct_text_takes_at_most_four_times_its_size(self, tmp_path: Path) -> None:
         part = tmp_path / "part"
         part.write_text("a\n" + "".join(f"t{i:0120d}\n" for i in range(1_000_000)))
 
         done = subprocess.run(
-            [sys.executable, "-c", READ_AND_TELL_MEMORY, str(part)],
+            [sys.executable, "-c", READ_AND_PRINT_MEMORY, str(part)],
             capture_output=True,
             check=True,
             timeout=120,

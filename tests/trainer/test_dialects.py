@@ -1,4 +1,4 @@
-"""CSV in the dialects that spreadsheets write: detected and stated, or as dataset.json says."""
+"""CSV dialects that spreadsheets write are detected and reported, or set in dataset.json."""
 
 import codecs
 import json
@@ -10,18 +10,18 @@ import pytest
 from tests.trainer import cases
 from tests.trainer.conftest import Workshop
 from trainer.data import fetch_dataset
-from trainer.dataset_file import DatasetFile, parse_dataset_file
+from trainer.dataset_config import DatasetConfig, parse_dataset_config
 from trainer.errors import DataError
 from trainer.parts import open_part
 from trainer.table import Table, read_table
 
 
-def read(folder: Path, raw: bytes, **stated: Any) -> Table:
+def read(folder: Path, raw: bytes, **settings: Any) -> Table:
     path = folder / "part"
     path.write_bytes(raw)
-    document = DatasetFile.model_validate(stated)
-    part = open_part("part.csv", path, settings=document.csv)
-    return read_table([part], stated=document, precise=[])
+    config = DatasetConfig.model_validate(settings)
+    part = open_part("part.csv", path, settings=config.csv)
+    return read_table([part], config=config, precise=[])
 
 
 def with_commas(rows: cases.Rows) -> cases.Rows:
@@ -32,13 +32,13 @@ class TestDelimiters:
     @pytest.mark.parametrize(
         ("delimiter", "name"), [(",", "comma"), (";", "semicolon"), ("\t", "tab"), ("|", "bar")]
     )
-    def test_are_detected_and_stated(self, tmp_path: Path, delimiter: str, name: str) -> None:
+    def test_are_detected_and_reported(self, tmp_path: Path, delimiter: str, name: str) -> None:
         table = read(tmp_path, cases.write(cases.sales(), delimiter=delimiter).encode())
 
         assert list(table.frame) == list(cases.HEADER)
         assert f"Read as: {name}-separated, UTF-8, decimal point." in table.notes
 
-    def test_of_semicolons_leave_the_comma_to_numbers(self, tmp_path: Path) -> None:
+    def test_of_semicolons_leave_the_comma_as_decimal_sign(self, tmp_path: Path) -> None:
         text = cases.write(with_commas(cases.sales()), delimiter=";")
 
         table = read(tmp_path, text.encode())
@@ -47,7 +47,7 @@ class TestDelimiters:
         assert "Read as: semicolon-separated, UTF-8, decimal comma." in table.notes
         assert table.frame["price"].tolist() == plain.frame["price"].tolist()
 
-    def test_may_be_within_cells_of_another(self, tmp_path: Path) -> None:
+    def test_may_occur_in_cells_with_another_delimiter(self, tmp_path: Path) -> None:
         rows = [["a;b;c", "1"], ["d", "2"]] * 20
 
         table = read(tmp_path, cases.write(rows, ("note; remark", "n")).encode())
@@ -57,18 +57,18 @@ class TestDelimiters:
     def test_of_a_single_column_are_not_invented(self, tmp_path: Path) -> None:
         assert list(read(tmp_path, b"a;b\nx\ny;z;w\n").frame) == ["a;b"]
 
-    def test_named_by_excel_in_a_line_before_the_header_are_used(self, tmp_path: Path) -> None:
+    def test_in_excels_sep_line_are_used(self, tmp_path: Path) -> None:
         text = cases.write(cases.sales(), delimiter=";", change={(1, "qty"): "?"})
 
         with pytest.raises(DataError, match=r'part\.csv line 4: "\?"'):
             read(tmp_path, ("sep=;\r\n" + text).encode())
 
-    def test_may_be_stated(self, tmp_path: Path) -> None:
+    def test_may_be_configured(self, tmp_path: Path) -> None:
         text = cases.write(cases.sales(), delimiter="~")
 
         assert "price" in read(tmp_path, text.encode(), csv={"delimiter": "~"}).frame
 
-    def test_are_named_where_a_row_is_torn(self, tmp_path: Path) -> None:
+    def test_are_named_if_a_row_is_incomplete(self, tmp_path: Path) -> None:
         text = cases.write(cases.sales(), delimiter=";") + "1;2\n"
 
         with pytest.raises(
@@ -79,7 +79,7 @@ class TestDelimiters:
 
 class TestEncodings:
     @pytest.mark.parametrize(
-        ("encoding", "stated"),
+        ("encoding", "name"),
         [
             ("utf-8", "UTF-8"),
             ("utf-8-sig", "UTF-8"),
@@ -88,16 +88,16 @@ class TestEncodings:
             ("utf-16", "utf-16"),
         ],
     )
-    def test_are_detected_and_stated(self, tmp_path: Path, encoding: str, stated: str) -> None:
+    def test_are_detected_and_reported(self, tmp_path: Path, encoding: str, name: str) -> None:
         text = cases.write([["größe", "é"], ["ñ", "1"]] * 20, ("größe", "b"))
 
         table = read(tmp_path, text.encode(encoding))
 
         assert list(table.frame) == ["größe", "b"]
         assert table.frame["größe"][0] == "größe"
-        assert f"Read as: comma-separated, {stated}." in table.notes
+        assert f"Read as: comma-separated, {name}." in table.notes
 
-    def test_may_be_stated(self, tmp_path: Path) -> None:
+    def test_may_be_configured(self, tmp_path: Path) -> None:
         raw = cases.write([["żółw", "1"]] * 3, ("ą", "b")).encode("cp1250")
 
         assert list(read(tmp_path, raw, csv={"encoding": "cp1250"}).frame) == ["ą", "b"]
@@ -123,14 +123,14 @@ class TestEncodings:
             read(tmp_path, raw)
         assert "price" in read(tmp_path, raw, csv={"encoding": "utf-16-le"}).frame
 
-    def test_that_are_stated_and_wrong_are_refused(self, tmp_path: Path) -> None:
+    def test_that_are_configured_wrongly_are_refused(self, tmp_path: Path) -> None:
         raw = "a,b\né,1\n".encode("latin-1")
 
         with pytest.raises(DataError, match=r"not utf-8-sig at byte 4, line 2"):
             read(tmp_path, raw, csv={"encoding": "utf-8"})
 
 
-class TestDatasetFile:
+class TestDatasetConfig:
     @pytest.mark.parametrize(
         ("document", "message"),
         [
@@ -140,31 +140,31 @@ class TestDatasetFile:
             ({"csv": {"encoding": "klingon"}}, "csv.encoding: .*unknown encoding 'klingon'"),
             ({"csv": {"quote": "'"}}, "csv.quote"),
             ({"bad_cells": "ignore"}, "bad_cells"),
-            ({"bad_cell": "missing"}, "unknown field 'bad_cell'; is 'bad_cells' meant"),
+            ({"bad_cell": "missing"}, "unknown field 'bad_cell'; did you mean 'bad_cells'"),
             ({"missing": "NA"}, "missing"),
         ],
     )
-    def test_names_what_is_wrong(self, document: dict[str, Any], message: str) -> None:
+    def test_errors_name_the_field(self, document: dict[str, Any], message: str) -> None:
         with pytest.raises(DataError, match=rf"^dataset\.json: {message}"):
-            parse_dataset_file(json.dumps(document).encode())
+            parse_dataset_config(json.dumps(document).encode())
 
     def test_may_begin_with_a_byte_order_mark(self) -> None:
-        assert parse_dataset_file(codecs.BOM_UTF8 + b'{"target": "y"}').target == "y"
+        assert parse_dataset_config(codecs.BOM_UTF8 + b'{"target": "y"}').target == "y"
 
 
 class TestFiles:
     def fetch(self, workshop: Workshop, folder: Path) -> Any:
         folder.mkdir()
         url = workshop.settings.data_store_url
-        return fetch_dataset(url, "m", into=folder, most_bytes=10**9)
+        return fetch_dataset(url, "m", into=folder, max_bytes=10**9)
 
-    def test_have_their_format_in_any_case(self, workshop: Workshop, tmp_path: Path) -> None:
+    def test_have_a_case_insensitive_suffix(self, workshop: Workshop, tmp_path: Path) -> None:
         workshop.put("m", cases.write(cases.sales()), name="A.CSV")
 
         assert [part.name for part in self.fetch(workshop, tmp_path / "x").parts] == ["A.CSV"]
 
     @pytest.mark.parametrize("empty", ["", "\n\n", "\ufeff"])
-    def test_that_are_empty_are_skipped_with_a_word(
+    def test_that_are_empty_are_skipped_with_a_note(
         self, workshop: Workshop, tmp_path: Path, empty: str
     ) -> None:
         workshop.put("m", cases.write(cases.sales()), name="part-0.csv")
@@ -188,7 +188,7 @@ class TestFiles:
 
         assert note.endswith("part-03.csv, part-04.csv and 25 more.")
 
-    def test_in_several_dialects_are_stated_by_dialect(
+    def test_in_several_dialects_are_reported_by_dialect(
         self, workshop: Workshop, tmp_path: Path
     ) -> None:
         for i in range(3):
@@ -196,7 +196,7 @@ class TestFiles:
         workshop.put("m", cases.write(cases.sales()), name="x.csv")
         dataset = self.fetch(workshop, tmp_path / "x")
 
-        notes = read_table(dataset.parts, stated=dataset.stated, precise=[]).notes
+        notes = read_table(dataset.parts, config=dataset.config, precise=[]).notes
 
         assert notes == [
             "Read as comma-separated, UTF-8, decimal point: x.csv and 0 other files.",
@@ -215,20 +215,22 @@ class TestFiles:
             workshop.put("m", cases.write(cases.sales(40 if name[0] == "b" else 80)), name=name)
 
         assert self.fetch(workshop, tmp_path / "x").warnings == [
-            "Files with the content of another, so that rows count twice: a.csv (a copy.csv)."
+            "Duplicate files, so their rows count twice: a.csv (a copy.csv)."
         ]
 
-    def test_with_other_columns_say_which(self, workshop: Workshop, tmp_path: Path) -> None:
+    def test_with_different_columns_are_refused_by_name(
+        self, workshop: Workshop, tmp_path: Path
+    ) -> None:
         workshop.put("m", "a,b\n1,2\n", name="1.csv")
         workshop.put("m", "a,c\n1,2\n", name="2.csv")
         dataset = self.fetch(workshop, tmp_path / "x")
 
         with pytest.raises(DataError, match=r"of 1\.csv: 'c' is new, 'b' is missing\."):
-            read_table(dataset.parts, stated=dataset.stated, precise=[])
+            read_table(dataset.parts, config=dataset.config, precise=[])
 
 
 class TestPandasIndex:
-    def test_is_ignored_in_csv_and_stated(self, tmp_path: Path) -> None:
+    def test_is_ignored_in_csv_and_reported(self, tmp_path: Path) -> None:
         for name in ("", "Unnamed: 0"):
             rows = [[str(i), *row] for i, row in enumerate(cases.sales())]
 
@@ -237,7 +239,7 @@ class TestPandasIndex:
             assert list(table.frame) == list(cases.HEADER)
             assert list(table.ignored.values()) == ["pandas' index"]
 
-    def test_that_goes_on_from_another_part_is_ignored(self, tmp_path: Path) -> None:
+    def test_that_continues_from_another_part_is_ignored(self, tmp_path: Path) -> None:
         rows = [[str(i + 500), *row] for i, row in enumerate(cases.sales())]
 
         assert read(tmp_path, cases.write(rows, ("", *cases.HEADER)).encode()).ignored
@@ -249,7 +251,7 @@ class TestPandasIndex:
         with pytest.raises(DataError, match=r'line 5: "\?"'):
             read(tmp_path, text.encode())
 
-    def test_is_no_excuse_for_a_column_without_a_name(self, tmp_path: Path) -> None:
+    def test_does_not_excuse_a_column_without_a_name(self, tmp_path: Path) -> None:
         rows = [["x", *row] for row in cases.sales()]
 
         with pytest.raises(DataError, match="column 1 has no name"):

@@ -1,4 +1,4 @@
-"""The gate's rule, on row losses made by hand."""
+"""The gate's rule, on handmade row losses."""
 
 import numpy as np
 import pytest
@@ -17,31 +17,31 @@ ONES = np.ones(100)
         (0.5 * ONES, 0.5 * ONES, "passed"),  # as good as the live version
         (0.5 * ONES, 0.495 * ONES, "passed"),  # worse, by less than matters
         (0.5 * ONES, 0.4 * ONES, "failed"),
-        (1.5 * ONES, 2.0 * ONES, "failed"),  # better than a live version that is useless too
+        (1.5 * ONES, 2.0 * ONES, "failed"),  # better than the live version, but both are useless
     ],
 )
-def test_a_candidate_beats_the_dummy_and_keeps_up_with_the_live_version(
+def test_a_candidate_beats_the_baseline_and_keeps_up_with_the_live_version(
     candidate: np.ndarray, live: np.ndarray | None, gate: str
 ) -> None:
-    verdict = judge(metric="mae", candidate=candidate, dummy=ONES, live=live, seed=0)
+    verdict = judge(metric="mae", candidate=candidate, baseline=ONES, live=live, seed=0)
 
     assert bool(verdict.reasons) == (gate == "failed")
 
 
-def test_what_chance_would_do_is_no_reason() -> None:
+def test_a_difference_by_chance_is_not_a_reason() -> None:
     noise = np.random.default_rng(0).normal(scale=0.5, size=100)
     candidate, live = 0.5 + noise, np.full(100, 0.5 + noise.mean() - 0.03)
 
-    verdict = judge(metric="mae", candidate=candidate, dummy=2 * ONES, live=live, seed=0)
+    verdict = judge(metric="mae", candidate=candidate, baseline=2 * ONES, live=live, seed=0)
 
     assert verdict.reasons == []
 
 
-class TestTheSentence:
-    """Of a failed gate agrees with its numbers."""
+class TestReason:
+    """The reason of a failed gate agrees with its numbers."""
 
     def reason(self, candidate: np.ndarray, live: np.ndarray | None = None) -> str:
-        verdict = judge(metric="mae", candidate=candidate, dummy=ONES, live=live, seed=0)
+        verdict = judge(metric="mae", candidate=candidate, baseline=ONES, live=live, seed=0)
         [reason] = verdict.reasons
         return reason
 
@@ -56,13 +56,13 @@ class TestTheSentence:
 
     def test_says_by_chance_with_the_interval_if_that_is_the_reason(self) -> None:
         candidate = ONES.copy()
-        candidate[:2] = -4.0  # all of the gain is of two rows in a hundred
+        candidate[:2] = -4.0  # two rows in a hundred make all of the gain
 
         reason = self.reason(candidate)
 
-        interval = judge(metric="mae", candidate=candidate, dummy=ONES, live=None, seed=0).gain
+        interval = judge(metric="mae", candidate=candidate, baseline=ONES, live=None, seed=0).gain
         assert interval.low <= 0 < interval.margin < interval.mean
-        assert reason.startswith("It may beat the baseline by chance only: mae 0.9, against 1. ")
+        assert reason.startswith("It may beat the baseline only by chance: mae 0.9, against 1. ")
         assert (
             f"is 0.1; in 8 of 10 bootstrap samples it is between {interval.low:.3g} and" in reason
         )

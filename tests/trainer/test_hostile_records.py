@@ -1,4 +1,4 @@
-"""No record, whatever its bytes and its number, ends a command in a traceback or ends releases."""
+"""No record, with any bytes or number, causes a traceback or blocks later releases."""
 
 import json
 from pathlib import Path
@@ -47,7 +47,7 @@ COMMANDS = [
 
 @pytest.fixture
 def store(tmp_path: Path, store_url: str, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Two versions that passed, released one after the other."""
+    """A store with two passed versions, released one after the other."""
     world = new_world(tmp_path, store_url)
     for version in (FIRST, SECOND):
         world.publish(version)
@@ -76,7 +76,7 @@ def test_no_command_ends_in_a_traceback(store: World, content: bytes) -> None:
         assert "Traceback" not in result.output
 
 
-def test_releases_and_rollbacks_go_on_beside_a_stray_record(store: World) -> None:
+def test_a_stray_record_does_not_block_releases_and_rollbacks(store: World) -> None:
     store.record(99_999_999).write_bytes(b"junk")
 
     forth = run("release", "wine", "--to", FIRST)

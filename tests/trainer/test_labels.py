@@ -1,4 +1,4 @@
-"""Class labels are part of what a version promises: none changes, or doubles, unnoticed."""
+"""Class labels are part of a version's signature: a change or a near-duplicate is never silent."""
 
 from pathlib import Path
 from typing import Any
@@ -9,21 +9,21 @@ from services.common.model_records import Signature, VersionRefused
 from services.common.model_releases import check_fits_beside
 from tests.trainer import cases, samples
 from tests.trainer.conftest import Workshop
-from trainer.columns import Problem, state_problem
-from trainer.dataset_file import DatasetFile
+from trainer.columns import Problem, define_problem
+from trainer.dataset_config import DatasetConfig
 from trainer.errors import DataError
 from trainer.live import list_changes
 from trainer.parts import open_part
 from trainer.table import read_table
 
 
-def problem(folder: Path, labels: list[str], **stated: Any) -> Problem:
+def problem(folder: Path, labels: list[str], **settings: Any) -> Problem:
     rows = [[str(i), label] for i, label in enumerate(labels)]
     (folder / "part").write_text(cases.write(rows, ("a", "y")))
-    document = DatasetFile.model_validate(stated)
+    config = DatasetConfig.model_validate(settings)
     part = open_part("part.csv", folder / "part")
-    table = read_table([part], stated=document, precise=["y"], target="y")
-    return state_problem(table, target="y", task=None, stated=document, known_kinds={})
+    table = read_table([part], config=config, precise=["y"], target="y")
+    return define_problem(table, target="y", task=None, config=config, known_kinds={})
 
 
 class TestSimilarLabels:
@@ -37,20 +37,20 @@ class TestSimilarLabels:
         assert "(3 rows)" in str(why.value)
         assert '"no"' not in str(why.value)
 
-    def test_are_two_classes_if_both_are_stated(self, tmp_path: Path) -> None:
+    def test_are_two_classes_if_both_are_configured(self, tmp_path: Path) -> None:
         labels = ["a"] * 20 + ["A"] * 20
 
         found = problem(tmp_path, labels, classes=["a", "A"])
 
         assert found.signature.classes == ["A", "a"]
 
-    def test_that_are_not_stated_are_refused_with_the_place(self, tmp_path: Path) -> None:
+    def test_that_are_not_configured_are_refused_with_the_place(self, tmp_path: Path) -> None:
         labels = ["a"] * 20 + ["A"] * 19 + ["aa"]
 
         with pytest.raises(DataError, match=r'labels .*1 rows.* part\.csv line 41: "aa"'):
             problem(tmp_path, labels, classes=["a", "A"])
 
-    def test_with_the_same_blanks_in_every_row_lose_them(self, tmp_path: Path) -> None:
+    def test_with_the_same_blanks_in_every_row_are_trimmed(self, tmp_path: Path) -> None:
         found = problem(tmp_path, [" yes "] * 20 + ["no"] * 20)
 
         assert found.signature.classes == ["no", "yes"]
@@ -69,7 +69,7 @@ class TestChanges:
         assert changes(classes=[0, 1]) == ["the target was text and is number"]
         assert changes() == []
 
-    def test_of_classes_need_a_flag_and_are_told_on_the_way(self, workshop: Workshop) -> None:
+    def test_of_classes_need_a_flag_and_are_noted(self, workshop: Workshop) -> None:
         workshop.put_rows("m", samples.HEADER, samples.rows(samples.text))
         workshop.put("m", '{"estimators": ["linear"]}', name="dataset.json")
         first = workshop.train("m", target="y", release=True)
@@ -88,7 +88,7 @@ class TestChanges:
             check_fits_beside(other.model_copy(update={"gate": "passed"}), live)
         assert refusal.value.reason == "classes"
 
-    def test_from_numbers_to_truths_is_a_change_for_a_canary(self, workshop: Workshop) -> None:
+    def test_from_numbers_to_booleans_are_refused_for_a_canary(self, workshop: Workshop) -> None:
         workshop.put_rows("m", samples.HEADER, samples.rows(samples.boolean))
         workshop.put("m", '{"estimators": ["linear"]}', name="dataset.json")
         live = workshop.manifest(workshop.train("m", target="y"))

@@ -1,4 +1,4 @@
-"""Fifty thousand rows of mixed columns, a tenth of the cells missing."""
+"""Training on fifty thousand rows of mixed columns, with 10 % of the cells missing."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ ROWS = 50_000
 
 
 @pytest.mark.parametrize("target", ["classes", "value"])
-def test_many_rows_of_mixed_columns_are_learnt(workshop: Workshop, target: str) -> None:
+def test_many_rows_of_mixed_columns_are_learned(workshop: Workshop, target: str) -> None:
     chance = np.random.default_rng(0)
     numbers = chance.normal(size=(ROWS, 3)).round(3)
     town = chance.integers(0, 60, size=ROWS)

@@ -1,4 +1,4 @@
-"""Parquet parts: types are respected, and formats may lie side by side."""
+"""Parquet parts: types are respected, and formats may be mixed."""
 
 import datetime
 import decimal
@@ -12,14 +12,14 @@ import pytest
 
 from tests.trainer import samples
 from tests.trainer.conftest import Workshop
-from trainer.dataset_file import DatasetFile
+from trainer.dataset_config import DatasetConfig
 from trainer.errors import DataError
 from trainer.parts import open_part
 from trainer.table import Table, read_table
 
 
 def read(folder: Path, *tables: pa.Table, csv: str | None = None) -> Table:
-    """Parts of both formats as one table."""
+    """Read parts of both formats as one table."""
     parts = []
     for i, table in enumerate(tables):
         pq.write_table(table, folder / f"{i}")
@@ -27,7 +27,7 @@ def read(folder: Path, *tables: pa.Table, csv: str | None = None) -> Table:
     if csv is not None:
         (folder / "csv").write_text(csv)
         parts.append(open_part("part.csv", folder / "csv"))
-    return read_table(parts, stated=DatasetFile(), precise=[])
+    return read_table(parts, config=DatasetConfig(), precise=[])
 
 
 def write(workshop: Workshop, table: pa.Table) -> None:
@@ -50,7 +50,7 @@ class TestTypes:
             (pa.nulls(3), None, [None, None, None]),
         ],
     )
-    def test_are_what_columns_are(
+    def test_decide_the_kinds(
         self, tmp_path: Path, values: pa.Array, kind: str | None, cells: list[Any]
     ) -> None:
         table = read(tmp_path, pa.table({"a": values}))
@@ -59,12 +59,14 @@ class TestTypes:
         assert table.kinds == {"a": kind}
         assert found == cells
 
-    def test_that_have_no_use_are_refused_by_name(self, tmp_path: Path) -> None:
-        for values, told in (([[1]], "list"), ([{"b": 1}], "struct"), ([b"x"], "binary")):
-            with pytest.raises(DataError, match=f"0.parquet: the column 'a' is of type {told}"):
+    def test_that_are_unsupported_are_refused_by_name(self, tmp_path: Path) -> None:
+        for values, kind in (([[1]], "list"), ([{"b": 1}], "struct"), ([b"x"], "binary")):
+            with pytest.raises(
+                DataError, match=f"0.parquet: column 'a' has the unsupported type {kind}"
+            ):
                 read(tmp_path, pa.table({"a": pa.array(values)}))
 
-    def test_that_is_ignored_may_be_of_any(self, workshop: Workshop) -> None:
+    def test_of_ignored_columns_may_be_unsupported(self, workshop: Workshop) -> None:
         labels = [i // 20 for i in range(40)]
         table = pa.table({"a": [*range(40)], "void": [[b"x"]] * 40, "y": labels})
         write(workshop, table)
@@ -78,19 +80,19 @@ class TestTypes:
         raw = pa.array([b"a", b"\xff"] * 20)
         texts = pa.Array.from_buffers(pa.string(), len(raw), raw.buffers())
 
-        with pytest.raises(DataError, match=r"0\.parquet: torn or damaged"):
+        with pytest.raises(DataError, match=r"0\.parquet: the file is damaged"):
             read(tmp_path, pa.table({"a": texts}))
 
 
 class TestParts:
-    def test_of_both_formats_are_joined_if_their_columns_agree(self, tmp_path: Path) -> None:
+    def test_of_both_formats_are_combined_if_their_columns_agree(self, tmp_path: Path) -> None:
         table = read(tmp_path, pa.table({"a": [1.5], "t": ["x"]}), csv="t,a\ny,2\n")
 
         assert table.kinds == {"a": "number", "t": "text"}
         assert table.frame["a"].tolist() == [1.5, 2.0]
         assert list(table.frame["t"]) == ["x", "y"]
 
-    def test_with_nothing_in_a_column_go_with_any_kind(self, tmp_path: Path) -> None:
+    def test_with_an_empty_column_match_any_kind(self, tmp_path: Path) -> None:
         nothing = pa.table({"a": pa.nulls(2), "b": pa.nulls(2), "c": pa.nulls(2)})
 
         table = read(tmp_path, nothing, csv="a,b,c\n1 kg,x,3\n2,7,4\n")
@@ -104,13 +106,13 @@ class TestParts:
             read(tmp_path, numbers, texts)
         with pytest.raises(DataError, match=r"'a' has 1 cell .* not a number: part\.csv line 2"):
             read(tmp_path, numbers, csv="a\nx\n")
-        with pytest.raises(DataError, match=r"part\.csv: its header is not the one of 0"):
+        with pytest.raises(DataError, match=r"part\.csv: its header differs from that of 0"):
             read(tmp_path, numbers, csv="b\n1\n")
 
-    def test_that_are_torn_are_refused(self, tmp_path: Path, workshop: Workshop) -> None:
+    def test_that_are_damaged_are_refused(self, tmp_path: Path, workshop: Workshop) -> None:
         workshop.put("m", b"PAR1 and then nothing", name="part.parquet")
 
-        with pytest.raises(DataError, match=r"part\.parquet: not a Parquet file"):
+        with pytest.raises(DataError, match=r"part\.parquet: not a readable Parquet file"):
             workshop.train("m", target="y")
 
 

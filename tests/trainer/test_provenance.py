@@ -1,4 +1,4 @@
-"""What a version says of itself, and what may change between two."""
+"""What a version records about itself, and what may change between two versions."""
 
 import json
 import warnings
@@ -22,7 +22,7 @@ NAUGHTY = "<script>alert('$x$')</script>"
 
 @pytest.fixture
 def shop(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    """`m` is trained and live; commands find it."""
+    """Train and release `m`; commands find it."""
     monkeypatch.setenv("TOLLGATE_HOME", str(workshop.home))
     workshop.put_rows("m", samples.HEADER, samples.rows(samples.text))
     workshop.put("m", '{"estimators": ["linear"]}', name="dataset.json")
@@ -37,7 +37,7 @@ def run(*words: str) -> Result:
 
 
 def spoil(shop: Workshop) -> None:
-    """The same columns, and a target that has nothing to do with them."""
+    """Keep the columns, but make the target unrelated to them."""
     labels = [row[-1] for row in samples.rows(samples.text, seed=2)]
     rows = zip(samples.rows(samples.text), labels, strict=True)
     shop.put_rows("m", samples.HEADER, [(*row[:-1], label) for row, label in rows])
@@ -49,7 +49,7 @@ def only(shop: Workshop) -> Manifest:
 
 
 class TestStatistics:
-    def test_tell_the_distribution_of_every_column(self, shop: Workshop) -> None:
+    def test_describe_every_column(self, shop: Workshop) -> None:
         found = only(shop).statistics
 
         assert found is not None
@@ -65,7 +65,7 @@ class TestStatistics:
             assert sum(column.shares) == pytest.approx(1, abs=1e-4)
         assert (found.target.count, found.predictions.count) == (200, 50)
 
-    def test_leave_the_manifest_small_however_many_columns(self, workshop: Workshop) -> None:
+    def test_keep_the_manifest_small_with_many_columns(self, workshop: Workshop) -> None:
         chance = np.random.default_rng(0)
         numbers = chance.normal(size=(60, 900)).round(2)
         rows = [(*row, int(row[0] > 0)) for row in numbers.tolist()]
@@ -78,7 +78,7 @@ class TestStatistics:
         assert file.stat().st_size <= 256 * 1024
         assert only(workshop).warm_up.rows
 
-    def test_are_missed_by_no_reader_of_an_older_manifest(self, shop: Workshop) -> None:
+    def test_are_optional_in_an_older_manifest(self, shop: Workshop) -> None:
         document = only(shop).model_dump(mode="json")
         for name in ("statistics", "serving", "forced_reason"):
             del document[name]
@@ -90,7 +90,7 @@ class TestStatistics:
 
 class TestSignature:
     @pytest.mark.parametrize(
-        ("header", "change", "told"),
+        ("header", "change", "message"),
         [
             ((*samples.HEADER, "z"), lambda row: (*row, 1), "column 'z' is new"),
             (("sold", "colour", "void", "y"), lambda row: row[1:], "column 'size' is missing"),
@@ -106,8 +106,8 @@ class TestSignature:
             ),
         ],
     )
-    def test_must_stay_unless_told_otherwise(
-        self, shop: Workshop, header: tuple[str, ...], change: Any, told: str
+    def test_must_not_change_without_the_flag(
+        self, shop: Workshop, header: tuple[str, ...], change: Any, message: str
     ) -> None:
         shop.put_rows("m", header, [change(row) for row in samples.rows(samples.text)])
 
@@ -115,12 +115,12 @@ class TestSignature:
 
         errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
         assert (result.exit_code, len(errors)) == (1, 1)
-        assert told in errors[0]
+        assert message in errors[0]
         assert len(shop.store.list_versions("m")) == 1
         assert shop.store.list_releases("m") == [1]
         assert shop.train("m", allow_signature_change=True).gate is not None
 
-    def test_forgives_a_column_with_nothing_in_it(self, shop: Workshop) -> None:
+    def test_keeps_the_kinds_of_empty_columns(self, shop: Workshop) -> None:
         rows = [(size, "", "", "", y) for size, _, _, _, y in samples.rows(samples.text)]
         shop.put_rows("m", samples.HEADER, rows)
 
@@ -128,7 +128,7 @@ class TestSignature:
 
         assert kinds == ["number", "boolean", "text", "number"]
 
-    def test_names_another_target(self, shop: Workshop) -> None:
+    def test_names_a_different_target(self, shop: Workshop) -> None:
         with pytest.raises(DataError, match="the target was 'y' and is 'colour'"):
             shop.train("m", target="colour")
 
@@ -151,7 +151,7 @@ class TestGate:
         spoil(shop)
 
         assert run("m", "--force").exit_code == 2
-        why = "an audit asks for it, and what it asks for takes more than a line to say in full"
+        why = "an audit requires this version, and its full explanation is longer than one line"
         result = run("m", "--release", "--force", "--reason", why)
 
         release = shop.store.find_release("m", 2)
@@ -188,7 +188,7 @@ class TestRepeat:
         assert (first.exit_code, again.exit_code) == (0, 0)
         assert "has already finished: gate passed, live as release 2" in again.stdout
 
-    def test_of_a_run_whose_record_is_older_takes_the_gate_of_its_version(
+    def test_of_a_run_with_an_older_record_reads_the_gate_of_its_version(
         self, shop: Workshop
     ) -> None:
         spoil(shop)
@@ -202,7 +202,9 @@ class TestRepeat:
 
 
 class TestPinned:
-    def test_a_training_publishes_but_does_not_go_live_and_says_so(self, shop: Workshop) -> None:
+    def test_a_training_run_publishes_but_reports_that_it_did_not_release(
+        self, shop: Workshop
+    ) -> None:
         live = only(shop).version
         pinned = CliRunner().invoke(models, ["pin", "m", live, "--reason", "audit"])
 
@@ -213,13 +215,13 @@ class TestPinned:
         assert record is not None
         assert (pinned.exit_code, result.exit_code, again.exit_code) == (0, 0, 0)
         assert "gate passed, published, not released" in result.stdout
-        for told in (result, again):
-            assert f"not released: Model 'm' is pinned to version {live}" in told.stderr
+        for each in (result, again):
+            assert f"not released: Model 'm' is pinned to version {live}" in each.stderr
         assert (len(shop.store.list_versions("m")), record.version) == (2, live)
 
 
 class TestServing:
-    def test_what_has_no_onnx_form_is_released_only_where_inference_serves_pickles(
+    def test_a_version_without_onnx_is_released_only_if_inference_serves_pickles(
         self, shop: Workshop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         shop.put("m", '{"estimators": ["categorical_boosting"]}', name="dataset.json")
@@ -240,7 +242,9 @@ class TestServing:
         assert (first.release, first.is_failure) == (2, False)
         assert seeing.metrics["live"]["log_loss"] == seeing.metrics["candidate"]["log_loss"]
 
-    def test_what_inference_refuses_exits_1_and_is_listed_as_refused(self, shop: Workshop) -> None:
+    def test_a_version_that_inference_refuses_exits_1_and_is_listed_as_refused(
+        self, shop: Workshop
+    ) -> None:
         shop.put("m", '{"estimators": ["categorical_boosting"]}', name="dataset.json")
         before = shop.store.live_release("m", shop.trusted)
 
@@ -250,16 +254,14 @@ class TestServing:
         listed = CliRunner().invoke(models, ["list", "m"])
         [*_, last] = [line for line in listed.stdout.splitlines() if line.startswith("m ")]
         assert (result.exit_code, again.exit_code) == (1, 1)
-        for told in (result, again):
-            assert "refused by inference: joblib not allowed" in told.stdout
-            assert [line for line in told.stderr.splitlines() if line.startswith("error: ")]
+        for each in (result, again):
+            assert "refused by inference: joblib not allowed" in each.stdout
+            assert [line for line in each.stderr.splitlines() if line.startswith("error: ")]
         assert last.endswith("refused by inference: joblib not allowed")
         assert "live" not in last
         assert shop.store.live_release("m", shop.trusted) == before
 
-    def test_a_pickle_goes_live_by_no_command_where_inference_refuses_it(
-        self, shop: Workshop
-    ) -> None:
+    def test_no_command_releases_a_pickle_that_inference_refuses(self, shop: Workshop) -> None:
         shop.put("m", '{"estimators": ["categorical_boosting"]}', name="dataset.json")
         version = shop.train("m").version
 
@@ -276,7 +278,7 @@ class TestServing:
         assert shop.store.list_releases("m") == [1]
         assert shop.store.list_pins("m") == []
 
-    def test_what_has_one_is_preferred(self, shop: Workshop) -> None:
+    def test_a_candidate_with_an_onnx_form_is_preferred(self, shop: Workshop) -> None:
         shop.put("m", '{"estimators": ["categorical_boosting", "linear"]}', name="dataset.json")
 
         outcome = shop.train("m")
@@ -285,7 +287,7 @@ class TestServing:
 
 
 class TestReport:
-    def test_shows_names_as_text_and_no_other_host(self, workshop: Workshop) -> None:
+    def test_escapes_names_and_refers_to_no_other_host(self, workshop: Workshop) -> None:
         rows = [
             (size, colour, NAUGHTY if y == "big" else "ok")
             for size, _, colour, _, y in samples.rows(samples.text)
@@ -302,14 +304,14 @@ class TestReport:
         assert page.count("<svg") == 3
         assert len(page) < 300_000
 
-    def test_is_drawn_in_silence_whatever_script_names_are_in(self, workshop: Workshop) -> None:
+    def test_is_drawn_without_warnings_for_names_in_any_script(self, workshop: Workshop) -> None:
         rows = [(i, i // 20) for i in range(40)]
         workshop.put_rows("m", ("\N{CJK UNIFIED IDEOGRAPH-8272}", "y"), rows)
 
         with warnings.catch_warnings(action="error"):
             workshop.train("m", target="y")
 
-    def test_shows_what_changed_against_the_live_version(self, shop: Workshop) -> None:
+    def test_shows_the_changes_since_the_live_version(self, shop: Workshop) -> None:
         rows = [
             (*row[:-1], "giant" if i % 9 == 0 else row[-1])
             for i, row in enumerate(samples.rows(samples.text))
@@ -324,30 +326,30 @@ class TestReport:
         assert "class &#x27;giant&#x27; is new" in page
 
 
-class TestStatements:
-    def test_a_misspelt_field_is_an_error_and_an_unknown_one_a_warning(
+class TestDatasetConfig:
+    def test_a_misspelled_field_is_an_error_and_an_unknown_one_a_warning(
         self, shop: Workshop
     ) -> None:
         shop.put("m", '{"grup": "colour"}', name="dataset.json")
-        with pytest.raises(DataError, match="unknown field 'grup'; is 'group' meant"):
+        with pytest.raises(DataError, match="unknown field 'grup'; did you mean 'group'"):
             shop.train("m")
 
         shop.put("m", '{"owner": "ada", "estimators": ["linear"]}', name="dataset.json")
         assert shop.train("m").warnings == ["dataset.json: unknown field 'owner'."]
 
-    def test_balanced_classes_count_the_same(self, workshop: Workshop) -> None:
+    def test_balanced_classes_have_equal_weight(self, workshop: Workshop) -> None:
         chance = np.random.default_rng(0)
         rows = [(round(x, 3), int(x + chance.normal() > 2.2)) for x in chance.normal(size=600)]
         workshop.put_rows("m", ["x", "y"], rows)
         recalls = {}
         for weight in ("null", '"balanced"'):
-            stated = f'{{"target": "y", "estimators": ["linear"], "class_weight": {weight}}}'
-            workshop.put("m", stated, name="dataset.json")
+            document = f'{{"target": "y", "estimators": ["linear"], "class_weight": {weight}}}'
+            workshop.put("m", document, name="dataset.json")
             recalls[weight] = workshop.train("m").metrics["candidate"]["balanced_accuracy"]
 
         assert recalls['"balanced"'] > recalls["null"] + 0.03
 
-    def test_ignored_columns_are_no_features(self, shop: Workshop) -> None:
+    def test_ignored_columns_are_not_features(self, shop: Workshop) -> None:
         shop.put("m", '{"ignore": ["sold", "void"], "estimators": ["linear"]}', "dataset.json")
 
         signature = shop.manifest(shop.train("m", allow_signature_change=True)).signature

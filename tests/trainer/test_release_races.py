@@ -30,13 +30,13 @@ def test_every_number_has_one_writer_and_every_record_follows_the_one_before(
     assert numbers == list(range(1, len(written) + 1))
     assert [store.find_release("wine", number) for number in numbers] == written
     assert [record.previous for record in written] == [None, *numbers[:-1]]
-    # A wish that is true already writes nothing, so nobody repeats the record before.
+    # A release of the live version writes nothing, so no record repeats the one before.
     assert all(a.version != b.version for a, b in itertools.pairwise(written))
     assert verify_store(store, world.trusted, report=lambda *_: None).failures == []
 
 
 def race(world: World) -> list[Release]:
-    """Let the writers run; the records that they say they wrote, by number."""
+    """Run the writers; return the records that they report, by number."""
     environment = os.environ | {
         "TRAINER_MODEL_STORE": world.url,
         "TRAINER_SIGNING_KEY": str(world.folder / "keys/signing.pem"),
@@ -62,7 +62,7 @@ def race(world: World) -> list[Release]:
         assert writer.stdin is not None
         writer.stdin.write("go\n")
         writer.stdin.flush()
-    said = [writer.communicate(timeout=60)[0] for writer in writers]
+    outputs = [writer.communicate(timeout=60)[0] for writer in writers]
     assert [writer.returncode for writer in writers] == [0] * WRITERS
-    records = [Release.model_validate_json(line) for text in said for line in text.splitlines()]
+    records = [Release.model_validate_json(line) for text in outputs for line in text.splitlines()]
     return sorted(records, key=lambda record: record.number)

@@ -1,4 +1,4 @@
-"""What is live: releases and rollbacks, over versions that need no training."""
+"""Releases and rollbacks of ready-made versions."""
 
 import json
 import socket
@@ -27,7 +27,7 @@ def workshop(tmp_path: Path, store_url: str) -> Workshop:
 
 @pytest.fixture
 def three(workshop: Workshop) -> Workshop:
-    """Three versions that passed, released one after the other, and one that failed."""
+    """Publish three passed versions, released one after the other, and a failed one."""
     world = world_of(workshop)
     for version in (FIRST, SECOND, THIRD):
         world.publish(version)
@@ -55,13 +55,13 @@ class TestRelease:
         assert (decision.live.version, decision.live.previous) == (THIRD, 4)
         assert (decision.live.by, decision.live.reason) == ("ada@lab", "again")
 
-    def test_a_wish_that_is_true_already_writes_nothing(self, three: Workshop) -> None:
+    def test_releasing_the_live_version_writes_nothing(self, three: Workshop) -> None:
         decision = three.release_manager.release("wine", version=THIRD)
 
         assert not decision.written
         assert three.store.list_releases("wine") == [1, 2, 3]
 
-    def test_a_version_that_failed_or_does_not_hold_is_refused(self, three: Workshop) -> None:
+    def test_a_failed_or_corrupted_version_is_refused(self, three: Workshop) -> None:
         world_of(three).path(FIRST, "manifest.json").flip_bit()
 
         for version, reason in ((FOURTH, "gate"), (FIRST, "signature")):
@@ -79,19 +79,19 @@ class TestRelease:
 
         assert three.release_manager.release("wine", version=THIRD).written
 
-    def test_the_first_record_has_none_before_it(self, workshop: Workshop) -> None:
+    def test_the_first_record_has_no_previous_one(self, workshop: Workshop) -> None:
         world_of(workshop).publish(FIRST)
 
         first = workshop.release_manager.release("wine").live
 
         assert (first.number, first.previous, first.action) == (1, None, "release")
 
-    def test_a_record_that_was_quicker_is_shown(self, three: Workshop) -> None:
+    def test_the_record_of_a_faster_writer_is_shown(self, three: Workshop) -> None:
         store = three.store
         release_manager, rival = three.release_manager, three.release_manager
 
         class Slow(type(store)):  # type: ignore[misc]
-            """Lets the rival in between the look at what is live and the write."""
+            """Lets the rival write between the read of the live version and the write."""
 
             def open_release(self, *args: Any) -> Any:
                 if len(store.list_releases("wine")) == 3 and args[1].number == 4:
@@ -108,7 +108,7 @@ class TestRelease:
 
 
 class TestRollback:
-    def test_one_after_another_goes_further_back_and_never_forth(self, three: Workshop) -> None:
+    def test_repeated_rollbacks_go_further_back_and_never_forward(self, three: Workshop) -> None:
         assert three.release_manager.roll_back("wine").live.version == SECOND
         assert three.release_manager.roll_back("wine").live.version == FIRST
         with pytest.raises(NoVersion):
@@ -136,7 +136,7 @@ class TestRollback:
         assert back.written
         assert (back.live.canary, back.live.shadow) == (None, None)
 
-    def test_records_that_never_held_are_not_gone_back_to(self, three: Workshop) -> None:
+    def test_invalid_records_are_not_rollback_targets(self, three: Workshop) -> None:
         three.store.append_release("wine", decide=lambda n, _: release(n, FIRST, "0" * 64))
         world_of(three).record(5).write_bytes(b"rubbish")
 
@@ -144,7 +144,7 @@ class TestRollback:
 
         assert (decision.live.version, decision.live.number) == (SECOND, 6)
 
-    def test_a_version_that_was_left_stays_left_after_the_next_release(
+    def test_a_rolled_back_version_is_not_a_target_after_the_next_release(
         self, three: Workshop
     ) -> None:
         three.release_manager.roll_back("wine")
@@ -153,7 +153,7 @@ class TestRollback:
 
         assert three.release_manager.roll_back("wine").live.version == SECOND
 
-    def test_without_a_live_version_there_is_nothing_to_leave(self, workshop: Workshop) -> None:
+    def test_without_a_live_version_there_is_nothing_to_roll_back(self, workshop: Workshop) -> None:
         with pytest.raises(NoVersion):
             workshop.release_manager.roll_back("wine")
 
@@ -172,7 +172,7 @@ class TestCommands:
         app.add_typer(models, name="models")
         return CliRunner().invoke(app, list(words))
 
-    def test_list_shows_gates_and_what_is_live(self, three: Workshop) -> None:
+    def test_list_shows_gates_and_the_live_version(self, three: Workshop) -> None:
         world_of(three).path(SECOND, "manifest.sig").flip_bit()
 
         rows = json.loads(self.run("models", "list", "--json").stdout)
@@ -185,12 +185,12 @@ class TestCommands:
         ]
         assert "refused: signature" in self.run("models", "list").stdout
 
-    def test_show_is_about_the_live_version_unless_told(self, three: Workshop) -> None:
+    def test_show_defaults_to_the_live_version(self, three: Workshop) -> None:
         assert f"wine {THIRD}: gate passed, live" in self.run("models", "show", "wine").stdout
-        told = self.run("models", "show", "wine", "--to", FOURTH, "--json").stdout
-        assert json.loads(told)["gate"] == "failed"
+        output = self.run("models", "show", "wine", "--to", FOURTH, "--json").stdout
+        assert json.loads(output)["gate"] == "failed"
 
-    def test_release_and_rollback_speak_and_are_idempotent(self, three: Workshop) -> None:
+    def test_release_and_rollback_report_and_are_idempotent(self, three: Workshop) -> None:
         back = self.run("models", "rollback", "wine", "--to", FIRST, "--reason", "bad", "--json")
         again = self.run("models", "rollback", "wine", "--to", FIRST)
         forth = self.run("models", "release", "wine")
@@ -200,33 +200,33 @@ class TestCommands:
         assert "live already" in again.stdout
         assert live(three) == THIRD
 
-    def test_a_record_says_who_why_and_when(self, three: Workshop) -> None:
+    def test_a_record_shows_author_reason_and_time(self, three: Workshop) -> None:
         self.run("models", "rollback", "wine", "--reason", "wrong on Mondays")
 
-        told = self.run("models", "show", "wine").stdout.splitlines()[1]
+        output = self.run("models", "show", "wine").stdout.splitlines()[1]
 
         record = three.store.live_release("wine", three.trusted)
         assert record is not None
         assert (record.by, record.reason) == ("eve@desk", "wrong on Mondays")
         when = f"{record.time:%Y-%m-%d %H:%M:%SZ}"
-        assert told == f"rollback 4 by eve@desk, {when}: wrong on Mondays"
+        assert output == f"rollback 4 by eve@desk, {when}: wrong on Mondays"
 
-    def test_without_a_name_it_is_user_at_host(
+    def test_the_default_author_is_user_at_host(
         self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delenv("TRAINER_ACTOR")
         world_of(workshop).publish(FIRST)
 
-        told = json.loads(self.run("models", "release", "wine", "--json").stdout)
+        output = json.loads(self.run("models", "release", "wine", "--json").stdout)
 
-        assert told["live"]["by"].endswith(f"@{socket.gethostname()}")
+        assert output["live"]["by"].endswith(f"@{socket.gethostname()}")
 
-    def test_list_may_be_of_one_model(self, three: Workshop) -> None:
+    def test_list_accepts_one_model(self, three: Workshop) -> None:
         assert len(json.loads(self.run("models", "list", "wine", "--json").stdout)) == 4
         assert json.loads(self.run("models", "list", "beer", "--json").stdout) == []
         assert self.run("models", "list", "../wine").exit_code == 1
 
-    def test_what_fails_is_one_line_and_exit_code_1(self, three: Workshop) -> None:
+    def test_a_failure_is_one_line_and_exit_code_1(self, three: Workshop) -> None:
         for words in (
             ("models", "release", "wine", "--to", FOURTH),
             ("models", "release", "nothing"),
@@ -235,8 +235,8 @@ class TestCommands:
             ("train", "nothing"),
         ):
             result = self.run(*words)
-            told = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-            assert (result.exit_code, len(told)) == (1, 1)
+            errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+            assert (result.exit_code, len(errors)) == (1, 1)
             assert "Traceback" not in result.output
 
     def test_verify_names_each_failure(self, three: Workshop) -> None:

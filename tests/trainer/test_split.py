@@ -1,4 +1,4 @@
-"""What is held out: stable, whole groups, the newest rows; and never a class unknown to a model."""
+"""Held-out rows are stable, whole groups, or the newest; models know every class."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,8 @@ import pytest
 
 from tests.trainer.conftest import Workshop
 from trainer import split
-from trainer.columns import Problem, state_problem
-from trainer.dataset_file import DatasetFile
+from trainer.columns import Problem, define_problem
+from trainer.dataset_config import DatasetConfig
 from trainer.errors import DataError
 from trainer.parts import open_part
 from trainer.split import hash_rows, hold_out, make_folds, thin_out
@@ -18,12 +18,12 @@ from trainer.table import read_table
 Columns = dict[str, list[Any]]
 
 
-def problem(path: Path, columns: Columns, **stated: Any) -> Problem:
+def problem(path: Path, columns: Columns, **settings: Any) -> Problem:
     rows = [map(str, row) for row in zip(*columns.values(), strict=True)]
     path.write_text("\n".join(",".join(row) for row in [columns, *rows]) + "\n")
-    said = DatasetFile(**stated)
-    table = read_table([open_part("part.csv", path)], stated=said, precise=["y"])
-    return state_problem(table, target="y", task=None, stated=said, known_kinds={})
+    config = DatasetConfig(**settings)
+    table = read_table([open_part("part.csv", path)], config=config, precise=["y"])
+    return define_problem(table, target="y", task=None, config=config, known_kinds={})
 
 
 def held_out_of(problem: Problem, *, seed: int = 0, share: float = 0.25) -> Any:
@@ -41,7 +41,7 @@ class TestRows:
         assert 90 <= then.sum() <= 110
         assert (held_out_of(before, seed=1) != first).any()
 
-    def test_have_the_hashes_of_their_values_however_many_are_hashed_at_once(
+    def test_have_the_same_hashes_for_any_block_size(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         texts = [f"t{i % 150}" if i % 9 else "" for i in range(200)]
@@ -49,7 +49,7 @@ class TestRows:
         found = problem(tmp_path / "p", columns)
 
         together = hash_rows(found, seed=0, by=[])
-        monkeypatch.setattr(split, "ROWS_AT_ONCE", 30)
+        monkeypatch.setattr(split, "ROWS_PER_BLOCK", 30)
 
         assert (hash_rows(found, seed=0, by=[]) == together).all()
 
@@ -64,65 +64,65 @@ class TestRows:
 
     def test_of_every_class_are_held_out_and_in_every_fold(self, tmp_path: Path) -> None:
         labels = ["common"] * 90 + ["rare"] * 8 + ["single"]
-        stated = problem(tmp_path / "p", {"a": list(range(99)), "y": labels})
-        hashes = hash_rows(stated, seed=0, by=[])
+        found = problem(tmp_path / "p", {"a": list(range(99)), "y": labels})
+        hashes = hash_rows(found, seed=0, by=[])
 
-        held_out = hold_out(stated, hashes, share=0.25)
+        held_out = hold_out(found, hashes, share=0.25)
         training = np.flatnonzero(~held_out)
-        folds = make_folds(stated, hashes, rows=training, most=5)
+        folds = make_folds(found, hashes, rows=training, most=5)
 
-        assert set(stated.labels[held_out]) == {"common", "rare"}
+        assert set(found.labels[held_out]) == {"common", "rare"}
         assert len(folds) == 5
         for known, unseen in folds:
             assert not set(known) & set(unseen)
-            assert set(stated.labels[training][known]) == {"common", "rare", "single"}
-            assert set(stated.labels[training][unseen]) == {"common", "rare"}
+            assert set(found.labels[training][known]) == {"common", "rare", "single"}
+            assert set(found.labels[training][unseen]) == {"common", "rare"}
 
     def test_of_every_class_are_in_a_sample(self, tmp_path: Path) -> None:
         labels = ["common"] * 990 + ["rare"] * 10
-        stated = problem(tmp_path / "p", {"a": list(range(1000)), "y": labels})
+        found = problem(tmp_path / "p", {"a": list(range(1000)), "y": labels})
         everything = np.ones(1000, dtype=np.bool_)
 
-        hashes = hash_rows(stated, seed=0, by=[])
-        rows = thin_out(stated, hashes, among=everything, most=100)
+        hashes = hash_rows(found, seed=0, by=[])
+        rows = thin_out(found, hashes, among=everything, most=100)
 
         assert 95 <= len(rows) <= 110
-        assert (stated.labels[rows] == "rare").sum() == 5
+        assert (found.labels[rows] == "rare").sum() == 5
 
 
 class TestGroups:
-    def test_stay_whole_and_are_no_feature(self, tmp_path: Path) -> None:
+    def test_stay_whole_and_are_not_a_feature(self, tmp_path: Path) -> None:
         groups = [f"g{i // 5}" for i in range(200)]
         columns: Columns = {"a": list(range(200)), "who": groups, "y": [0, 1] * 100}
-        stated = problem(tmp_path / "p", columns, group="who")
-        hashes = hash_rows(stated, seed=0, by=[])
+        found = problem(tmp_path / "p", columns, group="who")
+        hashes = hash_rows(found, seed=0, by=[])
 
-        held_out = hold_out(stated, hashes, share=0.3)
+        held_out = hold_out(found, hashes, share=0.3)
         training = np.flatnonzero(~held_out)
 
-        assert list(stated.table) == ["a"]
+        assert list(found.table) == ["a"]
         assert 40 <= held_out.sum() <= 60
         assert not set(np.array(groups)[held_out]) & set(np.array(groups)[~held_out])
-        for known, unseen in make_folds(stated, hashes, rows=training, most=5):
+        for known, unseen in make_folds(found, hashes, rows=training, most=5):
             who = np.array(groups)[training]
             assert not set(who[known]) & set(who[unseen])
 
-    def test_that_alone_hold_a_class_stay_in_training(self, tmp_path: Path) -> None:
+    def test_with_all_rows_of_a_class_stay_in_training(self, tmp_path: Path) -> None:
         groups = [f"g{i // 10}" for i in range(100)]
         columns: Columns = {
             "a": list(range(100)),
             "who": groups,
             "y": [i // 10 for i in range(100)],
         }
-        stated = problem(tmp_path / "p", columns, group="who")
+        found = problem(tmp_path / "p", columns, group="who")
 
-        with pytest.raises(DataError, match="enough rows to judge"):
-            held_out_of(stated)
+        with pytest.raises(DataError, match="enough rows to evaluate"):
+            held_out_of(found)
 
 
 class TestTimes:
     @pytest.mark.parametrize("form", ["2026-01-{:02}", "{}", "2026-03-01T00:{:02}:00Z"])
-    def test_hold_out_the_newest_rows_and_judge_each_fold_by_its_past(
+    def test_hold_out_the_newest_rows_and_predict_each_fold_from_its_past(
         self, tmp_path: Path, form: str
     ) -> None:
         moments = [1 + (7 * i) % 28 for i in range(112)]
@@ -131,25 +131,25 @@ class TestTimes:
             "a": moments,
             "y": [m + 0.5 for m in moments],
         }
-        stated = problem(tmp_path / "p", columns, time="at")
-        hashes = hash_rows(stated, seed=0, by=[])
+        found = problem(tmp_path / "p", columns, time="at")
+        hashes = hash_rows(found, seed=0, by=[])
 
-        held_out = hold_out(stated, hashes, share=0.25)
+        held_out = hold_out(found, hashes, share=0.25)
         training = np.flatnonzero(~held_out)
 
         when = np.array(moments)
-        assert list(stated.table) == ["a"]
+        assert list(found.table) == ["a"]
         assert when[held_out].min() > when[~held_out].max()
         assert held_out.sum() == 28
-        for known, unseen in make_folds(stated, hashes, rows=training, most=3):
+        for known, unseen in make_folds(found, hashes, rows=training, most=3):
             assert when[training][known].max() <= when[training][unseen].min()
 
-    def test_must_be_times_and_show_every_class_before_the_last(self, workshop: Workshop) -> None:
+    def test_must_be_times_and_every_class_must_appear_early(self, workshop: Workshop) -> None:
         workshop.put_rows("m", ["at", "a", "y"], [("soon", i, i % 2) for i in range(40)])
         workshop.put("m", '{"target": "y", "time": "at"}', name="dataset.json")
         with pytest.raises(DataError, match=r"'at' has 40 cells .* line 2: \"soon\""):
             workshop.train("m")
 
         workshop.put_rows("m", ["at", "a", "y"], [(i, i, int(i > 35)) for i in range(40)])
-        with pytest.raises(DataError, match="The class 1 is in the newest rows only"):
+        with pytest.raises(DataError, match="Class 1 appears only in the newest rows"):
             workshop.train("m")

@@ -1,4 +1,4 @@
-"""Whole trainings on small data: what is published answers as promised."""
+"""Whole training runs on small data: published versions predict as recorded."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ def trained(
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    """Holds data of numbers only, 1 to 3 to be told from `size`."""
+    """Create purely numeric data with classes 1 to 3 that depend on `size`."""
     workshop = new_workshop(tmp_path_factory.mktemp("home"))
     rows = [(a, b, y) for a, _, _, b, y in samples.rows(samples.integer) if a]
     workshop.put_rows("plain", ["size", "void", "y"], rows)
@@ -53,7 +53,7 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
 
 
 def run(workshop: Workshop, manifest: Manifest, rows: list[list[Any]]) -> list[Any]:
-    """Answer rows as inference does: from the signature and the ONNX file alone."""
+    """Predict rows as inference does: from only the signature and the ONNX file."""
     session = onnxruntime.InferenceSession(workshop.store.read_file(manifest, "model.onnx"))
     feeds: dict[str, Any] = {}
     for i, column in enumerate(manifest.signature.columns):
@@ -69,9 +69,7 @@ def run(workshop: Workshop, manifest: Manifest, rows: list[list[Any]]) -> list[A
 
 
 class TestVersion:
-    def test_the_signature_tells_kinds_and_classes(
-        self, trained: tuple[Workshop, Manifest]
-    ) -> None:
+    def test_the_signature_has_kinds_and_classes(self, trained: tuple[Workshop, Manifest]) -> None:
         _, manifest = trained
         kinds = [column.kind for column in manifest.signature.columns]
         classes = TARGETS[manifest.model][1]
@@ -80,7 +78,7 @@ class TestVersion:
         assert manifest.signature.classes == classes
         assert list(map(type, manifest.signature.classes or [])) == list(map(type, classes or []))
 
-    def test_the_warm_up_rows_are_answered_as_recorded(
+    def test_the_warm_up_predictions_are_reproduced(
         self, trained: tuple[Workshop, Manifest]
     ) -> None:
         workshop, manifest = trained
@@ -93,7 +91,7 @@ class TestVersion:
             assert first.tolist() == manifest.warm_up.predictions
             assert others[0].tolist() == manifest.warm_up.probabilities
 
-    def test_null_and_unseen_text_are_answered_in_every_column(
+    def test_null_and_unseen_text_are_accepted_in_every_column(
         self, trained: tuple[Workshop, Manifest]
     ) -> None:
         workshop, manifest = trained
@@ -139,10 +137,10 @@ class TestNumbersOnly:
         assert first.metrics["candidate"] == second.metrics["candidate"]
 
     def test_a_repeated_key_does_nothing(self, shop: Workshop) -> None:
-        first = shop.train("plain", once="drop-1")
+        first = shop.train("plain", idempotency_key="drop-1")
         versions = shop.store.list_versions("plain")
 
-        again = shop.train("plain", once="drop-1", release=True)
+        again = shop.train("plain", idempotency_key="drop-1", release=True)
 
         assert (again.version, again.gate, again.release) == (first.version, first.gate, None)
         assert again.repeated
@@ -153,7 +151,7 @@ class TestNumbersOnly:
 class TestGate:
     @pytest.fixture
     def released(self, trained_once: Workshop, tmp_path: Path) -> Workshop:
-        """A copy of a state folder in which `m` is trained and live: such a folder may be moved."""
+        """Copy a state folder in which `m` is live; a state folder can be moved."""
         shutil.copytree(trained_once.home, tmp_path / "moved")
         return new_workshop(tmp_path / "moved")
 
@@ -163,9 +161,7 @@ class TestGate:
         assert (outcome.gate, outcome.release) == ("passed", 2)
         assert outcome.metrics["live"]["log_loss"] == outcome.metrics["candidate"]["log_loss"]
 
-    def test_a_candidate_that_learnt_nothing_is_published_but_not_released(
-        self, released: Workshop
-    ) -> None:
+    def test_a_useless_candidate_is_published_but_not_released(self, released: Workshop) -> None:
         labels = [row[-1] for row in samples.rows(samples.text, seed=2)]
         noise = [(*row[:-1], y) for row, y in zip(samples.rows(samples.text), labels, strict=True)]
         released.put_rows("m", samples.HEADER, noise)
@@ -187,9 +183,7 @@ class TestGate:
         assert outcome.metrics["live"]["note"] is None
         assert outcome.metrics["live"]["accuracy"] > 0.5
 
-    def test_a_live_model_file_that_does_not_hold_does_not_stop_a_better_one(
-        self, released: Workshop
-    ) -> None:
+    def test_a_corrupted_live_model_does_not_block_a_new_version(self, released: Workshop) -> None:
         [file] = released.home.glob("models/m/versions/*/model.onnx")
         file.write_bytes(b"x")
 
@@ -199,18 +193,18 @@ class TestGate:
         assert "not the one signed" in outcome.metrics["live"]["note"]
 
 
-class TestStatements:
-    def test_a_task_and_metric_may_be_stated(self, workshop: Workshop) -> None:
+class TestDatasetConfig:
+    def test_a_task_and_metric_may_be_configured(self, workshop: Workshop) -> None:
         workshop.put_rows("m", samples.HEADER, samples.rows(samples.integer))
-        stated = {"target": "y", "task": "regression", "metric": "mae", "owner": "ada"}
-        workshop.put("m", json.dumps(stated), name="dataset.json")
+        document = {"target": "y", "task": "regression", "metric": "mae", "owner": "ada"}
+        workshop.put("m", json.dumps(document), name="dataset.json")
 
         manifest = workshop.manifest(workshop.train("m"))
 
         assert manifest.signature.task == "regression"
         assert manifest.metrics["metric"] == "mae"
 
-    def test_parts_are_joined(self, workshop: Workshop) -> None:
+    def test_parts_are_combined(self, workshop: Workshop) -> None:
         rows = samples.rows(samples.text)
         workshop.put_rows("m", samples.HEADER, rows[:60])
         first = (workshop.home / "data/m/part.csv").read_bytes()
@@ -230,10 +224,10 @@ class TestStatements:
 
         assert manifest.signature.classes == ["big", "small", "unique"]
 
-    def test_a_target_must_be_named_once(self, workshop: Workshop) -> None:
+    def test_the_first_version_needs_a_target(self, workshop: Workshop) -> None:
         workshop.put_rows("m", samples.HEADER, samples.rows(samples.text))
 
-        with pytest.raises(DataError, match="No target is named"):
+        with pytest.raises(DataError, match="No target: use --target"):
             workshop.train("m")
 
         assert workshop.store.list_versions("m") == []

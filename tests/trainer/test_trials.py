@@ -1,4 +1,4 @@
-"""Canaries and shadows in the release records, over versions that need no training."""
+"""Canaries and shadows in release records, with ready-made versions."""
 
 import json
 from functools import partial
@@ -26,7 +26,7 @@ WIDER = Signature(
 
 @pytest.fixture
 def workshop(tmp_path: Path, store_url: str) -> Workshop:
-    """Two versions, of which the first is live, and a third that failed its gate."""
+    """Publish a live version, a second one, and a third that failed its gate."""
     workshop = Workshop(tmp_path, TrainerSettings(home=tmp_path, model_store=store_url))
     world = world_of(workshop)
     world.publish(FIRST)
@@ -42,9 +42,7 @@ def world_of(workshop: Workshop) -> World:
 
 
 class TestRecords:
-    def test_a_canary_keeps_the_live_version_and_ends_when_it_is_told_to(
-        self, workshop: Workshop
-    ) -> None:
+    def test_a_canary_keeps_the_live_version_until_it_is_ended(self, workshop: Workshop) -> None:
         begun = workshop.release_manager.canary(
             "wine", version=SECOND, percent=30, reason="try"
         ).live
@@ -59,7 +57,7 @@ class TestRecords:
         assert (ended.action, ended.version, ended.canary) == ("canary", FIRST, None)
         assert verify_store(workshop.store, workshop.trusted, report=lambda *_: None).failures == []
 
-    def test_a_shadow_and_a_canary_go_side_by_side_unless_they_are_the_same_version(
+    def test_a_shadow_and_a_canary_coexist_unless_they_are_the_same_version(
         self, workshop: Workshop
     ) -> None:
         fourth = "20261124t120000z-00000004"
@@ -92,7 +90,7 @@ class TestRecords:
 
             assert (record.canary, record.shadow) == (None, None)
 
-    def test_a_machines_rollback_of_a_canary_leaves_the_live_version_live(
+    def test_an_automatic_rollback_of_a_canary_keeps_the_live_version(
         self, workshop: Workshop
     ) -> None:
         workshop.release_manager.release("wine", version=SECOND)
@@ -106,7 +104,7 @@ class TestRecords:
         assert (first.live.version, first.live.canary) == (SECOND, None)
         assert person.live.version == FIRST
 
-    def test_what_cannot_be_tried_is_refused_and_nothing_is_written(
+    def test_an_unsuitable_canary_or_shadow_is_refused_and_nothing_is_written(
         self, workshop: Workshop
     ) -> None:
         wider = "20261125t120000z-00000005"
@@ -136,14 +134,14 @@ class TestCommands:
     def run(self, *words: str) -> Result:
         return CliRunner().invoke(models, list(words))
 
-    def test_both_speak_and_are_seen_in_the_list(self, workshop: Workshop) -> None:
+    def test_both_are_reported_and_listed(self, workshop: Workshop) -> None:
         begun = self.run("canary", "wine", "--to", SECOND, "--percent", "12.5")
         listed = json.loads(self.run("list", "--json").stdout)
         shown = self.run("show", "wine")
         shadow = self.run("shadow", "wine", "--to", SECOND, "--json")
         ended = self.run("shadow", "wine", "--off")
 
-        assert f"canary: version {SECOND} for 12.5 % of the callers" in begun.stdout
+        assert f"canary: version {SECOND} for 12.5 % of callers" in begun.stdout
         assert f"canary: version {SECOND}" in shown.stdout
         assert [row["role"] for row in listed] == ["live", "canary", None]
         assert json.loads(shadow.stdout)["live"]["shadow"] == {"version": SECOND}
@@ -163,7 +161,7 @@ class TestCommands:
             ("shadow", "wine", "--to", SECOND, "--off"),
         ],
     )
-    def test_a_wish_that_is_not_clear_is_exit_code_2(
+    def test_contradictory_options_are_exit_code_2(
         self, workshop: Workshop, words: tuple[str, ...]
     ) -> None:
         assert self.run(*words).exit_code == 2

@@ -18,7 +18,7 @@ from services.inference.protocols.v2 import tensors
 from tests.trainer import cases
 from tests.trainer.conftest import Workshop
 from trainer.cells import clean_texts
-from trainer.dataset_file import DatasetFile
+from trainer.dataset_config import DatasetConfig
 from trainer.live import list_changes
 from trainer.parts import open_part
 from trainer.table import read_table
@@ -32,7 +32,7 @@ def signature(kind: Any = "text", rules: ValueRules | None = None, *, count: int
 
 
 def decode(sent: list[Any], rules: ValueRules | None, kind: Any = "text") -> list[Any]:
-    """What a model takes for the values of one column, sent as v1."""
+    """Return a model's input for the values of one column, sent as v1."""
     arrays = Inputs(signature(kind, rules)).decode([[value] for value in sent])
     [array] = arrays.values()
     return [None if value != value else value for value in array.ravel().tolist()]
@@ -61,11 +61,11 @@ class TestTrainingAndServing:
         words = ["NA", " Gd", "Ex ", "TA", "-", "None", "n/a", "\u00a0Gd\u2009"]
         (tmp_path / "part").write_text(cases.write([[word, "1"] for word in words], ("a", "b")))
         pq.write_table(pa.table({"a": words, "b": [1] * len(words)}), tmp_path / "parquet")
-        stated = DatasetFile(missing=missing)
-        served = decode(words, stated.value_rules)
+        config = DatasetConfig(missing=missing)
+        served = decode(words, config.value_rules)
 
         for name, path in (("p.csv", "part"), ("p.parquet", "parquet")):
-            table = read_table([open_part(name, tmp_path / path)], stated=stated, precise=[])
+            table = read_table([open_part(name, tmp_path / path)], config=config, precise=[])
 
             trained = table.frame["a"].astype(object).where(table.frame["a"].notna(), "")
             assert trained.tolist() == served
@@ -73,13 +73,13 @@ class TestTrainingAndServing:
     def test_read_a_number_that_means_missing_alike(self, tmp_path: Path) -> None:
         (tmp_path / "part").write_text("a,b\n-999,1\n-999.0,1\n5,1\n")
         pq.write_table(pa.table({"a": [-999.0, -999.0, 5.0], "b": [1] * 3}), tmp_path / "parquet")
-        stated = DatasetFile(missing=["-999"])
+        config = DatasetConfig(missing=["-999"])
 
         for name, path in (("p.csv", "part"), ("p.parquet", "parquet")):
-            table = read_table([open_part(name, tmp_path / path)], stated=stated, precise=[])
+            table = read_table([open_part(name, tmp_path / path)], config=config, precise=[])
 
             assert np.isnan(table.frame["a"]).tolist() == [True, True, False]
-        assert decode([-999, -999.0, 5], stated.value_rules, "number") == [None, None, 5.0]
+        assert decode([-999, -999.0, 5], config.value_rules, "number") == [None, None, 5.0]
 
     def test_leave_booleans_alone(self) -> None:
         rules = ValueRules(missing=("0", "1"))
@@ -101,10 +101,10 @@ class TestRequests:
         assert arrays["column_0"].ravel().tolist() == ["", "x"]
         assert np.isnan(matrix["features"]).tolist() == [[True, False]]
 
-    def test_of_a_version_that_states_no_rules_are_taken_as_they_come(self) -> None:
+    def test_of_a_version_without_rules_are_unchanged(self) -> None:
         assert decode(["NA", " x ", None, ""], None) == ["NA", " x ", "", ""]
 
-    def test_of_a_trained_version_get_the_answer_of_the_row(self, workshop: Workshop) -> None:
+    def test_of_a_trained_version_treat_placeholders_as_null(self, workshop: Workshop) -> None:
         chance = random.Random(3)
         worth = {"Ex": 300, "Gd": 200, "TA": 100, "NA": 0}
         rows = [
@@ -122,11 +122,11 @@ class TestRequests:
         inputs = Inputs(found)
         as_word, as_null = inputs.decode([["NA"], [" NA "]]), inputs.decode([[None], [None]])
         assert as_word["column_0"].tolist() == as_null["column_0"].tolist()
-        assert 'with "NA" are missing values' in " ".join(outcome.notes)
+        assert 'with "NA" count as missing' in " ".join(outcome.notes)
 
 
 class TestManifests:
-    def test_of_before_load_without_rules(self, workshop: Workshop) -> None:
+    def test_of_older_versions_load_without_rules(self, workshop: Workshop) -> None:
         workshop.put("m", cases.write(cases.sales()))
         workshop.put("m", '{"estimators": ["linear"]}', name="dataset.json")
         document = workshop.manifest(workshop.train("m", target="bought")).model_dump(mode="json")
@@ -137,10 +137,13 @@ class TestManifests:
         assert older.signature.value_rules is None
         assert Inputs(older.signature).value_rules.clean(" NA ") == " NA "
 
-    def test_name_a_change_of_what_is_missing(self) -> None:
+    def test_name_a_change_of_missing_values(self) -> None:
         before, now = signature(rules=ValueRules(missing=("NA", "x"))), signature()
 
         changed = signature(rules=ValueRules(missing=("NA", "-")))
 
-        assert list_changes(before, changed) == ["'-' now means missing", "'x' meant missing"]
+        assert list_changes(before, changed) == [
+            "'-' now means missing",
+            "'x' no longer means missing",
+        ]
         assert list_changes(before, now) == list_changes(now, before) == []

@@ -1,4 +1,4 @@
-"""Numbers as people write them are understood and stated, or refused with their place."""
+"""Numbers as people write them are parsed and reported, or refused with their place."""
 
 import math
 from pathlib import Path
@@ -9,19 +9,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.trainer import cases
-from trainer.dataset_file import DatasetFile
+from trainer.dataset_config import DatasetConfig
 from trainer.errors import DataError
 from trainer.parts import open_part
 from trainer.table import Table, read_table
 from trainer.written_numbers import CellScan, NumberStyle, parse_numbers
 
 
-def read(folder: Path, text: str | bytes, name: str = "part.csv", **stated: Any) -> Table:
+def read(folder: Path, text: str | bytes, name: str = "part.csv", **settings: Any) -> Table:
     path = folder / "part"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    document = DatasetFile.model_validate(stated)
-    part = open_part(name, path, ignore=document.ignore, settings=document.csv)
-    return read_table([part], stated=document, precise=["a"])
+    config = DatasetConfig.model_validate(settings)
+    part = open_part(name, path, ignore=config.ignore, settings=config.csv)
+    return read_table([part], config=config, precise=["a"])
 
 
 def column(*cells: str) -> str:
@@ -33,37 +33,41 @@ def values(table: Table) -> list[float | None]:
     return [None if math.isnan(value) else value for value in table.frame["a"].tolist()]
 
 
-class TestAColumnIsUnderstoodAndStated:
+class TestAColumnIsParsedAndReported:
     @pytest.mark.parametrize(
-        ("cells", "numbers", "stated"),
+        ("cells", "numbers", "note"),
         [
-            (["$5.25", "$1,000.00", "-$3", "($2.50)"], [5.25, 1000, -3, -2.5], '"$", which is'),
-            (["€ 5", "€ 7"], [5, 7], '"€", which is left out'),
+            (
+                ["$5.25", "$1,000.00", "-$3", "($2.50)"],
+                [5.25, 1000, -3, -2.5],
+                '"$", which is dropped',
+            ),
+            (["€ 5", "€ 7"], [5, 7], '"€", which is dropped'),
             (["5 EUR", "7,50 EUR"], [5, 7.5], "a decimal comma"),
-            (["5,001.00", "1.50"], [5001, 1.5], "separated thousands"),
+            (["5,001.00", "1.50"], [5001, 1.5], "thousands separators"),
             (["50,01", "3,5", "7"], [50.01, 3.5, 7], "a decimal comma"),
-            (["1.234,5", "0,25"], [1234.5, 0.25], "a decimal comma and separated thousands"),
-            (["1 234.5", "1 000 000"], [1234.5, 1_000_000], "separated thousands"),
-            (["1\u00a0234,5", "12"], [1234.5, 12], "a decimal comma and separated thousands"),
-            (["1\u2009234.5", "1\u202f000"], [1234.5, 1000], "separated thousands"),
-            (["1'234.5", "2’000.5"], [1234.5, 2000.5], "separated thousands"),
-            (["12,34,567", "1.5"], [1_234_567, 1.5], "separated thousands"),
-            (["12%", "7.5 %"], [12, 7.5], '"%", which is left out'),
+            (["1.234,5", "0,25"], [1234.5, 0.25], "a decimal comma and thousands separators"),
+            (["1 234.5", "1 000 000"], [1234.5, 1_000_000], "thousands separators"),
+            (["1\u00a0234,5", "12"], [1234.5, 12], "a decimal comma and thousands separators"),
+            (["1\u2009234.5", "1\u202f000"], [1234.5, 1000], "thousands separators"),
+            (["1'234.5", "2’000.5"], [1234.5, 2000.5], "thousands separators"),
+            (["12,34,567", "1.5"], [1_234_567, 1.5], "thousands separators"),
+            (["12%", "7.5 %"], [12, 7.5], '"%", which is dropped'),
             (["(12)", "3", "4.5"], [-12, 3, 4.5], "negative numbers in brackets"),
             (["\u221212", "+3", "5-"], [-12, 3, -5], ""),
             (["1e3", "-2.5E-1", ".5", "7."], [1000, -0.25, 0.5, 7], ""),
         ],
     )
     def test_as_written(
-        self, tmp_path: Path, cells: list[str], numbers: list[float], stated: str
+        self, tmp_path: Path, cells: list[str], numbers: list[float], note: str
     ) -> None:
         table = read(tmp_path, column(*cells))
 
         assert table.kinds["a"] == "number"
         assert values(table) == pytest.approx(numbers)
-        assert stated in " ".join(table.notes)
+        assert note in " ".join(table.notes)
 
-    def test_the_other_columns_tell_what_a_sign_is(self, tmp_path: Path) -> None:
+    def test_other_columns_settle_the_decimal_sign(self, tmp_path: Path) -> None:
         comma = cases.write([["1.234", "0,5"], ["2.500", "1,25"]], ("a", "b"))
         point = cases.write([["1,234", "0.5"], ["2,500", "1.25"]], ("a", "b"))
 
@@ -73,14 +77,14 @@ class TestAColumnIsUnderstoodAndStated:
     def test_points_alone_are_decimal_points(self, tmp_path: Path) -> None:
         assert values(read(tmp_path, column("1.234", "2.500"))) == [1.234, 2.5]
 
-    def test_what_is_stated_decides(self, tmp_path: Path) -> None:
+    def test_the_configuration_decides(self, tmp_path: Path) -> None:
         unclear = column("1,234", "2,500")
 
         assert values(read(tmp_path, unclear, csv={"decimal": ","})) == [1.234, 2.5]
         assert values(read(tmp_path, unclear, csv={"decimal": "."})) == [1234, 2500]
         assert values(read(tmp_path, unclear, csv={"thousands": ","})) == [1234, 2500]
 
-    def test_in_a_column_of_text_of_parquet_if_it_is_stated(self, tmp_path: Path) -> None:
+    def test_in_a_parquet_text_column_if_configured(self, tmp_path: Path) -> None:
         sink = pa.BufferOutputStream()
         pq.write_table(pa.table({"a": ["$1,000", "$2.5"]}), sink)
 
@@ -95,9 +99,9 @@ class TestAColumnIsRefusedWithThePlace:
         [
             (
                 ["1,234", "2,500"],
-                r'commas or separate thousands: part\.csv line 2: "1,234"',
+                r'commas or thousands separators: part\.csv line 2: "1,234"',
             ),
-            (["$5", "$1,234"], r'or separate thousands: part\.csv line 3: "\$1,234"'),
+            (["$5", "$1,234"], r'or thousands separators: part\.csv line 3: "\$1,234"'),
             (["$5", "$6", "€7"], r'1 cell that is not a number with "\$": part\.csv line 4: "€7"'),
             (["12%", "15%", "0.12"], r'not a number with "%": part\.csv line 4: "0\.12"'),
             (["0,5", "1,5", "2.5"], r'with a decimal comma: part\.csv line 4: "2\.5"'),
@@ -113,7 +117,9 @@ class TestAColumnIsRefusedWithThePlace:
 
     @pytest.mark.parametrize("cell", ["1e400", "-1e400", "inf", "1e39", "-1.7976931348623157e308"])
     def test_if_a_number_is_beyond_32_bits(self, tmp_path: Path, cell: str) -> None:
-        with pytest.raises(DataError, match=rf'beyond 32-bit floats: part\.csv line 3: "{cell}"'):
+        with pytest.raises(
+            DataError, match=rf'too large for 32-bit floats: part\.csv line 3: "{cell}"'
+        ):
             read(tmp_path, column("1", cell, "2"))
 
     @pytest.mark.parametrize("cell", ["-3.4028234663852886e+38", "3.4028235e38", "-3.4028234e+38"])
@@ -147,7 +153,7 @@ class TestTextStaysText:
     def test_that_only_resembles_numbers(self, tmp_path: Path, cells: list[str]) -> None:
         assert read(tmp_path, column(*cells)).kinds["a"] == "text"
 
-    def test_of_which_half_are_numbers_is_stated(self, tmp_path: Path) -> None:
+    def test_of_which_half_are_numbers_is_reported(self, tmp_path: Path) -> None:
         table = read(tmp_path, column("1", "2", "about"))
 
         assert (
@@ -157,7 +163,7 @@ class TestTextStaysText:
 
 
 @pytest.mark.parametrize("cells", [["5 kg", "7 kg"], ["16GB", "8GB"], ["20°C", "3.5°C"]])
-def test_numbers_with_words_are_text_and_that_is_stated(tmp_path: Path, cells: list[str]) -> None:
+def test_numbers_with_words_are_text_and_reported(tmp_path: Path, cells: list[str]) -> None:
     table = read(tmp_path, column(*cells))
 
     assert table.kinds["a"] == "text"
@@ -166,13 +172,13 @@ def test_numbers_with_words_are_text_and_that_is_stated(tmp_path: Path, cells: l
     )
 
 
-def test_a_scan_counts_the_same_however_the_cells_are_cut_into_blocks() -> None:
+def test_a_scan_does_not_depend_on_block_size() -> None:
     cells = ["1.5", "1,5", "$3", "-", "word", "true", "1,234", None, "(7)"]
     together, apart = CellScan(), CellScan()
 
-    together.see(pa.array(cells, pa.large_string()))
+    together.scan(pa.array(cells, pa.large_string()))
     for cell in cells:
-        apart.see(pa.array([cell], pa.large_string()))
+        apart.scan(pa.array([cell], pa.large_string()))
 
     assert together == apart
     assert (together.present, together.numbers, together.truths) == (8, 5, 1)

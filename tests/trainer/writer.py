@@ -1,9 +1,9 @@
-"""A process that releases and rolls back as often as it is told: `python -m tests.trainer.writer`.
+"""A process that repeatedly releases and rolls back.
 
-    <turns> <version> [version ...]
+    python -m tests.trainer.writer <turns> <version> [version ...]
 
-The store and the keys come from the environment, as for `tollgate models`. It says when it is
-ready, starts at the first line on its stdin, and prints the records that it wrote, one a line.
+The store and keys come from the environment, as for `tollgate models`. It prints "ready", starts
+at the first line on stdin, and prints each record that it wrote, one per line.
 """
 
 import sys
@@ -20,7 +20,7 @@ def main() -> None:
         store=store, trusted=settings.load_trusted_keys(), by=settings.actor
     )
     turns, versions = int(sys.argv[1]), sys.argv[2:]
-    store.list_releases("wine")  # whatever has to be imported is, before the race
+    store.list_releases("wine")  # finish all lazy imports before the race
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()

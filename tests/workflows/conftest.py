@@ -1,4 +1,4 @@
-"""The functions' own surroundings serve here too."""
+"""Shares the fixtures of the functions' tests."""
 
 from tests.functions.conftest import bundles, world
 

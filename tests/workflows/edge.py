@@ -1,7 +1,7 @@
-"""What stands in for the programs that a workflow calls and that cannot be here.
+"""Fakes of the external programs that a workflow calls.
 
-Each records its call. docker, gcloud and helm do little more; kubectl lists pods, passes requests
-on to them, and runs the Jobs that it is given as processes of this machine.
+Each records its call. docker, gcloud and helm do little more; kubectl lists pods, forwards requests
+to them, and runs Jobs as local processes.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 
 def call(edge: str, name: str, arguments: list[str]) -> NoReturn:
-    """Answer one call, as the program of that name."""
+    """Handle one call as the program with this name."""
     folder = Path(edge)
     with (folder / "calls").open("a") as calls:
         calls.write(json.dumps([name, *arguments]) + "\n")
@@ -25,7 +25,7 @@ def call(edge: str, name: str, arguments: list[str]) -> NoReturn:
     if name == "gcloud":
         gcloud(folder, arguments)
     elif name == "helm" and arguments[:2] == ["get", "values"]:
-        say(read(folder / "values", "null"))
+        write(read(folder / "values", "null"))
     elif name == "kubectl":
         kubectl(folder, [word for word in arguments if not word.startswith("--request-timeout")])
     sys.exit(0)
@@ -37,7 +37,7 @@ def gcloud(folder: Path, arguments: list[str]) -> None:
         secret = arguments[arguments.index("--secret") + 1]
         shutil.copyfile(folder / "secrets" / secret, arguments[arguments.index("--out-file") + 1])
     elif arguments[:2] == ["storage", "ls"]:
-        say(read(folder / "folders", ""))
+        write(read(folder / "folders", ""))
 
 
 def kubectl(folder: Path, arguments: list[str]) -> None:
@@ -46,27 +46,27 @@ def kubectl(folder: Path, arguments: list[str]) -> None:
         case ["get", "--raw", path]:
             pod = path.split("/pods/")[1].split(":")[0]
             with urllib.request.urlopen(f"{pods[pod]}/metrics", timeout=5) as answer:
-                say(answer.read().decode())
+                write(answer.read().decode())
         case ["get", "pods", *_]:
             items = [{"metadata": {"name": pod}, "status": {"phase": "Running"}} for pod in pods]
-            say(json.dumps({"items": items}))
+            write(json.dumps({"items": items}))
         case ["get", "cronjobs", *_]:
             template: dict[str, Any] = {
                 "spec": {"template": {"spec": {"containers": [{"args": []}]}}}
             }
             cronjob = {"metadata": {"name": "release-check"}, "spec": {"jobTemplate": template}}
-            say(json.dumps({"items": [cronjob]}))
+            write(json.dumps({"items": [cronjob]}))
         case ["create", *_]:
-            say(json.dumps({"metadata": {"name": start(folder, json.load(sys.stdin), pods)}}))
+            write(json.dumps({"metadata": {"name": start(folder, json.load(sys.stdin), pods)}}))
         case ["get", "job", name, *_]:
-            say(json.dumps({"status": {"succeeded": int((folder / f"{name}.ended").exists())}}))
+            write(json.dumps({"status": {"succeeded": int((folder / f"{name}.ended").exists())}}))
         case ["logs", *_]:
             name = next(word for word in arguments if word.startswith("job/")).partition("/")[2]
-            say((folder / f"{name}.log").read_text())
+            write((folder / f"{name}.log").read_text())
 
 
 def start(folder: Path, job: dict[str, Any], pods: dict[str, str]) -> str:
-    """Start what a Job runs, and leave it running; the Job's name."""
+    """Start a Job's command in the background; return the Job's name."""
     name = f"job-{len(list(folder.glob('*.log')))}"
     [container] = job["spec"]["template"]["spec"]["containers"]
     url = next(iter(pods.values()))
@@ -84,7 +84,7 @@ def start(folder: Path, job: dict[str, Any], pods: dict[str, str]) -> str:
     return name
 
 
-def say(text: str) -> None:
+def write(text: str) -> None:
     sys.stdout.write(text)
 
 

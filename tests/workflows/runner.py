@@ -1,7 +1,7 @@
-"""Reads a workflow as GitHub does, and runs its `run` steps on this machine.
+"""Parses a workflow as GitHub does, and runs its `run` steps locally.
 
-What cannot be here is a stand-in on PATH that records its calls (edge.py): docker, gcloud, helm,
-kubectl. `make` and `tollgate` are the real ones.
+docker, gcloud, helm and kubectl are fakes on PATH that record their calls (edge.py). `make` and
+`tollgate` are real.
 """
 
 import json
@@ -33,13 +33,13 @@ call({edge!r}, {name!r}, sys.argv[1:])
 
 
 def read(name: str) -> dict[Any, Any]:
-    """A workflow's document; YAML 1.1 reads its key `on` as True."""
+    """Return a workflow's document; YAML 1.1 parses its key `on` as True."""
     document: dict[Any, Any] = yaml.safe_load((WORKFLOWS / name).read_text())
     return document
 
 
 def evaluate(text: Any, context: Mapping[str, Any]) -> Any:
-    """Text with its ${{ expressions }} worked out; alone, an expression keeps its type."""
+    """Evaluate the ${{ expressions }} in a text; a lone expression keeps its type."""
     if not isinstance(text, str):
         return text
     alone = re.fullmatch(r"\s*\$\{\{(.*?)\}\}\s*", text, re.DOTALL)
@@ -54,7 +54,7 @@ def evaluate(text: Any, context: Mapping[str, Any]) -> Any:
 
 
 def value_of(expression: str, context: Mapping[str, Any]) -> Any:
-    """The value of an expression, in the part of GitHub's language that we use."""
+    """Evaluate an expression, in the part of GitHub's language that we use."""
     words = [_to_python(token) for token in TOKEN.findall(expression)]
 
     def look_up(path: str) -> Any:
@@ -81,14 +81,11 @@ def _to_python(token: str) -> str:
 
 
 class Runner:
-    """A checkout in which steps run, and the programs at its edge.
-
-    `pods` maps the names of pods to the URLs of the inference processes that they stand for;
-    `vars` are the repository's variables.
+    """A checkout in which steps run, and the fakes of external programs.
 
     Args:
         vars: the repository's variables.
-        environment: what the machine itself tells every step.
+        environment: extra environment variables of every step.
     """
 
     def __init__(
@@ -105,7 +102,7 @@ class Runner:
         for name in ("Makefile", "scripts", "pyproject.toml", "requirements"):
             self.checkout.mkdir(parents=True, exist_ok=True)
             (self.checkout / name).symlink_to(ROOT / name)
-        # `cd "$(dirname "$0")/.."` is to lead here, not into the real checkout.
+        # So that `cd "$(dirname "$0")/.."` leads here, not into the real checkout.
         (self.checkout / "scripts").unlink()
         shutil.copytree(ROOT / "scripts", self.checkout / "scripts")
         self._install()
@@ -125,31 +122,31 @@ class Runner:
         (self._edge / "pods").write_text(json.dumps(pods))
 
     def folders(self, *names: str) -> None:
-        """The folders that `gcloud storage ls` lists."""
+        """Set the folders that `gcloud storage ls` lists."""
         others = ["README.txt", "Wine/", "my wine/", "a..b/", "_pipeline/"]
         lines = [f"gs://shop-data/{name}\n" for name in [*others, *(f"{each}/" for each in names)]]
         (self._edge / "folders").write_text("".join(lines))
 
     def deployed(self, tag: str) -> None:
-        """The tag of the images that `helm get values` shows."""
+        """Set the image tag that `helm get values` shows."""
         (self._edge / "values").write_text(json.dumps({"image": {"tag": tag}}))
 
     def fail(self, *programs: str) -> None:
-        """Let programs at the edge fail from now on."""
+        """Make external programs fail from now on."""
         (self._edge / "failing").write_text(" ".join(programs))
 
     def calls(self, program: str) -> list[list[str]]:
-        """How a program at the edge was called."""
+        """Return the recorded calls of an external program."""
         lines = (self._edge / "calls").read_text().splitlines()
         return [call[1:] for call in map(json.loads, lines) if call[0] == program]
 
     def run(
         self, workflow: str, *, event: Mapping[str, Any], inputs: Mapping[str, str] | None = None
     ) -> dict[str, str]:
-        """Run the jobs of a workflow that an event starts; the outcome of each step by name.
+        """Run the jobs that an event starts; return the outcome of each step by name.
 
         Args:
-            event: `name` of the event, and its `client_payload` where it has one.
+            event: the event's `name`, and its `client_payload` if it has one.
         """
         document = read(workflow)
         context = {**self._context(event, inputs or {}), "needs": {}}
@@ -157,7 +154,7 @@ class Runner:
         for name, job in document["jobs"].items():
             awaited = [job["needs"]] if "needs" in job else []
             if not all(each in context["needs"] for each in awaited):
-                continue  # skipped, as what it needs was
+                continue  # skipped, like the job that it needs
             if not value_of(str(job.get("if", "'yes'")), context):
                 continue
             for model in self._matrix(job, context):
@@ -168,7 +165,7 @@ class Runner:
         return {step: outcome for _, _, each in self.ran for step, outcome in each.items()}
 
     def _matrix(self, job: dict[str, Any], context: dict[str, Any]) -> list[Any]:
-        """The models that a job runs for; one None for a job without a matrix."""
+        """Return the models that a job runs for; a single None without a matrix."""
         if "strategy" not in job:
             return [None]
         return list(evaluate(job["strategy"]["matrix"]["model"], context))
@@ -176,15 +173,15 @@ class Runner:
     def _run_job(
         self, document: dict[str, Any], job: dict[str, Any], context: dict[str, Any]
     ) -> tuple[dict[str, str], dict[str, Any]]:
-        """The outcomes of a job's steps by name, and its outputs."""
+        """Run a job; return the outcomes of its steps by name, and its outputs."""
         context = {**context, "steps": {}, "failed": False}
-        stated = {**document.get("env", {}), **job.get("env", {})}
-        environment = {name: str(evaluate(each, context) or "") for name, each in stated.items()}
+        declared = {**document.get("env", {}), **job.get("env", {})}
+        environment = {name: str(evaluate(each, context) or "") for name, each in declared.items()}
         context["env"] = environment
         outcomes = {}
         for step in job["steps"]:
             if "run" not in step:
-                continue  # an action: nothing of ours
+                continue  # an action, which is not ours
             condition = str(step.get("if", "'yes'"))
             skipped = context["failed"] and "failure()" not in condition
             if skipped or not value_of(condition, context):
@@ -201,7 +198,7 @@ class Runner:
         return outcomes, outputs
 
     def run_step(self, script: str, environment: Mapping[str, Any]) -> int:
-        """Run one step's script; its exit code. What it printed is in `said`.
+        """Run one step's script; return its exit code. Its output is in `output`.
 
         Its outputs are in `outputs`.
         """
@@ -210,7 +207,9 @@ class Runner:
         paths = (
             [*added.read_text().split(), str(self._edge)] if added.exists() else [str(self._edge)]
         )
-        told = {name: "" if value is None else str(value) for name, value in environment.items()}
+        variables = {
+            name: "" if value is None else str(value) for name, value in environment.items()
+        }
         outputs = self.checkout / "github-output"
         outputs.write_text("")
         ran = subprocess.run(
@@ -223,14 +222,14 @@ class Runner:
                 "GITHUB_OUTPUT": str(outputs),
                 "TOLLGATE_HOME": str(self.checkout / "nothing"),
                 **self._environment,
-                **told,
+                **variables,
             },
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=STEP_DEADLINE_S,
         )
-        self.said = ran.stdout + ran.stderr
+        self.output = ran.stdout + ran.stderr
         pairs = [line.partition("=") for line in outputs.read_text().splitlines()]
         self.outputs = {name: value for name, _, value in pairs}
         return ran.returncode
@@ -241,7 +240,7 @@ class Runner:
         return {"github": github, "inputs": inputs, "vars": self.vars, "secrets": self.secrets}
 
     def _install(self) -> None:
-        """What `make install` would make, so that it finds nothing to do."""
+        """Create the files of `make install`, so that it has nothing to do."""
         programs = self.checkout / ".venv" / "bin"
         programs.mkdir(parents=True)
         tollgate = programs / "tollgate"

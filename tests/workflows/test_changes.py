@@ -1,4 +1,4 @@
-"""What a push to main starts after CI: which images are rolled out, which models trained again."""
+"""After CI on main: which images are rolled out, and which models are retrained."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ match sys.argv[1:]:
 
 
 class Repository:
-    """A checkout with a history, in which workflows run; `tollgate` answers what it is given."""
+    """A checkout with a history in which workflows run, with a scripted `tollgate`."""
 
     def __init__(self, folder: Path) -> None:
         self.runner = Runner(folder, vars=VARIABLES)
@@ -52,7 +52,7 @@ class Repository:
         self._git("init", "--quiet", "--initial-branch", "main")
 
     def commit(self, *paths: str) -> str:
-        """Change files, and commit that; the commit's name."""
+        """Change and commit files; return the commit's name."""
         for path in paths:
             file = self.checkout / path
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ class Repository:
         return self._git("rev-parse", "HEAD").strip()
 
     def trained(self, commits: dict[str, str]) -> None:
-        """The commit that the newest version of each model was trained from."""
+        """Set the commit that each model's newest version was trained from."""
         self._known.write_text(json.dumps(commits))
 
     def trainings(self) -> list[list[str]]:
@@ -71,7 +71,7 @@ class Repository:
         return [call for call in map(json.loads, lines) if call[0] == "train"]
 
     def passed(self, workflow: str, **run: Any) -> dict[str, str]:
-        """Run a workflow as it is run when CI has ended; the outcomes of its steps."""
+        """Run a workflow as after CI; return the outcomes of its steps."""
         return self.runner.run(workflow, event=after_ci(**run))
 
     def _git(self, *arguments: str) -> str:
@@ -89,7 +89,7 @@ class Repository:
 def after_ci(
     *, conclusion: str = "success", event: str = "push", repository: str = "shop/models"
 ) -> dict[str, Any]:
-    """The event of a run of CI that has ended."""
+    """Return the event of a finished CI run."""
     source = {"full_name": repository}
     run = {"conclusion": conclusion, "event": event, "head_repository": source}
     return {"name": "workflow_run", "workflow_run": run | {"head_sha": "HEAD"}}
@@ -140,7 +140,7 @@ class TestImages:
             "deploy/helm/tollgate/values.yaml",
         ],
     )
-    def test_what_they_are_made_of_is_rolled_out(self, repository: Repository, path: str) -> None:
+    def test_changed_inputs_are_rolled_out(self, repository: Repository, path: str) -> None:
         repository.runner.deployed(repository.commit("README.md"))
         replace_links(repository)
         repository.commit(path)
@@ -152,7 +152,7 @@ class TestImages:
     @pytest.mark.parametrize(
         "path", ["docs/pipelines.md", "tests/test_x.py", "models/wine/pipeline.py", "README.md"]
     )
-    def test_nothing_else_is(self, repository: Repository, path: str) -> None:
+    def test_other_changes_are_not_rolled_out(self, repository: Repository, path: str) -> None:
         repository.runner.deployed(repository.commit("README.md"))
         repository.commit(path)
 
@@ -170,7 +170,7 @@ class TestImages:
 
         assert repository.passed("deploy.yml")["Roll out"] == "success"
 
-    def test_an_older_commit_whose_ci_ended_late_is_not(self, repository: Repository) -> None:
+    def test_an_older_commit_with_late_ci_is_not_rolled_out(self, repository: Repository) -> None:
         older = repository.commit("services/auth/app.py")
         newer = repository.commit("services/auth/app.py")
         repository.runner.deployed(newer)
@@ -179,7 +179,7 @@ class TestImages:
         assert repository.passed("deploy.yml")["Roll out"] == "skipped"
 
     @pytest.mark.parametrize("deployed", ["", "latest", "f" * 40])
-    def test_they_are_rolled_out_where_that_is_unknown(
+    def test_they_are_rolled_out_if_the_deployed_commit_is_unknown(
         self, repository: Repository, deployed: str
     ) -> None:
         repository.commit("README.md")
@@ -187,7 +187,7 @@ class TestImages:
 
         assert repository.passed("deploy.yml")["Roll out"] == "success"
 
-    def test_by_hand_they_always_are(self, repository: Repository) -> None:
+    def test_a_manual_run_always_rolls_out(self, repository: Repository) -> None:
         outcomes = repository.runner.run("deploy.yml", event={"name": "workflow_dispatch"})
 
         assert outcomes["Compare with what is deployed"] == "skipped"
@@ -195,7 +195,7 @@ class TestImages:
 
 
 class TestModels:
-    def test_a_change_of_a_models_own_code_trains_that_model(self, repository: Repository) -> None:
+    def test_a_change_of_a_models_code_trains_that_model(self, repository: Repository) -> None:
         before = repository.commit("README.md", "trainer/train.py")
         repository.runner.folders("beer", "wine")
         repository.trained({"beer": before, "wine": before})
@@ -249,7 +249,7 @@ class TestModels:
 
         assert [call[-1] for call in repository.trainings()] == [f"code changed: {changed}"]
 
-    def test_a_version_that_data_has_trained_since_needs_no_other(
+    def test_a_version_trained_since_by_new_data_is_up_to_date(
         self, repository: Repository
     ) -> None:
         repository.runner.folders("wine")
@@ -260,7 +260,7 @@ class TestModels:
 
         assert repository.trainings() == []
 
-    def test_a_version_of_an_unknown_commit_is_trained_anew(self, repository: Repository) -> None:
+    def test_a_version_from_an_unknown_commit_is_retrained(self, repository: Repository) -> None:
         repository.commit("trainer/train.py")
         repository.runner.folders("wine")
         repository.trained({"wine": ""})
@@ -271,7 +271,7 @@ class TestModels:
 
 
 class TestByHand:
-    def test_all_models_are_trained_each_in_a_job_of_its_own(self, repository: Repository) -> None:
+    def test_all_models_are_trained_in_separate_jobs(self, repository: Repository) -> None:
         repository.runner.folders("beer", "wine")
 
         repository.runner.run("train.yml", event={"name": "workflow_dispatch"})
@@ -294,7 +294,7 @@ class TestByHand:
         assert ("--allow-signature-change" in call) is passed
         assert call[call.index("--target") + 1] == "good"
 
-    def test_a_hostile_name_is_only_a_name(self, repository: Repository) -> None:
+    def test_a_hostile_name_is_not_executed(self, repository: Repository) -> None:
         name = '$(touch x)"]\nmodels=[" ;'
 
         repository.runner.run(
@@ -305,23 +305,23 @@ class TestByHand:
         assert not (repository.checkout / "x").exists()
 
 
-def test_a_model_is_trained_by_one_job_at_a_time_whatever_starts_it() -> None:
+def test_a_model_is_trained_by_one_job_at_a_time() -> None:
     train = read("train.yml")
     job = train["jobs"]["train"]["concurrency"]
 
     assert job["group"] == "train-${{ matrix.model }}"
     assert job["queue"] == "max"
-    # A job that waited for a group that its own run holds would wait for ever.
+    # A job that waits for a group that its own run occupies would never start.
     assert not train["concurrency"]["group"].startswith("train-")
 
 
-def test_rollouts_of_images_and_of_models_exclude_each_other() -> None:
+def test_image_and_model_rollouts_are_mutually_exclusive() -> None:
     jobs = read("deploy.yml")["jobs"].values()
 
     assert [job["concurrency"] for job in jobs] == [{"group": "rollout", "queue": "max"}] * 2
 
 
-def test_the_matrix_is_made_of_what_the_first_job_found() -> None:
+def test_the_matrix_comes_from_the_first_job() -> None:
     needs = {"models": {"outputs": {"models": '["beer","wine"]'}}}
     [expression] = [read("train.yml")["jobs"]["train"]["strategy"]["matrix"]["model"]]
 
@@ -329,7 +329,7 @@ def test_the_matrix_is_made_of_what_the_first_job_found() -> None:
 
 
 def replace_links(repository: Repository) -> None:
-    """Have files of its own in the checkout where it had links into the real one."""
+    """Replace links into the real checkout by files."""
     for name in ("requirements", "pyproject.toml"):
         (repository.checkout / name).unlink()
     (repository.checkout / "pyproject.toml").write_text("")

@@ -1,4 +1,4 @@
-"""What the steps of deploy.yml and rollback.yml do when something is wrong, and to the images."""
+"""The steps of deploy.yml and rollback.yml, on failures and for images."""
 
 import json
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from tests.common.worlds import FIRST, SECOND, World
-from tests.functions.servers import Answer, Asked, serving
+from tests.functions.servers import Request, Response, serving
 from tests.trainer.conftest import Workshop, new_workshop
 from tests.workflows.runner import Runner, read
 
@@ -24,7 +24,7 @@ IMAGES = ("auth", "billing", "inference", "trainer")
 
 @dataclass
 class Service:
-    """Inference and auth, as a deployment sees them; right unless a test says otherwise."""
+    """Fake inference and auth, correct by default."""
 
     release: int = 2
     version: str = SECOND
@@ -33,28 +33,28 @@ class Service:
     predict_status: int = 200
     scopes: list[str] = field(default_factory=list)
 
-    def answer(self, asked: Asked) -> Answer:
-        match asked.path:
+    def answer(self, request: Request) -> Response:
+        match request.path:
             case "/metrics":
                 line = f'tollgate_model_live_release{{model="wine",version="v"}} {self.release}.0\n'
-                return Answer(200, line.encode())
+                return Response(200, line.encode())
             case "/token":
-                form = parse_qs(asked.body.decode())
+                form = parse_qs(request.body.decode())
                 self.scopes += form["scope"]
                 assert form["client_id"] == ["check"]
                 assert form["client_secret"] == ["secret of the check"]
-                return Answer(self.token_status, b'{"access_token": "token"}')
+                return Response(self.token_status, b'{"access_token": "token"}')
             case "/v1/models/wine:predict":
-                assert asked.headers["authorization"] == "Bearer token"
-                assert asked.json["instances"] == [[1.0], [None]]
+                assert request.headers["authorization"] == "Bearer token"
+                assert request.json["instances"] == [[1.0], [None]]
                 document = {"predictions": self.predictions, "probabilities": [[1, 0], [0, 1]]}
                 headers = {"X-Model-Version": self.version, "Content-Type": "application/json"}
-                return Answer(self.predict_status, json.dumps(document).encode(), headers)
-        return Answer(404)
+                return Response(self.predict_status, json.dumps(document).encode(), headers)
+        return Response(404)
 
 
-class Bench:
-    """A store with two released versions, and a runner that works on it."""
+class Deployment:
+    """A store with two released versions, and a workflow runner for it."""
 
     def __init__(self, folder: Path) -> None:
         self.workshop: Workshop = new_workshop(folder / "home")
@@ -86,7 +86,7 @@ class Bench:
         return [record.action for record in records if record]
 
     def deploy(self, service: Service) -> dict[str, str]:
-        """Run the deployment of release 2 against a service; the outcomes of its steps."""
+        """Deploy release 2 against a service; return the outcomes of the steps."""
         with serving(service.answer) as url:
             self.runner.pods({"inference-1": url})
             self.runner.vars |= {"INFERENCE_URL": url, "AUTH_URL": url}
@@ -94,134 +94,138 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def deployment(tmp_path: Path) -> Deployment:
+    return Deployment(tmp_path)
 
 
 class TestRelease:
-    def test_one_that_is_served_and_answers_as_recorded_stays(self, bench: Bench) -> None:
+    def test_one_that_is_served_and_predicts_as_recorded_stays(
+        self, deployment: Deployment
+    ) -> None:
         service = Service()
 
-        outcomes = bench.deploy(service)
+        outcomes = deployment.deploy(service)
 
-        assert (outcomes[WAIT], outcomes[CHECK]) == ("success", "success"), bench.runner.said
+        assert (outcomes[WAIT], outcomes[CHECK]) == ("success", "success"), deployment.runner.output
         assert service.scopes == ["predict"]
-        assert bench.actions() == ["release", "release"]
-        assert not any("upgrade" in call for call in bench.runner.calls("helm"))
+        assert deployment.actions() == ["release", "release"]
+        assert not any("upgrade" in call for call in deployment.runner.calls("helm"))
 
-    def test_one_that_a_pod_does_not_serve_is_withdrawn(self, bench: Bench) -> None:
-        outcomes = bench.deploy(Service(release=1))
+    def test_one_that_a_pod_does_not_serve_is_withdrawn(self, deployment: Deployment) -> None:
+        outcomes = deployment.deploy(Service(release=1))
 
         assert (outcomes[WAIT], outcomes[CHECK]) == ("failure", "skipped")
-        assert bench.actions() == ["release", "release", "rollback"]
+        assert deployment.actions() == ["release", "release", "rollback"]
 
-    def test_one_that_answers_otherwise_than_recorded_is_withdrawn(self, bench: Bench) -> None:
-        outcomes = bench.deploy(Service(predictions=[1, 1]))
+    def test_one_that_predicts_differently_is_withdrawn(self, deployment: Deployment) -> None:
+        outcomes = deployment.deploy(Service(predictions=[1, 1]))
 
         assert (outcomes[WAIT], outcomes[CHECK]) == ("success", "failure")
-        assert bench.actions() == ["release", "release", "rollback"]
+        assert deployment.actions() == ["release", "release", "rollback"]
 
     @pytest.mark.parametrize(
         "service",
         [Service(token_status=503), Service(predict_status=402), Service(predict_status=503)],
         ids=["no token", "no credit", "saturated"],
     )
-    def test_what_is_not_the_models_fault_withdraws_nothing_and_fails(
-        self, bench: Bench, service: Service
+    def test_an_unrelated_failure_withdraws_nothing_and_fails(
+        self, deployment: Deployment, service: Service
     ) -> None:
-        outcomes = bench.deploy(service)
+        outcomes = deployment.deploy(service)
 
         assert (outcomes[WAIT], outcomes[CHECK]) == ("success", "failure")
-        assert bench.actions() == ["release", "release"]
+        assert deployment.actions() == ["release", "release"]
 
-    def test_a_cluster_that_cannot_be_asked_withdraws_nothing_and_fails(self, bench: Bench) -> None:
-        bench.runner.fail("kubectl")
+    def test_an_unreachable_cluster_withdraws_nothing_and_fails(
+        self, deployment: Deployment
+    ) -> None:
+        deployment.runner.fail("kubectl")
 
-        outcomes = bench.deploy(Service())
+        outcomes = deployment.deploy(Service())
 
         assert (outcomes[WAIT], outcomes[CHECK]) == ("failure", "skipped")
-        assert bench.actions() == ["release", "release"]
+        assert deployment.actions() == ["release", "release"]
 
-    def test_one_that_does_not_verify_is_never_live_and_needs_no_way_back(
-        self, bench: Bench
-    ) -> None:
-        bench.world.path(SECOND, "manifest.json").flip_bit()
+    def test_one_that_cannot_be_verified_never_goes_live(self, deployment: Deployment) -> None:
+        deployment.world.path(SECOND, "manifest.json").flip_bit()
 
-        outcomes = bench.runner.run(
+        outcomes = deployment.runner.run(
             "deploy.yml", event=MANUAL, inputs={"model": "wine", "release": "2"}
         )
 
         assert (outcomes[WAIT], outcomes[CHECK]) == ("failure", "skipped")
-        assert bench.actions() == ["release", "release"]
+        assert deployment.actions() == ["release", "release"]
 
 
-def test_a_failure_before_anything_was_seen_takes_nothing_back(bench: Bench) -> None:
-    bench.runner.fail("gcloud")
+def test_a_failure_without_evidence_withdraws_nothing(deployment: Deployment) -> None:
+    deployment.runner.fail("gcloud")
 
-    outcomes = bench.runner.run("deploy.yml", event=RELEASED)
+    outcomes = deployment.runner.run("deploy.yml", event=RELEASED)
 
     assert (outcomes["Fetch the keys"], outcomes[WAIT]) == ("failure", "skipped")
-    assert bench.actions() == ["release", "release"]
+    assert deployment.actions() == ["release", "release"]
 
 
-def test_a_person_can_name_the_version_to_go_back_to(bench: Bench) -> None:
+def test_a_manual_rollback_can_name_the_version(deployment: Deployment) -> None:
     wish = {"what": "model", "model": "wine", "to": FIRST, "reason": 'it\'s "odd"; $(touch x)'}
 
-    bench.runner.run("rollback.yml", event=MANUAL, inputs=wish)
+    deployment.runner.run("rollback.yml", event=MANUAL, inputs=wish)
 
-    record = bench.workshop.store.find_release("wine", 3)
+    record = deployment.workshop.store.find_release("wine", 3)
     assert record is not None
     assert (record.version, record.reason, record.by) == (FIRST, wish["reason"], "github/ada")
-    assert not (bench.runner.checkout / "x").exists()
+    assert not (deployment.runner.checkout / "x").exists()
 
 
 @pytest.mark.parametrize(("to", "revision"), [("", []), ("7", ["7"])])
-def test_the_platform_goes_back_to_a_revision(bench: Bench, to: str, revision: list[str]) -> None:
-    bench.runner.run("rollback.yml", event=MANUAL, inputs={"what": "release", "to": to})
+def test_the_platform_can_be_rolled_back_to_a_revision(
+    deployment: Deployment, to: str, revision: list[str]
+) -> None:
+    deployment.runner.run("rollback.yml", event=MANUAL, inputs={"what": "release", "to": to})
 
-    rollback, test = bench.runner.calls("helm")
+    rollback, test = deployment.runner.calls("helm")
     wait = ["--namespace", "sales", "--wait", "--timeout", "10m"]
     assert rollback == ["rollback", "shop", *revision, *wait]
     assert test == ["test", "shop", "--namespace", "sales", "--logs"]
 
 
-def run_images_step(bench: Bench, name: str) -> int:
-    """Run a step of the job that builds and rolls images; its exit code."""
+def run_images_step(deployment: Deployment, name: str) -> int:
+    """Run a step of the image job; return its exit code."""
     steps = read("deploy.yml")["jobs"]["images"]["steps"]
     [step] = [one for one in steps if one.get("name") == name]
-    told = {
+    environment = {
         "REGISTRY": "eu.example/shop",
         "TAG": "c0ffee",
         "NAMESPACE": "sales",
         "HELM_RELEASE": "shop",
     }
-    return bench.runner.run_step(step["run"], told)
+    return deployment.runner.run_step(step["run"], environment)
 
 
-def test_all_four_images_are_built_and_pushed_under_the_commit(bench: Bench) -> None:
-    assert run_images_step(bench, "Build and push") == 0
+def test_all_four_images_are_built_and_pushed_under_the_commit(deployment: Deployment) -> None:
+    assert run_images_step(deployment, "Build and push") == 0
 
-    calls = bench.runner.calls("docker")
+    calls = deployment.runner.calls("docker")
     names = [f"eu.example/shop/tollgate-{name}:c0ffee" for name in IMAGES]
     assert [call[call.index("--tag") + 1] for call in calls] == names
     assert [call[call.index("--target") + 1] for call in calls] == list(IMAGES)
     assert all(call[:2] == ["build", "--push"] for call in calls)
 
 
-def test_an_image_that_cannot_be_built_ends_the_deployment(bench: Bench) -> None:
-    bench.runner.fail("docker")
+def test_a_failed_image_build_ends_the_deployment(deployment: Deployment) -> None:
+    deployment.runner.fail("docker")
 
-    assert run_images_step(bench, "Build and push") != 0
+    assert run_images_step(deployment, "Build and push") != 0
 
-    assert len(bench.runner.calls("docker")) == 1
+    assert len(deployment.runner.calls("docker")) == 1
 
 
-def test_rolling_out_changes_the_images_and_nothing_else(bench: Bench) -> None:
-    assert run_images_step(bench, "Roll out") == 0
+def test_a_rollout_changes_only_the_images(deployment: Deployment) -> None:
+    assert run_images_step(deployment, "Roll out") == 0
 
-    [call] = bench.runner.calls("helm")
+    [call] = deployment.runner.calls("helm")
     assert call[:4] == ["upgrade", "--install", "shop", "deploy/helm/tollgate"]
     assert {"--reset-then-reuse-values", "--atomic"} <= set(call)
-    # Not --set, which makes a number of a commit's name without letters.
+    # Not --set, which turns an all-digit commit name into a number.
     assert call[call.index("image.tag=c0ffee") - 1] == "--set-string"
     assert call[call.index("--namespace") + 1] == "sales"

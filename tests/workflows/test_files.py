@@ -1,4 +1,4 @@
-"""What holds of every workflow: the linter is content, actions are pinned, tokens can do little."""
+"""Every workflow passes the linter, pins its actions, and has a restricted token."""
 
 import os
 import re
@@ -21,7 +21,7 @@ def jobs(name: str) -> list[dict[str, Any]]:
     return list(read(name)["jobs"].values())
 
 
-def test_the_linter_is_content() -> None:
+def test_the_linter_passes() -> None:
     linter = shutil.which("actionlint", path=str(ROOT / ".tools/bin"))
     if linter is None:
         without = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
@@ -49,10 +49,10 @@ class TestEveryWorkflow:
         assert granted == {"contents": "read"}
         assert not any("permissions" in job for job in jobs(name))
 
-    def test_no_run_lasts_for_ever(self, name: str) -> None:
+    def test_every_job_has_a_timeout(self, name: str) -> None:
         assert all(job["timeout-minutes"] <= 360 for job in jobs(name))
 
-    def test_nothing_that_an_event_says_is_part_of_a_script(self, name: str) -> None:
+    def test_scripts_contain_no_event_data(self, name: str) -> None:
         scripts = [step["run"] for job in jobs(name) for step in job["steps"] if "run" in step]
 
         assert [script for script in scripts if "${{" in script] == []
@@ -69,7 +69,7 @@ class TestEveryWorkflow:
 
 
 @pytest.mark.parametrize("name", ["train.yml", "deploy.yml", "rollback.yml"])
-def test_no_run_that_waits_is_dropped(name: str) -> None:
+def test_no_waiting_run_is_dropped(name: str) -> None:
     concurrency = read(name)["concurrency"]
 
     assert concurrency["queue"] == "max"
@@ -79,7 +79,7 @@ def test_no_run_that_waits_is_dropped(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "event_type"), [("train.yml", "data-arrived"), ("deploy.yml", "model-released")]
 )
-def test_a_run_has_the_name_by_which_the_function_looks_for_it(name: str, event_type: str) -> None:
+def test_a_run_has_the_title_that_the_function_looks_for(name: str, event_type: str) -> None:
     event = {"client_payload": ARRIVAL.payload}
     github = {"event_name": "repository_dispatch", "event": event, "sha": "c0ffee"}
 
@@ -90,7 +90,7 @@ def test_a_run_has_the_name_by_which_the_function_looks_for_it(name: str, event_
 
 
 @pytest.mark.parametrize("name", ["train.yml", "deploy.yml"])
-def test_models_do_not_wait_for_one_another(name: str) -> None:
+def test_models_do_not_wait_for_each_other(name: str) -> None:
     groups = set()
     for model in ("wine", "beer", "images"):
         github = {"event": {"client_payload": {"model": model}}}

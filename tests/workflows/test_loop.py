@@ -1,4 +1,4 @@
-"""From data in a bucket to a served model and back, by functions and the workflows' own steps."""
+"""From data in a bucket to a served model and back, with the functions and the workflows' steps."""
 
 import json
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def shop(world: World, gcs: Emulator, tmp_path: Path) -> Iterator[Shop]:
 
 
 def receipts(platform: Platform, token: str) -> list[dict[str, Any]]:
-    """Every receipt of an account."""
+    """Return every receipt of an account."""
     found: list[dict[str, Any]] = []
     cursor = None
     with platform.client("billing", token) as billing:
@@ -41,21 +41,21 @@ def receipts(platform: Platform, token: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_data_becomes_a_served_model_and_a_rollback_takes_it_back(
+def test_data_becomes_a_served_model_and_is_rolled_back(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", shop.environment["STORAGE_EMULATOR_HOST"])
-    stated = {"target": "good", "estimators": ["linear"]}
-    shop.world.put(f"{MODEL}/dataset.json", json.dumps(stated).encode())
+    config = {"target": "good", "estimators": ["linear"]}
+    shop.world.put(f"{MODEL}/dataset.json", json.dumps(config).encode())
     shop.open()
     store = ModelStore(f"gs://{shop.models}")
 
     trained = shop.runner.run("train.yml", event=shop.drop("part-1", "part-2"))
 
-    assert trained["Train on what arrived"] == "success", shop.runner.said
-    eventually(lambda: shop.door.looks >= shop.live_looks(1))
+    assert trained["Train on what arrived"] == "success", shop.runner.output
+    eventually(lambda: shop.proxy.polls >= shop.polls_until_live(1))
     account = prepaid(shop.platform, credit=PLENTY)
-    with paying(shop.platform, account.token, PREDICT, ASK, shop.door) as load:
+    with paying(shop.platform, account.token, PREDICT, ASK, shop.proxy) as load:
         shop.runner.run("train.yml", event=shop.drop("part-3"))
 
         assert store.list_releases(MODEL) == [1, 2]
@@ -63,13 +63,13 @@ def test_data_becomes_a_served_model_and_a_rollback_takes_it_back(
         released = shop.deliver(f"{MODEL}/releases/00000002.json")
         deployed = shop.runner.run("deploy.yml", event=released)
 
-        assert deployed[CHECK] == "success", shop.runner.said
-        eventually(lambda: load.has_asked_after(shop.live_looks(2)))
+        assert deployed[CHECK] == "success", shop.runner.output
+        eventually(lambda: load.has_predicted_after(shop.polls_until_live(2)))
 
         wish = {"what": "model", "model": MODEL, "reason": "we want it back"}
         shop.runner.run("rollback.yml", event=MANUAL, inputs=wish)
 
-        eventually(lambda: load.has_asked_after(shop.live_looks(3)))
+        eventually(lambda: load.has_predicted_after(shop.polls_until_live(3)))
 
     first, second, third = shop.records(store)
     assert [first.action, second.action, third.action] == ["release", "release", "rollback"]
@@ -85,11 +85,11 @@ def assert_none_failed_and_each_swap_took_two_polls(
     load: Load, shop: Shop, versions: list[str]
 ) -> None:
     assert {(answer.status, str(answer.predictions)) for answer in load.answers} == {(200, "[1]")}
-    served_from = {number: shop.live_looks(number) for number in (2, 3)}
+    served_from = {number: shop.polls_until_live(number) for number in (2, 3)}
     for caller in load.callers:
         assert [version for version, _ in groupby(one.version for one in caller)] == versions
-        last_of_first = max(one.looks for one in caller[: index_of(caller, versions[1])])
-        last_of_second = max(one.looks for one in caller if one.version == versions[1])
+        last_of_first = max(one.polls for one in caller[: index_of(caller, versions[1])])
+        last_of_second = max(one.polls for one in caller if one.version == versions[1])
         assert last_of_first < served_from[2]
         assert last_of_second < served_from[3]
 

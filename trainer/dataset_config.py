@@ -1,4 +1,4 @@
-"""`dataset.json`: what the data's owner says about it."""
+"""`dataset.json`: the settings of a model's data."""
 
 import codecs
 import difflib
@@ -28,7 +28,7 @@ def _checked_encoding(name: str) -> str:
 
 
 class CsvSettings(BaseModel):
-    """The dialect of the CSV parts; what is None is detected."""
+    """The dialect of the CSV parts; a field that is not set is detected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,10 +44,10 @@ class CsvSettings(BaseModel):
         return self
 
 
-class DatasetFile(BaseModel):
-    """The document; everything in it is optional. docs/data.md explains the fields.
+class DatasetConfig(BaseModel):
+    """The contents of `dataset.json`; every field is optional. See docs/data.md.
 
-    Fields that we do not know are kept apart, to warn of them.
+    Unknown fields are kept separately, so that training can warn about them.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -69,37 +69,37 @@ class DatasetFile(BaseModel):
 
     @property
     def unknown(self) -> list[str]:
-        """Names of the fields that mean nothing here."""
+        """Return the names of unknown fields."""
         return [name[:80] for name in self.model_extra or {}]
 
     @property
     def value_rules(self) -> ValueRules:
-        """How text and missing values are read, in training and in requests."""
+        """Return the rules for text and missing values, in training and in requests."""
         spellings = (text.strip(BLANKS) for text in self.missing)
         return ValueRules(missing=tuple(dict.fromkeys(filter(None, spellings))))
 
     @model_validator(mode="after")
     def _one_way_to_split(self) -> Self:
         if self.group is not None and self.time is not None:
-            raise ValueError("group and time exclude each other")
+            raise ValueError("group and time are mutually exclusive")
         return self
 
 
-def parse_dataset_file(raw: bytes) -> DatasetFile:
-    """Read the document; a byte-order mark before it is skipped.
+def parse_dataset_config(raw: bytes) -> DatasetConfig:
+    """Parse `dataset.json`, with or without a byte-order mark.
 
     Raises:
-        DataError: it is no such document, or a field is misspelt (a misspelt `group` would let rows
-            leak); the message names the first that is wrong.
+        DataError: the document is invalid, or a field looks misspelled (a misspelled `group` would
+            let rows leak); the message names the first problem.
     """
     try:
-        stated = DatasetFile.model_validate_json(raw.removeprefix(codecs.BOM_UTF8))
+        config = DatasetConfig.model_validate_json(raw.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "the document"
         raise DataError(f"dataset.json: {place}: {first['msg']}.") from error
 
-    for field in stated.unknown:
-        if meant := difflib.get_close_matches(field, DatasetFile.model_fields, n=1):
-            raise DataError(f"dataset.json: unknown field {field!r}; is {meant[0]!r} meant?")
-    return stated
+    for field in config.unknown:
+        if meant := difflib.get_close_matches(field, DatasetConfig.model_fields, n=1):
+            raise DataError(f"dataset.json: unknown field {field!r}; did you mean {meant[0]!r}?")
+    return config

@@ -1,4 +1,4 @@
-"""How a function answers an event: by doing it, by a line why not, or by raising."""
+"""Handle one event: act on it, log why not, or raise for a redelivery."""
 
 from collections.abc import Callable, Mapping
 
@@ -11,27 +11,27 @@ from functions.common.pipeline import Pipeline
 
 MAX_NAME = 200
 SWEEP = "tollgate.pipelines.sweep.v1"
-"""Type of the event that Cloud Scheduler sends."""
+"""The type of the event that Cloud Scheduler sends."""
 
 
 class Redelivery(Exception):
-    """The platform is to deliver the event again; what went wrong is in the log."""
+    """The platform must deliver the event again; the log says why."""
 
 
-def answer(
+def handle_event(
     event: CloudEvent,
     handle: Callable[[Arrival, Pipeline], None],
     pipeline: Pipeline,
     *,
     sweep: Callable[[Pipeline], bool] | None = None,
 ) -> None:
-    """Answer one event with exactly one line that says what was decided.
+    """Handle one event, and log exactly one line with the decision.
 
     Args:
-        sweep: what a scheduled event starts; returns whether all went well.
+        sweep: handles a scheduled event; returns whether it was fully successful.
 
     Raises:
-        Redelivery: the platform is to deliver it again.
+        Redelivery: the platform must deliver the event again.
     """
     about = _describe(event)
     try:
@@ -44,15 +44,15 @@ def answer(
         log(ignored.severity, f"Ignored: {ignored}", decision=ignored.decision, **about)
         return
     except Unfinished as error:
-        line = f"To be delivered again: {error}"
+        line = f"Needs redelivery: {error}"
         if error.fix:
             log("ERROR", line, decision="blocked", **about)
         else:
             log("WARNING", line, decision="retried", **about)
         raise Redelivery from error
     except Exception as error:
-        # Where, and not what: the words of an error that nobody foresaw may hold a secret.
-        line = f"To be delivered again: {type(error).__name__}."
+        # Log the place but not the message, which may contain a secret.
+        line = f"Needs redelivery: {type(error).__name__}."
         log("ERROR", line, decision="failed", at=places(error), **about)
         raise Redelivery from error
     if not finished:
@@ -60,7 +60,7 @@ def answer(
 
 
 def _describe(event: CloudEvent) -> dict[str, str]:
-    """Fields by which the event's line is found; `drop` as the event names it, believed or not."""
+    """Return fields to find the event's log line by; `drop` is unverified."""
     about = {"event": str(event["id"])[:MAX_NAME], "subject": str(event.get("subject"))[:MAX_NAME]}
     if isinstance(event.data, Mapping) and "name" in event.data:
         named = "{bucket}/{name}#{generation}"
@@ -70,12 +70,12 @@ def _describe(event: CloudEvent) -> dict[str, str]:
 
 
 def redeliver(error: Redelivery) -> tuple[str, int]:
-    """Have the event delivered again, without a traceback: those quote what was sent."""
+    """Request a redelivery without a traceback, which would quote the request."""
     return "", 500
 
 
 def reject(error: Exception) -> tuple[str, int]:
-    """Acknowledge what is no CloudEvent at all: another delivery would not make it one."""
-    reason = f"Ignored: The request is no event: {type(error).__name__}."
+    """Acknowledge a request that is not a CloudEvent; a redelivery would not help."""
+    reason = f"Ignored: The request is not an event: {type(error).__name__}."
     log("WARNING", reason, decision="ignored")
     return "", 200

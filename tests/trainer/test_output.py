@@ -1,4 +1,4 @@
-"""What a training says: of good data what was read, of bad data one line and nothing else."""
+"""Output of a training run: notes about good data, exactly one line about bad data."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ DEFAULT = '{"estimators": ["linear"]}'
 
 @pytest.fixture
 def shop(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    """Commands find its state folder; `dataset.json` asks for one quick family."""
+    """Point commands at the state folder, with one fast family in `dataset.json`."""
     monkeypatch.setenv("TOLLGATE_HOME", str(workshop.home))
     workshop.put("m", DEFAULT, name="dataset.json")
     return workshop
@@ -66,10 +66,13 @@ BAD: dict[str, tuple[str, str]] = {
     "encoding": (cases.write(cases.sales()) + "1,2,\udcff,yes\n", "not UTF-8 at byte"),
     "one class": (
         cases.write(cases.with_column(cases.sales(), 3, lambda cell: "yes")),
-        'one value only: "yes"',
+        'only one value: "yes"',
     ),
     "few rows": (cases.write(cases.sales(10)), "10 of 10 rows have a target"),
-    "no target": (cases.write(cases.sales(), ("a", "b", "c", "d")), "no column 'bought'"),
+    "no target": (
+        cases.write(cases.sales(), ("a", "b", "c", "d")),
+        "target column 'bought' does not exist",
+    ),
     "nothing": ("", "part.csv: the file is empty"),
 }
 
@@ -88,7 +91,7 @@ class TestBadData:
         assert message in line
         assert result.stdout == ""
 
-    def test_of_classes_in_the_newest_rows_only_is_one_line_too(self, shop: Workshop) -> None:
+    def test_with_a_class_only_in_the_newest_rows_is_one_line(self, shop: Workshop) -> None:
         rows = [[str(i), "1", "red", "no" if i < 75 else "yes"] for i in range(80)]
         shop.put("m", cases.write(rows))
         shop.put("m", '{"time": "price"}', name="dataset.json")
@@ -96,9 +99,9 @@ class TestBadData:
         result = run()
 
         [line] = result.stderr.splitlines()
-        assert "The class 'yes' is in the newest rows only" in line
+        assert "Class 'yes' appears only in the newest rows" in line
 
-    def test_that_is_no_time_is_named_with_its_place(self, shop: Workshop) -> None:
+    def test_that_is_not_a_time_is_named_with_its_place(self, shop: Workshop) -> None:
         rows = cases.with_column(cases.sales(), 2, lambda cell: "2026-01-02")
         shop.put("m", cases.write(rows, change={(5, "colour"): "soon", (0, "bought"): ""}))
         shop.put("m", '{"time": "colour"}', name="dataset.json")
@@ -108,7 +111,7 @@ class TestBadData:
         assert "'colour' has 1 cell that is neither a number nor an ISO 8601 time" in line
         assert 'part.csv line 7: "soon"' in line
 
-    def test_of_fractions_for_classes_names_the_first(self, shop: Workshop) -> None:
+    def test_with_fractions_as_classes_names_the_first(self, shop: Workshop) -> None:
         rows = [[*row[:3], str(i % 2)] for i, row in enumerate(cases.sales())]
         shop.put("m", cases.write(rows, change={(6, "bought"): "0.5"}))
         shop.put("m", '{"task": "classification", "target": "bought"}', name="dataset.json")
@@ -117,7 +120,7 @@ class TestBadData:
 
         assert "'bought' has fractions, which cannot be classes: part.csv line 8" in line
 
-    def test_that_nobody_foresaw_prints_no_traceback(
+    def test_that_causes_an_unexpected_error_prints_no_traceback(
         self, shop: Workshop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(*_: Any, **__: Any) -> None:
@@ -129,9 +132,9 @@ class TestBadData:
 
         [line] = result.stderr.splitlines()
         assert result.exit_code == 1
-        assert line.startswith("error: unexpected ZeroDivisionError: of two lines (test_statement")
+        assert line.startswith("error: unexpected ZeroDivisionError: of two lines (test_output")
 
-    def test_too_large_to_be_fitted_names_the_largest(self, shop: Workshop) -> None:
+    def test_too_large_to_fit_names_the_largest_number(self, shop: Workshop) -> None:
         rows = cases.with_column(cases.sales(), 0, lambda cell: "3e38")
         shop.put("m", cases.write(rows, change={(0, "price"): "1"}))
         shop.put("m", '{"estimators": ["random_forest"]}', name="dataset.json")
@@ -168,7 +171,7 @@ class TestGoodData:
         assert "Dropped 12 rows without a value in the target &#x27;bought&#x27;" in page
         assert manifest.metrics["rows_without_target"] == 12
 
-    def test_without_its_index_its_groups_and_what_is_ignored(self, shop: Workshop) -> None:
+    def test_excludes_index_groups_and_ignored_columns(self, shop: Workshop) -> None:
         more = {"__index_level_0__": list(range(80)), "id": ["x"] * 80, "house": list(range(80))}
         shop.put("m", parquet(table_of(cases.sales(), **more)), name="a.parquet")
         shop.put(
@@ -182,40 +185,40 @@ class TestGoodData:
         outcome = json.loads(result.stdout)
         assert "Columns: price (number), qty (number), colour (text)." in outcome["notes"]
         assert (
-            "Not used as columns: __index_level_0__ (pandas' index), id (stated in dataset.json), "
+            "Not used as columns: __index_level_0__ (pandas' index), id (ignored in dataset.json), "
             "bought (the target), house (the group)." in outcome["notes"]
         )
 
-    def test_with_dates_says_that_categories_are_cut(self, shop: Workshop) -> None:
+    def test_with_dates_notes_dropped_categories(self, shop: Workshop) -> None:
         days = np.arange(80).astype("datetime64[D]").astype(str)
         rows = [[*row[:2], str(day), row[3]] for row, day in zip(cases.sales(), days, strict=True)]
         shop.put("m", cases.write(rows))
 
-        told = " ".join(json.loads(run("--json").stdout)["notes"])
+        notes = " ".join(json.loads(run("--json").stdout)["notes"])
 
-        assert "Column 'colour' has 60 categories in the rows that are fitted on" in told
-        assert "the other 10 are cut and count as unknown. They are dates" in told
+        assert "Column 'colour' has 60 categories in the training rows" in notes
+        assert "the other 10 count as unknown. They are dates" in notes
 
-    def test_with_times_says_what_they_keep_out_of_training(self, shop: Workshop) -> None:
+    def test_with_times_notes_the_held_out_rows(self, shop: Workshop) -> None:
         days = np.arange(80).astype("datetime64[D]").astype(str)
         rows = [[*row[:2], str(day), row[3]] for row, day in zip(cases.sales(), days, strict=True)]
         shop.put("m", cases.write(rows, change={(3, "colour"): ""}))
         shop.put("m", '{"time": "colour", "estimators": ["linear"]}', name="dataset.json")
 
-        notes = json.loads(run("--json").stdout)["notes"]
+        outcome = json.loads(run("--json").stdout)
 
-        told = " ".join(notes)
-        assert "'colour' keeps 20 rows, from 1970-03-02T00:00:00Z on, out of training" in told
-        assert "Rows without a time count as older than all others (1)." in told
-        assert "colour (the time; it only decides which rows are held out)" in told
+        notes = " ".join(outcome["notes"])
+        assert "The 20 rows with 'colour' from 1970-03-02T00:00:00Z on are held out" in notes
+        assert "Rows without a time count as older than all others (1)." in notes
+        assert "colour (the time; it only decides which rows are held out)" in notes
 
-    def test_with_a_column_of_nothing_says_so(self, shop: Workshop) -> None:
+    def test_with_an_empty_column_notes_it(self, shop: Workshop) -> None:
         shop.put("m", cases.write(cases.with_column(cases.sales(), 1, lambda cell: "NA")))
 
-        assert "Without any value: qty." in json.loads(run("--json").stdout)["notes"]
+        assert "Empty columns: qty." in json.loads(run("--json").stdout)["notes"]
 
 
-def test_a_pipe_gets_its_lines_as_they_come_once_the_data_is_read(
+def test_a_pipe_gets_progress_lines_once_the_data_is_read(
     shop: Workshop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from cli.train import progress
@@ -229,7 +232,7 @@ def test_a_pipe_gets_its_lines_as_they_come_once_the_data_is_read(
     assert (early, late) == ("", "  0% reading the data\n 20% fitting\n")
 
 
-def test_a_file_of_a_home_is_never_named(shop: Workshop, tmp_path: Path) -> None:
+def test_paths_in_the_home_folder_are_never_shown(shop: Workshop, tmp_path: Path) -> None:
     shop.put("m", BAD["dash"][0])
 
     assert str(tmp_path) not in run().output
