@@ -19,7 +19,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @billing.command()
 def verify(as_json: AsJson = False) -> None:
-    """Recompute usage, slices and balances from the events; exit code 1 names every difference."""
+    """Recompute usage, reservations and balances from the events; exit with 1 on a difference."""
     differences = asyncio.run(_verify())
     if as_json:
         typer.echo(json.dumps({"differences": differences}))

@@ -26,7 +26,7 @@ from services.inference.feedback.recent import Recent
 from services.inference.metering import events
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.journal import Journal
-from services.inference.metering.terms import Spending, Terms
+from services.inference.metering.lease_manager import LeaseManager, Spending
 from services.inference.models.inputs import retained_bytes
 from services.inference.models.loader import Loader
 from services.inference.models.registry import LoadedModel, Registry
@@ -108,7 +108,7 @@ class PredictEndpoint:
         self,
         *,
         verifier: TokenVerifier,
-        terms: Terms,
+        leases: LeaseManager,
         registry: Registry,
         loader: Loader,
         engine: Engine,
@@ -126,7 +126,7 @@ class PredictEndpoint:
         max_body_bytes_in_flight: int,
     ) -> None:
         self._verifier = verifier
-        self._terms = terms
+        self._leases = leases
         self._registry = registry
         self._loader = loader
         self._engine = engine
@@ -195,7 +195,7 @@ class PredictEndpoint:
         """Answer a complete request; it counts against the rate limit before it is looked at."""
         caller, target, key = request.caller, request.target, request.head.idempotency_key
         self._journal.check_room(in_flight=self._limiter.taken)
-        await self._terms.admit(caller.account)
+        await self._leases.admit(caller.account)
         query, event_id = await self._decoder.run(
             partial(self._decode, request, model),
             size=len(request.content),
@@ -204,7 +204,7 @@ class PredictEndpoint:
         held.grow(retained_bytes(query.arrays), is_complete=True)
         rows = query.rows
         name = model.manifest.model
-        spending = await self._terms.spend(caller.account, name, rows, event_id=event_id or None)
+        spending = await self._leases.spend(caller.account, name, rows, event_id=event_id or None)
         try:
             # Before it is billed: whatever fails costs nothing.
             trial = self._canaries.trial(model.manifest) if target.version is None else None
@@ -231,7 +231,7 @@ class PredictEndpoint:
                     )
                 )
                 if key is not None:
-                    self._terms.remember(event_id, spending)
+                    self._leases.remember(event_id, spending)
         except BaseException:
             spending.free()
             raise
@@ -308,7 +308,7 @@ async def _send(send: Send, rid: str, receipt: _Receipt) -> None:
                 (b"x-model-name", manifest.model.encode()),
                 (b"x-model-version", manifest.version.encode()),
                 (b"x-usage-event", receipt.event_id.encode()),
-                (b"x-usage-amount", receipt.spending.receipt()),
+                (b"x-usage-amount", receipt.spending.usage_amount()),
             ],
         }
     )
