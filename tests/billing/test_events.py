@@ -63,7 +63,7 @@ class TestAccepting:
             text = (await client.get("/metrics")).text
 
         for outcome in ("accepted", "duplicate", "conflict", "rejected"):
-            assert f'billing_events_total{{outcome="{outcome}"}} 1.0' in text
+            assert f'tollgate_billing_events_total{{outcome="{outcome}"}} 1.0' in text
 
     async def test_ten_thousand_events_fit_in_one_batch(
         self, client: AsyncClient, service: Headers, ada: Headers

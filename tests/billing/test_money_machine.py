@@ -117,10 +117,10 @@ class Money(RuleBasedStateMachine):
 
     @rule(requests=requests)
     def answer_requests(self, requests: list[tuple[int, int, int, str]]) -> None:
-        """Answer some requests, for which more may have to be request for.
+        """Serve some requests, which may need a new lease.
 
-        A repeat has the id of another request, whose rows may be others, and is charged by
-        whichever arrives first; a rejected event never is.
+        A repeat has the id of another request, perhaps with other rows, and the first to arrive is
+        charged. A rejected event never is.
         """
         for who, which, rows, kind in requests:
             if process := self._alive(who):

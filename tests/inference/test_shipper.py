@@ -99,7 +99,7 @@ async def test_a_clean_stop_ships_everything_and_reports_closed(
     assert [e["id"] for e in neighbours.events] == [f"e{number}" for number in range(100)]
     assert neighbours.sources == {run.journal.id: {"last": 100, "closed": True}}
     assert list(tmp_path.iterdir()) == []
-    assert run.metric("usage_events_shipped_total") == 100
+    assert run.metric("tollgate_usage_events_shipped_total") == 100
 
 
 async def test_a_steady_stream_of_events_is_shipped_in_batches(
@@ -178,7 +178,7 @@ async def test_a_damaged_line_goes_to_the_dead_letters_and_shipping_continues(
     assert list(neighbours.charged) == ["a", "c"]
     [letter] = (tmp_path / "dead-letters.ndjson").read_bytes().splitlines()
     assert '"x"' in orjson.loads(letter)["event"]
-    assert run.metric("usage_events_rejected_total") == 1
+    assert run.metric("tollgate_usage_events_rejected_total") == 1
     assert neighbours.sources[dead] == {"last": 3, "closed": True}
 
 
@@ -222,8 +222,8 @@ async def test_after_a_lost_response_events_are_sent_again_as_duplicates(
     await run.shipper.take_over_dead_runs()
     await run.shipper.drain()
 
-    assert run.metric("usage_events_duplicates_total") == 1
-    assert run.metric("usage_events_shipped_total") == 1
+    assert run.metric("tollgate_usage_events_duplicates_total") == 1
+    assert run.metric("tollgate_usage_events_shipped_total") == 1
 
 
 async def test_a_revoked_token_is_renewed(
@@ -347,7 +347,7 @@ async def test_a_damaged_line_becomes_one_dead_letter_however_often_its_batch_is
 async def test_the_age_of_the_oldest_unshipped_event_is_a_metric(
     tmp_path: Path, billing: BillingClient
 ) -> None:
-    name = "usage_journal_oldest_unshipped_seconds"
+    name = "tollgate_usage_journal_oldest_unshipped_seconds"
     run = Run(tmp_path, billing)
     nothing_waits = run.metric(name)
     await run.append("from the epoch")

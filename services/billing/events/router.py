@@ -58,7 +58,10 @@ class EventMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._events = Counter(
-            "billing_events", "Usage events delivered, by outcome.", ["outcome"], registry=registry
+            "tollgate_billing_events",
+            "Usage events delivered, by outcome.",
+            ["outcome"],
+            registry=registry,
         )
         for outcome in ("accepted", "duplicate", "conflict", "rejected"):
             self._events.labels(outcome)

@@ -29,7 +29,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetter:
     """One line of the file."""
 
     line: bytes
@@ -55,10 +55,10 @@ def append(folder: Path, refusals: Collection[Refusal]) -> None:
             raise
 
 
-def read(folder: Path) -> list[Letter]:
+def read(folder: Path) -> list[DeadLetter]:
     """Return all dead letters, oldest first."""
     with _locked(folder):
-        return [Letter(line, _event(line)) for line in _lines(folder)]
+        return [DeadLetter(line, _event(line)) for line in _lines(folder)]
 
 
 def remove(folder: Path, lines: Collection[bytes]) -> None:

@@ -75,7 +75,7 @@ async def replay(folder: Path, billing: BillingClient) -> Replayed:
 async def _send_letters(
     folder: Path,
     billing: BillingClient,
-    letters: list[dead_letters.Letter],
+    letters: list[dead_letters.DeadLetter],
     replayed: Replayed,
 ) -> None:
     """Send dead letters again; remove those that billing takes from the file."""

@@ -194,7 +194,7 @@ def claim_dead(folder: Path, *, at_most: int = 64) -> list[list[Segment]]:
                     break
                 segments.append(_open_dead(path, journal, first, fd))
         except OSError as error:
-            log.error("dead_run_unreadable", journal=journal, error=str(error))
+            log.error("dead_run_read_failed", journal=journal, error=str(error))
         if len(segments) == len(parts):
             claimed.append(segments)
         else:

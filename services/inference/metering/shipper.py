@@ -94,7 +94,7 @@ class Shipper:
                 segments.claim_dead, self._journal.folder, at_most=room
             )
         except OSError as error:
-            log.error("dead_runs_unreadable", error=str(error))
+            log.error("dead_run_search_failed", error=str(error))
             return
         if claimed:
             self._dead.extend(claimed)
