@@ -115,7 +115,7 @@ async def test_a_steady_stream_of_events_is_shipped_in_batches(
     for number in range(30):
         await run.append(f"e{number}")
         await asyncio.sleep(0.02)
-    await eventually(lambda: len(neighbours.events) == 30)
+    await eventually(lambda: not run.journal.unshipped_bytes)
     running_on.cancel()
     await asyncio.gather(running_on, return_exceptions=True)
     await run.shipper.drain()
