@@ -11,7 +11,7 @@ FUNCTIONS := build/functions
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up install test drift bench chaos rehearse lint format types imports lock stale clean
+.PHONY: help up install test drift bench chaos rehearse lint format types imports words lock stale clean
 .PHONY: images compose-env test-compose test-cluster test-locks test-rolling test-slow functions-build functions-deploy keys roll
 
 help: ## List the targets
@@ -102,6 +102,9 @@ types: .venv/dev.stamp ## Check types
 
 imports: .venv/dev.stamp ## Check the import rules
 	$(BIN)/lint-imports
+
+words: .venv/dev.stamp ## Check that the prose is plain English
+	$(BIN)/python scripts/words.py
 
 lock: .venv/dev.stamp ## Pin the dependencies of pyproject.toml (needs the package index)
 	$(BIN)/python scripts/lock.py

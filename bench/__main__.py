@@ -1,4 +1,4 @@
-"""`python -m bench`: every figure beside its target. Speed is shown, never asserted."""
+"""Run the benchmarks with `python -m bench`; show each figure with its target, assert nothing."""
 
 import argparse
 import asyncio
@@ -31,10 +31,17 @@ PLATFORM = set(PARTS) - {"training"}
 
 
 def main() -> None:
-    """Measure and print; fails only if it cannot run."""
+    """Measure and print; fail only if a benchmark cannot run."""
     options = argparse.ArgumentParser(prog="bench", description=__doc__)
-    options.add_argument("--events", type=int, default=5_000_000, help="how many to store")
-    options.add_argument("--only", choices=PARTS, action="append", help="leave out the others")
+    options.add_argument(
+        "--events",
+        type=int,
+        default=5_000_000,
+        help="how many events to store (default: %(default)s)",
+    )
+    options.add_argument(
+        "--only", choices=PARTS, action="append", help="run only this part; may be repeated"
+    )
     given = options.parse_args()
     parts = given.only or PARTS
     figures: list[Figure] = []

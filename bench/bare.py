@@ -1,4 +1,4 @@
-"""A bare ASGI app that answers with the same model and does nothing else: the limit.
+"""A bare ASGI app that serves the same model and does nothing else: the upper limit.
 
 python -m bench.bare <model.onnx> <port>
 """
@@ -15,7 +15,7 @@ HEADERS = [(b"content-type", b"application/json")]
 
 
 def new_app(model: str) -> Any:
-    """The ASGI app; `model` is the path of an ONNX file with one input."""
+    """Return the ASGI app; `model` is the path of an ONNX file with one input."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

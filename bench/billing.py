@@ -1,4 +1,4 @@
-"""Figures of the billing service, through HTTP, on a real server."""
+"""Benchmarks of the billing service, through HTTP, on a real database server."""
 
 import time
 import uuid
@@ -18,7 +18,7 @@ from bench import rows
 from bench.figures import Figure, Rates
 from chaos.accounts import admin_token, prepaid_plan
 from cli import state
-from services.common.contracts import CLOUDEVENTS_BATCH, MAX_ASKS_PER_CALL
+from services.common.contracts import CLOUDEVENTS_BATCH, MAX_LEASES_PER_CALL
 from tests.processes import Processes
 
 BATCHES = 10
@@ -32,7 +32,7 @@ Say = Callable[[str], None]
 
 
 def service_token(platform: Processes) -> str:
-    """A token of the inference service's own client."""
+    """Return a token of the inference service's client."""
     client = state.credentials(platform.home)["services"]["inference"]
     with platform.client("auth") as auth:
         answer = auth.post(
@@ -45,7 +45,7 @@ def service_token(platform: Processes) -> str:
 
 
 class BillingBench:
-    """Measures one platform; numbers its events on."""
+    """Measures one platform; its events have consecutive sequences."""
 
     def __init__(self, platform: Processes, say: Say) -> None:
         self._platform = platform
@@ -56,11 +56,13 @@ class BillingBench:
         self._until = datetime.now(UTC)
         self._token = service_token(platform)
         with platform.client("billing", self._token) as billing:
-            [terms] = _ask(billing, _asks([rows.account(0)], ask_no=1)).json()
+            [terms] = _request_leases(
+                billing, _lease_requests([rows.account(0)], sequence=1)
+            ).json()
         self._price_id: str = terms["prices"][0]["price_id"]
 
     async def ingest(self, *, stored: int) -> list[Figure]:
-        """Rows/s through HTTP against raw inserts, on empty tables and with events stored."""
+        """Compare rows/s through HTTP with raw inserts, on empty tables and with events stored."""
         empty = await self._rates()
         self._say(f"storing {stored:,} events")
         started = time.perf_counter()
@@ -93,7 +95,7 @@ class BillingBench:
         ]
 
     def usage(self, *, stored: int) -> Figure:
-        """`GET /usage` of the account with a tenth of all events, by day, this month until now."""
+        """Time `GET /usage` by day, this month, of the account with a tenth of all events."""
         query = {"account": rows.account(0), "group_by": "day"}
         with self._platform.client("billing", admin_token(self._platform)) as billing:
             answer = billing.get("/usage", params=query).raise_for_status()
@@ -111,10 +113,10 @@ class BillingBench:
         )
 
     def leases(self) -> list[Figure]:
-        """One call that asks for a thousand accounts: postpaid ones, then prepaid ones."""
-        postpaid = [rows.account(number) for number in range(MAX_ASKS_PER_CALL)]
-        self._say(f"opening {MAX_ASKS_PER_CALL} prepaid accounts")
-        prepaid = [str(uuid.uuid4()) for _ in range(MAX_ASKS_PER_CALL)]
+        """Time one call that requests a thousand leases: postpaid accounts, then prepaid ones."""
+        postpaid = [rows.account(number) for number in range(MAX_LEASES_PER_CALL)]
+        self._say(f"opening {MAX_LEASES_PER_CALL} prepaid accounts")
+        prepaid = [str(uuid.uuid4()) for _ in range(MAX_LEASES_PER_CALL)]
         token = admin_token(self._platform)
         with (
             self._connect() as link,
@@ -127,15 +129,15 @@ class BillingBench:
         return [self._lease("postpaid", postpaid), self._lease("prepaid", prepaid)]
 
     def _lease(self, kind: str, accounts: list[str]) -> Figure:
-        """Each ask wants a little more than the one before, so that every call grants.
+        """Time calls from the first byte sent to the last one received.
 
-        What is timed is the service's: from the first byte sent to the last one received.
+        Each request's `desired` is a little above the one before, so that every call grants.
         """
-        bodies = [_asks(accounts, ask_no=number) for number in range(2, READS // 2)]
+        bodies = [_lease_requests(accounts, sequence=number) for number in range(2, READS // 2)]
         with self._platform.client("billing", self._token) as billing:
-            took_ms = [_ms(partial(_ask, billing, body)) for body in bodies]
+            took_ms = [_ms(partial(_request_leases, billing, body)) for body in bodies]
         return Figure(
-            f"a lease ask for {len(accounts):,} {kind} accounts",
+            f"leases of {len(accounts):,} {kind} accounts in one call",
             median(took_ms),
             "ms",
             100,
@@ -143,7 +145,7 @@ class BillingBench:
         )
 
     async def _rates(self) -> Rates:
-        """Rows/s through HTTP and by raw inserts, by turns."""
+        """Measure rows/s through HTTP and by raw inserts, alternately."""
         rounds = [(self._http_rate(), await self._raw_rate()) for _ in range(ROUNDS)]
         http, raw = zip(*rounds, strict=True)
         return Rates(http, raw)
@@ -168,16 +170,16 @@ class BillingBench:
         )
         async with link.cursor() as cursor:
             started = time.perf_counter()
-            for keys, receipts in batches:
+            for keys, events in batches:
                 await cursor.executemany(rows.KEYS, keys)
-                await cursor.executemany(rows.RECEIPTS, receipts)
+                await cursor.executemany(rows.EVENTS, events)
                 await link.commit()
             took_s = time.perf_counter() - started
         link.close()
         return BATCHES * rows.BATCH / took_s
 
     def _batches(self) -> Iterator[list[rows.Event]]:
-        """Events later than all before, as they are when they are made one after another."""
+        """Yield batches of events that are later than all before, as in reality."""
         since, self._until = self._until, datetime.now(UTC)
         events = list(
             rows.make_events(
@@ -204,16 +206,16 @@ class BillingBench:
         )
 
 
-def _asks(accounts: list[str], *, ask_no: int) -> bytes:
+def _lease_requests(accounts: list[str], *, sequence: int) -> bytes:
     return orjson.dumps(
         [
             {
                 "account": account,
                 "journal": "0198b000-0000-7000-8000-000000000001",
-                "ask_no": ask_no,
+                "sequence": sequence,
                 "spent": "0",
-                "at_least": "0.0006",
-                "want": f"0.{ask_no:02d}",
+                "minimum": "0.0006",
+                "desired": f"0.{sequence:02d}",
                 "demand": 1.0,
             }
             for account in accounts
@@ -221,8 +223,8 @@ def _asks(accounts: list[str], *, ask_no: int) -> bytes:
     )
 
 
-def _ask(billing: httpx.Client, asks: bytes) -> httpx.Response:
-    answer = billing.post("/leases", content=asks, headers={"Content-Type": "application/json"})
+def _request_leases(billing: httpx.Client, requests: bytes) -> httpx.Response:
+    answer = billing.post("/leases", content=requests, headers={"Content-Type": "application/json"})
     return answer.raise_for_status()
 
 

@@ -1,4 +1,4 @@
-"""A measured figure beside its target."""
+"""Measured figures and their targets."""
 
 import statistics
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """How much two sides did in a second, one figure of each in every round."""
+    """What two sides did per second, in each round."""
 
     first: tuple[float, ...]
     second: tuple[float, ...]
 
     @property
     def ratio(self) -> float:
-        """How much the first did for each one of the second: the median of the rounds' own.
+        """The median of the rounds' ratios, first to second.
 
-        Other work on the machine slows down whole seconds, which the two of a round share.
+        Other work on the machine slows down whole seconds, which both sides of a round share.
         """
         return statistics.median(
             first / second for first, second in zip(self.first, self.second, strict=True)
@@ -39,7 +39,7 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """`pass` or `miss`; a ratio has to reach its target, others to stay below it."""
+        """`pass` or `miss`: a ratio must reach its target, other figures must stay below it."""
         if self.target is None:
             return ""
         good = self.value >= self.target if self.unit == "×" else self.value < self.target
@@ -47,7 +47,7 @@ class Figure:
 
 
 def table(figures: list[Figure]) -> list[str]:
-    """All figures, a line each, under a heading."""
+    """Return a heading and one line per figure."""
     lines = [f"{'figure':<52}{'measured':>12}{'target':>12}  {'':<6}detail"]
     for figure in figures:
         sign = "≥" if figure.unit == "×" else "<"

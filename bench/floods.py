@@ -1,4 +1,4 @@
-"""`/healthz` while one account sends large bodies that are refused, over three connections."""
+"""Latency of `/healthz` while one account sends large invalid bodies over three connections."""
 
 import asyncio
 import http.client
@@ -32,7 +32,7 @@ BODIES = {
 
 
 async def floods(platform: Processes) -> list[Figure]:
-    """The slowest answer of `/healthz` for each kind of body."""
+    """Measure the slowest response of `/healthz` for each kind of body."""
     return [await asyncio.to_thread(_flood, platform, kind) for kind in BODIES]
 
 
@@ -71,7 +71,7 @@ def _connect(url: str) -> http.client.HTTPConnection:
 
 
 def main() -> None:
-    """Send one kind of body to a service again and again; print how many were refused."""
+    """Send one kind of body to a service repeatedly; print how many were refused."""
     url, kind, token = sys.argv[1:]
     deadline = time.monotonic() + SECONDS
     statuses: list[int] = []

@@ -1,4 +1,4 @@
-"""Requests per second of one URL: by wrk where it is installed, else by a client of our own."""
+"""Load on one URL: by wrk where it is installed, otherwise by an asyncio client."""
 
 import asyncio
 import re
@@ -22,15 +22,15 @@ end
 
 
 def tool() -> str:
-    """What makes the load."""
+    """Return the name of the load generator."""
     return "wrk" if shutil.which("wrk") else "an asyncio client"
 
 
 async def rate(url: str, *, body: str, token: str, seconds: float) -> float:
-    """Answers per second over `CONNECTIONS` connections, each asking again when answered.
+    """Return responses per second over `CONNECTIONS` connections with one request each in flight.
 
     Raises:
-        RuntimeError: an answer was no success.
+        RuntimeError: a request failed.
     """
     if shutil.which("wrk"):
         return await asyncio.to_thread(_wrk, url, body, token, seconds)
@@ -42,12 +42,15 @@ def _wrk(url: str, body: str, token: str, seconds: float) -> float:
         script.write(_SCRIPT.format(body=body, token=token))
         script.flush()
         command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s"]
-        told = subprocess.run(  # noqa: S603
+        output = subprocess.run(  # noqa: S603
             [*command, "-s", script.name, url], capture_output=True, text=True, check=True
         ).stdout
-    failed, found = re.search(r"failed: (\d+)", told), re.search(r"Requests/sec: +([\d.]+)", told)
+    failed, found = (
+        re.search(r"failed: (\d+)", output),
+        re.search(r"Requests/sec: +([\d.]+)", output),
+    )
     if failed is None or found is None or int(failed[1]):
-        raise RuntimeError(told)
+        raise RuntimeError(output)
     return float(found[1])
 
 
@@ -60,7 +63,7 @@ async def _asyncio(url: str, body: str, token: str, seconds: float) -> float:
     deadline = time.perf_counter() + seconds
     name, _, port = host.partition(":")
 
-    async def ask_again_and_again() -> int:
+    async def send_until_deadline() -> int:
         reader, writer = await asyncio.open_connection(name, int(port))
         answered = 0
         while time.perf_counter() < deadline:
@@ -74,4 +77,4 @@ async def _asyncio(url: str, body: str, token: str, seconds: float) -> float:
         writer.close()
         return answered
 
-    return sum(await asyncio.gather(*(ask_again_and_again() for _ in range(CONNECTIONS)))) / seconds
+    return sum(await asyncio.gather(*(send_until_deadline() for _ in range(CONNECTIONS)))) / seconds

@@ -1,4 +1,4 @@
-"""Models: what a look for new releases costs, and how soon a rollback is felt."""
+"""Benchmarks of models: the cost of a poll for releases, and how soon a rollback takes effect."""
 
 import asyncio
 import shutil
@@ -32,11 +32,11 @@ MODEL = "wine"
 FEW, MANY = 10, 10_000
 LOOKS = 200
 POLL_S = 2.0
-"""The default of INFERENCE_MODEL_POLL_SECONDS, which the measured service has."""
+"""The default of INFERENCE_MODEL_POLL_SECONDS, which the measured service uses."""
 
 
 async def polls(platform: Processes) -> Figure:
-    """A look that finds nothing new, in a folder with few releases and in one with many."""
+    """Time a poll that finds nothing new, in a folder with few releases and in one with many."""
     with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as folder:
         watchers = {
             count: await _watcher(platform, Path(folder) / str(count), releases=count)
@@ -59,7 +59,7 @@ async def polls(platform: Processes) -> Figure:
 
 
 async def _watcher(platform: Processes, folder: Path, *, releases: int) -> Watcher:
-    """One that has looked through a copy of the platform's store with that many releases."""
+    """Return a watcher that has polled a copy of the platform's store with that many releases."""
     shutil.copytree(platform.home / "models" / MODEL, folder / "models" / MODEL)
     store = ModelStore(f"file://{folder}/models")
     trusted = TrustedKeys.load(platform.home / "keys" / "trusted")
@@ -86,21 +86,21 @@ async def _watcher(platform: Processes, folder: Path, *, releases: int) -> Watch
 
 
 def rollback(platform: Processes) -> Figure:
-    """Release a second version, roll it back under load, and see when its last answer comes."""
+    """Release a second version, roll it back under load, and find its last response."""
     store, trusted = _open(platform)
     key = load_signing_key(platform.home / "keys" / "signing.pem")
     new = publish_again(store, trusted, key, MODEL)
     platform.run("models", "release", MODEL, "--to", new).check_returncode()
-    with _asking(platform) as answers:
+    with _predicting(platform) as answers:
         eventually(lambda: answers and answers[-1][1] == new)
         began = time.time()
         platform.run("models", "rollback", MODEL, "--reason", "bench").check_returncode()
         eventually(lambda: answers[-1][1] != new)
-        time.sleep(1)  # for an old answer that should not come any more
+        time.sleep(1)  # for an old response that should not come
     record = _live(store, trusted)
     last = max(moment for moment, version in answers if version == new)
     return Figure(
-        "rollback to the last answer of the version left",
+        "rollback to the last response of the old version",
         1000 * (last - record.time.timestamp()),
         "ms",
         1000 * (POLL_S + 1),
@@ -109,7 +109,7 @@ def rollback(platform: Processes) -> Figure:
 
 
 def _open(platform: Processes) -> tuple[ModelStore, TrustedKeys]:
-    """The platform's store, and the keys it trusts."""
+    """Return the platform's store and the keys it trusts."""
     trusted = TrustedKeys.load(platform.home / "keys" / "trusted")
     return ModelStore(f"file://{platform.home.absolute()}/models"), trusted
 
@@ -122,27 +122,27 @@ def _live(store: ModelStore, trusted: TrustedKeys) -> Release:
 
 
 @contextmanager
-def _asking(platform: Processes) -> Iterator[list[tuple[float, str]]]:
-    """Predictions, one after the other: when each was answered, and by which version."""
+def _predicting(platform: Processes) -> Iterator[list[tuple[float, str]]]:
+    """Send predictions one after another; yield when each was answered, and by which version."""
     answers: list[tuple[float, str]] = []
     stop = threading.Event()
 
-    def ask() -> None:
+    def predict() -> None:
         with platform.client("inference", platform.new_token()) as inference:
             while not stop.is_set():
                 answer = inference.post(PREDICT, json={"instances": [WINE]})
                 answer.raise_for_status()
                 answers.append((time.time(), answer.headers["X-Model-Version"]))
 
-    asking = threading.Thread(target=ask)
-    asking.start()
+    thread = threading.Thread(target=predict)
+    thread.start()
     try:
         yield answers
     finally:
         stop.set()
-        asking.join()
+        thread.join()
 
 
 async def models(platform: Processes) -> list[Figure]:
-    """All figures of this module."""
+    """Run all benchmarks of this module."""
     return [await polls(platform), await asyncio.to_thread(rollback, platform)]

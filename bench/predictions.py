@@ -1,4 +1,4 @@
-"""The inference service against a bare app of the same model, and against itself unwatched."""
+"""Benchmarks of predictions: against a bare app, and with and without drift and tracing."""
 
 import json
 import socket
@@ -22,11 +22,11 @@ SECONDS = 1.0
 
 
 async def predictions(platform: Processes) -> Figure:
-    """Requests/s of one row, interleaved with those of the bare app."""
+    """Compare requests/s of one row with the bare app."""
     model = next((platform.home / "models").glob("wine/versions/*/model.onnx"))
     port = free_port()
     with _running("bench.bare", str(model), str(port), port=port) as bare:
-        rates = await _by_turns(platform, platform.urls["inference"], bare)
+        rates = await _alternately(platform, platform.urls["inference"], bare)
     return Figure(
         "predictions ÷ a bare app with the same model",
         rates.ratio,
@@ -37,14 +37,14 @@ async def predictions(platform: Processes) -> Figure:
 
 
 async def drift(platform: Processes) -> Figure:
-    """Requests/s of a process that samples rows for drift, interleaved with one that does not."""
+    """Compare requests/s of a process that samples rows for drift with one that does not."""
     with (
         _inference(platform, INFERENCE_DRIFT_ROWS_PER_SECOND="1000") as on,
         _inference(platform, INFERENCE_DRIFT_ROWS_PER_SECOND="0") as off,
     ):
-        rates = await _by_turns(platform, on, off)
+        rates = await _alternately(platform, on, off)
     return Figure(
-        "predictions, drift watched ÷ unwatched",
+        "predictions with drift sampling ÷ without",
         rates.ratio,
         "×",
         0.95,
@@ -53,7 +53,7 @@ async def drift(platform: Processes) -> Figure:
 
 
 async def tracing(platform: Processes) -> Figure:
-    """Requests/s of a process that traces one in a hundred, interleaved with one that does not."""
+    """Compare requests/s of a process that traces one in a hundred with one that does not."""
     with (
         collecting() as collector,
         _inference(
@@ -64,19 +64,19 @@ async def tracing(platform: Processes) -> Figure:
         ) as on,
         _inference(platform) as off,
     ):
-        rates = await _by_turns(platform, on, off)
+        rates = await _alternately(platform, on, off)
     return Figure(
         "predictions, 1 in 100 traced ÷ untraced",
         rates.ratio,
         "×",
         0.9,
-        f"{rates} req/s; {len(collector.spans):,} spans came",
+        f"{rates} req/s; {len(collector.spans):,} spans received",
     )
 
 
 @contextmanager
 def _inference(platform: Processes, **environment: str) -> Iterator[str]:
-    """An inference process of the platform on a port of its own; its URL."""
+    """Run another inference process of the platform; yield its URL."""
     port = free_port()
     own = platform.environment | {"INFERENCE_PORT": str(port)} | environment
     with _running("services.inference", port=port, environment=own) as url:
@@ -84,11 +84,8 @@ def _inference(platform: Processes, **environment: str) -> Iterator[str]:
         yield url
 
 
-async def _by_turns(platform: Processes, first: str, second: str) -> Rates:
-    """Load two URLs by turns, the one that begins changing with each round.
-
-    One more round, the first, only warms them up.
-    """
+async def _alternately(platform: Processes, first: str, second: str) -> Rates:
+    """Load two URLs alternately, in the opposite order each round, after one warm-up round."""
     token, body = platform.new_token(), json.dumps({"instances": [WINE]})
     found: dict[str, list[float]] = {first: [], second: []}
     for number in range(ROUNDS + 1):
@@ -102,11 +99,11 @@ async def _by_turns(platform: Processes, first: str, second: str) -> Rates:
 def _running(
     module: str, *arguments: str, port: int, environment: Mapping[str, str] | None = None
 ) -> Iterator[str]:
-    """A process of its own that listens on a port; its URL.
+    """Run a process that listens on a port; yield its URL.
 
-    It has a session of its own, as the platform's processes have: Linux shares the CPU out among
-    sessions first, so one that shares its session with the load is woken up at other moments and
-    answers up to twice as many.
+    It has its own session, like the platform's processes. Linux divides the CPU among sessions
+    first, so a process that shares its session with the load would be scheduled differently and
+    serve up to twice as many requests.
     """
     process = subprocess.Popen(  # noqa: S603
         die_with_parent(sys.executable, "-m", module, *arguments),

@@ -1,4 +1,4 @@
-"""Usage as it arrives and as it is stored: batches of events, and the same as rows."""
+"""Usage events as inference sends them, and as rows of billing's tables."""
 
 import random
 import tempfile
@@ -16,7 +16,7 @@ from services.billing.usage.service import month_of
 from services.common.contracts import EVENT_SOURCE, EVENT_TYPE
 
 BATCH = 2_000
-"""Events in one delivery, as many as a process ships at once."""
+"""Events in one delivery: as many as a process ships at once."""
 ACCOUNTS = 1_000
 MODELS = ("wine", "iris", "churn", "price", "fraud")
 VERSION = "20261122t000000z-0a1b2c3d"
@@ -25,13 +25,13 @@ AMOUNT = 600_000
 FIRST_ACCOUNT = uuid.UUID("0198a000-0000-7000-8000-000000000000").int
 
 _KEYS = "usage_event_keys (id, source, fingerprint, time)"
-_RECEIPTS = (
+_EVENTS = (
     "usage_events (time, id, source, account, model, version, `rows`, client_id,"
     " price_id, amount, period, late, journal, sequence, received_at)"
 )
 KEYS = f"INSERT INTO {_KEYS} VALUES (%s, %s, %s, %s)"  # noqa: S608
-RECEIPTS = f"INSERT INTO {_RECEIPTS} VALUES ({', '.join(['%s'] * 15)})"  # noqa: S608
-"""With these a driver's `executemany` makes multi-row inserts."""
+EVENTS = f"INSERT INTO {_EVENTS} VALUES ({', '.join(['%s'] * 15)})"  # noqa: S608
+"""In this form, a driver's `executemany` makes multi-row inserts."""
 _LOADED_AT_ONCE = 200_000
 
 Row = tuple[object, ...]
@@ -50,31 +50,31 @@ class Event:
 
 
 def account(number: int) -> str:
-    """The id of the account with that number."""
+    """Return the id of the account with a number."""
     return str(uuid.UUID(int=FIRST_ACCOUNT + number))
 
 
 def make_events(
     count: int, *, journal: str, since: datetime, until: datetime, first: int = 1
 ) -> Iterator[Event]:
-    """Events in the order of time; a few accounts have most of them, each with one model."""
-    chance = random.Random(first)  # noqa: S311  # to be the same in every run
+    """Yield events in the order of time; a few accounts have most of them, each with one model."""
+    chance = random.Random(first)  # noqa: S311  # the same in every run
     step = (until - since) / count
     for number in range(count):
         time = since + number * step
-        owner = int(ACCOUNTS * chance.random() ** 3)  # the first has a tenth of all
+        owner = int(ACCOUNTS * chance.random() ** 3)  # the first account has a tenth of all
         model = MODELS[owner % len(MODELS)]
         yield Event(_new_id(time, chance), account(owner), model, time, journal, first + number)
 
 
 def _new_id(time: datetime, chance: random.Random) -> str:
-    """A UUIDv7, as inference makes them."""
+    """Return a UUIDv7, as inference does."""
     value = int(time.timestamp() * 1000) << 80 | 7 << 76 | 0b10 << 62
     return str(uuid.UUID(int=value | chance.getrandbits(12) << 64 | chance.getrandbits(62)))
 
 
 def as_body(events: list[Event], *, price_id: str) -> bytes:
-    """A batch as the inference service sends it."""
+    """Return a batch as the inference service sends it."""
     return orjson.dumps(
         [
             {
@@ -101,26 +101,26 @@ def as_body(events: list[Event], *, price_id: str) -> bytes:
 
 
 def as_rows(events: list[Event], *, price_id: str) -> tuple[list[Row], list[Row]]:
-    """The same batch as rows of the two tables it ends up in: for `KEYS` and for `RECEIPTS`."""
+    """Return a batch as rows of the two tables it is stored in: for `KEYS` and for `EVENTS`."""
     keys: list[Row] = []
-    receipts: list[Row] = []
+    stored_events: list[Row] = []
     for event in events:
         time = event.time.replace(tzinfo=None)
         keys.append((event.id, EVENT_SOURCE, event.id[:32], time))
-        receipts.append(
+        stored_events.append(
             (
                 *(time, event.id, EVENT_SOURCE, event.account, event.model, VERSION, 1, "bench"),
                 *(price_id, AMOUNT, f"{time:%Y-%m}", 0, event.journal, event.sequence, time),
             )
         )
-    return keys, receipts
+    return keys, stored_events
 
 
 def fill(link: pymysql.Connection, *, events: int, price_id: str) -> None:
-    """Store events from the start of this month to now, and their sums, as quickly as it goes.
+    """Store events from the start of this month until now, and their sums, as fast as possible.
 
     Args:
-        link: one that may load local files.
+        link: a connection that may load local files.
     """
     now = datetime.now(UTC)
     made = make_events(
@@ -135,8 +135,8 @@ def fill(link: pymysql.Connection, *, events: int, price_id: str) -> None:
         tempfile.NamedTemporaryFile("w", encoding="ascii", suffix=".tsv") as file,
     ):
         while batch := list(islice(made, _LOADED_AT_ONCE)):
-            keys, receipts = as_rows(batch, price_id=price_id)
-            for table, stored in ((_KEYS, keys), (_RECEIPTS, receipts)):
+            keys, stored_events = as_rows(batch, price_id=price_id)
+            for table, stored in ((_KEYS, keys), (_EVENTS, stored_events)):
                 file.seek(0)
                 file.truncate()
                 file.writelines("\t".join(map(str, row)) + "\n" for row in stored)
@@ -147,14 +147,14 @@ def fill(link: pymysql.Connection, *, events: int, price_id: str) -> None:
         for statement in _SUMS:
             cursor.execute(statement)
         link.commit()
-        # The server writes its pages to disk now, and not while something else is measured.
+        # Make the server write its pages to disk now, not during a measurement.
         cursor.execute("FLUSH TABLES usage_event_keys, usage_events FOR EXPORT")
         cursor.execute("UNLOCK TABLES")
 
 
 @contextmanager
 def relaxed(link: pymysql.Connection) -> Iterator[None]:
-    """Commits do not wait for the disk: for what is not measured."""
+    """Let commits not wait for the disk, for work that is not measured."""
     with link.cursor() as cursor:
         cursor.execute("SET SESSION unique_checks=0, foreign_key_checks=0")
         cursor.execute("SET GLOBAL innodb_flush_log_at_trx_commit=2")

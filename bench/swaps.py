@@ -1,4 +1,4 @@
-"""New releases under load: no request fails, and the slowest hardly notice."""
+"""Benchmark of releases under load: no request fails, and latency hardly changes."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ SLOWER_AT_MOST = 3
 
 @dataclass(slots=True)
 class Load:
-    """What clients that ask again and again have seen; times in seconds."""
+    """What the clients have seen; times in seconds."""
 
     began: list[float]
     took: list[float]
@@ -30,7 +30,7 @@ class Load:
     failed: int = 0
 
     def p99_ms(self, since: float, until: float) -> float:
-        """The 99th percentile of the requests that began between two moments."""
+        """Return the 99th percentile of the requests that began between two moments."""
         chosen = sorted(
             took for at, took in zip(self.began, self.took, strict=True) if since <= at < until
         )
@@ -38,11 +38,13 @@ class Load:
 
 
 async def swaps(platform: Processes) -> list[Figure]:
-    """Requests that failed, and the 99th percentile before and while releases go live."""
+    """Measure failed requests, and the 99th percentile before and while releases go live."""
     load = Load([], [], set())
     token = await asyncio.to_thread(platform.new_token)
     done = asyncio.Event()
-    clients = [asyncio.create_task(_ask(platform, token, load, done)) for _ in range(CLIENTS)]
+    clients = [
+        asyncio.create_task(_predict_until(platform, token, load, done)) for _ in range(CLIENTS)
+    ]
     await asyncio.sleep(1.0)
     started = time.perf_counter()
     await asyncio.sleep(BEFORE_S)
@@ -72,8 +74,8 @@ def _share(load: Load) -> float:
     return len(load.took) / (len(load.took) + load.failed)
 
 
-async def _ask(platform: Processes, token: str, load: Load, done: asyncio.Event) -> None:
-    """Ask over one connection until it is done; a failure is counted, and ends the client."""
+async def _predict_until(platform: Processes, token: str, load: Load, done: asyncio.Event) -> None:
+    """Send requests over one connection until `done`; count a failure and stop."""
     body = orjson.dumps({"instances": [WINE]})
     request = (
         f"POST {PREDICT} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n"
@@ -93,7 +95,7 @@ async def _ask(platform: Processes, token: str, load: Load, done: asyncio.Event)
             load.began.append(began)
             load.took.append(time.perf_counter() - began)
             load.versions.add(headers["x-model-version"])
-            await asyncio.sleep(0.002)  # load, but no queue: what is measured is the swap
+            await asyncio.sleep(0.002)  # load, but no queue: this measures the swap
     except (OSError, asyncio.IncompleteReadError):
         load.failed += 1
     finally:

@@ -1,4 +1,4 @@
-"""Training's memory beside the size of its data."""
+"""Benchmark of training: its memory relative to the size of its data."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ sys.stdout.write(f"{memory('VmHWM') - before}")
 
 
 def training(home: Path) -> Figure:
-    """Peak memory of a training less that of its libraries, in sizes of its data.
+    """Measure a training's peak memory without that of its libraries, relative to its data.
 
     Args:
         home: an empty state folder.

@@ -1,1 +1,1 @@
-"""Kill the platform's processes at random under load, and see that the money still adds up."""
+"""Kill the platform's processes at random under load, then check that the money adds up."""

@@ -1,6 +1,7 @@
-"""`python -m chaos --seed N --seconds 60`: a seed stands for who is killed, in which order.
+"""Run chaos with `python -m chaos --seed N --seconds 60`.
 
-How the load meets the kills is up to the machine, so a seed that failed is worth several tries.
+A seed determines which processes are killed, and in which order. How the kills meet the load still
+depends on the machine, so try a failed seed several times.
 """
 
 import argparse
@@ -13,10 +14,15 @@ from chaos.run import Report, run
 
 
 def main() -> int:
-    """Exit code 1 if anything does not add up."""
+    """Run once; return exit code 1 if anything does not add up."""
     options = argparse.ArgumentParser(prog="chaos", description=__doc__)
-    options.add_argument("--seed", type=int, default=None, help="default: a random one")
-    options.add_argument("--seconds", type=float, default=60.0, help="1000 is full length")
+    options.add_argument("--seed", type=int, default=None, help="default: random")
+    options.add_argument(
+        "--seconds",
+        type=float,
+        default=60.0,
+        help="how long to kill processes; a full run takes 1000",
+    )
     given = options.parse_args()
     seed = secrets.randbelow(10**6) if given.seed is None else given.seed
     _print(f"seed {seed}, {given.seconds:g} s")
@@ -28,7 +34,7 @@ def main() -> int:
 
 
 def table(report: Report) -> list[str]:
-    """The summary, a line each."""
+    """Return the lines of the summary."""
     rows = {
         "seed": report.seed,
         "kills": _counts(report.kills),

@@ -1,4 +1,4 @@
-"""The accounts of a run: postpaid ones, a prepaid one with plenty, and one that runs dry."""
+"""The accounts of a run: postpaid, prepaid with plenty of credit, and prepaid with little."""
 
 from typing import Any
 from uuid import uuid4
@@ -43,7 +43,7 @@ def admin_token(platform: Platform) -> str:
 
 
 def postpaid(platform: Platform) -> Account:
-    """A new account on the local plan."""
+    """Return a new account on the local plan."""
     token = platform.new_token()
     with platform.client("billing", token) as billing:
         account: str = _checked(billing.get("/usage"), 200)["account"]
@@ -51,7 +51,7 @@ def postpaid(platform: Platform) -> Account:
 
 
 def prepaid(platform: Platform, *, credit: int, may_run_dry: bool = False) -> Account:
-    """A new account with `credit`, in 10⁻⁹ of the unit, on a prepaid plan."""
+    """Return a new account with `credit`, in 10⁻⁹ of the unit, on a prepaid plan."""
     account = postpaid(platform)
     with platform.client("billing", admin_token(platform)) as billing:
         plan = prepaid_plan(billing)
@@ -64,7 +64,7 @@ def prepaid(platform: Platform, *, credit: int, may_run_dry: bool = False) -> Ac
 
 
 def prepaid_plan(billing: httpx.Client) -> str:
-    """The id of the prepaid plan, stored by an administrator's client."""
+    """Store the prepaid plan with an administrator's client; return its id."""
     plan: str = _checked(billing.post("/plans", json=_PREPAID), 201)["id"]
     return plan
 

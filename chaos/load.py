@@ -1,4 +1,4 @@
-"""Callers who send every request again, under its key, until it is answered."""
+"""Callers who repeat every request with its idempotency key until it is answered."""
 
 import threading
 import time
@@ -12,11 +12,11 @@ from tests.e2e.platform import PREDICT, WINE, Platform
 PAUSE_S = 0.05
 PAUSE_UNPAID_S = 0.3
 GIVE_UP_S = 120.0
-"""A request that nobody answers for so long is a failure of the run."""
+"""A request without an answer for this long fails the run."""
 
 
 class Unanswered(Exception):
-    """A request was refused that had to be answered, or never answered at all."""
+    """A request was refused that should have been served, or got no answer at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,31 +45,31 @@ class Account:
 
 @dataclass
 class Load:
-    """What all callers do; `stop` lets each of them finish the request it is at."""
+    """All callers; once `stopping` is set, each finishes its current request."""
 
     platform: Platform
     accounts: list[Account]
     stopping: threading.Event = field(default_factory=threading.Event)
     seen: Counter[str] = field(default_factory=Counter)
-    """Answers by status, and connections that broke."""
+    """Responses by status, and broken connections."""
 
     def call_until_stopped(self, account: Account) -> None:
-        """The caller of one account: request after request, each until it is answered.
+        """Send the requests of one account, each until it is answered.
 
         Raises:
-            Unanswered: see there.
+            Unanswered: a request was refused or not answered.
         """
         number = 0
         with self.platform.client("inference") as http:
             while not self.stopping.is_set():
                 request = Request(f"key {number}", rows=1 + number % 3)
-                if not self.ask(http, account, request):
+                if not self.predict(http, account, request):
                     account.unpaid.append(request)
                     time.sleep(PAUSE_UNPAID_S)
                 number += 1
 
-    def ask(self, http: httpx.Client, account: Account, request: Request) -> bool:
-        """Send a request until it is answered; False for a 402 of an account that may run dry."""
+    def predict(self, http: httpx.Client, account: Account, request: Request) -> bool:
+        """Repeat a request until it is served; return False on 402 if the account may run dry."""
         deadline = time.monotonic() + GIVE_UP_S
         while time.monotonic() < deadline:
             answer = self._send(http, account, request)

@@ -1,4 +1,4 @@
-"""One seeded run: load, kills, and at the end the account of it all."""
+"""One seeded run: load, kills, and the final checks."""
 
 import json
 import random
@@ -25,28 +25,28 @@ Say = Callable[[str], None]
 
 @dataclass
 class Report:
-    """What a run came to; it went well if nothing is in `differences`."""
+    """The outcome of a run, which passed if `differences` is empty."""
 
     seed: int
     seconds: float
     kills: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
     served: int = 0
-    """Distinct keys answered."""
+    """Distinct keys that were answered."""
     journalled: int = 0
-    """Numbers that arrived, over all journals; a key sent twice may be journalled twice."""
+    """Received sequences of all journals; a key sent twice may be journalled twice."""
     billed: int = 0
     """Receipts."""
     differences: list[str] = field(default_factory=list)
 
     def check(self, what: str, found: object, expected: object) -> None:
-        """Note a difference if there is one."""
+        """Record a difference if there is one."""
         if found != expected:
             self.differences.append(f"{what}: {found}, expected {expected}")
 
 
 def run(*, seed: int, seconds: float, home: Path, say: Say) -> Report:
-    """Start the platform on a database server of its own, kill it for a while, and check."""
+    """Start the platform with its own database server, kill processes for a while, and check."""
     report = Report(seed, seconds)
     with running_server() as server, processes(home, server) as platform:
         callers = [
@@ -78,13 +78,13 @@ def run(*, seed: int, seconds: float, home: Path, say: Say) -> Report:
 def _kill_at_random(
     platform: Processes, server: Server, calling: list[Future[None]], report: Report, say: Say
 ) -> None:
-    """SIGKILL one process or two, start them again, and so on until the time is over."""
-    chance = random.Random(report.seed)  # noqa: S311  # to be repeatable is the point
+    """Kill one or two processes, restart them, and repeat until the time is over."""
+    chance = random.Random(report.seed)  # noqa: S311  # must be repeatable
     end = time.monotonic() + report.seconds
     while time.monotonic() < end:
         peace_s = chance.uniform(0, LONGEST_PEACE_S)
         if wait(calling, timeout=peace_s, return_when=FIRST_EXCEPTION).done:
-            return  # a caller failed, and tells when it is joined
+            return  # a caller failed; its result raises
         victims = chance.sample(VICTIMS, k=chance.choice((1, 1, 2)))
         death_s = chance.uniform(0, LONGEST_DEATH_S)
         say(f"killing {' and '.join(sorted(victims))} for {death_s:.1f} s")
@@ -98,14 +98,14 @@ def _kill_at_random(
 
 
 def _settle(platform: Processes, load: Load, report: Report, say: Say) -> None:
-    """Stop inference, deliver what dead runs left, then ask once more for what was unpaid."""
+    """Stop inference, deliver what dead runs left, then repeat the unpaid requests."""
     _deliver_all(platform, report, say)
     unpaid = [(each, request) for each in load.accounts for request in each.unpaid]
-    if unpaid:  # a 402 may have come after a charge whose answer was lost: its repeat is served
+    if unpaid:  # a 402 may follow a charge whose response was lost: its repeat is served
         platform.begin("inference")
         with platform.client("inference") as http:
             for account, request in unpaid:
-                load.ask(http, account, request)
+                load.predict(http, account, request)
         _deliver_all(platform, report, say)
 
 
@@ -125,7 +125,7 @@ def _replay(platform: Processes, report: Report) -> dict[str, Any]:
 
 
 def _check_account(platform: Processes, account: Account, report: Report) -> None:
-    """Served = billed, the total is their sum, and a prepaid balance is what is left."""
+    """Check that served = billed, that the total is their sum, and a prepaid account's balance."""
     requests = len(account.answered)
     amount = requests * accounts.PER_REQUEST + account.rows * accounts.PER_ROW
     report.served += requests
@@ -162,7 +162,7 @@ def _billed(platform: Processes, account: Account) -> list[str]:
 
 
 def _check_sources(platform: Processes, report: Report) -> None:
-    """Every journal has ended, and all of it has arrived."""
+    """Check that every journal is closed and complete."""
     with platform.client("billing", accounts.admin_token(platform)) as billing:
         sources = billing.get("/sources").json()["sources"]
     report.journalled = sum(source["received"] for source in sources)

@@ -1,4 +1,4 @@
-"""`python -m services.billing` serves; `python -m services.billing migrate` migrates and exits."""
+"""Serve with `python -m services.billing`; migrate with `python -m services.billing migrate`."""
 
 import gc
 import sys
@@ -13,15 +13,18 @@ from services.common.observe import open_tracing
 from services.common.settings import exit_with_error
 
 _ALLOCATIONS_PER_COLLECTION = 50_000
-"""A batch of events is as many objects, all alive until it is stored: looking through them for
-garbage every 700, as Python does, takes a tenth of the time."""
+"""How often Python looks for garbage.
+
+The objects of a batch all live until it is stored. With Python's default of 700, looking through
+them takes a tenth of the time.
+"""
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command the arguments name.
+    """Run the command in the arguments.
 
     Raises:
-        SystemExit: it was called wrongly, or cannot begin; one line on stderr says why.
+        SystemExit: the command is unknown or cannot start; one line on stderr says why.
     """
     if arguments not in ([], ["migrate"]):
         exit_with_error("usage: python -m services.billing [migrate]")

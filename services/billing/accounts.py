@@ -1,4 +1,4 @@
-"""Accounts: the currency of each, fixed by its first terms or money, and what nobody holds."""
+"""Accounts: their currency, fixed by the first lease or credit, and their available money."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -29,7 +29,7 @@ class Funds(NamedTuple):
 
 
 async def find_currencies(session: AsyncSession, *, accounts: Collection[str]) -> dict[str, str]:
-    """The currency of each account that has been charged or credited."""
+    """Return the currency of each account that has one."""
     if not accounts:
         return {}
     rows = await session.execute(
@@ -39,7 +39,7 @@ async def find_currencies(session: AsyncSession, *, accounts: Collection[str]) -
 
 
 async def lock_accounts(session: AsyncSession, *, accounts: Collection[str]) -> dict[str, Funds]:
-    """Hold accounts and their slices until the transaction ends; unknown ones are left out."""
+    """Lock accounts and their reservations until the transaction ends; leave out unknown ones."""
     if not accounts:
         return {}
     rows = await session.execute(
@@ -56,7 +56,8 @@ async def add_accounts(
 ) -> None:
     """Fix the currency of accounts charged or credited for the first time.
 
-    A plain insert: if another transaction was first, this one must start over and see in what.
+    A plain insert, because if another transaction was first, this one must start over and see the
+    currency it fixed.
     """
     if currencies:
         await session.execute(
@@ -71,7 +72,7 @@ async def add_accounts(
 async def fix_currencies(
     session: AsyncSession, *, currencies: Mapping[str, str], now: datetime
 ) -> set[str]:
-    """Fix the currency of accounts that have none yet; return those that have another one."""
+    """Fix the currency of accounts without one; return the accounts that have another."""
     found = await find_currencies(session, accounts=currencies.keys())
     missing = {account: each for account, each in currencies.items() if account not in found}
     await add_accounts(session, currencies=missing, now=now)
@@ -79,9 +80,9 @@ async def fix_currencies(
 
 
 async def move_money(session: AsyncSession, *, changes: Mapping[str, int], now: datetime) -> None:
-    """Add to what accounts have available, or take from it; they exist and are held already.
+    """Change what accounts have available; they exist and are locked.
 
-    An upsert, because drivers send many rows of one in a single statement, and updates one by one.
+    An upsert, because drivers send its rows in one statement, but updates one by one.
     """
     await upsert(
         session,

@@ -1,4 +1,4 @@
-"""The billing service, put together."""
+"""The billing service's application."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from services.billing.credits import router as credits
 from services.billing.database import MIGRATIONS
 from services.billing.events import router as events
 from services.billing.leases import router as leases
-from services.billing.leases.sweeper import sweep_for_ever
+from services.billing.leases.sweeper import sweep_forever
 from services.billing.plans import router as plans
 from services.billing.plans.default import DefaultPlan
 from services.billing.settings import BillingSettings
@@ -35,11 +35,11 @@ def create_app(
     keys: KeySource | None = None,
     tracing: "Tracing | None" = None,
 ) -> FastAPI:
-    """The ASGI app.
+    """Return the ASGI application.
 
     Args:
-        keys: where the keys that tokens are verified with come from; default the issuer.
-        tracing: in whose spans to answer; the lifespan closes it.
+        keys: where the keys that verify tokens come from; by default, from the issuer.
+        tracing: where spans are recorded; the lifespan closes it.
     """
 
     @asynccontextmanager
@@ -61,7 +61,7 @@ def create_app(
             if keys is None:
                 app.state.checks["keys"] = issuer.check
             await default_plan.check()
-            sweeper = asyncio.create_task(sweep_for_ever(database))
+            sweeper = asyncio.create_task(sweep_forever(database))
             try:
                 yield
             finally:

@@ -1,4 +1,4 @@
-"""Whose account a request is about."""
+"""The account a request is about."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from services.common.errors import BodyInvalid, InsufficientScope
 from services.common.identity import Caller, RequireScope
 
 OtherAccount = Annotated[str | None, Query(description="Another account; needs the scope `admin`.")]
-"""A plain text, because the scope is checked before the id."""
+"""Plain text, because the scope is checked before the id."""
 
 _account_id = TypeAdapter(AccountId)
 
@@ -34,11 +34,11 @@ OptionalCaller = Annotated[Caller | None, Depends(_MayBeAnonymous())]
 
 
 def own_or_other(caller: Caller, account: str | None) -> str:
-    """The caller's own account, or for an administrator another.
+    """Return the caller's own account or, for an administrator, another.
 
     Raises:
-        InsufficientScope: another account, and the caller is no administrator.
-        BodyInvalid: what is given is no account's id.
+        InsufficientScope: the caller names another account and is not an administrator.
+        BodyInvalid: `account` is not a UUID.
     """
     if account is None:
         return caller.account
@@ -47,7 +47,7 @@ def own_or_other(caller: Caller, account: str | None) -> str:
     try:
         return _account_id.validate_python(account)
     except ValidationError as error:
-        raise BodyInvalid([{"loc": ["query", "account"], "msg": "This is no UUID."}]) from error
+        raise BodyInvalid([{"loc": ["query", "account"], "msg": "Must be a UUID."}]) from error
 
 
 def _account(
@@ -57,4 +57,4 @@ def _account(
 
 
 Account = Annotated[str, Depends(_account)]
-"""The account to read of: the caller's own, or the one `account=` names."""
+"""The account to read: the caller's own, or the one in `account=`."""

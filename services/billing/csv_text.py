@@ -10,7 +10,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
 def csv_lines(rows: Iterable[Sequence[object]]) -> str:
-    """Return rows as lines of CSV, whose texts no spreadsheet takes for formulas."""
+    """Return rows as lines of CSV in which no spreadsheet sees a formula."""
     text = io.StringIO()
     csv.writer(text).writerows([harmless(cell) for cell in row] for row in rows)
     return text.getvalue()
@@ -19,8 +19,8 @@ def csv_lines(rows: Iterable[Sequence[object]]) -> str:
 def harmless(cell: object) -> object:
     """Return a cell that a spreadsheet does not evaluate.
 
-    A text that begins like a formula gets an apostrophe in front, as OWASP recommends against CSV
-    injection. Numbers stay as they are, amounts such as `-0.0005` too.
+    Text that begins like a formula gets an apostrophe in front, as OWASP recommends against CSV
+    injection. Numbers stay as they are, including amounts such as `-0.0005`.
     """
     if isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
         return f"'{cell}"

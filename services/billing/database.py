@@ -1,4 +1,4 @@
-"""What the slices share about the database: repeated transactions, and inserts of many rows."""
+"""Database helpers of the billing service: retried transactions, and inserts of many rows."""
 
 import asyncio
 import secrets
@@ -26,7 +26,7 @@ _ATTEMPTS = 8
 _FIRST_PAUSE_S = 0.01
 _DUPLICATE_KEY = 1062
 _ROWS_PER_STATEMENT = 2_000
-"""Of about 700 bytes at most, where servers take 4 MiB at least."""
+"""A row has at most about 700 bytes, and servers accept statements of at least 4 MiB."""
 _random = secrets.SystemRandom()
 
 T = TypeVar("T")
@@ -38,14 +38,14 @@ def _database(request: Request) -> Database:
 
 
 Store = Annotated[Database, Depends(_database)]
-"""For endpoints that write: with `in_transaction`, because a dependency cannot be repeated."""
+"""For endpoints that write, with `in_transaction`: a dependency could not be retried."""
 
 
 async def in_transaction(database: Database, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
-    """Run `work` in a transaction of its own, again when it lost a race, a few times.
+    """Run `work` in its own transaction; retry a few times if it lost a race.
 
-    Two transactions may find the same row missing and both insert it, or lock rows against each
-    other; the loser starts over and then sees what the winner wrote.
+    Two transactions may both insert a row they found missing, or deadlock on each other's locks.
+    The loser starts over and then sees what the winner wrote.
 
     Raises:
         Unavailable: it lost every time, or the database is away.
@@ -67,7 +67,7 @@ def _lost_a_race(error: DBAPIError) -> bool:
 
 
 def table_of(model: type[Base]) -> Table:
-    """A model's table, for inserts of many rows: through the ORM each row costs more."""
+    """Return a model's table, for inserts of many rows, which cost more through the ORM."""
     return cast(Table, model.__table__)
 
 
@@ -80,13 +80,13 @@ async def upsert(
     add_amounts: Sequence[str] = (),
     put: Sequence[str] = (),
 ) -> None:
-    """Insert rows; where the primary key exists, add some columns to it and replace others.
+    """Insert rows; where a primary key exists, add to some of its columns and replace others.
 
-    The one statement the two databases spell differently. Rows are sorted by primary key here, so
-    that concurrent batches wait for one another instead of deadlocking.
+    This is the one statement that differs between the two databases. Rows are sorted by primary
+    key, so that concurrent batches wait for one another instead of deadlocking.
 
     Args:
-        add_amounts: the names of amounts, each in two columns.
+        add_amounts: names of amounts to add, each stored in two columns.
     """
     if not rows:
         return
@@ -102,8 +102,8 @@ async def upsert(
         ]
 
     if session.get_bind().dialect.name == "mysql":
-        # Not SQLAlchemy's `inserted`: on MySQL 8 it names the row by an alias, and then aiomysql
-        # no longer sends many rows as one statement.
+        # Not SQLAlchemy's `inserted`: on MySQL 8 it uses a row alias, and then aiomysql no longer
+        # sends many rows as one statement.
         statement: Any = mysql.insert(table).on_duplicate_key_update(
             changes(func.values) or [(keys[0], columns[keys[0]])]
         )
@@ -121,10 +121,11 @@ async def upsert(
 async def insert_rows(
     session: AsyncSession, statement: Insert, rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Run an INSERT of rows that all name the same columns.
+    """Run an INSERT of rows that all have the same columns.
 
-    On MySQL they are put into the text of the statement here, column by column. SQLAlchemy and the
-    driver look at every value by itself, which takes longer than the server needs to store it.
+    On MySQL this writes the values into the statement's text, column by column. SQLAlchemy and the
+    driver would convert every value on its own, which takes longer than the server needs to store
+    it.
     """
     if session.get_bind().dialect.name != "mysql":
         await session.execute(statement, rows)
@@ -161,7 +162,7 @@ def _literals(
     convert: Callable[[Any], Any] | None,
     escape: Callable[[Any], str],
 ) -> list[str]:
-    """The values of a column as SQL: its type converts, and the driver escapes, each but once."""
+    """Return the values of a column as SQL; each distinct value is converted and escaped once."""
     distinct = list(set(values))
     converted = [convert(value) for value in distinct] if convert else distinct
     literals = dict(zip(distinct, _escaped(converted, escape), strict=True))
@@ -169,11 +170,11 @@ def _literals(
 
 
 def _escaped(values: Sequence[Any], escape: Callable[[Any], str]) -> list[str]:
-    """What the driver makes of values, asked once for a whole column of plain text."""
+    """Escape values like the driver, with one call for a whole column of plain text."""
     kinds = set(map(type, values))
     if kinds == {str} and escape(together := "".join(values)) == f"'{together}'":
-        return [f"'{value}'" for value in values]  # nothing in any of them has to be escaped
+        return [f"'{value}'" for value in values]  # none of them needs escaping
     if kinds == {int}:
         return list(map(str, values))
-    # The driver takes several times as long for a moment.
+    # For a datetime the driver takes several times as long.
     return [f"'{each!s}'" if isinstance(each, datetime) else escape(each) for each in values]

@@ -1,8 +1,8 @@
-"""Calls that move money are made once, however often they are sent under their `Idempotency-Key`.
+"""Calls that move money take effect once, however often their `Idempotency-Key` is sent.
 
-A call is announced in a transaction of its own, so that a second one sees it running; what it does
-and its answer are committed together. So a process that dies leaves an announcement and nothing
-else, and after a while the next call takes its place.
+A call is recorded as running in its own transaction, so that a concurrent repeat sees it. Its
+effects and its response are then committed together. A process that dies in between leaves only the
+record, and after a while the next call takes over.
 """
 
 import re
@@ -23,7 +23,7 @@ from services.common.db import Database
 from services.common.errors import BadRequest, ServiceError
 
 ABANDONED_AFTER = timedelta(minutes=1)
-"""A call running for so long, many times a transaction's deadline, has died."""
+"""A call that has run for this long, many times a transaction's deadline, is dead."""
 
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
@@ -38,19 +38,19 @@ class KeyMissing(BadRequest):
 
 
 class KeyReused(ServiceError):
-    """The `Idempotency-Key` was used for another body."""
+    """The `Idempotency-Key` was used with a different body."""
 
     status = 422
     code = "idempotency_key_reused"
-    detail = "This Idempotency-Key was used for another body."
+    detail = "This Idempotency-Key was used with a different body."
 
 
 class StillRunning(ServiceError):
-    """The first call under this `Idempotency-Key` is still running."""
+    """The first call with this `Idempotency-Key` is still running."""
 
     status = 409
     code = "still_running"
-    detail = "The first call under this Idempotency-Key is still running."
+    detail = "The first call with this Idempotency-Key is still running; retry in 1 s."
 
     def __init__(self) -> None:
         super().__init__(headers={"Retry-After": "1"})
@@ -58,7 +58,7 @@ class StillRunning(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class CallKey:
-    """What makes two calls the same call."""
+    """The identity of a call: two calls with the same one are repeats."""
 
     caller: str
     key: str
@@ -75,50 +75,48 @@ def _key(request: Request, idempotency_key: Annotated[str | None, Header()] = No
 IdempotencyKey = Annotated[str, Depends(_key)]
 
 
-async def once(
+async def run_once(
     database: Database,
     *,
     call: CallKey,
     body: BaseModel,
-    answer: type[T],
+    response: type[T],
     work: Callable[[AsyncSession], Awaitable[T]],
     now: datetime,
 ) -> T:
-    """Do `work` in a transaction, unless this call was made before: then answer what it answered.
+    """Run `work` in a transaction, or return the earlier response if the call is a repeat.
 
-    A call that fails is forgotten, so that it may be tried again under its key.
+    A failed call is forgotten, so that it can be retried with the same key.
 
     Raises:
-        KeyReused: the key came with another body.
-        StillRunning: the first call has not been answered yet.
-        Unavailable: the call may or may not have been made; the same key finds out.
+        KeyReused: the key was used with a different body.
+        StillRunning: the first call is still running.
+        Unavailable: the call may or may not have taken effect; repeat it with the same key.
     """
     digest = blake2b(body.model_dump_json().encode(), digest_size=16).hexdigest()
     first = await in_transaction(
-        database, lambda session: _announce(session, call=call, digest=digest, now=now)
+        database, lambda session: _start(session, call=call, digest=digest, now=now)
     )
     if first is not None:
-        return answer.model_validate(first)
+        return response.model_validate(first)
 
-    async def work_and_note(session: AsyncSession) -> T:
+    async def work_and_record(session: AsyncSession) -> T:
         record = await _lock(session, call)
         if record is None or record.started_at != now or record.response is not None:
-            raise StillRunning()  # this call took so long that another has taken its place
+            raise StillRunning()  # this call took so long that another took over
         result = await work(session)
         record.response = result.model_dump(mode="json")
         return result
 
     try:
-        return await in_transaction(database, work_and_note)
+        return await in_transaction(database, work_and_record)
     except ServiceError:
         await in_transaction(database, lambda session: _forget(session, call=call, started_at=now))
         raise
 
 
-async def _announce(
-    session: AsyncSession, *, call: CallKey, digest: str, now: datetime
-) -> Any | None:
-    """Note that a call runs; or what it answered before."""
+async def _start(session: AsyncSession, *, call: CallKey, digest: str, now: datetime) -> Any | None:
+    """Record that a call is running, or return its earlier response."""
     record = await _lock(session, call)
     if record is None:
         await session.execute(

@@ -1,7 +1,7 @@
-"""The tables of the billing service, all on one page.
+"""The tables of the billing service.
 
 Amounts are integers of 10⁻⁹ of the currency unit, each in two columns: `services/billing/wide.py`.
-Rows of the metering tables are only added or counted up; nothing here is priced again.
+Rows of the metering tables are only added or incremented; nothing is priced twice.
 """
 
 from datetime import datetime
@@ -35,24 +35,24 @@ class Base(DeclarativeBase):
 
 
 def exact_text(length: int) -> String:
-    """Unicode text, compared byte for byte on every database."""
+    """Return the type of Unicode text that every database compares byte for byte."""
     return String(length).with_variant(
         mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
     )
 
 
 def high_part() -> MappedColumn[int]:
-    """The high column of an amount; in rows of the version before it is 0."""
+    """Return the high column of an amount; rows written by the version before have 0."""
     return mapped_column(BigInteger, server_default="0")
 
 
 def low_part(name: str) -> MappedColumn[int]:
-    """The low column of an amount, which has the amount's own name."""
+    """Return the low column of an amount, which has the amount's own name."""
     return mapped_column(name, BigInteger)
 
 
 class TierList(TypeDecorator[tuple[Tier, ...]]):
-    """A price's tiers, as the JSON they have on the wire."""
+    """A price's tiers, as JSON like in the API."""
 
     impl = JSON
     cache_ok = True
@@ -64,11 +64,11 @@ class TierList(TypeDecorator[tuple[Tier, ...]]):
         return tuple(Tier.model_validate(tier) for tier in value)
 
 
-# -- what is charged -----------------------------------------------------------------------------
+# -- prices and money ------------------------------------------------------------------------------
 
 
 class Plan(Base):
-    """What using the models costs; never changed once stored, and its `id` follows from it."""
+    """What using the models costs; immutable, and its `id` is derived from its content."""
 
     __tablename__ = "plans"
 
@@ -85,7 +85,7 @@ class Plan(Base):
 
 
 class Price(Base):
-    """What one model costs under a plan, or every model without a price of its own there."""
+    """What one model costs under a plan, or all models without their own price."""
 
     __tablename__ = "prices"
     __table_args__ = (UniqueConstraint("plan_id", "position"),)
@@ -99,7 +99,10 @@ class Price(Base):
 
 
 class AccountPlan(Base):
-    """From when an account is on a plan; the latest that has begun holds, then the latest row."""
+    """From when an account is on a plan.
+
+    The assignment that started last is in force; of two with the same start, the later row.
+    """
 
     __tablename__ = "account_plans"
     __table_args__ = (Index(None, "account", "effective_from"),)
@@ -112,9 +115,9 @@ class AccountPlan(Base):
 
 
 class Account(Base):
-    """An account that has been charged or credited, and the currency that fixed.
+    """An account that has been charged or credited, which fixed its currency.
 
-    Whoever changes `available` or a slice of the account holds this row.
+    A transaction that changes `available` or a reservation of the account locks this row.
     """
 
     __tablename__ = "accounts"
@@ -123,19 +126,19 @@ class Account(Base):
     currency: Mapped[str] = mapped_column(ascii_id(3))
     available_high: Mapped[int] = high_part()
     available_low: Mapped[int] = low_part("available")
-    """Prepaid money that no process holds a slice of; below zero only by late events."""
+    """Prepaid money that no process has reserved; only late events take it below zero."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
-class Slice(Base):
-    """What one process run may spend of an account, and what it has; all amounts are cumulative.
+class CreditReservation(Base):
+    """What one process run may spend and has spent of an account; all amounts are cumulative.
 
-    `settled` never exceeds `granted`, and the difference is held: it is not available to others,
-    nor has it been charged. A row outlives its money while its journal is lost, so that a process
-    that was only cut off goes on counting from where it stood.
+    `settled` never exceeds `granted`. The difference is held: it is neither available to others nor
+    charged yet. While a journal is lost its rows stay without money, so that a process that was
+    only cut off can continue counting.
     """
 
-    __tablename__ = "slices"
+    __tablename__ = "slices"  # like `ask_no` and `asked_at`, a name from an earlier version
     __table_args__ = (Index(None, "journal"),)
 
     account: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
@@ -144,22 +147,26 @@ class Slice(Base):
     granted_low: Mapped[int] = low_part("granted")
     settled_high: Mapped[int] = high_part()
     settled_low: Mapped[int] = low_part("settled")
-    """What the events that arrived spent, charged or not."""
+    """What the received events spent, charged or not."""
     returned_high: Mapped[int] = high_part()
     returned_low: Mapped[int] = low_part("returned")
-    """`settled` less what was charged: spent on repeats and rejected events and given back, less
-    charged without having been spent from here."""
+    """`settled` minus what was charged.
+
+    That is what duplicates and rejected events spent, which went back to the account, minus what
+    was charged without having been spent from this reservation.
+    """
     spent_high: Mapped[int] = high_part()
     spent_low: Mapped[int] = low_part("spent")
     """As last reported."""
-    ask_no: Mapped[int] = mapped_column(BigInteger)
+    sequence: Mapped[int] = mapped_column("ask_no", BigInteger)
+    """Of the last lease request."""
     demand: Mapped[float] = mapped_column(Double)
-    """Requests a second, as last reported; decides this process's share of a rate limit."""
-    asked_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    """Requests per second, as last reported; determines this process's share of a rate limit."""
+    requested_at: Mapped[datetime] = mapped_column("asked_at", UtcDateTime)
 
 
 class Credit(Base):
-    """An entry of the ledger of prepaid money; only ever added."""
+    """An entry of the ledger of prepaid money; append-only."""
 
     __tablename__ = "credits"
     __table_args__ = (Index(None, "account"),)
@@ -180,7 +187,7 @@ class Credit(Base):
 
 
 class IdempotencyRecord(Base):
-    """A money-moving call under its key: being made, or made and answered."""
+    """A call that moves money, under its idempotency key: running or answered."""
 
     __tablename__ = "idempotency_records"
 
@@ -188,17 +195,17 @@ class IdempotencyRecord(Base):
     key: Mapped[str] = mapped_column(ascii_id(255), primary_key=True)
     path: Mapped[str] = mapped_column(ascii_id(128), primary_key=True)
     request: Mapped[str] = mapped_column(ascii_id(32))
-    """Digest of what was asked."""
+    """Digest of the request body."""
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     response: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
     """Null while the call runs."""
 
 
-# -- what was used -------------------------------------------------------------------------------
+# -- usage -----------------------------------------------------------------------------------------
 
 
 class Period(Base):
-    """A UTC month. Ingest holds its row shared, closing it takes it alone."""
+    """A UTC month. Ingest takes a shared lock on its row, closing it an exclusive one."""
 
     __tablename__ = "periods"
 
@@ -207,9 +214,9 @@ class Period(Base):
 
 
 class EventKey(Base):
-    """The identity of every event ever accepted: narrow, and outliving the receipts.
+    """The identity of every event ever accepted: a narrow row that outlives the event's.
 
-    `id` comes first so that a receipt is found by its id alone.
+    `id` comes first, so that an event can be found by its id alone.
     """
 
     __tablename__ = "usage_event_keys"
@@ -217,13 +224,13 @@ class EventKey(Base):
     id: Mapped[str] = mapped_column(ascii_id(64), primary_key=True)
     source: Mapped[str] = mapped_column(ascii_id(128), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(ascii_id(32))
-    """Of subject, model and rows: a repeat that differs in it is a conflict."""
+    """Of subject, model and rows; a repeat with another fingerprint is a conflict."""
     time: Mapped[datetime] = mapped_column(UtcDateTime)
-    """Leads to the receipt."""
+    """The first part of the event's primary key."""
 
 
 class EventConflict(Base):
-    """A repeat of an identity with another payload: on nobody's bill, kept to be looked into."""
+    """A repeat with another payload: never billed, kept for investigation."""
 
     __tablename__ = "usage_event_conflicts"
 
@@ -236,11 +243,11 @@ class EventConflict(Base):
     received_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
-class Receipt(Base):
-    """An accepted event and what it costs.
+class UsageEvent(Base):
+    """An accepted, priced usage event; callers see it as a receipt.
 
-    The key begins with the time: rows arrive nearly in its order, and a table partitioned by time
-    needs it in every unique key.
+    The primary key begins with the time: rows arrive nearly in that order, and a table partitioned
+    by time needs it in every unique key.
     """
 
     __tablename__ = "usage_events"
@@ -258,9 +265,9 @@ class Receipt(Base):
     amount_high: Mapped[int] = high_part()
     amount_low: Mapped[int] = low_part("amount")
     period: Mapped[str] = mapped_column(ascii_id(7))
-    """The month it is billed in: its own, or if that was closed the month that was open."""
+    """The month it is billed in: its own, or the open month if its own was closed."""
     late: Mapped[bool]
-    """It came when its month was closed, or when its process's slice had been given up."""
+    """Whether it arrived after its month was closed or its process's credit was reclaimed."""
     journal: Mapped[str] = mapped_column(ascii_id(128))
     sequence: Mapped[int | None] = mapped_column(BigInteger)
     received_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -271,7 +278,7 @@ class Receipt(Base):
 
 
 class UsageHour(Base):
-    """Sums of the receipts of one hour."""
+    """Sums of the usage events of one hour."""
 
     __tablename__ = "usage_hours"
 
@@ -286,7 +293,7 @@ class UsageHour(Base):
 
 
 class UsageMonth(Base):
-    """Sums of what is billed in one month under one price; `requests` finds the next one's tier."""
+    """Sums of one month under one price; `requests` determines the next request's tier."""
 
     __tablename__ = "usage_months"
 
@@ -299,11 +306,11 @@ class UsageMonth(Base):
     amount_low: Mapped[int] = low_part("amount")
 
 
-# -- where it came from --------------------------------------------------------------------------
+# -- journals --------------------------------------------------------------------------------------
 
 
 class Journal(Base):
-    """One process run's numbered events: how far it says it is, and how far we have heard."""
+    """One process run's journal: how far it reports to be, and what has arrived."""
 
     __tablename__ = "journals"
 
@@ -316,16 +323,16 @@ class Journal(Base):
     """How many distinct sequences arrived."""
     closed: Mapped[bool]
     lost: Mapped[bool]
-    """Given up after a long silence, and not heard since."""
+    """Declared lost after a long silence, and not heard from since."""
     purged: Mapped[bool]
-    """Its slices have been deleted after a longer one; should it come back, it gets none."""
+    """Its reservations were deleted after a longer silence; if it comes back, it gets no grants."""
     heard_at: Mapped[datetime] = mapped_column(UtcDateTime)
     complete_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    """When everything known of had last arrived."""
+    """When it was last complete."""
 
 
 class JournalRange(Base):
-    """A run of sequences that arrived, from `first` to `last`; no two of a journal touch."""
+    """A range of received sequences, from `first` to `last`; no two of a journal are adjacent."""
 
     __tablename__ = "journal_ranges"
 

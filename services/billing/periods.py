@@ -10,16 +10,16 @@ from services.billing.models import Period
 
 
 def period_of(moment: datetime) -> str:
-    """The period an aware moment lies in."""
+    """Return the period of an aware datetime."""
     utc = moment.astimezone(UTC)
     return f"{utc.year:04d}-{utc.month:02d}"
 
 
-async def hold_periods(session: AsyncSession, *, wanted: Set[str]) -> Set[str]:
-    """Keep periods from being closed until the transaction ends; answers the closed ones.
+async def lock_periods(session: AsyncSession, *, wanted: Set[str]) -> Set[str]:
+    """Keep periods from being closed until the transaction ends; return the closed ones.
 
-    The lock is shared, so batches do not wait for each other; closing a period takes it alone and
-    so waits for every batch that saw it open.
+    The lock is shared, so batches do not wait for each other. Closing a period takes an exclusive
+    lock and so waits for every batch that saw it open.
     """
     rows = await session.execute(
         select(Period.id, Period.closed_at)

@@ -21,7 +21,7 @@ def _local_issuer(data: dict[str, Any]) -> str:
 
 
 def _plan(value: Any) -> PlanCreate | None:
-    """A plan from its JSON, or from the path of a file of it."""
+    """Parse a plan from its JSON or from the path of a JSON file."""
     if value is None or isinstance(value, PlanCreate):
         return value
     text = str(value).strip()
@@ -29,7 +29,7 @@ def _plan(value: Any) -> PlanCreate | None:
         plan = orjson.loads(text if text.startswith("{") else Path(text).read_bytes())
         return PlanCreate.model_validate(plan)
     except orjson.JSONDecodeError as error:
-        raise ValueError("is not JSON, nor a file of it") from error
+        raise ValueError("is neither JSON nor a JSON file") from error
     except OSError as error:
         raise ValueError(f"the file cannot be read: {error.strerror}") from error
     except ValidationError as error:
@@ -49,20 +49,20 @@ class BillingSettings(ServiceSettings):
     """Port to listen on."""
     trusted_proxies: Networks = Field(default_factory=tuple)
     """Addresses and networks of the proxies in front, separated by commas or spaces: their
-    `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
+    `X-Forwarded-For` and `X-Forwarded-Proto` are trusted."""
     cors_origins: Origins = Field(default_factory=tuple)
     """Origins of web pages that may call this service, separated by commas or spaces."""
     auth_port: Port = Field(default=8001, validation_alias="AUTH_PORT")
     """Port of the local auth service, for the default of `BILLING_AUTH_URL`."""
     auth_url: ServiceUrl = Field(default_factory=_local_issuer)
-    """The issuer of the tokens to accept; default the local auth service."""
+    """The issuer of the tokens to accept; by default the local auth service."""
     auth_address: ServiceUrl = Field(default_factory=lambda data: data["auth_url"])
-    """Where auth is reached from here, if not at the issuer's URL."""
+    """URL under which this service reaches auth, if not the issuer's."""
     database_url: DatabaseUrl = Field(default_factory=_local_database)
     """SQLAlchemy async URL: `mysql+aiomysql://…` or `sqlite+aiosqlite://…`; default `billing.db`
     in the state folder."""
     default_plan: Annotated[PlanCreate | None, NoDecode, BeforeValidator(_plan)] = None
-    """The plan of accounts without one of their own: the JSON of `POST /plans`, or the path of a
-    file of it. Unset: such accounts cannot use models."""
+    """The plan of accounts without their own: the JSON of `POST /plans`, or the path of a file with
+    it. If unset, such accounts cannot use models."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """Least severe log line to write."""
+    """Minimum level of log lines."""

@@ -1,7 +1,7 @@
-"""Whether the books agree: everything that is counted up is recomputed from the receipts.
+"""Verify the books: recompute every stored sum from the usage events.
 
-Each check is one grouped statement that answers only what differs. All of them see the database as
-it was at one moment, so usage may arrive meanwhile.
+Each check is one grouped statement that returns only what differs. All checks see the database at
+one moment, so usage may arrive meanwhile.
 """
 
 from collections.abc import AsyncIterator
@@ -14,13 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.billing.models import (
     Account,
     Credit,
+    CreditReservation,
     EventKey,
     Journal,
     JournalRange,
     Plan,
     Price,
-    Receipt,
-    Slice,
+    UsageEvent,
     UsageHour,
     UsageMonth,
 )
@@ -28,7 +28,7 @@ from services.billing.wide import NOTHING, Exact, differing, exact, labelled
 from services.common.contracts import format_amount
 from services.common.db import Database
 
-# MariaDB reads the first comment, MySQL 8 the second: these statements may take their time.
+# No time limit for these statements. MariaDB reads the first comment, MySQL 8 the second.
 _NO_LIMIT = (
     "SET SESSION innodb_lock_wait_timeout=5"
     " /*M!100000 , max_statement_time=0 */ /*!80000 , max_execution_time=0 */"
@@ -36,16 +36,16 @@ _NO_LIMIT = (
 
 
 async def verify(database: Database) -> list[str]:
-    """Recompute what is counted up or kept twice; each sentence answered names what differs.
+    """Recompute what is stored twice; return a sentence for each difference.
 
     Raises:
         DBAPIError: the database is away.
     """
-    async with _one_view(database) as connection:
+    async with _snapshot(database) as connection:
         return [
             *await _usage(connection, "usage_hours", _hours(), ("account", "hour", "model")),
             *await _usage(connection, "usage_months", _months(), ("account", "period")),
-            *await _slices(connection),
+            *await _reservations(connection),
             *await _balances(connection),
             *await _currencies(connection),
             *await _identities(connection),
@@ -54,8 +54,8 @@ async def verify(database: Database) -> list[str]:
 
 
 @asynccontextmanager
-async def _one_view(database: Database) -> AsyncIterator[AsyncConnection]:
-    """A connection that sees the database as it is now, for as long as it takes."""
+async def _snapshot(database: Database) -> AsyncIterator[AsyncConnection]:
+    """Open a connection that keeps seeing the database as it is now."""
     async with database.engine.connect() as connection:
         on_mysql = connection.dialect.name == "mysql"
         options: dict[str, Any] = {"isolation_level": "REPEATABLE READ"} if on_mysql else {}
@@ -66,32 +66,32 @@ async def _one_view(database: Database) -> AsyncIterator[AsyncConnection]:
             yield connection
         finally:
             if on_mysql:
-                await connection.invalidate()  # the next user wants the limit
+                await connection.invalidate()  # the next user needs the limit
 
 
 def _hours() -> Subquery:
     stored = UsageHour
     return union_all(
-        _added_up(stored, stored.account, _hour(stored.hour).label("hour"), stored.model),
-        _taken_off(Receipt.account, _hour(Receipt.time), Receipt.model),
+        _stored_sums(stored, stored.account, _hour(stored.hour).label("hour"), stored.model),
+        _negative_sums(UsageEvent.account, _hour(UsageEvent.time), UsageEvent.model),
     ).subquery()
 
 
 def _months() -> Subquery:
     stored = UsageMonth
     return union_all(
-        _added_up(stored, stored.account, stored.period),
-        _taken_off(Receipt.account, Receipt.period),
+        _stored_sums(stored, stored.account, stored.period),
+        _negative_sums(UsageEvent.account, UsageEvent.period),
     ).subquery()
 
 
 def _hour(moment: Any) -> Any:
-    """The hour of a moment as text, `2026-11-01 12`: both databases write moments alike."""
+    """Return the hour of a datetime as text, such as `2026-11-01 12`, alike on both databases."""
     return func.substr(cast(moment, String(26)), 1, 13)
 
 
-def _added_up(stored: type[UsageHour] | type[UsageMonth], *keys: Any) -> Select[Any]:
-    """The sums that are stored."""
+def _stored_sums(stored: type[UsageHour] | type[UsageMonth], *keys: Any) -> Select[Any]:
+    """Select the stored sums."""
     amount = exact(stored.amount_low, high=stored.amount_high)
     return select(
         *keys,
@@ -102,16 +102,16 @@ def _added_up(stored: type[UsageHour] | type[UsageMonth], *keys: Any) -> Select[
     )
 
 
-def _taken_off(*keys: Any) -> Select[Any]:
-    """The receipts' sums by some columns and their price, negative."""
-    amount = exact(Receipt.amount_low, high=Receipt.amount_high)
+def _negative_sums(*keys: Any) -> Select[Any]:
+    """Select the usage events' sums by some columns and their price, negated."""
+    amount = exact(UsageEvent.amount_low, high=UsageEvent.amount_high)
     return select(
         *keys,
-        Receipt.price_id,
+        UsageEvent.price_id,
         *exact(func.count()).minus().named("requests"),
-        *exact(Receipt.rows).total().minus().named("rows"),
+        *exact(UsageEvent.rows).total().minus().named("rows"),
         *amount.total().minus().named("amount"),
-    ).group_by(*keys, Receipt.price_id)
+    ).group_by(*keys, UsageEvent.price_id)
 
 
 _COUNTED = ("requests", "rows", "amount")
@@ -120,7 +120,7 @@ _COUNTED = ("requests", "rows", "amount")
 async def _usage(
     connection: AsyncConnection, table: str, both: Subquery, shown: tuple[str, ...]
 ) -> list[str]:
-    """Where stored sums differ from the receipts': their difference is not zero."""
+    """Report where stored sums differ from those of the usage events."""
     keys = [both.c[name] for name in (*shown, "price_id")]
     sums = [part for name in _COUNTED for part in labelled(both.c, name).total().named(name)]
     differences = differing(select(*keys, *sums).group_by(*keys).subquery(), *_COUNTED)
@@ -130,7 +130,7 @@ async def _usage(
         requests, rows, amount = (labelled(row, name).value() for name in _COUNTED)
         lines.append(
             f"{table}: {_named(row._mapping, shown)}, price {row.price_id}: differs from the "
-            f"receipts by {requests} requests, {rows} rows and {format_amount(amount)}"
+            f"usage events by {requests} requests, {rows} rows and {format_amount(amount)}"
         )
     return lines
 
@@ -140,34 +140,41 @@ def _named(row: Any, columns: tuple[str, ...]) -> str:
 
 
 def _prepaid(*keys: Any) -> Select[Any]:
-    """What prepaid receipts charged, by some columns."""
-    amount = exact(Receipt.amount_low, high=Receipt.amount_high)
+    """Select what prepaid usage events charged, by some columns."""
+    amount = exact(UsageEvent.amount_low, high=UsageEvent.amount_high)
     return (
         select(*keys, *amount.total().named("amount"))
-        .join(Price, Price.id == Receipt.price_id)
+        .join(Price, Price.id == UsageEvent.price_id)
         .join(Plan, Plan.id == Price.plan_id)
         .where(Plan.billing == "prepaid")
         .group_by(*keys)
     )
 
 
-async def _slices(connection: AsyncConnection) -> list[str]:
-    """A slice's settled amount is what it paid for, and what was given back of it."""
-    charged = _prepaid(Receipt.account, Receipt.journal).subquery()
+async def _reservations(connection: AsyncConnection) -> list[str]:
+    """Check that each reservation's `settled` is what it was charged plus what was returned."""
+    charged = _prepaid(UsageEvent.account, UsageEvent.journal).subquery()
     found = await connection.stream(
         select(
-            Slice.account,
-            Slice.journal,
-            *exact(Slice.granted_low, high=Slice.granted_high).named("granted"),
-            *exact(Slice.settled_low, high=Slice.settled_high).named("settled"),
-            *exact(Slice.returned_low, high=Slice.returned_high).named("returned"),
+            CreditReservation.account,
+            CreditReservation.journal,
+            *exact(CreditReservation.granted_low, high=CreditReservation.granted_high).named(
+                "granted"
+            ),
+            *exact(CreditReservation.settled_low, high=CreditReservation.settled_high).named(
+                "settled"
+            ),
+            *exact(CreditReservation.returned_low, high=CreditReservation.returned_high).named(
+                "returned"
+            ),
             *labelled(charged.c, "amount").named("amount"),
         )
         .outerjoin(
             charged,
-            (charged.c.account == Slice.account) & (charged.c.journal == Slice.journal),
+            (charged.c.account == CreditReservation.account)
+            & (charged.c.journal == CreditReservation.journal),
         )
-        .order_by(Slice.account, Slice.journal)
+        .order_by(CreditReservation.account, CreditReservation.journal)
     )
     differences: list[str] = []
     async for row in found:
@@ -176,24 +183,24 @@ async def _slices(connection: AsyncConnection) -> list[str]:
         expected = paid + labelled(row, "returned").value()
         if settled != expected or settled > granted:
             differences.append(
-                f"slices: account {row.account}, journal {row.journal}: {format_amount(settled)} "
-                f"settled of {format_amount(granted)} granted, where the receipts say "
-                f"{format_amount(expected)}"
+                f"reservations: account {row.account}, journal {row.journal}: "
+                f"{format_amount(settled)} settled of {format_amount(granted)} granted, where the "
+                f"usage events say {format_amount(expected)}"
             )
     return differences
 
 
 async def _balances(connection: AsyncConnection) -> list[str]:
-    """What an account has is what it was credited, less what it was charged."""
-    charged = _prepaid(Receipt.account).subquery()
-    granted = exact(Slice.granted_low, high=Slice.granted_high)
-    settled = exact(Slice.settled_low, high=Slice.settled_high)
+    """Check that each balance is the account's credits minus its charges."""
+    charged = _prepaid(UsageEvent.account).subquery()
+    granted = exact(CreditReservation.granted_low, high=CreditReservation.granted_high)
+    settled = exact(CreditReservation.settled_low, high=CreditReservation.settled_high)
     credited = exact(Credit.amount_low, high=Credit.amount_high)
     available = exact(Account.available_low, high=Account.available_high)
     parts = union_all(
         _balance(Account.id, has=available),
-        _balance(Slice.account, has=granted),
-        _balance(Slice.account, has=settled.minus()),
+        _balance(CreditReservation.account, has=granted),
+        _balance(CreditReservation.account, has=settled.minus()),
         _balance(Credit.account, should=credited),
         _balance(charged.c.account, should=labelled(charged.c, "amount").minus()),
     ).subquery()
@@ -203,13 +210,13 @@ async def _balances(connection: AsyncConnection) -> list[str]:
     found = await connection.execute(differing(balances, "more").order_by(text("account")))
     return [
         f"balances: account {row.account}: {format_amount(labelled(row, 'has').value())}, where "
-        f"credits less charges are {format_amount(labelled(row, 'should').value())}"
+        f"credits minus charges are {format_amount(labelled(row, 'should').value())}"
         for row in found
     ]
 
 
 def _balance(account: Any, *, has: Exact = NOTHING, should: Exact = NOTHING) -> Select[Any]:
-    """Part of what an account has or should have, and of how much more it has than it should."""
+    """Select a part of what an account has or should have, and of the difference."""
     more = has if should is NOTHING else should.minus()
     return select(
         account.label("account"), *has.named("has"), *should.named("should"), *more.named("more")
@@ -217,11 +224,11 @@ def _balance(account: Any, *, has: Exact = NOTHING, should: Exact = NOTHING) -> 
 
 
 async def _currencies(connection: AsyncConnection) -> list[str]:
-    """All of an account's money is in its one currency."""
+    """Check that all of an account's money is in its currency."""
     credited = select(Credit.account, Credit.currency)
     charged = (
-        select(Receipt.account, Plan.currency)
-        .join(Price, Price.id == Receipt.price_id)
+        select(UsageEvent.account, Plan.currency)
+        .join(Price, Price.id == UsageEvent.price_id)
         .join(Plan, Plan.id == Price.plan_id)
     )
     used = credited.union(charged).subquery()
@@ -238,23 +245,23 @@ async def _currencies(connection: AsyncConnection) -> list[str]:
 
 
 async def _identities(connection: AsyncConnection) -> list[str]:
-    """Every receipt's identity is kept, else a repeat of its event would be taken for new."""
-    same = (EventKey.id == Receipt.id) & (EventKey.source == Receipt.source)
+    """Check that every usage event has its identity; otherwise a repeat would look new."""
+    same = (EventKey.id == UsageEvent.id) & (EventKey.source == UsageEvent.source)
     found = await connection.execute(
-        select(Receipt.account, func.count())
+        select(UsageEvent.account, func.count())
         .outerjoin(EventKey, same)
         .where(EventKey.id.is_(None))
-        .group_by(Receipt.account)
-        .order_by(Receipt.account)
+        .group_by(UsageEvent.account)
+        .order_by(UsageEvent.account)
     )
     return [
-        f"usage_event_keys: account {account}: {missing} receipts have no identity"
+        f"usage_event_keys: account {account}: {missing} usage events have no identity"
         for account, missing in found
     ]
 
 
 async def _journals(connection: AsyncConnection) -> list[str]:
-    """What a journal says has arrived is what its ranges say."""
+    """Check that each journal's counts match its ranges."""
     ranges = (
         select(
             JournalRange.journal,

@@ -1,7 +1,7 @@
 """Amounts beyond 64 bits, each in two integer columns: `total = high × 2⁶³ + low`.
 
-docs/adr/0014 says why. The low column has the amount's own name and, while the amount fits into it,
-all of it; the high one is `<name>_high`. Either may be negative.
+See docs/adr/0014. The low column has the amount's own name, and all of the amount while that fits;
+the high one is `<name>_high`. Either may be negative.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def split(total: int) -> tuple[int, int]:
 
 
 def join(high: int, low: int) -> int:
-    """Return the amount of two parts."""
+    """Return the amount made of two parts."""
     return high * _BASE + low if high else low
 
 
@@ -44,7 +44,7 @@ def columns(name: str, total: int) -> dict[str, int]:
 
 
 def _sql(number: int) -> ColumnElement[int]:
-    """A number in the text of a statement: `insert_rows` sends no parameters."""
+    """Return a number as SQL text: `insert_rows` sends no parameters."""
     return literal_column(str(number) if number >= 0 else f"({number})", BigInteger)
 
 
@@ -56,11 +56,11 @@ def added(
 ) -> list[tuple[str, ColumnElement[int]]]:
     """Return the assignments that add the amount of a row to the one stored.
 
-    No part of them leaves 64 bits. The high column comes first: MySQL assigns in order, and it
-    depends on the low one as it was.
+    No intermediate result exceeds 64 bits. The high column comes first: MySQL assigns in order, and
+    the high column depends on the old low one.
 
     Args:
-        new: a column's value in the row that was to be inserted.
+        new: returns a column's value in the row that was to be inserted.
     """
     high, low = table.columns[f"{name}_high"], table.columns[name]
     more = new(low)
@@ -76,15 +76,17 @@ def added(
 
 
 def differ(one: tuple[Any, Any], other: tuple[Any, Any]) -> ColumnElement[bool]:
-    """Whether two amounts differ, each given as its high and low column, as `split` fills them."""
+    """Return whether two amounts differ, each given as its high and low column."""
     return or_(one[0] != other[0], one[1] != other[1])
 
 
 # -- exact sums of many rows ---------------------------------------------------------------------
 
 _WEIGHTS = (0, 32, 63, 95)
-"""Of an exact integer's parts, as powers of two: each column is added up in two parts, which 2³¹
-rows cannot overflow."""
+"""The weights of an exact integer's parts, as powers of two.
+
+Each column is summed in two parts, which 2³¹ rows cannot overflow.
+"""
 
 
 class Exact(NamedTuple):
@@ -93,7 +95,7 @@ class Exact(NamedTuple):
     parts: tuple[Any, ...]
 
     def named(self, name: str) -> list[ColumnElement[Any]]:
-        """Return the parts as columns of a select, for `labelled` and `carried` to find again."""
+        """Return the parts as columns of a select, which `labelled` finds again."""
         return [part.label(f"{name}_{number}") for number, part in enumerate(self.parts)]
 
     def minus(self) -> "Exact":
@@ -104,7 +106,7 @@ class Exact(NamedTuple):
         return Exact(tuple(func.sum(part) for part in self.parts))
 
     def value(self) -> int:
-        """Return the integer that the parts of a row make; MySQL's are decimals."""
+        """Return the integer made of a row's parts; MySQL's are decimals."""
         pairs = zip(self.parts, _WEIGHTS, strict=True)
         return sum(int(part) << weight for part, weight in pairs)
 
@@ -113,7 +115,7 @@ NOTHING = Exact((_sql(0),) * len(_WEIGHTS))
 
 
 def exact(low: Any, *, high: Any = None) -> Exact:
-    """Return the columns of an amount, or one integer column, as parts that may be added up."""
+    """Return the columns of an amount, or one integer column, as parts that can be summed."""
     highest = NOTHING.parts[2:] if high is None else _halves(high)
     return Exact((*_halves(low), *highest))
 
@@ -126,7 +128,7 @@ def labelled(source: Any, name: str) -> Exact:
 def differing(sums: Subquery, *names: str) -> Select[Any]:
     """Select the rows of a subquery in which one of the named exact integers is not zero.
 
-    Each part's carry is added to the next one; then an integer is zero if all its parts are.
+    Each part's carry is added to the next one. Then an integer is zero if all its parts are.
     """
     for number, weight in enumerate(_WEIGHTS[:-1]):
         columns: dict[str, Any] = {column.key: column for column in sums.c}
@@ -148,7 +150,7 @@ def _halves(column: Any) -> tuple[Any, Any]:
 def _divided(number: Any, by: int) -> tuple[Any, Any]:
     """Return the quotient, rounded down, and the remainder of a whole number.
 
-    The remainder is never negative: MariaDB tells its decimal -0 from 0.
+    The remainder is never negative: MariaDB distinguishes its decimal -0 from 0.
     """
     base = _sql(by)
     rest = (number % base + base) % base

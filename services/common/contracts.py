@@ -1,13 +1,21 @@
-"""Data shapes exchanged between services: tokens, money, usage events, leases, journals.
+"""The shapes that services exchange: money, usage events, leases, sources.
 
-Both ends import them, so they cannot drift apart.
+Both ends import them, so neither can drift from the other.
 """
 
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+)
+from pydantic.fields import FieldInfo
 
 from services.common.times import Instant
 
@@ -17,11 +25,11 @@ EVENT_SOURCE = "/inference"
 CLOUDEVENTS_BATCH = "application/cloudevents-batch+json"
 CLOUDEVENTS_ONE = "application/cloudevents+json"
 MAX_EVENTS_PER_BATCH = 10_000
-MAX_ASKS_PER_CALL = 1_000
+MAX_LEASES_PER_CALL = 1_000
 
 
 class TokenGrant(BaseModel):
-    """The token endpoint's response (RFC 6749 §5.1)."""
+    """A response of the token endpoint (RFC 6749 §5.1)."""
 
     access_token: str
     token_type: Literal["bearer"]
@@ -33,7 +41,7 @@ class TokenGrant(BaseModel):
 # -- money ---------------------------------------------------------------------------------------
 
 NANO = 10**9
-"""Amounts are integers of 10⁻⁹ of the currency unit internally, decimal strings externally."""
+"""Amounts are integers of 10⁻⁹ of the currency unit internally, decimal strings in the API."""
 
 MAX_AMOUNT = 10**12 * NANO
 """The largest single amount, such as a unit price or a credit: 10¹² currency units."""
@@ -45,12 +53,12 @@ _DECIMAL = re.compile(r"-?[0-9]{1,64}(\.[0-9]{1,9})?")
 
 
 def parse_amount(text: str, *, limit: int = MAX_SUM) -> int:
-    """Return a decimal string as 10⁻⁹ of the unit: `"0.0005"` → `500_000`.
+    """Parse a decimal string into 10⁻⁹ of the unit: `"0.0005"` → `500_000`.
 
     Raises:
-        ValueError: not a plain decimal with at most nine decimals, or beyond `limit`.
+        ValueError: the text is not a plain decimal with at most nine decimals, or exceeds `limit`.
     """
-    if text == "0":  # the most common amount
+    if text == "0":  # the most frequent value
         return 0
     if not _DECIMAL.fullmatch(text):
         raise ValueError("must be a decimal string with at most 9 decimals, such as '0.0005'")
@@ -62,7 +70,7 @@ def parse_amount(text: str, *, limit: int = MAX_SUM) -> int:
 
 
 def format_amount(nano: int) -> str:
-    """Return the shortest decimal string for 10⁻⁹ of the unit: `500_000` → `"0.0005"`."""
+    """Format 10⁻⁹ of the unit as the shortest decimal string: `500_000` → `"0.0005"`."""
     sign, (whole, fraction) = "-" if nano < 0 else "", divmod(abs(nano), NANO)
     decimals = f"{fraction:09d}".rstrip("0")
     return f"{sign}{whole}.{decimals}" if decimals else f"{sign}{whole}"
@@ -86,7 +94,7 @@ _AS_TEXT = PlainSerializer(format_amount, return_type=str, when_used="json")
 _IS_TEXT = Field(json_schema_extra={"type": "string"})
 
 Sum = Annotated[int, BeforeValidator(_sum), _AS_TEXT, _IS_TEXT]
-"""A sum of amounts: a decimal string on the wire, 10⁻⁹ of the unit in memory."""
+"""A sum of amounts: a decimal string in JSON, 10⁻⁹ of the unit in memory."""
 
 Amount = Annotated[int, BeforeValidator(_amount), _AS_TEXT, _IS_TEXT]
 """A single amount, such as a price or a credit: like `Sum`, but at most `MAX_AMOUNT`."""
@@ -110,7 +118,7 @@ Rows = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
 
 
 class Usage(BaseModel):
-    """The `data` of a usage event: the prediction served and its price."""
+    """The `data` of a usage event: what was predicted, and under which price."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -126,12 +134,12 @@ _NUMBER = re.compile(r"[0-9]{1,20}")
 
 
 def _sequence(value: Any) -> int:
-    """Parse a sequence number: a string, zero-padded to 20 digits so that it sorts, or an int."""
+    """Parse a sequence: a string, zero-padded to 20 digits so that it sorts, or a plain integer."""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    raise ValueError("must be a whole number of at least 1")
+    raise ValueError("must be an integer, at least 1")
 
 
 class Position(BaseModel):
@@ -143,8 +151,8 @@ class Position(BaseModel):
     sequence: Annotated[int, BeforeValidator(_sequence), Field(ge=1, le=2**63 - 1)] | None = None
 
 
-class UsageEvent(Position):
-    """A CloudEvents 1.0 event for one served prediction, identified by `(source, id)`."""
+class UsageCloudEvent(Position):
+    """A usage event as CloudEvents 1.0 sends it: one prediction, identified by `(source, id)`."""
 
     specversion: Literal["1.0"]
     type: Literal["tollgate.prediction.v1"]
@@ -179,7 +187,7 @@ MAX_PER_SECOND = MAX_BURST = 1e6
 
 
 class RateShare(BaseModel):
-    """One process's share of a rate limit, however small."""
+    """One process's share of a rate limit; it may be tiny."""
 
     per_second: float = Field(gt=0, le=MAX_PER_SECOND)
     burst: float = Field(ge=1, le=MAX_BURST)
@@ -193,23 +201,33 @@ class RateLimit(RateShare):
     per_second: float = Field(ge=MIN_PER_SECOND, le=MAX_PER_SECOND)
 
 
-class LeaseAsk(BaseModel):
-    """What a process asks for one account; `spent` is cumulative, as are the answer's grants."""
+def _renamed(name: str, former: str) -> FieldInfo:
+    """Accept a field under the name that the version before sends, too."""
+    validated: FieldInfo = Field(validation_alias=AliasChoices(name, former))
+    return validated
+
+
+class LeaseRequest(BaseModel):
+    """What one process requests for one account.
+
+    `spent` is cumulative per account and journal, like `granted` in the response. `sequence`
+    numbers the lease requests of a journal, not its usage events.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     account: AccountId
     journal: JournalId
-    ask_no: int = Field(strict=True, ge=1, le=2**63 - 1)
+    sequence: Annotated[int, Field(strict=True, ge=1, le=2**63 - 1), _renamed("sequence", "ask_no")]
     spent: Annotated[Sum, Field(ge=0)] = 0
-    at_least: Annotated[Sum, Field(ge=0)] = 0
-    want: Annotated[Sum, Field(ge=0)] = 0
+    minimum: Annotated[Sum, Field(ge=0), _renamed("minimum", "at_least")] = 0
+    desired: Annotated[Sum, Field(ge=0), _renamed("desired", "want")] = 0
     release: bool = False
     demand: float = Field(default=0.0, ge=0, le=1e9)
 
 
 class PriceTerms(BaseModel):
-    """What one model costs now; `model` is null for every model without a price of its own."""
+    """What one model costs now; `model` is null for all models without their own price."""
 
     model: str | None
     price_id: str
@@ -217,14 +235,14 @@ class PriceTerms(BaseModel):
     per_row: str
 
 
-LeaseStatus = Literal["ok", "no_credit", "no_plan", "held_elsewhere"]
+LeaseStatus = Literal["ok", "no_credit", "no_plan", "reserved_elsewhere"]
 
 
 @dataclass(slots=True)
 class LeaseTerms:
-    """What a process may do for one account until it asks again.
+    """What a process may do for one account until its next lease request.
 
-    No model of pydantic's own, as a thousand are made for one call.
+    A dataclass rather than a pydantic model, because one call creates a thousand.
     """
 
     account: str
@@ -235,14 +253,14 @@ class LeaseTerms:
     prices: list[PriceTerms]
     rate_limit: RateShare | None
     retry_after: Annotated[int | None, Field(exclude_if=lambda wait_s: wait_s is None)] = None
-    """With `held_elsewhere`: in how many seconds enough of the credit is expected back."""
+    """With `reserved_elsewhere`: the seconds until enough credit is expected back."""
 
 
 # -- sources -------------------------------------------------------------------------------------
 
 
 class SourceReport(BaseModel):
-    """A journal's progress: its last durable sequence, and whether it has ended."""
+    """How far a journal has got: its last durable sequence, and whether it is closed."""
 
     model_config = ConfigDict(extra="forbid")
 

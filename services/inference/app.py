@@ -23,9 +23,9 @@ from services.inference.feedback.recent import RecentPredictions
 from services.inference.feedback.service import FeedbackService
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.journal import Journal
+from services.inference.metering.lease_manager import LeaseManager
 from services.inference.metering.metrics import MeteringMetrics
 from services.inference.metering.shipper import Shipper
-from services.inference.metering.terms import Terms
 from services.inference.metering.tracing import TracedBillingClient, TracedJournal
 from services.inference.models.cache import ModelCache
 from services.inference.models.loader import Loader
@@ -138,8 +138,10 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
             registry = app.state.metrics.registry
             shipper = Shipper(journal, billing, MeteringMetrics(registry, journal))
             stack.push_async_callback(shipper.drain)
-            terms = Terms(billing, journal=journal.id, max_age_s=settings.terms_max_age_seconds)
-            stack.push_async_callback(terms.release)
+            leases = LeaseManager(
+                billing, journal=journal.id, max_age_s=settings.terms_max_age_seconds
+            )
+            stack.push_async_callback(leases.release)
             model_metrics = ModelMetrics(registry)
             models = Registry(max_bytes=settings.models_max_bytes, metrics=model_metrics)
             loader = Loader(
@@ -170,7 +172,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
             stack.callback(decoder.close)
             background = {
                 "models": asyncio.create_task(watcher.run()),
-                "terms": asyncio.create_task(terms.run()),
+                "leases": asyncio.create_task(leases.run()),
                 "shipping": asyncio.create_task(shipper.run()),
                 "canaries": asyncio.create_task(canaries.run()),
                 "shadows": asyncio.create_task(shadows.run()),
@@ -183,7 +185,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
             app.state.feedback = FeedbackService(feedback, recent, billing, loader, registry)
             predict = PredictEndpoint(
                 verifier=verifier,
-                terms=terms,
+                leases=leases,
                 registry=models,
                 loader=loader,
                 engine=engine,

@@ -45,7 +45,7 @@ async def database_url(database_kind: str, new_database_url: Callable[[str], str
 def open_app(
     database_url: str, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory
 ) -> OpenApp:
-    """`async with open_app(default_plan=None) as app` runs the app with such settings."""
+    """`async with open_app(default_plan=None) as app` runs the app with these settings."""
     home = tmp_path_factory.mktemp("billing")
 
     @asynccontextmanager
@@ -65,7 +65,7 @@ def open_app(
 
 @pytest.fixture(scope="session")
 async def running_app(open_app: OpenApp) -> AsyncIterator[FastAPI]:
-    """The app for all tests. It sweeps only when one asks: their clocks are not the real one."""
+    """The app for all tests. It does not sweep by itself, because tests set the clock."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweeper, "EVERY_S", 3600)
         async with open_app() as app:
@@ -74,7 +74,7 @@ async def running_app(open_app: OpenApp) -> AsyncIterator[FastAPI]:
 
 @pytest.fixture
 async def app(running_app: FastAPI) -> FastAPI:
-    """The running app, on tables that hold the default plan alone."""
+    """The running app, on tables that contain only the default plan."""
     database: Database = running_app.state.database
     async with database.transaction() as session:
         for table in reversed(Base.metadata.sorted_tables):
@@ -120,7 +120,7 @@ def admin(issuer: Issuer) -> Headers:
 
 @pytest.fixture
 async def prepaid(database: Database) -> AsyncIterator[Database]:
-    """Ada has 100 × 10⁻⁹ and pays 10⁻⁹ a row; in the end the books agree."""
+    """A database where Ada has 100 × 10⁻⁹ and pays 10⁻⁹ a row; at the end the books agree."""
     await store_prepaid(database)
     await credit(database, 100)
     yield database

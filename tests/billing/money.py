@@ -1,4 +1,4 @@
-"""A prepaid plan at 10⁻⁹ a row, and what moves its money, at any moment and without HTTP."""
+"""A prepaid plan at 10⁻⁹ a row, and calls that move its money, at any time and without HTTP."""
 
 import uuid
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from sqlalchemy import select
 from services.billing.credits.service import BalanceRead, CreditCreate, add_credit, read_balance
 from services.billing.database import in_transaction
 from services.billing.events.service import ingest
-from services.billing.leases.service import take_leases
-from services.billing.models import Receipt
+from services.billing.leases.service import request_leases
+from services.billing.models import UsageEvent
 from services.billing.plans.schemas import PlanCreate
 from services.billing.plans.service import plan_ids, store_plan
-from services.billing.sources.service import report
+from services.billing.sources.service import record_report
 from services.common.contracts import (
     IngestResult,
-    LeaseAsk,
+    LeaseRequest,
     LeaseTerms,
     SourceReport,
     format_amount,
@@ -28,7 +28,7 @@ from tests.billing.wire import ADA, JOURNAL, Json, event, plan, price
 
 
 def prepaid_plan(per_row: int = 1) -> PlanCreate:
-    """A prepaid plan at so many 10⁻⁹ a row."""
+    """Return a prepaid plan that costs this many 10⁻⁹ a row."""
     flat = price((None, "0", format_amount(per_row)))
     return PlanCreate.model_validate(plan(flat, name="Prepaid", billing="prepaid"))
 
@@ -58,32 +58,36 @@ async def credit(database: Database, amount: int, *, account: str = ADA) -> None
     )
 
 
-def ask(ask_no: int, *, account: str = ADA, journal: str = JOURNAL, **members: Any) -> LeaseAsk:
-    """An ask; amounts are whole numbers of 10⁻⁹."""
+def request(
+    sequence: int, *, account: str = ADA, journal: str = JOURNAL, **members: Any
+) -> LeaseRequest:
+    """Return a lease request; amounts are integers of 10⁻⁹."""
     amounts = {
         name: format_amount(members.pop(name))
-        for name in ("spent", "want", "at_least")
+        for name in ("spent", "desired", "minimum")
         if name in members
     }
-    return LeaseAsk.model_validate(
-        {"account": account, "journal": journal, "ask_no": ask_no} | amounts | members
+    return LeaseRequest.model_validate(
+        {"account": account, "journal": journal, "sequence": sequence} | amounts | members
     )
 
 
 async def lease(
-    database: Database, *asks: LeaseAsk, now: datetime = NOON, plan_id: str = PLAN_ID
+    database: Database, *requests: LeaseRequest, now: datetime = NOON, plan_id: str = PLAN_ID
 ) -> list[LeaseTerms]:
-    return await take_leases(database, asks=asks, default_plan=plan_id, now=now)
+    return await request_leases(database, requests=requests, default_plan=plan_id, now=now)
 
 
-async def granted(database: Database, asked: LeaseAsk, *, now: datetime = NOON) -> tuple[str, int]:
-    """The status and the grant that one ask is answered."""
-    (terms,) = await lease(database, asked, now=now)
+async def granted(
+    database: Database, one: LeaseRequest, *, now: datetime = NOON
+) -> tuple[str, int]:
+    """Return the status and the grant of one lease request."""
+    (terms,) = await lease(database, one, now=now)
     return terms.status, parse_amount(terms.granted)
 
 
 def spent(rows: int, sequence: int | None = None, **members: Any) -> Json:
-    """The event of a request that cost as many 10⁻⁹ as it has rows."""
+    """Return the event of a request that cost as many 10⁻⁹ as it has rows."""
     given: Json = {"time": NOON, "price_id": PRICE_ID, "sequence": sequence} | members
     return event(rows=rows, **given)
 
@@ -98,7 +102,7 @@ async def take(
     return await ingest(database, items=events, default_plan=plan_id, now=now)
 
 
-async def tell(
+async def send_report(
     database: Database,
     last: int,
     *,
@@ -106,14 +110,14 @@ async def tell(
     journal: str = JOURNAL,
     now: datetime = NOON,
 ) -> None:
-    said = SourceReport(last=last, closed=closed)
+    report = SourceReport(last=last, closed=closed)
     await in_transaction(
-        database, lambda session: report(session, journal_id=journal, said=said, now=now)
+        database, lambda session: record_report(session, journal_id=journal, report=report, now=now)
     )
 
 
 async def money(database: Database, *, account: str = ADA) -> tuple[int, int]:
-    """What an account has available, and what is held of it."""
+    """Return what an account has available, and what is held of it."""
     async with database.snapshot() as session:
         read: BalanceRead = await read_balance(
             session, account=account, default_plan=None, now=NOON
@@ -124,5 +128,5 @@ async def money(database: Database, *, account: str = ADA) -> tuple[int, int]:
 
 async def charged(database: Database, *, account: str = ADA) -> int:
     async with database.snapshot() as session:
-        receipts = await session.scalars(select(Receipt).where(Receipt.account == account))
+        receipts = await session.scalars(select(UsageEvent).where(UsageEvent.account == account))
         return sum(receipt.amount for receipt in receipts)

@@ -1,14 +1,14 @@
-"""What an honest process that answers requests knows and holds, as a model."""
+"""A model of an honest process that serves requests."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from services.common.contracts import LeaseAsk
+from services.common.contracts import LeaseRequest
 from tests.billing.money import NOON, new_id
 from tests.billing.wire import Json
 
-HOLDS_FOR = timedelta(minutes=8)
-"""How long a slice may be spent after its last answered ask."""
+SPENDABLE_FOR = timedelta(minutes=8)
+"""How long a reservation may be spent after the last answered lease request."""
 
 
 @dataclass
@@ -18,11 +18,11 @@ class Wallet:
     granted: int = 0
     spent: int = 0
     frozen: bool = False
-    """An ask that may have lowered `granted` is unanswered."""
-    asked_at: datetime = NOON
+    """Whether a lease request that may have lowered `granted` is unanswered."""
+    requested_at: datetime = NOON
 
     def may_spend(self, *, now: datetime) -> int:
-        if self.frozen or now - self.asked_at >= HOLDS_FOR:
+        if self.frozen or now - self.requested_at >= SPENDABLE_FOR:
             return 0
         return max(0, self.granted - self.spent)
 
@@ -30,18 +30,18 @@ class Wallet:
 @dataclass
 class Process:
     per_row: int = 1
-    """What each row that it answers costs."""
+    """The price of a row."""
     journal: str = field(default_factory=new_id)
     alive: bool = True
     has_disk: bool = True
     was_lost: bool = False
-    asks: list[LeaseAsk] = field(default_factory=list)
+    sent: list[LeaseRequest] = field(default_factory=list)
     events: list[Json] = field(default_factory=list)
     arrived: set[int] = field(default_factory=set)
     wallets: dict[str, Wallet] = field(default_factory=dict)
 
-    def unheard(self, account: str) -> int:
-        """What it has spent and billing has no event of."""
+    def unreported(self, account: str) -> int:
+        """Return what it has spent without an event in billing."""
         return sum(
             event["data"]["rows"] * self.per_row
             for index, event in enumerate(self.events)
@@ -49,5 +49,5 @@ class Process:
         )
 
     def outstanding(self, account: str) -> int:
-        """What it has spent and may still report."""
-        return self.unheard(account) if self.has_disk else 0
+        """Return what it has spent and may still report."""
+        return self.unreported(account) if self.has_disk else 0

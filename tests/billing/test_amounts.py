@@ -30,7 +30,7 @@ class TestAmounts:
 
         assert await total(client, ada) == used(1, 1, "0.25")
 
-    async def test_a_models_own_price_goes_before_that_of_all_others(
+    async def test_a_models_own_price_takes_precedence(
         self, client: AsyncClient, service: Headers, admin: Headers, ada: Headers
     ) -> None:
         await give_plan(
@@ -50,7 +50,7 @@ class TestAmounts:
 
         result = await deliver(client, service, [event(model="iris")])
 
-        assert result["rejected"][0]["reason"] == "its plan has no price for the model"
+        assert result["rejected"][0]["reason"] == "the plan has no price for the model"
 
     async def test_a_price_in_another_currency_is_rejected(
         self, client: AsyncClient, service: Headers, admin: Headers

@@ -1,4 +1,4 @@
-"""Batches that somebody got wrong: a reason for each bad event, and the good ones kept."""
+"""Batches with bad events: a reason for each, and the good ones are kept."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ BAD: dict[str, dict[str, Any]] = {
 }
 
 
-async def test_in_one_batch_each_bad_event_has_its_reason_and_the_good_ones_are_kept(
+async def test_each_bad_event_of_a_batch_gets_its_reason_and_the_good_ones_are_kept(
     client: AsyncClient, service: Headers, ada: Headers
 ) -> None:
     bad = [event(**members) for members in BAD.values()]
@@ -48,7 +48,7 @@ async def test_a_price_in_another_currency_is_rejected(
     listed = (await client.get("/plans", headers=admin)).json()
     [euros] = [each for each in listed["plans"] if each["id"] == stored.json()["id"]]
     await client.put(f"/accounts/{BOB}/plan", headers=admin, json={"plan": euros["id"]})
-    asked = {"account": BOB, "journal": BOB, "ask_no": 1}
+    asked = {"account": BOB, "journal": BOB, "sequence": 1}
     [terms] = (await client.post("/leases", headers=service, json=[asked])).json()
 
     result = await deliver(
@@ -62,7 +62,7 @@ async def test_a_price_in_another_currency_is_rejected(
     assert (await total(client, ada))["requests"] == 2
 
 
-async def test_an_empty_batch_is_taken(client: AsyncClient, service: Headers) -> None:
+async def test_an_empty_batch_is_accepted(client: AsyncClient, service: Headers) -> None:
     result = await deliver(client, service, [])
 
     assert result == {"accepted": 0, "duplicates": 0, "conflicts": 0, "rejected": []}
@@ -78,7 +78,7 @@ async def test_10_001_events_are_refused_as_a_whole(
 
 
 @pytest.mark.parametrize("member", ["comment", "traceparent"])
-async def test_an_event_of_64_kib_is_taken_and_what_is_unknown_in_it_is_not_kept(
+async def test_an_event_of_64_kib_is_accepted_without_its_unknown_members(
     client: AsyncClient, service: Headers, ada: Headers, member: str
 ) -> None:
     long = event() | {member: "x" * 65_536}
@@ -89,7 +89,7 @@ async def test_an_event_of_64_kib_is_taken_and_what_is_unknown_in_it_is_not_kept
     assert (await total(client, ada))["requests"] == 2
 
 
-async def test_64_kib_in_a_known_member_are_rejected_and_not_repeated(
+async def test_64_kib_in_a_known_member_are_rejected_and_not_echoed(
     client: AsyncClient, service: Headers, ada: Headers
 ) -> None:
     large = "x" * 65_536

@@ -1,4 +1,4 @@
-"""Credits and balances: prepaid money is entered once, and added up to the last 10⁻⁹."""
+"""Credits and balances: prepaid money is added once, exact to the last 10⁻⁹."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,10 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.accounts import find_currencies, fix_currencies
 from services.billing.credits.service import read_balance
-from services.billing.idempotency import ABANDONED_AFTER, CallKey, StillRunning, once
+from services.billing.idempotency import ABANDONED_AFTER, CallKey, StillRunning, run_once
 from services.billing.models import Credit
 from services.common.db import Database
-from tests.billing.money import NOON, ask, lease
+from tests.billing.money import NOON, lease, request
 from tests.billing.tokens import Headers
 from tests.billing.wire import ADA, BOB, deliver, event, give_plan, plan
 
@@ -40,7 +40,7 @@ async def entries(database: Database) -> int:
 
 
 class TestAdd:
-    async def test_money_is_added_to_what_is_there(
+    async def test_a_credit_adds_to_the_balance(
         self, client: AsyncClient, admin: Headers, ada: Headers
     ) -> None:
         first = await add(client, admin, key="1")
@@ -61,7 +61,7 @@ class TestAdd:
             "available": "26",
         }
 
-    async def test_the_ledger_says_who_and_why(
+    async def test_the_ledger_records_who_and_why(
         self, client: AsyncClient, admin: Headers, database: Database
     ) -> None:
         await add(client, admin)
@@ -87,12 +87,12 @@ class TestAdd:
             {"surprise": 1},
         ],
     )
-    async def test_what_does_not_hold_is_422(
+    async def test_an_invalid_credit_is_422(
         self, client: AsyncClient, admin: Headers, members: dict[str, Any]
     ) -> None:
         assert (await add(client, admin, **members)).status_code == 422
 
-    async def test_the_largest_credit_is_stated_where_a_larger_one_is_refused(
+    async def test_a_credit_that_is_too_large_is_422_with_the_limit(
         self, client: AsyncClient, admin: Headers
     ) -> None:
         largest = await add(client, admin, key="1", amount="1000000000000")
@@ -104,7 +104,9 @@ class TestAdd:
         assert error["loc"] == ["body", "amount"]
         assert error["msg"].endswith("must be at most 1000000000000")
 
-    async def test_anonymous_and_users_may_not(self, client: AsyncClient, ada: Headers) -> None:
+    async def test_only_administrators_may_add_credit(
+        self, client: AsyncClient, ada: Headers
+    ) -> None:
         path = f"/accounts/{ADA}/credits"
 
         assert (await client.post(path, content=b"{")).status_code == 401
@@ -128,7 +130,7 @@ class TestCurrency:
         assert other.json()["type"] == "urn:tollgate:problem:currency_fixed"
         assert len(result["rejected"]) == 1
 
-    async def test_so_does_the_first_charge(
+    async def test_the_first_charge_fixes_it(
         self, client: AsyncClient, admin: Headers, service: Headers
     ) -> None:
         await deliver(client, service, [event()])
@@ -138,7 +140,7 @@ class TestCurrency:
 
 
 class TestIdempotency:
-    async def test_a_repeat_is_answered_as_the_first_was_and_counts_once(
+    async def test_a_repeat_gets_the_first_response_and_counts_once(
         self, client: AsyncClient, admin: Headers, database: Database
     ) -> None:
         first = await add(client, admin)
@@ -150,7 +152,7 @@ class TestIdempotency:
         assert await entries(database) == 2
 
     @pytest.mark.parametrize("key", [None, "", "x" * 256, "é", "tab\there"])
-    async def test_without_a_key_that_holds_it_is_400(
+    async def test_a_missing_or_invalid_key_is_400(
         self, client: AsyncClient, admin: Headers, database: Database, key: str | None
     ) -> None:
         given = {} if key is None else {"Idempotency-Key": key.encode()}
@@ -173,7 +175,7 @@ class TestIdempotency:
         assert answer.json()["type"] == "urn:tollgate:problem:idempotency_key_reused"
         assert await entries(database) == 1
 
-    async def test_the_key_of_another_account_or_caller_is_another_call(
+    async def test_keys_are_separate_per_account_and_caller(
         self, client: AsyncClient, admin: Headers, database: Database, issuer: Any
     ) -> None:
         second = issuer.headers("admin", account=BOB)
@@ -187,7 +189,7 @@ class TestIdempotency:
         assert [answer.status_code for answer in answers] == [201] * 3
         assert await entries(database) == 3
 
-    async def test_of_many_at_once_one_counts(
+    async def test_of_many_concurrent_calls_one_counts(
         self, client: AsyncClient, admin: Headers, database: Database
     ) -> None:
         answers = await asyncio.gather(*(add(client, admin) for _ in range(12)))
@@ -198,9 +200,7 @@ class TestIdempotency:
         assert all(each == made[0] for each in made)
         assert await entries(database) == 1
 
-    async def test_a_call_that_failed_may_be_made_again(
-        self, client: AsyncClient, admin: Headers
-    ) -> None:
+    async def test_a_failed_call_may_be_retried(self, client: AsyncClient, admin: Headers) -> None:
         await add(client, admin, key="1", currency="EUR")
         refused = await add(client, admin, key="2")
 
@@ -214,7 +214,7 @@ class Said(BaseModel):
 
 
 class Slow(Database):
-    """A database whose process sleeps after its first transaction, while something happens."""
+    """A database whose process pauses after its first transaction while something happens."""
 
     def __init__(self, url: str, *, meanwhile: Callable[[], Awaitable[None]]) -> None:
         super().__init__(url)
@@ -234,11 +234,11 @@ class TestOnce:
     CALL = CallKey("a caller", "a key", "/a/path")
 
     async def call(self, database: Database, work: Any, *, now: datetime) -> Said:
-        return await once(
-            database, call=self.CALL, body=Said(word="?"), answer=Said, work=work, now=now
+        return await run_once(
+            database, call=self.CALL, body=Said(word="?"), response=Said, work=work, now=now
         )
 
-    async def test_while_the_first_runs_a_second_is_told_so(self, database: Database) -> None:
+    async def test_while_the_first_call_runs_a_second_is_refused(self, database: Database) -> None:
         now = datetime.now(UTC)
 
         async def work(session: AsyncSession) -> Said:
@@ -256,7 +256,7 @@ class TestOnce:
         assert late == Said(word="done")
         assert await self.call(database, die, now=now) == Said(word="done")
 
-    async def test_a_call_whose_place_was_taken_does_nothing(
+    async def test_a_call_that_another_took_over_does_nothing(
         self, database: Database, database_url: str
     ) -> None:
         now, turns = datetime.now(UTC), []
@@ -265,10 +265,10 @@ class TestOnce:
             turns.append("work")
             return Said(word="done")
 
-        async def take_its_place() -> None:
+        async def take_over() -> None:
             await self.call(database, work, now=now + ABANDONED_AFTER)
 
-        slow = Slow(database_url, meanwhile=take_its_place)
+        slow = Slow(database_url, meanwhile=take_over)
         with pytest.raises(StillRunning):
             await self.call(slow, work, now=now)
         await slow.close()
@@ -278,7 +278,7 @@ class TestOnce:
 
 
 class TestBalance:
-    async def test_of_an_unknown_account_it_is_zero_in_its_plans_currency(
+    async def test_an_unknown_account_has_zero_in_its_plans_currency(
         self, client: AsyncClient, ada: Headers
     ) -> None:
         answer = await client.get("/balance", headers=ada)
@@ -291,19 +291,19 @@ class TestBalance:
             "available": "0",
         }
 
-    async def test_what_a_process_holds_is_not_available(
+    async def test_credit_reserved_by_a_process_is_not_available(
         self, client: AsyncClient, admin: Headers, ada: Headers, service: Headers
     ) -> None:
         await add(client, admin, amount="10")
         await give_plan(client, admin, plan(billing="prepaid"))
-        asked = {"account": ADA, "journal": BOB, "ask_no": 1, "at_least": "4"}
-        await client.post("/leases", headers=service, json=[asked])
+        lease = {"account": ADA, "journal": BOB, "sequence": 1, "minimum": "4"}
+        await client.post("/leases", headers=service, json=[lease])
 
         read = (await client.get("/balance", headers=ada)).json()
 
         assert (read["balance"], read["held"], read["available"]) == ("10", "4", "6")
 
-    async def test_postpaid_charges_do_not_touch_it(
+    async def test_postpaid_charges_do_not_change_it(
         self, client: AsyncClient, admin: Headers, ada: Headers, service: Headers
     ) -> None:
         await add(client, admin, amount="10")
@@ -311,7 +311,7 @@ class TestBalance:
 
         assert (await client.get("/balance", headers=ada)).json()["available"] == "10"
 
-    async def test_prepaid_charges_come_off_it(
+    async def test_prepaid_charges_reduce_it(
         self, client: AsyncClient, admin: Headers, ada: Headers, service: Headers
     ) -> None:
         await add(client, admin, amount="10")
@@ -321,7 +321,7 @@ class TestBalance:
 
         assert (await client.get("/balance", headers=ada)).json()["balance"] == "9.9981"
 
-    async def test_anothers_is_for_administrators(
+    async def test_another_accounts_balance_is_for_administrators(
         self, client: AsyncClient, admin: Headers, ada: Headers, service: Headers
     ) -> None:
         await add(client, admin, account=BOB)
@@ -334,18 +334,18 @@ class TestBalance:
         assert (read.json()["account"], read.json()["balance"]) == (BOB, "25.000000001")
 
 
-async def test_a_balance_read_while_money_moves_is_always_whole(prepaid: Database) -> None:
+async def test_a_balance_read_while_money_moves_is_consistent(prepaid: Database) -> None:
     async def move() -> None:
         for number in range(1, 60):
-            release = ask(number, release=True)
-            await lease(prepaid, release if number % 2 else ask(number, at_least=60, want=60))
+            release = request(number, release=True)
+            await lease(prepaid, release if number % 2 else request(number, minimum=60, desired=60))
 
     async def read() -> set[str]:
         seen = set()
         while not moving.done():
             async with prepaid.snapshot() as session:
-                told = await read_balance(session, account=ADA, default_plan=None, now=NOON)
-            seen.add(told.balance)
+                balance = await read_balance(session, account=ADA, default_plan=None, now=NOON)
+            seen.add(balance.balance)
         return seen
 
     moving = asyncio.create_task(move())

@@ -1,4 +1,4 @@
-"""CSV for spreadsheets: texts stay texts, numbers stay numbers."""
+"""CSV for spreadsheets: text stays text, numbers stay numbers."""
 
 import csv
 import io
@@ -14,17 +14,17 @@ FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 @pytest.mark.parametrize("begin", FORMULAS)
-def test_a_text_that_begins_like_a_formula_gets_an_apostrophe(begin: str) -> None:
+def test_text_that_begins_like_a_formula_gets_an_apostrophe(begin: str) -> None:
     assert harmless(f"{begin}cmd|' /C calc'!A0") == f"'{begin}cmd|' /C calc'!A0"
 
 
 @given(st.integers(-MAX_SUM, MAX_SUM))
-def test_an_amount_stays_as_it_is(amount: int) -> None:
+def test_an_amount_is_unchanged(amount: int) -> None:
     assert harmless(format_amount(amount)) == format_amount(amount)
 
 
 @given(st.text())
-def test_no_text_is_a_formula_afterwards(text: str) -> None:
+def test_no_text_is_a_formula(text: str) -> None:
     cell = harmless(text)
 
     assert cell in (text, f"'{text}")
@@ -33,7 +33,7 @@ def test_no_text_is_a_formula_afterwards(text: str) -> None:
 
 
 @given(st.lists(st.tuples(st.text(), st.integers(), st.none()), min_size=1))
-def test_every_row_is_read_again_cell_by_cell(rows: list[tuple[str, int, None]]) -> None:
+def test_every_cell_can_be_read_back(rows: list[tuple[str, int, None]]) -> None:
     lines = csv_lines(rows)
 
     read = list(csv.reader(io.StringIO(lines, newline="")))

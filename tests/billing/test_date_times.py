@@ -1,4 +1,4 @@
-"""Every date-time that billing takes is RFC 3339; none at the end of the calendar is an error."""
+"""Every date-time is RFC 3339; the end of the calendar is not an error."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ TEXTS = [value for value in NOT_RFC_3339 if isinstance(value, str) and value]
 
 @pytest.mark.parametrize("path", ["/usage", "/usage/events"])
 @pytest.mark.parametrize("name", ["from", "to"])
-async def test_a_query_takes_nothing_else(
+async def test_a_query_accepts_nothing_else(
     client: AsyncClient, ada: Headers, path: str, name: str
 ) -> None:
     for value in TEXTS:
@@ -28,7 +28,7 @@ async def test_a_query_takes_nothing_else(
 
 
 @pytest.mark.parametrize("path", ["/usage", "/usage/events"])
-async def test_a_window_may_end_with_the_calendar(
+async def test_a_window_may_end_at_the_end_of_the_calendar(
     client: AsyncClient, service: Headers, ada: Headers, path: str
 ) -> None:
     await deliver(client, service, [event()])
@@ -44,7 +44,7 @@ async def test_a_window_may_end_with_the_calendar(
     assert beyond.status_code == 422
 
 
-async def test_a_plan_takes_nothing_else(client: AsyncClient, admin: Headers) -> None:
+async def test_a_plan_accepts_nothing_else(client: AsyncClient, admin: Headers) -> None:
     plan_id = await give_plan(client, admin, plan())
 
     for value in [*NOT_RFC_3339, BEYOND]:
@@ -54,7 +54,7 @@ async def test_a_plan_takes_nothing_else(client: AsyncClient, admin: Headers) ->
         assert (value, answer.status_code) == (value, expected)
 
 
-async def test_a_plan_may_begin_with_the_end_of_the_calendar(
+async def test_a_plan_may_begin_at_the_end_of_the_calendar(
     client: AsyncClient, service: Headers, admin: Headers, ada: Headers
 ) -> None:
     plan_id = await give_plan(client, admin, plan())
@@ -67,7 +67,7 @@ async def test_a_plan_may_begin_with_the_end_of_the_calendar(
     assert (await deliver(client, service, [event()]))["accepted"] == 1
 
 
-async def test_an_event_takes_nothing_else(client: AsyncClient, service: Headers) -> None:
+async def test_an_event_accepts_nothing_else(client: AsyncClient, service: Headers) -> None:
     values = [value for value in NOT_RFC_3339 if value]
 
     result = await deliver(

@@ -1,4 +1,4 @@
-"""Usage events: each is counted once, and one bad event spoils no other."""
+"""Usage events: each is counted once, and a bad event does not affect others."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,8 +22,8 @@ from tests.billing.wire import (
 )
 
 
-class TestTaking:
-    async def test_a_batch_is_priced_and_shows_in_usage(
+class TestAccepting:
+    async def test_a_batch_is_priced_and_appears_in_usage(
         self, client: AsyncClient, service: Headers, ada: Headers
     ) -> None:
         result = await deliver(client, service, [event(rows=3), event(rows=2), event(account=BOB)])
@@ -31,7 +31,7 @@ class TestTaking:
         assert result == {"accepted": 3, "duplicates": 0, "conflicts": 0, "rejected": []}
         assert await total(client, ada) == used(2, 5, "0.0015")
 
-    async def test_a_single_event_is_taken(
+    async def test_a_single_event_is_accepted(
         self, client: AsyncClient, service: Headers, ada: Headers
     ) -> None:
         media_type = f"{CLOUDEVENTS_ONE}; charset=utf-8"
@@ -41,12 +41,12 @@ class TestTaking:
         assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
         assert await total(client, ada) == used(1, 1, "0.0006")
 
-    async def test_an_empty_batch_is_taken(self, client: AsyncClient, service: Headers) -> None:
+    async def test_an_empty_batch_is_accepted(self, client: AsyncClient, service: Headers) -> None:
         result = await deliver(client, service, [])
 
         assert result == {"accepted": 0, "duplicates": 0, "conflicts": 0, "rejected": []}
 
-    async def test_no_rows_cost_the_request_alone(
+    async def test_an_event_without_rows_costs_only_the_request(
         self, client: AsyncClient, service: Headers, ada: Headers
     ) -> None:
         await deliver(client, service, [event(rows=0)])
@@ -63,7 +63,7 @@ class TestTaking:
             text = (await client.get("/metrics")).text
 
         for outcome in ("accepted", "duplicate", "conflict", "rejected"):
-            assert f'billing_events_total{{outcome="{outcome}"}} 1.0' in text
+            assert f'tollgate_billing_events_total{{outcome="{outcome}"}} 1.0' in text
 
     async def test_ten_thousand_events_fit_in_one_batch(
         self, client: AsyncClient, service: Headers, ada: Headers
@@ -83,7 +83,7 @@ class TestRefusing:
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"].startswith("Bearer")
 
-    async def test_a_user_may_not_report_usage(self, client: AsyncClient, ada: Headers) -> None:
+    async def test_a_user_may_not_deliver_events(self, client: AsyncClient, ada: Headers) -> None:
         answer = await post_events(client, ada, b"[]")
 
         assert answer.status_code == 403
@@ -107,7 +107,7 @@ class TestRefusing:
         assert answer.status_code == 400
         assert answer.json()["type"] == "urn:tollgate:problem:bad_request"
 
-    async def test_a_batch_that_is_no_array_is_422(
+    async def test_a_batch_that_is_not_an_array_is_422(
         self, client: AsyncClient, service: Headers
     ) -> None:
         answer = await post_events(client, service, b"{}")
@@ -135,7 +135,7 @@ class TestRefusing:
 
 
 class TestRejecting:
-    async def test_good_events_of_a_batch_are_kept(
+    async def test_good_events_of_a_batch_are_accepted(
         self, client: AsyncClient, service: Headers, ada: Headers
     ) -> None:
         bad = event(rows=-1, id="bad-one")
@@ -183,7 +183,7 @@ class TestRejecting:
             ({"price_id": "nobody-knows-it"}, "data.price_id: unknown price"),
         ],
     )
-    async def test_an_event_that_does_not_hold_is_rejected_with_a_reason(
+    async def test_an_invalid_event_is_rejected_with_a_reason(
         self, client: AsyncClient, service: Headers, members: dict[str, Any], reason: str
     ) -> None:
         result = await deliver(client, service, [event(**members)])
@@ -191,7 +191,7 @@ class TestRejecting:
         assert (result["accepted"], len(result["rejected"])) == (0, 1)
         assert result["rejected"][0]["reason"].startswith(reason)
 
-    async def test_an_event_too_far_ahead_of_our_clock_is_rejected(
+    async def test_an_event_too_far_in_the_future_is_rejected(
         self, client: AsyncClient, service: Headers
     ) -> None:
         ahead = event(time=datetime.now(UTC) + timedelta(minutes=6))
@@ -201,7 +201,7 @@ class TestRejecting:
         assert result["rejected"][0]["reason"].startswith("time")
 
     @pytest.mark.parametrize("item", [None, 7, "text", [], [[]]])
-    async def test_what_is_no_object_is_rejected(
+    async def test_an_event_that_is_not_an_object_is_rejected(
         self, client: AsyncClient, service: Headers, item: Any
     ) -> None:
         result = await deliver(client, service, [item])
@@ -209,7 +209,7 @@ class TestRejecting:
         assert result["rejected"][0]["index"] == 0
         assert result["rejected"][0]["id"] is None
 
-    async def test_nothing_of_the_input_is_repeated_but_a_clipped_id(
+    async def test_only_a_shortened_id_of_the_input_is_echoed(
         self, client: AsyncClient, service: Headers
     ) -> None:
         secret = "hunter2"
@@ -221,7 +221,7 @@ class TestRejecting:
         assert secret not in answer.text
         assert rejected["id"] == "a[31m" + "b" * 59
 
-    async def test_an_event_somewhat_ahead_of_our_clock_is_taken(
+    async def test_an_event_slightly_in_the_future_is_accepted(
         self, client: AsyncClient, service: Headers
     ) -> None:
         ahead = datetime.now(UTC) + timedelta(minutes=4)
@@ -230,10 +230,10 @@ class TestRejecting:
 
         assert result["accepted"] == 1
 
-    async def test_without_a_plan_nothing_is_taken(
+    async def test_without_a_plan_every_event_is_rejected(
         self, app: FastAPI, open_app: OpenApp, service: Headers
     ) -> None:
         async with open_app(default_plan=None) as bare, browse(bare) as client:
             result = await deliver(client, service, [event()])
 
-        assert result["rejected"][0]["reason"] == "no plan was in force at its time"
+        assert result["rejected"][0]["reason"] == "no plan was in force at the event's time"

@@ -1,4 +1,4 @@
-"""Billing as an HTTP service: one meaning for each JSON body, and pages of other origins."""
+"""Billing as an HTTP service: unambiguous JSON bodies, and CORS."""
 
 import orjson
 import pytest
@@ -12,7 +12,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 class TestDuplicateMembers:
-    async def test_no_credit_has_two_amounts(
+    async def test_a_credit_with_two_amounts_is_refused(
         self, client: AsyncClient, admin: Headers, ada: Headers
     ) -> None:
         body = '{"amount": "1", "amount": "1000", "currency": "USD", "reason": "x"}'
@@ -31,7 +31,7 @@ class TestDuplicateMembers:
     @pytest.mark.parametrize(
         ("method", "path"), [("POST", "/plans"), ("PUT", f"/accounts/{ADA}/plan")]
     )
-    async def test_no_plan_has_two_of_anything(
+    async def test_a_plan_with_a_duplicate_member_is_refused(
         self, client: AsyncClient, admin: Headers, method: str, path: str
     ) -> None:
         body = '{"plan": "a", "plan": "b", "prices": [{"model": "a", "model": "b"}]}'
@@ -40,7 +40,7 @@ class TestDuplicateMembers:
 
         assert (answer.status_code, answer.json()["title"]) == (400, "Bad Request")
 
-    async def test_no_lease_is_asked_for_twice_in_one_member(
+    async def test_a_lease_request_with_a_duplicate_member_is_refused(
         self, client: AsyncClient, service: Headers
     ) -> None:
         body = '{"journal": "a", "journal": "b"}'
@@ -50,7 +50,7 @@ class TestDuplicateMembers:
         assert answer.status_code == 400
 
     @pytest.mark.parametrize("doubled", ["subject", "data"])
-    async def test_no_event_of_a_batch_is_read_in_two_ways(
+    async def test_an_event_with_a_duplicate_member_is_refused(
         self, client: AsyncClient, service: Headers, ada: Headers, doubled: str
     ) -> None:
         good, bad = event(), event()
@@ -72,7 +72,7 @@ class TestDuplicateMembers:
         assert answer.status_code == 400
         assert await total(client, ada) == used(0, 0, "0")
 
-    async def test_a_batch_that_is_written_otherwise_is_taken(
+    async def test_a_batch_in_another_notation_is_accepted(
         self, client: AsyncClient, service: Headers, ada: Headers
     ) -> None:
         text = orjson.dumps([event(), event()], option=orjson.OPT_INDENT_2)
@@ -108,7 +108,7 @@ class TestCors:
         for answer in (preflight, refused):
             assert answer.headers["access-control-allow-origin"] == origin
 
-    async def test_without_one_no_page_may(self, client: AsyncClient) -> None:
+    async def test_without_origins_no_page_may_call(self, client: AsyncClient) -> None:
         answer = await client.get("/plans", headers={"Origin": "https://app.example.com"})
 
         assert "access-control-allow-origin" not in answer.headers

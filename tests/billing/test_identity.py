@@ -1,4 +1,4 @@
-"""Which events are the same, which month they are billed in, which numbers have arrived."""
+"""Which events are the same, which month they are billed in, which sequences have arrived."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from httpx import AsyncClient
 from sqlalchemy import select
 
-from services.billing.models import EventConflict, EventKey, Period, Receipt
+from services.billing.models import EventConflict, EventKey, Period, UsageEvent
 from services.common.db import Database
 from tests.billing.tokens import Headers
 from tests.billing.wire import BOB, JOURNAL, deliver, event, total, used
@@ -40,7 +40,7 @@ class TestIdentity:
         "change", [{"subject": BOB}, {"data": {"model": "iris"}}, {"data": {"rows": 9}}]
     )
     @pytest.mark.parametrize("together", [True, False])
-    async def test_a_repeat_with_another_payload_is_a_conflict_and_the_first_stands(
+    async def test_a_repeat_with_another_payload_is_a_conflict_and_the_first_counts(
         self,
         client: AsyncClient,
         service: Headers,
@@ -85,7 +85,7 @@ class TestIdentity:
             stored = set(await session.scalars(select(EventKey.id)))
         assert stored == {"evt-a", "evt-A", "EVT-a", "evt-e"}
 
-    async def test_an_id_of_64_characters_is_kept_whole(
+    async def test_an_id_of_64_characters_is_stored_completely(
         self, client: AsyncClient, service: Headers
     ) -> None:
         ids = ["x" * 63 + "1", "x" * 63 + "2"]
@@ -94,7 +94,7 @@ class TestIdentity:
 
         assert result["accepted"] == 2
 
-    async def test_a_rejected_event_can_come_again_and_be_taken(
+    async def test_a_rejected_event_can_be_accepted_later(
         self, client: AsyncClient, service: Headers
     ) -> None:
         unpriced = event(price_id="unknown", id="again")
@@ -104,7 +104,7 @@ class TestIdentity:
 
         assert (result["accepted"], len(result["rejected"])) == (1, 1)
 
-    async def test_a_repeat_at_a_new_number_is_found_among_new_events(
+    async def test_a_repeat_with_a_new_sequence_is_found_among_new_events(
         self, client: AsyncClient, service: Headers, ada: Headers, admin: Headers
     ) -> None:
         first = event(rows=2, sequence=1)
@@ -120,7 +120,7 @@ class TestIdentity:
         assert (source["received"], source["missing"]) == (4, [])
 
     @pytest.mark.parametrize("rows", [2, 9])
-    async def test_a_repeat_that_could_not_be_charged_is_a_repeat_all_the_same(
+    async def test_a_repeat_that_could_not_be_charged_is_still_a_duplicate(
         self, client: AsyncClient, service: Headers, rows: int
     ) -> None:
         first = event(rows=2, sequence=1)
@@ -132,7 +132,7 @@ class TestIdentity:
         assert result["rejected"] == []
         assert (result["duplicates"], result["conflicts"]) == ((1, 0) if rows == 2 else (0, 1))
 
-    async def test_a_journal_delivered_again_with_more_behind_it_is_told_apart(
+    async def test_a_redelivery_followed_by_new_events_is_recognised(
         self, client: AsyncClient, service: Headers, ada: Headers
     ) -> None:
         events = [event(sequence=number) for number in range(1, 7)]
@@ -166,7 +166,7 @@ class TestPeriods:
         await deliver(client, service, [event(time="2026-01-31T23:59:59.5-00:00"), event()])
 
         async with database.snapshot() as session:
-            receipts = (await session.scalars(select(Receipt).order_by(Receipt.time))).all()
+            receipts = (await session.scalars(select(UsageEvent).order_by(UsageEvent.time))).all()
         this_month = f"{now:%Y-%m}"
         assert [(each.period, each.late) for each in receipts] == [
             (this_month, True),
@@ -177,7 +177,7 @@ class TestPeriods:
 
 
 class TestJournals:
-    async def test_whatever_becomes_of_an_event_its_number_has_arrived(
+    async def test_every_events_sequence_counts_as_received(
         self, client: AsyncClient, service: Headers, admin: Headers
     ) -> None:
         first = event(sequence=1)
@@ -206,14 +206,14 @@ class TestJournals:
         (source,) = (await client.get("/sources", headers=admin)).json()["sources"]
         assert (source["journal"], source["received"]) == ("/inference", 2)
 
-    async def test_a_second_id_at_a_number_already_seen_is_taken(
+    async def test_a_second_id_at_a_received_sequence_is_accepted(
         self, client: AsyncClient, service: Headers
     ) -> None:
         result = await deliver(client, service, [event(sequence=1), event(sequence=1)])
 
         assert result["accepted"] == 2
 
-    async def test_the_highest_number_there_is_can_arrive(
+    async def test_the_highest_possible_sequence_can_arrive(
         self, client: AsyncClient, service: Headers, admin: Headers
     ) -> None:
         await deliver(client, service, [event(sequence=2**63 - 1)])

@@ -1,4 +1,4 @@
-"""Many rows in one statement: what is stored is what was given, whatever it looks like."""
+"""Many rows in one statement: every value is stored exactly as given."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,7 +6,7 @@ from sqlalchemy import insert, select
 
 from services.billing import database as billing_database
 from services.billing.database import insert_rows, table_of, upsert
-from services.billing.models import Account, IdempotencyRecord, Receipt
+from services.billing.models import Account, IdempotencyRecord, UsageEvent
 from services.common.db import Database
 from tests.billing.wire import ADA
 
@@ -39,55 +39,49 @@ def receipt(event_id: str, **columns: object) -> dict[str, object]:
 class TestInsertRows:
     async def stored(self, database: Database) -> list[dict[str, object]]:
         async with database.snapshot() as session:
-            found = await session.execute(select(table_of(Receipt)).order_by(Receipt.id))
+            found = await session.execute(select(table_of(UsageEvent)).order_by(UsageEvent.id))
             return [dict(row) for row in found.mappings()]
 
-    async def test_every_kind_of_value_comes_back_as_it_went_in(self, database: Database) -> None:
+    async def test_every_kind_of_value_is_read_back_unchanged(self, database: Database) -> None:
         moments = [NOON.replace(microsecond=0), NOON, NOON.replace(microsecond=5)]
         rows = [receipt(f"{n}", time=moment) for n, moment in enumerate(moments)]
         rows += [receipt(f"x{n}", model=text) for n, text in enumerate(HOSTILE)]
         rows += [receipt("y1", late=True, sequence=1), receipt("y2", rows=0, client_id="me")]
 
         async with database.transaction() as session:
-            await insert_rows(session, insert(table_of(Receipt)), rows)
+            await insert_rows(session, insert(table_of(UsageEvent)), rows)
 
         assert await self.stored(database) == rows
 
-    async def test_more_rows_than_a_statement_holds_are_all_stored(
-        self, database: Database
-    ) -> None:
+    async def test_more_rows_than_fit_in_a_statement_are_stored(self, database: Database) -> None:
         count = 2 * billing_database._ROWS_PER_STATEMENT + 1
         rows = [receipt(f"{n:06d}", time=NOON + timedelta(seconds=n)) for n in range(count)]
 
         async with database.transaction() as session:
-            await insert_rows(session, insert(table_of(Receipt)), rows)
+            await insert_rows(session, insert(table_of(UsageEvent)), rows)
 
         assert await self.stored(database) == rows
 
-    async def test_the_order_in_which_a_row_names_its_columns_does_not_matter(
-        self, database: Database
-    ) -> None:
+    async def test_the_order_of_a_rows_columns_does_not_matter(self, database: Database) -> None:
         row = receipt("one")
 
         async with database.transaction() as session:
-            await insert_rows(session, insert(table_of(Receipt)), [dict(reversed(row.items()))])
+            await insert_rows(session, insert(table_of(UsageEvent)), [dict(reversed(row.items()))])
 
         assert await self.stored(database) == [row]
 
-    async def test_texts_that_need_no_care_are_kept_beside_those_that_do(
-        self, database: Database
-    ) -> None:
+    async def test_text_is_stored_with_and_without_escaping(self, database: Database) -> None:
         texts = ["plain", "a'b", "plain", *HOSTILE]
         rows = [receipt(f"{n:02d}", version="1", model=text) for n, text in enumerate(texts)]
 
         async with database.transaction() as session:
-            await insert_rows(session, insert(table_of(Receipt)), rows)
+            await insert_rows(session, insert(table_of(UsageEvent)), rows)
 
         assert await self.stored(database) == rows
 
 
 class TestUpsert:
-    async def test_what_is_there_is_added_to_or_replaced(self, database: Database) -> None:
+    async def test_existing_rows_are_added_to_or_replaced(self, database: Database) -> None:
         row = {"id": ADA, "currency": "USD", "created_at": NOON}
         row |= {"available": 5, "available_high": 0}
         async with database.transaction() as session:
@@ -100,7 +94,7 @@ class TestUpsert:
         assert account is not None
         assert (account.available_low, account.currency) == (-2, "EUR")
 
-    async def test_a_key_of_many_words_is_found_again(self, database: Database) -> None:
+    async def test_a_composite_key_is_found_again(self, database: Database) -> None:
         keys = [f"k{text}" for text in HOSTILE]
         rows = [
             {"caller": ADA, "key": key, "path": "/credits", "request": "r", "started_at": NOON}

@@ -1,4 +1,4 @@
-"""Sums beyond 64 bits: what is answered is charged, leased, shown and verified to the last 10⁻⁹."""
+"""Sums beyond 64 bits are charged, leased, shown and verified to the last 10⁻⁹."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -12,10 +12,10 @@ from services.billing.leases.sweeper import sweep
 from services.billing.models import (
     Account,
     Credit,
+    CreditReservation,
     Journal,
     JournalRange,
-    Receipt,
-    Slice,
+    UsageEvent,
     UsageHour,
     UsageMonth,
 )
@@ -24,12 +24,12 @@ from services.common.contracts import MAX_SUM, format_amount, parse_amount
 from services.common.db import Database
 from tests.billing.money import (
     NOON,
-    ask,
     credit,
     granted,
     lease,
     money,
     new_id,
+    request,
     spent,
     store_prepaid,
     take,
@@ -40,7 +40,7 @@ from tests.billing.wire import ADA, BOB, deliver, event, give_plan, plan, price,
 OTHER = "0198b000-0000-7000-8000-000000000002"
 MOST_ROWS = 2**31 - 1
 BILLION = 10**18
-"""A thousand million units."""
+"""A billion units."""
 
 
 class TestPostpaid:
@@ -54,7 +54,7 @@ class TestPostpaid:
         assert [result["accepted"] for result in results] == [2] * 5
         assert await total(client, ada) == used(10, 10, "90000000000.00000001")
 
-    async def test_the_dearest_event_there_can_be_is_charged(
+    async def test_the_most_expensive_possible_event_is_charged(
         self, client: AsyncClient, service: Headers, admin: Headers, ada: Headers
     ) -> None:
         await give_plan(client, admin, plan(price((None, "1000000000000", "1000000000000"))))
@@ -93,7 +93,7 @@ class TestPostpaid:
         buckets = [parse_amount(bucket["amount"]) for bucket in usage["buckets"]]
         assert sum(buckets) == parse_amount(usage["total"]["amount"])
 
-    async def test_a_sum_beyond_the_largest_is_rejected_and_never_wraps(
+    async def test_an_event_beyond_the_largest_sum_is_rejected(
         self, client: AsyncClient, database: Database, service: Headers
     ) -> None:
         await deliver(client, service, [event()])
@@ -108,7 +108,7 @@ class TestPostpaid:
 class TestPrepaid:
     @pytest.fixture
     async def rich(self, database: Database) -> AsyncIterator[Database]:
-        """Ada has more than 64 bits can count; in the end the books agree."""
+        """A database where Ada's credit exceeds 64 bits; at the end the books agree."""
         await store_prepaid(database)
         for _ in range(4):
             await credit(database, 1000 * BILLION)
@@ -118,62 +118,66 @@ class TestPrepaid:
     async def test_credit_beyond_64_bits_is_granted_spent_and_given_back(
         self, rich: Database
     ) -> None:
-        status, amount = await granted(rich, ask(1, at_least=1500 * BILLION, want=3000 * BILLION))
+        status, amount = await granted(
+            rich, request(1, minimum=1500 * BILLION, desired=3000 * BILLION)
+        )
         assert (status, amount) == ("ok", 3000 * BILLION)
         assert await money(rich) == (1000 * BILLION, 3000 * BILLION)
 
         await take(rich, [spent(7, 1)])
-        released = await granted(rich, ask(2, spent=7, release=True))
+        released = await granted(rich, request(2, spent=7, release=True))
 
         assert released == ("ok", 7)
         assert await money(rich) == (4000 * BILLION - 7, 0)
 
-    async def test_of_two_processes_each_is_told_what_the_other_holds(self, rich: Database) -> None:
-        first = await granted(rich, ask(1, at_least=3999 * BILLION))
-        other = ask(1, journal=OTHER, at_least=2 * BILLION)
+    async def test_each_of_two_processes_learns_what_the_other_reserved(
+        self, rich: Database
+    ) -> None:
+        first = await granted(rich, request(1, minimum=3999 * BILLION))
+        other = request(1, journal=OTHER, minimum=2 * BILLION)
         second = await granted(rich, other)
-        third = await granted(rich, ask(2, journal=OTHER, at_least=4001 * BILLION))
+        third = await granted(rich, request(2, journal=OTHER, minimum=4001 * BILLION))
 
         assert first == ("ok", 3999 * BILLION)
-        assert second == ("held_elsewhere", 0)
+        assert second == ("reserved_elsewhere", 0)
         assert third == ("no_credit", 0)
 
-    async def test_a_lost_process_gives_back_what_it_held(self, rich: Database) -> None:
-        await granted(rich, ask(1, want=2000 * BILLION))
+    async def test_a_lost_process_credit_is_reclaimed(self, rich: Database) -> None:
+        await granted(rich, request(1, desired=2000 * BILLION))
 
         await sweep(rich, now=NOON + timedelta(minutes=10), listening_since=NOON)
 
         assert await money(rich) == (4000 * BILLION, 0)
 
-    async def test_an_account_with_such_sums_fails_no_other_of_its_call(
+    async def test_an_account_with_such_sums_does_not_affect_others_in_the_call(
         self, rich: Database
     ) -> None:
         await credit(rich, 5, account=BOB)
-        await granted(rich, ask(1, want=2000 * BILLION))
-        await granted(rich, ask(1, journal=OTHER, want=1999 * BILLION))
+        await granted(rich, request(1, desired=2000 * BILLION))
+        await granted(rich, request(1, journal=OTHER, desired=1999 * BILLION))
 
         terms = await lease(
             rich,
-            ask(2, at_least=4001 * BILLION),
-            ask(1, account=BOB, at_least=5),
-            ask(2, journal=OTHER, spent=MAX_SUM, at_least=MAX_SUM, want=MAX_SUM),
-            ask(1, account=new_id(), at_least=MAX_SUM),
+            request(2, minimum=4001 * BILLION),
+            request(1, account=BOB, minimum=5),
+            request(2, journal=OTHER, spent=MAX_SUM, minimum=MAX_SUM, desired=MAX_SUM),
+            request(1, account=new_id(), minimum=MAX_SUM),
         )
 
         assert [each.status for each in terms] == ["no_credit", "ok", "no_credit", "no_credit"]
         assert terms[1].granted == "0.000000005"
 
-    async def test_the_price_of_a_request_may_be_beyond_64_bits(
+    async def test_the_price_of_a_request_may_exceed_64_bits(
         self, client: AsyncClient, admin: Headers, rich: Database
     ) -> None:
-        """It is settled and charged, and what a repeat spent is given back."""
+        """It is settled and charged, and what a repeat spent goes back."""
         dear = plan(price((None, "900000000000", "1")), billing="prepaid", name="Dear")
         plan_id = await give_plan(client, admin, dear)
         stored = (await client.get("/plans", headers=admin)).json()["plans"]
         (found,) = [each for each in stored if each["id"] == plan_id]
         price_id = found["prices"][0]["id"]
         cost = 900 * BILLION + 10**9
-        await granted(rich, ask(1, at_least=2 * cost))
+        await granted(rich, request(1, minimum=2 * cost))
 
         await take(
             rich,
@@ -189,11 +193,11 @@ class TestPrepaid:
 class TestVerify:
     @pytest.fixture
     async def books(self, database: Database) -> Database:
-        """Some of everything that can be verified, of two accounts."""
+        """Return data of every kind that can be verified, of two accounts."""
         await store_prepaid(database)
         for account in (ADA, BOB):
             await credit(database, 100, account=account)
-            await granted(database, ask(1, want=50, account=account))
+            await granted(database, request(1, desired=50, account=account))
             await take(database, [spent(20, 1 + (account == BOB), account=account)])
         await take(database, [event(time=NOON, rows=3, sequence=9)])
         return database
@@ -202,17 +206,22 @@ class TestVerify:
         "column",
         [
             *(Account.available_high, Account.available_low),
-            *(Slice.granted_high, Slice.granted_low, Slice.settled_high, Slice.settled_low),
-            *(Slice.returned_high, Slice.returned_low),
+            *(
+                CreditReservation.granted_high,
+                CreditReservation.granted_low,
+                CreditReservation.settled_high,
+                CreditReservation.settled_low,
+            ),
+            *(CreditReservation.returned_high, CreditReservation.returned_low),
             *(Credit.amount_high, Credit.amount_low),
-            *(Receipt.amount_high, Receipt.amount_low, Receipt.rows),
+            *(UsageEvent.amount_high, UsageEvent.amount_low, UsageEvent.rows),
             *(UsageHour.amount_high, UsageHour.amount_low, UsageHour.rows, UsageHour.requests),
             *(UsageMonth.amount_high, UsageMonth.amount_low, UsageMonth.rows, UsageMonth.requests),
             *(Journal.received, Journal.highest, JournalRange.last),
         ],
         ids=str,
     )
-    async def test_it_reads_any_value_and_names_what_differs(
+    async def test_it_reads_any_value_and_names_the_difference(
         self, books: Database, column: Any
     ) -> None:
         for value in (-(2**63), -1, 0, 1, 2**63 - 1):

@@ -1,4 +1,4 @@
-"""Leases: the terms under which a process may answer an account's requests."""
+"""Leases: the terms under which a process may serve an account."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -22,20 +22,24 @@ from tests.billing.tokens import Headers
 from tests.billing.wire import ADA, BOB, JOURNAL, deliver, event, give_plan, plan
 
 
-def ask(account: str = ADA, **members: Any) -> dict[str, Any]:
-    return {"account": account, "journal": JOURNAL, "ask_no": 1, **members}
+def request(account: str = ADA, **members: Any) -> dict[str, Any]:
+    return {"account": account, "journal": JOURNAL, "sequence": 1, **members}
 
 
-async def lease(client: AsyncClient, headers: Headers, *asks: dict[str, Any]) -> list[LeaseTerms]:
-    answer = await client.post("/leases", headers=headers, json=list(asks))
+async def lease(
+    client: AsyncClient, headers: Headers, *requests: dict[str, Any]
+) -> list[LeaseTerms]:
+    answer = await client.post("/leases", headers=headers, json=list(requests))
     assert answer.status_code == 200, answer.text
     return TypeAdapter(list[LeaseTerms]).validate_python(answer.json())
 
 
-async def test_an_account_without_a_plan_of_its_own_has_the_default_plans_terms(
+async def test_an_account_without_its_own_plan_gets_the_default_plans_terms(
     client: AsyncClient, service: Headers
 ) -> None:
-    (terms,) = await lease(client, service, ask(spent="0", at_least="0.5", want="1", demand=3))
+    (terms,) = await lease(
+        client, service, request(spent="0", minimum="0.5", desired="1", demand=3)
+    )
 
     (price,) = terms.prices
     assert (terms.account, terms.status, terms.billing) == (ADA, "ok", "postpaid")
@@ -43,10 +47,10 @@ async def test_an_account_without_a_plan_of_its_own_has_the_default_plans_terms(
     assert (price.model, price.per_request, price.per_row) == (None, "0.0005", "0.0001")
 
 
-async def test_many_accounts_are_answered_in_the_order_of_the_asks(
+async def test_leases_come_in_the_order_of_the_requests(
     client: AsyncClient, service: Headers
 ) -> None:
-    terms = await lease(client, service, ask(BOB), ask(ADA), ask(BOB, ask_no=2))
+    terms = await lease(client, service, request(BOB), request(ADA), request(BOB, sequence=2))
 
     assert [each.account for each in terms] == [BOB, ADA, BOB]
 
@@ -60,7 +64,7 @@ async def test_prices_are_those_of_the_tier_the_account_has_reached(
 
     for delivered in (0, 2, 8):
         await deliver(client, service, [event() for _ in range(delivered)])
-        (terms,) = await lease(client, service, ask())
+        (terms,) = await lease(client, service, request())
         own = terms.prices[0]
         seen.append((own.model, own.per_request, own.per_row))
 
@@ -70,10 +74,10 @@ async def test_prices_are_those_of_the_tier_the_account_has_reached(
     assert [price.model for price in terms.prices] == ["wine", None]
 
 
-async def test_a_price_told_by_a_lease_is_what_its_event_costs(
+async def test_an_event_costs_the_price_in_its_lease(
     client: AsyncClient, service: Headers, ada: Headers
 ) -> None:
-    (terms,) = await lease(client, service, ask())
+    (terms,) = await lease(client, service, request())
 
     await deliver(client, service, [event(id="e", price_id=terms.prices[0].price_id)])
 
@@ -81,10 +85,10 @@ async def test_a_price_told_by_a_lease_is_what_its_event_costs(
     assert receipt["amount"] == "0.0006"
 
 
-async def test_terms_fix_the_currency_so_that_what_was_answered_under_them_is_billed(
+async def test_a_lease_fixes_the_currency_so_that_what_is_served_under_it_is_billed(
     client: AsyncClient, service: Headers, admin: Headers, ada: Headers
 ) -> None:
-    (terms,) = await lease(client, service, ask())
+    (terms,) = await lease(client, service, request())
     euro = await store(client, admin, plan(currency="EUR"))
 
     refused = await client.put(f"/accounts/{ADA}/plan", headers=admin, json={"plan": euro})
@@ -94,46 +98,46 @@ async def test_terms_fix_the_currency_so_that_what_was_answered_under_them_is_bi
     assert (await client.get("/usage/events/e", headers=ada)).json()["amount"] == "0.0006"
 
 
-async def test_without_any_plan_there_are_no_terms(
+async def test_without_any_plan_the_status_is_no_plan(
     app: FastAPI, open_app: OpenApp, service: Headers
 ) -> None:
     async with open_app(default_plan=None) as bare, browse(bare) as client:
-        (terms,) = await lease(client, service, ask())
+        (terms,) = await lease(client, service, request())
 
     assert (terms.status, terms.prices, terms.currency) == ("no_plan", [], None)
 
 
-async def test_a_default_plan_in_another_currency_than_was_charged_is_no_plan(
+async def test_a_default_plan_in_another_currency_than_the_accounts_is_no_plan(
     client: AsyncClient, open_app: OpenApp, service: Headers
 ) -> None:
     await deliver(client, service, [event()])
     euro = PlanCreate.model_validate(plan(currency="EUR"))
 
     async with open_app(default_plan=euro) as fresh, browse(fresh) as later:
-        charged, new = await lease(later, service, ask(ADA), ask(BOB))
+        charged, new = await lease(later, service, request(ADA), request(BOB))
 
     assert (charged.status, new.status, new.currency) == ("no_plan", "ok", "EUR")
 
 
-async def test_a_currency_fixed_meanwhile_fails_no_other_account_of_the_call(
+async def test_a_currency_fixed_meanwhile_does_not_affect_other_accounts(
     client: AsyncClient, database: Database, service: Headers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def find_and_be_overtaken(*arguments: Any, **members: Any) -> Any:
+    async def find_then_fix_another_currency(*arguments: Any, **members: Any) -> Any:
         found = await find_terms(*arguments, **members)
         async with database.transaction() as session:
             await add_accounts(session, currencies={ADA: "EUR"}, now=datetime.now(UTC))
         return found
 
-    monkeypatch.setattr(leases, "find_terms", find_and_be_overtaken)
+    monkeypatch.setattr(leases, "find_terms", find_then_fix_another_currency)
 
-    overtaken, other = await lease(client, service, ask(ADA), ask(BOB))
+    overtaken, other = await lease(client, service, request(ADA), request(BOB))
 
     assert (overtaken.status, overtaken.prices) == ("no_plan", [])
     assert (other.status, other.currency) == ("ok", "USD")
 
 
 @pytest.mark.parametrize("per_second", [5e-324, 1e-7, 1e300])
-async def test_a_rate_limit_out_of_bounds_that_was_stored_before_fails_no_call(
+async def test_a_stored_rate_limit_out_of_bounds_is_clamped(
     client: AsyncClient,
     database: Database,
     service: Headers,
@@ -148,7 +152,7 @@ async def test_a_rate_limit_out_of_bounds_that_was_stored_before_fails_no_call(
             .values(rate_per_second=per_second, rate_burst=per_second)
         )
 
-    limited, other = await lease(client, service, ask(ADA), ask(BOB))
+    limited, other = await lease(client, service, request(ADA), request(BOB))
     shown = (await client.get("/plans", headers=admin)).json()["plans"][1]
 
     assert limited.rate_limit is not None
@@ -157,66 +161,109 @@ async def test_a_rate_limit_out_of_bounds_that_was_stored_before_fails_no_call(
     assert other.status == "ok"
 
 
-async def test_of_the_smallest_limit_every_process_gets_a_share(
+async def test_every_process_gets_a_share_even_of_the_smallest_limit(
     client: AsyncClient, service: Headers, admin: Headers
 ) -> None:
     await give_plan(client, admin, plan(rate_limit={"per_second": 1e-6, "burst": 1}))
     journals = [f"{n:08x}-0000-7000-8000-000000000000" for n in range(3)]
 
     (least, *_) = [
-        (await lease(client, service, ask(journal=journal, demand=demand)))[0]
+        (await lease(client, service, request(journal=journal, demand=demand)))[0]
         for journal, demand in zip(journals, (0, 1e9, 1e9), strict=True)
     ]
-    (later,) = await lease(client, service, ask(journal=journals[0], ask_no=2))
+    (later,) = await lease(client, service, request(journal=journals[0], sequence=2))
 
     assert least.rate_limit is not None
     assert later.rate_limit is not None
     assert 0 < later.rate_limit.per_second < least.rate_limit.per_second == 1e-6
 
 
-async def test_a_prepaid_account_has_no_credit_yet(
+async def test_a_new_prepaid_account_has_no_credit(
     client: AsyncClient, service: Headers, admin: Headers
 ) -> None:
     plan_id = await store(client, admin, plan(billing="prepaid"))
     await client.put(f"/accounts/{ADA}/plan", headers=admin, json={"plan": plan_id})
 
-    (terms,) = await lease(client, service, ask(want="1"))
+    (terms,) = await lease(client, service, request(desired="1"))
 
     assert (terms.status, terms.billing, terms.granted) == ("no_credit", "prepaid", "0")
 
 
 @pytest.mark.parametrize(
-    "asks",
+    "requests",
     [
         {},
         [{"account": ADA}],
-        [ask("someone")],
-        [ask(ask_no=0)],
-        [ask(ask_no="1")],
-        [ask(spent=1)],
-        [ask(spent="1e9")],
-        [ask(surprise=1)],
-        [ask()] * 1001,
+        [request("someone")],
+        [request(sequence=0)],
+        [request(sequence="1")],
+        [request(spent=1)],
+        [request(spent="1e9")],
+        [request(surprise=1)],
+        [request()] * 1001,
     ],
 )
-async def test_asks_that_do_not_hold_are_422(
-    client: AsyncClient, service: Headers, asks: Any
+async def test_invalid_requests_are_422(
+    client: AsyncClient, service: Headers, requests: Any
 ) -> None:
-    answer = await client.post("/leases", headers=service, json=asks)
+    answer = await client.post("/leases", headers=service, json=requests)
 
     assert answer.status_code == 422
 
 
-async def test_a_thousand_accounts_are_answered_at_once(
-    client: AsyncClient, service: Headers
-) -> None:
+class TestVersionBefore:
+    """During an upgrade, inference of the version before calls this billing."""
+
+    @staticmethod
+    def former(journal: str, **members: Any) -> dict[str, Any]:
+        return {"account": ADA, "journal": journal, "ask_no": 1, **members}
+
+    async def test_its_field_names_are_accepted_and_its_status_is_returned(
+        self, client: AsyncClient, service: Headers, admin: Headers
+    ) -> None:
+        await give_plan(client, admin, plan(billing="prepaid"))
+        credit = {"amount": "1", "currency": "USD", "reason": "A test."}
+        headers = admin | {"Idempotency-Key": "k"}
+        await client.post(f"/accounts/{ADA}/credits", headers=headers, json=credit)
+        former = [
+            self.former(JOURNAL, at_least="0.1", want="0.9"),
+            self.former("0198b000-0000-7000-8000-000000000002", at_least="0.2", want="0.3"),
+        ]
+
+        response = await client.post("/leases", headers=service, json=former)
+
+        assert response.status_code == 200, response.text
+        assert response.headers["content-type"] == "application/json"
+        [granted, refused] = response.json()
+        assert (granted["status"], granted["granted"]) == ("ok", "0.9")
+        assert (refused["status"], refused["retry_after"]) == ("held_elsewhere", 1)
+        [current] = await lease(client, service, request(sequence=2, spent="0.9", minimum="0.2"))
+        assert (current.status, current.granted) == ("no_credit", "0.9")
+
+    async def test_both_versions_get_the_same_members(
+        self, client: AsyncClient, service: Headers
+    ) -> None:
+        former = await client.post("/leases", headers=service, json=[self.former(JOURNAL)])
+        current = await client.post("/leases", headers=service, json=[request()])
+
+        assert former.json() == current.json()
+
+    async def test_names_of_both_versions_in_one_request_are_422(
+        self, client: AsyncClient, service: Headers
+    ) -> None:
+        response = await client.post("/leases", headers=service, json=[request(ask_no=1)])
+
+        assert response.status_code == 422
+
+
+async def test_one_call_takes_a_thousand_accounts(client: AsyncClient, service: Headers) -> None:
     accounts = [f"{n:08x}-0000-7000-8000-000000000000" for n in range(1000)]
 
-    terms = await lease(client, service, *(ask(account) for account in accounts))
+    terms = await lease(client, service, *(request(account) for account in accounts))
 
     assert [each.account for each in terms] == accounts
 
 
-async def test_anonymous_and_users_may_not(client: AsyncClient, ada: Headers) -> None:
+async def test_only_services_may_request_leases(client: AsyncClient, ada: Headers) -> None:
     assert (await client.post("/leases", content=b"{")).status_code == 401
     assert (await client.post("/leases", headers=ada, content=b"{")).status_code == 403

@@ -1,7 +1,7 @@
-"""Any number of honest processes, on the real service: nothing is overspent and nothing is lost.
+"""Honest processes on the real service: nothing is overspent and nothing is lost.
 
-Processes ask, spend, ship, die with or without their disk, lose replies, fall silent and come back,
-in any order; the model beside them knows only what each was told and what each did.
+Processes request leases, spend, ship, die with or without their disk, lose responses, fall silent
+and come back, in any order. The model knows only what each was granted and what each did.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from services.billing.leases.sweeper import sweep
 from services.billing.models import Journal
 from services.billing.plans.service import plan_ids
 from services.billing.verify import verify
-from services.common.contracts import LeaseAsk, parse_amount
+from services.common.contracts import LeaseRequest, parse_amount
 from services.common.db import Database
 from services.common.migrations import migrate
 from tests.billing.money import (
@@ -36,12 +36,12 @@ from tests.billing.money import (
     money,
     new_id,
     prepaid_plan,
+    send_report,
     spent,
     store_prepaid,
     take,
-    tell,
 )
-from tests.billing.money import ask as new_ask
+from tests.billing.money import request as new_request
 from tests.billing.processes import Process, Wallet
 from tests.billing.wire import Json
 
@@ -56,9 +56,9 @@ requests = st.lists(
 
 
 class Money(RuleBasedStateMachine):
-    """The model; `database`, `run` and `per_row` are set by the test.
+    """The model. The test sets `database`, `run` and `per_row`.
 
-    Amounts are drawn in rows: `per_row` is what one costs.
+    Amounts are drawn in rows, each of which costs `per_row`.
     """
 
     database: ClassVar[Database]
@@ -73,8 +73,8 @@ class Money(RuleBasedStateMachine):
         self.credits = dict.fromkeys(self.accounts, 0)
         self.charged: dict[str, tuple[str, int]] = {}
         self.overdraft = dict.fromkeys(self.accounts, 0)
-        """What processes given up as lost had spent and not reported."""
-        self.given_up: set[str] = set()
+        """What lost processes had spent and not reported."""
+        self.lost: set[str] = set()
         self.processes = [self._new_process(), self._new_process()]
         for which in range(len(self.accounts)):
             self.top_up(which, 40)
@@ -91,36 +91,36 @@ class Money(RuleBasedStateMachine):
         which=number,
         who=number,
         kind=st.sampled_from(["background", "request", "release"]),
-        at_least=st.integers(1, 20),
+        minimum=st.integers(1, 20),
         more=st.integers(0, 20),
         reply_lost=st.booleans(),
     )
-    def ask(
-        self, which: int, who: int, kind: str, at_least: int, more: int, reply_lost: bool
+    def request_a_lease(
+        self, which: int, who: int, kind: str, minimum: int, more: int, reply_lost: bool
     ) -> None:
-        needed, wanted = at_least * self.per_row, (at_least + more) * self.per_row
+        needed, wanted = minimum * self.per_row, (minimum + more) * self.per_row
         kinds: dict[str, dict[str, Any]] = {
-            "background": {"want": wanted},
-            "request": {"at_least": needed, "want": wanted},
+            "background": {"desired": wanted},
+            "request": {"minimum": needed, "desired": wanted},
             "release": {"release": True},
         }
-        self._ask(who, which, reply_lost=reply_lost, **kinds[kind])
+        self._request_lease(who, which, reply_lost=reply_lost, **kinds[kind])
 
     @rule(who=number, which=number)
-    def an_old_ask_is_delivered_again(self, who: int, which: int) -> None:
+    def an_old_lease_request_arrives_again(self, who: int, which: int) -> None:
         process = self._alive(who)
-        if process and process.asks:
-            again = process.asks[which % len(process.asks)]
+        if process and process.sent:
+            again = process.sent[which % len(process.sent)]
             before = self._money(again.account)
             self._do(lease(self.database, again, now=self.now, plan_id=self.plan_id))
             assert self._money(again.account) == before
 
     @rule(requests=requests)
     def answer_requests(self, requests: list[tuple[int, int, int, str]]) -> None:
-        """Answer some requests, for which more may have to be asked for.
+        """Serve some requests, which may need a new lease.
 
-        A repeat has the id of another request, whose rows may be others, and is charged by
-        whichever arrives first; a rejected event never is.
+        A repeat has the id of another request, perhaps with other rows, and the first to arrive is
+        charged. A rejected event never is.
         """
         for who, which, rows, kind in requests:
             if process := self._alive(who):
@@ -128,7 +128,7 @@ class Money(RuleBasedStateMachine):
 
     @rule(requests=requests, times=st.integers(1, 3))
     def answer_and_ship(self, requests: list[tuple[int, int, int, str]], times: int) -> None:
-        """Answer requests, and deliver everything there is, more than once perhaps."""
+        """Serve requests, and deliver all events, perhaps more than once."""
         self.answer_requests(requests)
         for process in [process for process in self.processes if process.has_disk] * times:
             self._deliver(process, list(range(len(process.events))))
@@ -138,7 +138,7 @@ class Money(RuleBasedStateMachine):
         wallet = process.wallets.setdefault(account, Wallet())
         amount = rows * self.per_row
         if wallet.may_spend(now=self.now) < amount:
-            self._ask(who, which, at_least=amount, want=2 * amount)
+            self._request_lease(who, which, minimum=amount, desired=2 * amount)
         if wallet.may_spend(now=self.now) >= amount:
             wallet.spent += amount
             process.events.append(self._event(process, account, rows, kind))
@@ -170,12 +170,12 @@ class Money(RuleBasedStateMachine):
 
     @rule(who=number, how=st.sampled_from(["killed", "disk lost", "stopped"]))
     def end(self, who: int, how: str) -> None:
-        """Another process takes its place. One that stops has not shipped everything yet."""
+        """End a process and start another. One that stops has not shipped everything yet."""
         process = self._any(who)
         if how == "stopped" and process.alive:
             for which, account in enumerate(self.accounts):
                 if account in process.wallets:
-                    self._ask(self.processes.index(process), which, release=True)
+                    self._request_lease(self.processes.index(process), which, release=True)
             self._report(process, closed=True)
         process.has_disk = process.has_disk and how != "disk lost"
         self._end(process)
@@ -198,7 +198,7 @@ class Money(RuleBasedStateMachine):
     def the_books_agree(self) -> None:
         assert self._do(verify(self.database)) == []
 
-    # -- what must hold
+    # -- what must be true
 
     @invariant()
     def nothing_is_promised_twice(self) -> None:
@@ -234,14 +234,14 @@ class Money(RuleBasedStateMachine):
         self.processes = [last]
         if rest > 0:
             which = self.accounts.index(account)
-            self._ask(0, which, at_least=rest, want=rest)
+            self._request_lease(0, which, minimum=rest, desired=rest)
             wallet = last.wallets[account]
             assert wallet.granted == rest
             for rows in filter(None, (rest // self.per_row - 1, 1)):
                 self.answer_requests([(0, which, rows, "new")])
             self._deliver(last, list(range(len(last.events))))
             assert self._money(account) == (0, 0)
-        one_more = new_ask(100, account=account, journal=new_id(), at_least=1)
+        one_more = new_request(100, account=account, journal=new_id(), minimum=1)
         (terms,) = self._do(lease(self.database, one_more, now=self.now, plan_id=self.plan_id))
         assert terms.status == "no_credit"
 
@@ -268,41 +268,43 @@ class Money(RuleBasedStateMachine):
         return found
 
     def _committed(self, account: str) -> int:
-        """What is charged, and what has been spent and may still be charged."""
+        """Return what is charged, plus what has been spent and may still be charged."""
         charged = sum(amount for who, amount in self.charged.values() if who == account)
         return charged + sum(process.outstanding(account) for process in self.processes)
 
-    def _ask(self, who: int, which: int, *, reply_lost: bool = False, **members: Any) -> None:
+    def _request_lease(
+        self, who: int, which: int, *, reply_lost: bool = False, **members: Any
+    ) -> None:
         process = self._alive(who)
         if process is None:
             return
         account = self._account(which)
         wallet = process.wallets.setdefault(account, Wallet())
-        asked: LeaseAsk = new_ask(
-            len(process.asks) + 1,
+        request: LeaseRequest = new_request(
+            len(process.sent) + 1,
             account=account,
             journal=process.journal,
             spent=wallet.spent,
             **members,
         )
-        process.asks.append(asked)
-        (terms,) = self._do(lease(self.database, asked, now=self.now, plan_id=self.plan_id))
+        process.sent.append(request)
+        (terms,) = self._do(lease(self.database, request, now=self.now, plan_id=self.plan_id))
         if reply_lost:
-            wallet.frozen = wallet.frozen or bool(asked.at_least or asked.release)
+            wallet.frozen = wallet.frozen or bool(request.minimum or request.release)
             return
-        told = parse_amount(terms.granted)
-        if not (asked.at_least or asked.release or wallet.frozen or process.was_lost):
-            assert told >= wallet.granted
-        wallet.granted, wallet.frozen, wallet.asked_at = told, False, self.now
-        if asked.at_least and terms.status != "ok":
+        granted = parse_amount(terms.granted)
+        if not (request.minimum or request.release or wallet.frozen or process.was_lost):
+            assert granted >= wallet.granted
+        wallet.granted, wallet.frozen, wallet.requested_at = granted, False, self.now
+        if request.minimum and terms.status != "ok":
             assert wallet.granted <= wallet.spent
-        if asked.at_least and terms.status == "ok":
-            assert wallet.granted - wallet.spent >= asked.at_least
+        if request.minimum and terms.status == "ok":
+            assert wallet.granted - wallet.spent >= request.minimum
         if terms.status == "no_credit":
-            # What a lost disk held counts as spent until its journal is given up.
-            gone = sum(each.unheard(account) for each in self.processes if not each.has_disk)
+            # What a lost disk had counts as spent until its journal is declared lost.
+            gone = sum(each.unreported(account) for each in self.processes if not each.has_disk)
             free = self.credits[account] - self._committed(account) - gone
-            assert free < max(asked.at_least, 1)
+            assert free < max(request.minimum, 1)
 
     def _deliver(self, process: Process, indices: list[int]) -> None:
         events = [process.events[index] for index in indices]
@@ -315,7 +317,7 @@ class Money(RuleBasedStateMachine):
 
     def _report(self, process: Process, *, closed: bool = False) -> None:
         self._do(
-            tell(
+            send_report(
                 self.database,
                 len(process.events),
                 closed=closed,
@@ -333,9 +335,9 @@ class Money(RuleBasedStateMachine):
         self._do(sweep(self.database, now=self.now, listening_since=NOON - LOST_AFTER))
         lost = self._do(self._lost())
         for (journal, account), amount in outstanding.items():
-            if journal in lost - self.given_up:
+            if journal in lost - self.lost:
                 self.overdraft[account] += amount
-        self.given_up = lost
+        self.lost = lost
         for process in self.processes:
             process.was_lost = process.was_lost or process.journal in lost
 
@@ -353,7 +355,7 @@ class Money(RuleBasedStateMachine):
 def machine(
     request: pytest.FixtureRequest, database_kind: str, new_database_url: Callable[[str], str]
 ) -> Iterator[type[RuleBasedStateMachine]]:
-    """The machine on a database of its own, and a loop of its own: its rules are synchronous."""
+    """Yield the machine with its own database and, as its rules are synchronous, its own loop."""
     url = new_database_url(database_kind)
     migrate(url, MIGRATIONS)
     loop = asyncio.new_event_loop()

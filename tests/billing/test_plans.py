@@ -1,4 +1,4 @@
-"""Plans: what using the models costs, and who is on which."""
+"""Plans: what using the models costs, and which account is on which plan."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ async def seen_by(client: AsyncClient, headers: Headers) -> list[dict[str, Any]]
 
 
 class TestCreate:
-    async def test_a_plan_is_stored_and_shown_as_it_was_given(
+    async def test_a_plan_is_stored_and_shown_as_given(
         self, client: AsyncClient, admin: Headers
     ) -> None:
         plan_id = await store(client, admin, OWN)
@@ -54,9 +54,9 @@ class TestCreate:
         ids = await asyncio.gather(*(store(client, admin, OWN) for _ in range(8)))
 
         assert len(set(ids)) == 1
-        assert len(await seen_by(client, admin)) == 2  # the default one, too
+        assert len(await seen_by(client, admin)) == 2  # with the default plan
 
-    async def test_what_does_not_hold_is_422_and_not_repeated(
+    async def test_an_invalid_plan_is_422_and_not_echoed(
         self, client: AsyncClient, admin: Headers
     ) -> None:
         answer = await client.post("/plans", headers=admin, json=plan(billing="hunter2"))
@@ -77,7 +77,7 @@ class TestCreate:
         assert answer.json()["errors"][0]["loc"] == ["body", "rate_limit", "per_second"]
 
     @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", '"nan"', '"inf"'])
-    async def test_a_rate_limit_that_is_no_finite_number_is_422(
+    async def test_a_rate_limit_that_is_not_finite_is_422(
         self, client: AsyncClient, admin: Headers, number: str
     ) -> None:
         body = json.dumps(plan(rate_limit={"per_second": 7, "burst": 10}))
@@ -91,7 +91,7 @@ class TestCreate:
 
             assert answer.status_code == 422
 
-    async def test_the_largest_price_is_stated_where_a_larger_one_is_refused(
+    async def test_a_price_that_is_too_large_is_422_with_the_limit(
         self, client: AsyncClient, admin: Headers
     ) -> None:
         largest = plan(price((None, "1000000000000", "1000000000000")))
@@ -105,7 +105,9 @@ class TestCreate:
         assert error["loc"] == ["body", "prices", 0, "tiers", 0, "per_row"]
         assert error["msg"].endswith("must be at most 1000000000000")
 
-    async def test_anonymous_and_users_may_not(self, client: AsyncClient, ada: Headers) -> None:
+    async def test_only_administrators_may_create_plans(
+        self, client: AsyncClient, ada: Headers
+    ) -> None:
         assert (await client.post("/plans", content=b"{")).status_code == 401
         assert (await client.post("/plans", headers=ada, content=b"{")).status_code == 403
 
@@ -137,7 +139,7 @@ class TestList:
             ("Ada's own", False),
         ]
 
-    async def test_an_account_sees_the_plan_it_is_on_and_those_to_come(
+    async def test_an_account_sees_its_current_and_upcoming_plans(
         self, client: AsyncClient, admin: Headers, ada: Headers, issuer: Issuer
     ) -> None:
         soon = datetime.now(UTC) + timedelta(days=1)
@@ -162,7 +164,7 @@ class TestList:
 
         assert answer.status_code == 401
 
-    async def test_a_public_plan_is_another_plan_than_a_private_one_of_the_same_terms(
+    async def test_a_public_plan_differs_from_a_private_one_with_the_same_terms(
         self, client: AsyncClient, admin: Headers
     ) -> None:
         private = await store(client, admin, plan(name="Two"))
@@ -190,7 +192,7 @@ class TestAssign:
         ]
         assert amounts == ["0.0006", "1"]
 
-    async def test_of_two_plans_from_the_same_moment_the_later_given_holds(
+    async def test_of_two_plans_from_the_same_moment_the_later_assignment_counts(
         self, client: AsyncClient, service: Headers, admin: Headers, ada: Headers
     ) -> None:
         soon = datetime.now(UTC) + timedelta(seconds=60)
@@ -208,7 +210,7 @@ class TestAssign:
         assert receipt.json()["amount"] == "2"
         assert (await client.get("/usage/events/now", headers=ada)).json()["amount"] == "0.0006"
 
-    async def test_from_the_past_is_422(self, client: AsyncClient, admin: Headers) -> None:
+    async def test_a_start_in_the_past_is_422(self, client: AsyncClient, admin: Headers) -> None:
         plan_id = await store(client, admin, OWN)
         past = datetime.now(UTC) - timedelta(seconds=1)
 
@@ -220,7 +222,7 @@ class TestAssign:
 
         assert answer.status_code == 422
 
-    async def test_in_another_currency_than_was_charged_is_409(
+    async def test_a_plan_in_another_currency_than_the_accounts_is_409(
         self, client: AsyncClient, service: Headers, admin: Headers
     ) -> None:
         await deliver(client, service, [event()])
@@ -232,19 +234,21 @@ class TestAssign:
         assert (charged.status_code, new.status_code) == (409, 200)
 
     @pytest.mark.parametrize(("wanted", "status"), [("unknown", 404), ("é", 422), (1, 422)])
-    async def test_an_unknown_plan_is_404_and_what_is_no_id_422(
+    async def test_an_unknown_plan_is_404_and_an_invalid_id_422(
         self, client: AsyncClient, admin: Headers, wanted: Any, status: int
     ) -> None:
         answer = await client.put(f"/accounts/{ADA}/plan", headers=admin, json={"plan": wanted})
 
         assert answer.status_code == status
 
-    async def test_what_is_no_account_is_422(self, client: AsyncClient, admin: Headers) -> None:
+    async def test_an_invalid_account_is_422(self, client: AsyncClient, admin: Headers) -> None:
         answer = await client.put("/accounts/ada/plan", headers=admin, json={"plan": "p"})
 
         assert answer.status_code == 422
 
-    async def test_anonymous_and_users_may_not(self, client: AsyncClient, ada: Headers) -> None:
+    async def test_only_administrators_may_assign_plans(
+        self, client: AsyncClient, ada: Headers
+    ) -> None:
         path = f"/accounts/{ADA}/plan"
 
         assert (await client.put(path, content=b"{")).status_code == 401
@@ -266,7 +270,7 @@ class TestDefault:
         assert all(plans == seen[0] for plans in seen)
         assert sorted(each["name"] for each in seen[0]) == ["Changed", "Test"]
 
-    async def test_a_changed_one_never_reprices_what_was_served(
+    async def test_changing_it_never_reprices_what_was_served(
         self, client: AsyncClient, open_app: OpenApp, service: Headers, ada: Headers
     ) -> None:
         first = event()

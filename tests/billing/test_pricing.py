@@ -1,4 +1,4 @@
-"""What a request costs: arithmetic that must hold for every plan."""
+"""What a request costs: properties of every plan."""
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ amounts = st.integers(0, 10**12)
 
 @st.composite
 def tier_lists(draw: st.DrawFn) -> list[Tier]:
-    """Tiers with rising bounds, the last without one."""
+    """Draw tiers with rising bounds, the last without one."""
     bounds = sorted(draw(st.sets(st.integers(1, 60), max_size=4)))
     return [
         Tier.model_validate(
@@ -31,7 +31,7 @@ def tier_lists(draw: st.DrawFn) -> list[Tier]:
 
 
 @given(tier_lists(), st.integers(0, 80), st.integers(1, 100), st.integers(0, 2**31 - 1))
-def test_each_request_pays_the_tier_its_number_lies_in(
+def test_each_request_pays_the_tier_of_its_number(
     tiers: list[Tier], included: int, number: int, rows: int
 ) -> None:
     cost = charge(tiers=tiers, included_requests=included, number=number, rows=rows)
@@ -43,7 +43,7 @@ def test_each_request_pays_the_tier_its_number_lies_in(
 
 
 @given(tier_lists(), st.integers(0, 80), st.integers(0, 100))
-def test_a_month_costs_what_its_tiers_cost_one_by_one(
+def test_a_month_costs_the_sum_of_its_tiers(
     tiers: list[Tier], included: int, requests: int
 ) -> None:
     month = sum(
@@ -64,7 +64,7 @@ def test_included_requests_pay_neither_request_nor_rows(tiers: list[Tier], numbe
     assert unit_prices(tiers=tiers, included_requests=number, number=number) == (0, 0)
 
 
-def test_a_cost_beyond_64_bits_is_told_as_it_is() -> None:
+def test_a_cost_beyond_64_bits_is_exact() -> None:
     tier = Tier.model_validate({"up_to_requests": None, "per_request": "0", "per_row": "9000000"})
 
     assert charge(tiers=[tier], included_requests=0, number=1, rows=2**31) == 9 * 10**15 * 2**31
@@ -97,7 +97,7 @@ class TestPlans:
             plan(surprise=1),
         ],
     )
-    def test_a_plan_that_does_not_hold_together_is_refused(self, wrong: dict[str, object]) -> None:
+    def test_an_inconsistent_plan_is_refused(self, wrong: dict[str, object]) -> None:
         with pytest.raises(ValidationError):
             PlanCreate.model_validate(wrong)
 

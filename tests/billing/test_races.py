@@ -1,4 +1,4 @@
-"""Many deliveries at once, in any order, some of them cut short: the sums stay exact."""
+"""Concurrent deliveries, in any order, some of them interrupted: the sums stay exact."""
 
 import asyncio
 import random
@@ -23,7 +23,7 @@ from services.billing.models import (
     Journal,
     JournalRange,
     Period,
-    Receipt,
+    UsageEvent,
     UsageHour,
     UsageMonth,
 )
@@ -38,16 +38,16 @@ Sums = dict[tuple[str, ...], tuple[int, int, int]]
 
 
 async def take(database: Database, events: list[Any]) -> tuple[int, int, int]:
-    """Deliver events; accepted, duplicates and conflicts."""
+    """Deliver events; return accepted, duplicates and conflicts."""
     result = await ingest(database, items=events, default_plan=DEFAULT_PLAN, now=datetime.now(UTC))
     assert result.rejected == []
     return result.accepted, result.duplicates, result.conflicts
 
 
 async def sums(database: Database, *, by: tuple[str, ...], of: type[Base]) -> Sums:
-    """Requests, rows and amount by account and other columns, of a table of sums or receipts."""
+    """Sum requests, rows and amount by some columns, of a table of sums or usage events."""
     columns = [getattr(of, name) for name in by]
-    counted = func.count() if of is Receipt else func.sum(of.requests)  # type: ignore[attr-defined]
+    counted = func.count() if of is UsageEvent else func.sum(of.requests)  # type: ignore[attr-defined]
     async with database.snapshot() as session:
         rows = await session.execute(
             select(*columns, counted, func.sum(of.rows), func.sum(of.amount_low)).group_by(*columns)  # type: ignore[attr-defined]
@@ -56,17 +56,17 @@ async def sums(database: Database, *, by: tuple[str, ...], of: type[Base]) -> Su
 
 
 async def assert_books_agree(database: Database) -> None:
-    """Identities, receipts, hours and months tell the same story."""
+    """Check that identities, usage events, hours and months agree."""
     by_price = ("account", "price_id")
-    receipts = await sums(database, by=by_price, of=Receipt)
+    receipts = await sums(database, by=by_price, of=UsageEvent)
     assert await sums(database, by=by_price, of=UsageHour) == receipts
     by_period = ("account", "period", "price_id")
-    by_receipts = await sums(database, by=by_period, of=Receipt)
+    by_receipts = await sums(database, by=by_period, of=UsageEvent)
     by_months = await sums(database, by=by_period, of=UsageMonth)
     assert {key: counted for key, counted in by_months.items() if counted[0]} == by_receipts
     async with database.snapshot() as session:
         keys = await session.scalar(select(func.count()).select_from(EventKey))
-        events = await session.scalar(select(func.count()).select_from(Receipt))
+        events = await session.scalar(select(func.count()).select_from(UsageEvent))
     assert keys == events
 
 
@@ -80,7 +80,7 @@ class TestAtOnce:
         assert await sums(database, by=("account",), of=UsageHour) == {(ADA,): (1, 3, 800_000)}
         await assert_books_agree(database)
 
-    async def test_of_two_payloads_under_one_id_one_stands(self, database: Database) -> None:
+    async def test_of_two_payloads_with_one_id_one_counts(self, database: Database) -> None:
         first = event(rows=1)
         other = first | {"subject": BOB}
 
@@ -129,7 +129,9 @@ class TestAtOnce:
             *(take(database, [event(price_id=price_id) for _ in range(7)]) for _ in range(20))
         )
 
-        assert await sums(database, by=("account",), of=Receipt) == {(ADA,): (140, 140, 50 * 10**9)}
+        assert await sums(database, by=("account",), of=UsageEvent) == {
+            (ADA,): (140, 140, 50 * 10**9)
+        }
         await assert_books_agree(database)
 
 
@@ -162,7 +164,7 @@ class TestAnyOrder:
 
 
 class CutShort(Database):
-    """A database whose process dies just before or just after the commit."""
+    """A database whose process dies just before or just after a commit."""
 
     def __init__(self, url: str, *, committed: bool) -> None:
         super().__init__(url)
@@ -179,7 +181,7 @@ class CutShort(Database):
 
 class TestCutShort:
     @pytest.mark.parametrize("committed", [False, True])
-    async def test_a_delivery_is_taken_whole_or_not_at_all(
+    async def test_a_delivery_is_ingested_completely_or_not_at_all(
         self, database: Database, database_url: str, committed: bool
     ) -> None:
         events = [event(sequence=number) for number in (1, 2)]
@@ -189,7 +191,7 @@ class TestCutShort:
             await take(dying, events)
         await dying.close()
 
-        written = [Account, EventKey, Receipt, UsageHour, UsageMonth, Journal, JournalRange]
+        written = [Account, EventKey, UsageEvent, UsageHour, UsageMonth, Journal, JournalRange]
         async with database.snapshot() as session:
             counts = [await session.scalar(select(func.count()).select_from(t)) for t in written]
         assert any(counts) == committed
@@ -214,11 +216,13 @@ class TestClosing:
 
         assert await delivery == (1, 0, 0)
         async with database.snapshot() as session:
-            receipt = (await session.scalars(select(Receipt).where(Receipt.id == old["id"]))).one()
+            receipt = (
+                await session.scalars(select(UsageEvent).where(UsageEvent.id == old["id"]))
+            ).one()
         assert (receipt.period, receipt.late) == (f"{datetime.now(UTC):%Y-%m}", True)
 
 
-async def test_repeats_over_http_are_told_apart_from_news(
+async def test_repeats_over_http_are_distinguished_from_new_events(
     client: AsyncClient, service: Headers
 ) -> None:
     events = [event() for _ in range(5)]

@@ -1,4 +1,4 @@
-"""Runs of numbers, against sets of them."""
+"""Ranges of numbers, compared with sets."""
 
 from itertools import pairwise
 
@@ -18,7 +18,7 @@ def members(ranges: list[Range]) -> set[int]:
 
 
 @given(runs)
-def test_merging_keeps_the_numbers_and_leaves_no_two_runs_touching(ranges: list[Range]) -> None:
+def test_merging_keeps_the_numbers_and_leaves_no_adjacent_ranges(ranges: list[Range]) -> None:
     merged = merge(ranges)
 
     assert members(merged) == members(ranges)
@@ -27,7 +27,7 @@ def test_merging_keeps_the_numbers_and_leaves_no_two_runs_touching(ranges: list[
 
 
 @given(runs, st.integers(0, 60))
-def test_a_number_has_arrived_if_it_lies_in_a_run(ranges: list[Range], number: int) -> None:
+def test_a_number_has_arrived_if_it_is_in_a_range(ranges: list[Range], number: int) -> None:
     assert has_arrived(number, ranges) == (number in members(ranges))
 
 

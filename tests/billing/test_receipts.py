@@ -1,4 +1,4 @@
-"""Receipts: one for each billed request, newest first, nobody else's."""
+"""Receipts: one per billed request of the account, newest first."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ async def page(client: AsyncClient, headers: Headers, **query: Any) -> dict[str,
 
 
 class TestList:
-    async def test_a_receipt_says_what_was_answered_and_charged(
+    async def test_a_receipt_states_what_was_predicted_and_charged(
         self, client: AsyncClient, service: Headers, ada: Headers
     ) -> None:
         sent = event(time="2026-04-01T02:00:00.123456+02:00", rows=3)
@@ -65,7 +65,7 @@ class TestList:
         assert seen == sorted(seen, reverse=True)
         assert len(set(seen)) == len(seen) == 11
 
-    async def test_a_window_can_be_asked_for(
+    async def test_a_window_can_be_selected(
         self, client: AsyncClient, service: Headers, ada: Headers
     ) -> None:
         events = [event(time=START + timedelta(hours=n), id=f"e{n}") for n in range(4)]
@@ -76,7 +76,7 @@ class TestList:
 
         assert [each["id"] for each in found["events"]] == ["e2", "e1"]
 
-    async def test_others_receipts_are_not_shown(
+    async def test_other_accounts_receipts_are_not_shown(
         self, client: AsyncClient, service: Headers, ada: Headers, admin: Headers
     ) -> None:
         await deliver(client, service, [event(account=BOB)])
@@ -96,7 +96,7 @@ class TestList:
             {"from": "yesterday"},
         ],
     )
-    async def test_a_query_that_does_not_hold_is_422(
+    async def test_an_invalid_query_is_422(
         self, client: AsyncClient, ada: Headers, query: dict[str, str]
     ) -> None:
         answer = await client.get("/usage/events", headers=ada, params=query)
@@ -124,7 +124,7 @@ class TestCsv:
         assert rows[0]["time"] == "2026-04-01T00:41:39Z"
         assert rows[0]["invoice"] == ""
 
-    async def test_no_cell_is_a_formula_to_a_spreadsheet(
+    async def test_no_cell_is_a_formula(
         self, client: AsyncClient, service: Headers, ada: Headers
     ) -> None:
         formula = '=HYPERLINK("http://x.test";"pay")'
@@ -140,7 +140,9 @@ class TestCsv:
         assert (row["model"], row["version"], row["client_id"]) == ("'-2+3", "+1", "'=1+1")
         assert (row["rows"], row["amount"], row["currency"]) == ("1", "0.0006", "USD")
 
-    async def test_of_nothing_the_header_is_left(self, client: AsyncClient, ada: Headers) -> None:
+    async def test_without_receipts_there_is_only_the_header(
+        self, client: AsyncClient, ada: Headers
+    ) -> None:
         answer = await client.get("/usage/events", headers=ada | {"Accept": "text/csv"})
 
         assert answer.text.startswith("id,source,time,")
@@ -158,7 +160,7 @@ class TestOne:
 
         assert (answer.status_code, answer.json()["id"]) == (200, sent["id"])
 
-    async def test_anothers_receipt_is_404(
+    async def test_another_accounts_receipt_is_404(
         self, client: AsyncClient, service: Headers, ada: Headers, admin: Headers
     ) -> None:
         sent = event(account=BOB)
@@ -171,7 +173,7 @@ class TestOne:
         assert (await client.get(path, headers=admin, params={"account": BOB})).status_code == 200
 
     @pytest.mark.parametrize("wanted", ["unknown", "é", "a%20b", "%00", "x" * 5000])
-    async def test_an_unknown_one_is_404(
+    async def test_an_unknown_receipt_is_404(
         self, client: AsyncClient, service: Headers, ada: Headers, wanted: str
     ) -> None:
         await deliver(client, service, [event(id="e")])
@@ -181,7 +183,7 @@ class TestOne:
         assert answer.status_code == 404
         assert answer.json()["type"] == "urn:tollgate:problem:receipt_not_found"
 
-    async def test_a_service_finds_anybodys(
+    async def test_a_service_finds_any_receipt(
         self, client: AsyncClient, service: Headers, ada: Headers
     ) -> None:
         sent = event(account=BOB)

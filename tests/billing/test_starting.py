@@ -35,7 +35,7 @@ from tests.ports import free_port
 LOCAL_FILE = Path(services.billing.plans.__file__).parent / "local_plan.json"
 
 
-async def test_the_migrations_make_the_tables_of_the_code(database: Database) -> None:
+async def test_the_migrations_create_the_tables_of_the_code(database: Database) -> None:
     async with database.engine.connect() as connection:
         differences = await connection.run_sync(
             lambda sync: compare_metadata(MigrationContext.configure(sync), Base.metadata)
@@ -48,7 +48,7 @@ class TestReadiness:
     async def test_a_migrated_service_is_ready(self, client: AsyncClient) -> None:
         assert (await client.get("/readyz")).status_code == 200
 
-    async def test_it_becomes_ready_once_migrated_and_takes_nothing_before(
+    async def test_it_is_ready_only_once_migrated(
         self,
         database_kind: str,
         new_database_url: Callable[[str], str],
@@ -89,7 +89,7 @@ class TestDocs:
             "application/cloudevents-batch+json",
         }
 
-    async def test_every_operation_says_what_it_does(self, app: FastAPI) -> None:
+    async def test_every_operation_is_documented(self, app: FastAPI) -> None:
         operations = [o for path in app.openapi()["paths"].values() for o in path.values()]
 
         assert all(len(operation.get("description", "")) > 10 for operation in operations[:-3])
@@ -122,7 +122,7 @@ class TestSettings:
             ("BILLING_LOG_LEVEL", "LOUD"),
         ],
     )
-    def test_a_bad_value_stops_the_start_with_one_line_that_names_the_variable(
+    def test_an_invalid_value_stops_startup_with_one_line_that_names_the_variable(
         self,
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
@@ -154,7 +154,7 @@ class TestSettings:
         assert settings.default_plan is None
 
     @pytest.mark.parametrize("value", [str(LOCAL_FILE), LOCAL_FILE.read_text()])
-    def test_the_default_plan_is_json_or_a_file_of_it(
+    def test_the_default_plan_is_json_or_a_json_file(
         self, monkeypatch: pytest.MonkeyPatch, value: str
     ) -> None:
         monkeypatch.setenv("BILLING_DEFAULT_PLAN", value)
@@ -195,7 +195,7 @@ def test_the_process_migrates_serves_and_stops(tmp_path: Path) -> None:
     assert code == 0
 
 
-def test_other_arguments_are_refused_with_one_line() -> None:
+def test_unknown_arguments_are_refused_with_one_line() -> None:
     done = run("nonsense")
 
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

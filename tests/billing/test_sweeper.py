@@ -1,4 +1,4 @@
-"""Slices whose process has ended: given back, late arrivals included."""
+"""Reservations whose process has ended, and the events that still arrive."""
 
 import asyncio
 from datetime import timedelta
@@ -9,20 +9,20 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.leases import repository, sweeper
 from services.billing.leases.sweeper import sweep
-from services.billing.models import Journal, Receipt, Slice
+from services.billing.models import CreditReservation, Journal, UsageEvent
 from services.common.db import Database
 from tests.billing.conftest import OpenApp
 from tests.billing.money import (
     NOON,
-    ask,
     credit,
     granted,
     lease,
     money,
     new_id,
+    request,
+    send_report,
     spent,
     take,
-    tell,
 )
 from tests.billing.wire import JOURNAL
 
@@ -33,14 +33,14 @@ LOST = NOON + timedelta(minutes=10)
 class TestSweep:
     async def count(self, database: Database) -> int:
         async with database.snapshot() as session:
-            return await session.scalar(select(func.count()).select_from(Slice)) or 0
+            return await session.scalar(select(func.count()).select_from(CreditReservation)) or 0
 
-    async def test_a_closed_and_complete_journal_gives_back_what_is_left(
+    async def test_the_rest_of_a_closed_and_complete_journal_is_reclaimed(
         self, prepaid: Database
     ) -> None:
-        await granted(prepaid, ask(1, want=50))
+        await granted(prepaid, request(1, desired=50))
         await take(prepaid, [spent(20, 2)])
-        await tell(prepaid, 2, closed=True)
+        await send_report(prepaid, 2, closed=True)
 
         await sweep(prepaid, now=NOON, listening_since=NOON)
         before = await money(prepaid)
@@ -50,12 +50,12 @@ class TestSweep:
         assert (before, await money(prepaid)) == ((50, 30), (75, 0))
         assert await self.count(prepaid) == 0
 
-    async def test_one_that_cannot_be_swept_keeps_no_other_waiting(
+    async def test_a_journal_that_cannot_be_swept_does_not_block_others(
         self, prepaid: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for journal in (JOURNAL, OTHER):
-            await granted(prepaid, ask(1, journal=journal, at_least=20))
-            await tell(prepaid, 0, closed=True, journal=journal)
+            await granted(prepaid, request(1, journal=journal, minimum=20))
+            await send_report(prepaid, 0, closed=True, journal=journal)
         lock_journal = repository.lock_journal
 
         async def fail_for_one(session: AsyncSession, *, journal: str) -> Journal | None:
@@ -71,8 +71,8 @@ class TestSweep:
 
         assert (one_left, await money(prepaid)) == ((80, 20), (100, 0))
 
-    async def test_a_silent_one_does_after_ten_minutes(self, prepaid: Database) -> None:
-        await granted(prepaid, ask(1, want=50))
+    async def test_a_silent_journal_is_reclaimed_after_ten_minutes(self, prepaid: Database) -> None:
+        await granted(prepaid, request(1, desired=50))
         await take(prepaid, [spent(20, 1)])
 
         await sweep(prepaid, now=LOST - timedelta(seconds=1), listening_since=NOON)
@@ -81,16 +81,18 @@ class TestSweep:
 
         assert (before, await money(prepaid)) == ((50, 30), (80, 0))
 
-    async def test_an_ask_is_a_sign_of_life(self, prepaid: Database) -> None:
-        await granted(prepaid, ask(1, want=50))
-        await granted(prepaid, ask(2, want=50), now=NOON + timedelta(minutes=8))
+    async def test_a_lease_request_counts_as_a_heartbeat(self, prepaid: Database) -> None:
+        await granted(prepaid, request(1, desired=50))
+        await granted(prepaid, request(2, desired=50), now=NOON + timedelta(minutes=8))
 
         await sweep(prepaid, now=NOON + timedelta(minutes=17), listening_since=NOON)
 
         assert await money(prepaid) == (50, 50)
 
-    async def test_whoever_was_deaf_calls_nobody_silent(self, prepaid: Database) -> None:
-        await granted(prepaid, ask(1, want=50))
+    async def test_after_an_outage_billing_waits_before_it_declares_journals_lost(
+        self, prepaid: Database
+    ) -> None:
+        await granted(prepaid, request(1, desired=50))
         back = NOON + timedelta(hours=1)
 
         await sweep(prepaid, now=back, listening_since=back - timedelta(seconds=59))
@@ -99,19 +101,21 @@ class TestSweep:
 
         assert (before, await money(prepaid)) == ((50, 50), (100, 0))
 
-    async def test_what_comes_after_is_late_and_may_overdraw(self, prepaid: Database) -> None:
-        await granted(prepaid, ask(1, at_least=80))
+    async def test_an_event_after_the_reclaim_is_late_and_may_overdraw(
+        self, prepaid: Database
+    ) -> None:
+        await granted(prepaid, request(1, minimum=80))
         await sweep(prepaid, now=LOST, listening_since=NOON)
-        await granted(prepaid, ask(1, journal=OTHER, at_least=90), now=LOST)
+        await granted(prepaid, request(1, journal=OTHER, minimum=90), now=LOST)
 
         await take(prepaid, [spent(60, 1)], now=LOST)
 
         assert await money(prepaid) == (-50, 90)
         async with prepaid.snapshot() as session:
-            assert await session.scalar(select(Receipt.late)) is True
+            assert await session.scalar(select(UsageEvent.late)) is True
 
-    async def test_a_repeat_that_comes_after_costs_nothing(self, prepaid: Database) -> None:
-        await granted(prepaid, ask(1, at_least=80))
+    async def test_a_repeat_after_the_reclaim_costs_nothing(self, prepaid: Database) -> None:
+        await granted(prepaid, request(1, minimum=80))
         await take(prepaid, [spent(60, 1, id="same")])
         await sweep(prepaid, now=LOST, listening_since=NOON)
 
@@ -119,23 +123,23 @@ class TestSweep:
 
         assert await money(prepaid) == (40, 0)
 
-    async def test_a_lost_process_that_comes_back_goes_on_where_it_stood(
+    async def test_a_lost_process_that_comes_back_continues_counting(
         self, prepaid: Database
     ) -> None:
-        await granted(prepaid, ask(1, at_least=80))
+        await granted(prepaid, request(1, minimum=80))
         await take(prepaid, [spent(20, 1)])
         await sweep(prepaid, now=LOST, listening_since=NOON)
 
-        # It has spent 30 more that nobody has heard of yet, and needs 5.
-        answer = await granted(prepaid, ask(2, spent=50, at_least=5), now=LOST)
+        # It has spent 30 more that billing has no event of, and needs 5.
+        answer = await granted(prepaid, request(2, spent=50, minimum=5), now=LOST)
         held = await money(prepaid)
         await take(prepaid, [spent(30, 2)], now=LOST)
 
         assert answer == ("ok", 55)
         assert (held, await money(prepaid)) == ((45, 35), (45, 5))
 
-    async def test_it_is_given_up_once(self, prepaid: Database) -> None:
-        await granted(prepaid, ask(1, want=50))
+    async def test_a_journal_is_declared_lost_once(self, prepaid: Database) -> None:
+        await granted(prepaid, request(1, desired=50))
         for _ in range(2):
             await sweep(prepaid, now=LOST, listening_since=NOON)
 
@@ -143,14 +147,14 @@ class TestSweep:
             journal = await session.get(Journal, JOURNAL)
         assert journal is not None
         assert journal.lost
-        await tell(prepaid, 0, closed=True, now=LOST)
+        await send_report(prepaid, 0, closed=True, now=LOST)
         await sweep(prepaid, now=LOST, listening_since=NOON)
         assert await self.count(prepaid) == 0
 
-    async def test_its_empty_slices_go_after_thirty_days_and_none_come_again(
+    async def test_its_empty_reservations_are_deleted_after_thirty_days(
         self, prepaid: Database
     ) -> None:
-        await granted(prepaid, ask(1, at_least=80))
+        await granted(prepaid, request(1, minimum=80))
         await take(prepaid, [spent(60, 1)])
         await sweep(prepaid, now=LOST, listening_since=NOON)
         due = NOON + timedelta(days=30)
@@ -160,47 +164,49 @@ class TestSweep:
         await sweep(prepaid, now=due, listening_since=NOON)
         after = await self.count(prepaid)
         await take(prepaid, [spent(20, 2)], now=due)
-        answer = await granted(prepaid, ask(2, spent=80, at_least=5), now=due)
+        answer = await granted(prepaid, request(2, spent=80, minimum=5), now=due)
 
         assert (before, after) == (1, 0)
-        assert answer == ("held_elsewhere", 0)
+        assert answer == ("reserved_elsewhere", 0)
         assert await money(prepaid) == (20, 0)
         assert await self.count(prepaid) == 0
 
-    async def test_one_that_was_heard_meanwhile_keeps_its_slice(self, prepaid: Database) -> None:
-        await granted(prepaid, ask(1, want=50))
+    async def test_a_journal_heard_from_meanwhile_keeps_its_reservation(
+        self, prepaid: Database
+    ) -> None:
+        await granted(prepaid, request(1, desired=50))
         await sweep(prepaid, now=LOST, listening_since=NOON)
-        await tell(prepaid, 0, now=LOST + timedelta(days=20))
+        await send_report(prepaid, 0, now=LOST + timedelta(days=20))
 
         await sweep(prepaid, now=NOON + timedelta(days=30), listening_since=NOON)
 
         assert await self.count(prepaid) == 1
 
-    async def test_a_closed_journal_is_granted_nothing_and_gets_no_slice(
+    async def test_a_closed_journal_gets_neither_a_grant_nor_a_reservation(
         self, prepaid: Database
     ) -> None:
-        await granted(prepaid, ask(1, want=40))
+        await granted(prepaid, request(1, desired=40))
         await take(prepaid, [spent(40, 1)])
-        await tell(prepaid, 1, closed=True)
-        still_there = await granted(prepaid, ask(2, spent=40, at_least=5))
+        await send_report(prepaid, 1, closed=True)
+        still_there = await granted(prepaid, request(2, spent=40, minimum=5))
         await sweep(prepaid, now=NOON, listening_since=NOON)
 
-        needing = await granted(prepaid, ask(3, spent=40, at_least=5))
-        in_the_background = await granted(prepaid, ask(4, spent=40, want=50))
+        needing = await granted(prepaid, request(3, spent=40, minimum=5))
+        in_the_background = await granted(prepaid, request(4, spent=40, desired=50))
 
-        assert still_there == ("held_elsewhere", 40)
-        assert needing == in_the_background == ("held_elsewhere", 0)
+        assert still_there == ("reserved_elsewhere", 40)
+        assert needing == in_the_background == ("reserved_elsewhere", 0)
         assert await money(prepaid) == (60, 0)
         assert await self.count(prepaid) == 0
 
-    async def test_many_replicas_sweeping_at_once_give_back_once(
+    async def test_many_replicas_sweeping_at_once_reclaim_once(
         self, prepaid: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(sweeper, "_ACCOUNTS_AT_ONCE", 3)
         accounts = [new_id() for _ in range(8)]
         for account in accounts:
             await credit(prepaid, 10, account=account)
-        await lease(prepaid, *(ask(1, account=account, at_least=10) for account in accounts))
+        await lease(prepaid, *(request(1, account=account, minimum=10) for account in accounts))
 
         await asyncio.gather(*(sweep(prepaid, now=LOST, listening_since=NOON) for _ in range(6)))
 
@@ -210,8 +216,8 @@ class TestSweep:
     async def test_the_service_sweeps_while_it_runs(
         self, prepaid: Database, open_app: OpenApp, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        await granted(prepaid, ask(1, want=50))
-        await tell(prepaid, 0, closed=True)
+        await granted(prepaid, request(1, desired=50))
+        await send_report(prepaid, 0, closed=True)
         monkeypatch.setattr(sweeper, "EVERY_S", 0.01)
 
         async with open_app(), asyncio.timeout(30):

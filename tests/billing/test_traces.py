@@ -1,4 +1,4 @@
-"""A bill is in the trace of its prediction, if the event names that, and shows nobody's data."""
+"""Ingest continues the trace of an event, without any of its data."""
 
 import pytest
 
@@ -9,9 +9,9 @@ from tests.billing.wire import deliver, event
 from tests.collector import collecting
 
 
-@pytest.mark.usefixtures("app")  # which empties the tables
+@pytest.mark.usefixtures("app")  # it empties the tables
 class TestBills:
-    async def test_each_event_that_names_a_trace_is_billed_in_it(
+    async def test_each_traced_event_is_billed_in_its_trace(
         self, open_app: OpenApp, service: Headers
     ) -> None:
         traces = {f"{number:032x}": f"{number:016x}" for number in (1, 2)}
@@ -31,6 +31,6 @@ class TestBills:
         assert {bill.links for bill in bills} == {(delivery.id,)}
         statements = collector.find(trace=delivery.trace, parent=delivery.id)
         assert "INSERT usage_events" in [each.name for each in statements]
-        told = "".join(collector.texts)
+        text = "".join(collector.texts)
         for one in events:
-            assert not [value for value in (one["id"], one["subject"]) if value in told]
+            assert not [value for value in (one["id"], one["subject"]) if value in text]

@@ -1,4 +1,4 @@
-"""Amounts of the version before: counted on after the upgrade, and by it in the meantime."""
+"""Amounts of the version before, which keeps counting during and after the upgrade."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -12,12 +12,12 @@ from services.billing.database import MIGRATIONS
 from services.billing.verify import verify
 from services.common.db import Database
 from services.common.migrations import migrate
-from tests.billing.money import NOON, ask, credit, granted, money, spent, store_prepaid, take
+from tests.billing.money import NOON, credit, granted, money, request, spent, store_prepaid, take
 from tests.billing.wire import ADA
 from tests.common.test_migrations import at_revision
 
 MOST = 2**63 - 1
-"""The largest amount that the version before could count."""
+"""The largest amount that the version before could store."""
 CREDIT = (
     "INSERT INTO credits (account, amount, currency, reason, `by`, created_at)"
     f" VALUES ('{ADA}', :amount, 'USD', 'A test.', 'a test', :now)"
@@ -25,7 +25,7 @@ CREDIT = (
 
 
 class VersionBefore:
-    """What the version before does with an account's money, in its own words."""
+    """What the version before does with an account's money, in its own SQL."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -56,14 +56,14 @@ async def upgraded(
 ) -> AsyncIterator[tuple[Database, VersionBefore, str]]:
     """A database at the schema of the version before."""
     url = new_database_url(database_kind)
-    with suppress(InvalidRequestError):  # on MySQL, where it misses the newest columns
+    with suppress(InvalidRequestError):  # on MySQL, where the newest columns are missing
         await asyncio.to_thread(at_revision, "billing", "0003", url)
     database = Database(url)
     yield database, VersionBefore(database), url
     await database.close()
 
 
-async def test_amounts_stored_before_are_counted_on_beyond_64_bits(
+async def test_amounts_stored_before_can_grow_beyond_64_bits(
     upgraded: tuple[Database, VersionBefore, str],
 ) -> None:
     database, before, url = upgraded
@@ -75,13 +75,13 @@ async def test_amounts_stored_before_are_counted_on_beyond_64_bits(
     await credit(database, 7)
 
     assert await money(database) == (2 * MOST + 7, 0)
-    assert await granted(database, ask(1, at_least=2 * MOST)) == ("ok", 2 * MOST)
+    assert await granted(database, request(1, minimum=2 * MOST)) == ("ok", 2 * MOST)
     await take(database, [spent(5, 1)])
     assert await money(database) == (7, 2 * MOST - 5)
     assert await verify(database) == []
 
 
-async def test_the_version_before_goes_on_counting_beside_the_new_one(
+async def test_the_version_before_can_run_beside_the_new_one(
     upgraded: tuple[Database, VersionBefore, str],
 ) -> None:
     database, before, url = upgraded

@@ -1,4 +1,4 @@
-"""Usage added up: any window, any grouping, only for whom it may."""
+"""Usage: any window, any grouping, only for those who may read it."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -82,7 +82,7 @@ class TestGrouping:
             {"model": "wine", "requests": 2, "rows": 2, "amount": "0.0012"},
         ]
 
-    async def test_by_hour_cut_to_the_window(
+    async def test_by_hour_clipped_to_the_window(
         self, client: AsyncClient, service: Headers, ada: Headers
     ) -> None:
         await deliver(client, service, [event(time=time) for time in TIMES])
@@ -112,7 +112,7 @@ class TestWindow:
         assert now <= datetime.fromisoformat(found["to"]) <= datetime.now(UTC)
         assert found["total"]["requests"] == 1
 
-    async def test_its_end_is_outside_and_its_start_inside(
+    async def test_its_start_is_inclusive_and_its_end_exclusive(
         self, client: AsyncClient, service: Headers, ada: Headers
     ) -> None:
         await deliver(client, service, [event(time=time) for time in TIMES])
@@ -121,7 +121,7 @@ class TestWindow:
 
         assert found["total"]["requests"] == 2
 
-    async def test_an_empty_one_holds_nothing(
+    async def test_an_empty_window_has_no_usage(
         self, client: AsyncClient, service: Headers, ada: Headers
     ) -> None:
         await deliver(client, service, [event(time=time) for time in TIMES])
@@ -137,7 +137,7 @@ class TestWindow:
         minutes=st.lists(st.integers(0, 60 * 5), max_size=12),
         window=st.tuples(st.integers(0, 60 * 5), st.integers(0, 60 * 5)).map(sorted),
     )
-    async def test_any_window_holds_exactly_the_receipts_within_it(
+    async def test_any_window_has_exactly_its_receipts(
         self, database: Database, minutes: list[int], window: list[int]
     ) -> None:
         account, start = str(uuid.uuid4()), datetime(2026, 3, 31, 22, tzinfo=UTC)
@@ -162,7 +162,7 @@ class TestWindow:
 
 
 class TestCurrency:
-    async def test_an_account_never_heard_of_has_used_nothing_in_its_plans_currency(
+    async def test_an_unknown_account_has_no_usage_in_its_plans_currency(
         self, client: AsyncClient, ada: Headers
     ) -> None:
         found = await usage(client, ada)
@@ -192,7 +192,7 @@ class TestWhoMay:
 
     @pytest.mark.parametrize("account", [ADA, BOB, "no UUID", ""])
     @pytest.mark.parametrize("path", ["/usage", "/usage/events", "/usage/events/some-id"])
-    async def test_naming_an_account_needs_admin_before_all_else(
+    async def test_the_scope_for_another_account_is_checked_first(
         self, client: AsyncClient, ada: Headers, path: str, account: str
     ) -> None:
         query = {"account": account, "from": "not a time"}
@@ -201,7 +201,7 @@ class TestWhoMay:
 
         assert answer.status_code == 403
 
-    async def test_an_administrator_may_look_at_any_account(
+    async def test_an_administrator_may_read_any_account(
         self, client: AsyncClient, service: Headers, admin: Headers
     ) -> None:
         await deliver(client, service, [event(account=BOB)])
@@ -210,7 +210,7 @@ class TestWhoMay:
 
         assert (found["account"], found["total"]["requests"]) == (BOB, 1)
 
-    async def test_to_an_administrator_an_id_that_is_none_is_422(
+    async def test_an_invalid_account_is_422_for_an_administrator(
         self, client: AsyncClient, admin: Headers
     ) -> None:
         answer = await client.get("/usage", headers=admin, params={"account": "no UUID"})
@@ -233,7 +233,7 @@ class TestWhoMay:
         {"group_by": "week"},
     ],
 )
-async def test_a_query_that_does_not_hold_is_422(
+async def test_an_invalid_query_is_422(
     client: AsyncClient, ada: Headers, query: dict[str, str]
 ) -> None:
     answer = await client.get("/usage", headers=ada, params=query)

@@ -1,4 +1,4 @@
-"""Verifying: a clean database says nothing, and whatever was tampered with is named."""
+"""Verify: a clean database has no differences, and any tampering is named."""
 
 from typing import Any
 
@@ -9,36 +9,36 @@ from services.billing.models import (
     Account,
     Base,
     Credit,
+    CreditReservation,
     EventKey,
     Journal,
     JournalRange,
-    Receipt,
-    Slice,
+    UsageEvent,
     UsageHour,
     UsageMonth,
 )
 from services.billing.verify import verify
 from services.common.db import Database
-from tests.billing.money import NOON, ask, credit, granted, spent, store_prepaid, take
+from tests.billing.money import NOON, credit, granted, request, spent, store_prepaid, take
 from tests.billing.wire import ADA, event
 
 
 @pytest.fixture
 async def books(database: Database) -> Database:
-    """Some of everything that can be verified."""
+    """Return data of every kind that can be verified."""
     await store_prepaid(database)
     await credit(database, 100)
-    await granted(database, ask(1, want=50))
+    await granted(database, request(1, desired=50))
     await take(database, [spent(20, 1), spent(3), spent(2, 2, id="r"), spent(2, 3, id="r")])
     await take(database, [event(time=NOON, rows=3, account=ADA, sequence=9)])
     return database
 
 
-async def test_books_that_agree_say_nothing(books: Database) -> None:
+async def test_consistent_books_have_no_differences(books: Database) -> None:
     assert await verify(books) == []
 
 
-async def test_an_empty_database_agrees(database: Database) -> None:
+async def test_an_empty_database_has_no_differences(database: Database) -> None:
     assert await verify(database) == []
 
 
@@ -49,8 +49,14 @@ async def test_an_empty_database_agrees(database: Database) -> None:
         (update(UsageHour).values(requests=UsageHour.requests - 1), ["usage_hours"]),
         (delete(UsageMonth), ["usage_months"]),
         (update(UsageMonth).values(rows=UsageMonth.rows + 1), ["usage_months"]),
-        (update(Slice).values(settled_low=Slice.settled_low + 1), ["slices", "balances"]),
-        (update(Slice).values(granted_low=Slice.granted_low + 1), ["balances"]),
+        (
+            update(CreditReservation).values(settled_low=CreditReservation.settled_low + 1),
+            ["reservations", "balances"],
+        ),
+        (
+            update(CreditReservation).values(granted_low=CreditReservation.granted_low + 1),
+            ["balances"],
+        ),
         (update(Account).values(available_low=Account.available_low - 1), ["balances"]),
         (delete(Credit), ["balances"]),
         (update(Account).values(currency="EUR"), ["accounts"]),
@@ -59,14 +65,12 @@ async def test_an_empty_database_agrees(database: Database) -> None:
         (update(Journal).values(highest=Journal.highest - 1), ["journals"]),
         (delete(JournalRange), ["journals"]),
         (
-            delete(Receipt).where(Receipt.rows == 20),
-            ["usage_hours", "usage_months", "slices", "balances"],
+            delete(UsageEvent).where(UsageEvent.rows == 20),
+            ["usage_hours", "usage_months", "reservations", "balances"],
         ),
     ],
 )
-async def test_what_was_tampered_with_is_named(
-    books: Database, statement: Any, named: list[str]
-) -> None:
+async def test_tampering_is_named(books: Database, statement: Any, named: list[str]) -> None:
     async with books.transaction() as session:
         await session.execute(statement)
 
@@ -77,7 +81,7 @@ async def test_what_was_tampered_with_is_named(
     assert all(ADA in each or each.startswith("journals") for each in differences)
 
 
-async def test_its_view_leaves_no_trace_in_the_pool(books: Database) -> None:
+async def test_it_leaves_no_changed_connection_in_the_pool(books: Database) -> None:
     await verify(books)
 
     async with books.transaction() as session:

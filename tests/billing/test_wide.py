@@ -1,4 +1,4 @@
-"""Amounts in two columns: what is split, added and summed up is exact, whatever its size."""
+"""Amounts in two columns: splitting, adding and summing are exact at any size."""
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +19,7 @@ ACCOUNT = {"id": ADA, "currency": "USD", "created_at": NOON}
 
 
 @given(amounts)
-def test_what_is_split_is_joined_again(amount: int) -> None:
+def test_split_and_join_are_inverse(amount: int) -> None:
     high, low = split(amount)
 
     assert join(high, low) == amount
@@ -27,7 +27,7 @@ def test_what_is_split_is_joined_again(amount: int) -> None:
 
 
 @given(inside)
-def test_an_amount_within_64_bits_is_in_its_low_column_alone(amount: int) -> None:
+def test_an_amount_within_64_bits_is_only_in_its_low_column(amount: int) -> None:
     assert split(amount) == (0, amount)
 
 
@@ -38,7 +38,7 @@ def test_equal_amounts_have_equal_parts(one: int, other: int) -> None:
 
 class TestInSql:
     async def add_up(self, database: Database, parts: list[tuple[int, int]], more: int) -> int:
-        """What an account has with `more`, of which the parts were stored as they are."""
+        """Return the sum of a stored amount and `more`, as the database adds them."""
         async with database.transaction() as session:
             await session.execute(delete(Account))
             for high, low in parts:
@@ -68,7 +68,7 @@ class TestInSql:
             ((2**60, 3), MAX_SUM),
         ],
     )
-    async def test_two_amounts_are_added_without_leaving_64_bits(
+    async def test_two_amounts_are_added_within_64_bits(
         self, database: Database, stored: tuple[int, int], more: int
     ) -> None:
         assert await self.add_up(database, [stored], more) == join(*stored) + more
@@ -86,7 +86,7 @@ class TestInSql:
         for stored, more in cases:
             assert await self.add_up(database, [stored], more) == join(*stored) + more
 
-    async def test_any_amounts_are_summed_up_exactly_and_known_from_zero(
+    async def test_any_amounts_are_summed_exactly_and_compared_with_zero(
         self, database: Database
     ) -> None:
         sums: list[list[int]] = []
@@ -102,7 +102,7 @@ class TestInSql:
             assert await self.sum_up(database, drawn) == (sum(drawn), sum(drawn) != 0)
 
     async def sum_up(self, database: Database, drawn: list[int]) -> tuple[int, bool]:
-        """The sum of amounts by the database, and whether it takes that for more than nothing."""
+        """Return the database's sum of amounts, and whether it finds that different from zero."""
         rows = [
             {"id": f"{number:036d}", "currency": "USD", "created_at": NOON}
             | dict(zip(("available_high", "available_low"), split(amount), strict=True))

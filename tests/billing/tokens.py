@@ -1,4 +1,4 @@
-"""Access tokens of a test issuer with a real RSA key, made and verified as in production."""
+"""Access tokens of a test issuer with a real RSA key, signed and verified as in production."""
 
 import time
 import uuid
@@ -20,7 +20,7 @@ Headers = dict[str, str]
 
 
 class Issuer:
-    """Signs tokens, and is the source of the keys to verify them with."""
+    """Signs tokens, and provides the keys to verify them."""
 
     def __init__(self) -> None:
         private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -36,7 +36,7 @@ class Issuer:
         return self._keys.get(kid)
 
     def headers(self, *scopes: str, account: str) -> Headers:
-        """The headers of a request whose token has these scopes."""
+        """Return the headers of a request whose token has these scopes."""
         now = int(time.time())
         claims = {
             "iss": ISSUER,

@@ -41,7 +41,7 @@ def event(
     journal: str | None = None,
     **members: Any,
 ) -> Json:
-    """A usage event of now, unless told otherwise; `members` are CloudEvents attributes."""
+    """Return a usage event, by default of now; `members` are CloudEvents attributes."""
     moment = time or datetime.now(UTC)
     data = {"model": model, "version": "20261122t000000z-0a1b2c3d", "rows": rows}
     made: Json = {
@@ -59,7 +59,7 @@ def event(
 
 
 async def deliver(client: AsyncClient, headers: dict[str, str], events: Sequence[Any]) -> Json:
-    """Send a batch and expect it to be taken."""
+    """Send a batch and expect 202."""
     answer = await post_events(client, headers, json.dumps(list(events)).encode())
     assert answer.status_code == 202, answer.text
     result: Json = answer.json()
@@ -78,12 +78,12 @@ async def post_events(
 
 
 def plan(*prices: Json, **members: Any) -> Json:
-    """A plan of these prices, or of one price for all models."""
+    """Return a plan with these prices, or with one price for all models."""
     return LOCAL_PLAN | ({"prices": list(prices)} if prices else {}) | members
 
 
 def price(*tiers: tuple[int | None, str, str], model: str | None = None, included: int = 0) -> Json:
-    """A price of tiers `(up_to_requests, per_request, per_row)`."""
+    """Return a price with tiers `(up_to_requests, per_request, per_row)`."""
     return {
         "model": model,
         "included_requests": included,

@@ -13,7 +13,7 @@ from services.billing.events.batch import MAX_AHEAD
 from services.billing.sources.service import LOST_AFTER
 from services.common.contracts import AUDIENCE, CLOUDEVENTS_ONE, EVENT_SOURCE, EVENT_TYPE
 from services.common.identity import LEEWAY_S
-from services.inference.metering.slices import HOLDS_S
+from services.inference.metering.reservations import SPENDABLE_S
 from tests.e2e.platform import PREDICT, WINE, Platform
 
 NEARLY_S = LEEWAY_S - 20
@@ -77,4 +77,4 @@ def test_every_margin_between_two_services_is_two_minutes_or_more() -> None:
 
     assert timedelta(seconds=LEEWAY_S) >= margin
     assert margin <= MAX_AHEAD
-    assert LOST_AFTER - timedelta(seconds=HOLDS_S) >= margin
+    assert LOST_AFTER - timedelta(seconds=SPENDABLE_S) >= margin

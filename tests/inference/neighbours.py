@@ -46,7 +46,7 @@ class Neighbours:
     charged: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Events by id, the first of each."""
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
-    asks: list[dict[str, Any]] = field(default_factory=list)
+    lease_requests: list[dict[str, Any]] = field(default_factory=list)
     status: str = "ok"
     """The status of leases."""
     tokens: int = 0
@@ -133,9 +133,9 @@ class Neighbours:
 
         @app.post("/leases")
         async def leases(request: Request) -> list[dict[str, Any]]:
-            asks = orjson.loads(await request.body())
-            self.asks += asks
-            return [self._terms(ask) for ask in asks]
+            requests = orjson.loads(await request.body())
+            self.lease_requests += requests
+            return [self._terms(each) for each in requests]
 
         @app.get("/usage/events/{event_id}")
         async def receipt(event_id: str, request: Request) -> Response:
@@ -191,20 +191,20 @@ class Neighbours:
 
         return app
 
-    def _terms(self, ask: dict[str, Any]) -> dict[str, Any]:
+    def _terms(self, request: dict[str, Any]) -> dict[str, Any]:
         billing, status, granted = "postpaid", self.status, "0"
-        if ask["account"] in self.wallets.available:
+        if request["account"] in self.wallets.available:
             billing = "prepaid"
-            status, granted = self.wallets.ask(ask)
+            status, granted = self.wallets.lease(request)
         return {
-            "account": ask["account"],
+            "account": request["account"],
             "status": status,
             "currency": "USD",
             "billing": billing,
             "granted": granted,
             "prices": [{"model": None, "price_id": self.price_id, **self.price}],
             "rate_limit": self.rate_limit,
-        } | ({"retry_after": self.retry_after} if status == "held_elsewhere" else {})
+        } | ({"retry_after": self.retry_after} if status == "reserved_elsewhere" else {})
 
 
 def _may_read(event: dict[str, Any], authorization: str) -> int:

@@ -5,7 +5,7 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.contracts import UsageEvent
+from services.common.contracts import UsageCloudEvent
 from services.inference.metering import events
 from services.inference.metering.journal import with_sequence
 
@@ -19,7 +19,7 @@ def _id(parts: tuple[str, str, str, bytes]) -> str:
 
 
 @given(request, request)
-def test_keyed_ids_are_equal_exactly_when_the_requests_are(
+def test_keyed_ids_are_equal_only_for_equal_requests(
     one: tuple[str, str, str, bytes], other: tuple[str, str, str, bytes]
 ) -> None:
     assert (_id(one) == _id(other)) == (one == other)
@@ -36,7 +36,7 @@ def test_new_ids_are_version_7_and_sort_by_time() -> None:
     assert len(set(ids)) == 50
 
 
-def test_an_event_is_what_billing_reads() -> None:
+def test_billing_can_read_an_event() -> None:
     account, journal = str(uuid.uuid4()), str(uuid.uuid4())
     event = events.encode(
         event_id="id-1",
@@ -51,7 +51,7 @@ def test_an_event_is_what_billing_reads() -> None:
         now=0.25,
     )
 
-    read = UsageEvent.model_validate_json(with_sequence(event, 7))
+    read = UsageCloudEvent.model_validate_json(with_sequence(event, 7))
 
     assert (read.id, read.subject, read.journal, read.sequence) == ("id-1", account, journal, 7)
     assert (read.data.model, read.data.version, read.data.rows) == ("wine", "v1", 3)

@@ -21,7 +21,7 @@ from services.inference.metering.journal import (
 
 
 def _events(folder: Path) -> list[dict[str, object]]:
-    """All events in a folder's segments, in order."""
+    """Return all events in a folder's segments, in order."""
     found = []
     for path in sorted(folder.glob("*.log"), key=lambda p: int(p.stem.rsplit("-", 1)[1])):
         for line in path.read_bytes().splitlines():
@@ -47,7 +47,7 @@ async def test_an_appended_event_is_on_disk_with_its_sequence(
     await journal.close(settled=True)
 
 
-async def test_concurrent_events_are_numbered_without_holes_across_segments(
+async def test_concurrent_events_are_numbered_without_gaps_across_segments(
     journal: Journal, tmp_path: Path
 ) -> None:
     async with asyncio.TaskGroup() as tasks:
@@ -63,7 +63,7 @@ async def test_concurrent_events_are_numbered_without_holes_across_segments(
     await journal.close(settled=False)
 
 
-async def test_a_settled_journal_leaves_nothing_behind(journal: Journal, tmp_path: Path) -> None:
+async def test_a_settled_journal_leaves_no_files(journal: Journal, tmp_path: Path) -> None:
     await journal.append(b"{}")
 
     await journal.close(settled=True)
@@ -71,7 +71,7 @@ async def test_a_settled_journal_leaves_nothing_behind(journal: Journal, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_no_work_is_taken_on_once_the_bound_is_near(tmp_path: Path) -> None:
+async def test_no_work_is_accepted_once_the_limit_is_near(tmp_path: Path) -> None:
     journal = Journal(tmp_path, max_bytes=4 * TYPICAL_LINE_BYTES)
     journal.check_room(in_flight=3)
 
@@ -80,7 +80,7 @@ async def test_no_work_is_taken_on_once_the_bound_is_near(tmp_path: Path) -> Non
     await journal.append(b'{"x":"%s"}' % (b"x" * 4 * TYPICAL_LINE_BYTES))
     with pytest.raises(JournalFull):
         journal.check_room(in_flight=0)
-    journal.held[0].shipped = journal.held[0].size
+    journal.segments[0].shipped = journal.segments[0].size
     journal.check_room(in_flight=0)
 
     await journal.close(settled=True)
@@ -103,7 +103,7 @@ async def test_an_event_cancelled_before_it_is_written_is_not_journalled(
     await journal.close(settled=True)
 
 
-async def test_whatever_the_moment_of_a_cancellation_only_the_journalled_are_answered(
+async def test_at_any_moment_of_cancellation_only_journalled_requests_are_answered(
     journal: Journal, tmp_path: Path
 ) -> None:
     answered = []
@@ -127,7 +127,7 @@ async def test_whatever_the_moment_of_a_cancellation_only_the_journalled_are_ans
 
 @pytest.fixture
 def small_files() -> Iterator[None]:
-    """A disk that is full: no file of this process may grow beyond 1,000 bytes."""
+    """Simulate a full disk: no file of this process may grow beyond 1,000 bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
@@ -136,7 +136,7 @@ def small_files() -> Iterator[None]:
     signal.signal(signal.SIGXFSZ, handler)
 
 
-async def test_a_full_disk_refuses_events_and_takes_them_again_once_there_is_room(
+async def test_events_are_refused_while_the_disk_is_full_and_accepted_afterwards(
     tmp_path: Path, small_files: None
 ) -> None:
     journal = Journal(tmp_path, max_bytes=2**20)
@@ -145,7 +145,7 @@ async def test_a_full_disk_refuses_events_and_takes_them_again_once_there_is_roo
     with pytest.raises(JournalBroken):
         await journal.append(b'{"id":"%s"}' % (b"x" * 2_000))
     with pytest.raises(JournalBroken):
-        journal.check_room(in_flight=0)  # before the work is done, for a moment
+        journal.check_room(in_flight=0)  # refused for a moment, before any work
     await journal.append(b'{"id":"second"}')
 
     assert [(e["id"], e["sequence"]) for e in _events(tmp_path)] == [
@@ -156,11 +156,11 @@ async def test_a_full_disk_refuses_events_and_takes_them_again_once_there_is_roo
     await journal.close(settled=True)
 
 
-async def test_after_a_failed_sync_nothing_more_is_taken(tmp_path: Path) -> None:
+async def test_after_a_failed_sync_no_more_events_are_accepted(tmp_path: Path) -> None:
     journal = Journal(tmp_path, max_bytes=2**20, sync="disk")
     await journal.append(b'{"id":"durable"}')
-    read_end, write_end = os.pipe()  # a pipe takes no pwrite and no fsync
-    os.dup2(write_end, journal.held[-1].fd)
+    read_end, write_end = os.pipe()  # a pipe supports neither pwrite nor fsync
+    os.dup2(write_end, journal.segments[-1].fd)
 
     with pytest.raises(JournalBroken):
         await journal.append(b'{"id":"lost"}')

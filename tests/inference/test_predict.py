@@ -337,4 +337,4 @@ class TestRefusal:
         )
 
         assert {answer.status_code for answer in answers} == {200}
-        assert [ask["account"] for ask in neighbours.asks].count(account) == 1
+        assert [ask["account"] for ask in neighbours.lease_requests].count(account) == 1

@@ -1,4 +1,4 @@
-"""`tollgate billing replay`: what a journal folder still holds is delivered, once."""
+"""`tollgate billing replay`: the events left in a journal folder are delivered once."""
 
 import asyncio
 import json
@@ -66,7 +66,7 @@ async def test_a_run_that_is_alive_is_left_alone(
     assert neighbours.charged.keys() == {"mine"}
 
 
-async def test_dead_letters_that_are_taken_now_go_and_the_others_stay(
+async def test_dead_letters_that_are_accepted_now_are_removed_and_others_stay(
     tmp_path: Path, billing: BillingClient, neighbours: Neighbours
 ) -> None:
     neighbours.reject = {"x", "y"}
@@ -82,7 +82,7 @@ async def test_dead_letters_that_are_taken_now_go_and_the_others_stay(
     assert orjson.loads(orjson.loads(left)["event"])["id"] == "y"
 
 
-async def test_a_dead_letter_whose_number_was_counted_comes_again_without_it(
+async def test_a_dead_letter_whose_sequence_was_counted_is_sent_without_it(
     tmp_path: Path, billing: BillingClient, neighbours: Neighbours
 ) -> None:
     neighbours.reject = {"x"}
@@ -97,7 +97,7 @@ async def test_a_dead_letter_whose_number_was_counted_comes_again_without_it(
     assert not (tmp_path / FILE_NAME).exists()
 
 
-async def test_an_event_that_was_refused_unseen_comes_again_with_its_number(
+async def test_an_event_that_was_refused_unseen_is_sent_with_its_sequence(
     tmp_path: Path, billing: BillingClient, neighbours: Neighbours
 ) -> None:
     neighbours.max_batch = 0
@@ -138,7 +138,7 @@ async def test_what_cannot_be_delivered_stays_in_the_folder(
     assert again == Replayed(runs=1, accepted=2)
 
 
-async def test_letters_written_during_a_replay_are_kept(
+async def test_dead_letters_written_during_a_replay_are_kept(
     tmp_path: Path, billing: BillingClient, neighbours: Neighbours
 ) -> None:
     neighbours.reject = {"old", "new"}
@@ -154,7 +154,7 @@ async def test_letters_written_during_a_replay_are_kept(
 
 
 class TestCommand:
-    async def test_it_prints_counts_and_fails_only_if_something_stays(
+    async def test_it_prints_counts_and_fails_only_if_something_remains(
         self, tmp_path: Path, neighbours: Neighbours
     ) -> None:
         neighbours.reject = {"bad"}
@@ -181,7 +181,7 @@ class TestCommand:
         assert json.loads(told.stdout)["undelivered"] == 1
         assert "error: billing answered 503" in told.stderr
 
-    async def test_a_folder_that_is_not_there_is_told_in_one_line(
+    async def test_a_missing_folder_is_reported_in_one_line(
         self, tmp_path: Path, neighbours: Neighbours
     ) -> None:
         told = await command(tmp_path / "none", neighbours)
@@ -194,7 +194,7 @@ class TestCommand:
 async def command(
     folder: Path, neighbours: Neighbours, *options: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run `tollgate billing replay` to its end; in a thread, as the neighbours are served here."""
+    """Run `tollgate billing replay` in a thread, because this one serves the neighbours."""
     settings = {
         "INFERENCE_AUTH_URL": neighbours.url,
         "INFERENCE_BILLING_URL": neighbours.url,

@@ -1,4 +1,4 @@
-"""What is on disk survives a crash at any byte, and only the dead are inherited."""
+"""Segments survive a crash at any byte, and only those of dead runs are claimed."""
 
 import os
 import subprocess
@@ -29,14 +29,14 @@ def test_a_line_is_its_crc_a_space_the_event_and_a_newline() -> None:
 
 
 @pytest.mark.parametrize("at", range(15))
-def test_a_changed_byte_is_noticed_wherever_it_is(at: int) -> None:
+def test_any_changed_byte_is_detected(at: int) -> None:
     line = bytearray(segments.encode_line(b'{"a":1}')[:-1])
     line[at] ^= 0x01
 
     assert segments.decode_line(bytes(line)) is None
 
 
-def test_a_living_writers_segment_is_left_alone(tmp_path: Path) -> None:
+def test_a_live_writers_segment_is_left_alone(tmp_path: Path) -> None:
     segment = _written(tmp_path, [b"{}"])
 
     assert segments.claim_dead(tmp_path) == []
@@ -54,7 +54,7 @@ def test_a_dead_writers_segments_are_claimed_in_order(tmp_path: Path) -> None:
     assert run[-1].last == 22
 
 
-def test_a_run_with_one_living_segment_is_left_whole(tmp_path: Path) -> None:
+def test_a_run_with_one_locked_segment_is_left_alone(tmp_path: Path) -> None:
     _written(tmp_path, [b"{}"], first=1).release()
     alive = _written(tmp_path, [b"{}"], first=2)
 
@@ -77,7 +77,7 @@ def test_a_tail_torn_at_any_byte_is_cut_to_whole_lines(tmp_path: Path, kept: int
     assert segment.path.stat().st_size == segment.size
 
 
-def test_an_empty_segment_still_says_how_far_its_run_came(tmp_path: Path) -> None:
+def test_an_empty_segment_still_shows_how_far_its_run_got(tmp_path: Path) -> None:
     _written(tmp_path, [], first=41).release()
 
     [[segment]] = segments.claim_dead(tmp_path)
@@ -85,7 +85,7 @@ def test_an_empty_segment_still_says_how_far_its_run_came(tmp_path: Path) -> Non
     assert segment.last == 40
 
 
-def test_a_segment_never_named_is_swept_away(tmp_path: Path) -> None:
+def test_a_segment_that_was_never_renamed_is_removed(tmp_path: Path) -> None:
     path = tmp_path / f"{JOURNAL}-1.new"
     path.touch()
     os.utime(path, (0, 0))
@@ -94,7 +94,7 @@ def test_a_segment_never_named_is_swept_away(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_lock_goes_with_the_process_even_when_it_is_killed(tmp_path: Path) -> None:
+def test_the_lock_is_released_even_when_the_process_is_killed(tmp_path: Path) -> None:
     script = (
         "import sys, os, signal, pathlib\n"
         "from services.inference.metering import segments\n"
@@ -125,7 +125,7 @@ def test_a_line_longer_than_a_batch_is_read_whole(tmp_path: Path) -> None:
     segment.release()
 
 
-def test_a_full_disk_leaves_whole_lines_only(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_only_whole_lines(tmp_path: Path) -> None:
     segment = _written(tmp_path, [b'{"n":1}'])
     full = os.open("/dev/full", os.O_RDWR)
     os.dup2(full, segment.fd)
@@ -138,7 +138,7 @@ def test_a_full_disk_leaves_whole_lines_only(tmp_path: Path) -> None:
     segment.release()
 
 
-def test_a_run_that_cannot_be_read_holds_up_no_other(tmp_path: Path) -> None:
+def test_a_run_that_cannot_be_read_does_not_block_others(tmp_path: Path) -> None:
     other = JOURNAL.replace("1", "2")
     (tmp_path / f"{JOURNAL}-1.log").mkdir()
     (tmp_path / f"{other}-1.log").write_bytes(segments.encode_line(b"{}"))
@@ -149,25 +149,25 @@ def test_a_run_that_cannot_be_read_holds_up_no_other(tmp_path: Path) -> None:
     segment.release()
 
 
-def test_a_segment_cut_short_by_another_hand_is_an_error_and_no_endless_loop(
+def test_a_segment_truncated_by_another_process_is_an_error_not_an_endless_loop(
     tmp_path: Path,
 ) -> None:
     segment = _written(tmp_path, [b'{"n":1}'])
     os.truncate(segment.path, 5)
 
-    with pytest.raises(OSError, match="cut short"):
+    with pytest.raises(OSError, match="truncated"):
         segment.read(max_lines=10, max_bytes=1_000)
 
     segment.release()
 
 
-def test_a_file_whose_number_is_no_sequence_is_none_of_ours(tmp_path: Path) -> None:
+def test_a_file_with_an_invalid_sequence_is_ignored(tmp_path: Path) -> None:
     (tmp_path / f"{JOURNAL}-{'9' * 30}.log").touch()
 
     assert segments.claim_dead(tmp_path) == []
 
 
-def test_not_all_of_many_dead_runs_are_opened_at_once(tmp_path: Path) -> None:
+def test_the_number_of_dead_runs_opened_at_once_is_limited(tmp_path: Path) -> None:
     for number in range(5):
         path = tmp_path / f"00000000-0000-4000-8000-{number:012d}-1.log"
         path.write_bytes(segments.encode_line(b"{}"))

@@ -1,4 +1,4 @@
-"""Journalled usage reaches billing whatever fails on the way, and is never lost or doubled."""
+"""Journalled events reach billing despite any failure, and are never lost or billed twice."""
 
 import asyncio
 import uuid
@@ -24,7 +24,7 @@ from tests.inference.neighbours import Neighbours, running
 
 @pytest.fixture
 async def neighbours() -> AsyncIterator[Neighbours]:
-    """Neighbours of this test's own, whom nobody else sends usage."""
+    """Neighbours that only this test sends usage to."""
     async with running(Neighbours()) as started:
         yield started
 
@@ -47,7 +47,7 @@ def billing(http: httpx.AsyncClient, neighbours: Neighbours) -> BillingClient:
 
 
 class Run:
-    """A journal and what ships it."""
+    """A journal and its shipper."""
 
     def __init__(self, folder: Path, billing: BillingClient) -> None:
         self.registry = CollectorRegistry()
@@ -78,7 +78,7 @@ def event(event_id: str, journal: str) -> bytes:
 
 
 def dead_run(folder: Path, journal: str, ids: list[str], *, tail: bytes = b"") -> None:
-    """What a run of some events leaves behind when it is killed."""
+    """Create the files that a killed run leaves behind."""
     lines = [
         segments.encode_line(with_sequence(event(event_id, journal), number))
         for number, event_id in enumerate(ids, start=1)
@@ -87,7 +87,7 @@ def dead_run(folder: Path, journal: str, ids: list[str], *, tail: bytes = b"") -
     (folder / f"{journal}-1.log").write_bytes(b"".join(lines) + tail)
 
 
-async def test_a_clean_stop_ships_everything_and_says_closed(
+async def test_a_clean_stop_ships_everything_and_reports_closed(
     tmp_path: Path, billing: BillingClient, neighbours: Neighbours
 ) -> None:
     run = Run(tmp_path, billing)
@@ -99,10 +99,10 @@ async def test_a_clean_stop_ships_everything_and_says_closed(
     assert [e["id"] for e in neighbours.events] == [f"e{number}" for number in range(100)]
     assert neighbours.sources == {run.journal.id: {"last": 100, "closed": True}}
     assert list(tmp_path.iterdir()) == []
-    assert run.metric("usage_events_shipped_total") == 100
+    assert run.metric("tollgate_usage_events_shipped_total") == 100
 
 
-async def test_events_that_go_on_coming_are_shipped_a_batch_at_a_time(
+async def test_a_steady_stream_of_events_is_shipped_in_batches(
     tmp_path: Path,
     billing: BillingClient,
     neighbours: Neighbours,
@@ -115,7 +115,7 @@ async def test_events_that_go_on_coming_are_shipped_a_batch_at_a_time(
     for number in range(30):
         await run.append(f"e{number}")
         await asyncio.sleep(0.02)
-    await eventually(lambda: len(neighbours.events) == 30)
+    await eventually(lambda: not run.journal.unshipped_bytes)
     running_on.cancel()
     await asyncio.gather(running_on, return_exceptions=True)
     await run.shipper.drain()
@@ -146,7 +146,7 @@ async def test_while_billing_is_away_events_wait_and_a_stop_leaves_them_for_the_
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_dead_runs_events_go_out_under_its_own_journal_and_a_torn_tail_is_dropped(
+async def test_a_dead_runs_events_keep_its_journal_and_a_torn_tail_is_dropped(
     tmp_path: Path, billing: BillingClient, neighbours: Neighbours
 ) -> None:
     dead = str(uuid.uuid4())
@@ -163,7 +163,7 @@ async def test_a_dead_runs_events_go_out_under_its_own_journal_and_a_torn_tail_i
     assert neighbours.sources[dead] == {"last": 2, "closed": True}
 
 
-async def test_a_damaged_line_goes_to_the_dead_letters_and_shipping_goes_on(
+async def test_a_damaged_line_goes_to_the_dead_letters_and_shipping_continues(
     tmp_path: Path, billing: BillingClient, neighbours: Neighbours
 ) -> None:
     dead = str(uuid.uuid4())
@@ -178,11 +178,11 @@ async def test_a_damaged_line_goes_to_the_dead_letters_and_shipping_goes_on(
     assert list(neighbours.charged) == ["a", "c"]
     [letter] = (tmp_path / "dead-letters.ndjson").read_bytes().splitlines()
     assert '"x"' in orjson.loads(letter)["event"]
-    assert run.metric("usage_events_rejected_total") == 1
+    assert run.metric("tollgate_usage_events_rejected_total") == 1
     assert neighbours.sources[dead] == {"last": 3, "closed": True}
 
 
-async def test_what_billing_rejects_goes_to_the_dead_letters(
+async def test_rejected_events_go_to_the_dead_letters(
     tmp_path: Path, billing: BillingClient, neighbours: Neighbours
 ) -> None:
     neighbours.reject = {"bad"}
@@ -211,7 +211,7 @@ async def test_a_batch_that_is_too_large_is_halved_until_it_fits(
     assert [e["id"] for e in neighbours.events] == [f"e{number}" for number in range(20)]
 
 
-async def test_a_lost_answer_is_sent_again_and_counted_as_a_duplicate(
+async def test_after_a_lost_response_events_are_sent_again_as_duplicates(
     tmp_path: Path, billing: BillingClient, neighbours: Neighbours
 ) -> None:
     dead = str(uuid.uuid4())
@@ -222,11 +222,11 @@ async def test_a_lost_answer_is_sent_again_and_counted_as_a_duplicate(
     await run.shipper.take_over_dead_runs()
     await run.shipper.drain()
 
-    assert run.metric("usage_events_duplicates_total") == 1
-    assert run.metric("usage_events_shipped_total") == 1
+    assert run.metric("tollgate_usage_events_duplicates_total") == 1
+    assert run.metric("tollgate_usage_events_shipped_total") == 1
 
 
-async def test_a_withdrawn_token_is_renewed(
+async def test_a_revoked_token_is_renewed(
     tmp_path: Path, billing: BillingClient, neighbours: Neighbours
 ) -> None:
     neighbours.failing = {"/events": 401}
@@ -243,7 +243,7 @@ async def test_a_withdrawn_token_is_renewed(
     await run.shipper.drain()
 
 
-async def test_a_dead_run_that_billing_will_not_close_holds_up_nobody(
+async def test_a_dead_run_that_billing_will_not_close_does_not_block_others(
     tmp_path: Path,
     billing: BillingClient,
     neighbours: Neighbours,
@@ -268,7 +268,7 @@ async def test_a_dead_run_that_billing_will_not_close_holds_up_nobody(
     assert [path.name for path in tmp_path.iterdir()] == [f"{dead}-1.log"]
 
 
-async def test_the_last_line_of_a_dead_run_is_told_even_if_its_newest_segment_is_empty(
+async def test_a_dead_runs_last_sequence_is_reported_even_if_its_newest_segment_is_empty(
     tmp_path: Path, billing: BillingClient, neighbours: Neighbours
 ) -> None:
     dead = str(uuid.uuid4())
@@ -282,7 +282,7 @@ async def test_the_last_line_of_a_dead_run_is_told_even_if_its_newest_segment_is
     assert neighbours.sources[dead] == {"last": 3, "closed": True}
 
 
-async def test_a_dead_run_that_answered_nothing_is_closed_promptly(
+async def test_a_dead_run_without_events_is_closed_promptly(
     tmp_path: Path, billing: BillingClient, neighbours: Neighbours
 ) -> None:
     dead = str(uuid.uuid4())
@@ -298,7 +298,7 @@ async def test_a_dead_run_that_answered_nothing_is_closed_promptly(
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_dead_letter_that_cannot_be_kept_keeps_its_event_in_the_journal(
+async def test_if_a_dead_letter_cannot_be_written_its_event_stays_in_the_journal(
     tmp_path: Path,
     billing: BillingClient,
     neighbours: Neighbours,
@@ -322,7 +322,7 @@ async def test_a_dead_letter_that_cannot_be_kept_keeps_its_event_in_the_journal(
     assert orjson.loads(orjson.loads(letter)["event"])["id"] == "bad"
 
 
-async def test_a_batch_with_a_damaged_line_is_buried_once_however_often_it_is_sent(
+async def test_a_damaged_line_becomes_one_dead_letter_however_often_its_batch_is_sent(
     tmp_path: Path, billing: BillingClient, neighbours: Neighbours
 ) -> None:
     dead = str(uuid.uuid4())
@@ -344,10 +344,10 @@ async def test_a_batch_with_a_damaged_line_is_buried_once_however_often_it_is_se
     await run.shipper.drain()
 
 
-async def test_the_age_of_the_oldest_waiting_event_is_told(
+async def test_the_age_of_the_oldest_unshipped_event_is_a_metric(
     tmp_path: Path, billing: BillingClient
 ) -> None:
-    name = "usage_journal_oldest_unshipped_seconds"
+    name = "tollgate_usage_journal_oldest_unshipped_seconds"
     run = Run(tmp_path, billing)
     nothing_waits = run.metric(name)
     await run.append("from the epoch")
@@ -360,7 +360,7 @@ async def test_the_age_of_the_oldest_waiting_event_is_told(
     assert waits > 10**9
 
 
-async def test_what_a_proxy_refuses_is_no_word_of_billings_and_waits(
+async def test_events_that_a_proxy_refuses_stay_in_the_journal(
     tmp_path: Path,
     billing: BillingClient,
     neighbours: Neighbours,

@@ -1,4 +1,4 @@
-"""Prepaid money and rate limits as a caller feels them, and what billing is told of it."""
+"""Prepaid credit and rate limits as a caller sees them, and what billing learns of it."""
 
 import asyncio
 import uuid
@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.inference.metering import terms as terms_module
+from services.inference.metering import lease_manager
 from services.inference.settings import InferenceSettings
 from tests.inference.conftest import eventually, serving
 from tests.inference.neighbours import Neighbours
@@ -47,7 +47,7 @@ class TestPrepaid:
         await eventually(lambda: neighbours.wallets.balance(account) == 0)
         assert len(neighbours.charged_to(account)) == 10
 
-    async def test_a_large_request_that_cannot_be_paid_leaves_the_credit_to_smaller_ones(
+    async def test_a_request_that_is_too_expensive_leaves_the_credit_to_smaller_ones(
         self, predict: Predict, account: str, neighbours: Neighbours
     ) -> None:
         neighbours.wallets.top_up(account, "0.0006")
@@ -57,7 +57,7 @@ class TestPrepaid:
         assert (large.status_code, small.status_code) == (402, 200)
         assert large.json()["type"] == "urn:tollgate:problem:payment_required"
 
-    async def test_no_call_is_made_on_the_way_while_the_slice_lasts(
+    async def test_while_the_reservation_lasts_no_request_calls_billing(
         self, predict: Predict, account: str, neighbours: Neighbours
     ) -> None:
         neighbours.wallets.top_up(account, "1")
@@ -66,7 +66,7 @@ class TestPrepaid:
 
         assert [(await predict()).status_code for _ in range(5)] == [200] * 5
 
-    async def test_while_billing_is_away_a_slice_is_spent_and_then_503(
+    async def test_while_billing_is_away_the_reservation_is_spent_and_then_503(
         self, predict: Predict, account: str, neighbours: Neighbours
     ) -> None:
         neighbours.wallets.top_up(account, "1")
@@ -81,7 +81,7 @@ class TestPrepaid:
         neighbours.failing = {}
         assert (await predict()).status_code == 200
 
-    async def test_a_top_up_is_felt_at_once(
+    async def test_a_top_up_takes_effect_at_once(
         self, predict: Predict, account: str, neighbours: Neighbours
     ) -> None:
         neighbours.wallets.top_up(account, "0")
@@ -93,31 +93,31 @@ class TestPrepaid:
         neighbours.wallets.top_up(account, "1")
         await eventually(pays)
 
-    async def test_credit_held_by_another_process_is_503_and_comes_back_when_it_is_released(
+    async def test_credit_reserved_by_another_process_is_503_until_it_is_released(
         self, predict: Predict, account: str, neighbours: Neighbours
     ) -> None:
         wallets = neighbours.wallets
         wallets.top_up(account, "1")
-        ask = {"account": account, "journal": str(uuid.uuid4()), "spent": "0"}
-        greedy = {**ask, "ask_no": 1, "at_least": "1", "want": "1", "release": False}
-        assert wallets.ask(greedy) == ("ok", "1")
+        request = {"account": account, "journal": str(uuid.uuid4()), "spent": "0"}
+        greedy = {**request, "sequence": 1, "minimum": "1", "desired": "1", "release": False}
+        assert wallets.lease(greedy) == ("ok", "1")
 
         refused = await predict()
-        wallets.ask({**greedy, "ask_no": 2, "release": True})
+        wallets.lease({**greedy, "sequence": 2, "release": True})
         await asyncio.sleep(0.6)
 
         assert refused.status_code == 503
         assert refused.headers["retry-after"]
-        assert refused.json()["type"] == "urn:tollgate:problem:credit_held_elsewhere"
+        assert refused.json()["type"] == "urn:tollgate:problem:credit_reserved_elsewhere"
         assert (await predict()).status_code == 200
 
-    async def test_credit_that_a_lost_process_has_reserved_is_said_to_come_back_when_it_does(
+    async def test_retry_after_says_when_a_lost_process_credit_comes_back(
         self, predict: Predict, account: str, neighbours: Neighbours
     ) -> None:
         neighbours.retry_after = 437
         neighbours.wallets.top_up(account, "1")
-        lost = {"account": account, "journal": str(uuid.uuid4()), "spent": "0", "ask_no": 1}
-        neighbours.wallets.ask({**lost, "at_least": "1", "want": "1", "release": False})
+        lost = {"account": account, "journal": str(uuid.uuid4()), "spent": "0", "sequence": 1}
+        neighbours.wallets.lease({**lost, "minimum": "1", "desired": "1", "release": False})
 
         first, at_once = await predict(), await predict()
 
@@ -138,7 +138,7 @@ class TestPrepaid:
         assert answers[0].headers["x-usage-amount"] == "1000000000000.000000001 USD"
         await eventually(lambda: len(neighbours.charged_to(account)) == 3)
 
-    async def test_what_fails_costs_nothing(
+    async def test_a_failed_request_costs_nothing(
         self, predict: Predict, account: str, neighbours: Neighbours
     ) -> None:
         neighbours.wallets.top_up(account, "0.0006")
@@ -148,7 +148,7 @@ class TestPrepaid:
 
         assert (failed.status_code, answered.status_code) == (422, 200)
 
-    async def test_a_repeat_costs_nothing_in_the_end(
+    async def test_a_repeat_costs_nothing(
         self, predict: Predict, account: str, neighbours: Neighbours
     ) -> None:
         neighbours.wallets.top_up(account, "1")
@@ -161,7 +161,7 @@ class TestPrepaid:
         )
         assert neighbours.wallets.balance(account) == 10**9 - 600_000
 
-    async def test_the_repeat_of_a_paid_answer_is_served_at_balance_0_and_moves_no_money(
+    async def test_the_repeat_of_a_charged_request_is_served_at_balance_0_and_moves_no_money(
         self, predict: Predict, account: str, neighbours: Neighbours
     ) -> None:
         neighbours.wallets.top_up(account, "0.0006")
@@ -179,7 +179,7 @@ class TestPrepaid:
         assert neighbours.wallets.available[account] == 0
         assert neighbours.wallets.held(account) == 0
 
-    async def test_a_repeat_is_served_at_balance_0_before_billing_has_heard_of_the_first(
+    async def test_a_repeat_is_served_at_balance_0_before_billing_has_the_first_event(
         self, predict: Predict, account: str, neighbours: Neighbours
     ) -> None:
         neighbours.wallets.top_up(account, "0.0006")
@@ -192,7 +192,7 @@ class TestPrepaid:
         assert [first.status_code, repeat.status_code, other.status_code] == [200, 200, 402]
         assert repeat.headers["x-usage-event"] == first.headers["x-usage-event"]
 
-    async def test_whether_an_answer_was_paid_is_not_guessed(
+    async def test_whether_a_request_was_charged_is_not_guessed(
         self, predict: Predict, account: str, neighbours: Neighbours
     ) -> None:
         neighbours.wallets.top_up(account, "0.0006")
@@ -202,7 +202,7 @@ class TestPrepaid:
 
         assert (await predict(key="k")).status_code == 503
 
-    async def test_after_a_lost_answer_requests_wait_for_the_next_one(
+    async def test_after_a_lost_response_requests_wait_for_the_next_one(
         self, predict: Predict, account: str, neighbours: Neighbours
     ) -> None:
         neighbours.wallets.top_up(account, "0.006")
@@ -216,7 +216,7 @@ class TestPrepaid:
 
         assert (too_much.status_code, lost.status_code, found.status_code) == (503, 503, 200)
 
-    async def test_more_is_asked_for_before_the_slice_runs_out(
+    async def test_more_credit_is_requested_before_the_reservation_runs_out(
         self, predict: Predict, account: str, neighbours: Neighbours
     ) -> None:
         neighbours.wallets.top_up(account, "1")
@@ -228,17 +228,19 @@ class TestPrepaid:
             await predict()
 
         await eventually(lambda: neighbours.wallets.held(account) > first)
-        background = [ask for ask in neighbours.asks if ask["account"] == account][2:]
-        assert {ask["at_least"] for ask in background} == {"0"}
+        background = [
+            request for request in neighbours.lease_requests if request["account"] == account
+        ][2:]
+        assert {request["minimum"] for request in background} == {"0"}
 
-    async def test_what_an_idle_account_holds_is_given_back(
+    async def test_an_idle_account_gives_its_credit_back(
         self,
         predict: Predict,
         account: str,
         neighbours: Neighbours,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(terms_module, "IDLE_AFTER_S", 0.3)
+        monkeypatch.setattr(lease_manager, "IDLE_AFTER_S", 0.3)
         neighbours.wallets.top_up(account, "1")
         await predict()
         assert neighbours.wallets.held(account) > 0
@@ -259,11 +261,13 @@ class TestPrepaid:
             await client.post(NUMBERS, json=ONE, headers=headers)
             assert neighbours.wallets.held(account) > 0
 
-        asks = [ask for ask in neighbours.asks if ask["account"] == account]
-        assert asks[-1]["release"]
-        assert asks[-1]["spent"] == "0.0006"
+        requests = [
+            request for request in neighbours.lease_requests if request["account"] == account
+        ]
+        assert requests[-1]["release"]
+        assert requests[-1]["spent"] == "0.0006"
         assert neighbours.wallets.available[account] == 10**9 - 600_000
-        assert not [key for key in neighbours.wallets.slices if key[0] == account]
+        assert not [key for key in neighbours.wallets.reservations if key[0] == account]
 
 
 class TestRateLimit:
@@ -282,7 +286,7 @@ class TestRateLimit:
         assert refused[0].headers["ratelimit"] == '"default";r=0;t=2'
         assert refused[0].json()["type"] == "urn:tollgate:problem:rate_limited"
 
-    async def test_a_share_however_small_is_429_with_a_time_that_can_be_waited(
+    async def test_even_a_tiny_share_has_a_finite_retry_after(
         self, predict: Predict, account: str, neighbours: Neighbours
     ) -> None:
         neighbours.rate_limit = {"per_second": 5e-324, "burst": 1}
@@ -293,7 +297,7 @@ class TestRateLimit:
         assert answers[1].headers["retry-after"] == "31536000"
         assert answers[1].headers["ratelimit"] == '"default";r=0;t=31536000'
 
-    async def test_a_refusal_is_reported_as_demand_within_a_second_and_a_new_share_is_felt(
+    async def test_a_refusal_is_reported_as_demand_and_a_new_share_takes_effect(
         self, predict: Predict, account: str, neighbours: Neighbours
     ) -> None:
         neighbours.rate_limit = {"per_second": 0.01, "burst": 1}
@@ -305,5 +309,9 @@ class TestRateLimit:
             return (await predict()).status_code == 200
 
         await eventually(passes)
-        told = sum(ask["demand"] for ask in neighbours.asks if ask["account"] == account)
-        assert told >= 4
+        reported = sum(
+            request["demand"]
+            for request in neighbours.lease_requests
+            if request["account"] == account
+        )
+        assert reported >= 4

@@ -16,7 +16,7 @@ from services.billing.idempotency import (
     KeyMissing,
     KeyReused,
     StillRunning,
-    once,
+    run_once,
 )
 from services.billing.plans.default import DefaultPlanId
 from services.common.contracts import AccountId
@@ -33,13 +33,13 @@ from services.common.identity import Caller, RequireScope
 
 router = new_router(tag="credits")
 
-_refusals = (Unauthenticated, InsufficientScope, BodyInvalid, Unavailable)
+_errors = (Unauthenticated, InsufficientScope, BodyInvalid, Unavailable)
 
 
 @router.post(
     "/accounts/{account}/credits",
     status_code=201,
-    responses=error_responses(*_refusals, KeyMissing, CurrencyFixed, StillRunning, KeyReused),
+    responses=error_responses(*_errors, KeyMissing, CurrencyFixed, StillRunning, KeyReused),
 )
 async def add_credit(
     account: Annotated[AccountId, Path()],
@@ -48,17 +48,17 @@ async def add_credit(
     caller: Annotated[Caller, Depends(RequireScope("admin"))],
     database: Store,
 ) -> CreditRead:
-    """Add prepaid money to an account; the answer's `balance` is what it then has.
+    """Add prepaid money to an account; the response's `balance` includes it.
 
-    Send an `Idempotency-Key`: however often the call is sent under it, it counts once, and a
-    repeat is answered as the first was.
+    Requires an `Idempotency-Key`. Calls with the same key count once, and a repeat gets the first
+    call's response.
     """
     now = datetime.now(UTC)
-    return await once(
+    return await run_once(
         database,
         call=CallKey(caller.account, key, f"/accounts/{account}/credits"),
         body=body,
-        answer=CreditRead,
+        response=CreditRead,
         work=lambda session: service.add_credit(
             session, account=account, credit=body, by=caller.account, now=now
         ),
@@ -66,13 +66,13 @@ async def add_credit(
     )
 
 
-@router.get("/balance", responses=error_responses(*_refusals))
+@router.get("/balance", responses=error_responses(*_errors))
 async def read_balance(
     account: Account, session: Snapshot, default_plan: DefaultPlanId
 ) -> BalanceRead:
-    """An account's prepaid money: what it has, how much of it running processes hold, the rest.
+    """Return an account's prepaid balance, how much of it is held for running processes, the rest.
 
-    Amounts are decimal strings. Postpaid charges never touch it.
+    Amounts are decimal strings. Postpaid charges do not change the balance.
     """
     return await service.read_balance(
         session, account=account, default_plan=default_plan, now=datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Prepaid money: credited to an account, and what is left of it."""
+"""Prepaid money: credits and balances."""
 
 from datetime import datetime
 from typing import Annotated
@@ -29,14 +29,14 @@ class CreditRead(BaseModel):
 
     id: int
     amount: str
-    balance: str = Field(description="The account's balance with it.")
+    balance: str = Field(description="The account's balance including it.")
 
 
 class BalanceRead(BaseModel):
-    """`balance` is `held` and `available`; a request in flight is held until its usage arrives."""
+    """`balance` is `held` plus `available`; a request's amount is held until its event arrives."""
 
     account: str
-    currency: str | None = Field(description="Null while nothing fixed it and no plan holds.")
+    currency: str | None = Field(description="Null until it is fixed, if there is no plan.")
     balance: str
     held: str
     available: str
@@ -45,7 +45,7 @@ class BalanceRead(BaseModel):
 async def add_credit(
     session: AsyncSession, *, account: str, credit: CreditCreate, by: str, now: datetime
 ) -> CreditRead:
-    """Enter a credit in the ledger and make it available.
+    """Add a credit to the ledger and make it available.
 
     Raises:
         CurrencyFixed: the account has been charged or credited in another currency.
@@ -80,7 +80,7 @@ async def add_credit(
 async def read_balance(
     session: AsyncSession, *, account: str, default_plan: str | None, now: datetime
 ) -> BalanceRead:
-    """What an account has, and how much of it processes hold."""
+    """Return an account's balance and how much of it is held for processes."""
     available, held = await find_money(session, account=account)
     return BalanceRead(
         account=account,

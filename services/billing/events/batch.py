@@ -1,4 +1,4 @@
-"""A delivery of CloudEvents, read: the events that hold, those that do not, and their numbers."""
+"""A parsed delivery of CloudEvents: valid events, rejected events, and their sequences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +16,11 @@ from services.common.contracts import (
     Position,
     RejectedEvent,
     Rows,
-    UsageEvent,
+    UsageCloudEvent,
 )
 
 MAX_AHEAD = timedelta(minutes=5)
-"""How far in the future an event may lie: clocks differ."""
+"""How far in the future an event's time may be, since clocks differ."""
 
 _MAX_ID_CHARS = 64
 _MAX_SOURCE_CHARS = 128
@@ -28,7 +28,7 @@ _PRINTABLE = frozenset(map(chr, range(0x21, 0x7F)))
 
 
 class EventId(NamedTuple):
-    """What makes an event the same event, compared byte for byte."""
+    """The identity of an event, compared byte for byte."""
 
     id: str
     source: str
@@ -36,19 +36,19 @@ class EventId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A usage event that holds, and what follows from it alone."""
+    """A valid usage event, with what can be derived from it alone."""
 
     index: int
-    event: UsageEvent
+    event: UsageCloudEvent
     key: EventId
     fingerprint: str
-    """Of what a repeat must not change."""
+    """Digest of what a repeat must not change."""
     time: datetime
     period: str
 
 
 class Spend(NamedTuple):
-    """What a process spent when it answered a request, whatever became of the event."""
+    """What a process spent on a request, whether or not its event is accepted."""
 
     account: str
     journal: str | None
@@ -59,45 +59,45 @@ class Spend(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One delivery."""
+    """One delivery of events."""
 
     arrivals: list[Arrival] = field(default_factory=list)
     rejected: list[RejectedEvent] = field(default_factory=list)
     spent: dict[int, Spend] = field(default_factory=dict)
-    """What the rejected events say was spent, by index, as far as they can be read."""
+    """What rejected events say was spent, by index, where that is readable."""
     numbers: dict[str, set[int]] = field(default_factory=dict)
-    """The sequences seen, by journal, of rejected events too."""
+    """All sequences by journal, including those of rejected events."""
 
 
 def read_batch(items: Sequence[Any], *, now: datetime) -> Batch:
-    """Look at each event of a delivery by itself; one bad event spoils no other."""
+    """Validate each event of a delivery on its own; one bad event does not affect the others."""
     batch = Batch()
     for index, item in enumerate(items):
         try:
-            event = UsageEvent.model_validate(item)
+            event = UsageCloudEvent.model_validate(item)
             if event.time > now + MAX_AHEAD:
                 raise _InTheFuture
         except (ValidationError, _InTheFuture) as error:
             batch.rejected.append(
                 RejectedEvent(index=index, id=_shown_id(item), reason=_reason(error))
             )
-            _note(batch, *_position(item))
+            _record_sequence(batch, *_position(item))
             if spend := _spend(item):
                 batch.spent[index] = spend
         else:
             batch.arrivals.append(_arrival(index, event))
-            _note(batch, event.journal or event.source, event.sequence)
+            _record_sequence(batch, event.journal or event.source, event.sequence)
     return batch
 
 
 def is_likely_repeat(arrival: Arrival, *, arrived_before: Mapping[str, Sequence[Range]]) -> bool:
-    """Whether an event may well have been taken before.
+    """Return whether an event is likely to have been accepted before.
 
-    It was if its journal delivers it again. One under a caller's key, whose id is a UUIDv8, comes
-    again at another number; other ids are made once.
+    It is if its journal delivers it again. An event with a caller's idempotency key, whose id is a
+    UUIDv8, may come again with another sequence. Other ids are generated once.
 
     Args:
-        arrived_before: the numbers that arrived before this batch, by journal.
+        arrived_before: the sequences received before this batch, by journal.
     """
     event = arrival.event
     if event.journal is None or event.sequence is None or event.id[14:15] == "8":
@@ -110,7 +110,7 @@ class _InTheFuture(Exception):
 
 
 def _reason(error: ValidationError | _InTheFuture) -> str:
-    """Why an event was turned away; pydantic's own words, which do not repeat the input."""
+    """Return why an event was rejected, in pydantic's words, which do not repeat the input."""
     if isinstance(error, _InTheFuture):
         return "time: more than 5 minutes in the future"
     first = error.errors(include_input=False, include_url=False)[0]
@@ -118,7 +118,7 @@ def _reason(error: ValidationError | _InTheFuture) -> str:
     return f"{where}: {first['msg'].removeprefix('Value error, ')}"
 
 
-def _arrival(index: int, event: UsageEvent) -> Arrival:
+def _arrival(index: int, event: UsageCloudEvent) -> Arrival:
     time = event.time.astimezone(UTC)
     payload = f"{event.subject}\0{event.data.model}\0{event.data.rows}"
     return Arrival(
@@ -132,7 +132,7 @@ def _arrival(index: int, event: UsageEvent) -> Arrival:
 
 
 def _shown_id(item: Any) -> str | None:
-    """A rejected event's id, cut down to what is safe to show."""
+    """Return a rejected event's id, reduced to what is safe to show."""
     given = item.get("id") if isinstance(item, dict) else None
     if not isinstance(given, str):
         return None
@@ -140,7 +140,7 @@ def _shown_id(item: Any) -> str | None:
 
 
 def _position(item: Any) -> tuple[str | None, int | None]:
-    """Journal and sequence of a rejected event, as far as they can be read."""
+    """Return the journal and sequence of a rejected event, where they are readable."""
     try:
         position = Position.model_validate(item)
     except ValidationError:
@@ -159,7 +159,7 @@ class _Spent(Position):
 
 
 def _spend(item: Any) -> Spend | None:
-    """What a rejected event says was spent of a slice, if it can be read."""
+    """Return what a rejected event says was spent of a reservation, if it is readable."""
     try:
         spent = _Spent.model_validate(item)
     except ValidationError:
@@ -174,6 +174,6 @@ def _source(given: Any) -> str | None:
     return given if readable and _PRINTABLE.issuperset(given) else None
 
 
-def _note(batch: Batch, journal: str | None, sequence: int | None) -> None:
+def _record_sequence(batch: Batch, journal: str | None, sequence: int | None) -> None:
     if journal is not None and sequence is not None:
         batch.numbers.setdefault(journal, set()).add(sequence)

@@ -1,4 +1,4 @@
-"""Which events of a batch are new, and what each costs: pure, given what the database holds."""
+"""Rating: which events of a batch are new, and what each costs. Pure, given the stored data."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, MutableMapping, Set
@@ -13,14 +13,14 @@ from services.billing.plans.service import PriceBook
 from services.billing.usage.repository import HourKey, MonthKey, Sums, hour_of
 from services.common.contracts import MAX_SUM, RejectedEvent
 
-Refusal = str
-"""Why an event is turned away, in a few words."""
+Rejection = str
+"""Why an event is rejected, in a few words."""
 
 _NOTHING = Sums()
 
 
 class Offer(NamedTuple):
-    """A price that applies to an event, and the month its request counts in."""
+    """The price that applies to an event, and the month its request counts in."""
 
     plan: Plan
     price: Price
@@ -38,7 +38,7 @@ class Rated(NamedTuple):
 
 @dataclass(slots=True)
 class Outcome:
-    """What is to become of a batch."""
+    """The outcome of a batch, to be stored."""
 
     accepted: list[Rated] = field(default_factory=list)
     rejected: list[RejectedEvent] = field(default_factory=list)
@@ -47,17 +47,18 @@ class Outcome:
     months: defaultdict[MonthKey, Sums] = field(default_factory=lambda: defaultdict(Sums))
     hours: defaultdict[HourKey, Sums] = field(default_factory=lambda: defaultdict(Sums))
     currencies: dict[str, str] = field(default_factory=dict)
-    """Of accounts that are charged for the first time."""
+    """Currencies of accounts that are charged for the first time."""
     prepaid: Counter[str] = field(default_factory=Counter)
     """What prepaid accounts are charged."""
 
 
 def find_offer(
     arrival: Arrival, *, book: PriceBook, closed: Set[str], open_period: str
-) -> Offer | Refusal:
-    """The price of an event: the one it names, else its account's at its time; or why none.
+) -> Offer | Rejection:
+    """Return the price of an event, or why it has none.
 
-    An event of a closed month counts in the open one.
+    It is the price that the event names, or else its account's at the event's time. An event of a
+    closed month counts in the open one.
     """
     event = arrival.event
     late = arrival.period in closed
@@ -69,31 +70,31 @@ def find_offer(
     else:
         in_force = book.plan_at(event.subject, arrival.time)
         if in_force is None:
-            return "no plan was in force at its time"
+            return "no plan was in force at the event's time"
         found = book.price_for(in_force, event.data.model)
         if found is None:
-            return "its plan has no price for the model"
+            return "the plan has no price for the model"
         plan, price = in_force, found
     period = open_period if late else arrival.period
     return Offer(plan, price, MonthKey(event.subject, period, price.id), late)
 
 
 def rate(
-    offers: Iterable[tuple[Arrival, Offer | Refusal]],
+    offers: Iterable[tuple[Arrival, Offer | Rejection]],
     *,
     known: MutableMapping[EventId, str],
     months: Mapping[MonthKey, Sums],
     currencies: Mapping[str, str],
     funds: Mapping[str, Funds],
 ) -> Outcome:
-    """Go through a batch in its order and price what is new.
+    """Price the new events of a batch, in order.
 
     Args:
-        offers: each event with its price, or with why it has none.
-        known: fingerprints of events taken before; those taken now are added.
-        months: what has been counted so far, for every offer's month.
-        currencies: of accounts that have been charged before.
-        funds: of accounts that a prepaid price applies to, where they have any.
+        offers: each event with its price, or why it has none.
+        known: fingerprints of events accepted before; those accepted now are added.
+        months: the sums so far, for every offer's month.
+        currencies: those of accounts that have been charged before.
+        funds: those of accounts with a prepaid price, if they have any.
     """
     outcome = Outcome()
     for arrival, offer in offers:
@@ -104,18 +105,18 @@ def rate(
             else:
                 outcome.conflicts.append(arrival)
             continue
-        refusal = (
+        rejection = (
             _charge(
                 arrival, offer, outcome=outcome, months=months, currencies=currencies, funds=funds
             )
             if isinstance(offer, Offer)
             else offer
         )
-        if refusal is None:
+        if rejection is None:
             known[arrival.key] = arrival.fingerprint
         else:
             outcome.rejected.append(
-                RejectedEvent(index=arrival.index, id=arrival.event.id, reason=refusal)
+                RejectedEvent(index=arrival.index, id=arrival.event.id, reason=rejection)
             )
     return outcome
 
@@ -128,8 +129,8 @@ def _charge(
     months: Mapping[MonthKey, Sums],
     currencies: Mapping[str, str],
     funds: Mapping[str, Funds],
-) -> Refusal | None:
-    """Price an event and count it; or why it cannot be charged."""
+) -> Rejection | None:
+    """Price an event and count it, or return why it cannot be charged."""
     account, rows = arrival.event.subject, arrival.event.data.rows
     currency = currencies.get(account) or outcome.currencies.get(account)
     if currency not in (None, offer.plan.currency):

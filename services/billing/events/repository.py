@@ -1,4 +1,4 @@
-"""All SQL about single events: their identities, their receipts, their conflicts."""
+"""All SQL about single events: their identities, rows and conflicts."""
 
 from collections.abc import Collection, Sequence, Set
 from datetime import datetime
@@ -10,15 +10,16 @@ from services.billing import wide
 from services.billing.database import insert_rows, table_of, upsert
 from services.billing.events.batch import Arrival, EventId
 from services.billing.events.rating import Rated
-from services.billing.models import EventConflict, EventKey, Receipt
+from services.billing.models import EventConflict, EventKey, UsageEvent
 
 
 async def find_fingerprints(
     session: AsyncSession, *, keys: Collection[EventId]
 ) -> dict[EventId, str]:
-    """The fingerprints of the events taken before, among these.
+    """Return the fingerprints of those events that were accepted before.
 
-    Found by id alone, where the key begins; one of another source with the same id does no harm.
+    They are found by id alone, the first part of the key; the same id from another source is
+    harmless.
     """
     if not keys:
         return {}
@@ -33,13 +34,13 @@ async def find_fingerprints(
 async def add_events(
     session: AsyncSession, *, events: Sequence[Rated], late: Set[int], now: datetime
 ) -> None:
-    """Store new events: first their identities, in order, then their receipts.
+    """Store new events: first their identities, in order, then their rows.
 
-    Plain inserts: the identity's key finds the events that were stored before, or meanwhile by
-    another transaction, and then this one must start over.
+    Plain inserts, because the identity's key detects events that were stored before, perhaps just
+    now by another transaction. Then this one must start over.
 
     Args:
-        late: which came after their process's slice had been given up, by index.
+        late: the indexes of events that arrived after their process's credit was reclaimed.
 
     Raises:
         IntegrityError: not all of them are new.
@@ -52,14 +53,14 @@ async def add_events(
     )
     by_time = sorted(events, key=lambda rated: (rated.arrival.time, rated.arrival.key))
     await insert_rows(
-        session, insert(table_of(Receipt)), [_receipt_row(rated, late, now) for rated in by_time]
+        session, insert(table_of(UsageEvent)), [_event_row(rated, late, now) for rated in by_time]
     )
 
 
 async def add_conflicts(
     session: AsyncSession, *, conflicts: Sequence[Arrival], now: datetime
 ) -> None:
-    """Keep repeats with another payload for whoever looks into them, each payload once."""
+    """Store repeats with another payload for investigation, each payload once."""
     await upsert(
         session,
         EventConflict,
@@ -87,7 +88,7 @@ def _key_row(arrival: Arrival) -> dict[str, object]:
     }
 
 
-def _receipt_row(rated: Rated, late: Set[int], now: datetime) -> dict[str, object]:
+def _event_row(rated: Rated, late: Set[int], now: datetime) -> dict[str, object]:
     arrival, event, month = rated.arrival, rated.arrival.event, rated.offer.month
     return {
         "time": arrival.time,

@@ -1,4 +1,4 @@
-"""`POST /events`: where usage arrives."""
+"""`POST /events`: where usage events arrive."""
 
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from services.common.contracts import (
     MAX_EVENTS_PER_BATCH,
     IngestResult,
     Usage,
-    UsageEvent,
+    UsageCloudEvent,
 )
 from services.common.errors import (
     BadRequest,
@@ -38,7 +38,7 @@ router = new_router(tag="events")
 
 
 class NotCloudEvents(ServiceError):
-    """The content type is neither of the two CloudEvents ones."""
+    """The content type is not one of the two for CloudEvents."""
 
     status = 415
     code = "unsupported_media_type"
@@ -46,19 +46,22 @@ class NotCloudEvents(ServiceError):
 
 
 class BatchTooLarge(ServiceError):
-    """More events than one batch may hold."""
+    """The batch has too many events."""
 
     status = 413
     code = "batch_too_large"
-    detail = f"A batch holds at most {MAX_EVENTS_PER_BATCH} events."
+    detail = f"A batch has at most {MAX_EVENTS_PER_BATCH} events."
 
 
 class EventMetrics:
-    """What became of the events delivered to this process."""
+    """Metrics of the events delivered to this process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._events = Counter(
-            "billing_events", "Usage events delivered, by outcome.", ["outcome"], registry=registry
+            "tollgate_billing_events",
+            "Usage events delivered, by outcome.",
+            ["outcome"],
+            registry=registry,
         )
         for outcome in ("accepted", "duplicate", "conflict", "rejected"):
             self._events.labels(outcome)
@@ -70,8 +73,8 @@ class EventMetrics:
         self._events.labels("rejected").inc(len(result.rejected))
 
 
-_event = UsageEvent.model_json_schema()
-# In line: references within a schema mean nothing inside an OpenAPI document.
+_event = UsageCloudEvent.model_json_schema()
+# Inline, because references within a schema do not work inside an OpenAPI document.
 _event["properties"]["data"] = _event.pop("$defs")[Usage.__name__]
 _request_body = {
     "required": True,
@@ -99,14 +102,14 @@ _request_body = {
     ),
     openapi_extra={"requestBody": _request_body},
 )
-async def take_events(
+async def deliver_events(
     request: Request, database: Store, default_plan: DefaultPlanId
 ) -> IngestResult:
-    """Report answered predictions, as CloudEvents 1.0 in structured JSON, one or a batch.
+    """Deliver usage events: CloudEvents 1.0 in structured JSON, one or a batch.
 
-    `(source, id)` identifies an event: however often it is delivered it is charged once. Good
-    events are kept when others of the batch are rejected; a rejected one will be again, so it is
-    not worth repeating. Nothing was taken unless the answer is 202.
+    `(source, id)` identifies an event; it is charged once, however often it is delivered. Valid
+    events are accepted even if others in the batch are rejected. A rejected event would be rejected
+    again, so do not repeat it. Unless the response is 202, nothing was accepted.
     """
     items = await _items(request)
     with _in_traces_of(items, tracing=request.app.state.tracing):
@@ -119,7 +122,7 @@ async def take_events(
 
 
 async def _items(request: Request) -> list[Any]:
-    """The events of a request's body, not looked at yet."""
+    """Return the events of a request's body, not yet validated."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type not in (CLOUDEVENTS_ONE, CLOUDEVENTS_BATCH):
         raise NotCloudEvents()
@@ -130,17 +133,17 @@ async def _items(request: Request) -> list[Any]:
     if media_type == CLOUDEVENTS_ONE:
         return [body]
     if not isinstance(body, list):
-        raise BodyInvalid([{"loc": ["body"], "msg": "A batch is a JSON array."}])
+        raise BodyInvalid([{"loc": ["body"], "msg": "A batch must be a JSON array."}])
     if len(body) > MAX_EVENTS_PER_BATCH:
         raise BatchTooLarge()
     return body
 
 
 def _in_traces_of(items: list[Any], *, tracing: "Tracing | None") -> AbstractContextManager[None]:
-    """A span in the trace of each event that names its own.
+    """Return a span in the trace of each event that carries one.
 
-    An event does so by CloudEvents' extension for distributed tracing, and is not the worse for
-    naming one that cannot be read.
+    The trace is in `traceparent` (CloudEvents distributed tracing extension). An invalid one is
+    ignored.
     """
     if tracing is None:
         return nullcontext()

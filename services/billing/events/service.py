@@ -1,4 +1,4 @@
-"""Taking usage events: each is counted and charged once, however often it is delivered."""
+"""Ingest of usage events: each is charged once, however often it is delivered."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -18,11 +18,11 @@ from services.billing.events import repository
 from services.billing.events.batch import Batch, is_likely_repeat, read_batch
 from services.billing.events.rating import Offer, Outcome, find_offer, rate
 from services.billing.events.settling import Payment, find_payments, settle_all
-from services.billing.leases.repository import find_slices, put_money
-from services.billing.periods import hold_periods, period_of
+from services.billing.leases.repository import find_reservations, put_money
+from services.billing.periods import lock_periods, period_of
 from services.billing.plans.service import read_price_book
 from services.billing.sources.ranges import Range
-from services.billing.sources.service import mark
+from services.billing.sources.service import mark_received
 from services.billing.usage.repository import add_sums, lock_months
 from services.common.contracts import IngestResult
 from services.common.db import Database
@@ -31,36 +31,36 @@ from services.common.db import Database
 async def ingest(
     database: Database, *, items: Sequence[Any], default_plan: str | None, now: datetime
 ) -> IngestResult:
-    """Take a delivery of CloudEvents, whole or not at all.
+    """Ingest a delivery of CloudEvents, in one transaction.
 
     Args:
         items: the events as parsed JSON, valid or not.
         default_plan: the plan of accounts without one of their own.
 
     Raises:
-        Unavailable: nothing was taken; deliver again later.
+        Unavailable: nothing was accepted; deliver again later.
     """
     batch = read_batch(items, now=now)
 
-    async def take(*, look_up_all: bool) -> IngestResult:
+    async def attempt(*, look_up_all: bool) -> IngestResult:
         return await in_transaction(
             database,
-            lambda session: _take(
+            lambda session: _ingest(
                 session, batch, default_plan=default_plan, now=now, look_up_all=look_up_all
             ),
         )
 
     try:
-        return await take(look_up_all=False)
-    except _UnforeseenRepeats:
-        return await take(look_up_all=True)
+        return await attempt(look_up_all=False)
+    except _UnexpectedRepeats:
+        return await attempt(look_up_all=True)
 
 
-class _UnforeseenRepeats(Exception):
-    """Events that were taken for new ones are not, or cannot be charged and perhaps are not."""
+class _UnexpectedRepeats(Exception):
+    """Events that looked new are repeats, or cannot be charged and may be repeats."""
 
 
-async def _take(
+async def _ingest(
     session: AsyncSession,
     batch: Batch,
     *,
@@ -68,24 +68,25 @@ async def _take(
     now: datetime,
     look_up_all: bool,
 ) -> IngestResult:
-    """Every transaction takes its locks in this order: periods, journals, prepaid accounts, sums.
+    """Ingest a batch in one transaction.
 
-    Within each they are sorted by key, so that two batches never wait for each other in a circle.
+    Every transaction takes its locks in the same order (periods, journals, prepaid accounts, sums),
+    each sorted by key, so that two batches never deadlock.
 
     Args:
-        look_up_all: whether to look for each event among those taken before. Otherwise only for
-            likely repeats: to look for thousands costs nearly as much as to store them, and if
-            another is a repeat, the key it gets says so.
+        look_up_all: whether to look up every event among those accepted before, or only likely
+            repeats. Looking up thousands costs nearly as much as storing them, and an unexpected
+            repeat is detected by its key.
 
     Raises:
-        _UnforeseenRepeats: start over, and look for all.
+        _UnexpectedRepeats: start over and look up all events.
     """
     arrivals = batch.arrivals
     open_period = period_of(now)
-    closed = await hold_periods(
+    closed = await lock_periods(
         session, wanted={arrival.period for arrival in arrivals} | {open_period}
     )
-    arrived_before = await mark(session, arrived=batch.numbers, now=now)
+    arrived_before = await mark_received(session, arrived=batch.numbers, now=now)
 
     named = {arrival.event.data.price_id or "" for arrival in arrivals}
     named |= {spend.price_id for spend in batch.spent.values()}
@@ -115,7 +116,7 @@ async def _take(
         if isinstance(offer := offers[arrival.index], Offer) and arrival.key not in known
     }
     months = await lock_months(session, keys=offered.keys())
-    # What was charged before was charged in its account's currency; only the others are looked up.
+    # A price charged before is in its account's currency; only the others are looked up.
     currencies = {
         month.account: currency for month, currency in offered.items() if months[month].requests
     } | {account: each.currency for account, each in funds.items()}
@@ -129,7 +130,7 @@ async def _take(
         funds=funds,
     )
     if outcome.rejected and not look_up_all:
-        raise _UnforeseenRepeats
+        raise _UnexpectedRepeats
     await add_accounts(session, currencies=outcome.currencies, now=now)
     late = await _settle(
         session,
@@ -143,7 +144,7 @@ async def _take(
     except IntegrityError as error:
         if look_up_all:
             raise
-        raise _UnforeseenRepeats from error
+        raise _UnexpectedRepeats from error
     await repository.add_conflicts(session, conflicts=outcome.conflicts, now=now)
     await add_sums(session, months=outcome.months, hours=outcome.hours)
     return IngestResult(
@@ -162,10 +163,10 @@ async def _settle(
     arrived_before: Mapping[str, Sequence[Range]],
     now: datetime,
 ) -> set[int]:
-    """Settle what was spent of slices; answers which events came after theirs was given up."""
+    """Settle what was spent of reservations; return the events that came after the reclaim."""
     if not payments:
         return set()
-    slices = await find_slices(
+    reservations = await find_reservations(
         session,
         accounts={payment.account for payment in payments},
         journals={payment.journal for payment in payments if payment.journal},
@@ -174,8 +175,8 @@ async def _settle(
         payments,
         charged={rated.arrival.index for rated in outcome.accepted},
         arrived_before=arrived_before,
-        slices=slices,
+        reservations=reservations,
     )
-    await put_money(session, slices=settlement.changed.values(), now=now)
+    await put_money(session, reservations=settlement.changed.values(), now=now)
     await move_money(session, changes=settlement.available, now=now)
     return settlement.late

@@ -1,13 +1,18 @@
-"""Which slices a batch's events were spent from, and so what settles them: pure."""
+"""Settling: which reservations the events of a batch were spent from. Pure functions."""
 
 from collections import Counter
 from collections.abc import Mapping, MutableMapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from services.billing.events.batch import Arrival, Batch, Spend
-from services.billing.events.rating import Offer, Refusal
-from services.billing.leases.repository import SliceKey
-from services.billing.leases.slices import Settled, Slice, charge_elsewhere, settle
+from services.billing.events.rating import Offer, Rejection
+from services.billing.leases.repository import ReservationKey
+from services.billing.leases.reservations import (
+    CreditReservation,
+    Settled,
+    charge_elsewhere,
+    settle,
+)
 from services.billing.models import Plan, Price
 from services.billing.plans.pricing import charge
 from services.billing.plans.service import PriceBook
@@ -16,7 +21,7 @@ from services.billing.sources.ranges import Range, has_arrived
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """What a process spent on an event under a prepaid price, charged or not."""
+    """What a process spent on an event with a prepaid price, charged or not."""
 
     index: int
     account: str
@@ -27,18 +32,18 @@ class Payment:
 
 @dataclass(slots=True)
 class Settlement:
-    """What settling a batch changes."""
+    """The changes that settle a batch."""
 
-    changed: dict[SliceKey, Slice] = field(default_factory=dict)
+    changed: dict[ReservationKey, CreditReservation] = field(default_factory=dict)
     available: Counter[str] = field(default_factory=Counter)
-    """To be added, by account."""
+    """To be added to what each account has available."""
     late: set[int] = field(default_factory=set)
 
 
 def find_payments(
-    batch: Batch, *, offers: Mapping[int, Offer | Refusal], book: PriceBook
+    batch: Batch, *, offers: Mapping[int, Offer | Rejection], book: PriceBook
 ) -> list[Payment]:
-    """The prepaid events of a batch in its order, rejected ones among them."""
+    """Return the payments of a batch's prepaid events in order, including rejected ones."""
     payments = [
         _payment(arrival.index, _spend(arrival, offer), offer.price)
         for arrival in batch.arrivals
@@ -70,24 +75,24 @@ def settle_all(
     *,
     charged: Set[int],
     arrived_before: Mapping[str, Sequence[Range]],
-    slices: MutableMapping[SliceKey, Slice],
+    reservations: MutableMapping[ReservationKey, CreditReservation],
 ) -> Settlement:
-    """Settle the slices that events were spent from.
+    """Settle the reservations that events were spent from.
 
-    Each number of a journal was spent once, however often and under whatever id it arrives. What
-    was charged and is settled by no slice is taken from the account.
+    Each sequence of a journal was spent once, no matter how often and with which id it arrives. An
+    event that is charged without a reservation is taken from the account.
 
     Args:
-        charged: which events are charged now, by index; others are repeats or rejected.
-        arrived_before: the numbers that arrived before this batch, by journal.
-        slices: those of the payments' accounts and journals; they are changed.
+        charged: the indexes of events that are charged now; others are duplicates or rejected.
+        arrived_before: the sequences received before this batch, by journal.
+        reservations: those of the payments' accounts and journals; they are modified.
     """
     settlement = Settlement()
     seen: set[tuple[str, int]] = set()
     for payment in payments:
         settled = _settle(
             payment,
-            held=slices.get((payment.account, payment.journal or "")),
+            reservation=reservations.get((payment.account, payment.journal or "")),
             is_charged=payment.index in charged,
             is_new=_is_new(payment, seen=seen, arrived_before=arrived_before),
         )
@@ -97,8 +102,8 @@ def settle_all(
             settlement.late.add(payment.index)
         settlement.available[payment.account] += settled.available
         key = (payment.account, payment.journal or "")
-        if key in slices:
-            settlement.changed[key] = slices[key]
+        if key in reservations:
+            settlement.changed[key] = reservations[key]
     return settlement
 
 
@@ -119,12 +124,12 @@ def _is_new(
 
 
 def _settle(
-    payment: Payment, *, held: Slice | None, is_charged: bool, is_new: bool
+    payment: Payment, *, reservation: CreditReservation | None, is_charged: bool, is_new: bool
 ) -> Settled | None:
-    if held is not None and is_new:
-        return settle(held, amount=payment.amount, charged=is_charged)
+    if reservation is not None and is_new:
+        return settle(reservation, amount=payment.amount, charged=is_charged)
     if not is_charged:
         return None
-    if held is not None:
-        return charge_elsewhere(held, amount=payment.amount)
+    if reservation is not None:
+        return charge_elsewhere(reservation, amount=payment.amount)
     return Settled(available=-payment.amount, late=is_new)

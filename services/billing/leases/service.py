@@ -1,4 +1,4 @@
-"""Leases: how prepaid money is parcelled out to the processes that let it be spent."""
+"""Leases: the terms under which processes serve accounts, and their share of prepaid credit."""
 
 from collections import Counter
 from collections.abc import Sequence, Set
@@ -11,42 +11,60 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.billing.accounts import fix_currencies, move_money
 from services.billing.database import in_transaction
 from services.billing.leases import repository
-from services.billing.leases.repository import Reservation
-from services.billing.leases.slices import Slice, answer_ask, is_enough, seconds_until, status
+from services.billing.leases.repository import ReservedCredit
+from services.billing.leases.reservations import (
+    CreditReservation,
+    apply_request,
+    is_enough,
+    seconds_until,
+    status,
+)
 from services.billing.leases.sweeper import EVERY_S
 from services.billing.leases.terms import find_terms, without_plan
-from services.billing.sources.service import LOST_AFTER, find_silent, hear
-from services.common.contracts import LeaseAsk, LeaseStatus, LeaseTerms, RateShare, format_amount
+from services.billing.sources.service import LOST_AFTER, find_stale, record_heartbeat
+from services.common.contracts import (
+    LeaseRequest,
+    LeaseStatus,
+    LeaseTerms,
+    RateShare,
+    format_amount,
+)
 from services.common.db import Database
 
 SHARED_FOR = timedelta(seconds=30)
-"""A process that has not asked for so long leaves its share of a rate limit to the others."""
+"""A process without a lease request for this long leaves its share of a rate limit to others."""
 
-_SILENT_FOR = timedelta(minutes=1)
-"""An ask is a sign of life, noted if there was no other for so long."""
+_STALE_AFTER = timedelta(minutes=1)
+"""A lease request counts as a heartbeat, recorded if there was none for this long."""
 
 
-async def take_leases(
-    database: Database, *, asks: Sequence[LeaseAsk], default_plan: str | None, now: datetime
+async def request_leases(
+    database: Database,
+    *,
+    requests: Sequence[LeaseRequest],
+    default_plan: str | None,
+    now: datetime,
 ) -> list[LeaseTerms]:
-    """Answer asks, in their order.
+    """Return the terms of each lease request, in order.
 
-    Postpaid accounts without a rate limit are answered by reading alone, once they are known.
+    For postpaid accounts without a rate limit this only reads, once the accounts are known.
 
     Raises:
-        Unavailable: nothing is known to have been granted; ask again, with a higher `ask_no`.
+        Unavailable: billing may have granted nothing; request again with a higher `sequence`.
     """
-    journals = {ask.journal for ask in asks}
-    accounts = [ask.account for ask in asks]
+    journals = {request.journal for request in requests}
+    accounts = [request.account for request in requests]
     async with database.snapshot() as session:
         terms, fixed = await find_terms(
             session, accounts=accounts, default_plan=default_plan, now=now
         )
-        silent = await find_silent(session, journals=journals, since=now - _SILENT_FOR)
-    if silent:  # before anything is granted: a slice must not be given up while it is used
-        await in_transaction(database, lambda session: hear(session, journals=silent, now=now))
+        stale = await find_stale(session, journals=journals, since=now - _STALE_AFTER)
+    if stale:  # before anything is granted, so that no journal in use is declared lost
+        await in_transaction(
+            database, lambda session: record_heartbeat(session, journals=stale, now=now)
+        )
 
-    # What is answered under these terms must be chargeable, whatever plan comes in the meantime.
+    # What is served under these terms must be chargeable, even if the plan changes meanwhile.
     unfixed = {
         given.account: given.currency
         for given in terms
@@ -56,15 +74,15 @@ async def take_leases(
         others = await in_transaction(
             database, lambda session: fix_currencies(session, currencies=unfixed, now=now)
         )
-        # Another currency was fixed meanwhile; the other accounts of the call are not held up.
+        # If another currency was fixed meanwhile, only that account's lease is refused.
         terms = [
             without_plan(given.account) if given.account in others else given for given in terms
         ]
 
     moving = [
-        (index, ask)
-        for index, (ask, given) in enumerate(zip(asks, terms, strict=True))
-        if ask.release or given.billing == "prepaid" or given.rate_limit is not None
+        (index, request)
+        for index, (request, given) in enumerate(zip(requests, terms, strict=True))
+        if request.release or given.billing == "prepaid" or given.rate_limit is not None
     ]
     if moving:
         prepaid = {given.account for given in terms if given.billing == "prepaid"}
@@ -73,7 +91,7 @@ async def take_leases(
             database,
             lambda session: _grant(
                 session,
-                asks=[ask for _, ask in moving],
+                requests=[request for _, request in moving],
                 prepaid=prepaid,
                 limited=limited,
                 now=now,
@@ -85,127 +103,151 @@ async def take_leases(
 
 
 class _Turn(NamedTuple):
-    """How things stood when an ask had had its turn."""
+    """The state right after a lease request was applied."""
 
-    ask: LeaseAsk
+    request: LeaseRequest
     granted: int
     unspent: int
     demand: float
     available: int
     moved: int
-    """By how much the asks up to this one had changed what is unspent of the account."""
+    """By how much the requests up to this one changed the account's unspent reservations."""
     has_ended: bool
-    """Its journal gets nothing more."""
+    """Whether the request's journal gets no more grants."""
 
 
 class _Grant(NamedTuple):
-    """What became of one ask."""
+    """The outcome of one lease request."""
 
     status: LeaseStatus
     granted: int
     share: float
-    """Of the account's rate limit."""
+    """The process's share of the account's rate limit."""
     retry_after_s: int | None
-    """When enough credit that others have reserved is expected back."""
+    """When enough credit reserved by other processes is expected back."""
 
 
-class _Crowd(NamedTuple):
-    """All processes together, after the last turn."""
+class _AllProcesses(NamedTuple):
+    """All processes that serve an account, after the last request was applied."""
 
-    reservations: Sequence[Reservation]
+    reserved: Sequence[ReservedCredit]
     demand: float
-    """Σ (demand + 1) over those that asked lately."""
+    """Σ (demand + 1) over those with a recent lease request."""
 
 
 async def _grant(
     session: AsyncSession,
     *,
-    asks: Sequence[LeaseAsk],
+    requests: Sequence[LeaseRequest],
     prepaid: Set[str],
     limited: Set[str],
     now: datetime,
 ) -> list[_Grant]:
-    """Args: limited: the accounts with a rate limit, of which the processes get shares."""
-    accounts = {ask.account for ask in asks}
-    journals = {ask.journal for ask in asks}
-    before, slices = await repository.lock_slices(session, accounts=accounts, journals=journals)
+    """Apply lease requests in order.
+
+    Args:
+        prepaid: the accounts on a prepaid plan, which get grants.
+        limited: the accounts with a rate limit, of which each process gets a share.
+    """
+    accounts = {request.account for request in requests}
+    journals = {request.journal for request in requests}
+    before, reservations = await repository.lock_reservations(
+        session, accounts=accounts, journals=journals
+    )
     available = dict(before)
     ended = await repository.find_ended(session, journals=journals)
-    changed: dict[repository.SliceKey, Slice] = {}
+    changed: dict[repository.ReservationKey, CreditReservation] = {}
     moved: Counter[str] = Counter()
     turns: list[_Turn] = []
-    for ask in asks:
-        account, key = ask.account, (ask.account, ask.journal)
-        has_ended = ask.journal in ended
-        held = slices.get(key) or Slice(*key)
+    for request in requests:
+        account, key = request.account, (request.account, request.journal)
+        has_ended = request.journal in ended
+        mine = reservations.get(key) or CreditReservation(*key)
         money = available.get(account, 0)
-        if ask.ask_no > held.ask_no and not (has_ended and key not in slices):
-            slices[key] = held
-            unspent = held.unspent
+        if request.sequence > mine.sequence and not (has_ended and key not in reservations):
+            reservations[key] = mine
+            unspent = mine.unspent
             may_grant = account in prepaid and not has_ended
-            money = answer_ask(held, ask, available=money, may_grant=may_grant)
-            held.spent, held.ask_no, held.demand = ask.spent, ask.ask_no, ask.demand
-            moved[account] += held.unspent - unspent
-            changed[key] = held
+            money = apply_request(mine, request, available=money, may_grant=may_grant)
+            mine.spent, mine.sequence, mine.demand = (
+                request.spent,
+                request.sequence,
+                request.demand,
+            )
+            moved[account] += mine.unspent - unspent
+            changed[key] = mine
         if account in available:
             available[account] = money
         turns.append(
-            _Turn(ask, held.granted, held.unspent, held.demand, money, moved[account], has_ended)
+            _Turn(
+                request, mine.granted, mine.unspent, mine.demand, money, moved[account], has_ended
+            )
         )
-    known = [held for held in changed.values() if held.account in available]
-    unknown = [held for held in changed.values() if held.account not in available]
-    await repository.put_asks(session, slices=known, now=now)
-    await repository.put_asks(session, slices=unknown, now=now, with_money=False)
+    known = [each for each in changed.values() if each.account in available]
+    unknown = [each for each in changed.values() if each.account not in available]
+    await repository.put_requests(session, reservations=known, now=now)
+    await repository.put_requests(session, reservations=unknown, now=now, with_money=False)
     changes = {account: available[account] - before[account] for account in available}
     await move_money(session, changes=changes, now=now)
 
-    # Of the others only these need to know, and one that has its slice seldom does.
-    lacking = {turn.ask.account for turn in turns if not is_enough(turn.granted, turn.ask)}
-    reservations = await repository.find_reservations(session, accounts=lacking)
-    demand = await repository.sum_demand(session, accounts=limited, asked_after=now - SHARED_FOR)
+    # Only these depend on other processes; a request that got its minimum does not.
+    lacking = {turn.request.account for turn in turns if not is_enough(turn.granted, turn.request)}
+    reserved = await repository.find_reserved_credit(session, accounts=lacking)
+    demand = await repository.sum_demand(
+        session, accounts=limited, requested_after=now - SHARED_FOR
+    )
     return [
-        _answer(
+        _outcome(
             turn,
-            crowd=_Crowd(reservations.get(turn.ask.account, ()), demand.get(turn.ask.account, 0.0)),
-            moved_since=moved[turn.ask.account] - turn.moved,
+            everyone=_AllProcesses(
+                reserved.get(turn.request.account, ()), demand.get(turn.request.account, 0.0)
+            ),
+            moved_since=moved[turn.request.account] - turn.moved,
             now=now,
         )
         for turn in turns
     ]
 
 
-def _answer(turn: _Turn, *, crowd: _Crowd, moved_since: int, now: datetime) -> _Grant:
-    """Args: crowd: all processes as they stand after the last turn, this one among them."""
-    unspent = sum(each.unspent for each in crowd.reservations)
-    became = status(
+def _outcome(turn: _Turn, *, everyone: _AllProcesses, moved_since: int, now: datetime) -> _Grant:
+    """Return the outcome of a request.
+
+    Args:
+        everyone: all processes of the account after the last request, this one included.
+        moved_since: by how much later requests changed the account's unspent reservations.
+    """
+    unspent = sum(each.unspent for each in everyone.reserved)
+    outcome = status(
         turn.granted,
-        turn.ask,
+        turn.request,
         available=turn.available,
         elsewhere=unspent - moved_since - turn.unspent,
         has_ended=turn.has_ended,
     )
     return _Grant(
-        status=became,
+        status=outcome,
         granted=turn.granted,
-        share=min(1.0, (turn.demand + 1) / max(crowd.demand, 1.0)),
-        retry_after_s=_wait_s(turn, crowd, now=now) if became == "held_elsewhere" else None,
+        share=min(1.0, (turn.demand + 1) / max(everyone.demand, 1.0)),
+        retry_after_s=(
+            _wait_s(turn, everyone, now=now) if outcome == "reserved_elsewhere" else None
+        ),
     )
 
 
-def _wait_s(turn: _Turn, crowd: _Crowd, *, now: datetime) -> int:
-    """In how many seconds the others are expected to have given back what an ask lacks."""
-    others = [each for each in crowd.reservations if each.journal != turn.ask.journal]
+def _wait_s(turn: _Turn, everyone: _AllProcesses, *, now: datetime) -> int:
+    """Return in how many seconds the other processes should have given back enough credit."""
+    others = [each for each in everyone.reserved if each.journal != turn.request.journal]
     return seconds_until(
-        max(turn.ask.at_least, 1) - (turn.granted - turn.ask.spent),
+        max(turn.request.minimum, 1) - (turn.granted - turn.request.spent),
         available=turn.available,
         returns=[(_returns_in_s(each, now=now), each.unspent) for each in others],
     )
 
 
-def _returns_in_s(reservation: Reservation, *, now: datetime) -> int:
-    """When a process gives back what it has reserved: any moment, or once it is given up."""
-    silent_for = now - (reservation.heard_at or now)
-    if silent_for < _SILENT_FOR:
+def _returns_in_s(reserved: ReservedCredit, *, now: datetime) -> int:
+    """Return when a process gives its credit back: any moment, or once it is declared lost."""
+    silent_for = now - (reserved.heard_at or now)
+    if silent_for < _STALE_AFTER:
         return 1
     return max(1, ceil((LOST_AFTER - silent_for).total_seconds() + EVERY_S))
 

@@ -1,4 +1,4 @@
-"""Under which terms a process may answer an account's requests: plan, prices, rate limit."""
+"""Lease terms: the plan, prices and rate limit under which a process serves an account."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,37 +20,39 @@ async def find_terms(
     default_plan: str | None,
     now: datetime,
 ) -> tuple[list[LeaseTerms], dict[str, str]]:
-    """The terms of accounts at a moment, in their order, before anything is granted.
+    """Return the terms of accounts at a moment, in their order, before anything is granted.
 
-    Answers also the currencies of the accounts that have one.
+    Also return the currencies of the accounts that have one.
     """
     plans, currencies = await find_plans_in_force(
         session, accounts=accounts, default_plan=default_plan, at=now
     )
-    graded = {plan for plan in set(plans.values()) if plan and _is_graded(plan)}
+    by_count = {plan for plan in set(plans.values()) if plan and _depends_on_count(plan)}
     counted = await count_month(
         session,
-        accounts=[account for account, plan in plans.items() if plan in graded],
+        accounts=[account for account, plan in plans.items() if plan in by_count],
         period=period_of(now),
     )
-    offers: dict[tuple[Plan | None, tuple[int, ...]], LeaseTerms] = {}  # most accounts share one
+    offers: dict[
+        tuple[Plan | None, tuple[int, ...]], LeaseTerms
+    ] = {}  # most accounts share an offer
     terms: list[LeaseTerms] = []
     for account in accounts:
         plan = plans[account]
         made: tuple[int, ...] = ()
-        if plan and plan in graded:
+        if plan and plan in by_count:
             made = tuple(counted.get((account, price.id), 0) for price in plan.prices)
         offer = offers.get((plan, made))
         if offer is None:
             offer = offers[plan, made] = _offer(plan, made=made) if plan else _NO_PLAN
         if currencies.get(account, offer.currency) != offer.currency:
             offer = _NO_PLAN
-        terms.append(_addressed(offer, account))
+        terms.append(_for_account(offer, account))
     return terms, currencies
 
 
-def _addressed(offer: LeaseTerms, account: str) -> LeaseTerms:
-    """An offer as one account's terms, which `dataclasses.replace` takes longer to make."""
+def _for_account(offer: LeaseTerms, account: str) -> LeaseTerms:
+    """Return an offer as one account's terms; `dataclasses.replace` would take longer."""
     return LeaseTerms(
         account=account,
         status=offer.status,
@@ -63,12 +65,12 @@ def _addressed(offer: LeaseTerms, account: str) -> LeaseTerms:
 
 
 def without_plan(account: str) -> LeaseTerms:
-    """The terms of an account that may not be served."""
-    return _addressed(_NO_PLAN, account)
+    """Return the terms of an account that may not be served."""
+    return _for_account(_NO_PLAN, account)
 
 
-def _is_graded(plan: Plan) -> bool:
-    """Whether what a request costs depends on how many there were in its month."""
+def _depends_on_count(plan: Plan) -> bool:
+    """Return whether a request's price depends on the number of requests in its month."""
     return any(price.included_requests or len(price.tiers) > 1 for price in plan.prices)
 
 
@@ -84,7 +86,7 @@ _NO_PLAN = LeaseTerms(
 
 
 def _offer(plan: Plan, *, made: Sequence[int]) -> LeaseTerms:
-    """The terms of any account on a plan.
+    """Return the terms of any account on a plan.
 
     Args:
         made: the account's requests of this month under each of the plan's prices, if they matter.

@@ -1,4 +1,4 @@
-"""The plan of accounts that have none of their own, from the settings."""
+"""The default plan: from the settings, for accounts without their own."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -14,10 +14,10 @@ from services.common.errors import Unavailable
 
 
 class DefaultPlan:
-    """Sees to it that the plan is stored; each process tries at its start and when asked.
+    """Stores the default plan at startup and, if that fails, at each readiness check.
 
-    The database may be away or not migrated while a service starts. Until the plan is stored the
-    service is not ready, and what needs the plan is answered 503.
+    The database may be away or not migrated while the service starts. Until the plan is stored, the
+    service is not ready and requests that need the plan get 503.
     """
 
     def __init__(self, database: Database, plan: PlanCreate | None) -> None:
@@ -27,7 +27,7 @@ class DefaultPlan:
         self.id = plan_ids(plan)[0] if plan is not None else None
 
     async def check(self) -> str | None:
-        """Readiness: None once the plan is stored."""
+        """Return why the plan is not ready, or None once it is stored."""
         plan = self._plan
         if plan is None or self._stored:
             return None

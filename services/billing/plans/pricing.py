@@ -1,4 +1,4 @@
-"""What one request costs: pure arithmetic on integers of 10⁻⁹ of the currency unit."""
+"""What a request costs: pure arithmetic on integers of 10⁻⁹ of the currency unit."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -11,7 +11,7 @@ Charge = Annotated[Amount, Field(ge=0)]
 
 
 class Tier(BaseModel):
-    """What a request costs up to the `up_to_requests`-th of a UTC month; null means for ever."""
+    """What a request costs up to the `up_to_requests`-th of a UTC month; null means no limit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -21,10 +21,10 @@ class Tier(BaseModel):
 
 
 def unit_prices(*, tiers: Sequence[Tier], included_requests: int, number: int) -> tuple[int, int]:
-    """What the `number`-th request (from 1) of a month costs: per request and per row.
+    """Return what the `number`-th request (from 1) of a month costs, per request and per row.
 
-    Included requests are the month's first; they cost nothing and count in the tiers, which are
-    graduated: each request is charged by the tier its own number lies in.
+    Included requests are the first of the month. They cost nothing and count in the tiers. Tiers
+    are graduated: each request is charged by the tier of its own number.
     """
     if number <= included_requests:
         return 0, 0
@@ -33,7 +33,10 @@ def unit_prices(*, tiers: Sequence[Tier], included_requests: int, number: int) -
 
 
 def charge(*, tiers: Sequence[Tier], included_requests: int, number: int, rows: int) -> int:
-    """What the `number`-th request of a month costs with `rows` rows; may exceed 64 bits."""
+    """Return what the `number`-th request of a month costs with `rows` rows.
+
+    The amount may exceed 64 bits.
+    """
     per_request, per_row = unit_prices(
         tiers=tiers, included_requests=included_requests, number=number
     )

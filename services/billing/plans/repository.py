@@ -16,7 +16,7 @@ from services.billing.plans.schemas import PlanCreate
 async def add_plan(
     session: AsyncSession, *, plan_id: str, price_ids: list[str], plan: PlanCreate, now: datetime
 ) -> None:
-    """Store a plan; one stored already stays as it is."""
+    """Store a plan, unless it is already stored."""
     limit = plan.rate_limit
     row = {
         "id": plan_id,
@@ -46,7 +46,7 @@ async def add_plan(
 async def find_plans(
     session: AsyncSession, *, plan_ids: Collection[str], price_ids: Collection[str] = ()
 ) -> list[Plan]:
-    """Plans with their prices, by their own ids or by a price's."""
+    """Return plans with their prices, by plan id or by price id."""
     wanted: ColumnElement[bool] = Plan.id.in_(sorted(plan_ids))
     if price_ids:
         holding = select(Price.plan_id).where(Price.id.in_(sorted(price_ids)))
@@ -56,12 +56,12 @@ async def find_plans(
 
 
 async def list_plans(session: AsyncSession) -> list[Plan]:
-    """Every plan, oldest first."""
+    """Return every plan, oldest first."""
     return await _list(session, select(Plan))
 
 
 async def list_public_plans(session: AsyncSession, *, others: Collection[str]) -> list[Plan]:
-    """The public plans and those with the given ids, oldest first."""
+    """Return the public plans and those with the given ids, oldest first."""
     return await _list(session, select(Plan).where(or_(Plan.public, Plan.id.in_(sorted(others)))))
 
 
@@ -79,7 +79,7 @@ class Assignment(NamedTuple):
 
 
 async def list_assignments(session: AsyncSession, *, accounts: Collection[str]) -> list[Assignment]:
-    """The plans that accounts have been given, in the order in which they take effect."""
+    """Return the plan assignments of accounts, in the order in which they take effect."""
     if not accounts:
         return []
     assignments = await session.execute(
@@ -93,9 +93,9 @@ async def list_assignments(session: AsyncSession, *, accounts: Collection[str]) 
 async def find_in_force(
     session: AsyncSession, *, accounts: Collection[str], at: datetime
 ) -> dict[str, tuple[str, str | None]]:
-    """The plan of each account that has been given one by then, and its currency if it has one.
+    """Return the plan in force for each account that has one, and the account's currency if fixed.
 
-    Leaner than `list_assignments`, since a thousand accounts are read at once.
+    It reads less than `list_assignments`, since a lease call reads a thousand accounts at once.
     """
     given = await session.execute(
         select(AccountPlan.account, AccountPlan.plan_id, Account.currency)

@@ -1,4 +1,4 @@
-"""`/plans`, and which plan an account is on."""
+"""`/plans` and `/accounts/{account}/plan`."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -46,8 +46,8 @@ async def list_plans(
 ) -> PlanList:
     """List the plans, oldest first.
 
-    Everyone sees the public ones, without a token; an account also those it is on, an
-    administrator all of them. Amounts are decimal strings of the plan's currency.
+    Without a token, the public plans; with an account's token, also its own plans; for an
+    administrator, all plans. Amounts are decimal strings in the plan's currency.
     """
     plans = await service.list_plans(
         session, caller=caller, default_plan=default_plan, now=datetime.now(UTC)
@@ -62,7 +62,7 @@ async def list_plans(
     responses=error_responses(Unauthenticated, InsufficientScope, BodyInvalid, Unavailable),
 )
 async def create_plan(body: PlanCreate, database: Store) -> PlanRead:
-    """Store a plan; its id follows from what it says, so a repeat answers the same plan."""
+    """Store a plan. Its id is derived from its content, so a repeat returns the same plan."""
     now = datetime.now(UTC)
     return await in_transaction(
         database, lambda session: service.store_plan(session, plan=body, now=now)
@@ -84,7 +84,7 @@ async def create_plan(body: PlanCreate, database: Store) -> PlanRead:
 async def assign_plan(
     account: Annotated[AccountId, Path()], body: PlanAssign, database: Store
 ) -> PlanAssigned:
-    """Put an account on a plan, from `effective_from` (not in the past) or from now."""
+    """Put an account on a plan, from `effective_from` (not in the past) or from now on."""
     now = datetime.now(UTC)
     starts = await in_transaction(
         database,

@@ -1,4 +1,4 @@
-"""Plans as they cross the wire."""
+"""Plans in requests and responses."""
 
 from datetime import datetime
 from itertools import pairwise
@@ -31,7 +31,7 @@ _EXAMPLE: JsonDict = {
 
 
 class PriceCreate(BaseModel):
-    """What one model costs, or with `model` null every model without a price of its own."""
+    """What one model costs or, if `model` is null, all models without their own price."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,7 +44,7 @@ class PriceCreate(BaseModel):
         *bounds, last = [tier.up_to_requests for tier in self.tiers]
         closed = [bound for bound in bounds if bound is not None]
         if last is not None or len(closed) < len(bounds):
-            raise ValueError("up_to_requests is null in the last tier and only there")
+            raise ValueError("up_to_requests must be null in the last tier and only there")
         if any(low >= high for low, high in pairwise(closed)):
             raise ValueError("up_to_requests must rise from tier to tier")
         return self
@@ -63,7 +63,7 @@ class _PlanTerms(BaseModel):
 
 
 class PlanCreate(_PlanTerms):
-    """A plan; the same plan twice is one plan."""
+    """A plan; storing the same plan twice yields one plan."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
 
@@ -72,16 +72,16 @@ class PlanCreate(_PlanTerms):
     @model_validator(mode="after")
     def _one_price_per_model(self) -> Self:
         if len({price.model for price in self.prices}) < len(self.prices):
-            raise ValueError("a model has more than one price")
+            raise ValueError("a model must not have more than one price")
         return self
 
     @model_validator(mode="after")
     def _prepaid_prices_are_flat(self) -> Self:
-        # A slice of the balance can only be spent if each request's price is known beforehand.
+        # A credit reservation can only be spent if each request's price is known in advance.
         if self.billing == "prepaid" and any(
             len(price.tiers) > 1 or price.included_requests for price in self.prices
         ):
-            raise ValueError("a prepaid plan has one tier per price and no included requests")
+            raise ValueError("a prepaid plan must have one tier per price and no included requests")
         return self
 
 
@@ -99,7 +99,7 @@ class PlanList(BaseModel):
 
 
 class PlanAssign(BaseModel):
-    """Which plan an account is on from when; without `effective_from`, from now."""
+    """The plan to put an account on; without `effective_from`, from now on."""
 
     model_config = ConfigDict(extra="forbid")
 

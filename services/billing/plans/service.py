@@ -1,4 +1,4 @@
-"""Plans: storing them, giving them to accounts, and finding what something costs."""
+"""Plans: storing them, assigning them to accounts, and looking up prices."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,19 +22,19 @@ _PLANS = UUID("6f1d3c0a-52f8-4b5e-9a37-0c2d9be4d1a6")
 
 
 class PlanNotFound(NotFound):
-    """There is no such plan."""
+    """There is no plan with this id."""
 
     code = "plan_not_found"
-    detail = "There is no such plan."
+    detail = "Plan not found."
 
 
 @dataclass(frozen=True, slots=True)
 class PriceBook:
-    """What some accounts pay, read once; it answers without SQL."""
+    """The plans and prices of some accounts, read once and then queried without SQL."""
 
     plans: Mapping[str, Plan]
     prices: Mapping[str, tuple[Plan, Price]]
-    """By id, with the plan each belongs to."""
+    """By id, each with its plan."""
     models: Mapping[tuple[str, str | None], Price]
     """By plan and model."""
     assignments: Mapping[str, Sequence[Assignment]]
@@ -42,7 +42,7 @@ class PriceBook:
     default_plan: str | None
 
     def plan_at(self, account: str, moment: datetime) -> Plan | None:
-        """The plan in force for an account at a moment."""
+        """Return the plan in force for an account at a moment."""
         plan_id = self.default_plan
         for assignment in self.assignments.get(account, ()):
             if assignment.effective_from <= moment:
@@ -50,7 +50,7 @@ class PriceBook:
         return self.plans[plan_id] if plan_id else None
 
     def price_for(self, plan: Plan, model: str) -> Price | None:
-        """A model's own price under a plan, else that of all other models, else none."""
+        """Return a model's own price under a plan, or the price of all other models, or None."""
         return self.models.get((plan.id, model)) or self.models.get((plan.id, None))
 
 
@@ -61,7 +61,7 @@ async def read_price_book(
     price_ids: Collection[str] = (),
     default_plan: str | None,
 ) -> PriceBook:
-    """Read what accounts pay, and the prices with the given ids.
+    """Read the plans of accounts, and the prices with the given ids.
 
     Raises:
         Unavailable: the default plan is not stored yet.
@@ -88,7 +88,7 @@ async def read_price_book(
 async def find_plans_in_force(
     session: AsyncSession, *, accounts: Collection[str], default_plan: str | None, at: datetime
 ) -> tuple[dict[str, Plan | None], dict[str, str]]:
-    """The plan of each account at a moment, and the currencies of those that have one.
+    """Return the plan of each account at a moment, and the currencies that are fixed.
 
     Raises:
         Unavailable: the default plan is not stored yet.
@@ -97,9 +97,9 @@ async def find_plans_in_force(
     plans = await _read_plans(
         session, plan_ids={plan_id for plan_id, _ in given.values()}, default_plan=default_plan
     )
-    usual = plans[default_plan] if default_plan is not None else None
+    default = plans[default_plan] if default_plan is not None else None
     in_force = {
-        account: plans[given[account][0]] if account in given else usual for account in accounts
+        account: plans[given[account][0]] if account in given else default for account in accounts
     }
     currencies = await find_currencies(session, accounts=in_force.keys() - given.keys())
     currencies |= {account: currency for account, (_, currency) in given.items() if currency}
@@ -122,18 +122,18 @@ async def _read_plans(
 
 
 def plan_ids(plan: PlanCreate) -> tuple[str, list[str]]:
-    """The id of a plan and those of its prices: they follow from what the plan says.
+    """Return the ids of a plan and its prices, derived from the plan's content.
 
-    `public` counts only when it is true: plans had their ids before they could be public.
+    `public` counts only if it is true, because plans had ids before they could be public.
     """
-    says = plan.model_dump(mode="json", exclude=None if plan.public else {"public"})
-    canonical = orjson.dumps(says, option=orjson.OPT_SORT_KEYS)
+    content = plan.model_dump(mode="json", exclude=None if plan.public else {"public"})
+    canonical = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
     plan_id = uuid5(_PLANS, canonical.decode())
     return str(plan_id), [str(uuid5(plan_id, str(i))) for i in range(len(plan.prices))]
 
 
 async def store_plan(session: AsyncSession, *, plan: PlanCreate, now: datetime) -> PlanRead:
-    """Store a plan if it is new."""
+    """Store a plan if it is new; return it as stored."""
     plan_id, price_ids = plan_ids(plan)
     await repository.add_plan(session, plan_id=plan_id, price_ids=price_ids, plan=plan, now=now)
     (stored,) = await repository.find_plans(session, plan_ids=[plan_id])
@@ -148,10 +148,10 @@ async def assign_plan(
     effective_from: datetime | None,
     now: datetime,
 ) -> datetime:
-    """Put an account on a plan, from `effective_from` or from now; answers from when.
+    """Put an account on a plan, from `effective_from` or from now on; return from when.
 
     Raises:
-        PlanNotFound: no plan has this id.
+        PlanNotFound: there is no plan with this id.
         BodyInvalid: `effective_from` is in the past, where requests have been charged already.
         CurrencyFixed: the account has been charged or credited in another currency.
     """
@@ -175,8 +175,8 @@ async def list_plans(
 ) -> list[PlanRead]:
     """List the plans that a caller may see, oldest first.
 
-    The public ones and the default plan; for an account also those it is on or has been promised;
-    for an administrator all of them.
+    These are the public plans and the default plan; for an account also its current and upcoming
+    plans; for an administrator all plans.
     """
     if caller is not None and "admin" in caller.scopes:
         plans = await repository.list_plans(session)
@@ -184,13 +184,13 @@ async def list_plans(
         seen = {default_plan} if default_plan is not None else set()
         if caller is not None:
             given = await repository.list_assignments(session, accounts=[caller.account])
-            seen |= _on(given, now=now)
+            seen |= _current_and_upcoming(given, now=now)
         plans = await repository.list_public_plans(session, others=seen)
     return [_shown(plan, default_plan=default_plan) for plan in plans]
 
 
-def _on(assignments: Sequence[Assignment], *, now: datetime) -> set[str]:
-    """The ids of the plan in force and of those that follow it."""
+def _current_and_upcoming(assignments: Sequence[Assignment], *, now: datetime) -> set[str]:
+    """Return the ids of the plan in force and of the upcoming ones."""
     begun = [each.plan_id for each in assignments if each.effective_from <= now]
     return {*begun[-1:], *(each.plan_id for each in assignments if each.effective_from > now)}
 
@@ -202,7 +202,7 @@ def _shown(plan: Plan, *, default_plan: str | None) -> PlanRead:
 
 
 def rate_limit(plan: Plan) -> RateLimit | None:
-    """A stored plan's rate limit; one stored by an earlier version may be out of bounds."""
+    """Return a stored plan's rate limit, within bounds: an earlier version stored any value."""
     if plan.rate_per_second is None or plan.rate_burst is None:
         return None
     return RateLimit(
@@ -212,7 +212,7 @@ def rate_limit(plan: Plan) -> RateLimit | None:
 
 
 def read_plan(plan: Plan) -> PlanRead:
-    """A stored plan as it is shown."""
+    """Return a stored plan as the API shows it."""
     return PlanRead.model_construct(
         id=plan.id,
         name=plan.name,

@@ -1,13 +1,13 @@
-"""Which numbers of a journal have arrived, as runs of them: pure functions."""
+"""Ranges of received sequences: pure functions."""
 
 from collections.abc import Iterable
 
 Range = tuple[int, int]
-"""First and last of a run of whole numbers, both in it."""
+"""The first and last number of a range, both inclusive."""
 
 
 def merge(ranges: Iterable[Range]) -> list[Range]:
-    """The same numbers in as few runs as there can be, ascending."""
+    """Return the same numbers in as few ranges as possible, ascending."""
     merged: list[Range] = []
     for first, last in sorted(ranges):
         if merged and first <= merged[-1][1] + 1:
@@ -18,17 +18,17 @@ def merge(ranges: Iterable[Range]) -> list[Range]:
 
 
 def count(ranges: Iterable[Range]) -> int:
-    """How many numbers lie in runs that do not overlap."""
+    """Return how many numbers are in ranges that do not overlap."""
     return sum(last - first + 1 for first, last in ranges)
 
 
 def has_arrived(number: int, ranges: Iterable[Range]) -> bool:
-    """Whether a number lies in one of the runs."""
+    """Return whether a number is in one of the ranges."""
     return any(first <= number <= last for first, last in ranges)
 
 
 def gaps(ranges: Iterable[Range], *, last: int) -> list[Range]:
-    """The runs of numbers from 1 to `last` that are missing."""
+    """Return the missing ranges from 1 to `last`."""
     missing: list[Range] = []
     expected = 1
     for first, end in [*merge(ranges), (last + 1, last + 1)]:

@@ -1,4 +1,4 @@
-"""All SQL about journals and what arrived of them."""
+"""All SQL about journals and their received sequences."""
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
@@ -14,7 +14,7 @@ from services.billing.sources.ranges import Range
 async def lock_journals(
     session: AsyncSession, *, ids: Collection[str], now: datetime
 ) -> list[Journal]:
-    """Journals, created where missing and held until the transaction ends."""
+    """Lock journals until the transaction ends, creating those that are missing."""
     wanted = select(Journal).where(Journal.id.in_(sorted(ids))).order_by(Journal.id)
     found = list(await session.scalars(wanted.with_for_update()))
     if len(found) == len(ids):
@@ -37,7 +37,7 @@ async def lock_journals(
 async def find_heard_since(
     session: AsyncSession, *, ids: Collection[str], moment: datetime
 ) -> set[str]:
-    """Those of some journals that were heard after a moment."""
+    """Return those of some journals that were heard from after a moment."""
     heard = select(Journal.id).where(Journal.id.in_(sorted(ids)), Journal.heard_at > moment)
     return set(await session.scalars(heard))
 
@@ -45,7 +45,7 @@ async def find_heard_since(
 async def find_ranges_between(
     session: AsyncSession, *, journals: Collection[str], first: int, last: int
 ) -> dict[str, list[Range]]:
-    """The runs of journals that hold a number from `first` to `last`, by journal."""
+    """Return the ranges that overlap `first` to `last`, by journal."""
     return _by_journal(
         await session.execute(
             select(JournalRange.journal, JournalRange.first, JournalRange.last).where(
@@ -63,7 +63,7 @@ async def replace_ranges(
     gone: Sequence[tuple[str, int]],
     new: Sequence[tuple[str, Range]],
 ) -> None:
-    """Delete runs by journal and first number, then insert others."""
+    """Delete ranges by journal and first number, then insert others."""
     if gone:
         key = tuple_(JournalRange.journal, JournalRange.first)
         await session.execute(delete(JournalRange).where(key.in_(gone)))
@@ -75,7 +75,7 @@ async def replace_ranges(
 
 
 async def list_journals(session: AsyncSession) -> list[Journal]:
-    """Every journal ever heard of, the one heard last first."""
+    """Return every journal, the one heard from last first."""
     return list(
         await session.scalars(select(Journal).order_by(Journal.heard_at.desc(), Journal.id))
     )
@@ -84,7 +84,7 @@ async def list_journals(session: AsyncSession) -> list[Journal]:
 async def list_ranges(
     session: AsyncSession, *, journals: Collection[str]
 ) -> dict[str, list[Range]]:
-    """All runs of some journals, by journal."""
+    """Return all ranges of some journals, by journal."""
     return _by_journal(
         await session.execute(
             select(JournalRange.journal, JournalRange.first, JournalRange.last).where(

@@ -1,4 +1,4 @@
-"""What of each journal has arrived, and so what is missing."""
+"""Which events of each journal have arrived, and which are missing."""
 
 from collections.abc import Mapping, Set
 from datetime import datetime, timedelta
@@ -13,33 +13,33 @@ from services.billing.sources.ranges import Range, count, gaps, merge
 from services.common.contracts import SourceReport
 
 LOST_AFTER = timedelta(minutes=10)
-"""A journal silent for so long is given up: its process is dead and its disk has not turned up."""
+"""A journal silent for this long is declared lost: its process died and no other took it over."""
 
 _MAX_SEQUENCE = 2**63 - 1
 
 
 class SourceRead(BaseModel):
-    """How much of one journal has arrived."""
+    """What has arrived of one journal."""
 
     journal: str
     last: int = Field(description="The highest sequence known, reported or received.")
-    received: int = Field(description="How many distinct sequences arrived.")
-    missing: list[Range] = Field(description="Runs below `last` that have not arrived.")
+    received: int = Field(description="How many distinct sequences have arrived.")
+    missing: list[Range] = Field(description="Ranges up to `last` that have not arrived.")
     state: Literal["open", "closed", "lost"]
-    lag_seconds: float = Field(description="How long it has been incomplete; 0 when it is not.")
+    lag_seconds: float = Field(description="How long it has been incomplete; 0 if it is complete.")
 
 
 class SourceList(BaseModel):
     sources: list[SourceRead]
 
 
-async def mark(
+async def mark_received(
     session: AsyncSession, *, arrived: Mapping[str, Set[int]], now: datetime
 ) -> dict[str, list[Range]]:
-    """Note that numbers of journals arrived, whatever became of their events.
+    """Mark sequences as received, whether or not their events are accepted.
 
-    Holds the journals until the transaction ends. Answers what had arrived of them before, as far
-    as it lies near these numbers.
+    Locks the journals until the transaction ends. Returns the ranges that had arrived before, as
+    far as they are near these sequences.
     """
     if not arrived:
         return {}
@@ -61,37 +61,37 @@ async def mark(
         new += [(journal.id, run) for run in after if run not in before]
         journal.received += count(after) - count(before)
         journal.highest = max(journal.highest, after[-1][1])
-        _heard(journal, now=now)
+        _record_heartbeat(journal, now=now)
     await repository.replace_ranges(session, gone=gone, new=new)
     return stored
 
 
-async def report(
-    session: AsyncSession, *, journal_id: str, said: SourceReport, now: datetime
+async def record_report(
+    session: AsyncSession, *, journal_id: str, report: SourceReport, now: datetime
 ) -> bool:
-    """Note how far a journal says it is; return whether it is closed and all of it has arrived.
+    """Record a journal's report; return whether it is closed and all of it has arrived.
 
-    An older report that comes late changes nothing.
+    An older report that arrives late changes nothing.
     """
     (journal,) = await repository.lock_journals(session, ids=[journal_id], now=now)
-    journal.reported = max(journal.reported, said.last)
-    journal.closed = journal.closed or said.closed
-    _heard(journal, now=now)
+    journal.reported = max(journal.reported, report.last)
+    journal.closed = journal.closed or report.closed
+    _record_heartbeat(journal, now=now)
     return journal.closed and is_complete(journal)
 
 
-async def find_silent(session: AsyncSession, *, journals: Set[str], since: datetime) -> set[str]:
-    """Those of some journals that nothing was heard of since a moment, unknown ones among them."""
+async def find_stale(session: AsyncSession, *, journals: Set[str], since: datetime) -> set[str]:
+    """Return those of some journals without a heartbeat since a moment, including unknown ones."""
     return set(journals) - await repository.find_heard_since(session, ids=journals, moment=since)
 
 
-async def hear(session: AsyncSession, *, journals: Set[str], now: datetime) -> None:
-    """Note that processes gave a sign of life, the first one perhaps."""
+async def record_heartbeat(session: AsyncSession, *, journals: Set[str], now: datetime) -> None:
+    """Record a heartbeat of process runs, some of them perhaps the first."""
     for journal in await repository.lock_journals(session, ids=journals, now=now):
-        _heard(journal, now=now)
+        _record_heartbeat(journal, now=now)
 
 
-def _heard(journal: Journal, *, now: datetime) -> None:
+def _record_heartbeat(journal: Journal, *, now: datetime) -> None:
     journal.heard_at = max(journal.heard_at, now)
     journal.lost = False
     if is_complete(journal):
@@ -99,7 +99,7 @@ def _heard(journal: Journal, *, now: datetime) -> None:
 
 
 def is_complete(journal: Journal) -> bool:
-    """Whether everything known of a journal has arrived."""
+    """Return whether all known events of a journal have arrived."""
     return journal.received == _last(journal)
 
 
@@ -108,7 +108,7 @@ def _last(journal: Journal) -> int:
 
 
 async def list_sources(session: AsyncSession, *, now: datetime) -> list[SourceRead]:
-    """Every journal, the one heard last first."""
+    """Return every journal, the one heard from last first."""
     journals = await repository.list_journals(session)
     incomplete = [journal.id for journal in journals if not is_complete(journal)]
     ranges = await repository.list_ranges(session, journals=incomplete)
@@ -120,7 +120,7 @@ def _read(journal: Journal, ranges: list[Range], *, now: datetime) -> SourceRead
     state: Literal["open", "closed", "lost"] = (
         "closed" if journal.closed else "lost" if silent else "open"
     )
-    # What an open journal has not sent yet is on its way; of an ended one it is a gap.
+    # What an open journal has not sent is lag; what an ended one has not sent is a gap.
     expected = journal.highest if state == "open" else _last(journal)
     complete = is_complete(journal)
     return SourceRead(

@@ -1,4 +1,4 @@
-"""All SQL about usage: sums by hour and by month, and the receipts."""
+"""All SQL about usage: sums by hour and by month, and usage events."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import wide
 from services.billing.database import upsert
-from services.billing.models import EventKey, Receipt, UsageHour, UsageMonth
+from services.billing.models import EventKey, UsageEvent, UsageHour, UsageMonth
 
 HOUR = timedelta(hours=1)
 _COUNTS = ("requests", "rows")
@@ -18,7 +18,7 @@ _COUNTS = ("requests", "rows")
 
 @dataclass(slots=True)
 class Sums:
-    """Requests, rows and amount (10⁻⁹ of the unit) of some events."""
+    """The requests, rows and amount (10⁻⁹ of the unit) of some events."""
 
     requests: int = 0
     rows: int = 0
@@ -44,7 +44,7 @@ class HourKey(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Part of the use of a model in the hour that `time` lies in."""
+    """Part of a model's usage in the hour of `time`."""
 
     time: datetime
     model: str
@@ -54,7 +54,7 @@ class Part(NamedTuple):
 
 
 class PageEnd(NamedTuple):
-    """Where a page of receipts ends."""
+    """The position of the last receipt of a page."""
 
     time: datetime
     id: str
@@ -65,9 +65,10 @@ class PageEnd(NamedTuple):
 
 
 async def lock_months(session: AsyncSession, *, keys: Collection[MonthKey]) -> dict[MonthKey, Sums]:
-    """Hold the sums of months until the transaction ends, created where missing.
+    """Lock the sums of months until the transaction ends, creating those that are missing.
 
-    A plain insert: if another transaction was first, this one must start over and see what it did.
+    A plain insert, because if another transaction was first, this one must start over and see its
+    sums.
     """
     if not keys:
         return {}
@@ -75,7 +76,7 @@ async def lock_months(session: AsyncSession, *, keys: Collection[MonthKey]) -> d
     key_columns = (month.account, month.period, month.price_id)
     found = await session.execute(
         select(*key_columns, month.requests, month.rows, month.amount_high, month.amount_low)
-        .where(  # perhaps a few more than the keys, but a list of triples is slow to send and find
+        .where(  # may match more than the keys, but a list of triples is slow
             month.account.in_(sorted({key.account for key in keys})),
             month.period.in_(sorted({key.period for key in keys})),
             month.price_id.in_(sorted({key.price_id for key in keys})),
@@ -100,7 +101,7 @@ async def add_sums(
     months: Mapping[MonthKey, Sums],
     hours: Mapping[HourKey, Sums],
 ) -> None:
-    """Fold the sums of new events into those of their months and hours."""
+    """Add the sums of new events to those of their months and hours."""
     await upsert(session, UsageMonth, _rows(months), add=_COUNTS, add_amounts=["amount"])
     await upsert(session, UsageHour, _rows(hours), add=_COUNTS, add_amounts=["amount"])
 
@@ -117,7 +118,7 @@ def _rows(sums: Mapping[Any, Sums]) -> list[dict[str, Any]]:
 async def count_month(
     session: AsyncSession, *, accounts: Collection[str], period: str
 ) -> dict[tuple[str, str], int]:
-    """How many requests accounts made in a month, by account and price."""
+    """Return how many requests accounts made in a month, by account and price."""
     if not accounts:
         return {}
     rows = await session.execute(
@@ -134,11 +135,11 @@ async def count_month(
 async def list_parts(
     session: AsyncSession, *, account: str, since: datetime, until: datetime
 ) -> list[Part]:
-    """What an account used from `since` until before `until`, in parts to be added up.
+    """Return what an account used from `since` until before `until`, in parts to be added up.
 
-    Whole hours come from their sums, and what lies outside the window in its first and last hour
-    is taken off again, receipt by receipt: with the usual window, from the start of the month to
-    now, that is nothing. It is one statement so that both are read at the same instant.
+    Whole hours come from their sums. Events of the first and last hour outside the window are
+    subtracted one by one; with the usual window, from the start of the month until now, there are
+    none. One statement reads both at the same instant.
     """
     first, last = hour_of(since), hour_of(until)
     hours = select(
@@ -149,35 +150,35 @@ async def list_parts(
         UsageHour.amount_high,
         UsageHour.amount_low,
     ).where(UsageHour.account == account, UsageHour.hour >= first, UsageHour.hour <= last)
-    before = _taken_off(account, since=first, until=since)
-    after = _taken_off(account, since=until, until=last + HOUR)
+    before = _subtracted(account, since=first, until=since)
+    after = _subtracted(account, since=until, until=last + HOUR)
     rows = await session.execute(union_all(hours, before, after))
-    # Added up by the caller: SUM overflows at 64 bits on SQLite and is a DECIMAL on MySQL.
+    # The caller adds them up: SUM overflows at 64 bits on SQLite and is a DECIMAL on MySQL.
     return [
         Part(time, model, int(requests), int(rows), wide.join(int(high), int(low)))
         for time, model, requests, rows, high, low in rows
     ]
 
 
-def _taken_off(
+def _subtracted(
     account: str, *, since: datetime, until: datetime
 ) -> Select[datetime, str, int, int, int, int]:
     return select(
-        Receipt.time,
-        Receipt.model,
+        UsageEvent.time,
+        UsageEvent.model,
         literal(-1),
-        -Receipt.rows,
-        -Receipt.amount_high,
-        -Receipt.amount_low,
-    ).where(Receipt.account == account, Receipt.time >= since, Receipt.time < until)
+        -UsageEvent.rows,
+        -UsageEvent.amount_high,
+        -UsageEvent.amount_low,
+    ).where(UsageEvent.account == account, UsageEvent.time >= since, UsageEvent.time < until)
 
 
 def hour_of(moment: datetime) -> datetime:
-    """The UTC hour an aware moment lies in."""
+    """Return the UTC hour of an aware datetime."""
     return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
-async def list_receipts(
+async def list_events(
     session: AsyncSession,
     *,
     account: str,
@@ -185,38 +186,38 @@ async def list_receipts(
     until: datetime | None,
     after: PageEnd | None,
     limit: int,
-) -> Sequence[Receipt]:
-    """An account's receipts, newest first, beginning after the end of a page."""
-    receipts = select(Receipt).where(Receipt.account == account)
+) -> Sequence[UsageEvent]:
+    """Return an account's usage events, newest first, starting after a page."""
+    events = select(UsageEvent).where(UsageEvent.account == account)
     if since is not None:
-        receipts = receipts.where(Receipt.time >= since)
+        events = events.where(UsageEvent.time >= since)
     if until is not None:
-        receipts = receipts.where(Receipt.time < until)
+        events = events.where(UsageEvent.time < until)
     if after is not None:
-        receipts = receipts.where(
-            Receipt.time <= after.time,
+        events = events.where(
+            UsageEvent.time <= after.time,
             or_(
-                Receipt.time < after.time,
-                Receipt.id < after.id,
-                and_(Receipt.id == after.id, Receipt.source < after.source),
+                UsageEvent.time < after.time,
+                UsageEvent.id < after.id,
+                and_(UsageEvent.id == after.id, UsageEvent.source < after.source),
             ),
         )
-    newest_first = (Receipt.time.desc(), Receipt.id.desc(), Receipt.source.desc())
-    found = await session.scalars(receipts.order_by(*newest_first).limit(limit))
+    newest_first = (UsageEvent.time.desc(), UsageEvent.id.desc(), UsageEvent.source.desc())
+    found = await session.scalars(events.order_by(*newest_first).limit(limit))
     return found.all()
 
 
-async def find_receipt(
+async def find_event(
     session: AsyncSession, *, account: str | None, event_id: str
-) -> Receipt | None:
-    """The receipt for an event, of one account or of whichever it is."""
+) -> UsageEvent | None:
+    """Return a usage event by its id, of one account or of any."""
     same_event = and_(
-        Receipt.time == EventKey.time,
-        Receipt.id == EventKey.id,
-        Receipt.source == EventKey.source,
+        UsageEvent.time == EventKey.time,
+        UsageEvent.id == EventKey.id,
+        UsageEvent.source == EventKey.source,
     )
-    found = select(Receipt).join(EventKey, same_event).where(EventKey.id == event_id)
+    found = select(UsageEvent).join(EventKey, same_event).where(EventKey.id == event_id)
     if account is not None:
-        found = found.where(Receipt.account == account)
-    receipt: Receipt | None = await session.scalar(found.order_by(EventKey.source).limit(1))
-    return receipt
+        found = found.where(UsageEvent.account == account)
+    event: UsageEvent | None = await session.scalar(found.order_by(EventKey.source).limit(1))
+    return event

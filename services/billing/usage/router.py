@@ -1,4 +1,4 @@
-"""`/usage`: what an account used, and the receipts."""
+"""`/usage`: an account's usage and receipts."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -26,11 +26,11 @@ from services.common.times import Instant
 
 router = new_router(prefix="/usage", tag="usage")
 
-_refusals = (Unauthenticated, InsufficientScope, BodyInvalid, Unavailable)
+_errors = (Unauthenticated, InsufficientScope, BodyInvalid, Unavailable)
 
 
 def _whose_receipt(caller: AnyCaller, account: OtherAccount = None) -> str | None:
-    """The account whose receipt may be read; None for any: a service asks what it has billed."""
+    """Return the account whose receipts may be read; None for any, as services may."""
     if "billing:write" in caller.scopes and account is None:
         return None
     if "usage:read" not in caller.scopes:
@@ -38,11 +38,11 @@ def _whose_receipt(caller: AnyCaller, account: OtherAccount = None) -> str | Non
     return own_or_other(caller, account)
 
 
-Since = Annotated[Instant | None, Query(alias="from", description="First moment, RFC 3339.")]
-Until = Annotated[Instant | None, Query(alias="to", description="First moment after, RFC 3339.")]
+Since = Annotated[Instant | None, Query(alias="from", description="Start, inclusive (RFC 3339).")]
+Until = Annotated[Instant | None, Query(alias="to", description="End, exclusive (RFC 3339).")]
 
 
-@router.get("", responses=error_responses(*_refusals))
+@router.get("", responses=error_responses(*_errors))
 async def read_usage(
     account: Account,
     session: Snapshot,
@@ -51,10 +51,10 @@ async def read_usage(
     until: Until = None,
     group_by: GroupBy = "hour",
 ) -> UsageRead:
-    """What an account used within `[from, to)`, in total and in buckets.
+    """Return what an account used within `[from, to)`, in total and in buckets.
 
-    `from` defaults to the start of the UTC month, `to` to now. Hours, days and months are UTC, cut
-    to the window.
+    `from` defaults to the start of the UTC month, `to` to now. Hours, days and months are in UTC
+    and clipped to the window.
     """
     return await service.read_usage(
         session,
@@ -70,7 +70,7 @@ async def read_usage(
 @router.get(
     "/events",
     response_model=ReceiptPage,
-    responses=error_responses(*_refusals) | {200: {"content": {"text/csv": {}}}},
+    responses=error_responses(*_errors) | {200: {"content": {"text/csv": {}}}},
 )
 async def list_receipts(
     request: Request,
@@ -81,9 +81,9 @@ async def list_receipts(
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
     cursor: str | None = None,
 ) -> ReceiptPage | StreamingResponse:
-    """The receipts, newest first: one for each billed request.
+    """List the receipts, newest first: one per billed request.
 
-    `Accept: text/csv` streams all of them, whatever `limit` and `cursor` say.
+    With `Accept: text/csv`, all of them are streamed, and `limit` and `cursor` are ignored.
     """
     if _wants_csv(request.headers.get("accept", "")):
         lines = service.stream_csv(database, account=account, since=since, until=until)
@@ -99,13 +99,13 @@ def _wants_csv(accept: str) -> bool:
     return any(part.partition(";")[0].strip() == "text/csv" for part in accept.lower().split(","))
 
 
-@router.get("/events/{id}", responses=error_responses(*_refusals, ReceiptNotFound))
+@router.get("/events/{id}", responses=error_responses(*_errors, ReceiptNotFound))
 async def get_receipt(
     id: str, account: Annotated[str | None, Depends(_whose_receipt)], session: Snapshot
 ) -> ReceiptRead:
-    """The receipt for one event, by the id that its prediction answered in `X-Usage-Event`.
+    """Return the receipt of one event, by the id in the prediction's `X-Usage-Event` header.
 
-    The scope `usage:read` finds one's own; `billing:write` finds any, so that a service can tell
-    whether it has billed a request before.
+    With the scope `usage:read`, receipts of the caller's own account; with `billing:write`, any
+    receipt, so that a service can check whether a request was billed before.
     """
     return await service.get_receipt(session, account=account, event_id=id)

@@ -1,10 +1,10 @@
-"""Usage and receipts as they are shown; amounts are decimal strings of the account's currency."""
+"""Usage and receipts in responses; amounts are decimal strings in the account's currency."""
 
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.billing.models import Receipt
+from services.billing.models import UsageEvent
 from services.common.contracts import format_amount
 
 
@@ -12,11 +12,13 @@ class Total(BaseModel):
     requests: int
     rows: int
     amount: str
-    currency: str | None = Field(description="Null while nothing was charged and no plan holds.")
+    currency: str | None = Field(
+        description="Null until something is charged, if there is no plan."
+    )
 
 
 class TimeBucket(BaseModel):
-    """Use within `[from, to)`; those without any are left out."""
+    """Usage within `[from, to)`; empty buckets are left out."""
 
     model_config = ConfigDict(validate_by_name=True)
 
@@ -28,7 +30,7 @@ class TimeBucket(BaseModel):
 
 
 class ModelBucket(BaseModel):
-    """Use of one model."""
+    """Usage of one model."""
 
     model: str
     requests: int
@@ -49,7 +51,7 @@ class UsageRead(BaseModel):
 
 
 class ReceiptRead(BaseModel):
-    """One answered request and what it cost."""
+    """One billed request and what it cost."""
 
     id: str
     source: str
@@ -61,7 +63,9 @@ class ReceiptRead(BaseModel):
     amount: str
     currency: str
     price_id: str
-    invoice: str | None = Field(description="The invoice it is on, once its month is invoiced.")
+    invoice: str | None = Field(
+        description="The number of its invoice, once its month is invoiced."
+    )
 
 
 class ReceiptPage(BaseModel):
@@ -69,17 +73,18 @@ class ReceiptPage(BaseModel):
     next_cursor: str | None = Field(description="Null on the last page.")
 
 
-def read_receipt(receipt: Receipt, *, currency: str) -> ReceiptRead:
+def read_receipt(event: UsageEvent, *, currency: str) -> ReceiptRead:
+    """Return the receipt of a usage event."""
     return ReceiptRead(
-        id=receipt.id,
-        source=receipt.source,
-        time=receipt.time,
-        model=receipt.model,
-        version=receipt.version,
-        rows=receipt.rows,
-        client_id=receipt.client_id,
-        amount=format_amount(receipt.amount),
+        id=event.id,
+        source=event.source,
+        time=event.time,
+        model=event.model,
+        version=event.version,
+        rows=event.rows,
+        client_id=event.client_id,
+        amount=format_amount(event.amount),
         currency=currency,
-        price_id=receipt.price_id,
+        price_id=event.price_id,
         invoice=None,
     )

@@ -1,4 +1,4 @@
-"""Usage added up, and receipts in pages."""
+"""Sums of usage, and pages of receipts."""
 
 import base64
 import binascii
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.accounts import find_currencies
 from services.billing.csv_text import csv_lines
-from services.billing.models import Receipt
+from services.billing.models import UsageEvent
 from services.billing.plans.service import read_price_book
 from services.billing.usage import repository
 from services.billing.usage.repository import HOUR, PageEnd, Part, Sums
@@ -51,7 +51,7 @@ async def read_usage(
     default_plan: str | None,
     now: datetime,
 ) -> UsageRead:
-    """What an account used within a half-open window, by default this UTC month until now.
+    """Return what an account used within a half-open window, by default this UTC month until now.
 
     Raises:
         BodyInvalid: the window ends before it begins.
@@ -122,19 +122,19 @@ def _by_time(
 
 
 def day_of(moment: datetime) -> datetime:
-    """The start of the UTC day an aware moment lies in."""
+    """Return the start of the UTC day of an aware datetime."""
     return repository.hour_of(moment).replace(hour=0)
 
 
 def month_of(moment: datetime) -> datetime:
-    """The start of the UTC month an aware moment lies in."""
+    """Return the start of the UTC month of an aware datetime."""
     return day_of(moment).replace(day=1)
 
 
 async def find_currency(
     session: AsyncSession, *, account: str, default_plan: str | None, now: datetime
 ) -> str | None:
-    """The currency an account was charged in, else the one its plan would charge in."""
+    """Return an account's fixed currency, or else that of its plan."""
     charged = await find_currencies(session, accounts=[account])
     if account in charged:
         return charged[account]
@@ -147,18 +147,18 @@ async def find_currency(
 
 
 async def get_receipt(session: AsyncSession, *, account: str | None, event_id: str) -> ReceiptRead:
-    """The receipt for an event, of one account or of whichever it is.
+    """Return the receipt of an event, of one account or of any.
 
     Raises:
-        ReceiptNotFound: no such event, or another account's.
+        ReceiptNotFound: there is no such event, or it is another account's.
     """
-    receipt = None
-    if event_id.isascii():  # MySQL fails to compare other text with an ASCII column
-        receipt = await repository.find_receipt(session, account=account, event_id=event_id)
-    if receipt is None:
+    event = None
+    if event_id.isascii():  # MySQL cannot compare other text with an ASCII column
+        event = await repository.find_event(session, account=account, event_id=event_id)
+    if event is None:
         raise ReceiptNotFound()
-    currencies = await find_currencies(session, accounts=[receipt.account])
-    return read_receipt(receipt, currency=currencies[receipt.account])
+    currencies = await find_currencies(session, accounts=[event.account])
+    return read_receipt(event, currency=currencies[event.account])
 
 
 async def read_receipts(
@@ -170,24 +170,24 @@ async def read_receipts(
     after: PageEnd | None = None,
     limit: int,
 ) -> ReceiptPage:
-    """A page of receipts, newest first."""
-    receipts = await repository.list_receipts(
+    """Return a page of receipts, newest first."""
+    events = await repository.list_events(
         session, account=account, since=since, until=until, after=after, limit=limit + 1
     )
     currencies = await find_currencies(session, accounts=[account])
-    page = receipts[:limit]
+    page = events[:limit]
     return ReceiptPage(
-        events=[read_receipt(receipt, currency=currencies[account]) for receipt in page],
-        next_cursor=_cursor(page[-1]) if len(receipts) > limit else None,
+        events=[read_receipt(event, currency=currencies[account]) for event in page],
+        next_cursor=_cursor(page[-1]) if len(events) > limit else None,
     )
 
 
 async def stream_csv(
     database: Database, *, account: str, since: datetime | None, until: datetime | None
 ) -> AsyncIterator[str]:
-    """All receipts as CSV, newest first, a page at a time.
+    """Yield all receipts as CSV, newest first, a page at a time.
 
-    Each page is a unit of work of its own, so that a slow reader holds no connection.
+    Each page uses its own connection, so that a slow reader does not block one.
     """
     columns = list(ReceiptRead.model_fields)
     yield csv_lines([columns])
@@ -197,23 +197,23 @@ async def stream_csv(
             page = await read_receipts(
                 session, account=account, since=since, until=until, after=after, limit=MAX_PAGE
             )
-        rows = [event.model_dump(mode="json") for event in page.events]
+        rows = [receipt.model_dump(mode="json") for receipt in page.events]
         yield csv_lines([[row[column] for column in columns] for row in rows])
         if page.next_cursor is None:
             return
         after = parse_cursor(page.next_cursor)
 
 
-def _cursor(receipt: Receipt) -> str:
-    text = f"{receipt.time.isoformat()} {receipt.id} {receipt.source}"
+def _cursor(event: UsageEvent) -> str:
+    text = f"{event.time.isoformat()} {event.id} {event.source}"
     return base64.urlsafe_b64encode(text.encode()).decode()
 
 
 def parse_cursor(cursor: str) -> PageEnd:
-    """The end of a page that a cursor stands for.
+    """Return the end of the page that a cursor encodes.
 
     Raises:
-        BodyInvalid: it is none of ours.
+        BodyInvalid: the cursor is invalid.
     """
     try:
         time, event_id, source = base64.urlsafe_b64decode(cursor).decode("ascii").split(" ")

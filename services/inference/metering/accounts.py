@@ -1,4 +1,4 @@
-"""What this process knows of one account: its terms, its slice, and who waits for an answer."""
+"""One account in this process: its lease terms, credit reservation and waiting requests."""
 
 import asyncio
 from collections import deque
@@ -6,23 +6,24 @@ from dataclasses import dataclass, field
 
 from services.common.contracts import (
     MAX_SUM,
-    LeaseAsk,
+    LeaseRequest,
     LeaseTerms,
     format_amount,
     parse_amount,
 )
 from services.common.errors import ServiceError, Unavailable
-from services.inference.metering.rates import Bucket, Pace, RateLimited
-from services.inference.metering.slices import HOLDS_S, Slice
+from services.inference.metering.rates import RateLimited, RateMeter, TokenBucket
+from services.inference.metering.reservations import SPENDABLE_S, CreditReservation
 
-REFUSAL_HOLDS_S = 0.5
-"""How long a refusal stands before billing is asked anew, so that a top-up is felt at once."""
-SLICE_S = 30.0
-"""A slice is to last this long at the pace of late…"""
-SLICE_REQUESTS = 10
-"""…and for at least so many requests."""
-ASK_AGAIN_S = 0.2
-"""The least time between two background asks for more money."""
+REFUSAL_VALID_S = 0.5
+"""How long a refusal is repeated before billing is called again, so that a top-up takes effect."""
+RESERVATION_S = 30.0
+"""A credit reservation should last this long at the account's recent rate of spending…"""
+RESERVATION_REQUESTS = 10
+"""…and cover at least this many requests."""
+REQUEST_AGAIN_S = 0.2
+"""The minimum time between two background requests for more credit."""
+TERMS_UNAVAILABLE = "Pricing for this account is temporarily unavailable."
 
 
 class PaymentRequired(ServiceError):
@@ -35,13 +36,14 @@ class PaymentRequired(ServiceError):
         super().__init__(_REFUSALS.get(reason, "This account cannot pay for this request."))
 
 
-class HeldElsewhere(Unavailable):
+class CreditReservedElsewhere(Unavailable):
     """Other processes have reserved the account's credit.
 
-    It returns when they pause, or, from one that has died, once billing gives it up.
+    They give it back when they pause. The credit of a process that died comes back once billing
+    declares the process lost.
     """
 
-    code = "credit_held_elsewhere"
+    code = "credit_reserved_elsewhere"
 
     def __init__(self, retry_after_s: int) -> None:
         super().__init__(
@@ -69,69 +71,69 @@ class Price:
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """A request that waits: for terms (amount 0), or for its amount to be reserved."""
+    """A request that waits for terms (amount 0) or for its amount to be reserved."""
 
     amount: int
-    paid: asyncio.Future[Slice | None]
-    """The slice it was reserved from, None if nothing had to be."""
+    paid: asyncio.Future[CreditReservation | None]
+    """Where the amount was reserved; None if no reservation was needed."""
 
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """One account as this process serves it; all times are of the process's clock."""
+    """One account as this process serves it; all times are on the process's clock."""
 
     id: str
     used_at: float
-    requests: Pace
-    money: Pace
+    requests: RateMeter
+    money: RateMeter
     terms: LeaseTerms | None = None
     prices: dict[str | None, Price] = field(default_factory=dict)
-    slice: Slice = field(default_factory=Slice)
-    bucket: Bucket | None = None
+    reservation: CreditReservation = field(default_factory=CreditReservation)
+    bucket: TokenBucket | None = None
     waiting: deque[Waiter] = field(default_factory=deque)
     sent_at: float = 0.0
-    """When the last answered ask was sent."""
+    """When the last answered lease request was sent."""
     refreshed_at: float = float("-inf")
-    """When a request last waited for fresher terms, which may not have come."""
-    low: int = 0
-    """More money is asked for in the background when less than this is unspent."""
-    typical: int = 0
+    """When a request last waited for fresher terms, whether or not they came."""
+    refill_below: int = 0
+    """More credit is requested in the background when less than this is unspent."""
+    typical_amount: int = 0
     """The amount of the last request."""
     rate_limited: bool = False
-    """A request was refused for its rate since the last ask."""
+    """Whether a request was refused for its rate since the last lease request."""
     reported: int = 0
-    """What the latest ask said was spent."""
-    needed: int = 0
-    """What the latest ask needed at least; 0 for a background ask."""
+    """The `spent` of the latest lease request."""
+    minimum: int = 0
+    """The `minimum` of the latest lease request; 0 in the background."""
     releasing: bool = False
-    """Whether the latest ask gave everything back."""
+    """Whether the latest lease request released the reservation."""
     refused: int | None = None
-    """The least amount that the last answer refused; None if it refused none."""
+    """The smallest amount that the last response refused; None if it refused nothing."""
 
     @property
     def prepaid(self) -> bool:
         return self.terms is not None and self.terms.billing == "prepaid"
 
     @property
-    def holds_money(self) -> bool:
-        """Whether there is something to give back, or may be."""
-        return self.slice.unspent > 0 or not self.slice.sure
+    def has_unspent_credit(self) -> bool:
+        """Whether there is, or may be, credit to give back."""
+        return self.reservation.unspent > 0 or not self.reservation.confirmed
 
     def needs_terms(self, now: float, *, max_age_s: float) -> bool:
-        """Whether billing must be asked before this account may do anything."""
+        """Return whether this account cannot be served before billing answers."""
         if self.terms is None:
             return True
         if self.prepaid:
-            holds_s = HOLDS_S
+            valid_s = SPENDABLE_S
         else:
-            holds_s = max_age_s if self.terms.status == "ok" else REFUSAL_HOLDS_S
-        return now - self.sent_at >= holds_s
+            valid_s = max_age_s if self.terms.status == "ok" else REFUSAL_VALID_S
+        return now - self.sent_at >= valid_s
 
     def admit(self, now: float) -> None:
-        """Count a request, and let it pass the rate limit.
+        """Count a request and apply the rate limit.
 
         Raises:
-            RateLimited: it may not pass now.
+            RateLimited: the request is over the limit.
         """
         self.used_at = now
         self.requests.count += 1
@@ -143,10 +145,10 @@ class Account:
                 raise
 
     def price(self, model: str) -> Price:
-        """What a model costs.
+        """Return what a model costs.
 
         Raises:
-            PaymentRequired: no plan, no price, or no credit and so no price.
+            PaymentRequired: the account has no plan, no price for the model, or no credit.
         """
         price = self.prices.get(model) or self.prices.get(None)
         status = self.terms.status if self.terms else "no_plan"
@@ -155,66 +157,68 @@ class Account:
         return price
 
     def reserve(self, amount: int, now: float) -> bool:
-        """Reserve an amount without asking; False if that takes an ask."""
-        if not self.slice.reserve(amount, now=now):
+        """Reserve an amount from the credit at hand; return False if that is not enough."""
+        if not self.reservation.reserve(amount, now=now):
             return False
         self.money.count += amount
-        self.typical = amount
+        self.typical_amount = amount
         return True
 
     def check_refusal(self, amount: int, now: float) -> None:
-        """Refuse what was refused a moment ago, without asking again.
+        """Refuse at once what billing refused a moment ago.
 
         Raises:
-            PaymentRequired, HeldElsewhere: as billing answered then.
+            PaymentRequired, CreditReservedElsewhere: as billing answered then.
         """
         if amount > MAX_SUM:
             raise PaymentRequired("no_credit")  # more than any balance can be
-        fresh = now - self.sent_at < REFUSAL_HOLDS_S
+        fresh = now - self.sent_at < REFUSAL_VALID_S
         if fresh and self.refused is not None and amount >= self.refused:
             raise self._refusal()
 
-    def wants_more(self, now: float) -> bool:
-        """Whether the slice has run low and was not asked for a moment ago."""
-        return self.slice.unspent < self.low and now - self.sent_at >= ASK_AGAIN_S
+    def needs_credit(self, now: float) -> bool:
+        """Return whether the reservation is low and no lease was requested a moment ago."""
+        low = self.reservation.unspent < self.refill_below
+        return low and now - self.sent_at >= REQUEST_AGAIN_S
 
-    def ask(self, *, journal: str, ask_no: int, now: float, idle: bool) -> LeaseAsk:
-        """The ask that is being sent now.
+    def lease_request(self, *, journal: str, sequence: int, now: float, idle: bool) -> LeaseRequest:
+        """Return the lease request to send now.
 
-        Waiting requests are asked for together: what the least of them needs decides, so that as
-        many as the credit bears are served and the last 10⁻⁹ is spendable.
+        Waiting requests share one lease request. Its minimum is the smallest amount among them, so
+        that as many as possible are served and the last 10⁻⁹ can be spent.
 
         Args:
-            idle: give all back, unless somebody waits.
+            idle: give all unspent credit back, unless a request is waiting.
 
         Raises:
-            ValueError: the account's id is none that billing knows.
+            ValueError: the account's id is not one that billing accepts.
         """
         amounts = [waiter.amount for waiter in self.waiting if waiter.amount]
         self.releasing = release = idle and not self.waiting
-        self.needed = min(amounts, default=0)
-        self.reported = self.slice.report(may_lower=bool(amounts) or release)
-        lately = int(self.money.measure(now) * SLICE_S)
-        want = max(lately, SLICE_REQUESTS * max([self.typical, *amounts]), sum(amounts))
-        self.low = 0 if release else min(want, MAX_SUM) // 2
-        return LeaseAsk.model_validate(
+        self.minimum = min(amounts, default=0)
+        self.reported = self.reservation.report(may_lower=bool(amounts) or release)
+        recent = int(self.money.measure(now) * RESERVATION_S)
+        typical = RESERVATION_REQUESTS * max([self.typical_amount, *amounts])
+        desired = 0 if release else min(max(recent, typical, sum(amounts)), MAX_SUM)
+        self.refill_below = desired // 2
+        return LeaseRequest.model_validate(
             {
                 "account": self.id,
                 "journal": journal,
-                "ask_no": ask_no,
+                "sequence": sequence,
                 "spent": format_amount(self.reported),
-                "at_least": format_amount(self.needed),
-                "want": format_amount(0 if release else min(want, MAX_SUM)),
+                "minimum": format_amount(self.minimum),
+                "desired": format_amount(desired),
                 "release": release,
                 "demand": self.requests.measure(now),
             }
         )
 
-    def answer(self, terms: LeaseTerms, *, sent_at: float, now: float) -> None:
-        """Take the answer to the ask under way, and serve who waits, first come first.
+    def apply_terms(self, terms: LeaseTerms, *, sent_at: float, now: float) -> None:
+        """Apply the response to the latest lease request; serve waiting requests in order.
 
         Raises:
-            ValueError: the answer cannot be read; nothing has changed.
+            ValueError: the response is invalid; nothing has changed.
         """
         prices = {
             price.model: Price(
@@ -227,31 +231,34 @@ class Account:
         }
         granted = parse_amount(terms.granted)
         self.terms, self.prices, self.sent_at, self.rate_limited = terms, prices, sent_at, False
-        self._limit(terms, now)
-        self.refused = (self.needed or None) if terms.status != "ok" else None
+        self._apply_rate_limit(terms, now)
+        self.refused = (self.minimum or None) if terms.status != "ok" else None
         if self.prepaid:
-            self.slice.answer(granted, sent_at=sent_at)
-        elif self.releasing:  # prepaid no more: what was left is given back all the same
-            self.slice.answer(self.reported, sent_at=sent_at)
-        self._serve(now)
+            self.reservation.apply_grant(granted, sent_at=sent_at)
+        elif self.releasing:  # the plan turned postpaid; the rest was released all the same
+            self.reservation.apply_grant(self.reported, sent_at=sent_at)
+        self._serve_waiting(now)
 
     def fail(self) -> None:
-        """The ask under way has no answer: nobody waits any longer."""
+        """Fail every waiting request: the latest lease request got no usable response."""
         while self.waiting:
             paid = self.waiting.popleft().paid
             if not paid.done():
-                paid.set_exception(Unavailable("This account's terms cannot be had right now."))
+                paid.set_exception(Unavailable(TERMS_UNAVAILABLE))
 
-    def _limit(self, terms: LeaseTerms, now: float) -> None:
-        """Follow the share of the rate limit; tokens already there are kept."""
+    def _apply_rate_limit(self, terms: LeaseTerms, now: float) -> None:
+        """Follow a change of the account's rate limit or of this process's share of it.
+
+        Tokens already in the bucket are kept.
+        """
         if terms.rate_limit is None:
             self.bucket = None
         elif self.bucket is None:
-            self.bucket = Bucket(terms.rate_limit, tokens=terms.rate_limit.burst, at=now)
+            self.bucket = TokenBucket(terms.rate_limit, tokens=terms.rate_limit.burst, at=now)
         else:
             self.bucket.limit = terms.rate_limit
 
-    def _serve(self, now: float) -> None:
+    def _serve_waiting(self, now: float) -> None:
         waiting, self.waiting = self.waiting, deque()
         for waiter in waiting:
             if waiter.paid.done():
@@ -259,7 +266,7 @@ class Account:
             if not waiter.amount or self._is_postpaid():
                 waiter.paid.set_result(None)
             elif self.prepaid and self.reserve(waiter.amount, now):
-                waiter.paid.set_result(self.slice)
+                waiter.paid.set_result(self.reservation)
             elif not self.prepaid or (self.refused is not None and waiter.amount >= self.refused):
                 waiter.paid.set_exception(self._refusal())
             else:
@@ -269,6 +276,6 @@ class Account:
         return self.terms is not None and self.terms.status == "ok" and not self.prepaid
 
     def _refusal(self) -> ServiceError:
-        if self.terms is not None and self.terms.status == "held_elsewhere":
-            return HeldElsewhere(self.terms.retry_after or 1)
+        if self.terms is not None and self.terms.status == "reserved_elsewhere":
+            return CreditReservedElsewhere(self.terms.retry_after or 1)
         return PaymentRequired(self.terms.status if self.terms else "no_plan")

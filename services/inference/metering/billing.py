@@ -1,4 +1,4 @@
-"""Billing as this service sees it: usage out, terms in, and the time."""
+"""Calls to billing: usage events out, lease terms and receipts in, and billing's clock."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from pydantic import BaseModel, SecretStr, TypeAdapter
 from services.common.contracts import (
     CLOUDEVENTS_BATCH,
     IngestResult,
-    LeaseAsk,
+    LeaseRequest,
     LeaseTerms,
     SourceReport,
     TokenGrant,
@@ -21,12 +21,14 @@ from services.common.contracts import (
 from services.common.errors import PROBLEM_JSON
 
 MAX_LOOKUPS = 4
-"""Receipts being looked up at once for each purpose, so that neither callers without credit nor
-those who give feedback can crowd out usage."""
+"""How many receipts may be looked up at once for each purpose.
+
+Neither callers without credit nor callers who give feedback can then crowd out usage events.
+"""
 
 
 class Charge(BaseModel):
-    """What billing's receipt says of an event that was charged."""
+    """The part of a receipt that says what an event was charged."""
 
     amount: str
     currency: str
@@ -34,7 +36,7 @@ class Charge(BaseModel):
 
 
 class Receipt(BaseModel):
-    """What billing's receipt says of how an event was answered."""
+    """The part of a receipt that says how an event was answered."""
 
     model: str
     version: str
@@ -54,11 +56,11 @@ T = TypeVar("T")
 
 
 class BillingError(Exception):
-    """Billing, or the issuer that lets us speak to it, did not do what was asked.
+    """A call to billing, or to the issuer of its tokens, failed.
 
     Args:
-        status: the HTTP status of billing's own answer; None if there was none, or it came from
-            something in between, whose word on usage is worth nothing.
+        status: the HTTP status of billing's own response; None if there was no response, or if it
+            came from a proxy in between, which cannot know what happened to the usage.
     """
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
@@ -67,11 +69,11 @@ class BillingError(Exception):
 
 
 class BillingClient:
-    """Speaks to billing as this service's own OAuth client, and keeps its clock.
+    """Calls billing with this service's own OAuth client, and follows billing's clock.
 
     Args:
-        http: shared with the lifespan, which closes it.
-        auth_url: the issuer, for tokens by client credentials (RFC 6749 §4.4).
+        http: owned by the lifespan, which closes it.
+        auth_url: the issuer, for the client credentials grant (RFC 6749 §4.4).
     """
 
     def __init__(
@@ -95,10 +97,10 @@ class BillingClient:
         self._epoch_s = time.time() - time.monotonic()
 
     def now(self) -> float:
-        """Seconds since the epoch by billing's clock, as far as its `Date` headers told.
+        """Return seconds since the epoch on billing's clock, as its `Date` headers report it.
 
-        It runs on from there by the monotonic clock: should this machine's time jump, usage is not
-        dated into a future that billing rejects.
+        Between responses it follows the monotonic clock. If this machine's time jumps, usage is
+        then not dated in a future that billing rejects.
         """
         return time.monotonic() + self._epoch_s
 
@@ -106,33 +108,32 @@ class BillingClient:
         """Deliver usage events, each the bytes of a CloudEvent.
 
         Raises:
-            BillingError: nothing is known to have been taken; deliver again.
+            BillingError: billing may not have taken them; deliver them again.
         """
         body = b"[" + b",".join(events) + b"]"
-        answer = await self._call("POST", "/events", body, CLOUDEVENTS_BATCH)
-        result = _parse(_INGESTED, answer)
-        told = result.accepted + result.duplicates + result.conflicts + len(result.rejected)
-        if told != len(events):
-            raise BillingError("billing answered for another number of events than were sent")
+        result = _parse(_INGESTED, await self._call("POST", "/events", body, CLOUDEVENTS_BATCH))
+        counted = result.accepted + result.duplicates + result.conflicts + len(result.rejected)
+        if counted != len(events):
+            raise BillingError(f"billing counted {counted} events where {len(events)} were sent")
         return result
 
-    async def ask(self, asks: Sequence[LeaseAsk]) -> list[LeaseTerms]:
-        """Ask for terms, one answer for each ask in the same order.
+    async def request_leases(self, requests: Sequence[LeaseRequest]) -> list[LeaseTerms]:
+        """Request leases; return the terms of each, in the order of the requests.
 
         Raises:
-            BillingError: no terms are to be had now.
+            BillingError: there are no terms right now.
         """
-        body = orjson.dumps([ask.model_dump(mode="json") for ask in asks])
-        answer = _parse(_TERMS, await self._call("POST", "/leases", body))
-        if [terms.account for terms in answer] != [ask.account for ask in asks]:
-            raise BillingError("billing answered other accounts than were asked for")
-        return answer
+        body = orjson.dumps([request.model_dump(mode="json") for request in requests])
+        leases = _parse(_TERMS, await self._call("POST", "/leases", body))
+        if [terms.account for terms in leases] != [request.account for request in requests]:
+            raise BillingError("billing answered for other accounts than were requested")
+        return leases
 
     async def find_charge(self, event_id: str) -> Charge | None:
-        """What an event was charged; None if billing has not charged it.
+        """Return what an event was charged, or None if billing has not charged it.
 
         Raises:
-            BillingError: it cannot be told now.
+            BillingError: billing does not answer.
         """
         try:
             async with self._lookups:
@@ -143,10 +144,10 @@ class BillingClient:
             raise
 
     async def find_receipt(self, event_id: str, *, bearer: str) -> Receipt | None:
-        """How an event was answered; None if the bearer of that token has no such receipt.
+        """Return how an event was answered, or None if the token's account has no such receipt.
 
         Raises:
-            BillingError: it cannot be told now, or (403) the token may not read receipts.
+            BillingError: billing does not answer, or (403) the token may not read receipts.
         """
         try:
             async with self._receipts:
@@ -158,10 +159,10 @@ class BillingClient:
             raise
 
     async def report(self, journal: str, report: SourceReport) -> None:
-        """Tell how far a journal has come.
+        """Report how far a journal has come.
 
         Raises:
-            BillingError: it was not heard.
+            BillingError: the report may not have arrived.
         """
         body = report.model_dump_json().encode()
         await self._call("PUT", f"/sources/{journal}", body)
@@ -175,14 +176,14 @@ class BillingClient:
         *,
         bearer: str | None = None,
     ) -> bytes:
-        """Billing's answer to this service or, with a token of theirs, to another caller."""
+        """Call billing as this service or, given a token, as its bearer; return the body."""
         headers = {
             "Authorization": f"Bearer {bearer or await self._bearer()}",
             "Content-Type": media_type,
         }
         response = await self._send(method, self._billing_url + path, content=body, headers=headers)
         if response.status_code == 401 and bearer is None:
-            self._token_until = 0.0  # withdrawn early, or the issuer's keys changed
+            self._token_until = 0.0  # revoked, or the issuer's keys changed
         if not response.is_success:
             own = response.headers.get("content-type") == PROBLEM_JSON
             raise BillingError(
@@ -208,21 +209,24 @@ class BillingClient:
         try:
             return await asyncio.shield(self._http.request(method, url, **options))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise BillingError(f"no answer: {type(error).__name__}") from error
+            raise BillingError(f"no response: {type(error).__name__}") from error
 
     def _follow_clock(self, date: str | None) -> None:
-        """`Date` has whole seconds, so only a clear difference says that our clock is off."""
+        """Correct the clock by a `Date` header.
+
+        It has whole seconds, so only a clear difference means that this machine's clock is off.
+        """
         try:
-            told = parsedate_to_datetime(date or "").timestamp() + 0.5
+            theirs = parsedate_to_datetime(date or "").timestamp() + 0.5
         except ValueError:
-            return  # no `Date`, or none that can be read
+            return  # missing or invalid
         ours = time.time()
-        right = ours if abs(told - ours) <= _CLOCK_TOLERANCE_S else told
-        self._epoch_s = right - time.monotonic()
+        correct = ours if abs(theirs - ours) <= _CLOCK_TOLERANCE_S else theirs
+        self._epoch_s = correct - time.monotonic()
 
 
 def _parse(shape: TypeAdapter[T], answer: bytes) -> T:
     try:
         return shape.validate_json(answer)
     except ValueError as error:
-        raise BillingError("the answer cannot be read") from error
+        raise BillingError("the response is invalid") from error

@@ -1,8 +1,8 @@
-"""Usage that billing will not take: kept in a file, for a person to look at and to send again.
+"""Dead letters: usage events that billing will not take, kept in a file for an operator to replay.
 
-One JSON object a line: `reason`; `arrived`, whether billing has counted the event's number; and
-`event`, the CloudEvent as it was sent, or the journal's line where that was damaged. Writers and
-`tollgate billing replay` hold a lock on the folder, since the latter takes lines out.
+Each line is a JSON object: `reason`; `arrived`, whether billing has counted the event's sequence as
+received; and `event`, the CloudEvent as it was sent or, if that was damaged, the journal's line.
+Writers and `tollgate billing replay` lock the folder, because a replay removes lines.
 """
 
 import errno
@@ -20,31 +20,31 @@ FILE_NAME = "dead-letters.ndjson"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An event that was turned away, and why."""
+    """An event that billing refused, and why."""
 
     event: bytes
     reason: str
     arrived: bool
-    """Whether its number counts as received; a batch refused as a whole was not looked at."""
+    """Whether its sequence counts as received: not if the whole batch was refused."""
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """A line of the file."""
+class DeadLetter:
+    """One line of the file."""
 
     line: bytes
     event: bytes | None
-    """What to send again; None if it is no event."""
+    """The event to send again; None if the line does not contain one."""
 
 
 def append(folder: Path, refusals: Collection[Refusal]) -> None:
-    """Keep what was turned away, all of it or, if that fails, nothing. Call it in a thread.
+    """Append refused events: all of them or, on failure, none. This blocks; call it in a thread.
 
     Raises:
-        OSError: it could not be kept.
+        OSError: they could not be written.
     """
     lines = b"".join(_line(refusal) for refusal in refusals)
-    with _alone(folder), (folder / FILE_NAME).open("ab", buffering=0) as file:
+    with _locked(folder), (folder / FILE_NAME).open("ab", buffering=0) as file:
         before = file.seek(0, os.SEEK_END)
         try:
             if file.write(lines) < len(lines):
@@ -55,19 +55,19 @@ def append(folder: Path, refusals: Collection[Refusal]) -> None:
             raise
 
 
-def read(folder: Path) -> list[Letter]:
-    """All that is kept, in the order it came."""
-    with _alone(folder):
-        return [Letter(line, _event(line)) for line in _lines(folder)]
+def read(folder: Path) -> list[DeadLetter]:
+    """Return all dead letters, oldest first."""
+    with _locked(folder):
+        return [DeadLetter(line, _event(line)) for line in _lines(folder)]
 
 
-def forget(folder: Path, lines: Collection[bytes]) -> None:
-    """Take lines out of the file, whatever has been appended meanwhile.
+def remove(folder: Path, lines: Collection[bytes]) -> None:
+    """Remove lines from the file, and keep those appended in the meantime.
 
     Raises:
-        OSError: they are still there.
+        OSError: the file is unchanged.
     """
-    with _alone(folder):
+    with _locked(folder):
         kept = [line for line in _lines(folder) if line not in lines]
         path = folder / FILE_NAME
         if not kept:
@@ -91,10 +91,11 @@ def _line(refusal: Refusal) -> bytes:
 
 
 def _event(line: bytes) -> bytes | None:
-    """The event to send again.
+    """Return the event of a line as it is to be sent again.
 
-    Without its place in the journal if that was counted when it was turned away: what a number
-    costs a prepaid slice was settled then, so the event must be charged like one without a number.
+    If its sequence was counted when it was refused, its amount was settled against the credit
+    reservation then. Such an event is sent without journal and sequence, so that it is charged to
+    the account instead.
     """
     try:
         letter = orjson.loads(line)
@@ -105,11 +106,11 @@ def _event(line: bytes) -> bytes | None:
     if not isinstance(event, dict):
         return None
     if arrived:
-        event = {name: value for name, value in event.items() if name not in _PLACE}
+        event = {name: value for name, value in event.items() if name not in _POSITION}
     return orjson.dumps(event)
 
 
-_PLACE = {"journal", "sequence"}
+_POSITION = {"journal", "sequence"}
 
 
 def _lines(folder: Path) -> list[bytes]:
@@ -120,7 +121,7 @@ def _lines(folder: Path) -> list[bytes]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

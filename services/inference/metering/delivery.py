@@ -1,4 +1,4 @@
-"""Handing usage to billing: one batch of a segment, and what became of it."""
+"""Delivery of usage events to billing: one batch of a segment and its outcome."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from services.inference.metering.segments import Segment
 MAX_BATCH_LINES = 2_000
 MAX_BATCH_BYTES = 2 * 2**20
 
-_TOO_MUCH_OR_BAD = {400, 413, 422}
+_BATCH_REFUSED = {400, 413, 422}
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class Delivery:
-    """What billing made of some events."""
+    """The outcome of delivering some events."""
 
     accepted: int = 0
     duplicates: int = 0
@@ -30,7 +30,7 @@ class Delivery:
     refused: list[Refusal] = field(default_factory=list)
 
     def add(self, other: "Delivery") -> None:
-        """Count what became of more events."""
+        """Add the outcome of more events."""
         self.accepted += other.accepted
         self.duplicates += other.duplicates
         self.conflicts += other.conflicts
@@ -38,17 +38,17 @@ class Delivery:
 
 
 async def deliver(billing: BillingClient, events: Sequence[bytes]) -> Delivery:
-    """Send a batch; one refused as a whole is halved until the culprit stands alone.
+    """Send a batch; if it is refused as a whole, halve it until the bad event is found.
 
     Raises:
-        BillingError: not all of it is known to have been taken; deliver it again.
+        BillingError: billing may not have taken all of it; deliver it again.
     """
     if not events:
         return Delivery()
     try:
         result = await billing.send_events(events)
     except BillingError as error:
-        if error.status not in _TOO_MUCH_OR_BAD:
+        if error.status not in _BATCH_REFUSED:
             raise
         if len(events) == 1:
             return Delivery(refused=[Refusal(events[0], f"billing answered {error.status}", False)])
@@ -65,14 +65,14 @@ async def deliver(billing: BillingClient, events: Sequence[bytes]) -> Delivery:
 
 
 async def ship_batch(segment: Segment, billing: BillingClient, *, folder: Path) -> Delivery:
-    """Ship the next lines of a segment; what will never be billed goes to the dead letters.
+    """Ship the next lines of a segment; put events that billing will not take in the dead letters.
 
     Args:
-        folder: the journal's, where the dead letters lie.
+        folder: the journal's folder, which also has the dead letters.
 
     Raises:
-        BillingError: they are not known to have been taken; ship them again.
-        OSError: a dead letter could not be kept, so its line must not be forgotten.
+        BillingError: billing may not have taken them; ship them again.
+        OSError: a dead letter could not be written, so its line must stay in the journal.
     """
     lines = segment.read(max_lines=MAX_BATCH_LINES, max_bytes=MAX_BATCH_BYTES)
     events = [segments.decode_line(line) for line in lines]
@@ -83,10 +83,10 @@ async def ship_batch(segment: Segment, billing: BillingClient, *, folder: Path) 
         if event is None
     ]
     if delivery.refused:
-        # Last, so that a batch sent many times while billing is away is buried only once.
+        # Last, so that a batch that is sent many times adds its dead letters only once.
         await asyncio.to_thread(dead_letters.append, folder, delivery.refused)
         log.error(
-            "dead_letters",
+            "dead_letters_written",
             reason=delivery.refused[0].reason,
             count=len(delivery.refused),
             file=dead_letters.FILE_NAME,

@@ -1,7 +1,8 @@
-"""The usage event of one answered prediction: its id, and its bytes.
+"""The usage event of one prediction: its id and its encoding.
 
-`(source, id)` is what billing counts once, so the id decides what a repeat is: with an
-`Idempotency-Key` it is derived from the request (UUIDv8, RFC 9562 §5.8), else it is new (UUIDv7).
+Billing counts each `(source, id)` once, so the id decides what is a repeat. With an
+`Idempotency-Key` the id is derived from the request (UUIDv8, RFC 9562 §5.8); otherwise it is new
+(UUIDv7).
 """
 
 import hashlib
@@ -15,19 +16,19 @@ from services.common.contracts import EVENT_SOURCE, EVENT_TYPE
 
 
 def new_id() -> str:
-    """A time-ordered UUIDv7 (RFC 9562 §5.7)."""
+    """Return a new time-ordered UUIDv7 (RFC 9562 §5.7)."""
     milliseconds = time.time_ns() // 1_000_000
     random = int.from_bytes(os.urandom(10), "big")
     return _uuid((milliseconds & ((1 << 48) - 1)) << 80 | random, version=7)
 
 
 def keyed_id(*, account: str, key: str, path: str, body: bytes) -> str:
-    """The same UUIDv8 for every repeat of a request, on every process, for ever.
+    """Return the UUIDv8 of a keyed request: the same for every repeat, on any process, at any time.
 
     Args:
         key: the `Idempotency-Key`.
         path: the request's path.
-        body: the raw bytes that make the request what it is.
+        body: the raw bytes that identify the request.
     """
     parts = (account.encode(), key.encode("ascii"), path.encode(), hashlib.sha256(body).digest())
     digest = hashlib.sha256(b"\0".join(parts)).digest()
@@ -35,9 +36,9 @@ def keyed_id(*, account: str, key: str, path: str, body: bytes) -> str:
 
 
 def _uuid(value: int, *, version: int) -> str:
-    """128 bits as the text of a UUID, with the bits of its version and variant set.
+    """Return 128 bits as the text of a UUID, with its version and variant bits set.
 
-    `uuid.UUID` takes several times as long, and every prediction has one.
+    `uuid.UUID` takes several times as long, and every prediction needs an id.
     """
     value = value & ~(0xF << 76) | version << 76
     digits = f"{value & ~(0b11 << 62) | 0b10 << 62:032x}"
@@ -57,10 +58,10 @@ def encode(
     latency_ms: float,
     now: float,
 ) -> bytes:
-    """A CloudEvents 1.0 JSON object, but for its `sequence`, which the journal puts in.
+    """Return a CloudEvents 1.0 JSON object without its `sequence`, which the journal adds.
 
     Args:
-        now: seconds since the epoch by billing's clock.
+        now: seconds since the epoch on billing's clock.
         latency_ms: time from the request's first byte to its prediction.
     """
     return orjson.dumps(

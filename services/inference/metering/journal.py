@@ -1,8 +1,8 @@
-"""The usage journal of this process: an event is durable in it before its answer leaves.
+"""The usage journal of this process: an event is durable before its prediction is sent.
 
-What "durable" means is a setting: `process` survives the death of the process (the bytes are with
-the kernel), `disk` that of the machine (they are synced). Requests that finish in the same turn of
-the event loop share one write and one sync.
+What "durable" means is a setting. With `process`, events survive the death of the process (the
+kernel has the bytes); with `disk`, that of the machine (the bytes are synced). Requests that finish
+in the same turn of the event loop share one write and one sync.
 """
 
 import asyncio
@@ -24,27 +24,27 @@ from services.inference.metering.segments import Damaged, Segment
 SEQUENCE_DIGITS = 20
 TYPICAL_LINE_BYTES = 600
 REFUSE_AFTER_FAILURE_S = 1.0
-"""After a failed write, work is refused before it is done for so long; then one may try again."""
+"""How long requests are refused after a failed write, before the next one tries again."""
 
 log = structlog.get_logger()
 
 
 class JournalFull(Unavailable):
-    """No more usage can be kept safe right now; nothing was predicted or billed."""
+    """The usage journal is full; nothing was predicted or billed."""
 
     code = "journal_full"
 
     def __init__(self) -> None:
-        super().__init__("Usage that waits for billing has filled its journal.", retry_after_s=5)
+        super().__init__("The usage journal is full; retry in 5 s.", retry_after_s=5)
 
 
 class JournalBroken(Unavailable):
-    """Usage cannot be made durable, so nothing is answered or billed."""
+    """Usage cannot be recorded; nothing was answered or billed."""
 
     code = "journal_unavailable"
 
     def __init__(self) -> None:
-        super().__init__("Usage cannot be recorded right now.", retry_after_s=5)
+        super().__init__("Usage cannot be recorded right now; retry in 5 s.", retry_after_s=5)
 
 
 @dataclass(slots=True, eq=False)
@@ -55,15 +55,15 @@ class _Pending:
 
 
 class Journal:
-    """Owns the segments of this process run; numbers its events from 1 without holes.
+    """Owns the segments of this process run; numbers its events from 1 without gaps.
 
     Args:
-        folder: on a local file system; made if missing.
-        max_bytes: how much may wait for billing, dead runs' segments included.
-        sync: see the module.
+        folder: on a local file system; created if missing.
+        max_bytes: the limit of unshipped bytes, including those of dead runs.
+        sync: what "durable" means; see the module.
 
     Raises:
-        OSError: the folder cannot be made or written.
+        OSError: the folder cannot be created or written.
     """
 
     def __init__(
@@ -77,19 +77,19 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.id = str(uuid.uuid4())
-        self.held: deque[Segment] = deque()
-        """Segments not wholly shipped, oldest first: this run's, the last being written to."""
+        self.segments: deque[Segment] = deque()
+        """This run's segments with unshipped events, oldest first; the last one is open."""
         self.inherited_bytes = 0
         """Unshipped bytes of dead runs that this process has taken over."""
         self.broken = False
         self.grown = asyncio.Event()
-        """Set whenever events have become durable."""
+        """Set when events have become durable."""
         self._max_bytes = max_bytes
         self._sync = sync
         self._segment_bytes = segment_bytes
         self._refuse_until = 0.0
-        self._unshipped_at_most = 0
-        """Of this run, without a look at all its segments at every request."""
+        self._unshipped_bound = 0
+        """An upper bound of this run's unshipped bytes, so that no request sums its segments."""
         self._pending: list[_Pending] = []
         self._commit_due = False
         self._syncing: asyncio.Task[None] | None = None
@@ -97,43 +97,43 @@ class Journal:
 
     @property
     def last(self) -> int:
-        """The last durable sequence; 0 before the first event."""
-        return self.held[-1].last
+        """The sequence of the last durable event; 0 before the first."""
+        return self.segments[-1].last
 
     @property
     def unshipped_bytes(self) -> int:
-        return sum(s.size - s.shipped for s in self.held) + self.inherited_bytes
+        return sum(s.size - s.shipped for s in self.segments) + self.inherited_bytes
 
     def check_room(self, *, in_flight: int) -> None:
-        """Refuse work whose usage could not be kept.
+        """Check that the usage of one more prediction can be journalled.
 
         Args:
-            in_flight: predictions that may still append.
+            in_flight: how many predictions may still append.
 
         Raises:
-            JournalFull: the bound is reached.
-            JournalBroken: the disk has failed this process for good, or a moment ago.
+            JournalFull: the limit is reached.
+            JournalBroken: a write failed, either a moment ago or beyond repair.
         """
         if self.broken or time.monotonic() < self._refuse_until:
             raise JournalBroken
         room = self._max_bytes - self.inherited_bytes - in_flight * TYPICAL_LINE_BYTES
-        if self._unshipped_at_most >= room:
-            self._unshipped_at_most = self.unshipped_bytes - self.inherited_bytes
-            if self._unshipped_at_most >= room:
+        if self._unshipped_bound >= room:
+            self._unshipped_bound = self.unshipped_bytes - self.inherited_bytes
+            if self._unshipped_bound >= room:
                 raise JournalFull
 
     async def append(self, event: bytes) -> None:
         """Make an event durable.
 
-        Cancelled before it is written, it is not journalled; once it is being written it may be
-        billed, so the cancellation waits for the outcome, and is dropped if the event is durable:
-        what is billed is to be answered.
+        If cancelled before the write, the event is not journalled. During the write it may become
+        billable, so the cancellation waits for the outcome and is dropped if the event is durable:
+        what is billed must be answered.
 
         Args:
             event: a JSON object without its sequence.
 
         Raises:
-            JournalBroken: it is not durable and will not be billed.
+            JournalBroken: the event is not durable and will not be billed.
         """
         if self.broken:
             raise JournalBroken
@@ -155,31 +155,31 @@ class Journal:
                 raise
 
     async def check(self) -> str | None:
-        """Readiness: None while usage can be recorded."""
+        """Return why the journal is not ready, or None if it is."""
         return "The usage journal cannot be written." if self.broken else None
 
     async def close(self, *, settled: bool) -> None:
-        """Finish what was begun and give up the files.
+        """Finish pending writes, then delete or release the files.
 
         Args:
-            settled: billing has all of it and knows that this run has ended, so nothing need stay
-                for the next run.
+            settled: billing has every event and knows that this run has ended, so the files are no
+                longer needed.
         """
         while self._pending or self._syncing:
             await (self._syncing or asyncio.sleep(0))
-        for segment in self.held:
+        for segment in self.segments:
             if settled:
                 segment.delete()
             else:
                 segment.release()
 
     def _commit(self) -> None:
-        """Write all that waits: one write; in `disk` mode the sync follows in a thread."""
+        """Write all pending events at once; in `disk` mode the sync follows in a thread."""
         self._commit_due = False
         entries, self._pending = self._pending, []
         if not entries:
-            return  # they were cancelled
-        segment = self.held[-1]
+            return  # all were cancelled
+        segment = self.segments[-1]
         data = b"".join(
             segments.encode_line(with_sequence(entry.event, sequence))
             for sequence, entry in enumerate(entries, start=segment.last + 1)
@@ -201,7 +201,7 @@ class Journal:
         try:
             await asyncio.to_thread(os.fsync, segment.fd)
         except OSError as error:
-            # The kernel may have dropped the pages and will not say so twice: stop for good.
+            # The kernel may have dropped the pages and reports that only once, so stop for good.
             self.broken = True
             log.error("journal_sync_failed", error=str(error), events=len(entries))
             with suppress(Damaged):
@@ -216,7 +216,7 @@ class Journal:
 
     def _release(self, segment: Segment, data: bytes, entries: list[_Pending]) -> None:
         segment.grow(data, lines=len(entries))
-        self._unshipped_at_most += len(data)
+        self._unshipped_bound += len(data)
         for entry in entries:
             entry.durable = True
             if not entry.done.done():
@@ -226,19 +226,19 @@ class Journal:
             self._roll(first=segment.last + 1)
 
     def _roll(self, *, first: int) -> None:
-        """Begin the next segment; if that fails the present one simply grows on."""
+        """Begin the next segment; if that fails, the current one keeps growing."""
         try:
             segment = segments.create(self.folder, self.id, first, sync=self._sync == "disk")
         except OSError:
-            if not self.held:
+            if not self.segments:
                 raise
             log.exception("journal_roll_failed")
         else:
-            self.held.append(segment)
+            self.segments.append(segment)
 
 
 def with_sequence(event: bytes, sequence: int) -> bytes:
-    """The event as it is journalled and sent: `sequence` is a string, padded so that it sorts."""
+    """Return an event with its sequence as a string, zero-padded so that it sorts."""
     return b'{"sequence":"%0*d",' % (SEQUENCE_DIGITS, sequence) + event[1:]
 
 

@@ -1,4 +1,4 @@
-"""What an operator can see of metering."""
+"""Metrics of the usage journal and its shipping."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -6,33 +6,43 @@ from services.inference.metering.journal import Journal
 
 
 class MeteringMetrics:
-    """Counters and gauges of the journal and its shipping."""
+    """The counters and gauges of the journal and the shipper."""
 
     def __init__(self, registry: CollectorRegistry, journal: Journal) -> None:
         self.shipped = Counter(
-            "usage_events_shipped", "Usage events billing has taken as new.", registry=registry
+            "tollgate_usage_events_shipped",
+            "Usage events that billing accepted.",
+            registry=registry,
         )
         self.duplicates = Counter(
-            "usage_events_duplicates", "Usage events billing already had.", registry=registry
+            "tollgate_usage_events_duplicates",
+            "Usage events that billing already had.",
+            registry=registry,
         )
         self.conflicts = Counter(
-            "usage_events_conflicts",
-            "Usage events whose id billing knows with another content.",
+            "tollgate_usage_events_conflicts",
+            "Usage events whose id billing has with a different payload.",
             registry=registry,
         )
         self.rejected = Counter(
-            "usage_events_rejected", "Usage events kept as dead letters.", registry=registry
+            "tollgate_usage_events_rejected",
+            "Usage events written to the dead letters.",
+            registry=registry,
         )
         depth = Gauge(
-            "usage_journal_unshipped_bytes", "Usage waiting for billing.", registry=registry
+            "tollgate_usage_journal_unshipped_bytes",
+            "Journalled bytes not yet shipped to billing.",
+            registry=registry,
         )
         depth.set_function(lambda: journal.unshipped_bytes)
         sequence = Gauge(
-            "usage_journal_last_sequence", "Events this run has journalled.", registry=registry
+            "tollgate_usage_journal_last_sequence",
+            "Sequence of the last event in this run's journal.",
+            registry=registry,
         )
         sequence.set_function(lambda: journal.last)
         self.oldest_age = Gauge(
-            "usage_journal_oldest_unshipped_seconds",
-            "How long the oldest usage event has waited for billing; 0 if none does.",
+            "tollgate_usage_journal_oldest_unshipped_seconds",
+            "Age of the oldest unshipped usage event; 0 without one.",
             registry=registry,
         )

@@ -1,4 +1,4 @@
-"""How often an account may call this process, and how often it does."""
+"""An account's rate limit in this process, and meters of its requests and spending."""
 
 import math
 from dataclasses import dataclass
@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from services.common.contracts import RateShare
 from services.common.errors import ServiceError
 
-_PACE_WINDOW_S = 5.0
+_WINDOW_S = 5.0
 _LONGEST_S = 365 * 86_400
-"""No header names a longer time: its fields are limited to 15 digits (RFC 9651)."""
+"""The longest time in a header, whose numbers are limited to 15 digits (RFC 9651)."""
 
 
 class RateLimited(ServiceError):
     """The account is over its rate limit; nothing was predicted or billed.
 
-    Besides `Retry-After` it carries the fields of draft-ietf-httpapi-ratelimit-headers-10: the
-    policy's quota and the seconds in which it refills from empty, and what is left of it and the
-    seconds until there is more. They tell of this process's share of the limit.
+    Besides `Retry-After`, the response has the fields of draft-ietf-httpapi-ratelimit-headers-10:
+    `RateLimit-Policy` with the quota and the seconds in which it refills from empty, `RateLimit`
+    with what is left of it and the seconds until there is more. Both describe this process's share
+    of the limit.
     """
 
     status = 429
@@ -36,23 +37,26 @@ class RateLimited(ServiceError):
 
 
 def _whole_seconds(seconds: float) -> int:
-    """Round up to whole seconds, at least one; a tiny share of a limit makes `seconds` infinite."""
+    """Round up to whole seconds, at least one.
+
+    A tiny share of a limit makes `seconds` infinite.
+    """
     return max(math.ceil(min(seconds, _LONGEST_S)), 1)
 
 
 @dataclass(slots=True)
-class Bucket:
-    """A token bucket: `burst` at once, `per_second` in the long run."""
+class TokenBucket:
+    """Allows `burst` requests at once and `per_second` in the long run."""
 
     limit: RateShare
     tokens: float
     at: float
 
     def take(self, now: float) -> None:
-        """Let one request pass.
+        """Take a token for one request.
 
         Raises:
-            RateLimited: not yet.
+            RateLimited: the bucket is empty.
         """
         grown = self.tokens + max(now - self.at, 0.0) * self.limit.per_second
         self.tokens = min(grown, self.limit.burst)
@@ -63,22 +67,22 @@ class Bucket:
 
 
 @dataclass(slots=True)
-class Pace:
-    """How much of something a second, lately."""
+class RateMeter:
+    """Measures the recent rate of requests or money per second."""
 
     since: float
     count: int = 0
     per_second: float = 0.0
 
     def measure(self, now: float) -> float:
-        """The pace of the last window or of what has come since, whichever is quicker.
+        """Return the rate in the last full window or in the current one, whichever is higher.
 
-        A second is the least it is measured over, so that asking twice in a row does not see a
-        pace of nothing.
+        It is measured over at least a second, so that two calls in quick succession do not see a
+        rate of nothing.
         """
         elapsed = now - self.since
-        present = self.count / max(elapsed, 1.0)
-        if elapsed < _PACE_WINDOW_S:
-            return max(self.per_second, present)
-        self.since, self.count, self.per_second = now, 0, present
-        return present
+        current = self.count / max(elapsed, 1.0)
+        if elapsed < _WINDOW_S:
+            return max(self.per_second, current)
+        self.since, self.count, self.per_second = now, 0, current
+        return current

@@ -1,8 +1,8 @@
-"""Sending a journal folder's leftovers again: the segments of dead runs, and the dead letters.
+"""Replay of a journal folder: send the segments of dead runs and the dead letters again.
 
-For a folder that no process serves any more, such as a volume that outlived its pod, and for dead
-letters once the reason they were turned away for is gone. Billing counts every event once, so a
-replay may be repeated.
+This is for a folder that no process uses any more, such as a volume that outlived its pod, and for
+dead letters once the reason for their refusal is gone. Billing counts every event once, so a replay
+may be repeated.
 """
 
 import asyncio
@@ -27,17 +27,17 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Replayed:
-    """Counts of events, but for `runs`."""
+    """The outcome of a replay: counts of events, except for `runs`."""
 
     runs: int = 0
-    """Dead runs that billing now has wholly."""
+    """Dead runs that have been delivered completely."""
     accepted: int = 0
     duplicates: int = 0
     conflicts: int = 0
     rejected: int = 0
-    """Dead letters there now are."""
+    """Dead letters that remain."""
     undelivered: int = 0
-    """Journalled events that billing did not answer for; they are still in the folder."""
+    """Journalled events that were not delivered; they are still in the folder."""
     failure: str | None = None
     """Why the replay ended early."""
 
@@ -48,9 +48,9 @@ class Replayed:
 
 
 async def replay(folder: Path, billing: BillingClient) -> Replayed:
-    """Send what lies in a journal folder; each call is tried a few times.
+    """Send everything in a journal folder; retry each call a few times.
 
-    Runs that are alive, or that another process has taken over, are left to it.
+    Runs that are alive, or that another process has taken over, are left alone.
 
     Raises:
         OSError: the folder cannot be read or written.
@@ -75,19 +75,19 @@ async def replay(folder: Path, billing: BillingClient) -> Replayed:
 async def _send_letters(
     folder: Path,
     billing: BillingClient,
-    letters: list[dead_letters.Letter],
+    letters: list[dead_letters.DeadLetter],
     replayed: Replayed,
 ) -> None:
-    """Send dead letters again; those taken now are taken out of the file."""
+    """Send dead letters again; remove those that billing takes from the file."""
     for start in range(0, len(letters), delivery.MAX_BATCH_LINES):
         batch = [each for each in letters[start : start + delivery.MAX_BATCH_LINES] if each.event]
         events = [each.event for each in batch if each.event is not None]
-        result = await _with_patience(partial(deliver, billing, events))
+        result = await _with_retries(partial(deliver, billing, events))
         replayed.count(result)
         refused = {refusal.event for refusal in result.refused}
         taken = {each.line for each in batch if each.event not in refused}
         if taken:
-            await asyncio.to_thread(dead_letters.forget, folder, taken)
+            await asyncio.to_thread(dead_letters.remove, folder, taken)
 
 
 async def _ship_run(
@@ -96,16 +96,16 @@ async def _ship_run(
     for segment in run:
         while segment.shipped < segment.size:
             ship = partial(ship_batch, segment, billing, folder=folder)
-            replayed.count(await _with_patience(ship))
+            replayed.count(await _with_retries(ship))
     report = SourceReport(last=max(segment.last for segment in run), closed=True)
-    await _with_patience(partial(billing.report, run[0].journal, report))
+    await _with_retries(partial(billing.report, run[0].journal, report))
     for segment in run:
         segment.delete()
     replayed.runs += 1
 
 
-async def _with_patience(call: Callable[[], Awaitable[T]]) -> T:
-    """Call a few times, waiting longer each time."""
+async def _with_retries(call: Callable[[], Awaitable[T]]) -> T:
+    """Call, and retry a few times with growing pauses."""
     for attempt in range(ATTEMPTS - 1):
         try:
             return await call()

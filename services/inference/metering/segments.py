@@ -1,12 +1,12 @@
-"""Journal segments on disk: the format, and who may touch which file.
+"""Journal segments on disk: their format and their locks.
 
-A segment is a file `<journal>-<first>.log`, where `<journal>` is the UUID of one process run and
-`<first>` the sequence of its first line, so that even an empty segment says how far its run came.
+A segment is a file `<journal>-<first>.log`. `<journal>` is the UUID of one process run and
+`<first>` the sequence of the file's first line, so even an empty segment shows how far its run got.
 A line is the CRC-32 of the event in 8 hex digits, a space, the event's JSON and a newline.
 
-Its writer holds an exclusive `flock` on it for as long as it lives. A segment is created and locked
-under a temporary name and only then renamed, so a visible file that can be locked is a dead run's.
-Local file systems only: NFS and FUSE do not promise such locks.
+The writer keeps an exclusive `flock` on its segments while it lives. A segment is created and
+locked under a temporary name and only then renamed. So a visible file that can be locked belongs to
+a dead run. This needs a local file system: NFS and FUSE do not guarantee such locks.
 """
 
 import fcntl
@@ -25,24 +25,25 @@ SEGMENT_BYTES = 8 * 2**20
 _NAME = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-([0-9]{1,18})\.log")
 _PREFIX_BYTES = 9
 _NAMELESS_S = 60.0
-"""A segment is named within a moment; one that is not after so long never will be."""
+"""A new segment gets its final name within moments; after this long its creator must be dead."""
 
 log = structlog.get_logger()
 
 
 def encode_line(event: bytes) -> bytes:
+    """Return the line of an event."""
     return b"%08x %s\n" % (zlib.crc32(event), event)
 
 
 def decode_line(line: bytes) -> bytes | None:
-    """The event of a line without its newline, or None if the line is damaged."""
+    """Return the event of a line (given without its newline), or None if the line is damaged."""
     event = line[_PREFIX_BYTES:]
     return event if line[:_PREFIX_BYTES] == b"%08x " % zlib.crc32(event) else None
 
 
 @dataclass
 class Segment:
-    """One segment that this process holds the lock of."""
+    """A segment that this process has locked."""
 
     path: Path
     journal: str
@@ -58,14 +59,14 @@ class Segment:
 
     @property
     def last(self) -> int:
-        """Sequence of the last durable line; `first - 1` when there is none."""
+        """Sequence of the last durable line; `first - 1` if there is no line."""
         return self.first + self.lines - 1
 
     def read(self, *, max_lines: int, max_bytes: int) -> list[bytes]:
-        """The next unshipped lines, whole, without their newlines; at least one if any.
+        """Return the next unshipped lines without their newlines, at least one if there is any.
 
         Raises:
-            OSError: they cannot be read, or are not there any more.
+            OSError: they cannot be read, or have disappeared.
         """
         unread, length = self.size - self.shipped, min(self.size - self.shipped, max_bytes)
         chunk = os.pread(self.fd, length, self.shipped)
@@ -73,19 +74,19 @@ class Segment:
             length = min(2 * length, unread)
             chunk = os.pread(self.fd, length, self.shipped)
         if b"\n" not in chunk and unread:
-            raise OSError(f"{self.path.name} has been cut short by another hand")
+            raise OSError(f"{self.path.name} was truncated by another process")
         return chunk.split(b"\n")[:-1][:max_lines]
 
     def unshipped_lines(self) -> int:
-        """How many lines billing has not acknowledged."""
+        """Return how many lines billing has not acknowledged."""
         return os.pread(self.fd, self.size - self.shipped, self.shipped).count(b"\n")
 
     def write(self, data: bytes) -> None:
-        """Put bytes behind the durable ones; they count only once `grow` says so.
+        """Write bytes after the durable ones; they count only after `grow`.
 
         Raises:
             OSError: nothing was written.
-            Damaged: the file may now end in half a line; no more may be written.
+            Damaged: the file may end in half a line; it must not be written to again.
         """
         written = 0
         try:
@@ -96,12 +97,12 @@ class Segment:
             raise
 
     def grow(self, data: bytes, *, lines: int) -> None:
-        """Count what was written as durable."""
+        """Count written bytes as durable."""
         self.size += len(data)
         self.lines += lines
 
     def cut(self) -> None:
-        """Drop what is not durable.
+        """Truncate the file to its durable bytes.
 
         Raises:
             Damaged: that failed.
@@ -112,23 +113,23 @@ class Segment:
             raise Damaged from error
 
     def delete(self) -> None:
-        """Forget the segment: all of it has been shipped."""
+        """Delete the segment: all of it has been shipped."""
         try:
             self.path.unlink(missing_ok=True)
         finally:
             os.close(self.fd)
 
     def release(self) -> None:
-        """Give up the lock and leave the file to whoever comes next."""
+        """Unlock the file for the next process."""
         os.close(self.fd)
 
 
 class Damaged(Exception):
-    """A segment's end is not known any more."""
+    """It is no longer known where a segment's valid bytes end."""
 
 
 def create(folder: Path, journal: str, first: int, *, sync: bool = False) -> Segment:
-    """A new, locked segment.
+    """Create and lock a segment.
 
     Args:
         sync: make its name durable too.
@@ -140,7 +141,9 @@ def create(folder: Path, journal: str, first: int, *, sync: bool = False) -> Seg
     temporary = path.with_suffix(".new")
     fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)  # at most a sweeper holds it, for a moment
+        fcntl.flock(
+            fd, fcntl.LOCK_EX
+        )  # another process that looks for dead files may lock it briefly
         temporary.rename(path)
         if sync:
             sync_folder(folder)
@@ -153,7 +156,7 @@ def create(folder: Path, journal: str, first: int, *, sync: bool = False) -> Seg
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Make the file names in a folder durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -162,13 +165,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def claim_dead(folder: Path, *, at_most: int = 64) -> list[list[Segment]]:
-    """Lock what dead runs left behind: a list of segments for each run, oldest line first.
+    """Lock the segments of dead runs; return a list per run, oldest line first.
 
-    At most so many runs at once, since each segment is an open file: a process that crashed all
-    day leaves more than one may have.
+    The number of runs is limited because each segment is an open file: a process that crashed all
+    day leaves more files than one process may open.
 
-    A torn last line is cut off: its request was never answered. A run any of whose segments is
-    locked is alive, or somebody else's, and left alone; so is one that cannot be read, for now.
+    A torn last line is cut off, since its request was never answered. A run with a locked segment
+    is alive or taken by another process, and is skipped. So is a run that cannot be read.
 
     Raises:
         OSError: the folder cannot be read.
@@ -191,7 +194,7 @@ def claim_dead(folder: Path, *, at_most: int = 64) -> list[list[Segment]]:
                     break
                 segments.append(_open_dead(path, journal, first, fd))
         except OSError as error:
-            log.error("dead_run_unreadable", journal=journal, error=str(error))
+            log.error("dead_run_read_failed", journal=journal, error=str(error))
         if len(segments) == len(parts):
             claimed.append(segments)
         else:
@@ -201,7 +204,7 @@ def claim_dead(folder: Path, *, at_most: int = 64) -> list[list[Segment]]:
 
 
 def _lock(path: Path) -> int | None:
-    """Open and lock a file, if nobody holds it and it still has this name."""
+    """Open and lock a file, unless it is locked or no longer has this name."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -217,7 +220,7 @@ def _lock(path: Path) -> int | None:
 
 
 def _sweep(path: Path) -> None:
-    """Remove a segment whose creator died before it was named."""
+    """Remove a segment whose creator died before renaming it."""
     with suppress(OSError):
         if (orphan := _lock(path)) is not None:
             if time.time() - os.fstat(orphan).st_mtime > _NAMELESS_S:

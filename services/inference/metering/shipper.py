@@ -1,8 +1,8 @@
-"""Brings journalled usage to billing: in order, in batches, again and again until it is taken.
+"""The shipper sends journalled events to billing: in order, in batches, retried until accepted.
 
-A crash between billing's answer and the deletion of a segment sends the segment again; billing
-drops the repeats. What billing will never take goes to the dead letters, with a metric and a log
-line, and shipping goes on.
+After a crash between billing's response and the deletion of a segment, the segment is sent again
+and billing drops the duplicates. Events that billing will not take go to the dead letters, with a
+metric and a log line, and shipping continues.
 """
 
 import asyncio
@@ -24,20 +24,20 @@ from services.inference.metering.metrics import MeteringMetrics
 from services.inference.metering.segments import Segment
 
 LINGER_S = 0.2
-"""How long the first event of a batch waits for company; a batch costs far more than its events."""
+"""How long the first event of a batch waits for more; a batch costs far more than its events."""
 LOOK_FOR_DEAD_S = 5.0
 MAX_DEAD_RUNS = 64
-"""Dead runs taken over at once."""
+"""How many dead runs are taken over at once."""
 REPORT_S = 30.0
 MAX_BACKOFF_S = 10.0
 DRAIN_S = 10.0
-"""How long a stopping process goes on trying to ship."""
+"""How long a stopping process keeps trying to ship."""
 
 log = structlog.get_logger()
 
 
 class Shipper:
-    """Ships this run's journal and those of dead runs; `run` until stopped, then `drain`."""
+    """Ships the journal of this run and those of dead runs: call `run`, then `drain` to stop."""
 
     def __init__(self, journal: Journal, billing: BillingClient, metrics: MeteringMetrics) -> None:
         self._journal = journal
@@ -48,16 +48,16 @@ class Shipper:
         metrics.oldest_age.set_function(self._oldest_age_s)
 
     async def run(self) -> None:
-        """Ship for ever; cancel to stop."""
+        """Ship until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._ship_as_it_grows())
             tasks.create_task(self._look_for_dead_runs())
             tasks.create_task(self._report_regularly())
 
     async def drain(self) -> None:
-        """Ship what is left, within `DRAIN_S`, and close the journal's account with billing.
+        """Ship what is left, within `DRAIN_S`, and report the journal closed.
 
-        This run's own usage comes first; what dead runs left another process can bring as well.
+        This run's own events go first; another process can ship those of dead runs.
         """
         settled = False
         with suppress(TimeoutError):
@@ -68,7 +68,7 @@ class Shipper:
                     await self._backing_off(self._ship_dead)
         await self._journal.close(settled=settled)
         for run in self._dead:
-            self._let_go(run)
+            self._unlock(run)
 
     # -- loops -----------------------------------------------------------------------------------
 
@@ -78,7 +78,7 @@ class Shipper:
             await asyncio.sleep(LINGER_S)
             self._journal.grown.clear()
             while self._dead or self._own():
-                # Each in turn, so that a dead run that cannot be shipped holds up nobody.
+                # Alternate, so that a dead run that cannot be shipped does not delay our own.
                 if self._dead:
                     await self._backing_off(self._ship_dead)
                 if self._own():
@@ -87,14 +87,14 @@ class Shipper:
                     await asyncio.sleep(LINGER_S)
 
     async def take_over_dead_runs(self) -> None:
-        """Lock what other runs left behind when they died, to be shipped before our own."""
+        """Lock the segments of dead runs, so that they are shipped along with our own."""
         room = MAX_DEAD_RUNS - len(self._dead)
         try:
             claimed = await asyncio.to_thread(
                 segments.claim_dead, self._journal.folder, at_most=room
             )
         except OSError as error:
-            log.error("dead_runs_unreadable", error=str(error))
+            log.error("dead_run_search_failed", error=str(error))
             return
         if claimed:
             self._dead.extend(claimed)
@@ -116,11 +116,11 @@ class Shipper:
     # -- shipping --------------------------------------------------------------------------------
 
     def _own(self) -> Segment | None:
-        """The oldest segment of this run that is not wholly shipped."""
-        return next((s for s in self._journal.held if s.shipped < s.size), None)
+        """Return this run's oldest segment with unshipped events."""
+        return next((s for s in self._journal.segments if s.shipped < s.size), None)
 
     async def _backing_off(self, step: Callable[[], Awaitable[None]]) -> bool:
-        """Take a step; if it fails wait, longer each time and with jitter, and say False."""
+        """Run a step and return True; if it fails, pause with growing backoff and return False."""
         try:
             await step()
         except (BillingError, OSError) as error:
@@ -136,9 +136,9 @@ class Shipper:
     async def _ship_own(self) -> None:
         if segment := self._own():
             await self._ship_batch(segment)
-        held = self._journal.held
-        while len(held) > 1 and held[0].shipped == held[0].size:
-            held.popleft().delete()
+        own = self._journal.segments
+        while len(own) > 1 and own[0].shipped == own[0].size:
+            own.popleft().delete()
 
     async def _finish_own(self) -> None:
         while self._own():
@@ -146,10 +146,10 @@ class Shipper:
         await self._billing_report(self._journal.id, last=self._journal.last, closed=True)
 
     async def _ship_dead(self) -> None:
-        """One batch of the first dead run, or, when all is shipped, its end.
+        """Ship one batch of the first dead run or, if all is shipped, report it closed.
 
-        A run that cannot be read is let go, to be found again by the next look for dead runs; one
-        that billing will not take waits behind the others.
+        A run that cannot be read is released; the next search for dead runs finds it again. A run
+        that billing will not take moves behind the others.
         """
         run = self._dead[0]
         try:
@@ -158,14 +158,14 @@ class Shipper:
                     await self._ship_batch(segment)
                     self._count_inherited()
                     return
-            # A segment that could not be followed by the next one grew on beyond its first line.
+            # Not always the newest: if no new segment could be created, the old one kept growing.
             last = max(segment.last for segment in run)
             await self._billing_report(run[0].journal, last=last, closed=True)
         except BillingError:
             self._dead.rotate(-1)
             raise
         except OSError:
-            self._let_go(self._dead.popleft())
+            self._unlock(self._dead.popleft())
             self._count_inherited()
             raise
         self._dead.popleft()
@@ -174,7 +174,7 @@ class Shipper:
         log.info("dead_run_shipped", journal=run[0].journal, last=last)
 
     @staticmethod
-    def _let_go(run: list[Segment]) -> None:
+    def _unlock(run: list[Segment]) -> None:
         for segment in run:
             segment.release()
 
@@ -185,14 +185,14 @@ class Shipper:
         self._metrics.rejected.inc(len(delivery.refused))
         if delivery.conflicts:
             self._metrics.conflicts.inc(delivery.conflicts)
-            log.error("usage_conflicts", count=delivery.conflicts)
+            log.error("usage_conflicts_reported", count=delivery.conflicts)
 
     def _oldest_age_s(self) -> float:
-        """Seconds that the oldest unshipped event has waited; 0 if none does."""
+        """Return the age of the oldest unshipped event in seconds; 0 without one."""
         now = self._billing.now()
-        runs = [*self._dead, self._journal.held]
+        runs = [*self._dead, self._journal.segments]
         heads = (next((s for s in run if s.shipped < s.size), None) for run in runs)
-        return max((_waited_s(head, now) for head in heads if head), default=0.0)
+        return max((_age_s(head, now) for head in heads if head), default=0.0)
 
     async def _billing_report(self, journal: str, *, last: int, closed: bool) -> None:
         await self._billing.report(journal, SourceReport(last=last, closed=closed))
@@ -201,8 +201,8 @@ class Shipper:
         self._journal.inherited_bytes = sum(s.size - s.shipped for run in self._dead for s in run)
 
 
-def _waited_s(segment: Segment, now: float) -> float:
-    """Seconds since the first unshipped event of a segment; 0 if that cannot be read."""
+def _age_s(segment: Segment, now: float) -> float:
+    """Return the age of a segment's first unshipped event in seconds; 0 if it cannot be read."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         [line] = segment.read(max_lines=1, max_bytes=4096)
         written = datetime.fromisoformat(orjson.loads(segments.decode_line(line) or b"")["time"])

@@ -1,7 +1,8 @@
-"""Usage in the traces of the predictions it was made by: journalled, shipped, and then billed.
+"""Usage events in the traces of their predictions: journalled, shipped, then billed.
 
-An event of a trace names it, by CloudEvents' extension for distributed tracing, so that whoever
-ships it, a later process too, and billing go on with that trace. Used only where there are traces.
+A traced event carries its `traceparent` (CloudEvents distributed tracing extension). The process
+that ships it, which may be a later one, and billing then continue that trace. Used only where
+tracing is on.
 """
 
 import re
@@ -15,35 +16,35 @@ from services.inference.metering.journal import Journal
 if TYPE_CHECKING:
     from services.common.tracing import Tracing
 
-_NAMED = re.compile(rb'\{"sequence":"[0-9]+","traceparent":"([0-9a-f-]+)"')
-"""How an event of a trace begins once the journal has put its sequence in front."""
+_TRACED = re.compile(rb'\{"sequence":"[0-9]+","traceparent":"([0-9a-f-]+)"')
+"""How a traced event begins once the journal has added its sequence."""
 
 
 class TracedJournal(Journal):
-    """Writes into an event which trace it belongs to; the arguments: see `Journal`."""
+    """A `Journal` that adds its trace to each event."""
 
-    def __init__(self, tracing: "Tracing", *where: Any, **how: Any) -> None:
-        super().__init__(*where, **how)
+    def __init__(self, tracing: "Tracing", *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._tracing = tracing
 
     def append(self, event: bytes) -> Coroutine[Any, Any, None]:
         """Make an event durable, as `Journal.append` does."""
-        return self._append_named(event) if self._tracing.is_recording else super().append(event)
+        return self._append_traced(event) if self._tracing.is_recording else super().append(event)
 
-    async def _append_named(self, event: bytes) -> None:
+    async def _append_traced(self, event: bytes) -> None:
         with self._tracing.hand_on("journal") as traceparent:
             await super().append(b'{"traceparent":"%s",' % traceparent.encode() + event[1:])
 
 
 class TracedBillingClient(BillingClient):
-    """Sends each event of a trace in a span of that trace; the arguments: see `BillingClient`."""
+    """A `BillingClient` that sends each traced event in a span of its trace."""
 
-    def __init__(self, tracing: "Tracing", *to: Any, **as_whom: Any) -> None:
-        super().__init__(*to, **as_whom)
+    def __init__(self, tracing: "Tracing", *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._tracing = tracing
 
     async def send_events(self, events: Sequence[bytes]) -> IngestResult:
         """Deliver usage events, as `BillingClient.send_events` does."""
-        named = [found[1].decode() for found in map(_NAMED.match, events) if found]
-        with self._tracing.follow("ship", named):
+        traceparents = [found[1].decode() for found in map(_TRACED.match, events) if found]
+        with self._tracing.follow("ship", traceparents):
             return await super().send_events(events)

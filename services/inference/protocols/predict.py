@@ -26,7 +26,7 @@ from services.inference.feedback.recent import RecentPredictions
 from services.inference.metering import events
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.journal import Journal
-from services.inference.metering.terms import Spending, Terms
+from services.inference.metering.lease_manager import LeaseManager, Spending
 from services.inference.models.inputs import retained_bytes
 from services.inference.models.loader import Loader
 from services.inference.models.registry import LoadedModel, Registry
@@ -117,7 +117,7 @@ class PredictEndpoint:
         self,
         *,
         verifier: TokenVerifier,
-        terms: Terms,
+        leases: LeaseManager,
         registry: Registry,
         loader: Loader,
         engine: Engine,
@@ -135,7 +135,7 @@ class PredictEndpoint:
         max_body_bytes_in_flight: int,
     ) -> None:
         self._verifier = verifier
-        self._terms = terms
+        self._leases = leases
         self._registry = registry
         self._loader = loader
         self._engine = engine
@@ -206,7 +206,7 @@ class PredictEndpoint:
         """Answer a complete request; it counts against the rate limit before it is decoded."""
         caller, target, key = call.caller, call.target, call.head.idempotency_key
         self._journal.check_room(in_flight=self._limiter.taken)
-        await self._terms.admit(caller.account)
+        await self._leases.admit(caller.account)
         request, event_id = await self._decoder.run(
             partial(self._decode, call, model),
             size=len(call.content),
@@ -215,7 +215,7 @@ class PredictEndpoint:
         memory.grow(retained_bytes(request.arrays), is_complete=True)
         rows = request.rows
         name = model.manifest.model
-        spending = await self._terms.spend(caller.account, name, rows, event_id=event_id or None)
+        spending = await self._leases.spend(caller.account, name, rows, event_id=event_id or None)
         try:
             # Compute before billing, so that a failure costs nothing.
             trial = self._canaries.trial(model.manifest) if target.version is None else None
@@ -242,7 +242,7 @@ class PredictEndpoint:
                     )
                 )
                 if key is not None:
-                    self._terms.remember(event_id, spending)
+                    self._leases.remember(event_id, spending)
         except BaseException:
             spending.free()
             raise
@@ -321,7 +321,7 @@ async def _send(send: Send, rid: str, prediction: _Prediction) -> None:
                 (b"x-model-name", manifest.model.encode()),
                 (b"x-model-version", manifest.version.encode()),
                 (b"x-usage-event", prediction.event_id.encode()),
-                (b"x-usage-amount", prediction.spending.receipt()),
+                (b"x-usage-amount", prediction.spending.usage_amount()),
             ],
         }
     )

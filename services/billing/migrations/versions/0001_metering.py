@@ -1,4 +1,4 @@
-"""Plans, accounts, usage and the journals it comes from."""
+"""Plans, accounts, usage events and their journals."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Prepaid money: slices, credits, and calls that are made once."""
+"""Prepaid money: credit reservations, credits and idempotency records."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Journals whose slices have gone for good."""
+"""Journals whose credit reservations were deleted."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,7 +1,7 @@
 """Amounts beyond 64 bits, in two columns each.
 
-Every database adds these columns without rewriting a table. The version before reads and writes
-the low columns as it did.
+Every database adds these columns without rewriting a table. The version before keeps reading and
+writing the low columns.
 """
 
 import sqlalchemy as sa

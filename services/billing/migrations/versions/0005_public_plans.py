@@ -1,4 +1,4 @@
-"""Plans that are listed for everyone; those stored before are not."""
+"""Public plans, which are listed for everyone; earlier plans are not public."""
 
 import sqlalchemy as sa
 from alembic import op

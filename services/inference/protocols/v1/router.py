@@ -21,7 +21,7 @@ from services.common.errors import (
 from services.common.http import new_router
 from services.common.identity import RequireScope
 from services.common.model_store import Signature
-from services.inference.metering.accounts import HeldElsewhere, PaymentRequired
+from services.inference.metering.accounts import CreditReservedElsewhere, PaymentRequired
 from services.inference.metering.journal import JournalFull
 from services.inference.metering.rates import RateLimited
 from services.inference.models.registry import ModelNotFound, Registry
@@ -124,7 +124,7 @@ documented = new_router(tag="predictions")
         BodyInvalid,
         RateLimited,
         JournalFull,
-        HeldElsewhere,
+        CreditReservedElsewhere,
         Unavailable,
     ),
 )

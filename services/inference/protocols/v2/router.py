@@ -23,7 +23,7 @@ from services.common.http import Check, new_router
 from services.common.http_docs import operations
 from services.common.identity import RequireScope
 from services.common.model_store import Manifest
-from services.inference.metering.accounts import HeldElsewhere, PaymentRequired
+from services.inference.metering.accounts import CreditReservedElsewhere, PaymentRequired
 from services.inference.metering.journal import JournalFull
 from services.inference.metering.rates import RateLimited
 from services.inference.models.loader import Loader
@@ -234,7 +234,7 @@ _REFUSALS = error_responses(
     PaymentRequired,
     RateLimited,
     JournalFull,
-    HeldElsewhere,
+    CreditReservedElsewhere,
     Unavailable,
 )
 _ANSWERS: dict[int | str, dict[str, Any]] = {

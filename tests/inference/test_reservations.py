@@ -1,4 +1,4 @@
-"""Nothing is overspent and nothing is lost, whatever happens between askers and billing."""
+"""Nothing is overspent and nothing is lost, whatever happens between processes and billing."""
 
 import asyncio
 import uuid
@@ -15,11 +15,11 @@ from hypothesis.stateful import (
 )
 from pydantic import TypeAdapter
 
-from services.common.contracts import LeaseAsk, LeaseTerms, PriceTerms
+from services.common.contracts import LeaseRequest, LeaseTerms, PriceTerms
 from services.common.errors import ServiceError
 from services.inference.metering.accounts import Account, Waiter
-from services.inference.metering.rates import Pace
-from services.inference.metering.slices import HOLDS_S, Slice
+from services.inference.metering.rates import RateMeter
+from services.inference.metering.reservations import SPENDABLE_S, CreditReservation
 from tests.inference.wallets import Wallets
 
 ACCOUNT = "00000000-0000-4000-8000-00000000000a"
@@ -29,26 +29,28 @@ LOOP = asyncio.new_event_loop()
 
 
 class Fate(Enum):
-    """What becomes of an ask."""
+    """What happens to a lease request."""
 
     ANSWERED = 1
-    UNHEARD = 2
-    ANSWER_LOST = 3
+    REQUEST_LOST = 2
+    RESPONSE_LOST = 3
     UNDER_WAY = 4
 
 
 @dataclass(eq=False)
 class Process:
-    """A process run, down to what it shares with billing."""
+    """A process run, reduced to what it shares with billing."""
 
     journal: str = field(default_factory=lambda: str(uuid.uuid4()))
     account: Account = field(
-        default_factory=lambda: Account(ACCOUNT, used_at=0, requests=Pace(0), money=Pace(0))
+        default_factory=lambda: Account(
+            ACCOUNT, used_at=0, requests=RateMeter(0), money=RateMeter(0)
+        )
     )
-    ask_no: int = 0
-    asking: LeaseAsk | None = None
-    asked_at: float = 0.0
-    holds: list[tuple[Slice, int]] = field(default_factory=list)
+    sequence: int = 0
+    pending: LeaseRequest | None = None
+    sent_at: float = 0.0
+    reserved: list[tuple[CreditReservation, int]] = field(default_factory=list)
     waiting: list[Waiter] = field(default_factory=list)
     journalled: list[tuple[str, int]] = field(default_factory=list)
     """Id and amount of its events, in order."""
@@ -56,7 +58,7 @@ class Process:
 
 
 class Spending(RuleBasedStateMachine):
-    """Processes that come, spend and die, and the wallets they spend from."""
+    """Processes that start, spend and die, and the wallets they spend from."""
 
     @initialize(credit=st.integers(1, 100))
     def start(self, credit: int) -> None:
@@ -66,12 +68,12 @@ class Spending(RuleBasedStateMachine):
         self.ids: dict[str, int] = {}
         self.now = 1.0
         self.living = [Process() for _ in range(PROCESSES)]
-        self.delayed: list[LeaseAsk] = []
+        self.delayed: list[LeaseRequest] = []
         for which in range(PROCESSES):
             self.a_request_comes(which=which, amount=1)
-            self.it_asks(which=which, idle=False, fate=Fate.ANSWERED)
+            self.it_requests_a_lease(which=which, idle=False, fate=Fate.ANSWERED)
 
-    @rule(credit=st.integers(0, 30), seconds=st.sampled_from([0.1] * 9 + [HOLDS_S]))
+    @rule(credit=st.integers(0, 30), seconds=st.sampled_from([0.1] * 9 + [SPENDABLE_S]))
     def time_passes_and_credit_is_added(self, credit: int, seconds: float) -> None:
         self.wallets.available[ACCOUNT] += credit
         self.credit += credit
@@ -81,42 +83,42 @@ class Spending(RuleBasedStateMachine):
     def a_request_comes(self, which: int, amount: int) -> None:
         process = self.living[which]
         if process.account.reserve(amount, self.now):
-            process.holds.append((process.account.slice, amount))
+            process.reserved.append((process.account.reservation, amount))
         else:
             waiter = Waiter(amount, LOOP.create_future())
             process.account.waiting.append(waiter)
             process.waiting.append(waiter)
 
     @rule(which=WHICH, idle=st.booleans(), fate=st.sampled_from(Fate))
-    def it_asks(self, which: int, idle: bool, fate: Fate) -> None:
-        """One ask at a time, which is answered, or lost on its way there or back."""
+    def it_requests_a_lease(self, which: int, idle: bool, fate: Fate) -> None:
+        """Send one lease request at a time; the request or its response may be lost."""
         process = self.living[which]
-        if process.asking is None:
-            process.ask_no += 1
-            process.asked_at = self.now
-            process.asking = process.account.ask(
-                journal=process.journal, ask_no=process.ask_no, now=self.now, idle=idle
+        if process.pending is None:
+            process.sequence += 1
+            process.sent_at = self.now
+            process.pending = process.account.lease_request(
+                journal=process.journal, sequence=process.sequence, now=self.now, idle=idle
             )
-        self._ask_ends(process, fate)
+        self._request_ends(process, fate)
 
-    def _ask_ends(self, process: Process, fate: Fate) -> None:
-        asking = process.asking
-        if asking is None or fate is Fate.UNDER_WAY:
+    def _request_ends(self, process: Process, fate: Fate) -> None:
+        pending = process.pending
+        if pending is None or fate is Fate.UNDER_WAY:
             return
-        process.asking = None
+        process.pending = None
         if fate is Fate.ANSWERED:
-            terms = self._billing_takes(asking)
-            process.account.answer(terms, sent_at=process.asked_at, now=self.now)
+            terms = self._billing_takes(pending)
+            process.account.apply_terms(terms, sent_at=process.sent_at, now=self.now)
         else:
-            if fate is Fate.UNHEARD:
-                self.delayed.append(asking)  # it may arrive yet
+            if fate is Fate.REQUEST_LOST:
+                self.delayed.append(pending)  # it may arrive yet
             else:
-                self._billing_takes(asking)
+                self._billing_takes(pending)
             process.account.fail()
         self._collect(process)
 
     @rule(number=st.integers(0, 3))
-    def a_late_ask_arrives(self, number: int) -> None:
+    def a_late_lease_request_arrives(self, number: int) -> None:
         if number < len(self.delayed):
             late = self.delayed.pop(number)
             if late.journal in {process.journal for process in self.living}:
@@ -124,11 +126,11 @@ class Spending(RuleBasedStateMachine):
 
     @rule(which=WHICH, fails=st.booleans(), repeats=st.integers(0, 3))
     def a_request_ends(self, which: int, fails: bool, repeats: int) -> None:
-        """It fails, or is answered and journalled; perhaps it repeats one of the same amount."""
+        """End a request: it fails or is journalled, perhaps as a repeat with the same amount."""
         process = self.living[which]
-        if not process.holds:
+        if not process.reserved:
             return
-        held, amount = process.holds.pop()
+        held, amount = process.reserved.pop()
         if fails:
             held.free(amount)
             return
@@ -157,13 +159,13 @@ class Spending(RuleBasedStateMachine):
         assert self.wallets.balance(ACCOUNT) == self.credit - sum(self.charged.values())
         assert sum(self.ids.values()) <= self.credit
         for process in self.living:
-            mine = self.wallets.slices.get((ACCOUNT, process.journal))
-            assert process.account.slice.spent <= (mine.granted if mine else 0)
-            if process.account.slice.sure:
-                assert process.account.slice.granted <= (mine.granted if mine else 0)
+            mine = self.wallets.reservations.get((ACCOUNT, process.journal))
+            assert process.account.reservation.spent <= (mine.granted if mine else 0)
+            if process.account.reservation.confirmed:
+                assert process.account.reservation.granted <= (mine.granted if mine else 0)
 
     def teardown(self) -> None:
-        """Once every journal is closed, nothing is held and no 10⁻⁹ is missing."""
+        """Check that, once every journal is closed, nothing is held and no 10⁻⁹ is missing."""
         if hasattr(self, "wallets"):
             for process in self.living:
                 self._end(process)
@@ -188,12 +190,12 @@ class Spending(RuleBasedStateMachine):
             if waiter.paid.exception() is None:
                 held = waiter.paid.result()
                 assert held is not None
-                process.holds.append((held, waiter.amount))
+                process.reserved.append((held, waiter.amount))
             else:
                 assert isinstance(waiter.paid.exception(), ServiceError)
 
-    def _billing_takes(self, ask: LeaseAsk) -> LeaseTerms:
-        status, granted = self.wallets.ask(ask.model_dump(mode="json"))
+    def _billing_takes(self, request: LeaseRequest) -> LeaseTerms:
+        status, granted = self.wallets.lease(request.model_dump(mode="json"))
         return TypeAdapter(LeaseTerms).validate_python(
             {
                 "account": ACCOUNT,
@@ -211,31 +213,31 @@ Spending.TestCase.settings = settings(max_examples=150, stateful_step_count=50, 
 TestSpending = Spending.TestCase
 
 
-def test_after_a_lost_answer_that_may_have_lowered_nothing_is_spent_until_the_next() -> None:
-    held = Slice(granted=10, spent=4, until=100.0)
+def test_after_a_lost_response_nothing_is_spent_until_the_next() -> None:
+    held = CreditReservation(granted=10, spent=4, until=100.0)
 
     held.report(may_lower=True)
     refused = held.reserve(1, now=0.0)
     held.report(may_lower=False)
-    held.answer(7, sent_at=0.0)
+    held.apply_grant(7, sent_at=0.0)
 
     assert not refused
     assert held.reserve(3, now=0.0)
     assert not held.reserve(1, now=0.0)
 
 
-def test_a_background_ask_never_stops_spending() -> None:
-    held = Slice(granted=10, spent=4, until=100.0)
+def test_a_background_request_never_stops_spending() -> None:
+    held = CreditReservation(granted=10, spent=4, until=100.0)
 
     held.report(may_lower=False)
 
     assert held.reserve(6, now=0.0)
 
 
-def test_a_slice_holds_eight_minutes_from_when_its_last_answered_ask_was_sent() -> None:
-    held = Slice()
+def test_a_reservation_is_valid_for_eight_minutes_after_the_last_answered_request() -> None:
+    held = CreditReservation()
 
-    held.answer(10, sent_at=1_000.0)
+    held.apply_grant(10, sent_at=1_000.0)
 
     assert held.reserve(1, now=1_479.9)
     assert not held.reserve(1, now=1_480.0)
