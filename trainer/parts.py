@@ -178,6 +178,8 @@ def _read_csv(part: Part, columns: list[str], at_once: int) -> Iterator[Block]:
     with pd.read_csv(
         part.path,
         sep=part.dialect.delimiter,
+        # pandas' parser in C takes delimiters of one byte alone.
+        engine="c" if part.dialect.delimiter.isascii() else "python",
         names=part.header,
         # By hand, as pandas gives a column without a name one of its own.
         header=None,
