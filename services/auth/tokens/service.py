@@ -77,7 +77,7 @@ async def authenticate_client(issuer: Issuer, *, shown: ClientCredentials) -> Cl
             session, client_id=shown.client_id, client_secret=shown.client_secret
         )
     if client is None:
-        raise InvalidClient(basic=shown.basic)
+        raise InvalidClient()
     return client
 
 
