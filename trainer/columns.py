@@ -204,5 +204,6 @@ def _read_times(table: Table, kept: Indices, values: pd.Series) -> Floats:
             f"{table.place(int(kept[row]), name)}: {show_value(values.iloc[row])}"
             f"{', …' if count > 1 else ''}."
         )
-    seconds = np.asarray((known - pd.Timestamp(0, tz="UTC")).total_seconds(), dtype=np.float64)
+    # In nanoseconds, 9999-12-31 would be out of range: it is what many a database has for "never".
+    seconds = known.as_unit("us").to_numpy(dtype="datetime64[us]").astype(np.float64) / 1e6
     return np.asarray(np.append(seconds, -np.inf)[codes])

@@ -79,6 +79,13 @@ class DatasetConfig(BaseModel):
         return ValueRules(missing=tuple(dict.fromkeys(filter(None, spellings))))
 
     @model_validator(mode="after")
+    def _classes_differ(self) -> Self:
+        trimmed = [label.strip(BLANKS) for label in self.classes or ()]
+        if len(set(trimmed)) < len(trimmed):
+            raise ValueError("two classes differ only in blanks at their ends, which are removed")
+        return self
+
+    @model_validator(mode="after")
     def _one_way_to_split(self) -> Self:
         if self.group is not None and self.time is not None:
             raise ValueError("group and time are mutually exclusive")

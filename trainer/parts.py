@@ -179,6 +179,8 @@ def _read_csv(part: Part, columns: list[str], at_once: int) -> Iterator[Block]:
     with pd.read_csv(
         part.path,
         sep=part.dialect.delimiter,
+        # pandas' parser in C takes delimiters of one byte alone.
+        engine="c" if part.dialect.delimiter.isascii() else "python",
         names=part.header,
         # `names` has the header: pandas would invent names for columns without one.
         header=None,

@@ -62,8 +62,9 @@ def read_target(
         different = values.nunique()
         if task is None and different > MAX_GUESSED_CLASSES:
             raise DataError(
-                f"The target {target!r} is text with {different} distinct values; if they are "
-                'classes, set "task": "classification" in dataset.json.'
+                f"The target {target!r} is text with {different} distinct values, such as "
+                f"{place(_are_words(values))}; if they are classes, set "
+                '"task": "classification" in dataset.json.'
             )
         _check_count(different, target)
         labels = _read_classes(values, target, config, place)
@@ -84,6 +85,12 @@ def read_target(
         )
     _check_count(int(values.nunique()), target)
     return numbers.astype(np.int64), [int(label) for label in np.unique(numbers)]
+
+
+def _are_words(values: pd.Series) -> Mask:
+    """Return where the text is no number, in a target that is numbers but for some words."""
+    numbers = pd.to_numeric(pd.Series(values.array.categories), errors="coerce")
+    return np.asarray(numbers.isna().to_numpy()[values.array.codes])
 
 
 def _read_classes(

@@ -196,7 +196,7 @@ class RateShare(BaseModel):
 class RateLimit(RateShare):
     """A plan's rate limit."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     per_second: float = Field(ge=MIN_PER_SECOND, le=MAX_PER_SECOND)
 

@@ -42,7 +42,7 @@ LINGER_S = 10.0
 
 _CONTROLS = bytes({*range(32), 127} - {ord("\t")})
 _FRAMING = frozenset({b"host", b"expect", b"content-length", b"transfer-encoding", b"te"})
-_WITHOUT_VERSION = re.compile(rb"(?:\A|\n)[A-Z]+ [^ \r\n]+\r\n\Z")
+_WITHOUT_VERSION = re.compile(rb"(?:\A|\n)[A-Z]+ /[^ \r\n]*\r?\n\Z")
 """An HTTP/0.9 request, which is complete after this line."""
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+;=%\[\]:-]*")
 

@@ -125,7 +125,7 @@ class TestClientAuthentication:
             claims = jwt.get_unverified_claims(answer.json()["access_token"])
             assert (claims["sub"], claims["client_id"]) == ("inference", "inference")
 
-    async def test_a_wrong_secret_is_401_with_a_challenge_for_basic(
+    async def test_a_wrong_secret_is_401_with_a_challenge(
         self, client: AsyncClient, inference: tuple[str, str]
     ) -> None:
         form = {"grant_type": "client_credentials"}
@@ -136,9 +136,20 @@ class TestClientAuthentication:
                 data=form | {"client_id": credentials[0], "client_secret": credentials[1]},
             )
 
-            assert_refused(by_basic, "invalid_client", 401)
-            assert by_basic.headers["WWW-Authenticate"].startswith("Basic ")
-            assert_refused(by_form, "invalid_client", 401)
+            for answer in (by_basic, by_form):
+                assert_refused(answer, "invalid_client", 401)
+                assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+
+    @pytest.mark.parametrize("path", ["/token", "/introspect"])
+    async def test_no_client_where_one_is_needed_is_401_with_a_challenge(
+        self, client: AsyncClient, path: str
+    ) -> None:
+        form = {"grant_type": "client_credentials", "token": "x"}
+
+        answer = await client.post(path, data=form)
+
+        assert_refused(answer, "invalid_client", 401)
+        assert answer.headers["WWW-Authenticate"].startswith("Basic ")
 
     @pytest.mark.parametrize(
         "value",

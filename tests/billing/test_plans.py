@@ -65,7 +65,7 @@ class TestCreate:
         assert answer.json()["errors"][0]["loc"] == ["body", "billing"]
         assert "hunter2" not in answer.text
 
-    @pytest.mark.parametrize("per_second", [0, 5e-324, 9e-7, 1.1e6, "1e-400"])
+    @pytest.mark.parametrize("per_second", [0, 5e-324, 9e-7, 1.1e6, "1e-400", "1", True])
     async def test_a_rate_limit_out_of_bounds_is_422(
         self, client: AsyncClient, admin: Headers, per_second: Any
     ) -> None:

@@ -176,9 +176,19 @@ def test_a_malformed_chunk_is_rejected(port: int, chunks: bytes) -> None:
         assert connection.is_closed()
 
 
-def test_http_0_9_is_rejected_without_waiting_for_headers(port: int) -> None:
+def test_a_request_line_that_comes_in_pieces_is_no_http_0_9(port: int) -> None:
     with Connection(port) as connection:
-        connection.send(b"GET /\r\n")
+        for piece in (b"GET /second?part=", b"B HTTP/1.1\r\n", b"Host: x\r\n\r\n"):
+            connection.send(piece)
+            time.sleep(0.1)
+
+        assert connection.read()[0] == 200
+
+
+@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
+def test_http_0_9_is_rejected_without_waiting_for_headers(port: int, line_end: bytes) -> None:
+    with Connection(port) as connection:
+        connection.send(b"GET /" + line_end)
 
         assert connection.read()[0] == 505
         assert connection.is_closed()

@@ -68,6 +68,14 @@ class TestDelimiters:
 
         assert "price" in read(tmp_path, text.encode(), csv={"delimiter": "~"}).frame
 
+    def test_may_be_more_than_a_byte(self, tmp_path: Path) -> None:
+        text = cases.write(cases.sales(), delimiter="§")
+
+        table = read(tmp_path, text.encode(), csv={"delimiter": "§"})
+
+        plain = read(tmp_path, cases.write(cases.sales()).encode())
+        assert table.frame.equals(plain.frame)
+
     def test_are_named_if_a_row_is_incomplete(self, tmp_path: Path) -> None:
         text = cases.write(cases.sales(), delimiter=";") + "1;2\n"
 

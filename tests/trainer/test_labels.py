@@ -10,7 +10,7 @@ from services.common.model_releases import check_fits_beside
 from tests.trainer import cases, samples
 from tests.trainer.conftest import Workshop
 from trainer.columns import Problem, define_problem
-from trainer.dataset_config import DatasetConfig
+from trainer.dataset_config import DatasetConfig, parse_dataset_config
 from trainer.errors import DataError
 from trainer.live import list_changes
 from trainer.parts import open_part
@@ -50,11 +50,22 @@ class TestSimilarLabels:
         with pytest.raises(DataError, match=r'labels .*1 rows.* part\.csv line 41: "aa"'):
             problem(tmp_path, labels, classes=["a", "A"])
 
+    def test_cannot_be_stated_if_only_blanks_at_their_ends_differ(self) -> None:
+        with pytest.raises(DataError, match=r"^dataset.json: .* differ only in blanks"):
+            parse_dataset_config(b'{"classes": ["yes", "yes ", "no"]}')
+
     def test_with_the_same_blanks_in_every_row_are_trimmed(self, tmp_path: Path) -> None:
         found = problem(tmp_path, [" yes "] * 20 + ["no"] * 20)
 
         assert found.signature.classes == ["no", "yes"]
         assert set(found.labels.tolist()) == {"no", "yes"}
+
+
+def test_a_target_of_numbers_and_many_words_is_refused_with_the_place(tmp_path: Path) -> None:
+    labels = ["oops" if i % 7 == 3 else str(i * 1.5) for i in range(80)]
+
+    with pytest.raises(DataError, match=r'text with 70 different .* part\.csv line 5: "oops"'):
+        problem(tmp_path, labels)
 
 
 class TestChanges:

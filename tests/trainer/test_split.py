@@ -144,6 +144,16 @@ class TestTimes:
         for known, unseen in make_folds(found, hashes, rows=training, most=3):
             assert when[training][known].max() <= when[training][unseen].min()
 
+    def test_may_be_as_far_away_as_a_calendar_goes(self, tmp_path: Path) -> None:
+        days = ["0001-01-01", *(f"2026-01-{day:02}" for day in range(1, 29)), "9999-12-31"]
+        columns: Columns = {"at": days, "a": list(range(30)), "y": [i + 0.5 for i in range(30)]}
+
+        times = problem(tmp_path / "p", columns, time="at").times
+
+        assert times is not None
+        assert list(np.diff(times[1:-1])) == [86400.0] * 27
+        assert (times[0], times[-1]) == (-62135596800.0, 253402214400.0)
+
     def test_must_be_times_and_every_class_must_appear_early(self, workshop: Workshop) -> None:
         workshop.put_rows("m", ["at", "a", "y"], [("soon", i, i % 2) for i in range(40)])
         workshop.put("m", '{"target": "y", "time": "at"}', name="dataset.json")

@@ -46,10 +46,9 @@ class InvalidClient(OAuthError):
     code = "invalid_client"
     detail = "The client credentials are invalid."
 
-    def __init__(self, *, basic: bool) -> None:
-        """Create the error, with a challenge (§5.2) if the client used HTTP Basic."""
-        challenge = {"WWW-Authenticate": 'Basic realm="tollgate", charset="UTF-8"'}
-        super().__init__(headers=challenge if basic else None)
+    def __init__(self) -> None:
+        # Every 401 has a challenge (RFC 9110 §15.5.2), also if the client came in the form.
+        super().__init__(headers={"WWW-Authenticate": 'Basic realm="tollgate", charset="UTF-8"'})
 
 
 class InvalidGrant(OAuthError):

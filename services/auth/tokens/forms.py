@@ -19,11 +19,10 @@ _MAX_FIELDS = 20
 
 @dataclass(frozen=True, slots=True)
 class ClientCredentials:
-    """The credentials that a confidential client sent, and whether it used HTTP Basic."""
+    """The credentials that a confidential client sent."""
 
     client_id: str
     client_secret: str
-    basic: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ def _client(request: Request, fields: Mapping[str, str]) -> ClientCredentials | 
     client_secret = fields.get("client_secret", "")
     if in_header is None:
         named = client_secret or client_id not in ("", FIRST_PARTY)
-        return ClientCredentials(client_id, client_secret, basic=False) if named else None
+        return ClientCredentials(client_id, client_secret) if named else None
     if client_secret or client_id not in ("", in_header.client_id):
         raise InvalidRequest("Use only one client authentication method.")
     return in_header
@@ -97,9 +96,9 @@ def _basic_client(request: Request) -> ClientCredentials | None:
         client_id = unquote_plus(client_id, errors="strict")
         client_secret = unquote_plus(client_secret, errors="strict")
     except ValueError as error:
-        raise InvalidClient(basic=True) from error
+        raise InvalidClient() from error
     if not colon:
-        raise InvalidClient(basic=True)
+        raise InvalidClient()
     if client_id in ("", FIRST_PARTY) and not client_secret:
         return None
-    return ClientCredentials(client_id, client_secret, basic=True)
+    return ClientCredentials(client_id, client_secret)

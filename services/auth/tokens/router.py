@@ -121,7 +121,7 @@ async def introspect(request: Request, response: Response, issuer: IssuerState) 
     with oauth_errors():
         form = await read_form(request)
         if form.client is None:
-            raise InvalidClient(basic=False)
+            raise InvalidClient()
         client = await service.authenticate_client(issuer, credentials=form.client)
         answer = await service.introspect(issuer, token=form.require("token"), client=client)
     response.headers["Cache-Control"] = "no-store"
@@ -137,7 +137,7 @@ async def _grant(issuer: Issuer, form: OAuthForm, *, address: str) -> Issued:
         client = await service.authenticate_client(issuer, credentials=form.client)
     if grant_type == "client_credentials":
         if client is None:
-            raise InvalidClient(basic=False)
+            raise InvalidClient()
         return await service.grant_client_credentials(issuer, client=client, scope=scope)
     if client is not None:
         raise UnauthorizedClient("This client may use client_credentials only.")

@@ -77,7 +77,7 @@ async def authenticate_client(issuer: Issuer, *, credentials: ClientCredentials)
             session, client_id=credentials.client_id, client_secret=credentials.client_secret
         )
     if client is None:
-        raise InvalidClient(basic=credentials.basic)
+        raise InvalidClient()
     return client
 
 
