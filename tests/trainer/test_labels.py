@@ -64,7 +64,7 @@ class TestSimilarLabels:
 def test_a_target_of_numbers_and_many_words_is_refused_with_the_place(tmp_path: Path) -> None:
     labels = ["oops" if i % 7 == 3 else str(i * 1.5) for i in range(80)]
 
-    with pytest.raises(DataError, match=r'text with 70 different .* part\.csv line 5: "oops"'):
+    with pytest.raises(DataError, match=r'text with 70 distinct .* part\.csv line 5: "oops"'):
         problem(tmp_path, labels)
 
 
