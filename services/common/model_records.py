@@ -72,7 +72,17 @@ def _checked_model_name(name: str) -> str:
     return name
 
 
+def _checked_moment(moment: datetime) -> datetime:
+    try:
+        moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("no time in UTC") from error
+    return moment
+
+
 ModelName = Annotated[str, AfterValidator(_checked_model_name)]
+Moment = Annotated[AwareDatetime, AfterValidator(_checked_moment)]
+"""A time that exists in UTC: the first and the last day of the calendar may not."""
 VersionName = Annotated[str, Field(pattern=f"^{VERSION_NAME.pattern}$")]
 FileName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -188,7 +198,7 @@ class Manifest(Record):
     warm_up: WarmUp
     environment: dict[str, str]
     files: dict[FileName, FileEntry]
-    created_at: AwareDatetime
+    created_at: Moment
     statistics: Statistics | None = None
 
 
@@ -217,7 +227,7 @@ class Release(Record):
     shadow: Shadow | None
     by: str
     reason: str
-    time: AwareDatetime
+    time: Moment
 
 
 class Withdrawal(Record):
@@ -236,7 +246,7 @@ class Withdrawal(Record):
     shadow: None
     by: str
     reason: str
-    time: AwareDatetime
+    time: Moment
 
 
 class PinRecord(Record):
@@ -251,11 +261,11 @@ class PinRecord(Record):
     number: int = Field(ge=1, le=LAST_NUMBER)
     action: Literal["pin", "unpin"]
     version: VersionName | None
-    until: AwareDatetime | None
+    until: Moment | None
     release: int = Field(ge=0, le=LAST_NUMBER)
     by: str
     reason: str
-    time: AwareDatetime
+    time: Moment
 
     @model_validator(mode="after")
     def _pins_a_version(self) -> Self:
@@ -279,7 +289,7 @@ class RunRecord(Record):
 
     version: VersionName
     key: str | None = None
-    time: AwareDatetime | None = None
+    time: Moment | None = None
     gate: Literal["passed", "failed", "forced"] | None = None
     release: int | None = None
     pinned: str | None = None
