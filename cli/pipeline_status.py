@@ -3,11 +3,12 @@
 Everything here is pure: the command reads, this decides, the command prints.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from services.common.data_names import SUPPORTED
 from services.common.model_records import Release, RunRecord, Withdrawal
 
 STAGES = ("seen", "dispatched", "trained", "gated", "released", "served")
@@ -16,6 +17,8 @@ QUIET_S = timedelta(minutes=5)
 """A drop ends after a quiet minute; a few of them are left to the events."""
 REDELIVERY = timedelta(hours=24)
 """How long the platform delivers an event again whose function fails."""
+SWEPT = timedelta(days=7)
+"""How long a sweep looks for a drop; by default, as it is a setting of the functions."""
 TRAINING = timedelta(hours=6)
 """The longest that a workflow's job may run."""
 
@@ -29,12 +32,16 @@ class DropRecords:
         seen: when it was claimed, or when its newest object was written.
         dispatched: when GitHub took it.
         dead: why it was given up.
+        is_misnamed: whether its name keeps it from being dispatched.
+        part_of: a later drop that was dispatched, with which it is trained on.
     """
 
     drop: str
     seen: datetime | None
     dispatched: datetime | None = None
     dead: str | None = None
+    is_misnamed: bool = False
+    part_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,10 @@ def _judge_served(drop: str, done: list[Step], number: int, known: Known) -> Pro
 
 def _why_not_trained(records: DropRecords, known: Known) -> tuple[str, bool]:
     """Why a drop has no outcome of a training, and whether it has none for good."""
+    if records.is_misnamed:
+        return f"Its name is unsupported ({SUPPORTED}); rename it.", True
+    if records.part_of is not None:
+        return f"Its data is a part of the later drop {records.part_of}.", True
     if records.dead is not None:
         return f"Given up: {records.dead} Run train.yml by hand.", True
     if records.dispatched is not None:
@@ -149,7 +160,25 @@ def _why_not_trained(records: DropRecords, known: Known) -> tuple[str, bool]:
             "Not dispatched yet; its event is delivered again. Now: tollgate pipelines sweep.",
             False,
         )
-    return "No event dispatched it; run: tollgate pipelines sweep", True
+    if age < SWEPT:
+        return "No event dispatched it; run: tollgate pipelines sweep", True
+    return "No event dispatched it, and it is too old for a sweep. Run train.yml by hand.", True
+
+
+def find_later_drops(drops: Iterable[DropRecords]) -> list[DropRecords]:
+    """The same drops; one that was not dispatched names a later one that was.
+
+    A training reads the whole folder, so it also reads what an earlier, unfinished drop left there.
+    """
+    drops = list(drops)
+    dispatched = sorted((each.seen, each.drop) for each in drops if each.seen and each.dispatched)
+    found = []
+    for drop in drops:
+        if drop.dispatched is None and drop.seen is not None:
+            later = (name for seen, name in dispatched if seen > drop.seen)
+            drop = replace(drop, part_of=next(later, None))
+        found.append(drop)
+    return found
 
 
 def _release_of(

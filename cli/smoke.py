@@ -47,9 +47,7 @@ class Received:
     document: Mapping[str, Any]
 
 
-def judge_answer(
-    received: Received, manifests: Mapping[str, "Manifest"], *, asked: str
-) -> Finding:
+def judge_answer(received: Received, manifests: Mapping[str, "Manifest"], *, asked: str) -> Finding:
     """What an answer to the warm-up rows says about a released model.
 
     Args:

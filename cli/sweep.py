@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cli.models_app import AsJson
-from cli.pipelines import pipelines
+from cli.pipelines import pipelines, printable
 
 if TYPE_CHECKING:
     from functions.on_data_arrival.sweep import Swept
@@ -32,7 +32,8 @@ def sweep(as_json: AsJson = False) -> None:
     else:
         for each in swept:
             where = f"{each.drop}: " if each.drop else ""
-            typer.echo(f"{each.model:<24} {each.decision:<18} {where}{each.reason}".rstrip())
+            line = f"{each.model:<24} {each.decision:<18} {where}{each.reason}"
+            typer.echo(printable(line.rstrip()))
         dispatched = sum(each.decision == "dispatched" for each in swept)
         typer.echo(f"{len(swept)} models swept, {dispatched} drops dispatched")
     if any(each.decision in FAILED for each in swept):

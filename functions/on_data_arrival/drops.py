@@ -5,36 +5,12 @@ before is a matter of time: a training reads all that is in the folder, so a dis
 everything that was written no later than the object it names.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from functions.common.storage import StoredObject
-
-SUCCESS = "_SUCCESS"
-DATASET = "dataset.json"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,199}\.(?i:csv|parquet)")
-"""Names that pass unchanged through a run's title, a shell and a log line."""
-SUPPORTED = "ASCII letters, digits and . _ + = -, at most 200, starting with a letter or digit"
-
-Kind = Literal["success", "settings", "data", "unsupported", "other"]
-FORMATS = (".csv", ".parquet")
-
-
-def kind_of(path: str) -> Kind:
-    """Classify an object by its path in a model's folder. `unsupported`: data by its ending alone.
-
-    Nothing but this function says what belongs to a drop.
-    """
-    if path == SUCCESS:
-        return "success"
-    if path == DATASET:
-        return "settings"
-    if "/" in path or not path.lower().endswith(FORMATS):
-        return "other"
-    return "data" if NAME.fullmatch(path) else "unsupported"
+from services.common.data_names import SUCCESS, kind_of
 
 
 @dataclass(frozen=True)
