@@ -177,6 +177,24 @@ def test_a_release_that_is_not_in_force_any_more_is_left(two: Workshop) -> None:
     assert (result.exit_code, live(two)) == (0, SECOND)
 
 
+def test_a_release_that_inference_passes_over_is_not_asked_for(
+    two: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAINER_ALLOW_JOBLIB", "false")
+    pickle = "20261126t130000z-cccccccc"
+    key = two.settings.load_signing_key()
+    World(two.home, two.settings.model_store_url, key, two.trusted).publish(
+        pickle, serving="joblib"
+    )
+    two.promoter.release("wine", version=pickle)  # where pickles were allowed
+
+    with a_platform(predicted(GOOD)) as options:
+        result = check(*options)
+
+    assert (result.exit_code, live(two)) == (0, pickle)
+    assert result.stdout == f"wine: Version {SECOND} answers as recorded.\n"
+
+
 def test_without_a_model_every_live_one_is_checked(two: Workshop) -> None:
     words = ["models", "check", "--within", "0", "--tolerant"]
     with a_platform(predicted(GOOD)) as options:
