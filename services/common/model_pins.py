@@ -57,9 +57,10 @@ class Pinned(StoreError):
     """An automatic release was held back."""
 
     def __init__(self, model: str, pin: Pin) -> None:
+        by_hand = " or a release by hand" if pin.by_rollback else ""  # no release ends a `pin`
         super().__init__(
             f"Model '{model}' is {pin.describe()}. Automatic releases do not go live until "
-            f"`tollgate models unpin {model}` or a release by hand."
+            f"`tollgate models unpin {model}`{by_hand}."
         )
         self.pin = pin
 
