@@ -1,6 +1,7 @@
 """What stands round a function: GitHub's API, and a door to the storage that can be held shut."""
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -66,7 +67,13 @@ def serving(answer: Callable[[Asked], Answer]) -> Iterator[str]:
         def log_message(self, format: str, *args: Any) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Report what went wrong here; a client that hangs up is no fault."""
+            if not isinstance(sys.exception(), ConnectionError):
+                super().handle_error(request, client_address)
+
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
