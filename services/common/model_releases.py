@@ -207,8 +207,13 @@ class Promoter:
             back = _State(self._rollback_target(model, leaving, may_be_none=judged is not None))
 
         def state(live: ReleaseRecord | None) -> _State:
-            """If the version has been left already, the goal is met."""
+            """If a rollback has left the version already, the goal is met.
+
+            A release that did so is no rollback, and holds nothing back: a person decides again.
+            """
             if live is not None and not tried and live.version != leaving.version:
+                if judged is None and live.action != "rollback":
+                    raise ReleaseTaken(live)
                 return _State.of(live)
             return back
 
