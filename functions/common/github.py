@@ -21,6 +21,8 @@ TIMEOUT_S = 10.0
 BETWEEN_CALLS_S = 1.0
 DEFAULT_WAIT_S = 60.0
 """How long to wait when GitHub says "too many" and not until when."""
+MAX_WAIT_S = 3600.0
+"""The longest wait that is believed: limits of GitHub are reset each hour."""
 MAX_RUN_PAGES = 5
 CLOCKS_APART = timedelta(minutes=5)
 """How far GitHub's clock may be behind the one that `since` was read from."""
@@ -201,10 +203,10 @@ def asked_to_wait(answer: httpx.Response, *, now: float) -> float | None:
     if answer.status_code not in (403, 429):
         return None
     if (after := answer.headers.get("retry-after", "")).isdecimal():
-        return float(after)
+        return min(float(after), MAX_WAIT_S)
     reset = answer.headers.get("x-ratelimit-reset", "")
     if answer.headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
-        return max(0.0, float(reset) - now)
+        return min(max(0.0, float(reset) - now), MAX_WAIT_S)
     if answer.status_code == 429 or "rate limit" in answer.text.lower():
         return DEFAULT_WAIT_S
     return None
