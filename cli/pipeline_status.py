@@ -80,6 +80,7 @@ class Known:
         served: by process, the number of the release it serves; None if nobody was asked.
         report_link: of a version's report; `{version}` is replaced.
         runs_link: of the workflow runs; None if the repository is not known.
+        is_pinned: whether a pin holds automatic releases back now.
     """
 
     model: str
@@ -89,6 +90,7 @@ class Known:
     served: Mapping[str, int | None] | None
     report_link: str
     runs_link: str | None
+    is_pinned: bool = False
 
 
 def judge_drop(records: DropRecords, known: Known) -> Progress:
@@ -116,7 +118,11 @@ def judge_run(run: RunRecord, known: Known, *, drop: str, steps: Sequence[Step] 
     if record is None:
         record = _release_of(run.version, known.releases)
     if record is None:
-        why = run.pinned or run.refused or "The version was published without a release."
+        held_back = run.pinned
+        if held_back and not known.is_pinned:
+            release = f"tollgate models release {known.model} --to {run.version}"
+            held_back = f"A pin held it back, which has ended. To release it: {release}"
+        why = held_back or run.refused or "The version was published without a release."
         return Progress(drop, done, why, is_stopped=True)
     done.append(Step("released", record.time, f"release {record.number} by {record.by}"))
     return _judge_served(drop, done, record.number, known)

@@ -60,6 +60,7 @@ def status(
         store = promoter.store
         releases = _releases(store, model)
         number = max(releases, default=0)
+        pin = find_pin_in_force(promoter, model)
         versions = _newest_versions(store, model, promoter.trusted, limit)
         known = Known(
             model=model,
@@ -69,9 +70,9 @@ def status(
             served=_ask(model, number, urls, helm_release, namespace),
             report_link=f"{settings.model_store_url}/{model}/versions/{{version}}/report.html",
             runs_link=_runs_link(local.pipeline_repository),
+            is_pinned=pin is not None,
         )
         found = _drops(settings.data_store_url, local.pipeline_records, model, known, versions)
-        pin = find_pin_in_force(promoter, model)
     newest = found[:limit]
     if as_json:
         told = {"model": model, "pin": pin.describe() if pin else None}

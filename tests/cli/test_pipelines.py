@@ -69,7 +69,20 @@ DISPATCHED = dropped(HOUR, dispatched=NOW - HOUR)
             True,
         ),
         (DISPATCHED, {"runs": run_of(gate="failed")}, "gated", "The gate failed", True),
-        (DISPATCHED, {"runs": run_of(pinned="It is pinned.")}, "gated", "It is pinned.", True),
+        (
+            DISPATCHED,
+            {"runs": run_of(pinned="It is pinned."), "is_pinned": True},
+            "gated",
+            "It is pinned.",
+            True,
+        ),
+        (
+            DISPATCHED,
+            {"runs": run_of(pinned="It is pinned.")},
+            "gated",
+            f"which has ended. To release it: tollgate models release wine --to {SECOND}",
+            True,
+        ),
         (DISPATCHED, {"runs": run_of(refused="No pickles.")}, "gated", "No pickles.", True),
         (DISPATCHED, {"runs": run_of()}, "gated", "without a release", True),
         (
