@@ -12,6 +12,7 @@ from cli.models_app import (
     HelmRelease,
     Namespace,
     Withdraw,
+    load_settings,
     models,
     open_store,
     withdraw_bad,
@@ -129,7 +130,12 @@ def _list_live() -> list[str]:
     """Return the models that have a live version."""
     with failures_as_one_line():
         store, trusted = open_store(read_only=True)
-        return [name for name in store.list_models() if store.live_release(name, trusted)]
+        pickles = load_settings().allow_joblib
+        return [
+            name
+            for name in store.list_models()
+            if store.live_release(name, trusted, allow_joblib=pickles)
+        ]
 
 
 def _find_released(model: str, number: int | None) -> tuple[int, dict[str, "Manifest"]]:
@@ -145,7 +151,7 @@ def _find_released(model: str, number: int | None) -> tuple[int, dict[str, "Mani
     from services.common.model_store import Withdrawal
 
     store, trusted = open_store(read_only=True)
-    record = store.live_record(model, trusted)
+    record = store.live_record(model, trusted, allow_joblib=load_settings().allow_joblib)
     if record is None or (number is not None and record.number != number):
         if number is None:
             raise NoVersion(f"Model '{model}' has no live version.")

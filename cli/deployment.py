@@ -83,10 +83,10 @@ def wait(
     verdict = judge(served, release)
     reason = "a process serves an older release"
     withdrawn = verdict == "behind" and withdraw and withdraw_bad(model, release, reason)
-    if as_json:
+    _print_served(model, release, served, verdict, as_json=as_json)
+    if as_json:  # last, because `run_check` reads only the end of the log
         document: dict[str, Any] = {"model": model, "release": release, "verdict": verdict}
         typer.echo(json.dumps({**document, "served": dict(served), "withdrawn": withdrawn}))
-    _print_served(model, release, served, verdict, as_json=as_json)
     if verdict != "served":
         raise typer.Exit(1)
 

@@ -1,16 +1,18 @@
 """Read the functions' records about a model's drops, and the newest data in its folder."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from cli.pipeline_status import DropRecords
+from services.common.data_names import Kind, kind_of
 from services.common.filesystems import open_filesystem, translated_errors
+from services.common.model_records import Manifest
 
 KINDS = ("claims", "done", "dead")
-DATA = (".csv", ".parquet")
-BESIDE_DATA = ("_SUCCESS", "dataset.json")
+DROP = ("success", "settings", "data")
+EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 def read_records(url: str, model: str) -> dict[str, DropRecords]:
@@ -26,7 +28,7 @@ def read_records(url: str, model: str) -> dict[str, DropRecords]:
     for kind in KINDS:
         for record in _read_folder(filesystem, f"{root}/{kind}"):
             name = record.get("name")
-            if record.get("model") != model or not _is_data(str(name)):
+            if record.get("model") != model or _kind_of(str(name)) not in DROP:
                 continue
             identity = f"{record.get('bucket')}/{name}#{record.get('generation')}"
             found[kind][identity] = record
@@ -34,8 +36,10 @@ def read_records(url: str, model: str) -> dict[str, DropRecords]:
     return {identity: _combine(identity, found) for identity in drops}
 
 
-def find_newest_data(url: str, model: str) -> DropRecords | None:
+def find_newest_data(url: str, model: str) -> list[DropRecords]:
     """Return a drop for the newest object in a model's data folder, without any event.
+
+    The newest data with an unsupported name is returned too, if it is newer.
 
     Raises:
         StoreError: the data store cannot be read.
@@ -46,18 +50,42 @@ def find_newest_data(url: str, model: str) -> DropRecords | None:
         try:
             entries = filesystem.ls(folder, detail=True)
         except FileNotFoundError:
-            return None
-    objects = [
-        (_written(entry), entry)
-        for entry in entries
-        if entry["type"] == "file" and _is_data(entry["name"])
-        if entry.get("size") != 0 or entry["name"].endswith("/_SUCCESS")
-    ]
-    if not any(_is_part(entry["name"]) for _, entry in objects):
-        return None
-    written, newest = max(objects, key=lambda pair: (pair[0], pair[1]["name"]))
-    generation = newest.get("generation") or f"{written.timestamp():.6f}"
-    return DropRecords(f"{newest['name']}#{generation}", written)
+            return []
+    kinds = [(_kind_of(entry["name"]), entry) for entry in entries if entry["type"] == "file"]
+    filled = [(kind, entry) for kind, entry in kinds if kind == "success" or entry.get("size") != 0]
+    found = []
+    if any(kind == "data" for kind, _ in filled):
+        drop = [entry for kind, entry in filled if kind in DROP]
+        found.append(_describe(max(drop, key=_order)))
+    if misnamed := [entry for kind, entry in filled if kind == "unsupported"]:
+        newest = _describe(max(misnamed, key=_order), is_misnamed=True)
+        if all((newest.seen or EARLIEST) > (each.seen or EARLIEST) for each in found):
+            found.append(newest)
+    return found
+
+
+def is_trained_on(newest: DropRecords, versions: Iterable[Manifest]) -> bool:
+    """Whether one of some versions was trained on the newest data of its folder."""
+    path, _, generation = newest.drop.rpartition("#")
+    name = path.rpartition("/")[2]
+    for manifest in versions:
+        read = {each.name.rpartition("/")[2]: each.generation for each in manifest.data}
+        if read.get(name) is not None:
+            if read[name] == generation:
+                return True
+        elif newest.seen is not None and manifest.created_at >= newest.seen:
+            return True  # files have no generations, and neither is `dataset.json` listed
+    return False
+
+
+def _describe(entry: dict[str, Any], *, is_misnamed: bool = False) -> DropRecords:
+    written = _written(entry)
+    generation = entry.get("generation") or f"{written.timestamp():.6f}"
+    return DropRecords(f"{entry['name']}#{generation}", written, is_misnamed=is_misnamed)
+
+
+def _order(entry: dict[str, Any]) -> tuple[datetime, str]:
+    return _written(entry), str(entry["name"])
 
 
 def _read_folder(filesystem: Any, folder: str) -> Iterator[dict[str, Any]]:
@@ -90,7 +118,8 @@ def _combine(identity: str, found: dict[str, dict[str, dict[str, Any]]]) -> Drop
 def _time(record: dict[str, Any] | None) -> datetime | None:
     try:
         time = datetime.fromisoformat(str((record or {}).get("time")))
-    except ValueError:
+        time.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
@@ -105,9 +134,5 @@ def _written(entry: dict[str, Any]) -> datetime:
     return datetime.fromtimestamp(float(written or 0.0), UTC)
 
 
-def _is_data(path: str) -> bool:
-    return _is_part(path) or path.rpartition("/")[2] in BESIDE_DATA
-
-
-def _is_part(path: str) -> bool:
-    return path.lower().endswith(DATA)
+def _kind_of(path: str) -> Kind:
+    return kind_of(path.rpartition("/")[2])

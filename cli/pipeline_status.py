@@ -3,11 +3,12 @@
 This module has no I/O: the command reads the records and prints the result.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from services.common.data_names import SUPPORTED
 from services.common.model_records import Release, RunRecord, Withdrawal
 
 STAGES = ("seen", "dispatched", "trained", "gated", "released", "served")
@@ -16,6 +17,8 @@ QUIET = timedelta(minutes=5)
 """A drop ends after a quiet minute; events get a few more minutes to dispatch it."""
 REDELIVERY = timedelta(hours=24)
 """How long the platform redelivers an event whose function fails."""
+SWEPT = timedelta(days=7)
+"""How long a sweep looks back for a drop: the default of the functions' setting."""
 TRAINING = timedelta(hours=6)
 """The maximum run time of a workflow job."""
 
@@ -29,12 +32,16 @@ class DropRecords:
         seen: when the drop was claimed, or when its newest object was written.
         dispatched: when GitHub accepted the dispatch.
         dead: why the drop was given up.
+        is_misnamed: whether the name prevents a dispatch.
+        part_of: a later, dispatched drop whose training also reads this data.
     """
 
     drop: str
     seen: datetime | None
     dispatched: datetime | None = None
     dead: str | None = None
+    is_misnamed: bool = False
+    part_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,7 @@ class Known:
         served: the number of the release that each process serves; None if not queried.
         report_link: template of the link to a version's report, with `{version}`.
         runs_link: link to the workflow runs; None if the repository is not known.
+        is_pinned: whether a pin blocks automatic releases now.
     """
 
     model: str
@@ -82,6 +90,7 @@ class Known:
     served: Mapping[str, int | None] | None
     report_link: str
     runs_link: str | None
+    is_pinned: bool = False
 
 
 def judge_drop(records: DropRecords, known: Known) -> Progress:
@@ -109,7 +118,11 @@ def judge_run(run: RunRecord, known: Known, *, drop: str, steps: Sequence[Step] 
     if record is None:
         record = _release_of(run.version, known.releases)
     if record is None:
-        why = run.pinned or run.refused or "The version was published without a release."
+        held_back = run.pinned
+        if held_back and not known.is_pinned:
+            release = f"tollgate models release {known.model} --to {run.version}"
+            held_back = f"A pin held it back, which has ended. To release it: {release}"
+        why = held_back or run.refused or "The version was published without a release."
         return Progress(drop, done, why, is_stopped=True)
     done.append(Step("released", record.time, f"release {record.number} by {record.by}"))
     return _judge_served(drop, done, record.number, known)
@@ -135,6 +148,10 @@ def _judge_served(drop: str, done: list[Step], number: int, known: Known) -> Pro
 
 def _why_not_trained(records: DropRecords, known: Known) -> tuple[str, bool]:
     """Return why a drop has no training outcome, and whether that is final."""
+    if records.is_misnamed:
+        return f"Its name is unsupported ({SUPPORTED}); rename it.", True
+    if records.part_of is not None:
+        return f"Its data is part of the later drop {records.part_of}.", True
     if records.dead is not None:
         return f"Given up: {records.dead} Run train.yml manually.", True
     if records.dispatched is not None:
@@ -150,7 +167,25 @@ def _why_not_trained(records: DropRecords, known: Known) -> tuple[str, bool]:
             "tollgate pipelines sweep",
             False,
         )
-    return "No event dispatched it; run: tollgate pipelines sweep", True
+    if age < SWEPT:
+        return "No event dispatched it; run: tollgate pipelines sweep", True
+    return "No event dispatched it, and it is too old for a sweep. Run train.yml by hand.", True
+
+
+def find_later_drops(drops: Iterable[DropRecords]) -> list[DropRecords]:
+    """The same drops; one that was not dispatched names a later one that was.
+
+    A training reads the whole folder, so it also reads what an earlier, unfinished drop left there.
+    """
+    drops = list(drops)
+    dispatched = sorted((each.seen, each.drop) for each in drops if each.seen and each.dispatched)
+    found = []
+    for drop in drops:
+        if drop.dispatched is None and drop.seen is not None:
+            later = (name for seen, name in dispatched if seen > drop.seen)
+            drop = replace(drop, part_of=next(later, None))
+        found.append(drop)
+    return found
 
 
 def _release_of(

@@ -1,7 +1,7 @@
 """`tollgate pipelines`: follow each drop of data from the bucket to a served release."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +24,7 @@ from cli.pipeline_status import (
     Known,
     Progress,
     Step,
+    find_later_drops,
     judge_drop,
     judge_run,
 )
@@ -32,8 +33,8 @@ from cli.settings import LocalSettings
 from cli.train import failures_as_one_line
 
 if TYPE_CHECKING:
-    from services.common.model_records import Release, RunRecord, Withdrawal
-    from services.common.model_store import ModelStore
+    from services.common.model_records import Manifest, Release, RunRecord, Withdrawal
+    from services.common.model_store import ModelStore, TrustedKeys
 
 pipelines = typer.Typer(help="Follow data from the bucket to a served release.")
 
@@ -60,17 +61,19 @@ def status(
         store = release_manager.store
         releases = _releases(store, model)
         number = max(releases, default=0)
+        pin = find_pin_in_force(release_manager, model)
+        versions = _newest_versions(store, model, release_manager.trusted, limit)
         known = Known(
             model=model,
             now=datetime.now(UTC),
-            runs=_runs(store, model),
+            runs=_runs(store, model, versions),
             releases=releases,
             served=_ask(model, number, urls, helm_release, namespace),
             report_link=f"{settings.model_store_url}/{model}/versions/{{version}}/report.html",
             runs_link=_runs_link(local.pipeline_repository),
+            is_pinned=pin is not None,
         )
-        found = _drops(settings.data_store_url, local.pipeline_records, model, known)
-        pin = find_pin_in_force(release_manager, model)
+        found = _drops(settings.data_store_url, local.pipeline_records, model, known, versions)
     newest = found[:limit]
     if as_json:
         document = {"model": model, "pin": pin.describe() if pin else None}
@@ -81,9 +84,16 @@ def status(
         typer.echo(f"{model}: no data has arrived yet")
     for progress in newest:
         for line in _describe(progress):
-            typer.echo(line)
+            typer.echo(printable(line))
     if pin is not None:
         typer.echo(f"{model}: {describe_pin(model, pin)}")
+
+
+def printable(text: str) -> str:
+    """Text on one line of a terminal: what is not printable, as in hostile names, is escaped."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 def _describe(progress: Progress) -> Iterator[str]:
@@ -100,15 +110,17 @@ def _describe_step(step: Step) -> str:
     return f"  {'  '.join(part for part in parts if part)}".rstrip()
 
 
-def _drops(data_url: str, records_url: str, model: str, known: Known) -> list[Progress]:
+def _drops(
+    data_url: str, records_url: str, model: str, known: Known, versions: "Sequence[Manifest]"
+) -> list[Progress]:
     """Return a model's drops, and its training runs with other keys, newest first."""
     from cli.pipeline_records import find_newest_data, read_records
 
     drops = read_records(records_url, model) if records_url else {}
-    newest = find_newest_data(data_url, model)
-    if newest is not None and not _is_dealt_with(newest, drops, known):
-        drops[newest.drop] = newest
-    judged = [(each.seen, judge_drop(each, known)) for each in drops.values()]
+    for newest in find_newest_data(data_url, model):
+        if not _is_dealt_with(newest, drops, known, versions):
+            drops[newest.drop] = newest
+    judged = [(each.seen, judge_drop(each, known)) for each in find_later_drops(drops.values())]
     judged += [
         (run.time, judge_run(run, known, drop=key))
         for key, run in known.runs.items()
@@ -119,16 +131,21 @@ def _drops(data_url: str, records_url: str, model: str, known: Known) -> list[Pr
     return [progress for _, progress in judged]
 
 
-def _is_dealt_with(newest: DropRecords, drops: dict[str, DropRecords], known: Known) -> bool:
-    """Return whether the newest data was already dispatched or trained on."""
+def _is_dealt_with(
+    newest: DropRecords,
+    drops: dict[str, DropRecords],
+    known: Known,
+    versions: "Sequence[Manifest]",
+) -> bool:
+    """Return whether the newest data was dispatched as part of a drop, or trained on manually."""
+    from cli.pipeline_records import is_trained_on
+
     if newest.drop in drops or newest.drop in known.runs:
         return True
-    written = newest.seen
     dispatched = (each.dispatched for each in drops.values())
-    trained = (run.time for run in known.runs.values())
-    return written is not None and any(
-        time is not None and time >= written for time in (*dispatched, *trained)
-    )
+    if any(time and newest.seen and time >= newest.seen for time in dispatched):
+        return True
+    return is_trained_on(newest, versions)
 
 
 def _releases(store: "ModelStore", model: str) -> "dict[int, Release | Withdrawal]":
@@ -146,8 +163,29 @@ def _releases(store: "ModelStore", model: str) -> "dict[int, Release | Withdrawa
     return found
 
 
-def _runs(store: "ModelStore", model: str) -> "dict[str, RunRecord]":
-    """Return the training runs by idempotency key; old records only have the key's digest."""
+def _newest_versions(
+    store: "ModelStore", model: str, trusted: "TrustedKeys", limit: int
+) -> "list[Manifest]":
+    """Return the newest versions that verify."""
+    from services.common.model_store import VersionNotFound, VersionRefused
+
+    found = []
+    for version in store.list_versions(model)[-limit:]:
+        try:
+            found.append(store.open_version(model, version, trusted))
+        except (VersionNotFound, VersionRefused):
+            continue
+    return found
+
+
+def _runs(
+    store: "ModelStore", model: str, versions: "Sequence[Manifest]"
+) -> "dict[str, RunRecord]":
+    """Return the training runs by idempotency key; old records only have the key's digest.
+
+    A manual training without a key left no record but its version.
+    """
+    from services.common.model_records import RunRecord
     from services.common.model_store import VersionRefused
 
     found = {}
@@ -158,6 +196,11 @@ def _runs(store: "ModelStore", model: str) -> "dict[str, RunRecord]":
             continue
         if run is not None:
             found[run.key or f"key {digest[:12]}"] = run
+    recorded = {run.version for run in found.values()}
+    for manifest in versions:
+        if manifest.version not in recorded:
+            run = RunRecord(version=manifest.version, time=manifest.created_at, gate=manifest.gate)
+            found[f"version {manifest.version}"] = run
     return found
 
 

@@ -47,11 +47,12 @@ class Received:
     document: Mapping[str, Any]
 
 
-def judge_answer(received: Received, manifests: Mapping[str, "Manifest"]) -> Finding:
+def judge_answer(received: Received, manifests: Mapping[str, "Manifest"], *, asked: str) -> Finding:
     """Judge a released model by its response to the warm-up rows.
 
     Args:
         manifests: of the versions that may respond, by name.
+        asked: the version whose warm-up rows were sent.
     """
     from services.common.model_answers import is_as_recorded
 
@@ -72,6 +73,8 @@ def judge_answer(received: Received, manifests: Mapping[str, "Manifest"]) -> Fin
     manifest = manifests.get(received.version or "")
     if manifest is None:
         return Finding("wrong", f"Version {received.version} responded, but is not released.")
+    if manifest.version != asked:
+        return Finding("unknown", "Another released version responded.")
     recorded = manifest.warm_up
     predictions = received.document.get("predictions")
     probabilities = received.document.get("probabilities")
@@ -100,15 +103,21 @@ def check_model(
     import httpx
 
     deadline = time.monotonic() + within_s
-    live = next(iter(manifests.values()))
+    asked = next(iter(manifests.values()))
     wrong = 0
     with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as http:
         auth = Auth(http, auth_url)
         while True:
             try:
                 with auth.client(settings) as credentials:
-                    received = _predict(http, url, live, token=auth.token(credentials))
-                finding = judge_answer(received, manifests)
+                    token = auth.token(credentials)
+                    received = _predict(http, url, asked, token=token)
+                    # Each version has rows of its own; which one answers a caller stays the same.
+                    answering = manifests.get(received.version or "", asked)
+                    if answering.version != asked.version:
+                        asked = answering
+                        received = _predict(http, url, asked, token=token)
+                finding = judge_answer(received, manifests, asked=asked.version)
             except (NoToken, NoAnswer) as error:
                 finding = Finding("unknown", str(error))
             wrong = wrong + 1 if finding.verdict == "wrong" else 0
@@ -123,21 +132,21 @@ def _unsure(finding: Finding) -> Finding:
     return Finding("unknown", f"{finding.detail} This was seen only once.")
 
 
-def _predict(http: "httpx.Client", url: str, live: "Manifest", *, token: str) -> Received:
-    """Return inference's response to the warm-up rows of the live version.
+def _predict(http: "httpx.Client", url: str, asked: "Manifest", *, token: str) -> Received:
+    """Return inference's response to the warm-up rows of a version.
 
     Raises:
         NoAnswer: inference is unavailable.
     """
     import httpx
 
-    signature = live.signature
-    body: dict[str, Any] = {"instances": live.warm_up.rows or [[None] * len(signature.columns)]}
+    signature = asked.signature
+    body: dict[str, Any] = {"instances": asked.warm_up.rows or [[None] * len(signature.columns)]}
     if signature.task == "classification":
         body["parameters"] = {"probabilities": True}
     try:
         response = http.post(
-            f"{url.rstrip('/')}/v1/models/{live.model}:predict",
+            f"{url.rstrip('/')}/v1/models/{asked.model}:predict",
             json=body,
             headers={"Authorization": f"Bearer {token}"},
         )

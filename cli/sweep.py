@@ -10,7 +10,7 @@ import typer
 
 from cli.models_app import AsJson
 from cli.output import exit_with_error
-from cli.pipelines import pipelines
+from cli.pipelines import pipelines, printable
 
 if TYPE_CHECKING:
     from functions.on_data_arrival.sweep import Swept
@@ -33,7 +33,8 @@ def sweep(as_json: AsJson = False) -> None:
     else:
         for each in swept:
             where = f"{each.drop}: " if each.drop else ""
-            typer.echo(f"{each.model:<24} {each.decision:<18} {where}{each.reason}".rstrip())
+            line = f"{each.model:<24} {each.decision:<18} {where}{each.reason}"
+            typer.echo(printable(line.rstrip()))
         dispatched = sum(each.decision == "dispatched" for each in swept)
         typer.echo(f"{len(swept)} models swept, {dispatched} drops dispatched")
     if any(each.decision in FAILED for each in swept):

@@ -71,9 +71,9 @@ def image_inputs() -> list[str]:
 def is_affected(model: str) -> bool:
     """Return whether a model's training code has changed since its newest version.
 
-    A model without a version is affected only if it has its own folder here.
+    A model without a version that verifies is affected only if it has its own folder here.
     """
-    versions = tollgate("list", model)
+    versions = [row for row in tollgate("list", model) if not row["gate"].startswith("refused")]
     if not versions:
         return Path("models", model).is_dir()
     newest = max(row["version"] for row in versions)

@@ -16,6 +16,7 @@ SHARED = (
     "functions/common",
     "services/__init__.py",
     "services/common/__init__.py",
+    "services/common/data_names.py",
     "services/common/features.py",
     "services/common/model_records.py",
     "services/common/settings.py",

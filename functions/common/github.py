@@ -21,6 +21,8 @@ TIMEOUT_S = 10.0
 BETWEEN_CALLS_S = 1.0
 DEFAULT_WAIT_S = 60.0
 """The wait if GitHub limits the rate without saying for how long."""
+MAX_WAIT_S = 3600.0
+"""The longest accepted wait: GitHub's limits are reset each hour."""
 MAX_RUN_PAGES = 5
 CLOCK_SKEW = timedelta(minutes=5)
 """How far GitHub's clock may be behind the clock of `since`."""
@@ -200,10 +202,10 @@ def requested_wait(response: httpx.Response, *, now: float) -> float | None:
     if response.status_code not in (403, 429):
         return None
     if (after := response.headers.get("retry-after", "")).isdecimal():
-        return float(after)
+        return min(float(after), MAX_WAIT_S)
     reset = response.headers.get("x-ratelimit-reset", "")
     if response.headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
-        return max(0.0, float(reset) - now)
+        return min(max(0.0, float(reset) - now), MAX_WAIT_S)
     if response.status_code == 429 or "rate limit" in response.text.lower():
         return DEFAULT_WAIT_S
     return None

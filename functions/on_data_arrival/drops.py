@@ -4,36 +4,12 @@ A drop ends with `_SUCCESS`, or after a minute without a new part. A training ru
 folder, so a dispatch covers everything that was written no later than the object it names.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from functions.common.storage import StoredObject
-
-SUCCESS = "_SUCCESS"
-DATASET = "dataset.json"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,199}\.(?i:csv|parquet)")
-"""Names that are safe in a run's title, a shell and a log line."""
-SUPPORTED = "ASCII letters, digits and . _ + = -, at most 200, starting with a letter or digit"
-
-Kind = Literal["success", "settings", "data", "unsupported", "other"]
-FORMATS = (".csv", ".parquet")
-
-
-def kind_of(path: str) -> Kind:
-    """Classify an object by its path in a model's folder.
-
-    `unsupported` is data by its suffix, but with an unsafe name.
-    """
-    if path == SUCCESS:
-        return "success"
-    if path == DATASET:
-        return "settings"
-    if "/" in path or not path.lower().endswith(FORMATS):
-        return "other"
-    return "data" if NAME.fullmatch(path) else "unsupported"
+from services.common.data_names import SUCCESS, kind_of
 
 
 @dataclass(frozen=True)

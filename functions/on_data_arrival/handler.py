@@ -14,14 +14,13 @@ from functions.common.faults import Unfinished
 from functions.common.pipeline import Pipeline, age_s
 from functions.common.storage import StoredObject
 from functions.on_data_arrival.drops import (
-    SUPPORTED,
     Drop,
     Ends,
     Leaves,
     decide,
     find_drop,
-    kind_of,
 )
+from services.common.data_names import SUPPORTED, kind_of
 
 CHECKS_PER_QUIET_TIME = 12
 """How often the folder is listed in a quiet time, so that an overtaken event leaves early."""

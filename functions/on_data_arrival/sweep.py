@@ -14,8 +14,9 @@ from functions.common.faults import Unfinished
 from functions.common.github import RateLimited
 from functions.common.log import Severity, log, places
 from functions.common.pipeline import Pipeline, age_s
-from functions.on_data_arrival.drops import Leaves, Waits, decide, kind_of
+from functions.on_data_arrival.drops import Leaves, Waits, decide
 from functions.on_data_arrival.handler import dispatch_drop, look, name_drop
+from services.common.data_names import kind_of
 from services.common.model_records import is_model_name
 
 SEVERITIES: dict[str, Severity] = {

@@ -15,13 +15,13 @@ from services.common.model_records import (
     VersionNotFound,
     VersionRefused,
     Withdrawal,
+    next_number,
 )
 from services.common.model_store import (
     MAX_TRIES,
     ModelStore,
     ReleaseRecord,
     TrustedKeys,
-    next_number,
 )
 
 
@@ -57,9 +57,10 @@ class Pinned(StoreError):
     """An automatic release did not go live because the model is pinned."""
 
     def __init__(self, model: str, pin: Pin) -> None:
+        by_hand = " or a manual release" if pin.by_rollback else ""  # no release ends a `pin`
         super().__init__(
             f"Model '{model}' is {pin.describe()}. Automatic releases do not go live until "
-            f"`tollgate models unpin {model}` or a manual release."
+            f"`tollgate models unpin {model}`{by_hand}."
         )
         self.pin = pin
 

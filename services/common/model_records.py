@@ -66,13 +66,35 @@ def split_sequence(numbers: Iterable[int]) -> tuple[list[int], list[int]]:
     return ordered, []
 
 
+def next_number(numbers: list[int]) -> int:
+    """Return the number that follows those in sequence.
+
+    Raises:
+        StoreError: the last possible number is taken.
+    """
+    number = max(numbers, default=0) + 1
+    if number > LAST_NUMBER:
+        raise StoreError("No record number is left.")
+    return number
+
+
 def _checked_model_name(name: str) -> str:
     if not is_model_name(name):
         raise ValueError("not a valid model name")
     return name
 
 
+def _checked_moment(moment: datetime) -> datetime:
+    try:
+        moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("no time in UTC") from error
+    return moment
+
+
 ModelName = Annotated[str, AfterValidator(_checked_model_name)]
+Moment = Annotated[AwareDatetime, AfterValidator(_checked_moment)]
+"""A time that exists in UTC: the first and the last day of the calendar may not."""
 VersionName = Annotated[str, Field(pattern=f"^{VERSION_NAME.pattern}$")]
 FileName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -187,7 +209,7 @@ class Manifest(Record):
     warm_up: WarmUp
     environment: dict[str, str]
     files: dict[FileName, FileEntry]
-    created_at: AwareDatetime
+    created_at: Moment
     statistics: Statistics | None = None
 
 
@@ -216,7 +238,7 @@ class Release(Record):
     shadow: Shadow | None
     by: str
     reason: str
-    time: AwareDatetime
+    time: Moment
 
 
 class Withdrawal(Record):
@@ -235,7 +257,7 @@ class Withdrawal(Record):
     shadow: None
     by: str
     reason: str
-    time: AwareDatetime
+    time: Moment
 
 
 class PinRecord(Record):
@@ -250,11 +272,11 @@ class PinRecord(Record):
     number: int = Field(ge=1, le=LAST_NUMBER)
     action: Literal["pin", "unpin"]
     version: VersionName | None
-    until: AwareDatetime | None
+    until: Moment | None
     release: int = Field(ge=0, le=LAST_NUMBER)
     by: str
     reason: str
-    time: AwareDatetime
+    time: Moment
 
     @model_validator(mode="after")
     def _pins_a_version(self) -> Self:
@@ -278,7 +300,7 @@ class RunRecord(Record):
 
     version: VersionName
     key: str | None = None
-    time: AwareDatetime | None = None
+    time: Moment | None = None
     gate: Literal["passed", "failed", "forced"] | None = None
     release: int | None = None
     pinned: str | None = None

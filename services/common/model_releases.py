@@ -211,8 +211,13 @@ class ReleaseManager:
             )
 
         def state(live: ReleaseRecord | None) -> _State:
-            """Return the target, or the current state if another writer has already rolled back."""
+            """Return the target, or the current state if a rollback has already left the version.
+
+            A release that left it is no rollback and sets no pin, so a person must decide again.
+            """
             if live is not None and not ends_trial and live.version != leaving.version:
+                if expected_release is None and live.action != "rollback":
+                    raise ReleaseTaken(live)
                 return _State.of(live)
             return target
 

@@ -19,7 +19,6 @@ from services.common.model_keys import (
     load_signing_key,
 )
 from services.common.model_records import (
-    LAST_NUMBER,
     Canary,
     Column,
     DataObject,
@@ -39,6 +38,7 @@ from services.common.model_records import (
     is_model_name,
     is_version_name,
     new_version_name,
+    next_number,
     split_sequence,
 )
 from services.common.store_files import StoreFiles
@@ -386,18 +386,6 @@ class ModelStore(StoreFiles):
         if raw is None:
             raise VersionRefused(f"The manifest of {what} is missing.", reason="manifest")
         return raw, signature
-
-
-def next_number(numbers: list[int]) -> int:
-    """Return the number that follows those in sequence.
-
-    Raises:
-        StoreError: the last possible number is taken.
-    """
-    number = max(numbers, default=0) + 1
-    if number > LAST_NUMBER:
-        raise StoreError("No record number is left.")
-    return number
 
 
 def _base(path: str) -> str:

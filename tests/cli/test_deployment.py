@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from cli.cluster import read_document
 from cli.main import app
 from tests.common.worlds import FIRST, SECOND, World
 from tests.functions.servers import Response, serving
@@ -157,6 +158,20 @@ class TestWait:
         assert (ended.exit_code, live(two)) == (1, (3, FIRST))
         assert (outcome["verdict"], outcome["withdrawn"]) == ("behind", True)
         assert outcome["served"] == {late: 1, "http://127.0.0.1:1": None}
+
+    def test_however_many_processes_are_named_the_end_of_its_log_has_the_outcome(
+        self, run: Run
+    ) -> None:
+        silent = [f"http://127.0.0.1:1/{number}" for number in range(30)]
+        words = [word for url in silent for word in ("--url", url)]
+
+        with a_process_that_serves(1) as late:
+            ended = run(
+                "wait", "wine", "--release", "2", "--json", "--within", "0", "--url", late, *words
+            )
+
+        log = "\n".join(ended.output.splitlines()[-20:])
+        assert read_document(log)["verdict"] == "behind"
 
     def test_without_the_option_it_withdraws_nothing(self, run: Run, two: Workshop) -> None:
         with a_process_that_serves(1) as late:

@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from services.common.model_pins import find_pin
+from services.common.model_pins import Pinned, find_pin
+from services.common.model_releases import ReleaseManager
 from tests.common.worlds import FIRST, SECOND, World, new_world
 from tests.functions.servers import Response, serving
 
@@ -106,3 +107,17 @@ def test_a_pin_shows_in_the_report(store: World, tmp_path: Path) -> None:
     assert f"pinned to version {SECOND}" in page.read_text()
     assert "&lt;audit&gt;" in page.read_text()
     assert document["pin"].startswith(f"pinned to version {SECOND}")
+
+
+@pytest.mark.parametrize("by_rollback", [True, False])
+def test_what_is_held_back_names_what_ends_the_pin(store: World, by_rollback: bool) -> None:
+    words = ("rollback", "wine") if by_rollback else ("pin", "wine", FIRST, "--reason", "audit")
+    run(*words)
+    release_manager = ReleaseManager(store.store, store.trusted, "trainer")
+
+    with pytest.raises(Pinned) as held_back:
+        release_manager.release("wine", version=SECOND, automatic=True)
+    run("release", "wine", "--to", SECOND)
+
+    assert ("or a manual release" in str(held_back.value)) is by_rollback
+    assert (find_pin(store.store, "wine", store.trusted) is None) is by_rollback

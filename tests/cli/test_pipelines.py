@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from cli.pipeline_status import TRAINING, DropRecords, Known, judge_drop
 from services.common.filesystems import open_filesystem
-from services.common.model_records import RunRecord
+from services.common.model_records import DataObject, RunRecord
 from services.common.model_releases import ReleaseManager
 from tests.common.worlds import FIRST, SECOND, World, new_world, release
 from tests.functions.servers import Response, serving
@@ -56,6 +56,9 @@ DISPATCHED = dropped(HOUR, dispatched=NOW - HOUR)
         (dropped(timedelta(seconds=9)), {}, "seen", "is still open", False),
         (dropped(HOUR), {}, "seen", "Not dispatched yet", False),
         (dropped(30 * HOUR), {}, "seen", "run: tollgate pipelines sweep", True),
+        (dropped(200 * HOUR), {}, "seen", "too old for a sweep", True),
+        (dropped(HOUR, is_misnamed=True), {}, "seen", "name is unsupported", True),
+        (dropped(HOUR, part_of="data/wine/b.csv#8"), {}, "seen", "drop data/wine/b.csv#8", True),
         (dropped(HOUR, dead="GitHub answered 403."), {}, "seen", "Given up: GitHub", True),
         (DISPATCHED, {}, "dispatched", "no outcome yet", False),
         (
@@ -66,7 +69,20 @@ DISPATCHED = dropped(HOUR, dispatched=NOW - HOUR)
             True,
         ),
         (DISPATCHED, {"runs": run_of(gate="failed")}, "gated", "The gate failed", True),
-        (DISPATCHED, {"runs": run_of(pinned="It is pinned.")}, "gated", "It is pinned.", True),
+        (
+            DISPATCHED,
+            {"runs": run_of(pinned="It is pinned."), "is_pinned": True},
+            "gated",
+            "It is pinned.",
+            True,
+        ),
+        (
+            DISPATCHED,
+            {"runs": run_of(pinned="It is pinned.")},
+            "gated",
+            f"which has ended. To release it: tollgate models release wine --to {SECOND}",
+            True,
+        ),
         (DISPATCHED, {"runs": run_of(refused="No pickles.")}, "gated", "No pickles.", True),
         (DISPATCHED, {"runs": run_of()}, "gated", "without a release", True),
         (
@@ -210,6 +226,81 @@ def test_newer_data_after_a_dispatched_drop_is_a_new_drop(loop: Loop) -> None:
     drops = json.loads(status("--json").stdout)["drops"]
 
     assert [each["drop"] for each in drops] == [second, first]
+
+
+def test_a_drop_that_went_into_a_later_one_says_so(loop: Loop) -> None:
+    first = loop.drop("part-1.csv")
+    loop.record("claims", first)  # its event found GitHub busy; the next part's did not
+    second = loop.drop("part-2.csv")
+    loop.record("claims", second)
+    loop.record("done", second)
+
+    drops = {each["drop"]: each for each in json.loads(status("--json").stdout)["drops"]}
+
+    assert drops[first]["waits"] == f"Its data is part of the later drop {second}."
+    assert (drops[first]["is_stopped"], drops[second]["is_stopped"]) == (True, False)
+
+
+@pytest.mark.parametrize("name", ["part\u00a02.csv", "part\u202e2.csv", "part\n\x1b[31m2.csv"])
+def test_data_whose_name_is_unsupported_is_shown_on_one_line_with_what_to_do(
+    loop: Loop, name: str
+) -> None:
+    drop = loop.drop("part-1.csv")
+    loop.record("claims", drop)
+    loop.record("done", drop)
+    loop.drop(name)
+
+    [shown, _] = json.loads(status("--json").stdout)["drops"]
+    lines = status().stdout.splitlines()
+
+    assert shown["waits"].startswith("Its name is unsupported")
+    assert shown["is_stopped"] is True
+    assert lines[2].startswith("  stopped ")
+    assert all(line.isprintable() for line in lines)
+
+
+def test_what_no_terminal_can_print_is_escaped(loop: Loop) -> None:
+    drop = loop.drop("part.csv")
+    loop.record("dead", drop, reason="\ud800\n\x1b[2J", time="0001-01-01T00:00:00+14:00")
+
+    result = status()
+
+    assert result.exit_code == 0
+    assert r"Given up: \ud800\n\x1b[2J" in result.stdout
+
+
+@pytest.mark.parametrize("in_a_bucket", [True, False])
+def test_a_training_by_hand_is_shown_and_deals_with_its_data(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_a_bucket: bool
+) -> None:
+    if in_a_bucket:
+        generation: str | None = loop.drop("part.csv").partition("#")[2]
+    else:
+        monkeypatch.setenv("TRAINER_DATA_STORE", f"file://{tmp_path}/data")
+        (tmp_path / "data/wine").mkdir(parents=True)
+        (tmp_path / "data/wine/part.csv").write_text("a,b\n1,2\n")
+        generation = None
+    read = DataObject(name="part.csv", generation=generation, size=1, sha256="0" * 64)
+    loop.world.publish(FIRST, data=[read], created_at=datetime.now(UTC))
+    loop.world.release(FIRST)
+
+    [shown] = json.loads(status("--json").stdout)["drops"]
+
+    assert shown["drop"] == f"version {FIRST}"
+    assert [step["stage"] for step in shown["steps"]] == ["trained", "gated", "released"]
+
+
+def test_data_that_came_while_a_training_ran_is_not_taken_for_trained_on(loop: Loop) -> None:
+    earlier = loop.drop("part.csv")
+    read = DataObject(
+        name="part.csv", generation=earlier.partition("#")[2], size=1, sha256="0" * 64
+    )
+    later = loop.drop("part.csv")
+    loop.world.publish(FIRST, data=[read], created_at=datetime.now(UTC))
+
+    drops = json.loads(status("--json").stdout)["drops"]
+
+    assert later in [each["drop"] for each in drops]
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[" * 100_000, b"[]", b'{"model": "wine"}'])

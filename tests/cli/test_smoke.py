@@ -42,7 +42,9 @@ NOT_FOUND = {"type": "urn:tollgate:problem:model_not_found"}
 def test_only_a_response_of_the_model_counts_against_it(
     status: int, version: str | None, document: dict[str, Any], verdict: str
 ) -> None:
-    finding = judge_answer(Received(status, version, document), {FIRST: manifest(FIRST)})
+    released = {FIRST: manifest(FIRST)}
+
+    finding = judge_answer(Received(status, version, document), released, asked=FIRST)
 
     assert finding.verdict == verdict
     assert finding.detail.endswith(".")
@@ -52,8 +54,8 @@ def test_numbers_may_differ_within_inferences_tolerance() -> None:
     recorded = WarmUp(rows=[[1.0]], predictions=[1000.0], probabilities=None)
     manifests = {FIRST: manifest(FIRST, warm_up=recorded)}
 
-    near = judge_answer(Received(200, FIRST, {"predictions": [1000.05]}), manifests)
-    far = judge_answer(Received(200, FIRST, {"predictions": [1001.0]}), manifests)
+    near = judge_answer(Received(200, FIRST, {"predictions": [1000.05]}), manifests, asked=FIRST)
+    far = judge_answer(Received(200, FIRST, {"predictions": [1001.0]}), manifests, asked=FIRST)
 
     assert (near.verdict, far.verdict) == ("good", "wrong")
 
@@ -145,11 +147,57 @@ def test_an_outage_of_anything_else_withdraws_nothing(
     assert "nothing was withdrawn" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("answers", "found"),
+    [({2.0: 1, 3.0: 0}, "good"), ({2.0: 0, 3.0: 0}, "bad"), ({2.0: 0, 3.0: 1}, "bad")],
+)
+def test_a_canary_that_answers_the_checking_client_is_judged_by_its_own_rows(
+    two: Workshop, answers: dict[float, int], found: str
+) -> None:
+    canary = "20261126t130000z-cccccccc"
+    rows = WarmUp(rows=[[2.0], [3.0]], predictions=[1, 0], probabilities=[[0, 1], [1, 0]])
+    key = two.settings.load_signing_key()
+    World(two.home, two.settings.model_store_url, key, two.trusted).publish(canary, warm_up=rows)
+    two.release_manager.canary("wine", version=canary, percent=50)
+
+    def give(asked: Request) -> Response:
+        if asked.path == "/token":
+            return Response(200, b'{"access_token": "token"}')
+        predictions = [answers.get(row[0], 0) for row in asked.json["instances"]]
+        probabilities = [[1.0 - label, float(label)] for label in predictions]
+        document = {"predictions": predictions, "probabilities": probabilities}
+        return predicted(document, version=canary)
+
+    with serving(give) as url:
+        result = check("--release", "3", "--withdraw", "--url", url, "--auth-url", url)
+
+    *_, last = two.store.list_releases("wine")
+    assert (result.exit_code, last) == ((0, 3) if found == "good" else (1, 4))
+
+
 def test_a_superseded_release_is_left_alone(two: Workshop) -> None:
     with a_platform(predicted(GOOD)) as options:
         result = check("--release", "1", "--withdraw", *options)
 
     assert (result.exit_code, live(two)) == (0, SECOND)
+
+
+def test_a_release_that_inference_passes_over_is_not_asked_for(
+    two: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAINER_ALLOW_JOBLIB", "false")
+    pickle = "20261126t130000z-cccccccc"
+    key = two.settings.load_signing_key()
+    World(two.home, two.settings.model_store_url, key, two.trusted).publish(
+        pickle, serving="joblib"
+    )
+    two.release_manager.release("wine", version=pickle)  # where pickles were allowed
+
+    with a_platform(predicted(GOOD)) as options:
+        result = check(*options)
+
+    assert (result.exit_code, live(two)) == (0, pickle)
+    assert result.stdout == f"wine: Version {SECOND} predicts as recorded.\n"
 
 
 def test_without_an_argument_every_live_model_is_checked(two: Workshop) -> None:

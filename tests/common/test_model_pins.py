@@ -10,7 +10,7 @@ import pytest
 
 from services.common.model_pinning import pin, unpin
 from services.common.model_pins import Pinned, PinTaken, decide_pin, find_pin
-from services.common.model_records import PinRecord, Release
+from services.common.model_records import PinRecord, Release, ReleaseTaken
 from services.common.model_releases import ReleaseManager
 from services.common.model_store import ModelStore, VersionRefused
 from tests.common.worlds import FIRST, SECOND, THIRD, World, release
@@ -297,3 +297,30 @@ class TestRaces:
         record = store.store.find_release("wine", 4)
         assert record is not None
         assert (live(store), record.action) == (SECOND, "rollback")
+
+    @pytest.mark.parametrize("winner", ["release", "rollback"])
+    def test_a_rollback_that_a_release_overtakes_fails_rather_than_hold_nothing_back(
+        self, store: World, release_manager: ReleaseManager, winner: str
+    ) -> None:
+        looked: list[int] = []
+
+        class Overtaken(ModelStore):
+            """Another writer has the number of the rollback."""
+
+            def _create_numbered(self, model: str, kind: Any, record: Any) -> bool:
+                if not looked:
+                    looked.append(record.number)
+                    if winner == "release":
+                        release_manager.release("wine", version=THIRD, automatic=True)
+                    else:
+                        release_manager.roll_back("wine")
+                return super()._create_numbered(model, kind, record)
+
+        late = ReleaseManager(Overtaken(store.url), store.trusted, "eve@desk")
+
+        if winner == "release":
+            with pytest.raises(ReleaseTaken, match=f"release of version {THIRD}"):
+                late.roll_back("wine", reason="slow")
+        else:
+            assert not late.roll_back("wine", reason="slow").written
+        assert live(store) == (THIRD if winner == "release" else FIRST)

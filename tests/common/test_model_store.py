@@ -21,6 +21,7 @@ from services.common.model_records import (
     MAX_GAP,
     RunRecord,
     is_model_name,
+    next_number,
     split_sequence,
 )
 from services.common.model_store import (
@@ -32,7 +33,6 @@ from services.common.model_store import (
     VersionRefused,
     Withdrawal,
     new_version_name,
-    next_number,
 )
 from tests.common.worlds import FIRST, SECOND, THIRD, Blob, World, manifest, release
 

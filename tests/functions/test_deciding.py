@@ -12,8 +12,8 @@ from functions.on_data_arrival.drops import (
     Waits,
     decide,
     find_drop,
-    kind_of,
 )
+from services.common.data_names import kind_of
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 QUIET_S = 60.0

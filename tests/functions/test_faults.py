@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from functions.common.github import requested_wait
 from tests.functions.conftest import Function, World
 from tests.functions.servers import Response
 
@@ -148,3 +150,17 @@ def app(shared: World) -> Iterator[Function]:
     function = shared.function(**settings)
     yield function
     function.kill()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retry-after": "9" * 400},
+        {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "9" * 400},
+        {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1795720000000"},  # milliseconds
+    ],
+)
+def test_a_wait_of_more_than_an_hour_is_not_believed(headers: dict[str, str]) -> None:
+    answer = httpx.Response(403, headers=headers)
+
+    assert requested_wait(answer, now=1_795_720_000.0) == 3600.0

@@ -119,7 +119,7 @@ def test_an_object_older_than_the_limit_is_ignored(world: World, model: str) -> 
 
     assert function.post(event) == 200
 
-    assert "for too long" in function.lines(event["id"])[0]["message"]
+    assert "too old" in function.lines(event["id"])[0]["message"]
     assert world.github.requests == []
 
 

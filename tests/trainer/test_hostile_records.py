@@ -25,6 +25,7 @@ HOSTILE = [
     json.dumps(VALID | {"version": None}).encode(),
     json.dumps(VALID | {"version": "../../x"}).encode(),
     json.dumps(VALID | {"time": "9999-12-31T23:59:59-23:59"}).encode(),
+    json.dumps(VALID | {"time": "0001-01-01T00:00:00+14:00"}).encode(),
     json.dumps(VALID | {"by": "\ud800", "reason": "\x1b[2J" * 100}).encode(),
     json.dumps(VALID | {"canary": {"version": FIRST, "percent": "nan"}}).encode(),
     json.dumps(VALID).encode(),
@@ -74,6 +75,22 @@ def test_no_command_ends_in_a_traceback(store: World, content: bytes) -> None:
         assert result.exception is None or isinstance(result.exception, SystemExit), words
         assert result.exit_code in (0, 1), words
         assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_record_of_a_time_that_utc_does_not_have_is_malformed(store: World, time: str) -> None:
+    live = json.loads(store.record(2).read_bytes())
+    rollback = {**live, "number": 3, "previous": 2, "action": "rollback", "time": time}
+    pin = {"number": 1, "action": "pin", "version": SECOND, "until": time, "release": 2}
+    store.record(3).write_bytes(json.dumps(rollback).encode())
+    store.blob("pins/00000001.json").write_bytes(
+        json.dumps({**pin, "by": "ada", "reason": "", "time": time}).encode()
+    )
+
+    shown = run("list")
+
+    assert shown.exit_code == 0
+    assert "pinned" not in shown.stdout
 
 
 def test_a_stray_record_does_not_block_releases_and_rollbacks(store: World) -> None:

@@ -62,7 +62,9 @@ def kubectl(folder: Path, arguments: list[str]) -> None:
             write(json.dumps({"status": {"succeeded": int((folder / f"{name}.ended").exists())}}))
         case ["logs", *_]:
             name = next(word for word in arguments if word.startswith("job/")).partition("/")[2]
-            write((folder / f"{name}.log").read_text())
+            [tail] = [word for word in arguments if word.startswith("--tail=")]
+            lines = (folder / f"{name}.log").read_text().splitlines(keepends=True)
+            write("".join(lines[-int(tail.partition("=")[2]) :]))
 
 
 def start(folder: Path, job: dict[str, Any], pods: dict[str, str]) -> str:

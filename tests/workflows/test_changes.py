@@ -27,10 +27,14 @@ with pathlib.Path({calls!r}).open("a") as calls:
     calls.write(json.dumps(sys.argv[1:]) + "\\n")
 match sys.argv[1:]:
     case ["models", "list", model, "--json"]:
-        print(json.dumps([{{"version": "v1"}}] if model in known else []))
+        rows = [{{"version": "v1", "gate": "passed"}}] if model in known else []
+        print(json.dumps([*rows, {{"version": "v2", "gate": "refused: signature"}}]))
     case ["models", "show", model, "--to", "v1", "--json"]:
         print(json.dumps({{"environment": {{"commit": known[model]}} if known[model] else {{}}}}))
+    case ["models", "show", *_]:
+        sys.exit("error: No trusted key signed it.")
 """
+"""Every model has a newest version that is refused."""
 
 
 class Repository:
