@@ -190,7 +190,7 @@ class TestGate:
         outcome = released.train("m", release=True)
 
         assert outcome.release == 2
-        assert "not the one signed" in outcome.metrics["live"]["note"]
+        assert "does not match its signed digest" in outcome.metrics["live"]["note"]
 
 
 class TestDatasetConfig:
