@@ -19,7 +19,7 @@ from services.auth.models import Base
 from services.auth.passwords import PasswordHasher
 from services.auth.users.service import EmailTaken, create_user, find_user_by_email
 from services.common import migrations
-from services.common.db import Database
+from services.common.db import Database, UtcDateTime
 from services.common.migrations import SchemaCheck, migrate
 
 
@@ -118,10 +118,8 @@ async def test_an_older_version_serves_on_a_newer_schema_without_changing_it(
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 USERS_OF_0001 = sa.table(
     "users",
-    *(
-        sa.column(name)
-        for name in ("id", "email", "password_hash", "is_admin", "created_at", "disabled_at")
-    ),
+    *(sa.column(name) for name in ("id", "email", "password_hash", "is_admin")),
+    *(sa.column(name, UtcDateTime()) for name in ("created_at", "disabled_at")),
 )
 
 
@@ -158,7 +156,7 @@ class TestEmailsOfOlderVersions:
                 "email": email,
                 "password_hash": "x",
                 "is_admin": False,
-                "created_at": (BEGINNING + timedelta(days=n)).replace(tzinfo=None),
+                "created_at": BEGINNING + timedelta(days=n),
                 "disabled_at": None,
             }
             for n, email in enumerate(emails)
