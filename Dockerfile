@@ -85,7 +85,7 @@ ENV AUTH_HOST=0.0.0.0 AUTH_PORT=8001
 EXPOSE 8001
 USER 10001:10001
 HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["sh", "-c", "exec python -m services.common.readiness $AUTH_PORT"]
+    CMD ["sh", "-c", "exec python -m services.common.http.readiness $AUTH_PORT"]
 CMD ["python", "-m", "services.auth"]
 
 FROM runtime AS billing
@@ -101,7 +101,7 @@ ENV BILLING_HOST=0.0.0.0 BILLING_PORT=8003
 EXPOSE 8003
 USER 10001:10001
 HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["sh", "-c", "exec python -m services.common.readiness $BILLING_PORT"]
+    CMD ["sh", "-c", "exec python -m services.common.http.readiness $BILLING_PORT"]
 CMD ["python", "-m", "services.billing"]
 
 FROM runtime AS inference
@@ -111,13 +111,14 @@ COPY --from=inference-packages /opt/tollgate /opt/tollgate
 COPY cli cli
 COPY services/__init__.py services/
 COPY services/common services/common
+COPY registry registry
 COPY services/inference services/inference
 RUN python -m compileall -q .
 ENV INFERENCE_HOST=0.0.0.0 INFERENCE_PORT=8002
 EXPOSE 8002
 USER 10001:10001
 HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["sh", "-c", "exec python -m services.common.readiness $INFERENCE_PORT"]
+    CMD ["sh", "-c", "exec python -m services.common.http.readiness $INFERENCE_PORT"]
 CMD ["python", "-m", "services.inference"]
 
 FROM runtime AS trainer
@@ -127,6 +128,7 @@ COPY --from=trainer-packages /opt/tollgate /opt/tollgate
 COPY cli cli
 COPY services/__init__.py services/
 COPY services/common services/common
+COPY registry registry
 COPY trainer trainer
 RUN python -m compileall -q .
 ENV MPLCONFIGDIR=/tmp

@@ -13,8 +13,8 @@ from bench.models import models
 from bench.predictions import drift, predictions, tracing
 from bench.swaps import swaps
 from bench.training import training
-from tests.mariadb import running_server
-from tests.processes import processes
+from harness.mariadb import running_server
+from harness.processes import processes
 
 PARTS = (
     "training",

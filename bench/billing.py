@@ -18,8 +18,8 @@ from bench import rows
 from bench.figures import Figure, Rates
 from chaos.accounts import admin_token, prepaid_plan
 from cli import state
+from harness.processes import Processes
 from services.common.contracts import CLOUDEVENTS_BATCH, MAX_LEASES_PER_CALL
-from tests.processes import Processes
 
 BATCHES = 10
 """Deliveries in one measurement."""

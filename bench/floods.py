@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from bench.figures import Figure
 from cli.die_with_parent import die_with_parent
-from tests.e2e.platform import PREDICT, ROOT
-from tests.processes import Processes
+from harness.platform import PREDICT, ROOT
+from harness.processes import Processes
 
 BODY_BYTES = 8 << 20
 CONNECTIONS = 3

@@ -13,20 +13,17 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from bench.figures import Figure
-from services.common.model_store import (
-    ModelStore,
-    Release,
-    TrustedKeys,
-    load_signing_key,
-)
+from harness.platform import PREDICT, WINE, eventually
+from harness.processes import Processes
+from harness.stores import publish_again
+from registry.keys import TrustedKeys, load_signing_key
+from registry.records import Release
+from registry.store import ModelStore
 from services.inference.models.cache import ModelCache
 from services.inference.models.loader import Loader
 from services.inference.models.metrics import ModelMetrics
 from services.inference.models.registry import Registry
 from services.inference.models.watcher import Watcher
-from tests.common.worlds import publish_again
-from tests.e2e.platform import PREDICT, WINE, eventually
-from tests.processes import Processes
 
 MODEL = "wine"
 FEW, MANY = 10, 10_000

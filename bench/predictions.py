@@ -12,10 +12,10 @@ import httpx
 from bench import load
 from bench.figures import Figure, Rates
 from cli.die_with_parent import die_with_parent
-from tests.collector import collecting
-from tests.e2e.platform import PREDICT, ROOT, WINE, eventually
-from tests.ports import free_port
-from tests.processes import Processes
+from harness.otlp_collector import collecting
+from harness.platform import PREDICT, ROOT, WINE, eventually
+from harness.ports import free_port
+from harness.processes import Processes
 
 ROUNDS = 24
 SECONDS = 1.0

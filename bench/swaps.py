@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import orjson
 
 from bench.figures import Figure
-from services.common.model_releases import ReleaseManager
-from services.common.model_store import ModelStore, TrustedKeys, load_signing_key
-from tests.common.worlds import publish_again
-from tests.e2e.platform import PREDICT, WINE
-from tests.processes import Processes
+from harness.platform import PREDICT, WINE
+from harness.processes import Processes
+from harness.stores import publish_again
+from registry.keys import TrustedKeys, load_signing_key
+from registry.releases import ReleaseManager
+from registry.store import ModelStore
 
 CLIENTS = 8
 BEFORE_S = 5.0

@@ -7,8 +7,8 @@ import httpx
 
 from chaos.load import Account, Unanswered
 from cli import state
+from harness.platform import Platform
 from services.common.contracts import format_amount
-from tests.e2e.platform import Platform
 
 PER_REQUEST = 500_000
 PER_ROW = 100_000

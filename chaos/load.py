@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from tests.e2e.platform import PREDICT, WINE, Platform
+from harness.platform import PREDICT, WINE, Platform
 
 PAUSE_S = 0.05
 PAUSE_UNPAID_S = 0.3

@@ -12,9 +12,9 @@ from typing import Any
 
 from chaos import accounts
 from chaos.load import Account, Load
+from harness.mariadb import Server, running_server
+from harness.processes import Processes, processes
 from services.common.contracts import format_amount, parse_amount
-from tests.mariadb import Server, running_server
-from tests.processes import Processes, processes
 
 VICTIMS = ("database", "billing", "inference")
 LONGEST_PEACE_S = 2.0

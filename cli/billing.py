@@ -12,7 +12,7 @@ import typer
 from cli.output import exit_with_error
 
 if TYPE_CHECKING:
-    from services.inference.metering.replay import Replayed
+    from services.inference.metering.journal.replay import Replayed
 
 billing = typer.Typer(help="Verify the books, and deliver leftover usage.")
 
@@ -40,7 +40,7 @@ async def _verify() -> list[str]:
 
     from services.billing.settings import BillingSettings
     from services.billing.verify import verify
-    from services.common.db import Database
+    from services.common.db.database import Database
 
     database = Database(BillingSettings.load().database_url.get_secret_value())
     try:
@@ -76,9 +76,9 @@ def replay(
 async def _replay(folder: Path | None) -> "Replayed":
     import structlog
 
-    from services.common.http import http_client
+    from services.common.http.app import http_client
     from services.inference.metering.billing import BillingClient
-    from services.inference.metering.replay import replay
+    from services.inference.metering.journal.replay import replay
     from services.inference.settings import InferenceSettings
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))

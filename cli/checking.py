@@ -23,7 +23,7 @@ from cli.smoke import Finding, check_model
 from cli.train import failures_as_one_line
 
 if TYPE_CHECKING:
-    from services.common.model_store import Manifest
+    from registry.records import Manifest
 
 
 @models.command()
@@ -147,8 +147,8 @@ def _find_released(model: str, number: int | None) -> tuple[int, dict[str, "Mani
     Raises:
         NoVersion: no version is live, and no release was given.
     """
-    from services.common.model_releases import NoVersion
-    from services.common.model_store import Withdrawal
+    from registry.records import Withdrawal
+    from registry.releases import NoVersion
 
     store, trusted = open_store(read_only=True)
     record = store.live_record(model, trusted, allow_joblib=load_settings().allow_joblib)

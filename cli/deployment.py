@@ -184,7 +184,7 @@ def _verify(model: str, number: int) -> None:
     Raises:
         VersionNotFound, VersionRefused: the release does not exist or cannot be verified.
     """
-    from services.common.model_store import VersionNotFound, VersionRefused, Withdrawal
+    from registry.records import VersionNotFound, VersionRefused, Withdrawal
 
     store, trusted = open_store(read_only=True)
     record = store.find_record(model, number)

@@ -9,7 +9,7 @@ import typer
 from cli.train import failures_as_one_line
 
 if TYPE_CHECKING:
-    from services.common.model_keys import KeyFile
+    from registry.keys import KeyFile
 
 keys = typer.Typer(help="Create, rotate and list the keys that sign versions.")
 
@@ -19,7 +19,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @keys.command()
 def create(as_json: AsJson = False) -> None:
     """Create the signing key if it does not exist, and trust its public key."""
-    from services.common.model_keys import create_signing_key, list_keys
+    from registry.keys import create_signing_key, list_keys
 
     with failures_as_one_line():
         private, trusted = _places()
@@ -35,7 +35,7 @@ def create(as_json: AsJson = False) -> None:
 @keys.command()
 def rotate(as_json: AsJson = False) -> None:
     """Replace the signing key; versions signed by older keys stay trusted."""
-    from services.common.model_keys import rotate_signing_key
+    from registry.keys import rotate_signing_key
 
     with failures_as_one_line():
         private, trusted = _places()
@@ -53,7 +53,7 @@ def list_all(as_json: AsJson = False) -> None:
 
     To retire a key, delete its file.
     """
-    from services.common.model_keys import list_keys
+    from registry.keys import list_keys
 
     with failures_as_one_line():
         found = list_keys(*_places())
@@ -73,7 +73,7 @@ def _places() -> tuple[Path, Path]:
     Raises:
         StoreError: TRAINER_TRUSTED_KEYS is needed but missing, or is not a folder.
     """
-    from services.common.model_store import StoreError
+    from registry.records import StoreError
     from trainer.settings import TrainerSettings
 
     settings = TrainerSettings.load()

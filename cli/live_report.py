@@ -14,8 +14,8 @@ from cli.serving import scrape
 from cli.train import failures_as_one_line
 
 if TYPE_CHECKING:
-    from services.common.model_pins import Pin
-    from services.common.model_store import Manifest
+    from registry.pins import Pin
+    from registry.records import Manifest
 
 MODERATE, LARGE = 0.1, 0.25
 """Population stability indices above which a change is moderate or large."""
@@ -40,8 +40,8 @@ def report(
 ) -> None:
     """Write a page on drift, predictions and live accuracy of each recently used version."""
     with failures_as_one_line():
-        from services.common.model_pins import find_pin
-        from services.common.model_store import StoreError
+        from registry.pins import find_pin
+        from registry.records import StoreError
 
         texts = {url: scrape(url) for url in urls}
         failed = [url for url, text in texts.items() if text is None]
@@ -168,7 +168,7 @@ def _accuracy(metrics: dict[str, Any]) -> Iterable[str]:
 
 def _predictions(metrics: dict[str, Any], manifest: "Manifest") -> Iterable[str]:
     """Render the distribution of predictions next to that on the held-out training rows."""
-    from services.inference.drift.bins import Bins
+    from registry.drift import Bins
 
     if manifest.statistics is None:
         return

@@ -21,7 +21,9 @@ from cli.output import print_error
 from cli.train import failures_as_one_line, progress
 
 if TYPE_CHECKING:
-    from services.common.model_store import ModelStore, Release, TrustedKeys
+    from registry.keys import TrustedKeys
+    from registry.records import Release
+    from registry.store import ModelStore
 
 __all__ = ["models"]
 
@@ -55,7 +57,7 @@ def list_models(
 def show(model: Model, version: Version = None, as_json: AsJson = False) -> None:
     """Show a version's manifest; the default is the live version, else the newest."""
     with failures_as_one_line():
-        from services.common.model_store import VersionNotFound
+        from registry.records import VersionNotFound
 
         store, trusted = open_store(read_only=True)
         live = store.live_release(model, trusted, allow_joblib=load_settings().allow_joblib)
@@ -91,7 +93,7 @@ def feedback(model: Model, as_json: AsJson = False) -> None:
     Each row is exported once. Like any new data, it may start a training run.
     """
     with failures_as_one_line():
-        from services.common.feedback_store import FeedbackStore
+        from registry.feedback import FeedbackStore
         from trainer.settings import TrainerSettings
 
         settings = TrainerSettings.load()
@@ -106,7 +108,7 @@ def feedback(model: Model, as_json: AsJson = False) -> None:
 @models.command()
 def verify(as_json: AsJson = False) -> None:
     """Verify every version, file and record of the store; exit with 1 if a check fails."""
-    from services.common.model_verify import verify_store
+    from registry.verify import verify_store
 
     with failures_as_one_line(), progress() as report:
         store, trusted = open_store(read_only=True)
@@ -127,8 +129,8 @@ def _rows(
     store: "ModelStore", trusted: "TrustedKeys", model: str, *, allow_joblib: bool
 ) -> list[dict[str, Any]]:
     """Return a row per version, oldest first; the gate of a refused version is the reason."""
-    from services.common.model_pins import find_pin
-    from services.common.model_store import VersionNotFound, VersionRefused
+    from registry.pins import find_pin
+    from registry.records import VersionNotFound, VersionRefused
 
     live = store.live_release(model, trusted, allow_joblib=allow_joblib)
     pin = find_pin(store, model, trusted)
@@ -164,8 +166,8 @@ def _describe_state(
     store: "ModelStore", trusted: "TrustedKeys", model: str, *, allow_joblib: bool
 ) -> Iterator[str]:
     """Describe a model's withdrawal and pin, which its rows do not show."""
-    from services.common.model_pins import find_pin
-    from services.common.model_store import Withdrawal
+    from registry.pins import find_pin
+    from registry.records import Withdrawal
 
     record = store.live_record(model, trusted, allow_joblib=allow_joblib)
     if isinstance(record, Withdrawal):

@@ -9,9 +9,10 @@ import typer
 from cli.train import failures_as_one_line
 
 if TYPE_CHECKING:
-    from services.common.model_pins import Pin
-    from services.common.model_releases import Decision, ReleaseManager
-    from services.common.model_store import ModelStore, ReleaseRecord, TrustedKeys
+    from registry.keys import TrustedKeys
+    from registry.pins import Pin
+    from registry.releases import Decision, ReleaseManager
+    from registry.store import ModelStore, ReleaseRecord
     from trainer.settings import TrainerSettings
 
 models = typer.Typer(help="Inspect model versions, and decide which is live.")
@@ -38,7 +39,7 @@ def load_settings() -> "TrainerSettings":
 
 def open_store(*, read_only: bool) -> tuple["ModelStore", "TrustedKeys"]:
     """Open the configured model store, and load the trusted keys."""
-    from services.common.model_store import ModelStore
+    from registry.store import ModelStore
 
     settings = load_settings()
     store = ModelStore(settings.model_store_url, read_only=read_only)
@@ -47,7 +48,7 @@ def open_store(*, read_only: bool) -> tuple["ModelStore", "TrustedKeys"]:
 
 def open_release_manager() -> "ReleaseManager":
     """Return the writer of release records, with the configured actor as author."""
-    from services.common.model_releases import ReleaseManager
+    from registry.releases import ReleaseManager
 
     settings = load_settings()
     store, trusted = open_store(read_only=False)
@@ -56,7 +57,7 @@ def open_release_manager() -> "ReleaseManager":
 
 def find_pin_in_force(release_manager: "ReleaseManager", model: str) -> "Pin | None":
     """Return the pin that blocks automatic releases of a model."""
-    from services.common.model_pins import find_pin
+    from registry.pins import find_pin
 
     return find_pin(release_manager.store, model, release_manager.trusted)
 

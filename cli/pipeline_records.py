@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cli.pipeline_status import DropRecords
-from services.common.data_names import Kind, kind_of
-from services.common.filesystems import open_filesystem, translated_errors
-from services.common.model_records import Manifest
+from registry.data_names import Kind, kind_of
+from registry.records import Manifest
+from registry.storage.filesystems import open_filesystem, translated_errors
 
 KINDS = ("claims", "done", "dead")
 DROP = ("success", "settings", "data")

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from services.common.data_names import SUPPORTED
-from services.common.model_records import Release, RunRecord, Withdrawal
+from registry.data_names import SUPPORTED
+from registry.records import Release, RunRecord, Withdrawal
 
 STAGES = ("seen", "dispatched", "trained", "gated", "released", "served")
 Stage = Literal["seen", "dispatched", "trained", "gated", "released", "served"]

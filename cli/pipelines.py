@@ -33,8 +33,9 @@ from cli.settings import LocalSettings
 from cli.train import failures_as_one_line
 
 if TYPE_CHECKING:
-    from services.common.model_records import Manifest, Release, RunRecord, Withdrawal
-    from services.common.model_store import ModelStore, TrustedKeys
+    from registry.keys import TrustedKeys
+    from registry.records import Manifest, Release, RunRecord, Withdrawal
+    from registry.store import ModelStore
 
 pipelines = typer.Typer(help="Follow data from the bucket to a served release.")
 
@@ -150,7 +151,7 @@ def _is_dealt_with(
 
 def _releases(store: "ModelStore", model: str) -> "dict[int, Release | Withdrawal]":
     """Return the readable release records by number."""
-    from services.common.model_store import VersionRefused
+    from registry.records import VersionRefused
 
     found = {}
     for number in store.list_releases(model):
@@ -167,7 +168,7 @@ def _newest_versions(
     store: "ModelStore", model: str, trusted: "TrustedKeys", limit: int
 ) -> "list[Manifest]":
     """Return the newest versions that verify."""
-    from services.common.model_store import VersionNotFound, VersionRefused
+    from registry.records import VersionNotFound, VersionRefused
 
     found = []
     for version in store.list_versions(model)[-limit:]:
@@ -185,8 +186,7 @@ def _runs(
 
     A manual training without a key left no record but its version.
     """
-    from services.common.model_records import RunRecord
-    from services.common.model_store import VersionRefused
+    from registry.records import RunRecord, VersionRefused
 
     found = {}
     for digest in store.list_runs(model):

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from cli import sample, state
 from cli.settings import LocalSettings
+from registry.records import StoreError
 from services.auth import app as auth_app
 from services.auth.clients.service import ensure_service_client
 from services.auth.passwords import PasswordHasher
@@ -19,11 +20,10 @@ from services.auth.settings import AuthSettings
 from services.auth.users.service import ensure_user
 from services.billing import database as billing_database
 from services.billing.settings import BillingSettings
-from services.common.db import Database
+from services.common.db.database import Database
+from services.common.db.migrations import migrate
 from services.common.errors import ServiceError
-from services.common.logs import configure_logging
-from services.common.migrations import migrate
-from services.common.model_store import StoreError
+from services.common.telemetry.logs import configure_logging
 from trainer.errors import TrainerError
 from trainer.settings import TrainerSettings
 

@@ -20,8 +20,8 @@ from cli.models_app import (
 from cli.train import failures_as_one_line
 
 if TYPE_CHECKING:
-    from services.common.model_pinning import PinDecision
-    from services.common.model_releases import ReleaseManager
+    from registry.pinning import PinDecision
+    from registry.releases import ReleaseManager
 
 
 @models.command()
@@ -51,7 +51,7 @@ def rollback(
     Automatic releases do not go live afterwards, until `unpin` or a manual release.
     """
     with failures_as_one_line():
-        from services.common.model_pinning import unpin as end_pin
+        from registry.pinning import unpin as end_pin
 
         release_manager = open_release_manager()
         decision = release_manager.roll_back(model, version=version, reason=reason)
@@ -119,7 +119,7 @@ def pin_model(
         raise typer.BadParameter("--reason must not be empty")
     ends = None if until is None else _parse_end(until)
     with failures_as_one_line():
-        from services.common.model_pinning import pin
+        from registry.pinning import pin
 
         release_manager = open_release_manager()
         decision = pin(release_manager, model, version=version, until=ends, reason=reason)
@@ -130,7 +130,7 @@ def pin_model(
 def unpin_model(model: Model, reason: Reason = "", as_json: AsJson = False) -> None:
     """Let automatic releases go live again, after a pin or a rollback."""
     with failures_as_one_line():
-        from services.common.model_pinning import unpin
+        from registry.pinning import unpin
 
         release_manager = open_release_manager()
         decision = unpin(release_manager, model, reason=reason)

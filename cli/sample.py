@@ -10,8 +10,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from services.common.model_keys import create_file
-from services.common.model_store import ModelStore, StoreError
+from registry.records import StoreError
+from registry.storage.local import create_file
+from registry.store import ModelStore
 from trainer.errors import TrainerError
 from trainer.settings import TrainerSettings
 

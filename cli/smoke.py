@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import httpx
 
     from cli.settings import LocalSettings
-    from services.common.model_store import Manifest
+    from registry.records import Manifest
 
 TIMEOUT_S = 10.0
 PAUSE_S = 2.0
@@ -54,7 +54,7 @@ def judge_answer(received: Received, manifests: Mapping[str, "Manifest"], *, ask
         manifests: of the versions that may respond, by name.
         asked: the version whose warm-up rows were sent.
     """
-    from services.common.model_answers import is_as_recorded
+    from registry.tolerances import is_as_recorded
 
     problem = str(received.document.get("type", "")).rpartition(":")[2].rpartition("/")[2]
     match received.status:

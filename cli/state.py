@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from services.common.model_keys import create_file
+from registry.storage.local import create_file
 
 
 class StateError(Exception):

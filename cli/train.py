@@ -96,7 +96,7 @@ def train(
 @contextmanager
 def failures_as_one_line() -> Iterator[None]:
     """Turn an expected error into one line on stderr and exit code 1."""
-    from services.common.model_store import StoreError
+    from registry.records import StoreError
     from trainer.errors import TrainerError
 
     try:

@@ -16,8 +16,8 @@ from cli import state
 from cli.quickstart import quickstart, table
 from cli.settings import LocalSettings
 from cli.supervisor import Process, Service, StartRefused
-from services.common.logs import configure_logging
-from services.common.readiness import failing
+from services.common.http.readiness import failing
+from services.common.telemetry.logs import configure_logging
 
 _LOCAL_PLAN = Path(__file__).parents[1] / "services" / "billing" / "plans" / "local_plan.json"
 _REPORT_EVERY_S = 10.0

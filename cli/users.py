@@ -104,7 +104,7 @@ async def _in_database(work: "Callable[[AsyncSession], Awaitable[T]]") -> T:
     from sqlalchemy.exc import SQLAlchemyError
 
     from services.auth.settings import AuthSettings
-    from services.common.db import Database
+    from services.common.db.database import Database
     from services.common.errors import BodyInvalid, ServiceError
 
     database = Database(AuthSettings.load().database_url.get_secret_value())

@@ -7,9 +7,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from harness.gcs import NoEmulator, running_emulator
 from rehearse.run import Failed, rehearse
 from tests.functions.conftest import new_world
-from tests.gcs import NoEmulator, running_emulator
 
 
 def main() -> int:

@@ -7,18 +7,13 @@ from typing import Any
 
 import httpx
 
+from harness.gcs import Emulator
+from harness.platform import eventually
+from registry.keys import TrustedKeys, load_signing_key
+from registry.records import Manifest, WarmUp, new_version_name
+from registry.store import ModelStore
 from rehearse.shop import ASK, MODEL, PREDICT, Shop, new_shop
-from services.common.model_records import WarmUp
-from services.common.model_store import (
-    Manifest,
-    ModelStore,
-    TrustedKeys,
-    load_signing_key,
-    new_version_name,
-)
-from tests.e2e.platform import eventually
 from tests.functions.conftest import World
-from tests.gcs import Emulator
 
 Report = Callable[[str], None]
 SETTINGS = {"target": "good", "estimators": ["linear"]}

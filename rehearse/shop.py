@@ -10,13 +10,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from services.common.model_store import ModelStore
-from tests.e2e.platform import Platform, end
+from harness.function_servers import serving
+from harness.gcs import Emulator
+from harness.platform import Platform, end
+from harness.workflow_load import CountingProxy
+from harness.workflow_runner import Runner
+from registry.store import ModelStore
 from tests.functions.conftest import World
-from tests.functions.servers import serving
-from tests.gcs import Emulator
-from tests.workflows.load import CountingProxy
-from tests.workflows.runner import Runner
 
 MODEL = "cellar"
 ASK = {"instances": [{"sweet": 9.0, "strong": 1.0}]}

@@ -14,11 +14,12 @@ FUNCTIONS = ("on_data_arrival", "on_model_release")
 SHARED = (
     "functions/__init__.py",
     "functions/common",
+    "registry/__init__.py",
+    "registry/data_names.py",
+    "registry/records.py",
+    "registry/value_rules.py",
     "services/__init__.py",
     "services/common/__init__.py",
-    "services/common/data_names.py",
-    "services/common/features.py",
-    "services/common/model_records.py",
     "services/common/settings.py",
 )
 

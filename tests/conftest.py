@@ -14,10 +14,10 @@ from uuid import uuid4
 import pytest
 import structlog
 
-from tests.e2e.platform import ROOT, Platform
-from tests.gcs import Emulator, NoEmulator, running_emulator
-from tests.gcs import do_without as without_emulator
-from tests.mariadb import GivenServer, NoServer, Server, any_server, do_without
+from harness.gcs import Emulator, NoEmulator, running_emulator
+from harness.gcs import do_without as without_emulator
+from harness.mariadb import GivenServer, NoServer, Server, any_server, do_without
+from harness.platform import ROOT, Platform
 
 # By default structlog draws a traceback with all local values, which takes seconds.
 structlog.configure(

@@ -18,8 +18,8 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from cli.die_with_parent import die_with_parent
-from services.common.http import listen, serve
-from tests.ports import free_port
+from harness.ports import free_port
+from services.common.http.app import listen, serve
 
 _START_DEADLINE_S = 20
 

@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from services.common.model_records import Signature
+from registry.records import Signature
 from trainer.kinds import Family, Features, Floats, Metric, Outputs
 from trainer.scoring import row_losses
 from trainer.split import Fold

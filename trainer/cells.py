@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from services.common.features import BLANKS, ValueRules
+from registry.value_rules import BLANKS, ValueRules
 from trainer.kinds import Mask
 from trainer.parts import Part
 

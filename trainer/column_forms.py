@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from services.common.features import ValueRules
+from registry.value_rules import ValueRules
 from trainer.cells import FoundCells, IsWanted, clean_texts, find_cells
 from trainer.dataset_config import CsvSettings, DatasetConfig
 from trainer.errors import DataError

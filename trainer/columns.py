@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from services.common.model_records import Column, Signature
+from registry.records import Column, Signature
 from trainer.cells import show_value
 from trainer.dataset_config import DatasetConfig
 from trainer.errors import DataError

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from services.common.filesystems import open_filesystem
-from services.common.model_records import DataObject, is_model_name
+from registry.records import DataObject, is_model_name
+from registry.storage.filesystems import open_filesystem
 from trainer.dataset_config import DatasetConfig, parse_dataset_config
 from trainer.errors import DataError, EmptyPart
 from trainer.parts import Part, open_part

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from services.common.features import BLANKS, MISSING, ValueRules
+from registry.value_rules import BLANKS, MISSING, ValueRules
 from trainer.errors import DataError
 from trainer.kinds import Family, Kind, Metric, Task
 from trainer.written_numbers import Decimal, Thousands

@@ -18,7 +18,7 @@ from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.pipeline import Pipeline
 
-from services.common.model_records import Column, Label, Signature
+from registry.records import Column, Label, Signature
 from trainer.candidates import predict
 from trainer.columns import encode_in_batches
 from trainer.errors import ExportError

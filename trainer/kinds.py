@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from services.common.model_records import Label
+from registry.records import Label
 
 Kind = Literal["number", "boolean", "text"]
 Task = Literal["classification", "regression"]

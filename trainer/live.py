@@ -10,15 +10,16 @@ import pandas as pd
 import sklearn
 from sklearn.exceptions import InconsistentVersionWarning
 
-from services.common.features import ValueRules
-from services.common.model_records import (
+from registry.keys import TrustedKeys
+from registry.records import (
     Label,
     Manifest,
     Signature,
     VersionNotFound,
     VersionRefused,
 )
-from services.common.model_store import ModelStore, TrustedKeys
+from registry.store import ModelStore
+from registry.value_rules import ValueRules
 from trainer.columns import Problem
 from trainer.errors import ExportError
 from trainer.export import Model, OnnxModel, PickledModel, predict_rows

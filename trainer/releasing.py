@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from services.common.model_pins import Pinned
-from services.common.model_records import Manifest, RunRecord, VersionNotFound, VersionRefused
-from services.common.model_releases import ReleaseManager
-from services.common.model_store import ModelStore, TrustedKeys
+from registry.keys import TrustedKeys
+from registry.pins import Pinned
+from registry.records import Manifest, RunRecord, VersionNotFound, VersionRefused
+from registry.releases import ReleaseManager
+from registry.store import ModelStore
 
 Gate = Literal["passed", "failed", "forced"]
 

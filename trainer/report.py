@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from services.common.model_records import ColumnStatistics, Manifest
+from registry.records import ColumnStatistics, Manifest
 from trainer import charts
 from trainer.evidence import Evidence
 

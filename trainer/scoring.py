@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import r2_score
 
-from services.common.model_records import Signature
+from registry.records import Signature
 from trainer.errors import DataError
 from trainer.kinds import Floats, Metric, Outputs
 

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import AliasChoices, Field
 from pydantic_settings import SettingsConfigDict
 
-from services.common.model_store import TrustedKeys, create_signing_key, load_signing_key
+from registry.keys import TrustedKeys, create_signing_key, load_signing_key
 from services.common.settings import ServiceSettings
 
 

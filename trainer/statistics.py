@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from services.common.model_records import Column, ColumnStatistics, Signature, Statistics
+from registry.records import Column, ColumnStatistics, Signature, Statistics
 from trainer.columns import Problem
 from trainer.kinds import Floats, Outputs, kind_of_classes
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from services.common.features import BLANKS, ValueRules
+from registry.value_rules import BLANKS, ValueRules
 from trainer.cells import clean_texts, find_cells, show_value
 from trainer.column_forms import ColumnForm, Forms, decide_forms, read_floats
 from trainer.dataset_config import DatasetConfig

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from services.common.features import BLANKS
-from services.common.model_records import Label
+from registry.records import Label
+from registry.value_rules import BLANKS
 from trainer.cells import show_value
 from trainer.dataset_config import DatasetConfig
 from trainer.errors import DataError

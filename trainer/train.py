@@ -14,9 +14,10 @@ import joblib
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from services.common.model_records import Manifest, RunRecord, WarmUp, new_version_name
-from services.common.model_releases import ReleaseManager
-from services.common.model_store import ModelStore, TrustedKeys
+from registry.keys import TrustedKeys
+from registry.records import Manifest, RunRecord, WarmUp, new_version_name
+from registry.releases import ReleaseManager
+from registry.store import ModelStore
 from trainer.candidates import TrainingContext
 from trainer.columns import Problem, define_problem, encode, to_json
 from trainer.data import fetch_dataset

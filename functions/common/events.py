@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from functions.common.log import Severity
 from functions.common.settings import Place
-from services.common.model_records import is_model_name
+from registry.records import is_model_name
 
 if TYPE_CHECKING:
     from cloudevents.http import CloudEvent

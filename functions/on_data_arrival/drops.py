@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from functions.common.storage import StoredObject
-from services.common.data_names import SUCCESS, kind_of
+from registry.data_names import SUCCESS, kind_of
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from functions.on_data_arrival.drops import (
     decide,
     find_drop,
 )
-from services.common.data_names import SUPPORTED, kind_of
+from registry.data_names import SUPPORTED, kind_of
 
 CHECKS_PER_QUIET_TIME = 12
 """How often the folder is listed in a quiet time, so that an overtaken event leaves early."""

@@ -16,8 +16,8 @@ from functions.common.log import Severity, log, places
 from functions.common.pipeline import Pipeline, age_s
 from functions.on_data_arrival.drops import Leaves, Waits, decide
 from functions.on_data_arrival.handler import dispatch_drop, look, name_drop
-from services.common.data_names import kind_of
-from services.common.model_records import is_model_name
+from registry.data_names import kind_of
+from registry.records import is_model_name
 
 SEVERITIES: dict[str, Severity] = {
     "blocked": "ERROR",

@@ -18,17 +18,17 @@ from services.auth.settings import AuthSettings
 from services.auth.tokens.router import router as tokens
 from services.auth.tokens.service import Issuer, delete_expired
 from services.auth.users.router import router as users
-from services.common.db import Database
+from services.common.db.database import Database
+from services.common.db.migrations import SchemaCheck
 from services.common.errors import Unavailable
-from services.common.http import service_app
-from services.common.http_methods import Cors
-from services.common.identity import TokenVerifier
-from services.common.migrations import SchemaCheck
-from services.common.observe import log
+from services.common.http.app import service_app
+from services.common.http.methods import Cors
+from services.common.identity.tokens import TokenVerifier
 from services.common.settings import exit_with_error
+from services.common.telemetry.requests import log
 
 if TYPE_CHECKING:
-    from services.common.tracing import Tracing
+    from services.common.telemetry.tracing import Tracing
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 MAX_BODY_BYTES = 16 * 1024

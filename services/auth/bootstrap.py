@@ -6,7 +6,7 @@ from services.auth.clients.service import ensure_service_client
 from services.auth.passwords import PasswordHasher
 from services.auth.settings import AuthSettings
 from services.auth.users.service import ensure_user
-from services.common.db import Database
+from services.common.db.database import Database
 from services.common.errors import BodyInvalid, ServiceError
 from services.common.settings import exit_with_error
 

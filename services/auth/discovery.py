@@ -5,8 +5,8 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from services.auth.keys import KeyRing
-from services.common.http import new_router
-from services.common.identity import ALGORITHM, SCOPES
+from services.common.http.app import new_router
+from services.common.identity.tokens import ALGORITHM, SCOPES
 
 _CLIENT_AUTHENTICATION = ["client_secret_basic", "client_secret_post"]
 _KEYS_LIVE = {"Cache-Control": "public, max-age=300"}

@@ -7,8 +7,8 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.auth.passwords import DEFAULT_THREADS
-from services.common.db import DatabaseUrl
-from services.common.identity import MAX_LIFETIME_S
+from services.common.db.database import DatabaseUrl
+from services.common.identity.tokens import MAX_LIFETIME_S
 from services.common.settings import Networks, Origins, Port, ServiceSettings, ServiceUrl
 
 

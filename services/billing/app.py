@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
-from services.billing.credits import router as credits
 from services.billing.database import MIGRATIONS
 from services.billing.events import router as events
-from services.billing.leases import router as leases
-from services.billing.leases.sweeper import sweep_forever
+from services.billing.ledger import credits_router as credits
+from services.billing.ledger import leases_router as leases
+from services.billing.ledger.sweeper import sweep_forever
 from services.billing.plans import router as plans
 from services.billing.plans.default import DefaultPlan
 from services.billing.settings import BillingSettings
 from services.billing.sources import router as sources
 from services.billing.usage import router as usage
-from services.common.db import Database
-from services.common.http import http_client, service_app
-from services.common.http_methods import Cors
-from services.common.identity import IssuerKeys, KeySource, TokenVerifier
-from services.common.migrations import SchemaCheck
+from services.common.db.database import Database
+from services.common.db.migrations import SchemaCheck
+from services.common.http.app import http_client, service_app
+from services.common.http.methods import Cors
+from services.common.identity.tokens import IssuerKeys, KeySource, TokenVerifier
 
 if TYPE_CHECKING:
-    from services.common.tracing import Tracing
+    from services.common.telemetry.tracing import Tracing
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 

@@ -1,23 +1,16 @@
-"""Database helpers of the billing service: retried transactions, and inserts of many rows."""
+"""Transactions of the billing service, retried when they lose a race."""
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
-from operator import itemgetter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
-from sqlalchemy import ColumnElement, Dialect, Insert, Table, func
-from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.types import TypeEngine
 
-from services.billing import wide
-from services.billing.models import Base
-from services.common.db import Database, is_retryable
+from services.common.db.database import Database, is_retryable
 from services.common.errors import Unavailable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -25,8 +18,6 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 _ATTEMPTS = 8
 _FIRST_PAUSE_S = 0.01
 _DUPLICATE_KEY = 1062
-_ROWS_PER_STATEMENT = 2_000
-"""A row has at most about 700 bytes, and servers accept statements of at least 4 MiB."""
 _random = secrets.SystemRandom()
 
 T = TypeVar("T")
@@ -64,117 +55,3 @@ async def in_transaction(database: Database, work: Callable[[AsyncSession], Awai
 def _lost_a_race(error: DBAPIError) -> bool:
     arguments = error.orig.args if error.orig is not None else ()
     return is_retryable(error) or bool(arguments and arguments[0] == _DUPLICATE_KEY)
-
-
-def table_of(model: type[Base]) -> Table:
-    """Return a model's table, for inserts of many rows, which cost more through the ORM."""
-    return cast(Table, model.__table__)
-
-
-async def upsert(
-    session: AsyncSession,
-    model: type[Base],
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    add: Sequence[str] = (),
-    add_amounts: Sequence[str] = (),
-    put: Sequence[str] = (),
-) -> None:
-    """Insert rows; where a primary key exists, add to some of its columns and replace others.
-
-    This is the one statement that differs between the two databases. Rows are sorted by primary
-    key, so that concurrent batches wait for one another instead of deadlocking.
-
-    Args:
-        add_amounts: names of amounts to add, each stored in two columns.
-    """
-    if not rows:
-        return
-    table = table_of(model)
-    columns = table.columns
-    keys = [column.key for column in table.primary_key]
-
-    def changes(new: Callable[[Any], ColumnElement[Any]]) -> list[tuple[str, ColumnElement[Any]]]:
-        return [
-            *((name, columns[name] + new(columns[name])) for name in add),
-            *(each for name in add_amounts for each in wide.added(table, name, new)),
-            *((name, new(columns[name])) for name in put),
-        ]
-
-    if session.get_bind().dialect.name == "mysql":
-        # Not SQLAlchemy's `inserted`: on MySQL 8 it uses a row alias, and then aiomysql no longer
-        # sends many rows as one statement.
-        statement: Any = mysql.insert(table).on_duplicate_key_update(
-            changes(func.values) or [(keys[0], columns[keys[0]])]
-        )
-    else:
-        onto = sqlite.insert(table)
-        changed = dict(changes(lambda column: onto.excluded[column.key]))
-        statement = (
-            onto.on_conflict_do_update(index_elements=keys, set_=changed)
-            if changed
-            else onto.on_conflict_do_nothing(index_elements=keys)
-        )
-    await insert_rows(session, statement, sorted(rows, key=itemgetter(*keys)))
-
-
-async def insert_rows(
-    session: AsyncSession, statement: Insert, rows: Sequence[Mapping[str, Any]]
-) -> None:
-    """Run an INSERT of rows that all have the same columns.
-
-    On MySQL this writes the values into the statement's text, column by column. SQLAlchemy and the
-    driver would convert every value on its own, which takes longer than the server needs to store
-    it.
-    """
-    if session.get_bind().dialect.name != "mysql":
-        await session.execute(statement, rows)
-        return
-    connection = await session.connection()
-    link: Any = (await connection.get_raw_connection()).driver_connection
-    table, names = cast(Table, statement.table), list(rows[0])
-    compiled = str(statement.compile(dialect=connection.dialect, column_keys=names))
-    names.sort(key=[column.key for column in table.columns].index)  # the order of the statement
-    head, _, tail = compiled.partition(f"({', '.join(['%s'] * len(names))})")
-    for start in range(0, len(rows), _ROWS_PER_STATEMENT):
-        part = rows[start : start + _ROWS_PER_STATEMENT]
-        columns = [
-            _literals(
-                [row[name] for row in part],
-                convert=_converter(table.columns[name].type, connection.dialect),
-                escape=link.escape,
-            )
-            for name in names
-        ]
-        values = ",".join([f"({','.join(row)})" for row in zip(*columns, strict=True)])
-        await connection.exec_driver_sql(
-            head + values + tail, execution_options={"no_parameters": True}
-        )
-
-
-def _converter(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
-    return kind.dialect_impl(dialect).bind_processor(dialect)
-
-
-def _literals(
-    values: Sequence[Any],
-    *,
-    convert: Callable[[Any], Any] | None,
-    escape: Callable[[Any], str],
-) -> list[str]:
-    """Return the values of a column as SQL; each distinct value is converted and escaped once."""
-    distinct = list(set(values))
-    converted = [convert(value) for value in distinct] if convert else distinct
-    literals = dict(zip(distinct, _escaped(converted, escape), strict=True))
-    return [literals[value] for value in values]
-
-
-def _escaped(values: Sequence[Any], escape: Callable[[Any], str]) -> list[str]:
-    """Escape values like the driver, with one call for a whole column of plain text."""
-    kinds = set(map(type, values))
-    if kinds == {str} and escape(together := "".join(values)) == f"'{together}'":
-        return [f"'{value}'" for value in values]  # none of them needs escaping
-    if kinds == {int}:
-        return list(map(str, values))
-    # For a datetime the driver takes several times as long.
-    return [f"'{each!s}'" if isinstance(each, datetime) else escape(each) for each in values]

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.database import in_transaction
 from services.billing.models import IdempotencyRecord as Record
-from services.common.db import Database
+from services.common.db.database import Database
 from services.common.errors import BadRequest, ServiceError
 
 ABANDONED_AFTER = timedelta(minutes=1)

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from services.billing.plans.schemas import PlanCreate
-from services.common.db import DatabaseUrl
+from services.common.db.database import DatabaseUrl
 from services.common.settings import Networks, Origins, Port, ServiceSettings, ServiceUrl
 
 

@@ -26,7 +26,7 @@ from services.billing.models import (
 )
 from services.billing.wide import NOTHING, Exact, differing, exact, labelled
 from services.common.contracts import format_amount
-from services.common.db import Database
+from services.common.db.database import Database
 
 # No time limit for these statements. MariaDB reads the first comment, MySQL 8 the second.
 _NO_LIMIT = (

@@ -5,11 +5,11 @@ import os
 # Read by gcsfs at import. Its probe of the Storage Control API hangs on emulators.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
-from services.common.http import listen, serve
-from services.common.logs import configure_logging
-from services.common.model_store import StoreError
-from services.common.observe import open_tracing
+from registry.records import StoreError
+from services.common.http.app import listen, serve
 from services.common.settings import exit_with_error, prepare_folder
+from services.common.telemetry.logs import configure_logging
+from services.common.telemetry.requests import open_tracing
 from services.inference.app import create_app
 from services.inference.memory import return_large_blocks
 from services.inference.settings import InferenceSettings

@@ -10,40 +10,41 @@ import structlog
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.common.feedback_store import FeedbackStore
-from services.common.http import http_client, service_app
-from services.common.http_methods import Cors
-from services.common.identity import IssuerKeys, TokenVerifier
-from services.common.model_releases import ReleaseManager
-from services.common.model_store import ModelStore, TrustedKeys
-from services.inference.drift.watch import DriftMonitor
-from services.inference.engine.runtime import Engine
-from services.inference.feedback import router as feedback_router
-from services.inference.feedback.recent import RecentPredictions
-from services.inference.feedback.service import FeedbackService
+from registry.feedback import FeedbackStore
+from registry.keys import TrustedKeys
+from registry.releases import ReleaseManager
+from registry.store import ModelStore
+from services.common.http.app import http_client, service_app
+from services.common.http.methods import Cors
+from services.common.identity.tokens import IssuerKeys, TokenVerifier
+from services.inference.api.decoding import Decoder
+from services.inference.api.metrics import PredictMetrics
+from services.inference.api.predictions import PredictEndpoint, Target, find_target
+from services.inference.api.v1 import router as v1
+from services.inference.api.v2 import router as v2
 from services.inference.metering.billing import BillingClient
-from services.inference.metering.journal import Journal
-from services.inference.metering.lease_manager import LeaseManager
+from services.inference.metering.journal.journal import Journal
+from services.inference.metering.leases.manager import LeaseManager
 from services.inference.metering.metrics import MeteringMetrics
 from services.inference.metering.shipper import Shipper
 from services.inference.metering.tracing import TracedBillingClient, TracedJournal
 from services.inference.models.cache import ModelCache
+from services.inference.models.engine import Engine
 from services.inference.models.loader import Loader
 from services.inference.models.metrics import ModelMetrics
 from services.inference.models.registry import Registry
 from services.inference.models.watcher import Watcher
-from services.inference.protocols.decoding import Decoder
-from services.inference.protocols.metrics import PredictMetrics
-from services.inference.protocols.predict import PredictEndpoint, Target, find_target
-from services.inference.protocols.v1 import router as v1
-from services.inference.protocols.v2 import router as v2
+from services.inference.monitoring import feedback_router
+from services.inference.monitoring.drift import DriftMonitor
+from services.inference.monitoring.feedback import FeedbackService
+from services.inference.monitoring.recent_predictions import RecentPredictions
 from services.inference.rollouts.canary import Canaries, actor
 from services.inference.rollouts.metrics import RolloutMetrics
 from services.inference.rollouts.shadow import Shadows
 from services.inference.settings import InferenceSettings
 
 if TYPE_CHECKING:
-    from services.common.tracing import Tracing
+    from services.common.telemetry.tracing import Tracing
 
 MAX_OTHER_BODY_BYTES = 256 * 1024
 """The largest body of other requests, which are parsed on the event loop: ten thousand labels."""

@@ -16,8 +16,8 @@ from services.auth.app import MIGRATIONS, create_app
 from services.auth.clients.service import ensure_service_client
 from services.auth.models import Base
 from services.auth.settings import AuthSettings
-from services.common.db import Database
-from services.common.migrations import migrate
+from services.common.db.database import Database
+from services.common.db.migrations import migrate
 
 PASSWORD = "correct horse battery"
 ISSUER = "http://auth.test"

@@ -13,7 +13,7 @@ from sqlalchemy.sql.dml import Delete, Update
 
 from services.auth.models import Client, User
 from services.auth.tokens import service
-from services.common.db import Database
+from services.common.db.database import Database
 from tests.auth.conftest import Headers, LogIn, bearer
 
 Change = Callable[[], Update | Delete]

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from services.auth.clients import service
 from services.auth.models import Client, User
-from services.common.db import Database
+from services.common.db.database import Database
 from tests.auth.conftest import PASSWORD, Headers, LogIn, bearer
 
 

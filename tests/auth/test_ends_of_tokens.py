@@ -8,7 +8,7 @@ from httpx import AsyncClient
 from sqlalchemy import delete, update
 
 from services.auth.models import User
-from services.common.db import Database
+from services.common.db.database import Database
 from tests.auth.conftest import PASSWORD, Headers, LogIn, bearer
 
 

@@ -13,7 +13,7 @@ from services.auth.models import KnownAddress, LoginFailures, User
 from services.auth.tokens import service
 from services.auth.tokens.attempts import KNOWN_FOR, login_keys
 from services.auth.tokens.service import delete_expired
-from services.common.db import Database
+from services.common.db.database import Database
 from tests.auth.conftest import PASSWORD, LogIn, OpenApp, browse
 
 ADA = "ada@example.com"

@@ -18,9 +18,9 @@ from services.auth.app import MIGRATIONS
 from services.auth.models import Base
 from services.auth.passwords import PasswordHasher
 from services.auth.users.service import EmailTaken, create_user, find_user_by_email
-from services.common import migrations
-from services.common.db import Database, UtcDateTime
-from services.common.migrations import SchemaCheck, migrate
+from services.common.db import migrations
+from services.common.db.database import Database, UtcDateTime
+from services.common.db.migrations import SchemaCheck, migrate
 
 
 def differences(connection: Connection) -> list[object]:
@@ -76,7 +76,7 @@ async def test_an_interrupted_migration_on_sqlite_can_be_repeated(
         "import os, sys\n"
         "from alembic.operations import Operations\n"
         "from services.auth.app import MIGRATIONS\n"
-        "from services.common.migrations import migrate\n"
+        "from services.common.db.migrations import migrate\n"
         "create = Operations.create_table\n"
         "made = []\n"
         "def create_two(self, *args, **kwargs):\n"

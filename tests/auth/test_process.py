@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.ports import free_port
+from harness.ports import free_port
 
 
 def environment(home: Path, **settings: str) -> Mapping[str, str]:

@@ -10,7 +10,7 @@ from jose import jwt
 from sqlalchemy import func, select, update
 
 from services.auth.models import RefreshFamily, User
-from services.common.db import Database
+from services.common.db.database import Database
 from tests.auth.conftest import ISSUER, PASSWORD, LogIn, assert_refused
 
 

@@ -7,7 +7,7 @@ from jose import jwt
 from sqlalchemy.exc import OperationalError
 
 from services.auth.tokens.errors import TemporarilyUnavailable, oauth_errors
-from services.common.db import Database
+from services.common.db.database import Database
 from tests.auth.conftest import PASSWORD, LogIn, assert_refused
 
 FORM = "application/x-www-form-urlencoded"

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 
 from services.auth.models import User
 from services.auth.users.service import EmailTaken, create_user, ensure_user
-from services.common.db import Database
+from services.common.db.database import Database
 from services.common.errors import BodyInvalid
 from tests.auth.conftest import PASSWORD, Headers, LogIn, OpenApp, browse
 

@@ -11,20 +11,20 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 from pydantic import SecretStr
 
+from harness.usage_events import ADA, LOCAL_PLAN
 from services.billing.app import create_app
 from services.billing.database import MIGRATIONS
-from services.billing.leases import sweeper
+from services.billing.ledger import sweeper
 from services.billing.models import Base
 from services.billing.plans.schemas import PlanCreate
 from services.billing.plans.service import store_plan
 from services.billing.settings import BillingSettings
 from services.billing.verify import verify
-from services.common.db import Database
-from services.common.migrations import migrate
-from services.common.tracing import Tracing
+from services.common.db.database import Database
+from services.common.db.migrations import migrate
+from services.common.telemetry.tracing import Tracing
 from tests.billing.money import credit, store_prepaid
 from tests.billing.tokens import ISSUER, Headers, Issuer
-from tests.billing.wire import ADA, LOCAL_PLAN
 
 OpenApp = Callable[..., AbstractAsyncContextManager[FastAPI]]
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from sqlalchemy import select
 
-from services.billing.credits.service import BalanceRead, CreditCreate, add_credit, read_balance
+from harness.usage_events import ADA, JOURNAL, Json, event, plan, price
 from services.billing.database import in_transaction
 from services.billing.events.service import ingest
-from services.billing.leases.service import request_leases
+from services.billing.ledger.credits import BalanceRead, CreditCreate, add_credit, read_balance
+from services.billing.ledger.leases import request_leases
 from services.billing.models import UsageEvent
 from services.billing.plans.schemas import PlanCreate
 from services.billing.plans.service import plan_ids, store_plan
@@ -23,8 +24,7 @@ from services.common.contracts import (
     format_amount,
     parse_amount,
 )
-from services.common.db import Database
-from tests.billing.wire import ADA, JOURNAL, Json, event, plan, price
+from services.common.db.database import Database
 
 
 def prepaid_plan(per_row: int = 1) -> PlanCreate:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from harness.usage_events import Json
 from services.common.contracts import LeaseRequest
 from tests.billing.money import NOON, new_id
-from tests.billing.wire import Json
 
 SPENDABLE_FOR = timedelta(minutes=8)
 """How long a reservation may be spent after the last answered lease request."""

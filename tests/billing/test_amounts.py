@@ -2,8 +2,8 @@
 
 from httpx import AsyncClient
 
+from harness.usage_events import deliver, event, give_plan, plan, price, total, used
 from tests.billing.tokens import Headers
-from tests.billing.wire import deliver, event, give_plan, plan, price, total, used
 
 
 class TestAmounts:

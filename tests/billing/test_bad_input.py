@@ -6,8 +6,8 @@ import orjson
 import pytest
 from httpx import AsyncClient
 
+from harness.usage_events import BOB, deliver, event, plan, post_events, price, total
 from tests.billing.tokens import Headers
-from tests.billing.wire import BOB, deliver, event, plan, post_events, price, total
 
 BAD: dict[str, dict[str, Any]] = {
     "negative": {"rows": -1},

@@ -8,10 +8,7 @@ import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 
-from services.common.contracts import CLOUDEVENTS_ONE
-from tests.billing.conftest import OpenApp, browse
-from tests.billing.tokens import Headers
-from tests.billing.wire import (
+from harness.usage_events import (
     ADA,
     BOB,
     deliver,
@@ -20,6 +17,9 @@ from tests.billing.wire import (
     total,
     used,
 )
+from services.common.contracts import CLOUDEVENTS_ONE
+from tests.billing.conftest import OpenApp, browse
+from tests.billing.tokens import Headers
 
 
 class TestAccepting:

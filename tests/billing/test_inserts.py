@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import insert, select
 
-from services.billing import database as billing_database
-from services.billing.database import insert_rows, table_of, upsert
+from harness.usage_events import ADA
+from services.billing import bulk_insert as billing_database
+from services.billing.bulk_insert import insert_rows, table_of, upsert
 from services.billing.models import Account, IdempotencyRecord, UsageEvent
-from services.common.db import Database
-from tests.billing.wire import ADA
+from services.common.db.database import Database
 
 NOON = datetime(2026, 11, 10, 12, 30, 15, 123456, tzinfo=UTC)
 HOSTILE = ["it's", 'a"b', "back\\slash\\", "100%", "%s", "%(id)s", "?,:id", "'),('", "--", "NULL"]

@@ -8,7 +8,8 @@ import pytest
 from httpx import AsyncClient
 from sqlalchemy import select, update
 
-from services.billing.leases.sweeper import sweep
+from harness.usage_events import ADA, BOB, deliver, event, give_plan, plan, price, total, used
+from services.billing.ledger.sweeper import sweep
 from services.billing.models import (
     Account,
     Credit,
@@ -21,7 +22,7 @@ from services.billing.models import (
 )
 from services.billing.verify import verify
 from services.common.contracts import MAX_SUM, format_amount, parse_amount
-from services.common.db import Database
+from services.common.db.database import Database
 from tests.billing.money import (
     NOON,
     credit,
@@ -35,7 +36,6 @@ from tests.billing.money import (
     take,
 )
 from tests.billing.tokens import Headers
-from tests.billing.wire import ADA, BOB, deliver, event, give_plan, plan, price, total, used
 
 OTHER = "0198b000-0000-7000-8000-000000000002"
 MOST_ROWS = 2**31 - 1

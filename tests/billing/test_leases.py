@@ -9,17 +9,17 @@ from httpx import AsyncClient
 from pydantic import TypeAdapter
 from sqlalchemy import update
 
-from services.billing.accounts import add_accounts
-from services.billing.leases import service as leases
-from services.billing.leases.terms import find_terms
+from harness.usage_events import ADA, BOB, JOURNAL, deliver, event, give_plan, plan
+from services.billing.ledger import leases
+from services.billing.ledger.accounts import add_accounts
+from services.billing.ledger.terms import find_terms
 from services.billing.models import Plan
 from services.billing.plans.schemas import PlanCreate
 from services.common.contracts import LeaseTerms
-from services.common.db import Database
+from services.common.db.database import Database
 from tests.billing.conftest import OpenApp, browse
 from tests.billing.test_plans import OWN, store
 from tests.billing.tokens import Headers
-from tests.billing.wire import ADA, BOB, JOURNAL, deliver, event, give_plan, plan
 
 
 def request(account: str = ADA, **members: Any) -> dict[str, Any]:

@@ -21,14 +21,15 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import select
 
+from harness.usage_events import Json
 from services.billing.database import MIGRATIONS
-from services.billing.leases.sweeper import sweep
+from services.billing.ledger.sweeper import sweep
 from services.billing.models import Journal
 from services.billing.plans.service import plan_ids
 from services.billing.verify import verify
 from services.common.contracts import LeaseRequest, parse_amount
-from services.common.db import Database
-from services.common.migrations import migrate
+from services.common.db.database import Database
+from services.common.db.migrations import migrate
 from tests.billing.money import (
     NOON,
     credit,
@@ -43,7 +44,6 @@ from tests.billing.money import (
 )
 from tests.billing.money import request as new_request
 from tests.billing.processes import Process, Wallet
-from tests.billing.wire import Json
 
 LOST_AFTER = timedelta(minutes=10)
 

@@ -9,10 +9,10 @@ import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 
+from harness.usage_events import ADA, BOB, LOCAL_PLAN, deliver, event, plan, price
 from services.billing.plans.schemas import PlanCreate
 from tests.billing.conftest import OpenApp, browse
 from tests.billing.tokens import Headers, Issuer
-from tests.billing.wire import ADA, BOB, LOCAL_PLAN, deliver, event, plan, price
 
 OWN = plan(
     price((10, "0.5", "0.1"), (None, "0.25", "0"), included=2, model="wine"),

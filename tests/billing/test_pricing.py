@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from harness.usage_events import LOCAL_PLAN, plan, price
 from services.billing.plans.pricing import Tier, charge, unit_prices
 from services.billing.plans.schemas import PlanCreate
 from services.billing.plans.service import plan_ids
 from services.common.contracts import format_amount
-from tests.billing.wire import LOCAL_PLAN, plan, price
 
 amounts = st.integers(0, 10**12)
 

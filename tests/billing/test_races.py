@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from harness.usage_events import ADA, BOB, LOCAL_PLAN, deliver, event, plan, price
 from services.billing.events.service import ingest
 from services.billing.models import (
     Account,
@@ -29,9 +30,8 @@ from services.billing.models import (
 )
 from services.billing.plans.schemas import PlanCreate
 from services.billing.plans.service import plan_ids, store_plan
-from services.common.db import Database
+from services.common.db.database import Database
 from tests.billing.tokens import Headers
-from tests.billing.wire import ADA, BOB, LOCAL_PLAN, deliver, event, plan, price
 
 DEFAULT_PLAN = plan_ids(PlanCreate.model_validate(LOCAL_PLAN))[0]
 Sums = dict[tuple[str, ...], tuple[int, int, int]]

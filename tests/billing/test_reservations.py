@@ -7,11 +7,12 @@ import pytest
 from httpx import AsyncClient
 from sqlalchemy import update
 
-from services.billing.leases.sweeper import sweep
+from harness.usage_events import ADA, BOB, give_plan, plan
+from services.billing.ledger.sweeper import sweep
 from services.billing.models import Account
 from services.billing.wide import split
 from services.common.contracts import MAX_SUM, LeaseTerms
-from services.common.db import Database
+from services.common.db.database import Database
 from tests.billing.money import (
     NOON,
     PRICE_ID,
@@ -28,7 +29,6 @@ from tests.billing.money import (
     take,
 )
 from tests.billing.tokens import Headers
-from tests.billing.wire import ADA, BOB, give_plan, plan
 
 OTHER = "0198b000-0000-7000-8000-000000000002"
 LOST = NOON + timedelta(minutes=10)

@@ -20,17 +20,17 @@ from httpx import AsyncClient
 from pydantic import SecretStr
 
 import services.billing.plans
+from harness.ports import free_port
+from harness.usage_events import LOCAL_PLAN, event, post_events
 from services.billing.app import create_app
 from services.billing.database import MIGRATIONS
 from services.billing.models import Base
 from services.billing.plans.schemas import PlanCreate
 from services.billing.settings import BillingSettings
-from services.common.db import Database
-from services.common.migrations import migrate
+from services.common.db.database import Database
+from services.common.db.migrations import migrate
 from tests.billing.conftest import browse
 from tests.billing.tokens import ISSUER, Headers, Issuer
-from tests.billing.wire import LOCAL_PLAN, event, post_events
-from tests.ports import free_port
 
 LOCAL_FILE = Path(services.billing.plans.__file__).parent / "local_plan.json"
 

@@ -7,10 +7,11 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.leases import repository, sweeper
-from services.billing.leases.sweeper import sweep
+from harness.usage_events import JOURNAL
+from services.billing.ledger import repository, sweeper
+from services.billing.ledger.sweeper import sweep
 from services.billing.models import CreditReservation, Journal, UsageEvent
-from services.common.db import Database
+from services.common.db.database import Database
 from tests.billing.conftest import OpenApp
 from tests.billing.money import (
     NOON,
@@ -24,7 +25,6 @@ from tests.billing.money import (
     spent,
     take,
 )
-from tests.billing.wire import JOURNAL
 
 OTHER = "0198b000-0000-7000-8000-000000000002"
 LOST = NOON + timedelta(minutes=10)

@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import InvalidRequestError
 
+from harness.usage_events import ADA
 from services.billing.database import MIGRATIONS
 from services.billing.verify import verify
-from services.common.db import Database
-from services.common.migrations import migrate
+from services.common.db.database import Database
+from services.common.db.migrations import migrate
 from tests.billing.money import NOON, credit, granted, money, request, spent, store_prepaid, take
-from tests.billing.wire import ADA
 from tests.common.test_migrations import at_revision
 
 MOST = 2**63 - 1

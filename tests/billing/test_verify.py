@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, update
 
+from harness.usage_events import ADA, event
 from services.billing.models import (
     Account,
     Base,
@@ -18,9 +19,8 @@ from services.billing.models import (
     UsageMonth,
 )
 from services.billing.verify import verify
-from services.common.db import Database
+from services.common.db.database import Database
 from tests.billing.money import NOON, credit, granted, request, spent, store_prepaid, take
-from tests.billing.wire import ADA, event
 
 
 @pytest.fixture

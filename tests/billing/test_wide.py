@@ -5,13 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select
 
-from services.billing.database import upsert
+from harness.usage_events import ADA
+from services.billing.bulk_insert import upsert
 from services.billing.models import Account
 from services.billing.wide import columns, differing, exact, join, labelled, split
 from services.common.contracts import MAX_SUM
-from services.common.db import Database
+from services.common.db.database import Database
 from tests.billing.money import NOON
-from tests.billing.wire import ADA
 
 amounts = st.integers(-MAX_SUM, MAX_SUM) | st.integers(-(2**66), 2**66) | st.integers(-9, 9)
 inside = st.integers(-(2**63) + 1, 2**63 - 1)

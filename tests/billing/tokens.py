@@ -11,7 +11,7 @@ from jose.backends.base import Key
 from jose.jwk import construct
 
 from services.common.contracts import AUDIENCE
-from services.common.identity import ALGORITHM, TOKEN_TYPE, public_key
+from services.common.identity.tokens import ALGORITHM, TOKEN_TYPE, public_key
 
 ISSUER = "http://auth.test"
 KEY_ID = "test"

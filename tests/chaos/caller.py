@@ -5,9 +5,9 @@ from uuid import uuid4
 
 import httpx
 
-from tests.billing.wire import LOCAL_PLAN
-from tests.e2e.platform import PREDICT, WINE
-from tests.processes import Processes
+from harness.platform import PREDICT, WINE
+from harness.processes import Processes
+from harness.usage_events import LOCAL_PLAN
 
 
 class Caller:

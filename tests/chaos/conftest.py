@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.faulty_proxy import Proxy
+from harness.mariadb import NoServer, Server, do_without, running_server
+from harness.ports import free_port
+from harness.processes import SERVICES, Processes
 from tests.chaos.caller import Caller
-from tests.chaos.proxy import Proxy
-from tests.mariadb import NoServer, Server, do_without, running_server
-from tests.ports import free_port
-from tests.processes import SERVICES, Processes
 
 JOURNAL_MAX_BYTES = 2**20
 

@@ -10,13 +10,13 @@ from typing import get_args
 import pytest
 
 from chaos.accounts import PER_REQUEST, PER_ROW, PLENTY, admin_token, prepaid
+from harness.faulty_proxy import Fault, Proxy
+from harness.mariadb import Server
+from harness.platform import PREDICT, WINE, eventually
+from harness.processes import Processes
 from services.common.contracts import parse_amount
-from services.common.db import DEADLINE_S
+from services.common.db.database import DEADLINE_S
 from tests.chaos.caller import Caller, new_plan
-from tests.chaos.proxy import Fault, Proxy
-from tests.e2e.platform import PREDICT, WINE, eventually
-from tests.mariadb import Server
-from tests.processes import Processes
 
 
 def test_while_billing_is_down_predictions_continue_until_the_journal_is_full(

@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from chaos.accounts import admin_token
+from harness.mariadb import Server
+from harness.platform import eventually
+from harness.processes import SERVICES, Processes
 from tests.chaos.caller import Caller, new_plan
-from tests.e2e.platform import eventually
-from tests.mariadb import Server
-from tests.processes import SERVICES, Processes
 
 _VOLUME_BYTES = 4 * 2**20
 _AT_MOST = 200

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.billing.database import MIGRATIONS
-from services.common.migrations import migrate
+from services.common.db.migrations import migrate
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 
 from cli.cluster import read_document
 from cli.main import app
-from tests.common.worlds import FIRST, SECOND, World
-from tests.functions.servers import Response, serving
+from harness.function_servers import Response, serving
+from harness.stores import FIRST, SECOND, World
 from tests.trainer.conftest import Workshop, new_workshop
 
 Run = Callable[..., Result]

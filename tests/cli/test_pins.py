@@ -7,10 +7,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from services.common.model_pins import Pinned, find_pin
-from services.common.model_releases import ReleaseManager
-from tests.common.worlds import FIRST, SECOND, World, new_world
-from tests.functions.servers import Response, serving
+from harness.function_servers import Response, serving
+from harness.stores import FIRST, SECOND, World, new_world
+from registry.pins import Pinned, find_pin
+from registry.releases import ReleaseManager
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from cli.pipeline_status import TRAINING, DropRecords, Known, judge_drop
-from services.common.filesystems import open_filesystem
-from services.common.model_records import DataObject, RunRecord
-from services.common.model_releases import ReleaseManager
-from tests.common.worlds import FIRST, SECOND, World, new_world, release
-from tests.functions.servers import Response, serving
-from tests.gcs import Emulator
+from harness.function_servers import Response, serving
+from harness.gcs import Emulator
+from harness.stores import FIRST, SECOND, World, new_world, release
+from registry.records import DataObject, RunRecord
+from registry.releases import ReleaseManager
+from registry.storage.filesystems import open_filesystem
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 DROP = "data/wine/part.csv#7"

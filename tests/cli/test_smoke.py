@@ -11,9 +11,9 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from cli.smoke import Received, judge_answer
-from services.common.model_records import WarmUp
-from tests.common.worlds import FIRST, SECOND, World, manifest
-from tests.functions.servers import Request, Response, serving
+from harness.function_servers import Request, Response, serving
+from harness.stores import FIRST, SECOND, World, manifest
+from registry.records import WarmUp
 from tests.trainer.conftest import Workshop, new_workshop
 
 GOOD: dict[str, Any] = {"predictions": [0, 1], "probabilities": [[1.0, 0.0], [0.0, 1.0]]}

@@ -12,9 +12,9 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from cli.sweep import UserToken
 from functions.common.storage import StorageError
+from harness.function_servers import Response
+from harness.gcs import Emulator
 from tests.functions.conftest import World
-from tests.functions.servers import Response
-from tests.gcs import Emulator
 
 PAST_QUIET_S = "0"
 

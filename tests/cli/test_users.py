@@ -13,8 +13,8 @@ import pytest
 
 from services.auth.app import MIGRATIONS
 from services.auth.models import User
-from services.common.db import Database
-from services.common.migrations import migrate
+from services.common.db.database import Database
+from services.common.db.migrations import migrate
 
 ADA = "ada@bücher.example"
 ROOT = Path(__file__).parents[2]

@@ -24,10 +24,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from cli.die_with_parent import die_with_parent
+from harness.platform import eventually
+from harness.ports import free_port
 from tests.cluster.api import Api
 from tests.deploy.chart import ROOT
-from tests.e2e.platform import eventually
-from tests.ports import free_port
 
 TOOLS = ROOT / ".tools" / "cluster"
 NODES = 3

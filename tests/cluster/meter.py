@@ -15,10 +15,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from harness.platform import eventually
 from tests.cluster.api import Api
 from tests.cluster.control_plane import Cluster
 from tests.deploy.chart import Manifest
-from tests.e2e.platform import eventually
 
 RESOURCE, CUSTOM = "metrics.k8s.io/v1beta1", "custom.metrics.k8s.io/v1beta2"
 _KINDS = {RESOURCE: "PodMetrics", CUSTOM: "MetricValueList"}

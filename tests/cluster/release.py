@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from harness.platform import eventually
 from tests.cluster.control_plane import Cluster
 from tests.deploy.chart import CHART, HELM, Manifest, objects_of
-from tests.e2e.platform import eventually
 
 NAME = "t"
 _DEADLINE_S = 180

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.platform import eventually
 from tests.cluster.control_plane import Cluster
 from tests.cluster.release import WORKLOADS, Release, new_release
 from tests.deploy.chart import SCENARIOS, Manifest
-from tests.e2e.platform import eventually
 
 pytestmark = pytest.mark.cluster
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from harness.platform import eventually
 from tests.cluster.control_plane import Cluster
 from tests.cluster.meter import CUSTOM, RESOURCE, Load, Meter, running_meter
 from tests.cluster.release import Release, new_release
 from tests.deploy.chart import SERVICES, Manifest
-from tests.e2e.platform import eventually
 
 pytestmark = pytest.mark.cluster
 

@@ -12,10 +12,10 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from harness.programs import program
+from harness.proxies import KINDS, proxied
+from harness.raw_http import WAIT_S, Connection, head
 from tests.echo import running_echo
-from tests.programs import program
-from tests.proxies import KINDS, proxied
-from tests.raw_http import WAIT_S, Connection, head
 
 JAVA_CLIENT = Path(__file__).with_name("Post.java")
 ATTEMPTS = 20

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr, TypeAdapter, ValidationError
 from sqlalchemy import text
 
-from services.common.db import Database, DatabaseUrl
+from harness.mariadb import NoServer, Server, do_without, running_server
+from services.common.db.database import Database, DatabaseUrl
 from services.common.errors import Unavailable
-from tests.mariadb import NoServer, Server, do_without, running_server
 
 
 def make_certificate(folder: Path) -> Path:

@@ -11,9 +11,9 @@ import structlog
 from fastapi import FastAPI
 from httpx import AsyncClient
 
-from services.common.http import listen
-from services.common.logs import configure_logging
-from services.common.observe import log
+from services.common.http.app import listen
+from services.common.telemetry.logs import configure_logging
+from services.common.telemetry.requests import log
 from tests.common.sample import LIMIT, assert_problem
 
 

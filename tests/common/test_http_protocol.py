@@ -8,8 +8,8 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from services.common import http_protocol
-from services.common.http_protocol import MAX_HEAD_BYTES, Protocol
+from services.common.http import protocol as http_protocol
+from services.common.http.protocol import MAX_HEAD_BYTES, Protocol
 
 
 async def _app(scope: Scope, receive: Receive, send: Send) -> None:

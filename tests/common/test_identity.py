@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jose.backends.base import Key
 
 from services.common.errors import Unauthenticated
-from services.common.identity import (
+from services.common.identity.tokens import (
     LEEWAY_S,
     Caller,
     TokenVerifier,

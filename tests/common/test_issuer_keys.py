@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from services.common.errors import Unauthenticated, Unavailable
-from services.common.identity import (
+from services.common.identity.tokens import (
     IssuerKeys,
     TokenVerifier,
 )

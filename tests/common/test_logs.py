@@ -6,8 +6,8 @@ import logging
 import pytest
 import structlog
 
-from services.common.logs import configure_logging
 from services.common.settings import LogFormat
+from services.common.telemetry.logs import configure_logging
 
 HOSTILE = "a\x1b[31mb\n\u202e"
 

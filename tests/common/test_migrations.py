@@ -16,10 +16,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from harness.platform import ROOT
 from services.auth.app import MIGRATIONS as AUTH
 from services.billing.database import MIGRATIONS as BILLING
-from services.common.migrations import migrate
-from tests.e2e.platform import ROOT
+from services.common.db.migrations import migrate
 
 HISTORIES = {"auth": AUTH, "billing": BILLING}
 
@@ -28,7 +28,7 @@ import importlib, os, sys
 from pathlib import Path
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from services.common.migrations import migrate
+from services.common.db.migrations import migrate
 
 url, scripts, most = sys.argv[1], Path(sys.argv[2]), 100
 importlib.import_module(f"services.{scripts.parent.name}.models")  # once, not in every child

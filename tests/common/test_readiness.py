@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
-from tests.e2e.platform import ROOT
-from tests.ports import free_port
+from harness.platform import ROOT
+from harness.ports import free_port
 
 NOT_READY = b'{"failing": {"database": "The database is unavailable; retry in 1 s."}}'
 
@@ -38,7 +38,7 @@ def answering(status: int, body: bytes) -> Iterator[int]:
 
 
 def check(port: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "services.common.readiness", str(port)]
+    command = [sys.executable, "-m", "services.common.http.readiness", str(port)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
 
 

@@ -8,9 +8,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from services.common.http_protocol import LINGER_BYTES, MAX_HEAD_BYTES, MAX_PIPELINED
+from harness.raw_http import WAIT_S, Connection, head
+from services.common.http.protocol import LINGER_BYTES, MAX_HEAD_BYTES, MAX_PIPELINED
 from tests.echo import running_echo
-from tests.raw_http import WAIT_S, Connection, head
 
 
 @pytest.fixture(scope="module", params=["asyncio", "uvloop"])

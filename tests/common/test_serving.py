@@ -9,7 +9,7 @@ import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from services.common import http_protocol
+from services.common.http import protocol as http_protocol
 
 
 async def _measure(scope: Scope, receive: Receive, send: Send) -> None:

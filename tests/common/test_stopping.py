@@ -13,11 +13,11 @@ import uvicorn
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from services.common import stopping
-from services.common.http import new_router, service_app
-from services.common.http_protocol import Protocol
-from services.common.stopping import StoppingServer
-from tests.e2e.platform import ROOT
+from harness.platform import ROOT
+from services.common import shutdown as stopping
+from services.common.http.app import new_router, service_app
+from services.common.http.protocol import Protocol
+from services.common.shutdown import StoppingServer
 
 PATIENCE_S = 0.6
 
@@ -200,7 +200,7 @@ class TestStopping:
 def test_a_stuck_thread_does_not_keep_the_process_alive() -> None:
     script = (
         "import threading, time\n"
-        "from services.common.stopping import leave\n"
+        "from services.common.shutdown import leave\n"
         "threading.Thread(target=time.sleep, args=(0.1,)).start()\n"
         "leave()\n"
         "threading.Thread(target=time.sleep, args=(60,), name='sleeper').start()\n"

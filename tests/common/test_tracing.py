@@ -10,14 +10,14 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 from sqlalchemy import text
 
-from services.common import tracing as tracing_module
-from services.common.db import Database
+from harness.otlp_collector import Collected, Collector, collecting
+from harness.ports import free_port
+from services.common.db.database import Database
 from services.common.errors import Unavailable
-from services.common.http import http_client, new_router, service_app
-from services.common.observe import open_tracing
-from services.common.tracing import Tracing
-from tests.collector import Collected, Collector, collecting
-from tests.ports import free_port
+from services.common.http.app import http_client, new_router, service_app
+from services.common.telemetry import tracing as tracing_module
+from services.common.telemetry.requests import open_tracing
+from services.common.telemetry.tracing import Tracing
 
 SECRET = "hunter2"
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

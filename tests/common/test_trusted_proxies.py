@@ -2,12 +2,12 @@
 
 import pytest
 
+from harness.proxies import proxied
+from harness.raw_http import Connection, head
 from services.auth.settings import AuthSettings
 from services.billing.settings import BillingSettings
 from services.inference.settings import InferenceSettings
 from tests.echo import running_echo
-from tests.proxies import proxied
-from tests.raw_http import Connection, head
 
 FORWARDED = (
     b"Host: x",

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.e2e.platform import ROOT, Platform
+from harness.platform import ROOT, Platform
 
 IMAGES = ("auth", "billing", "inference", "trainer")
 _BUILD_DEADLINE_S = 1800

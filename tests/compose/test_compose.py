@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.platform import PREDICT, WINE, eventually
 from tests.compose.project import IMAGES, Project, docker, running_project
-from tests.e2e.platform import PREDICT, WINE, eventually
 
 pytestmark = pytest.mark.compose
 

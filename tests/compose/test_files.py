@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.platform import ROOT
 from tests.cli.test_settings_documented import DOCUMENTED
-from tests.e2e.platform import ROOT
 
 SCRIPT = ROOT / "scripts" / "compose_env.py"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()

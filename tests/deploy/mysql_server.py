@@ -13,9 +13,9 @@ from pathlib import Path
 import pymysql
 
 from cli.die_with_parent import die_with_parent
+from harness.mariadb import NoServer
+from harness.ports import free_port
 from tests.deploy.chart import CHART, ROOT
-from tests.mariadb import NoServer
-from tests.ports import free_port
 
 SCRIPTS = CHART / "files" / "mysql"
 PASSWORDS = {

@@ -10,12 +10,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.billing.events.router import EventMetrics
-from services.common.observe import Metrics
-from services.inference.drift.watch import DriftMonitor
-from services.inference.metering.journal import Journal
+from services.common.telemetry.requests import Metrics
+from services.inference.api.metrics import PredictMetrics
+from services.inference.metering.journal.journal import Journal
 from services.inference.metering.metrics import MeteringMetrics
 from services.inference.models.metrics import ModelMetrics
-from services.inference.protocols.metrics import PredictMetrics
+from services.inference.monitoring.drift import DriftMonitor
 from services.inference.rollouts.metrics import RolloutMetrics
 from tests.deploy.chart import (
     CHART,

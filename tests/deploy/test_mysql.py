@@ -14,16 +14,16 @@ import pytest
 from httpx import ASGITransport, AsyncClient
 from pydantic import SecretStr
 
+from harness.mariadb import NoServer, do_without
+from harness.usage_events import LOCAL_PLAN, deliver, event
 from services.billing.app import create_app
 from services.billing.plans.schemas import PlanCreate
 from services.billing.settings import BillingSettings
 from services.billing.verify import verify
-from services.common.db import Database
+from services.common.db.database import Database
 from tests.billing.tokens import ISSUER, Issuer
-from tests.billing.wire import LOCAL_PLAN, deliver, event
 from tests.deploy.chart import ROOT, render
 from tests.deploy.mysql_server import PASSWORDS, SCRIPTS, ChartServer, new_server
-from tests.mariadb import NoServer, do_without
 
 DATABASES = ("tollgate_auth", "tollgate_billing")
 

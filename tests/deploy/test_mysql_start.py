@@ -8,9 +8,9 @@ from contextlib import suppress
 
 import pytest
 
+from harness.mariadb import NoServer, do_without
+from harness.platform import eventually
 from tests.deploy.mysql_server import ChartServer, new_server
-from tests.e2e.platform import eventually
-from tests.mariadb import NoServer, do_without
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from registry.keys import TrustedKeys
 from services.auth.keys import open_key_ring
-from services.common.model_keys import TrustedKeys
 from tests.deploy.chart import CHART, Manifest, render
 
 MADE = ("credentials", "auth-keys", "model-signing-key", "trusted-keys", "mysql")

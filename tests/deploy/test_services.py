@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from services.common.stopping import FINISH_S, LAST_CALL_S
-from services.inference.metering.lease_manager import RELEASE_S
+from services.common.shutdown import FINISH_S, LAST_CALL_S
+from services.inference.metering.leases.manager import RELEASE_S
 from services.inference.metering.shipper import DRAIN_S
 from tests.cli.test_settings_documented import DOCUMENTED
 from tests.deploy.chart import CHART, ROOT, SCENARIOS, SERVICES, render, same

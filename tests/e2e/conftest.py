@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.platform import Platform, running
+from harness.platform import Platform, running
 
 
 @pytest.fixture(scope="package")

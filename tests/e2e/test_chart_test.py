@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from tests.e2e.platform import ROOT, Platform
+from harness.platform import ROOT, Platform
 
 SCRIPT = ROOT / "deploy/helm/tollgate/files/first_prediction.py"
 PREPAID = {

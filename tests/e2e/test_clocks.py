@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from harness.platform import PREDICT, WINE, Platform
 from services.auth.callers import FIRST_PARTY
 from services.auth.keys import open_key_ring
 from services.billing.events.batch import MAX_AHEAD
 from services.billing.sources.service import LOST_AFTER
 from services.common.contracts import AUDIENCE, CLOUDEVENTS_ONE, EVENT_SOURCE, EVENT_TYPE
-from services.common.identity import LEEWAY_S
-from services.inference.metering.reservations import SPENDABLE_S
-from tests.e2e.platform import PREDICT, WINE, Platform
+from services.common.identity.tokens import LEEWAY_S
+from services.inference.metering.leases.reservations import SPENDABLE_S
 
 NEARLY_S = LEEWAY_S - 20
 OVER_S = LEEWAY_S + 20

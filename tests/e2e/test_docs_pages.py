@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.e2e.platform import WINE, Platform
+from harness.platform import WINE, Platform
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = [

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.platform import PREDICT, WINE, Platform, eventually, running
+from harness.platform import PREDICT, WINE, Platform, eventually, running
 
 KEYS = 600
 CLIENTS = 4

@@ -6,15 +6,12 @@ from pathlib import Path
 
 import httpx
 
-from services.common.filesystems import open_filesystem
-from services.common.model_store import (
-    ModelStore,
-    TrustedKeys,
-    load_signing_key,
-)
-from tests.common.worlds import publish_again
-from tests.e2e.platform import PREDICT, WINE, eventually, running
-from tests.gcs import Emulator
+from harness.gcs import Emulator
+from harness.platform import PREDICT, WINE, eventually, running
+from harness.stores import publish_again
+from registry.keys import TrustedKeys, load_signing_key
+from registry.storage.filesystems import open_filesystem
+from registry.store import ModelStore
 
 
 def test_a_model_trained_into_a_bucket_is_served_from_it(

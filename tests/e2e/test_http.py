@@ -8,11 +8,11 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from harness.platform import PREDICT, WINE, Platform, eventually
+from harness.programs import program
+from harness.proxies import proxied
+from harness.raw_http import WAIT_S, Connection, head
 from tests.common.test_behind_proxies import JAVA_CLIENT
-from tests.e2e.platform import PREDICT, WINE, Platform, eventually
-from tests.programs import program
-from tests.proxies import proxied
-from tests.raw_http import WAIT_S, Connection, head
 
 SERVICES = ("auth", "inference", "billing")
 ATTEMPTS = 20

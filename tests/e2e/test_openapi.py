@@ -26,11 +26,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from harness.platform import Platform, running
 from services.auth.callers import FIRST_PARTY
 from services.auth.keys import open_key_ring
 from services.common.contracts import AUDIENCE
-from services.common.identity import SCOPES
-from tests.e2e.platform import Platform, running
+from services.common.identity.tokens import SCOPES
 
 CHECKS = [
     not_a_server_error,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.platform import Platform, eventually, running
+from harness.platform import Platform, eventually, running
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tests.e2e.platform import PREDICT, WINE, Platform, eventually, running
+from harness.platform import PREDICT, WINE, Platform, eventually, running
 
 WRITTEN_ONCE = ("credentials.json", "keys", "data", "models")
 

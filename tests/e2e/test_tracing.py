@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.collector import Collected, Collector, collecting
-from tests.e2e.platform import PREDICT, ROOT, WINE, Platform, eventually, running
-from tests.ports import free_port
+from harness.otlp_collector import Collected, Collector, collecting
+from harness.platform import PREDICT, ROOT, WINE, Platform, eventually, running
+from harness.ports import free_port
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 ROW = [12.345678, *WINE[1:]]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.platform import Platform, end, eventually
+from harness.platform import Platform, end, eventually
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ import httpx
 import pytest
 
 from cli.die_with_parent import die_with_parent
-from tests.e2e.platform import ROOT, eventually
-from tests.functions.servers import GitHub, StorageProxy, serving
-from tests.gcs import Emulator
-from tests.ports import free_port
+from harness.function_servers import GitHub, StorageProxy, serving
+from harness.gcs import Emulator
+from harness.platform import ROOT, eventually
+from harness.ports import free_port
 
 FINALIZED = "google.cloud.storage.object.v1.finalized"
 CSV = b"x,y\n1,2\n"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from functions.common.storage import StoredObject
 from functions.on_data_arrival.drops import Ends, Leaves, decide, find_drop
-from services.common.data_names import kind_of
+from registry.data_names import kind_of
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 QUIET_S = 60

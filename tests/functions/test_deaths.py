@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from harness.function_servers import BlockedCall, Response
 from tests.functions.conftest import Function, World
-from tests.functions.servers import BlockedCall, Response
 
 
 @pytest.fixture

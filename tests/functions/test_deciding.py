@@ -13,7 +13,7 @@ from functions.on_data_arrival.drops import (
     decide,
     find_drop,
 )
-from services.common.data_names import kind_of
+from registry.data_names import kind_of
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 QUIET_S = 60.0

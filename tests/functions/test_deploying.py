@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from functions.common.delivery import SWEEP
-from tests.e2e.platform import ROOT
+from harness.platform import ROOT
 from tests.functions.conftest import World
 
 NEEDED = {

@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from functions.common.github import requested_wait
+from harness.function_servers import Response
 from tests.functions.conftest import Function, World
-from tests.functions.servers import Response
 
 KEY = (
     rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -16,9 +16,9 @@ from jose import jwt
 
 from functions.common.settings import PipelineSettings
 from functions.common.storage import MetadataToken, StorageError
+from harness.function_servers import BlockedCall, GitHub, Request, Response, serving
+from harness.gcs import Emulator
 from tests.functions.conftest import Function, World, new_world
-from tests.functions.servers import BlockedCall, GitHub, Request, Response, serving
-from tests.gcs import Emulator
 
 FUNCTIONS = ("on_data_arrival", "on_model_release")
 OWN_MODULES = """

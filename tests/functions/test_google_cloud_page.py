@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from functions.common.settings import PipelineSettings
-from tests.e2e.platform import ROOT
-from tests.programs import program
+from harness.platform import ROOT
+from harness.programs import program
 
 DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -49,7 +49,7 @@ class Page:
                 STAND_IN.format(python=sys.executable, calls=str(calls), name=name, answers=ANSWERS)
             )
             program.chmod(0o755)
-        for name in ("Makefile", "scripts", "functions", "services"):
+        for name in ("Makefile", "scripts", "functions", "registry", "services"):
             (folder / name).symlink_to(ROOT / name)
         for name in ("signing.pem", "trusted.pem", "github-token.txt"):
             (folder / name).write_text("secret")

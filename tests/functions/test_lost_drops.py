@@ -12,9 +12,9 @@ import pytest
 from functions.common.pipeline import Pipeline
 from functions.common.settings import PipelineSettings
 from functions.on_data_arrival.sweep import sweep
+from harness.function_servers import BlockedCall, Response
+from harness.gcs import Emulator
 from tests.functions.conftest import Function, World, new_world
-from tests.functions.servers import BlockedCall, Response
-from tests.gcs import Emulator
 
 
 @pytest.fixture(scope="module")

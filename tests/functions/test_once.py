@@ -4,8 +4,8 @@ import time
 
 import pytest
 
+from harness.function_servers import BlockedCall, Response
 from tests.functions.conftest import Function, World
-from tests.functions.servers import BlockedCall, Response
 
 
 @pytest.fixture(scope="module")

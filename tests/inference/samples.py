@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.common.model_store import create_signing_key
+from registry.keys import create_signing_key
 from trainer.settings import TrainerSettings
 from trainer.train import train
 

@@ -8,16 +8,9 @@ from pathlib import Path
 import orjson
 from prometheus_client import CollectorRegistry
 
-from services.common.model_store import (
-    Manifest,
-    ModelStore,
-    Release,
-    TrustedKeys,
-    Withdrawal,
-    create_signing_key,
-    load_signing_key,
-    new_version_name,
-)
+from registry.keys import TrustedKeys, create_signing_key, load_signing_key
+from registry.records import Manifest, Release, Withdrawal, new_version_name
+from registry.store import ModelStore
 from services.inference.models.cache import ModelCache
 from services.inference.models.loader import Loader
 from services.inference.models.metrics import ModelMetrics

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inference.protocols.admission import (
+from services.inference.api.admission import (
     ConcurrencyLimiter,
     MemoryLimiter,
     Saturated,
     fits,
 )
-from services.inference.protocols.decoding import Decoder, FairLock
-from services.inference.protocols.json_body import WHOLE_BYTES
+from services.inference.api.decoding import Decoder, FairLock
+from services.inference.api.json_body import WHOLE_BYTES
 
 
 class TestShares:

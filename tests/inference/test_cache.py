@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from registry.records import StoreError, VersionRefused
 from services.common.errors import Unavailable
-from services.common.model_store import StoreError, VersionRefused
 from services.inference.models import watcher
 from tests.inference.conftest import eventually
 from tests.inference.samples import Store

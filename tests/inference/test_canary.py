@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.common.filesystems import open_filesystem
-from services.common.model_releases import ReleaseManager
-from services.common.model_store import ModelStore
+from registry.releases import ReleaseManager
+from registry.storage.filesystems import open_filesystem
+from registry.store import ModelStore
 from services.inference.rollouts.canary import Canaries, rollout_bucket
 from services.inference.rollouts.judge import MIN_SAMPLE
 from services.inference.rollouts.metrics import RolloutMetrics

@@ -7,9 +7,9 @@ import httpx
 import numpy as np
 import pytest
 
-from services.common.model_records import ColumnStatistics
-from services.inference.drift import watch
-from services.inference.drift.bins import Bins
+from registry.drift import Bins
+from registry.records import ColumnStatistics
+from services.inference.monitoring import drift as watch
 from services.inference.settings import InferenceSettings
 from tests.inference.conftest import eventually, serving
 from tests.inference.neighbours import Neighbours

@@ -3,8 +3,9 @@
 import asyncio
 import threading
 
-from services.inference.engine.runtime import Engine, InferenceResponse, LatencyEstimate
-from services.inference.models.inputs import Arrays
+from registry.features import Arrays
+from registry.runtimes.runtime import InferenceResponse
+from services.inference.models.engine import Engine, LatencyEstimate
 
 SLOW = LatencyEstimate(call_s=1.0, row_s=0.0)
 

@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.models import models
-from services.common.model_records import ColumnStatistics, Manifest
+from registry.records import ColumnStatistics, Manifest
 from services.inference.app import MAX_OTHER_BODY_BYTES
-from services.inference.feedback import recent as recents
-from services.inference.feedback.service import bounded_error
+from services.inference.monitoring import recent_predictions as recents
+from services.inference.monitoring.feedback import bounded_error
 from services.inference.settings import InferenceSettings
 from tests.inference.conftest import eventually, serving
 from tests.inference.neighbours import Neighbours

@@ -11,8 +11,8 @@ from typing import Literal
 import orjson
 import pytest
 
-from services.inference.metering import segments
-from services.inference.metering.journal import (
+from services.inference.metering.journal import segments
+from services.inference.metering.journal.journal import (
     TYPICAL_LINE_BYTES,
     Journal,
     JournalBroken,

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.common.errors import BodyInvalid
-from services.inference.protocols import json_structure
-from services.inference.protocols.json_body import load_object, refuse_duplicates
-from services.inference.protocols.json_structure import MAX_DEPTH, JsonLimits, scan
+from services.inference.api import json_structure
+from services.inference.api.json_body import load_object, refuse_duplicates
+from services.inference.api.json_structure import MAX_DEPTH, JsonLimits, scan
 
 AMPLE = JsonLimits(commas=10**9, containers=10**9)
 

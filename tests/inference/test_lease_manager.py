@@ -10,12 +10,12 @@ import pytest
 from pydantic import SecretStr
 
 from services.common.errors import Unavailable
-from services.common.http import http_client
-from services.inference.metering.accounts import PaymentRequired
+from services.common.http.app import http_client
 from services.inference.metering.billing import BillingClient
-from services.inference.metering.lease_manager import LeaseManager, Spending
-from services.inference.metering.rates import RateLimited
-from services.inference.metering.reservations import SPENDABLE_S
+from services.inference.metering.leases.accounts import PaymentRequired
+from services.inference.metering.leases.manager import LeaseManager, Spending
+from services.inference.metering.leases.rates import RateLimited
+from services.inference.metering.leases.reservations import SPENDABLE_S
 from tests.inference.conftest import eventually
 from tests.inference.neighbours import Neighbours, running
 

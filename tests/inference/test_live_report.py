@@ -10,12 +10,12 @@ from typer.testing import CliRunner, Result
 
 from cli.live_report import summarise
 from cli.main import app
+from harness.ports import free_port
 from services.inference.settings import InferenceSettings
 from tests.inference.conftest import eventually
 from tests.inference.neighbours import Neighbours
 from tests.inference.samples import Store
 from tests.inference.trials import metric, process
-from tests.ports import free_port
 
 ROWS = 600
 

@@ -8,14 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from registry.keys import TrustedKeys, create_signing_key, load_signing_key
+from registry.records import StoreError
+from registry.store import ModelStore
 from services.common.errors import Unavailable
-from services.common.model_store import (
-    ModelStore,
-    StoreError,
-    TrustedKeys,
-    create_signing_key,
-    load_signing_key,
-)
 from services.inference.models import loader
 from services.inference.models.registry import LoadedModel, ModelNotFound
 from tests.inference.samples import NUMBERS_ROW, Store

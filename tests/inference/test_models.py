@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from registry.releases import ReleaseManager
+from registry.store import ModelStore
 from services.common.errors import Unavailable
-from services.common.model_releases import ReleaseManager
-from services.common.model_store import ModelStore
 from services.inference.models.registry import ModelNotFound
 from tests.inference.samples import NUMBERS_ROW, Store
 from tests.inference.shelf import Shelf

@@ -10,9 +10,9 @@ import pytest
 import sklearn
 from sklearn.linear_model import LogisticRegression
 
+from services.inference.api.codec import Body
+from services.inference.api.v2 import document
 from services.inference.models.registry import ModelNotFound
-from services.inference.protocols.codec import Body
-from services.inference.protocols.v2 import document
 from tests.inference.samples import MIXED_ROW, NUMBERS_ROW, Store
 from tests.inference.shelf import Shelf
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from services.inference.metering import replay as replaying
 from services.inference.metering.billing import BillingClient
-from services.inference.metering.dead_letters import FILE_NAME
-from services.inference.metering.replay import Replayed, replay
+from services.inference.metering.journal import replay as replaying
+from services.inference.metering.journal.dead_letters import FILE_NAME
+from services.inference.metering.journal.replay import Replayed, replay
 from tests.inference.neighbours import Neighbours
 from tests.inference.test_shipper import (
     Run,

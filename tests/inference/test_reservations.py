@@ -17,9 +17,9 @@ from pydantic import TypeAdapter
 
 from services.common.contracts import LeaseRequest, LeaseTerms, PriceTerms
 from services.common.errors import ServiceError
-from services.inference.metering.accounts import Account, Waiter
-from services.inference.metering.rates import RateMeter
-from services.inference.metering.reservations import SPENDABLE_S, CreditReservation
+from services.inference.metering.leases.accounts import Account, Waiter
+from services.inference.metering.leases.rates import RateMeter
+from services.inference.metering.leases.reservations import SPENDABLE_S, CreditReservation
 from tests.inference.wallets import Wallets
 
 ACCOUNT = "00000000-0000-4000-8000-00000000000a"

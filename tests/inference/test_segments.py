@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.inference.metering import segments
+from services.inference.metering.journal import segments
 
 JOURNAL = "00000000-0000-4000-8000-000000000001"
 

@@ -12,10 +12,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from services.common.http import http_client
-from services.inference.metering import events, segments, shipper
+from services.common.http.app import http_client
+from services.inference.metering import events, shipper
 from services.inference.metering.billing import BillingClient
-from services.inference.metering.journal import Journal, with_sequence
+from services.inference.metering.journal import segments
+from services.inference.metering.journal.journal import Journal, with_sequence
 from services.inference.metering.metrics import MeteringMetrics
 from services.inference.metering.shipper import Shipper
 from tests.inference.conftest import eventually

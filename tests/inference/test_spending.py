@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.inference.metering import lease_manager
+from services.inference.metering.leases import manager as lease_manager
 from services.inference.settings import InferenceSettings
 from tests.inference.conftest import eventually, serving
 from tests.inference.neighbours import Neighbours

@@ -12,17 +12,17 @@ from pathlib import Path
 import httpx
 
 from cli.die_with_parent import die_with_parent
-from services.common.model_releases import ReleaseManager
-from services.common.model_store import Release
+from harness.platform import ROOT
+from harness.ports import free_port
+from registry.records import Release
+from registry.releases import ReleaseManager
 from services.inference.rollouts.canary import rollout_bucket
 from services.inference.settings import InferenceSettings
-from tests.e2e.platform import ROOT
 from tests.inference import crafted
 from tests.inference.conftest import eventually, serving
 from tests.inference.neighbours import Neighbours
 from tests.inference.samples import Store
 from tests.inference.shelf import Shelf
-from tests.ports import free_port
 
 PRICE = "/v1/models/price:predict"
 GOOD_ROW = [2.0, 3.0]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.platform import ROOT, Platform
-from tests.mariadb import GivenServer, Server
-from tests.ports import free_port
+from harness.mariadb import GivenServer, Server
+from harness.platform import ROOT, Platform
+from harness.ports import free_port
 from tests.rolling.balancer import NoBalancer, do_without, running_balancer
 from tests.rolling.pods import Ending, Workload, at_once
 from tests.rolling.timings import chart_timings

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import httpx
 
-from tests.e2e.platform import PREDICT, WINE, Platform
+from harness.platform import PREDICT, WINE, Platform
 
 PAUSE_S = 0.03
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cli.die_with_parent import die_with_parent
-from services.common.readiness import failing
-from tests.e2e.platform import ROOT
-from tests.ports import free_port
+from harness.platform import ROOT
+from harness.ports import free_port
+from services.common.http.readiness import failing
 from tests.rolling.balancer import SLOTS, Balancer
 from tests.rolling.timings import ENDPOINT_LAG_S, SCALE, Timings
 

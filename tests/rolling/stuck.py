@@ -7,14 +7,10 @@ import onnx
 import orjson
 from onnx import TensorProto, helper
 
-from services.common.model_store import (
-    Manifest,
-    ModelStore,
-    TrustedKeys,
-    load_signing_key,
-    new_version_name,
-)
-from tests.e2e.platform import WINE
+from harness.platform import WINE
+from registry.keys import TrustedKeys, load_signing_key
+from registry.records import Manifest, new_version_name
+from registry.store import ModelStore
 
 ENDLESS = [*WINE[:-1], 1e6]
 """Values that take hours to compute; no sample comes near the last one."""

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from services.common.stopping import FINISH_S
-from tests.e2e.platform import PREDICT, WINE, eventually
+from harness.platform import PREDICT, WINE, eventually
+from services.common.shutdown import FINISH_S
 from tests.rolling import stuck
 from tests.rolling.conftest import Cluster
 from tests.rolling.load import Account, Load, calling

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from services.common.model_releases import ReleaseManager
-from services.common.model_store import Manifest, ModelStore, TrustedKeys
+from registry.keys import TrustedKeys
+from registry.records import Manifest
+from registry.releases import ReleaseManager
+from registry.store import ModelStore
 from trainer.settings import TrainerSettings
 from trainer.train import Outcome, train
 

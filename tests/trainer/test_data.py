@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.common.model_store import Column
+from registry.records import Column
 from tests.trainer.conftest import Workshop
 from trainer.columns import Problem, define_problem, encode
 from trainer.data import fetch_dataset

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from tests.common.worlds import FIRST, SECOND, World, new_world, release
+from harness.stores import FIRST, SECOND, World, new_world, release
 
 VALID: dict[str, Any] = release(7, SECOND, "0" * 64).model_dump(mode="json")
 HOSTILE = [

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from services.common.model_records import Signature, VersionRefused
-from services.common.model_releases import check_fits_beside
+from registry.records import Signature, VersionRefused
+from registry.releases import check_fits_beside
 from tests.trainer import cases, samples
 from tests.trainer.conftest import Workshop
 from trainer.columns import Problem, define_problem

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from cli.models import models
 from cli.train import train
-from services.common.model_records import Manifest, RunRecord
+from registry.records import Manifest, RunRecord
 from tests.trainer import samples
 from tests.trainer.conftest import Workshop
 from trainer.errors import DataError

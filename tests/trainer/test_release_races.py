@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from cli.die_with_parent import die_with_parent
-from services.common.model_records import Release
-from services.common.model_verify import verify_store
-from tests.common.worlds import FIRST, SECOND, THIRD, World, new_world
+from harness.stores import FIRST, SECOND, THIRD, World, new_world
+from registry.records import Release
+from registry.verify import verify_store
 
 ROOT = Path(__file__).parents[2]
 WRITERS = 3

@@ -11,9 +11,9 @@ from typer.testing import CliRunner, Result
 
 from cli.models import models
 from cli.train import train
-from services.common.model_releases import NoVersion
-from services.common.model_store import ReleaseTaken, VersionRefused
-from tests.common.worlds import FIRST, SECOND, THIRD, World, release
+from harness.stores import FIRST, SECOND, THIRD, World, release
+from registry.records import ReleaseTaken, VersionRefused
+from registry.releases import NoVersion
 from tests.trainer.conftest import Workshop
 from trainer.settings import TrainerSettings
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from services.common.model_store import Manifest
+from registry.records import Manifest
 from tests.trainer import samples
 from tests.trainer.conftest import Workshop, new_workshop
 from trainer.errors import DataError

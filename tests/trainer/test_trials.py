@@ -8,11 +8,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.models import models
-from services.common.model_records import Canary, Column, Shadow, Signature
-from services.common.model_releases import AlreadyLive, NoVersion
-from services.common.model_store import VersionNotFound, VersionRefused
-from services.common.model_verify import verify_store
-from tests.common.worlds import FIRST, SECOND, THIRD, World
+from harness.stores import FIRST, SECOND, THIRD, World
+from registry.records import Canary, Column, Shadow, Signature, VersionNotFound, VersionRefused
+from registry.releases import AlreadyLive, NoVersion
+from registry.verify import verify_store
 from tests.trainer.conftest import Workshop
 from trainer.settings import TrainerSettings
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.features import BLANKS, MISSING, ValueRules
-from services.common.model_records import Column, Manifest, Signature
+from registry.records import Column, Manifest, Signature
+from registry.value_rules import BLANKS, MISSING, ValueRules
+from services.inference.api.v2 import tensors
 from services.inference.models.inputs import Inputs
-from services.inference.protocols.v2 import tensors
 from tests.trainer import cases
 from tests.trainer.conftest import Workshop
 from trainer.cells import clean_texts

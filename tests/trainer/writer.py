@@ -8,8 +8,9 @@ at the first line on stdin, and prints each record that it wrote, one per line.
 
 import sys
 
-from services.common.model_releases import NoVersion, ReleaseManager
-from services.common.model_store import ModelStore, ReleaseTaken
+from registry.records import ReleaseTaken
+from registry.releases import NoVersion, ReleaseManager
+from registry.store import ModelStore
 from trainer.settings import TrainerSettings
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.platform import ROOT
-from tests.workflows.runner import Runner, read, value_of
+from harness.platform import ROOT
+from harness.workflow_runner import Runner, read, value_of
 
 VARIABLES = {
     "DATA_STORE": "gs://shop-data",

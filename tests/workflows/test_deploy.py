@@ -7,10 +7,10 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from tests.common.worlds import FIRST, SECOND, World
-from tests.functions.servers import Request, Response, serving
+from harness.function_servers import Request, Response, serving
+from harness.stores import FIRST, SECOND, World
+from harness.workflow_runner import Runner, read
 from tests.trainer.conftest import Workshop, new_workshop
-from tests.workflows.runner import Runner, read
 
 RELEASED = {
     "name": "repository_dispatch",

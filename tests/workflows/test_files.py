@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from functions.common.events import Arrival
-from tests.e2e.platform import ROOT
-from tests.workflows.runner import WORKFLOWS, evaluate, read
+from harness.platform import ROOT
+from harness.workflow_runner import WORKFLOWS, evaluate, read
 
 NAMES = sorted(path.name for path in WORKFLOWS.glob("*.yml"))
 PINNED = re.compile(r"uses: [\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from chaos.accounts import PER_REQUEST, PER_ROW, PLENTY, prepaid
+from harness.gcs import Emulator
+from harness.platform import Platform, eventually
+from harness.workflow_load import Load, paying
+from registry.store import ModelStore
 from rehearse.shop import ASK, MANUAL, MODEL, PREDICT, Shop, new_shop
-from services.common.model_store import ModelStore
-from tests.e2e.platform import Platform, eventually
 from tests.functions.conftest import World
-from tests.gcs import Emulator
-from tests.workflows.load import Load, paying
 
 CHECK = "Predict on it as a machine client"
 

@@ -13,7 +13,7 @@ from services.auth.clients import repository
 from services.auth.models import Client
 from services.auth.users.service import allowed_scope
 from services.common.errors import BodyInvalid, NotFound, ServiceError
-from services.common.identity import Caller
+from services.common.identity.tokens import Caller
 
 MAX_CLIENTS = 100
 """Maximum number of clients of a user."""

@@ -35,9 +35,9 @@ from services.auth.tokens.forms import ClientCredentials
 from services.auth.users.repository import find_user
 from services.auth.users.service import allowed_scope, find_user_by_email
 from services.common.contracts import AUDIENCE
-from services.common.db import Database
+from services.common.db.database import Database
 from services.common.errors import Unauthenticated
-from services.common.identity import SCOPES, TokenVerifier
+from services.common.identity.tokens import SCOPES, TokenVerifier
 
 _WRONG_LOGIN = "Incorrect e-mail or password."
 _WRONG_REFRESH = "The refresh token is invalid."

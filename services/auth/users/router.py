@@ -10,10 +10,10 @@ from services.auth.callers import get_user
 from services.auth.models import User
 from services.auth.passwords import PasswordHasher
 from services.auth.users import service
-from services.common.db import Snapshot, Transaction
+from services.common.db.database import Snapshot, Transaction
 from services.common.errors import BodyInvalid, ServiceError, Unauthenticated, error_responses
-from services.common.http import new_router
-from services.common.identity import AnyCaller
+from services.common.http.app import new_router
+from services.common.identity.tokens import AnyCaller
 
 router = new_router(tag="users")
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, MutableMapping, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from services.billing.accounts import Funds
 from services.billing.events.batch import Arrival, EventId
+from services.billing.ledger.accounts import Funds
 from services.billing.models import Plan, Price
 from services.billing.plans.pricing import charge
 from services.billing.plans.service import PriceBook

@@ -7,7 +7,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import wide
-from services.billing.database import insert_rows, table_of, upsert
+from services.billing.bulk_insert import insert_rows, table_of, upsert
 from services.billing.events.batch import Arrival, EventId
 from services.billing.events.rating import Rated
 from services.billing.models import EventConflict, EventKey, UsageEvent

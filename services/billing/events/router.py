@@ -28,11 +28,11 @@ from services.common.errors import (
     UnreadableJson,
     error_responses,
 )
-from services.common.http import new_router
-from services.common.identity import RequireScope
+from services.common.http.app import new_router
+from services.common.identity.tokens import RequireScope
 
 if TYPE_CHECKING:
-    from services.common.tracing import Tracing
+    from services.common.telemetry.tracing import Tracing
 
 router = new_router(tag="events")
 

@@ -7,25 +7,25 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.accounts import (
-    add_accounts,
-    find_currencies,
-    lock_accounts,
-    move_money,
-)
 from services.billing.database import in_transaction
 from services.billing.events import repository
 from services.billing.events.batch import Batch, is_likely_repeat, read_batch
 from services.billing.events.rating import Offer, Outcome, find_offer, rate
 from services.billing.events.settling import Payment, find_payments, settle_all
-from services.billing.leases.repository import find_reservations, put_money
+from services.billing.ledger.accounts import (
+    add_accounts,
+    find_currencies,
+    lock_accounts,
+    move_money,
+)
+from services.billing.ledger.repository import find_reservations, put_money
 from services.billing.periods import lock_periods, period_of
 from services.billing.plans.service import read_price_book
 from services.billing.sources.ranges import Range
 from services.billing.sources.service import mark_received
 from services.billing.usage.repository import add_sums, lock_months
 from services.common.contracts import IngestResult
-from services.common.db import Database
+from services.common.db.database import Database
 
 
 async def ingest(

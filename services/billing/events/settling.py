@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from services.billing.events.batch import Arrival, Batch, Spend
 from services.billing.events.rating import Offer, Rejection
-from services.billing.leases.repository import ReservationKey
-from services.billing.leases.reservations import (
+from services.billing.ledger.repository import ReservationKey
+from services.billing.ledger.reservations import (
     CreditReservation,
     Settled,
     charge_elsewhere,

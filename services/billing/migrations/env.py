@@ -1,6 +1,6 @@
 """Alembic's entry point."""
 
 from services.billing.models import Base
-from services.common.migrations import run_migrations
+from services.common.db.migrations import run_migrations
 
 run_migrations(Base.metadata)

@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from services.billing.database import in_transaction
 from services.billing.plans.schemas import PlanCreate
 from services.billing.plans.service import plan_ids, store_plan
-from services.common.db import Database
+from services.common.db.database import Database
 from services.common.errors import Unavailable
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload, selectinload
 
-from services.billing.database import upsert
+from services.billing.bulk_insert import upsert
 from services.billing.models import Account, AccountPlan, Plan, Price
 from services.billing.plans.schemas import PlanCreate
 

@@ -5,9 +5,9 @@ from typing import Annotated
 
 from fastapi import Depends, Path
 
-from services.billing.accounts import CurrencyFixed
 from services.billing.callers import OptionalCaller
 from services.billing.database import Store, in_transaction
+from services.billing.ledger.accounts import CurrencyFixed
 from services.billing.plans import service
 from services.billing.plans.default import DefaultPlanId
 from services.billing.plans.schemas import (
@@ -18,7 +18,7 @@ from services.billing.plans.schemas import (
     PlanRead,
 )
 from services.common.contracts import AccountId
-from services.common.db import Snapshot
+from services.common.db.database import Snapshot
 from services.common.errors import (
     BodyInvalid,
     InsufficientScope,
@@ -26,8 +26,8 @@ from services.common.errors import (
     Unavailable,
     error_responses,
 )
-from services.common.http import new_router
-from services.common.identity import RequireScope
+from services.common.http.app import new_router
+from services.common.identity.tokens import RequireScope
 
 router = new_router(tag="plans")
 

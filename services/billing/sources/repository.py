@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import Row, delete, insert, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.database import upsert
+from services.billing.bulk_insert import upsert
 from services.billing.models import Journal, JournalRange
 from services.billing.sources.ranges import Range
 

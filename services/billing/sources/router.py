@@ -6,11 +6,11 @@ from typing import Annotated
 from fastapi import Depends, Path
 
 from services.billing.database import Store, in_transaction
-from services.billing.leases.sweeper import reclaim_reservations
+from services.billing.ledger.sweeper import reclaim_reservations
 from services.billing.sources import service
 from services.billing.sources.service import SourceList
 from services.common.contracts import JournalId, SourceReport
-from services.common.db import Snapshot
+from services.common.db.database import Snapshot
 from services.common.errors import (
     BodyInvalid,
     InsufficientScope,
@@ -18,8 +18,8 @@ from services.common.errors import (
     Unavailable,
     error_responses,
 )
-from services.common.http import new_router
-from services.common.identity import RequireScope
+from services.common.http.app import new_router
+from services.common.identity.tokens import RequireScope
 
 router = new_router(prefix="/sources", tag="sources")
 

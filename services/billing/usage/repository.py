@@ -9,7 +9,7 @@ from sqlalchemy import Select, and_, insert, literal, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import wide
-from services.billing.database import upsert
+from services.billing.bulk_insert import upsert
 from services.billing.models import EventKey, UsageEvent, UsageHour, UsageMonth
 
 HOUR = timedelta(hours=1)

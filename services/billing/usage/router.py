@@ -12,7 +12,7 @@ from services.billing.plans.default import DefaultPlanId
 from services.billing.usage import service
 from services.billing.usage.schemas import ReceiptPage, ReceiptRead, UsageRead
 from services.billing.usage.service import MAX_PAGE, GroupBy, ReceiptNotFound
-from services.common.db import Snapshot
+from services.common.db.database import Snapshot
 from services.common.errors import (
     BodyInvalid,
     InsufficientScope,
@@ -20,8 +20,8 @@ from services.common.errors import (
     Unavailable,
     error_responses,
 )
-from services.common.http import new_router
-from services.common.identity import AnyCaller
+from services.common.http.app import new_router
+from services.common.identity.tokens import AnyCaller
 from services.common.times import Instant
 
 router = new_router(prefix="/usage", tag="usage")

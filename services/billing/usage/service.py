@@ -8,8 +8,8 @@ from typing import Literal, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.accounts import find_currencies
 from services.billing.csv_text import csv_lines
+from services.billing.ledger.accounts import find_currencies
 from services.billing.models import UsageEvent
 from services.billing.plans.service import read_price_book
 from services.billing.usage import repository
@@ -24,7 +24,7 @@ from services.billing.usage.schemas import (
     read_receipt,
 )
 from services.common.contracts import format_amount
-from services.common.db import Database
+from services.common.db.database import Database
 from services.common.errors import BodyInvalid, NotFound
 from services.common.times import parse_instant
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import structlog
 
-from services.inference.metering import dead_letters, segments
 from services.inference.metering.billing import BillingClient, BillingError
-from services.inference.metering.dead_letters import Refusal
-from services.inference.metering.segments import Segment
+from services.inference.metering.journal import dead_letters, segments
+from services.inference.metering.journal.dead_letters import Refusal
+from services.inference.metering.journal.segments import Segment
 
 MAX_BATCH_LINES = 2_000
 MAX_BATCH_BYTES = 2 * 2**20

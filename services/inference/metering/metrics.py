@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from services.inference.metering.journal import Journal
+from services.inference.metering.journal.journal import Journal
 
 
 class MeteringMetrics:

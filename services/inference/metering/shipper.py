@@ -16,12 +16,12 @@ import orjson
 import structlog
 
 from services.common.contracts import SourceReport
-from services.inference.metering import segments
 from services.inference.metering.billing import BillingClient, BillingError
 from services.inference.metering.delivery import MAX_BATCH_BYTES, ship_batch
-from services.inference.metering.journal import Journal
+from services.inference.metering.journal import segments
+from services.inference.metering.journal.journal import Journal
+from services.inference.metering.journal.segments import Segment
 from services.inference.metering.metrics import MeteringMetrics
-from services.inference.metering.segments import Segment
 
 LINGER_S = 0.2
 """How long the first event of a batch waits for more; a batch costs far more than its events."""

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from services.common.contracts import IngestResult
 from services.inference.metering.billing import BillingClient
-from services.inference.metering.journal import Journal
+from services.inference.metering.journal.journal import Journal
 
 if TYPE_CHECKING:
-    from services.common.tracing import Tracing
+    from services.common.telemetry.tracing import Tracing
 
 _TRACED = re.compile(rb'\{"sequence":"[0-9]+","traceparent":"([0-9a-f-]+)"')
 """How a traced event begins once the journal has added its sequence."""

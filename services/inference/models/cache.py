@@ -18,15 +18,9 @@ from pathlib import Path
 
 import structlog
 
-from services.common.model_store import (
-    Manifest,
-    ModelStore,
-    Release,
-    StoreError,
-    TrustedKeys,
-    VersionRefused,
-    Withdrawal,
-)
+from registry.keys import TrustedKeys
+from registry.records import Manifest, Release, StoreError, VersionRefused, Withdrawal
+from registry.store import ModelStore
 
 log = structlog.get_logger()
 

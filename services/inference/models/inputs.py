@@ -1,9 +1,6 @@
-"""Convert the instances of a request to the arrays of a model, according to its signature.
+"""Convert the instances of a request to the inputs of a model, according to its signature.
 
-The trainer's export uses the same convention: numbers and booleans are float32 with NaN for missing
-values, and text is strings with "" for missing values, cleaned by the signature's value rules. A
-model without text columns has one input `features` [rows, columns]. Any other has one input
-`column_<i>` [rows, 1] per column, in signature order.
+`registry.features` describes the inputs. Text is cleaned by the signature's value rules.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,13 +10,12 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from registry.features import MATRIX, Arrays, is_one_matrix, join_columns
+from registry.records import Column, Signature
+from registry.value_rules import AS_GIVEN, ValueRules
 from services.common.errors import MAX_FIELD_ERRORS, BodyInvalid
-from services.common.features import AS_GIVEN, ValueRules
-from services.common.model_store import Column, Signature
 
 T = TypeVar("T")
-
-Arrays = dict[str, npt.NDArray[Any]]
 
 BLOCK_VALUES = 1 << 15
 """Values converted at a time: NumPy blocks all threads while it converts Python objects."""
@@ -44,7 +40,7 @@ class Inputs:
         self._name_set = set(self._names)
         kinds = {column.kind for column in signature.columns}
         self.numbers_only = kinds == {"number"}
-        self._one_input = "text" not in kinds
+        self._one_matrix = is_one_matrix(signature.columns)
 
     def decode(self, instances: list[Any]) -> Arrays:
         """Convert a non-empty list of instances, each an object or a list of values.
@@ -57,7 +53,7 @@ class Inputs:
         if len(whole) == len(rows) and self.numbers_only:
             matrix = _all_numbers(whole)
             if matrix is not None:
-                return {"features": self.blank_missing(matrix)}
+                return {MATRIX: self.blank_missing(matrix)}
         self._check(instances, rows)
         return self._arrays(whole)
 
@@ -98,9 +94,7 @@ class Inputs:
 
     def join(self, arrays: list[npt.NDArray[Any]]) -> Arrays:
         """Build the model's inputs from one array [rows, 1] per column, in signature order."""
-        if self._one_input:
-            return {"features": np.hstack(arrays)}
-        return {f"column_{i}": array for i, array in enumerate(arrays)}
+        return join_columns(arrays, one_matrix=self._one_matrix)
 
     def _check(self, instances: list[Any], rows: list[list[Any] | None]) -> None:
         """Reject invalid instances; stops at the number of errors that a response lists."""

@@ -8,21 +8,15 @@ from typing import Any, TypeVar
 
 import structlog
 
+from registry.records import Manifest, Release, StoreError, VersionNotFound, VersionRefused
+from registry.releases import check_fits_beside
+from registry.runtimes.onnx import OnnxRuntime
+from registry.runtimes.runtime import Runtime
+from registry.runtimes.scikit_learn import PickledRuntime
+from registry.tolerances import is_as_recorded
 from services.common.errors import Unavailable
-from services.common.model_answers import is_as_recorded
-from services.common.model_releases import check_fits_beside
-from services.common.model_store import (
-    Manifest,
-    Release,
-    StoreError,
-    VersionNotFound,
-    VersionRefused,
-)
-from services.inference.engine.onnx import OnnxRuntime
-from services.inference.engine.pickled import PickledRuntime
-from services.inference.engine.runtime import Runtime, estimate_latency
-from services.inference.engine.thread_limiter import ThreadLimiter
 from services.inference.models.cache import ModelCache
+from services.inference.models.engine import estimate_latency
 from services.inference.models.inputs import Inputs
 from services.inference.models.metrics import ModelMetrics
 from services.inference.models.registry import (
@@ -32,6 +26,7 @@ from services.inference.models.registry import (
     Registry,
     version_not_found,
 )
+from services.inference.models.thread_limiter import ThreadLimiter
 
 LOADS_AT_ONCE = 2
 LOAD_DEADLINE_S = 300.0

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from services.common.model_store import VersionNotFound, VersionRefused
+from registry.records import VersionNotFound, VersionRefused
 
 
 class ModelMetrics:

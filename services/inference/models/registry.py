@@ -3,10 +3,10 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from registry.records import Canary, Manifest, Release, Shadow, is_version_name
+from registry.runtimes.runtime import Runtime
 from services.common.errors import NotFound, Unavailable
-from services.common.model_records import is_version_name
-from services.common.model_store import Canary, Manifest, Release, Shadow
-from services.inference.engine.runtime import LatencyEstimate, Runtime
+from services.inference.models.engine import LatencyEstimate
 from services.inference.models.inputs import Inputs
 from services.inference.models.metrics import ModelMetrics
 

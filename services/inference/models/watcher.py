@@ -15,20 +15,14 @@ from typing import Literal
 
 import structlog
 
-from services.common.model_store import (
-    ModelStore,
-    Release,
-    StoreError,
-    VersionNotFound,
-    VersionRefused,
-    Withdrawal,
-)
-from services.common.model_verify import stray_release
-from services.inference.engine.thread_limiter import ThreadLimiter
+from registry.records import Release, StoreError, VersionNotFound, VersionRefused, Withdrawal
+from registry.store import ModelStore
+from registry.verify import stray_release
 from services.inference.models.cache import ModelCache
 from services.inference.models.loader import Loader
 from services.inference.models.metrics import ModelMetrics
 from services.inference.models.registry import Registry
+from services.inference.models.thread_limiter import ThreadLimiter
 
 FULL_SCAN_S = 300.0
 CALL_DEADLINE_S = 10.0

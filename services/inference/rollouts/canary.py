@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from registry.records import Manifest, Release, StoreError
+from registry.releases import ReleaseManager
 from services.common.errors import ServiceError
-from services.common.model_releases import ReleaseManager
-from services.common.model_store import Manifest, Release, StoreError
-from services.inference.engine.thread_limiter import ThreadLimiter
 from services.inference.models.loader import Loader
 from services.inference.models.registry import LoadedModel, Registry
+from services.inference.models.thread_limiter import ThreadLimiter
 from services.inference.rollouts.judge import VersionStats, find_fault
 from services.inference.rollouts.metrics import RolloutMetrics
 

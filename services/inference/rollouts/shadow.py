@@ -16,9 +16,9 @@ from typing import Any
 
 import structlog
 
+from registry.features import Arrays
+from registry.records import Manifest
 from services.common.errors import ServiceError
-from services.common.model_store import Manifest
-from services.inference.models.inputs import Arrays
 from services.inference.models.loader import Loader
 from services.inference.models.registry import LoadedModel, Registry
 from services.inference.rollouts.metrics import RolloutMetrics

@@ -12,8 +12,8 @@ from alembic import op
 from sqlalchemy.dialects import mysql
 
 from services.auth.users.emails import normalise_email
-from services.common.db import UtcDateTime, ascii_id
-from services.common.observe import log
+from services.common.db.database import UtcDateTime, ascii_id
+from services.common.telemetry.requests import log
 
 revision = "0002"
 down_revision = "0001"

@@ -1,0 +1,260 @@
+"""A MariaDB or MySQL server: a private one, or the one that TOLLGATE_TEST_MYSQL_URL names.
+
+The private one has its own data folder, its own socket and a free loopback port. It flushes at
+every commit, as in production; only what a test never needs is turned off. On a given server, such
+as mysql://root:secret@127.0.0.1:3306, each worker uses its own databases. Tests that kill or freeze
+a server always start a private one.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+import pymysql
+import pytest
+
+from cli.die_with_parent import die_with_parent
+from harness.ports import free_port
+
+_START_DEADLINE_S = 60
+_PASSWORD = "tollgate"
+_NO_FILE_FOLDER = "--loose-secure-file-priv="
+"""MySQL's packages name a folder that may be missing, and the server then refuses to start."""
+
+
+class NoServer(Exception):
+    """Neither mariadbd nor mysqld is installed on this machine."""
+
+
+def do_without(error: NoServer) -> NoReturn:
+    """Skip the test that needs a server; under CI, where nothing is skipped, fail it."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{error}, and under CI nothing is skipped")
+    pytest.skip(f"MYSQL TESTS SKIPPED: {error}")
+
+
+class GivenServer:
+    """A server that already runs; the databases created on it are dropped at the end."""
+
+    def __init__(self, url: str) -> None:
+        self._url = urlsplit(url)
+        self._made: list[str] = []
+
+    def new_database(self) -> str:
+        """Return the URL of a new, empty database."""
+        name = f"test_{uuid4().hex}"
+        self._run(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+        self._made.append(name)
+        return f"mysql+aiomysql://{self._url.netloc}/{name}"
+
+    def drop_databases(self) -> None:
+        for name in self._made:
+            self._run(f"DROP DATABASE {name}")
+
+    def _run(self, statement: str) -> None:
+        with (
+            pymysql.connect(
+                host=self._url.hostname,
+                port=self._url.port or 3306,
+                user=unquote(self._url.username or "root"),
+                password=unquote(self._url.password or ""),
+                autocommit=True,
+            ) as link,
+            link.cursor() as cursor,
+        ):
+            cursor.execute(statement)
+
+
+class Server:
+    """A running private server; `new_database` creates empty databases on it.
+
+    A test that kills, freezes or restarts a server needs a private one of its own.
+    """
+
+    def __init__(self, folder: Path, program: str, *, options: tuple[str, ...] = ()) -> None:
+        self.port = free_port()
+        self.socket = folder / "s"
+        """The socket where its root connects without a password."""
+        self._log = folder / "log"
+        self._command = [*_command(program, folder=folder, port=self.port), *options]
+        self.start()
+        self._run(f"CREATE USER tollgate@'%' IDENTIFIED BY '{_PASSWORD}'")
+        self._run("GRANT ALL ON *.* TO tollgate@'%'")
+        self._is_mariadb = "MariaDB" in self._run("SELECT VERSION()")
+        if self._is_mariadb:
+            self._run("REVOKE READ_ONLY ADMIN ON *.* FROM tollgate@'%'")
+
+    def start(self) -> None:
+        """Start it on its existing data; return when it accepts connections."""
+        self.socket.unlink(missing_ok=True)  # a killed server leaves it behind
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                die_with_parent(*self._command),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _START_DEADLINE_S
+        while not self.socket.exists():  # created when the server is ready to accept
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the database server did not start:\n{self._log.read_text()}")
+            time.sleep(0.05)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, such as SIGSTOP and SIGCONT."""
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """Stop it cleanly, if it is running."""
+        self._process.send_signal(signal.SIGCONT)
+        self._process.terminate()
+        self._process.wait()
+
+    def end_connections(self) -> int:
+        """KILL every connection of the services; return how many there were."""
+        connections = self.connections()
+        for each in connections:
+            with suppress(pymysql.OperationalError):  # it is already gone
+                self._run(f"KILL {each}")
+        return len(connections)
+
+    def set_read_only(self, read_only: bool) -> None:
+        """Refuse writes with error 1290, like an old primary after a failover; or accept them."""
+        variable = "read_only" if self._is_mariadb else "super_read_only"
+        self._run(f"SET GLOBAL {variable} = {int(read_only)}")
+
+    def set_idle_timeout(self, seconds: int) -> None:
+        """Set the idle timeout of connections made from now on."""
+        self._run(f"SET GLOBAL wait_timeout = {seconds}")
+
+    def connections(self) -> set[int]:
+        """Return the ids of the services' connections."""
+        listed = self._run(
+            "SELECT GROUP_CONCAT(id) FROM information_schema.processlist"
+            " WHERE id <> CONNECTION_ID() AND user = 'tollgate'"
+        )
+        return {int(each) for each in listed.split(",") if each not in ("", "None")}
+
+    def new_database(self) -> str:
+        """Return the URL of a new, empty database."""
+        name = f"test_{uuid4().hex}"
+        self._run(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+        return f"mysql+aiomysql://tollgate:{_PASSWORD}@127.0.0.1:{self.port}/{name}"
+
+    def _run(self, statement: str) -> str:
+        with (
+            pymysql.connect(unix_socket=str(self.socket), user="root", autocommit=True) as link,
+            link.cursor() as cursor,
+        ):
+            cursor.execute(statement)
+            row = cursor.fetchone()
+            return str(row[0]) if row else ""
+
+
+@contextmanager
+def running_server(*options: str) -> Iterator[Server]:
+    """Start a server, and stop it by its own pid at the end of the block.
+
+    Args:
+        options: of the server; they override those here.
+
+    Raises:
+        NoServer: neither mariadbd nor mysqld is installed on this machine.
+    """
+    program = _program()
+    # A socket's path is limited to about 100 characters, too few for pytest's deep folders.
+    folder = Path(tempfile.mkdtemp(prefix="tollgate-db-"))
+    try:
+        _install(program, folder=folder)
+        server = Server(folder, program, options=options)
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def any_server() -> Iterator[GivenServer | Server]:
+    """Yield the server that the environment names, or else a private one.
+
+    Raises:
+        NoServer: the environment names no server, and none is installed on this machine.
+    """
+    url = os.environ.get("TOLLGATE_TEST_MYSQL_URL")
+    if not url:
+        with running_server() as started:
+            yield started
+        return
+    given = GivenServer(url)
+    try:
+        yield given
+    finally:
+        given.drop_databases()
+
+
+def _program() -> str:
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    found = shutil.which("mariadbd", path=path) or shutil.which("mysqld", path=path)
+    if found is None:
+        raise NoServer("neither mariadbd nor mysqld is installed")
+    return found
+
+
+def _install(program: str, *, folder: Path) -> None:
+    installer = shutil.which("mariadb-install-db")
+    command = (
+        [installer, "--auth-root-authentication-method=normal", "--skip-test-db"]
+        if installer and "mariadb" in Path(program).name
+        else [program, "--initialize-insecure"]
+    )
+    options = ["--no-defaults", f"--datadir={folder / 'data'}", f"--tmpdir={folder}", *_as_whom()]
+    options.append(_NO_FILE_FOLDER)
+    log = folder / "log"
+    with log.open("ab") as output:
+        done = subprocess.run([command[0], *options, *command[1:]], stdout=output, stderr=output)
+    if done.returncode:
+        raise RuntimeError(f"the database server could not be set up:\n{log.read_text()}")
+
+
+def _command(program: str, *, folder: Path, port: int) -> list[str]:
+    data = folder / "data"
+    return [
+        program,
+        "--no-defaults",
+        *_as_whom(),
+        f"--datadir={data}",
+        f"--tmpdir={folder}",  # two servers that start at the same time would share /tmp
+        f"--socket={folder / 's'}",
+        f"--pid-file={data / 'pid'}",
+        "--bind-address=127.0.0.1",
+        f"--port={port}",
+        "--skip-name-resolve",
+        "--skip-log-bin",
+        "--loose-mysqlx=OFF",
+        _NO_FILE_FOLDER,
+        "--performance-schema=OFF",
+        "--max-connections=300",
+        "--innodb-buffer-pool-size=64M",
+        "--innodb-flush-log-at-trx-commit=1",
+    ]
+
+
+def _as_whom() -> list[str]:
+    """Return the option that lets the server run as root, if the tests do."""
+    return ["--user=root"] if os.geteuid() == 0 else []

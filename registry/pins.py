@@ -1,0 +1,156 @@
+"""Pins: versions of a pinned model are published automatically but do not go live.
+
+Two kinds of records pin a model. A person writes `<store>/<model>/pins/<number>.json`. A rollback,
+manual or automatic, also pins: its release record is enough, so rolling back needs no other
+permission in the store. The newer of the two records decides, and `unpin` ends both.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from registry.keys import TrustedKeys
+from registry.records import (
+    PinRecord,
+    StoreError,
+    VersionNotFound,
+    VersionRefused,
+    Withdrawal,
+    next_number,
+)
+from registry.store import MAX_TRIES, ModelStore, ReleaseRecord
+
+
+@dataclass(frozen=True)
+class Pin:
+    """The reason why automatic releases of a model do not go live.
+
+    Args:
+        version: the version that stays live; None after the first release was withdrawn.
+        by_rollback: True if a rollback pinned the model, False if a person did.
+        until: when the pin expires; None for never.
+    """
+
+    version: str | None
+    by_rollback: bool
+    until: datetime | None
+    by: str
+    reason: str
+    time: datetime
+
+    def describe(self) -> str:
+        """Return a phrase for messages: `pinned to version … (ada@lab, …) until …: reason`."""
+        phrase = f"pinned to version {self.version}" if self.version else "pinned to no version"
+        if self.by_rollback:
+            phrase += " by a rollback"
+        phrase += f" ({self.by}, {self.time.astimezone(UTC):%Y-%m-%d %H:%M}Z)"
+        if self.until:
+            phrase += f" until {self.until.astimezone(UTC):%Y-%m-%d %H:%M}Z"
+        return f"{phrase}: {self.reason}" if self.reason else phrase
+
+
+class Pinned(StoreError):
+    """An automatic release did not go live because the model is pinned."""
+
+    def __init__(self, model: str, pin: Pin) -> None:
+        by_hand = " or a manual release" if pin.by_rollback else ""  # no release ends a `pin`
+        super().__init__(
+            f"Model '{model}' is {pin.describe()}. Automatic releases do not go live until "
+            f"`tollgate models unpin {model}`{by_hand}."
+        )
+        self.pin = pin
+
+
+class PinTaken(StoreError):
+    """Another writer pinned or unpinned the model first."""
+
+    def __init__(self, winner: PinRecord) -> None:
+        what = f"pinned to version {winner.version}" if winner.version else "unpinned"
+        super().__init__(f"The model was {what} by {winner.by} in the meantime.")
+        self.winner = winner
+
+
+def decide_pin(
+    written: PinRecord | None, rollback: ReleaseRecord | None, *, now: datetime
+) -> Pin | None:
+    """Return the pin in force.
+
+    Args:
+        written: the newest pin record.
+        rollback: the record that determines the live version, if it is a rollback.
+    """
+    if rollback is not None and rollback.number > (written.release if written else 0):
+        return Pin(
+            rollback.version, True, None, rollback.by, rollback.reason.strip(), rollback.time
+        )
+    if written is None or written.action == "unpin":
+        return None
+    if written.until is not None and written.until <= now:
+        return None
+    return Pin(
+        written.version, False, written.until, written.by, written.reason.strip(), written.time
+    )
+
+
+def find_pin(store: ModelStore, model: str, trusted: TrustedKeys) -> Pin | None:
+    """Return the model's pin that is in force now, or None."""
+    rollback = _deciding_rollback(store, model, trusted)
+    return decide_pin(newest_pin(store, model), rollback, now=datetime.now(UTC))
+
+
+def newest_pin(store: ModelStore, model: str) -> PinRecord | None:
+    """Return the newest valid pin record, skipping malformed ones."""
+    for number in reversed(store.list_pins(model)):
+        try:
+            record = store.find_pin(model, number)
+        except VersionRefused:
+            continue
+        if record is not None:
+            return record
+    return None
+
+
+def append_pin(
+    store: ModelStore, model: str, *, decide: Callable[[int], PinRecord | None]
+) -> PinRecord | None:
+    """Write a pin record under the next free number.
+
+    Args:
+        decide: returns the record to write under the given number, or None to write nothing.
+
+    Raises:
+        PinTaken: another writer was first, and `decide` still returns a record.
+    """
+    winner: PinRecord | None = None
+    for _ in range(MAX_TRIES):
+        number = next_number(store.list_pins(model))
+        record = decide(number)
+        if record is None:
+            return None
+        if winner is not None:
+            raise PinTaken(winner)
+        if store.create_pin(model, record):
+            return record
+        try:
+            winner = store.find_pin(model, number)
+        except VersionRefused:
+            winner = None  # a malformed record only occupies its number
+    raise StoreError(f"Other writers took every pin number of '{model}'; try again.")
+
+
+def _deciding_rollback(store: ModelStore, model: str, trusted: TrustedKeys) -> ReleaseRecord | None:
+    """Return the record that determines the live version, if it is a rollback.
+
+    Canary and shadow records are skipped because they only repeat the live version.
+    """
+    for number in reversed(store.list_releases(model)):
+        try:
+            record = store.find_record(model, number)
+            if record is None or record.action in ("canary", "shadow"):
+                continue
+            if not isinstance(record, Withdrawal):
+                store.open_release(model, record, trusted)
+        except (VersionNotFound, VersionRefused):
+            continue
+        return record if record.action == "rollback" else None
+    return None

@@ -1,0 +1,91 @@
+"""Prepaid money: credits and balances."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.billing import wide
+from services.billing.ledger.accounts import CurrencyFixed, add_accounts, lock_accounts, move_money
+from services.billing.ledger.repository import find_money
+from services.billing.models import REASON_CHARS, Credit
+from services.billing.usage.service import find_currency
+from services.common.contracts import Amount, Currency, format_amount
+
+
+class CreditCreate(BaseModel):
+    """Money to add, and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    amount: Annotated[Amount, Field(gt=0, examples=["25"])]
+    currency: Currency
+    reason: Annotated[str, Field(strict=True, min_length=1, max_length=REASON_CHARS)]
+
+
+class CreditRead(BaseModel):
+    """An entry of the ledger."""
+
+    id: int
+    amount: str
+    balance: str = Field(description="The account's balance including it.")
+
+
+class BalanceRead(BaseModel):
+    """`balance` is `held` plus `available`; a request's amount is held until its event arrives."""
+
+    account: str
+    currency: str | None = Field(description="Null until it is fixed, if there is no plan.")
+    balance: str
+    held: str
+    available: str
+
+
+async def add_credit(
+    session: AsyncSession, *, account: str, credit: CreditCreate, by: str, now: datetime
+) -> CreditRead:
+    """Add a credit to the ledger and make it available.
+
+    Raises:
+        CurrencyFixed: the account has been charged or credited in another currency.
+    """
+    found = (await lock_accounts(session, accounts=[account])).get(account)
+    if found is None:
+        await add_accounts(session, currencies={account: credit.currency}, now=now)
+    elif found.currency != credit.currency:
+        raise CurrencyFixed()
+    available, held = await find_money(session, account=account)
+
+    high, low = wide.split(credit.amount)
+    entry = Credit(
+        account=account,
+        amount_high=high,
+        amount_low=low,
+        currency=credit.currency,
+        reason=credit.reason,
+        by=by,
+        created_at=now,
+    )
+    session.add(entry)
+    await move_money(session, changes={account: credit.amount}, now=now)
+    await session.flush()
+    return CreditRead(
+        id=entry.id,
+        amount=format_amount(credit.amount),
+        balance=format_amount(available + held + credit.amount),
+    )
+
+
+async def read_balance(
+    session: AsyncSession, *, account: str, default_plan: str | None, now: datetime
+) -> BalanceRead:
+    """Return an account's balance and how much of it is held for processes."""
+    available, held = await find_money(session, account=account)
+    return BalanceRead(
+        account=account,
+        currency=await find_currency(session, account=account, default_plan=default_plan, now=now),
+        balance=format_amount(available + held),
+        held=format_amount(held),
+        available=format_amount(available),
+    )

@@ -1,0 +1,145 @@
+"""The sweeper reclaims the credit of processes that have ended; any replica may do it."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.billing.database import in_transaction
+from services.billing.ledger import repository
+from services.billing.ledger.accounts import lock_accounts, move_money
+from services.billing.ledger.reservations import reclaim
+from services.billing.models import Journal
+from services.billing.sources.service import LOST_AFTER, is_complete
+from services.common.db.database import Database
+from services.common.errors import Unavailable
+
+EVERY_S = 5.0
+_LISTENS_FOR = timedelta(minutes=1)
+"""How long billing must have been reachable before silence counts; processes report every 30 s."""
+_ACCOUNTS_AT_ONCE = 500
+_PURGED_AFTER = timedelta(days=30)
+"""A lost process is not expected back after this long."""
+
+log = structlog.get_logger()
+
+
+async def sweep_forever(database: Database) -> None:
+    """Sweep until cancelled; after a failure, try again."""
+    last = listening_since = datetime.min.replace(tzinfo=UTC)
+    while True:
+        await asyncio.sleep(EVERY_S)
+        now = datetime.now(UTC)
+        if now - last > _LISTENS_FOR / 2:
+            listening_since = now
+        try:
+            await sweep(database, now=now, listening_since=listening_since)
+        except Exception as error:  # the next sweep tries again
+            log.warning("sweep_failed", error=type(error).__name__)
+        else:
+            last = now
+
+
+async def sweep(database: Database, *, now: datetime, listening_since: datetime) -> None:
+    """Reclaim the reservations of journals that expect no more events.
+
+    The reservations of a closed journal are deleted once it is complete. Those of a journal that is
+    declared lost stay for 30 days, empty, so that late events still find them.
+
+    Args:
+        listening_since: since when billing has been reachable without a break.
+
+    Raises:
+        Unavailable: the database is away; some credit may have been reclaimed.
+    """
+    can_judge = now - listening_since >= _LISTENS_FOR
+    silent_since = now - LOST_AFTER if can_judge else None
+    async with database.snapshot() as session:
+        ended = await repository.list_ended(session, silent_since=silent_since)
+    for journal in ended:
+        try:
+            await reclaim_reservations(
+                database, journal=journal, now=now, silent_since=silent_since
+            )
+        except Unavailable:
+            raise
+        except Exception as error:  # one journal must not block the others
+            log.error("reservation_reclaim_failed", journal=journal, error=type(error).__name__)
+    purge_before = now - _PURGED_AFTER
+    async with database.snapshot() as session:
+        lost = await repository.list_lost(session, silent_since=purge_before)
+    for journal in lost:
+        await in_transaction(
+            database,
+            lambda session, journal=journal: _purge(  # type: ignore[misc]
+                session, journal_id=journal, silent_since=purge_before
+            ),
+        )
+
+
+async def reclaim_reservations(
+    database: Database, *, journal: str, now: datetime, silent_since: datetime | None = None
+) -> None:
+    """Reclaim a journal's unspent credit, if no more of its events are expected.
+
+    Raises:
+        Unavailable: the database is away; some credit may have been reclaimed.
+    """
+    after: str | None = ""
+    while after is not None:
+        after = await in_transaction(
+            database,
+            lambda session, after=after: _reclaim_some(  # type: ignore[misc]
+                session, journal_id=journal, after=after, silent_since=silent_since, now=now
+            ),
+        )
+
+
+async def _reclaim_some(
+    session: AsyncSession,
+    *,
+    journal_id: str,
+    after: str,
+    silent_since: datetime | None,
+    now: datetime,
+) -> str | None:
+    """Reclaim some reservations of a journal, if it is still ended; return where to continue.
+
+    Locks are taken in the same order as at ingest: the journal, then accounts.
+    """
+    journal = await repository.lock_journal(session, journal=journal_id)
+    if journal is None or not _has_ended(journal, silent_since=silent_since):
+        return None
+    accounts = [
+        account
+        for account, _ in await repository.list_reservations(
+            session, journal=journal_id, after=after, limit=_ACCOUNTS_AT_ONCE
+        )
+    ]
+    known = await lock_accounts(session, accounts=accounts)
+    reservations = await repository.find_reservations(
+        session, accounts=known, journals=[journal_id]
+    )
+    changes = {each.account: reclaim(each) for each in reservations.values()}
+    await repository.put_money(session, reservations=reservations.values(), now=now)
+    await move_money(session, changes=changes, now=now)
+    if journal.closed and is_complete(journal):
+        await repository.delete_reservations(session, journal=journal_id, accounts=accounts)
+    else:
+        journal.lost = len(accounts) < _ACCOUNTS_AT_ONCE
+    return accounts[-1] if len(accounts) == _ACCOUNTS_AT_ONCE else None
+
+
+async def _purge(session: AsyncSession, *, journal_id: str, silent_since: datetime) -> None:
+    """Delete the empty reservations of a journal, if it is still lost."""
+    journal = await repository.lock_journal(session, journal=journal_id)
+    if journal is not None and journal.lost and journal.heard_at <= silent_since:
+        journal.purged = True
+        await repository.delete_reservations(session, journal=journal_id)
+
+
+def _has_ended(journal: Journal, *, silent_since: datetime | None) -> bool:
+    if journal.closed and is_complete(journal):
+        return True
+    return silent_since is not None and journal.heard_at <= silent_since

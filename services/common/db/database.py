@@ -1,0 +1,248 @@
+"""Common access to MySQL and SQLite: engine, unit of work, column types.
+
+It guards against problems that really occur with these drivers:
+
+- By default, two SQLite transactions can both read and then update: writers use `BEGIN IMMEDIATE`.
+- aiomysql waits without limit for a server that hangs: every unit of work has a deadline, and the
+  server ends the statements of cancelled clients.
+- Pooled connections survive when a primary becomes read-only: they are dropped.
+- The default collation treats `A` as `a` and `é` as `e`: identifiers are `ascii_bin`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import Depends, Request
+from pydantic import AfterValidator, SecretStr
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    Integer,
+    MetaData,
+    String,
+    TypeDecorator,
+    event,
+)
+from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import (
+    AsyncSession,
+    async_sessionmaker,
+)
+
+from services.common.db.engine import new_engine, tls_context
+from services.common.db.statements import trace_statements
+from services.common.errors import Unavailable
+
+if TYPE_CHECKING:
+    from services.common.telemetry.tracing import Tracing
+
+DEADLINE_S = 5
+"""Seconds that a unit of work may take, including waiting for a connection and for locks."""
+
+_NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+_READ_ONLY_SERVER = {1290, 1836}
+_RETRYABLE = {1205, 1213}
+
+# Server-side limits: MariaDB reads the `M!` comment (seconds), MySQL 8 the other (milliseconds).
+_MYSQL_SESSION = (
+    f"SET SESSION time_zone='+00:00', innodb_lock_wait_timeout={DEADLINE_S}, "
+    "sql_mode='STRICT_ALL_TABLES,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO'"
+    f" /*M!100000 , max_statement_time={DEADLINE_S} */"
+    f" /*!80000 , max_execution_time={DEADLINE_S * 1000} */"
+)
+
+
+def new_metadata() -> MetaData:
+    """Return metadata that names constraints the same on every database."""
+    return MetaData(naming_convention=_NAMING)
+
+
+# -- column types --------------------------------------------------------------------------------
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC datetime with microseconds; naive values are rejected."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        if dialect.name == "mysql":
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("the datetime must have a time zone")
+        utc = value if value.tzinfo is UTC else value.astimezone(UTC)
+        return utc.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value else None
+
+
+def ascii_id(length: int) -> String:
+    """Return a column type for identifiers that every database compares byte for byte."""
+    return String(length).with_variant(
+        mysql.VARCHAR(length, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
+    )
+
+
+Serial = BigInteger().with_variant(Integer, "sqlite")
+"""An auto-incrementing 64-bit key; SQLite only increments INTEGER columns."""
+
+
+# -- engine and unit of work ---------------------------------------------------------------------
+
+
+class Database:
+    """Owns the engine of one service; the lifespan creates and closes it.
+
+    Args:
+        url: SQLAlchemy async URL, `mysql+aiomysql://…` or `sqlite+aiosqlite://…`.
+        deadline_s: seconds that a unit of work may take before it fails with 503.
+        tracing: records the statements of traced requests.
+    """
+
+    def __init__(
+        self, url: str, *, deadline_s: float = DEADLINE_S, tracing: "Tracing | None" = None
+    ) -> None:
+        self.deadline_s = deadline_s
+        sqlite = make_url(url).get_backend_name() == "sqlite"
+        options: dict[str, Any] = (
+            {}
+            if sqlite
+            else {
+                "isolation_level": "READ COMMITTED",
+                "pool_size": 10,
+                "max_overflow": 0,
+                "pool_timeout": 3,
+                "pool_recycle": 280,  # below every managed MySQL's idle timeout
+                "pool_pre_ping": True,
+            }
+        )
+        self.engine = new_engine(
+            url,
+            sqlite={"timeout": deadline_s},
+            mysql={"charset": "utf8mb4", "connect_timeout": 3, "init_command": _MYSQL_SESSION},
+            hide_parameters=True,
+            **options,
+        )
+        self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._read_only = async_sessionmaker(
+            self.engine.execution_options(tollgate_read_only=True), expire_on_commit=False
+        )
+        if not sqlite:
+            event.listen(self.engine.sync_engine, "handle_error", _drop_read_only)
+        if tracing is not None:
+            trace_statements(self.engine.sync_engine, tracing)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """Run a unit of work: commit when the block ends, roll back when it raises.
+
+        Raises:
+            Unavailable: the database is unreachable, read-only, or slower than the deadline.
+        """
+        async with self._bounded(), self.sessions.begin() as session:
+            yield session
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncSession]:
+        """Run a read-only unit of work; on SQLite it does not wait for writers."""
+        async with self._bounded(), self._read_only.begin() as session:
+            yield session
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+    @asynccontextmanager
+    async def _bounded(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self.deadline_s):
+                yield
+        except (TimeoutError, PoolTimeout) as error:
+            raise Unavailable("The database is too slow; retry in 1 s.") from error
+        except (OperationalError, InterfaceError) as error:
+            if is_retryable(error):
+                raise
+            raise Unavailable("The database is unavailable; retry in 1 s.") from error
+
+
+def _database_url(url: SecretStr) -> SecretStr:
+    try:
+        parsed = make_url(url.get_secret_value())
+        driver = parsed.drivername
+    except (ArgumentError, ValueError):  # the message may contain part of the password
+        driver = ""
+    if driver not in ("mysql+aiomysql", "sqlite+aiosqlite"):
+        raise ValueError("must be mysql+aiomysql://… or sqlite+aiosqlite://…, percent-encoded")
+    try:
+        tls_context(parsed)
+    except OSError as error:
+        raise ValueError("cannot read the certificates in ssl_ca") from error
+    return url
+
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+"""An SQLAlchemy async URL for one of the two drivers; `?ssl_ca=FILE` requires TLS."""
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Return whether a transaction lost to another (deadlock, lock wait) and can be retried."""
+    if not isinstance(error, DBAPIError) or error.orig is None:
+        return False
+    return bool(error.orig.args) and error.orig.args[0] in _RETRYABLE
+
+
+def _drop_read_only(failure: ExceptionContext) -> None:
+    """Drop pooled connections to a server that is read-only, as an old primary after failover."""
+    cause = failure.original_exception
+    if cause is not None and cause.args and cause.args[0] in _READ_ONLY_SERVER:
+        failure.is_disconnect = True
+
+
+# -- FastAPI: the only commit of a request -------------------------------------------------------
+
+
+def _database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+async def _transaction(request: Request) -> AsyncIterator[AsyncSession]:
+    try:
+        async with _database(request).transaction() as session:
+            yield session
+    except OperationalError as error:  # it lost to another transaction; requests are not retried
+        raise Unavailable("The database is too busy; retry in 1 s.") from error
+
+
+async def _snapshot(request: Request) -> AsyncIterator[AsyncSession]:
+    async with _database(request).snapshot() as session:
+        yield session
+
+
+# scope="function": commit before the response is sent, so that a failed commit is reported.
+Transaction = Annotated[AsyncSession, Depends(_transaction, scope="function")]
+Snapshot = Annotated[AsyncSession, Depends(_snapshot, scope="function")]

@@ -1,0 +1,57 @@
+"""The interface between the prediction endpoint and the protocols it speaks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from starlette.responses import Response
+
+from registry.features import Arrays
+from registry.runtimes.runtime import InferenceResponse
+from services.inference.models.registry import LoadedModel
+
+
+class Body(NamedTuple):
+    """A request's body; `json_length` is its `Inference-Header-Content-Length`, if present."""
+
+    content: bytes
+    json_length: int | None
+
+
+class EncodedResponse(NamedTuple):
+    """A response body and the headers that describe it."""
+
+    content: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+
+
+class InferenceRequest(Protocol):
+    """A decoded request: the model's inputs, and which outputs the caller wants."""
+
+    @property
+    def arrays(self) -> Arrays: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def probabilities(self) -> bool: ...
+
+    def encode(self, model: LoadedModel, response: InferenceResponse) -> EncodedResponse:
+        """Encode the response; it has probabilities if they were requested."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolCodec:
+    """Decodes and encodes one protocol.
+
+    Args:
+        route: the path template that labels its predictions in the metrics.
+        decode: turns a body into a request of at most that many rows; raises BodyInvalid.
+        identity: returns the bytes of a body that identify it under an `Idempotency-Key`.
+        encode_error: turns a problem+json response into the protocol's error format.
+    """
+
+    route: str
+    decode: Callable[[Body, LoadedModel, int], InferenceRequest]
+    identity: Callable[[Body], bytes]
+    encode_error: Callable[[Response], Response]

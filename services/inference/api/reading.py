@@ -1,0 +1,117 @@
+"""Read the headers and the body of a prediction request."""
+
+import asyncio
+import re
+from typing import NamedTuple
+
+from starlette.types import Receive
+
+from services.common.errors import BadRequest, ServiceError
+from services.inference.api.admission import MemoryReservation
+from services.inference.api.v2.document import JSON_LENGTH_HEADER
+
+BODY_DEADLINE_S = 30.0
+
+_KEY = re.compile(rb"[\x20-\x7e]{1,255}")
+_LENGTH = re.compile(rb"[0-9]{1,10}")
+
+
+class BodyTooLarge(ServiceError):
+    """The body exceeds the size limit."""
+
+    status = 413
+    code = "body_too_large"
+    detail = "The body is too large."
+
+
+class EncodingNotAccepted(ServiceError):
+    """The body is compressed; untrusted input is never decompressed."""
+
+    status = 415
+    code = "encoding_not_accepted"
+    detail = "Content-Encoding is not supported; send the body uncompressed."
+
+
+class BodyTooSlow(ServiceError):
+    """The body did not arrive in time."""
+
+    status = 408
+    code = "body_too_slow"
+    detail = "The body did not arrive in time."
+
+
+class ClientDisconnected(Exception):
+    """The client disconnected before it sent the whole request."""
+
+
+class Head(NamedTuple):
+    """The request headers that matter to a prediction; lengths in bytes."""
+
+    idempotency_key: str | None
+    length: int
+    json_length: int | None
+
+
+def read_head(headers: list[tuple[bytes, bytes]]) -> Head:
+    """Read the headers in one pass.
+
+    Raises:
+        EncodingNotAccepted: the body is encoded.
+        BadRequest: `Idempotency-Key` is empty, too long, not printable or repeated, or
+            `Inference-Header-Content-Length` is not a number.
+    """
+    key: bytes | None = None
+    length, json_length = 0, None
+    for name, value in headers:
+        if name == b"idempotency-key":
+            if key is not None or not _KEY.fullmatch(value):
+                raise BadRequest(
+                    "Idempotency-Key must be 1 to 255 printable ASCII characters, sent once."
+                )
+            key = value
+        elif name == b"content-length":
+            length = int(value)
+        elif name == JSON_LENGTH_HEADER:
+            if json_length is not None or not _LENGTH.fullmatch(value):
+                raise BadRequest(
+                    "Inference-Header-Content-Length must be a number of bytes, sent once."
+                )
+            json_length = int(value)
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            raise EncodingNotAccepted()
+    return Head(None if key is None else key.decode("ascii"), length, json_length)
+
+
+async def read_body(receive: Receive, limit: int, memory: MemoryReservation) -> bytes:
+    """Read the whole body, and count its bytes as they arrive.
+
+    Raises:
+        BodyTooLarge: the body has more than `limit` bytes.
+        BodyTooSlow: the body did not arrive in time.
+        ClientDisconnected: the client disconnected.
+        Saturated: requests already keep too many bytes in memory.
+    """
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        whole: bytes = message.get("body", b"")
+        _count(len(whole), limit, memory)
+        return whole
+    chunks = bytearray()
+    try:
+        async with asyncio.timeout(BODY_DEADLINE_S):
+            while message["type"] == "http.request":
+                chunk = message.get("body", b"")
+                _count(len(chunk), limit, memory)
+                chunks += chunk
+                if not message.get("more_body", False):
+                    return bytes(chunks)
+                message = await receive()
+    except TimeoutError as error:
+        raise BodyTooSlow() from error
+    raise ClientDisconnected
+
+
+def _count(size: int, limit: int, memory: MemoryReservation) -> None:
+    if memory.size + size > limit:
+        raise BodyTooLarge()
+    memory.grow(size)

@@ -1,0 +1,84 @@
+"""Decode requests and encode responses of the v1 protocol."""
+
+from itertools import islice
+from typing import Any, NamedTuple
+
+import orjson
+
+from registry.features import Arrays
+from registry.runtimes.runtime import InferenceResponse
+from services.common.errors import MAX_FIELD_ERRORS, BodyInvalid
+from services.inference.api.codec import Body, EncodedResponse, ProtocolCodec
+from services.inference.api.json_body import SLACK, load_object, refuse_duplicates
+from services.inference.api.json_structure import JsonLimits
+from services.inference.models.registry import LoadedModel
+
+ROUTE = "/v1/models/{model}:predict"
+
+_MEMBERS = {"instances", "parameters"}
+_PARAMETERS = {"probabilities"}
+_HEADERS = ((b"content-type", b"application/json"),)
+
+
+class V1Request(NamedTuple):
+    """A decoded v1 request."""
+
+    arrays: Arrays
+    rows: int
+    probabilities: bool
+
+    def encode(self, model: LoadedModel, response: InferenceResponse) -> EncodedResponse:
+        """Encode `predictions`, and `probabilities` if they were requested."""
+        document: dict[str, Any] = {"predictions": response.predictions}
+        if response.probabilities is not None:
+            document["probabilities"] = response.probabilities
+        return EncodedResponse(orjson.dumps(document), _HEADERS)
+
+
+def decode(body: Body, model: LoadedModel, max_rows: int) -> V1Request:
+    """Decode a request according to the model's signature.
+
+    Raises:
+        BodyInvalid: the body is not JSON, has duplicate members, violates the protocol or has too
+            many values, or an instance does not match the signature.
+    """
+    values = max_rows * len(model.inputs.columns) + SLACK
+    document = load_object(body.content, JsonLimits(commas=values, containers=max_rows + SLACK))
+    _refuse_unexpected(document, _MEMBERS, [])
+    instances = document.get("instances")
+    if type(instances) is not list or not instances:
+        raise BodyInvalid([{"loc": ["instances"], "msg": "Must be a non-empty list of rows."}])
+    if len(instances) > max_rows:
+        message = f"Must have at most {max_rows} rows."
+        raise BodyInvalid([{"loc": ["instances"], "msg": message}])
+    parameters = document.get("parameters")
+    if parameters is None:
+        parameters = {}
+    elif type(parameters) is not dict:
+        raise BodyInvalid([{"loc": ["parameters"], "msg": "Must be an object."}])
+    refuse_duplicates(body.content, document, [document, parameters, *instances])
+    probabilities = _wants_probabilities(parameters, model)
+    return V1Request(model.inputs.decode(instances), len(instances), probabilities)
+
+
+def _wants_probabilities(parameters: dict[str, Any], model: LoadedModel) -> bool:
+    _refuse_unexpected(parameters, _PARAMETERS, ["parameters"])
+    wanted = parameters.get("probabilities", False)
+    if type(wanted) is not bool or (wanted and not model.is_classifier):
+        message = "Must be true or false; only classifiers have probabilities."
+        raise BodyInvalid([{"loc": ["parameters", "probabilities"], "msg": message}])
+    return wanted
+
+
+def _refuse_unexpected(given: dict[str, Any], known: set[str], where: list[str]) -> None:
+    unexpected = islice((name for name in given if name not in known), MAX_FIELD_ERRORS)
+    if errors := [{"loc": [*where, name[:100]], "msg": "Unknown field."} for name in unexpected]:
+        raise BodyInvalid(errors)
+
+
+CODEC = ProtocolCodec(
+    route=ROUTE,
+    decode=decode,
+    identity=lambda body: body.content,
+    encode_error=lambda problem: problem,
+)

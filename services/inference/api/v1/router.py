@@ -1,0 +1,148 @@
+"""The KServe v1 protocol: its schemas, and every route except predictions.
+
+`predict.PredictEndpoint` answers predictions before they reach FastAPI's router. The routes in
+`documented` exist only for the OpenAPI document.
+"""
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Request
+from pydantic import BaseModel, Field
+from starlette.convertors import Convertor, register_url_convertor
+
+from registry.records import Signature
+from services.common.errors import (
+    BadRequest,
+    BodyInvalid,
+    InsufficientScope,
+    Unauthenticated,
+    Unavailable,
+    error_responses,
+)
+from services.common.http.app import new_router
+from services.common.identity.tokens import RequireScope
+from services.inference.metering.journal.journal import JournalFull
+from services.inference.metering.leases.accounts import CreditReservedElsewhere, PaymentRequired
+from services.inference.metering.leases.rates import RateLimited
+from services.inference.models.registry import ModelNotFound, Registry
+
+
+class _ModelName(Convertor[str]):
+    """A model name; it stops at a colon, which begins a verb and belongs to another route."""
+
+    regex = "[^/:]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("name", _ModelName())
+
+Label = bool | int | float | str
+Predicting = Depends(RequireScope("predict"))
+
+
+class PredictParameters(BaseModel):
+    probabilities: bool = Field(default=False, description="Classifiers only.")
+
+
+class PredictRequest(BaseModel):
+    """Rows to predict, each an object of named columns or a list in signature order."""
+
+    instances: list[dict[str, Any] | list[Any]] = Field(
+        min_length=1,
+        examples=[[[14.2, 1.7, 2.4, 15.6, 127, 2.8, 3.1, 0.3, 2.3, 5.6, 1.0, 3.9, 1065]]],
+    )
+    parameters: PredictParameters = PredictParameters()
+
+
+class PredictResponse(BaseModel):
+    predictions: list[Label] = Field(description="One label or number per instance.")
+    probabilities: list[list[float]] | None = Field(
+        default=None, description="[rows, classes], in the order of the model's `classes`."
+    )
+
+
+class ModelList(BaseModel):
+    models: list[str]
+
+
+class ModelStatus(BaseModel):
+    """The live version of a model: its signature and its metrics."""
+
+    name: str
+    ready: bool
+    version: str
+    release: int
+    signature: Signature
+    metrics: dict[str, Any]
+
+
+router = new_router(tag="models")
+router.responses = error_responses(Unauthenticated, InsufficientScope)
+
+
+@router.get("/v1/models", dependencies=[Predicting])
+async def list_models(request: Request) -> ModelList:
+    """Return the names of the models being served."""
+    registry: Registry = request.app.state.registry
+    return ModelList(models=registry.names())
+
+
+@router.get(
+    "/v1/models/{model:name}", dependencies=[Predicting], responses=error_responses(ModelNotFound)
+)
+async def describe_model(model: str, request: Request) -> ModelStatus:
+    """Return the live version of a model: its columns, classes and metrics."""
+    registry: Registry = request.app.state.registry
+    live = registry.live(model)
+    return ModelStatus(
+        name=model,
+        ready=True,
+        version=live.manifest.version,
+        release=live.release.number,
+        signature=live.manifest.signature,
+        metrics=live.manifest.metrics,
+    )
+
+
+documented = new_router(tag="predictions")
+
+
+@documented.post(
+    "/v1/models/{model}:predict",
+    dependencies=[Predicting],
+    responses=error_responses(
+        Unauthenticated,
+        InsufficientScope,
+        ModelNotFound,
+        BadRequest,
+        PaymentRequired,
+        BodyInvalid,
+        RateLimited,
+        JournalFull,
+        CreditReservedElsewhere,
+        Unavailable,
+    ),
+)
+async def predict(
+    model: str,
+    body: PredictRequest,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            description="A repeat with the same account, key and body is not billed again.",
+        ),
+    ] = None,
+) -> PredictResponse:
+    """Predict with the live version. Bills one request and one row per instance.
+
+    The response headers are the receipt: `X-Model-Name`, `X-Model-Version`, `X-Usage-Event` (the
+    id of the usage event) and `X-Usage-Amount`. Only 2xx responses are billed, each once.
+    """
+    raise ModelNotFound()  # unreachable for model names: PredictEndpoint answers them

@@ -1,0 +1,93 @@
+"""Recent predictions of this process, kept to be compared with their true outcomes."""
+
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from registry.features import Arrays
+from registry.records import Manifest
+
+MAX_ROWS = 50_000
+"""Maximum rows kept; the oldest requests are dropped first."""
+MAX_ROWS_OF_ONE = 100
+"""Requests with more rows are not kept."""
+MAX_BYTES = 32 << 20
+"""Maximum bytes of input rows kept; the oldest requests are dropped first."""
+MAX_BYTES_OF_ONE = 64 << 10
+"""For a larger request only the predictions are kept, without its input rows."""
+
+
+class RecentPrediction(NamedTuple):
+    """The predictions of one request, with its input `arrays` of `size` bytes if they are kept."""
+
+    account: str
+    manifest: Manifest
+    predictions: list[Any]
+    arrays: Arrays | None
+    size: int
+
+    def rows(self) -> list[list[Any]] | None:
+        """Return the input rows in signature order, with None for missing values."""
+        if self.arrays is None:
+            return None
+        kinds = [column.kind for column in self.manifest.signature.columns]
+        joined = np.hstack([array.astype(object) for array in self.arrays.values()])
+        return [
+            [_value(value, kind) for value, kind in zip(row, kinds, strict=True)] for row in joined
+        ]
+
+
+class RecentPredictions:
+    """Recent predictions by usage event, up to `MAX_ROWS` rows.
+
+    Args:
+        keep_rows: whether to keep the input rows as well.
+    """
+
+    def __init__(self, *, keep_rows: bool) -> None:
+        self._keep_rows = keep_rows
+        self._predictions: OrderedDict[str, RecentPrediction] = OrderedDict()
+        self._rows = 0
+        self._bytes = 0
+
+    def add(
+        self,
+        event_id: str,
+        *,
+        account: str,
+        manifest: Manifest,
+        predictions: list[Any],
+        arrays: Arrays,
+        size: int,
+    ) -> None:
+        """Keep the predictions of a request of `size` bytes; replaces those of the same event."""
+        if len(predictions) > MAX_ROWS_OF_ONE:
+            return
+        self._drop(event_id)
+        recent = RecentPrediction(account, manifest, predictions, None, 0)
+        if self._keep_rows and size <= MAX_BYTES_OF_ONE:
+            recent = recent._replace(arrays=arrays, size=size)
+        self._predictions[event_id] = recent
+        self._rows += len(predictions)
+        self._bytes += recent.size
+        while self._rows > MAX_ROWS or self._bytes > MAX_BYTES:
+            self._drop(next(iter(self._predictions)))
+
+    def _drop(self, event_id: str) -> None:
+        dropped = self._predictions.pop(event_id, None)
+        if dropped is not None:
+            self._rows -= len(dropped.predictions)
+            self._bytes -= dropped.size
+
+    def find(self, event_id: str) -> RecentPrediction | None:
+        """Return the predictions billed under an event id, or None if they are not kept."""
+        return self._predictions.get(event_id)
+
+
+def _value(value: Any, kind: str) -> Any:
+    if kind == "text":
+        return value or None
+    if np.isnan(value):
+        return None
+    return bool(value) if kind == "boolean" else float(str(np.float32(value)))
