@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from bench import rows
 from bench.figures import Figure, Rates
 from chaos.accounts import admin_token, prepaid_plan
-from cli import state
+from cli.local import state
 from harness.processes import Processes
 from services.common.contracts import CLOUDEVENTS_BATCH, MAX_LEASES_PER_CALL
 

@@ -6,7 +6,7 @@ from uuid import uuid4
 import httpx
 
 from chaos.load import Account, Unanswered
-from cli import state
+from cli.local import state
 from harness.platform import Platform
 from services.common.contracts import format_amount
 

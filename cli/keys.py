@@ -1,70 +1,60 @@
 """`tollgate keys`: the signing key for new versions, and the trusted keys."""
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import typer
 
-from cli.train import failures_as_one_line
-
-if TYPE_CHECKING:
-    from registry.keys import KeyFile
-
-keys = typer.Typer(help="Create, rotate and list the keys that sign versions.")
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+from cli.options import AsJson
+from cli.output import print_json, print_table
+from cli.stores import failures_as_one_line, load_settings
+from registry.keys import KeyFile, create_signing_key, list_keys, rotate_signing_key
+from registry.records import StoreError
 
 
-@keys.command()
 def create(as_json: AsJson = False) -> None:
     """Create the signing key if it does not exist, and trust its public key."""
-    from registry.keys import create_signing_key, list_keys
-
     with failures_as_one_line():
         private, trusted = _places()
         made = not private.exists()
         create_signing_key(private, trusted)
         [signing] = [key for key in list_keys(private, trusted) if key.signs]
     if as_json:
-        typer.echo(json.dumps(_as_document(signing) | {"made": made}))
+        print_json(_as_document(signing) | {"made": made})
     else:
         typer.echo(f"{signing.id} {'created' if made else 'already exists'}; it signs new versions")
 
 
-@keys.command()
 def rotate(as_json: AsJson = False) -> None:
     """Replace the signing key; versions signed by older keys stay trusted."""
-    from registry.keys import rotate_signing_key
-
     with failures_as_one_line():
         private, trusted = _places()
         old, new = rotate_signing_key(private, trusted)
     if as_json:
-        typer.echo(json.dumps({"old": old, "new": new}))
+        print_json({"old": old, "new": new})
         return
     typer.echo(f"{new} signs new versions; {old} stays trusted")
     typer.echo(f"to retire {old} and refuse every version it signed: rm {trusted / old}.pem")
 
 
-@keys.command("list")
 def list_all(as_json: AsJson = False) -> None:
     """List the trusted keys, oldest first, and mark the signing key.
 
     To retire a key, delete its file.
     """
-    from registry.keys import list_keys
-
     with failures_as_one_line():
         found = list_keys(*_places())
     if as_json:
-        typer.echo(json.dumps([_as_document(key) for key in found]))
+        print_json([_as_document(key) for key in found])
         return
     if not found:
         typer.echo("No keys yet; create one with: tollgate keys create")
-    for key in found:
-        mark = "  signs" if key.signs else ""
-        typer.echo(f"{key.id}  {key.created:%Y-%m-%d %H:%M:%SZ}  {key.file}{mark}")
+    print_table(
+        [
+            (key.id, f"{key.created:%Y-%m-%d %H:%M:%SZ}", str(key.file), "signs" * key.signs)
+            for key in found
+        ]
+    )
 
 
 def _places() -> tuple[Path, Path]:
@@ -73,10 +63,7 @@ def _places() -> tuple[Path, Path]:
     Raises:
         StoreError: TRAINER_TRUSTED_KEYS is needed but missing, or is not a folder.
     """
-    from registry.records import StoreError
-    from trainer.settings import TrainerSettings
-
-    settings = TrainerSettings.load()
+    settings = load_settings()
     trusted = settings.trusted_keys or settings.trusted_dir
     if trusted.is_file():
         raise StoreError("TRAINER_TRUSTED_KEYS must be a folder, not a file.")
@@ -85,7 +72,7 @@ def _places() -> tuple[Path, Path]:
     return settings.signing_key_file, trusted
 
 
-def _as_document(key: "KeyFile") -> dict[str, Any]:
+def _as_document(key: KeyFile) -> dict[str, Any]:
     return {
         "id": key.id,
         "file": str(key.file),

@@ -1,31 +1,85 @@
-"""The `tollgate` command; subcommands import their heavy dependencies lazily."""
+"""The `tollgate` command: every command, where its function is, and what it needs."""
 
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from cli import checking, deployment, live_report, sweep  # noqa: F401 — commands of groups
-from cli.billing import billing
-from cli.keys import keys
-from cli.models import models
-from cli.pipelines import pipelines
-from cli.train import train
-from cli.up import up
-from cli.users import users
+from cli.groups import Command, Part, new_group
 
-app = typer.Typer(
-    help="Sell a scikit-learn model as a metered API.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
+AUTH = Part("the auth service", ("services.auth", "passlib", "sqlalchemy"))
+BILLING = Part("the billing service", ("services.billing", "sqlalchemy"))
+INFERENCE = Part("the inference service", ("services.inference", "onnxruntime"))
+REGISTRY = Part("the model registry", ("registry", "cryptography", "fsspec"))
+TRAINER = Part("the trainer", ("trainer", "sklearn", "skl2onnx"))
+FUNCTIONS = Part("the functions", ("functions", "jose"))
+
+models = new_group(
+    {
+        "list": Command("cli.models.inspection:list_models", (REGISTRY,)),
+        "show": Command("cli.models.inspection:show", (REGISTRY,)),
+        "verify": Command("cli.models.inspection:verify", (REGISTRY,)),
+        "release": Command("cli.models.releases:release", (REGISTRY,)),
+        "rollback": Command("cli.models.releases:rollback", (REGISTRY,)),
+        "canary": Command("cli.models.releases:canary", (REGISTRY,)),
+        "shadow": Command("cli.models.releases:shadow", (REGISTRY,)),
+        "pin": Command("cli.models.pins:pin", (REGISTRY,)),
+        "unpin": Command("cli.models.pins:unpin", (REGISTRY,)),
+        "wait": Command("cli.models.deployment:wait", (REGISTRY,)),
+        "check": Command("cli.models.checking:check", (REGISTRY,)),
+        "withdraw": Command("cli.models.deployment:withdraw_release", (REGISTRY,)),
+        "report": Command("cli.models.live_report:report", (REGISTRY,)),
+        "feedback": Command("cli.models.feedback:feedback", (REGISTRY,)),
+    },
+    help_text="Inspect model versions, and decide which is live.",
 )
-app.command()(up)
-app.command()(train)
-app.add_typer(billing, name="billing")
-app.add_typer(keys, name="keys")
+
+pipelines = new_group(
+    {
+        "status": Command("cli.pipelines.status:status", (REGISTRY,)),
+        "sweep": Command("cli.pipelines.sweep:sweep", (REGISTRY, FUNCTIONS)),
+    },
+    help_text="Follow data from the bucket to a served release.",
+)
+
+keys = new_group(
+    {
+        "create": Command("cli.keys:create", (REGISTRY,)),
+        "rotate": Command("cli.keys:rotate", (REGISTRY,)),
+        "list": Command("cli.keys:list_all", (REGISTRY,)),
+    },
+    help_text="Manage the keys that sign versions.",
+)
+
+users = new_group(
+    {
+        "create": Command("cli.users:create", (AUTH,)),
+        "disable": Command("cli.users:disable", (AUTH,)),
+        "enable": Command("cli.users:enable", (AUTH,)),
+    },
+    help_text="Manage users.",
+)
+
+billing = new_group(
+    {
+        "verify": Command("cli.billing.verify:verify", (BILLING,)),
+        "replay": Command("cli.billing.replay:replay", (INFERENCE,)),
+    },
+    help_text="Verify the books, and deliver leftover usage.",
+)
+
+app = new_group(
+    {
+        "up": Command("cli.local.up:up", (AUTH, BILLING, INFERENCE, REGISTRY, TRAINER)),
+        "train": Command("cli.train:train", (REGISTRY, TRAINER)),
+    },
+    help_text="Sell a scikit-learn model as a metered API.",
+)
 app.add_typer(models, name="models")
 app.add_typer(pipelines, name="pipelines")
+app.add_typer(keys, name="keys")
 app.add_typer(users, name="users")
+app.add_typer(billing, name="billing")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,9 +1,7 @@
 """`tollgate train`: train a signed version from a model's data."""
 
-import json
-import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import exit_with_error, print_error, warn
+from cli.options import AsJson
+from cli.output import exit_with_error, print_error, print_json, print_table, progress, warn
 
 if TYPE_CHECKING:
     from trainer.train import Outcome
@@ -23,11 +22,15 @@ DATA_IS_READ = 0.1
 
 def train(
     model: Annotated[
-        str, typer.Argument(help="The model's name, and its folder in the data store.")
+        str,
+        typer.Argument(metavar="MODEL", help="The model's name, and its folder in the data store."),
     ],
     target: Annotated[
         str | None,
-        typer.Option(help="Column to predict; default: from dataset.json, else the last version."),
+        typer.Option(
+            metavar="COLUMN",
+            help="Column to predict; default: from dataset.json, else the last version's.",
+        ),
     ] = None,
     release: Annotated[
         bool, typer.Option("--release", help="Put the version live if it passes its gate.")
@@ -49,17 +52,24 @@ def train(
             help="Allow columns, classes, target or task to differ from the last version.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a new, signed version of MODEL.
 
-    The exit code is 1 if it fails its gate, or if inference would refuse its release.
+    The exit code is 1 if the version fails its gate, or if inference would refuse its release.
     """
     if force and not reason.strip():
         raise typer.BadParameter("--force requires --reason")
-    with faults_as_one_line(), failures_as_one_line(), progress(first_shown=DATA_IS_READ) as report:
-        # Imported here because scikit-learn takes seconds, and `tollgate --help` must be fast.
-        from trainer.settings import TrainerSettings
+    # Imported here because scikit-learn takes seconds, and `tollgate --help` must be fast.
+    from cli.stores import failures_as_one_line
+    from trainer.errors import TrainerError
+    from trainer.settings import TrainerSettings
+
+    with (
+        faults_as_one_line(),
+        failures_as_one_line(TrainerError),
+        progress(first_shown=DATA_IS_READ) as report,
+    ):
         from trainer.train import train as run
 
         outcome = run(
@@ -74,13 +84,12 @@ def train(
             report_progress=report,
         )
     if as_json:
-        typer.echo(json.dumps(asdict(outcome)))
+        print_json(asdict(outcome))
     else:
         for line in [*outcome.notes, _describe(outcome)]:
             typer.echo(line)
     if outcome.reasons and outcome.metrics:
-        for line in _compare(outcome.metrics):
-            typer.echo(line, err=True)
+        print_table(_compare(outcome.metrics), err=True)
     for line in outcome.reasons:
         typer.echo(f"{'error' if outcome.gate == 'failed' else 'forced'}: {line}", err=True)
     for line in outcome.warnings:
@@ -91,18 +100,6 @@ def train(
         print_error(outcome.refused)
     if outcome.is_failure:
         raise typer.Exit(1)
-
-
-@contextmanager
-def failures_as_one_line() -> Iterator[None]:
-    """Turn an expected error into one line on stderr and exit code 1."""
-    from registry.records import StoreError
-    from trainer.errors import TrainerError
-
-    try:
-        yield
-    except (StoreError, TrainerError) as error:
-        exit_with_error(str(error))
 
 
 @contextmanager
@@ -139,40 +136,13 @@ def _describe(outcome: "Outcome") -> str:
     return f"{name}: gate {outcome.gate}, {state}; {metrics['chosen']}, {measured}"
 
 
-def _compare(metrics: dict[str, Any]) -> list[str]:
+def _compare(metrics: dict[str, Any]) -> list[list[str]]:
     """Return a table of the metrics of this version, the live version and the baseline."""
     names = list(metrics["dummy"])  # the stored key of the baseline
     compared = {"this version": metrics["candidate"], "live version": metrics["live"] or {}}
     compared["baseline"] = metrics["dummy"]
-    lines = [f"{'':<18}" + "".join(f"{name:>19}" for name in names)]
-    for label, values in compared.items():
-        cells = (f"{values[name]:>19.4g}" if name in values else f"{'–':>19}" for name in names)
-        lines.append(f"{label:<18}" + "".join(cells))
-    return lines
-
-
-@contextmanager
-def progress(*, first_shown: float = 0.0) -> Iterator[Callable[[str, float], None]]:
-    """Show progress on stderr: a bar on a terminal, otherwise a line per step.
-
-    Args:
-        first_shown: hold lines until this share is reached, so that an early failure prints only
-            its error.
-    """
-    if not sys.stderr.isatty():
-        waiting: list[str] = []
-
-        def report(doing: str, share: float) -> None:
-            waiting.append(f"{share:4.0%} {doing}")
-            if share >= first_shown:
-                typer.echo("\n".join(waiting), err=True)
-                waiting.clear()
-
-        yield report
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task: Any = bar.add_task("starting", total=1.0)
-        yield lambda doing, share: bar.update(task, description=doing, completed=share)
+    rows = [
+        [label, *(f"{values[name]:.4g}" if name in values else "–" for name in names)]
+        for label, values in compared.items()
+    ]
+    return [["", *names], *rows]

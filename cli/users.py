@@ -1,46 +1,47 @@
 """`tollgate users`: manage users from the operator's shell."""
 
 import asyncio
-import json
 import secrets
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from cli.output import exit_with_error
+from cli.options import AsJson
+from cli.output import exit_with_error, print_json
+from services.auth.models import User
+from services.auth.passwords import PasswordHasher
+from services.auth.settings import AuthSettings
+from services.auth.users.service import create_user, set_disabled
+from services.common.db.database import Database
+from services.common.errors import BodyInvalid, ServiceError
 
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncSession
-
-    from services.auth.models import User
-
-users = typer.Typer(help="Manage users.", no_args_is_help=True)
-
-Email = Annotated[str, typer.Argument(help="The user's e-mail, in any spelling.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Email = Annotated[str, typer.Argument(metavar="EMAIL", help="The user's e-mail, in any spelling.")]
 T = TypeVar("T")
 
 
-@users.command()
 def create(
-    email: Annotated[str, typer.Argument(help="The user's e-mail.")],
-    admin: Annotated[bool, typer.Option("--admin", help="Make it an administrator.")] = False,
+    email: Annotated[str, typer.Argument(metavar="EMAIL", help="The user's e-mail.")],
+    admin: Annotated[bool, typer.Option("--admin", help="Make the user an administrator.")] = False,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Create a user and print its id, and its random password unless one is given."""
+    """Create a user; print its id and, unless one is given, its random password."""
     given = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
     password = given or secrets.token_urlsafe(18)
     user_id = asyncio.run(_create(email=email, password=password, admin=admin))
     shown = {"id": user_id} | ({} if given else {"password": password})
-    typer.echo(json.dumps(shown) if as_json else "\n".join(shown.values()))
+    if as_json:
+        print_json(shown)
+    else:
+        typer.echo("\n".join(shown.values()))
 
 
-@users.command()
 def disable(
     email: Email,
     force: Annotated[
@@ -55,7 +56,6 @@ def disable(
     _set_disabled(email, disabled=True, force=force, as_json=as_json)
 
 
-@users.command()
 def enable(email: Email, as_json: AsJson = False) -> None:
     """Enable a disabled user, who then must log in again."""
     _set_disabled(email, disabled=False, force=False, as_json=as_json)
@@ -64,7 +64,7 @@ def enable(email: Email, as_json: AsJson = False) -> None:
 def _set_disabled(email: str, *, disabled: bool, force: bool, as_json: bool) -> None:
     user, changed = asyncio.run(_change(email=email, disabled=disabled, force=force))
     if as_json:
-        typer.echo(json.dumps({"id": user.id, "email": user.email, "disabled": disabled}))
+        print_json({"id": user.id, "email": user.email, "disabled": disabled})
         return
     state = "disabled" if disabled else "enabled"
     typer.echo(f"{user.email}: {state}" if changed else f"{user.email}: already {state}")
@@ -72,10 +72,6 @@ def _set_disabled(email: str, *, disabled: bool, force: bool, as_json: bool) -> 
 
 async def _create(*, email: str, password: str, admin: bool) -> str:
     """Create a user in auth's database and return its id."""
-    # Imported here because `tollgate --help` does not need a database.
-    from services.auth.passwords import PasswordHasher
-    from services.auth.users.service import create_user
-
     hasher = PasswordHasher(threads=1)
     try:
         user = await _in_database(
@@ -88,10 +84,8 @@ async def _create(*, email: str, password: str, admin: bool) -> str:
     return user.id
 
 
-async def _change(*, email: str, disabled: bool, force: bool) -> tuple["User", bool]:
+async def _change(*, email: str, disabled: bool, force: bool) -> tuple[User, bool]:
     """Disable or enable a user in auth's database; return it and whether it changed."""
-    from services.auth.users.service import set_disabled
-
     return await _in_database(
         lambda session: set_disabled(
             session, email=email, disabled=disabled, allow_last_admin=force
@@ -99,14 +93,8 @@ async def _change(*, email: str, disabled: bool, force: bool) -> tuple["User", b
     )
 
 
-async def _in_database(work: "Callable[[AsyncSession], Awaitable[T]]") -> T:
+async def _in_database(work: Callable[[AsyncSession], Awaitable[T]]) -> T:
     """Run `work` in one transaction of auth's database; exit with an error if it fails."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from services.auth.settings import AuthSettings
-    from services.common.db.database import Database
-    from services.common.errors import BodyInvalid, ServiceError
-
     database = Database(AuthSettings.load().database_url.get_secret_value())
     try:
         async with database.transaction() as session:

@@ -52,7 +52,7 @@ class Platform:
         """Create what the services need, for a platform without a runner."""
         with self.log.open("ab") as output:
             subprocess.run(
-                [sys.executable, "-m", "cli.prepare"],
+                [sys.executable, "-m", "cli.local.prepare"],
                 cwd=ROOT,
                 env=self.environment,
                 stdout=output,

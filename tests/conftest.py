@@ -103,7 +103,7 @@ def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not (home / "models").exists():
             home.mkdir(exist_ok=True)
             subprocess.run(
-                [sys.executable, "-m", "cli.prepare"],
+                [sys.executable, "-m", "cli.local.prepare"],
                 cwd=ROOT,
                 env=Platform(home).environment,
                 check=True,

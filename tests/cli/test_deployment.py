@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.cluster import read_document
 from cli.main import app
+from cli.serving.cluster import read_document
 from harness.function_servers import Response, serving
 from harness.stores import FIRST, SECOND, World
 from tests.trainer.conftest import Workshop, new_workshop

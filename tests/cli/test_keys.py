@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.keys import keys
+from cli.main import keys
 
 
 @pytest.fixture(autouse=True)

@@ -38,7 +38,7 @@ def test_a_pin_shows_in_the_list_until_it_is_ended(store: World) -> None:
     assert (pinned.exit_code, ended.exit_code) == (0, 0)
     assert f"wine: pinned to version {SECOND} (eve@desk, " in listed
     assert "until 2999-01-31 00:00Z: audit; automatic releases do not go live until: " in listed
-    assert f"{SECOND}  passed             live, pinned\n" in listed
+    assert f"{SECOND}  passed  live, pinned\n" in listed
     assert [row["pinned"] for row in rows] == [False, True]
     assert ended.stdout == "wine: not pinned; automatic releases go live\n"
     assert "pinned" not in run("list").stdout

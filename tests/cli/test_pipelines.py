@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from cli.pipeline_status import TRAINING, DropRecords, Known, judge_drop
+from cli.pipelines.progress import TRAINING, DropRecords, Known, judge_drop
 from harness.function_servers import Response, serving
 from harness.gcs import Emulator
 from harness.stores import FIRST, SECOND, World, new_world, release

@@ -8,7 +8,7 @@ from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from cli.quickstart import quickstart
+from cli.local.quickstart import quickstart
 from cli.settings import LocalSettings
 from functions.common.settings import PipelineSettings
 from services.auth.settings import AuthSettings

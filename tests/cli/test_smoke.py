@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from cli.smoke import Received, judge_answer
+from cli.serving.smoke import Received, judge_answer
 from harness.function_servers import Request, Response, serving
 from harness.stores import FIRST, SECOND, World, manifest
 from registry.records import WarmUp
@@ -72,7 +72,7 @@ def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     monkeypatch.setenv("TOLLGATE_HOME", str(tmp_path))
     monkeypatch.setenv("TOLLGATE_CLIENT_ID", "checker")
     monkeypatch.setenv("TOLLGATE_CLIENT_SECRET", "secret")
-    monkeypatch.setattr("cli.smoke.PAUSE_S", 0.01)
+    monkeypatch.setattr("cli.serving.smoke.PAUSE_S", 0.01)
     return workshop
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import state
+from cli.local import state
 
 
 def test_credentials_are_created_once_and_private(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """`tollgate pipelines sweep` dispatches lost drops, once."""
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from cli.sweep import UserToken
+from cli.pipelines.sweep import UserToken
 from functions.common.storage import StorageError
 from harness.function_servers import Response
 from harness.gcs import Emulator
@@ -82,17 +81,6 @@ def test_without_settings_it_names_what_is_missing(tmp_path: Path) -> None:
 
     assert result.exit_code == 2
     assert "PIPELINE_STORE" in result.stderr
-
-
-def test_missing_functions_are_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "functions.common.faults", None)
-
-    result = sweep()
-
-    assert (result.exit_code, result.stderr) == (
-        1,
-        "error: The functions are not installed; run this from a checkout.\n",
-    )
 
 
 def test_without_credentials_there_is_no_token(

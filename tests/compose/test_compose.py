@@ -18,7 +18,7 @@ print(" ".join(name for name in names if importlib.util.find_spec(name)))
 """
 PUT_DATA = """
 import gcsfs, pathlib
-from cli.sample import seed
+from cli.local.sample import seed
 seed(pathlib.Path("/tmp"))
 gcsfs.GCSFileSystem().put("/tmp/wine/", "data/cellar/", recursive=True)
 """

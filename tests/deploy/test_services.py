@@ -337,7 +337,7 @@ class TestModels:
         env = {each["name"]: each.get("value") for each in job["containers"][0]["env"]}
         url = rendered.settings("inference")["INFERENCE_MODEL_STORE"]
         assert env["TRAINER_MODEL_STORE"] == url
-        assert job["containers"][0]["command"] == ["python", "-m", "cli.sample"]
+        assert job["containers"][0]["command"] == ["python", "-m", "cli.local.sample"]
         assert '"model":"wine"' in rendered.settings("billing")["BILLING_DEFAULT_PLAN"]
 
     @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from cli.models import models
+from cli.main import models
 from registry.records import ColumnStatistics, Manifest
 from services.inference.app import MAX_OTHER_BODY_BYTES
 from services.inference.monitoring import recent_predictions as recents

@@ -8,8 +8,8 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.live_report import summarise
 from cli.main import app
+from cli.models.live_metrics import summarise
 from harness.ports import free_port
 from services.inference.settings import InferenceSettings
 from tests.inference.conftest import eventually

@@ -221,7 +221,7 @@ class TestGoodData:
 def test_a_pipe_gets_progress_lines_once_the_data_is_read(
     shop: Workshop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from cli.train import progress
+    from cli.output import progress
 
     with progress(first_shown=0.1) as report:
         report("reading the data", 0.0)

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from cli.models import models
+from cli.main import models
 from cli.train import train
 from registry.records import Manifest, RunRecord
 from tests.trainer import samples

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from cli.models import models
+from cli.main import models
 from cli.train import train
 from harness.stores import FIRST, SECOND, THIRD, World, release
 from registry.records import ReleaseTaken, VersionRefused

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.models import models
+from cli.main import models
 from harness.stores import FIRST, SECOND, THIRD, World
 from registry.records import Canary, Column, Shadow, Signature, VersionNotFound, VersionRefused
 from registry.releases import AlreadyLive, NoVersion

@@ -1,25 +1,16 @@
 """`tollgate pipelines`: follow each drop of data from the bucket to a served release."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from cli.cluster import ClusterError, run_check
-from cli.models_app import (
-    AsJson,
-    HelmRelease,
-    Model,
-    Namespace,
-    describe_pin,
-    find_pin_in_force,
-    open_release_manager,
-)
-from cli.output import warn
-from cli.pipeline_status import (
+from cli.models.decisions import describe_pin, find_pin_in_force
+from cli.options import AsJson, HelmRelease, Model, Namespace, Urls
+from cli.output import print_json, printable, warn
+from cli.pipelines.progress import (
     DropRecords,
     Known,
     Progress,
@@ -28,36 +19,39 @@ from cli.pipeline_status import (
     judge_drop,
     judge_run,
 )
-from cli.serving import Served, ask_urls
+from cli.pipelines.records import find_newest_data, is_trained_on, read_records
+from cli.serving.cluster import ClusterError, run_check
+from cli.serving.processes import Served, ask_urls
 from cli.settings import LocalSettings
-from cli.train import failures_as_one_line
-
-if TYPE_CHECKING:
-    from registry.keys import TrustedKeys
-    from registry.records import Manifest, Release, RunRecord, Withdrawal
-    from registry.store import ModelStore
-
-pipelines = typer.Typer(help="Follow data from the bucket to a served release.")
+from cli.stores import failures_as_one_line, load_settings, open_release_manager
+from registry.keys import TrustedKeys
+from registry.records import (
+    Manifest,
+    Release,
+    RunRecord,
+    VersionNotFound,
+    VersionRefused,
+    Withdrawal,
+)
+from registry.store import ModelStore
 
 SHOWN = 10
 
 
-@pipelines.command()
 def status(
     model: Model,
-    urls: Annotated[
-        list[str] | None, typer.Option("--url", help="An inference process; may be repeated.")
-    ] = None,
+    urls: Urls = None,
     helm_release: HelmRelease = None,
     namespace: Namespace = "default",
     limit: Annotated[int, typer.Option(help="Number of newest drops to show.", min=1)] = SHOWN,
     as_json: AsJson = False,
 ) -> None:
-    """Show each drop's stages (seen, dispatched, trained, gated, released, served) and blockers."""
-    with failures_as_one_line():
-        from trainer.settings import TrainerSettings
+    """Show how far each drop of data has come, and what it waits for.
 
-        settings, local = TrainerSettings.load(), LocalSettings.load()
+    Its stages are: seen, dispatched, trained, gated, released, served.
+    """
+    with failures_as_one_line():
+        settings, local = load_settings(), LocalSettings.load()
         release_manager = open_release_manager()
         store = release_manager.store
         releases = _releases(store, model)
@@ -79,7 +73,7 @@ def status(
     if as_json:
         document = {"model": model, "pin": pin.describe() if pin else None}
         drops = [asdict(each) for each in newest]
-        typer.echo(json.dumps({**document, "drops": drops}, default=str))
+        print_json({**document, "drops": drops})
         return
     if not newest:
         typer.echo(f"{model}: no data has arrived yet")
@@ -88,13 +82,6 @@ def status(
             typer.echo(printable(line))
     if pin is not None:
         typer.echo(f"{model}: {describe_pin(model, pin)}")
-
-
-def printable(text: str) -> str:
-    """Text on one line of a terminal: what is not printable, as in hostile names, is escaped."""
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )
 
 
 def _describe(progress: Progress) -> Iterator[str]:
@@ -112,11 +99,9 @@ def _describe_step(step: Step) -> str:
 
 
 def _drops(
-    data_url: str, records_url: str, model: str, known: Known, versions: "Sequence[Manifest]"
+    data_url: str, records_url: str, model: str, known: Known, versions: Sequence[Manifest]
 ) -> list[Progress]:
     """Return a model's drops, and its training runs with other keys, newest first."""
-    from cli.pipeline_records import find_newest_data, read_records
-
     drops = read_records(records_url, model) if records_url else {}
     for newest in find_newest_data(data_url, model):
         if not _is_dealt_with(newest, drops, known, versions):
@@ -136,11 +121,9 @@ def _is_dealt_with(
     newest: DropRecords,
     drops: dict[str, DropRecords],
     known: Known,
-    versions: "Sequence[Manifest]",
+    versions: Sequence[Manifest],
 ) -> bool:
     """Return whether the newest data was dispatched as part of a drop, or trained on manually."""
-    from cli.pipeline_records import is_trained_on
-
     if newest.drop in drops or newest.drop in known.runs:
         return True
     dispatched = (each.dispatched for each in drops.values())
@@ -149,10 +132,8 @@ def _is_dealt_with(
     return is_trained_on(newest, versions)
 
 
-def _releases(store: "ModelStore", model: str) -> "dict[int, Release | Withdrawal]":
+def _releases(store: ModelStore, model: str) -> dict[int, Release | Withdrawal]:
     """Return the readable release records by number."""
-    from registry.records import VersionRefused
-
     found = {}
     for number in store.list_releases(model):
         try:
@@ -165,11 +146,9 @@ def _releases(store: "ModelStore", model: str) -> "dict[int, Release | Withdrawa
 
 
 def _newest_versions(
-    store: "ModelStore", model: str, trusted: "TrustedKeys", limit: int
-) -> "list[Manifest]":
+    store: ModelStore, model: str, trusted: TrustedKeys, limit: int
+) -> list[Manifest]:
     """Return the newest versions that verify."""
-    from registry.records import VersionNotFound, VersionRefused
-
     found = []
     for version in store.list_versions(model)[-limit:]:
         try:
@@ -179,15 +158,11 @@ def _newest_versions(
     return found
 
 
-def _runs(
-    store: "ModelStore", model: str, versions: "Sequence[Manifest]"
-) -> "dict[str, RunRecord]":
+def _runs(store: ModelStore, model: str, versions: Sequence[Manifest]) -> dict[str, RunRecord]:
     """Return the training runs by idempotency key; old records only have the key's digest.
 
     A manual training without a key left no record but its version.
     """
-    from registry.records import RunRecord, VersionRefused
-
     found = {}
     for digest in store.list_runs(model):
         try:

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from cli import sample, state
+from cli.local import sample, state
 from cli.settings import LocalSettings
 from registry.records import StoreError
 from services.auth import app as auth_app

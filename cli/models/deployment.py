@@ -11,24 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.cluster import ClusterError, ask_pods, run_check
-from cli.models_app import (
-    AsJson,
-    HelmRelease,
-    Model,
-    Namespace,
-    Reason,
-    Withdraw,
-    find_pin_in_force,
-    models,
-    open_release_manager,
-    open_store,
-    print_decision,
-    withdraw_bad,
-)
+from cli.models.decisions import find_pin_in_force, print_decision, withdraw_bad
+from cli.options import AsJson, HelmRelease, Model, Namespace, Reason, Urls, Withdraw
 from cli.output import print_error
-from cli.serving import Served, Verdict, ask_addresses, ask_urls, judge
-from cli.train import failures_as_one_line
+from cli.serving.cluster import ClusterError, ask_pods, run_check
+from cli.serving.processes import Served, Verdict, ask_addresses, ask_urls, judge
+from cli.stores import failures_as_one_line, open_release_manager, open_store
 
 POLL_S = 1.0
 
@@ -37,13 +25,10 @@ Number = Annotated[
 ]
 
 
-@models.command()
 def wait(
     model: Model,
     release: Number,
-    urls: Annotated[
-        list[str] | None, typer.Option("--url", help="An inference process; may be repeated.")
-    ] = None,
+    urls: Urls = None,
     address: Annotated[
         str | None,
         typer.Option("--resolve", metavar="URL", help="Query every address of its host name."),
@@ -91,7 +76,6 @@ def wait(
         raise typer.Exit(1)
 
 
-@models.command("withdraw")
 def withdraw_release(
     model: Model, release: Number, reason: Reason = "", as_json: AsJson = False
 ) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from cli.pipeline_status import DropRecords
+from cli.pipelines.progress import DropRecords
 from registry.data_names import Kind, kind_of
 from registry.records import Manifest
 from registry.storage.filesystems import open_filesystem, translated_errors

@@ -1,39 +1,28 @@
-"""`tollgate models list`, `show`, `feedback` and `verify`: inspect the model store."""
+"""`tollgate models list`, `show` and `verify`: inspect the model store."""
 
-import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from cli import releases  # noqa: F401 — more commands of the same group
-from cli.models_app import (
-    AsJson,
-    Model,
-    Version,
-    describe_pin,
-    describe_trials,
-    load_settings,
-    models,
-    open_store,
-)
-from cli.output import print_error
-from cli.train import failures_as_one_line, progress
-
-if TYPE_CHECKING:
-    from registry.keys import TrustedKeys
-    from registry.records import Release
-    from registry.store import ModelStore
-
-__all__ = ["models"]
+from cli.models.decisions import describe_pin, describe_trials
+from cli.options import AsJson, Model, Version
+from cli.output import print_error, print_json, print_table, progress
+from cli.stores import failures_as_one_line, load_settings, open_store
+from registry.keys import TrustedKeys
+from registry.pins import find_pin
+from registry.records import Release, VersionNotFound, VersionRefused, Withdrawal
+from registry.store import ModelStore
+from registry.verify import verify_store
 
 
-@models.command("list")
 def list_models(
-    model: Annotated[str | None, typer.Argument(help="One model; default: all of them.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="One model; default: all of them.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List all versions with their gate, and the live ones."""
+    """List all versions with the outcome of their gate, and mark the live ones."""
     with failures_as_one_line():
         store, trusted = open_store(read_only=True)
         pickles = load_settings().allow_joblib
@@ -45,20 +34,18 @@ def list_models(
             for line in _describe_state(store, trusted, name, allow_joblib=pickles)
         ]
     if as_json:
-        typer.echo(json.dumps(rows))
+        print_json(rows)
         return
     if not rows:
         typer.echo("No models yet; publish one with: tollgate train MODEL --release")
-    for line in [*map(_describe_row, rows), *states]:
+    print_table([_describe_row(row) for row in rows])
+    for line in states:
         typer.echo(line)
 
 
-@models.command()
 def show(model: Model, version: Version = None, as_json: AsJson = False) -> None:
     """Show a version's manifest; the default is the live version, else the newest."""
     with failures_as_one_line():
-        from registry.records import VersionNotFound
-
         store, trusted = open_store(read_only=True)
         live = store.live_release(model, trusted, allow_joblib=load_settings().allow_joblib)
         known = [live.version] if live else store.list_versions(model)[-1:]
@@ -86,35 +73,13 @@ def show(model: Model, version: Version = None, as_json: AsJson = False) -> None
         typer.echo(f"{metric}: {value:.4g}")
 
 
-@models.command()
-def feedback(model: Model, as_json: AsJson = False) -> None:
-    """Export rows with reported outcomes to the model's folder in the data store.
-
-    Each row is exported once. Like any new data, it may start a training run.
-    """
-    with failures_as_one_line():
-        from registry.feedback import FeedbackStore
-        from trainer.settings import TrainerSettings
-
-        settings = TrainerSettings.load()
-        store = FeedbackStore(settings.feedback_store_url)
-        written = store.export(model, settings.data_store_url)
-    if as_json:
-        typer.echo(json.dumps({"model": model, "files": written}))
-    else:
-        typer.echo("\n".join(written) or f"{model}: no new labelled rows")
-
-
-@models.command()
 def verify(as_json: AsJson = False) -> None:
     """Verify every version, file and record of the store; exit with 1 if a check fails."""
-    from registry.verify import verify_store
-
     with failures_as_one_line(), progress() as report:
         store, trusted = open_store(read_only=True)
         found = verify_store(store, trusted, report=report)
     if as_json:
-        typer.echo(json.dumps({"checked": found.checked, "failures": found.failures}))
+        print_json({"checked": found.checked, "failures": found.failures})
     else:
         failed = f"{len(found.failures)} checks failed"
         result = failed if found.failures else "all checks passed"
@@ -126,12 +91,9 @@ def verify(as_json: AsJson = False) -> None:
 
 
 def _rows(
-    store: "ModelStore", trusted: "TrustedKeys", model: str, *, allow_joblib: bool
+    store: ModelStore, trusted: TrustedKeys, model: str, *, allow_joblib: bool
 ) -> list[dict[str, Any]]:
     """Return a row per version, oldest first; the gate of a refused version is the reason."""
-    from registry.pins import find_pin
-    from registry.records import VersionNotFound, VersionRefused
-
     live = store.live_release(model, trusted, allow_joblib=allow_joblib)
     pin = find_pin(store, model, trusted)
     rows = []
@@ -154,21 +116,18 @@ def _rows(
     return rows
 
 
-def _describe_row(row: dict[str, Any]) -> str:
+def _describe_row(row: dict[str, Any]) -> list[str]:
     marks = [row["role"], "pinned" if row["pinned"] else None]
     if row["refused_by_inference"]:
         marks.append(f"refused by inference: {row['refused_by_inference']}")
     shown = ", ".join(mark for mark in marks if mark)
-    return f"{row['model']:<24} {row['version']}  {row['gate']:<18} {shown}".rstrip()
+    return [row["model"], row["version"], row["gate"], shown]
 
 
 def _describe_state(
-    store: "ModelStore", trusted: "TrustedKeys", model: str, *, allow_joblib: bool
+    store: ModelStore, trusted: TrustedKeys, model: str, *, allow_joblib: bool
 ) -> Iterator[str]:
     """Describe a model's withdrawal and pin, which its rows do not show."""
-    from registry.pins import find_pin
-    from registry.records import Withdrawal
-
     record = store.live_record(model, trusted, allow_joblib=allow_joblib)
     if isinstance(record, Withdrawal):
         why = f": {record.reason}" if record.reason else ""
@@ -178,7 +137,7 @@ def _describe_state(
         yield f"{model}: {describe_pin(model, pin)}"
 
 
-def _role(live: "Release | None", version: str) -> str | None:
+def _role(live: Release | None, version: str) -> str | None:
     """Return a version's role for requests that do not name a version."""
     if live is None:
         return None

@@ -1,26 +1,29 @@
 """`tollgate pipelines sweep`: dispatch lost drops, as the function does."""
 
-import json
 import sys
 from contextlib import closing, redirect_stdout
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import google.auth
 import typer
+from google.auth.exceptions import GoogleAuthError
+from google.auth.transport.requests import Request
 
-from cli.models_app import AsJson
-from cli.output import exit_with_error
-from cli.pipelines import pipelines, printable
-
-if TYPE_CHECKING:
-    from functions.on_data_arrival.sweep import Swept
+from cli.options import AsJson
+from cli.output import exit_with_error, print_json, print_table
+from functions.common.faults import Unfinished
+from functions.common.pipeline import Pipeline
+from functions.common.settings import PipelineSettings
+from functions.common.storage import StorageError
+from functions.on_data_arrival import sweep as on_data_arrival
+from functions.on_data_arrival.sweep import Swept
 
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 FAILED = frozenset({"blocked", "failed", "given_up_before", "retried", "unsupported_name"})
 """Decisions that need a person's attention."""
 
 
-@pipelines.command()
 def sweep(as_json: AsJson = False) -> None:
     """Dispatch the complete drops of all models that were not dispatched yet.
 
@@ -29,35 +32,29 @@ def sweep(as_json: AsJson = False) -> None:
     """
     swept = _run()
     if as_json:
-        typer.echo(json.dumps([asdict(each) for each in swept]))
+        print_json([asdict(each) for each in swept])
     else:
-        for each in swept:
-            where = f"{each.drop}: " if each.drop else ""
-            line = f"{each.model:<24} {each.decision:<18} {where}{each.reason}"
-            typer.echo(printable(line.rstrip()))
+        print_table([_describe(each) for each in swept])
         dispatched = sum(each.decision == "dispatched" for each in swept)
         typer.echo(f"{len(swept)} models swept, {dispatched} drops dispatched")
     if any(each.decision in FAILED for each in swept):
         raise typer.Exit(1)
 
 
-def _run() -> "list[Swept]":
-    """Sweep as the function does, with its log lines on stderr."""
-    try:
-        from functions.common.faults import Unfinished
-        from functions.common.pipeline import Pipeline
-        from functions.common.settings import PipelineSettings
-        from functions.on_data_arrival.sweep import sweep as sweep_all
-    except ModuleNotFoundError:
-        exit_with_error("The functions are not installed; run this from a checkout.")
+def _describe(swept: Swept) -> tuple[str, str, str]:
+    where = f"{swept.drop}: " if swept.drop else ""
+    return swept.model, swept.decision, f"{where}{swept.reason}"
 
+
+def _run() -> list[Swept]:
+    """Sweep as the function does, with its log lines on stderr."""
     settings = PipelineSettings.load()
     try:
         with (
             closing(Pipeline(settings, token=UserToken())) as pipeline,
             redirect_stdout(sys.stderr),
         ):
-            return sweep_all(pipeline)
+            return on_data_arrival.sweep(pipeline)
     except Unfinished as error:
         exit_with_error(str(error))
 
@@ -74,12 +71,6 @@ class UserToken:
         Raises:
             StorageError: there are no credentials, or they yield no token.
         """
-        import google.auth
-        from google.auth.exceptions import GoogleAuthError
-        from google.auth.transport.requests import Request
-
-        from functions.common.storage import StorageError
-
         try:
             if self._credentials is None:
                 self._credentials, _ = google.auth.default(scopes=[SCOPE])

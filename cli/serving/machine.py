@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import httpx
+import httpx
 
-    from cli.settings import LocalSettings
+from cli.local import state
+from cli.settings import LocalSettings
 
 NAME = "release check"
 LIFETIME = timedelta(hours=2)
@@ -32,12 +32,12 @@ class Credentials:
 class Auth:
     """The calls to auth that a check needs."""
 
-    def __init__(self, http: "httpx.Client", url: str) -> None:
+    def __init__(self, http: httpx.Client, url: str) -> None:
         self._http = http
         self._url = url.rstrip("/")
 
     @contextmanager
-    def client(self, settings: "LocalSettings") -> Iterator[Credentials]:
+    def client(self, settings: LocalSettings) -> Iterator[Credentials]:
         """Yield the configured client, or a temporary one that is deleted after the block.
 
         Raises:
@@ -69,10 +69,8 @@ class Auth:
         }
         return str(self._call("POST", "/token", data=form)["access_token"])
 
-    def _log_in(self, settings: "LocalSettings") -> tuple[str, str]:
+    def _log_in(self, settings: LocalSettings) -> tuple[str, str]:
         """Return the e-mail and password of a user for release checks."""
-        from cli import state
-
         seed = settings.check_account_seed.get_secret_value()
         if not seed:
             if (settings.home / "credentials.json").exists():
@@ -86,8 +84,6 @@ class Auth:
 
     def _call(self, method: str, path: str, *, taken: int = 0, **options: Any) -> dict[str, Any]:
         """Return the JSON of a successful response; `taken` is another accepted status."""
-        import httpx
-
         try:
             response = self._http.request(method, f"{self._url}{path}", **options)
             document: dict[str, Any] = response.json()
@@ -99,8 +95,6 @@ class Auth:
 
     def _delete(self, path: str, headers: dict[str, str]) -> None:
         """Delete a client; if that fails, it expires by itself."""
-        import httpx
-
         try:
             self._http.delete(f"{self._url}{path}", headers=headers)
         except httpx.HTTPError:

@@ -6,30 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.cluster import ClusterError, run_check
-from cli.models_app import (
-    AsJson,
-    HelmRelease,
-    Namespace,
-    Withdraw,
-    load_settings,
-    models,
-    open_store,
-    withdraw_bad,
-)
+from cli.models.decisions import withdraw_bad
+from cli.options import AsJson, HelmRelease, Namespace, Withdraw
 from cli.output import print_error
+from cli.serving.cluster import ClusterError, run_check
+from cli.serving.smoke import Finding, check_model
 from cli.settings import LocalSettings
-from cli.smoke import Finding, check_model
-from cli.train import failures_as_one_line
+from cli.stores import failures_as_one_line, load_settings, open_store
 
 if TYPE_CHECKING:
     from registry.records import Manifest
 
 
-@models.command()
 def check(
     model: Annotated[
-        str | None, typer.Argument(help="One model; default: every model with a live version.")
+        str | None, typer.Argument(metavar="MODEL", help="One model; default: every live model.")
     ] = None,
     release: Annotated[
         int | None,

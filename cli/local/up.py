@@ -12,14 +12,14 @@ from typing import Annotated
 import structlog
 import typer
 
-from cli import state
-from cli.quickstart import quickstart, table
+from cli.local import state
+from cli.local.quickstart import quickstart, table
+from cli.local.supervisor import Process, Service, StartRefused
 from cli.settings import LocalSettings
-from cli.supervisor import Process, Service, StartRefused
 from services.common.http.readiness import failing
 from services.common.telemetry.logs import configure_logging
 
-_LOCAL_PLAN = Path(__file__).parents[1] / "services" / "billing" / "plans" / "local_plan.json"
+_LOCAL_PLAN = Path(__file__).parents[2] / "services" / "billing" / "plans" / "local_plan.json"
 _REPORT_EVERY_S = 10.0
 _ECHO_S = 1.0
 """A signal to the process group may arrive twice: directly, and forwarded by `make`."""
@@ -58,7 +58,7 @@ async def _up(settings: LocalSettings, home: Path) -> int:
     """Prepare, run and stop the services; return the exit code."""
     plan = settings.default_plan or str(_LOCAL_PLAN)
     environment = os.environ | {"TOLLGATE_HOME": str(home), "BILLING_DEFAULT_PLAN": plan}
-    preparation = Process("cli.prepare", environment=environment)
+    preparation = Process("cli.local.prepare", environment=environment)
     auth = Service("auth", port=settings.auth_port, environment=environment)
     billing = Service("billing", port=settings.billing_port, environment=environment)
     inference = Service("inference", port=settings.inference_port, environment=environment)

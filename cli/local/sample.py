@@ -1,6 +1,6 @@
 """The sample model, from the UCI wine data that ships with scikit-learn.
 
-`python -m cli.sample` trains, signs and releases it, unless it has a release.
+`python -m cli.local.sample` trains, signs and releases it, unless it has a release.
 """
 
 import csv

@@ -8,15 +8,14 @@ manifest. Anything else that prevents a response (auth, billing, a proxy, a miss
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from cli.machine import Auth, NoToken
+import httpx
 
-if TYPE_CHECKING:
-    import httpx
-
-    from cli.settings import LocalSettings
-    from registry.records import Manifest
+from cli.serving.machine import Auth, NoToken
+from cli.settings import LocalSettings
+from registry.records import Manifest
+from registry.tolerances import is_as_recorded
 
 TIMEOUT_S = 10.0
 PAUSE_S = 2.0
@@ -47,15 +46,13 @@ class Received:
     document: Mapping[str, Any]
 
 
-def judge_answer(received: Received, manifests: Mapping[str, "Manifest"], *, asked: str) -> Finding:
+def judge_answer(received: Received, manifests: Mapping[str, Manifest], *, asked: str) -> Finding:
     """Judge a released model by its response to the warm-up rows.
 
     Args:
         manifests: of the versions that may respond, by name.
         asked: the version whose warm-up rows were sent.
     """
-    from registry.tolerances import is_as_recorded
-
     problem = str(received.document.get("type", "")).rpartition(":")[2].rpartition("/")[2]
     match received.status:
         case 200:
@@ -87,11 +84,11 @@ def judge_answer(received: Received, manifests: Mapping[str, "Manifest"], *, ask
 
 def check_model(
     model: str,
-    manifests: Mapping[str, "Manifest"],
+    manifests: Mapping[str, Manifest],
     *,
     url: str,
     auth_url: str,
-    settings: "LocalSettings",
+    settings: LocalSettings,
     within_s: float,
 ) -> Finding:
     """Predict until the outcome is clear or the time is up.
@@ -100,8 +97,6 @@ def check_model(
         manifests: of the versions that may respond, by name; the live one comes first.
         url: public URL of inference.
     """
-    import httpx
-
     deadline = time.monotonic() + within_s
     asked = next(iter(manifests.values()))
     wrong = 0
@@ -132,14 +127,12 @@ def _unsure(finding: Finding) -> Finding:
     return Finding("unknown", f"{finding.detail} This was seen only once.")
 
 
-def _predict(http: "httpx.Client", url: str, asked: "Manifest", *, token: str) -> Received:
+def _predict(http: httpx.Client, url: str, asked: Manifest, *, token: str) -> Received:
     """Return inference's response to the warm-up rows of a version.
 
     Raises:
         NoAnswer: inference is unavailable.
     """
-    import httpx
-
     signature = asked.signature
     body: dict[str, Any] = {"instances": asked.warm_up.rows or [[None] * len(signature.columns)]}
     if signature.task == "classification":

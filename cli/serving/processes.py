@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import Literal
 from urllib.parse import urlsplit
 
+import httpx
 import typer
+from prometheus_client.parser import text_string_to_metric_families
 
 REQUEST_TIMEOUT_S = 10.0
 METRIC = "tollgate_model_live_release"
@@ -57,8 +59,6 @@ def resolve(url: str) -> list[str]:
 
 def scrape(url: str) -> str | None:
     """Return a process's metrics as text; None if they cannot be fetched."""
-    import httpx
-
     try:
         response = httpx.get(
             f"{url.rstrip('/')}/metrics", timeout=REQUEST_TIMEOUT_S, trust_env=False
@@ -75,8 +75,6 @@ def live_release(model: str, metrics: str | None) -> int | None:
     """
     if metrics is None:
         return None
-    from prometheus_client.parser import text_string_to_metric_families
-
     try:
         samples = [
             int(sample.value)

@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from cli.output import warn
-from cli.serving import REQUEST_TIMEOUT_S, Served, live_release
+from cli.serving.processes import REQUEST_TIMEOUT_S, Served, live_release
 
 POLL_S = 2.0
 START_S = 180.0
