@@ -4,13 +4,14 @@ A separate process, so that `up` stays small. Every step is idempotent.
 """
 
 import asyncio
+import os
 import sys
 from typing import Any
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from cli.local import sample, state
+from cli.local import prepared, sample, state
 from cli.settings import LocalSettings
 from registry.records import StoreError
 from services.auth import app as auth_app
@@ -45,6 +46,7 @@ def _prepare(settings: LocalSettings) -> None:
     migrate(billing.database_url.get_secret_value(), billing_database.MIGRATIONS)
     asyncio.run(_ensure_log_ins(auth, state.credentials(settings.home)))
     sample.ensure_released(TrainerSettings.load(), report=structlog.get_logger().info)
+    prepared.record(settings.home, environment=os.environ)
 
 
 async def _ensure_log_ins(settings: AuthSettings, log_ins: dict[str, Any]) -> None:

@@ -44,6 +44,8 @@ def seed(data: Path) -> None:
 def ensure_released(settings: TrainerSettings, *, report: Callable[[str], None]) -> None:
     """Create the signing keys and, if the data store is the local default, release the sample.
 
+    A configured model store with other models gets no sample.
+
     Raises:
         StoreError: the model store or a key is unusable.
         TrainerError: training failed.
@@ -52,7 +54,9 @@ def ensure_released(settings: TrainerSettings, *, report: Callable[[str], None])
     if settings.data_store:
         return
     seed(settings.home / "data")
-    if ModelStore(settings.model_store_url).list_releases(MODEL):
+    store = ModelStore(settings.model_store_url)
+    is_in_use = settings.model_store and set(store.list_models()) - {MODEL}
+    if is_in_use or store.list_releases(MODEL):
         return
 
     from trainer.train import train  # seconds of imports, needed once per installation

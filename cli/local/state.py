@@ -3,6 +3,7 @@
     $TOLLGATE_HOME/
     ├── credentials.json     generated credentials of this installation, mode 0600
     ├── up.lock              locked by a running `tollgate up`
+    ├── prepared             digest of what was prepared, so that the next start can skip it
     ├── auth.db, billing.db  the databases, unless configured elsewhere
     ├── journal/             usage that billing has not acknowledged yet
     ├── keys/                auth's signing keys, the trainer's key, the trusted keys

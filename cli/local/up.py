@@ -12,9 +12,10 @@ from typing import Annotated
 import structlog
 import typer
 
-from cli.local import state
+from cli.local import prepared, state
 from cli.local.quickstart import quickstart, table
 from cli.local.supervisor import Process, Service, StartRefused
+from cli.output import exit_with_error
 from cli.settings import LocalSettings
 from services.common.http.readiness import failing
 from services.common.telemetry.logs import configure_logging
@@ -47,8 +48,7 @@ def up(
             state.credentials(home)
             code = asyncio.run(_up(settings, home))
     except state.StateError as error:
-        sys.stderr.write(f"error: {error}\n")
-        raise typer.Exit(1) from error
+        exit_with_error(str(error))
     except SystemExit as error:  # a bad setting, already reported
         raise typer.Exit(1) from error
     raise typer.Exit(code)
@@ -69,13 +69,14 @@ async def _up(settings: LocalSettings, home: Path) -> int:
 
     asked_to_stop = asyncio.create_task(_asked_to_stop(or_else=kill_all).wait())
 
-    prepared = asyncio.create_task(preparation.run())
-    await asyncio.wait({asked_to_stop, prepared}, return_when=asyncio.FIRST_COMPLETED)
-    if not prepared.done():
-        await preparation.stop()
-        return 0
-    if prepared.result() != 0:
-        return 1
+    if not prepared.is_prepared(home, environment=environment):
+        preparing = asyncio.create_task(preparation.run())
+        await asyncio.wait({asked_to_stop, preparing}, return_when=asyncio.FIRST_COMPLETED)
+        if not preparing.done():
+            await preparation.stop()
+            return 0
+        if preparing.result() != 0:
+            return 1
 
     running = [asyncio.create_task(service.run()) for service in (auth, billing, inference)]
     greeting = asyncio.create_task(_greet(auth, inference, billing, home / "credentials.json"))

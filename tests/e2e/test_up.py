@@ -1,5 +1,6 @@
 """How `tollgate up` starts, refuses to start, and stops."""
 
+import json
 import os
 import re
 import signal
@@ -50,6 +51,24 @@ def test_a_terminal_gets_readable_log_lines_unless_json_is_wanted(
 
     end(stopped)
     os.close(controller)
+
+
+def test_a_start_prepares_again_only_after_a_change(stopped: Platform) -> None:
+    def prepared_at() -> int:
+        return (stopped.home / "prepared").stat().st_mtime_ns
+
+    stopped.start()
+    stopped.stop()
+    first = prepared_at()
+    stopped.start()
+    second = prepared_at()
+    stopped.stop()
+    (stopped.home / "auth.db").unlink()
+    stopped.start()
+
+    assert first == second < prepared_at()
+    demo = json.loads((stopped.home / "credentials.json").read_text())["demo"]
+    assert stopped.token(**demo)
 
 
 def test_a_signal_to_the_whole_group_stops_it_cleanly(stopped: Platform) -> None:

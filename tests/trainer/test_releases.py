@@ -257,9 +257,9 @@ class TestCommands:
         assert len(failures) == 4
 
     def test_a_bad_setting_is_named_and_exit_code_2(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("TRAINER_SEED", "lucky")
+        monkeypatch.setenv("TRAINER_ALLOW_JOBLIB", "perhaps")
 
         result = self.run("models", "list")
 
         assert result.exit_code == 2
-        assert "TRAINER_SEED" in result.stderr
+        assert "TRAINER_ALLOW_JOBLIB" in result.stderr
