@@ -1,9 +1,10 @@
 """Groups of commands that are imported when they are used, and listed where they can run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import chain
 from typing import Any, ClassVar
 
 import typer
@@ -36,34 +37,42 @@ class Command:
         return [part.name for part in self.needs if not part.is_installed()]
 
 
-class _Group(TyperGroup):
-    """A group that imports a command when it is used, or when help describes it."""
+class _Commands(Mapping[str, Any]):
+    """Commands by name, each imported when it is looked up."""
 
+    def __init__(self, table: Mapping[str, Command], groups: Mapping[str, Any]) -> None:
+        self._table = table
+        self._groups = groups
+
+    def __getitem__(self, name: str) -> Any:
+        found = self._table.get(name)
+        if found is None:
+            return self._groups[name]
+        if missing := found.find_missing():
+            return _new_refusal(name, missing)
+        module, _, function = found.function.partition(":")
+        return _new_command(name, getattr(import_module(module), function))
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(self._table, self._groups)
+
+    def __len__(self) -> int:
+        return len(self._table) + len(self._groups)
+
+
+class _Group(TyperGroup):
     table: ClassVar[Mapping[str, Command]] = {}
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        commands = self.table.values()
-        self.hidden = bool(self.table) and all(map(Command.find_missing, commands))
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return [*self.table, *self.commands]
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        found = self.table.get(cmd_name)
-        if found is None:
-            return super().get_command(ctx, cmd_name)
-        if missing := found.find_missing():
-            return _new_refusal(f"{ctx.command_path} {cmd_name}", cmd_name, missing)
-        module, _, name = found.function.partition(":")
-        return _new_command(cmd_name, getattr(import_module(module), name))
+    def __init__(self, *, commands: Any = None, **options: Any) -> None:
+        lazy: Any = _Commands(self.table, commands or {})
+        super().__init__(commands=lazy, **options)
+        self.hidden = all(map(Command.find_missing, self.table.values()))
 
 
 def new_group(commands: Mapping[str, Command], *, help_text: str) -> typer.Typer:
     """Return a group of commands; help lists it unless none of them can run here."""
-    cls = type("Group", (_Group,), {"table": commands})
     return typer.Typer(
-        cls=cls,
+        cls=type("Group", (_Group,), {"table": commands}),
         help=help_text,
         callback=lambda: None,  # without one, Typer takes a lone group for an empty app
         no_args_is_help=True,
@@ -77,18 +86,20 @@ def _new_command(name: str, function: Callable[..., None], **options: Any) -> An
     return typer.main.get_command(single)
 
 
-def _new_refusal(path: str, name: str, missing: list[str]) -> Any:
+def _new_refusal(name: str, missing: list[str]) -> Any:
     """Return a hidden command that accepts any arguments and says what is missing."""
-    reason = (
-        f"`{path}` needs {', '.join(missing)}, not installed here; "
-        "run it in another image, or in a checkout after `make install`"
-    )
+    parts = " and ".join(missing)
+    needs = f"needs {parts}, which {'is' if len(missing) == 1 else 'are'} not installed here"
 
-    def refuse() -> None:
-        exit_with_error(reason)
+    def refuse(context: typer.Context) -> None:
+        exit_with_error(
+            f"`{context.command_path}` {needs}; run it in another image, or in a checkout after "
+            "`make install`"
+        )
 
     anything = {"ignore_unknown_options": True, "allow_extra_args": True}
-    return _new_command(name, refuse, hidden=True, help=f"{reason}.", context_settings=anything)
+    help_text = f"{needs.capitalize()}."
+    return _new_command(name, refuse, hidden=True, help=help_text, context_settings=anything)
 
 
 def _is_found(module: str) -> bool:

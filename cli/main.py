@@ -12,7 +12,7 @@ BILLING = Part("the billing service", ("services.billing", "sqlalchemy"))
 INFERENCE = Part("the inference service", ("services.inference", "onnxruntime"))
 REGISTRY = Part("the model registry", ("registry", "cryptography", "fsspec"))
 TRAINER = Part("the trainer", ("trainer", "sklearn", "skl2onnx"))
-FUNCTIONS = Part("the functions", ("functions", "jose"))
+FUNCTIONS = Part("the code of the functions", ("functions", "jose"))
 
 models = new_group(
     {

@@ -102,7 +102,7 @@ def _keys(folder: Path) -> list[str]:
     """Return a digest of the signing key, and the names of the trusted keys.
 
     Raises:
-        OSError: there are none.
+        OSError: a key is missing.
     """
     signing = hashlib.sha256((folder / "signing.pem").read_bytes()).hexdigest()
     return [signing, *sorted(path.name for path in (folder / "trusted").iterdir())]

@@ -142,8 +142,8 @@ def test_a_command_that_an_image_cannot_run_says_what_is_missing(
 
         assert (ended.returncode, ended.stdout) == (1, "")
         assert re.fullmatch(
-            rf"error: `tollgate {' '.join(path)}` needs the [^;]+, not installed here; run it in "
-            r"another image, or in a checkout after `make install`\n",
+            rf"error: `tollgate {' '.join(path)}` needs the [^;]+, which (is|are) not installed "
+            r"here; run it in another image, or in a checkout after `make install`\n",
             ended.stderr,
         )
 
@@ -161,7 +161,9 @@ def test_the_stores_and_keys_are_managed_where_the_registry_is(image: Image) -> 
     assert [each.returncode for each in (made, keys, models, status, feedback)] == [0] * 5
     assert models.stdout.startswith("No models yet")
     assert report.stderr == "error: Cannot fetch metrics from http://127.0.0.1:1.\n"
-    assert sweep.stderr.startswith("error: `tollgate pipelines sweep` needs the functions, not ")
+    assert sweep.stderr.startswith(
+        "error: `tollgate pipelines sweep` needs the code of the functions, "
+    )
 
 
 @pytest.mark.parametrize("image", ["trainer"], indirect=True)

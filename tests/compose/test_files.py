@@ -55,7 +55,8 @@ class TestDockerfile:
 
         own = "trainer" if name == "trainer" else f"services/{name}"
         common = {"cli", "services/__init__.py", "services/common"}
-        assert copied == common | {own, f"{name}-packages"}
+        models = {"registry"} if name in ("inference", "trainer") else set()
+        assert copied == common | models | {own, f"{name}-packages"}
         assert "USER 10001:10001" in stage
         assert "HEALTHCHECK" in stage
 

@@ -1,0 +1,41 @@
+"""The `tollgate` command itself."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+from typer.testing import CliRunner
+
+from cli.main import app
+
+HEAVY = {"fastapi", "fsspec", "numpy", "pandas", "sklearn", "sqlalchemy"}
+
+
+def test_a_mistyped_command_is_answered_with_the_right_one() -> None:
+    group = CliRunner().invoke(app, ["modles"])
+    command = CliRunner().invoke(app, ["models", "relaese"])
+
+    assert "Did you mean 'models'?" in group.stderr
+    assert "Did you mean 'release'?" in command.stderr
+    assert (group.exit_code, command.exit_code) == (2, 2)
+
+
+def test_the_version_is_the_distributions() -> None:
+    shown = CliRunner().invoke(app, ["--version"])
+
+    assert shown.stdout == f"{version('tollgate')}\n"
+
+
+def test_help_and_the_start_of_up_import_nothing_heavy() -> None:
+    script = """
+import sys
+import cli.local.up
+from cli.main import app
+app(["--help"], prog_name="tollgate", standalone_mode=False)
+print(*sys.modules, file=sys.stderr)
+"""
+
+    ran = subprocess.run([sys.executable, "-c", script], text=True, capture_output=True, check=True)
+
+    assert "Sell a scikit-learn model" in ran.stdout
+    assert not HEAVY & set(ran.stderr.split())
