@@ -76,7 +76,7 @@ def replay(
 async def _replay(folder: Path | None) -> "Replayed":
     import structlog
 
-    from services.common.http.app import http_client
+    from services.common.http.client import http_client
     from services.inference.metering.billing import BillingClient
     from services.inference.metering.journal.replay import replay
     from services.inference.settings import InferenceSettings

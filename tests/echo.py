@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from cli.die_with_parent import die_with_parent
 from harness.ports import free_port
-from services.common.http.app import listen, serve
+from services.common.http.server import listen, serve
 
 _START_DEADLINE_S = 20
 

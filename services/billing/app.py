@@ -19,7 +19,8 @@ from services.billing.sources import router as sources
 from services.billing.usage import router as usage
 from services.common.db.database import Database
 from services.common.db.migrations import SchemaCheck
-from services.common.http.app import http_client, service_app
+from services.common.http.app import service_app
+from services.common.http.client import http_client
 from services.common.http.methods import Cors
 from services.common.identity.tokens import IssuerKeys, KeySource, TokenVerifier
 

@@ -6,10 +6,10 @@ import os
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 from registry.records import StoreError
-from services.common.http.app import listen, serve
+from services.common.http.server import listen, serve
 from services.common.settings import exit_with_error, prepare_folder
+from services.common.telemetry import open_tracing
 from services.common.telemetry.logs import configure_logging
-from services.common.telemetry.requests import open_tracing
 from services.inference.app import create_app
 from services.inference.memory import return_large_blocks
 from services.inference.settings import InferenceSettings

@@ -11,7 +11,7 @@ import structlog
 from fastapi import FastAPI
 from httpx import AsyncClient
 
-from services.common.http.app import listen
+from services.common.http.server import listen
 from services.common.telemetry.logs import configure_logging
 from services.common.telemetry.requests import log
 from tests.common.sample import LIMIT, assert_problem

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.billing.events.router import EventMetrics
-from services.common.telemetry.requests import Metrics
+from services.common.telemetry.metrics import Metrics
 from services.inference.api.metrics import PredictMetrics
 from services.inference.metering.journal.journal import Journal
 from services.inference.metering.metrics import MeteringMetrics

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from services.common.errors import Unavailable
-from services.common.http.app import http_client
+from services.common.http.client import http_client
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.leases.accounts import PaymentRequired
 from services.inference.metering.leases.manager import LeaseManager, Spending

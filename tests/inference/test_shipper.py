@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from services.common.http.app import http_client
+from services.common.http.client import http_client
 from services.inference.metering import events, shipper
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.journal import segments

@@ -1,4 +1,4 @@
-"""Common access to MySQL and SQLite: engine, unit of work, column types.
+"""The database of a service, MySQL or SQLite: connections and units of work.
 
 It guards against problems that really occur with these drivers:
 
@@ -6,28 +6,16 @@ It guards against problems that really occur with these drivers:
 - aiomysql waits without limit for a server that hangs: every unit of work has a deadline, and the
   server ends the statements of cancelled clients.
 - Pooled connections survive when a primary becomes read-only: they are dropped.
-- The default collation treats `A` as `a` and `é` as `e`: identifiers are `ascii_bin`.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request
 from pydantic import AfterValidator, SecretStr
-from sqlalchemy import (
-    BigInteger,
-    DateTime,
-    Dialect,
-    Integer,
-    MetaData,
-    String,
-    TypeDecorator,
-    event,
-)
-from sqlalchemy.dialects import mysql
+from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -51,13 +39,6 @@ if TYPE_CHECKING:
 DEADLINE_S = 5
 """Seconds that a unit of work may take, including waiting for a connection and for locks."""
 
-_NAMING = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-    "pk": "pk_%(table_name)s",
-}
 _READ_ONLY_SERVER = {1290, 1836}
 _RETRYABLE = {1205, 1213}
 
@@ -68,51 +49,6 @@ _MYSQL_SESSION = (
     f" /*M!100000 , max_statement_time={DEADLINE_S} */"
     f" /*!80000 , max_execution_time={DEADLINE_S * 1000} */"
 )
-
-
-def new_metadata() -> MetaData:
-    """Return metadata that names constraints the same on every database."""
-    return MetaData(naming_convention=_NAMING)
-
-
-# -- column types --------------------------------------------------------------------------------
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC datetime with microseconds; naive values are rejected."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> Any:
-        if dialect.name == "mysql":
-            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
-        return dialect.type_descriptor(DateTime())
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("the datetime must have a time zone")
-        utc = value if value.tzinfo is UTC else value.astimezone(UTC)
-        return utc.replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value else None
-
-
-def ascii_id(length: int) -> String:
-    """Return a column type for identifiers that every database compares byte for byte."""
-    return String(length).with_variant(
-        mysql.VARCHAR(length, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
-    )
-
-
-Serial = BigInteger().with_variant(Integer, "sqlite")
-"""An auto-incrementing 64-bit key; SQLite only increments INTEGER columns."""
-
-
-# -- engine and unit of work ---------------------------------------------------------------------
 
 
 class Database:
