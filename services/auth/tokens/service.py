@@ -199,7 +199,7 @@ async def introspect(issuer: Issuer, *, token: str, client: Client) -> dict[str,
     if client.owner_id not in (None, caller.account):
         return inactive
     async with issuer.database.snapshot() as session:
-        active = caller.expires_at > time.time() and await is_active(session, caller=caller)
+        active = await is_active(session, caller=caller)
     if not active:
         return inactive
     return {"active": True, "token_type": "Bearer", **jwt.get_unverified_claims(token)}
