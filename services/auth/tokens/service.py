@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jose import jwt
-from prometheus_client import Counter
+from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.callers import FIRST_PARTY, is_active
@@ -54,6 +54,22 @@ class Issuer:
     settings: AuthSettings
     logins: Counter
     """Password log-ins by result."""
+
+
+def login_counter(registry: CollectorRegistry) -> Counter:
+    """Return the counter of password log-ins; each result is exposed before its first log-in.
+
+    Prometheus does not see the first increase of a series that did not exist before.
+    """
+    counter = Counter(
+        "tollgate_auth_logins",
+        "Password log-ins by result: succeeded, failed, or refused after too many failures.",
+        ["result"],
+        registry=registry,
+    )
+    for result in ("succeeded", "failed", "refused"):
+        counter.labels(result)
+    return counter
 
 
 @dataclass(frozen=True, slots=True)
