@@ -192,7 +192,9 @@ def _read_times(table: Table, kept: Indices, values: pd.Series) -> Floats:
     if not isinstance(values.dtype, pd.CategoricalDtype):
         times = values.to_numpy(dtype=np.float64)
         return np.where(np.isnan(times), -np.inf, times)
-    known = pd.to_datetime(values.cat.categories, format="ISO8601", utc=True, errors="coerce")
+    texts = pd.Series(values.cat.categories)
+    dated = texts.where(texts.str.match(r"\d{4}"))  # pandas also accepts "now" and "today"
+    known = pd.DatetimeIndex(pd.to_datetime(dated, format="ISO8601", utc=True, errors="coerce"))
     codes = values.cat.codes.to_numpy()
     is_bad = np.append(np.asarray(known.isna()), False)[codes]
     if is_bad.any():
