@@ -14,6 +14,7 @@ from services.auth.discovery import discovery_router
 from services.auth.keys import open_key_ring
 from services.auth.passwords import PasswordHasher
 from services.auth.settings import AuthSettings
+from services.auth.tokens.errors import refuse
 from services.auth.tokens.router import router as tokens
 from services.auth.tokens.service import Issuer, delete_expired, login_counter
 from services.auth.users.router import router as users
@@ -75,6 +76,7 @@ def create_app(settings: AuthSettings, *, tracing: "Tracing | None" = None) -> F
         token_url=f"{settings.issuer}/token",
         lifespan=lifespan,
         max_body_bytes=MAX_BODY_BYTES,
+        refuse=refuse,
         cors=Cors(
             origins=settings.cors_origins,
             methods=["POST"],
