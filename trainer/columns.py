@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from services.common.model_records import Column, Signature
-from trainer.cells import show_value
+from trainer.cells import counted, show_value
 from trainer.dataset_config import DatasetConfig
 from trainer.errors import DataError
 from trainer.kinds import Features, Floats, Indices, Kind, Task
@@ -201,7 +201,7 @@ def _read_times(table: Table, kept: Indices, values: pd.Series) -> Floats:
         row = int(is_bad.argmax())
         name, count = str(values.name), int(is_bad.sum())
         raise DataError(
-            f"The time column {name!r} has {count:,} cell{'s' if count > 1 else ''} that "
+            f"The time column {name!r} has {counted(count, 'cell')} that "
             f"{'are' if count > 1 else 'is'} neither a number nor an ISO 8601 time: "
             f"{table.place(int(kept[row]), name)}: {show_value(values.iloc[row])}"
             f"{', …' if count > 1 else ''}."

@@ -116,7 +116,7 @@ class BillingClient:
         result = _parse(_INGESTED, await self._call("POST", "/events", body, CLOUDEVENTS_BATCH))
         counted = result.accepted + result.duplicates + result.conflicts + len(result.rejected)
         if counted != len(events):
-            raise BillingError(f"billing counted {counted} events where {len(events)} were sent")
+            raise BillingError(f"billing counted {counted} of {len(events)} events")
         return result
 
     async def request_leases(self, requests: Sequence[LeaseRequest]) -> list[LeaseTerms]:
