@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import exit_with_error
+from cli.output import counted, exit_with_error
 
 if TYPE_CHECKING:
     from services.inference.metering.journal.replay import Replayed
@@ -28,7 +28,7 @@ def verify(as_json: AsJson = False) -> None:
     else:
         for difference in differences:
             typer.echo(f"error: {difference}", err=True)
-        typer.echo(f"{len(differences)} differences" if differences else "all sums agree")
+        typer.echo(counted(len(differences), "difference") if differences else "all sums agree")
     if differences:
         raise typer.Exit(1)
 

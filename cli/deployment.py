@@ -26,7 +26,7 @@ from cli.models_app import (
     print_decision,
     withdraw_bad,
 )
-from cli.output import print_error
+from cli.output import counted, print_error
 from cli.serving import Served, Verdict, ask_addresses, ask_urls, judge
 from cli.train import failures_as_one_line
 
@@ -162,7 +162,8 @@ def _print_served(
 ) -> None:
     if verdict == "served":
         if not as_json:
-            typer.echo(f"{model}: {len(served)} processes serve release {release} or later")
+            processes = counted(len(served), "process", "processes")
+            typer.echo(f"{model}: release {release} or later is served by {processes}")
         return
     for name, number in served.items():
         if number is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.models_app import AsJson, Model, describe_pin, models, open_store
+from cli.output import counted
 from cli.serving import scrape
 from cli.train import failures_as_one_line
 
@@ -58,7 +59,8 @@ def report(
         typer.echo(json.dumps(document))
         return
     out.write_text(_page(model, found, manifests, pin))
-    typer.echo(f"{out}: {len(found)} versions, {len(urls)} processes")
+    processes = counted(len(urls), "process", "processes")
+    typer.echo(f"{out}: {counted(len(found), 'version')}, {processes}")
 
 
 def summarise(model: str, texts: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -145,8 +147,10 @@ def _version(metrics: dict[str, Any], manifest: "Manifest") -> str:
         return "\n".join(lines)
     statistics = manifest.statistics
     trained = {each.name: each.missing for each in statistics.columns} if statistics else {}
-    lines.append(f"<p>Drift, on {metrics['rows']:,.0f} rows:</p><table><tr><th>column<th>stability")
-    lines.append("index<th>change<th>missing<th>in training</tr>")
+    lines.append(f"<p>Drift, on {counted(int(metrics['rows']), 'row')}:</p>")
+    lines.append(
+        "<table><tr><th>column<th>stability index<th>change<th>missing<th>in training</tr>"
+    )
     for name, psi in sorted(metrics["psi"].items(), key=lambda pair: -pair[1]):
         lines.append(
             f"<tr><td>{escape(name)}<td class=n>{psi:.3f}{_change(psi)}"

@@ -17,7 +17,7 @@ from cli.models_app import (
     models,
     open_store,
 )
-from cli.output import print_error
+from cli.output import counted, print_error
 from cli.train import failures_as_one_line, progress
 
 if TYPE_CHECKING:
@@ -116,9 +116,9 @@ def verify(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps({"checked": found.checked, "failures": found.failures}))
     else:
-        failed = f"{len(found.failures)} checks failed"
+        failed = f"{counted(len(found.failures), 'check')} failed"
         result = failed if found.failures else "all checks passed"
-        typer.echo(f"{found.checked} versions and releases checked, {result}")
+        typer.echo(f"versions and releases checked: {found.checked}, {result}")
         for failure in found.failures:
             print_error(failure)
     if found.failures:

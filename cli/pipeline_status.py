@@ -3,11 +3,12 @@
 This module has no I/O: the command reads the records and prints the result.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from cli.output import counted
 from registry.data_names import SUPPORTED
 from registry.records import Release, RunRecord, Withdrawal
 
@@ -141,9 +142,12 @@ def _judge_served(drop: str, done: list[Step], number: int, known: Known) -> Pro
         return Progress(drop, done, "No process could be queried.")
     if behind:
         which = ", ".join(sorted(behind)[:5])
-        return Progress(drop, done, f"{len(behind)} processes do not serve it yet: {which}.")
-    count = len(known.served)
-    return Progress(drop, [*done, Step("served", known.now, f"by {count} processes")])
+        return Progress(drop, done, f"Not yet served by {_processes(behind)}: {which}.")
+    return Progress(drop, [*done, Step("served", known.now, f"by {_processes(known.served)}")])
+
+
+def _processes(names: Sized) -> str:
+    return counted(len(names), "process", "processes")
 
 
 def _why_not_trained(records: DropRecords, known: Known) -> tuple[str, bool]:

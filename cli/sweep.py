@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cli.models_app import AsJson
-from cli.output import exit_with_error
+from cli.output import counted, exit_with_error
 from cli.pipelines import pipelines, printable
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def sweep(as_json: AsJson = False) -> None:
             line = f"{each.model:<24} {each.decision:<18} {where}{each.reason}"
             typer.echo(printable(line.rstrip()))
         dispatched = sum(each.decision == "dispatched" for each in swept)
-        typer.echo(f"{len(swept)} models swept, {dispatched} drops dispatched")
+        models, drops = counted(len(swept), "model"), counted(dispatched, "drop")
+        typer.echo(f"{models} swept, {drops} dispatched")
     if any(each.decision in FAILED for each in swept):
         raise typer.Exit(1)
 

@@ -17,6 +17,10 @@ class Connection:
     def __enter__(self) -> "Connection":
         return self
 
+    def finish(self) -> None:
+        """Close this side of the connection only."""
+        self._socket.shutdown(socket.SHUT_WR)
+
     def __exit__(self, *_: object) -> None:
         self._file.close()
         self._socket.close()

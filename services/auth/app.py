@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
-from prometheus_client import Counter
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.auth.clients.router import router as clients
@@ -15,8 +14,9 @@ from services.auth.discovery import discovery_router
 from services.auth.keys import open_key_ring
 from services.auth.passwords import PasswordHasher
 from services.auth.settings import AuthSettings
+from services.auth.tokens.errors import refuse
 from services.auth.tokens.router import router as tokens
-from services.auth.tokens.service import Issuer, delete_expired
+from services.auth.tokens.service import Issuer, delete_expired, login_counter
 from services.auth.users.router import router as users
 from services.common.db.database import Database
 from services.common.db.migrations import SchemaCheck
@@ -76,6 +76,7 @@ def create_app(settings: AuthSettings, *, tracing: "Tracing | None" = None) -> F
         token_url=f"{settings.issuer}/token",
         lifespan=lifespan,
         max_body_bytes=MAX_BODY_BYTES,
+        refuse=refuse,
         cors=Cors(
             origins=settings.cors_origins,
             methods=["POST"],
@@ -84,12 +85,7 @@ def create_app(settings: AuthSettings, *, tracing: "Tracing | None" = None) -> F
         ),
         tracing=tracing,
     )
-    app.state.logins = Counter(
-        "tollgate_auth_logins",
-        "Password log-ins by result: succeeded, failed, or refused after too many failures.",
-        ["result"],
-        registry=app.state.metrics.registry,
-    )
+    app.state.logins = login_counter(app.state.metrics.registry)
     app.include_router(users)
     app.include_router(tokens)
     app.include_router(clients)

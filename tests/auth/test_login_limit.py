@@ -114,11 +114,13 @@ async def test_results_are_counted_for_the_operator(
     ada: dict[str, str], app: FastAPI, open_app: OpenApp
 ) -> None:
     async with open_app(login_attempts=1) as strict, browse(strict) as client:
+        before = (await client.get("/metrics")).text
         for password in (PASSWORD, "guess", PASSWORD):
             await client.post("/token", data=form(ADA, password))
         exposed = (await client.get("/metrics")).text
 
     for result in ("succeeded", "failed", "refused"):
+        assert f'tollgate_auth_logins_total{{result="{result}"}} 0.0' in before
         assert f'tollgate_auth_logins_total{{result="{result}"}} 1.0' in exposed
 
 

@@ -88,7 +88,7 @@ class TestWait:
 
         assert (ended.exit_code, ended.stdout) == (
             0,
-            "wine: 2 processes serve release 2 or later\n",
+            "wine: release 2 or later is served by 2 processes\n",
         )
 
     def test_a_later_release_will_do(self, run: Run) -> None:
@@ -260,7 +260,7 @@ class TestInTheCluster:
 
         assert (ended.exit_code, ended.stdout) == (
             0,
-            "wine: 1 processes serve release 2 or later\n",
+            "wine: release 2 or later is served by 1 process\n",
         )
         assert (cluster / "deleted").read_text() == (
             "delete job shop-release-check-x -n sales --wait=false"

@@ -96,7 +96,7 @@ DISPATCHED = dropped(HOUR, dispatched=NOW - HOUR)
             DISPATCHED,
             {"runs": run_of(release=2), "releases": RELEASED, "served": {"a": 2, "b": 1}},
             "released",
-            "1 processes do not serve it yet: b.",
+            "Not yet served by 1 process: b.",
             False,
         ),
         (

@@ -44,7 +44,7 @@ def test_a_drop_is_dispatched_once_and_the_status_shows_it(
     drop = f"{world.bucket}/wine/part.csv#{event['data']['generation']}"
     assert (first.exit_code, again.exit_code) == (0, 0)
     assert f"dispatched         {drop}: " in first.stdout
-    assert first.stdout.endswith("1 models swept, 1 drops dispatched\n")
+    assert first.stdout.endswith("1 model swept, 1 drop dispatched\n")
     assert [each["decision"] for each in json.loads(again.stdout)] == ["idle"]
     assert len(world.github.dispatches_of("wine")) == 1
 

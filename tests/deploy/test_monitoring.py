@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from services.auth.tokens.service import login_counter
 from services.billing.events.router import EventMetrics
 from services.common.telemetry.metrics import Metrics
 from services.inference.api.metrics import PredictMetrics
@@ -30,7 +31,7 @@ from tests.deploy.chart import (
 
 WORDS = {"by", "sum", "rate", "max", "increase", "histogram_quantile", "le", "job", "pod", "status"}
 WORDS |= {"model", "version", "column", "outcome", "namespace"}
-WORDS |= {"absent", "or", "unless"}
+WORDS |= {"absent", "or", "unless", "and"}
 
 KUBE_STATE_METRICS = {
     "kube_cronjob_status_last_schedule_time",
@@ -44,6 +45,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     home = tmp_path_factory.mktemp("metrics")
     common = Metrics()
     registry: CollectorRegistry = common.registry
+    login_counter(registry)
     EventMetrics(registry)
     journal = Journal(home / "journal", max_bytes=2**20)
     MeteringMetrics(registry, journal)

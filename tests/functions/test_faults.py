@@ -1,6 +1,7 @@
 """Lasting faults are logged as errors at once, with the fix; transient ones are warnings."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -27,6 +28,13 @@ BUSY = [
 ]
 
 
+def fail_once(function: Function, event: dict[str, Any]) -> dict[str, Any]:
+    """Deliver an event that must fail, and return the one line that is logged about it."""
+    assert function.post(event) == 500
+    [line] = function.lines(event["id"])
+    return line
+
+
 @pytest.fixture(scope="module")
 def hasty(shared: World) -> Iterator[Function]:
     """Start on_data_arrival so that it gives up at the first lasting failure."""
@@ -49,9 +57,8 @@ def test_a_wrong_configuration_of_github_is_an_error_at_once(
     shared.github.script = [Response(status)]
     event = shared.put(f"{model}/_SUCCESS", b"")
 
-    assert arrivals.post(event) == 500
+    line = fail_once(arrivals, event)
 
-    [line] = arrivals.lines(event["id"])
     assert (line["severity"], line["decision"]) == ("ERROR", "blocked")
     assert fix in line["message"]
     assert line["drop"].startswith(f"{shared.bucket}/{model}/_SUCCESS#")
@@ -65,9 +72,8 @@ def test_an_outage_of_github_is_a_warning(
     shared.github.script = [Response(status)]
     event = shared.put(f"{model}/_SUCCESS", b"")
 
-    assert arrivals.post(event) == 500
+    line = fail_once(arrivals, event)
 
-    [line] = arrivals.lines(event["id"])
     assert (line["severity"], line["decision"]) == ("WARNING", "retried")
 
 
@@ -77,9 +83,8 @@ def test_a_records_bucket_that_does_not_exist_is_an_error_at_once(
     function = shared.function(PIPELINE_RECORDS="gs://no-such-bucket")
     event = shared.put(f"{model}/_SUCCESS", b"")
 
-    assert function.post(event) == 500
+    line = fail_once(function, event)
 
-    [line] = function.lines(event["id"])
     assert line["severity"] == "ERROR"
     assert "Create bucket 'no-such-bucket'" in line["message"]
 
@@ -135,9 +140,8 @@ def test_a_wrong_configuration_of_a_github_app_is_an_error_at_once(
     shared.github.refusals = [Response(status)]
     event = shared.put(f"{model}/_SUCCESS", b"")
 
-    assert app.post(event) == 500
+    line = fail_once(app, event)
 
-    [line] = app.lines(event["id"])
     assert line["severity"] == "ERROR"
     assert fix in line["message"]
 

@@ -8,8 +8,11 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
+from services.common.http.client import http_client
 from services.inference.app import InferenceApp, create_app
+from services.inference.metering.billing import BillingClient
 from services.inference.models import loader
 from services.inference.settings import InferenceSettings
 from tests.inference.neighbours import Neighbours, running
@@ -36,6 +39,18 @@ def neighbours(running_neighbours: Neighbours) -> Neighbours:
     """Return auth and billing in their initial state."""
     running_neighbours.reset()
     return running_neighbours
+
+
+@pytest.fixture
+async def billing(neighbours: Neighbours) -> AsyncIterator[BillingClient]:
+    async with http_client() as http:
+        yield BillingClient(
+            http,
+            billing_url=neighbours.url,
+            auth_url=neighbours.url,
+            client_id="inference",
+            client_secret=SecretStr("secret"),
+        )
 
 
 @pytest.fixture(scope="session")

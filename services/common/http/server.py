@@ -1,4 +1,4 @@
-"""Listen on a socket and serve an app on it until the process is told to stop."""
+"""Listen on a socket and serve an app on it until a signal stops it."""
 
 import gc
 import os
