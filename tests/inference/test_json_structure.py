@@ -147,7 +147,8 @@ class TestLimits:
 @given(document=documents)
 @settings(max_examples=100, deadline=None)
 def test_what_was_parsed_in_pieces_is_freed_in_pieces(document: Any) -> None:
-    structure = scan(orjson.dumps([document, [document] * 2, 1, 2, 3, 4, 5]))
+    long = [document] * json_structure.PIECE_BYTES
+    structure = scan(orjson.dumps([document, long, 1, 2, 3, 4, 5]))
     whole = structure.load()
     inner = whole[1]
 
