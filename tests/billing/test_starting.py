@@ -20,8 +20,10 @@ from httpx import AsyncClient
 from pydantic import SecretStr
 
 import services.billing.plans
+from harness.issuer import ISSUER, Headers, Issuer
+from harness.plans import LOCAL_PLAN
 from harness.ports import free_port
-from harness.usage_events import LOCAL_PLAN, event, post_events
+from harness.usage_events import event, post_events
 from services.billing.app import create_app
 from services.billing.database import MIGRATIONS
 from services.billing.models import Base
@@ -30,7 +32,6 @@ from services.billing.settings import BillingSettings
 from services.common.db.database import Database
 from services.common.db.migrations import migrate
 from tests.billing.conftest import browse
-from tests.billing.tokens import ISSUER, Headers, Issuer
 
 LOCAL_FILE = Path(services.billing.plans.__file__).parent / "local_plan.json"
 
