@@ -60,7 +60,7 @@ class TestGoodTokens:
         caller = await verifier.verify(OURS.sign(claims=told))
 
         scopes = frozenset({"predict", "usage:read"})
-        assert caller == Caller("an account", "web", scopes, told["exp"])
+        assert caller == Caller("an account", "tests", scopes, told["exp"])
 
     async def test_a_cached_token_needs_no_key(self, verifier: TokenVerifier, ring: Ring) -> None:
         token = OURS.sign()
