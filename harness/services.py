@@ -17,7 +17,7 @@ STOP_ORDER = ("inference", "billing", "auth")
 
 
 class ServiceProcesses(Platform):
-    """A platform without a runner: only the test restarts services.
+    """A platform without a runner: services restart only when the caller starts them.
 
     Args:
         home: state folder; the model is trained there if it is missing.
