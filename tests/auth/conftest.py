@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 from pydantic import SecretStr
 
+from harness.databases import empty_tables
 from services.auth.app import MIGRATIONS, create_app
 from services.auth.clients.service import ensure_service_client
 from services.auth.models import Base
@@ -64,9 +65,7 @@ async def running_app(open_app: OpenApp) -> AsyncIterator[FastAPI]:
 async def app(running_app: FastAPI) -> FastAPI:
     """The running app, on empty tables."""
     database: Database = running_app.state.database
-    async with database.transaction() as session:
-        for table in reversed(Base.metadata.sorted_tables):
-            await session.execute(table.delete())
+    await empty_tables(database, Base.metadata)
     return running_app
 
 

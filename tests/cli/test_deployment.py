@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from cli.cluster import read_document
 from cli.main import app
-from harness.function_servers import Response, serving
+from harness.http_servers import Response, serving
 from harness.stores import FIRST, SECOND, World
 from tests.trainer.conftest import Workshop, new_workshop
 

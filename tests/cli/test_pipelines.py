@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from cli.pipeline_status import TRAINING, DropRecords, Known, judge_drop
-from harness.function_servers import Response, serving
 from harness.gcs import Emulator
+from harness.http_servers import Response, serving
 from harness.stores import FIRST, SECOND, World, new_world, release
 from registry.records import DataObject, RunRecord
 from registry.releases import ReleaseManager

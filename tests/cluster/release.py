@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from harness.platform import eventually
+from harness.waiting import eventually
 from tests.cluster.control_plane import Cluster
 from tests.deploy.chart import CHART, HELM, Manifest, objects_of
 

@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from harness.platform import ROOT
+from harness.programs import ROOT
 from services.common import shutdown as stopping
 from services.common.http.app import service_app
 from services.common.http.protocol import Protocol

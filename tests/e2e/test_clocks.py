@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from harness.platform import PREDICT, WINE, Platform
+from harness.platform import Platform
+from harness.samples import PREDICT, WINE
 from services.auth.callers import FIRST_PARTY
 from services.auth.keys import open_key_ring
 from services.billing.events.batch import MAX_AHEAD

@@ -10,7 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from harness.platform import PREDICT, WINE, Platform, eventually, running
+from harness.platform import Platform, running
+from harness.samples import PREDICT, WINE
+from harness.waiting import eventually
 
 KEYS = 600
 CLIENTS = 4

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.platform import ROOT
+from harness.programs import ROOT
 from harness.workflow_runner import Runner, read, value_of
 
 VARIABLES = {

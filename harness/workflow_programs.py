@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 
-def call(edge: str, name: str, arguments: list[str]) -> NoReturn:
-    """Handle one call as the program with this name."""
-    folder = Path(edge)
+def call(state: str, name: str, arguments: list[str]) -> NoReturn:
+    """Handle one call as the program with this name.
+
+    Args:
+        state: the folder with what the programs know, and with the record of their calls.
+    """
+    folder = Path(state)
     with (folder / "calls").open("a") as calls:
         calls.write(json.dumps([name, *arguments]) + "\n")
     failing = folder / "failing"
@@ -41,6 +45,7 @@ def gcloud(folder: Path, arguments: list[str]) -> None:
 
 
 def kubectl(folder: Path, arguments: list[str]) -> None:
+    """List pods, read their metrics, or run a Job."""
     pods: dict[str, str] = json.loads(read(folder / "pods", "{}"))
     match arguments:
         case ["get", "--raw", path]:
@@ -87,8 +92,10 @@ def start(folder: Path, job: dict[str, Any], pods: dict[str, str]) -> str:
 
 
 def write(text: str) -> None:
+    """Write to the caller."""
     sys.stdout.write(text)
 
 
 def read(path: Path, default: str) -> str:
+    """Return a file's text, or the default where there is no file."""
     return path.read_text() if path.exists() else default
