@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from tests.e2e.platform import eventually
 from tests.functions.conftest import Function, World
 from tests.functions.servers import BlockedCall, Response
 
@@ -115,6 +116,25 @@ class TestGitHub:
         earlier, later = shared.github.times[-2:]
         assert later - earlier >= 2
         assert len(shared.github.dispatches_of(model)) == 1
+
+    def test_two_processes_that_both_wait_for_github_start_runs_with_one_key(
+        self, shared: World, model: str
+    ) -> None:
+        one, other = (shared.function(PIPELINE_CLAIM_SECONDS="0.1") for _ in range(2))
+        in_flight = BlockedCall()
+        busy = Response(429, headers={"Retry-After": "2"})
+        shared.github.script = [busy, busy, (True, in_flight)]
+        event = shared.put(f"{model}/_SUCCESS", b"")
+
+        waiting = [function.post_aside(event) for function in (one, other)]
+        in_flight.arrived()  # accepted, but its response is still on the way
+        eventually(lambda: len(shared.github.dispatches_of(model)) == 2)
+        in_flight.release()
+
+        assert sorted(answer() for answer in waiting) == [200, 500]
+        assert one.post(event) == 200
+        first, second = shared.github.dispatches_of(model)
+        assert first == second  # so `train --once` makes the second run a no-op
 
     @pytest.mark.parametrize(
         "busy",
