@@ -59,3 +59,9 @@ metadata:
   {{- end }}
 automountServiceAccountToken: false
 {{- end }}
+
+{{- /* Annotations of what must exist before the release changes anything. */}}
+{{- define "tollgate.hook" -}}
+helm.sh/hook: pre-install,pre-upgrade
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}
