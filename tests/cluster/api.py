@@ -66,10 +66,17 @@ class Api:
         return items
 
     def patch(
-        self, api_version: str, kind: str, name: str, change: Manifest, *, namespace: str = ""
+        self,
+        api_version: str,
+        kind: str,
+        name: str,
+        change: Manifest,
+        *,
+        namespace: str = "",
+        part: str = "",
     ) -> Manifest:
-        """Merge a change into an object (RFC 7386)."""
-        path = f"{self._folder(api_version, kind, namespace)}/{name}"
+        """Merge a change into an object, or into its part `status` (RFC 7386)."""
+        path = f"{self._folder(api_version, kind, namespace)}/{name}/{part}".rstrip("/")
         headers = {"Content-Type": "application/merge-patch+json"}
         return self._call("PATCH", path, json=change, headers=headers)
 
