@@ -36,7 +36,7 @@ class Kubelet:
     served: dict[str, str] = field(default_factory=dict)
     """URLs of the processes that stand for pods, by pod; nothing listens for any other pod."""
     fate: str = "run"
-    """What becomes of the next pods: `run`, or `hang`, or `die` before they print anything."""
+    """What happens to the next pods: `run`, or `hang`, or `die` before they print anything."""
     logs: dict[str, str] = field(default_factory=dict)
     """What the pods printed, by pod."""
 
