@@ -7,8 +7,8 @@ bin=$PWD/.tools/bin
 mkdir -p "$bin"
 export GOBIN=$bin GOFLAGS="-buildvcs=false -trimpath" GOTOOLCHAIN=local
 
-# Installs with a Go compiler of at least the given version: install NAME VERSION OLDEST_GO PACKAGE
-install() {
+# Builds with a Go compiler of at least the given version: build NAME VERSION OLDEST_GO PACKAGE
+build() {
     stamp=$bin/.$1-$2
     [ -e "$stamp" ] && return
     go=$(cd "$root" && scripts/go.sh "$3")
@@ -19,9 +19,9 @@ install() {
 
 root=$PWD
 grep -v '^#' scripts/go-tools.txt | while read -r package; do
-    install "$(basename "${package%@*}")" "${package##*@}" 1.24 "$package" || exit 1
+    build "$(basename "${package%@*}")" "${package##*@}" 1.24 "$package" || exit 1
 done
 
 # Its own go.mod replaces a module, so `go install package@version` refuses it.
 cd scripts/helm-unittest
-CGO_ENABLED=0 install helm-unittest "$(cat go.mod go.sum | cksum | cut -d ' ' -f 1)" 1.26 tool
+CGO_ENABLED=0 build helm-unittest "$(cat go.mod go.sum | cksum | cut -d ' ' -f 1)" 1.26 tool

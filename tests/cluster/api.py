@@ -130,13 +130,22 @@ class Api:
     def _call(self, method: str, path: str, **options: Any) -> Manifest:
         """Return the response to a call; after a start, the server may ask to repeat it."""
         for _ in range(_TIMEOUT_S):
-            answer = self.client.request(method, path, **options)
+            answer = self._send(method, path, **options)
             if answer.status_code != 429:
                 break
             time.sleep(float(answer.headers["Retry-After"]))
         assert answer.is_success, answer.text
         content: Manifest = answer.json()
         return content
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send a call; read again if the server closed the idle connection at that moment."""
+        try:
+            return self.client.request(method, path, **options)
+        except httpx.RemoteProtocolError:
+            if method != "GET":
+                raise
+            return self.client.request(method, path, **options)
 
 
 def _root(api_version: str) -> str:
