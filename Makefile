@@ -12,7 +12,7 @@ export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help up install test drift bench chaos rehearse lint format types imports words lock stale clean
-.PHONY: images compose-env test-compose test-cluster test-locks test-rolling test-slow functions-build functions-deploy keys roll
+.PHONY: images compose-env test-chart test-compose test-cluster test-locks test-rolling test-slow functions-build functions-deploy keys roll
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ images: ## Build all four images: REGISTRY=, TAG=, BASE=, BUILD_FLAGS= (such as 
 
 compose-env: ## Create .env for docker-compose.yml with random passwords; DOMAIN= for HTTPS
 	@$(PYTHON) scripts/compose_env.py $(DOMAIN)
+
+test-chart: .venv/dev.stamp ## Run the chart's suites, deploy/helm/tollgate/tests (helm-unittest)
+	@scripts/go-tools.sh
+	@exec .tools/bin/helm-unittest deploy/helm/tollgate
 
 test-compose: .venv/dev.stamp ## Build the images, bring docker-compose.yml up, and pay for a prediction
 	@exec $(BIN)/pytest -m compose -s tests/compose

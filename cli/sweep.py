@@ -49,8 +49,13 @@ def _run() -> "list[Swept]":
         from functions.common.pipeline import Pipeline
         from functions.common.settings import PipelineSettings
         from functions.on_data_arrival.sweep import sweep as sweep_all
-    except ModuleNotFoundError:
-        exit_with_error("The functions are not installed; run this from a checkout.")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "functions":
+            raise
+        exit_with_error(
+            "A sweep runs the code of the functions, which no image contains; run it from a "
+            "checkout of Tollgate, after `make install`."
+        )
 
     settings = PipelineSettings.load()
     try:

@@ -61,8 +61,8 @@ def kubectl(folder: Path, arguments: list[str]) -> None:
             }
             cronjob = {"metadata": {"name": "release-check"}, "spec": {"jobTemplate": template}}
             write(json.dumps({"items": [cronjob]}))
-        case ["create", *_]:
-            write(json.dumps({"metadata": {"name": start(folder, json.load(sys.stdin), pods)}}))
+        case ["apply", *_]:
+            start(folder, json.load(sys.stdin), pods)
         case ["get", "job", name, *_]:
             write(json.dumps({"status": {"succeeded": int((folder / f"{name}.ended").exists())}}))
         case ["logs", *_]:
@@ -72,9 +72,9 @@ def kubectl(folder: Path, arguments: list[str]) -> None:
             write("".join(lines[-int(tail.partition("=")[2]) :]))
 
 
-def start(folder: Path, job: dict[str, Any], pods: dict[str, str]) -> str:
-    """Start a Job's command in the background; return the Job's name."""
-    name = f"job-{len(list(folder.glob('*.log')))}"
+def start(folder: Path, job: dict[str, Any], pods: dict[str, str]) -> None:
+    """Start a Job's command in the background."""
+    name = job["metadata"]["name"]
     [container] = job["spec"]["template"]["spec"]["containers"]
     url = next(iter(pods.values()))
     words = [word.replace("$(TOLLGATE_INFERENCE_PODS)", url) for word in container["args"]]
@@ -88,7 +88,6 @@ def start(folder: Path, job: dict[str, Any], pods: dict[str, str]) -> str:
             stderr=nothing,
             start_new_session=True,
         )
-    return name
 
 
 def write(text: str) -> None:

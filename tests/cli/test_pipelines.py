@@ -94,9 +94,31 @@ DISPATCHED = dropped(HOUR, dispatched=NOW - HOUR)
         ),
         (
             DISPATCHED,
-            {"runs": run_of(release=2), "releases": RELEASED, "served": {"a": 2, "b": 1}},
+            {
+                "runs": run_of(release=2),
+                "releases": RELEASED,
+                "served": {"a": 2, "b": 1, "c": None},
+            },
             "released",
-            "Not yet served by 1 process: b.",
+            "Not served yet by b.",
+            False,
+        ),
+        (
+            DISPATCHED,
+            {"runs": run_of(release=2), "releases": RELEASED, "served": {"a": 2, "b": None}},
+            "released",
+            "Could not query b.",
+            False,
+        ),
+        (
+            DISPATCHED,
+            {
+                "runs": run_of(release=2),
+                "releases": RELEASED,
+                "served": {f"pod-{number}": 1 for number in range(7)},
+            },
+            "released",
+            "Not served yet by pod-0, pod-1, pod-2, pod-3, pod-4 and 2 more.",
             False,
         ),
         (

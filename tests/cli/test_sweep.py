@@ -84,14 +84,17 @@ def test_without_settings_it_names_what_is_missing(tmp_path: Path) -> None:
     assert "PIPELINE_STORE" in result.stderr
 
 
-def test_missing_functions_are_reported(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_code_of_the_functions_it_names_a_place_that_has_it(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "functions.common.faults", None)
 
     result = sweep()
 
     assert (result.exit_code, result.stderr) == (
         1,
-        "error: The functions are not installed; run this from a checkout.\n",
+        "error: A sweep runs the code of the functions, which no image contains; run it from a "
+        "checkout of Tollgate, after `make install`.\n",
     )
 
 

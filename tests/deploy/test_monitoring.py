@@ -166,15 +166,6 @@ class TestTraces:
         assert self.ports_to_anywhere(rendered, service) == [4318]
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "port"), [("https://collector.example", 443), ("http://collector/otlp", 80)]
-)
-def test_a_collector_without_a_port_gets_that_of_its_scheme(endpoint: str, port: int) -> None:
-    policy = render(f"tracing.endpoint={endpoint}").get("NetworkPolicy", "billing")
-
-    assert {"ports": [{"port": port}]} in policy["spec"]["egress"]
-
-
 def test_schema_and_readme_match_the_values() -> None:
     checked = subprocess.run(
         [sys.executable, "scripts/chart_docs.py", "--check"],

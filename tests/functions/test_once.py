@@ -6,6 +6,7 @@ import pytest
 
 from harness.cloud import Cloud, Function
 from harness.http_servers import BlockedCall, Response
+from harness.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +116,25 @@ class TestGitHub:
         earlier, later = shared.github.times[-2:]
         assert later - earlier >= 2
         assert len(shared.github.dispatches_of(model)) == 1
+
+    def test_two_processes_that_both_wait_for_github_start_runs_with_one_key(
+        self, shared: Cloud, model: str
+    ) -> None:
+        one, other = (shared.function(PIPELINE_CLAIM_SECONDS="0.1") for _ in range(2))
+        in_flight = BlockedCall()
+        busy = Response(429, headers={"Retry-After": "2"})
+        shared.github.script = [busy, busy, (True, in_flight)]
+        event = shared.put(f"{model}/_SUCCESS", b"")
+
+        waiting = [function.post_aside(event) for function in (one, other)]
+        in_flight.arrived()  # accepted, but its response is still on the way
+        eventually(lambda: len(shared.github.dispatches_of(model)) == 2)
+        in_flight.release()
+
+        assert sorted(answer() for answer in waiting) == [200, 500]
+        assert one.post(event) == 200
+        first, second = shared.github.dispatches_of(model)
+        assert first == second  # so `train --once` makes the second run a no-op
 
     @pytest.mark.parametrize(
         "busy",
