@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from services.auth.clients.router import router as clients
 from services.auth.discovery import discovery_router
 from services.auth.keys import open_key_ring
-from services.auth.passwords import PasswordHasher
+from services.auth.passwords import MEMORY_KIB, PasswordHasher
 from services.auth.settings import AuthSettings
 from services.auth.tokens.router import router as tokens
 from services.auth.tokens.service import Issuer, delete_expired
@@ -35,11 +35,17 @@ MAX_BODY_BYTES = 16 * 1024
 _CLEANUP_INTERVAL_S = 300
 
 
-def create_app(settings: AuthSettings, *, tracing: "Tracing | None" = None) -> FastAPI:
+def create_app(
+    settings: AuthSettings,
+    *,
+    tracing: "Tracing | None" = None,
+    password_memory_kib: int = MEMORY_KIB,
+) -> FastAPI:
     """Create the app; this reads the signing keys, or creates the first one.
 
     Args:
         tracing: creates a span for each request; closed after the lifespan.
+        password_memory_kib: of argon2id for each password; less is for tests only.
 
     Raises:
         SystemExit: the signing keys are unavailable; one line on stderr says why.
@@ -54,7 +60,11 @@ def create_app(settings: AuthSettings, *, tracing: "Tracing | None" = None) -> F
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = Database(settings.database_url.get_secret_value(), tracing=tracing)
-        hasher = PasswordHasher(threads=settings.password_threads, queue=settings.password_queue)
+        hasher = PasswordHasher(
+            threads=settings.password_threads,
+            queue=settings.password_queue,
+            memory_kib=password_memory_kib,
+        )
         verifier = TokenVerifier(keys, issuer=settings.issuer)
         app.state.database = database
         app.state.hasher = hasher
