@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.platform import PREDICT, WINE, Platform, eventually, running
 
-KEYS = 600
+KEYS = 300
 CLIENTS = 4
 
 
