@@ -18,7 +18,7 @@ from services.auth.settings import AuthSettings
 from services.auth.tokens.router import router as tokens
 from services.auth.tokens.service import Issuer, delete_expired
 from services.auth.users.router import router as users
-from services.common.db import Database
+from services.common.db import DEADLINE_S, Database
 from services.common.errors import Unavailable
 from services.common.http import service_app
 from services.common.http_methods import Cors
@@ -40,12 +40,14 @@ def create_app(
     *,
     tracing: "Tracing | None" = None,
     password_memory_kib: int = MEMORY_KIB,
+    database_deadline_s: float = DEADLINE_S,
 ) -> FastAPI:
     """Create the app; this reads the signing keys, or creates the first one.
 
     Args:
         tracing: creates a span for each request; closed after the lifespan.
         password_memory_kib: of argon2id for each password; less is for tests only.
+        database_deadline_s: seconds that a unit of work may take before it fails with 503.
 
     Raises:
         SystemExit: the signing keys are unavailable; one line on stderr says why.
@@ -59,7 +61,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        database = Database(settings.database_url.get_secret_value(), tracing=tracing)
+        database = Database(
+            settings.database_url.get_secret_value(),
+            deadline_s=database_deadline_s,
+            tracing=tracing,
+        )
         hasher = PasswordHasher(
             threads=settings.password_threads,
             queue=settings.password_queue,

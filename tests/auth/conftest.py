@@ -19,6 +19,8 @@ from services.auth.settings import AuthSettings
 from services.common.db import Database
 from services.common.migrations import migrate
 
+PATIENT_S = 60
+"""The deadline of the database: on a busy machine, a crowd of requests takes long."""
 PASSWORD = "correct horse battery"
 ISSUER = "http://auth.test"
 CHEAP_KIB = 64
@@ -54,6 +56,7 @@ def open_app(database_url: str, state_folder: Path) -> OpenApp:
         app = create_app(
             AuthSettings(database_url=SecretStr(database_url), **given),
             password_memory_kib=password_memory_kib,
+            database_deadline_s=PATIENT_S,
         )
         async with app.router.lifespan_context(app):
             yield app

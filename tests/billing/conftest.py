@@ -26,6 +26,9 @@ from tests.billing.money import credit, store_prepaid
 from tests.billing.tokens import ISSUER, Headers, Issuer
 from tests.billing.wire import ADA, LOCAL_PLAN
 
+PATIENT_S = 60
+"""The deadline of the database: on a busy machine, a crowd of requests takes long."""
+
 OpenApp = Callable[..., AbstractAsyncContextManager[FastAPI]]
 
 
@@ -56,7 +59,12 @@ def open_app(
             "database_url": SecretStr(database_url),
             "default_plan": PlanCreate.model_validate(LOCAL_PLAN),
         }
-        app = create_app(BillingSettings(**(given | settings)), keys=issuer, tracing=tracing)
+        app = create_app(
+            BillingSettings(**(given | settings)),
+            keys=issuer,
+            tracing=tracing,
+            database_deadline_s=PATIENT_S,
+        )
         async with app.router.lifespan_context(app):
             yield app
 
