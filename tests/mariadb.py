@@ -27,7 +27,7 @@ from tests.ports import free_port
 
 _START_DEADLINE_S = 60
 _PASSWORD = "tollgate"
-_NO_FILE_FOLDER = "--loose-secure-file-priv="
+NO_FILE_FOLDER = "--loose-secure-file-priv="
 """MySQL's packages name a folder that may be missing, and the server then refuses to start."""
 
 
@@ -224,7 +224,7 @@ def _install(program: str, *, folder: Path) -> None:
         else [program, "--initialize-insecure"]
     )
     options = ["--no-defaults", f"--datadir={folder / 'data'}", f"--tmpdir={folder}", *_as_whom()]
-    options.append(_NO_FILE_FOLDER)
+    options.append(NO_FILE_FOLDER)
     log = folder / "log"
     with log.open("ab") as output:
         done = subprocess.run([command[0], *options, *command[1:]], stdout=output, stderr=output)
@@ -247,7 +247,7 @@ def _command(program: str, *, folder: Path, port: int) -> list[str]:
         "--skip-name-resolve",
         "--skip-log-bin",
         "--loose-mysqlx=OFF",
-        _NO_FILE_FOLDER,
+        NO_FILE_FOLDER,
         "--performance-schema=OFF",
         "--max-connections=300",
         "--innodb-buffer-pool-size=64M",

@@ -14,7 +14,7 @@ import pymysql
 
 from cli.die_with_parent import die_with_parent
 from tests.deploy.chart import CHART, ROOT
-from tests.mariadb import NoServer
+from tests.mariadb import NO_FILE_FOLDER, NoServer
 from tests.ports import free_port
 
 SCRIPTS = CHART / "files" / "mysql"
@@ -53,6 +53,7 @@ class ChartServer:
                     *(f"--pid-file={self._socket}.pid", f"--tmpdir={self._log.parent}"),
                     *("--bind-address=127.0.0.1", "--skip-name-resolve", "--skip-log-bin"),
                     *("--performance-schema=OFF", "--innodb-buffer-pool-size=64M"),
+                    NO_FILE_FOLDER,
                 ),
                 env={"PATH": _path(), **self._environment, **self._given()},
                 stdout=output,
