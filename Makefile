@@ -9,6 +9,8 @@ NAMESPACE ?= default
 HELM_RELEASE ?= tollgate
 FUNCTIONS := build/functions
 export PYTHONUNBUFFERED := 1
+# Without cached bytecode, every process compiles all its modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help up install test drift bench chaos rehearse lint format types imports words lock stale clean
@@ -25,7 +27,7 @@ install: .venv/local.stamp ## Only install the tollgate command, as .venv/bin/to
 
 test: .venv/dev.stamp ## Set up what the tests need, then run them all
 	@scripts/test-tools.sh
-	@exec $(BIN)/pytest -n 2 --dist worksteal
+	@exec $(BIN)/pytest -n 3 --dist worksteal
 
 # The builds see this shell's PIP_INDEX_URL (a package mirror) and PIP_CERT (a path in BASE).
 images: REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)

@@ -23,7 +23,7 @@ from harness.processes import await_process, end_of, kill_process, start_process
 from harness.programs import SEARCH_PATH, find_program
 
 _PASSWORD = "tollgate"
-_NO_FILE_FOLDER = "--loose-secure-file-priv="
+NO_FILE_FOLDER = "--loose-secure-file-priv="
 """MySQL's packages name a folder that may be missing, and the server then refuses to start."""
 
 
@@ -195,7 +195,7 @@ def _install(program: str, *, folder: Path) -> None:
         f"--tmpdir={folder}",
         *run_as_root(),
     ]
-    options.append(_NO_FILE_FOLDER)
+    options.append(NO_FILE_FOLDER)
     log = folder / "log"
     with log.open("ab") as output:
         done = subprocess.run([command[0], *options, *command[1:]], stdout=output, stderr=output)
@@ -218,7 +218,7 @@ def _command(program: str, *, folder: Path, port: int) -> list[str]:
         "--skip-name-resolve",
         "--skip-log-bin",
         "--loose-mysqlx=OFF",
-        _NO_FILE_FOLDER,
+        NO_FILE_FOLDER,
         "--performance-schema=OFF",
         "--max-connections=300",
         "--innodb-buffer-pool-size=64M",

@@ -20,8 +20,12 @@ from services.auth.settings import AuthSettings
 from services.common.db.database import Database
 from services.common.db.migrations import migrate
 
+PATIENT_S = 60
+"""The deadline of the database: on a busy machine, a crowd of requests takes long."""
 PASSWORD = "correct horse battery"
 ISSUER = "http://auth.test"
+CHEAP_KIB = 64
+"""Makes a password cost 0.2 ms instead of 30 ms, in the hundreds of log-ins of these tests."""
 
 OpenApp = Callable[..., AbstractAsyncContextManager[FastAPI]]
 LogIn = Callable[..., Awaitable[httpx.Response]]
@@ -46,9 +50,15 @@ def open_app(database_url: str, state_folder: Path) -> OpenApp:
     """`async with open_app(login_attempts=3) as app` runs the app with such settings."""
 
     @asynccontextmanager
-    async def open_(**settings: Any) -> AsyncIterator[FastAPI]:
+    async def open_(
+        *, password_memory_kib: int = CHEAP_KIB, **settings: Any
+    ) -> AsyncIterator[FastAPI]:
         given: dict[str, Any] = {"home": state_folder, "issuer": ISSUER, **settings}
-        app = create_app(AuthSettings(database_url=SecretStr(database_url), **given))
+        app = create_app(
+            AuthSettings(database_url=SecretStr(database_url), **given),
+            password_memory_kib=password_memory_kib,
+            database_deadline_s=PATIENT_S,
+        )
         async with app.router.lifespan_context(app):
             yield app
 

@@ -28,6 +28,9 @@ from services.common.db.migrations import migrate
 from services.common.telemetry.tracing import Tracing
 from tests.billing.money import credit, store_prepaid
 
+PATIENT_S = 60
+"""The deadline of the database: on a busy machine, a crowd of requests takes long."""
+
 OpenApp = Callable[..., AbstractAsyncContextManager[FastAPI]]
 
 
@@ -58,7 +61,12 @@ def open_app(
             "database_url": SecretStr(database_url),
             "default_plan": PlanCreate.model_validate(LOCAL_PLAN),
         }
-        app = create_app(BillingSettings(**(given | settings)), keys=issuer, tracing=tracing)
+        app = create_app(
+            BillingSettings(**(given | settings)),
+            keys=issuer,
+            tracing=tracing,
+            database_deadline_s=PATIENT_S,
+        )
         async with app.router.lifespan_context(app):
             yield app
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pymysql
 
-from harness.mariadb import run_as_root
+from harness.mariadb import NO_FILE_FOLDER, run_as_root
 from harness.ports import free_port
 from harness.processes import Process, await_process, start_process, stop_process
 from harness.programs import SEARCH_PATH, find_program
@@ -46,6 +46,7 @@ class ChartServer:
             *(f"--pid-file={self._socket}.pid", f"--tmpdir={self._log.parent}"),
             *("--bind-address=127.0.0.1", "--skip-name-resolve", "--skip-log-bin"),
             *("--performance-schema=OFF", "--innodb-buffer-pool-size=64M"),
+            NO_FILE_FOLDER,
             environment={"PATH": _path(), **self._environment, **self._given()},
             log=self._log,
         )

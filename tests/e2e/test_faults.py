@@ -14,7 +14,7 @@ from harness.platform import Platform, running
 from harness.samples import PREDICT, WINE
 from harness.waiting import eventually
 
-KEYS = 600
+KEYS = 300
 CLIENTS = 4
 
 

@@ -9,6 +9,7 @@ It guards against problems that really occur with these drivers:
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,13 +43,8 @@ DEADLINE_S = 5
 _READ_ONLY_SERVER = {1290, 1836}
 _RETRYABLE = {1205, 1213}
 
-# Server-side limits: MariaDB reads the `M!` comment (seconds), MySQL 8 the other (milliseconds).
-_MYSQL_SESSION = (
-    f"SET SESSION time_zone='+00:00', innodb_lock_wait_timeout={DEADLINE_S}, "
-    "sql_mode='STRICT_ALL_TABLES,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO'"
-    f" /*M!100000 , max_statement_time={DEADLINE_S} */"
-    f" /*!80000 , max_execution_time={DEADLINE_S * 1000} */"
-)
+_POOL_SHARE = 0.6
+"""The share of the deadline that a unit of work may wait for a connection."""
 
 
 class Database:
@@ -72,7 +68,7 @@ class Database:
                 "isolation_level": "READ COMMITTED",
                 "pool_size": 10,
                 "max_overflow": 0,
-                "pool_timeout": 3,
+                "pool_timeout": _POOL_SHARE * deadline_s,
                 "pool_recycle": 280,  # below every managed MySQL's idle timeout
                 "pool_pre_ping": True,
             }
@@ -80,7 +76,11 @@ class Database:
         self.engine = new_engine(
             url,
             sqlite={"timeout": deadline_s},
-            mysql={"charset": "utf8mb4", "connect_timeout": 3, "init_command": _MYSQL_SESSION},
+            mysql={
+                "charset": "utf8mb4",
+                "connect_timeout": 3,
+                "init_command": _mysql_session(deadline_s),
+            },
             hide_parameters=True,
             **options,
         )
@@ -123,6 +123,20 @@ class Database:
             if is_retryable(error):
                 raise
             raise Unavailable("The database is unavailable; retry in 1 s.") from error
+
+
+def _mysql_session(deadline_s: float) -> str:
+    """Return the statement that sets up a connection, with the server's own limits.
+
+    MariaDB reads the `M!` comment (seconds), MySQL 8 the other (milliseconds).
+    """
+    seconds = math.ceil(deadline_s)
+    return (
+        f"SET SESSION time_zone='+00:00', innodb_lock_wait_timeout={seconds}, "
+        "sql_mode='STRICT_ALL_TABLES,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO'"
+        f" /*M!100000 , max_statement_time={seconds} */"
+        f" /*!80000 , max_execution_time={seconds * 1000} */"
+    )
 
 
 def _database_url(url: SecretStr) -> SecretStr:
