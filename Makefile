@@ -9,10 +9,12 @@ NAMESPACE ?= default
 HELM_RELEASE ?= tollgate
 FUNCTIONS := build/functions
 export PYTHONUNBUFFERED := 1
+# Without cached bytecode, every process compiles all its modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help up install test drift bench chaos rehearse lint format types imports words lock stale clean
-.PHONY: images compose-env test-compose test-cluster test-locks test-rolling test-slow functions-build functions-deploy keys roll
+.PHONY: images compose-env test-chart test-compose test-cluster test-locks test-rolling test-slow functions-build functions-deploy keys roll
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +27,7 @@ install: .venv/local.stamp ## Only install the tollgate command, as .venv/bin/to
 
 test: .venv/dev.stamp ## Set up what the tests need, then run them all
 	@scripts/test-tools.sh
-	@exec $(BIN)/pytest -n 2 --dist worksteal
+	@exec $(BIN)/pytest -n 3 --dist worksteal
 
 # The builds see this shell's PIP_INDEX_URL (a package mirror) and PIP_CERT (a path in BASE).
 images: REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
@@ -40,6 +42,10 @@ images: ## Build all four images: REGISTRY=, TAG=, BASE=, BUILD_FLAGS= (such as 
 
 compose-env: ## Create .env for docker-compose.yml with random passwords; DOMAIN= for HTTPS
 	@$(PYTHON) scripts/compose_env.py $(DOMAIN)
+
+test-chart: .venv/dev.stamp ## Run the chart's suites, deploy/helm/tollgate/tests (helm-unittest)
+	@scripts/go-tools.sh
+	@exec .tools/bin/helm-unittest deploy/helm/tollgate
 
 test-compose: .venv/dev.stamp ## Build the images, bring docker-compose.yml up, and pay for a prediction
 	@exec $(BIN)/pytest -m compose -s tests/compose

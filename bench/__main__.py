@@ -1,9 +1,16 @@
-"""Run the benchmarks with `python -m bench`; show each figure with its target, assert nothing."""
+"""Measure with `python -m bench`; print each figure with its target, and assert nothing.
+
+A figure is a ratio within one run wherever possible, because machines differ. By default all parts
+run; `--only` chooses some of them:
+"""
 
 import argparse
 import asyncio
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from bench.billing import BillingBench
@@ -14,79 +21,107 @@ from bench.predictions import drift, predictions, tracing
 from bench.swaps import swaps
 from bench.training import training
 from harness.mariadb import running_server
-from harness.processes import processes
+from harness.services import ServiceProcesses, running_services
 
-PARTS = (
-    "training",
-    "predictions",
-    "floods",
-    "drift",
-    "tracing",
-    "swaps",
-    "models",
-    "ingest",
-    "leases",
-)
-PLATFORM = set(PARTS) - {"training"}
+
+@dataclass
+class Run:
+    """What the parts of one run share."""
+
+    platform: ServiceProcesses
+    events: int
+
+    @cached_property
+    def billing(self) -> BillingBench:
+        """Both parts about billing use it, because its sequences are consecutive."""
+        return BillingBench(self.platform, say=_print)
+
+
+async def _ingest(run: Run) -> list[Figure]:
+    return [*await run.billing.ingest(stored=run.events), run.billing.usage(stored=run.events)]
+
+
+async def _leases(run: Run) -> list[Figure]:
+    return run.billing.leases()
+
+
+TRAINING = "training"
+PARTS: dict[str, tuple[str, Callable[[Run], Awaitable[list[Figure]]]]] = {
+    "predictions": (
+        "requests/s against a bare app with the same model",
+        lambda run: predictions(run.platform),
+    ),
+    "floods": (
+        "latency of /healthz beside large invalid bodies",
+        lambda run: floods(run.platform),
+    ),
+    "drift": ("requests/s with drift sampling and without", lambda run: drift(run.platform)),
+    "tracing": ("requests/s with tracing and without", lambda run: tracing(run.platform)),
+    "swaps": ("failures and latency while releases go live", lambda run: swaps(run.platform)),
+    "models": ("cost of a poll, and delay of a rollback", lambda run: models(run.platform)),
+    "ingest": ("rows/s stored by billing against raw inserts, and GET /usage", _ingest),
+    "leases": ("time of one call for a thousand leases", _leases),
+}
+"""All parts but training, in the order in which they run, and what they measure."""
 
 
 def main() -> None:
     """Measure and print; fail only if a benchmark cannot run."""
-    options = argparse.ArgumentParser(prog="bench", description=__doc__)
-    options.add_argument(
-        "--events",
-        type=int,
-        default=5_000_000,
-        help="how many events to store (default: %(default)s)",
-    )
-    options.add_argument(
-        "--only", choices=PARTS, action="append", help="run only this part; may be repeated"
-    )
-    given = options.parse_args()
-    parts = given.only or PARTS
+    given = _parse()
+    parts = given.only or [TRAINING, *PARTS]
     figures: list[Figure] = []
-    if "training" in parts:
+    if TRAINING in parts:
         _print("measuring training")
         with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as folder:
             figures.append(training(Path(folder)))
-    if PLATFORM & set(parts):
-        figures += asyncio.run(_measure(stored=given.events, parts=parts))
+    chosen = [part for part in PARTS if part in parts]
+    if chosen:
+        figures += asyncio.run(_measure(chosen, events=given.events))
     for line in table(figures):
         _print(line)
 
 
-async def _measure(*, stored: int, parts: tuple[str, ...]) -> list[Figure]:
+def _parse() -> argparse.Namespace:
+    purposes = {TRAINING: "memory of a training relative to its data"} | {
+        name: purpose for name, (purpose, _) in PARTS.items()
+    }
+    options = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="\n".join(
+            [str(__doc__), *(f"  {name:<12}{purpose}" for name, purpose in purposes.items())]
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options.add_argument(
+        "--only",
+        choices=list(purposes),
+        metavar="PART",
+        action="append",
+        help="run only this part; may be repeated",
+    )
+    options.add_argument(
+        "--events",
+        type=int,
+        default=5_000_000,
+        metavar="N",
+        help="usage events to store before ingest is measured again (default: %(default)s)",
+    )
+    return options.parse_args()
+
+
+async def _measure(parts: Sequence[str], *, events: int) -> list[Figure]:
+    """Run parts one after the other on one platform with its own database server."""
     figures: list[Figure] = []
     with (
         tempfile.TemporaryDirectory(prefix="tollgate-bench-") as folder,
         running_server("--innodb-buffer-pool-size=1G", "--innodb-log-file-size=512M") as server,
-        processes(Path(folder) / "home", server) as platform,
+        running_services(Path(folder) / "home", server) as platform,
     ):
-        if "predictions" in parts:
-            _print("measuring predictions")
-            figures.append(await predictions(platform))
-        if "floods" in parts:
-            _print("measuring floods")
-            figures += await floods(platform)
-        if "drift" in parts:
-            _print("measuring drift")
-            figures.append(await drift(platform))
-        if "tracing" in parts:
-            _print("measuring tracing")
-            figures.append(await tracing(platform))
-        if "swaps" in parts:
-            _print("measuring swaps")
-            figures += await swaps(platform)
-        if "models" in parts:
-            _print("measuring models")
-            figures += await models(platform)
-        billing = BillingBench(platform, say=_print)
-        if "ingest" in parts:
-            _print("measuring ingest")
-            figures += await billing.ingest(stored=stored)
-            figures.append(billing.usage(stored=stored))
-        if "leases" in parts:
-            figures += billing.leases()
+        run = Run(platform, events)
+        for part in parts:
+            _print(f"measuring {part}")
+            _, measure = PARTS[part]
+            figures += await measure(run)
     return figures
 
 

@@ -16,45 +16,32 @@ from sqlalchemy.engine import make_url
 
 from bench import rows
 from bench.figures import Figure, Rates
-from chaos.accounts import admin_token, prepaid_plan
-from cli.local import state
-from harness.processes import Processes
+from harness.accounts import add_credit, put_on_plan, store_prepaid_plan
+from harness.services import ServiceProcesses
 from services.common.contracts import CLOUDEVENTS_BATCH, MAX_LEASES_PER_CALL
 
 BATCHES = 10
 """Deliveries in one measurement."""
 ROUNDS = 7
 READS = 50
-CREDIT = "1000"
+CREDIT = 1000 * 10**9
+"""Of a prepaid account, in 10⁻⁹ of the unit."""
 OPENERS = 4
 
 Say = Callable[[str], None]
 
 
-def service_token(platform: Processes) -> str:
-    """Return a token of the inference service's client."""
-    client = state.credentials(platform.home)["services"]["inference"]
-    with platform.client("auth") as auth:
-        answer = auth.post(
-            "/token",
-            data={"grant_type": "client_credentials"},
-            auth=(client["client_id"], client["client_secret"]),
-        )
-    token: str = answer.raise_for_status().json()["access_token"]
-    return token
-
-
 class BillingBench:
     """Measures one platform; its events have consecutive sequences."""
 
-    def __init__(self, platform: Processes, say: Say) -> None:
+    def __init__(self, platform: ServiceProcesses, say: Say) -> None:
         self._platform = platform
         self._say = say
         self._database = make_url(platform.environment["BILLING_DATABASE_URL"])
         self._journal = str(uuid.uuid4())
         self._first = 1
         self._until = datetime.now(UTC)
-        self._token = service_token(platform)
+        self._token = platform.service_token()
         with platform.client("billing", self._token) as billing:
             [terms] = _request_leases(
                 billing, _lease_requests([rows.account(0)], sequence=1)
@@ -97,7 +84,7 @@ class BillingBench:
     def usage(self, *, stored: int) -> Figure:
         """Time `GET /usage` by day, this month, of the account with a tenth of all events."""
         query = {"account": rows.account(0), "group_by": "day"}
-        with self._platform.client("billing", admin_token(self._platform)) as billing:
+        with self._platform.client("billing", self._platform.admin_token()) as billing:
             answer = billing.get("/usage", params=query).raise_for_status()
             took_ms = [
                 _ms(lambda: billing.get("/usage", params=query).raise_for_status())
@@ -117,15 +104,15 @@ class BillingBench:
         postpaid = [rows.account(number) for number in range(MAX_LEASES_PER_CALL)]
         self._say(f"opening {MAX_LEASES_PER_CALL} prepaid accounts")
         prepaid = [str(uuid.uuid4()) for _ in range(MAX_LEASES_PER_CALL)]
-        token = admin_token(self._platform)
+        token = self._platform.admin_token()
         with (
             self._connect() as link,
             rows.relaxed(link),
             self._platform.client("billing", token) as billing,
             ThreadPoolExecutor(OPENERS) as threads,
         ):
-            plan = prepaid_plan(billing)
-            list(threads.map(lambda account: _open(billing, account, plan), prepaid))
+            plan_id = store_prepaid_plan(billing)
+            list(threads.map(lambda account: _open(billing, account, plan_id), prepaid))
         return [self._lease("postpaid", postpaid), self._lease("prepaid", prepaid)]
 
     def _lease(self, kind: str, accounts: list[str]) -> Figure:
@@ -228,13 +215,9 @@ def _request_leases(billing: httpx.Client, requests: bytes) -> httpx.Response:
     return answer.raise_for_status()
 
 
-def _open(billing: httpx.Client, account: str, plan: str) -> None:
-    billing.put(f"/accounts/{account}/plan", json={"plan": plan}).raise_for_status()
-    billing.post(
-        f"/accounts/{account}/credits",
-        json={"amount": CREDIT, "currency": "USD", "reason": "bench"},
-        headers={"Idempotency-Key": account},
-    ).raise_for_status()
+def _open(billing: httpx.Client, account: str, plan_id: str) -> None:
+    put_on_plan(billing, account, plan_id=plan_id)
+    add_credit(billing, account, CREDIT)
 
 
 def _ms(call: Callable[[], object]) -> float:

@@ -52,7 +52,7 @@ def table(figures: list[Figure]) -> list[str]:
     for figure in figures:
         sign = "≥" if figure.unit == "×" else "<"
         unit = figure.unit.split()[0]
-        target = "" if figure.target is None else f"{sign} {figure.target:g} {unit}"
+        target = "" if figure.target is None else f"{sign} {figure.target:.3g} {unit}"
         measured = f"{figure.value:.2f} {unit}"
         lines.append(
             f"{figure.name:<52}{measured:>12}{target:>12}  {figure.verdict:<6}{figure.detail}"

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 from bench.figures import Figure
 from cli.die_with_parent import die_with_parent
-from harness.platform import PREDICT, ROOT
-from harness.processes import Processes
+from harness.programs import ROOT
+from harness.samples import PREDICT
+from harness.services import ServiceProcesses
 
 BODY_BYTES = 8 << 20
 CONNECTIONS = 3
@@ -31,15 +32,15 @@ BODIES = {
 }
 
 
-async def floods(platform: Processes) -> list[Figure]:
+async def floods(platform: ServiceProcesses) -> list[Figure]:
     """Measure the slowest response of `/healthz` for each kind of body."""
     return [await asyncio.to_thread(_flood, platform, kind) for kind in BODIES]
 
 
-def _flood(platform: Processes, kind: str) -> Figure:
+def _flood(platform: ServiceProcesses, kind: str) -> Figure:
     url = platform.urls["inference"]
     arguments = ("bench.floods", url, kind, platform.new_token())
-    flooding = subprocess.Popen(  # noqa: S603
+    flooding = subprocess.Popen(
         die_with_parent(sys.executable, "-m", *arguments),
         cwd=ROOT,
         stdout=subprocess.PIPE,

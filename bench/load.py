@@ -42,7 +42,7 @@ def _wrk(url: str, body: str, token: str, seconds: float) -> float:
         script.write(_SCRIPT.format(body=body, token=token))
         script.flush()
         command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s"]
-        output = subprocess.run(  # noqa: S603
+        output = subprocess.run(
             [*command, "-s", script.name, url], capture_output=True, text=True, check=True
         ).stdout
     failed, found = (

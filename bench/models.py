@@ -13,11 +13,10 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from bench.figures import Figure
-from harness.platform import PREDICT, WINE, eventually
-from harness.processes import Processes
-from harness.stores import publish_again
-from registry.keys import TrustedKeys, load_signing_key
-from registry.records import Release
+from harness.samples import PREDICT, WINE
+from harness.services import ServiceProcesses
+from harness.stores import PlatformStore
+from harness.waiting import eventually
 from registry.store import ModelStore
 from services.inference.models.cache import ModelCache
 from services.inference.models.loader import Loader
@@ -32,7 +31,7 @@ POLL_S = 2.0
 """The default of INFERENCE_MODEL_POLL_SECONDS, which the measured service uses."""
 
 
-async def polls(platform: Processes) -> Figure:
+async def polls(platform: ServiceProcesses) -> Figure:
     """Time a poll that finds nothing new, in a folder with few releases and in one with many."""
     with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as folder:
         watchers = {
@@ -55,19 +54,19 @@ async def polls(platform: Processes) -> Figure:
     )
 
 
-async def _watcher(platform: Processes, folder: Path, *, releases: int) -> Watcher:
+async def _watcher(platform: ServiceProcesses, folder: Path, *, releases: int) -> Watcher:
     """Return a watcher that has polled a copy of the platform's store with that many releases."""
     shutil.copytree(platform.home / "models" / MODEL, folder / "models" / MODEL)
     store = ModelStore(f"file://{folder}/models")
-    trusted = TrustedKeys.load(platform.home / "keys" / "trusted")
-    last = _live(store, trusted)
+    own = PlatformStore(platform.home)
+    last = own.live(MODEL)
     for number in range(last.number + 1, releases + 1):
         record = last.model_copy(update={"number": number, "previous": number - 1})
         path = folder / "models" / MODEL / "releases" / f"{number:08d}.json"
         path.write_text(record.model_dump_json())
     metrics = ModelMetrics(CollectorRegistry())
     registry = Registry(max_bytes=0, metrics=metrics)
-    cache = ModelCache(store, trusted, folder=folder / "cache", max_bytes=2**30)
+    cache = ModelCache(store, own.trusted, folder=folder / "cache", max_bytes=2**30)
     loader = Loader(cache, registry, allow_joblib=False, metrics=metrics)
     watcher = Watcher(
         store,
@@ -82,11 +81,10 @@ async def _watcher(platform: Processes, folder: Path, *, releases: int) -> Watch
     return watcher
 
 
-def rollback(platform: Processes) -> Figure:
+def rollback(platform: ServiceProcesses) -> Figure:
     """Release a second version, roll it back under load, and find its last response."""
-    store, trusted = _open(platform)
-    key = load_signing_key(platform.home / "keys" / "signing.pem")
-    new = publish_again(store, trusted, key, MODEL)
+    store = PlatformStore(platform.home)
+    new = store.publish_copy(MODEL)
     platform.run("models", "release", MODEL, "--to", new).check_returncode()
     with _predicting(platform) as answers:
         eventually(lambda: answers and answers[-1][1] == new)
@@ -94,7 +92,7 @@ def rollback(platform: Processes) -> Figure:
         platform.run("models", "rollback", MODEL, "--reason", "bench").check_returncode()
         eventually(lambda: answers[-1][1] != new)
         time.sleep(1)  # for an old response that should not come
-    record = _live(store, trusted)
+    record = store.live(MODEL)
     last = max(moment for moment, version in answers if version == new)
     return Figure(
         "rollback to the last response of the old version",
@@ -105,21 +103,8 @@ def rollback(platform: Processes) -> Figure:
     )
 
 
-def _open(platform: Processes) -> tuple[ModelStore, TrustedKeys]:
-    """Return the platform's store and the keys it trusts."""
-    trusted = TrustedKeys.load(platform.home / "keys" / "trusted")
-    return ModelStore(f"file://{platform.home.absolute()}/models"), trusted
-
-
-def _live(store: ModelStore, trusted: TrustedKeys) -> Release:
-    live = store.live_release(MODEL, trusted)
-    if live is None:
-        raise RuntimeError(f"no version of {MODEL} is live")
-    return live
-
-
 @contextmanager
-def _predicting(platform: Processes) -> Iterator[list[tuple[float, str]]]:
+def _predicting(platform: ServiceProcesses) -> Iterator[list[tuple[float, str]]]:
     """Send predictions one after another; yield when each was answered, and by which version."""
     answers: list[tuple[float, str]] = []
     stop = threading.Event()
@@ -140,6 +125,6 @@ def _predicting(platform: Processes) -> Iterator[list[tuple[float, str]]]:
         thread.join()
 
 
-async def models(platform: Processes) -> list[Figure]:
+async def models(platform: ServiceProcesses) -> list[Figure]:
     """Run all benchmarks of this module."""
     return [await polls(platform), await asyncio.to_thread(rollback, platform)]

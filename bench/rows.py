@@ -12,6 +12,7 @@ from itertools import islice
 import orjson
 import pymysql
 
+from harness.plans import PER_REQUEST, PER_ROW
 from services.billing.usage.service import month_of
 from services.common.contracts import EVENT_SOURCE, EVENT_TYPE
 
@@ -20,7 +21,7 @@ BATCH = 2_000
 ACCOUNTS = 1_000
 MODELS = ("wine", "iris", "churn", "price", "fraud")
 VERSION = "20261122t000000z-0a1b2c3d"
-AMOUNT = 600_000
+AMOUNT = PER_REQUEST + PER_ROW
 """10⁻⁹ of the unit for one request of one row under the local plan."""
 FIRST_ACCOUNT = uuid.UUID("0198a000-0000-7000-8000-000000000000").int
 
@@ -29,8 +30,8 @@ _EVENTS = (
     "usage_events (time, id, source, account, model, version, `rows`, client_id,"
     " price_id, amount, period, late, journal, sequence, received_at)"
 )
-KEYS = f"INSERT INTO {_KEYS} VALUES (%s, %s, %s, %s)"  # noqa: S608
-EVENTS = f"INSERT INTO {_EVENTS} VALUES ({', '.join(['%s'] * 15)})"  # noqa: S608
+KEYS = f"INSERT INTO {_KEYS} VALUES (%s, %s, %s, %s)"
+EVENTS = f"INSERT INTO {_EVENTS} VALUES ({', '.join(['%s'] * 15)})"
 """In this form, a driver's `executemany` makes multi-row inserts."""
 _LOADED_AT_ONCE = 200_000
 
@@ -58,7 +59,7 @@ def make_events(
     count: int, *, journal: str, since: datetime, until: datetime, first: int = 1
 ) -> Iterator[Event]:
     """Yield events in the order of time; a few accounts have most of them, each with one model."""
-    chance = random.Random(first)  # noqa: S311  # the same in every run
+    chance = random.Random(first)  # the same in every run
     step = (until - since) / count
     for number in range(count):
         time = since + number * step

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 import orjson
 
 from bench.figures import Figure
-from harness.platform import PREDICT, WINE
-from harness.processes import Processes
-from harness.stores import publish_again
-from registry.keys import TrustedKeys, load_signing_key
+from harness.samples import PREDICT, WINE
+from harness.services import ServiceProcesses
+from harness.stores import PlatformStore
 from registry.releases import ReleaseManager
-from registry.store import ModelStore
 
 CLIENTS = 8
 BEFORE_S = 5.0
@@ -38,7 +36,7 @@ class Load:
         return chosen[int(len(chosen) * 0.99)] * 1000
 
 
-async def swaps(platform: Processes) -> list[Figure]:
+async def swaps(platform: ServiceProcesses) -> list[Figure]:
     """Measure failed requests, and the 99th percentile before and while releases go live."""
     load = Load([], [], set())
     token = await asyncio.to_thread(platform.new_token)
@@ -75,7 +73,9 @@ def _share(load: Load) -> float:
     return len(load.took) / (len(load.took) + load.failed)
 
 
-async def _predict_until(platform: Processes, token: str, load: Load, done: asyncio.Event) -> None:
+async def _predict_until(
+    platform: ServiceProcesses, token: str, load: Load, done: asyncio.Event
+) -> None:
     """Send requests over one connection until `done`; count a failure and stop."""
     body = orjson.dumps({"instances": [WINE]})
     request = (
@@ -103,11 +103,9 @@ async def _predict_until(platform: Processes, token: str, load: Load, done: asyn
         writer.close()
 
 
-def _release_a_copy(platform: Processes) -> None:
+def _release_a_copy(platform: ServiceProcesses) -> None:
     """Publish the live version under a new name, and release it."""
-    store = ModelStore(f"file://{platform.home}/models")
-    trusted = TrustedKeys.load(platform.home / "keys" / "trusted")
-    key = load_signing_key(next((platform.home / "keys").glob("*.pem")))
-    version = publish_again(store, trusted, key, "wine")
-    release_manager = ReleaseManager(store=store, trusted=trusted, by="bench")
+    own = PlatformStore(platform.home)
+    version = own.publish_copy("wine")
+    release_manager = ReleaseManager(store=own.store, trusted=own.trusted, by="bench")
     release_manager.release("wine", version=version, reason="a swap under load")

@@ -44,7 +44,7 @@ def training(home: Path) -> Figure:
             row % (*values, label)
             for values, label in zip(cells.tolist(), labels.tolist(), strict=True)
         )
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(home)], check=True, capture_output=True, text=True
     )
     size = part.stat().st_size

@@ -1,4 +1,7 @@
-"""Run chaos with `python -m chaos --seed N --seconds 60`.
+"""Run chaos with `python -m chaos`.
+
+Kills the database, billing and inference at random under load, then checks that what was served is
+what was billed. The exit code is 1 if anything does not add up.
 
 A seed determines which processes are killed, and in which order. How the kills meet the load still
 depends on the machine, so try a failed seed several times.
@@ -15,13 +18,20 @@ from chaos.run import Report, run
 
 def main() -> int:
     """Run once; return exit code 1 if anything does not add up."""
-    options = argparse.ArgumentParser(prog="chaos", description=__doc__)
-    options.add_argument("--seed", type=int, default=None, help="default: random")
+    options = argparse.ArgumentParser(
+        prog="python -m chaos",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options.add_argument(
+        "--seed", type=int, metavar="N", help="which processes are killed (default: random)"
+    )
     options.add_argument(
         "--seconds",
         type=float,
         default=60.0,
-        help="how long to kill processes; a full run takes 1000",
+        metavar="S",
+        help="how long to kill processes (default: %(default)g; a full run takes 1000)",
     )
     given = options.parse_args()
     seed = secrets.randbelow(10**6) if given.seed is None else given.seed

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from harness.platform import PREDICT, WINE, Platform
+from harness.accounts import Account
+from harness.platform import Platform
+from harness.samples import PREDICT, WINE
 
 PAUSE_S = 0.05
 PAUSE_UNPAID_S = 0.3
@@ -28,11 +30,10 @@ class Request:
 
 
 @dataclass
-class Account:
-    """An account, and what its callers saw."""
+class Caller:
+    """A caller with an account of its own, and what it saw."""
 
-    id: str
-    token: str
+    account: Account
     credit: int | None = None
     """Prepaid money in 10⁻⁹ of the unit; None for a postpaid account."""
     may_run_dry: bool = False
@@ -48,13 +49,13 @@ class Load:
     """All callers; once `stopping` is set, each finishes its current request."""
 
     platform: Platform
-    accounts: list[Account]
+    callers: list[Caller]
     stopping: threading.Event = field(default_factory=threading.Event)
     seen: Counter[str] = field(default_factory=Counter)
     """Responses by status, and broken connections."""
 
-    def call_until_stopped(self, account: Account) -> None:
-        """Send the requests of one account, each until it is answered.
+    def call_until_stopped(self, caller: Caller) -> None:
+        """Send the requests of one caller, each until it is answered.
 
         Raises:
             Unanswered: a request was refused or not answered.
@@ -63,37 +64,35 @@ class Load:
         with self.platform.client("inference") as http:
             while not self.stopping.is_set():
                 request = Request(f"key {number}", rows=1 + number % 3)
-                if not self.predict(http, account, request):
-                    account.unpaid.append(request)
+                if not self.predict(http, caller, request):
+                    caller.unpaid.append(request)
                     time.sleep(PAUSE_UNPAID_S)
                 number += 1
 
-    def predict(self, http: httpx.Client, account: Account, request: Request) -> bool:
-        """Repeat a request until it is served; return False on 402 if the account may run dry."""
+    def predict(self, http: httpx.Client, caller: Caller, request: Request) -> bool:
+        """Repeat a request until it is served; return False on 402 if the caller may run dry."""
         deadline = time.monotonic() + GIVE_UP_S
         while time.monotonic() < deadline:
-            answer = self._send(http, account, request)
+            answer = self._send(http, caller, request)
             if answer is None or answer.status_code in (429, 503):
                 time.sleep(PAUSE_S)
             elif answer.status_code == 200:
-                account.answered[request.key] = answer.headers["X-Usage-Event"]
-                account.rows += request.rows
+                caller.answered[request.key] = answer.headers["X-Usage-Event"]
+                caller.rows += request.rows
                 return True
-            elif answer.status_code == 402 and account.may_run_dry:
+            elif answer.status_code == 402 and caller.may_run_dry:
                 return False
             else:
                 raise Unanswered(f"{answer.status_code}: {answer.text}")
         raise Unanswered(f"{request.key}: nothing within {GIVE_UP_S:g} s")
 
-    def _send(
-        self, http: httpx.Client, account: Account, request: Request
-    ) -> httpx.Response | None:
+    def _send(self, http: httpx.Client, caller: Caller, request: Request) -> httpx.Response | None:
         try:
             answer = http.post(
                 PREDICT,
                 json={"instances": [WINE] * request.rows},
                 headers={
-                    "Authorization": f"Bearer {account.token}",
+                    "Authorization": f"Bearer {caller.account.token}",
                     "Idempotency-Key": request.key,
                 },
             )

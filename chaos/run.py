@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chaos import accounts
-from chaos.load import Account, Load
+from chaos.load import Caller, Load
+from harness.accounts import LITTLE, PLENTY, Account, new_account, new_prepaid_account
 from harness.mariadb import Server, running_server
-from harness.processes import Processes, processes
+from harness.plans import PER_REQUEST, PER_ROW
+from harness.services import ServiceProcesses, running_services
 from services.common.contracts import format_amount, parse_amount
 
 VICTIMS = ("database", "billing", "inference")
@@ -46,14 +47,14 @@ class Report:
 
 
 def run(*, seed: int, seconds: float, home: Path, say: Say) -> Report:
-    """Start the platform with its own database server, kill processes for a while, and check."""
+    """Start the platform with its own database server, kill some for a while, and check."""
     report = Report(seed, seconds)
-    with running_server() as server, processes(home, server) as platform:
+    with running_server() as server, running_services(home, server) as platform:
         callers = [
-            accounts.postpaid(platform),
-            accounts.postpaid(platform),
-            accounts.prepaid(platform, credit=accounts.PLENTY),
-            accounts.prepaid(platform, credit=accounts.LITTLE, may_run_dry=True),
+            Caller(new_account(platform)),
+            Caller(new_account(platform)),
+            Caller(new_prepaid_account(platform, credit=PLENTY), PLENTY),
+            Caller(new_prepaid_account(platform, credit=LITTLE), LITTLE, may_run_dry=True),
         ]
         load = Load(platform, callers)
         with ThreadPoolExecutor(len(callers)) as threads:
@@ -66,8 +67,8 @@ def run(*, seed: int, seconds: float, home: Path, say: Say) -> Report:
             done.result()
         _settle(platform, load, report, say)
         report.answers = load.seen
-        for account in callers:
-            _check_account(platform, account, report)
+        for caller in callers:
+            _check_caller(platform, caller, report)
         _check_sources(platform, report)
         verified = platform.run("billing", "verify")
         report.check("billing verify", (verified.returncode, verified.stderr), (0, ""))
@@ -76,10 +77,14 @@ def run(*, seed: int, seconds: float, home: Path, say: Say) -> Report:
 
 
 def _kill_at_random(
-    platform: Processes, server: Server, calling: list[Future[None]], report: Report, say: Say
+    platform: ServiceProcesses,
+    server: Server,
+    calling: list[Future[None]],
+    report: Report,
+    say: Say,
 ) -> None:
     """Kill one or two processes, restart them, and repeat until the time is over."""
-    chance = random.Random(report.seed)  # noqa: S311  # must be repeatable
+    chance = random.Random(report.seed)  # repeatable
     end = time.monotonic() + report.seconds
     while time.monotonic() < end:
         peace_s = chance.uniform(0, LONGEST_PEACE_S)
@@ -97,19 +102,19 @@ def _kill_at_random(
         platform.begin(*(victim for victim in victims if victim != "database"))
 
 
-def _settle(platform: Processes, load: Load, report: Report, say: Say) -> None:
+def _settle(platform: ServiceProcesses, load: Load, report: Report, say: Say) -> None:
     """Stop inference, deliver what dead runs left, then repeat the unpaid requests."""
     _deliver_all(platform, report, say)
-    unpaid = [(each, request) for each in load.accounts for request in each.unpaid]
+    unpaid = [(caller, request) for caller in load.callers for request in caller.unpaid]
     if unpaid:  # a 402 may follow a charge whose response was lost: its repeat is served
         platform.begin("inference")
         with platform.client("inference") as http:
-            for account, request in unpaid:
-                load.predict(http, account, request)
+            for caller, request in unpaid:
+                load.predict(http, caller, request)
         _deliver_all(platform, report, say)
 
 
-def _deliver_all(platform: Processes, report: Report, say: Say) -> None:
+def _deliver_all(platform: ServiceProcesses, report: Report, say: Say) -> None:
     platform.end("inference")
     first = _replay(platform, report)
     say(f"replayed after the stop: {first['accepted']} new, {first['duplicates']} known events")
@@ -117,39 +122,41 @@ def _deliver_all(platform: Processes, report: Report, say: Say) -> None:
     report.check("second replay", (second["runs"], second["accepted"]), (0, 0))
 
 
-def _replay(platform: Processes, report: Report) -> dict[str, Any]:
+def _replay(platform: ServiceProcesses, report: Report) -> dict[str, Any]:
     done = platform.run("billing", "replay", "--json")
     report.check("billing replay", (done.returncode, done.stderr), (0, ""))
     replayed: dict[str, Any] = json.loads(done.stdout)
     return replayed
 
 
-def _check_account(platform: Processes, account: Account, report: Report) -> None:
+def _check_caller(platform: ServiceProcesses, caller: Caller, report: Report) -> None:
     """Check that served = billed, that the total is their sum, and a prepaid account's balance."""
-    requests = len(account.answered)
-    amount = requests * accounts.PER_REQUEST + account.rows * accounts.PER_ROW
+    account = caller.account
+    requests = len(caller.answered)
+    served = set(caller.answered.values())
+    amount = requests * PER_REQUEST + caller.rows * PER_ROW
     report.served += requests
     billed = _billed(platform, account)
     report.billed += len(billed)
     report.check(f"{account.id} receipts", len(set(billed)), len(billed))
-    report.check(f"{account.id} unbilled", len(set(account.answered.values()) - set(billed)), 0)
-    report.check(f"{account.id} unserved", len(set(billed) - set(account.answered.values())), 0)
+    report.check(f"{account.id} unbilled", len(served - set(billed)), 0)
+    report.check(f"{account.id} unserved", len(set(billed) - served), 0)
     total = platform.usage(account.token)
     report.check(
         f"{account.id} usage",
         (total["requests"], total["rows"], total["amount"]),
-        (requests, account.rows, format_amount(amount)),
+        (requests, caller.rows, format_amount(amount)),
     )
-    if account.credit is not None:
+    if caller.credit is not None:
         with platform.client("billing", account.token) as billing:
             money = billing.get("/balance").json()
-        left = account.credit - amount
+        left = caller.credit - amount
         report.check(f"{account.id} balance", parse_amount(money["balance"]), left)
         report.check(f"{account.id} overspent", left < 0, False)
         report.check(f"{account.id} held", money["held"], "0")
 
 
-def _billed(platform: Processes, account: Account) -> list[str]:
+def _billed(platform: ServiceProcesses, account: Account) -> list[str]:
     ids: list[str] = []
     cursor: dict[str, Any] = {}
     with platform.client("billing", account.token) as billing:
@@ -161,9 +168,9 @@ def _billed(platform: Processes, account: Account) -> list[str]:
             cursor = {"cursor": page["next_cursor"]}
 
 
-def _check_sources(platform: Processes, report: Report) -> None:
+def _check_sources(platform: ServiceProcesses, report: Report) -> None:
     """Check that every journal is closed and complete."""
-    with platform.client("billing", accounts.admin_token(platform)) as billing:
+    with platform.client("billing", platform.admin_token()) as billing:
         sources = billing.get("/sources").json()["sources"]
     report.journalled = sum(source["received"] for source in sources)
     for source in sources:

@@ -30,6 +30,11 @@ def printable(text: str) -> str:
     )
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a count with its noun, such as "1 process" or "2 processes"."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 def exit_with_error(message: str) -> NoReturn:
     """Print an error on one line of stderr and exit with code 1."""
     print_error(message)

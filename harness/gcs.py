@@ -5,34 +5,17 @@ bucket with versioning. It implements neither IAM nor retention.
 """
 
 import os
-import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 from uuid import uuid4
 
 import httpx
-import pytest
 
-from cli.die_with_parent import die_with_parent
 from harness.ports import free_port
-
-ROOT = Path(__file__).parents[1]
-_START_DEADLINE_S = 30
-
-
-class NoEmulator(Exception):
-    """fake-gcs-server is not installed on this machine."""
-
-
-def do_without(error: NoEmulator) -> NoReturn:
-    """Skip the test that needs the emulator; under CI, where nothing is skipped, fail it."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{error}, and under CI nothing is skipped")
-    pytest.skip(f"GCS TESTS SKIPPED: {error}")
+from harness.processes import running_process
+from harness.programs import find_program
+from harness.waiting import is_answering
 
 
 class Emulator:
@@ -56,39 +39,17 @@ class Emulator:
 
 @contextmanager
 def running_emulator() -> Iterator[Emulator]:
-    """Start an emulator, and stop it by its own pid at the end of the block.
+    """Run an emulator inside the block.
 
     Raises:
-        NoEmulator: fake-gcs-server is not installed on this machine.
+        NotInstalled: fake-gcs-server is not installed on this machine.
     """
     emulator = Emulator(free_port())
-    command = [_program(), "-backend", "memory", "-scheme", "http", "-log-level", "error"]
-    process = subprocess.Popen(
-        die_with_parent(*command, "-host", "127.0.0.1", "-port", str(emulator.port)),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + _START_DEADLINE_S
-        while not _answers(emulator):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError("fake-gcs-server does not start")
-            time.sleep(0.02)
+    program = find_program("fake-gcs-server", advice="scripts/go-tools.sh builds it")
+    command = [program, "-backend", "memory", "-scheme", "http", "-log-level", "error"]
+    with running_process(
+        *(*command, "-host", "127.0.0.1", "-port", str(emulator.port)),
+        is_ready=lambda: is_answering(f"{emulator.url}/storage/v1/b"),
+        log=Path(os.devnull),
+    ):
         yield emulator
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _program() -> str:
-    found = shutil.which("fake-gcs-server", path=f"{ROOT / '.tools/bin'}:{os.environ['PATH']}")
-    if found is None:
-        raise NoEmulator("fake-gcs-server is not installed; scripts/go-tools.sh builds it")
-    return found
-
-
-def _answers(emulator: Emulator) -> bool:
-    try:
-        return httpx.get(f"{emulator.url}/storage/v1/b", trust_env=False).is_success
-    except httpx.TransportError:
-        return False

@@ -8,38 +8,23 @@ a server always start a private one.
 
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 import pymysql
-import pytest
 
-from cli.die_with_parent import die_with_parent
 from harness.ports import free_port
+from harness.processes import await_process, end_of, kill_process, start_process, stop_process
+from harness.programs import SEARCH_PATH, find_program
 
-_START_DEADLINE_S = 60
 _PASSWORD = "tollgate"
-_NO_FILE_FOLDER = "--loose-secure-file-priv="
+NO_FILE_FOLDER = "--loose-secure-file-priv="
 """MySQL's packages name a folder that may be missing, and the server then refuses to start."""
-
-
-class NoServer(Exception):
-    """Neither mariadbd nor mysqld is installed on this machine."""
-
-
-def do_without(error: NoServer) -> NoReturn:
-    """Skip the test that needs a server; under CI, where nothing is skipped, fail it."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{error}, and under CI nothing is skipped")
-    pytest.skip(f"MYSQL TESTS SKIPPED: {error}")
 
 
 class GivenServer:
@@ -57,6 +42,7 @@ class GivenServer:
         return f"mysql+aiomysql://{self._url.netloc}/{name}"
 
     def drop_databases(self) -> None:
+        """Drop the databases that were created here."""
         for name in self._made:
             self._run(f"DROP DATABASE {name}")
 
@@ -96,18 +82,9 @@ class Server:
     def start(self) -> None:
         """Start it on its existing data; return when it accepts connections."""
         self.socket.unlink(missing_ok=True)  # a killed server leaves it behind
-        with self._log.open("ab") as output:
-            self._process = subprocess.Popen(
-                die_with_parent(*self._command),
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + _START_DEADLINE_S
-        while not self.socket.exists():  # created when the server is ready to accept
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the database server did not start:\n{self._log.read_text()}")
-            time.sleep(0.05)
+        self._process = start_process(*self._command, log=self._log)
+        # The server creates its socket when it is ready to accept.
+        await_process(self._process, self.socket.exists, log=self._log)
 
     def signal(self, number: int) -> None:
         """Send it a signal, such as SIGSTOP and SIGCONT."""
@@ -115,14 +92,11 @@ class Server:
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
-        self._process.kill()
-        self._process.wait()
+        kill_process(self._process)
 
     def stop(self) -> None:
         """Stop it cleanly, if it is running."""
-        self._process.send_signal(signal.SIGCONT)
-        self._process.terminate()
-        self._process.wait()
+        stop_process(self._process, within_s=120)
 
     def end_connections(self) -> int:
         """KILL every connection of the services; return how many there were."""
@@ -167,15 +141,15 @@ class Server:
 
 @contextmanager
 def running_server(*options: str) -> Iterator[Server]:
-    """Start a server, and stop it by its own pid at the end of the block.
+    """Run a private server inside the block.
 
     Args:
         options: of the server; they override those here.
 
     Raises:
-        NoServer: neither mariadbd nor mysqld is installed on this machine.
+        NotInstalled: neither mariadbd nor mysqld is installed on this machine.
     """
-    program = _program()
+    program = find_program("mariadbd", "mysqld")
     # A socket's path is limited to about 100 characters, too few for pytest's deep folders.
     folder = Path(tempfile.mkdtemp(prefix="tollgate-db-"))
     try:
@@ -194,7 +168,7 @@ def any_server() -> Iterator[GivenServer | Server]:
     """Yield the server that the environment names, or else a private one.
 
     Raises:
-        NoServer: the environment names no server, and none is installed on this machine.
+        NotInstalled: the environment names no server, and none is installed on this machine.
     """
     url = os.environ.get("TOLLGATE_TEST_MYSQL_URL")
     if not url:
@@ -208,28 +182,25 @@ def any_server() -> Iterator[GivenServer | Server]:
         given.drop_databases()
 
 
-def _program() -> str:
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
-    found = shutil.which("mariadbd", path=path) or shutil.which("mysqld", path=path)
-    if found is None:
-        raise NoServer("neither mariadbd nor mysqld is installed")
-    return found
-
-
 def _install(program: str, *, folder: Path) -> None:
-    installer = shutil.which("mariadb-install-db")
+    installer = shutil.which("mariadb-install-db", path=SEARCH_PATH)
     command = (
         [installer, "--auth-root-authentication-method=normal", "--skip-test-db"]
         if installer and "mariadb" in Path(program).name
         else [program, "--initialize-insecure"]
     )
-    options = ["--no-defaults", f"--datadir={folder / 'data'}", f"--tmpdir={folder}", *_as_whom()]
-    options.append(_NO_FILE_FOLDER)
+    options = [
+        "--no-defaults",
+        f"--datadir={folder / 'data'}",
+        f"--tmpdir={folder}",
+        *run_as_root(),
+    ]
+    options.append(NO_FILE_FOLDER)
     log = folder / "log"
     with log.open("ab") as output:
         done = subprocess.run([command[0], *options, *command[1:]], stdout=output, stderr=output)
     if done.returncode:
-        raise RuntimeError(f"the database server could not be set up:\n{log.read_text()}")
+        raise RuntimeError(f"the database server could not be set up:\n{end_of(log)}")
 
 
 def _command(program: str, *, folder: Path, port: int) -> list[str]:
@@ -237,7 +208,7 @@ def _command(program: str, *, folder: Path, port: int) -> list[str]:
     return [
         program,
         "--no-defaults",
-        *_as_whom(),
+        *run_as_root(),
         f"--datadir={data}",
         f"--tmpdir={folder}",  # two servers that start at the same time would share /tmp
         f"--socket={folder / 's'}",
@@ -247,7 +218,7 @@ def _command(program: str, *, folder: Path, port: int) -> list[str]:
         "--skip-name-resolve",
         "--skip-log-bin",
         "--loose-mysqlx=OFF",
-        _NO_FILE_FOLDER,
+        NO_FILE_FOLDER,
         "--performance-schema=OFF",
         "--max-connections=300",
         "--innodb-buffer-pool-size=64M",
@@ -255,6 +226,6 @@ def _command(program: str, *, folder: Path, port: int) -> list[str]:
     ]
 
 
-def _as_whom() -> list[str]:
-    """Return the option that lets the server run as root, if the tests do."""
+def run_as_root() -> list[str]:
+    """Return the option that lets a server run as root, if this process does."""
     return ["--user=root"] if os.geteuid() == 0 else []

@@ -1,16 +1,16 @@
-"""A trace collector for tests: OTLP over HTTP, parsed with the packages' own classes."""
+"""A trace collector: OTLP over HTTP, parsed with the packages' own classes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+
+from harness.http_servers import Request, Response, serving
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,12 @@ class Collector:
         self._bodies: list[bytes] = []
 
     def take(self, body: bytes) -> None:
+        """Store what one request sent."""
         self._bodies.append(body)
 
     @property
     def spans(self) -> list[Collected]:
-        """Return the spans of all requests so far, in order."""
+        """The spans of all requests so far, in order."""
         spans = []
         for request in self._requests():
             for resource in request.resource_spans:
@@ -49,7 +50,7 @@ class Collector:
 
     @property
     def texts(self) -> list[str]:
-        """Return everything received, one text per request, for searching."""
+        """Everything received, one text per request, for searching."""
         return list(map(str, self._requests()))
 
     def _requests(self) -> list[ExportTraceServiceRequest]:
@@ -66,37 +67,21 @@ class Collector:
 
 @contextmanager
 def collecting(port: int = 0) -> Iterator[Collector]:
-    """A collector that runs inside the block, on a free port unless one is given.
+    """Run a collector inside the block, on a free port unless one is given.
 
     Each response ends its connection, so that none can be used after the block.
     """
     collector = Collector("")
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path == "/v1/traces":
-                collector.take(body)
-            answer = ExportTraceServiceResponse().SerializeToString()
-            self.send_response(200 if self.path == "/v1/traces" else 404)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+    def answer(request: Request) -> Response:
+        if request.path == "/v1/traces":
+            collector.take(request.body)
+        body = ExportTraceServiceResponse().SerializeToString()
+        status = 200 if request.path == "/v1/traces" else 404
+        return Response(status, body, {"Connection": "close"})
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    server.daemon_threads = True
-    collector.url = f"http://127.0.0.1:{server.server_port}"
-    serving = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    serving.start()
-    try:
+    with serving(answer, port=port) as collector.url:
         yield collector
-    finally:
-        server.shutdown()
-        server.server_close()
-        serving.join()
 
 
 def _collected(service: str, span: Any) -> Collected:

@@ -1,12 +1,11 @@
-"""Run `tollgate up` for a test: free ports, its own state folder, no process left behind."""
+"""`tollgate up` on free ports with its own state folder, and no process left behind."""
 
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,25 +13,11 @@ from uuid import uuid4
 
 import httpx
 
+from cli.local import state
 from harness.ports import free_port
-
-ROOT = Path(__file__).parents[1]
-WINE = [14.23, 1.71, 2.43, 15.6, 127, 2.8, 3.06, 0.28, 2.29, 5.64, 1.04, 3.92, 1065]
-PREDICT = "/v1/models/wine:predict"
-_DEADLINE_S = 60
-
-
-def eventually(condition: Callable[[], Any], *, within_s: float = _DEADLINE_S) -> Any:
-    """Poll until the condition is truthy, and return its value.
-
-    Raises:
-        AssertionError: it never was.
-    """
-    deadline = time.monotonic() + within_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {within_s} s"
-        time.sleep(0.05)
-    return found
+from harness.processes import end_of
+from harness.programs import ROOT
+from harness.waiting import DEADLINE_S, eventually, is_ready
 
 
 class Platform:
@@ -49,16 +34,20 @@ class Platform:
         self.runner: subprocess.Popen[bytes] | None = None
 
     def prepare(self) -> None:
-        """Create what the services need, for a platform without a runner."""
+        """Create what the services need, for a platform without a runner.
+
+        Raises:
+            AssertionError: that failed, with the end of its log.
+        """
         with self.log.open("ab") as output:
-            subprocess.run(
+            done = subprocess.run(
                 [sys.executable, "-m", "cli.local.prepare"],
                 cwd=ROOT,
                 env=self.environment,
                 stdout=output,
                 stderr=output,
-                check=True,
             )
+        assert done.returncode == 0, end_of(self.log)
 
     def start(self) -> None:
         """Start the runner and wait for its greeting."""
@@ -83,7 +72,7 @@ class Platform:
         """SIGTERM the runner; return its exit code."""
         assert self.runner is not None
         self.runner.send_signal(signal.SIGTERM)
-        return self.runner.wait(timeout=_DEADLINE_S)
+        return self.runner.wait(timeout=DEADLINE_S)
 
     def run(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a `tollgate` command to its end, beside whatever is running."""
@@ -93,7 +82,7 @@ class Platform:
             env=self.environment,
             text=True,
             capture_output=True,
-            timeout=_DEADLINE_S,
+            timeout=DEADLINE_S,
             **options,
         )
 
@@ -130,10 +119,8 @@ class Platform:
         os.kill(pid, signal.SIGKILL)
 
     def is_ready(self, service: str) -> bool:
-        try:
-            return httpx.get(f"{self.urls[service]}/readyz", trust_env=False).status_code == 200
-        except httpx.TransportError:
-            return False
+        """Return whether a service is ready."""
+        return is_ready(self.urls[service])
 
     def client(self, service: str, token: str | None = None) -> httpx.Client:
         """Return a client of one service."""
@@ -150,7 +137,7 @@ class Platform:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["access_token"])
 
-    def new_account(self) -> tuple[str, str]:
+    def register_user(self) -> tuple[str, str]:
         """Register a user; return e-mail address and password."""
         email, password = f"{uuid4().hex}@example.com", uuid4().hex
         with self.client("auth") as auth:
@@ -159,8 +146,20 @@ class Platform:
         return email, password
 
     def new_token(self) -> str:
-        """Register a new account and log in to it."""
-        return self.token(*self.new_account())
+        """Register a new user and log in; return the token."""
+        return self.token(*self.register_user())
+
+    def admin_token(self) -> str:
+        """Log in as the administrator of the installation; return the token."""
+        return self.token(**state.credentials(self.home)["admin"])
+
+    def service_token(self) -> str:
+        """Return a token of the inference service's client."""
+        client = state.credentials(self.home)["services"]["inference"]
+        with self.client("auth") as auth:
+            answer = auth.post("/token", data={"grant_type": "client_credentials"} | client)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["access_token"])
 
     def usage(self, token: str) -> dict[str, Any]:
         """Return the total of this month."""
@@ -178,7 +177,7 @@ class Platform:
 
 @contextmanager
 def running(home: Path, environment: Mapping[str, str] | None = None) -> Iterator[Platform]:
-    """A platform that is ready inside the block and completely gone after it."""
+    """Run a platform that is ready inside the block and completely gone after it."""
     platform = Platform(home, environment)
     try:
         platform.start()

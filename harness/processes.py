@@ -1,86 +1,105 @@
-"""The three services as separate processes that a test starts, kills and freezes at will."""
+"""Child processes: started in sessions of their own, awaited, and ended by pid."""
 
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 from cli.die_with_parent import die_with_parent
-from harness.mariadb import Server
-from harness.platform import ROOT, Platform, eventually
+from harness.programs import ROOT
+from harness.waiting import DEADLINE_S, eventually
 
-SERVICES = ("auth", "billing", "inference")
-_LOCAL_PLAN = ROOT / "services" / "billing" / "plans" / "local_plan.json"
+Process = subprocess.Popen[bytes]
 
 
-class Processes(Platform):
-    """A platform without a runner: only the test restarts services.
+def start_process(
+    *command: str,
+    log: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    folder: Path = ROOT,
+) -> Process:
+    """Start a command that ends at the latest with the calling thread.
+
+    It has a session of its own, so that a Ctrl-C reaches only the caller. Linux also divides the
+    CPU among sessions first: a process that shared its session with a load would be scheduled
+    differently.
 
     Args:
-        home: state folder; the model is trained there if it is missing.
-        server: the server for the databases of auth and billing.
-        environment: of all services, such as `INFERENCE_BILLING_URL`.
+        log: the file to append its output to; by default it writes to the caller's.
+        environment: its whole environment; by default the caller's.
+    """
+    with (log or Path("/dev/null")).open("ab") as file:
+        output = file if log else None
+        return subprocess.Popen(
+            die_with_parent(*command),
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def await_process(
+    process: Process,
+    is_ready: Callable[[], object],
+    *,
+    log: Path | None = None,
+    within_s: float = DEADLINE_S,
+    every_s: float = 0.05,
+) -> None:
+    """Wait until a started process is ready.
+
+    Raises:
+        AssertionError: it ended, with the end of its log; or it was not ready in time.
     """
 
-    def __init__(
-        self, home: Path, server: Server, *, environment: dict[str, str] | None = None
-    ) -> None:
-        databases = {f"{name}_DATABASE_URL": server.new_database() for name in ("AUTH", "BILLING")}
-        plan = {"BILLING_DEFAULT_PLAN": str(_LOCAL_PLAN)}
-        super().__init__(home, plan | databases | (environment or {}))
-        self.children: dict[str, subprocess.Popen[bytes]] = {}
-        self.prepare()
+    def ready_or_ended() -> object:
+        assert process.poll() is None, f"exit code {process.returncode}: {end_of(log)}"
+        return is_ready()
 
-    def begin(self, *services: str, **environment: str) -> None:
-        """Start services and wait until they are ready."""
-        for service in services:
-            with self.log.open("ab") as output:
-                self.children[service] = subprocess.Popen(
-                    die_with_parent(sys.executable, "-m", f"services.{service}"),
-                    cwd=ROOT,
-                    env=self.environment | environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
-        for service in services:
-            eventually(partial(self._ready_or_dead, service))
+    eventually(ready_or_ended, within_s=within_s, every_s=every_s)
 
-    def kill(self, service: str) -> None:
-        """SIGKILL a service, and wait until it is gone."""
-        self.children[service].kill()
-        self.children.pop(service).wait()
 
-    def end(self, *services: str) -> None:
-        """SIGTERM services, one after the other, and wait until each has finished."""
-        for service in services:
-            child = self.children.pop(service, None)
-            if child is not None:
-                child.send_signal(signal.SIGCONT)
-                child.terminate()
-                try:
-                    child.wait(timeout=40)
-                except subprocess.TimeoutExpired:
-                    child.kill()
-                    child.wait()
+def stop_process(process: Process, *, within_s: float = 40) -> int:
+    """SIGTERM a process, even a frozen one, and SIGKILL it if it does not end; return its code."""
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+    try:
+        return process.wait(timeout=within_s)
+    except subprocess.TimeoutExpired:
+        return kill_process(process)
 
-    def _ready_or_dead(self, service: str) -> bool:
-        assert self.children[service].poll() is None, self.output()[-4000:]
-        return self.is_ready(service)
+
+def kill_process(process: Process) -> int:
+    """SIGKILL a process and wait until it is gone; return its exit code."""
+    process.kill()
+    return process.wait()
 
 
 @contextmanager
-def processes(
-    home: Path, server: Server, *, environment: dict[str, str] | None = None
-) -> Iterator[Processes]:
-    """The three services, ready inside the block and gone after it."""
-    platform = Processes(home, server, environment=environment)
+def running_process(
+    *command: str,
+    is_ready: Callable[[], object],
+    log: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    folder: Path = ROOT,
+) -> Iterator[Process]:
+    """Run a process that is ready inside the block and gone after it.
+
+    Raises:
+        AssertionError: it ended, or was not ready in time.
+    """
+    process = start_process(*command, log=log, environment=environment, folder=folder)
     try:
-        platform.begin(*SERVICES)
-        yield platform
+        await_process(process, is_ready, log=log)
+        yield process
     finally:
-        platform.end("inference", "billing", "auth")  # inference needs billing to finish
+        stop_process(process)
+
+
+def end_of(log: Path | None) -> str:
+    """Return the last lines of a log; empty without one."""
+    return log.read_text(errors="replace")[-4000:] if log else ""

@@ -1,18 +1,31 @@
-"""Programs that the tests run and pip cannot install."""
+"""Programs that pip cannot install, and the checkout that they run in."""
 
 import os
 import shutil
+from pathlib import Path
 
-import pytest
+ROOT = Path(__file__).parents[1]
+"""The checkout."""
+SEARCH_PATH = os.pathsep.join(
+    [str(ROOT / ".tools/bin"), os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]
+)
 
-PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+
+class NotInstalled(Exception):
+    """A program is missing on this machine; the tests that need it are skipped."""
 
 
-def program(name: str) -> str:
-    """Return where a program is; without it the test is skipped, loudly, or fails under CI."""
-    found = shutil.which(name, path=PATH)
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{name} is not installed, and under CI nothing is skipped")
-        pytest.skip(f"TESTS SKIPPED: {name} is not installed")
-    return found
+def find_program(*names: str, advice: str = "") -> str:
+    """Return the path of the first of these programs that is installed.
+
+    Args:
+        advice: how to install it, for the error's message.
+
+    Raises:
+        NotInstalled: none of them is.
+    """
+    for name in names:
+        if found := shutil.which(name, path=SEARCH_PATH):
+            return found
+    missing = f"{' or '.join(names)} is not installed"
+    raise NotInstalled(f"{missing}; {advice}" if advice else missing)

@@ -17,11 +17,16 @@ class Connection:
     def __enter__(self) -> "Connection":
         return self
 
+    def finish(self) -> None:
+        """Close this side of the connection only."""
+        self._socket.shutdown(socket.SHUT_WR)
+
     def __exit__(self, *_: object) -> None:
         self._file.close()
         self._socket.close()
 
     def send(self, data: bytes) -> None:
+        """Send bytes as they are."""
         self._socket.sendall(data)
 
     def read(self) -> tuple[int, dict[str, str], Any]:
@@ -44,6 +49,7 @@ class Connection:
         return int(start.split()[1])
 
     def is_closed(self) -> bool:
+        """Return whether the server has closed the connection; waits for more bytes or the end."""
         try:
             return self._file.read(1) == b""
         except ConnectionResetError:

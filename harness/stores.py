@@ -1,5 +1,6 @@
-"""A store in a folder or bucket with untrained versions, and ways to damage its files."""
+"""Model stores: a platform's, and ones of untrained versions whose files can be damaged."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from registry.keys import TrustedKeys, create_signing_key
+from registry.keys import TrustedKeys, create_signing_key, load_signing_key
 from registry.records import Column, Manifest, Release, Signature, WarmUp, new_version_name
 from registry.storage.filesystems import open_filesystem
 from registry.store import ModelStore
@@ -23,13 +24,16 @@ class Blob:
     path: str
 
     def read_bytes(self) -> bytes:
+        """Return its content."""
         return bytes(self.filesystem.cat_file(self.path))
 
     def write_bytes(self, content: bytes) -> None:
+        """Create or overwrite it."""
         self.filesystem.makedirs(self.path.rpartition("/")[0], exist_ok=True)
         self.filesystem.pipe_file(self.path, content)
 
     def unlink(self) -> None:
+        """Delete it."""
         self.filesystem.rm_file(self.path)
 
     def flip_bit(self) -> None:
@@ -50,9 +54,11 @@ class World:
 
     @property
     def store(self) -> ModelStore:
+        """The store."""
         return ModelStore(self.url)
 
     def publish(self, version: str = FIRST, **changes: Any) -> Manifest:
+        """Sign and publish a version, with changes of its manifest."""
         return self.store.publish(manifest(version, **changes), {"model.onnx": b"onnx"}, self.key)
 
     def blob(self, path: str) -> Blob:
@@ -61,12 +67,15 @@ class World:
         return Blob(filesystem, f"{root}/wine/{path}")
 
     def path(self, version: str, name: str) -> Blob:
+        """Return a file of a version."""
         return self.blob(f"versions/{version}/{name}")
 
     def record(self, number: int) -> Blob:
+        """Return the file of a release record."""
         return self.blob(f"releases/{number:08d}.json")
 
     def release(self, version: str, **changes: Any) -> Release:
+        """Append a release of a version, with changes of its record."""
         store = self.store
         digest = store.manifest_sha256("wine", version)
         written = store.append_release(
@@ -77,24 +86,56 @@ class World:
 
 
 def new_world(folder: Path, url: str) -> World:
+    """Return an empty store, whose key is new if the folder has none."""
     key = create_signing_key(folder / "keys/signing.pem", folder / "keys/trusted")
     return World(folder, url, key, TrustedKeys.load(folder / "keys/trusted"))
 
 
-def publish_again(
-    store: ModelStore, trusted: TrustedKeys, key: Ed25519PrivateKey, model: str
-) -> str:
-    """Publish the live version's files under a new version name and return it."""
-    live = store.live_release(model, trusted)
-    assert live is not None
-    signed = store.open_release(model, live, trusted)
-    files = {name: store.read_file(signed, name) for name in signed.files}
-    version = new_version_name(datetime.now(UTC))
-    store.publish(Manifest.model_validate({**dict(signed), "version": version}), files, key)
-    return version
+@dataclass(frozen=True)
+class PlatformStore:
+    """The model store of a platform, with the keys from its state folder.
+
+    Args:
+        url: by default the folder of `tollgate up`.
+    """
+
+    home: Path
+    url: str = ""
+
+    @property
+    def store(self) -> ModelStore:
+        """The store."""
+        return ModelStore(self.url or f"file://{self.home.absolute()}/models")
+
+    @property
+    def trusted(self) -> TrustedKeys:
+        """The keys whose signatures the platform accepts."""
+        return TrustedKeys.load(self.home / "keys/trusted")
+
+    def live(self, model: str) -> Release:
+        """Return the live release of a model, which must have one."""
+        live = self.store.live_release(model, self.trusted)
+        assert live is not None, f"no version of {model} is live"
+        return live
+
+    def publish_copy(self, model: str, files: Mapping[str, bytes] = {}, **changes: Any) -> str:
+        """Publish a copy of the live version; return the copy's name.
+
+        Args:
+            files: replaced files.
+            changes: of the manifest.
+        """
+        store = self.store
+        signed = store.open_release(model, self.live(model), self.trusted)
+        copied = {name: store.read_file(signed, name) for name in signed.files}
+        version = new_version_name(datetime.now(UTC))
+        copy = Manifest.model_validate({**dict(signed), "version": version, **changes})
+        store.publish(copy, {**copied, **files}, load_signing_key(self.home / "keys/signing.pem"))
+        return version
 
 
 def manifest(version: str, **changes: Any) -> Manifest:
+    """Return the manifest of an untrained version, with changes."""
     signature = Signature(
         task="classification",
         target="class",
@@ -117,6 +158,7 @@ def manifest(version: str, **changes: Any) -> Manifest:
 
 
 def release(number: int, version: str, digest: str, **changes: Any) -> Release:
+    """Return a release record, with changes."""
     fields: dict[str, Any] = {
         "number": number,
         "previous": number - 1 or None,

@@ -1,4 +1,4 @@
-"""Usage events and plans as they are sent."""
+"""Usage events as inference sends them, and calls of billing's API."""
 
 import json
 import uuid
@@ -14,19 +14,6 @@ ADA = "0198a000-0000-7000-8000-00000000000a"
 BOB = "0198a000-0000-7000-8000-00000000000b"
 JOURNAL = "0198b000-0000-7000-8000-000000000001"
 
-LOCAL_PLAN: dict[str, Any] = {
-    "name": "Test",
-    "currency": "USD",
-    "billing": "postpaid",
-    "prices": [
-        {
-            "model": None,
-            "included_requests": 0,
-            "tiers": [{"up_to_requests": None, "per_request": "0.0005", "per_row": "0.0001"}],
-        }
-    ],
-    "rate_limit": None,
-}
 Json = dict[str, Any]
 
 
@@ -72,29 +59,14 @@ async def post_events(
     body: bytes,
     media_type: str = CLOUDEVENTS_BATCH,
 ) -> Response:
+    """Send any body to `/events`; return the response."""
     return await client.post(
         "/events", content=body, headers=headers | {"Content-Type": media_type}
     )
 
 
-def plan(*prices: Json, **members: Any) -> Json:
-    """Return a plan with these prices, or with one price for all models."""
-    return LOCAL_PLAN | ({"prices": list(prices)} if prices else {}) | members
-
-
-def price(*tiers: tuple[int | None, str, str], model: str | None = None, included: int = 0) -> Json:
-    """Return a price with tiers `(up_to_requests, per_request, per_row)`."""
-    return {
-        "model": model,
-        "included_requests": included,
-        "tiers": [
-            {"up_to_requests": up_to, "per_request": per_request, "per_row": per_row}
-            for up_to, per_request, per_row in tiers
-        ],
-    }
-
-
 async def total(client: AsyncClient, headers: dict[str, str], **query: Any) -> dict[str, Any]:
+    """Return the total of an account's usage."""
     answer = await client.get("/usage", headers=headers, params=query)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()["total"]
@@ -102,6 +74,7 @@ async def total(client: AsyncClient, headers: dict[str, str], **query: Any) -> d
 
 
 def used(requests: int, rows: int, amount: str) -> dict[str, Any]:
+    """Return a total as billing responds with it."""
     return {"requests": requests, "rows": rows, "amount": amount, "currency": "USD"}
 
 

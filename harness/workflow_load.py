@@ -1,4 +1,4 @@
-"""Callers that pay for predictions continuously, and a proxy that counts polls of the store."""
+"""Callers that pay for predictions continuously."""
 
 import threading
 from collections.abc import Iterator
@@ -7,48 +7,10 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from harness.function_servers import Request, Response
 from harness.platform import Platform
+from harness.storage_proxies import CountingProxy
 
 PAUSE_S = 0.25
-DROPPED = ("host", "connection", "content-length", "accept-encoding")
-
-
-class CountingProxy:
-    """A proxy in front of the model bucket that counts how often inference polls it."""
-
-    def __init__(self, upstream: str, bucket: str) -> None:
-        self._upstream = httpx.Client(base_url=upstream, trust_env=False)
-        self._listing = f"/storage/v1/b/{bucket}/o"
-        self.polls = 0
-        self.polls_before: dict[str, int] = {}
-        """The number of polls that had begun when a release was written, by its number."""
-
-    def answer(self, request: Request) -> Response:
-        if request.path.rstrip("/") == self._listing and not request.query.get("prefix"):
-            self.polls += 1
-        headers = {name: value for name, value in request.headers.items() if name not in DROPPED}
-        if request.method == "POST":
-            written = request.query.get("name", "").encode() + request.body[:1000]
-            if b"/releases/" in written:
-                name = written.split(b"/releases/")[1][:8].decode()
-                self.polls_before.setdefault(name, self.polls)
-        passed = self._upstream.request(
-            request.method,
-            request.path,
-            params=request.query,
-            content=request.body,
-            headers=headers,
-        )
-        kept = {
-            name: value
-            for name, value in passed.headers.items()
-            if name.startswith(("content-type", "content-range", "x-goog", "location"))
-        }
-        return Response(passed.status_code, passed.content, kept)
-
-    def close(self) -> None:
-        self._upstream.close()
 
 
 @dataclass(frozen=True)
@@ -75,6 +37,7 @@ class Load:
 
     @property
     def answers(self) -> list[ObservedResponse]:
+        """The responses of all callers."""
         return [answer for caller in self.callers for answer in caller]
 
     def has_predicted_after(self, polls: int) -> bool:

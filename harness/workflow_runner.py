@@ -1,7 +1,7 @@
 """Parses a workflow as GitHub does, and runs its `run` steps locally.
 
-docker, gcloud, helm and kubectl are fakes on PATH that record their calls (edge.py). `make` and
-`tollgate` are real.
+docker, gcloud, helm and kubectl are fakes on PATH that record their calls; `make` and `tollgate`
+are real.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from harness.platform import ROOT
+from harness.programs import ROOT
 
 WORKFLOWS = ROOT / ".github" / "workflows"
 TOKEN = re.compile(r"'(?:[^']|'')*'|\|\||&&|==|!=|[()!,]|[A-Za-z_][\w.-]*")
@@ -24,11 +24,11 @@ OPERATORS = {"&&": "and", "||": "or", "!": "not"}
 FUNCTIONS = ("format", "failure", "fromJSON")
 STEP_DEADLINE_S = 120
 
-EDGE = """#!{python}
+FAKE = """#!{python}
 import sys
 sys.path.insert(0, {root!r})
-from tests.workflows.edge import call
-call({edge!r}, {name!r}, sys.argv[1:])
+from harness.workflow_programs import call
+call({folder!r}, {name!r}, sys.argv[1:])
 """
 
 
@@ -95,7 +95,7 @@ class Runner:
         vars: Mapping[str, str],
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.checkout, self._edge = folder / "checkout", folder / "edge"
+        self.checkout, self._fakes = folder / "checkout", folder / "fakes"
         self.vars, self._environment = dict(vars), dict(environment or {})
         self.secrets: dict[str, str] = {}
         """The repository's secrets."""
@@ -106,38 +106,40 @@ class Runner:
         (self.checkout / "scripts").unlink()
         shutil.copytree(ROOT / "scripts", self.checkout / "scripts")
         self._install()
-        (self._edge / "secrets").mkdir(parents=True)
+        (self._fakes / "secrets").mkdir(parents=True)
         for name in ("docker", "gcloud", "helm", "kubectl"):
-            program = self._edge / name
-            text = EDGE.format(
-                python=sys.executable, root=str(ROOT), edge=str(self._edge), name=name
+            program = self._fakes / name
+            text = FAKE.format(
+                python=sys.executable, root=str(ROOT), folder=str(self._fakes), name=name
             )
             program.write_text(text)
             program.chmod(0o755)
 
     def secret(self, name: str, content: bytes) -> None:
-        (self._edge / "secrets" / name).write_bytes(content)
+        """Set a secret of Secret Manager."""
+        (self._fakes / "secrets" / name).write_bytes(content)
 
     def pods(self, pods: Mapping[str, str]) -> None:
-        (self._edge / "pods").write_text(json.dumps(pods))
+        """Set the URLs of the pods that kubectl lists, by name."""
+        (self._fakes / "pods").write_text(json.dumps(pods))
 
     def folders(self, *names: str) -> None:
         """Set the folders that `gcloud storage ls` lists."""
         others = ["README.txt", "Wine/", "my wine/", "a..b/", "_pipeline/"]
         lines = [f"gs://shop-data/{name}\n" for name in [*others, *(f"{each}/" for each in names)]]
-        (self._edge / "folders").write_text("".join(lines))
+        (self._fakes / "folders").write_text("".join(lines))
 
     def deployed(self, tag: str) -> None:
         """Set the image tag that `helm get values` shows."""
-        (self._edge / "values").write_text(json.dumps({"image": {"tag": tag}}))
+        (self._fakes / "values").write_text(json.dumps({"image": {"tag": tag}}))
 
     def fail(self, *programs: str) -> None:
         """Make external programs fail from now on."""
-        (self._edge / "failing").write_text(" ".join(programs))
+        (self._fakes / "failing").write_text(" ".join(programs))
 
     def calls(self, program: str) -> list[list[str]]:
         """Return the recorded calls of an external program."""
-        lines = (self._edge / "calls").read_text().splitlines()
+        lines = (self._fakes / "calls").read_text().splitlines()
         return [call[1:] for call in map(json.loads, lines) if call[0] == program]
 
     def run(
@@ -205,7 +207,7 @@ class Runner:
         assert "${{" not in script  # what an event says must never be part of a script
         added = self.checkout / "github-path"
         paths = (
-            [*added.read_text().split(), str(self._edge)] if added.exists() else [str(self._edge)]
+            [*added.read_text().split(), str(self._fakes)] if added.exists() else [str(self._fakes)]
         )
         variables = {
             name: "" if value is None else str(value) for name, value in environment.items()

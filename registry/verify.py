@@ -64,7 +64,7 @@ def verify_store(store: ModelStore, trusted: TrustedKeys, *, report: Report) -> 
             except (VersionNotFound, VersionRefused) as error:
                 found.failures.append(str(error))
         numbers, strays = store.split_releases(model)
-        report(f"{model}: {len(numbers)} releases", (index + 1) / len(models))
+        report(f"{model} releases: {len(numbers)}", (index + 1) / len(models))
         found.failures += _failures_of_releases(store, model, numbers, manifests)
         found.failures += [stray_release(model, number) for number in strays]
         found.failures += _failures_of_pins(store, model)

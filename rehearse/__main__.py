@@ -1,19 +1,29 @@
-"""`python -m rehearse`: train and serve a data drop, then roll back a broken release."""
+"""Run the rehearsal with `python -m rehearse`.
 
+Data is dropped into a bucket, trained on and served; then a broken release is rolled back. It takes
+about two minutes.
+"""
+
+import argparse
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from harness.gcs import NoEmulator, running_emulator
+from harness.cloud import build_functions, new_cloud
+from harness.gcs import running_emulator
+from harness.programs import NotInstalled
 from rehearse.run import Failed, rehearse
-from tests.functions.conftest import new_world
 
 
 def main() -> int:
     """Run the rehearsal; return exit code 1 if it fails."""
+    argparse.ArgumentParser(
+        prog="python -m rehearse",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
     began = time.monotonic()
 
     def report(line: str) -> None:
@@ -23,15 +33,11 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="tollgate-rehearsal-") as made:
             folder = Path(made)
-            build = [sys.executable, "scripts/functions_build.py", str(folder / "functions")]
-            subprocess.run(build, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
-            with (
-                running_emulator() as emulator,
-                new_world(emulator, folder, folder / "functions") as world,
-            ):
+            bundles = build_functions(folder / "functions")
+            with running_emulator() as emulator, new_cloud(emulator, folder, bundles) as cloud:
                 os.environ["STORAGE_EMULATOR_HOST"] = emulator.url
-                rehearse(world, emulator, folder, report=report)
-    except (Failed, NoEmulator, AssertionError) as error:
+                rehearse(cloud, emulator, folder, report=report)
+    except (Failed, NotInstalled, AssertionError) as error:
         report(f"error: {error}")
         return 1
     report("rehearsal passed")

@@ -3,17 +3,14 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 
+from harness.cloud import Cloud
 from harness.gcs import Emulator
-from harness.platform import eventually
-from registry.keys import TrustedKeys, load_signing_key
-from registry.records import Manifest, WarmUp, new_version_name
-from registry.store import ModelStore
+from harness.waiting import eventually
+from registry.records import WarmUp
 from rehearse.shop import ASK, MODEL, PREDICT, Shop, new_shop
-from tests.functions.conftest import World
 
 Report = Callable[[str], None]
 SETTINGS = {"target": "good", "estimators": ["linear"]}
@@ -23,14 +20,14 @@ class Failed(Exception):
     """The rehearsal failed."""
 
 
-def rehearse(world: World, emulator: Emulator, folder: Path, *, report: Report) -> None:
+def rehearse(cloud: Cloud, emulator: Emulator, folder: Path, *, report: Report) -> None:
     """Rehearse the pipeline once, and report each step in a line.
 
     Raises:
         Failed, AssertionError: the rehearsal failed.
     """
-    with new_shop(world, emulator, folder) as shop:
-        world.put(f"{MODEL}/dataset.json", json.dumps(SETTINGS).encode())
+    with new_shop(cloud, emulator, folder) as shop:
+        cloud.put(f"{MODEL}/dataset.json", json.dumps(SETTINGS).encode())
         report("starting two buckets, two functions and three services")
         shop.open()
         token = shop.platform.new_token()
@@ -53,7 +50,7 @@ def _train(shop: Shop, *parts: str, report: Report) -> str:
     outcomes = shop.runner.run("train.yml", event=event)
     if outcomes.get("Train on what arrived") != "success":
         raise Failed(f"train.yml failed: {shop.runner.output}")
-    record = _records(shop)[-1]
+    record = shop.records()[-1]
     report(f"train.yml released version {record.version} as release {record.number}")
     return str(record.version)
 
@@ -73,26 +70,20 @@ def _deploy(shop: Shop, number: int, *, good: bool, report: Report) -> None:
 
 def _break_next(shop: Shop, *, report: Report) -> str:
     """Release a signed version with wrong recorded predictions; return its name."""
-    store, trusted = _open_store(shop)
-    live = store.live_release(MODEL, trusted)
-    if live is None:
-        raise Failed("No version is live.")
-    signed = store.open_release(MODEL, live, trusted)
-    files = {name: store.read_file(signed, name) for name in signed.files}
+    own = shop.store
+    signed = own.store.open_release(MODEL, own.live(MODEL), own.trusted)
     wrong = [1 - int(each) for each in signed.warm_up.predictions]
     warm_up = WarmUp.model_validate({**dict(signed.warm_up), "predictions": wrong})
-    changes = {"version": new_version_name(signed.created_at), "warm_up": warm_up}
-    manifest = Manifest.model_validate({**dict(signed), **changes})
-    store.publish(manifest, files, load_signing_key(shop.home / "keys/signing.pem"))
-    ran = shop.platform.run("models", "release", MODEL, "--to", manifest.version)
+    version = own.publish_copy(MODEL, warm_up=warm_up)
+    ran = shop.platform.run("models", "release", MODEL, "--to", version)
     if ran.returncode:
         raise Failed(f"The broken version was not released: {ran.stderr}")
-    report(f"released version {manifest.version}, which is broken, as release 2")
-    return manifest.version
+    report(f"released version {version}, which is broken, as release 2")
+    return version
 
 
 def _expect_rolled_back(shop: Shop, *, from_version: str, to_version: str, report: Report) -> None:
-    *_, broken, last = _records(shop)
+    *_, broken, last = shop.records()
     if (broken.version, last.action, last.version) != (from_version, "rollback", to_version):
         raise Failed(f"Release {last.number} is a {last.action} of {last.version}.")
     report(f"release {last.number} is a rollback to version {last.version}: {last.reason}")
@@ -111,11 +102,3 @@ def _expect_served(shop: Shop, token: str, version: str, *, report: Report) -> N
         f"version {version} predicts {answer.json()['predictions']}, "
         f"for {answer.headers['X-Usage-Amount']}"
     )
-
-
-def _records(shop: Shop) -> list[Any]:
-    return shop.records(_open_store(shop)[0])
-
-
-def _open_store(shop: Shop) -> tuple[ModelStore, TrustedKeys]:
-    return ModelStore(f"gs://{shop.models}"), TrustedKeys.load(shop.home / "keys/trusted")

@@ -10,13 +10,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.function_servers import serving
+from harness.cloud import Cloud
 from harness.gcs import Emulator
+from harness.http_servers import serving
 from harness.platform import Platform, end
-from harness.workflow_load import CountingProxy
+from harness.storage_proxies import CountingProxy
+from harness.stores import PlatformStore
 from harness.workflow_runner import Runner
-from registry.store import ModelStore
-from tests.functions.conftest import World
 
 MODEL = "cellar"
 ASK = {"instances": [{"sweet": 9.0, "strong": 1.0}]}
@@ -27,12 +27,11 @@ MANUAL = {"name": "workflow_dispatch"}
 class Shop:
     """A platform with a data bucket, a model bucket, both functions, and a workflow runner."""
 
-    def __init__(self, world: World, emulator: Emulator, folder: Path) -> None:
-        self.world, self._stack, self._folder = world, ExitStack(), folder
-        data, models = world.bucket, world.new_bucket()
+    def __init__(self, cloud: Cloud, emulator: Emulator, folder: Path) -> None:
+        self.cloud, self._stack, self._folder = cloud, ExitStack(), folder
+        data, models = cloud.bucket, cloud.new_bucket()
         self.models = models
-        self.proxy = CountingProxy(emulator.url, models)
-        self._stack.callback(self.proxy.close)
+        self.proxy = self._stack.enter_context(CountingProxy(emulator.url, models))
         self.environment = {
             "STORAGE_EMULATOR_HOST": self._stack.enter_context(serving(self.proxy.answer)),
             "INFERENCE_MODEL_STORE": f"gs://{models}",
@@ -42,15 +41,15 @@ class Shop:
 
     @property
     def home(self) -> Path:
-        """Return the state folder of the platform."""
+        """The state folder of the platform."""
         return self._folder / "home"
 
     def open(self) -> None:
         """Start everything."""
-        world = self.world
-        self.arrivals = world.function("on_data_arrival")
+        cloud = self.cloud
+        self.arrivals = cloud.function("on_data_arrival")
         watched = f"gs://{self.models}"
-        self.releases = world.function("on_model_release", PIPELINE_STORE=watched)
+        self.releases = cloud.function("on_model_release", PIPELINE_STORE=watched)
         self.platform = Platform(self.home, self.environment)
         self._stack.callback(end, self.platform)
         self.platform.start()
@@ -83,13 +82,13 @@ class Shop:
 
     def drop(self, *parts: str) -> dict[str, Any]:
         """Upload parts and deliver their events; return the event that starts a workflow."""
-        events = [self.world.put(f"{MODEL}/{name}.csv", rows(name)) for name in parts]
+        events = [self.cloud.put(f"{MODEL}/{name}.csv", rows(name)) for name in parts]
         waiting = [self.arrivals.post_aside(event) for event in events]
         return self._dispatched(lambda: [answer() for answer in waiting])
 
     def deliver(self, name: str) -> dict[str, Any]:
         """Deliver the event of a model store object; return the event that starts a workflow."""
-        event = self.world.event_of(self.models, name)
+        event = self.cloud.event_of(self.models, name)
         return self._dispatched(lambda: [self.releases.post(event)])
 
     def polls_until_live(self, number: int) -> int:
@@ -99,8 +98,14 @@ class Shop:
         """
         return self.proxy.polls_before[f"{number:08d}"] + 3
 
-    def records(self, store: ModelStore) -> list[Any]:
+    @property
+    def store(self) -> PlatformStore:
+        """The model store, with the keys of the platform."""
+        return PlatformStore(self.home, f"gs://{self.models}")
+
+    def records(self) -> list[Any]:
         """Return the release records of the model, in order."""
+        store = self.store.store
         return [store.find_release(MODEL, number) for number in store.list_releases(MODEL)]
 
     def _make_client(self) -> None:
@@ -112,18 +117,18 @@ class Shop:
         self.runner.secrets["CHECK_CLIENT_SECRET"] = document["client_secret"]
 
     def _dispatched(self, deliver: Callable[[], list[int]]) -> dict[str, Any]:
-        before = len(self.world.github.dispatched)
+        before = len(self.cloud.github.dispatched)
         statuses = deliver()
-        [document] = self.world.github.dispatched[before:]
+        [document] = self.cloud.github.dispatched[before:]
         if set(statuses) != {200}:
             raise RuntimeError(f"a function responded {statuses}")
         return {"name": "repository_dispatch", "client_payload": document["client_payload"]}
 
 
 @contextmanager
-def new_shop(world: World, emulator: Emulator, folder: Path) -> Iterator[Shop]:
+def new_shop(cloud: Cloud, emulator: Emulator, folder: Path) -> Iterator[Shop]:
     """Yield a shop, which the caller opens, and close it after the block."""
-    shop = Shop(world, emulator, folder)
+    shop = Shop(cloud, emulator, folder)
     try:
         yield shop
     finally:
@@ -132,7 +137,7 @@ def new_shop(world: World, emulator: Emulator, folder: Path) -> Iterator[Shop]:
 
 def rows(part: str) -> bytes:
     """Return wines that are good if they are sweeter than strong."""
-    chance = random.Random(part)  # noqa: S311 — data, no secret
+    chance = random.Random(part)
     lines = ["sweet,strong,good"]
     for _ in range(80):
         sweet, strong = chance.uniform(0, 10), chance.uniform(0, 10)

@@ -17,7 +17,12 @@ from typing import Any
 MODEL = re.compile(r"(?:.*/)?(?!.*\.\.)([a-z0-9][a-z0-9._-]{0,63})/")
 TRAINER = ("trainer", "registry/features.py", "registry/value_rules.py", "requirements/trainer.txt")
 """The paths that affect every model, besides its own folder models/<model>/."""
-ROLLED_OUT = ("Dockerfile", ".dockerignore", "deploy/helm/tollgate")
+ROLLED_OUT = (
+    "Dockerfile",
+    ".dockerignore",
+    "deploy/helm/tollgate",
+    ":(exclude)deploy/helm/tollgate/tests",
+)
 COPIED = re.compile(r"^COPY (?!--from)(\S+) \S+$", re.MULTILINE)
 
 

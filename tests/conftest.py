@@ -3,9 +3,7 @@
 import fcntl
 import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
@@ -14,10 +12,10 @@ from uuid import uuid4
 import pytest
 import structlog
 
-from harness.gcs import Emulator, NoEmulator, running_emulator
-from harness.gcs import do_without as without_emulator
-from harness.mariadb import GivenServer, NoServer, Server, any_server, do_without
-from harness.platform import ROOT, Platform
+from harness.gcs import Emulator, running_emulator
+from harness.mariadb import GivenServer, Server, any_server
+from harness.platform import Platform
+from harness.programs import NotInstalled
 
 # By default structlog draws a traceback with all local values, which takes seconds.
 structlog.configure(
@@ -26,6 +24,20 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, object, object]:
+    """Skip a test whose program is not installed; under CI, where nothing is skipped, fail it."""
+    try:
+        return (yield)
+    except NotInstalled as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+
+
+pytest_runtest_call = pytest_runtest_setup
 
 
 @pytest.fixture(scope="session", params=["sqlite", "mysql"])
@@ -57,10 +69,7 @@ def database_server() -> Iterator[Callable[[], GivenServer | Server]]:
 
         def server() -> GivenServer | Server:
             if not started:
-                try:
-                    started.append(stack.enter_context(any_server()))
-                except NoServer as error:
-                    do_without(error)
+                started.append(stack.enter_context(any_server()))
             return started[0]
 
         yield server
@@ -69,11 +78,7 @@ def database_server() -> Iterator[Callable[[], GivenServer | Server]]:
 @pytest.fixture(scope="session")
 def gcs() -> Iterator[Emulator]:
     """The worker's GCS emulator."""
-    with ExitStack() as stack:
-        try:
-            emulator = stack.enter_context(running_emulator())
-        except NoEmulator as error:
-            without_emulator(error)
+    with running_emulator() as emulator:
         yield emulator
 
 
@@ -102,12 +107,7 @@ def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (home / "models").exists():
             home.mkdir(exist_ok=True)
-            subprocess.run(
-                [sys.executable, "-m", "cli.local.prepare"],
-                cwd=ROOT,
-                env=Platform(home).environment,
-                check=True,
-            )
+            Platform(home).prepare()
     return home
 
 

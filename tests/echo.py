@@ -6,22 +6,17 @@ It runs as the services do, with their `serve`, on `asyncio` like auth and billi
 like inference.
 """
 
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from cli.die_with_parent import die_with_parent
 from harness.ports import free_port
-from services.common.http.app import listen, serve
-
-_START_DEADLINE_S = 20
+from harness.processes import running_process
+from harness.waiting import is_answering
+from services.common.http.server import listen, serve
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,28 +62,9 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 def running_echo(loop: str, *trusted_proxies: str) -> Iterator[int]:
     """Yield the port of an echo that runs inside the block."""
     port = free_port()
-    child = subprocess.Popen(
-        die_with_parent(sys.executable, "-m", "tests.echo", str(port), loop, *trusted_proxies),
-        stdin=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + _START_DEADLINE_S
-        while not _answers(port):
-            assert child.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    command = (sys.executable, "-m", "tests.echo", str(port), loop, *trusted_proxies)
+    with running_process(*command, is_ready=lambda: is_answering(f"http://127.0.0.1:{port}/")):
         yield port
-    finally:
-        child.terminate()
-        child.wait(timeout=30)
-
-
-def _answers(port: int) -> bool:
-    try:
-        with urlopen(f"http://127.0.0.1:{port}/", timeout=5):
-            return True
-    except (URLError, ConnectionError):
-        return False
 
 
 if __name__ == "__main__":

@@ -64,6 +64,11 @@ def find_cells(parts: list[Part], wanted: Mapping[str, IsWanted]) -> dict[str, F
     return found
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun, such as "1 row" or "1,000 rows"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def show_value(value: Any) -> str:
     """Return a value in quotes, on one line, truncated if it is very long."""
     text = value if isinstance(value, str) else str(value)

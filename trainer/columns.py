@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from registry.records import Column, Signature
-from trainer.cells import show_value
+from trainer.cells import counted, show_value
 from trainer.dataset_config import DatasetConfig
 from trainer.errors import DataError
 from trainer.kinds import Features, Floats, Indices, Kind, Task
@@ -192,14 +192,16 @@ def _read_times(table: Table, kept: Indices, values: pd.Series) -> Floats:
     if not isinstance(values.dtype, pd.CategoricalDtype):
         times = values.to_numpy(dtype=np.float64)
         return np.where(np.isnan(times), -np.inf, times)
-    known = pd.to_datetime(values.cat.categories, format="ISO8601", utc=True, errors="coerce")
+    texts = pd.Series(values.cat.categories)
+    dated = texts.where(texts.str.match(r"\d{4}"))  # pandas also accepts "now" and "today"
+    known = pd.DatetimeIndex(pd.to_datetime(dated, format="ISO8601", utc=True, errors="coerce"))
     codes = values.cat.codes.to_numpy()
     is_bad = np.append(np.asarray(known.isna()), False)[codes]
     if is_bad.any():
         row = int(is_bad.argmax())
         name, count = str(values.name), int(is_bad.sum())
         raise DataError(
-            f"The time column {name!r} has {count:,} cell{'s' if count > 1 else ''} that "
+            f"The time column {name!r} has {counted(count, 'cell')} that "
             f"{'are' if count > 1 else 'is'} neither a number nor an ISO 8601 time: "
             f"{table.place(int(kept[row]), name)}: {show_value(values.iloc[row])}"
             f"{', …' if count > 1 else ''}."

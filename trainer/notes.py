@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from trainer.candidates import MAX_CATEGORIES, MAX_NATIVE_CATEGORIES
+from trainer.cells import counted
 from trainer.columns import Problem
 from trainer.data import Dataset
 from trainer.kinds import Family, Indices, Mask
@@ -15,11 +16,11 @@ MAX_NAMED = 20
 def describe_data(dataset: Dataset, table: Table, problem: Problem) -> list[str]:
     """Return sentences about what was read and how much of it is used."""
     rows, parts = problem.rows_read, len(dataset.parts)
-    notes = [f"Read {rows:,} rows from {parts:,} file{'s' if parts > 1 else ''}.", *dataset.notes]
+    notes = [f"Read {counted(rows, 'row')} from {counted(parts, 'file')}.", *dataset.notes]
     notes += table.notes
     if dropped := rows - len(problem.table):
         notes.append(
-            f"Dropped {dropped:,} row{'s' if dropped > 1 else ''} without a value in the target "
+            f"Dropped {counted(dropped, 'row')} without a value in the target "
             f"{problem.signature.target!r}; {len(problem.table):,} are left."
         )
     columns = problem.signature.columns

@@ -144,8 +144,9 @@ def _open_csv(name: str, path: Path, dialect: Dialect) -> Part:
                     continue
                 if len(row) != len(header):
                     raise DataError(
-                        f"{name}: line {skipped + rows.line_num} has {len(row)} cells, the header "
-                        f"has {len(header)} (read as {dialect.describe()})."
+                        f"{name}: line {skipped + rows.line_num} and the header have different "
+                        f"numbers of cells: {len(row)} and {len(header)} (read as "
+                        f"{dialect.describe()})."
                     )
                 if index.is_one:
                     index.scan(row[0], count)

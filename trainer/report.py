@@ -8,6 +8,7 @@ import numpy as np
 
 from registry.records import ColumnStatistics, Manifest
 from trainer import charts
+from trainer.cells import counted
 from trainer.evidence import Evidence
 
 STYLE = """
@@ -85,7 +86,7 @@ def _summary(manifest: Manifest) -> str:
         f"<div class='verdict {manifest.gate}'><strong>{escape(verdict)}</strong>"
         f"{''.join(f'<p>{_text(reason)}</p>' for reason in metrics['reasons'])}</div>"
         f"<p>{signature.task.capitalize()} of “{_text(signature.target)}” from "
-        f"{len(signature.columns)} columns with {_text(metrics['chosen'])}, fitted on "
+        f"{counted(len(signature.columns), 'column')} with {_text(metrics['chosen'])}, fitted on "
         f"{metrics['fitted_rows']:,} rows and evaluated on {rows['held_out']:,} others."
         f"{classes}</p>"
         f"{served}"
@@ -233,7 +234,7 @@ def _data(manifest: Manifest, notes: list[str]) -> str:
     head = ["column", "kind", "missing", "mean", "std", "min", "max", "most frequent"]
     parts.append(f"<div class='wide'>{_table(head, rows)}</div>")
     more = len(manifest.statistics.columns) - MAX_COLUMNS
-    return "".join(parts) + (f"<p>And {more} more columns.</p>" if more > 0 else "")
+    return "".join(parts) + (f"<p>And {counted(more, 'more column')}.</p>" if more > 0 else "")
 
 
 def _top(column: ColumnStatistics) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from registry.value_rules import BLANKS, ValueRules
-from trainer.cells import clean_texts, find_cells, show_value
+from trainer.cells import clean_texts, counted, find_cells, show_value
 from trainer.column_forms import ColumnForm, Forms, decide_forms, read_floats
 from trainer.dataset_config import DatasetConfig
 from trainer.errors import DataError
@@ -87,8 +87,8 @@ def read_table(
                     column.add(block[name])
         if read != part.rows:
             raise DataError(
-                f"{part.name}: found {part.rows:,} rows on the first pass and {read:,} on the "
-                "second; are its line endings mixed?"
+                f"{part.name}: found {counted(part.rows, 'row')} on the first pass and {read:,} on "
+                "the second; are its line endings mixed?"
             )
     _check_size(parts, columns, forms, rules)
     notes = [*_describe_dialects(parts, forms), *forms.notes]
@@ -156,7 +156,7 @@ def _describe_dialects(parts: list[Part], forms: Forms) -> list[str]:
         return [f"Read as: {next(iter(counts))}{decimal}."]
     first = {part.dialect.describe(): part.name for part in reversed(written)}
     return [
-        f"Read as {dialect}{decimal}: {name} and {counts[dialect] - 1:,} other files."
+        f"Read as {dialect}{decimal}: {name} and {counted(counts[dialect] - 1, 'other file')}."
         for dialect, name in first.items()
     ]
 
@@ -181,8 +181,8 @@ def _check_size(
         if largest > LARGEST:
             raise DataError(f"Column {name!r} has numbers too large for 32-bit floats: {found}.")
         raise DataError(
-            f"Column {name!r} has the largest 32-bit float in {found.count:,} "
-            f"cell{'s' if found.count > 1 else ''}, which looks like a mark for missing values: "
+            f"Column {name!r} has the largest 32-bit float in {counted(found.count, 'cell')}, "
+            "which looks like a mark for missing values: "
             f'{found}. If it is, add it to "missing" in dataset.json.'
         )
 
@@ -246,7 +246,7 @@ class _Texts:
     def describe_missing(self, name: str) -> list[str]:
         """Return a sentence for each word that is read as missing."""
         return [
-            f"Column {name!r}: {count:,} cells with {show_value(text)} count as missing."
+            f"Column {name!r}: {counted(count, 'cell')} with {show_value(text)} read as missing."
             for text, count in self._missing.most_common()
             if text
         ]

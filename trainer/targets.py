@@ -10,7 +10,7 @@ import pandas as pd
 
 from registry.records import Label
 from registry.value_rules import BLANKS
-from trainer.cells import show_value
+from trainer.cells import counted, show_value
 from trainer.dataset_config import DatasetConfig
 from trainer.errors import DataError
 from trainer.kinds import Indices, Mask, Task
@@ -105,7 +105,7 @@ def _read_classes(
             is_unknown = unknown[labels.codes]
             raise DataError(
                 f"The target {target!r} has labels that are not in dataset.json's classes "
-                f"({int(is_unknown.sum()):,} rows): {place(is_unknown)}."
+                f"({counted(int(is_unknown.sum()), 'row')}): {place(is_unknown)}."
             )
     else:
         counts = np.bincount(labels.codes, minlength=len(trimmed)).tolist()
@@ -128,7 +128,9 @@ def _refuse_similar(counts: dict[str, int], target: str) -> None:
     if not groups:
         return
     similar = "; ".join(
-        ", ".join(f"{show_value(label)} ({counts[label]:,} rows)" for label in labels[:MAX_NAMED])
+        ", ".join(
+            f"{show_value(label)} ({counted(counts[label], 'row')})" for label in labels[:MAX_NAMED]
+        )
         for labels in groups[:MAX_NAMED]
     )
     raise DataError(

@@ -11,7 +11,7 @@ import typer
 
 from cli.options import AsJson
 from cli.output import exit_with_error, print_json
-from services.common.http.app import http_client
+from services.common.http.client import http_client
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.journal import replay as leftover
 from services.inference.metering.journal.replay import Replayed

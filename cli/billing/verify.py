@@ -6,7 +6,7 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from cli.options import AsJson
-from cli.output import exit_with_error, print_error, print_json
+from cli.output import counted, exit_with_error, print_error, print_json
 from services.billing import verify as books
 from services.billing.settings import BillingSettings
 from services.common.db.database import Database
@@ -20,7 +20,7 @@ def verify(as_json: AsJson = False) -> None:
     else:
         for difference in differences:
             print_error(difference)
-        typer.echo(f"{len(differences)} differences" if differences else "all sums agree")
+        typer.echo(counted(len(differences), "difference") if differences else "all sums agree")
     if differences:
         raise typer.Exit(1)
 

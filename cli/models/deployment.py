@@ -1,20 +1,27 @@
 """`tollgate models wait` and `withdraw`: wait until a release is served, or roll it back.
 
-Only evidence counts against a release: a process that serves an older one may withdraw it, a
-process that cannot be reached never does.
+Only evidence counts against a release: a process that serves an older one, or pods that have all
+been crashing since the release. A process that cannot be reached is no evidence.
 """
 
 import json
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
 from cli.models.decisions import find_pin_in_force, print_decision, withdraw_bad
 from cli.options import AsJson, HelmRelease, Model, Namespace, Reason, Urls, Withdraw
-from cli.output import print_error
-from cli.serving.cluster import ClusterError, ask_pods, run_check
+from cli.output import counted, print_error
+from cli.serving.cluster import (
+    ClusterError,
+    ask_pods,
+    find_crashing,
+    run_check,
+    select_inference,
+)
 from cli.serving.processes import Served, Verdict, ask_addresses, ask_urls, judge
 from cli.stores import failures_as_one_line, open_release_manager, open_store
 
@@ -45,15 +52,16 @@ def wait(
 ) -> None:
     """Verify a release, then wait until every process serves it or a later one.
 
-    The release is bad if a process still serves an older one at the end. If processes cannot be
-    queried, the command fails without a verdict.
+    The release is bad if a process still serves an older one at the end, or if all pods have been
+    crashing since the release. If processes cannot be queried for another reason, the command fails
+    without a verdict.
     """
     if sum(map(bool, (urls, address, helm_release, pods))) != 1:
         raise typer.BadParameter(
             "name the processes: one of --url, --resolve, --helm-release or --pods"
         )
     with failures_as_one_line():
-        _verify(model, release)
+        released = _verify(model, release)
 
     if helm_release:
         served = _wait_inside(model, release, helm_release, namespace, within)
@@ -65,10 +73,13 @@ def wait(
             return ask_addresses(model, address) if address else ask_urls(model, urls or [])
 
         served = _wait_for(ask, release=release, within_s=within)
-    verdict = judge(served, release)
-    reason = "a process serves an older release"
+    verdict, reason = judge(served, release), "a process serves an older release"
+    selector = select_inference(helm_release) if helm_release else pods
+    if verdict == "unknown" and (crashing := _find_crashing(selector, namespace, released)):
+        served, verdict = dict.fromkeys(crashing, 0), "behind"
+        reason = "every pod has been crashing since the release"
     withdrawn = verdict == "behind" and withdraw and withdraw_bad(model, release, reason)
-    _print_served(model, release, served, verdict, as_json=as_json)
+    _print_served(model, release, served, verdict, reason=reason, as_json=as_json)
     if as_json:  # last, because `run_check` reads only the end of the log
         document: dict[str, Any] = {"model": model, "release": release, "verdict": verdict}
         typer.echo(json.dumps({**document, "served": dict(served), "withdrawn": withdrawn}))
@@ -142,19 +153,20 @@ def _ask_once(ask: Callable[[], Served]) -> tuple[Served, str | None]:
 
 
 def _print_served(
-    model: str, release: int, served: Served, verdict: Verdict, *, as_json: bool
+    model: str, release: int, served: Served, verdict: Verdict, *, reason: str, as_json: bool
 ) -> None:
     if verdict == "served":
         if not as_json:
-            typer.echo(f"{model}: {len(served)} processes serve release {release} or later")
+            processes = counted(len(served), "process", "processes")
+            typer.echo(f"{model}: release {release} or later is served by {processes}")
         return
     for name, number in served.items():
         if number is None:
             print_error(f"{name} does not report which release it serves")
         elif number < release:
-            print_error(f"{name} serves release {number}")
+            print_error(f"{name} serves {f'release {number}' if number else 'no release'}")
     if verdict == "behind":
-        print_error(f"release {release} of {model} is not served by every process")
+        print_error(f"release {release} of {model} is not served by every process: {reason}")
     else:
         print_error(
             f"could not find out which release of {model} is served; "
@@ -162,8 +174,19 @@ def _print_served(
         )
 
 
-def _verify(model: str, number: int) -> None:
-    """Verify a release, its version, and every file of the version.
+def _find_crashing(selector: str | None, namespace: str, released: datetime) -> list[str]:
+    """Return the pods if all have been crashing since the release; none if that is not known."""
+    if selector is None:
+        return []
+    try:
+        return find_crashing(selector=selector, namespace=namespace, since=released)
+    except ClusterError as error:
+        print_error(str(error))
+        return []
+
+
+def _verify(model: str, number: int) -> datetime:
+    """Verify a release, its version, and every file of the version; return when it was released.
 
     Raises:
         VersionNotFound, VersionRefused: the release does not exist or cannot be verified.
@@ -179,8 +202,8 @@ def _verify(model: str, number: int) -> None:
             f"Release {number} of '{model}' is far beyond the sequence and is ignored.",
             reason="sequence",
         )
-    if isinstance(record, Withdrawal):
-        return
-    manifest = store.open_release(model, record, trusted)
-    for name in manifest.files:
-        store.read_file(manifest, name)
+    if not isinstance(record, Withdrawal):
+        manifest = store.open_release(model, record, trusted)
+        for name in manifest.files:
+            store.read_file(manifest, name)
+    return record.time

@@ -7,7 +7,7 @@ import typer
 
 from cli.models.decisions import describe_pin, describe_trials
 from cli.options import AsJson, Model, Version
-from cli.output import print_error, print_json, print_table, progress
+from cli.output import counted, print_error, print_json, print_table, progress
 from cli.stores import failures_as_one_line, load_settings, open_store
 from registry.keys import TrustedKeys
 from registry.pins import find_pin
@@ -81,9 +81,9 @@ def verify(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"checked": found.checked, "failures": found.failures})
     else:
-        failed = f"{len(found.failures)} checks failed"
+        failed = f"{counted(len(found.failures), 'check')} failed"
         result = failed if found.failures else "all checks passed"
-        typer.echo(f"{found.checked} versions and releases checked, {result}")
+        typer.echo(f"versions and releases checked: {found.checked}, {result}")
         for failure in found.failures:
             print_error(failure)
     if found.failures:

@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from cli.models.decisions import describe_pin
+from cli.output import counted
 from registry.drift import Bins
 from registry.pins import Pin
 from registry.records import Manifest
@@ -48,8 +49,10 @@ def _version(metrics: dict[str, Any], manifest: Manifest) -> str:
         return "\n".join(lines)
     statistics = manifest.statistics
     trained = {each.name: each.missing for each in statistics.columns} if statistics else {}
-    lines.append(f"<p>Drift, on {metrics['rows']:,.0f} rows:</p><table><tr><th>column<th>stability")
-    lines.append("index<th>change<th>missing<th>in training</tr>")
+    lines.append(f"<p>Drift, on {counted(int(metrics['rows']), 'row')}:</p>")
+    lines.append(
+        "<table><tr><th>column<th>stability index<th>change<th>missing<th>in training</tr>"
+    )
     for name, psi in sorted(metrics["psi"].items(), key=lambda pair: -pair[1]):
         lines.append(
             f"<tr><td>{escape(name)}<td class=n>{psi:.3f}{_change(psi)}"

@@ -8,7 +8,7 @@ import typer
 from cli.models.live_metrics import summarise
 from cli.models.live_page import render
 from cli.options import AsJson, Model
-from cli.output import print_json
+from cli.output import counted, print_json
 from cli.serving.processes import scrape
 from cli.stores import failures_as_one_line, open_store
 from registry.pins import find_pin
@@ -40,4 +40,5 @@ def report(
         print_json(document)
         return
     out.write_text(render(model, found, manifests, pin))
-    typer.echo(f"{out}: {len(found)} versions, {len(urls)} processes")
+    processes = counted(len(urls), "process", "processes")
+    typer.echo(f"{out}: {counted(len(found), 'version')}, {processes}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from cli.output import counted
 from registry.data_names import SUPPORTED
 from registry.records import Release, RunRecord, Withdrawal
 
@@ -21,6 +22,8 @@ SWEPT = timedelta(days=7)
 """How long a sweep looks back for a drop: the default of the functions' setting."""
 TRAINING = timedelta(hours=6)
 """The maximum run time of a workflow job."""
+NAMED = 5
+"""How many processes a reason names."""
 
 
 @dataclass(frozen=True)
@@ -136,14 +139,22 @@ def _judge_served(drop: str, done: list[Step], number: int, known: Known) -> Pro
         return Progress(drop, [*done, Step("served", newer.time, detail)])
     if known.served is None:
         return Progress(drop, done, "Serving was not checked; use --url or --helm-release.")
-    behind = [name for name, found in known.served.items() if (found or 0) < number]
     if not known.served:
         return Progress(drop, done, "No process could be queried.")
+    behind = [name for name, found in known.served.items() if found is not None and found < number]
     if behind:
-        which = ", ".join(sorted(behind)[:5])
-        return Progress(drop, done, f"{len(behind)} processes do not serve it yet: {which}.")
-    count = len(known.served)
-    return Progress(drop, [*done, Step("served", known.now, f"by {count} processes")])
+        return Progress(drop, done, f"Not served yet by {_list(behind)}.")
+    silent = [name for name, found in known.served.items() if found is None]
+    if silent:
+        return Progress(drop, done, f"Could not query {_list(silent)}.")
+    by = counted(len(known.served), "process", "processes")
+    return Progress(drop, [*done, Step("served", known.now, f"by {by}")])
+
+
+def _list(processes: Sequence[str]) -> str:
+    """Name a few processes, and how many more there are."""
+    more = f" and {len(processes) - NAMED} more" if len(processes) > NAMED else ""
+    return ", ".join(sorted(processes)[:NAMED]) + more
 
 
 def _why_not_trained(records: DropRecords, known: Known) -> tuple[str, bool]:

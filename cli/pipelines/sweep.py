@@ -11,7 +11,7 @@ from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import Request
 
 from cli.options import AsJson
-from cli.output import exit_with_error, print_json, print_table
+from cli.output import counted, exit_with_error, print_json, print_table
 from functions.common.faults import Unfinished
 from functions.common.pipeline import Pipeline
 from functions.common.settings import PipelineSettings
@@ -36,7 +36,8 @@ def sweep(as_json: AsJson = False) -> None:
     else:
         print_table([_describe(each) for each in swept])
         dispatched = sum(each.decision == "dispatched" for each in swept)
-        typer.echo(f"{len(swept)} models swept, {dispatched} drops dispatched")
+        models, drops = counted(len(swept), "model"), counted(dispatched, "drop")
+        typer.echo(f"{models} swept, {drops} dispatched")
     if any(each.decision in FAILED for each in swept):
         raise typer.Exit(1)
 

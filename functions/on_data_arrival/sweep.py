@@ -59,7 +59,7 @@ def run_sweep(pipeline: Pipeline) -> bool:
             about = {"decision": each.decision, "model": each.model, "drop": each.drop or ""}
             log(severity, f"Swept: {each.reason}", **about)
     found = sum(each.decision == "dispatched" for each in swept)
-    log("INFO", f"Swept {len(swept)} models, dispatched {found} drops.", decision="swept")
+    log("INFO", f"Models swept: {len(swept)}; drops dispatched: {found}.", decision="swept")
     return not any(each.decision in UNFINISHED for each in swept)
 
 

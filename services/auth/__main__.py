@@ -9,10 +9,10 @@ from services.auth.app import MIGRATIONS, create_app
 from services.auth.bootstrap import create_first_users
 from services.auth.settings import AuthSettings
 from services.common.db.migrations import migrate_or_exit, prepare_database_folder
-from services.common.http.app import listen, serve
+from services.common.http.server import listen, serve
 from services.common.settings import exit_with_error
+from services.common.telemetry import open_tracing
 from services.common.telemetry.logs import configure_logging
-from services.common.telemetry.requests import open_tracing
 
 
 def main(arguments: list[str]) -> None:

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
-from prometheus_client import Counter
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.auth.clients.router import router as clients
 from services.auth.discovery import discovery_router
 from services.auth.keys import open_key_ring
-from services.auth.passwords import PasswordHasher
+from services.auth.passwords import MEMORY_KIB, PasswordHasher
 from services.auth.settings import AuthSettings
+from services.auth.tokens.errors import refuse
 from services.auth.tokens.router import router as tokens
-from services.auth.tokens.service import Issuer, delete_expired
+from services.auth.tokens.service import Issuer, delete_expired, login_counter
 from services.auth.users.router import router as users
-from services.common.db.database import Database
+from services.common.db.database import DEADLINE_S, Database
 from services.common.db.migrations import SchemaCheck
 from services.common.errors import Unavailable
 from services.common.http.app import service_app
@@ -35,11 +35,19 @@ MAX_BODY_BYTES = 16 * 1024
 _CLEANUP_INTERVAL_S = 300
 
 
-def create_app(settings: AuthSettings, *, tracing: "Tracing | None" = None) -> FastAPI:
+def create_app(
+    settings: AuthSettings,
+    *,
+    tracing: "Tracing | None" = None,
+    password_memory_kib: int = MEMORY_KIB,
+    database_deadline_s: float = DEADLINE_S,
+) -> FastAPI:
     """Create the app; this reads the signing keys, or creates the first one.
 
     Args:
         tracing: creates a span for each request; closed after the lifespan.
+        password_memory_kib: of argon2id for each password; less is for tests only.
+        database_deadline_s: seconds that a unit of work may take before it fails with 503.
 
     Raises:
         SystemExit: the signing keys are unavailable; one line on stderr says why.
@@ -53,8 +61,16 @@ def create_app(settings: AuthSettings, *, tracing: "Tracing | None" = None) -> F
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        database = Database(settings.database_url.get_secret_value(), tracing=tracing)
-        hasher = PasswordHasher(threads=settings.password_threads, queue=settings.password_queue)
+        database = Database(
+            settings.database_url.get_secret_value(),
+            deadline_s=database_deadline_s,
+            tracing=tracing,
+        )
+        hasher = PasswordHasher(
+            threads=settings.password_threads,
+            queue=settings.password_queue,
+            memory_kib=password_memory_kib,
+        )
         verifier = TokenVerifier(keys, issuer=settings.issuer)
         app.state.database = database
         app.state.hasher = hasher
@@ -76,6 +92,7 @@ def create_app(settings: AuthSettings, *, tracing: "Tracing | None" = None) -> F
         token_url=f"{settings.issuer}/token",
         lifespan=lifespan,
         max_body_bytes=MAX_BODY_BYTES,
+        refuse=refuse,
         cors=Cors(
             origins=settings.cors_origins,
             methods=["POST"],
@@ -84,12 +101,7 @@ def create_app(settings: AuthSettings, *, tracing: "Tracing | None" = None) -> F
         ),
         tracing=tracing,
     )
-    app.state.logins = Counter(
-        "tollgate_auth_logins",
-        "Password log-ins by result: succeeded, failed, or refused after too many failures.",
-        ["result"],
-        registry=app.state.metrics.registry,
-    )
+    app.state.logins = login_counter(app.state.metrics.registry)
     app.include_router(users)
     app.include_router(tokens)
     app.include_router(clients)

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from services.auth.keys import KeyRing
-from services.common.http.app import new_router
+from services.common.http.routing import new_router
 from services.common.identity.tokens import ALGORITHM, SCOPES
 
 _CLIENT_AUTHENTICATION = ["client_secret_basic", "client_secret_post"]

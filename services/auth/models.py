@@ -6,7 +6,7 @@ from sqlalchemy import ForeignKey, String
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from services.common.db.database import UtcDateTime, ascii_id, new_metadata
+from services.common.db.columns import UtcDateTime, ascii_id, new_metadata
 
 
 class Base(DeclarativeBase):

@@ -14,6 +14,8 @@ from services.common.errors import BodyInvalid, Unavailable
 
 MIN_CHARS = 8
 MAX_CHARS = 1024
+MEMORY_KIB = 19 * 1024
+"""With two passes and one lane, the cost that OWASP recommends for argon2id."""
 DEFAULT_THREADS = min(os.cpu_count() or 1, 8)
 """More threads would not be faster, and a container often sees more CPUs than it may use."""
 
@@ -42,20 +44,23 @@ def check_new_password(password: str) -> None:
 class PasswordHasher:
     """Owns the threads that run argon2id, with a bounded queue.
 
-    The cost follows OWASP (19 MiB, 2 passes, 1 lane), so the number of threads bounds the memory.
+    Each thread needs `memory_kib` while it hashes, so the number of threads bounds the memory.
 
     Args:
         threads: number of passwords hashed at once.
         queue: number of passwords that may wait for a thread.
+        memory_kib: memory per hash; less is for tests only.
     """
 
-    def __init__(self, *, threads: int = DEFAULT_THREADS, queue: int = 64) -> None:
+    def __init__(
+        self, *, threads: int = DEFAULT_THREADS, queue: int = 64, memory_kib: int = MEMORY_KIB
+    ) -> None:
         self._places = threads + queue
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
         self._context = CryptContext(
             schemes=["argon2"],
             argon2__type="ID",
-            argon2__memory_cost=19456,
+            argon2__memory_cost=memory_kib,
             argon2__time_cost=2,
             argon2__parallelism=1,
         )

@@ -7,10 +7,10 @@ from services.billing.app import create_app
 from services.billing.database import MIGRATIONS
 from services.billing.settings import BillingSettings
 from services.common.db.migrations import migrate_or_exit, prepare_database_folder
-from services.common.http.app import listen, serve
+from services.common.http.server import listen, serve
 from services.common.settings import exit_with_error
+from services.common.telemetry import open_tracing
 from services.common.telemetry.logs import configure_logging
-from services.common.telemetry.requests import open_tracing
 
 _ALLOCATIONS_PER_COLLECTION = 50_000
 """How often Python looks for garbage.

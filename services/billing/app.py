@@ -17,9 +17,10 @@ from services.billing.plans.default import DefaultPlan
 from services.billing.settings import BillingSettings
 from services.billing.sources import router as sources
 from services.billing.usage import router as usage
-from services.common.db.database import Database
+from services.common.db.database import DEADLINE_S, Database
 from services.common.db.migrations import SchemaCheck
-from services.common.http.app import http_client, service_app
+from services.common.http.app import service_app
+from services.common.http.client import http_client
 from services.common.http.methods import Cors
 from services.common.identity.tokens import IssuerKeys, KeySource, TokenVerifier
 
@@ -34,12 +35,14 @@ def create_app(
     *,
     keys: KeySource | None = None,
     tracing: "Tracing | None" = None,
+    database_deadline_s: float = DEADLINE_S,
 ) -> FastAPI:
     """Return the ASGI application.
 
     Args:
         keys: where the keys that verify tokens come from; by default, from the issuer.
         tracing: where spans are recorded; the lifespan closes it.
+        database_deadline_s: seconds that a unit of work may take before it fails with 503.
     """
 
     @asynccontextmanager
@@ -48,7 +51,11 @@ def create_app(
             issuer = IssuerKeys(client, settings.auth_address)
             verifier = TokenVerifier(keys or issuer, issuer=settings.auth_url)
             issuer.on_withdrawal = verifier.forget
-            database = Database(settings.database_url.get_secret_value(), tracing=tracing)
+            database = Database(
+                settings.database_url.get_secret_value(),
+                deadline_s=database_deadline_s,
+                tracing=tracing,
+            )
             default_plan = DefaultPlan(database, settings.default_plan)
             app.state.verifier = verifier
             app.state.database = database

@@ -24,7 +24,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column,
 
 from services.billing import wide
 from services.billing.plans.pricing import Tier
-from services.common.db.database import Serial, UtcDateTime, ascii_id, new_metadata
+from services.common.db.columns import Serial, UtcDateTime, ascii_id, new_metadata
 
 PLAN_NAME_CHARS = 100
 REASON_CHARS = 500

@@ -130,7 +130,7 @@ async def _usage(
         requests, rows, amount = (labelled(row, name).value() for name in _COUNTED)
         lines.append(
             f"{table}: {_named(row._mapping, shown)}, price {row.price_id}: differs from the "
-            f"usage events by {requests} requests, {rows} rows and {format_amount(amount)}"
+            f"usage events (requests: {requests}, rows: {rows}, amount: {format_amount(amount)})"
         )
     return lines
 

@@ -15,8 +15,9 @@ zones and additions."""
 EXPECTED = "Must be an RFC 3339 date-time, such as 2026-01-31T12:00:00Z."
 OUT_OF_RANGE = "Must be a date-time from 1970-01-01T00:00:00Z to 9998-12-31T23:59:59Z."
 
+_HOUR = r"(?:[01]\d|2[0-3])"  # Python 3.14 would read 24:00 as the next midnight
 _DATE_TIME = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:)(\d\d)(\.\d+)?(?:[Zz]|([+-](?:[01]\d|2[0-3]):[0-5]\d))",
+    rf"(\d{{4}}-\d\d-\d\d)[Tt]({_HOUR}:\d\d:)(\d\d)(\.\d+)?(?:[Zz]|([+-]{_HOUR}:[0-5]\d))",
     re.ASCII,
 )
 _LEAP_SECOND = "60"

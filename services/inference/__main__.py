@@ -1,23 +1,28 @@
 """Serve predictions: `python -m services.inference`."""
 
 import os
+import sys
 
 # Read by gcsfs at import. Its probe of the Storage Control API hangs on emulators.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 from registry.records import StoreError
-from services.common.http.app import listen, serve
+from services.common.http.server import listen, serve
 from services.common.settings import exit_with_error, prepare_folder
+from services.common.telemetry import open_tracing
 from services.common.telemetry.logs import configure_logging
-from services.common.telemetry.requests import open_tracing
 from services.inference.app import create_app
 from services.inference.memory import return_large_blocks
 from services.inference.settings import InferenceSettings
+
+_SWITCH_INTERVAL_S = 0.001
+"""How long the event loop waits for a thread that runs Python code, each time it needs the lock."""
 
 
 def main() -> None:
     """Serve until SIGTERM, then finish the requests in progress and ship the journal."""
     return_large_blocks()
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     settings = InferenceSettings.load()
     configure_logging("inference", level=settings.log_level, style=settings.log_format)
     prepare_folder(settings.journal_dir, variable="INFERENCE_JOURNAL_DIR")

@@ -14,7 +14,8 @@ from registry.feedback import FeedbackStore
 from registry.keys import TrustedKeys
 from registry.releases import ReleaseManager
 from registry.store import ModelStore
-from services.common.http.app import http_client, service_app
+from services.common.http.app import service_app
+from services.common.http.client import http_client
 from services.common.http.methods import Cors
 from services.common.identity.tokens import IssuerKeys, TokenVerifier
 from services.inference.api.decoding import Decoder

@@ -3,16 +3,15 @@
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
+from jose import jwt
 from sqlalchemy import delete, update
 from sqlalchemy.sql.dml import Delete, Update
 
 from services.auth.models import Client, User
-from services.auth.tokens import service
 from services.common.db.database import Database
 from tests.auth.conftest import Headers, LogIn, bearer
 
@@ -133,16 +132,21 @@ async def test_a_service_token_becomes_inactive_with_its_client(
     assert answer.json() == {"active": False}
 
 
-async def test_introspection_allows_no_leeway(
+@pytest.mark.parametrize("seconds_left", [60, 0])
+async def test_a_token_is_active_until_it_expires(
+    app: FastAPI,
     client: AsyncClient,
     machine: Callable[[], Awaitable[str]],
     inference: tuple[str, str],
-    monkeypatch: pytest.MonkeyPatch,
+    seconds_left: int,
 ) -> None:
-    token = await machine()
-    later = time.time() + 3601
-    monkeypatch.setattr(service, "time", SimpleNamespace(time=lambda: later))
+    issued = jwt.get_unverified_claims(await machine())
+    now = int(time.time())
+    claims = issued | {"iat": now - 600, "exp": now + seconds_left}
+    token = app.state.issuer.keys.sign(claims)
 
-    answer = await client.post("/introspect", data={"token": token}, auth=inference)
+    introspected = await client.post("/introspect", data={"token": token}, auth=inference)
+    own = await client.get("/userinfo", headers=bearer(token))
 
-    assert answer.json() == {"active": False}
+    assert introspected.json()["active"] is (seconds_left > 0)
+    assert own.status_code == (200 if seconds_left else 401)

@@ -25,6 +25,17 @@ async def test_allow_lists_the_methods_of_all_routes_of_a_path(client: AsyncClie
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST, OPTIONS")
 
 
+@pytest.mark.parametrize("path", ["/token", "/revoke", "/introspect"])
+async def test_a_wrong_method_on_an_oauth_endpoint_is_an_oauth_error(
+    client: AsyncClient, path: str
+) -> None:
+    answer = await client.get(path)
+
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST, OPTIONS")
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json() == {"error": "invalid_request", "error_description": "Method Not Allowed"}
+
+
 class TestDuplicateMembers:
     async def test_registration_rejects_two_passwords(self, client: AsyncClient) -> None:
         body = f'{{"email": "bob@example.com", "password": "a", "password": "{PASSWORD}"}}'

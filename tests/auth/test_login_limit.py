@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from sqlalchemy import event, select, update
 
 from services.auth.models import KnownAddress, LoginFailures, User
+from services.auth.passwords import MEMORY_KIB
 from services.auth.tokens import service
 from services.auth.tokens.attempts import KNOWN_FOR, login_keys
 from services.auth.tokens.service import delete_expired
@@ -114,11 +115,13 @@ async def test_results_are_counted_for_the_operator(
     ada: dict[str, str], app: FastAPI, open_app: OpenApp
 ) -> None:
     async with open_app(login_attempts=1) as strict, browse(strict) as client:
+        before = (await client.get("/metrics")).text
         for password in (PASSWORD, "guess", PASSWORD):
             await client.post("/token", data=form(ADA, password))
         exposed = (await client.get("/metrics")).text
 
     for result in ("succeeded", "failed", "refused"):
+        assert f'tollgate_auth_logins_total{{result="{result}"}} 0.0' in before
         assert f'tollgate_auth_logins_total{{result="{result}"}} 1.0' in exposed
 
 
@@ -269,7 +272,8 @@ async def test_a_burst_is_refused_without_using_the_database_and_probes_still_wo
     ada: dict[str, str], open_app: OpenApp
 ) -> None:
     form = {"grant_type": "password", "username": "ada@example.com", "password": PASSWORD}
-    async with open_app(password_threads=1, password_queue=3) as app, browse(app) as client:
+    narrow = open_app(password_threads=1, password_queue=3, password_memory_kib=MEMORY_KIB)
+    async with narrow as app, browse(app) as client:
         begun: list[object] = []
         event.listen(app.state.database.engine.sync_engine, "begin", begun.append)
         burst = asyncio.gather(*(client.post("/token", data=form) for _ in range(40)))

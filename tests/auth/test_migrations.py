@@ -19,7 +19,8 @@ from services.auth.models import Base
 from services.auth.passwords import PasswordHasher
 from services.auth.users.service import EmailTaken, create_user, find_user_by_email
 from services.common.db import migrations
-from services.common.db.database import Database, UtcDateTime
+from services.common.db.columns import UtcDateTime
+from services.common.db.database import Database
 from services.common.db.migrations import SchemaCheck, migrate
 
 

@@ -4,14 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import httpx
 import pytest
 
 from harness.ports import free_port
+from harness.waiting import eventually, is_ready
 
 
 def environment(home: Path, **settings: str) -> Mapping[str, str]:
@@ -29,17 +28,6 @@ def run(home: Path, *arguments: str, **settings: str) -> subprocess.CompletedPro
     )
 
 
-def wait_until_ready(url: str) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            assert httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
-            return
-        except httpx.TransportError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-
-
 def test_it_migrates_serves_and_stops_cleanly(tmp_path: Path) -> None:
     port = free_port()
     assert run(tmp_path, "migrate").returncode == 0
@@ -51,7 +39,7 @@ def test_it_migrates_serves_and_stops_cleanly(tmp_path: Path) -> None:
         stderr=subprocess.DEVNULL,
     ) as process:
         try:
-            wait_until_ready(f"http://127.0.0.1:{port}")
+            eventually(lambda: is_ready(f"http://127.0.0.1:{port}"))
             second = run(tmp_path, AUTH_PORT=str(port))
             process.send_signal(signal.SIGTERM)
             process.wait(60)

@@ -11,6 +11,7 @@ from jose import jwt
 from sqlalchemy import func, select, update
 
 from services.auth.models import User
+from services.auth.passwords import MEMORY_KIB
 from services.auth.users.service import EmailTaken, create_user, ensure_user
 from services.common.db.database import Database
 from services.common.errors import BodyInvalid
@@ -38,9 +39,10 @@ class TestRegister:
         assert (await log_in()).status_code == 200
 
     async def test_the_password_is_stored_as_argon2id_only(
-        self, client: AsyncClient, database: Database
+        self, app: FastAPI, open_app: OpenApp, database: Database
     ) -> None:
-        await register(client)
+        async with open_app(password_memory_kib=MEMORY_KIB) as costly, browse(costly) as client:
+            await register(client)
 
         async with database.snapshot() as session:
             stored = (await session.scalars(select(User.password_hash))).one()
@@ -210,7 +212,9 @@ class TestRegister:
         self, app: FastAPI, open_app: OpenApp
     ) -> None:
         async with (
-            open_app(password_threads=1, password_queue=0) as narrow,
+            open_app(
+                password_threads=1, password_queue=0, password_memory_kib=MEMORY_KIB
+            ) as narrow,
             browse(narrow) as client,
         ):
             emails = [f"user{n}@example.com" for n in range(8)]

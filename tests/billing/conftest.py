@@ -11,7 +11,10 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 from pydantic import SecretStr
 
-from harness.usage_events import ADA, LOCAL_PLAN
+from harness.databases import empty_tables
+from harness.issuer import ISSUER, Headers, Issuer
+from harness.plans import LOCAL_PLAN
+from harness.usage_events import ADA
 from services.billing.app import create_app
 from services.billing.database import MIGRATIONS
 from services.billing.ledger import sweeper
@@ -24,7 +27,9 @@ from services.common.db.database import Database
 from services.common.db.migrations import migrate
 from services.common.telemetry.tracing import Tracing
 from tests.billing.money import credit, store_prepaid
-from tests.billing.tokens import ISSUER, Headers, Issuer
+
+PATIENT_S = 60
+"""The deadline of the database: on a busy machine, a crowd of requests takes long."""
 
 OpenApp = Callable[..., AbstractAsyncContextManager[FastAPI]]
 
@@ -56,7 +61,12 @@ def open_app(
             "database_url": SecretStr(database_url),
             "default_plan": PlanCreate.model_validate(LOCAL_PLAN),
         }
-        app = create_app(BillingSettings(**(given | settings)), keys=issuer, tracing=tracing)
+        app = create_app(
+            BillingSettings(**(given | settings)),
+            keys=issuer,
+            tracing=tracing,
+            database_deadline_s=PATIENT_S,
+        )
         async with app.router.lifespan_context(app):
             yield app
 
@@ -76,9 +86,8 @@ async def running_app(open_app: OpenApp) -> AsyncIterator[FastAPI]:
 async def app(running_app: FastAPI) -> FastAPI:
     """The running app, on tables that contain only the default plan."""
     database: Database = running_app.state.database
+    await empty_tables(database, Base.metadata)
     async with database.transaction() as session:
-        for table in reversed(Base.metadata.sorted_tables):
-            await session.execute(table.delete())
         await store_plan(session, plan=PlanCreate.model_validate(LOCAL_PLAN), now=datetime.now(UTC))
     return running_app
 

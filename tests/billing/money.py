@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from harness.usage_events import ADA, JOURNAL, Json, event, plan, price
+from harness.plans import plan, price
+from harness.usage_events import ADA, JOURNAL, Json, event
 from services.billing.database import in_transaction
 from services.billing.events.service import ingest
 from services.billing.ledger.credits import BalanceRead, CreditCreate, add_credit, read_balance

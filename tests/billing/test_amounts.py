@@ -2,8 +2,9 @@
 
 from httpx import AsyncClient
 
-from harness.usage_events import deliver, event, give_plan, plan, price, total, used
-from tests.billing.tokens import Headers
+from harness.issuer import Headers
+from harness.plans import plan, price
+from harness.usage_events import deliver, event, give_plan, total, used
 
 
 class TestAmounts:

@@ -6,8 +6,9 @@ import orjson
 import pytest
 from httpx import AsyncClient
 
-from harness.usage_events import BOB, deliver, event, plan, post_events, price, total
-from tests.billing.tokens import Headers
+from harness.issuer import Headers
+from harness.plans import plan, price
+from harness.usage_events import BOB, deliver, event, post_events, total
 
 BAD: dict[str, dict[str, Any]] = {
     "negative": {"rows": -1},

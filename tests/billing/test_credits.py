@@ -12,14 +12,15 @@ from pydantic import BaseModel
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from harness.usage_events import ADA, BOB, deliver, event, give_plan, plan
+from harness.issuer import Headers
+from harness.plans import plan
+from harness.usage_events import ADA, BOB, deliver, event, give_plan
 from services.billing.idempotency import ABANDONED_AFTER, CallKey, StillRunning, run_once
 from services.billing.ledger.accounts import find_currencies, fix_currencies
 from services.billing.ledger.credits import read_balance
 from services.billing.models import Credit
 from services.common.db.database import Database
 from tests.billing.money import NOON, lease, request
-from tests.billing.tokens import Headers
 
 BODY = {"amount": "25.000000001", "currency": "USD", "reason": "Trial – welcome 🍷"}
 

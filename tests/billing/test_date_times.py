@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
-from harness.usage_events import ADA, deliver, event, give_plan, plan
+from harness.issuer import Headers
+from harness.plans import plan
+from harness.usage_events import ADA, deliver, event, give_plan
 from services.common.times import EXPECTED
-from tests.billing.tokens import Headers
 from tests.common.test_times import NOT_RFC_3339
 
 LAST = "9998-12-31T23:59:59.999999Z"

@@ -8,6 +8,7 @@ import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 
+from harness.issuer import Headers
 from harness.usage_events import (
     ADA,
     BOB,
@@ -19,7 +20,6 @@ from harness.usage_events import (
 )
 from services.common.contracts import CLOUDEVENTS_ONE
 from tests.billing.conftest import OpenApp, browse
-from tests.billing.tokens import Headers
 
 
 class TestAccepting:

@@ -4,9 +4,9 @@ import orjson
 import pytest
 from httpx import ASGITransport, AsyncClient
 
+from harness.issuer import Headers
 from harness.usage_events import ADA, event, total, used
 from tests.billing.conftest import OpenApp
-from tests.billing.tokens import Headers
 
 JSON = {"Content-Type": "application/json"}
 

@@ -7,10 +7,10 @@ import pytest
 from httpx import AsyncClient
 from sqlalchemy import select
 
+from harness.issuer import Headers
 from harness.usage_events import BOB, JOURNAL, deliver, event, total, used
 from services.billing.models import EventConflict, EventKey, Period, UsageEvent
 from services.common.db.database import Database
-from tests.billing.tokens import Headers
 
 
 class TestIdentity:

@@ -8,7 +8,9 @@ import pytest
 from httpx import AsyncClient
 from sqlalchemy import select, update
 
-from harness.usage_events import ADA, BOB, deliver, event, give_plan, plan, price, total, used
+from harness.issuer import Headers
+from harness.plans import plan, price
+from harness.usage_events import ADA, BOB, deliver, event, give_plan, total, used
 from services.billing.ledger.sweeper import sweep
 from services.billing.models import (
     Account,
@@ -35,7 +37,6 @@ from tests.billing.money import (
     store_prepaid,
     take,
 )
-from tests.billing.tokens import Headers
 
 OTHER = "0198b000-0000-7000-8000-000000000002"
 MOST_ROWS = 2**31 - 1

@@ -9,7 +9,9 @@ from httpx import AsyncClient
 from pydantic import TypeAdapter
 from sqlalchemy import update
 
-from harness.usage_events import ADA, BOB, JOURNAL, deliver, event, give_plan, plan
+from harness.issuer import Headers
+from harness.plans import plan
+from harness.usage_events import ADA, BOB, JOURNAL, deliver, event, give_plan
 from services.billing.ledger import leases
 from services.billing.ledger.accounts import add_accounts
 from services.billing.ledger.terms import find_terms
@@ -19,7 +21,6 @@ from services.common.contracts import LeaseTerms
 from services.common.db.database import Database
 from tests.billing.conftest import OpenApp, browse
 from tests.billing.test_plans import OWN, store
-from tests.billing.tokens import Headers
 
 
 def request(account: str = ADA, **members: Any) -> dict[str, Any]:

@@ -369,16 +369,23 @@ def machine(
     loop.close()
 
 
-def test_nothing_is_overspent_and_nothing_is_lost(
-    machine: type[RuleBasedStateMachine], database_kind: str
-) -> None:
-    examples, steps = (25, 25) if database_kind == "sqlite" else (8, 20)
-    if machine.per_row > 1:  # type: ignore[attr-defined]
-        examples //= 2
-
+def play(machine: type[RuleBasedStateMachine], *, games: int, steps: int) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=examples, stateful_step_count=steps, deadline=None, database=None
+            max_examples=games, stateful_step_count=steps, deadline=None, database=None
         ),
     )
+
+
+def test_nothing_is_overspent_and_nothing_is_lost(
+    machine: type[RuleBasedStateMachine],
+) -> None:
+    play(machine, games=6, steps=20)
+
+
+@pytest.mark.slow
+def test_nothing_is_overspent_and_nothing_is_lost_in_many_long_games(
+    machine: type[RuleBasedStateMachine], database_kind: str
+) -> None:
+    play(machine, games=50 if database_kind == "sqlite" else 15, steps=30)

@@ -9,10 +9,11 @@ import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 
-from harness.usage_events import ADA, BOB, LOCAL_PLAN, deliver, event, plan, price
+from harness.issuer import Headers, Issuer
+from harness.plans import LOCAL_PLAN, plan, price
+from harness.usage_events import ADA, BOB, deliver, event
 from services.billing.plans.schemas import PlanCreate
 from tests.billing.conftest import OpenApp, browse
-from tests.billing.tokens import Headers, Issuer
 
 OWN = plan(
     price((10, "0.5", "0.1"), (None, "0.25", "0"), included=2, model="wine"),
@@ -123,7 +124,7 @@ class TestList:
 
         for plans in shown:
             assert [(each["name"], each["public"]) for each in plans] == [
-                ("Test", True),
+                ("Local", True),
                 ("For all", True),
             ]
 
@@ -135,7 +136,7 @@ class TestList:
         plans = await seen_by(client, admin)
 
         assert [(each["name"], each["public"]) for each in plans] == [
-            ("Test", True),
+            ("Local", True),
             ("Ada's own", False),
         ]
 
@@ -156,8 +157,8 @@ class TestList:
         own = await seen_by(client, ada)
         others = await seen_by(client, issuer.headers("usage:read", account=BOB))
 
-        assert [each["name"] for each in own] == ["Test", "On", "Next"]
-        assert [each["name"] for each in others] == ["Test"]
+        assert [each["name"] for each in own] == ["Local", "On", "Next"]
+        assert [each["name"] for each in others] == ["Local"]
 
     async def test_an_invalid_token_is_401(self, client: AsyncClient) -> None:
         answer = await client.get("/plans", headers={"Authorization": "Bearer no.such.token"})
@@ -268,7 +269,7 @@ class TestDefault:
         seen = await asyncio.gather(*(start() for _ in range(6)))
 
         assert all(plans == seen[0] for plans in seen)
-        assert sorted(each["name"] for each in seen[0]) == ["Changed", "Test"]
+        assert sorted(each["name"] for each in seen[0]) == ["Changed", "Local"]
 
     async def test_changing_it_never_reprices_what_was_served(
         self, client: AsyncClient, open_app: OpenApp, service: Headers, ada: Headers

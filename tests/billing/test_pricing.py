@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from harness.usage_events import LOCAL_PLAN, plan, price
+from harness.plans import LOCAL_PLAN, plan, price
 from services.billing.plans.pricing import Tier, charge, unit_prices
 from services.billing.plans.schemas import PlanCreate
 from services.billing.plans.service import plan_ids

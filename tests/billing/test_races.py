@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from harness.usage_events import ADA, BOB, LOCAL_PLAN, deliver, event, plan, price
+from harness.issuer import Headers
+from harness.plans import LOCAL_PLAN, plan, price
+from harness.usage_events import ADA, BOB, deliver, event
 from services.billing.events.service import ingest
 from services.billing.models import (
     Account,
@@ -31,7 +33,6 @@ from services.billing.models import (
 from services.billing.plans.schemas import PlanCreate
 from services.billing.plans.service import plan_ids, store_plan
 from services.common.db.database import Database
-from tests.billing.tokens import Headers
 
 DEFAULT_PLAN = plan_ids(PlanCreate.model_validate(LOCAL_PLAN))[0]
 Sums = dict[tuple[str, ...], tuple[int, int, int]]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
+from harness.issuer import Headers, Issuer
 from harness.usage_events import ADA, BOB, deliver, event
-from tests.billing.tokens import Headers, Issuer
 
 START = datetime(2026, 4, 1, tzinfo=UTC)
 

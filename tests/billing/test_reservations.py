@@ -7,7 +7,9 @@ import pytest
 from httpx import AsyncClient
 from sqlalchemy import update
 
-from harness.usage_events import ADA, BOB, give_plan, plan
+from harness.issuer import Headers
+from harness.plans import plan
+from harness.usage_events import ADA, BOB, give_plan
 from services.billing.ledger.sweeper import sweep
 from services.billing.models import Account
 from services.billing.wide import split
@@ -28,7 +30,6 @@ from tests.billing.money import (
     store_prepaid,
     take,
 )
-from tests.billing.tokens import Headers
 
 OTHER = "0198b000-0000-7000-8000-000000000002"
 LOST = NOON + timedelta(minutes=10)

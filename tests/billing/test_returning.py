@@ -6,11 +6,11 @@ from httpx import AsyncClient
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.issuer import Headers
 from harness.usage_events import ADA, BOB
 from services.billing.ledger.reservations import seconds_until
 from services.common.db.database import Database
 from tests.billing.money import NOON, PLAN_ID, granted, lease, request, send_report
-from tests.billing.tokens import Headers
 
 OTHER = "0198b000-0000-7000-8000-000000000002"
 THIRD = "0198b000-0000-7000-8000-000000000003"

@@ -8,12 +8,12 @@ from httpx import AsyncClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.issuer import Headers
 from harness.usage_events import JOURNAL, deliver, event
 from services.billing.sources.service import SourceRead, list_sources, mark_received, record_report
 from services.common.contracts import SourceReport
 from services.common.db.database import Database
 from tests.billing.money import granted, request, spent, take
-from tests.billing.tokens import Headers
 
 OTHER = "0198b000-0000-7000-8000-000000000002"
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)

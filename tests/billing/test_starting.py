@@ -19,9 +19,10 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 from pydantic import SecretStr
 
-import services.billing.plans
+from harness.issuer import ISSUER, Headers, Issuer
+from harness.plans import LOCAL_PLAN, LOCAL_PLAN_FILE
 from harness.ports import free_port
-from harness.usage_events import LOCAL_PLAN, event, post_events
+from harness.usage_events import event, post_events
 from services.billing.app import create_app
 from services.billing.database import MIGRATIONS
 from services.billing.models import Base
@@ -30,9 +31,6 @@ from services.billing.settings import BillingSettings
 from services.common.db.database import Database
 from services.common.db.migrations import migrate
 from tests.billing.conftest import browse
-from tests.billing.tokens import ISSUER, Headers, Issuer
-
-LOCAL_FILE = Path(services.billing.plans.__file__).parent / "local_plan.json"
 
 
 async def test_the_migrations_create_the_tables_of_the_code(database: Database) -> None:
@@ -153,7 +151,7 @@ class TestSettings:
         assert database == f"sqlite+aiosqlite:///{tmp_path}/billing.db"
         assert settings.default_plan is None
 
-    @pytest.mark.parametrize("value", [str(LOCAL_FILE), LOCAL_FILE.read_text()])
+    @pytest.mark.parametrize("value", [str(LOCAL_PLAN_FILE), LOCAL_PLAN_FILE.read_text()])
     def test_the_default_plan_is_json_or_a_json_file(
         self, monkeypatch: pytest.MonkeyPatch, value: str
     ) -> None:
@@ -171,7 +169,7 @@ def test_the_process_migrates_serves_and_stops(tmp_path: Path) -> None:
     environment = {
         "TOLLGATE_HOME": str(tmp_path / "home"),
         "BILLING_PORT": str(port),
-        "BILLING_DEFAULT_PLAN": str(LOCAL_FILE),
+        "BILLING_DEFAULT_PLAN": str(LOCAL_PLAN_FILE),
         "AUTH_PORT": str(free_port()),
     }
 

@@ -2,11 +2,11 @@
 
 import pytest
 
+from harness.issuer import Headers
 from harness.otlp_collector import collecting
 from harness.usage_events import deliver, event
 from services.common.telemetry.tracing import Tracing
 from tests.billing.conftest import OpenApp, browse
-from tests.billing.tokens import Headers
 
 
 @pytest.mark.usefixtures("app")  # it empties the tables

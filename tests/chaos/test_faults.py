@@ -9,18 +9,20 @@ from typing import get_args
 
 import pytest
 
-from chaos.accounts import PER_REQUEST, PER_ROW, PLENTY, admin_token, prepaid
+from harness.accounts import PLENTY, new_prepaid_account
 from harness.faulty_proxy import Fault, Proxy
 from harness.mariadb import Server
-from harness.platform import PREDICT, WINE, eventually
-from harness.processes import Processes
+from harness.plans import PER_REQUEST, PER_ROW
+from harness.samples import PREDICT, WINE
+from harness.services import ServiceProcesses
+from harness.waiting import eventually
 from services.common.contracts import parse_amount
 from services.common.db.database import DEADLINE_S
 from tests.chaos.caller import Caller, new_plan
 
 
 def test_while_billing_is_down_predictions_continue_until_the_journal_is_full(
-    platform: Processes, caller: Caller
+    platform: ServiceProcesses, caller: Caller
 ) -> None:
     platform.kill("billing")
     full = caller.predict_until(503, at_most=5_000)
@@ -49,9 +51,9 @@ def test_whatever_happens_to_a_delivery_each_event_is_billed_once(
 
 
 def test_a_killed_process_returns_its_credit_as_soon_as_its_journal_is_found(
-    platform: Processes,
+    platform: ServiceProcesses,
 ) -> None:
-    account = prepaid(platform, credit=PLENTY)
+    account = new_prepaid_account(platform, credit=PLENTY)
     headers = {"Content-Type": "application/json"}
     with platform.client("inference", account.token) as inference:
         answer = inference.post(PREDICT, json={"instances": [WINE]}, headers=headers)
@@ -81,7 +83,7 @@ def test_callers_do_not_notice_connections_closed_by_the_server(
 
 
 def test_everything_recovers_within_seconds_of_a_database_restart(
-    platform: Processes, caller: Caller, server: Server
+    platform: ServiceProcesses, caller: Caller, server: Server
 ) -> None:
     server.stop()
     while_away = caller.usage()
@@ -94,9 +96,9 @@ def test_everything_recovers_within_seconds_of_a_database_restart(
 
 
 def test_a_read_only_database_is_a_503_until_it_is_writable(
-    platform: Processes, caller: Caller, server: Server
+    platform: ServiceProcesses, caller: Caller, server: Server
 ) -> None:
-    with platform.client("billing", admin_token(platform)) as billing:
+    with platform.client("billing", platform.admin_token()) as billing:
         plan = new_plan()
         server.set_read_only(True)
         try:
@@ -116,12 +118,12 @@ def test_a_read_only_database_is_a_503_until_it_is_writable(
 
 
 def test_callers_do_not_notice_connections_that_idled_too_long_for_the_server(
-    platform: Processes, caller: Caller, server: Server
+    platform: ServiceProcesses, caller: Caller, server: Server
 ) -> None:
     server.set_idle_timeout(1)
     try:
         server.end_connections()  # later ones idle for a second at most
-        with platform.client("billing", admin_token(platform)) as billing:
+        with platform.client("billing", platform.admin_token()) as billing:
             for _ in range(2):
                 opened = billing.post("/plans", json=new_plan())
                 before = server.connections()
@@ -136,7 +138,7 @@ def test_callers_do_not_notice_connections_that_idled_too_long_for_the_server(
 
 
 def test_a_database_that_hangs_costs_a_503_at_the_deadline_and_no_connection(
-    platform: Processes, caller: Caller, server: Server
+    platform: ServiceProcesses, caller: Caller, server: Server
 ) -> None:
     with platform.client("billing") as billing:
         server.signal(signal.SIGSTOP)
@@ -163,7 +165,7 @@ def test_a_database_that_hangs_costs_a_503_at_the_deadline_and_no_connection(
 
 
 def test_a_full_disk_is_an_unbilled_503_until_there_is_space(
-    platform: Processes, caller: Caller
+    platform: ServiceProcesses, caller: Caller
 ) -> None:
     inference = platform.children["inference"].pid
     journal = platform.home / "journal"

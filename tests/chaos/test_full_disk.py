@@ -9,10 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from chaos.accounts import admin_token
 from harness.mariadb import Server
-from harness.platform import eventually
-from harness.processes import SERVICES, Processes
+from harness.services import SERVICES, ServiceProcesses
+from harness.waiting import eventually
 from tests.chaos.caller import Caller, new_plan
 
 _VOLUME_BYTES = 4 * 2**20
@@ -69,13 +68,13 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Volume, 
 @pytest.fixture(scope="module")
 def platform(
     volumes: tuple[Volume, Volume], new_home: Callable[[], Path], server: Server
-) -> Iterator[Processes]:
+) -> Iterator[ServiceProcesses]:
     journal, database = volumes
     settings = {
         "INFERENCE_JOURNAL_DIR": str(journal.folder),
         "BILLING_DATABASE_URL": f"sqlite+aiosqlite:///{database.folder / 'billing.db'}",
     }
-    platform = Processes(new_home(), server, environment=settings)
+    platform = ServiceProcesses(new_home(), server, environment=settings)
     try:
         platform.begin(*SERVICES)
         yield platform
@@ -95,7 +94,7 @@ def until_refused(write: Callable[[], httpx.Response], *, good: int) -> httpx.Re
 
 
 def test_a_full_volume_under_the_journal_is_an_unbilled_503(
-    platform: Processes, caller: Caller, volumes: tuple[Volume, Volume]
+    platform: ServiceProcesses, caller: Caller, volumes: tuple[Volume, Volume]
 ) -> None:
     journal, _ = volumes
     journal.fill()
@@ -113,12 +112,12 @@ def test_a_full_volume_under_the_journal_is_an_unbilled_503(
 
 
 def test_a_full_volume_under_the_database_is_a_503_and_loses_nothing_acknowledged(
-    platform: Processes, caller: Caller, volumes: tuple[Volume, Volume]
+    platform: ServiceProcesses, caller: Caller, volumes: tuple[Volume, Volume]
 ) -> None:
     _, database = volumes
     acknowledged: set[str] = set()
 
-    with platform.client("billing", admin_token(platform)) as billing:
+    with platform.client("billing", platform.admin_token()) as billing:
 
         def write() -> httpx.Response:
             answer = billing.post("/plans", json=new_plan())

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from harness.function_servers import Response, serving
+from harness.http_servers import Response, serving
 from harness.stores import FIRST, SECOND, World, new_world
 from registry.pins import Pinned, find_pin
 from registry.releases import ReleaseManager

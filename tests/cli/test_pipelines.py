@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from cli.pipelines.progress import TRAINING, DropRecords, Known, judge_drop
-from harness.function_servers import Response, serving
 from harness.gcs import Emulator
+from harness.http_servers import Response, serving
 from harness.stores import FIRST, SECOND, World, new_world, release
 from registry.records import DataObject, RunRecord
 from registry.releases import ReleaseManager
@@ -94,9 +94,31 @@ DISPATCHED = dropped(HOUR, dispatched=NOW - HOUR)
         ),
         (
             DISPATCHED,
-            {"runs": run_of(release=2), "releases": RELEASED, "served": {"a": 2, "b": 1}},
+            {
+                "runs": run_of(release=2),
+                "releases": RELEASED,
+                "served": {"a": 2, "b": 1, "c": None},
+            },
             "released",
-            "1 processes do not serve it yet: b.",
+            "Not served yet by b.",
+            False,
+        ),
+        (
+            DISPATCHED,
+            {"runs": run_of(release=2), "releases": RELEASED, "served": {"a": 2, "b": None}},
+            "released",
+            "Could not query b.",
+            False,
+        ),
+        (
+            DISPATCHED,
+            {
+                "runs": run_of(release=2),
+                "releases": RELEASED,
+                "served": {f"pod-{number}": 1 for number in range(7)},
+            },
+            "released",
+            "Not served yet by pod-0, pod-1, pod-2, pod-3, pod-4 and 2 more.",
             False,
         ),
         (

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from cli.serving.smoke import Received, judge_answer
-from harness.function_servers import Request, Response, serving
+from harness.http_servers import Request, Response, serving
 from harness.stores import FIRST, SECOND, World, manifest
 from registry.records import WarmUp
 from tests.trainer.conftest import Workshop, new_workshop

@@ -11,17 +11,17 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from cli.pipelines.sweep import UserToken
 from functions.common.storage import StorageError
-from harness.function_servers import Response
+from harness.cloud import Cloud
 from harness.gcs import Emulator
-from tests.functions.conftest import World
+from harness.http_servers import Response
 
 PAST_QUIET_S = "0"
 
 
 @pytest.fixture
-def world(gcs: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def cloud(gcs: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     """Create a data bucket, a records bucket and a fake GitHub; drops end at once."""
-    with closing(World(gcs, tmp_path, tmp_path)) as made:
+    with closing(Cloud(gcs, tmp_path, tmp_path)) as made:
         settings = made.settings() | {"PIPELINE_QUIET_SECONDS": PAST_QUIET_S}
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
@@ -34,29 +34,29 @@ def sweep(*words: str) -> Result:
 
 
 def test_a_drop_is_dispatched_once_and_the_status_shows_it(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    event = world.put("wine/part.csv")
+    event = cloud.put("wine/part.csv")
 
     first, again = sweep(), sweep("--json")
 
-    drop = f"{world.bucket}/wine/part.csv#{event['data']['generation']}"
+    drop = f"{cloud.bucket}/wine/part.csv#{event['data']['generation']}"
     assert (first.exit_code, again.exit_code) == (0, 0)
     assert f"dispatched  {drop}: " in first.stdout
-    assert first.stdout.endswith("1 models swept, 1 drops dispatched\n")
+    assert first.stdout.endswith("1 model swept, 1 drop dispatched\n")
     assert [each["decision"] for each in json.loads(again.stdout)] == ["idle"]
-    assert len(world.github.dispatches_of("wine")) == 1
+    assert len(cloud.github.dispatches_of("wine")) == 1
 
-    monkeypatch.setenv("TRAINER_DATA_STORE", f"gs://{world.bucket}")
+    monkeypatch.setenv("TRAINER_DATA_STORE", f"gs://{cloud.bucket}")
     status = CliRunner().invoke(app, ["pipelines", "status", "wine", "--json"])
     [shown] = json.loads(status.stdout)["drops"]
     assert [step["stage"] for step in shown["steps"]] == ["seen", "dispatched"]
     assert shown["drop"] == drop
 
 
-def test_a_failed_dispatch_is_named_and_exits_1(world: World) -> None:
-    world.put("wine/part.csv")
-    world.github.script = [Response(500)]
+def test_a_failed_dispatch_is_named_and_exits_1(cloud: Cloud) -> None:
+    cloud.put("wine/part.csv")
+    cloud.github.script = [Response(500)]
 
     result = sweep()
 
@@ -66,7 +66,7 @@ def test_a_failed_dispatch_is_named_and_exits_1(world: World) -> None:
 
 
 def test_a_bucket_that_cannot_be_read_is_one_line_and_exits_1(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
 

@@ -66,10 +66,17 @@ class Api:
         return items
 
     def patch(
-        self, api_version: str, kind: str, name: str, change: Manifest, *, namespace: str = ""
+        self,
+        api_version: str,
+        kind: str,
+        name: str,
+        change: Manifest,
+        *,
+        namespace: str = "",
+        part: str = "",
     ) -> Manifest:
-        """Merge a change into an object (RFC 7386)."""
-        path = f"{self._folder(api_version, kind, namespace)}/{name}"
+        """Merge a change into an object, or into its part `status` (RFC 7386)."""
+        path = f"{self._folder(api_version, kind, namespace)}/{name}/{part}".rstrip("/")
         headers = {"Content-Type": "application/merge-patch+json"}
         return self._call("PATCH", path, json=change, headers=headers)
 
@@ -123,13 +130,22 @@ class Api:
     def _call(self, method: str, path: str, **options: Any) -> Manifest:
         """Return the response to a call; after a start, the server may ask to repeat it."""
         for _ in range(_TIMEOUT_S):
-            answer = self.client.request(method, path, **options)
+            answer = self._send(method, path, **options)
             if answer.status_code != 429:
                 break
             time.sleep(float(answer.headers["Retry-After"]))
         assert answer.is_success, answer.text
         content: Manifest = answer.json()
         return content
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send a call; read again if the server closed the idle connection at that moment."""
+        try:
+            return self.client.request(method, path, **options)
+        except httpx.RemoteProtocolError:
+            if method != "GET":
+                raise
+            return self.client.request(method, path, **options)
 
 
 def _root(api_version: str) -> str:

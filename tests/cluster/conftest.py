@@ -4,14 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.control_plane import Cluster, NoControlPlane, do_without, running_cluster
+from tests.cluster.control_plane import Cluster, running_cluster
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A control plane with nodes, volumes and third-party kinds."""
-    try:
-        with running_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
-            yield cluster
-    except NoControlPlane as error:
-        do_without(error)
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster

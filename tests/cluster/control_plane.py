@@ -2,34 +2,34 @@
 
 Everything that decides is real: etcd, kube-apiserver, kube-controller-manager and kube-scheduler.
 Only the nodes are simulated, by kwok: a scheduled pod is running and ready at once, a Job's pod
-completes at once, and no container starts.
+completes at once, and no container starts. Pods of `RUN_BY_TESTS` keep running in the namespace of
+that name, until a test's own kubelet ends them.
 """
 
 import base64
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 import httpx
-import pytest
 import yaml
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
-from cli.die_with_parent import die_with_parent
-from harness.platform import eventually
+from harness.issuer import new_private_key, private_pem
 from harness.ports import free_port
+from harness.processes import Process, await_process, start_process, stop_process
+from harness.programs import NotInstalled
+from harness.waiting import eventually
 from tests.cluster.api import Api
 from tests.deploy.chart import ROOT
 
 TOOLS = ROOT / ".tools" / "cluster"
+RUN_BY_TESTS = "release-check"
+"""The component whose pods `tests.cluster.kubelet` runs, and the namespace where it does so."""
 NODES = 3
 _NODE = {"cpu": "16", "memory": "64Gi", "ephemeral-storage": "100Gi", "pods": "110"}
 VOLUMES = 24
@@ -40,18 +40,6 @@ _START_DEADLINE_S = 120
 _SYNC_S = 0.5
 
 
-class NoControlPlane(Exception):
-    """The programs have not been built."""
-
-
-def do_without(error: NoControlPlane) -> NoReturn:
-    """Skip the test that needs the control plane; under CI, where nothing is skipped, fail it."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{error}, and under CI nothing is skipped")
-    sys.stderr.write(f"\n!!! CLUSTER TESTS SKIPPED: {error}\n")
-    pytest.skip(f"CLUSTER TESTS SKIPPED: {error}")
-
-
 @dataclass(frozen=True)
 class Cluster:
     """A running control plane."""
@@ -59,6 +47,8 @@ class Cluster:
     folder: Path
     """Its state; `kubeconfig` is for its clients, `pki/` has its certificate."""
     api: Api
+    kubelet_port: int
+    """Where the API server fetches the logs of pods."""
 
     @property
     def kubeconfig(self) -> Path:
@@ -75,13 +65,15 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
     """Start a control plane with nodes, volumes and CRDs; stop it after the block.
 
     Raises:
-        NoControlPlane: scripts/cluster-tools.sh has not built it.
+        NotInstalled: scripts/cluster-tools.sh has not built it.
     """
     if not (TOOLS / "kwok").exists():
-        raise NoControlPlane("there is no control plane; scripts/cluster-tools.sh builds it")
+        raise NotInstalled("there is no control plane; scripts/cluster-tools.sh builds it")
     etcd_url = f"http://127.0.0.1:{free_port()}"
     port = free_port()
-    _make_key(folder / "accounts.pem")
+    # The key that signs ServiceAccount tokens, in the older form of RSA keys.
+    traditional = serialization.PrivateFormat.TraditionalOpenSSL
+    (folder / "accounts.pem").write_text(private_pem(new_private_key(), traditional))
     (folder / "tokens.csv").write_text(f'{_TOKEN},admin,admin,"system:masters"\n')
     with ExitStack() as stack:
         run = _Runner(folder, stack)
@@ -91,12 +83,14 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
         eventually(certificate.exists, within_s=_START_DEADLINE_S)
         api = stack.enter_context(Api(f"https://127.0.0.1:{port}", certificate, token=_TOKEN))
         run.until("kube-apiserver", lambda: _is_ready(api))
-        cluster = Cluster(folder, api)
+        cluster = Cluster(folder, api, free_port())
         _write_kubeconfig(cluster)
         config = f"--kubeconfig={cluster.kubeconfig}"
         run("kube-controller-manager", config, *_controllers(folder))
         run("kube-scheduler", config, "--leader-elect=false", "--secure-port=0")
-        run("kwok", config, "--manage-all-nodes=true", *_stages())
+        kubelet = ("--node-ip=127.0.0.1", f"--node-port={cluster.kubelet_port}")
+        own = f"--server-address=127.0.0.1:{free_port()}"  # by default at the kubelet's port
+        run("kwok", config, "--manage-all-nodes=true", *kubelet, own, *_stages(folder))
         _furnish(api)
         yield cluster
 
@@ -107,21 +101,17 @@ class _Runner:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._folder = folder
         self._stack = stack
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: dict[str, Process] = {}
 
     def __call__(self, name: str, *options: str) -> None:
-        with (self._folder / f"{name}.log").open("wb") as output:
-            process = subprocess.Popen(
-                die_with_parent(str(TOOLS / name), *options),
-                cwd=self._folder,
-                env={"PATH": os.environ["PATH"], "HOME": str(self._folder)},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        process = start_process(
+            *(str(TOOLS / name), *options),
+            log=self._folder / f"{name}.log",
+            environment={"PATH": os.environ["PATH"], "HOME": str(self._folder)},
+            folder=self._folder,
+        )
         self._running[name] = process
-        self._stack.callback(_end, process)
+        self._stack.callback(stop_process, process, within_s=10)
 
     def until(self, name: str, condition: Callable[[], bool]) -> None:
         """Wait until a started program meets a condition.
@@ -130,21 +120,7 @@ class _Runner:
             AssertionError: it ended, or the condition stayed false; with the end of its log.
         """
         log = self._folder / f"{name}.log"
-
-        def met() -> bool:
-            assert self._running[name].poll() is None, log.read_text()[-4000:]
-            return condition()
-
-        eventually(met, within_s=_START_DEADLINE_S)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        await_process(self._running[name], condition, log=log, within_s=_START_DEADLINE_S)
 
 
 def _is_ready(api: Api) -> bool:
@@ -152,18 +128,6 @@ def _is_ready(api: Api) -> bool:
         return api.client.get("/readyz").is_success
     except httpx.TransportError:
         return False
-
-
-def _make_key(path: Path) -> None:
-    """The key that signs ServiceAccount tokens."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.TraditionalOpenSSL,
-            serialization.NoEncryption(),
-        )
-    )
 
 
 def _write_kubeconfig(cluster: Cluster) -> None:
@@ -201,6 +165,7 @@ def _apiserver(folder: Path, etcd_url: str, port: int) -> list[str]:
         "--advertise-address=192.0.2.1",  # it must not be loopback; nothing uses it
         "--endpoint-reconciler-type=none",
         f"--secure-port={port}",
+        "--kubelet-preferred-address-types=InternalIP",
         f"--cert-dir={folder / 'pki'}",
         f"--token-auth-file={folder / 'tokens.csv'}",
         "--authorization-mode=RBAC",
@@ -227,9 +192,17 @@ def _controllers(folder: Path) -> list[str]:
     ]
 
 
-def _stages() -> list[str]:
-    """Return the life cycle of nodes and pods that kwok's authors recommend."""
-    return [f"--config={path}" for path in sorted(TOOLS.glob("stages/*.yaml"))]
+def _stages(folder: Path) -> list[str]:
+    """Return the life cycle of nodes and pods that kwok's authors recommend, and one exception."""
+    paths = sorted(TOOLS.glob("stages/*.yaml"))
+    [complete] = [path for path in paths if path.name == "pod-complete.yaml"]
+    stage = yaml.safe_load(complete.read_text())
+    of = r'"\(.metadata.namespace)/\(.metadata.labels["app.kubernetes.io/component"])"'
+    exception = {"key": of, "operator": "NotIn", "values": [f"{RUN_BY_TESTS}/{RUN_BY_TESTS}"]}
+    stage["spec"]["selector"]["matchExpressions"].append(exception)
+    changed = folder / complete.name
+    changed.write_text(yaml.safe_dump(stage))
+    return [f"--config={changed if path == complete else path}" for path in paths]
 
 
 def _furnish(api: Api) -> None:

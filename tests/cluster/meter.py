@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from harness.platform import eventually
+from harness.waiting import eventually
 from tests.cluster.api import Api
 from tests.cluster.control_plane import Cluster
 from tests.deploy.chart import Manifest

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from harness.platform import eventually
+from harness.waiting import eventually
 from tests.cluster.control_plane import Cluster
 from tests.deploy.chart import CHART, HELM, Manifest, objects_of
 
@@ -174,7 +174,9 @@ class Release:
 
 
 @contextmanager
-def new_release(cluster: Cluster, namespace: str, scenario: str) -> Iterator[Release]:
+def new_release(
+    cluster: Cluster, namespace: str, scenario: str, *settings: str
+) -> Iterator[Release]:
     """A release of a scenario, ready inside the block and deleted with its namespace after it."""
     labels = {f"pod-security.kubernetes.io/{each}": "restricted" for each in ("enforce", "warn")}
     metadata = {"name": namespace, "labels": labels}
@@ -183,7 +185,7 @@ def new_release(cluster: Cluster, namespace: str, scenario: str) -> Iterator[Rel
     eventually(lambda: cluster.api.exists("v1", "ServiceAccount", **accounts))
     try:
         release = Release(cluster, namespace)
-        release.install(scenario)
+        release.install(scenario, *settings)
         yield release
     finally:
         cluster.api.delete("v1", "Namespace", namespace)

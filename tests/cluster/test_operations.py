@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.platform import eventually
+from harness.waiting import eventually
 from tests.cluster.control_plane import Cluster
 from tests.cluster.release import WORKLOADS, Release, new_release
 from tests.deploy.chart import SERVICES

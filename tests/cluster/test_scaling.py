@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.platform import eventually
+from harness.waiting import eventually
 from tests.cluster.control_plane import Cluster
 from tests.cluster.meter import CUSTOM, RESOURCE, Load, Meter, running_meter
 from tests.cluster.release import Release, new_release

@@ -9,8 +9,9 @@ from jose.backends.base import Key
 from pydantic import BaseModel, ConfigDict
 
 from services.common.errors import NotFound, ServiceError, Unavailable
-from services.common.http.app import new_router, service_app
+from services.common.http.app import service_app
 from services.common.http.methods import Cors
+from services.common.http.routing import new_router
 from services.common.identity.tokens import AnyCaller, TokenVerifier
 
 LIMIT = 1000

@@ -12,9 +12,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from harness.programs import program
-from harness.proxies import KINDS, proxied
+from harness.programs import find_program
 from harness.raw_http import WAIT_S, Connection, head
+from harness.reverse_proxies import KINDS, proxied
 from tests.echo import running_echo
 
 JAVA_CLIENT = Path(__file__).with_name("Post.java")
@@ -109,8 +109,8 @@ class TestJava:
 
 
 def _post(port: int, body: str) -> list[tuple[int, int]]:
-    program("javac")  # `java` runs a source file only where there is a compiler
-    command = [program("java"), str(JAVA_CLIENT), f"http://127.0.0.1:{port}/echo", body, "3"]
+    find_program("javac")  # `java` runs a source file only where there is a compiler
+    command = [find_program("java"), str(JAVA_CLIENT), f"http://127.0.0.1:{port}/echo", body, "3"]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=120, check=False, env=os.environ
     )

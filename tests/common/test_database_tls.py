@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr, TypeAdapter, ValidationError
 from sqlalchemy import text
 
-from harness.mariadb import NoServer, Server, do_without, running_server
+from harness.mariadb import Server, running_server
 from services.common.db.database import Database, DatabaseUrl
 from services.common.errors import Unavailable
 
@@ -55,11 +55,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(certificate: Path) -> Iterator[Server]:
     """A server with a certificate."""
     key = certificate.with_name("key.pem")
-    try:
-        with running_server(f"--ssl-cert={certificate}", f"--ssl-key={key}") as started:
-            yield started
-    except NoServer as error:
-        do_without(error)
+    with running_server(f"--ssl-cert={certificate}", f"--ssl-key={key}") as started:
+        yield started
 
 
 async def cipher(url: str) -> str:

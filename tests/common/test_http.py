@@ -11,7 +11,7 @@ import structlog
 from fastapi import FastAPI
 from httpx import AsyncClient
 
-from services.common.http.app import listen
+from services.common.http.server import listen
 from services.common.telemetry.logs import configure_logging
 from services.common.telemetry.requests import log
 from tests.common.sample import LIMIT, assert_problem
@@ -165,13 +165,13 @@ class TestOperations:
     async def test_metrics_report_the_latest_result_of_readyz(
         self, app: FastAPI, client: AsyncClient
     ) -> None:
-        told = []
+        ready = []
         for ailment in (None, "It is away.", None):
             app.state.ailment = ailment
             await client.get("/readyz")
-            told.append("\nservice_ready 1.0\n" in (await client.get("/metrics")).text)
+            ready.append("\nservice_ready 1.0\n" in (await client.get("/metrics")).text)
 
-        assert told == [True, False, True]
+        assert ready == [True, False, True]
 
     async def test_metrics_count_by_route_and_not_by_path(self, client: AsyncClient) -> None:
         for path in ("/broken/gone", "/broken/unknown", "/nowhere/1", "/nowhere/2"):

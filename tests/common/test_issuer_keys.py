@@ -7,27 +7,21 @@ from typing import Any
 import httpx
 import pytest
 
+from harness.issuer import ISSUER, KEY_ID, Issuer
 from services.common.errors import Unauthenticated, Unavailable
 from services.common.identity.tokens import (
     IssuerKeys,
     TokenVerifier,
 )
-from tests.common.tokens import (
-    ISSUER,
-    KID,
-    OTHER,
-    claims,
-    document,
-    header,
-    signed,
-)
+
+OURS, OTHER = Issuer(), Issuer()
 
 
 class Published:
     """An issuer behind a transport: the keys it publishes, and the number of requests."""
 
     def __init__(self) -> None:
-        self.keys: list[dict[str, Any]] = [document()]
+        self.keys: list[dict[str, Any]] = [OURS.jwk()]
         self.broken: Callable[[], httpx.Response] | None = None
         self.asked = 0
 
@@ -52,7 +46,7 @@ class TestIssuerKeys:
     ) -> None:
         keys = IssuerKeys(http, ISSUER)
 
-        found = await asyncio.gather(*(keys.find(KID) for _ in range(20)))
+        found = await asyncio.gather(*(keys.find(KEY_ID) for _ in range(20)))
 
         assert all(found)
         assert published.asked == 1
@@ -61,7 +55,7 @@ class TestIssuerKeys:
         self, published: Published, http: httpx.AsyncClient
     ) -> None:
         keys = IssuerKeys(http, ISSUER)
-        await keys.find(KID)
+        await keys.find(KEY_ID)
 
         found = await asyncio.gather(*(keys.find(f"forged {n}") for n in range(50)))
 
@@ -72,11 +66,11 @@ class TestIssuerKeys:
         self, published: Published, http: httpx.AsyncClient
     ) -> None:
         keys = IssuerKeys(http, ISSUER, cooldown_s=0)
-        await keys.find(KID)
-        published.keys.append(document(OTHER, "key-2"))
+        await keys.find(KEY_ID)
+        published.keys.append(OTHER.jwk(kid="key-2"))
 
         assert await keys.find("key-2") is not None
-        assert await keys.find(KID) is not None
+        assert await keys.find(KEY_ID) is not None
 
     async def test_withdrawing_a_key_invalidates_cached_tokens(
         self, published: Published, http: httpx.AsyncClient
@@ -84,9 +78,9 @@ class TestIssuerKeys:
         keys = IssuerKeys(http, ISSUER, cooldown_s=0, max_age_s=0)
         verifier = TokenVerifier(keys, issuer=ISSUER)
         keys.on_withdrawal = verifier.forget
-        token = signed(header(), claims())
+        token = OURS.sign()
         await verifier.verify(token)
-        published.keys = [document(OTHER, "key-2")]
+        published.keys = [OTHER.jwk(kid="key-2")]
 
         await keys.refresh()
 
@@ -98,7 +92,7 @@ class TestIssuerKeys:
         self, published: Published, http: httpx.AsyncClient
     ) -> None:
         keys = IssuerKeys(http, ISSUER, cooldown_s=0, max_age_s=0)
-        await keys.find(KID)
+        await keys.find(KEY_ID)
 
         for broken in (
             lambda: httpx.Response(500),
@@ -108,7 +102,7 @@ class TestIssuerKeys:
             lambda: httpx.Response(302, headers={"Location": "http://evil.test"}),
         ):
             published.broken = broken
-            assert await keys.find(KID) is not None
+            assert await keys.find(KEY_ID) is not None
 
     async def test_without_any_key_the_error_is_unavailable(
         self, published: Published, http: httpx.AsyncClient
@@ -119,7 +113,7 @@ class TestIssuerKeys:
 
         for _ in range(5):
             with pytest.raises(Unavailable):
-                await verifier.verify(signed(header(), claims()))
+                await verifier.verify(OURS.sign())
 
         assert published.asked == 1
         assert await keys.check() is not None

@@ -16,7 +16,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from harness.platform import ROOT
+from harness.programs import ROOT
 from services.auth.app import MIGRATIONS as AUTH
 from services.billing.database import MIGRATIONS as BILLING
 from services.common.db.migrations import migrate

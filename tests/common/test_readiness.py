@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
-from harness.platform import ROOT
 from harness.ports import free_port
+from harness.programs import ROOT
 
 NOT_READY = b'{"failing": {"database": "The database is unavailable; retry in 1 s."}}'
 

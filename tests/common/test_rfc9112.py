@@ -232,6 +232,39 @@ def test_http_1_0_needs_no_host_and_closes_after_the_response(port: int) -> None
         assert connection.is_closed()
 
 
+class TestHalfClosed:
+    """The client has closed its side of the connection (RFC 9112 §9.6)."""
+
+    def test_a_complete_request_is_answered_before_the_connection_closes(self, port: int) -> None:
+        with Connection(port) as connection:
+            connection.send(head(b"Host: x", b"Content-Length: 5") + b"hello")
+            connection.finish()
+            answer = connection.read()
+
+            assert (answer[0], answer[2]["body"]) == (200, "hello")
+            assert connection.is_closed()
+
+    def test_pipelined_requests_are_all_answered(self, port: int) -> None:
+        paths = ["/first", "/second", "/third"]
+        starts = [f"GET {path} HTTP/1.1".encode() for path in paths]
+        with Connection(port) as connection:
+            connection.send(b"".join(head(b"Host: x", start=start) for start in starts))
+            connection.finish()
+
+            assert [connection.read()[2]["path"] for _ in paths] == paths
+            assert connection.is_closed()
+
+    @pytest.mark.parametrize(
+        "part", [b"", b"GET / HT", head(b"Host: x", b"Content-Length: 5") + b"hel"]
+    )
+    def test_an_incomplete_request_is_not_answered(self, port: int, part: bytes) -> None:
+        with Connection(port) as connection:
+            connection.send(part)
+            connection.finish()
+
+            assert connection.is_closed()
+
+
 class TestEarlyAnswer:
     """A response that is sent before the request's body has arrived."""
 

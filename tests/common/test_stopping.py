@@ -13,10 +13,11 @@ import uvicorn
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from harness.platform import ROOT
+from harness.programs import ROOT
 from services.common import shutdown as stopping
-from services.common.http.app import new_router, service_app
+from services.common.http.app import service_app
 from services.common.http.protocol import Protocol
+from services.common.http.routing import new_router
 from services.common.shutdown import StoppingServer
 
 PATIENCE_S = 0.6

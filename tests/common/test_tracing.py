@@ -14,9 +14,11 @@ from harness.otlp_collector import Collected, Collector, collecting
 from harness.ports import free_port
 from services.common.db.database import Database
 from services.common.errors import Unavailable
-from services.common.http.app import http_client, new_router, service_app
+from services.common.http.app import service_app
+from services.common.http.client import http_client
+from services.common.http.routing import new_router
+from services.common.telemetry import open_tracing
 from services.common.telemetry import tracing as tracing_module
-from services.common.telemetry.requests import open_tracing
 from services.common.telemetry.tracing import Tracing
 
 SECRET = "hunter2"

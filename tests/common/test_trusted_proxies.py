@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.proxies import proxied
 from harness.raw_http import Connection, head
+from harness.reverse_proxies import proxied
 from services.auth.settings import AuthSettings
 from services.billing.settings import BillingSettings
 from services.inference.settings import InferenceSettings

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.platform import PREDICT, WINE, eventually
+from harness.samples import PREDICT, WINE
+from harness.waiting import eventually
 from tests.compose.project import IMAGES, Project, docker, running_project
 
 pytestmark = pytest.mark.compose
@@ -70,7 +71,7 @@ class TestProject:
         eventually(lambda: project.is_ready("inference"))
 
     def test_a_second_start_keeps_accounts_usage_and_the_release(self, project: Project) -> None:
-        email, password = project.new_account()
+        email, password = project.register_user()
         token = project.token(email, password)
         predict(project, token)
         eventually(lambda: project.usage(token)["requests"] == 1)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.platform import ROOT
+from harness.programs import ROOT
 from tests.cli.test_settings_documented import DOCUMENTED
 
 SCRIPT = ROOT / "scripts" / "compose_env.py"

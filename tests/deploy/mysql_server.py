@@ -1,20 +1,18 @@
 """A database server that starts as in the chart and docker-compose.yml: with start.sh."""
 
-import os
 import shutil
 import socket
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pymysql
 
-from cli.die_with_parent import die_with_parent
-from harness.mariadb import NoServer
+from harness.mariadb import NO_FILE_FOLDER, run_as_root
 from harness.ports import free_port
+from harness.processes import Process, await_process, start_process, stop_process
+from harness.programs import SEARCH_PATH, find_program
 from tests.deploy.chart import CHART, ROOT
 
 SCRIPTS = CHART / "files" / "mysql"
@@ -25,8 +23,6 @@ PASSWORDS = {
     "backup": "backuppassword",
 }
 _STAND_IN = ROOT / "tests" / "compose" / "stand-ins"
-_SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"
-_DEADLINE_S = 60
 
 
 class ChartServer:
@@ -42,38 +38,28 @@ class ChartServer:
         self._log = folder / "log"
         self._environment = {"DATA_DIR": str(self.data), "RUN_DIR": str(folder)}
 
-    def begin(self) -> subprocess.Popen[bytes]:
+    def begin(self) -> Process:
         """Run start.sh without waiting."""
-        whom = ["--user=root"] if os.geteuid() == 0 else []
-        with self._log.open("ab") as output:
-            return subprocess.Popen(
-                die_with_parent(
-                    *("bash", str(SCRIPTS / "start.sh"), "--no-defaults", *whom),
-                    *(f"--socket={self._socket}", f"--port={self.port}"),
-                    *(f"--pid-file={self._socket}.pid", f"--tmpdir={self._log.parent}"),
-                    *("--bind-address=127.0.0.1", "--skip-name-resolve", "--skip-log-bin"),
-                    *("--performance-schema=OFF", "--innodb-buffer-pool-size=64M"),
-                ),
-                env={"PATH": _path(), **self._environment, **self._given()},
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        return start_process(
+            *("bash", str(SCRIPTS / "start.sh"), "--no-defaults", *run_as_root()),
+            *(f"--socket={self._socket}", f"--port={self.port}"),
+            *(f"--pid-file={self._socket}.pid", f"--tmpdir={self._log.parent}"),
+            *("--bind-address=127.0.0.1", "--skip-name-resolve", "--skip-log-bin"),
+            *("--performance-schema=OFF", "--innodb-buffer-pool-size=64M"),
+            NO_FILE_FOLDER,
+            environment={"PATH": _path(), **self._environment, **self._given()},
+            log=self._log,
+        )
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Accept connections inside the block, and stop cleanly after it."""
         process = self.begin()
         try:
-            deadline = time.monotonic() + _DEADLINE_S
-            while not self.lets_in("root"):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"the server did not start:\n{self._log.read_text()}")
-                time.sleep(0.05)
+            await_process(process, lambda: self.lets_in("root"), log=self._log)
             yield
         finally:
-            process.terminate()
-            process.wait(timeout=_DEADLINE_S)
+            stop_process(process)
 
     def lets_in(self, user: str, *, password: str | None = None) -> bool:
         """Return whether a user can log in by socket, with the last start's password or another."""
@@ -125,15 +111,15 @@ def new_server() -> Iterator[ChartServer]:
     """Return a server that has not been started yet; its data is deleted after the block.
 
     Raises:
-        NoServer: this machine has none.
+        NotInstalled: this machine has none.
     """
-    if not shutil.which("mysqld", path=_path()):
-        raise NoServer("neither mariadbd nor mysqld is installed")
+    find_program("mariadbd", "mysqld")
     # A socket's path is limited to about 100 characters, too few for pytest's deep folders.
     with tempfile.TemporaryDirectory(prefix="tollgate-db-") as folder:
         yield ChartServer(Path(folder))
 
 
 def _path() -> str:
-    path = f"{os.environ['PATH']}:{_SYSTEM}"
-    return f"{_STAND_IN}:{path}" if shutil.which("mariadbd", path=path) else path
+    return (
+        f"{_STAND_IN}:{SEARCH_PATH}" if shutil.which("mariadbd", path=SEARCH_PATH) else SEARCH_PATH
+    )

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from services.auth.tokens.service import login_counter
 from services.billing.events.router import EventMetrics
-from services.common.telemetry.requests import Metrics
+from services.common.telemetry.metrics import Metrics
 from services.inference.api.metrics import PredictMetrics
 from services.inference.metering.journal.journal import Journal
 from services.inference.metering.metrics import MeteringMetrics
@@ -30,7 +31,7 @@ from tests.deploy.chart import (
 
 WORDS = {"by", "sum", "rate", "max", "increase", "histogram_quantile", "le", "job", "pod", "status"}
 WORDS |= {"model", "version", "column", "outcome", "namespace"}
-WORDS |= {"absent", "or", "unless"}
+WORDS |= {"absent", "or", "unless", "and"}
 
 KUBE_STATE_METRICS = {
     "kube_cronjob_status_last_schedule_time",
@@ -44,6 +45,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     home = tmp_path_factory.mktemp("metrics")
     common = Metrics()
     registry: CollectorRegistry = common.registry
+    login_counter(registry)
     EventMetrics(registry)
     journal = Journal(home / "journal", max_bytes=2**20)
     MeteringMetrics(registry, journal)
@@ -162,15 +164,6 @@ class TestTraces:
             "OTEL_TRACES_SAMPLER_ARG": "0.5",
         }
         assert self.ports_to_anywhere(rendered, service) == [4318]
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "port"), [("https://collector.example", 443), ("http://collector/otlp", 80)]
-)
-def test_a_collector_without_a_port_gets_that_of_its_scheme(endpoint: str, port: int) -> None:
-    policy = render(f"tracing.endpoint={endpoint}").get("NetworkPolicy", "billing")
-
-    assert {"ports": [{"port": port}]} in policy["spec"]["egress"]
 
 
 def test_schema_and_readme_match_the_values() -> None:

@@ -8,19 +8,15 @@ from contextlib import suppress
 
 import pytest
 
-from harness.mariadb import NoServer, do_without
-from harness.platform import eventually
+from harness.waiting import eventually
 from tests.deploy.mysql_server import ChartServer, new_server
 
 
 @pytest.fixture
 def server() -> Iterator[ChartServer]:
     """A server that has never been started."""
-    try:
-        with new_server() as made:
-            yield made
-    except NoServer as error:
-        do_without(error)
+    with new_server() as made:
+        yield made
 
 
 def end_at_once(process: subprocess.Popen[bytes]) -> None:

@@ -16,29 +16,6 @@ from tests.deploy.chart import CHART, ROOT, SCENARIOS, SERVICES, render, same
 
 @pytest.mark.parametrize("service", SERVICES)
 class TestDefaults:
-    def test_it_is_a_deployment_whose_size_the_autoscaler_sets(self, service: str) -> None:
-        workload = render().workload(service)
-
-        assert workload["kind"] == "Deployment"
-        assert "replicas" not in workload["spec"]
-        assert workload["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
-
-    def test_it_scales_by_cpu_fast_up_and_slowly_down(self, service: str) -> None:
-        scaler = render().get("HorizontalPodAutoscaler", service)["spec"]
-
-        assert scaler["scaleTargetRef"]["name"] == f"t-tollgate-{service}"
-        assert [metric["type"] for metric in scaler["metrics"]] == ["Resource"]
-        assert scaler["minReplicas"] == 2
-        assert scaler["behavior"]["scaleUp"]["stabilizationWindowSeconds"] == 0
-        assert scaler["behavior"]["scaleDown"]["stabilizationWindowSeconds"] >= 300
-
-    def test_its_probes_use_the_right_endpoints(self, service: str) -> None:
-        container = render().container(service)
-
-        assert container["startupProbe"]["httpGet"]["path"] == "/healthz"
-        assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
-        assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
-
     def test_the_grace_period_is_longer_than_a_stop_can_take(self, service: str) -> None:
         pod = render().workload(service)["spec"]["template"]["spec"]
         pause = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
@@ -61,15 +38,6 @@ class TestDefaults:
         assert f"| {finished} at most | Requests" in page
         assert f"| {finished + RELEASE_S + DRAIN_S:g} at most | Inference" in page
         assert f"inference {grace} |" in page or f"| {grace}, inference" in page
-
-    def test_threads_follow_the_cpu_limit(self, service: str) -> None:
-        by_name = {each["name"]: each for each in render().container(service)["env"]}
-
-        for name in ("OMP_NUM_THREADS", "AUTH_PASSWORD_THREADS", "INFERENCE_PREDICT_THREADS"):
-            assert by_name[name]["valueFrom"]["resourceFieldRef"] == {
-                "resource": "limits.cpu",
-                "divisor": "1",
-            }
 
     def test_its_selectors_find_its_pods_and_no_others(self, service: str) -> None:
         rendered = render()
@@ -96,20 +64,6 @@ class TestDefaults:
 
 @pytest.mark.parametrize("service", SERVICES)
 class TestKnobs:
-    def test_without_autoscaling_the_replicas_are_set(self, service: str) -> None:
-        rendered = render(f"{service}.autoscaling.enabled=false", f"{service}.replicas=3")
-
-        assert rendered.workload(service)["spec"]["replicas"] == 3
-        assert len(rendered.of("HorizontalPodAutoscaler")) == 2
-
-    def test_limits_of_the_autoscaler(self, service: str) -> None:
-        settings = ("minReplicas=3", "maxReplicas=30", "targetCPUUtilizationPercentage=150")
-        rendered = render(*(f"{service}.autoscaling.{each}" for each in settings))
-        scaler = rendered.get("HorizontalPodAutoscaler", service)["spec"]
-
-        assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 30)
-        assert scaler["metrics"][0]["resource"]["target"]["averageUtilization"] == 150
-
     def test_a_setting_without_a_key_restarts_the_pods(self, service: str) -> None:
         name = f"{service.upper()}_LOG_LEVEL"
         changed = render(f"{service}.settings.{name}=DEBUG")
@@ -121,90 +75,6 @@ class TestKnobs:
 
         assert changed.settings(service)[name] == "DEBUG"
         assert checksum(changed) != checksum(render())
-
-    def test_it_trusts_the_listed_proxies(self, service: str) -> None:
-        name = f"{service.upper()}_TRUSTED_PROXIES"
-        named = render("trustedProxies={10.8.0.0/14,192.0.2.1}")
-
-        assert name not in render().settings(service)
-        assert named.settings(service)[name] == "10.8.0.0/14 192.0.2.1"
-
-    def test_without_a_cpu_limit_threads_follow_the_request_or_else_the_node(
-        self, service: str
-    ) -> None:
-        for missing, followed in (
-            (("limits.cpu",), "requests.cpu"),
-            (("limits", "requests"), "limits.cpu"),
-        ):
-            settings = (f"{service}.resources.{each}=null" for each in missing)
-            container = render(*settings).container(service)
-            by_name = {each["name"]: each for each in container["env"]}
-
-            # For a missing limit, the downward API reports the node's CPUs; for a request, 0.
-            reference = by_name["OMP_NUM_THREADS"]["valueFrom"]["resourceFieldRef"]
-            assert reference["resource"] == followed
-
-    def test_a_value_that_looks_like_yaml_is_a_value(self, service: str) -> None:
-        rendered = render("inference.feedback.storeUrl=a: b # c", "auth.adminEmail=a: b # c")
-
-        assert rendered.settings("inference")["INFERENCE_FEEDBACK_STORE"] == "a: b # c"
-        assert "Error" not in rendered.settings(service)
-
-    def test_threads_that_a_setting_gives_are_set_only_there(self, service: str) -> None:
-        name = {"inference": "INFERENCE_PREDICT_THREADS"}.get(service, "AUTH_PASSWORD_THREADS")
-        rendered = render(f"{service}.settings.{name}=few")
-
-        assert rendered.settings(service)[name] == "few"
-        assert name not in {each["name"] for each in rendered.container(service)["env"]}
-
-    def test_platform_teams_additions_reach_the_pod(self, service: str) -> None:
-        rendered = render(
-            "imagePullSecrets={pull}",
-            "image.registry=registry.example.com/x/",
-            "image.tag=1.2.3",
-            f"{service}.podAnnotations.team=payments",
-            f"{service}.podLabels.tier=paid",
-            f"{service}.nodeSelector.pool=fast",
-            f"{service}.tolerations[0].key=paid",
-            f"{service}.priorityClassName=high",
-            f"{service}.affinity.nodeAffinity.preferred=x",
-            f"{service}.extraEnv[0].name=EXTRA",
-            f"{service}.extraEnv[0].value=more",
-            f"{service}.serviceAccount.annotations.owner=me",
-        )
-        template = rendered.workload(service)["spec"]["template"]
-        pod, container = template["spec"], rendered.container(service)
-
-        assert container["image"] == f"registry.example.com/x/tollgate-{service}:1.2.3"
-        assert template["metadata"]["annotations"]["team"] == "payments"
-        assert template["metadata"]["labels"]["tier"] == "paid"
-        assert pod["imagePullSecrets"] == [{"name": "pull"}]
-        assert pod["nodeSelector"] == {"pool": "fast"}
-        assert pod["tolerations"] == [{"key": "paid"}]
-        assert pod["priorityClassName"] == "high"
-        assert pod["affinity"] == {"nodeAffinity": {"preferred": "x"}}
-        assert {"name": "EXTRA", "value": "more"} in container["env"]
-        account = rendered.get("ServiceAccount", service)
-        assert account["metadata"]["annotations"] == {"owner": "me"}
-        assert pod["serviceAccountName"] == account["metadata"]["name"]
-
-    @pytest.mark.parametrize(
-        ("adapter", "form"),
-        [
-            ("prometheus-adapter", "{}"),
-            ("stackdriver", "prometheus.googleapis.com|{}|gauge"),
-        ],
-    )
-    def test_with_an_adapter_requests_in_flight_count_too(
-        self, service: str, adapter: str, form: str
-    ) -> None:
-        rendered = render(f"metricsAdapter={adapter}")
-        [_, pods] = rendered.get("HorizontalPodAutoscaler", service)["spec"]["metrics"]
-        metric = {"inference": "tollgate_inference_requests_in_flight"}.get(
-            service, "http_requests_in_progress"
-        )
-
-        assert pods["pods"]["metric"]["name"] == form.format(metric)
 
 
 class TestNodes:
@@ -236,15 +106,6 @@ class TestNodes:
 
 
 class TestNames:
-    @pytest.mark.parametrize(
-        ("setting", "name"),
-        [("fullnameOverride=shop", "shop-auth"), ("nameOverride=pay", "t-pay-auth")],
-    )
-    def test_overrides(self, setting: str, name: str) -> None:
-        names = {o["metadata"]["name"] for o in render(setting).of("Deployment")}
-
-        assert name in names
-
     def test_the_longest_name_fits_whatever_the_release_is_called(self) -> None:
         rendered = render(name="a-release-with-a-name-as-long-as-helm-allows-it-to-be")
         limits = {"CronJob": 52, "StatefulSet": 52}
@@ -303,13 +164,6 @@ class TestAnotherChart:
         for name in (*SERVICES, "mysql"):
             assert this.workload(name)["spec"] == other.workload(name)["spec"]
             assert this.workload(name)["metadata"] != other.workload(name)["metadata"]
-
-
-class TestSettings:
-    def test_a_value_that_looks_like_yaml_is_text(self) -> None:
-        rendered = render("inference.feedback.storeUrl=a: b")
-
-        assert rendered.settings("inference")["INFERENCE_FEEDBACK_STORE"] == "a: b"
 
 
 class TestModels:

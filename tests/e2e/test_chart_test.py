@@ -1,27 +1,17 @@
 """The script of `helm test`, on a platform that runs here."""
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
 
-from harness.platform import ROOT, Platform
+from harness.accounts import put_on_plan, store_plan
+from harness.plans import plan, price
+from harness.platform import Platform
+from harness.programs import ROOT
 
 SCRIPT = ROOT / "deploy/helm/tollgate/files/first_prediction.py"
-PREPAID = {
-    "name": "Prepaid",
-    "currency": "USD",
-    "billing": "prepaid",
-    "prices": [
-        {
-            "model": None,
-            "included_requests": 0,
-            "tiers": [{"up_to_requests": None, "per_request": "1", "per_row": "0"}],
-        }
-    ],
-    "rate_limit": None,
-}
+PREPAID = plan(price((None, "1", "0")), name="Prepaid", billing="prepaid")
 
 
 def run(platform: Platform, *, sample_model: str, seed: str) -> list[str]:
@@ -60,10 +50,8 @@ class TestChartTest:
         token = platform.token(f"helm-test-{derived[:8]}@tollgate.example", derived[8:])
         with platform.client("auth", token) as auth:
             account = auth.get("/users/me").json()["id"]
-        admin = json.loads((platform.home / "credentials.json").read_text())["admin"]
-        with platform.client("billing", platform.token(**admin)) as billing:
-            plan = billing.post("/plans", json=PREPAID).json()["id"]
-            billing.put(f"/accounts/{account}/plan", json={"plan": plan}).raise_for_status()
+        with platform.client("billing", platform.admin_token()) as billing:
+            put_on_plan(billing, account, plan_id=store_plan(billing, PREPAID))
 
         [*_, last] = run(platform, sample_model="true", seed="poor")
 

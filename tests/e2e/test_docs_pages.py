@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from harness.platform import WINE, Platform
+from harness.platform import Platform
+from harness.samples import WINE
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = [
@@ -47,7 +48,7 @@ def test_a_docs_page_logs_in_and_calls_without_leaving_this_machine(
     service: str, platform: Platform, browser: Browser
 ) -> None:
     method, path, expected = TRIALS[service]
-    account = platform.new_account()
+    account = platform.register_user()
     page = browser.new_page()
     urls: list[str] = []
     problems: list[str] = []

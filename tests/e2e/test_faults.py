@@ -10,9 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from harness.platform import PREDICT, WINE, Platform, eventually, running
+from harness.platform import Platform, running
+from harness.samples import PREDICT, WINE
+from harness.waiting import eventually
 
-KEYS = 600
+KEYS = 300
 CLIENTS = 4
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import httpx
 
 from harness.gcs import Emulator
-from harness.platform import PREDICT, WINE, eventually, running
-from harness.stores import publish_again
-from registry.keys import TrustedKeys, load_signing_key
+from harness.platform import running
+from harness.samples import PREDICT, WINE
+from harness.stores import PlatformStore
+from harness.waiting import eventually
 from registry.storage.filesystems import open_filesystem
-from registry.store import ModelStore
 
 
 def test_a_model_trained_into_a_bucket_is_served_from_it(
@@ -40,12 +40,7 @@ def test_a_model_trained_into_a_bucket_is_served_from_it(
 
             # The running service trusts the next key as well.
             platform.run("keys", "rotate").check_returncode()
-            again = publish_again(
-                ModelStore(f"{bucket_url}/models"),
-                TrustedKeys.load(home / "keys/trusted"),
-                load_signing_key(home / "keys/signing.pem"),
-                "wine",
-            )
+            again = PlatformStore(home, f"{bucket_url}/models").publish_copy("wine")
             platform.run("models", "release", "wine", "--to", again).check_returncode()
             eventually(lambda: answering_version(inference) == again)
 

@@ -8,10 +8,12 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from harness.platform import PREDICT, WINE, Platform, eventually
-from harness.programs import program
-from harness.proxies import proxied
+from harness.platform import Platform
+from harness.programs import find_program
 from harness.raw_http import WAIT_S, Connection, head
+from harness.reverse_proxies import proxied
+from harness.samples import PREDICT, WINE
+from harness.waiting import eventually
 from tests.common.test_behind_proxies import JAVA_CLIENT
 
 SERVICES = ("auth", "inference", "billing")
@@ -124,11 +126,11 @@ def test_a_strangers_unfinished_request_does_not_take_over_another_callers(
 @pytest.mark.parametrize("way", ["direct", "behind nginx"])
 def test_a_java_client_with_defaults_predicts(platform: Platform, ingress: int, way: str) -> None:
     port = ingress if way == "behind nginx" else platform.ports["inference"]
-    program("javac")  # `java` runs a source file only if there is a compiler
+    find_program("javac")  # `java` runs a source file only if there is a compiler
 
     done = subprocess.run(
         [
-            program("java"),
+            find_program("java"),
             str(JAVA_CLIENT),
             f"http://127.0.0.1:{port}{PREDICT}",
             json.dumps({"instances": [WINE]}),

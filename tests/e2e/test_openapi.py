@@ -1,6 +1,5 @@
 """The three services answer as their OpenAPI documents describe, whatever they receive."""
 
-import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -53,8 +52,7 @@ def platform(new_home: Callable[[], Path]) -> Iterator[Platform]:
 @pytest.fixture(scope="module")
 def token(platform: Platform) -> str:
     """A token of the administrator's with every scope."""
-    admin = json.loads((platform.home / "credentials.json").read_text())["admin"]
-    with platform.client("auth", platform.token(**admin)) as auth:
+    with platform.client("auth", platform.admin_token()) as auth:
         account = auth.get("/userinfo").json()["sub"]
     now = int(time.time())
     claims = {

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.platform import Platform, eventually, running
+from harness.platform import Platform, running
+from harness.waiting import eventually
 
 
 @pytest.fixture

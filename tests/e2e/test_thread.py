@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from harness.platform import PREDICT, WINE, Platform, eventually, running
+from harness.platform import Platform, running
+from harness.samples import PREDICT, WINE
+from harness.waiting import eventually
 
 WRITTEN_ONCE = ("credentials.json", "keys", "data", "models")
 

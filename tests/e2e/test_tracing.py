@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from harness.otlp_collector import Collected, Collector, collecting
-from harness.platform import PREDICT, ROOT, WINE, Platform, eventually, running
+from harness.platform import Platform, running
 from harness.ports import free_port
+from harness.programs import ROOT
+from harness.samples import PREDICT, WINE
+from harness.waiting import eventually
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 ROW = [12.345678, *WINE[1:]]
@@ -65,7 +68,7 @@ class TestTraces:
         self, traced: Platform, port: int
     ) -> None:
         with collecting(port) as collector:
-            email, password = traced.new_account()
+            email, password = traced.register_user()
             token = traced.token(email, password)
             usage_event = predict(traced, token, traceparent=f"00-{TRACE}-{CALLER}-01")
             eventually(lambda: calls_in(collector, TRACE).keys() >= WANTED)

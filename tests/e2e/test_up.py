@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.platform import Platform, end, eventually
+from harness.platform import Platform, end
+from harness.waiting import eventually
 
 
 @pytest.fixture

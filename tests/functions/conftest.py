@@ -1,248 +1,39 @@
-"""The functions as real processes, from their deployed folders, with real servers around them."""
+"""The functions as real processes with real servers around them, for one test or for all."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 from uuid import uuid4
 
-import httpx
 import pytest
 
-from cli.die_with_parent import die_with_parent
-from harness.function_servers import GitHub, StorageProxy, serving
+from harness.cloud import Cloud, Function, build_functions, new_cloud
 from harness.gcs import Emulator
-from harness.platform import ROOT, eventually
-from harness.ports import free_port
-
-FINALIZED = "google.cloud.storage.object.v1.finalized"
-CSV = b"x,y\n1,2\n"
-# Shared, because each client creates an SSL context; without keep-alive, as processes come and go.
-HTTP = httpx.Client(trust_env=False, timeout=40, limits=httpx.Limits(max_keepalive_connections=0))
-
-
-@dataclass
-class Function:
-    """A function's process: a server that loads it once, and a worker that handles events."""
-
-    name: str
-    folder: Path
-    log: Path
-    environment: dict[str, str]
-
-    def start(self) -> None:
-        self.port = free_port()
-        command = [sys.executable, "-m", "functions_framework", "--target", self.name]
-        command += ["--source", "main.py", "--signature-type", "cloudevent"]
-        with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                die_with_parent(*command, "--host", "127.0.0.1", "--port", str(self.port)),
-                cwd=self.folder,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        eventually(self._listens)
-
-    def kill(self) -> None:
-        """SIGKILL the server and its worker."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def die(self) -> None:
-        """SIGKILL the worker; the server starts another one without its state."""
-        [worker] = self._workers()
-        os.kill(worker, signal.SIGKILL)
-        eventually(lambda: worker not in (now := self._workers()) and len(now) == 1)
-
-    def post(self, event: dict[str, Any]) -> int:
-        """Deliver an event as Eventarc does; return the status, 0 if the function died."""
-        attributes = {f"ce-{key}": str(value) for key, value in event.items() if key != "data"}
-        headers = {"Content-Type": "application/json", **attributes}
-        content = event["data"] if isinstance(event["data"], bytes) else json.dumps(event["data"])
-        return self.send(content, headers)
-
-    def post_structured(self, event: dict[str, Any]) -> int:
-        """Deliver an event as one JSON document."""
-        return self.send(json.dumps(event), {"Content-Type": "application/cloudevents+json"})
-
-    def post_aside(self, event: dict[str, Any]) -> Callable[[], int]:
-        """Deliver an event in a thread; return a function that waits for the status."""
-        answers: list[int] = []
-        thread = threading.Thread(target=lambda: answers.append(self.post(event)))
-        thread.start()
-
-        def join() -> int:
-            thread.join()
-            return answers[0]
-
-        return join
-
-    def lines(self, text: str) -> list[dict[str, Any]]:
-        """Return the logged JSON lines that contain a text."""
-        written = self.log.read_text().splitlines()
-        return [json.loads(line) for line in written if line.startswith("{") and text in line]
-
-    def send(self, content: str | bytes, headers: dict[str, str]) -> int:
-        """Post anything; return the status, 0 if the function died."""
-        url = f"http://127.0.0.1:{self.port}/"
-        try:
-            answer = HTTP.post(url, content=content, headers=headers)
-        except httpx.TransportError:
-            return 0
-        return answer.status_code
-
-    def _workers(self) -> list[int]:
-        pid = self.process.pid
-        return [
-            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        ]
-
-    def _listens(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
-        try:
-            HTTP.get(f"http://127.0.0.1:{self.port}/")
-        except httpx.TransportError:
-            return False
-        return True
-
-
-class World:
-    """Buckets, a fake GitHub, and the functions between them."""
-
-    def __init__(self, emulator: Emulator, folder: Path, bundles: Path) -> None:
-        self._emulator, self._folder, self._bundles = emulator, folder, bundles
-        self._stack = ExitStack()
-        self._started: list[Function] = []
-        self.github = GitHub()
-        self.github_url = self._stack.enter_context(serving(self.github.answer))
-        self.proxy = StorageProxy(emulator.url)
-        self._stack.callback(self.proxy.close)
-        self.proxy_url = self._stack.enter_context(serving(self.proxy.answer))
-        self.bucket, self.records = self.new_bucket(), self.new_bucket()
-
-    def new_bucket(self) -> str:
-        return self._emulator.new_bucket().removeprefix("gs://")
-
-    def function(self, name: str = "on_data_arrival", **settings: str) -> Function:
-        """Start a function with settings for fast tests."""
-        environment = {
-            "PATH": os.environ["PATH"],
-            "PYTHONDONTWRITEBYTECODE": "1",
-            **self.settings(),
-        }
-        log = self._folder / f"{name}-{len(self._started)}.log"
-        function = Function(name, self._bundles / name, log, environment | settings)
-        function.start()
-        self._started.append(function)
-        return function
-
-    def settings(self) -> dict[str, str]:
-        """Return the settings of a function or a sweep."""
-        return {
-            "STORAGE_EMULATOR_HOST": self.proxy_url,
-            "PIPELINE_STORE": f"gs://{self.bucket}",
-            "PIPELINE_RECORDS": f"gs://{self.records}/_pipeline",
-            "PIPELINE_REPOSITORY": "shop/models",
-            "PIPELINE_GITHUB_API_URL": self.github_url,
-            "PIPELINE_GITHUB_TOKEN": self.github.token,
-            "PIPELINE_QUIET_SECONDS": "0.8",
-            "PIPELINE_CLAIM_SECONDS": "0.5",
-            "PIPELINE_DEADLINE_SECONDS": "8",
-        }
-
-    def put(self, name: str, content: bytes = CSV) -> dict[str, Any]:
-        """Write an object; return the event that its bucket sends."""
-        HTTP.post(
-            f"{self._emulator.url}/upload/storage/v1/b/{self.bucket}/o",
-            params={"uploadType": "media", "name": name},
-            content=content,
-        ).raise_for_status()
-        return self.event_of(self.bucket, name)
-
-    def delete(self, name: str) -> None:
-        """Delete an object of the watched bucket."""
-        url = f"{self._emulator.url}/storage/v1/b/{self.bucket}/o/{quote(name, safe='')}"
-        HTTP.delete(url).raise_for_status()
-
-    def event_of(self, bucket: str, name: str) -> dict[str, Any]:
-        """Return the event that a bucket sends for an object's current state."""
-        url = f"{self._emulator.url}/storage/v1/b/{bucket}/o/{quote(name, safe='')}"
-        written = HTTP.get(url).raise_for_status().json()
-        keys = ("bucket", "name", "generation", "size", "timeCreated")
-        return {
-            "specversion": "1.0",
-            "id": uuid4().hex,
-            "type": FINALIZED,
-            "source": f"//storage.googleapis.com/projects/_/buckets/{bucket}",
-            "subject": f"objects/{name}",
-            "time": written["timeCreated"],
-            "data": {key: written[key] for key in keys},
-        }
-
-    def recorded(self, kind: str, event: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the records of a kind (claims, done, dead) about an event's object."""
-        url = f"{self._emulator.url}/storage/v1/b/{self.records}/o"
-        listed = HTTP.get(url, params={"prefix": f"_pipeline/{kind}/"}).json()
-        found = []
-        for item in listed.get("items", []):
-            content = HTTP.get(item["mediaLink"].replace("https", "http"))
-            found.append(content.json())
-        return [one for one in found if one["generation"] == event["data"]["generation"]]
-
-    def close(self) -> None:
-        for function in self._started:
-            if function.process.poll() is None:
-                function.kill()
-        self._stack.close()
 
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the deployed folders with `make functions-build`'s script."""
-    folder = tmp_path_factory.mktemp("functions")
-    build = [sys.executable, "scripts/functions_build.py", str(folder)]
-    subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return folder
-
-
-@contextmanager
-def new_world(emulator: Emulator, folder: Path, bundles: Path) -> Iterator[World]:
-    world = World(emulator, folder, bundles)
-    try:
-        yield world
-    finally:
-        world.close()
+    """Return the deployed folders of the functions."""
+    return build_functions(tmp_path_factory.mktemp("functions"))
 
 
 @pytest.fixture
-def world(gcs: Emulator, tmp_path: Path, bundles: Path) -> Iterator[World]:
+def cloud(gcs: Emulator, tmp_path: Path, bundles: Path) -> Iterator[Cloud]:
     """Yield servers for one test, which starts the functions it needs."""
-    with new_world(gcs, tmp_path, bundles) as made:
+    with new_cloud(gcs, tmp_path, bundles) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
 def shared(
     gcs: Emulator, tmp_path_factory: pytest.TempPathFactory, bundles: Path
-) -> Iterator[World]:
+) -> Iterator[Cloud]:
     """Yield servers for tests that use their own models and restore all state."""
-    with new_world(gcs, tmp_path_factory.mktemp("shared"), bundles) as made:
+    with new_cloud(gcs, tmp_path_factory.mktemp("shared"), bundles) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
-def arrivals(shared: World) -> Function:
+def arrivals(shared: Cloud) -> Function:
     """Start on_data_arrival for the whole session."""
     return shared.function()
 

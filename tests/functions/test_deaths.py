@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from harness.function_servers import BlockedCall, Response
-from tests.functions.conftest import Function, World
+from harness.cloud import Cloud, Function
+from harness.http_servers import BlockedCall, Response
 
 
 @pytest.fixture
-def mortal(shared: World, arrivals: Function) -> Iterator[Function]:
+def mortal(shared: Cloud, arrivals: Function) -> Iterator[Function]:
     """Yield on_data_arrival, and restore the fake GitHub after the test."""
     yield arrivals
     shared.github.runs_status, shared.github.script = 200, []
@@ -27,7 +27,7 @@ def die_at(blocked: BlockedCall, function: Function, event: dict[str, Any]) -> N
 
 
 class TestOneRun:
-    def test_killed_before_the_claim(self, shared: World, mortal: Function, model: str) -> None:
+    def test_killed_before_the_claim(self, shared: Cloud, mortal: Function, model: str) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
         die_at(shared.proxy.block("claims"), mortal, event)
 
@@ -37,12 +37,12 @@ class TestOneRun:
         assert len(shared.recorded("done", event)) == 1
 
     def test_killed_with_its_server_between_the_claim_and_the_dispatch(
-        self, world: World, model: str
+        self, cloud: Cloud, model: str
     ) -> None:
         blocked = BlockedCall()
-        world.github.script = [blocked]
-        function = world.function()
-        event = world.put(f"{model}/_SUCCESS", b"")
+        cloud.github.script = [blocked]
+        function = cloud.function()
+        event = cloud.put(f"{model}/_SUCCESS", b"")
         waiting = function.post_aside(event)
         blocked.arrived()
         function.kill()
@@ -52,11 +52,11 @@ class TestOneRun:
 
         assert function.post(event) == 200
 
-        assert len(world.github.dispatches_of(model)) == 1
-        assert len(world.recorded("claims", event)) == len(world.recorded("done", event)) == 1
+        assert len(cloud.github.dispatches_of(model)) == 1
+        assert len(cloud.recorded("claims", event)) == len(cloud.recorded("done", event)) == 1
 
     def test_killed_after_the_dispatch_was_taken(
-        self, shared: World, mortal: Function, model: str
+        self, shared: Cloud, mortal: Function, model: str
     ) -> None:
         blocked = BlockedCall()
         shared.github.script = [(True, blocked)]
@@ -69,7 +69,7 @@ class TestOneRun:
         assert len(shared.recorded("done", event)) == 1
 
     def test_killed_before_the_done_record_and_again_while_looking_for_the_run(
-        self, shared: World, mortal: Function, model: str
+        self, shared: Cloud, mortal: Function, model: str
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
         die_at(shared.proxy.block("done"), mortal, event)
@@ -83,7 +83,7 @@ class TestOneRun:
 
     @pytest.mark.parametrize("step", ["o", "claims", "done", "dispatched"])
     def test_killed_at_a_step_of_a_drop_whose_newest_part_was_deleted(
-        self, shared: World, mortal: Function, model: str, step: str
+        self, shared: Cloud, mortal: Function, model: str, step: str
     ) -> None:
         part, mistake = (shared.put(f"{model}/{name}.csv") for name in ("part", "rest"))
         assert mortal.post(part) == 200  # it leaves the drop to the newer one
@@ -96,7 +96,7 @@ class TestOneRun:
         assert document["client_payload"]["name"] == f"{model}/part.csv"
         assert len(shared.recorded("done", part)) == len(shared.recorded("dispatched", part)) == 1
 
-    def test_killed_in_the_quiet_time(self, shared: World, mortal: Function, model: str) -> None:
+    def test_killed_in_the_quiet_time(self, shared: Cloud, mortal: Function, model: str) -> None:
         event = shared.put(f"{model}/part.csv")
         waiting = mortal.post_aside(event)
         time.sleep(0.2)
@@ -108,7 +108,7 @@ class TestOneRun:
         assert shared.github.calls_of(model) == 1
 
     def test_killed_while_waiting_for_a_rate_limit(
-        self, shared: World, mortal: Function, model: str
+        self, shared: Cloud, mortal: Function, model: str
     ) -> None:
         shared.github.script = [Response(429, headers={"Retry-After": "3"})]
         event = shared.put(f"{model}/_SUCCESS", b"")
@@ -123,7 +123,7 @@ class TestOneRun:
         assert len(shared.github.dispatches_of(model)) == 1
 
     def test_without_permission_to_read_runs_it_is_dispatched_again(
-        self, shared: World, mortal: Function, model: str
+        self, shared: Cloud, mortal: Function, model: str
     ) -> None:
         shared.github.runs_status = 403
         event = shared.put(f"{model}/_SUCCESS", b"")
@@ -137,7 +137,7 @@ class TestOneRun:
 
 class TestNoRun:
     def test_a_generation_that_was_replaced_while_the_function_was_dead_starts_nothing(
-        self, shared: World, mortal: Function, model: str
+        self, shared: Cloud, mortal: Function, model: str
     ) -> None:
         blocked = BlockedCall()
         shared.github.script = [blocked]
@@ -156,7 +156,7 @@ class TestNoRun:
         "forged", [{"name": "{}/part.csv"}, {"generation": "1"}], ids=["name", "generation"]
     )
     def test_a_forged_event_after_a_death_is_acknowledged(
-        self, shared: World, mortal: Function, model: str, forged: dict[str, str]
+        self, shared: Cloud, mortal: Function, model: str, forged: dict[str, str]
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
         event["data"] |= {key: value.format(model) for key, value in forged.items()}
@@ -167,7 +167,7 @@ class TestNoRun:
         assert (shared.github.calls_of(model), shared.recorded("claims", event)) == (0, [])
 
     def test_an_ignored_event_after_a_death_is_acknowledged(
-        self, shared: World, mortal: Function, model: str
+        self, shared: Cloud, mortal: Function, model: str
     ) -> None:
         good = shared.put(f"{model}/_SUCCESS", b"")
         other = good | {"id": "forged", "data": good["data"] | {"bucket": "another-bucket"}}

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from functions.common.delivery import SWEEP
-from harness.platform import ROOT
-from tests.functions.conftest import World
+from harness.cloud import Cloud
+from harness.programs import ROOT
 
 NEEDED = {
     "project": "shop",
@@ -154,8 +154,8 @@ def test_sweeps_are_scheduled_as_events_of_the_same_function(
     assert f"ce-type={SWEEP}" in sent.split(",")
 
 
-def test_the_function_handles_a_scheduled_sweep(world: World) -> None:
-    function = world.function()
+def test_the_function_handles_a_scheduled_sweep(cloud: Cloud) -> None:
+    function = cloud.function()
     headers = {"Content-Type": "application/json", "ce-specversion": "1.0", "ce-id": "sweep"}
     headers |= {"ce-type": SWEEP, "ce-source": "//cloudscheduler.googleapis.com"}
 

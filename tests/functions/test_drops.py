@@ -2,18 +2,18 @@
 
 import pytest
 
-from tests.functions.conftest import Function, World
+from harness.cloud import Cloud, Function
 
 
 @pytest.fixture(scope="module")
-def patient(shared: World) -> Function:
+def patient(shared: Cloud) -> Function:
     """Start on_data_arrival with a quiet time that is long enough for a test to act."""
     return shared.function(PIPELINE_QUIET_SECONDS="4")
 
 
 class TestSuccessObject:
     def test_it_ends_a_drop_at_once_and_sends_the_workflow_its_payload(
-        self, shared: World, arrivals: Function, model: str
+        self, shared: Cloud, arrivals: Function, model: str
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
 
@@ -27,7 +27,7 @@ class TestSuccessObject:
         assert len(shared.recorded("claims", event)) == len(shared.recorded("done", event)) == 1
 
     def test_a_structured_event_with_numbers_is_the_same_event(
-        self, shared: World, arrivals: Function, model: str
+        self, shared: Cloud, arrivals: Function, model: str
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
         event["data"] |= {"generation": int(event["data"]["generation"]), "size": 0}
@@ -37,7 +37,7 @@ class TestSuccessObject:
         assert len(shared.github.dispatches_of(model)) == 1
 
     def test_earlier_parts_do_not_start_their_own_training(
-        self, shared: World, patient: Function, model: str
+        self, shared: Cloud, patient: Function, model: str
     ) -> None:
         parts = [shared.put(f"{model}/part-{number}.csv") for number in range(3)]
         waiting = [patient.post_aside(part) for part in parts]
@@ -53,7 +53,7 @@ class TestSuccessObject:
 
 class TestQuietTime:
     def test_the_newest_of_many_parts_starts_one_training(
-        self, shared: World, arrivals: Function, model: str
+        self, shared: Cloud, arrivals: Function, model: str
     ) -> None:
         parts = [shared.put(f"{model}/part-{number}.csv") for number in range(4)]
         parts += [shared.put(f"{model}/part-4.parquet")]
@@ -66,7 +66,7 @@ class TestQuietTime:
         ]
 
     def test_a_part_that_is_overwritten_meanwhile_waits_again(
-        self, shared: World, patient: Function, model: str
+        self, shared: Cloud, patient: Function, model: str
     ) -> None:
         first = shared.put(f"{model}/part.csv")
         waiting = patient.post_aside(first)
@@ -79,7 +79,7 @@ class TestQuietTime:
         ]
         assert generations == [second["data"]["generation"]]
 
-    def test_a_late_part_is_a_new_drop(self, shared: World, arrivals: Function, model: str) -> None:
+    def test_a_late_part_is_a_new_drop(self, shared: Cloud, arrivals: Function, model: str) -> None:
         assert arrivals.post(shared.put(f"{model}/_SUCCESS", b"")) == 200
 
         assert arrivals.post(shared.put(f"{model}/part.csv")) == 200
@@ -87,7 +87,7 @@ class TestQuietTime:
         assert len(shared.github.dispatches_of(model)) == 2
 
     def test_the_other_parts_are_a_drop_if_the_newest_is_deleted_meanwhile(
-        self, shared: World, patient: Function, model: str
+        self, shared: Cloud, patient: Function, model: str
     ) -> None:
         part, mistake = (shared.put(f"{model}/{name}.csv") for name in ("part", "rest"))
         waiting = patient.post_aside(mistake)
@@ -101,7 +101,7 @@ class TestQuietTime:
         ]
 
     def test_an_empty_part_does_not_block_the_others(
-        self, shared: World, arrivals: Function, model: str
+        self, shared: Cloud, arrivals: Function, model: str
     ) -> None:
         part = shared.put(f"{model}/part.csv")
         empty = shared.put(f"{model}/rest.csv", b"")

@@ -1,25 +1,17 @@
 """Lasting faults are logged as errors at once, with the fix; transient ones are warnings."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from functions.common.github import requested_wait
-from harness.function_servers import Response
-from tests.functions.conftest import Function, World
+from harness.cloud import Cloud, Function
+from harness.http_servers import Response
+from harness.issuer import new_private_key, private_pem
 
-KEY = (
-    rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    .private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    .decode()
-)
+KEY = private_pem(new_private_key())
 BUSY = [
     Response(403, headers={"Retry-After": "100"}),
     Response(429),
@@ -27,8 +19,15 @@ BUSY = [
 ]
 
 
+def fail_once(function: Function, event: dict[str, Any]) -> dict[str, Any]:
+    """Deliver an event that must fail, and return the one line that is logged about it."""
+    assert function.post(event) == 500
+    [line] = function.lines(event["id"])
+    return line
+
+
 @pytest.fixture(scope="module")
-def hasty(shared: World) -> Iterator[Function]:
+def hasty(shared: Cloud) -> Iterator[Function]:
     """Start on_data_arrival so that it gives up at the first lasting failure."""
     yield shared.function(PIPELINE_GIVE_UP_SECONDS="0.01")
     shared.github.script = []
@@ -44,14 +43,13 @@ def hasty(shared: World) -> Iterator[Function]:
     ],
 )
 def test_a_wrong_configuration_of_github_is_an_error_at_once(
-    shared: World, arrivals: Function, model: str, status: int, fix: str
+    shared: Cloud, arrivals: Function, model: str, status: int, fix: str
 ) -> None:
     shared.github.script = [Response(status)]
     event = shared.put(f"{model}/_SUCCESS", b"")
 
-    assert arrivals.post(event) == 500
+    line = fail_once(arrivals, event)
 
-    [line] = arrivals.lines(event["id"])
     assert (line["severity"], line["decision"]) == ("ERROR", "blocked")
     assert fix in line["message"]
     assert line["drop"].startswith(f"{shared.bucket}/{model}/_SUCCESS#")
@@ -60,33 +58,31 @@ def test_a_wrong_configuration_of_github_is_an_error_at_once(
 
 @pytest.mark.parametrize("status", [500, 502])
 def test_an_outage_of_github_is_a_warning(
-    shared: World, arrivals: Function, model: str, status: int
+    shared: Cloud, arrivals: Function, model: str, status: int
 ) -> None:
     shared.github.script = [Response(status)]
     event = shared.put(f"{model}/_SUCCESS", b"")
 
-    assert arrivals.post(event) == 500
+    line = fail_once(arrivals, event)
 
-    [line] = arrivals.lines(event["id"])
     assert (line["severity"], line["decision"]) == ("WARNING", "retried")
 
 
 def test_a_records_bucket_that_does_not_exist_is_an_error_at_once(
-    shared: World, model: str
+    shared: Cloud, model: str
 ) -> None:
     function = shared.function(PIPELINE_RECORDS="gs://no-such-bucket")
     event = shared.put(f"{model}/_SUCCESS", b"")
 
-    assert function.post(event) == 500
+    line = fail_once(function, event)
 
-    [line] = function.lines(event["id"])
     assert line["severity"] == "ERROR"
     assert "Create bucket 'no-such-bucket'" in line["message"]
 
 
 @pytest.mark.parametrize("busy", BUSY, ids=["with a wait", "without a wait", "by its text"])
 def test_a_rate_limit_never_becomes_a_dead_letter(
-    shared: World, hasty: Function, model: str, busy: Response
+    shared: Cloud, hasty: Function, model: str, busy: Response
 ) -> None:
     hasty.die()  # so that it may call at once
     shared.github.script = [busy]
@@ -102,7 +98,7 @@ def test_a_rate_limit_never_becomes_a_dead_letter(
 
 
 def test_every_decision_is_logged_with_its_drop(
-    shared: World, arrivals: Function, model: str
+    shared: Cloud, arrivals: Function, model: str
 ) -> None:
     part = shared.put(f"{model}/part.csv")
     marker = shared.put(f"{model}/_SUCCESS", b"")
@@ -130,20 +126,19 @@ def test_every_decision_is_logged_with_its_drop(
     ],
 )
 def test_a_wrong_configuration_of_a_github_app_is_an_error_at_once(
-    app: Function, shared: World, model: str, status: int, fix: str
+    app: Function, shared: Cloud, model: str, status: int, fix: str
 ) -> None:
     shared.github.refusals = [Response(status)]
     event = shared.put(f"{model}/_SUCCESS", b"")
 
-    assert app.post(event) == 500
+    line = fail_once(app, event)
 
-    [line] = app.lines(event["id"])
     assert line["severity"] == "ERROR"
     assert fix in line["message"]
 
 
 @pytest.fixture
-def app(shared: World) -> Iterator[Function]:
+def app(shared: Cloud) -> Iterator[Function]:
     """Start on_data_arrival so that it calls GitHub as an App."""
     settings = {"PIPELINE_GITHUB_TOKEN": "", "PIPELINE_GITHUB_APP_ID": "12"}
     settings |= {"PIPELINE_GITHUB_INSTALLATION_ID": "34", "PIPELINE_GITHUB_PRIVATE_KEY": KEY}

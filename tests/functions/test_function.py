@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from jose import jwt
 
 from functions.common.settings import PipelineSettings
 from functions.common.storage import MetadataToken, StorageError
-from harness.function_servers import BlockedCall, GitHub, Request, Response, serving
+from harness.cloud import Cloud, Function, new_cloud
 from harness.gcs import Emulator
-from tests.functions.conftest import Function, World, new_world
+from harness.github import GitHub
+from harness.http_servers import BlockedCall, Request, Response, serving
+from harness.issuer import new_private_key, private_pem, public_pem
 
 FUNCTIONS = ("on_data_arrival", "on_model_release")
 OWN_MODULES = """
@@ -45,37 +45,38 @@ COMPLETE = {
 class App:
     """on_data_arrival that calls GitHub as an App, with the App's key (PEM)."""
 
-    world: World
+    cloud: Cloud
     function: Function
     key: str
     public: str
 
     @property
     def github(self) -> GitHub:
-        return self.world.github
+        return self.cloud.github
 
 
 @pytest.fixture(scope="module")
 def app(gcs: Emulator, tmp_path_factory: pytest.TempPathFactory, bundles: Path) -> Iterator[App]:
-    key, public = new_key()
-    with new_world(gcs, tmp_path_factory.mktemp("app"), bundles) as world:
-        function = world.function(
+    private = new_private_key()
+    key, public = private_pem(private), public_pem(private)
+    with new_cloud(gcs, tmp_path_factory.mktemp("app"), bundles) as cloud:
+        function = cloud.function(
             PIPELINE_GITHUB_TOKEN="",
             PIPELINE_GITHUB_APP_ID="12",
             PIPELINE_GITHUB_INSTALLATION_ID="34",
             PIPELINE_GITHUB_PRIVATE_KEY=key,
         )
-        yield App(world, function, key, public)
+        yield App(cloud, function, key, public)
 
 
 @pytest.fixture(scope="module")
-def releases(shared: World) -> Function:
+def releases(shared: Cloud) -> Function:
     return shared.function("on_model_release")
 
 
 class TestReleases:
     def test_a_release_starts_a_deployment_although_the_function_dies_before_the_dispatch(
-        self, shared: World, releases: Function, model: str
+        self, shared: Cloud, releases: Function, model: str
     ) -> None:
         blocked = BlockedCall()
         shared.github.script = [blocked]
@@ -94,7 +95,7 @@ class TestReleases:
         ]
 
     def test_other_objects_of_a_model_store_start_no_deployment(
-        self, shared: World, releases: Function, model: str
+        self, shared: Cloud, releases: Function, model: str
     ) -> None:
         names = ("releases/7.json", "releases/00000007.json.bak", "versions/1/manifest.json")
         events = [shared.put(f"{model}/{name}", b"{}") for name in names]
@@ -110,7 +111,7 @@ class TestGitHubApp:
     def test_it_authenticates_and_caches_its_token(self, app: App, model: str) -> None:
         app.function.die()  # so that it has no token yet
         given, before = app.github.tokens_given, len(app.github.requests)
-        events = [app.world.put(f"{model}-{number}/_SUCCESS", b"") for number in range(2)]
+        events = [app.cloud.put(f"{model}-{number}/_SUCCESS", b"") for number in range(2)]
 
         assert [app.function.post(event) for event in events] == [200, 200]
 
@@ -126,7 +127,7 @@ class TestGitHubApp:
         assert app.github.calls_of(model) == 2
 
     def test_a_token_that_was_revoked_is_replaced(self, app: App, model: str) -> None:
-        first, second = (app.world.put(f"{model}-{number}/_SUCCESS", b"") for number in range(2))
+        first, second = (app.cloud.put(f"{model}-{number}/_SUCCESS", b"") for number in range(2))
         assert app.function.post(first) == 200
         given, app.github.token = app.github.tokens_given, "another"
 
@@ -137,7 +138,7 @@ class TestGitHubApp:
     def test_it_waits_for_its_token_as_long_as_github_asks(self, app: App, model: str) -> None:
         app.function.die()
         app.github.refusals = [Response(403, headers={"Retry-After": "2"})]
-        event = app.world.put(f"{model}/_SUCCESS", b"")
+        event = app.cloud.put(f"{model}/_SUCCESS", b"")
         began = len(app.github.times)
 
         assert app.function.post(event) == 200
@@ -148,7 +149,7 @@ class TestGitHubApp:
 
     def test_no_secret_is_ever_logged(self, app: App, model: str) -> None:
         app.github.script = [Response(500)]
-        event = app.world.put(f"{model}/_SUCCESS", b"")
+        event = app.cloud.put(f"{model}/_SUCCESS", b"")
 
         assert [app.function.post(event), app.function.post(event)] == [500, 200]
 
@@ -158,16 +159,16 @@ class TestGitHubApp:
         assert not any(line in logged for line in app.key.splitlines())
 
 
-def test_a_secret_with_a_trailing_line_break_works(world: World, model: str) -> None:
-    function = world.function(PIPELINE_GITHUB_TOKEN=f"{world.github.token}\n")
+def test_a_secret_with_a_trailing_line_break_works(cloud: Cloud, model: str) -> None:
+    function = cloud.function(PIPELINE_GITHUB_TOKEN=f"{cloud.github.token}\n")
 
-    assert function.post(world.put(f"{model}/_SUCCESS", b"")) == 200
+    assert function.post(cloud.put(f"{model}/_SUCCESS", b"")) == 200
 
-    assert world.github.calls_of(model) == 1
+    assert cloud.github.calls_of(model) == 1
 
 
 def test_an_unexpected_error_is_retried_and_logged_without_its_message(
-    shared: World, arrivals: Function, model: str
+    shared: Cloud, arrivals: Function, model: str
 ) -> None:
     shared.github.script = [(True, Response(502))]
     event = shared.put(f"{model}/_SUCCESS", b"")
@@ -311,17 +312,3 @@ UNPINNED = {"tollgate", "Pygments", "rich", "setuptools"}
 
 def canonical(name: str) -> str:
     return name.lower().replace("_", "-").replace(".", "-")
-
-
-def new_key() -> tuple[str, str]:
-    """Return a new RSA key as PEM, private and public."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return private.decode(), public.decode()

@@ -13,8 +13,7 @@ import pytest
 import yaml
 
 from functions.common.settings import PipelineSettings
-from harness.platform import ROOT
-from harness.programs import program
+from harness.programs import ROOT, find_program
 
 DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -96,7 +95,7 @@ def lint(commands: list[list[str]], folder: Path) -> list[dict[str, Any]]:
     file = folder / "commands.json"
     file.write_text(json.dumps([{"command_string": shlex.join(each)} for each in commands]))
     ran = subprocess.run(
-        [program("gcloud"), "meta", "lint-gcloud-commands", f"--commands-file={file}"],
+        [find_program("gcloud"), "meta", "lint-gcloud-commands", f"--commands-file={file}"],
         env=os.environ | {"CLOUDSDK_CONFIG": str(folder), "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"},
         capture_output=True,
         text=True,
@@ -127,7 +126,7 @@ def test_the_check_finds_an_unknown_flag(tmp_path: Path) -> None:
 
 
 def test_kubectl_knows_every_command_and_flag(page: Page) -> None:
-    kubectl = program("kubectl")
+    kubectl = find_program("kubectl")
 
     for call in page.of("kubectl"):
         dry = [kubectl, *call[1:], "--dry-run=client", "--output=name"]

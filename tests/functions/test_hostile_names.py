@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.functions.conftest import Function, World
+from harness.cloud import Cloud, Function
 
 HOSTILE = [
     *("part 1", " part", "part ", "a  b", "#part", "part#1", "?part", "part?x=1", "%", "part%20"),
@@ -23,9 +23,9 @@ def only_line(function: Function, event: dict[str, Any]) -> dict[str, Any]:
     return line
 
 
-def put(world: World, name: str, content: bytes = b"x,y\n1,2\n") -> dict[str, Any]:
+def put(cloud: Cloud, name: str, content: bytes = b"x,y\n1,2\n") -> dict[str, Any]:
     """Write an object; return its event without the header that HTTP could not carry."""
-    event = world.put(name, content)
+    event = cloud.put(name, content)
     del event["subject"]
     return event
 
@@ -35,7 +35,7 @@ def test_there_are_fifty_distinct_names() -> None:
 
 
 def test_no_hostile_name_starts_anything_and_each_is_logged_once(
-    shared: World, arrivals: Function, model: str
+    shared: Cloud, arrivals: Function, model: str
 ) -> None:
     events = [put(shared, f"{model}/{name}.csv") for name in HOSTILE]
 
@@ -51,7 +51,7 @@ def test_no_hostile_name_starts_anything_and_each_is_logged_once(
 
 
 def test_a_drop_among_hostile_names_is_dispatched_once(
-    shared: World, arrivals: Function, model: str
+    shared: Cloud, arrivals: Function, model: str
 ) -> None:
     part = put(shared, f"{model}/part-1.csv")
     hostile = [put(shared, f"{model}/{name}.csv") for name in HOSTILE]
@@ -64,7 +64,7 @@ def test_a_drop_among_hostile_names_is_dispatched_once(
 
 @pytest.mark.parametrize("name", ["part\u00a02", "part\u202e2", "part\n2"])
 def test_a_drop_whose_last_object_has_an_odd_name_is_not_lost(
-    shared: World, arrivals: Function, model: str, name: str
+    shared: Cloud, arrivals: Function, model: str, name: str
 ) -> None:
     events = [put(shared, f"{model}/{each}.csv") for each in ("part-1", name)]
 
@@ -74,7 +74,7 @@ def test_a_drop_whose_last_object_has_an_odd_name_is_not_lost(
 
 
 def test_a_name_of_maximum_length_is_logged_once(
-    shared: World, arrivals: Function, model: str
+    shared: Cloud, arrivals: Function, model: str
 ) -> None:
     name = f"{model}/".ljust(1020, "p") + ".csv"
     event = put(shared, name)
@@ -89,7 +89,7 @@ def test_a_name_of_maximum_length_is_logged_once(
     "folder", ["{} x", "{}#", "{}?", "{}%2f..", "$({})", "{}\n", "\u202e{}", "é{}"]
 )
 def test_a_folder_without_a_model_name_starts_nothing(
-    shared: World, arrivals: Function, model: str, folder: str
+    shared: Cloud, arrivals: Function, model: str, folder: str
 ) -> None:
     event = put(shared, f"{folder.format(model)}/_SUCCESS", b"")
 
@@ -101,7 +101,7 @@ def test_a_folder_without_a_model_name_starts_nothing(
 
 class TestEvents:
     def test_one_without_a_generation_starts_nothing_and_does_not_block_the_drop(
-        self, shared: World, arrivals: Function, model: str
+        self, shared: Cloud, arrivals: Function, model: str
     ) -> None:
         good = shared.put(f"{model}/_SUCCESS", b"")
         data = {key: value for key, value in good["data"].items() if key != "generation"}
@@ -115,7 +115,7 @@ class TestEvents:
         assert shared.github.calls_of(model) == 1
 
     def test_one_of_a_foreign_bucket_starts_nothing(
-        self, shared: World, arrivals: Function, model: str
+        self, shared: Cloud, arrivals: Function, model: str
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
         event["data"] |= {"bucket": shared.records}
@@ -126,7 +126,7 @@ class TestEvents:
         assert shared.github.calls_of(model) == 0
 
     def test_one_with_a_false_age_is_judged_by_the_object(
-        self, shared: World, arrivals: Function, model: str
+        self, shared: Cloud, arrivals: Function, model: str
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
         old = {"time": "2019-01-01T00:00:00Z", "data": event["data"] | {"generation": "1546300800"}}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.functions.conftest import Function, World
+from harness.cloud import Cloud, Function
 
 Event = dict[str, Any]
 
@@ -26,7 +26,7 @@ class TestForgeries:
         ids=["type", "bucket", "long name", "negative", "many digits", "no name", "list"],
     )
     def test_they_are_acknowledged_with_a_warning(
-        self, shared: World, arrivals: Function, model: str, forge: Callable[[Event], Event]
+        self, shared: Cloud, arrivals: Function, model: str, forge: Callable[[Event], Event]
     ) -> None:
         event = forge(shared.put(f"{model}/_SUCCESS", b""))
 
@@ -57,7 +57,7 @@ class TestForgeries:
         ],
     )
     def test_a_request_that_is_not_an_event_is_acknowledged_too(
-        self, shared: World, arrivals: Function, body: bytes, headers: dict[str, str]
+        self, shared: Cloud, arrivals: Function, body: bytes, headers: dict[str, str]
     ) -> None:
         warned = len(arrivals.lines("WARNING"))
 
@@ -66,7 +66,7 @@ class TestForgeries:
         assert len(arrivals.lines("WARNING")) == warned + 1
 
     def test_an_object_that_never_existed_is_ignored(
-        self, shared: World, arrivals: Function, model: str
+        self, shared: Cloud, arrivals: Function, model: str
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
         event["data"]["name"] = f"{model}/part.csv"
@@ -94,7 +94,7 @@ class TestObjectsThatEndNoDrop:
         ],
     )
     def test_they_are_acknowledged_and_logged(
-        self, shared: World, arrivals: Function, model: str, path: str
+        self, shared: Cloud, arrivals: Function, model: str, path: str
     ) -> None:
         event = shared.put(path.format(model=model))
         del event["subject"]  # HTTP headers cannot contain control characters
@@ -106,30 +106,30 @@ class TestObjectsThatEndNoDrop:
         assert len(shared.github.requests) == before
         assert shared.recorded("claims", event) == []
 
-    def test_an_empty_part_is_ignored(self, shared: World, arrivals: Function, model: str) -> None:
+    def test_an_empty_part_is_ignored(self, shared: Cloud, arrivals: Function, model: str) -> None:
         assert arrivals.post(shared.put(f"{model}/part.csv", b"")) == 200
 
         assert shared.github.calls_of(model) == 0
 
 
-def test_an_object_older_than_the_limit_is_ignored(world: World, model: str) -> None:
-    function = world.function(PIPELINE_MAX_EVENT_AGE_SECONDS="0.2")
-    event = world.put(f"{model}/_SUCCESS", b"")
+def test_an_object_older_than_the_limit_is_ignored(cloud: Cloud, model: str) -> None:
+    function = cloud.function(PIPELINE_MAX_EVENT_AGE_SECONDS="0.2")
+    event = cloud.put(f"{model}/_SUCCESS", b"")
     time.sleep(0.3)
 
     assert function.post(event) == 200
 
     assert "too old" in function.lines(event["id"])[0]["message"]
-    assert world.github.requests == []
+    assert cloud.github.requests == []
 
 
-def test_only_objects_under_the_prefix_count(world: World, model: str) -> None:
-    function = world.function(PIPELINE_STORE=f"gs://{world.bucket}/shop/data")
-    inside = world.put(f"shop/data/{model}/part.csv")
-    events = [world.put(f"{model}/part.csv"), world.put(f"shop/{model}/_SUCCESS", b""), inside]
+def test_only_objects_under_the_prefix_count(cloud: Cloud, model: str) -> None:
+    function = cloud.function(PIPELINE_STORE=f"gs://{cloud.bucket}/shop/data")
+    inside = cloud.put(f"shop/data/{model}/part.csv")
+    events = [cloud.put(f"{model}/part.csv"), cloud.put(f"shop/{model}/_SUCCESS", b""), inside]
 
     assert [function.post(event) for event in events] == [200] * 3
 
-    assert [one["client_payload"]["name"] for one in world.github.dispatches_of(model)] == [
+    assert [one["client_payload"]["name"] for one in cloud.github.dispatches_of(model)] == [
         f"shop/data/{model}/part.csv"
     ]

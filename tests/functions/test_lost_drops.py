@@ -12,22 +12,22 @@ import pytest
 from functions.common.pipeline import Pipeline
 from functions.common.settings import PipelineSettings
 from functions.on_data_arrival.sweep import sweep
-from harness.function_servers import BlockedCall, Response
+from harness.cloud import Cloud, Function, new_cloud
 from harness.gcs import Emulator
-from tests.functions.conftest import Function, World, new_world
+from harness.http_servers import BlockedCall, Response
 
 
 @pytest.fixture(scope="module")
 def swept(
     gcs: Emulator, tmp_path_factory: pytest.TempPathFactory, bundles: Path
-) -> Iterator[World]:
+) -> Iterator[Cloud]:
     """Yield servers for only these tests, because a sweep checks every model."""
-    with new_world(gcs, tmp_path_factory.mktemp("swept"), bundles) as world:
-        yield world
+    with new_cloud(gcs, tmp_path_factory.mktemp("swept"), bundles) as cloud:
+        yield cloud
 
 
 @pytest.fixture(scope="module")
-def function(swept: World) -> Function:
+def function(swept: Cloud) -> Function:
     return swept.function()
 
 
@@ -42,15 +42,15 @@ def a_sweep() -> dict[str, Any]:
     }
 
 
-def dispatched(world: World, model: str) -> list[str]:
+def dispatched(cloud: Cloud, model: str) -> list[str]:
     """Return the dispatched objects, relative to the model's folder."""
-    payloads = [one["client_payload"] for one in world.github.dispatches_of(model)]
+    payloads = [one["client_payload"] for one in cloud.github.dispatches_of(model)]
     return [payload["name"].removeprefix(f"{model}/") for payload in payloads]
 
 
 class TestOddEnds:
     def test_the_newest_part_is_deleted_before_its_event_is_handled(
-        self, swept: World, function: Function, model: str
+        self, swept: Cloud, function: Function, model: str
     ) -> None:
         part, mistake = (swept.put(f"{model}/{name}.csv") for name in ("part", "rest"))
         assert function.post(part) == 200
@@ -61,7 +61,7 @@ class TestOddEnds:
         assert dispatched(swept, model) == ["part.csv"]
 
     def test_the_newest_part_is_emptied_before_its_event_is_handled(
-        self, swept: World, function: Function, model: str
+        self, swept: Cloud, function: Function, model: str
     ) -> None:
         part, rest = (swept.put(f"{model}/{name}.csv") for name in ("part", "rest"))
         assert function.post(part) == 200
@@ -72,7 +72,7 @@ class TestOddEnds:
         assert dispatched(swept, model) == ["part.csv"]
 
     def test_the_marker_is_deleted_before_its_event_is_handled(
-        self, swept: World, function: Function, model: str
+        self, swept: Cloud, function: Function, model: str
     ) -> None:
         part = swept.put(f"{model}/part.csv")
         marker = swept.put(f"{model}/_SUCCESS", b"")
@@ -84,7 +84,7 @@ class TestOddEnds:
         assert dispatched(swept, model) == ["part.csv"]
 
     def test_a_marker_before_its_parts_starts_one_training(
-        self, swept: World, function: Function, model: str
+        self, swept: Cloud, function: Function, model: str
     ) -> None:
         marker = swept.put(f"{model}/_SUCCESS", b"")
         waiting = function.post_aside(marker)
@@ -96,7 +96,7 @@ class TestOddEnds:
         assert dispatched(swept, model) == ["part-2.csv"]
 
     def test_changed_settings_are_part_of_a_drop(
-        self, swept: World, function: Function, model: str
+        self, swept: Cloud, function: Function, model: str
     ) -> None:
         first = swept.put(f"{model}/dataset.json", b'{"target": "y"}')
         assert function.post(first) == 200
@@ -109,7 +109,7 @@ class TestOddEnds:
         assert dispatched(swept, model) == ["part.csv", "dataset.json"]
 
     def test_a_marker_that_is_written_twice_while_github_is_busy_starts_one_training(
-        self, swept: World, function: Function, model: str
+        self, swept: Cloud, function: Function, model: str
     ) -> None:
         swept.put(f"{model}/part.csv")
         first = swept.put(f"{model}/_SUCCESS", b"")
@@ -124,7 +124,7 @@ class TestOddEnds:
         assert document["client_payload"]["generation"] == second["data"]["generation"]
 
     def test_an_event_delivered_twice_while_github_is_busy_starts_one_training(
-        self, swept: World, function: Function, model: str
+        self, swept: Cloud, function: Function, model: str
     ) -> None:
         event = swept.put(f"{model}/_SUCCESS", b"")
         swept.github.script = [Response(403, headers={"retry-after": "3"})]
@@ -141,7 +141,7 @@ class TestOddEnds:
 
 class TestSweeps:
     def test_a_drop_without_any_event_is_found_once(
-        self, swept: World, function: Function, model: str
+        self, swept: Cloud, function: Function, model: str
     ) -> None:
         swept.put(f"{model}/part-1.csv")
         swept.put(f"{model}/part-2.csv")
@@ -152,7 +152,7 @@ class TestSweeps:
         assert dispatched(swept, model) == ["part-2.csv"]
 
     def test_a_dispatched_drop_is_not_found_after_its_end_is_deleted(
-        self, swept: World, function: Function, model: str
+        self, swept: Cloud, function: Function, model: str
     ) -> None:
         swept.put(f"{model}/part.csv")
         assert function.post(swept.put(f"{model}/_SUCCESS", b"")) == 200
@@ -164,7 +164,7 @@ class TestSweeps:
         assert dispatched(swept, model) == ["_SUCCESS"]
 
     def test_an_event_after_the_sweep_starts_nothing(
-        self, swept: World, function: Function, model: str
+        self, swept: Cloud, function: Function, model: str
     ) -> None:
         event = swept.put(f"{model}/part.csv")
         time.sleep(1)
@@ -175,7 +175,7 @@ class TestSweeps:
         assert dispatched(swept, model) == ["part.csv"]
 
     def test_a_sweep_and_an_event_at_the_same_time_start_one_training(
-        self, swept: World, function: Function, model: str
+        self, swept: Cloud, function: Function, model: str
     ) -> None:
         event = swept.put(f"{model}/part.csv")
         blocked = BlockedCall()
@@ -191,7 +191,7 @@ class TestSweeps:
         assert len(swept.github.dispatches_of(model)) == 1
 
     def test_the_next_sweep_continues_after_a_killed_function(
-        self, swept: World, function: Function, model: str
+        self, swept: Cloud, function: Function, model: str
     ) -> None:
         swept.put(f"{model}/part.csv")
         time.sleep(1)
@@ -208,7 +208,7 @@ class TestSweeps:
         assert dispatched(swept, model) == ["part.csv"]
 
     def test_data_with_only_unsupported_names_is_reported_by_every_sweep(
-        self, swept: World, function: Function, model: str
+        self, swept: Cloud, function: Function, model: str
     ) -> None:
         swept.put(f"{model}/part 1.csv")
 
@@ -219,7 +219,7 @@ class TestSweeps:
         swept.delete(f"{model}/part 1.csv")
 
     def test_it_can_be_called_from_python_and_returns_its_decisions(
-        self, swept: World, monkeypatch: pytest.MonkeyPatch, model: str
+        self, swept: Cloud, monkeypatch: pytest.MonkeyPatch, model: str
     ) -> None:
         event = swept.put(f"{model}/part.csv")
         for name, value in swept.settings().items():
@@ -237,7 +237,7 @@ class TestSweeps:
         assert len(swept.github.dispatches_of(model)) == 1
 
     def test_a_wrong_configuration_is_an_error_in_a_sweep_too(
-        self, swept: World, function: Function, model: str
+        self, swept: Cloud, function: Function, model: str
     ) -> None:
         swept.put(f"{model}/part.csv")
         time.sleep(1)
@@ -251,7 +251,7 @@ class TestSweeps:
         assert dispatched(swept, model) == ["part.csv"]
 
     def test_a_model_that_cannot_be_swept_does_not_block_the_others(
-        self, swept: World, function: Function, model: str
+        self, swept: Cloud, function: Function, model: str
     ) -> None:
         for name in (f"{model}-1", f"{model}-2"):
             swept.put(f"{name}/part.csv")
@@ -265,7 +265,7 @@ class TestSweeps:
         assert function.post(a_sweep()) == 200
 
     def test_the_next_sweep_retries_a_refused_dispatch(
-        self, swept: World, function: Function, model: str
+        self, swept: Cloud, function: Function, model: str
     ) -> None:
         swept.put(f"{model}/part.csv")
         time.sleep(1)

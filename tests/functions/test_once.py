@@ -4,12 +4,13 @@ import time
 
 import pytest
 
-from harness.function_servers import BlockedCall, Response
-from tests.functions.conftest import Function, World
+from harness.cloud import Cloud, Function
+from harness.http_servers import BlockedCall, Response
+from harness.waiting import eventually
 
 
 @pytest.fixture(scope="module")
-def pair(shared: World) -> tuple[Function, Function]:
+def pair(shared: Cloud) -> tuple[Function, Function]:
     """Start two processes of on_data_arrival with a long claim time."""
     one, other = (shared.function(PIPELINE_CLAIM_SECONDS="6") for _ in range(2))
     return one, other
@@ -17,7 +18,7 @@ def pair(shared: World) -> tuple[Function, Function]:
 
 class TestRepeats:
     def test_an_event_delivered_again_starts_nothing(
-        self, shared: World, arrivals: Function, model: str
+        self, shared: Cloud, arrivals: Function, model: str
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
 
@@ -26,7 +27,7 @@ class TestRepeats:
         assert shared.github.calls_of(model) == 1
 
     def test_events_delivered_at_the_same_time_start_one_run(
-        self, shared: World, pair: tuple[Function, Function], model: str
+        self, shared: Cloud, pair: tuple[Function, Function], model: str
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
 
@@ -36,7 +37,7 @@ class TestRepeats:
         assert shared.github.calls_of(model) == 1
 
     def test_two_processes_start_one_run(
-        self, shared: World, pair: tuple[Function, Function], model: str
+        self, shared: Cloud, pair: tuple[Function, Function], model: str
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
 
@@ -46,7 +47,7 @@ class TestRepeats:
         assert shared.github.calls_of(model) == 1
 
     def test_a_delivery_waits_for_another_one_of_the_same_event(
-        self, shared: World, pair: tuple[Function, Function], model: str
+        self, shared: Cloud, pair: tuple[Function, Function], model: str
     ) -> None:
         blocked = BlockedCall()
         shared.github.script = [(True, blocked)]
@@ -61,7 +62,7 @@ class TestRepeats:
         assert shared.github.calls_of(model) == 1
 
     def test_an_older_generation_is_ignored_and_a_new_one_is_not(
-        self, shared: World, arrivals: Function, model: str
+        self, shared: Cloud, arrivals: Function, model: str
     ) -> None:
         older = shared.put(f"{model}/_SUCCESS", b"")
         newer = shared.put(f"{model}/_SUCCESS", b"")
@@ -76,7 +77,7 @@ class TestRepeats:
 
 
 @pytest.fixture(scope="module")
-def hasty(shared: World) -> Function:
+def hasty(shared: Cloud) -> Function:
     """Start on_data_arrival so that it gives up at the first failure."""
     return shared.function(PIPELINE_GIVE_UP_SECONDS="0.01")
 
@@ -84,7 +85,7 @@ def hasty(shared: World) -> Function:
 class TestGitHub:
     @pytest.mark.parametrize("status", [401, 422, 500])
     def test_a_refusal_is_retried_by_a_redelivery(
-        self, shared: World, arrivals: Function, model: str, status: int
+        self, shared: Cloud, arrivals: Function, model: str, status: int
     ) -> None:
         shared.github.script = [Response(status)]
         event = shared.put(f"{model}/_SUCCESS", b"")
@@ -94,7 +95,7 @@ class TestGitHub:
         assert len(shared.github.dispatches_of(model)) == 1
 
     def test_an_accepted_dispatch_with_a_502_response_is_not_sent_again(
-        self, shared: World, arrivals: Function, model: str
+        self, shared: Cloud, arrivals: Function, model: str
     ) -> None:
         shared.github.script = [(True, Response(502))]
         event = shared.put(f"{model}/_SUCCESS", b"")
@@ -105,7 +106,7 @@ class TestGitHub:
         assert len(shared.recorded("done", event)) == 1
 
     def test_it_waits_as_long_as_github_asks(
-        self, shared: World, arrivals: Function, model: str
+        self, shared: Cloud, arrivals: Function, model: str
     ) -> None:
         shared.github.script = [Response(429, headers={"Retry-After": "2"})]
         event = shared.put(f"{model}/_SUCCESS", b"")
@@ -115,6 +116,25 @@ class TestGitHub:
         earlier, later = shared.github.times[-2:]
         assert later - earlier >= 2
         assert len(shared.github.dispatches_of(model)) == 1
+
+    def test_two_processes_that_both_wait_for_github_start_runs_with_one_key(
+        self, shared: Cloud, model: str
+    ) -> None:
+        one, other = (shared.function(PIPELINE_CLAIM_SECONDS="0.1") for _ in range(2))
+        in_flight = BlockedCall()
+        busy = Response(429, headers={"Retry-After": "2"})
+        shared.github.script = [busy, busy, (True, in_flight)]
+        event = shared.put(f"{model}/_SUCCESS", b"")
+
+        waiting = [function.post_aside(event) for function in (one, other)]
+        in_flight.arrived()  # accepted, but its response is still on the way
+        eventually(lambda: len(shared.github.dispatches_of(model)) == 2)
+        in_flight.release()
+
+        assert sorted(answer() for answer in waiting) == [200, 500]
+        assert one.post(event) == 200
+        first, second = shared.github.dispatches_of(model)
+        assert first == second  # so `train --once` makes the second run a no-op
 
     @pytest.mark.parametrize(
         "busy",
@@ -128,7 +148,7 @@ class TestGitHub:
         ],
     )
     def test_a_long_rate_limit_is_left_to_a_redelivery_without_another_call(
-        self, shared: World, arrivals: Function, model: str, busy: Response
+        self, shared: Cloud, arrivals: Function, model: str, busy: Response
     ) -> None:
         shared.github.script = [busy]
         event = shared.put(f"{model}/_SUCCESS", b"")
@@ -140,7 +160,7 @@ class TestGitHub:
         arrivals.die()  # the next one may ask again
 
     def test_it_gives_up_with_a_dead_letter_and_an_error_line(
-        self, shared: World, hasty: Function, model: str
+        self, shared: Cloud, hasty: Function, model: str
     ) -> None:
         shared.github.script = [Response(500)]
         event = shared.put(f"{model}/_SUCCESS", b"")
@@ -154,7 +174,7 @@ class TestGitHub:
         assert (shared.github.calls_of(model), shared.recorded("done", event)) == (1, [])
 
     def test_a_death_before_the_dead_letter_still_leads_to_one(
-        self, shared: World, hasty: Function, model: str
+        self, shared: Cloud, hasty: Function, model: str
     ) -> None:
         shared.github.script = [Response(500), Response(500)]
         event = shared.put(f"{model}/_SUCCESS", b"")
@@ -171,7 +191,7 @@ class TestGitHub:
         assert (shared.github.calls_of(model), shared.github.dispatches_of(model)) == (2, [])
 
     def test_a_storage_outage_is_retried_by_a_redelivery(
-        self, shared: World, arrivals: Function, model: str
+        self, shared: Cloud, arrivals: Function, model: str
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
         shared.proxy.down = True
@@ -182,7 +202,7 @@ class TestGitHub:
         assert shared.github.calls_of(model) == 1
 
     def test_dispatches_are_a_second_apart(
-        self, shared: World, arrivals: Function, model: str
+        self, shared: Cloud, arrivals: Function, model: str
     ) -> None:
         events = [shared.put(f"{model}-{number}/_SUCCESS", b"") for number in range(2)]
 

@@ -1,22 +1,24 @@
 """Fixtures of the inference tests: trained models, auth and billing over HTTP, and the app."""
 
-import asyncio
-import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
+from harness.waiting import eventually_async
+from services.common.http.client import http_client
 from services.inference.app import InferenceApp, create_app
+from services.inference.metering.billing import BillingClient
 from services.inference.models import loader
 from services.inference.settings import InferenceSettings
 from tests.inference.neighbours import Neighbours, running
 from tests.inference.samples import Store, train_samples
 
-DEADLINE_S = 60
-"""Long enough for the busiest machine."""
+eventually = eventually_async
+"""The servers that these tests wait for run on the same event loop."""
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +38,18 @@ def neighbours(running_neighbours: Neighbours) -> Neighbours:
     """Return auth and billing in their initial state."""
     running_neighbours.reset()
     return running_neighbours
+
+
+@pytest.fixture
+async def billing(neighbours: Neighbours) -> AsyncIterator[BillingClient]:
+    async with http_client() as http:
+        yield BillingClient(
+            http,
+            billing_url=neighbours.url,
+            auth_url=neighbours.url,
+            client_id="inference",
+            client_secret=SecretStr("secret"),
+        )
 
 
 @pytest.fixture(scope="session")
@@ -100,14 +114,3 @@ def fresh_listings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def _is_ready(client: httpx.AsyncClient) -> bool:
     return (await client.get("/readyz")).status_code == 200
-
-
-async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Wait until a condition is true; fail if it takes too long."""
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        result = condition()
-        if result if isinstance(result, bool) else await result:
-            return
-        assert time.monotonic() < deadline, "the condition never became true"
-        await asyncio.sleep(0.02)

@@ -1,7 +1,6 @@
 """Auth and billing as inference sees them: a real HTTP server with faults that a test chooses."""
 
 import asyncio
-import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,11 +10,10 @@ from typing import Any
 
 import orjson
 import uvicorn
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from fastapi import FastAPI, Request, Response
-from jose import jwk, jwt
+from jose import jwt
 
+from harness.issuer import Issuer
 from services.common.contracts import format_amount, parse_amount
 from services.common.errors import PROBLEM_JSON
 from tests.inference.wallets import Wallets
@@ -24,14 +22,9 @@ SERVICE_TOKEN = "t"
 
 
 @cache
-def signing_key() -> str:
-    """Return the issuer's private key as PEM; one per process, because creating it is slow."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    ).decode()
+def issuer() -> Issuer:
+    """Return the issuer of all tokens; one per process, because creating its key is slow."""
+    return Issuer()
 
 
 @dataclass
@@ -72,8 +65,7 @@ class Neighbours:
     """Whether failures come from a proxy in front of billing."""
 
     def __post_init__(self) -> None:
-        public = jwk.construct(signing_key(), "RS256").public_key().to_dict()
-        self.jwks = {"keys": [{**public, "kid": "k1"}]}
+        self.jwks = {"keys": [issuer().jwk()]}
 
     def _amount(self, event: dict[str, Any]) -> int:
         rows: int = event["data"]["rows"]
@@ -91,20 +83,7 @@ class Neighbours:
 
     def token(self, *, account: str | None = None, scope: str = "predict usage:read") -> str:
         """Return a valid access token."""
-        now = int(time.time())
-        claims = {
-            "iss": self.url,
-            "sub": account or str(uuid.uuid4()),
-            "aud": "tollgate",
-            "iat": now,
-            "exp": now + 3600,
-            "jti": str(uuid.uuid4()),
-            "client_id": "test",
-            "scope": scope,
-        }
-        headers = {"typ": "at+jwt", "kid": "k1"}
-        token: str = jwt.encode(claims, signing_key(), algorithm="RS256", headers=headers)
-        return token
+        return issuer().token(iss=self.url, sub=account or str(uuid.uuid4()), scope=scope)
 
     def app(self) -> FastAPI:
         app = FastAPI()

@@ -1,4 +1,4 @@
-"""The clock that dates usage."""
+"""The clock that dates usage, and the token that billing accepts by its own clock."""
 
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -7,8 +7,10 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from services.common.identity.tokens import LEEWAY_S
 from services.inference.metering import billing as billing_module
 from services.inference.metering.billing import BillingClient
+from tests.inference.neighbours import Neighbours
 
 
 class Machine:
@@ -45,3 +47,20 @@ async def test_usage_is_not_dated_into_the_future_when_the_machines_clock_jumps(
 
     assert jumped == ignored == 1_800_000_001.0
     assert billing.now() == 1_800_000_001.5
+
+
+async def test_a_token_is_renewed_before_a_clock_ahead_rejects_it(
+    billing: BillingClient, neighbours: Neighbours, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine()
+    monkeypatch.setattr(billing_module, "time", machine)
+    await billing.request_leases([])
+    before = neighbours.tokens
+
+    machine.uptime += 3600 - 2 * LEEWAY_S
+    await billing.request_leases([])
+    kept = neighbours.tokens
+    machine.uptime += LEEWAY_S
+    await billing.request_leases([])
+
+    assert (kept - before, neighbours.tokens - before) == (0, 1)

@@ -54,7 +54,7 @@ class TestShare:
     ) -> None:
         canary = started(trial, crafted.weighted(2.0), percent=30, factor=2.0)
         accounts = [str(uuid.uuid4()) for _ in range(40)]
-        told: dict[str, str] = {}
+        versions: dict[str, str] = {}
 
         async with trial.serving(settings) as client:
             for account in accounts:
@@ -64,11 +64,11 @@ class TestShare:
                 chosen = rollout_bucket(account, model="price", version=canary) < 30
                 assert version_of(first) == (canary if chosen else trial.live_version)
                 assert first.json()["predictions"] == [10.0 if chosen else 5.0]
-                told[first.headers["x-usage-event"]] = version_of(first)
+                versions[first.headers["x-usage-event"]] = version_of(first)
 
-        assert set(told.values()) == {canary, trial.live_version}
-        billed = {id: neighbours.charged[id]["data"]["version"] for id in told}
-        assert billed == told
+        assert set(versions.values()) == {canary, trial.live_version}
+        billed = {id: neighbours.charged[id]["data"]["version"] for id in versions}
+        assert billed == versions
 
     async def test_it_starts_and_ends_with_releases_without_a_restart(
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours

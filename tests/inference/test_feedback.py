@@ -46,7 +46,7 @@ async def predict(
     return answer
 
 
-async def tell(
+async def send_feedback(
     client: httpx.AsyncClient, bearer: Bearer, event: str, label: Any, *, model: str = "numbers"
 ) -> httpx.Response:
     return await client.post(
@@ -70,8 +70,8 @@ class TestAccuracy:
     ) -> None:
         async with serving(keeping) as client:
             first, second = [await predict(client, bearer, NUMBERS_ROW) for _ in range(2)]
-            right = await tell(client, bearer, event_of(first), 1)
-            wrong = await tell(client, bearer, event_of(second), 0)
+            right = await send_feedback(client, bearer, event_of(first), 1)
+            wrong = await send_feedback(client, bearer, event_of(second), 0)
 
             version = first.headers["x-model-version"]
             assert right.json() == {
@@ -93,8 +93,8 @@ class TestAccuracy:
     ) -> None:
         async with serving(keeping) as client:
             event = event_of(await predict(client, bearer, NUMBERS_ROW))
-            answers = [await tell(client, bearer, event, 1) for _ in range(3)]
-            other = await tell(client, bearer, event, 0)
+            answers = [await send_feedback(client, bearer, event, 1) for _ in range(3)]
+            other = await send_feedback(client, bearer, event, 0)
 
             assert [each.json()["repeated"] for each in answers] == [False, True, True]
             assert (other.status_code, other.json()["type"]) == (
@@ -108,11 +108,11 @@ class TestAccuracy:
     ) -> None:
         async with serving(keeping) as client:
             event = event_of(await predict(client, bearer, NUMBERS_ROW, NUMBERS_ROW))
-            short = await tell(client, bearer, event, [1])
-            told = await tell(client, bearer, event, [1, 0])
+            short = await send_feedback(client, bearer, event, [1])
+            sent = await send_feedback(client, bearer, event, [1, 0])
 
-            assert (short.status_code, told.status_code) == (422, 200)
-            assert told.json()["correct"] is False
+            assert (short.status_code, sent.status_code) == (422, 200)
+            assert sent.json()["correct"] is False
             for outcome in ("correct", "wrong"):
                 assert await metric(client, "tollgate_feedback_rows_total", outcome=outcome) == 1
 
@@ -122,9 +122,9 @@ class TestAccuracy:
         async with serving(keeping) as client:
             answer = await predict(client, bearer, [1.0, 2.0], model="price")
             [said] = answer.json()["predictions"]
-            told = await tell(client, bearer, event_of(answer), said + 2, model="price")
+            sent = await send_feedback(client, bearer, event_of(answer), said + 2, model="price")
 
-            assert told.json()["correct"] is None
+            assert sent.json()["correct"] is None
             error = await metric(client, "tollgate_feedback_absolute_error_sum", model="price")
             assert error == pytest.approx(2, rel=1e-3)
 
@@ -134,8 +134,8 @@ class TestAccuracy:
         async with serving(keeping) as client:
             for label in (3.4e38, -3.4e38, 2.0):
                 answer = await predict(client, bearer, [1.0, 1.0], model="price")
-                told = await tell(client, bearer, event_of(answer), label, model="price")
-                assert told.status_code == 200
+                sent = await send_feedback(client, bearer, event_of(answer), label, model="price")
+                assert sent.status_code == 200
 
             error = await metric(client, "tollgate_feedback_absolute_error_sum", model="price")
             assert 100 < error < 2 * 10 * 50  # prices in training are from -10 to 30
@@ -212,8 +212,8 @@ class TestRefusals:
     ) -> None:
         async with serving(keeping) as client:
             most = MAX_OTHER_BODY_BYTES // len("{},")
-            answer = await tell(client, bearer, str(uuid.uuid4()), [{}] * (most - 100))
-            too_long = await tell(client, bearer, str(uuid.uuid4()), [{}] * most)
+            answer = await send_feedback(client, bearer, str(uuid.uuid4()), [{}] * (most - 100))
+            too_long = await send_feedback(client, bearer, str(uuid.uuid4()), [{}] * most)
 
         assert answer.status_code == 422
         assert len(answer.json()["errors"]) < 10
@@ -227,16 +227,18 @@ class TestRefusals:
             event = event_of(await predict(client, bearer, NUMBERS_ROW))
             await eventually(lambda: event in neighbours.charged)
             for answer in (
-                await tell(client, stranger, event, 1),
-                await tell(client, bearer, str(uuid.uuid4()), 1),
-                await tell(client, bearer, event, 1.0, model="price"),
-                await tell(client, bearer, event, 1, model="nothing"),
+                await send_feedback(client, stranger, event, 1),
+                await send_feedback(client, bearer, str(uuid.uuid4()), 1),
+                await send_feedback(client, bearer, event, 1.0, model="price"),
+                await send_feedback(client, bearer, event, 1, model="nothing"),
             ):
                 assert answer.status_code == 404
 
-            nobody = await tell(client, {}, event, 1)
+            nobody = await send_feedback(client, {}, event, 1)
             other_scope = neighbours.token(scope="usage:read")
-            unfit = await tell(client, {"Authorization": f"Bearer {other_scope}"}, event, 1)
+            unfit = await send_feedback(
+                client, {"Authorization": f"Bearer {other_scope}"}, event, 1
+            )
             assert (nobody.status_code, unfit.status_code) == (401, 403)
 
     @pytest.mark.parametrize("label", [2, True, "1", 1.0, None, [], {}, [1, 1]])
@@ -251,7 +253,7 @@ class TestRefusals:
         async with serving(keeping) as client:
             event = event_of(await predict(client, bearer, NUMBERS_ROW))
 
-            answer = await tell(client, bearer, event, label)
+            answer = await send_feedback(client, bearer, event, label)
 
         assert answer.status_code == 422
         assert not list(store.rglob("*.json"))
@@ -261,7 +263,7 @@ class TestRefusals:
     ) -> None:
         async with serving(keeping) as client:
             for event in ("../../x", "", str(uuid.uuid4()).upper()):
-                assert (await tell(client, bearer, event, 1)).status_code == 422
+                assert (await send_feedback(client, bearer, event, 1)).status_code == 422
 
     async def test_a_store_that_cannot_be_written_is_503_and_counts_nothing(
         self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer, store: Path
@@ -269,7 +271,7 @@ class TestRefusals:
         store.symlink_to(store)  # a symlink loop, which no system can read
         async with serving(keeping) as client:
             event = event_of(await predict(client, bearer, NUMBERS_ROW))
-            answer = await tell(client, bearer, event, 1)
+            answer = await send_feedback(client, bearer, event, 1)
 
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
             assert await metric(client, "tollgate_feedback_rows_total") == 0
@@ -284,13 +286,15 @@ class TestOtherProcesses:
             answer = await predict(one, bearer, NUMBERS_ROW)
             await eventually(lambda: event_of(answer) in neighbours.charged)
 
-            without = await tell(other, {"Authorization": f"Bearer {blind}"}, event_of(answer), 1)
-            told = await tell(other, bearer, event_of(answer), 1)
-            again = await tell(one, bearer, event_of(answer), 1)
+            without = await send_feedback(
+                other, {"Authorization": f"Bearer {blind}"}, event_of(answer), 1
+            )
+            sent = await send_feedback(other, bearer, event_of(answer), 1)
+            again = await send_feedback(one, bearer, event_of(answer), 1)
 
             assert without.status_code == 403
-            assert told.json()["version"] == answer.headers["x-model-version"]
-            assert told.json()["correct"] is None
+            assert sent.json()["version"] == answer.headers["x-model-version"]
+            assert sent.json()["correct"] is None
             assert again.json()["repeated"]
             name = "tollgate_feedback_rows_total"
             assert await metric(other, name, outcome="unjudged") == 1
@@ -309,18 +313,18 @@ class TestOtherProcesses:
             await predict(client, bearer, NUMBERS_ROW, NUMBERS_ROW)
             await eventually(lambda: event_of(first) in neighbours.charged)
 
-            told = await tell(client, bearer, event_of(first), 1)
+            result = await send_feedback(client, bearer, event_of(first), 1)
 
-        assert (told.status_code, told.json()["correct"]) == (200, None)
+        assert (result.status_code, result.json()["correct"]) == (200, None)
 
 
 class TestExport:
     def export(self, store: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setenv("INFERENCE_FEEDBACK_STORE", f"file://{store}")
         monkeypatch.setenv("TRAINER_DATA_STORE", f"file://{data}")
-        told = CliRunner().invoke(models, ["feedback", "mixed"])
-        assert told.exit_code == 0, told.output
-        return [line for line in told.stdout.splitlines() if line.endswith(".csv")]
+        result = CliRunner().invoke(models, ["feedback", "mixed"])
+        assert result.exit_code == 0, result.output
+        return [line for line in result.stdout.splitlines() if line.endswith(".csv")]
 
     async def test_each_labelled_row_is_exported_once_in_the_trainers_format(
         self,
@@ -335,12 +339,12 @@ class TestExport:
         sent = [{**MIXED_ROW, "size": 0.1}, {**MIXED_ROW, "colour": None, "sold": None}]
         async with serving(keeping) as client:
             event = event_of(await predict(client, bearer, *sent, model="mixed"))
-            await tell(client, bearer, event, ["big", "small"], model="mixed")
+            await send_feedback(client, bearer, event, ["big", "small"], model="mixed")
             [first] = self.export(store, data, monkeypatch)
             assert self.export(store, data, monkeypatch) == []
 
             event = event_of(await predict(client, bearer, MIXED_ROW, model="mixed"))
-            await tell(client, bearer, event, "big", model="mixed")
+            await send_feedback(client, bearer, event, "big", model="mixed")
             [second] = self.export(store, data, monkeypatch)
 
         header = "size,colour,sold,label\n"
@@ -361,7 +365,7 @@ class TestExport:
         data = tmp_path / "data"
         async with serving(keeping) as client:
             event = event_of(await predict(client, bearer, MIXED_ROW, model="mixed"))
-            await tell(client, bearer, event, "big", model="mixed")
+            await send_feedback(client, bearer, event, "big", model="mixed")
         [name] = self.export(store, data, monkeypatch)
         content = (data / "mixed" / name).read_bytes()
         (data / "mixed" / name).unlink()
@@ -381,9 +385,9 @@ class TestExport:
         private = keeping.model_copy(update={"feedback_rows": False})
         async with serving(private) as client:
             event = event_of(await predict(client, bearer, MIXED_ROW, model="mixed"))
-            told = await tell(client, bearer, event, "big", model="mixed")
+            sent = await send_feedback(client, bearer, event, "big", model="mixed")
 
         [path] = store.rglob("*.json")
-        assert told.json()["correct"] is not None
+        assert sent.json()["correct"] is not None
         assert json.loads(path.read_text())["rows"] is None
         assert self.export(store, tmp_path / "data", monkeypatch) == []

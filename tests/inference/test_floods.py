@@ -9,13 +9,19 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Self
+from types import SimpleNamespace
+from typing import Any, Self
 
 import httpx
+import orjson
 import pytest
 
+from services.common.errors import BodyInvalid
+from services.inference.api import json_structure
+from services.inference.api.json_body import SLACK, open_object
+from services.inference.api.json_structure import JsonLimits
 from services.inference.settings import InferenceSettings
 from tests.inference.conftest import eventually
 from tests.inference.neighbours import Neighbours
@@ -57,6 +63,7 @@ REFUSED = {
     ),
     "one text": (V1, _repeated(b":", b'{"instances":["', b'"]}')),
     "one number": (V1, _repeated(b"9", b'{"instances":[', b"]}")),
+    "one blank space": (V1, _repeated(b" ", b'{"instances":[', b"1]}")),
     "backslashes": (V1, _repeated(b"\\\\", b'{"instances":["', b'"]}')),
     "rows that are too many": (V1, _repeated(b"[1,2,3],")),
     "empty inputs": (V2, _repeated(b"{},", b'{"inputs":[')),
@@ -167,9 +174,55 @@ class TestRefusedBodies:
 
         statuses = [status for each in flood.result() for status in each]
         report(f"{kind}: {answered} others, /healthz at worst {server.worst_s * 1000:.0f} ms")
-        assert set(statuses) == {400 if path == V2 else 422}
+        assert statuses == [400 if path == V2 else 422] * 6
         assert answered >= len(statuses) // 2
         assert neighbours.charged_to(account) == []
+
+    @pytest.mark.parametrize("kind", REFUSED)
+    def test_are_parsed_in_short_steps(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        steps = [0]
+
+        def loads(text: bytes) -> Any:
+            steps.append(len(text))
+            return orjson.loads(text)
+
+        parser = SimpleNamespace(loads=loads, JSONDecodeError=orjson.JSONDecodeError)
+        monkeypatch.setattr(json_structure, "orjson", parser)
+        as_wide_as_possible = JsonLimits(commas=10**9, containers=10**9, members=SLACK)
+
+        with suppress(BodyInvalid), open_object(REFUSED[kind][1], as_wide_as_possible):
+            pass
+
+        assert max(steps) <= json_structure.MAX_VALUE_BYTES
+
+    @pytest.mark.parametrize(
+        ("path", "headers", "size", "status"),
+        [
+            (V1, {"Idempotency-Key": ""}, 2, 400),
+            (V1, {"Inference-Header-Content-Length": "x"}, 2, 400),
+            (V1, {"Content-Encoding": "gzip"}, 2, 415),
+            (V1, {}, BODY_BYTES + 1, 413),
+            ("/v1/models/unknown:predict", {}, 2, 404),
+        ],
+    )
+    async def test_refused_by_their_head_count_against_the_rate_limit(
+        self,
+        server: Server,
+        neighbours: Neighbours,
+        account: str,
+        path: str,
+        headers: dict[str, str],
+        size: int,
+        status: int,
+    ) -> None:
+        neighbours.rate_limit = {"per_second": 0.001, "burst": 2}
+
+        async with server.client(account) as client:
+            answers = [
+                await client.post(path, content=b" " * size, headers=headers) for _ in range(3)
+            ]
+
+        assert [answer.status_code for answer in answers] == [status, status, 429]
 
     async def test_count_against_the_rate_limit(
         self, server: Server, neighbours: Neighbours, account: str

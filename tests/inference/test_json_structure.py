@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 
 from services.common.errors import BodyInvalid
 from services.inference.api import json_structure
-from services.inference.api.json_body import load_object, refuse_duplicates
-from services.inference.api.json_structure import MAX_DEPTH, JsonLimits, scan
+from services.inference.api.json_body import open_object, refuse_duplicates
+from services.inference.api.json_structure import (
+    MAX_DEPTH,
+    MAX_VALUE_BYTES,
+    JsonLimits,
+    scan,
+)
 
-AMPLE = JsonLimits(commas=10**9, containers=10**9)
+AMPLE = JsonLimits(commas=10**9, containers=10**9, members=10**9)
 
 texts = st.text(alphabet='ab"\\,:[]{}\n é𝄞', max_size=6)
 documents = st.recursive(
@@ -109,14 +114,47 @@ class TestLimits:
             scanned.clear()
 
             with pytest.raises(BodyInvalid):
-                scan(content, JsonLimits(commas=20, containers=20))
+                scan(content, AMPLE._replace(commas=20, containers=20))
 
             assert len(scanned) < 30
 
     def test_commas_and_brackets_in_text_do_not_count(self) -> None:
         content = orjson.dumps({"a": ',,,[[[{{{"' * 100})
 
-        assert scan(content, JsonLimits(commas=0, containers=1)).load() == orjson.loads(content)
+        limits = JsonLimits(commas=0, containers=1, members=1)
+        assert scan(content, limits).load() == orjson.loads(content)
+
+    def test_the_members_of_one_object_are_limited(self) -> None:
+        content = orjson.dumps({"a": 1, "b": {"c": [1, 2, 3, 4], "d": 2}})
+
+        assert scan(content, AMPLE._replace(members=2)).load() == orjson.loads(content)
+        with pytest.raises(BodyInvalid) as refused:
+            scan(content, AMPLE._replace(members=1)).load()
+        assert "too many members" in refused.value.extra["errors"][0]["msg"]
+
+    @pytest.mark.parametrize("value", [b'"%b"', b"%b", b"1%b"], ids=["text", "space", "number"])
+    @pytest.mark.parametrize("around", [b'{"a":%b}', b"[%b]"])
+    def test_the_length_of_one_value_is_limited(self, value: bytes, around: bytes) -> None:
+        longest = around % (value % (b" " * (MAX_VALUE_BYTES - 3)))
+        too_long = around % (value % (b" " * MAX_VALUE_BYTES))
+
+        scan(longest, AMPLE)
+        with pytest.raises(BodyInvalid) as refused:
+            scan(too_long, AMPLE)
+        assert "too long" in refused.value.extra["errors"][0]["msg"]
+
+
+@given(document=documents)
+@settings(max_examples=100, deadline=None)
+def test_what_was_parsed_in_pieces_is_freed_in_pieces(document: Any) -> None:
+    long = [document] * json_structure.PIECE_BYTES
+    structure = scan(orjson.dumps([document, long, 1, 2, 3, 4, 5]))
+    whole = structure.load()
+    inner = whole[1]
+
+    structure.free()
+
+    assert (whole, inner) == ([], [])
 
 
 @given(document=documents)
@@ -144,9 +182,7 @@ class TestDuplicates:
     )
     def test_are_found_at_any_depth(self, content: bytes, padding: bytes) -> None:
         content += padding
-        document = load_object(content, AMPLE)
-
-        with pytest.raises(BodyInvalid):
+        with open_object(content, AMPLE) as document, pytest.raises(BodyInvalid):
             refuse_duplicates(content, document, [document])
 
     @pytest.mark.parametrize(
@@ -154,9 +190,8 @@ class TestDuplicates:
     )
     def test_are_not_seen_in_text(self, content: bytes, padding: bytes) -> None:
         content += padding
-        document = load_object(content, AMPLE)
-
-        refuse_duplicates(content, document, [document])
+        with open_object(content, AMPLE) as document:
+            refuse_duplicates(content, document, [document])
 
 
 def _members(value: Any) -> int:

@@ -7,10 +7,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from services.common.errors import Unavailable
-from services.common.http.app import http_client
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.leases.accounts import PaymentRequired
 from services.inference.metering.leases.manager import LeaseManager, Spending
@@ -30,23 +28,26 @@ class Clock:
         return self.now
 
 
+async def assert_spends_without_billing(
+    leases: LeaseManager, clock: Clock, account: str, neighbours: Neighbours, *, seconds: float
+) -> None:
+    """Check that an account can spend so long after its last lease, and no longer."""
+    await leases.spend(account, "m", 1)
+    neighbours.failing = {"/leases": 500}
+    clock.now += seconds - 1
+    await leases.spend(account, "m", 1)
+
+    clock.now += 1
+    with pytest.raises(Unavailable):
+        await leases.spend(account, "m", 1)
+
+
 class TestClock:
     @pytest.fixture
     async def neighbours(self) -> AsyncIterator[Neighbours]:
         """Neighbours that no other process calls."""
         async with running(Neighbours()) as started:
             yield started
-
-    @pytest.fixture
-    async def billing(self, neighbours: Neighbours) -> AsyncIterator[BillingClient]:
-        async with http_client() as http:
-            yield BillingClient(
-                http,
-                billing_url=neighbours.url,
-                auth_url=neighbours.url,
-                client_id="inference",
-                client_secret=SecretStr("secret"),
-            )
 
     @pytest.fixture
     def clock(self) -> Clock:
@@ -60,26 +61,13 @@ class TestClock:
         self, leases: LeaseManager, clock: Clock, account: str, neighbours: Neighbours
     ) -> None:
         neighbours.wallets.top_up(account, "1")
-        await leases.spend(account, "m", 1)
-        neighbours.failing = {"/leases": 500}
-        clock.now += SPENDABLE_S - 1
-        await leases.spend(account, "m", 1)
 
-        clock.now += 1
-        with pytest.raises(Unavailable):
-            await leases.spend(account, "m", 1)
+        await assert_spends_without_billing(leases, clock, account, neighbours, seconds=SPENDABLE_S)
 
     async def test_postpaid_accounts_continue_for_an_hour(
         self, leases: LeaseManager, clock: Clock, account: str, neighbours: Neighbours
     ) -> None:
-        await leases.spend(account, "m", 1)
-        neighbours.failing = {"/leases": 500}
-        clock.now += 3_599
-        await leases.spend(account, "m", 1)
-
-        clock.now += 1
-        with pytest.raises(Unavailable):
-            await leases.spend(account, "m", 1)
+        await assert_spends_without_billing(leases, clock, account, neighbours, seconds=3_600)
 
     async def test_a_refused_request_counts_before_there_is_a_price(
         self, leases: LeaseManager, clock: Clock, account: str, neighbours: Neighbours

@@ -43,8 +43,8 @@ async def test_a_report_shows_drift_predictions_and_live_accuracy(
             await client.post(f"{model}:predict", json={"instances": rows})
             for label in (1, 0):
                 one = await client.post(f"{model}:predict", json={"instances": rows[:1]})
-                told = {"usage_event": one.headers["x-usage-event"], "label": label}
-                assert (await client.post(f"{model}:feedback", json=told)).status_code == 200
+                feedback = {"usage_event": one.headers["x-usage-event"], "label": label}
+                assert (await client.post(f"{model}:feedback", json=feedback)).status_code == 200
 
             async def counted() -> bool:
                 return await metric(client, "tollgate_drift_rows", url=url) >= ROWS
@@ -58,17 +58,17 @@ async def test_a_report_shows_drift_predictions_and_live_accuracy(
     assert "Live accuracy: 50.0% of 2 rows with feedback." in text
     assert "<td class=large>large" in text
     assert "100.0%" in text  # missing values of the last column
-    [told] = json.loads(as_json.stdout)["versions"].values()
-    assert told["psi"]["a"] > 1
-    assert told["missing"] == {"a": 0, "b": 0, "c": 1}
+    [version] = json.loads(as_json.stdout)["versions"].values()
+    assert version["psi"]["a"] > 1
+    assert version["missing"] == {"a": 0, "b": 0, "c": 1}
 
 
 def test_an_unreachable_process_is_one_line_and_exit_code_1() -> None:
     url = f"http://127.0.0.1:{free_port()}"
 
-    told = run("numbers", "--url", url)
+    result = run("numbers", "--url", url)
 
-    assert (told.exit_code, told.stderr) == (1, f"error: Cannot fetch metrics from {url}.\n")
+    assert (result.exit_code, result.stderr) == (1, f"error: Cannot fetch metrics from {url}.\n")
 
 
 def test_processes_are_weighted_by_their_rows() -> None:
@@ -80,7 +80,7 @@ def test_processes_are_weighted_by_their_rows() -> None:
         for rows, psi in ((1_000, 0.1), (3_000, 0.5))
     ]
 
-    told = summarise("m", texts)["v"]
+    summary = summarise("m", texts)["v"]
 
-    assert told["psi"] == {"a": pytest.approx(0.4)}
-    assert (told["rows"], told["feedback"]) == (4_000, {"correct": 4})
+    assert summary["psi"] == {"a": pytest.approx(0.4)}
+    assert (summary["rows"], summary["feedback"]) == (4_000, {"correct": 4})

@@ -16,15 +16,9 @@ from services.inference.metering.journal import replay as replaying
 from services.inference.metering.journal.dead_letters import FILE_NAME
 from services.inference.metering.journal.replay import Replayed, replay
 from tests.inference.neighbours import Neighbours
-from tests.inference.test_shipper import (
-    Run,
-    billing,
-    dead_run,
-    http,
-    neighbours,
-)
+from tests.inference.test_shipper import Run, dead_run, neighbours
 
-__all__ = ["billing", "http", "neighbours"]  # fixtures
+__all__ = ["neighbours"]  # a fixture
 
 ROOT = Path(__file__).parents[2]
 
@@ -160,11 +154,11 @@ class TestCommand:
         neighbours.reject = {"bad"}
         dead_run(tmp_path, str(uuid.uuid4()), ["good"])
 
-        told = await command(tmp_path, neighbours, "--json")
+        result = await command(tmp_path, neighbours, "--json")
         dead_run(tmp_path, str(uuid.uuid4()), ["bad"])
         refused = await command(tmp_path, neighbours)
 
-        assert (told.returncode, json.loads(told.stdout)["accepted"]) == (0, 1)
+        assert (result.returncode, json.loads(result.stdout)["accepted"]) == (0, 1)
         assert refused.returncode == 1
         assert "1 dead letters" in refused.stdout
         assert "error: billing rejected the dead letters" in refused.stderr
@@ -175,20 +169,20 @@ class TestCommand:
         neighbours.failing = {"/events": 503}
         dead_run(tmp_path, str(uuid.uuid4()), ["a"])
 
-        told = await command(tmp_path, neighbours, "--json")
+        result = await command(tmp_path, neighbours, "--json")
 
-        assert told.returncode == 1
-        assert json.loads(told.stdout)["undelivered"] == 1
-        assert "error: billing answered 503" in told.stderr
+        assert result.returncode == 1
+        assert json.loads(result.stdout)["undelivered"] == 1
+        assert "error: billing answered 503" in result.stderr
 
     async def test_a_missing_folder_is_reported_in_one_line(
         self, tmp_path: Path, neighbours: Neighbours
     ) -> None:
-        told = await command(tmp_path / "none", neighbours)
+        result = await command(tmp_path / "none", neighbours)
 
-        assert told.returncode == 1
-        assert told.stderr.count("\n") == 1
-        assert "No such file" in told.stderr
+        assert result.returncode == 1
+        assert result.stderr.count("\n") == 1
+        assert "No such file" in result.stderr
 
 
 async def command(

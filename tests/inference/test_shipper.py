@@ -6,13 +6,10 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
-import httpx
 import orjson
 import pytest
 from prometheus_client import CollectorRegistry
-from pydantic import SecretStr
 
-from services.common.http.app import http_client
 from services.inference.metering import events, shipper
 from services.inference.metering.billing import BillingClient
 from services.inference.metering.journal import segments
@@ -28,23 +25,6 @@ async def neighbours() -> AsyncIterator[Neighbours]:
     """Neighbours that only this test sends usage to."""
     async with running(Neighbours()) as started:
         yield started
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with http_client() as client:
-        yield client
-
-
-@pytest.fixture
-def billing(http: httpx.AsyncClient, neighbours: Neighbours) -> BillingClient:
-    return BillingClient(
-        http,
-        billing_url=neighbours.url,
-        auth_url=neighbours.url,
-        client_id="inference",
-        client_secret=SecretStr("secret"),
-    )
 
 
 class Run:

@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import subprocess
-import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,15 +9,16 @@ from pathlib import Path
 
 import httpx
 
-from cli.die_with_parent import die_with_parent
-from harness.platform import ROOT
 from harness.ports import free_port
+from harness.processes import await_process, stop_process
+from harness.services import start_service
+from harness.waiting import is_ready
 from registry.records import Release
 from registry.releases import ReleaseManager
 from services.inference.rollouts.canary import rollout_bucket
 from services.inference.settings import InferenceSettings
 from tests.inference import crafted
-from tests.inference.conftest import eventually, serving
+from tests.inference.conftest import serving
 from tests.inference.neighbours import Neighbours
 from tests.inference.samples import Store
 from tests.inference.shelf import Shelf
@@ -124,22 +123,11 @@ async def process(own: InferenceSettings, **environment: str) -> AsyncIterator[s
             "INFERENCE_LOG_LEVEL": "ERROR",
         }
     )
-    running = subprocess.Popen(  # noqa: ASYNC220 — returns at once
-        die_with_parent(sys.executable, "-m", "services.inference"), cwd=ROOT, env=complete
-    )
+    running = start_service("inference", environment=complete, log=None)
+    url = f"http://127.0.0.1:{port}"
     try:
-        url = f"http://127.0.0.1:{port}"
-        async with httpx.AsyncClient(trust_env=False) as client:
-            await eventually(lambda: _is_ready(client, url))
+        # In threads: the process calls the neighbours, which run on this loop.
+        await asyncio.to_thread(await_process, running, lambda: is_ready(url))
         yield url
     finally:
-        running.terminate()
-        # In a thread: before it exits, the process calls the neighbours, which run on this loop.
-        await asyncio.to_thread(running.wait, 60)
-
-
-async def _is_ready(client: httpx.AsyncClient, url: str) -> bool:
-    try:
-        return (await client.get(f"{url}/readyz")).status_code == 200
-    except httpx.TransportError:
-        return False
+        await asyncio.to_thread(stop_process, running)

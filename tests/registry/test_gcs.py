@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from harness.faulty_proxy import Fault, Proxy
 from harness.gcs import Emulator
+from harness.issuer import new_private_key, private_pem
 from harness.ports import free_port
 from harness.stores import FIRST, SECOND, World, manifest, new_world
 from registry.records import RunRecord, StoreError, VersionRefused
@@ -163,16 +162,10 @@ class TestCredentials:
 
 def service_account(token_url: str) -> dict[str, str]:
     """Return the key file of a service account whose tokens come from `token_url`."""
-    key = generate_private_key(public_exponent=65537, key_size=2048)
-    pem = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
     return {
         "type": "service_account",
         "client_email": "reader@example.com",
-        "private_key": pem.decode(),
+        "private_key": private_pem(new_private_key()),
         "token_uri": token_url,
     }
 

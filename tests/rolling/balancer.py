@@ -4,36 +4,17 @@ A Service forwards connections, and existing connections stay with a pod that wa
 Ingress forwards requests. Both probe `/readyz` of every pod, as often as the chart does.
 """
 
-import os
-import shutil
 import socket
-import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
-import pytest
-
-from cli.die_with_parent import die_with_parent
+from harness.processes import await_process, start_process, stop_process
+from harness.programs import find_program
 from tests.rolling.timings import Timings
 
 SLOTS = 8
 """Pods that one service may have at the same time, leaving ones included."""
-
-_START_DEADLINE_S = 10
-
-
-class NoBalancer(Exception):
-    """HAProxy is not installed on this machine."""
-
-
-def do_without(error: NoBalancer) -> NoReturn:
-    """Skip the test that needs it; under CI, where nothing is skipped, fail it."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{error}, and under CI nothing is skipped")
-    pytest.skip(f"ROLLING TESTS SKIPPED: {error}")
 
 
 class Balancer:
@@ -48,7 +29,6 @@ class Balancer:
         self, folder: Path, *, services: Mapping[str, int], ingress: int, timings: Timings
     ) -> None:
         self._socket = folder / "h"
-        self._log = folder / "haproxy.log"
         doors = [_door(name, "tcp", port) for name, port in services.items()]
         doors.append(_door("ingress", "http", ingress))
         head = _HEAD.format(
@@ -56,19 +36,10 @@ class Balancer:
         )
         configuration = folder / "haproxy.cfg"
         configuration.write_text(head + "".join(doors))
-        with self._log.open("ab") as output:
-            self._process = subprocess.Popen(
-                die_with_parent(_program(), "-db", "-f", str(configuration)),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + _START_DEADLINE_S
-        while not self._socket.exists():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"HAProxy does not run:\n{self._log.read_text()}")
-            time.sleep(0.05)
+        log = folder / "haproxy.log"
+        command = (find_program("haproxy"), "-db", "-f", str(configuration))
+        self._process = start_process(*command, log=log)
+        await_process(self._process, self._socket.exists, log=log)
 
     def add(self, service: str, slot: int, *, port: int) -> None:
         """Send new connections to the pod on a port, as long as it is ready."""
@@ -80,8 +51,8 @@ class Balancer:
         self._set(service, slot, "state maint")
 
     def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait()
+        """Stop it, with all its connections."""
+        stop_process(self._process)
 
     def _set(self, service: str, slot: int, what: str) -> None:
         doors = (service, "ingress") if service == "inference" else (service,)
@@ -104,7 +75,7 @@ def running_balancer(
     """Start HAProxy, and stop it at the end of the block.
 
     Raises:
-        NoBalancer: HAProxy is not installed on this machine.
+        NotInstalled: HAProxy is not installed on this machine.
     """
     balancer = Balancer(folder, services=services, ingress=ingress, timings=timings)
     try:
@@ -134,10 +105,3 @@ def _door(name: str, mode: str, port: int) -> str:
     lines = [f"\nlisten {name}", f"    mode {mode}", f"    bind 127.0.0.1:{port}"]
     lines += [f"    server pod{slot} 127.0.0.1:1" for slot in range(SLOTS)]
     return "\n".join(lines) + "\n"
-
-
-def _program() -> str:
-    found = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if found is None:
-        raise NoBalancer("haproxy is not installed")
-    return found

@@ -8,22 +8,19 @@ from pathlib import Path
 import pytest
 
 from harness.mariadb import GivenServer, Server
-from harness.platform import ROOT, Platform
+from harness.platform import Platform
 from harness.ports import free_port
-from tests.rolling.balancer import NoBalancer, do_without, running_balancer
+from harness.services import SERVICES, STOP_ORDER, production_settings
+from tests.rolling.balancer import running_balancer
 from tests.rolling.pods import Ending, Workload, at_once
 from tests.rolling.timings import chart_timings
-
-SERVICES = ("auth", "billing", "inference")
-_LOCAL_PLAN = ROOT / "services" / "billing" / "plans" / "local_plan.json"
 
 
 class Cluster(Platform):
     """The services as callers see them; `urls` and `ingress` are the balancer's."""
 
     def __init__(self, home: Path, server: GivenServer | Server, stack: ExitStack) -> None:
-        databases = {f"{name}_DATABASE_URL": server.new_database() for name in ("AUTH", "BILLING")}
-        super().__init__(home, databases | {"BILLING_DEFAULT_PLAN": str(_LOCAL_PLAN)})
+        super().__init__(home, production_settings(server))
         self.environment["AUTH_ISSUER"] = self.urls["auth"]
         self.prepare()
         # A socket's path is limited to about 100 characters, too few for pytest's deep folders.
@@ -52,7 +49,8 @@ class Cluster(Platform):
         return [ending for each in self.workloads.values() for ending in each.endings()]
 
     def close(self) -> None:
-        for service in ("inference", "billing", "auth"):  # inference needs billing to finish
+        """Stop all pods."""
+        for service in STOP_ORDER:
             self.workloads[service].close()
 
 
@@ -61,10 +59,7 @@ def running(
     new_home: Callable[[], Path], database_server: Callable[[], GivenServer | Server]
 ) -> Iterator[Cluster]:
     with ExitStack() as stack:
-        try:
-            cluster = Cluster(new_home(), database_server(), stack)
-        except NoBalancer as error:
-            do_without(error)
+        cluster = Cluster(new_home(), database_server(), stack)
         stack.callback(cluster.close)
         cluster.each(lambda workload: workload.scale(2))
         yield cluster

@@ -10,7 +10,8 @@ from uuid import uuid4
 
 import httpx
 
-from harness.platform import PREDICT, WINE, Platform
+from harness.platform import Platform
+from harness.samples import PREDICT, WINE
 
 PAUSE_S = 0.03
 

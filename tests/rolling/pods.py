@@ -1,21 +1,18 @@
 """Does to processes what kubelet and the controllers do to the pods of a service."""
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from cli.die_with_parent import die_with_parent
-from harness.platform import ROOT
 from harness.ports import free_port
+from harness.processes import Process, await_process, stop_process
+from harness.services import start_service
 from services.common.http.readiness import failing
 from tests.rolling.balancer import SLOTS, Balancer
 from tests.rolling.timings import ENDPOINT_LAG_S, SCALE, Timings
-
-_READY_DEADLINE_S = 60
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Pod:
 
     slot: int
     port: int
-    process: subprocess.Popen[bytes]
+    process: Process
     folder: Path
 
 
@@ -107,31 +104,22 @@ class Workload:
             "INFERENCE_CACHE_DIR": str(disk / "cache"),
         }
         # PR_SET_PDEATHSIG follows the thread, so use one that lives as long as the pods.
-        process = self._threads.submit(self._launch, {**self.environment, **own}).result()
+        environment = {**self.environment, **own}
+        start = partial(start_service, self.service, environment=environment, log=self.log)
+        process = self._threads.submit(start).result()
         pod = Pod(slot, port, process, disk)
         self.pods.append(pod)
         return pod
 
-    def _launch(self, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as output:
-            return subprocess.Popen(
-                die_with_parent(sys.executable, "-m", f"services.{self.service}"),
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-
     def _await_ready(self, pods: list[Pod]) -> None:
         """Probe new pods, and send them requests once they are ready."""
         for pod in pods:
-            deadline = time.monotonic() + _READY_DEADLINE_S
-            while failing(pod.port) is not None:
-                assert pod.process.poll() is None, f"{self.service}: {self.log.read_text()[-4000:]}"
-                assert time.monotonic() < deadline, f"{self.service} does not become ready"
-                time.sleep(self.timings.probe_s / 5)
+            await_process(
+                pod.process,
+                partial(_is_ready, pod),
+                log=self.log,
+                every_s=self.timings.probe_s / 5,
+            )
         time.sleep(ENDPOINT_LAG_S * SCALE)
         for pod in pods:
             self.balancer.add(self.service, pod.slot, port=pod.port)
@@ -149,13 +137,12 @@ class Workload:
         self.balancer.remove(self.service, pod.slot)
         time.sleep(max(deleted_at + pre_stop_s - time.monotonic(), 0))
         signalled = time.monotonic()
-        pod.process.terminate()
-        try:
-            code = pod.process.wait(timeout=self.timings.stop_s)
-        except subprocess.TimeoutExpired:
-            pod.process.kill()
-            code = pod.process.wait()
+        code = stop_process(pod.process, within_s=self.timings.stop_s)
         return Ending(self.service, code, time.monotonic() - signalled, pod.folder)
+
+
+def _is_ready(pod: Pod) -> bool:
+    return failing(pod.port) is None
 
 
 def at_once(*actions: Callable[[], None]) -> None:

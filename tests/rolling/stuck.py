@@ -1,16 +1,12 @@
 """A version of the sample model whose computation does not end for one kind of input."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import onnx
-import orjson
 from onnx import TensorProto, helper
 
-from harness.platform import WINE
-from registry.keys import TrustedKeys, load_signing_key
-from registry.records import Manifest, new_version_name
-from registry.store import ModelStore
+from harness.samples import WINE
+from harness.stores import PlatformStore
 
 ENDLESS = [*WINE[:-1], 1e6]
 """Values that take hours to compute; no sample comes near the last one."""
@@ -21,17 +17,10 @@ _FEW_TRIPS = 20_000.0
 
 def publish(home: Path) -> str:
     """Sign and publish it beside the sample model's own version; return its name."""
-    store = ModelStore(f"file://{home}/models")
-    trusted = TrustedKeys.load(home / "keys" / "trusted")
-    [live] = store.list_versions("wine")
-    manifest = store.open_version("wine", live, trusted)
-    files = {name: store.read_file(manifest, name) for name in manifest.files}
-    files["model.onnx"] = _with_loop(files["model.onnx"])
-    version = new_version_name(datetime.now(UTC))
-    document = {**manifest.model_dump(mode="json"), "version": version}
-    key = load_signing_key(home / "keys" / "signing.pem")
-    store.publish(Manifest.model_validate_json(orjson.dumps(document)), files, key)
-    return version
+    own = PlatformStore(home)
+    live = own.store.open_release("wine", own.live("wine"), own.trusted)
+    model = own.store.read_file(live, "model.onnx")
+    return own.publish_copy("wine", {"model.onnx": _with_loop(model)})
 
 
 def _with_loop(content: bytes) -> bytes:

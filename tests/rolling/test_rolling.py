@@ -1,6 +1,5 @@
 """Pods come and go under load as in the chart, and no caller notices; `make test-rolling`."""
 
-import json
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from harness.platform import PREDICT, WINE, eventually
+from harness.samples import PREDICT, WINE
+from harness.waiting import eventually
 from services.common.shutdown import FINISH_S
 from tests.rolling import stuck
 from tests.rolling.conftest import Cluster
@@ -26,18 +26,9 @@ _SETTLE_S = 1.0
 
 def sources(cluster: Cluster) -> list[dict[str, Any]]:
     """Return every journal that has reported to billing."""
-    administrator = json.loads((cluster.home / "credentials.json").read_text())["admin"]
-    with cluster.client("billing", cluster.token(**administrator)) as billing:
+    with cluster.client("billing", cluster.admin_token()) as billing:
         listed: list[dict[str, Any]] = billing.get("/sources").json()["sources"]
     return listed
-
-
-def service_token(cluster: Cluster) -> str:
-    """Return a token of the inference service."""
-    client = json.loads((cluster.home / "credentials.json").read_text())["services"]["inference"]
-    with cluster.client("auth") as auth:
-        answer = auth.post("/token", data={"grant_type": "client_credentials", **client})
-    return str(answer.json()["access_token"])
 
 
 def assert_unnoticed(cluster: Cluster, load: Load) -> None:
@@ -113,7 +104,7 @@ class TestPodsThatComeAndGo:
 class TestRequestsThatHang:
     def test_hanging_requests_are_cut_short_and_harm_no_others(self, cluster: Cluster) -> None:
         version = stuck.publish(cluster.home)
-        token, service = cluster.new_token(), service_token(cluster)
+        token, service = cluster.new_token(), cluster.service_token()
         oldest = {name: workload.pods[0].port for name, workload in cluster.workloads.items()}
         with ThreadPoolExecutor() as threads, calling(cluster, ingress=cluster.ingress) as load:
             hanging = [

@@ -47,7 +47,7 @@ class TestSimilarLabels:
     def test_that_are_not_configured_are_refused_with_the_place(self, tmp_path: Path) -> None:
         labels = ["a"] * 20 + ["A"] * 19 + ["aa"]
 
-        with pytest.raises(DataError, match=r'labels .*1 rows.* part\.csv line 41: "aa"'):
+        with pytest.raises(DataError, match=r'labels .*\(1 row\).* part\.csv line 41: "aa"'):
             problem(tmp_path, labels, classes=["a", "A"])
 
     def test_cannot_be_stated_if_only_blanks_at_their_ends_differ(self) -> None:

@@ -1,5 +1,5 @@
 """Shares the fixtures of the functions' tests."""
 
-from tests.functions.conftest import bundles, world
+from tests.functions.conftest import bundles, cloud
 
-__all__ = ["bundles", "world"]
+__all__ = ["bundles", "cloud"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.platform import ROOT
+from harness.programs import ROOT
 from harness.workflow_runner import Runner, read, value_of
 
 VARIABLES = {
@@ -154,7 +154,14 @@ class TestImages:
         assert outcomes["Roll out"] == outcomes["Test"] == "success"
 
     @pytest.mark.parametrize(
-        "path", ["docs/pipelines.md", "tests/test_x.py", "models/wine/pipeline.py", "README.md"]
+        "path",
+        [
+            "docs/pipelines.md",
+            "tests/test_x.py",
+            "models/wine/pipeline.py",
+            "README.md",
+            "deploy/helm/tollgate/tests/x_test.yaml",
+        ],
     )
     def test_other_changes_are_not_rolled_out(self, repository: Repository, path: str) -> None:
         repository.runner.deployed(repository.commit("README.md"))

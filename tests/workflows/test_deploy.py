@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from harness.function_servers import Request, Response, serving
+from harness.http_servers import Request, Response, serving
 from harness.stores import FIRST, SECOND, World
 from harness.workflow_runner import Runner, read
 from tests.trainer.conftest import Workshop, new_workshop

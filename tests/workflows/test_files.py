@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from functions.common.events import Arrival
-from harness.platform import ROOT
+from harness.programs import ROOT
 from harness.workflow_runner import WORKFLOWS, evaluate, read
 
 NAMES = sorted(path.name for path in WORKFLOWS.glob("*.yml"))

@@ -9,20 +9,21 @@ from typing import Any
 
 import pytest
 
-from chaos.accounts import PER_REQUEST, PER_ROW, PLENTY, prepaid
+from harness.accounts import PLENTY, new_prepaid_account
+from harness.cloud import Cloud
 from harness.gcs import Emulator
-from harness.platform import Platform, eventually
+from harness.plans import PER_REQUEST, PER_ROW
+from harness.platform import Platform
+from harness.waiting import eventually
 from harness.workflow_load import Load, paying
-from registry.store import ModelStore
 from rehearse.shop import ASK, MANUAL, MODEL, PREDICT, Shop, new_shop
-from tests.functions.conftest import World
 
 CHECK = "Predict on it as a machine client"
 
 
 @pytest.fixture
-def shop(world: World, gcs: Emulator, tmp_path: Path) -> Iterator[Shop]:
-    with new_shop(world, gcs, tmp_path) as made:
+def shop(cloud: Cloud, gcs: Emulator, tmp_path: Path) -> Iterator[Shop]:
+    with new_shop(cloud, gcs, tmp_path) as made:
         yield made
 
 
@@ -46,15 +47,15 @@ def test_data_becomes_a_served_model_and_is_rolled_back(
 ) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", shop.environment["STORAGE_EMULATOR_HOST"])
     config = {"target": "good", "estimators": ["linear"]}
-    shop.world.put(f"{MODEL}/dataset.json", json.dumps(config).encode())
+    shop.cloud.put(f"{MODEL}/dataset.json", json.dumps(config).encode())
     shop.open()
-    store = ModelStore(f"gs://{shop.models}")
+    store = shop.store.store
 
     trained = shop.runner.run("train.yml", event=shop.drop("part-1", "part-2"))
 
     assert trained["Train on what arrived"] == "success", shop.runner.output
     eventually(lambda: shop.proxy.polls >= shop.polls_until_live(1))
-    account = prepaid(shop.platform, credit=PLENTY)
+    account = new_prepaid_account(shop.platform, credit=PLENTY)
     with paying(shop.platform, account.token, PREDICT, ASK, shop.proxy) as load:
         shop.runner.run("train.yml", event=shop.drop("part-3"))
 
@@ -71,7 +72,7 @@ def test_data_becomes_a_served_model_and_is_rolled_back(
 
         eventually(lambda: load.has_predicted_after(shop.polls_until_live(3)))
 
-    first, second, third = shop.records(store)
+    first, second, third = shop.records()
     assert [first.action, second.action, third.action] == ["release", "release", "rollback"]
     assert first.version == third.version != second.version
     assert second.by == "github/ada"

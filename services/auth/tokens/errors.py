@@ -6,9 +6,11 @@ from typing import Any
 
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
-from services.common.errors import ServiceError
+from services.common.errors import ServiceError, error_response
 
+_ENDPOINTS = frozenset({"/token", "/revoke", "/introspect"})
 _SCHEMA = {
     "title": "OAuthError",
     "type": "object",
@@ -104,6 +106,13 @@ class TemporarilyUnavailable(OAuthError):
     code = "temporarily_unavailable"
 
 
+def refuse(error: ServiceError, *, path: str, request_id: str) -> Response:
+    """Return the response for an error; an OAuth error on the OAuth endpoints."""
+    if path in _ENDPOINTS and not isinstance(error, OAuthError):
+        error = _as_oauth(error.status, error.detail, error.headers)
+    return error_response(error, path=path, request_id=request_id)
+
+
 @contextmanager
 def oauth_errors() -> Iterator[None]:
     """Convert every other expected error raised in the block to an OAuth error."""
@@ -120,7 +129,7 @@ def oauth_errors() -> Iterator[None]:
 
 
 def _as_oauth(status: int, detail: str, headers: Mapping[str, str] | None) -> OAuthError:
-    kind = TemporarilyUnavailable if status == 503 else InvalidRequest
+    kind = TemporarilyUnavailable if status >= 500 else InvalidRequest
     error = kind(detail, headers=headers)
     error.status = status
     return error

@@ -21,7 +21,7 @@ from services.auth.tokens.errors import (
 from services.auth.tokens.forms import OAuthForm, read_form
 from services.auth.tokens.service import Issued, Issuer
 from services.common.errors import error_responses
-from services.common.http.app import new_router
+from services.common.http.routing import new_router
 
 router = new_router(tag="tokens")
 

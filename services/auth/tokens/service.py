@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jose import jwt
-from prometheus_client import Counter
+from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.callers import FIRST_PARTY, is_active
@@ -54,6 +54,22 @@ class Issuer:
     settings: AuthSettings
     logins: Counter
     """Password log-ins by result."""
+
+
+def login_counter(registry: CollectorRegistry) -> Counter:
+    """Return the counter of password log-ins; each result is exposed before its first log-in.
+
+    Prometheus does not see the first increase of a series that did not exist before.
+    """
+    counter = Counter(
+        "tollgate_auth_logins",
+        "Password log-ins by result: succeeded, failed, or refused after too many failures.",
+        ["result"],
+        registry=registry,
+    )
+    for result in ("succeeded", "failed", "refused"):
+        counter.labels(result)
+    return counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +215,7 @@ async def introspect(issuer: Issuer, *, token: str, client: Client) -> dict[str,
     if client.owner_id not in (None, caller.account):
         return inactive
     async with issuer.database.snapshot() as session:
-        active = caller.expires_at > time.time() and await is_active(session, caller=caller)
+        active = await is_active(session, caller=caller)
     if not active:
         return inactive
     return {"active": True, "token_type": "Bearer", **jwt.get_unverified_claims(token)}

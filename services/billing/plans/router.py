@@ -26,7 +26,7 @@ from services.common.errors import (
     Unavailable,
     error_responses,
 )
-from services.common.http.app import new_router
+from services.common.http.routing import new_router
 from services.common.identity.tokens import RequireScope
 
 router = new_router(tag="plans")

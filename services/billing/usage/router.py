@@ -20,7 +20,7 @@ from services.common.errors import (
     Unavailable,
     error_responses,
 )
-from services.common.http.app import new_router
+from services.common.http.routing import new_router
 from services.common.identity.tokens import AnyCaller
 from services.common.times import Instant
 

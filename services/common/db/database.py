@@ -1,4 +1,4 @@
-"""Common access to MySQL and SQLite: engine, unit of work, column types.
+"""The database of a service, MySQL or SQLite: connections and units of work.
 
 It guards against problems that really occur with these drivers:
 
@@ -6,28 +6,17 @@ It guards against problems that really occur with these drivers:
 - aiomysql waits without limit for a server that hangs: every unit of work has a deadline, and the
   server ends the statements of cancelled clients.
 - Pooled connections survive when a primary becomes read-only: they are dropped.
-- The default collation treats `A` as `a` and `é` as `e`: identifiers are `ascii_bin`.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request
 from pydantic import AfterValidator, SecretStr
-from sqlalchemy import (
-    BigInteger,
-    DateTime,
-    Dialect,
-    Integer,
-    MetaData,
-    String,
-    TypeDecorator,
-    event,
-)
-from sqlalchemy.dialects import mysql
+from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -51,68 +40,11 @@ if TYPE_CHECKING:
 DEADLINE_S = 5
 """Seconds that a unit of work may take, including waiting for a connection and for locks."""
 
-_NAMING = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-    "pk": "pk_%(table_name)s",
-}
 _READ_ONLY_SERVER = {1290, 1836}
 _RETRYABLE = {1205, 1213}
 
-# Server-side limits: MariaDB reads the `M!` comment (seconds), MySQL 8 the other (milliseconds).
-_MYSQL_SESSION = (
-    f"SET SESSION time_zone='+00:00', innodb_lock_wait_timeout={DEADLINE_S}, "
-    "sql_mode='STRICT_ALL_TABLES,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO'"
-    f" /*M!100000 , max_statement_time={DEADLINE_S} */"
-    f" /*!80000 , max_execution_time={DEADLINE_S * 1000} */"
-)
-
-
-def new_metadata() -> MetaData:
-    """Return metadata that names constraints the same on every database."""
-    return MetaData(naming_convention=_NAMING)
-
-
-# -- column types --------------------------------------------------------------------------------
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC datetime with microseconds; naive values are rejected."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> Any:
-        if dialect.name == "mysql":
-            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
-        return dialect.type_descriptor(DateTime())
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("the datetime must have a time zone")
-        utc = value if value.tzinfo is UTC else value.astimezone(UTC)
-        return utc.replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value else None
-
-
-def ascii_id(length: int) -> String:
-    """Return a column type for identifiers that every database compares byte for byte."""
-    return String(length).with_variant(
-        mysql.VARCHAR(length, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
-    )
-
-
-Serial = BigInteger().with_variant(Integer, "sqlite")
-"""An auto-incrementing 64-bit key; SQLite only increments INTEGER columns."""
-
-
-# -- engine and unit of work ---------------------------------------------------------------------
+_POOL_SHARE = 0.6
+"""The share of the deadline that a unit of work may wait for a connection."""
 
 
 class Database:
@@ -136,7 +68,7 @@ class Database:
                 "isolation_level": "READ COMMITTED",
                 "pool_size": 10,
                 "max_overflow": 0,
-                "pool_timeout": 3,
+                "pool_timeout": _POOL_SHARE * deadline_s,
                 "pool_recycle": 280,  # below every managed MySQL's idle timeout
                 "pool_pre_ping": True,
             }
@@ -144,7 +76,11 @@ class Database:
         self.engine = new_engine(
             url,
             sqlite={"timeout": deadline_s},
-            mysql={"charset": "utf8mb4", "connect_timeout": 3, "init_command": _MYSQL_SESSION},
+            mysql={
+                "charset": "utf8mb4",
+                "connect_timeout": 3,
+                "init_command": _mysql_session(deadline_s),
+            },
             hide_parameters=True,
             **options,
         )
@@ -187,6 +123,20 @@ class Database:
             if is_retryable(error):
                 raise
             raise Unavailable("The database is unavailable; retry in 1 s.") from error
+
+
+def _mysql_session(deadline_s: float) -> str:
+    """Return the statement that sets up a connection, with the server's own limits.
+
+    MariaDB reads the `M!` comment (seconds), MySQL 8 the other (milliseconds).
+    """
+    seconds = math.ceil(deadline_s)
+    return (
+        f"SET SESSION time_zone='+00:00', innodb_lock_wait_timeout={seconds}, "
+        "sql_mode='STRICT_ALL_TABLES,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO'"
+        f" /*M!100000 , max_statement_time={seconds} */"
+        f" /*!80000 , max_execution_time={seconds * 1000} */"
+    )
 
 
 def _database_url(url: SecretStr) -> SecretStr:

@@ -1,47 +1,30 @@
-"""The HTTP server that every service runs, and the HTTP client for calling other services."""
+"""The FastAPI app with everything that the services have in common."""
 
 import asyncio
-import gc
-import os
-import socket
 from collections.abc import (
-    AsyncGenerator,
     AsyncIterator,
     Awaitable,
     Callable,
-    Coroutine,
     Mapping,
-    Sequence,
 )
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-import httpx
 import orjson
-import uvicorn
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
-from fastapi.dependencies.models import Dependant
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
-from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from services.common.errors import (
     STOPPING,
-    DuplicateMember,
     Refuse,
-    UnreadableJson,
     error_response,
     install_error_handlers,
-    malformed_json,
 )
-from services.common.http import strict_json
 from services.common.http.docs import AmendOpenApi, add_docs
 from services.common.http.methods import Cors, Methods
-from services.common.http.protocol import Protocol
-from services.common.identity.tokens import RequireScope
-from services.common.settings import exit_with_error
-from services.common.shutdown import FINISH_S, LAST_CALL_S, StoppingServer, leave
-from services.common.telemetry.requests import Metrics, RequestMiddleware
+from services.common.telemetry.metrics import Metrics
+from services.common.telemetry.requests import RequestMiddleware
 
 if TYPE_CHECKING:
     from services.common.telemetry.tracing import Tracing
@@ -50,66 +33,6 @@ Check = Callable[[], Awaitable[str | None]]
 """A readiness check: returns None if it passes, otherwise one sentence."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
-
-
-# -- server --------------------------------------------------------------------------------------
-
-
-class _Body(Request):
-    """A request with a bounded body, which reports invalid JSON only after all other checks.
-
-    Compressed bodies are rejected: no service decompresses untrusted input.
-    """
-
-    async def stream(self) -> AsyncGenerator[bytes, None]:
-        if self.headers.get("content-encoding", "identity") != "identity":
-            raise HTTPException(415, "Content-Encoding is not supported.")
-        limit, received = self.app.state.max_body_bytes, 0
-        if int(self.headers.get("content-length", 0)) > limit:
-            raise HTTPException(413, "The body is too large.")
-        async for chunk in super().stream():
-            received += len(chunk)
-            if received > limit:
-                raise HTTPException(413, "The body is too large.")
-            yield chunk
-
-    async def json(self) -> Any:
-        body = await self.body()
-        try:
-            return strict_json.loads(body)
-        except orjson.JSONDecodeError:
-            return UnreadableJson(malformed_json())
-        except strict_json.DuplicateMemberError:
-            return UnreadableJson(DuplicateMember())
-
-
-class _GuardedRoute(APIRoute):
-    """A route that checks the bearer token before it reads the body.
-
-    FastAPI reads and parses a body before it resolves dependencies, but an anonymous megabyte of
-    bad JSON must be a cheap 401.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-        guards = list(_guards(self.dependant))
-
-        async def guarded(request: Request) -> Response:
-            for guard in guards:
-                await guard(request)
-            return await handle(_Body(request.scope, request.receive))
-
-        return guarded
-
-
-def new_router(*, prefix: str = "", tag: str) -> APIRouter:
-    """Return a router whose routes check the token before reading the body."""
-    return APIRouter(prefix=prefix, tags=[tag], route_class=_GuardedRoute)
-
-
-def _guards(dependant: Dependant) -> list[RequireScope]:
-    found = [dependant.call] if isinstance(dependant.call, RequireScope) else []
-    return found + [guard for inner in dependant.dependencies for guard in _guards(inner)]
 
 
 def service_app(
@@ -200,76 +123,3 @@ def _add_operations(app: FastAPI) -> None:
     async def metrics() -> Response:
         """Return the metrics in Prometheus text format."""
         return Response(generate_latest(app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
-
-
-def listen(host: str, port: int, *, variable: str) -> socket.socket:
-    """Bind a service's listening socket.
-
-    Raises:
-        SystemExit: the port is in use or not allowed; one line names the variable.
-    """
-    try:
-        listener = socket.create_server((host, port), backlog=2048)
-        # Connections inherit this; asyncio only sets it on sockets it created itself. Without it,
-        # the second write of a response waits 40 ms for the client's delayed acknowledgement.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return listener
-    except OSError as error:
-        exit_with_error(
-            f"{variable}: cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}"
-        )
-
-
-def serve(
-    app: Any,
-    listener: socket.socket,
-    *,
-    trusted_proxies: Sequence[str] = (),
-    loop: Literal["asyncio", "uvloop"] = "asyncio",
-) -> None:
-    """Run an ASGI app on a bound socket until SIGINT or SIGTERM, then finish running requests.
-
-    Args:
-        trusted_proxies: addresses and networks whose `X-Forwarded-For` and `X-Forwarded-Proto`
-            determine the client's address and scheme.
-        loop: services that use SQL need `asyncio`, because aiomysql cannot reconnect on uvloop.
-    """
-    config = uvicorn.Config(
-        app,
-        loop=loop,
-        http=Protocol,
-        ws="none",
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=int(FINISH_S - LAST_CALL_S),
-        access_log=False,
-        server_header=False,
-        proxy_headers=bool(trusted_proxies),
-        forwarded_allow_ips=list(trusted_proxies),
-        log_config=None,
-    )
-    # All objects created so far are permanent; scanning them in every full garbage collection
-    # would delay requests by about 50 ms.
-    gc.freeze()
-    StoppingServer(config).run(sockets=[listener])
-    leave()
-
-
-# -- client --------------------------------------------------------------------------------------
-
-
-def http_client(
-    *, timeout_s: float = 10.0, connections: int = 20, tracing: "Tracing | None" = None
-) -> httpx.AsyncClient:
-    """Return a bounded client for the other services, without environment proxies or redirects.
-
-    Shield its calls from cancellation (`asyncio.shield(client.get(...))`): httpx 0.28 leaks a
-    connection for every call that is cancelled while connecting.
-    """
-    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
-    return httpx.AsyncClient(
-        timeout=httpx.Timeout(timeout_s, connect=2.0),
-        transport=tracing.around_client(transport) if tracing else transport,
-        trust_env=False,
-        follow_redirects=False,
-    )

@@ -73,6 +73,15 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._orderly.detach()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Answer a client's complete requests before closing; return whether there are any."""
+        cycle = self.cycle
+        if self._discarding or cycle is None or cycle.response_complete or cycle.more_body:
+            return False
+        self._disarm()
+        cycle.keep_alive = False
+        return True
+
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         if self._discarding:

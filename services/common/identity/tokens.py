@@ -28,7 +28,8 @@ ALGORITHM = "RS256"
 TOKEN_TYPE = "at+jwt"  # noqa: S105
 MAX_TOKEN_BYTES = 8 * 1024
 LEEWAY_S = 120
-"""How far the clocks of two services may differ (docs/operations.md)."""
+"""How far the issuer's clock may be ahead (docs/operations.md). This never extends `exp`, which may
+be the end of a client."""
 MAX_LIFETIME_S = 24 * 3600
 MIN_RSA_BITS = 2048
 
@@ -97,7 +98,7 @@ class TokenVerifier:
     def recall(self, token: bytes) -> Caller | None:
         """Return the cached caller of a token, or None; no I/O, no cryptography."""
         caller = self._known.get(token)
-        if caller is not None and self._clock() >= caller.expires_at + LEEWAY_S:
+        if caller is not None and self._clock() >= caller.expires_at:
             del self._known[token]
             return None
         return caller
@@ -153,7 +154,7 @@ class TokenVerifier:
 
 
 def _check_times(claims: Mapping[str, Any], *, now: float) -> None:
-    """Check a token's times, allowing the issuer's clock to differ by `LEEWAY_S`.
+    """Check a token's times, allowing the issuer's clock to be ahead by `LEEWAY_S`.
 
     Raises:
         ValueError: the token is not valid yet, has expired, or has too long a lifetime.
@@ -161,7 +162,7 @@ def _check_times(claims: Mapping[str, Any], *, now: float) -> None:
     issued, expires, begins = claims["iat"], claims["exp"], claims.get("nbf", 0)
     if any(type(moment) is not int for moment in (issued, expires, begins)):
         raise ValueError("times must be whole seconds")
-    if max(issued, begins) > now + LEEWAY_S or expires <= now - LEEWAY_S:
+    if max(issued, begins) > now + LEEWAY_S or expires <= now:
         raise ValueError("not within its lifetime")
     if not 0 < expires - issued <= MAX_LIFETIME_S:
         raise ValueError("lifetime too long")

@@ -1,92 +1,23 @@
-"""Request ids, Prometheus metrics, traces and one log line for every request."""
+"""What happens around every request: its id, metrics, one log line, and errors as 500."""
 
 import asyncio
 import os
 import re
 import time
-from typing import TYPE_CHECKING
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.platform_collector import PlatformCollector
-from prometheus_client.process_collector import ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common.errors import STOPPING, Refuse, ServiceError, error_response
-from services.common.settings import exit_with_error
-
-if TYPE_CHECKING:
-    from services.common.telemetry.tracing import Tracing
+from services.common.telemetry.metrics import Metrics
 
 UNLOGGED = frozenset({"/healthz", "/readyz", "/metrics"})
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Methods with their own metric label; all others count as `other`."""
 
 _VALID_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-_LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 log = structlog.get_logger()
-
-
-# -- metrics -------------------------------------------------------------------------------------
-
-
-class Metrics:
-    """The Prometheus registry of one app, with the request metrics of every service."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
-        self.requests = Counter(
-            "http_requests",
-            "Completed requests by route template.",
-            ["method", "route", "status"],
-            registry=self.registry,
-        )
-        self.seconds = Histogram(
-            "http_request_duration_seconds",
-            "Time from the first byte of a request's headers to the last byte of its response.",
-            ["method", "route"],
-            buckets=_LATENCY_BUCKETS_S,
-            registry=self.registry,
-        )
-        self.in_progress = Gauge(
-            "http_requests_in_progress", "Requests in progress.", registry=self.registry
-        )
-        self.ready = Gauge(
-            "service_ready",
-            "Latest result of /readyz: 1 if ready; 0 if not ready or not checked yet.",
-            registry=self.registry,
-        )
-
-
-# -- traces --------------------------------------------------------------------------------------
-
-
-def open_tracing(service: str, *, endpoint: str | None) -> "Tracing | None":
-    """Return the tracing of a service, or None; OpenTelemetry is only imported if needed.
-
-    Args:
-        endpoint: base URL of an OTLP/HTTP collector; None for no traces.
-
-    Raises:
-        SystemExit: the packages are not installed; one line on stderr says so.
-    """
-    if endpoint is None:
-        return None
-    try:
-        from services.common.telemetry.tracing import Tracing
-    except ImportError as error:
-        exit_with_error(
-            f"OTEL_EXPORTER_OTLP_ENDPOINT: install tollgate[otel] to send traces: {error}"
-        )
-    return Tracing(service, endpoint=endpoint)
-
-
-# -- middleware around every request -------------------------------------------------------------
 
 
 def request_id(scope: Scope) -> str:

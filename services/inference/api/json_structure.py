@@ -3,11 +3,12 @@
 A parser in C holds the interpreter lock until it returns, in whichever thread it runs. For 8 MB
 that is up to a second in which no other request is answered. So a large text is first scanned with
 NumPy, which releases the lock, and is rejected if it has more values than any request may have.
-Its values are then parsed in pieces of `PIECE_BYTES`, cut at the commas the scan found.
+Its values are then parsed in pieces of `PIECE_BYTES`, cut at the commas the scan found. Freeing
+values takes about as long as parsing them, so they are also freed in these pieces.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ WINDOW_BYTES = 1 << 18
 """Bytes scanned at a time; a text is rejected after the window in which it exceeds a limit."""
 PIECE_BYTES = 1 << 15
 """Bytes parsed at a time; at worst this takes a few milliseconds."""
+MAX_VALUE_BYTES = 1 << 20
+"""The largest text, number or blank space in a large text; none of them is parsed in pieces."""
 MAX_DEPTH = 32
 """Requests of both protocols nest at most five deep, except for their free-form `parameters`."""
 
@@ -36,10 +39,11 @@ _NOTHING = np.empty(0, np.int32), np.empty(0, np.uint8), np.empty(0, np.uint8)
 
 
 class JsonLimits(NamedTuple):
-    """The maximum number of commas, and of objects and lists, in a large text."""
+    """The maximum numbers of commas, of objects and lists, and of members of one object."""
 
     commas: int
     containers: int
+    members: int
 
 
 class _Span(NamedTuple):
@@ -63,6 +67,9 @@ class JsonStructure:
     positions: npt.NDArray[np.int32]
     characters: npt.NDArray[np.uint8]
     depths: npt.NDArray[np.uint8]
+    limits: JsonLimits | None = None
+    _in_pieces: list[tuple[list[Any], list[int]]] = field(default_factory=list)
+    """Lists that `load` read in pieces, each with the lengths of its pieces."""
 
     def count_members(self) -> int:
         """Return the total number of object members; each has one colon."""
@@ -72,12 +79,18 @@ class JsonStructure:
         """Return the same value as `orjson.loads`, parsed in pieces.
 
         Raises:
-            BodyInvalid: the text is not valid JSON.
+            BodyInvalid: the text is not valid JSON, or an object has too many members.
         """
         try:
             return self._load(_Span(0, len(self.content), 0, len(self.positions)))
         except orjson.JSONDecodeError as error:
             raise not_json() from error
+
+    def free(self) -> None:
+        """Empty the lists that `load` read in pieces, inner ones first."""
+        for values, lengths in reversed(self._in_pieces):
+            for length in reversed(lengths):
+                del values[-length:]
 
     def members(self) -> dict[str, bytes]:
         """Return the raw value of each member of the outermost object."""
@@ -99,7 +112,10 @@ class JsonStructure:
 
     def _load_list(self, items: "_Items") -> list[Any]:
         loaded: list[Any] = []
+        lengths: list[int] = []
+        self._in_pieces.append((loaded, lengths))
         for piece, count in items.pieces():
+            lengths.append(count)
             if count == 1:
                 loaded.append(self._load(piece))
             else:
@@ -109,6 +125,8 @@ class JsonStructure:
         return loaded
 
     def _load_object(self, items: "_Items") -> dict[str, Any]:
+        if self.limits and len(items) > self.limits.members:
+            raise _refusal("An object in the body has too many members.")
         loaded: dict[str, Any] = {}
         for piece, count in items.pieces():
             if count == 1:
@@ -153,15 +171,17 @@ class _Items:
     edges: npt.NDArray[np.int64]
     is_empty: bool
 
+    def __len__(self) -> int:
+        return 0 if self.is_empty else len(self.edges) - 1
+
     def __iter__(self) -> Iterator[_Span]:
-        if not self.is_empty:
-            for number in range(len(self.edges) - 1):
-                yield self._span(number, number + 1)
+        for number in range(len(self)):
+            yield self._span(number, number + 1)
 
     def pieces(self) -> Iterator[tuple[_Span, int]]:
         """Yield runs of items that fit in a piece, at least one each, and the length of the run."""
         ends = self.positions[self.edges]
-        number, last = 0, 0 if self.is_empty else len(self.edges) - 1
+        number, last = 0, len(self)
         while number < last:
             fitting = int(np.searchsorted(ends, ends[number] + PIECE_BYTES, side="right")) - 1
             following = min(max(fitting, number + 1), last)
@@ -211,7 +231,9 @@ def scan(content: bytes, limits: JsonLimits | None = None) -> JsonStructure:
         found.append(((at + start).astype(np.int32), characters, depths.astype(np.uint8)))
     _require(not in_string and depth == 0)
     positions, marks, levels = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return JsonStructure(content, positions, marks, levels)
+    if limits and np.diff(positions, prepend=-1, append=len(text)).max() > MAX_VALUE_BYTES:
+        raise _refusal("A value in the body is too long.")
+    return JsonStructure(content, positions, marks, levels, limits)
 
 
 def not_json() -> BodyInvalid:

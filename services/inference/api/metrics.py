@@ -5,7 +5,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from registry.records import Manifest
-from services.common.telemetry.requests import Metrics
+from services.common.telemetry.metrics import Metrics
 
 
 class PredictMetrics:

@@ -1,6 +1,6 @@
 """The hot path: predictions of every protocol, answered before they reach FastAPI's router.
 
-Token → model → body → slot → rate limit → arrays → price → prediction → journal → response. It
+Token → rate limit → model → body → slot → arrays → price → prediction → journal → response. It
 waits for no other service, except on an account's first request, and for no disk but the journal's.
 """
 
@@ -188,6 +188,8 @@ class PredictEndpoint:
         caller = self._verifier.recall(token) or await self._verifier.verify(token)
         if "predict" not in caller.scopes:
             raise InsufficientScope("predict")
+        # From here on the account is known, so whatever is refused counts against its rate limit.
+        await self._leases.admit(caller.account)
         model = self._registry.find(target.model, target.version)
         if model is None:
             with self._limiter.acquire(caller.account):
@@ -204,10 +206,9 @@ class PredictEndpoint:
     async def _predict(
         self, call: _Call, model: LoadedModel, memory: MemoryReservation
     ) -> _Prediction:
-        """Answer a complete request; it counts against the rate limit before it is decoded."""
+        """Answer a complete request."""
         caller, target, key = call.caller, call.target, call.head.idempotency_key
         self._journal.check_room(in_flight=self._limiter.taken)
-        await self._leases.admit(caller.account)
         request, event_id = await self._decoder.run(
             partial(self._decode, call, model),
             size=len(call.content),

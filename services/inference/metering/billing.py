@@ -19,6 +19,7 @@ from services.common.contracts import (
     TokenGrant,
 )
 from services.common.errors import PROBLEM_JSON
+from services.common.identity.tokens import LEEWAY_S
 
 MAX_LOOKUPS = 4
 """How many receipts may be looked up at once for each purpose.
@@ -48,7 +49,8 @@ _CHARGED = TypeAdapter(Charge)
 _RECEIPT = TypeAdapter(Receipt)
 _TERMS = TypeAdapter(list[LeaseTerms])
 _GRANTED = TypeAdapter(TokenGrant)
-_RENEW_BEFORE_S = 60
+_RENEW_BEFORE_S = LEEWAY_S + 60
+"""Billing rejects a token up to `LEEWAY_S` early if its clock is ahead of the issuer's."""
 _CLOCK_TOLERANCE_S = 2.0
 
 
@@ -114,7 +116,7 @@ class BillingClient:
         result = _parse(_INGESTED, await self._call("POST", "/events", body, CLOUDEVENTS_BATCH))
         counted = result.accepted + result.duplicates + result.conflicts + len(result.rejected)
         if counted != len(events):
-            raise BillingError(f"billing counted {counted} events where {len(events)} were sent")
+            raise BillingError(f"billing counted {counted} of {len(events)} events")
         return result
 
     async def request_leases(self, requests: Sequence[LeaseRequest]) -> list[LeaseTerms]:
@@ -202,7 +204,8 @@ class BillingClient:
                     raise BillingError(f"the issuer answered {response.status_code}")
                 granted = _parse(_GRANTED, response.content)
                 self._token = granted.access_token
-                self._token_until = time.monotonic() + granted.expires_in - _RENEW_BEFORE_S
+                early_s = min(_RENEW_BEFORE_S, granted.expires_in / 2)
+                self._token_until = time.monotonic() + granted.expires_in - early_s
             return self._token
 
     async def _send(self, method: str, url: str, **options: Any) -> httpx.Response:

@@ -117,7 +117,10 @@ class Inputs:
         where: list[Any] = ["instances", index]
         if type(instance) is list:
             wanted, got = len(self._names), len(instance)
-            yield {"loc": where, "msg": f"Each row must have {wanted} values, not {got}."}
+            yield {
+                "loc": where,
+                "msg": f"The length of each row must be {wanted}, not {got}.",
+            }
             return
         if type(instance) is not dict:
             yield {

@@ -171,7 +171,7 @@ def _check(labels: Sequence[Any], manifest: Manifest, rows: int) -> None:
         BodyInvalid: the number of labels is wrong, or the model has no such label.
     """
     if len(labels) != rows:
-        message = f"Must have one label for each of the request's {rows} rows."
+        message = f"Must have as many labels as the request has rows ({rows})."
         raise BodyInvalid([{"loc": ["body", "label"], "msg": message}])
     classes = manifest.signature.classes
     if classes is None:

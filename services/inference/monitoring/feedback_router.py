@@ -13,7 +13,7 @@ from services.common.errors import (
     Unavailable,
     error_responses,
 )
-from services.common.http.app import new_router
+from services.common.http.routing import new_router
 from services.common.identity.tokens import Caller, RequireScope, bearer_token
 from services.inference.models.registry import ModelNotFound, Registry
 from services.inference.monitoring.feedback import EventNotFound, FeedbackDiffers, FeedbackService

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
 
-from services.common.db.database import UtcDateTime, ascii_id
+from services.common.db.columns import UtcDateTime, ascii_id
 
 revision = "0001"
 down_revision = None

@@ -12,7 +12,7 @@ from alembic import op
 from sqlalchemy.dialects import mysql
 
 from services.auth.users.emails import normalise_email
-from services.common.db.database import UtcDateTime, ascii_id
+from services.common.db.columns import UtcDateTime, ascii_id
 from services.common.telemetry.requests import log
 
 revision = "0002"

@@ -9,7 +9,7 @@ from registry.features import Arrays
 from registry.runtimes.runtime import InferenceResponse
 from services.common.errors import MAX_FIELD_ERRORS, BodyInvalid
 from services.inference.api.codec import Body, EncodedResponse, ProtocolCodec
-from services.inference.api.json_body import SLACK, load_object, refuse_duplicates
+from services.inference.api.json_body import SLACK, open_object, refuse_duplicates
 from services.inference.api.json_structure import JsonLimits
 from services.inference.models.registry import LoadedModel
 
@@ -42,21 +42,28 @@ def decode(body: Body, model: LoadedModel, max_rows: int) -> V1Request:
         BodyInvalid: the body is not JSON, has duplicate members, violates the protocol or has too
             many values, or an instance does not match the signature.
     """
-    values = max_rows * len(model.inputs.columns) + SLACK
-    document = load_object(body.content, JsonLimits(commas=values, containers=max_rows + SLACK))
+    columns = len(model.inputs.columns)
+    limits = JsonLimits(
+        commas=max_rows * columns + SLACK, containers=max_rows + SLACK, members=columns + SLACK
+    )
+    with open_object(body.content, limits) as document:
+        return _read(document, body.content, model, max_rows)
+
+
+def _read(document: dict[str, Any], content: bytes, model: LoadedModel, max_rows: int) -> V1Request:
     _refuse_unexpected(document, _MEMBERS, [])
     instances = document.get("instances")
     if type(instances) is not list or not instances:
         raise BodyInvalid([{"loc": ["instances"], "msg": "Must be a non-empty list of rows."}])
     if len(instances) > max_rows:
-        message = f"Must have at most {max_rows} rows."
+        message = f"Too many rows; the maximum is {max_rows}."
         raise BodyInvalid([{"loc": ["instances"], "msg": message}])
     parameters = document.get("parameters")
     if parameters is None:
         parameters = {}
     elif type(parameters) is not dict:
         raise BodyInvalid([{"loc": ["parameters"], "msg": "Must be an object."}])
-    refuse_duplicates(body.content, document, [document, parameters, *instances])
+    refuse_duplicates(content, document, [document, parameters, *instances])
     probabilities = _wants_probabilities(parameters, model)
     return V1Request(model.inputs.decode(instances), len(instances), probabilities)
 

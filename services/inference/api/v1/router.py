@@ -19,7 +19,7 @@ from services.common.errors import (
     Unavailable,
     error_responses,
 )
-from services.common.http.app import new_router
+from services.common.http.routing import new_router
 from services.common.identity.tokens import RequireScope
 from services.inference.metering.journal.journal import JournalFull
 from services.inference.metering.leases.accounts import CreditReservedElsewhere, PaymentRequired

@@ -14,7 +14,7 @@ from registry.features import Arrays
 from registry.runtimes.runtime import InferenceResponse
 from services.common.errors import BodyInvalid
 from services.inference.api.codec import Body, EncodedResponse, ProtocolCodec
-from services.inference.api.json_body import SLACK, load_object, refuse_duplicates
+from services.inference.api.json_body import SLACK, open_object, refuse_duplicates
 from services.inference.api.json_structure import JsonLimits, scan
 from services.inference.api.v2 import tensors
 from services.inference.api.v2.tensors import RawTensor
@@ -86,9 +86,18 @@ def decode(body: Body, model: LoadedModel, max_rows: int) -> V2Request:
     head, tail = _split(body)
     # Each value may be in a list of its own.
     values = max_rows * len(model.inputs.columns) + SLACK
-    document = load_object(head, JsonLimits(commas=values, containers=values))
+    most = len(model.inputs.columns) + SLACK
+    limits = JsonLimits(commas=values, containers=values, members=most)
+    with open_object(head, limits) as document:
+        return _read(document, head, tail, model, max_rows)
+
+
+def _read(
+    document: dict[str, Any], head: bytes, tail: bytes, model: LoadedModel, max_rows: int
+) -> V2Request:
     parameters = _parameters(document, "parameters")
-    inputs, outputs = _objects(document, "inputs"), _objects(document, "outputs")
+    most = len(model.inputs.columns) + SLACK
+    inputs, outputs = _objects(document, "inputs", most), _objects(document, "outputs", most)
     nested = [value.get("parameters") for value in (*inputs, *outputs)]
     refuse_duplicates(head, document, [document, parameters, *inputs, *outputs, *nested])
     id = document.get("id")
@@ -152,10 +161,12 @@ def _parameters(holder: dict[str, Any], *where: str) -> dict[str, Any]:
     return parameters
 
 
-def _objects(document: dict[str, Any], member: str) -> list[dict[str, Any]]:
+def _objects(document: dict[str, Any], member: str, most: int) -> list[dict[str, Any]]:
     value = document.get(member)
     if value is None:
         return []
+    if type(value) is list and len(value) > most:
+        raise BodyInvalid([{"loc": [member], "msg": "Has too many objects."}])
     if type(value) is not list or not all(type(entry) is dict for entry in value):
         raise BodyInvalid([{"loc": [member], "msg": "Must be a list of objects."}])
     return value

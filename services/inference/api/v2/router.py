@@ -20,8 +20,9 @@ from services.common.errors import (
     error_response,
     error_responses,
 )
-from services.common.http.app import Check, new_router
+from services.common.http.app import Check
 from services.common.http.docs import operations
+from services.common.http.routing import new_router
 from services.common.identity.tokens import RequireScope
 from services.inference.api.v2 import document, tensors
 from services.inference.metering.journal.journal import JournalFull

@@ -236,7 +236,7 @@ def _read_bytes(part: memoryview, datatype: str, count: int) -> Sequence[Any]:
         return _read_texts(part, count)
     dtype = np.dtype(_NUMPY[datatype])
     if len(part) != count * dtype.itemsize:
-        raise _TensorError(f"Must have {count * dtype.itemsize} bytes, not {len(part)}.")
+        raise _TensorError(f"The size in bytes must be {count * dtype.itemsize}, not {len(part)}.")
     values: npt.NDArray[Any] = np.frombuffer(part, dtype=dtype)
     if datatype == "BOOL" and (values > 1).any():
         raise _TensorError("Each boolean must be the byte 0 or 1.")
@@ -255,7 +255,9 @@ def _read_texts(part: memoryview, count: int) -> list[str]:
             raise _TensorError("Each string must be UTF-8.") from error
         at += length
     if at != len(part) or len(texts) != count:
-        raise _TensorError(f"Must have {count} strings, each preceded by its length in 4 bytes.")
+        raise _TensorError(
+            f"The number of strings, each preceded by its length in 4 bytes, must be {count}."
+        )
     return texts
 
 

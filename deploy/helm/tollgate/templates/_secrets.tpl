@@ -1,3 +1,44 @@
+{{- /* Names of the Secrets: the chart's own, or those set in the values. */}}
+{{- define "tollgate.credentialsSecret" -}}
+{{ .Values.credentialsSecret | default (printf "%s-credentials" (include "tollgate.fullname" .)) }}
+{{- end }}
+
+{{- define "tollgate.signingKeysSecret" -}}
+{{ .Values.auth.signingKeysSecret | default (printf "%s-auth-keys" (include "tollgate.fullname" .)) }}
+{{- end }}
+
+{{- define "tollgate.trustedKeysSecret" -}}
+{{ .Values.modelStore.trustedKeysSecret | default (printf "%s-trusted-keys" (include "tollgate.fullname" .)) }}
+{{- end }}
+
+{{- define "tollgate.modelSigningKeySecret" -}}
+{{ .Values.sampleModel.signingKeySecret | default (printf "%s-model-signing-key" (include "tollgate.fullname" .)) }}
+{{- end }}
+
+{{- define "tollgate.databaseSecret" -}}
+{{- $own := printf "%s-mysql" (include "tollgate.fullname" .) }}
+{{- if .Values.mysql.enabled }}
+{{- .Values.mysql.existingSecret | default $own }}
+{{- else }}
+{{- .Values.externalDatabase.existingSecret | default (printf "%s-database" (include "tollgate.fullname" .)) }}
+{{- end }}
+{{- end }}
+
+{{- /* Changes of the chart's own Secrets restart the pods; other Secrets are their owners' to manage. */}}
+{{- define "tollgate.secretChecksums" -}}
+{{- $names := dict "mysql" (list "databaseSecret") "auth" (list "databaseSecret" "signingKeysSecret") "inference" (list "credentialsSecret" "trustedKeysSecret") "billing" (list "databaseSecret") }}
+{{- $made := include "tollgate.madeSecrets" .root | fromYaml }}
+{{- range get $names .component }}
+{{- $name := include (printf "tollgate.%s" .) $.root }}
+{{- with get $made $name }}
+checksum/{{ $name }}: {{ include "tollgate.secretData" (dict "root" $.root "name" $name "kinds" .kinds) | sha256sum }}
+{{- end }}
+{{- end }}
+{{- if and (ne .component "inference") (not .root.Values.mysql.enabled) (not .root.Values.externalDatabase.existingSecret) }}
+checksum/{{ include "tollgate.databaseSecret" .root }}: {{ include "tollgate.databaseUrls" .root | sha256sum }}
+{{- end }}
+{{- end }}
+
 {{- /* The Secrets that the chart creates, except those set in the values: by name, with their component and the kinds
 of their values. */}}
 {{- define "tollgate.madeSecrets" -}}

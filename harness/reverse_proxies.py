@@ -1,20 +1,15 @@
 """Real reverse proxies in front of a service, each with keep-alive connections to it."""
 
 import os
-import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from grp import getgrgid
 from pathlib import Path
 from pwd import getpwuid
 
-from cli.die_with_parent import die_with_parent
-from harness.ports import free_port
-from harness.programs import PATH, program
-
-_START_DEADLINE_S = 20
+from harness.ports import free_port, is_listening
+from harness.processes import running_process
+from harness.programs import SEARCH_PATH, find_program
 
 # Like ingress-nginx's template: WebSocket map, HTTP/1.1 and keep-alive to the service.
 _NGINX = """
@@ -100,7 +95,11 @@ KINDS = tuple(_KINDS)
 
 @contextmanager
 def proxied(kind: str, service: int, folder: Path) -> Iterator[int]:
-    """Yield the port of a proxy that forwards to the port of a service, inside the block."""
+    """Yield the port of a proxy that forwards to the port of a service, inside the block.
+
+    Raises:
+        NotInstalled: this kind of proxy is not installed on this machine.
+    """
     template, command = _KINDS[kind]
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,27 +108,10 @@ def proxied(kind: str, service: int, folder: Path) -> Iterator[int]:
     file.write_text(
         template.format(folder=folder, service=service, port=port, user=user, group=group)
     )
-    log = folder / "log"
-    with log.open("wb") as output:
-        child = subprocess.Popen(
-            die_with_parent(*command(program(kind), file)),
-            env={"PATH": PATH, "HOME": str(folder), "XDG_DATA_HOME": str(folder)},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        deadline = time.monotonic() + _START_DEADLINE_S
-        while not _listens(port):
-            assert child.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
+    with running_process(
+        *command(find_program(kind), file),
+        is_ready=lambda: is_listening(port),
+        log=folder / "log",
+        environment={"PATH": SEARCH_PATH, "HOME": str(folder), "XDG_DATA_HOME": str(folder)},
+    ):
         yield port
-    finally:
-        child.terminate()
-        child.wait(timeout=30)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

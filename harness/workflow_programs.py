@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 
-def call(edge: str, name: str, arguments: list[str]) -> NoReturn:
-    """Handle one call as the program with this name."""
-    folder = Path(edge)
+def call(state: str, name: str, arguments: list[str]) -> NoReturn:
+    """Handle one call as the program with this name.
+
+    Args:
+        state: the folder with what the programs know, and with the record of their calls.
+    """
+    folder = Path(state)
     with (folder / "calls").open("a") as calls:
         calls.write(json.dumps([name, *arguments]) + "\n")
     failing = folder / "failing"
@@ -41,6 +45,7 @@ def gcloud(folder: Path, arguments: list[str]) -> None:
 
 
 def kubectl(folder: Path, arguments: list[str]) -> None:
+    """List pods, read their metrics, or run a Job."""
     pods: dict[str, str] = json.loads(read(folder / "pods", "{}"))
     match arguments:
         case ["get", "--raw", path]:
@@ -56,8 +61,8 @@ def kubectl(folder: Path, arguments: list[str]) -> None:
             }
             cronjob = {"metadata": {"name": "release-check"}, "spec": {"jobTemplate": template}}
             write(json.dumps({"items": [cronjob]}))
-        case ["create", *_]:
-            write(json.dumps({"metadata": {"name": start(folder, json.load(sys.stdin), pods)}}))
+        case ["apply", *_]:
+            start(folder, json.load(sys.stdin), pods)
         case ["get", "job", name, *_]:
             write(json.dumps({"status": {"succeeded": int((folder / f"{name}.ended").exists())}}))
         case ["logs", *_]:
@@ -67,9 +72,9 @@ def kubectl(folder: Path, arguments: list[str]) -> None:
             write("".join(lines[-int(tail.partition("=")[2]) :]))
 
 
-def start(folder: Path, job: dict[str, Any], pods: dict[str, str]) -> str:
-    """Start a Job's command in the background; return the Job's name."""
-    name = f"job-{len(list(folder.glob('*.log')))}"
+def start(folder: Path, job: dict[str, Any], pods: dict[str, str]) -> None:
+    """Start a Job's command in the background."""
+    name = job["metadata"]["name"]
     [container] = job["spec"]["template"]["spec"]["containers"]
     url = next(iter(pods.values()))
     words = [word.replace("$(TOLLGATE_INFERENCE_PODS)", url) for word in container["args"]]
@@ -83,12 +88,13 @@ def start(folder: Path, job: dict[str, Any], pods: dict[str, str]) -> str:
             stderr=nothing,
             start_new_session=True,
         )
-    return name
 
 
 def write(text: str) -> None:
+    """Write to the caller."""
     sys.stdout.write(text)
 
 
 def read(path: Path, default: str) -> str:
+    """Return a file's text, or the default where there is no file."""
     return path.read_text() if path.exists() else default

@@ -1,0 +1,34 @@
+{{- /* URLs of the services, and what is public. */}}
+
+{{- /* URL of a service inside the cluster: (dict "root" $ "component" "auth"). */}}
+{{- define "tollgate.internalUrl" -}}
+http://{{ include "tollgate.fullname" .root }}-{{ .component }}.{{ .root.Release.Namespace }}.svc
+{{- end }}
+
+{{- define "tollgate.expose" -}}
+{{ .Values.expose | default (ternary "ingress" "none" (ne .Values.domain "")) }}
+{{- end }}
+
+{{- /* "true" if callers use HTTPS. */}}
+{{- define "tollgate.tls" -}}
+{{- if kindIs "invalid" .Values.tls.enabled }}
+{{- if .Values.domain }}true{{ end }}
+{{- else if .Values.tls.enabled }}true
+{{- end }}
+{{- end }}
+
+{{- /* Public URL of a service: (dict "root" $ "component" "auth"). */}}
+{{- define "tollgate.publicUrl" -}}
+{{- if .root.Values.domain }}
+{{- ternary "https" "http" (eq (include "tollgate.tls" .root) "true") }}://{{ .component }}.{{ .root.Values.domain }}
+{{- else }}
+{{- include "tollgate.internalUrl" . }}
+{{- end }}
+{{- end }}
+
+{{- /* Paths that are exposed; the rest (metrics, leases, events) is for the cluster only. */}}
+{{- define "tollgate.publicPaths" -}}
+auth: [/register, /token, /revoke, /introspect, /.well-known, /userinfo, /users, /clients]
+inference: [/v1, /v2]
+billing: [/usage, /plans, /accounts, /balance, /sources]
+{{- end }}

@@ -1,0 +1,53 @@
+{{- /* Parts that differ between services. */}}
+{{- define "tollgate.authEnv" -}}
+{{ include "tollgate.databaseEnv" (dict "root" . "component" "auth" "secret" (include "tollgate.databaseSecret" .)) }}
+{{- end }}
+
+{{- define "tollgate.authMounts" -}}
+- {name: signing-keys, mountPath: /etc/tollgate/signing-keys, readOnly: true}
+{{- include "tollgate.databaseCaMount" . }}
+{{- end }}
+
+{{- define "tollgate.authVolumes" -}}
+- name: signing-keys
+  secret: {secretName: {{ include "tollgate.signingKeysSecret" . }}, defaultMode: 0440}
+{{- include "tollgate.databaseCaVolume" . }}
+{{- end }}
+
+{{- define "tollgate.inferenceEnv" -}}
+{{ include "tollgate.secretEnv" (list "INFERENCE_CLIENT_SECRET" (include "tollgate.credentialsSecret" .) "inference-client-secret") }}
+{{- end }}
+
+{{- define "tollgate.inferenceMounts" -}}
+- {name: trusted-keys, mountPath: /etc/tollgate/trusted-keys, readOnly: true}
+{{- if .Values.inference.journal.volume.enabled }}
+- {name: journal, mountPath: /var/lib/tollgate/journal, subPath: journal}
+{{- end }}
+{{- /* Writable, because inference writes the rollback of a bad canary. */}}
+{{- if ne (include "tollgate.modelStore" .) "url" }}
+- {name: models, mountPath: /var/lib/tollgate-models}
+{{- end }}
+{{- end }}
+
+{{- define "tollgate.inferenceVolumes" -}}
+- name: trusted-keys
+  secret: {secretName: {{ include "tollgate.trustedKeysSecret" . }}, defaultMode: 0440}
+{{- $store := include "tollgate.modelStore" . }}
+{{- if eq $store "volume" }}
+- {name: models, persistentVolumeClaim: {claimName: {{ include "tollgate.fullname" . }}-models}}
+{{- else if eq $store "none" }}
+- {name: models, emptyDir: {}}
+{{- end }}
+{{- end }}
+
+{{- define "tollgate.billingEnv" -}}
+{{ include "tollgate.databaseEnv" (dict "root" . "component" "billing" "secret" (include "tollgate.databaseSecret" .)) }}
+{{- end }}
+
+{{- define "tollgate.billingMounts" -}}
+{{ include "tollgate.databaseCaMount" . }}
+{{- end }}
+
+{{- define "tollgate.billingVolumes" -}}
+{{ include "tollgate.databaseCaVolume" . }}
+{{- end }}
