@@ -54,7 +54,7 @@ def ensure_released(settings: TrainerSettings, *, report: Callable[[str], None])
     if ModelStore(settings.model_store_url).list_releases(MODEL):
         return
 
-    from trainer.train import train  # seconds of imports, needed once per installation
+    from trainer.pipeline import train  # seconds of imports, needed once per installation
 
     report(f"training the sample model, {MODEL} (first start only)")
     train(

@@ -14,7 +14,7 @@ import typer
 from cli.output import exit_with_error, print_error, warn
 
 if TYPE_CHECKING:
-    from trainer.train import Outcome
+    from trainer.pipeline import Outcome
 
 
 DATA_IS_READ = 0.1
@@ -59,8 +59,8 @@ def train(
         raise typer.BadParameter("--force requires --reason")
     with faults_as_one_line(), failures_as_one_line(), progress(first_shown=DATA_IS_READ) as report:
         # Imported here because scikit-learn takes seconds, and `tollgate --help` must be fast.
+        from trainer.pipeline import train as run
         from trainer.settings import TrainerSettings
-        from trainer.train import train as run
 
         outcome = run(
             TrainerSettings.load(),

@@ -9,8 +9,8 @@ import pytest
 
 from services.common.model_releases import ReleaseManager
 from services.common.model_store import Manifest, ModelStore, TrustedKeys
+from trainer.pipeline import Outcome, train
 from trainer.settings import TrainerSettings
-from trainer.train import Outcome, train
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import pytest
 
 from tests.trainer import cases
 from tests.trainer.conftest import Workshop
-from trainer.dataset_config import DatasetConfig
+from trainer.data.config import DatasetConfig
+from trainer.data.part import open_part
+from trainer.data.table import Table, read_table
 from trainer.errors import DataError
-from trainer.parts import open_part
-from trainer.table import Table, read_table
 
 
 def read(folder: Path, *texts: str | bytes, **settings: Any) -> Table:

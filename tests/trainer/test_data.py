@@ -10,19 +10,19 @@ import pytest
 
 from services.common.model_store import Column
 from tests.trainer.conftest import Workshop
-from trainer.columns import Problem, define_problem, encode
-from trainer.data import fetch_dataset
-from trainer.dataset_config import DatasetConfig
+from trainer.data.config import DatasetConfig
+from trainer.data.download import fetch_dataset
+from trainer.data.part import open_part
+from trainer.data.problem import Problem, define_problem, encode
+from trainer.data.table import Table, read_table
 from trainer.errors import DataError
-from trainer.parts import open_part
-from trainer.table import Table, read_table
 
 READ_AND_PRINT_MEMORY = """
 import sys
 from pathlib import Path
-from trainer.dataset_config import DatasetConfig
-from trainer.parts import open_part
-from trainer.table import read_table
+from trainer.data.config import DatasetConfig
+from trainer.data.part import open_part
+from trainer.data.table import read_table
 
 def memory(name):
     return int(Path("/proc/self/status").read_text().partition(f"{name}:")[2].split()[0]) * 1024

@@ -9,11 +9,11 @@ import pytest
 
 from tests.trainer import cases
 from tests.trainer.conftest import Workshop
-from trainer.data import fetch_dataset
-from trainer.dataset_config import DatasetConfig, parse_dataset_config
+from trainer.data.config import DatasetConfig, parse_dataset_config
+from trainer.data.download import fetch_dataset
+from trainer.data.part import open_part
+from trainer.data.table import Table, read_table
 from trainer.errors import DataError
-from trainer.parts import open_part
-from trainer.table import Table, read_table
 
 
 def read(folder: Path, raw: bytes, **settings: Any) -> Table:

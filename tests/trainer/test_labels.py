@@ -9,12 +9,12 @@ from services.common.model_records import Signature, VersionRefused
 from services.common.model_releases import check_fits_beside
 from tests.trainer import cases, samples
 from tests.trainer.conftest import Workshop
-from trainer.columns import Problem, define_problem
-from trainer.dataset_config import DatasetConfig, parse_dataset_config
+from trainer.data.config import DatasetConfig, parse_dataset_config
+from trainer.data.part import open_part
+from trainer.data.problem import Problem, define_problem
+from trainer.data.table import read_table
 from trainer.errors import DataError
-from trainer.live import list_changes
-from trainer.parts import open_part
-from trainer.table import read_table
+from trainer.evaluation.live import list_changes
 
 
 def problem(folder: Path, labels: list[str], **settings: Any) -> Problem:

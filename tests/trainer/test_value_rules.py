@@ -17,11 +17,11 @@ from services.inference.models.inputs import Inputs
 from services.inference.protocols.v2 import tensors
 from tests.trainer import cases
 from tests.trainer.conftest import Workshop
-from trainer.cells import clean_texts
-from trainer.dataset_config import DatasetConfig
-from trainer.live import list_changes
-from trainer.parts import open_part
-from trainer.table import read_table
+from trainer.data.cells import clean_texts
+from trainer.data.config import DatasetConfig
+from trainer.data.part import open_part
+from trainer.data.table import read_table
+from trainer.evaluation.live import list_changes
 
 
 def signature(kind: Any = "text", rules: ValueRules | None = None, *, count: int = 1) -> Signature:

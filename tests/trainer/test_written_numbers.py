@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.trainer import cases
-from trainer.dataset_config import DatasetConfig
+from trainer.data.config import DatasetConfig
+from trainer.data.number_formats import CellScan, NumberStyle, parse_numbers
+from trainer.data.part import open_part
+from trainer.data.table import Table, read_table
 from trainer.errors import DataError
-from trainer.parts import open_part
-from trainer.table import Table, read_table
-from trainer.written_numbers import CellScan, NumberStyle, parse_numbers
 
 
 def read(folder: Path, text: str | bytes, name: str = "part.csv", **settings: Any) -> Table:

@@ -9,7 +9,7 @@ from sklearn.metrics import r2_score
 
 from services.common.model_records import Signature
 from trainer.errors import DataError
-from trainer.kinds import Floats, Metric, Outputs
+from trainer.types import Floats, Metric, Outputs
 
 SUITABLE: dict[str, tuple[Metric, ...]] = {
     "classification": ("log_loss", "accuracy"),

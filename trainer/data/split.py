@@ -9,9 +9,9 @@ earlier rows.
 import numpy as np
 import pandas as pd
 
-from trainer.columns import Problem
+from trainer.data.problem import Problem
 from trainer.errors import DataError
-from trainer.kinds import Hashes, Indices, Mask
+from trainer.types import Hashes, Indices, Mask
 
 Fold = tuple[Indices, Indices]
 """The rows to fit on, and the rows to evaluate on."""

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from trainer.evidence import Step
-from trainer.kinds import Floats, Outputs
+from trainer.evaluation.diagnostics import Step
+from trainer.types import Floats, Outputs
 
 INK, ACCENT, SECOND, GRID = "#1f2933", "#2563eb", "#ea580c", "#e4e7eb"
 STYLE: Any = {

@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone
 
-from trainer.candidates import build, fit, predict, take
-from trainer.columns import encode
-from trainer.kinds import Features, Outputs
-from trainer.scoring import row_losses, score
-from trainer.search import ChosenModel, Experiment
+from trainer.data.problem import encode
+from trainer.modelling.candidates import build, fit, predict, take
+from trainer.modelling.metrics import row_losses, score
+from trainer.modelling.search import ChosenModel, Experiment
+from trainer.types import Features, Outputs
 
 MAX_ROWS = 2_000
 MAX_PREDICTIONS = 200_000  # for the importances of all columns

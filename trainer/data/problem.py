@@ -9,12 +9,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from services.common.model_records import Column, Signature
-from trainer.cells import show_value
-from trainer.dataset_config import DatasetConfig
+from trainer.data.cells import show_value
+from trainer.data.config import DatasetConfig
+from trainer.data.table import Table
+from trainer.data.target import read_target
 from trainer.errors import DataError
-from trainer.kinds import Features, Floats, Indices, Kind, Task
-from trainer.table import Table
-from trainer.targets import read_target
+from trainer.types import Features, Floats, Indices, Kind, Task
 
 MIN_ROWS = 20
 ROWS_PER_BLOCK = 10_000

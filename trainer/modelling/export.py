@@ -19,10 +19,10 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.pipeline import Pipeline
 
 from services.common.model_records import Column, Label, Signature
-from trainer.candidates import predict
-from trainer.columns import encode_in_batches
+from trainer.data.problem import encode_in_batches
 from trainer.errors import ExportError
-from trainer.kinds import Features, Indices, Outputs
+from trainer.modelling.candidates import predict
+from trainer.types import Features, Indices, Outputs
 
 PROBABILITY_TOLERANCE = 1e-5
 VALUE_TOLERANCE = 1e-4  # relative

@@ -17,25 +17,36 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from services.common.model_records import Manifest, RunRecord, WarmUp, new_version_name
 from services.common.model_releases import ReleaseManager
 from services.common.model_store import ModelStore, TrustedKeys
-from trainer.candidates import TrainingContext
-from trainer.columns import Problem, define_problem, encode, to_json
-from trainer.data import fetch_dataset
-from trainer.dataset_config import DatasetConfig
+from trainer.data.config import DatasetConfig
+from trainer.data.download import fetch_dataset
+from trainer.data.problem import Problem, define_problem, encode, to_json
+from trainer.data.split import hash_rows, hold_out
+from trainer.data.table import read_table
 from trainer.errors import DataError
-from trainer.evidence import gather_evidence
-from trainer.export import Model, predict_rows
-from trainer.gate import Verdict, judge
-from trainer.kinds import Indices, Outputs, Task
-from trainer.live import LivePredictions, find_predecessor, list_changes, predict_with_live
-from trainer.notes import describe_categories, describe_data, describe_times
+from trainer.evaluation.diagnostics import gather_evidence
+from trainer.evaluation.gate import Verdict, judge
+from trainer.evaluation.live import (
+    LivePredictions,
+    find_predecessor,
+    list_changes,
+    predict_with_live,
+)
+from trainer.evaluation.statistics import describe
+from trainer.modelling.candidates import TrainingContext
+from trainer.modelling.export import Model, predict_rows
+from trainer.modelling.metrics import balance, choose_metric, predict_baseline, row_losses, scores
+from trainer.modelling.search import (
+    ChosenModel,
+    Experiment,
+    ProgressCallback,
+    choose,
+    plan_experiment,
+)
 from trainer.releasing import ReleaseOutcome, find_gate_of_run, release_automatically
-from trainer.report import render_report
-from trainer.scoring import balance, choose_metric, predict_baseline, row_losses, scores
-from trainer.search import ChosenModel, Experiment, ProgressCallback, choose, plan_experiment
+from trainer.report.notes import describe_categories, describe_data, describe_times
+from trainer.report.render import render_report
 from trainer.settings import TrainerSettings
-from trainer.split import hash_rows, hold_out
-from trainer.statistics import describe
-from trainer.table import read_table
+from trainer.types import Indices, Outputs, Task
 
 WARM_UP_ROWS = 5
 MAX_CHANGES = 10  # named in a message

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainer.kinds import Floats, Indices, Metric
-from trainer.scoring import score
+from trainer.modelling.metrics import score
+from trainer.types import Floats, Indices, Metric
 
 # Differences up to this share of the baseline's loss do not matter.
 MARGIN_SHARE = 0.01

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from services.common.features import BLANKS, ValueRules
-from trainer.cells import clean_texts, find_cells, show_value
-from trainer.column_forms import ColumnForm, Forms, decide_forms, read_floats
-from trainer.dataset_config import DatasetConfig
+from trainer.data.cells import clean_texts, find_cells, show_value
+from trainer.data.config import DatasetConfig
+from trainer.data.part import Part
+from trainer.data.schema import ColumnForm, Forms, decide_forms, read_floats
 from trainer.errors import DataError
-from trainer.kinds import Floats, Hashes, Kind, Mask
-from trainer.parts import Part
+from trainer.types import Floats, Hashes, Kind, Mask
 
 LARGEST = float(np.finfo(np.float32).max)
 

@@ -10,11 +10,11 @@ import pandas as pd
 
 from services.common.features import BLANKS
 from services.common.model_records import Label
-from trainer.cells import show_value
-from trainer.dataset_config import DatasetConfig
+from trainer.data.cells import show_value
+from trainer.data.config import DatasetConfig
+from trainer.data.table import Table
 from trainer.errors import DataError
-from trainer.kinds import Indices, Mask, Task
-from trainer.table import Table
+from trainer.types import Indices, Mask, Task
 
 MAX_GUESSED_CLASSES = 20
 MAX_CLASSES = 200  # a tree model stores one number per class in every leaf

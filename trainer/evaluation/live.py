@@ -19,10 +19,10 @@ from services.common.model_records import (
     VersionRefused,
 )
 from services.common.model_store import ModelStore, TrustedKeys
-from trainer.columns import Problem
+from trainer.data.problem import Problem
 from trainer.errors import ExportError
-from trainer.export import Model, OnnxModel, PickledModel, predict_rows
-from trainer.kinds import Indices, Outputs, kind_of_classes
+from trainer.modelling.export import Model, OnnxModel, PickledModel, predict_rows
+from trainer.types import Indices, Outputs, kind_of_classes
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from services.common.model_records import Signature
-from trainer.kinds import Family, Features, Floats, Metric, Outputs
-from trainer.scoring import row_losses
-from trainer.split import Fold
+from trainer.data.split import Fold
+from trainer.modelling.metrics import row_losses
+from trainer.types import Family, Features, Floats, Metric, Outputs
 
 Parameters = dict[str, float | int]
 

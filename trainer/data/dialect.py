@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.dataset_config import CsvSettings
+from trainer.data.config import CsvSettings
 from trainer.errors import DataError
 
 if TYPE_CHECKING:

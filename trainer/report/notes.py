@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from trainer.candidates import MAX_CATEGORIES, MAX_NATIVE_CATEGORIES
-from trainer.columns import Problem
-from trainer.data import Dataset
-from trainer.kinds import Family, Indices, Mask
-from trainer.table import Table
+from trainer.data.download import Dataset
+from trainer.data.problem import Problem
+from trainer.data.table import Table
+from trainer.modelling.candidates import MAX_CATEGORIES, MAX_NATIVE_CATEGORIES
+from trainer.types import Family, Indices, Mask
 
 MAX_NAMED = 20
 

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from trainer.dataset_config import CsvSettings
-from trainer.dialect import Dialect, find_dialect
+from trainer.data.config import CsvSettings
+from trainer.data.dialect import Dialect, find_dialect
 from trainer.errors import DataError, EmptyPart
-from trainer.kinds import Kind
+from trainer.types import Kind
 
 CELLS_PER_BLOCK = 200_000
 # The columns in which pandas writes a table's index by default.

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from services.common.model_records import Column, ColumnStatistics, Signature, Statistics
-from trainer.columns import Problem
-from trainer.kinds import Floats, Outputs, kind_of_classes
+from trainer.data.problem import Problem
+from trainer.types import Floats, Outputs, kind_of_classes
 
 MAX_BYTES = 128 * 1024
 BINS = (10, 5, 2)  # fewer bins for more columns

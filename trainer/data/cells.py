@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from services.common.features import BLANKS, ValueRules
-from trainer.kinds import Mask
-from trainer.parts import Part
+from trainer.data.part import Part
+from trainer.types import Mask
 
 MAX_PLACES = 3
 MAX_VALUE_LENGTH = 40

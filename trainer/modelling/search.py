@@ -8,7 +8,10 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from trainer.candidates import (
+from trainer.data.problem import Problem, encode, encode_in_batches
+from trainer.data.split import Fold, make_folds, thin_out
+from trainer.errors import ExportError, TrainerError
+from trainer.modelling.candidates import (
     MAX_CATEGORIES,
     Candidate,
     TrainingContext,
@@ -17,12 +20,9 @@ from trainer.candidates import (
     fit,
     variants,
 )
-from trainer.columns import Problem, encode, encode_in_batches
-from trainer.errors import ExportError, TrainerError
-from trainer.export import Model, OnnxModel, PickledModel, prove_equal, to_onnx
-from trainer.kinds import Family, Features, Floats, Hashes, Indices, Mask, Metric
-from trainer.scoring import score
-from trainer.split import Fold, make_folds, thin_out
+from trainer.modelling.export import Model, OnnxModel, PickledModel, prove_equal, to_onnx
+from trainer.modelling.metrics import score
+from trainer.types import Family, Features, Floats, Hashes, Indices, Mask, Metric
 
 FEW_ROWS = 1_000  # up to this many rows, use five folds instead of three
 TUNING_ROWS = 8_000

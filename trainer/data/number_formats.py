@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trainer.kinds import Floats, Indices, Mask
+from trainer.types import Floats, Indices, Mask
 
 Decimal = Literal[".", ","]
 Thousands = Literal["", ",", ".", " ", "'"]

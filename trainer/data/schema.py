@@ -7,12 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from services.common.features import ValueRules
-from trainer.cells import FoundCells, IsWanted, clean_texts, find_cells
-from trainer.dataset_config import CsvSettings, DatasetConfig
-from trainer.errors import DataError
-from trainer.kinds import Floats, Kind, Mask
-from trainer.parts import Part
-from trainer.written_numbers import (
+from trainer.data.cells import FoundCells, IsWanted, clean_texts, find_cells
+from trainer.data.config import CsvSettings, DatasetConfig
+from trainer.data.number_formats import (
     PLAIN,
     CellScan,
     Decimal,
@@ -21,6 +18,9 @@ from trainer.written_numbers import (
     parse_numbers,
     parse_truths,
 )
+from trainer.data.part import Part
+from trainer.errors import DataError
+from trainer.types import Floats, Kind, Mask
 
 # A column is numeric if at most this share of its cells is other text. Placeholders such as "n/a"
 # do not count.

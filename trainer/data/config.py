@@ -14,9 +14,9 @@ from pydantic import (
 )
 
 from services.common.features import BLANKS, MISSING, ValueRules
+from trainer.data.number_formats import Decimal, Thousands
 from trainer.errors import DataError
-from trainer.kinds import Family, Kind, Metric, Task
-from trainer.written_numbers import Decimal, Thousands
+from trainer.types import Family, Kind, Metric, Task
 
 
 def _checked_encoding(name: str) -> str:

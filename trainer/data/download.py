@@ -9,9 +9,9 @@ from typing import Any
 
 from services.common.filesystems import open_filesystem
 from services.common.model_records import DataObject, is_model_name
-from trainer.dataset_config import DatasetConfig, parse_dataset_config
+from trainer.data.config import DatasetConfig, parse_dataset_config
+from trainer.data.part import Part, open_part
 from trainer.errors import DataError, EmptyPart
-from trainer.parts import Part, open_part
 
 FORMATS = (".csv", ".parquet")
 BYTES_PER_BLOCK = 8 * 1024**2

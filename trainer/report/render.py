@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from services.common.model_records import ColumnStatistics, Manifest
-from trainer import charts
-from trainer.evidence import Evidence
+from trainer.evaluation.diagnostics import Evidence
+from trainer.report import charts
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#1f2933}
