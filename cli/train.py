@@ -14,7 +14,7 @@ import typer
 from cli.output import exit_with_error, print_error, warn
 
 if TYPE_CHECKING:
-    from trainer.pipeline import Outcome
+    from trainer.outcome import Outcome
 
 
 DATA_IS_READ = 0.1

@@ -9,7 +9,8 @@ import pytest
 
 from services.common.model_releases import ReleaseManager
 from services.common.model_store import Manifest, ModelStore, TrustedKeys
-from trainer.pipeline import Outcome, train
+from trainer.outcome import Outcome
+from trainer.pipeline import train
 from trainer.settings import TrainerSettings
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.trainer import cases
 from tests.trainer.conftest import Workshop
 from trainer.data.config import DatasetConfig
-from trainer.data.part import open_part
+from trainer.data.formats import open_part
 from trainer.data.table import Table, read_table
 from trainer.errors import DataError
 

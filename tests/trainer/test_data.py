@@ -12,16 +12,17 @@ from services.common.model_store import Column
 from tests.trainer.conftest import Workshop
 from trainer.data.config import DatasetConfig
 from trainer.data.download import fetch_dataset
-from trainer.data.part import open_part
-from trainer.data.problem import Problem, define_problem, encode
+from trainer.data.formats import open_part
+from trainer.data.problem import Problem, define_problem
 from trainer.data.table import Table, read_table
 from trainer.errors import DataError
+from trainer.modelling.encoding import encode
 
 READ_AND_PRINT_MEMORY = """
 import sys
 from pathlib import Path
 from trainer.data.config import DatasetConfig
-from trainer.data.part import open_part
+from trainer.data.formats import open_part
 from trainer.data.table import read_table
 
 def memory(name):

@@ -11,7 +11,7 @@ from tests.trainer import cases
 from tests.trainer.conftest import Workshop
 from trainer.data.config import DatasetConfig, parse_dataset_config
 from trainer.data.download import fetch_dataset
-from trainer.data.part import open_part
+from trainer.data.formats import open_part
 from trainer.data.table import Table, read_table
 from trainer.errors import DataError
 
@@ -207,8 +207,8 @@ class TestFiles:
         notes = read_table(dataset.parts, config=dataset.config, precise=[]).notes
 
         assert notes == [
-            "Read as comma-separated, UTF-8, decimal point: x.csv and 0 other files.",
             "Read as semicolon-separated, UTF-8, decimal point: 0.csv and 2 other files.",
+            "Read as comma-separated, UTF-8, decimal point: x.csv.",
         ]
 
     def test_that_are_all_empty_are_refused(self, workshop: Workshop, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ class TestFiles:
             workshop.put("m", cases.write(cases.sales(40 if name[0] == "b" else 80)), name=name)
 
         assert self.fetch(workshop, tmp_path / "x").warnings == [
-            "Duplicate files, so their rows count twice: a.csv (a copy.csv)."
+            "Files with the same content, so their rows count twice: a.csv (the same as a copy.csv)."
         ]
 
     def test_with_different_columns_are_refused_by_name(

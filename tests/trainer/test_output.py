@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-import trainer.pipeline
+import trainer.data.load
 from cli.train import train
 from tests.trainer import cases
 from tests.trainer.conftest import Workshop
@@ -126,7 +126,7 @@ class TestBadData:
         def fail(*_: Any, **__: Any) -> None:
             raise ZeroDivisionError("of\ntwo lines")
 
-        monkeypatch.setattr(trainer.pipeline, "fetch_dataset", fail)
+        monkeypatch.setattr(trainer.data.load, "fetch_dataset", fail)
 
         result = run()
 

@@ -9,7 +9,7 @@ import pytest
 from tests.trainer.conftest import Workshop
 from trainer.data import split
 from trainer.data.config import DatasetConfig
-from trainer.data.part import open_part
+from trainer.data.formats import open_part
 from trainer.data.problem import Problem, define_problem
 from trainer.data.split import hash_rows, hold_out, make_folds, thin_out
 from trainer.data.table import read_table

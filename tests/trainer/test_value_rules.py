@@ -19,9 +19,9 @@ from tests.trainer import cases
 from tests.trainer.conftest import Workshop
 from trainer.data.cells import clean_texts
 from trainer.data.config import DatasetConfig
-from trainer.data.part import open_part
+from trainer.data.formats import open_part
 from trainer.data.table import read_table
-from trainer.evaluation.live import list_changes
+from trainer.evaluation.compatibility import list_changes
 
 
 def signature(kind: Any = "text", rules: ValueRules | None = None, *, count: int = 1) -> Signature:

@@ -10,8 +10,8 @@ import pytest
 
 from tests.trainer import cases
 from trainer.data.config import DatasetConfig
+from trainer.data.formats import open_part
 from trainer.data.number_formats import CellScan, NumberStyle, parse_numbers
-from trainer.data.part import open_part
 from trainer.data.table import Table, read_table
 from trainer.errors import DataError
 
@@ -157,7 +157,7 @@ class TestTextStaysText:
         table = read(tmp_path, column("1", "2", "about"))
 
         assert (
-            "Column 'a' is text: 1 of 3 cells are not numbers: part.csv line 4: \"about\"."
+            "Column 'a' is text: 1 of 3 cells is not a number: part.csv line 4: \"about\"."
             in table.notes
         )
 

@@ -16,8 +16,8 @@ from trainer.types import Mask
 MAX_PLACES = 3
 MAX_VALUE_LENGTH = 40
 
-IsWanted = Callable[[pa.Array], Mask]
-"""Marks the wanted cells of one column of a block."""
+IsWanted = Callable[[Part, pa.Array], Mask]
+"""Marks the wanted cells of one column of a part's block."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ def find_cells(parts: list[Part], wanted: Mapping[str, IsWanted]) -> dict[str, F
         start = 0
         for block in part.read([name for name in part.columns if name in wanted]):
             for name, is_wanted in wanted.items():
-                rows = np.flatnonzero(is_wanted(block[name]))
+                rows = np.flatnonzero(is_wanted(part, block[name]))
                 room = MAX_PLACES - len(found[name].places) - len(here[name])
                 here[name] += [(start + int(i), block[name][int(i)].as_py()) for i in rows[:room]]
                 found[name].count += len(rows)

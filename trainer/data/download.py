@@ -10,10 +10,11 @@ from typing import Any
 from services.common.filesystems import open_filesystem
 from services.common.model_records import DataObject, is_model_name
 from trainer.data.config import DatasetConfig, parse_dataset_config
-from trainer.data.part import Part, open_part
+from trainer.data.formats import is_data_file, open_part
+from trainer.data.part import Part
 from trainer.errors import DataError, EmptyPart
+from trainer.wording import listed
 
-FORMATS = (".csv", ".parquet")
 BYTES_PER_BLOCK = 8 * 1024**2
 MAX_CONFIG_BYTES = 1024**2
 MAX_NAMED = 5
@@ -60,33 +61,28 @@ def fetch_dataset(url: str, model: str, *, into: Path, max_bytes: int) -> Datase
         raise DataError(f"{ascii(model)[:80]} is not a model name.")
     filesystem, root = open_filesystem(url)
     with _clear_errors(model):
-        listed = {
+        entries = {
             entry["name"].rsplit("/", 1)[-1]: entry
             for entry in filesystem.ls(f"{root}/{model}", detail=True)
             if entry["type"] == "file"
         }
-        names = sorted(name for name in listed if is_data_file(name))
+        names = sorted(name for name in entries if is_data_file(name))
         if not names:
             raise DataError(f"The data folder of {model} has no *.csv or *.parquet file.")
-        size = sum(int(listed[name]["size"]) for name in names)
+        size = sum(int(entries[name]["size"]) for name in names)
         if size > max_bytes:
             raise DataError(
                 f"The data of {model} is {size:,} bytes; TRAINER_MAX_DATA_BYTES allows "
                 f"{max_bytes:,}."
             )
-        config = _fetch_config(filesystem, listed.get("dataset.json"), into)
+        config = _fetch_config(filesystem, entries.get("dataset.json"), into)
         paths = {name: into / f"{i}.part" for i, name in enumerate(names)}
-        objects = [_fetch(filesystem, listed[name], path) for name, path in paths.items()]
+        objects = [_fetch(filesystem, entries[name], path) for name, path in paths.items()]
     parts, empty = _open_parts(paths, config)
-    notes = [f"Skipped empty files: {name_some(empty)}."] if empty else []
+    notes = [f"Skipped empty files: {listed(empty, most=MAX_NAMED)}."] if empty else []
     if without_rows := [part.name for part in parts if not part.rows]:
-        notes.append(f"Files without rows: {name_some(without_rows)}.")
+        notes.append(f"Files without rows: {listed(without_rows, most=MAX_NAMED)}.")
     return Dataset(parts, objects, config, notes, _find_copies(objects))
-
-
-def is_data_file(name: str) -> bool:
-    """Return whether a file name is that of a data file."""
-    return name.lower().endswith(FORMATS) and name[0] not in "._"
 
 
 def _open_parts(paths: dict[str, Path], config: DatasetConfig) -> tuple[list[Part], list[str]]:
@@ -111,19 +107,14 @@ def _find_copies(objects: list[DataObject]) -> list[str]:
     """Return a warning about files with identical content, if there are any."""
     first: dict[str, str] = {}
     copies = [
-        f"{entry.name} ({original})"
+        f"{entry.name} (the same as {original})"
         for entry in objects
         if entry.size and (original := first.setdefault(entry.sha256, entry.name)) != entry.name
     ]
     if not copies:
         return []
-    return [f"Duplicate files, so their rows count twice: {name_some(copies)}."]
-
-
-def name_some(names: list[str]) -> str:
-    """Return the first few names, and how many more there are."""
-    more = len(names) - MAX_NAMED
-    return ", ".join(names[:MAX_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    named = listed(copies, most=MAX_NAMED)
+    return [f"Files with the same content, so their rows count twice: {named}."]
 
 
 def _fetch_config(filesystem: Any, entry: dict[str, Any] | None, into: Path) -> DatasetConfig:

@@ -4,7 +4,7 @@ All functions work on Arrow arrays of trimmed text, a block at a time; null stay
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import numpy as np
@@ -131,6 +131,26 @@ class CellScan:
         for unit, times in zip(units, counts[is_finite].tolist(), strict=True):
             self.units[unit] += times
 
+    def add(self, other: "CellScan") -> None:
+        """Add the counts of another part of the column."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.units += other.units
+
+    def add_kinds(self, other: "CellScan") -> None:
+        """Add the counts of a part that does not show how numbers are written."""
+        for name in ("present", "truths", "numbers", "worded", "placeholders"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    @property
+    def is_plain(self) -> bool:
+        """Return whether every cell is a number as programs write it."""
+        return (
+            self.numbers == self.present
+            and self.units.keys() <= {""}
+            and not (self.comma_only or self.comma_unclear or self.grouped or self.bracketed)
+        )
+
     @property
     def certain_decimal(self) -> Decimal | None:
         """Return the decimal sign of most numbers, if that of any is certain."""
@@ -139,14 +159,12 @@ class CellScan:
         return "," if self.comma_only > self.point_only else "."
 
     @property
-    def is_unclear(self) -> bool:
-        """Return whether only other columns can decide what `1,234` is."""
-        return self.certain_decimal is None and self.comma_unclear > 0
-
-    @property
     def unit(self) -> str:
         """Return the unit of most numbers."""
         return self.units.most_common(1)[0][0] if self.units else ""
+
+
+_COUNTS = [each.name for each in fields(CellScan) if each.name != "units"]
 
 
 def is_worded(texts: pa.Array) -> Mask:

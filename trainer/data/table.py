@@ -1,26 +1,27 @@
 """Read all parts into one compact, typed table."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from services.common.features import BLANKS, ValueRules
-from trainer.data.cells import clean_texts, find_cells, show_value
+from services.common.features import ValueRules
+from trainer.data.bad_cells import check_cells
+from trainer.data.buffers import LARGEST, NumberBuffer, TextBuffer, round_up
+from trainer.data.cells import find_cells
 from trainer.data.config import DatasetConfig
+from trainer.data.csv_part import CsvPart
 from trainer.data.part import Part
-from trainer.data.schema import ColumnForm, Forms, decide_forms, read_floats
+from trainer.data.schema import ColumnSchema, infer_schema, read_floats
 from trainer.errors import DataError
-from trainer.types import Floats, Hashes, Kind, Mask
+from trainer.types import Kind, Mask
+from trainer.wording import counted
 
-LARGEST = float(np.finfo(np.float32).max)
+MAX_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Table:
 def read_table(
     parts: list[Part], *, config: DatasetConfig, precise: Iterable[str], target: str | None = None
 ) -> Table:
-    """Read the parts; text is read at least twice, to decide kinds and then for the values.
+    """Read the parts; text is read at least twice, to infer the schema and then for the values.
 
     Args:
         precise: columns to keep as float64.
@@ -67,39 +68,40 @@ def read_table(
 
     Raises:
         DataError: the parts have different columns; a column has mixed kinds or not the configured
-            kind; or a number does not fit 32 bits.
+            kind; a decimal sign is unclear; or a number does not fit 32 bits.
     """
     names = _check_names(parts, config)
-    forms = decide_forms(parts, names, config, target=target)
+    schema = infer_schema(parts, names, config)
+    notes = check_cells(parts, schema, config, target=target)
     rules, rows, exact = config.value_rules, sum(part.rows for part in parts), set(precise)
-    columns: dict[str, _Texts | _Numbers] = {
-        name: _Texts(rules, keep_blanks=name == target)
-        if form.kind == "text"
-        else _Numbers(rows, form, rules, exact=name in exact)
-        for name, form in forms.columns.items()
+    columns: dict[str, TextBuffer | NumberBuffer] = {
+        name: TextBuffer(rules, keep_blanks=name == target)
+        if column.kind == "text"
+        else NumberBuffer(rows, column, rules, precise=name in exact)
+        for name, column in schema.items()
     }
     for part in parts:
         read = 0
         for block in part.read(names):
             read += len(block[names[0]])
             if read <= part.rows:
-                for name, column in columns.items():
-                    column.add(block[name])
+                for name, buffer in columns.items():
+                    buffer.add(part, block[name])
         if read != part.rows:
             raise DataError(
                 f"{part.name}: found {part.rows:,} rows on the first pass and {read:,} on the "
                 "second; are its line endings mixed?"
             )
-    _check_size(parts, columns, forms, rules)
-    notes = [*_describe_dialects(parts, forms), *forms.notes]
-    for name, column in columns.items():
-        if isinstance(column, _Texts):
-            notes += column.describe_missing(name)
+    _check_size(parts, columns, schema, rules)
+    notes = [*_describe_dialects(parts, schema), *notes]
+    for name, buffer in columns.items():
+        if isinstance(buffer, TextBuffer):
+            notes += buffer.describe_missing(name)
     values = {name: columns.pop(name).finish() for name in names}
     pa.default_memory_pool().release_unused()
     return Table(
         pd.DataFrame(values, index=pd.RangeIndex(rows), copy=False),
-        {name: form.kind for name, form in forms.columns.items()},
+        {name: column.kind for name, column in schema.items()},
         parts,
         ignored=_list_ignored(parts, config),
         notes=notes,
@@ -107,11 +109,18 @@ def read_table(
 
 
 def _check_names(parts: list[Part], config: DatasetConfig) -> list[str]:
-    """Return the columns to read, in the order of the first part."""
-    first, *others = parts
-    for part in others:
-        same = set(part.columns) == set(first.columns)
-        if not same or (part.kinds is None is first.kinds and part.columns != first.columns):
+    """Return the columns to read, in the order of the first part that is no feedback."""
+    first = next((part for part in parts if not part.is_feedback), parts[0])
+    for part in parts:
+        if part.is_feedback:
+            # It has the columns of a version's signature, in that order.
+            matches = set(first.columns) - set(config.ignore) <= set(part.columns)
+            matches &= set(part.columns) <= set(first.columns)
+        elif part.kinds is None is first.kinds:
+            matches = part.columns == first.columns
+        else:
+            matches = set(part.columns) == set(first.columns)
+        if not matches:
             raise DataError(
                 f"{part.name}: its header differs from that of {first.name}"
                 f"{_describe_difference(part.columns, first.columns)}."
@@ -130,8 +139,8 @@ def _describe_difference(ours: list[str], theirs: list[str]) -> str:
     fewer = [name for name in theirs if name not in ours]
     if not more and not fewer:
         return ": the columns are in a different order"
-    changes = [f"{name!r} is new" for name in more[:3]]
-    changes += [f"{name!r} is missing" for name in fewer[:3]]
+    changes = [f"{name!r} is new" for name in more[:MAX_NAMED]]
+    changes += [f"{name!r} is missing" for name in fewer[:MAX_NAMED]]
     return f": {', '.join(changes)}"
 
 
@@ -140,139 +149,52 @@ def _list_ignored(parts: list[Part], config: DatasetConfig) -> dict[str, str]:
     return ignored | dict.fromkeys(config.ignore, "ignored in dataset.json")
 
 
-def _describe_dialects(parts: list[Part], forms: Forms) -> list[str]:
+def _describe_dialects(parts: list[Part], schema: dict[str, ColumnSchema]) -> list[str]:
     """Describe how the CSV parts are read, in one sentence per dialect."""
-    written = [part for part in parts if part.kinds is None]
-    if not written:
-        return []
-    counts = Counter(part.dialect.describe() for part in written)
-    signs = {
-        form.style.decimal
-        for form in forms.columns.values()
-        if form.kind == "number" and form.is_written
-    }
-    decimal = ", decimal comma" if signs == {","} else ", decimal point" if signs == {"."} else ""
-    if len(counts) == 1:
-        return [f"Read as: {next(iter(counts))}{decimal}."]
-    first = {part.dialect.describe(): part.name for part in reversed(written)}
-    return [
-        f"Read as {dialect}{decimal}: {name} and {counts[dialect] - 1:,} other files."
-        for dialect, name in first.items()
+    written = [
+        column for column in schema.values() if column.kind == "number" and column.is_written
     ]
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for part in parts:
+        if isinstance(part, CsvPart):
+            signs = {column.style_in(part).decimal for column in written}
+            decimal = {",": ", decimal comma", ".": ", decimal point"}.get("".join(signs), "")
+            names[f"{part.dialect.describe()}{decimal}"].append(part.name)
+    if len(names) == 1:
+        return [f"Read as: {next(iter(names))}."]
+    notes = []
+    for dialect, (first, *others) in names.items():
+        more = f" and {counted(len(others), 'other file')}" if others else ""
+        notes.append(f"Read as {dialect}: {first}{more}.")
+    return notes
 
 
 def _check_size(
     parts: list[Part],
-    columns: "dict[str, _Texts | _Numbers]",
-    forms: Forms,
+    columns: dict[str, TextBuffer | NumberBuffer],
+    schema: dict[str, ColumnSchema],
     rules: ValueRules,
 ) -> None:
     """Refuse numbers beyond 32-bit floats, and the largest float, a usual mark for "no data"."""
-    for name, column in columns.items():
-        if isinstance(column, _Texts) or column.largest < LARGEST:
+    for name, buffer in columns.items():
+        if isinstance(buffer, TextBuffer) or buffer.largest < LARGEST:
             continue
-        form, largest = forms.columns[name], column.largest
+        column, largest = schema[name], buffer.largest
 
-        def is_largest(values: pa.Array, form: ColumnForm = form, least: float = largest) -> Mask:
-            sizes = np.abs(read_floats(values, form, rules))
-            return np.asarray(_round_up(sizes) >= min(least, LARGEST))
+        def is_largest(
+            part: Part,
+            values: pa.Array,
+            column: ColumnSchema = column,
+            least: float = min(largest, LARGEST),
+        ) -> Mask:
+            sizes = np.abs(read_floats(values, column, rules, part))
+            return np.asarray(round_up(sizes) >= least)
 
         found = find_cells(parts, {name: is_largest})[name]
         if largest > LARGEST:
             raise DataError(f"Column {name!r} has numbers too large for 32-bit floats: {found}.")
         raise DataError(
-            f"Column {name!r} has the largest 32-bit float in {found.count:,} "
-            f"cell{'s' if found.count > 1 else ''}, which looks like a mark for missing values: "
-            f'{found}. If it is, add it to "missing" in dataset.json.'
+            f"Column {name!r} has the largest 32-bit float in {counted(found.count, 'cell')}, "
+            f"which looks like a mark for missing values: {found}. If it is, add it to "
+            '"missing" in dataset.json.'
         )
-
-
-def _round_up(sizes: Floats) -> Floats:
-    """Return sizes of numbers; those that float32 rounds to its largest become that."""
-    return np.where(np.abs(sizes / LARGEST - 1) < 2.0**-25, LARGEST, sizes)
-
-
-class _Numbers:
-    """A column of numbers or booleans, filled block by block.
-
-    `largest` is the largest absolute value so far.
-    """
-
-    def __init__(self, rows: int, form: ColumnForm, rules: ValueRules, *, exact: bool) -> None:
-        self._values = np.empty(rows, dtype=np.float64 if exact else np.float32)
-        self._form, self._rules = form, rules
-        self._filled = 0
-        self.largest = 0.0
-
-    def add(self, block: pa.Array) -> None:
-        numbers = read_floats(block, self._form, self._rules)
-        sizes = _round_up(np.abs(numbers[~np.isnan(numbers)]))
-        self.largest = max(self.largest, float(sizes.max(initial=0.0)))
-        with np.errstate(over="ignore"):
-            self._values[self._filled : self._filled + len(numbers)] = numbers
-        self._filled += len(numbers)
-
-    def finish(self) -> npt.NDArray[Any]:
-        return self._values
-
-
-class _Texts:
-    """A dictionary-encoded column of text.
-
-    Values are identified by a 64-bit hash: Arrow's own dictionary unification takes several times
-    the memory of the text.
-    """
-
-    def __init__(self, rules: ValueRules, *, keep_blanks: bool) -> None:
-        self._rules, self._keep_blanks = rules, keep_blanks
-        self._missing: Counter[str] = Counter()
-        self._blocks: list[pa.DictionaryArray] = []
-        self._hashes: list[Hashes] = [np.empty(0, dtype=np.uint64)]
-
-    def add(self, block: pa.Array) -> None:
-        texts = block if pa.types.is_large_string(block.type) else block.cast(pa.large_string())
-        cleaned = clean_texts(texts, self._rules)
-        if cleaned.null_count > texts.null_count:
-            lost = texts.filter(pc.and_(cleaned.is_null(), texts.is_valid()))
-            for entry in pc.value_counts(lost).to_pylist():
-                self._missing[entry["values"].strip(BLANKS)] += entry["counts"]
-        if self._keep_blanks:
-            cleaned = pc.if_else(cleaned.is_valid(), texts, pa.scalar(None, pa.large_string()))
-        encoded = cleaned.dictionary_encode()
-        names = encoded.dictionary.to_numpy(zero_copy_only=False)
-        self._blocks.append(encoded)
-        self._hashes.append(pd.util.hash_array(names, categorize=False))
-
-    def describe_missing(self, name: str) -> list[str]:
-        """Return a sentence for each word that is read as missing."""
-        return [
-            f"Column {name!r}: {count:,} cells with {show_value(text)} count as missing."
-            for text, count in self._missing.most_common()
-            if text
-        ]
-
-    def finish(self) -> pd.Categorical:
-        _, first, places = np.unique(
-            np.concatenate(self._hashes), return_index=True, return_inverse=True
-        )
-        order = np.argsort(first)
-        numbers = np.empty(len(first), dtype=np.int32)
-        numbers[order] = np.arange(len(first), dtype=np.int32)
-        is_first = np.zeros(len(places), dtype=np.bool_)
-        is_first[first] = True
-
-        names, codes, start = [], [np.empty(0, dtype=np.int32)], 0
-        self._blocks.reverse()
-        while self._blocks:  # free each block once its names are copied
-            block = self._blocks.pop()
-            here = slice(start, start + len(block.dictionary))
-            names.append(block.dictionary.filter(pa.array(is_first[here])))
-            indices = block.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-            codes.append(np.append(numbers[places[here]], np.int32(-1))[indices])
-            start = here.stop
-        # Combine once; `take` would do so on every call.
-        texts = pa.chunked_array(names, pa.large_string()).combine_chunks().to_pandas()
-        del names
-        # The public constructor would create an object per name to check that they are unique.
-        dtype = pd.CategoricalDtype._from_fastpath(pd.Index(texts, dtype="str"), ordered=False)
-        return pd.Categorical.from_codes(np.concatenate(codes), dtype=dtype, validate=False)

@@ -9,12 +9,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from services.common.features import BLANKS
-from services.common.model_records import Label
+from services.common.model_records import Label, Signature
 from trainer.data.cells import show_value
 from trainer.data.config import DatasetConfig
 from trainer.data.table import Table
 from trainer.errors import DataError
 from trainer.types import Indices, Mask, Task
+from trainer.wording import counted
 
 MAX_GUESSED_CLASSES = 20
 MAX_CLASSES = 200  # a tree model stores one number per class in every leaf
@@ -23,6 +24,22 @@ MAX_NAMED = 3
 _ANY_BLANK = re.compile(f"[{re.escape(BLANKS)}]")
 
 Labels = tuple[npt.NDArray[Any], list[Label] | None]
+
+
+def choose_target(
+    requested: str | None, config: DatasetConfig, before: Signature | None
+) -> tuple[str, Task | None]:
+    """Return the target, and its task if `dataset.json` or the previous version states it.
+
+    Raises:
+        DataError: none of them names a target.
+    """
+    target = requested or config.target or (before.target if before else None)
+    if target is None:
+        raise DataError("No target: use --target, or set it in dataset.json.")
+    if config.task and config.target in (None, target):
+        return target, config.task
+    return target, before.task if before and before.target == target else None
 
 
 def read_target(
@@ -105,7 +122,7 @@ def _read_classes(
             is_unknown = unknown[labels.codes]
             raise DataError(
                 f"The target {target!r} has labels that are not in dataset.json's classes "
-                f"({int(is_unknown.sum()):,} rows): {place(is_unknown)}."
+                f"({counted(int(is_unknown.sum()), 'row')}): {place(is_unknown)}."
             )
     else:
         counts = np.bincount(labels.codes, minlength=len(trimmed)).tolist()
@@ -128,7 +145,9 @@ def _refuse_similar(counts: dict[str, int], target: str) -> None:
     if not groups:
         return
     similar = "; ".join(
-        ", ".join(f"{show_value(label)} ({counts[label]:,} rows)" for label in labels[:MAX_NAMED])
+        ", ".join(
+            f"{show_value(label)} ({counted(counts[label], 'row')})" for label in labels[:MAX_NAMED]
+        )
         for labels in groups[:MAX_NAMED]
     )
     raise DataError(

@@ -1,4 +1,4 @@
-"""Evidence for the report: column importances and the learning curve."""
+"""Diagnose the chosen model for the report: column importances and the learning curve."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,10 +7,12 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone
 
-from trainer.data.problem import encode
-from trainer.modelling.candidates import build, fit, predict, take
+from trainer.modelling.candidates import build
+from trainer.modelling.encoding import encode
+from trainer.modelling.experiment import Experiment
+from trainer.modelling.fitting import fit, predict, take
 from trainer.modelling.metrics import row_losses, score
-from trainer.modelling.search import ChosenModel, Experiment
+from trainer.modelling.search import ChosenModel
 from trainer.types import Features, Outputs
 
 MAX_ROWS = 2_000
@@ -29,8 +31,8 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Evidence about the chosen model.
+class Diagnostics:
+    """What the chosen model depends on, and whether more rows would help.
 
     Args:
         truth: of the held-out rows, as in `Problem.truth`.
@@ -45,10 +47,10 @@ class Evidence:
     curve: list[Step]
 
 
-def gather_evidence(experiment: Experiment, chosen: ChosenModel, outputs: Outputs) -> Evidence:
+def diagnose(experiment: Experiment, chosen: ChosenModel, outputs: Outputs) -> Diagnostics:
     """Measure on the held-out rows, or a sample of them; the gate does not depend on it."""
     truth = experiment.problem.truth[experiment.held_out]
-    return Evidence(
+    return Diagnostics(
         truth=truth,
         outputs=outputs,
         importances=_importances(experiment, chosen),

@@ -4,37 +4,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from trainer.data.problem import Problem, encode, encode_in_batches
-from trainer.data.split import Fold, make_folds, thin_out
+from trainer.data.problem import Problem
 from trainer.errors import ExportError, TrainerError
-from trainer.modelling.candidates import (
-    MAX_CATEGORIES,
-    Candidate,
-    TrainingContext,
-    build,
-    cross_validate,
-    fit,
-    variants,
-)
-from trainer.modelling.export import Model, OnnxModel, PickledModel, prove_equal, to_onnx
+from trainer.modelling.candidates import Candidate, build, variants
+from trainer.modelling.encoding import encode, encode_in_batches
+from trainer.modelling.experiment import Experiment
+from trainer.modelling.export import prove_equal, to_onnx
+from trainer.modelling.fitting import cross_validate, fit
 from trainer.modelling.metrics import score
-from trainer.types import Family, Features, Floats, Hashes, Indices, Mask, Metric
+from trainer.modelling.runtimes import Model, OnnxModel, PickledModel
+from trainer.types import Family, Features, Floats
 
-FEW_ROWS = 1_000  # up to this many rows, use five folds instead of three
-TUNING_ROWS = 8_000
 TUNED_FAMILIES = 2
 TOO_EXTREME = "The values are too extreme to fit it."
 UNSEEN = "a category that is not in training"
-
-# Fitting needs this many copies of the encoded rows: raw, imputed, float64, binned, and more.
-COPIES_OF_FEATURES = 7
-# Memory for the table and the fit, as a multiple of the data size; reading needs more before that.
-MEMORY_PER_DATA = 3.0
-MIN_MEMORY = 64 * 1024**2
 
 # Called with the step that starts and the share of the work that is done, 0 to 1.
 ProgressCallback = Callable[[str, float], None]
@@ -46,26 +32,6 @@ class CandidateResult:
 
     score: float | None = None
     dropped: str | None = None
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """The rows and settings on which candidates are compared.
-
-    Args:
-        rows: the training rows to fit on, ascending.
-        tuning: the rows among them to cross-validate on; `folds` index into these.
-        weights: [classes] weight of a row of each class, or None.
-    """
-
-    problem: Problem
-    held_out: Mask
-    rows: Indices
-    tuning: Indices
-    folds: list[Fold]
-    metric: Metric
-    weights: Floats | None
-    context: TrainingContext
 
 
 @dataclass(frozen=True)
@@ -82,37 +48,7 @@ class ChosenModel:
     results: dict[str, CandidateResult] = field(default_factory=dict)
 
 
-def plan_experiment(
-    problem: Problem,
-    hashes: Hashes,
-    held_out: Mask,
-    *,
-    metric: Metric,
-    weights: Floats | None,
-    context: TrainingContext,
-    data_bytes: int,
-) -> Experiment:
-    """Pick the rows to fit on and the rows to compare candidates on.
-
-    Args:
-        data_bytes: size of the data. Fitting may use a fixed multiple of it; if the rows do not
-            fit, they are sampled by hash.
-
-    Raises:
-        DataError: the classes are too small to cross-validate.
-    """
-    used = int(problem.table.memory_usage(index=False).sum())
-    memory = max(MEMORY_PER_DATA * data_bytes - used, MIN_MEMORY)
-    most = int(memory / (COPIES_OF_FEATURES * _encoded_bytes(problem)))
-    rows = thin_out(problem, hashes, among=~held_out, most=most)
-    training = np.zeros(len(held_out), dtype=np.bool_)
-    training[rows] = True
-    tuning = thin_out(problem, hashes, among=training, most=TUNING_ROWS)
-    folds = make_folds(problem, hashes, rows=tuning, most=5 if len(tuning) <= FEW_ROWS else 3)
-    return Experiment(problem, held_out, rows, tuning, folds, metric, weights, context)
-
-
-def choose(
+def search_models(
     experiment: Experiment, families: list[Family], *, report_progress: ProgressCallback
 ) -> ChosenModel:
     """Compare the families, tune the best ones, and fit the best candidate that can be exported.
@@ -250,15 +186,3 @@ def _probes(experiment: Experiment) -> Iterator[Features]:
             values[len(columns) + 1 + texts.index(i)] = UNSEEN
         odd[f"column_{i}"] = values
     yield odd
-
-
-def _encoded_bytes(problem: Problem) -> int:
-    """Return the bytes of an encoded row: float32 cells, one per category of text."""
-    total = 0
-    for column in problem.signature.columns:
-        values: pd.Series = problem.table[column.name]
-        if isinstance(values.dtype, pd.CategoricalDtype):
-            total += 8 + 4 * min(len(values.cat.categories), MAX_CATEGORIES)
-        else:
-            total += 4
-    return total

@@ -3,33 +3,36 @@
 import numpy as np
 import pandas as pd
 
-from trainer.data.download import Dataset
+from trainer.data.load import LoadedData
 from trainer.data.problem import Problem
-from trainer.data.table import Table
 from trainer.modelling.candidates import MAX_CATEGORIES, MAX_NATIVE_CATEGORIES
 from trainer.types import Family, Indices, Mask
+from trainer.wording import counted, listed
 
 MAX_NAMED = 20
 
 
-def describe_data(dataset: Dataset, table: Table, problem: Problem) -> list[str]:
+def describe_data(loaded: LoadedData) -> list[str]:
     """Return sentences about what was read and how much of it is used."""
-    rows, parts = problem.rows_read, len(dataset.parts)
-    notes = [f"Read {rows:,} rows from {parts:,} file{'s' if parts > 1 else ''}.", *dataset.notes]
-    notes += table.notes
-    if dropped := rows - len(problem.table):
+    problem, parts = loaded.problem, len(loaded.dataset.parts)
+    target, columns = problem.signature.target, problem.signature.columns
+    notes = [
+        f"Read {counted(problem.rows_read, 'row')} from {counted(parts, 'file')}.",
+        *loaded.dataset.notes,
+        *loaded.notes,
+    ]
+    if dropped := problem.rows_read - len(problem.table):
         notes.append(
-            f"Dropped {dropped:,} row{'s' if dropped > 1 else ''} without a value in the target "
-            f"{problem.signature.target!r}; {len(problem.table):,} are left."
+            f"Dropped {counted(dropped, 'row')} without a value in the target {target!r}; "
+            f"{len(problem.table):,} are left."
         )
-    columns = problem.signature.columns
-    notes.append(f"Columns: {_list([f'{column.name} ({column.kind})' for column in columns])}.")
-    if ignored := table.ignored | problem.excluded:
-        unused = [f"{name} ({reason})" for name, reason in ignored.items()]
-        notes.append(f"Not used as columns: {_list(unused)}.")
+    used = [f"{column.name} ({column.kind})" for column in columns]
+    notes.append(f"Columns: {listed(used, most=MAX_NAMED)}.")
+    unused = [f"{name} ({why})" for name, why in (loaded.ignored | problem.excluded).items()]
+    notes.append(f"Not used as columns: {listed(unused, most=MAX_NAMED)}.")
     empty = [column.name for column in columns if problem.table[column.name].isna().all()]
     if empty:
-        notes.append(f"Empty columns: {_list(empty)}.")
+        notes.append(f"Empty columns: {listed(empty, most=MAX_NAMED)}.")
     return notes
 
 
@@ -71,8 +74,8 @@ def describe_times(
     without = int(np.isneginf(problem.times).sum())
     more = f" Rows without a time count as older than all others ({without:,})." if without else ""
     return [
-        f"The {int(held_out.sum()):,} rows with {name!r} from {shown} on are held out to evaluate "
-        f"the model.{more}"
+        f"The {counted(int(held_out.sum()), 'row')} with {name!r} from {shown} on "
+        f"{'is' if held_out.sum() == 1 else 'are'} held out to evaluate the model.{more}"
     ]
 
 
@@ -85,8 +88,3 @@ def _hint(values: pd.Series) -> str:
     if not is_time:
         return ""
     return " They are dates; numeric columns derived from them, such as the weekday, work better."
-
-
-def _list(names: list[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more

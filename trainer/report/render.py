@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from services.common.model_records import ColumnStatistics, Manifest
-from trainer.evaluation.diagnostics import Evidence
+from trainer.evaluation.diagnostics import Diagnostics
 from trainer.report import charts
 
 STYLE = """
@@ -31,7 +31,7 @@ MAX_NOTE_LENGTH = 2_000
 
 def render_report(
     manifest: Manifest,
-    evidence: Evidence,
+    diagnostics: Diagnostics,
     *,
     before: Manifest | None,
     changes: list[str],
@@ -48,8 +48,8 @@ def render_report(
         _summary(manifest),
         _metrics(manifest),
         _changes(manifest, before, changes),
-        _charts(manifest, evidence),
-        _confusion(manifest, evidence),
+        _charts(manifest, diagnostics),
+        _confusion(manifest, diagnostics),
         _data(manifest, notes),
         _provenance(manifest),
     ]
@@ -166,8 +166,8 @@ def _shifts(manifest: Manifest, before: Manifest) -> list[list[Any]]:
     return rows[:MAX_COLUMNS]
 
 
-def _charts(manifest: Manifest, evidence: Evidence) -> str:
-    truth, outputs = evidence.truth, evidence.outputs
+def _charts(manifest: Manifest, diagnostics: Diagnostics) -> str:
+    truth, outputs = diagnostics.truth, diagnostics.outputs
     if manifest.signature.classes is None:
         drawn = {
             "Predicted and true values": charts.predicted_against_true(truth, outputs),
@@ -178,11 +178,11 @@ def _charts(manifest: Manifest, evidence: Evidence) -> str:
         }
     else:
         drawn = {"Calibration": charts.calibration(truth, outputs)}
-    drawn["Column importances"] = charts.importances(evidence.importances)
-    if len(evidence.curve) > 1:
+    drawn["Column importances"] = charts.importances(diagnostics.importances)
+    if len(diagnostics.curve) > 1:
         metric = manifest.metrics["metric"]
         drawn["Learning curve: would more rows help?"] = charts.learning_curve(
-            evidence.curve, metric
+            diagnostics.curve, metric
         )
     figures = "".join(
         f"<figure><figcaption>{caption}</figcaption>{svg}</figure>"
@@ -191,13 +191,13 @@ def _charts(manifest: Manifest, evidence: Evidence) -> str:
     return f"<h2>Predictions</h2><div class='charts'>{figures}</div>"
 
 
-def _confusion(manifest: Manifest, evidence: Evidence) -> str:
+def _confusion(manifest: Manifest, diagnostics: Diagnostics) -> str:
     classes = manifest.signature.classes
     if classes is None:
         return ""
     count = len(classes)
-    given = evidence.outputs.argmax(axis=1)
-    counts = np.bincount(evidence.truth * count + given, minlength=count**2)
+    given = diagnostics.outputs.argmax(axis=1)
+    counts = np.bincount(diagnostics.truth * count + given, minlength=count**2)
     matrix = counts.reshape(count, count)
     # The most frequent classes, in class order.
     shown = np.sort(np.argsort(-matrix.sum(axis=1), kind="stable")[:MAX_CLASSES])
