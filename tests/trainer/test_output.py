@@ -168,7 +168,7 @@ class TestGoodData:
         [version] = shop.store.list_versions("m")
         manifest = shop.store.open_version("m", version, shop.trusted)
         page = shop.store.read_file(manifest, "report.html").decode()
-        assert "Dropped 12 rows without a value in the target &#x27;bought&#x27;" in page
+        assert "Dropped 12 rows without a value in the target &#39;bought&#39;" in page
         assert manifest.metrics["rows_without_target"] == 12
 
     def test_excludes_index_groups_and_ignored_columns(self, shop: Workshop) -> None:

@@ -323,7 +323,7 @@ class TestReport:
 
         page = shop.store.read_file(manifest, "report.html").decode()
         assert live.version in page
-        assert "class &#x27;giant&#x27; is new" in page
+        assert "class &#39;giant&#39; is new" in page
 
 
 class TestDatasetConfig:
