@@ -142,7 +142,9 @@ def _describe(outcome: "Outcome") -> str:
 def _compare(metrics: dict[str, Any]) -> list[str]:
     """Return a table of the metrics of this version, the live version and the baseline."""
     names = list(metrics["dummy"])  # the stored key of the baseline
-    compared = {"this version": metrics["candidate"], "live version": metrics["live"] or {}}
+    compared = {"this version": metrics["candidate"]}
+    if metrics["live"]:
+        compared["live version"] = metrics["live"]
     compared["baseline"] = metrics["dummy"]
     lines = [f"{'':<18}" + "".join(f"{name:>19}" for name in names)]
     for label, values in compared.items():

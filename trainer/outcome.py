@@ -38,5 +38,5 @@ class Outcome:
 
     @property
     def is_failure(self) -> bool:
-        """Return whether the version failed its gate, or cannot be served although requested."""
+        """Returns whether the version failed its gate, or cannot be served although requested."""
         return self.gate == "failed" or self.refused is not None

@@ -78,7 +78,9 @@ def train(
     allow_signature_change: bool = False,
     report_progress: ProgressCallback = lambda doing, share: None,
 ) -> Outcome:
-    """Train, evaluate, sign and publish a version; on request, release it if it passes its gate.
+    """Trains, evaluates, signs and publishes a version.
+
+    On request, releases it if it passes its gate.
 
     Args:
         model: the model's name, and its folder in the data store.
@@ -115,7 +117,7 @@ def train(
 
 
 def prepare(run: Run, *, target: str | None, allow_signature_change: bool) -> Prepared:
-    """Read the data, and choose the rows to fit on, to tune on and to hold out.
+    """Reads the data, and chooses the rows to fit on, to tune on and to hold out.
 
     Raises:
         DataError: the data or `dataset.json` is invalid, or the signature has changed.
@@ -166,7 +168,7 @@ def prepare(run: Run, *, target: str | None, allow_signature_change: bool) -> Pr
 
 
 def search(run: Run, prepared: Prepared) -> ChosenModel:
-    """Find and fit the best model that can be served.
+    """Finds and fits the best model that can be served.
 
     Raises:
         TrainerError: no candidate can be fitted.
@@ -176,7 +178,7 @@ def search(run: Run, prepared: Prepared) -> ChosenModel:
 
 
 def evaluate(run: Run, prepared: Prepared, chosen: ChosenModel) -> Evaluation:
-    """Measure the model and the live version on the held-out rows, and judge them."""
+    """Measures the model and the live version on the held-out rows, and judges them."""
     run.report_progress("evaluating", 0.85)
     problem, before = prepared.loaded.problem, prepared.before
     allow_joblib = run.settings.allow_joblib
@@ -198,7 +200,7 @@ def publish(
     reason: str,
     force: bool,
 ) -> Outcome:
-    """Sign and store the version with its report, and release it if requested.
+    """Signs and stores the version with its report, and releases it if requested.
 
     Args:
         reason: why it is released or forced, for the record.
@@ -251,14 +253,14 @@ def publish(
         metrics=evaluation.metrics,
         release=released.number,
         notes=notes,
-        warnings=dataset.warnings + _warnings(prepared, manifest),
+        warnings=_warnings(prepared, manifest, released),
         pinned=released.pinned,
         refused=released.refused,
     )
 
 
 def _repeat(store: ModelStore, model: str, record: RunRecord, trusted: TrustedKeys) -> Outcome:
-    """Return the recorded outcome of an earlier run."""
+    """Returns the recorded outcome of an earlier run."""
     gate, reasons = find_gate_of_run(store, model, record, trusted)
     return Outcome(
         model,
@@ -287,10 +289,11 @@ def _record(store: ModelStore, outcome: Outcome, idempotency_key: str) -> None:
     store.record_run(outcome.model, idempotency_key, record)
 
 
-def _warnings(prepared: Prepared, manifest: Manifest) -> list[str]:
-    unknown = prepared.loaded.dataset.config.unknown
-    found = [f"dataset.json: unknown field {name!r}." for name in unknown]
-    if manifest.serving == "joblib":
+def _warnings(prepared: Prepared, manifest: Manifest, released: ReleaseOutcome) -> list[str]:
+    dataset = prepared.loaded.dataset
+    unknown = [f"dataset.json: unknown field {name!r}." for name in dataset.config.unknown]
+    found = dataset.warnings + unknown
+    if manifest.serving == "joblib" and released.refused is None:
         found.append(
             "The version has no ONNX form: inference serves it only with "
             "INFERENCE_ALLOW_JOBLIB=true."
@@ -299,5 +302,5 @@ def _warnings(prepared: Prepared, manifest: Manifest) -> list[str]:
 
 
 def _count_threads(rows: int) -> int:
-    """Return 1 for little data: on a busy machine, threads would mostly wait for each other."""
+    """Returns 1 for little data: on a busy machine, threads would mostly wait for each other."""
     return (os.cpu_count() or 1) if rows > MIN_ROWS_FOR_THREADS else 1

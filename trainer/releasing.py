@@ -29,7 +29,7 @@ class ReleaseOutcome:
 def release_automatically(
     release_manager: ReleaseManager, manifest: Manifest, *, reason: str
 ) -> ReleaseOutcome:
-    """Release a version after training.
+    """Releases a version after training.
 
     Raises:
         ReleaseTaken: another writer released a different version at the same moment.
@@ -51,7 +51,7 @@ def release_automatically(
 def find_gate_of_run(
     store: ModelStore, model: str, run: RunRecord, trusted: TrustedKeys
 ) -> tuple[Gate | None, list[str]]:
-    """Return the gate of a recorded run and why it failed; old records have only the version."""
+    """Returns the gate of a recorded run and why it failed; old records have only the version."""
     try:
         manifest = store.open_version(model, run.version, trusted)
     except (VersionNotFound, VersionRefused):

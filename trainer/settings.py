@@ -53,31 +53,31 @@ class TrainerSettings(ServiceSettings):
 
     @property
     def model_store_url(self) -> str:
-        """Return the URL of the model store."""
+        """Returns the URL of the model store."""
         return self.model_store or f"file://{self.home.absolute()}/models"
 
     @property
     def data_store_url(self) -> str:
-        """Return the URL of the data store."""
+        """Returns the URL of the data store."""
         return self.data_store or f"file://{self.home.absolute()}/data"
 
     @property
     def feedback_store_url(self) -> str:
-        """Return the URL of the feedback store."""
+        """Returns the URL of the feedback store."""
         return self.feedback_store or f"file://{self.home.absolute()}/feedback"
 
     @property
     def trusted_dir(self) -> Path:
-        """Return the folder of public keys in the state folder."""
+        """Returns the folder of public keys in the state folder."""
         return self.home / "keys" / "trusted"
 
     @property
     def signing_key_file(self) -> Path:
-        """Return the path of the private key, which may not exist yet."""
+        """Returns the path of the private key, which may not exist yet."""
         return self.signing_key or self.home / "keys" / "signing.pem"
 
     def load_signing_key(self) -> Ed25519PrivateKey:
-        """Load the signing key; create it if none is configured.
+        """Loads the signing key; creates one in the state folder if none is configured.
 
         Raises:
             StoreError: the key cannot be read or created.
@@ -87,10 +87,10 @@ class TrainerSettings(ServiceSettings):
         return create_signing_key(self.signing_key_file, self.trusted_dir)
 
     def load_trusted_keys(self) -> TrustedKeys:
-        """Load the trusted keys.
+        """Loads the trusted keys.
 
-        Without TRAINER_TRUSTED_KEYS, trust the configured signing key, or else the state folder's
-        public keys.
+        Without TRAINER_TRUSTED_KEYS, these are the configured signing key, or else the public keys
+        of the state folder.
 
         Raises:
             StoreError: no key can be read.

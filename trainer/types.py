@@ -26,7 +26,7 @@ Outputs = npt.NDArray[np.floating[Any]]
 
 
 def kind_of_classes(classes: list[Label] | None) -> Kind:
-    """Return the kind of a target's classes; a regression has None."""
+    """Returns the kind of a target's classes; a regression has None."""
     if classes is None or not isinstance(classes[0], bool | str):
         return "number"
     return "boolean" if isinstance(classes[0], bool) else "text"

@@ -44,7 +44,7 @@ def new_manifest(
     seed: int,
     commit: str | None,
 ) -> Manifest:
-    """Return the manifest of a new version, named after the current time.
+    """Returns the manifest of a new version, named after the current time.
 
     Args:
         forced_reason: why a failed gate was overridden.
@@ -74,7 +74,7 @@ def new_manifest(
 
 
 def model_files(chosen: ChosenModel) -> dict[str, bytes]:
-    """Return the model's files by name: the pickle and, if there is one, the ONNX form."""
+    """Returns the model's files by name: the pickle and, if there is one, the ONNX form."""
     pickled = io.BytesIO()
     joblib.dump(chosen.pipeline, pickled)
     files = {"model.joblib": pickled.getvalue()}

@@ -18,7 +18,7 @@ from trainer.errors import DataError
 
 
 def read(folder: Path, *texts: str | bytes, **settings: Any) -> Table:
-    """Read CSV parts `1.csv`, `2.csv` … as one table."""
+    """Reads CSV parts `1.csv`, `2.csv` … as one table."""
     config = DatasetConfig.model_validate(settings)
     parts = []
     for i, text in enumerate(texts, start=1):

@@ -38,14 +38,14 @@ GOOD = "a,y\n" + "".join(f"{i},{i % 2}\n" for i in range(40))
 
 
 def read(path: Path, raw: bytes, **settings: Any) -> Table:
-    """Read one CSV part as a table."""
+    """Reads one CSV part as a table."""
     path.write_bytes(raw)
     part = open_part("part.csv", path)
     return read_table([part], config=DatasetConfig(**settings), precise=[])
 
 
 def problem(path: Path, *, task: Any = None, **columns: list[str]) -> Problem:
-    """Define the problem of predicting `y` from the other columns."""
+    """Defines the problem of predicting `y` from the other columns."""
     lines = [",".join(columns), *(",".join(row) for row in zip(*columns.values(), strict=True))]
     table = read(path, "\n".join(lines).encode())
     return define_problem(table, target="y", task=task, config=DatasetConfig(), known_kinds={})

@@ -223,7 +223,8 @@ class TestFiles:
             workshop.put("m", cases.write(cases.sales(40 if name[0] == "b" else 80)), name=name)
 
         assert self.fetch(workshop, tmp_path / "x").warnings == [
-            "Files with the same content, so their rows count twice: a.csv (the same as a copy.csv)."
+            "Files with the same content, so their rows count twice: "
+            "a.csv (the same as a copy.csv)."
         ]
 
     def test_with_different_columns_are_refused_by_name(

@@ -13,11 +13,11 @@ from trainer.data.load import LoadedData, load_data
 from trainer.errors import DataError
 
 COLUMNS = ["price", "qty", "colour"]
-ROWS = [[1.234, 2, "red"], [45.25, None, "green"], [61.5, 12, "red"]]
+ROWS: list[list[Any]] = [[1.234, 2, "red"], [45.25, None, "green"], [61.5, 12, "red"]]
 
 
 def export(workshop: Workshop, rows: list[list[Any]], columns: list[str] = COLUMNS) -> None:
-    """Write labelled rows to the data store, as `tollgate models feedback` does."""
+    """Writes labelled rows to the data store, as `tollgate models feedback` does."""
     store = FeedbackStore(workshop.settings.feedback_store_url)
     feedback = Feedback(
         usage_event="1",

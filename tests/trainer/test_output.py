@@ -21,7 +21,7 @@ DEFAULT = '{"estimators": ["linear"]}'
 
 @pytest.fixture
 def shop(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    """Point commands at the state folder, with one fast family in `dataset.json`."""
+    """Points commands at the state folder, with one fast family in `dataset.json`."""
     monkeypatch.setenv("TOLLGATE_HOME", str(workshop.home))
     workshop.put("m", DEFAULT, name="dataset.json")
     return workshop

@@ -19,7 +19,7 @@ from trainer.errors import DataError
 
 
 def read(folder: Path, *tables: pa.Table, csv: str | None = None) -> Table:
-    """Read parts of both formats as one table."""
+    """Reads parts of both formats as one table."""
     parts = []
     for i, table in enumerate(tables):
         pq.write_table(table, folder / f"{i}")

@@ -32,7 +32,7 @@ def signature(kind: Any = "text", rules: ValueRules | None = None, *, count: int
 
 
 def decode(sent: list[Any], rules: ValueRules | None, kind: Any = "text") -> list[Any]:
-    """Return a model's input for the values of one column, sent as v1."""
+    """Returns a model's input for the values of one column, sent as v1."""
     arrays = Inputs(signature(kind, rules)).decode([[value] for value in sent])
     [array] = arrays.values()
     return [None if value != value else value for value in array.ravel().tolist()]

@@ -25,7 +25,7 @@ def read(folder: Path, text: str | bytes, name: str = "part.csv", **settings: An
 
 
 def column(*cells: str) -> str:
-    """One column `a` as CSV, with another so that empty cells make no blank lines."""
+    """Returns one column `a` as CSV, with another so that empty cells make no blank lines."""
     return cases.write([[cell, "1"] for cell in cells], ("a", "b"))
 
 

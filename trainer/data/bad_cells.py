@@ -24,7 +24,7 @@ Schema = dict[str, ColumnSchema]
 def check_cells(
     parts: list[Part], schema: Schema, config: DatasetConfig, *, target: str | None
 ) -> list[str]:
-    """Check every cell that may not match its column.
+    """Checks every cell that may not match its column.
 
     Returns:
         Sentences about cells that are read as missing, unusual numbers, and columns of text that
@@ -47,7 +47,7 @@ def check_cells(
 def _check_bad_cells(
     parts: list[Part], schema: Schema, config: DatasetConfig, *, target: str | None
 ) -> list[str]:
-    """Refuse cells that are not of their column's kind, or note that they count as missing."""
+    """Refuses cells that are not of their column's kind, or notes that they count as missing."""
     unsure = {
         name: _is_bad(column, config.value_rules)
         for name, column in schema.items()
@@ -71,7 +71,7 @@ def _check_bad_cells(
 
 
 def _texts(values: pa.Array, rules: ValueRules) -> pa.Array | None:
-    """Return the clean text of a block; None for the numbers and booleans of Parquet."""
+    """Returns the clean text of a block; None for the numbers and booleans of Parquet."""
     return clean_texts(values, rules) if pa.types.is_large_string(values.type) else None
 
 
@@ -121,7 +121,7 @@ def _unclear_error(
     commas = NumberStyle(",", thousands="", unit=column.style.unit)
 
     def find(ours: NumberStyle, other: NumberStyle) -> FoundCells:
-        """Find numbers with one sign and no thousands separators."""
+        """Finds numbers with one sign and no thousands separators."""
 
         def is_unclear(part: Part, values: pa.Array) -> Mask:
             texts = _texts(values, rules)
@@ -142,7 +142,7 @@ def _unclear_error(
 
 
 def _describe_styles(parts: list[Part], schema: Schema) -> list[str]:
-    """Describe columns whose numbers are written in an unusual way."""
+    """Describes columns whose numbers are written in an unusual way."""
     notes = []
     for name, column in schema.items():
         written = [
@@ -168,7 +168,7 @@ def _describe_comma(parts: list[Part], column: ColumnSchema) -> list[str]:
 
 
 def _describe_mixed(parts: list[Part], schema: Schema, config: DatasetConfig) -> list[str]:
-    """Describe text columns of which at least half of the cells contain numbers."""
+    """Describes text columns of which at least half of the cells contain numbers."""
     rules, number = config.value_rules, ColumnSchema("number")
     texts = {
         name: column.scan

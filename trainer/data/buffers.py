@@ -34,7 +34,7 @@ class NumberBuffer:
         self.largest = 0.0
 
     def add(self, part: Part, values: pa.Array) -> None:
-        """Append the cells of a part's next block."""
+        """Appends the cells of a part's next block."""
         numbers = read_floats(values, self._column, self._rules, part)
         sizes = round_up(np.abs(numbers[~np.isnan(numbers)]))
         self.largest = max(self.largest, float(sizes.max(initial=0.0)))
@@ -43,7 +43,7 @@ class NumberBuffer:
         self._filled += len(numbers)
 
     def finish(self) -> npt.NDArray[Any]:
-        """Return all values."""
+        """Returns all values."""
         return self._values
 
 
@@ -61,7 +61,7 @@ class TextBuffer:
         self._hashes: list[Hashes] = [np.empty(0, dtype=np.uint64)]
 
     def add(self, part: Part, values: pa.Array) -> None:
-        """Append the cells of a part's next block."""
+        """Appends the cells of a part's next block."""
         texts = values if pa.types.is_large_string(values.type) else values.cast(pa.large_string())
         cleaned = clean_texts(texts, self._rules)
         if cleaned.null_count > texts.null_count:
@@ -76,7 +76,7 @@ class TextBuffer:
         self._hashes.append(pd.util.hash_array(names, categorize=False))
 
     def describe_missing(self, name: str) -> list[str]:
-        """Return a sentence for each word that is read as missing."""
+        """Returns a sentence for each word that is read as missing."""
         return [
             f"Column {name!r}: {counted(count, 'cell')} with {show_value(text)} "
             f"{'counts' if count == 1 else 'count'} as missing."
@@ -85,7 +85,7 @@ class TextBuffer:
         ]
 
     def finish(self) -> pd.Categorical:
-        """Return all values as categories, in the order of their first rows."""
+        """Returns all values as categories, in the order of their first rows."""
         _, first, places = np.unique(
             np.concatenate(self._hashes), return_index=True, return_inverse=True
         )
@@ -113,5 +113,5 @@ class TextBuffer:
 
 
 def round_up(sizes: Floats) -> Floats:
-    """Return sizes of numbers; those that float32 rounds to its largest become that."""
+    """Returns sizes of numbers; those that float32 rounds to its largest become that."""
     return np.where(np.abs(sizes / LARGEST - 1) < 2.0**-25, LARGEST, sizes)

@@ -33,7 +33,7 @@ class FoundCells:
 
 
 def clean_texts(texts: pa.Array, rules: ValueRules) -> pa.Array:
-    """Clean text as `ValueRules.clean` does; missing values become null."""
+    """Cleans text as `ValueRules.clean` does; missing values become null."""
     if not pa.types.is_large_string(texts.type):  # an empty Parquet column
         texts = texts.cast(pa.large_string())
     if rules.trim:
@@ -43,7 +43,7 @@ def clean_texts(texts: pa.Array, rules: ValueRules) -> pa.Array:
 
 
 def find_cells(parts: list[Part], wanted: Mapping[str, IsWanted]) -> dict[str, FoundCells]:
-    """Read the parts again to find the wanted cells of some columns."""
+    """Reads the parts again to find the wanted cells of some columns."""
     found = {name: FoundCells() for name in wanted}
     for part in parts if wanted else []:
         here: dict[str, list[tuple[int, Any]]] = {name: [] for name in wanted}
@@ -65,7 +65,7 @@ def find_cells(parts: list[Part], wanted: Mapping[str, IsWanted]) -> dict[str, F
 
 
 def show_value(value: Any) -> str:
-    """Return a value in quotes, on one line, truncated if it is very long."""
+    """Returns a value in quotes, on one line, truncated if it is very long."""
     text = value if isinstance(value, str) else str(value)
     if len(text) > MAX_VALUE_LENGTH:
         text = text[: MAX_VALUE_LENGTH - 1] + "…"

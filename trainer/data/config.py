@@ -69,12 +69,12 @@ class DatasetConfig(BaseModel):
 
     @property
     def unknown(self) -> list[str]:
-        """Return the names of unknown fields."""
+        """Returns the names of unknown fields."""
         return [name[:80] for name in self.model_extra or {}]
 
     @property
     def value_rules(self) -> ValueRules:
-        """Return the rules for text and missing values, in training and in requests."""
+        """Returns the rules for text and missing values, in training and in requests."""
         spellings = (text.strip(BLANKS) for text in self.missing)
         return ValueRules(missing=tuple(dict.fromkeys(filter(None, spellings))))
 
@@ -93,7 +93,7 @@ class DatasetConfig(BaseModel):
 
 
 def parse_dataset_config(raw: bytes) -> DatasetConfig:
-    """Parse `dataset.json`, with or without a byte-order mark.
+    """Parses `dataset.json`, with or without a byte-order mark.
 
     Raises:
         DataError: the document is invalid, or a field looks misspelled (a misspelled `group` would

@@ -31,7 +31,7 @@ class CsvPart(Part):
     dialect: Dialect = field(default_factory=Dialect)
 
     def places(self, column: str, rows: list[int]) -> list[str]:
-        """Return the lines of some rows' cells in a column: `line 17`."""
+        """Returns the lines of some rows' cells in a column: `line 17`."""
         if not rows:
             return []
         found = []
@@ -83,7 +83,7 @@ class CsvPart(Part):
 
 
 def open_csv(name: str, path: Path, dialect: Dialect, *, is_feedback: bool = False) -> CsvPart:
-    """Check every row's length, with `csv`: pandas is faster, but it pads short rows silently.
+    """Checks every row's length, with `csv`: pandas is faster, but it pads short rows silently.
 
     Raises:
         EmptyPart: there is no header.
@@ -133,7 +133,7 @@ class _IndexColumn:
         self._first = 0
 
     def scan(self, cell: str, count: int) -> None:
-        """Check the cell of row `count`."""
+        """Checks the cell of row `count`."""
         if count == 0 and cell.isdecimal():
             self._first = int(cell)
         self.is_one = cell == str(self._first + count)

@@ -29,7 +29,7 @@ class DecimalEvidence:
 
 
 def evidence_of(scan: CellScan) -> DecimalEvidence:
-    """Return what the scanned cells show."""
+    """Returns what the scanned cells show."""
     return DecimalEvidence(scan.certain_decimal, scan.comma_unclear > 0, scan.point_unclear > 0)
 
 
@@ -39,7 +39,7 @@ Signs: TypeAlias = "dict[str, dict[str, Decimal | None]]"
 
 
 def settle_signs(evidence: Evidence, dialects: Mapping[str, str]) -> Signs:
-    """Return the decimal sign of each column in each file, or None where it stays unclear.
+    """Returns the decimal sign of each column in each file, or None where it stays unclear.
 
     Points alone are decimal points, unless the files of other dialects have decimal commas.
 

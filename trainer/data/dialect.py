@@ -42,13 +42,13 @@ class Dialect:
     skip: int = 0
 
     def describe(self) -> str:
-        """Return a readable name of the dialect."""
+        """Returns a readable name of the dialect."""
         name = DELIMITERS.get(self.delimiter, repr(self.delimiter))
         encoding = "UTF-8" if self.encoding in ("utf-8", "utf-8-sig") else self.encoding
         return f"{name}-separated, {encoding}"
 
     def rows(self, lines: Iterable[str], *, strict: bool = True) -> "Reader":
-        """Return a reader of the rows of a file that was opened with `newline=""`."""
+        """Returns a reader of the rows of a file that was opened with `newline=""`."""
         csv.field_size_limit(MAX_CELL_LENGTH)
         return csv.reader(
             lines, delimiter=self.delimiter, skipinitialspace=self.delimiter != " ", strict=strict
@@ -56,7 +56,7 @@ class Dialect:
 
 
 def find_dialect(name: str, path: Path, settings: CsvSettings) -> Dialect:
-    """Return a part's dialect: as configured, otherwise detected from its first rows.
+    """Returns a part's dialect: as configured, otherwise detected from its first rows.
 
     Raises:
         DataError: the text is not in the configured encoding; or none is configured and it is not
@@ -79,7 +79,7 @@ def find_dialect(name: str, path: Path, settings: CsvSettings) -> Dialect:
 
 
 def _detect_delimiter(sample: str) -> str:
-    """Return the delimiter that gives most rows as many cells as the header; default comma."""
+    """Returns the delimiter that gives most rows as many cells as the header; default comma."""
     lines = list(io.StringIO(sample, newline=""))
     if len(sample) == SAMPLE_CHARACTERS:
         del lines[-1:]  # may be incomplete
@@ -98,7 +98,7 @@ def _detect_delimiter(sample: str) -> str:
 
 
 def _measure_rows(lines: list[str], delimiter: str) -> tuple[int, float]:
-    """Return the header's number of cells, and the share of rows with as many."""
+    """Returns the header's number of cells, and the share of rows with as many."""
     reader = Dialect(delimiter).rows(lines, strict=False)
     rows = list(islice(filter(None, reader), SAMPLE_ROWS))
     if not rows:
@@ -145,7 +145,7 @@ class _EncodingError:
 
 
 def _find_error(path: Path, encoding: str) -> _EncodingError | None:
-    """Return the place of the first byte that cannot be decoded."""
+    """Returns the place of the first byte that cannot be decoded."""
     decoder = codecs.getincrementaldecoder(encoding)()
     start, line = 0, 1
     with path.open("rb") as file:
@@ -166,7 +166,7 @@ def _find_error(path: Path, encoding: str) -> _EncodingError | None:
 
 
 def _is_plausible_cp1252(path: Path) -> bool:
-    """Return whether all bytes are likely in Windows-1252 and none form a UTF-8 character."""
+    """Returns whether all bytes are likely in Windows-1252 and none form a UTF-8 character."""
     with path.open("rb") as file:
         while content := file.read(BYTES_PER_BLOCK):
             if _UNLIKELY_IN_CP1252.search(content):

@@ -38,12 +38,12 @@ class Dataset:
 
     @property
     def size(self) -> int:
-        """Return the total size of the data files in bytes."""
+        """Returns the total size of the data files in bytes."""
         return sum(entry.size for entry in self.objects)
 
 
 def fetch_dataset(url: str, model: str, *, into: Path, max_bytes: int) -> Dataset:
-    """Copy every `*.csv` and `*.parquet` of the model's folder, and read `dataset.json`.
+    """Copies every `*.csv` and `*.parquet` of the model's folder, and reads `dataset.json`.
 
     Parts are sorted by name; other files are ignored.
 
@@ -86,7 +86,7 @@ def fetch_dataset(url: str, model: str, *, into: Path, max_bytes: int) -> Datase
 
 
 def _open_parts(paths: dict[str, Path], config: DatasetConfig) -> tuple[list[Part], list[str]]:
-    """Return the parts, and the names of empty files.
+    """Returns the parts, and the names of empty files.
 
     Raises:
         EmptyPart: all files are empty.
@@ -104,7 +104,7 @@ def _open_parts(paths: dict[str, Path], config: DatasetConfig) -> tuple[list[Par
 
 
 def _find_copies(objects: list[DataObject]) -> list[str]:
-    """Return a warning about files with identical content, if there are any."""
+    """Returns a warning about files with identical content, if there are any."""
     first: dict[str, str] = {}
     copies = [
         f"{entry.name} (the same as {original})"
@@ -127,7 +127,7 @@ def _fetch_config(filesystem: Any, entry: dict[str, Any] | None, into: Path) -> 
 
 
 def _fetch(filesystem: Any, entry: dict[str, Any], path: Path) -> DataObject:
-    """Copy one file; fail if it is no longer the one that was listed."""
+    """Copies one file; fails if it is no longer the one that was listed."""
     name, size = entry["name"].rsplit("/", 1)[-1], int(entry["size"])
     digest = hashlib.sha256()
     with path.open("wb") as file:
@@ -153,7 +153,7 @@ def _stamp(entry: dict[str, Any]) -> Any:
 
 @contextmanager
 def _clear_errors(model: str) -> Iterator[None]:
-    """Turn any error of a storage backend into a one-line `DataError`."""
+    """Turns any error of a storage backend into a one-line `DataError`."""
     try:
         yield
     except FileNotFoundError as error:

@@ -16,7 +16,7 @@ FEEDBACK_EXPORT = CsvSettings(delimiter=",", decimal=".", thousands="", encoding
 
 
 def is_data_file(name: str) -> bool:
-    """Return whether a file name is that of a data file."""
+    """Returns whether a file name is that of a data file."""
     return name.lower().endswith(SUFFIXES) and name[0] not in "._"
 
 
@@ -27,7 +27,7 @@ def open_part(
     ignore: Collection[str] = (),
     settings: CsvSettings | None = None,
 ) -> Part:
-    """Check that a part is well-formed.
+    """Checks that a part is well-formed.
 
     Args:
         name: its name in messages; the suffix decides the format.

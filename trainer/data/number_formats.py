@@ -81,7 +81,7 @@ class CellScan:
     units: Counter[str] = field(default_factory=Counter)
 
     def scan(self, texts: pa.Array) -> None:
-        """Count some more cells."""
+        """Counts some more cells."""
         present = texts.drop_null()
         self.present += len(present)
         if not len(present):
@@ -95,7 +95,7 @@ class CellScan:
         self._scan_values(counted.field("values"), counted.field("counts").to_numpy())
 
     def _scan_points(self, plain: pa.Array) -> None:
-        """Count plain numbers; exact only until one decimal point is certain."""
+        """Counts plain numbers; exact only until one decimal point is certain."""
         dotted = plain.filter(pc.match_substring(plain, "."))
         unclear = 0
         if not self.point_only:
@@ -104,7 +104,7 @@ class CellScan:
         self.point_unclear += unclear
 
     def _scan_values(self, texts: pa.Array, counts: Indices) -> None:
-        """Count distinct texts with their frequencies."""
+        """Counts distinct texts with their frequencies."""
         with_point = _matches(texts, _pattern(".", None))
         with_comma = _matches(texts, _pattern(",", None))
         is_unclear = with_point & with_comma
@@ -132,19 +132,19 @@ class CellScan:
             self.units[unit] += times
 
     def add(self, other: "CellScan") -> None:
-        """Add the counts of another part of the column."""
+        """Adds the counts of another part of the column."""
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.units += other.units
 
     def add_kinds(self, other: "CellScan") -> None:
-        """Add the counts of a part that does not show how numbers are written."""
+        """Adds the counts of a part that does not show how numbers are written."""
         for name in ("present", "truths", "numbers", "worded", "placeholders"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     @property
     def is_plain(self) -> bool:
-        """Return whether every cell is a number as programs write it."""
+        """Returns whether every cell is a number as programs write it."""
         return (
             self.numbers == self.present
             and self.units.keys() <= {""}
@@ -153,14 +153,14 @@ class CellScan:
 
     @property
     def certain_decimal(self) -> Decimal | None:
-        """Return the decimal sign of most numbers, if that of any is certain."""
+        """Returns the decimal sign of most numbers, if that of any is certain."""
         if not self.point_only and not self.comma_only:
             return None
         return "," if self.comma_only > self.point_only else "."
 
     @property
     def unit(self) -> str:
-        """Return the unit of most numbers."""
+        """Returns the unit of most numbers."""
         return self.units.most_common(1)[0][0] if self.units else ""
 
 
@@ -168,24 +168,24 @@ _COUNTS = [each.name for each in fields(CellScan) if each.name != "units"]
 
 
 def is_worded(texts: pa.Array) -> Mask:
-    """Return where a cell is a number and a word: "5 kg", "16GB", "km 7"."""
+    """Returns where a cell is a number and a word: "5 kg", "16GB", "km 7"."""
     number, word = rf"{_SIGN}?\d[\d.,]*", r"[^\d\s.,:/+-][^\d\s]{0,9}\d?"
     return _matches(texts, rf"^(?:{number}{_BLANK}?{word}|{word}{_BLANK}{number})$")
 
 
 def is_true_or_false(texts: pa.Array) -> Mask:
-    """Return where a cell is "true" or "false", in any case."""
+    """Returns where a cell is "true" or "false", in any case."""
     return _matches(texts, "(?i)^(?:true|false)$")
 
 
 def parse_truths(texts: pa.Array) -> Floats:
-    """Return 1 for "true" and 0 for "false", in any case; NaN elsewhere."""
+    """Returns 1 for "true" and 0 for "false", in any case; NaN elsewhere."""
     is_true = _matches(texts, "(?i)^true$").astype(np.float64)
     return np.where(is_true_or_false(texts), is_true, np.nan)
 
 
 def parse_numbers(texts: pa.Array, style: NumberStyle) -> Floats:
-    """Return the numbers; NaN where a cell is null or is not a number in this style."""
+    """Returns the numbers; NaN where a cell is null or is not a number in this style."""
     is_plain = style.decimal == "." and not style.unit
     if is_plain and (numbers := _cast(texts)) is not None:
         return numbers
@@ -204,7 +204,7 @@ def parse_numbers(texts: pa.Array, style: NumberStyle) -> Floats:
 
 
 def _pattern(decimal: Decimal, thousands: Thousands | None) -> str:
-    """Return the regular expression of a whole cell that is a number."""
+    """Returns the regular expression of a whole cell that is a number."""
     sign = r"\." if decimal == "." else ","
     core = [rf"\d+(?:{sign}\d*)?", rf"{sign}\d+"]
     groupers = [g for g in _GROUPERS if g != decimal] if thousands is None else [thousands]
@@ -225,7 +225,7 @@ def _pattern(decimal: Decimal, thousands: Thousands | None) -> str:
 
 
 def _cast(texts: pa.Array) -> Floats | None:
-    """Return the numbers if Arrow can parse every cell, the usual case; else None."""
+    """Returns the numbers if Arrow can parse every cell, the usual case; else None."""
     try:
         numbers = _to_numpy(pc.cast(texts, pa.float64()))
     except pa.ArrowInvalid:

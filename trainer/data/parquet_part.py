@@ -22,7 +22,7 @@ class ParquetPart(Part):
     """A Parquet file."""
 
     def places(self, column: str, rows: list[int]) -> list[str]:
-        """Return the rows, counted from 1: `row 5`."""
+        """Returns the rows, counted from 1: `row 5`."""
         return [f"row {row + 1}" for row in rows]
 
     def _read_blocks(self, columns: list[str], rows: int) -> Iterator[Block]:
@@ -35,7 +35,7 @@ class ParquetPart(Part):
 
 
 def open_parquet(name: str, path: Path, ignore: Collection[str]) -> ParquetPart:
-    """Check a file's schema.
+    """Checks a file's schema.
 
     Args:
         ignore: columns that may have any type, because they are not read.
@@ -90,7 +90,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _plain(values: pa.Array) -> pa.Array:
-    """Convert a column to float64, booleans or strings; dates become ISO 8601."""
+    """Converts a column to float64, booleans or strings; dates become ISO 8601."""
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if pa.types.is_boolean(values.type):

@@ -43,7 +43,7 @@ class Part(ABC):
     is_feedback: bool = False
 
     def read(self, columns: Sequence[str] | None = None) -> Iterator[Block]:
-        """Read the blocks in order; empty text is null.
+        """Reads the blocks in order; empty text is null.
 
         Args:
             columns: None for all.
@@ -58,7 +58,7 @@ class Part(ABC):
 
     @abstractmethod
     def places(self, column: str, rows: list[int]) -> list[str]:
-        """Return the places of some rows' cells in a column, as messages name them.
+        """Returns the places of some rows' cells in a column, as messages name them.
 
         Args:
             rows: ascending, counted from 0.
@@ -66,4 +66,4 @@ class Part(ABC):
 
     @abstractmethod
     def _read_blocks(self, columns: list[str], rows: int) -> Iterator[Block]:
-        """Read some columns in blocks of at most `rows` rows."""
+        """Reads some columns in blocks of at most `rows` rows."""

@@ -52,7 +52,7 @@ def define_problem(
     config: DatasetConfig,
     known_kinds: dict[str, Kind],
 ) -> Problem:
-    """Define the learning problem: features, target, groups and times.
+    """Defines the learning problem: features, target, groups and times.
 
     Args:
         task: None to choose: classification for text, booleans and at most 20 distinct integers,
@@ -113,7 +113,7 @@ def define_problem(
 
 
 def _read_groups(values: pd.Series) -> Indices:
-    """Return an id per group, hashed from its name; each row without a group is its own."""
+    """Returns an id per group, hashed from its name; each row without a group is its own."""
     known = pd.util.hash_pandas_object(values, index=False).to_numpy()
     groups = np.where(values.isna(), -1, (known >> 2).astype(np.int64))
     alone = groups < 0
@@ -122,7 +122,7 @@ def _read_groups(values: pd.Series) -> Indices:
 
 
 def _read_times(table: Table, kept: Indices, values: pd.Series) -> Floats:
-    """Return times in seconds, or numbers as they are; −∞ where the time is missing."""
+    """Returns times in seconds, or numbers as they are; −∞ where the time is missing."""
     if not isinstance(values.dtype, pd.CategoricalDtype):
         times = values.to_numpy(dtype=np.float64)
         return np.where(np.isnan(times), -np.inf, times)

@@ -71,11 +71,11 @@ class ColumnSchema:
     scan: CellScan | None = None
 
     def style_in(self, part: Part) -> NumberStyle:
-        """Return how the column's numbers are written in a part."""
+        """Returns how the column's numbers are written in a part."""
         return PLAIN if part.is_feedback else self.other_styles.get(part.name, self.style)
 
     def parse(self, texts: pa.Array, part: Part) -> Floats:
-        """Return the numbers of clean text, 1 and 0 for true and false; NaN elsewhere."""
+        """Returns the numbers of clean text, 1 and 0 for true and false; NaN elsewhere."""
         if self.kind == "boolean":
             return parse_truths(texts)
         return parse_numbers(texts, self.style_in(part))
@@ -84,7 +84,7 @@ class ColumnSchema:
 def infer_schema(
     parts: list[Part], names: list[str], config: DatasetConfig
 ) -> dict[str, ColumnSchema]:
-    """Decide the kind of each column from `dataset.json`, Parquet types and text cells.
+    """Decides the kind of each column from `dataset.json`, Parquet types and text cells.
 
     A text column is `boolean` if all its cells are true or false, `number` if they are numbers,
     else `text`. Parquet types are kept, except for text that `dataset.json` declares as another
@@ -102,7 +102,7 @@ def infer_schema(
 
 
 def read_floats(values: pa.Array, column: ColumnSchema, rules: ValueRules, part: Part) -> Floats:
-    """Return a column of a block as float64: NaN for missing, 1 and 0 for true and false."""
+    """Returns a column of a block as float64: NaN for missing, 1 and 0 for true and false."""
     if pa.types.is_large_string(values.type):
         numbers = column.parse(clean_texts(values, rules), part)
     else:
@@ -122,7 +122,7 @@ def read_floats(values: pa.Array, column: ColumnSchema, rules: ValueRules, part:
 def _typed_kinds(
     parts: list[Part], names: list[str], configured: dict[str, Kind]
 ) -> dict[str, Kind | None]:
-    """Return the kinds of columns from their Parquet types, unless they are configured."""
+    """Returns the kinds of columns from their Parquet types, unless they are configured."""
     kinds: dict[str, Kind | None] = {}
     first: dict[str, str] = {}  # the first part that has the kind
     for part in parts:
@@ -144,7 +144,7 @@ def _typed_kinds(
 def _scan(
     parts: list[Part], names: list[str], wishes: dict[str, Kind | None], rules: ValueRules
 ) -> dict[str, ColumnScan]:
-    """Scan all text columns that may hold something else."""
+    """Scans all text columns that may hold something else."""
     scans: dict[str, ColumnScan] = {}
     for part in parts:
         here = {
@@ -173,7 +173,7 @@ def _choose_styles(
     wishes: dict[str, Kind | None],
     settings: CsvSettings,
 ) -> dict[str, ColumnSchema]:
-    """Choose the kinds of scanned columns, and the styles of their numbers."""
+    """Chooses the kinds of scanned columns, and the styles of their numbers."""
     kinds = {name: wishes[name] or _choose_kind(column.total) for name, column in scans.items()}
     numbers = {name: column for name, column in scans.items() if kinds[name] == "number"}
     dialects = {
@@ -204,7 +204,7 @@ def _choose_styles(
 def _numeric(
     column: ColumnScan, signs: dict[str, Decimal | None], settings: CsvSettings
 ) -> ColumnSchema:
-    """Return the schema of a column of numbers, given its decimal sign in each part."""
+    """Returns the schema of a column of numbers, given its decimal sign in each part."""
     total = column.total
     configured = settings.decimal or _OTHER_SIGN.get(settings.thousands or "")
     decimals = {part: configured or sign or "." for part, sign in signs.items()}

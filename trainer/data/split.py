@@ -21,7 +21,7 @@ MIN_ROWS_PER_CLASS = 5  # kept by a sample, if the class has as many
 
 
 def hash_rows(problem: Problem, *, seed: int, by: list[str]) -> Hashes:
-    """Return [N] hashes of each row's group, or of its values in the columns `by`.
+    """Returns [N] hashes of each row's group, or of its values in the columns `by`.
 
     Args:
         by: the previous version's columns, so that a new column moves no row. Missing ones are
@@ -38,7 +38,7 @@ def hash_rows(problem: Problem, *, seed: int, by: list[str]) -> Hashes:
 
 
 def _in_few_bytes(table: pd.DataFrame, start: int) -> pd.DataFrame:
-    """Return a slice of rows with only its own categories: hashing creates an object for each."""
+    """Returns a slice of rows with only its own categories: hashing creates an object for each."""
     rows = table.iloc[start : start + ROWS_PER_BLOCK]
     texts = set(rows.select_dtypes("category"))
     return pd.DataFrame(
@@ -50,7 +50,7 @@ def _in_few_bytes(table: pd.DataFrame, start: int) -> pd.DataFrame:
 
 
 def hold_out(problem: Problem, hashes: Hashes, *, share: float) -> Mask:
-    """Return [N] True for the held-out share of the rows of each class.
+    """Returns [N] True for the held-out share of the rows of each class.
 
     A class with a single row or group stays in training: every model must know every class.
 
@@ -70,7 +70,7 @@ def hold_out(problem: Problem, hashes: Hashes, *, share: float) -> Mask:
 
 
 def make_folds(problem: Problem, hashes: Hashes, *, rows: Indices, most: int) -> list[Fold]:
-    """Return at most `most` folds of the training rows `rows`, as positions in `rows`.
+    """Returns at most `most` folds of the training rows `rows`, as positions in `rows`.
 
     Rows of classes smaller than the number of folds are always fitted on, never evaluated on.
 
@@ -100,7 +100,7 @@ def make_folds(problem: Problem, hashes: Hashes, *, rows: Indices, most: int) ->
 
 
 def thin_out(problem: Problem, hashes: Hashes, *, among: Mask, most: int) -> Indices:
-    """Sample about `most` of some rows, ascending and stratified, with a few of every class."""
+    """Samples about `most` of some rows, ascending and stratified, with a few of every class."""
     count = int(among.sum())
     if count <= most:
         return np.flatnonzero(among)
@@ -110,12 +110,12 @@ def thin_out(problem: Problem, hashes: Hashes, *, among: Mask, most: int) -> Ind
 
 
 def _mix(hashes: Hashes, seed: int) -> Hashes:
-    """Mix the seed into the hashes: pandas' own key applies only to text."""
+    """Mixes the seed into the hashes: pandas' own key applies only to text."""
     return np.asarray(pd.util.hash_array(hashes ^ pd.util.hash_array(np.array([seed]))))
 
 
 def _newest(problem: Problem, *, share: float) -> Mask:
-    """Hold out the newest share of the rows; rows of the same time stay together."""
+    """Holds out the newest share of the rows; rows of the same time stay together."""
     times = problem.times
     assert times is not None  # noqa: S101  # the caller checked
     held_out = np.asarray(times > np.quantile(times, 1 - share, method="lower"))
@@ -132,7 +132,7 @@ def _newest(problem: Problem, *, share: float) -> Mask:
 
 
 def _whole_groups(problem: Problem, hashes: Hashes, *, share: float) -> Mask:
-    """Hold out whole groups, in hash order, up to the share of the rows."""
+    """Holds out whole groups, in hash order, up to the share of the rows."""
     _, group, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     held_out = (np.cumsum(counts) <= max(share * len(hashes), counts[0]))[group]
     if problem.signature.classes is not None:
@@ -142,7 +142,7 @@ def _whole_groups(problem: Problem, hashes: Hashes, *, share: float) -> Mask:
 
 
 def _ranks(problem: Problem, hashes: Hashes, *, among: Mask) -> tuple[Indices, Indices]:
-    """Return [N] each row's rank by hash in its class and the class's size, `among` some rows."""
+    """Returns [N] each row's rank by hash in its class and the class's size, `among` some rows."""
     is_classes = problem.signature.classes is not None
     classes = problem.truth if is_classes else np.zeros(len(hashes), dtype=np.int64)
     ranks = np.zeros(len(hashes), dtype=np.int64)

@@ -45,11 +45,11 @@ class Table:
 
     @property
     def size(self) -> int:
-        """Return the size in memory in bytes."""
+        """Returns the size in memory in bytes."""
         return int(self.frame.memory_usage(index=False).sum())
 
     def place(self, row: int, column: str) -> str:
-        """Return the place of a cell, such as `part.csv line 17`."""
+        """Returns the place of a cell, such as `part.csv line 17`."""
         for part, end in zip(self.parts, accumulate(part.rows for part in self.parts), strict=True):
             if row < end:
                 return f"{part.name} {part.places(column, [row - end + part.rows])[0]}"
@@ -59,7 +59,7 @@ class Table:
 def read_table(
     parts: list[Part], *, config: DatasetConfig, precise: Iterable[str], target: str | None = None
 ) -> Table:
-    """Read the parts; text is read at least twice, to infer the schema and then for the values.
+    """Reads the parts; text is read at least twice, to infer the schema and then for the values.
 
     Args:
         precise: columns to keep as float64.
@@ -109,7 +109,7 @@ def read_table(
 
 
 def _check_names(parts: list[Part], config: DatasetConfig) -> list[str]:
-    """Return the columns to read, in the order of the first part that is no feedback."""
+    """Returns the columns to read, in the order of the first part that is no feedback."""
     first = next((part for part in parts if not part.is_feedback), parts[0])
     for part in parts:
         if part.is_feedback:
@@ -150,7 +150,7 @@ def _list_ignored(parts: list[Part], config: DatasetConfig) -> dict[str, str]:
 
 
 def _describe_dialects(parts: list[Part], schema: dict[str, ColumnSchema]) -> list[str]:
-    """Describe how the CSV parts are read, in one sentence per dialect."""
+    """Describes how the CSV parts are read, in one sentence per dialect."""
     written = [
         column for column in schema.values() if column.kind == "number" and column.is_written
     ]
@@ -175,7 +175,7 @@ def _check_size(
     schema: dict[str, ColumnSchema],
     rules: ValueRules,
 ) -> None:
-    """Refuse numbers beyond 32-bit floats, and the largest float, a usual mark for "no data"."""
+    """Refuses numbers beyond 32-bit floats, and the largest float, a usual mark for "no data"."""
     for name, buffer in columns.items():
         if isinstance(buffer, TextBuffer) or buffer.largest < LARGEST:
             continue

@@ -29,7 +29,7 @@ Labels = tuple[npt.NDArray[Any], list[Label] | None]
 def choose_target(
     requested: str | None, config: DatasetConfig, before: Signature | None
 ) -> tuple[str, Task | None]:
-    """Return the target, and its task if `dataset.json` or the previous version states it.
+    """Returns the target, and its task if `dataset.json` or the previous version states it.
 
     Raises:
         DataError: none of them names a target.
@@ -45,7 +45,7 @@ def choose_target(
 def read_target(
     table: Table, kept: Indices, values: pd.Series, *, task: Task | None, config: DatasetConfig
 ) -> Labels:
-    """Return the labels, and the classes in the order of their probabilities.
+    """Returns the labels, and the classes in the order of their probabilities.
 
     Regression has `None` for classes.
 
@@ -105,7 +105,7 @@ def read_target(
 
 
 def _are_words(values: pd.Series) -> Mask:
-    """Return where the text is no number, in a target that is numbers but for some words."""
+    """Returns where the text is no number, in a target that is numbers but for some words."""
     numbers = pd.to_numeric(pd.Series(values.array.categories), errors="coerce")
     return np.asarray(numbers.isna().to_numpy()[values.array.codes])
 
@@ -113,7 +113,7 @@ def _are_words(values: pd.Series) -> Mask:
 def _read_classes(
     values: pd.Series, target: str, config: DatasetConfig, place: Any
 ) -> pd.Categorical:
-    """Return the trimmed labels as categories, without unused ones."""
+    """Returns the trimmed labels as categories, without unused ones."""
     labels = values.array
     trimmed = [str(name).strip(BLANKS) for name in labels.categories]
     if config.classes is not None:
@@ -132,7 +132,7 @@ def _read_classes(
 
 
 def _refuse_similar(counts: dict[str, int], target: str) -> None:
-    """Refuse classes that look the same to a person.
+    """Refuses classes that look the same to a person.
 
     Args:
         counts: the number of rows of each class.

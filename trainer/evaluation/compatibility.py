@@ -6,7 +6,7 @@ from trainer.types import kind_of_classes
 
 
 def list_changes(before: Signature, now: Signature) -> list[str]:
-    """Return the changes that a model's callers would notice, each as a clause.
+    """Returns the changes that a model's callers would notice, each as a clause.
 
     Changes of kinds and classes come first, because a message may not have room for all.
     """
@@ -39,7 +39,7 @@ def _list_class_changes(before: list[Label], now: list[Label]) -> list[str]:
 
 
 def _list_rule_changes(before: ValueRules | None, now: ValueRules | None) -> list[str]:
-    """Return changes in which words mean missing; older versions without rules do not compare."""
+    """Returns changes in which words mean missing; older versions without rules do not compare."""
     if before is None or now is None:
         return []
     return [

@@ -48,7 +48,7 @@ class Diagnostics:
 
 
 def diagnose(experiment: Experiment, chosen: ChosenModel, outputs: Outputs) -> Diagnostics:
-    """Measure on the held-out rows, or a sample of them; the gate does not depend on it."""
+    """Measures on the held-out rows, or a sample of them; the gate does not depend on it."""
     truth = experiment.problem.truth[experiment.held_out]
     return Diagnostics(
         truth=truth,
@@ -90,7 +90,7 @@ def _shuffled(features: Features, column: int, order: npt.NDArray[np.int64]) -> 
 
 
 def _learning_curve(experiment: Experiment, chosen: ChosenModel) -> list[Step]:
-    """Fit the candidate on growing parts of the tuning rows; the last fold stays unseen."""
+    """Fits the candidate on growing parts of the tuning rows; the last fold stays unseen."""
     known, unseen = experiment.folds[-1]
     features = encode(
         experiment.problem.table, experiment.problem.signature.columns, experiment.tuning

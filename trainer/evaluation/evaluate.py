@@ -32,7 +32,7 @@ class Evaluation:
 def evaluate_model(
     experiment: Experiment, chosen: ChosenModel, outputs: Outputs, live: LivePredictions | None
 ) -> Evaluation:
-    """Compare the model with the baseline and the live version on the same rows.
+    """Compares the model with the baseline and the live version on the same rows.
 
     Args:
         outputs: the model's outputs for the held-out rows.

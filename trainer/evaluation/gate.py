@@ -41,7 +41,7 @@ class Difference:
 
     @property
     def is_positive(self) -> bool:
-        """Return whether the difference exceeds the margin and is unlikely to be chance."""
+        """Returns whether the difference exceeds the margin and is unlikely to be chance."""
         return self.mean > self.margin and self.low > 0.0
 
 
@@ -69,7 +69,7 @@ def judge(
     seed: int,
     groups: Indices | None = None,
 ) -> Verdict:
-    """Compare the row losses [N] of the three models on rows that none of them was fitted on.
+    """Compares the row losses [N] of the three models on rows that none of them was fitted on.
 
     The candidate must beat the baseline, and the live version must not beat the candidate. To
     beat is to be better by more than 1 % of the baseline's loss, and in nine of ten paired
@@ -96,7 +96,7 @@ def judge(
 
 
 def _explain_gain(gain: Difference, *, metric: Metric, ours: float, baseline: float) -> str:
-    """Explain why a candidate does not beat the baseline."""
+    """Explains why a candidate does not beat the baseline."""
     compared = f"{metric} {ours:.4g}, against {baseline:.4g}"
     if gain.mean <= 0.0:
         return f"It does not beat the baseline: {compared}."
@@ -130,7 +130,7 @@ def _compare(differences: Floats, *, margin: float, seed: int, groups: Any) -> D
 def _units(
     differences: Floats, *, seed: int, groups: Indices | None
 ) -> tuple[Floats, npt.NDArray[Any]]:
-    """Return the sum and row count of each unit the bootstrap draws.
+    """Returns the sum and row count of each unit the bootstrap draws.
 
     A unit is a group or a row; many rows are bundled at random.
     """

@@ -30,7 +30,7 @@ class LivePredictions:
 def find_predecessor(
     store: ModelStore, model: str, trusted: TrustedKeys, *, allow_joblib: bool
 ) -> Manifest | None:
-    """Return the live version, else the newest valid one, else None.
+    """Returns the live version, else the newest valid one, else None.
 
     Args:
         allow_joblib: whether inference serves pickles, so that a pickle may be live.
@@ -54,7 +54,7 @@ def predict_with_live(
     *,
     allow_joblib: bool,
 ) -> LivePredictions:
-    """Predict rows with the live version; probabilities follow the order of the problem's classes.
+    """Predicts rows with the live version; probabilities follow the order of the problem's classes.
 
     The rows are encoded by its own signature; a column that the data no longer has is missing.
     """
@@ -77,7 +77,7 @@ def predict_with_live(
 
 
 def _read_as(signature: Signature, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with missing values by a signature's rules, as in its requests."""
+    """Returns the table with missing values by a signature's rules, as in its requests."""
     rules = signature.value_rules
     if rules is None:
         return table
@@ -95,7 +95,7 @@ def _read_as(signature: Signature, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _load(store: ModelStore, manifest: Manifest, *, allow_joblib: bool) -> Model:
-    """Load the model as it is served.
+    """Loads the model as it is served.
 
     Raises:
         ExportError: it is a pickle that must not be opened here.

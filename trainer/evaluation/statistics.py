@@ -18,7 +18,7 @@ MAX_CATEGORY_LENGTH = 64
 
 
 def describe(problem: Problem, outputs: Outputs) -> Statistics | None:
-    """Return statistics of the features, the target, and the predictions.
+    """Returns statistics of the features, the target, and the predictions.
 
     Args:
         outputs: the model's outputs for the held-out rows.
@@ -46,7 +46,7 @@ def describe(problem: Problem, outputs: Outputs) -> Statistics | None:
 
 
 def describe_column(values: pd.Series, column: Column, *, bins: int = 10) -> ColumnStatistics:
-    """Return the statistics of a feature column."""
+    """Returns the statistics of a feature column."""
     if isinstance(values.dtype, pd.CategoricalDtype):
         codes = values.cat.codes.to_numpy()
         counts = np.bincount(codes[codes >= 0], minlength=len(values.cat.categories))
@@ -62,7 +62,7 @@ def describe_column(values: pd.Series, column: Column, *, bins: int = 10) -> Col
 
 
 def shares_of(values: Floats, edges: list[float]) -> list[float]:
-    """Return the share of the values in each bin; a bin includes its upper edge."""
+    """Returns the share of the values in each bin; a bin includes its upper edge."""
     places = np.searchsorted(np.asarray(edges), values, side="left")
     counts = np.bincount(places, minlength=len(edges) + 1)
     return [_short(share) for share in counts / max(len(values), 1)]

@@ -46,7 +46,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """Return a readable name, such as `linear (C=0.1)`."""
+        """Returns a readable name, such as `linear (C=0.1)`."""
         parameters = ", ".join(f"{name}={value:g}" for name, value in self.parameters.items())
         return f"{self.family} ({parameters})" if parameters else self.family
 
@@ -67,7 +67,7 @@ class TrainingContext:
 
 
 def variants(family: Family, *, is_classifier: bool) -> list[Candidate]:
-    """Return the candidates of a family, the one with default parameters first."""
+    """Returns the candidates of a family, the one with default parameters first."""
     match family:
         case "linear":
             strength = "C" if is_classifier else "alpha"
@@ -80,7 +80,7 @@ def variants(family: Family, *, is_classifier: bool) -> list[Candidate]:
 
 
 def build(candidate: Candidate, context: TrainingContext, features: Features) -> Pipeline:
-    """Build an unfitted pipeline that accepts null and unknown text in every column.
+    """Builds an unfitted pipeline that accepts null and unknown text in every column.
 
     Args:
         features: the rows to fit on; their most frequent text categories are encoded.

@@ -14,7 +14,7 @@ ROWS_PER_BLOCK = 10_000
 
 
 def encode(table: pd.DataFrame, columns: list[Column], rows: Indices | None = None) -> Features:
-    """Encode the features as models take them; a missing column or cell is NaN or "".
+    """Encodes the features as models take them; a missing column or cell is NaN or "".
 
     Numbers become float32, so that training sees exactly what serving does.
 
@@ -36,13 +36,13 @@ def encode(table: pd.DataFrame, columns: list[Column], rows: Indices | None = No
 def encode_in_batches(
     table: pd.DataFrame, columns: list[Column], rows: Indices
 ) -> Iterator[Features]:
-    """Yield encoded features in batches, to bound memory."""
+    """Yields encoded features in batches, to bound memory."""
     for start in range(0, len(rows), ROWS_PER_BLOCK):
         yield encode(table, columns, rows[start : start + ROWS_PER_BLOCK])
 
 
 def to_json(table: pd.DataFrame, columns: list[Column], rows: Indices) -> list[list[Any]]:
-    """Return rows as a client would send them: numbers, booleans, text, and None for missing."""
+    """Returns rows as a client would send them: numbers, booleans, text, and None for missing."""
     shown = [
         [_to_json_cell(cell, column) for cell in _encode_column(table, column, rows)]
         for column in columns

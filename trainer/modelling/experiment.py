@@ -50,7 +50,7 @@ def plan_experiment(
     context: TrainingContext,
     data_bytes: int,
 ) -> Experiment:
-    """Pick the rows to fit on and the rows to compare candidates on.
+    """Picks the rows to fit on and the rows to compare candidates on.
 
     Args:
         data_bytes: size of the data. Fitting may use a fixed multiple of it; if the rows do not
@@ -71,7 +71,7 @@ def plan_experiment(
 
 
 def _encoded_bytes(problem: Problem) -> int:
-    """Return the bytes of an encoded row: float32 cells, one per category of text."""
+    """Returns the bytes of an encoded row: float32 cells, one per category of text."""
     total = 0
     for column in problem.signature.columns:
         values: pd.Series = problem.table[column.name]

@@ -25,7 +25,7 @@ VALUE_TOLERANCE = 1e-4  # relative
 
 
 def to_onnx(pipeline: Pipeline, signature: Signature) -> bytes:
-    """Convert a fitted pipeline to ONNX.
+    """Converts a fitted pipeline to ONNX.
 
     Raises:
         ExportError: skl2onnx cannot convert it.
@@ -53,7 +53,7 @@ def to_onnx(pipeline: Pipeline, signature: Signature) -> bytes:
 
 
 def prove_equal(model: Model, pipeline: Pipeline, features: Features) -> None:
-    """Check that labels are identical, probabilities within 1e-5 and values within 1e-4 relative.
+    """Checks that labels are identical, probabilities within 1e-5 and values within 1e-4 relative.
 
     Raises:
         ExportError: the two models differ on a row.
@@ -86,7 +86,7 @@ class _PlainIntegers:
         return getattr(self._container, name)
 
     def add_node(self, *args: Any, **attributes: Any) -> None:
-        """Add a node, with plain ints in its attributes."""
+        """Adds a node, with plain ints in its attributes."""
         self._container.add_node(*args, **{k: _plain(v) for k, v in attributes.items()})
 
 

@@ -14,7 +14,7 @@ from trainer.types import Features, Floats, Indices, Metric, Outputs
 
 
 def fit(pipeline: Pipeline, features: Features, labels: npt.NDArray[Any]) -> Pipeline:
-    """Fit in place without warnings: the gate judges a model by its predictions.
+    """Fits in place without warnings: the gate judges a model by its predictions.
 
     Raises:
         ValueError: the values are too extreme for this model family.
@@ -25,7 +25,7 @@ def fit(pipeline: Pipeline, features: Features, labels: npt.NDArray[Any]) -> Pip
 
 
 def predict(pipeline: Pipeline, features: Features) -> Outputs:
-    """Return a classifier's probabilities [N, classes] or a regressor's values [N]."""
+    """Returns a classifier's probabilities [N, classes] or a regressor's values [N]."""
     is_classifier = hasattr(pipeline, "predict_proba")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -43,7 +43,7 @@ def cross_validate(
     metric: Metric,
     weights: Floats | None,
 ) -> Floats:
-    """Return the out-of-fold loss of each row in a fold.
+    """Returns the out-of-fold loss of each row in a fold.
 
     Raises:
         ValueError: the values are too extreme for this model family, or a prediction is not a
@@ -63,12 +63,12 @@ def cross_validate(
 
 
 def take(features: Features, rows: Indices) -> Features:
-    """Return the rows at some positions."""
+    """Returns the rows at some positions."""
     return features[rows] if isinstance(features, np.ndarray) else features.iloc[rows]
 
 
 def _align(outputs: Outputs, known: npt.NDArray[Any], *, classes: int) -> Outputs:
-    """Spread the probabilities of the `known` classes over all classes."""
+    """Spreads the probabilities of the `known` classes over all classes."""
     if len(known) == classes:
         return outputs
     aligned = np.zeros((len(outputs), classes))

@@ -19,7 +19,7 @@ MIN_PROBABILITY = 1e-4  # so that one confident mistake cannot decide alone
 
 
 def choose_metric(signature: Signature, configured: Metric | None) -> Metric:
-    """Return the configured metric; the default is log loss or root mean squared error.
+    """Returns the configured metric; the default is log loss or root mean squared error.
 
     Log loss, because accuracy is blind on imbalanced classes and clients use the probabilities.
 
@@ -35,7 +35,7 @@ def choose_metric(signature: Signature, configured: Metric | None) -> Metric:
 
 
 def balance(truth: npt.NDArray[Any], *, classes: int) -> Floats:
-    """Return [classes] weights that balance the classes of `truth`; the mean over rows is 1."""
+    """Returns [classes] weights that balance the classes of `truth`; the mean over rows is 1."""
     counts = np.bincount(truth, minlength=classes)
     return np.asarray(len(truth) / (classes * np.maximum(counts, 1)))
 
@@ -43,7 +43,7 @@ def balance(truth: npt.NDArray[Any], *, classes: int) -> Floats:
 def row_losses(
     metric: Metric, truth: npt.NDArray[Any], outputs: Outputs, weights: Floats | None = None
 ) -> Floats:
-    """Return the loss of each row, [N]; 0 is perfect.
+    """Returns the loss of each row, [N]; 0 is perfect.
 
     Args:
         weights: [classes] weight of a row of each class; None for equal weights.
@@ -62,7 +62,7 @@ def row_losses(
 
 
 def score(metric: Metric, losses: Floats) -> float:
-    """Return a metric's usual value from a model's row losses."""
+    """Returns a metric's usual value from a model's row losses."""
     mean = float(losses.mean())
     match metric:
         case "accuracy":
@@ -74,7 +74,7 @@ def score(metric: Metric, losses: Floats) -> float:
 
 
 def scores(signature: Signature, truth: npt.NDArray[Any], outputs: Outputs) -> dict[str, float]:
-    """Return every metric that suits the task, plus R² or balanced accuracy."""
+    """Returns every metric that suits the task, plus R² or balanced accuracy."""
     measured: dict[str, float] = {
         metric: score(metric, row_losses(metric, truth, outputs))
         for metric in SUITABLE[signature.task]
@@ -94,7 +94,7 @@ def predict_baseline(
     rows: int,
     weights: Floats | None = None,
 ) -> Outputs:
-    """Return the best constant prediction, without any feature, for `rows` rows.
+    """Returns the best constant prediction, without any feature, for `rows` rows.
 
     It is the (weighted) share of each class, or the mean of the target (the median for `mae`).
     """

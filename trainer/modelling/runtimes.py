@@ -20,7 +20,7 @@ class Model(Protocol):
     """A model that predicts exactly as it will when it is served."""
 
     def predict(self, features: Features) -> "Predictions":
-        """Predict N rows."""
+        """Predicts N rows."""
         ...
 
 
@@ -37,7 +37,7 @@ class Predictions:
     outputs: Outputs
 
     def for_clients(self, classes: list[Label] | None) -> list[Any]:
-        """Return the predictions as clients receive them: classes or numbers."""
+        """Returns the predictions as clients receive them: classes or numbers."""
         if self.labels is None or classes is None:
             return [float(value) for value in self.outputs]
         # The graph returns booleans as 0 and 1, which equal False and True.
@@ -53,7 +53,7 @@ class PickledModel:
     is_classifier: bool
 
     def predict(self, features: Features) -> Predictions:
-        """Predict N rows."""
+        """Predicts N rows."""
         outputs = predict(self.pipeline, features)
         if not self.is_classifier:
             return Predictions(labels=None, outputs=outputs)
@@ -79,7 +79,7 @@ class OnnxModel:
         self._is_classifier = signature.classes is not None
 
     def predict(self, features: Features) -> Predictions:
-        """Predict N rows.
+        """Predicts N rows.
 
         Raises:
             ExportError: the graph rejects them.
@@ -100,7 +100,7 @@ class OnnxModel:
 def predict_rows(
     model: Model, table: pd.DataFrame, columns: list[Column], rows: Indices
 ) -> Outputs:
-    """Return the outputs for some rows of a table, predicted in batches."""
+    """Returns the outputs for some rows of a table, predicted in batches."""
     batches = encode_in_batches(table, columns, rows)
     return np.concatenate([model.predict(features).outputs for features in batches])
 

@@ -51,7 +51,7 @@ class ChosenModel:
 def search_models(
     experiment: Experiment, families: list[Family], *, report_progress: ProgressCallback
 ) -> ChosenModel:
-    """Compare the families, tune the best ones, and fit the best candidate that can be exported.
+    """Compares the families, tunes the best ones, and fits the best candidate that can be exported.
 
     Raises:
         TrainerError: no candidate can be fitted.
@@ -93,7 +93,7 @@ def _fit_best(
     results: dict[str, CandidateResult],
     report_progress: ProgressCallback,
 ) -> ChosenModel:
-    """Return the best candidate that exports to ONNX; without one, the best to serve by joblib."""
+    """Returns the best candidate that exports to ONNX; without one, the best to serve by joblib."""
     failed: set[Family] = set()
     spare: ChosenModel | None = None
     for candidate in ranking:
@@ -128,7 +128,7 @@ def _fit_best(
 
 
 def _describe_largest(problem: Problem) -> str:
-    """Name the largest number in the data, the usual reason why nothing can be fitted."""
+    """Names the largest number in the data, the usual reason why nothing can be fitted."""
     numbers: dict[str, float] = {}
     for column in problem.signature.columns:
         values = problem.table[column.name]
@@ -167,7 +167,7 @@ def _fit(experiment: Experiment, candidate: Candidate) -> Pipeline:
 
 
 def _probes(experiment: Experiment) -> Iterator[Features]:
-    """Yield the held-out rows, and rows with missing values and unseen categories."""
+    """Yields the held-out rows, and rows with missing values and unseen categories."""
     table, columns = experiment.problem.table, experiment.problem.signature.columns
     rows = np.flatnonzero(experiment.held_out)
     yield from encode_in_batches(table, columns, rows)

@@ -37,7 +37,7 @@ MAX_NAME_LENGTH = 28
 
 
 def calibration(truth: npt.NDArray[Any], outputs: Outputs) -> str:
-    """Draw how often a prediction was right against its probability.
+    """Draws how often a prediction was right against its probability.
 
     With two classes, the probability is that of the second.
 
@@ -61,7 +61,7 @@ def calibration(truth: npt.NDArray[Any], outputs: Outputs) -> str:
 
 
 def predicted_against_true(truth: Floats, outputs: Outputs) -> str:
-    """Draw true against predicted values, at most 1,000 dots; perfect ones are on the line."""
+    """Draws true against predicted values, at most 1,000 dots; perfect ones are on the line."""
     shown = _some(len(truth))
     low, high = float(min(truth.min(), outputs.min())), float(max(truth.max(), outputs.max()))
 
@@ -74,7 +74,7 @@ def predicted_against_true(truth: Floats, outputs: Outputs) -> str:
 
 
 def residuals(truth: Floats, outputs: Outputs) -> str:
-    """Draw a histogram of the residuals, true minus predicted."""
+    """Draws a histogram of the residuals, true minus predicted."""
     off = truth - outputs.astype(np.float64)
 
     def draw(axes: Axes) -> None:
@@ -86,7 +86,7 @@ def residuals(truth: Floats, outputs: Outputs) -> str:
 
 
 def calibration_of_values(truth: Floats, outputs: Outputs) -> str:
-    """Draw the mean true value against the mean prediction of each tenth of the predictions."""
+    """Draws the mean true value against the mean prediction of each tenth of the predictions."""
     places = np.array_split(np.argsort(outputs, kind="stable"), min(BINS, len(outputs)))
     x = [float(outputs[rows].mean()) for rows in places]
     y = [float(truth[rows].mean()) for rows in places]
@@ -101,7 +101,7 @@ def calibration_of_values(truth: Floats, outputs: Outputs) -> str:
 
 
 def importances(found: dict[str, float]) -> str:
-    """Draw a bar for each of the 20 most important columns."""
+    """Draws a bar for each of the 20 most important columns."""
     ranked = sorted(found.items(), key=lambda item: item[1])[-MAX_BARS:]
     names = [_cut(name) for name, _ in ranked]
 
@@ -116,7 +116,7 @@ def importances(found: dict[str, float]) -> str:
 
 
 def learning_curve(steps: list[Step], metric: str) -> str:
-    """Draw the metric on unseen rows and on training rows against the number of training rows."""
+    """Draws the metric on unseen rows and on training rows against the number of training rows."""
 
     def draw(axes: Axes) -> None:
         rows = [step.rows for step in steps]
@@ -145,7 +145,7 @@ def _svg(draw: Callable[[Axes], None], *, height: float = 3.0) -> str:
 
 
 def _binned(given: Floats, right: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return the means of both and the counts, for each tenth of [0, 1] that is not empty."""
+    """Returns the means of both and the counts, for each tenth of [0, 1] that is not empty."""
     places = np.minimum((given * BINS).astype(np.int64), BINS - 1)
     counts = np.bincount(places, minlength=BINS)
     full = counts > 0

@@ -42,7 +42,7 @@ class Confusion:
 
 
 def compare_metrics(manifest: Manifest) -> Rows:
-    """Return the metrics of this version, the live version and the baseline."""
+    """Returns the metrics of this version, the live version and the baseline."""
     metrics = manifest.metrics
     compared = {"this version": metrics["candidate"]}
     if metrics["live"]:
@@ -55,12 +55,12 @@ def compare_metrics(manifest: Manifest) -> Rows:
 
 
 def list_classes(manifest: Manifest) -> str:
-    """Return the names of the first classes; nothing for a regression."""
+    """Returns the names of the first classes; nothing for a regression."""
     return listed(list(map(str, manifest.signature.classes or [])), most=MAX_CLASSES)
 
 
 def compare_versions(manifest: Manifest, before: Manifest) -> Rows:
-    """Return what differs between the live version and this one."""
+    """Returns what differs between the live version and this one."""
     return [
         [what, _show(old), _show(new)]
         for what, old, new in (
@@ -80,7 +80,7 @@ def compare_versions(manifest: Manifest, before: Manifest) -> Rows:
 
 
 def list_shifts(manifest: Manifest, before: Manifest) -> Rows:
-    """Return columns whose mean moved by 0.1 standard deviations or missing share by 2 %."""
+    """Returns columns whose mean moved by 0.1 standard deviations or missing share by 2 %."""
     if manifest.statistics is None or before.statistics is None:
         return []
     earlier = {column.name: column for column in before.statistics.columns}
@@ -97,7 +97,7 @@ def list_shifts(manifest: Manifest, before: Manifest) -> Rows:
 
 
 def draw_charts(manifest: Manifest, diagnostics: Diagnostics) -> dict[str, str]:
-    """Return the charts as SVG, by caption."""
+    """Returns the charts as SVG, by caption."""
     truth, outputs = diagnostics.truth, diagnostics.outputs
     if manifest.signature.classes is None:
         drawn = {
@@ -118,7 +118,7 @@ def draw_charts(manifest: Manifest, diagnostics: Diagnostics) -> dict[str, str]:
 
 
 def count_confusions(manifest: Manifest, diagnostics: Diagnostics) -> Confusion | None:
-    """Return the confusion matrix; None for a regression."""
+    """Returns the confusion matrix; None for a regression."""
     classes = manifest.signature.classes
     if classes is None:
         return None
@@ -140,7 +140,7 @@ def count_confusions(manifest: Manifest, diagnostics: Diagnostics) -> Confusion 
 
 
 def describe_columns(manifest: Manifest) -> Rows:
-    """Return the statistics of the target and the columns, or only the kinds of the columns."""
+    """Returns the statistics of the target and the columns, or only the kinds of the columns."""
     if manifest.statistics is None:
         return [[column.name, column.kind] for column in manifest.signature.columns[:MAX_COLUMNS]]
     return [
@@ -150,7 +150,7 @@ def describe_columns(manifest: Manifest) -> Rows:
 
 
 def list_candidates(manifest: Manifest) -> Rows:
-    """Return each candidate's metric in cross-validation, and why it was dropped."""
+    """Returns each candidate's metric in cross-validation, and why it was dropped."""
     return [
         [name, result["score"], result["dropped"] or ""]
         for name, result in manifest.metrics["candidates"].items()
@@ -158,7 +158,7 @@ def list_candidates(manifest: Manifest) -> Rows:
 
 
 def list_files(manifest: Manifest) -> Rows:
-    """Return the data files with generations, sizes in bytes and digests."""
+    """Returns the data files with generations, sizes in bytes and digests."""
     return [[d.name, d.generation, f"{d.size:,}", d.sha256] for d in manifest.data]
 
 

@@ -13,7 +13,7 @@ MAX_NAMED = 20
 
 
 def describe_data(loaded: LoadedData) -> list[str]:
-    """Return sentences about what was read and how much of it is used."""
+    """Returns sentences about what was read and how much of it is used."""
     problem, parts = loaded.problem, len(loaded.dataset.parts)
     target, columns = problem.signature.target, problem.signature.columns
     notes = [
@@ -37,7 +37,7 @@ def describe_data(loaded: LoadedData) -> list[str]:
 
 
 def describe_categories(problem: Problem, rows: Indices, family: Family) -> list[str]:
-    """Return a sentence for each text column with more categories than the model can use.
+    """Returns a sentence for each text column with more categories than the model can use.
 
     Args:
         rows: the rows that the model is fitted on.
@@ -62,7 +62,7 @@ def describe_categories(problem: Problem, rows: Indices, family: Family) -> list
 def describe_times(
     problem: Problem, name: str | None, held_out: Mask, *, is_text: bool
 ) -> list[str]:
-    """Return a sentence about how the time column splits the rows, if there is one.
+    """Returns a sentence about how the time column splits the rows, if there is one.
 
     Args:
         is_text: whether the times are dates rather than numbers.
@@ -80,7 +80,7 @@ def describe_times(
 
 
 def _hint(values: pd.Series) -> str:
-    """Return advice for a column of dates, of which each is a category of its own."""
+    """Returns advice for a column of dates, of which each is a category of its own."""
     sample = values.cat.categories[:100]
     if not sample.str.contains(r"^\d{4}-\d\d-\d\d", regex=True).all():
         return ""

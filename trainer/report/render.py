@@ -20,7 +20,7 @@ def render_report(
     changes: list[str],
     notes: list[str],
 ) -> str:
-    """Render the report as HTML.
+    """Renders the report as HTML.
 
     Args:
         before: the live version's manifest, or None if no version is live.
@@ -66,12 +66,12 @@ def _environment() -> Environment:
 
 
 def show_cell(cell: Any) -> str:
-    """Return a cell of a table: four significant digits, and a dash for None."""
+    """Returns a cell of a table: four significant digits, and a dash for None."""
     if cell is None:
         return "–"
     return f"{cell:.4g}" if isinstance(cell, float) else shorten(str(cell))
 
 
 def shorten(text: str, length: int = MAX_TEXT_LENGTH) -> str:
-    """Return a text, truncated to `length` characters."""
+    """Returns a text, truncated to `length` characters."""
     return text if len(text) <= length else text[: length - 1] + "…"
