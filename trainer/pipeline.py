@@ -154,7 +154,12 @@ def prepare(run: Run, *, target: str | None, allow_signature_change: bool) -> Pr
     if config.class_weight == "balanced" and problem.signature.classes is not None:
         weights = balance(problem.truth[~held_out], classes=len(problem.signature.classes))
     threads = _count_threads(int(held_out.sum()))
-    context = TrainingContext(problem.signature, settings.seed, threads, weights is not None)
+    context = TrainingContext(
+        signature=problem.signature,
+        seed=settings.seed,
+        jobs=threads,
+        balanced=weights is not None,
+    )
     experiment = plan_experiment(
         problem,
         hashes,

@@ -63,6 +63,17 @@ class TestAFile:
         )
         assert read(tmp_path, files, csv={"decimal": ","}).frame["a"].tolist()[-1] == 1234
 
+    def test_with_points_that_may_separate_thousands_says_how_it_is_read(
+        self, tmp_path: Path
+    ) -> None:
+        table = read(tmp_path, {"a.csv": "a;b\n1.234;x\n12.500;x\n"})
+
+        assert table.frame["a"].tolist() == [1.234, 12.5]
+        assert (
+            "Column 'a': all points are followed by three digits, and are read as decimal points. "
+            'If they separate thousands, set "csv": {"decimal": ","} in dataset.json.'
+        ) in table.notes
+
     def test_with_both_signs_in_a_column_is_refused_with_the_place(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"1 cell that is not a number.*: a\.csv line 4: "):
             read(tmp_path, {"a.csv": GERMAN + "3.75;x\n"})
@@ -88,7 +99,7 @@ def test_a_guess_never_contradicts_what_is_certain(
     for file, columns in found.items():
         in_file = {each.sign for each in columns.values()} - {None}
         for column, each in columns.items():
-            sign = settled[file][column]
+            sign = settled[file][column].sign
             if each.sign is not None:
                 assert sign == each.sign
             elif len(in_file) == 1:

@@ -153,6 +153,12 @@ def _describe_styles(parts: list[Part], schema: Schema) -> list[str]:
         ]
         if written:
             notes.append(f"Column {name!r} is read as numbers with {' and '.join(written)}.")
+        if column.is_assumed:
+            notes.append(
+                f"Column {name!r}: all points are followed by three digits, and are read as "
+                'decimal points. If they separate thousands, set "csv": {"decimal": ","} in '
+                "dataset.json."
+            )
     return notes
 
 

@@ -28,6 +28,19 @@ class DecimalEvidence:
     has_points: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class SettledSign:
+    """The decimal sign of a column in one file.
+
+    Args:
+        sign: None if it is unclear.
+        is_assumed: whether `1.234` is read as 1.234 only because nothing contradicts it.
+    """
+
+    sign: Decimal | None
+    is_assumed: bool = False
+
+
 def evidence_of(scan: CellScan) -> DecimalEvidence:
     """Returns what the scanned cells show."""
     return DecimalEvidence(scan.certain_decimal, scan.comma_unclear > 0, scan.point_unclear > 0)
@@ -35,11 +48,11 @@ def evidence_of(scan: CellScan) -> DecimalEvidence:
 
 # By file, then by column.
 Evidence: TypeAlias = "Mapping[str, Mapping[str, DecimalEvidence]]"
-Signs: TypeAlias = "dict[str, dict[str, Decimal | None]]"
+Signs: TypeAlias = "dict[str, dict[str, SettledSign]]"
 
 
 def settle_signs(evidence: Evidence, dialects: Mapping[str, str]) -> Signs:
-    """Returns the decimal sign of each column in each file, or None where it stays unclear.
+    """Returns the decimal sign of each column in each file, if it can be settled.
 
     Points alone are decimal points, unless the files of other dialects have decimal commas.
 
@@ -58,17 +71,17 @@ def settle_signs(evidence: Evidence, dialects: Mapping[str, str]) -> Signs:
                 in_dialect[dialects[file]].add(found.sign)
     everywhere = set[Decimal]().union(*in_dialect.values())
 
-    def settle(file: str, column: str, found: DecimalEvidence) -> Decimal | None:
+    def settle(file: str, column: str, found: DecimalEvidence) -> SettledSign:
         if found.sign is not None:
-            return found.sign
+            return SettledSign(found.sign)
         dialect = dialects[file]
         for signs in (in_file[file], in_column[dialect, column], in_dialect[dialect]):
             if len(signs) == 1:
-                return next(iter(signs))
+                return SettledSign(next(iter(signs)))
         is_alone = not in_dialect[dialect]
         if found.has_commas or (found.has_points and is_alone and "," in everywhere):
-            return None
-        return "."
+            return SettledSign(None)
+        return SettledSign(".", is_assumed=found.has_points)
 
     return {
         file: {column: settle(file, column, found) for column, found in columns.items()}

@@ -10,7 +10,12 @@ from services.common.features import ValueRules
 from trainer.data.cells import clean_texts
 from trainer.data.config import CsvSettings, DatasetConfig
 from trainer.data.csv_part import CsvPart
-from trainer.data.decimal_signs import DecimalEvidence, evidence_of, settle_signs
+from trainer.data.decimal_signs import (
+    DecimalEvidence,
+    SettledSign,
+    evidence_of,
+    settle_signs,
+)
 from trainer.data.number_formats import (
     PLAIN,
     CellScan,
@@ -54,6 +59,7 @@ class ColumnSchema:
         other_styles: the styles of parts that are written differently.
         is_sure: whether every cell is known to match `kind` and style.
         unclear_in: the parts in which its decimal sign is unclear.
+        is_assumed: whether its points might also be thousands separators.
         is_written: whether its numbers are text with a decimal sign.
         has_groups: whether it has numbers such as `1,234.50`.
         has_brackets: whether it has numbers such as `(12)`.
@@ -65,6 +71,7 @@ class ColumnSchema:
     other_styles: Mapping[str, NumberStyle] = field(default_factory=dict)
     is_sure: bool = True
     unclear_in: tuple[str, ...] = ()
+    is_assumed: bool = False
     is_written: bool = False
     has_groups: bool = False
     has_brackets: bool = False
@@ -202,12 +209,12 @@ def _choose_styles(
 
 
 def _numeric(
-    column: ColumnScan, signs: dict[str, Decimal | None], settings: CsvSettings
+    column: ColumnScan, signs: dict[str, SettledSign], settings: CsvSettings
 ) -> ColumnSchema:
     """Returns the schema of a column of numbers, given its decimal sign in each part."""
     total = column.total
     configured = settings.decimal or _OTHER_SIGN.get(settings.thousands or "")
-    decimals = {part: configured or sign or "." for part, sign in signs.items()}
+    decimals = {part: configured or settled.sign or "." for part, settled in signs.items()}
     commas = sum(decimal == "," for decimal in decimals.values())
     usual: Decimal = "," if commas > len(decimals) - commas else "."
     return ColumnSchema(
@@ -226,8 +233,9 @@ def _numeric(
             and settings.thousands is None
         ),
         unclear_in=tuple(
-            part for part, sign in signs.items() if sign is None and configured is None
+            part for part, settled in signs.items() if settled.sign is None and configured is None
         ),
+        is_assumed=configured is None and any(settled.is_assumed for settled in signs.values()),
         is_written=any(each.sign or each.has_commas for each in column.evidence.values()),
         has_groups=total.grouped > 0
         or any(
