@@ -59,7 +59,7 @@ class TestBadData:
             (b"\n\n", "empty"),
             (b"a,y\n", "0 of 0 rows"),
             (b"a,y\n1,2,3\n", "line 2 has 3 cells, the header has 2"),
-            (b"a,y\n1,2\n3\n", "line 3 has 1 cells, the header has 2"),
+            (b"a,y\n1,2\n3\n", "line 3 has 1 cell, the header has 2"),
             (b'a,y\n"1,2\n', "line 2: unexpected end of data"),
             (b"a,y\n1,2\n\x00\x00\n", "line 3 has 1 cells"),
             (b"a,y\n1,\xff\n", "not UTF-8 at byte 6"),
@@ -110,7 +110,10 @@ class TestBadData:
         [
             ("{", "the document: Invalid JSON"),
             ('{"task": "clustering"}', "task: Input should be"),
-            ('{"target": "y", "metric": "rmse"}', "rmse does not suit classification"),
+            (
+                '{"target": "y", "metric": "rmse"}',
+                "metric 'rmse' does not suit classification; use 'log_loss' or 'accuracy'",
+            ),
             ('{"target": "t", "task": "regression"}', "'t' is text"),
             ('{"target": "f", "task": "classification"}', "'f' has fractions"),
             (

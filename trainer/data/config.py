@@ -104,7 +104,9 @@ def parse_dataset_config(raw: bytes) -> DatasetConfig:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "the document"
-        raise DataError(f"dataset.json: {place}: {first['msg']}.") from error
+        raise DataError(
+            f"dataset.json: {place}: {first['msg'].removeprefix('Value error, ')}."
+        ) from error
 
     for field in config.unknown:
         if meant := difflib.get_close_matches(field, DatasetConfig.model_fields, n=1):

@@ -13,6 +13,7 @@ import pyarrow as pa
 from trainer.data.dialect import Dialect
 from trainer.data.part import Block, Part
 from trainer.errors import DataError, EmptyPart
+from trainer.wording import counted
 
 # The name that pandas gives a table's index by default: none.
 INDEX_NAMES = ("", "Unnamed: 0")
@@ -103,7 +104,8 @@ def open_csv(name: str, path: Path, dialect: Dialect, *, is_feedback: bool = Fal
                     continue
                 if len(row) != len(header):
                     raise DataError(
-                        f"{name}: line {skipped + rows.line_num} has {len(row)} cells, the header "
+                        f"{name}: line {skipped + rows.line_num} has "
+                        f"{counted(len(row), 'cell')}, the header "
                         f"has {len(header)} (read as {dialect.describe()})."
                     )
                 if index.is_one:

@@ -68,11 +68,11 @@ def fetch_dataset(url: str, model: str, *, into: Path, max_bytes: int) -> Datase
         }
         names = sorted(name for name in entries if is_data_file(name))
         if not names:
-            raise DataError(f"The data folder of {model} has no *.csv or *.parquet file.")
+            raise DataError(f"The data folder of model {model!r} has no *.csv or *.parquet file.")
         size = sum(int(entries[name]["size"]) for name in names)
         if size > max_bytes:
             raise DataError(
-                f"The data of {model} is {size:,} bytes; TRAINER_MAX_DATA_BYTES allows "
+                f"The data of model {model!r} is {size:,} bytes; TRAINER_MAX_DATA_BYTES allows "
                 f"{max_bytes:,}."
             )
         config = _fetch_config(filesystem, entries.get("dataset.json"), into)
@@ -157,11 +157,11 @@ def _clear_errors(model: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise DataError(f"Model {model} has no data folder.") from error
+        raise DataError(f"Model {model!r} has no data folder.") from error
     except DataError:
         raise
     except Exception as error:  # each backend has its own errors
         cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DataError(
-            f"Cannot read the data of {model}: {' '.join(str(cause).split())}."
+            f"Cannot read the data of model {model!r}: {' '.join(str(cause).split())}."
         ) from error

@@ -14,9 +14,10 @@ from trainer.data.table import Table
 from trainer.data.target import read_target
 from trainer.errors import DataError
 from trainer.types import Floats, Indices, Kind, Task
-from trainer.wording import counted
+from trainer.wording import counted, listed
 
 MIN_ROWS = 20
+MAX_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def define_problem(
     frame = table.frame
     for name, role in ((target, "target"), (config.group, "group"), (config.time, "time")):
         if name is not None and name not in frame:
-            raise DataError(f"The {role} column {name!r} does not exist.")
+            known = listed(list(map(str, frame)), most=MAX_NAMED)
+            raise DataError(f"The {role} column {name!r} does not exist. The columns are: {known}.")
     kept = np.flatnonzero(frame[target].notna())
     if len(kept) < MIN_ROWS:
         raise DataError(

@@ -30,7 +30,10 @@ def choose_metric(signature: Signature, configured: Metric | None) -> Metric:
     if configured is None:
         return suitable[0]
     if configured not in suitable:
-        raise DataError(f"The metric {configured} does not suit {signature.task}.")
+        raise DataError(
+            f"dataset.json: metric {configured!r} does not suit {signature.task}; use "
+            f"{' or '.join(map(repr, suitable))}."
+        )
     return configured
 
 
