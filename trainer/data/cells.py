@@ -28,8 +28,8 @@ class FoundCells:
     places: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        more = ", …" if self.count > len(self.places) else ""
-        return f"{', '.join(self.places)}{more}"
+        more = self.count - len(self.places)
+        return ", ".join(self.places) + (f" and {more:,} more" if more else "")
 
 
 def clean_texts(texts: pa.Array, rules: ValueRules) -> pa.Array:

@@ -138,7 +138,7 @@ def _read_times(table: Table, kept: Indices, values: pd.Series) -> Floats:
             f"The time column {name!r} has {counted(count, 'cell')} that "
             f"{'are' if count > 1 else 'is'} neither a number nor an ISO 8601 time: "
             f"{table.place(int(kept[row]), name)}: {show_value(values.iloc[row])}"
-            f"{', …' if count > 1 else ''}."
+            f"{f' and {count - 1:,} more' if count > 1 else ''}."
         )
     # In nanoseconds, 9999-12-31 would be out of range: it is what many a database has for "never".
     seconds = known.as_unit("us").to_numpy(dtype="datetime64[us]").astype(np.float64) / 1e6
