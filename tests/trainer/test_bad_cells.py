@@ -47,7 +47,8 @@ class TestAFewBadCells:
 
         with pytest.raises(
             DataError,
-            match=r'4 cells .*: 1\.csv line 2: "\?", 1\.csv line 3: "\?", 2\.csv line 7: "-" and 1 more\.',
+            match=r'4 cells .*: 1\.csv line 2: "\?", 1\.csv line 3: "\?", 2\.csv line 7: "-" '
+            r"and 1 more\.",
         ):
             read(tmp_path, one, two)
 
