@@ -150,6 +150,7 @@ class TestDatasetConfig:
             ({"bad_cells": "ignore"}, "bad_cells"),
             ({"bad_cell": "missing"}, "unknown field 'bad_cell'; did you mean 'bad_cells'"),
             ({"missing": "NA"}, "missing"),
+            ({"group": "a", "time": "b"}, "group and time are mutually exclusive"),
         ],
     )
     def test_errors_name_the_field(self, document: dict[str, Any], message: str) -> None:

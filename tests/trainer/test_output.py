@@ -68,7 +68,11 @@ BAD: dict[str, tuple[str, str]] = {
         cases.write(cases.with_column(cases.sales(), 3, lambda cell: "yes")),
         'only one value: "yes"',
     ),
-    "few rows": (cases.write(cases.sales(10)), "10 of 10 rows have a target"),
+    "few rows": (cases.write(cases.sales(10)), "The data has only 10 rows; at least 20"),
+    "few labels": (
+        cases.write(cases.sales(30), change={(row, "bought"): "" for row in range(11)}),
+        "Only 19 of 30 rows have a target; at least 20",
+    ),
     "no target": (
         cases.write(cases.sales(), ("a", "b", "c", "d")),
         "target column 'bought' does not exist",

@@ -103,10 +103,11 @@ def parse_dataset_config(raw: bytes) -> DatasetConfig:
         config = DatasetConfig.model_validate_json(raw.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the document"
-        raise DataError(
-            f"dataset.json: {place}: {first['msg'].removeprefix('Value error, ')}."
-        ) from error
+        place = ".".join(map(str, first["loc"]))
+        if not place and first["type"] != "value_error":  # our own errors name several fields
+            place = "the document"
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise DataError(": ".join(filter(None, ("dataset.json", place, f"{message}.")))) from error
 
     for field in config.unknown:
         if meant := difflib.get_close_matches(field, DatasetConfig.model_fields, n=1):

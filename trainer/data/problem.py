@@ -72,9 +72,10 @@ def define_problem(
             raise DataError(f"The {role} column {name!r} does not exist. The columns are: {known}.")
     kept = np.flatnonzero(frame[target].notna())
     if len(kept) < MIN_ROWS:
-        raise DataError(
-            f"Only {len(kept)} of {len(frame)} rows have a target; at least {MIN_ROWS} are needed."
-        )
+        found = f"The data has only {counted(len(frame), 'row')}"
+        if len(kept) < len(frame):
+            found = f"Only {len(kept)} of {counted(len(frame), 'row')} have a target"
+        raise DataError(f"{found}; at least {MIN_ROWS} are needed.")
     if len(kept) < len(frame):
         frame = frame.iloc[kept].reset_index(drop=True)
     excluded = {target: "the target"}
