@@ -15,7 +15,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from trainer.settings import TrainerSettings
-from trainer.train import train
+from trainer.pipeline import train
 
 def memory(name):
     lines = Path("/proc/self/status").read_text().splitlines()

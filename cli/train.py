@@ -13,7 +13,7 @@ from cli.options import AsJson
 from cli.output import exit_with_error, print_error, print_json, print_table, progress, warn
 
 if TYPE_CHECKING:
-    from trainer.train import Outcome
+    from trainer.outcome import Outcome
 
 
 DATA_IS_READ = 0.1
@@ -70,7 +70,7 @@ def train(
         failures_as_one_line(TrainerError),
         progress(first_shown=DATA_IS_READ) as report,
     ):
-        from trainer.train import train as run
+        from trainer.pipeline import train as run
 
         outcome = run(
             TrainerSettings.load(),
@@ -139,7 +139,9 @@ def _describe(outcome: "Outcome") -> str:
 def _compare(metrics: dict[str, Any]) -> list[list[str]]:
     """Return a table of the metrics of this version, the live version and the baseline."""
     names = list(metrics["dummy"])  # the stored key of the baseline
-    compared = {"this version": metrics["candidate"], "live version": metrics["live"] or {}}
+    compared = {"this version": metrics["candidate"]}
+    if metrics["live"]:
+        compared["live version"] = metrics["live"]
     compared["baseline"] = metrics["dummy"]
     rows = [
         [label, *(f"{values[name]:.4g}" if name in values else "–" for name in names)]

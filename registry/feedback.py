@@ -9,6 +9,7 @@ exported twice.
 import csv
 import hashlib
 import io
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -23,6 +24,8 @@ from registry.records import (
     is_model_name,
 )
 from registry.storage.filesystems import create_object, open_filesystem, translated_errors
+
+_EXPORT_NAME = re.compile(r"feedback-[0-9a-f]{16}\.csv")
 
 
 class Feedback(Record):
@@ -133,6 +136,14 @@ class FeedbackStore:
 
     def _path(self, model: str, usage_event: str) -> str:
         return f"{self._root}/{model}/labels/{usage_event}.json"
+
+
+def is_feedback_export(name: str) -> bool:
+    """Return whether a file name in the data store is that of an export.
+
+    Numbers in an export have a decimal point, however other files of the model are written.
+    """
+    return _EXPORT_NAME.fullmatch(name) is not None
 
 
 def _csv(labels: list[Feedback]) -> bytes:

@@ -1,1 +1,1 @@
-"""Data → candidates → gate → signed version → release."""
+"""Train a model: data → candidates → gate → signed version → release."""

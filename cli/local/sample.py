@@ -59,7 +59,7 @@ def ensure_released(settings: TrainerSettings, *, report: Callable[[str], None])
     if is_in_use or store.list_releases(MODEL):
         return
 
-    from trainer.train import train  # seconds of imports, needed once per installation
+    from trainer.pipeline import train  # seconds of imports, needed once per installation
 
     report(f"training the sample model, {MODEL} (first start only)")
     train(

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.keys import create_signing_key
+from trainer.pipeline import train
 from trainer.settings import TrainerSettings
-from trainer.train import train
 
 NUMBERS_ROW = [1.0, 2.0, 3.0]
 MIXED_ROW = {"size": 5.0, "colour": "red", "sold": True}

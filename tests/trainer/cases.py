@@ -8,7 +8,7 @@ Rows = list[list[str]]
 
 
 def sales(count: int = 80) -> Rows:
-    """Return rows of price, quantity, colour, and whether it was bought: expensive ones were."""
+    """Returns rows of price, quantity, colour, and whether it was bought: expensive ones were."""
     chance = random.Random(7)
     rows = []
     for _ in range(count):
@@ -27,7 +27,7 @@ def write(
     line_end: str = "\n",
     change: Mapping[tuple[int, str], str] | None = None,
 ) -> str:
-    """Return the rows as CSV; `change` sets cells by row (from 0) and column."""
+    """Returns the rows as CSV; `change` sets cells by row (from 0) and column."""
     table = [list(row) for row in rows]
     for (row, column), cell in (change or {}).items():
         table[row][header.index(column)] = cell
@@ -36,7 +36,7 @@ def write(
 
 
 def with_column(rows: Rows, column: int, write_cell: Callable[[str], str]) -> Rows:
-    """Return the rows with one column rewritten."""
+    """Returns the rows with one column rewritten."""
     return [[*row[:column], write_cell(row[column]), *row[column + 1 :]] for row in rows]
 
 

@@ -11,8 +11,9 @@ from registry.keys import TrustedKeys
 from registry.records import Manifest
 from registry.releases import ReleaseManager
 from registry.store import ModelStore
+from trainer.outcome import Outcome
+from trainer.pipeline import train
 from trainer.settings import TrainerSettings
-from trainer.train import Outcome, train
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ HEADER = ("size", "sold", "colour", "void", "y")
 
 
 def rows(answer: Callable[[float, bool, str], Any], *, count: int = 200, seed: int = 1) -> Any:
-    """Return rows of a number, a boolean, a text and an empty column, with 10 % of cells missing.
+    """Returns rows of a number, a boolean, a text and an empty column, with 10 % of cells missing.
 
     The target is `answer(size, sold, colour)`, from the values before cells were removed.
     """

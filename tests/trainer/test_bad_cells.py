@@ -11,14 +11,14 @@ import pytest
 
 from tests.trainer import cases
 from tests.trainer.conftest import Workshop
-from trainer.dataset_config import DatasetConfig
+from trainer.data.config import DatasetConfig
+from trainer.data.formats import open_part
+from trainer.data.table import Table, read_table
 from trainer.errors import DataError
-from trainer.parts import open_part
-from trainer.table import Table, read_table
 
 
 def read(folder: Path, *texts: str | bytes, **settings: Any) -> Table:
-    """Read CSV parts `1.csv`, `2.csv` … as one table."""
+    """Reads CSV parts `1.csv`, `2.csv` … as one table."""
     config = DatasetConfig.model_validate(settings)
     parts = []
     for i, text in enumerate(texts, start=1):
@@ -47,7 +47,8 @@ class TestAFewBadCells:
 
         with pytest.raises(
             DataError,
-            match=r'4 cells .*: 1\.csv line 2: "\?", 1\.csv line 3: "\?", 2\.csv line 7: "-", …\.',
+            match=r'4 cells .*: 1\.csv line 2: "\?", 1\.csv line 3: "\?", 2\.csv line 7: "-" '
+            r"and 1 more\.",
         ):
             read(tmp_path, one, two)
 

@@ -10,19 +10,20 @@ import pytest
 
 from registry.records import Column
 from tests.trainer.conftest import Workshop
-from trainer.columns import Problem, define_problem, encode
-from trainer.data import fetch_dataset
-from trainer.dataset_config import DatasetConfig
+from trainer.data.config import DatasetConfig
+from trainer.data.download import fetch_dataset
+from trainer.data.formats import open_part
+from trainer.data.problem import Problem, define_problem
+from trainer.data.table import Table, read_table
 from trainer.errors import DataError
-from trainer.parts import open_part
-from trainer.table import Table, read_table
+from trainer.modelling.encoding import encode
 
 READ_AND_PRINT_MEMORY = """
 import sys
 from pathlib import Path
-from trainer.dataset_config import DatasetConfig
-from trainer.parts import open_part
-from trainer.table import read_table
+from trainer.data.config import DatasetConfig
+from trainer.data.formats import open_part
+from trainer.data.table import read_table
 
 def memory(name):
     return int(Path("/proc/self/status").read_text().partition(f"{name}:")[2].split()[0]) * 1024
@@ -37,14 +38,14 @@ GOOD = "a,y\n" + "".join(f"{i},{i % 2}\n" for i in range(40))
 
 
 def read(path: Path, raw: bytes, **settings: Any) -> Table:
-    """Read one CSV part as a table."""
+    """Reads one CSV part as a table."""
     path.write_bytes(raw)
     part = open_part("part.csv", path)
     return read_table([part], config=DatasetConfig(**settings), precise=[])
 
 
 def problem(path: Path, *, task: Any = None, **columns: list[str]) -> Problem:
-    """Define the problem of predicting `y` from the other columns."""
+    """Defines the problem of predicting `y` from the other columns."""
     lines = [",".join(columns), *(",".join(row) for row in zip(*columns.values(), strict=True))]
     table = read(path, "\n".join(lines).encode())
     return define_problem(table, target="y", task=task, config=DatasetConfig(), known_kinds={})
@@ -56,17 +57,17 @@ class TestBadData:
         [
             (b"", "empty"),
             (b"\n\n", "empty"),
-            (b"a,y\n", "0 of 0 rows"),
-            (b"a,y\n1,2,3\n", "line 2 and the header have different numbers of cells: 3 and 2"),
-            (b"a,y\n1,2\n3\n", "line 3 and the header have different numbers of cells: 1 and 2"),
+            (b"a,y\n", "only 0 rows"),
+            (b"a,y\n1,2,3\n", "line 2 has 3 cells, the header has 2"),
+            (b"a,y\n1,2\n3\n", "line 3 has 1 cell, the header has 2"),
             (b'a,y\n"1,2\n', "line 2: unexpected end of data"),
-            (b"a,y\n1,2\n\x00\x00\n", "line 3 and the header have different numbers of cells: 1 "),
+            (b"a,y\n1,2\n\x00\x00\n", "line 3 has 1 cell, the header has 2"),
             (b"a,y\n1,\xff\n", "not UTF-8 at byte 6"),
             (b"a,a\n1,2\n", "duplicate column 'a'"),
             (b"a,,y\n1,2,3\n", "column 2 has no name"),
             (b"a,b\n1,2\n", "target column 'y' does not exist"),
             (b"a,y\n" + b"1,\n" * 40, "0 of 40 rows have a target"),
-            (b"a,y\n" + b"1,2\n" * 19, "19 of 19 rows"),
+            (b"a,y\n" + b"1,2\n" * 19, "only 19 rows"),
             (b"a,y\n" + b"1,2\n" * 40, "only one value"),
             (b"y\n" + b"1\n2\n" * 40, "no feature columns, only the target"),
             (b"a,y\n1e39,0\n" + b"1,2\n" * 40, "'a' has numbers too large for 32-bit"),
@@ -109,7 +110,10 @@ class TestBadData:
         [
             ("{", "the document: Invalid JSON"),
             ('{"task": "clustering"}', "task: Input should be"),
-            ('{"target": "y", "metric": "rmse"}', "rmse does not suit classification"),
+            (
+                '{"target": "y", "metric": "rmse"}',
+                "metric 'rmse' does not suit classification; use 'log_loss' or 'accuracy'",
+            ),
             ('{"target": "t", "task": "regression"}', "'t' is text"),
             ('{"target": "f", "task": "classification"}', "'f' has fractions"),
             (

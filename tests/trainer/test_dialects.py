@@ -9,11 +9,11 @@ import pytest
 
 from tests.trainer import cases
 from tests.trainer.conftest import Workshop
-from trainer.data import fetch_dataset
-from trainer.dataset_config import DatasetConfig, parse_dataset_config
+from trainer.data.config import DatasetConfig, parse_dataset_config
+from trainer.data.download import fetch_dataset
+from trainer.data.formats import open_part
+from trainer.data.table import Table, read_table
 from trainer.errors import DataError
-from trainer.parts import open_part
-from trainer.table import Table, read_table
 
 
 def read(folder: Path, raw: bytes, **settings: Any) -> Table:
@@ -150,6 +150,7 @@ class TestDatasetConfig:
             ({"bad_cells": "ignore"}, "bad_cells"),
             ({"bad_cell": "missing"}, "unknown field 'bad_cell'; did you mean 'bad_cells'"),
             ({"missing": "NA"}, "missing"),
+            ({"group": "a", "time": "b"}, "group and time are mutually exclusive"),
         ],
     )
     def test_errors_name_the_field(self, document: dict[str, Any], message: str) -> None:
@@ -207,8 +208,8 @@ class TestFiles:
         notes = read_table(dataset.parts, config=dataset.config, precise=[]).notes
 
         assert notes == [
-            "Read as comma-separated, UTF-8, decimal point: x.csv and 0 other files.",
             "Read as semicolon-separated, UTF-8, decimal point: 0.csv and 2 other files.",
+            "Read as comma-separated, UTF-8, decimal point: x.csv.",
         ]
 
     def test_that_are_all_empty_are_refused(self, workshop: Workshop, tmp_path: Path) -> None:
@@ -223,7 +224,8 @@ class TestFiles:
             workshop.put("m", cases.write(cases.sales(40 if name[0] == "b" else 80)), name=name)
 
         assert self.fetch(workshop, tmp_path / "x").warnings == [
-            "Duplicate files, so their rows count twice: a.csv (a copy.csv)."
+            "Files with the same content, so their rows count twice: "
+            "a.csv (the same as a copy.csv)."
         ]
 
     def test_with_different_columns_are_refused_by_name(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainer.gate import judge
+from trainer.evaluation.gate import judge
 
 ONES = np.ones(100)
 

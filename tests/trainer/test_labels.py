@@ -9,12 +9,12 @@ from registry.records import Signature, VersionRefused
 from registry.releases import check_fits_beside
 from tests.trainer import cases, samples
 from tests.trainer.conftest import Workshop
-from trainer.columns import Problem, define_problem
-from trainer.dataset_config import DatasetConfig, parse_dataset_config
+from trainer.data.config import DatasetConfig, parse_dataset_config
+from trainer.data.formats import open_part
+from trainer.data.problem import Problem, define_problem
+from trainer.data.table import read_table
 from trainer.errors import DataError
-from trainer.live import list_changes
-from trainer.parts import open_part
-from trainer.table import read_table
+from trainer.evaluation.compatibility import list_changes
 
 
 def problem(folder: Path, labels: list[str], **settings: Any) -> Problem:
@@ -47,7 +47,7 @@ class TestSimilarLabels:
     def test_that_are_not_configured_are_refused_with_the_place(self, tmp_path: Path) -> None:
         labels = ["a"] * 20 + ["A"] * 19 + ["aa"]
 
-        with pytest.raises(DataError, match=r'labels .*\(1 row\).* part\.csv line 41: "aa"'):
+        with pytest.raises(DataError, match=r'labels .*1 row.* part\.csv line 41: "aa"'):
             problem(tmp_path, labels, classes=["a", "A"])
 
     def test_cannot_be_stated_if_only_blanks_at_their_ends_differ(self) -> None:

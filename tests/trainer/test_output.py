@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-import trainer.train
+import trainer.data.load
 from cli.train import train
 from tests.trainer import cases
 from tests.trainer.conftest import Workshop
@@ -21,7 +21,7 @@ DEFAULT = '{"estimators": ["linear"]}'
 
 @pytest.fixture
 def shop(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    """Point commands at the state folder, with one fast family in `dataset.json`."""
+    """Points commands at the state folder, with one fast family in `dataset.json`."""
     monkeypatch.setenv("TOLLGATE_HOME", str(workshop.home))
     workshop.put("m", DEFAULT, name="dataset.json")
     return workshop
@@ -71,7 +71,11 @@ BAD: dict[str, tuple[str, str]] = {
         cases.write(cases.with_column(cases.sales(), 3, lambda cell: "yes")),
         'only one value: "yes"',
     ),
-    "few rows": (cases.write(cases.sales(10)), "10 of 10 rows have a target"),
+    "few rows": (cases.write(cases.sales(10)), "The data has only 10 rows; at least 20"),
+    "few labels": (
+        cases.write(cases.sales(30), change={(row, "bought"): "" for row in range(11)}),
+        "Only 19 of 30 rows have a target; at least 20",
+    ),
     "no target": (
         cases.write(cases.sales(), ("a", "b", "c", "d")),
         "target column 'bought' does not exist",
@@ -130,7 +134,7 @@ class TestBadData:
         def fail(*_: Any, **__: Any) -> None:
             raise ZeroDivisionError("of\ntwo lines")
 
-        monkeypatch.setattr(trainer.train, "fetch_dataset", fail)
+        monkeypatch.setattr(trainer.data.load, "fetch_dataset", fail)
 
         result = run()
 
@@ -172,7 +176,7 @@ class TestGoodData:
         [version] = shop.store.list_versions("m")
         manifest = shop.store.open_version("m", version, shop.trusted)
         page = shop.store.read_file(manifest, "report.html").decode()
-        assert "Dropped 12 rows without a value in the target &#x27;bought&#x27;" in page
+        assert "Dropped 12 rows without a value in the target &#39;bought&#39;" in page
         assert manifest.metrics["rows_without_target"] == 12
 
     def test_excludes_index_groups_and_ignored_columns(self, shop: Workshop) -> None:

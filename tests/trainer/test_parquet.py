@@ -10,16 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.trainer import samples
+from tests.trainer import cases, samples
 from tests.trainer.conftest import Workshop
-from trainer.dataset_config import DatasetConfig
+from trainer.data.config import DatasetConfig
+from trainer.data.formats import open_part
+from trainer.data.table import Table, read_table
 from trainer.errors import DataError
-from trainer.parts import open_part
-from trainer.table import Table, read_table
 
 
 def read(folder: Path, *tables: pa.Table, csv: str | None = None) -> Table:
-    """Read parts of both formats as one table."""
+    """Reads parts of both formats as one table."""
     parts = []
     for i, table in enumerate(tables):
         pq.write_table(table, folder / f"{i}")
@@ -102,12 +102,42 @@ class TestParts:
     def test_whose_columns_differ_are_named(self, tmp_path: Path) -> None:
         numbers, texts = pa.table({"a": [1]}), pa.table({"a": ["1"]})
 
-        with pytest.raises(DataError, match=r"1\.parquet: the column 'a' is text, but number in 0"):
+        with pytest.raises(DataError, match=r"1\.parquet: column 'a' is text, but number in 0"):
             read(tmp_path, numbers, texts)
         with pytest.raises(DataError, match=r"'a' has 1 cell .* not a number: part\.csv line 2"):
             read(tmp_path, numbers, csv="a\nx\n")
         with pytest.raises(DataError, match=r"part\.csv: its header differs from that of 0"):
             read(tmp_path, numbers, csv="b\n1\n")
+
+    def test_without_columns_are_skipped_if_they_have_no_rows_either(
+        self, workshop: Workshop
+    ) -> None:
+        workshop.put("m", cases.write(cases.sales()))
+        pq.write_table(pa.table({}), workshop.home / "data/m/nothing.parquet")
+
+        outcome = workshop.train("m", target="bought")
+
+        assert "Skipped empty files: nothing.parquet." in outcome.notes
+
+    @pytest.mark.parametrize(
+        ("table", "message"),
+        [
+            (pa.table({}), "part.parquet: the file has no columns."),
+            (
+                pa.table({"__index_level_0__": [1, 2]}),
+                "part.parquet: the file has no columns, only pandas' index __index_level_0__.",
+            ),
+        ],
+    )
+    def test_without_columns_are_refused_by_name(
+        self, workshop: Workshop, table: pa.Table, message: str
+    ) -> None:
+        write(workshop, table)
+
+        with pytest.raises(DataError) as error:
+            workshop.train("m", target="y")
+
+        assert str(error.value) == message
 
     def test_that_are_damaged_are_refused(self, tmp_path: Path, workshop: Workshop) -> None:
         workshop.put("m", b"PAR1 and then nothing", name="part.parquet")

@@ -22,7 +22,7 @@ NAUGHTY = "<script>alert('$x$')</script>"
 
 @pytest.fixture
 def shop(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    """Train and release `m`; commands find it."""
+    """Trains and release `m`; commands find it."""
     monkeypatch.setenv("TOLLGATE_HOME", str(workshop.home))
     workshop.put_rows("m", samples.HEADER, samples.rows(samples.text))
     workshop.put("m", '{"estimators": ["linear"]}', name="dataset.json")
@@ -37,7 +37,7 @@ def run(*words: str) -> Result:
 
 
 def spoil(shop: Workshop) -> None:
-    """Keep the columns, but make the target unrelated to them."""
+    """Keeps the columns, but makes the target unrelated to them."""
     labels = [row[-1] for row in samples.rows(samples.text, seed=2)]
     rows = zip(samples.rows(samples.text), labels, strict=True)
     shop.put_rows("m", samples.HEADER, [(*row[:-1], label) for row, label in rows])
@@ -323,7 +323,7 @@ class TestReport:
 
         page = shop.store.read_file(manifest, "report.html").decode()
         assert live.version in page
-        assert "class &#x27;giant&#x27; is new" in page
+        assert "class &#39;giant&#39; is new" in page
 
 
 class TestDatasetConfig:

@@ -36,7 +36,7 @@ def test_every_number_has_one_writer_and_every_record_follows_the_one_before(
 
 
 def race(world: World) -> list[Release]:
-    """Run the writers; return the records that they report, by number."""
+    """Runs the writers; returns the records that they report, by number."""
     environment = os.environ | {
         "TRAINER_MODEL_STORE": world.url,
         "TRAINER_SIGNING_KEY": str(world.folder / "keys/signing.pem"),

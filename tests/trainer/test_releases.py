@@ -27,7 +27,7 @@ def workshop(tmp_path: Path, store_url: str) -> Workshop:
 
 @pytest.fixture
 def three(workshop: Workshop) -> Workshop:
-    """Publish three passed versions, released one after the other, and a failed one."""
+    """Publishes three passed versions, released one after the other, and a failed one."""
     world = world_of(workshop)
     for version in (FIRST, SECOND, THIRD):
         world.publish(version)

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from tests.trainer.conftest import Workshop
-from trainer import split
-from trainer.columns import Problem, define_problem
-from trainer.dataset_config import DatasetConfig
+from trainer.data import split
+from trainer.data.config import DatasetConfig
+from trainer.data.formats import open_part
+from trainer.data.problem import Problem, define_problem
+from trainer.data.split import hash_rows, hold_out, make_folds, thin_out
+from trainer.data.table import read_table
 from trainer.errors import DataError
-from trainer.parts import open_part
-from trainer.split import hash_rows, hold_out, make_folds, thin_out
-from trainer.table import read_table
 
 Columns = dict[str, list[Any]]
 

@@ -36,7 +36,7 @@ def trained(
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    """Create purely numeric data with classes 1 to 3 that depend on `size`."""
+    """Creates purely numeric data with classes 1 to 3 that depend on `size`."""
     workshop = new_workshop(tmp_path_factory.mktemp("home"))
     rows = [(a, b, y) for a, _, _, b, y in samples.rows(samples.integer) if a]
     workshop.put_rows("plain", ["size", "void", "y"], rows)
@@ -53,7 +53,7 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
 
 
 def run(workshop: Workshop, manifest: Manifest, rows: list[list[Any]]) -> list[Any]:
-    """Predict rows as inference does: from only the signature and the ONNX file."""
+    """Predicts rows as inference does: from only the signature and the ONNX file."""
     session = onnxruntime.InferenceSession(workshop.store.read_file(manifest, "model.onnx"))
     feeds: dict[str, Any] = {}
     for i, column in enumerate(manifest.signature.columns):
@@ -151,7 +151,7 @@ class TestNumbersOnly:
 class TestGate:
     @pytest.fixture
     def released(self, trained_once: Workshop, tmp_path: Path) -> Workshop:
-        """Copy a state folder in which `m` is live; a state folder can be moved."""
+        """Copies a state folder in which `m` is live; a state folder can be moved."""
         shutil.copytree(trained_once.home, tmp_path / "moved")
         return new_workshop(tmp_path / "moved")
 

@@ -25,7 +25,7 @@ WIDER = Signature(
 
 @pytest.fixture
 def workshop(tmp_path: Path, store_url: str) -> Workshop:
-    """Publish a live version, a second one, and a third that failed its gate."""
+    """Publishes a live version, a second one, and a third that failed its gate."""
     workshop = Workshop(tmp_path, TrainerSettings(home=tmp_path, model_store=store_url))
     world = world_of(workshop)
     world.publish(FIRST)

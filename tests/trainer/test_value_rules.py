@@ -17,11 +17,11 @@ from services.inference.api.v2 import tensors
 from services.inference.models.inputs import Inputs
 from tests.trainer import cases
 from tests.trainer.conftest import Workshop
-from trainer.cells import clean_texts
-from trainer.dataset_config import DatasetConfig
-from trainer.live import list_changes
-from trainer.parts import open_part
-from trainer.table import read_table
+from trainer.data.cells import clean_texts
+from trainer.data.config import DatasetConfig
+from trainer.data.formats import open_part
+from trainer.data.table import read_table
+from trainer.evaluation.compatibility import list_changes
 
 
 def signature(kind: Any = "text", rules: ValueRules | None = None, *, count: int = 1) -> Signature:
@@ -32,7 +32,7 @@ def signature(kind: Any = "text", rules: ValueRules | None = None, *, count: int
 
 
 def decode(sent: list[Any], rules: ValueRules | None, kind: Any = "text") -> list[Any]:
-    """Return a model's input for the values of one column, sent as v1."""
+    """Returns a model's input for the values of one column, sent as v1."""
     arrays = Inputs(signature(kind, rules)).decode([[value] for value in sent])
     [array] = arrays.values()
     return [None if value != value else value for value in array.ravel().tolist()]

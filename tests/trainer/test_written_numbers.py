@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.trainer import cases
-from trainer.dataset_config import DatasetConfig
+from trainer.data.config import DatasetConfig
+from trainer.data.formats import open_part
+from trainer.data.number_formats import CellScan, NumberStyle, parse_numbers
+from trainer.data.table import Table, read_table
 from trainer.errors import DataError
-from trainer.parts import open_part
-from trainer.table import Table, read_table
-from trainer.written_numbers import CellScan, NumberStyle, parse_numbers
 
 
 def read(folder: Path, text: str | bytes, name: str = "part.csv", **settings: Any) -> Table:
@@ -25,7 +25,7 @@ def read(folder: Path, text: str | bytes, name: str = "part.csv", **settings: An
 
 
 def column(*cells: str) -> str:
-    """One column `a` as CSV, with another so that empty cells make no blank lines."""
+    """Returns one column `a` as CSV, with another so that empty cells make no blank lines."""
     return cases.write([[cell, "1"] for cell in cells], ("a", "b"))
 
 
@@ -157,7 +157,7 @@ class TestTextStaysText:
         table = read(tmp_path, column("1", "2", "about"))
 
         assert (
-            "Column 'a' is text: 1 of 3 cells are not numbers: part.csv line 4: \"about\"."
+            "Column 'a' is text: 1 of 3 cells is not a number: part.csv line 4: \"about\"."
             in table.notes
         )
 

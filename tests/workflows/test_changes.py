@@ -136,7 +136,7 @@ class TestImages:
         "path",
         [
             "services/auth/app.py",
-            "trainer/train.py",
+            "trainer/pipeline.py",
             "cli/main.py",
             "requirements/billing.txt",
             "Dockerfile",
@@ -207,7 +207,7 @@ class TestImages:
 
 class TestModels:
     def test_a_change_of_a_models_code_trains_that_model(self, repository: Repository) -> None:
-        before = repository.commit("README.md", "trainer/train.py")
+        before = repository.commit("README.md", "trainer/pipeline.py")
         repository.runner.folders("beer", "wine")
         repository.trained({"beer": before, "wine": before})
         changed = repository.commit("models/wine/pipeline.py")
@@ -220,7 +220,7 @@ class TestModels:
         assert call[3:5] == ["--pipeline", "models/wine/pipeline.py"]
         assert call[5:7] == ["--once", f"code/wine/{changed}"]
 
-    @pytest.mark.parametrize("path", ["trainer/train.py", "requirements/trainer.txt"])
+    @pytest.mark.parametrize("path", ["trainer/pipeline.py", "requirements/trainer.txt"])
     def test_a_change_of_the_trainer_trains_every_model(
         self, repository: Repository, path: str
     ) -> None:
@@ -237,7 +237,7 @@ class TestModels:
 
     @pytest.mark.parametrize("path", ["docs/data.md", "services/auth/app.py", "models/beer/x.py"])
     def test_any_other_change_trains_nothing(self, repository: Repository, path: str) -> None:
-        trained = repository.commit("README.md", "trainer/train.py")
+        trained = repository.commit("README.md", "trainer/pipeline.py")
         repository.runner.folders("wine", "new")
         repository.trained({"wine": trained})
         repository.commit(path)
@@ -250,7 +250,7 @@ class TestModels:
     def test_a_change_whose_own_ci_failed_is_trained_after_the_next(
         self, repository: Repository
     ) -> None:
-        before = repository.commit("README.md", "trainer/train.py")
+        before = repository.commit("README.md", "trainer/pipeline.py")
         repository.runner.folders("wine")
         repository.trained({"wine": before})
         changed = repository.commit("models/wine/pipeline.py")
@@ -264,7 +264,7 @@ class TestModels:
         self, repository: Repository
     ) -> None:
         repository.runner.folders("wine")
-        repository.commit("models/wine/pipeline.py", "trainer/train.py")
+        repository.commit("models/wine/pipeline.py", "trainer/pipeline.py")
         repository.trained({"wine": repository.commit("README.md")})
 
         repository.passed("train.yml")
@@ -272,7 +272,7 @@ class TestModels:
         assert repository.trainings() == []
 
     def test_a_version_from_an_unknown_commit_is_retrained(self, repository: Repository) -> None:
-        repository.commit("trainer/train.py")
+        repository.commit("trainer/pipeline.py")
         repository.runner.folders("wine")
         repository.trained({"wine": ""})
 

@@ -1,0 +1,115 @@
+"""`dataset.json`: the settings of a model's data."""
+
+import codecs
+import difflib
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from registry.value_rules import BLANKS, MISSING, ValueRules
+from trainer.data.number_formats import Decimal, Thousands
+from trainer.errors import DataError
+from trainer.types import Family, Kind, Metric, Task
+
+
+def _checked_encoding(name: str) -> str:
+    try:
+        "".encode(name)
+        return codecs.lookup(name).name
+    except LookupError as error:
+        raise ValueError(f"unknown encoding {name[:40]!r}") from error
+
+
+class CsvSettings(BaseModel):
+    """The dialect of the CSV parts; a field that is not set is detected."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    delimiter: Annotated[str, Field(pattern=r'^[^"\r\n]$')] | None = None
+    decimal: Decimal | None = None
+    thousands: Thousands | None = None
+    encoding: Annotated[str, AfterValidator(_checked_encoding)] | None = None
+
+    @model_validator(mode="after")
+    def _signs_differ(self) -> Self:
+        if self.decimal is not None and self.decimal == self.thousands:
+            raise ValueError("decimal and thousands must differ")
+        return self
+
+
+class DatasetConfig(BaseModel):
+    """The contents of `dataset.json`; every field is optional. See docs/data.md.
+
+    Unknown fields are kept separately, so that training can warn about them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    target: str | None = None
+    task: Task | None = None
+    metric: Metric | None = None
+    columns: dict[str, Kind] = {}
+    ignore: list[str] = []
+    missing: list[str] = list(MISSING)
+    bad_cells: Literal["refuse", "missing"] = "refuse"
+    csv: CsvSettings = CsvSettings()
+    group: str | None = None
+    time: str | None = None
+    held_out: float = Field(default=0.25, ge=0.05, le=0.5)
+    class_weight: Literal["balanced"] | None = None
+    classes: list[str] | None = None
+    estimators: list[Family] = Field(default=["linear", "random_forest", "boosting"], min_length=1)
+
+    @property
+    def unknown(self) -> list[str]:
+        """Return the names of unknown fields."""
+        return [name[:80] for name in self.model_extra or {}]
+
+    @property
+    def value_rules(self) -> ValueRules:
+        """Return the rules for text and missing values, in training and in requests."""
+        spellings = (text.strip(BLANKS) for text in self.missing)
+        return ValueRules(missing=tuple(dict.fromkeys(filter(None, spellings))))
+
+    @model_validator(mode="after")
+    def _classes_differ(self) -> Self:
+        trimmed = [label.strip(BLANKS) for label in self.classes or ()]
+        if len(set(trimmed)) < len(trimmed):
+            raise ValueError("two classes differ only in blanks at their ends, which are removed")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_split(self) -> Self:
+        if self.group is not None and self.time is not None:
+            raise ValueError("group and time are mutually exclusive")
+        return self
+
+
+def parse_dataset_config(raw: bytes) -> DatasetConfig:
+    """Parse `dataset.json`, with or without a byte-order mark.
+
+    Raises:
+        DataError: the document is invalid, or a field looks misspelled (a misspelled `group` would
+            let rows leak); the message names the first problem.
+    """
+    try:
+        config = DatasetConfig.model_validate_json(raw.removeprefix(codecs.BOM_UTF8))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        if not place and first["type"] != "value_error":  # our own errors name several fields
+            place = "the document"
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise DataError(": ".join(filter(None, ("dataset.json", place, f"{message}.")))) from error
+
+    for field in config.unknown:
+        if meant := difflib.get_close_matches(field, DatasetConfig.model_fields, n=1):
+            raise DataError(f"dataset.json: unknown field {field!r}; did you mean {meant[0]!r}?")
+    return config

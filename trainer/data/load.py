@@ -1,0 +1,69 @@
+"""Load a model's data folder as a learning problem."""
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from registry.records import Signature
+from trainer.data.download import Dataset, fetch_dataset
+from trainer.data.problem import Problem, define_problem
+from trainer.data.table import read_table
+from trainer.data.target import choose_target
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """A learning problem, and what its files contain.
+
+    Args:
+        size: bytes of the files or of the table in memory, whichever is more: Parquet may be
+            compressed.
+        ignored: columns that were not read, with the reasons.
+        notes: sentences about how the data was read.
+        has_dates: whether the times are dates rather than numbers.
+    """
+
+    dataset: Dataset
+    problem: Problem
+    size: int
+    ignored: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    has_dates: bool = False
+
+
+def load_data(
+    url: str, model: str, *, target: str | None, before: Signature | None, max_bytes: int
+) -> LoadedData:
+    """Download the data, reads it into a table, and defines the learning problem.
+
+    Args:
+        url: fsspec URL of the data store.
+        target: the column to predict; None for that of `dataset.json` or the previous version.
+        before: the previous version's signature, if there is one.
+        max_bytes: larger data is refused before any of it is read.
+
+    Raises:
+        DataError: the data or `dataset.json` is invalid.
+        StoreError: fsspec does not support the URL.
+    """
+    with tempfile.TemporaryDirectory(prefix="tollgate-train-") as folder:
+        dataset = fetch_dataset(url, model, into=Path(folder), max_bytes=max_bytes)
+        config = dataset.config
+        named, task = choose_target(target, config, before)
+        precise = [name for name in (named, config.time, config.group) if name is not None]
+        table = read_table(dataset.parts, config=config, precise=precise, target=named)
+        problem = define_problem(
+            table,
+            target=named,
+            task=task,
+            config=config,
+            known_kinds={} if before is None else {c.name: c.kind for c in before.columns},
+        )
+    return LoadedData(
+        dataset=dataset,
+        problem=problem,
+        size=max(dataset.size, table.size),
+        ignored=table.ignored,
+        notes=table.notes,
+        has_dates=config.time is not None and table.kinds[config.time] == "text",
+    )

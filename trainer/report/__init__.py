@@ -1,0 +1,1 @@
+"""Describe a training run: notes for the terminal, and `report.html`."""

@@ -1,0 +1,90 @@
+"""Notes of a training run about its data: what was read, dropped, ignored and truncated."""
+
+import numpy as np
+import pandas as pd
+
+from trainer.data.load import LoadedData
+from trainer.data.problem import Problem
+from trainer.modelling.candidates import MAX_CATEGORIES, MAX_NATIVE_CATEGORIES
+from trainer.types import Family, Indices, Mask
+from trainer.wording import counted, listed
+
+MAX_NAMED = 20
+
+
+def describe_data(loaded: LoadedData) -> list[str]:
+    """Return sentences about what was read and how much of it is used."""
+    problem, parts = loaded.problem, len(loaded.dataset.parts)
+    target, columns = problem.signature.target, problem.signature.columns
+    notes = [
+        f"Read {counted(problem.rows_read, 'row')} from {counted(parts, 'file')}.",
+        *loaded.dataset.notes,
+        *loaded.notes,
+    ]
+    if dropped := problem.rows_read - len(problem.table):
+        notes.append(
+            f"Dropped {counted(dropped, 'row')} without a value in the target {target!r}; "
+            f"{len(problem.table):,} are left."
+        )
+    used = [f"{column.name} ({column.kind})" for column in columns]
+    notes.append(f"Columns: {listed(used, most=MAX_NAMED)}.")
+    unused = [f"{name} ({why})" for name, why in (loaded.ignored | problem.excluded).items()]
+    notes.append(f"Not used as columns: {listed(unused, most=MAX_NAMED)}.")
+    empty = [column.name for column in columns if problem.table[column.name].isna().all()]
+    if empty:
+        notes.append(f"Empty columns: {listed(empty, most=MAX_NAMED)}.")
+    return notes
+
+
+def describe_categories(problem: Problem, rows: Indices, family: Family) -> list[str]:
+    """Return a sentence for each text column with more categories than the model can use.
+
+    Args:
+        rows: the rows that the model is fitted on.
+    """
+    most = MAX_NATIVE_CATEGORIES if family == "categorical_boosting" else MAX_CATEGORIES
+    notes = []
+    for column in problem.signature.columns:
+        values: pd.Series = problem.table[column.name]
+        if column.kind != "text" or not isinstance(values.dtype, pd.CategoricalDtype):
+            continue
+        codes = values.cat.codes.to_numpy()[rows]
+        count = int(np.count_nonzero(np.bincount(codes[codes >= 0])))
+        if count > most:
+            notes.append(
+                f"Column {column.name!r} has {count:,} categories in the training rows; the "
+                f"{most} most frequent are used, the other {count - most:,} count as unknown."
+                f"{_hint(values)}"
+            )
+    return notes
+
+
+def describe_times(
+    problem: Problem, name: str | None, held_out: Mask, *, is_text: bool
+) -> list[str]:
+    """Return a sentence about how the time column splits the rows, if there is one.
+
+    Args:
+        is_text: whether the times are dates rather than numbers.
+    """
+    if name is None or problem.times is None:
+        return []
+    first = float(problem.times[held_out].min())
+    shown = f"{pd.Timestamp(first, unit='s', tz='UTC'):%Y-%m-%dT%H:%M:%SZ}" if is_text else first
+    without = int(np.isneginf(problem.times).sum())
+    more = f" Rows without a time count as older than all others ({without:,})." if without else ""
+    return [
+        f"The {counted(int(held_out.sum()), 'row')} with {name!r} from {shown} on "
+        f"{'is' if held_out.sum() == 1 else 'are'} held out to evaluate the model.{more}"
+    ]
+
+
+def _hint(values: pd.Series) -> str:
+    """Return advice for a column of dates, of which each is a category of its own."""
+    sample = values.cat.categories[:100]
+    if not sample.str.contains(r"^\d{4}-\d\d-\d\d", regex=True).all():
+        return ""
+    is_time = pd.to_datetime(sample, format="ISO8601", utc=True, errors="coerce").notna().all()
+    if not is_time:
+        return ""
+    return " They are dates; numeric columns derived from them, such as the weekday, work better."
