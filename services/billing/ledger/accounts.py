@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing import wide
+from services.billing import amounts
 from services.billing.bulk_insert import upsert
 from services.billing.models import Account
 from services.common.errors import ServiceError
@@ -48,7 +48,7 @@ async def lock_accounts(session: AsyncSession, *, accounts: Collection[str]) -> 
         .order_by(Account.id)
         .with_for_update()
     )
-    return {account: Funds(currency, wide.join(*parts)) for account, currency, *parts in rows}
+    return {account: Funds(currency, amounts.join(*parts)) for account, currency, *parts in rows}
 
 
 async def add_accounts(
@@ -88,7 +88,8 @@ async def move_money(session: AsyncSession, *, changes: Mapping[str, int], now: 
         session,
         Account,
         [
-            {"id": account, "currency": "", "created_at": now} | wide.columns("available", change)
+            {"id": account, "currency": "", "created_at": now}
+            | amounts.columns("available", change)
             for account, change in changes.items()
             if change
         ],

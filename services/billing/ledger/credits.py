@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing import wide
+from services.billing import amounts
 from services.billing.ledger.accounts import CurrencyFixed, add_accounts, lock_accounts, move_money
 from services.billing.ledger.repository import find_money
 from services.billing.models import REASON_CHARS, Credit
@@ -57,7 +57,7 @@ async def add_credit(
         raise CurrencyFixed()
     available, held = await find_money(session, account=account)
 
-    high, low = wide.split(credit.amount)
+    high, low = amounts.split(credit.amount)
     entry = Credit(
         account=account,
         amount_high=high,

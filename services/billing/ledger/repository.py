@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, and_, case, delete, func, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing import models, wide
+from services.billing import amounts, models
 from services.billing.bulk_insert import upsert
 from services.billing.ledger.reservations import CreditReservation
 from services.billing.models import Account, Journal
@@ -27,7 +27,7 @@ _COLUMNS = [
 # Names of columns, not of attributes: `ask_no` is `sequence`, `asked_at` is `requested_at`.
 _REQUEST = ["spent_high", "spent", "ask_no", "demand", "asked_at"]
 _MONEY = ["granted_high", "granted", "settled_high", "settled", "returned_high", "returned"]
-_HAS_MONEY = wide.differ(
+_HAS_MONEY = amounts.differ(
     (_Row.granted_high, _Row.granted_low), (_Row.settled_high, _Row.settled_low)
 )
 """Whether a reservation has money that is not settled."""
@@ -72,7 +72,7 @@ async def lock_reservations(
     available: dict[str, int] = {}
     reservations: dict[ReservationKey, CreditReservation] = {}
     for account_id, high, low, journal, *rest in found:
-        available[account_id] = wide.join(high, low)
+        available[account_id] = amounts.join(high, low)
         if journal is not None:
             reservations[account_id, journal] = _reservation(account_id, journal, *rest)
     unknown = set(accounts) - available.keys()
@@ -116,7 +116,7 @@ def _reservation(
     account: str, journal: str, sequence: int, demand: float, *parts: int
 ) -> CreditReservation:
     """Return a reservation from the values of `_COLUMNS`."""
-    granted, settled, returned, spent = map(wide.join, parts[::2], parts[1::2])
+    granted, settled, returned, spent = map(amounts.join, parts[::2], parts[1::2])
     return CreditReservation(account, journal, granted, settled, returned, spent, sequence, demand)
 
 
@@ -149,10 +149,10 @@ def _rows(reservations: Iterable[CreditReservation], *, now: datetime) -> list[d
 
 
 def _row(reservation: CreditReservation, now: datetime) -> dict[str, Any]:
-    granted_high, granted = wide.split(reservation.granted)
-    settled_high, settled = wide.split(reservation.settled)
-    returned_high, returned = wide.split(reservation.returned)
-    spent_high, spent = wide.split(reservation.spent)
+    granted_high, granted = amounts.split(reservation.granted)
+    settled_high, settled = amounts.split(reservation.settled)
+    returned_high, returned = amounts.split(reservation.returned)
+    spent_high, spent = amounts.split(reservation.spent)
     return {
         "account": reservation.account,
         "journal": reservation.journal,
@@ -237,9 +237,11 @@ async def find_money(session: AsyncSession, *, account: str) -> tuple[int, int]:
     )
     available, held = 0, 0
     for *free, granted_high, granted_low, settled_high, settled_low in rows:
-        available = wide.join(*free)
+        available = amounts.join(*free)
         if granted_low is not None:
-            held += wide.join(granted_high, granted_low) - wide.join(settled_high, settled_low)
+            held += amounts.join(granted_high, granted_low) - amounts.join(
+                settled_high, settled_low
+            )
     return available, held
 
 

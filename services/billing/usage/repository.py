@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, and_, insert, literal, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing import wide
+from services.billing import amounts
 from services.billing.bulk_insert import upsert
 from services.billing.models import EventKey, UsageEvent, UsageHour, UsageMonth
 
@@ -85,7 +85,7 @@ async def lock_months(session: AsyncSession, *, keys: Collection[MonthKey]) -> d
         .with_for_update()
     )
     sums = {
-        MonthKey(account, period, price_id): Sums(requests, rows, wide.join(*amount))
+        MonthKey(account, period, price_id): Sums(requests, rows, amounts.join(*amount))
         for account, period, price_id, requests, rows, *amount in found
     }
     missing = sorted(set(keys) - sums.keys())
@@ -110,7 +110,7 @@ def _rows(sums: Mapping[Any, Sums]) -> list[dict[str, Any]]:
     return [
         key._asdict()
         | {name: getattr(counted, name) for name in _COUNTS}
-        | wide.columns("amount", counted.amount)
+        | amounts.columns("amount", counted.amount)
         for key, counted in sums.items()
     ]
 
@@ -155,7 +155,7 @@ async def list_parts(
     rows = await session.execute(union_all(hours, before, after))
     # The caller adds them up: SUM overflows at 64 bits on SQLite and is a DECIMAL on MySQL.
     return [
-        Part(time, model, int(requests), int(rows), wide.join(int(high), int(low)))
+        Part(time, model, int(requests), int(rows), amounts.join(int(high), int(low)))
         for time, model, requests, rows, high, low in rows
     ]
 
