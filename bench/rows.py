@@ -12,7 +12,7 @@ from itertools import islice
 import orjson
 import pymysql
 
-from services.billing.usage.service import month_of
+from services.billing.usage.sums import month_of
 from services.common.contracts import EVENT_SOURCE, EVENT_TYPE
 
 BATCH = 2_000

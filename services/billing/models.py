@@ -1,6 +1,6 @@
 """The tables of the billing service.
 
-Amounts are integers of 10⁻⁹ of the currency unit, each in two columns: `services/billing/amounts.py`.
+Amounts are integers of 10⁻⁹ of the currency unit, each in two columns (see `amounts.py`).
 Rows of the metering tables are only added or incremented; nothing is priced twice.
 """
 
