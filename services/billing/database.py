@@ -33,7 +33,7 @@ def _database(request: Request) -> Database:
     return database
 
 
-Store = Annotated[Database, Depends(_database)]
+AppDatabase = Annotated[Database, Depends(_database)]
 """For endpoints that write, with `in_transaction`: a dependency could not be retried."""
 
 
