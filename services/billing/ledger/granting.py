@@ -84,7 +84,7 @@ def grant(
 ) -> Grants:
     """Apply lease requests in order.
 
-    A request that is older than the last one of its account and journal changes nothing.
+    A request whose `sequence` is not above the last one of its account and journal changes nothing.
 
     Args:
         money: that of the requests' accounts and journals.
@@ -99,21 +99,20 @@ def grant(
     for request in requests:
         account, key = request.account, ReservationKey(request.account, request.journal)
         is_closed = request.journal in closed
-        before = reservations.get(key)
-        after = before or CreditReservation(account, request.journal)
-        if request.sequence > after.sequence and not (is_closed and before is None):
-            before = after
-            after = apply_request(
-                before,
+        stored = reservations.get(key)
+        mine = stored or CreditReservation(account, request.journal)
+        if request.sequence > mine.sequence and (stored or not is_closed):
+            applied = apply_request(
+                mine,
                 request,
                 available=available.get(account, 0),
                 may_grant=account in prepaid and not is_closed,
             )
-            reservations[key] = changed[key] = after
-            moved[account] += after.unspent - before.unspent
+            moved[account] += applied.unspent - mine.unspent
             if account in available:  # an unknown account has nothing to grant
-                available[account] -= after.granted - before.granted
-        turns.append(Turn(request, after, available.get(account, 0), moved[account], is_closed))
+                available[account] -= applied.granted - mine.granted
+            reservations[key] = changed[key] = mine = applied
+        turns.append(Turn(request, mine, available.get(account, 0), moved[account], is_closed))
     return Grants(
         turns=turns,
         reservations=changed,
