@@ -38,7 +38,7 @@ def stored_plan(name: str, *tiers: tuple[int | None, str, str], **members: Any) 
 
 
 PREPAID = stored_plan("prepaid", (None, "0", "0.000000001"), billing="prepaid")
-TIERED = stored_plan("tiered", (3, "3", "0"), (6, "2", "0"), (None, "1", "0"))
+TIERED = stored_plan("tiered", (1, "3", "0"), (2, "2", "0"), (None, "1", "0"))
 EURO = stored_plan("euro", (None, "1", "1"), currency="EUR")
 BOOK = PriceBook(
     plans={plan.id: plan for plan in (PREPAID, TIERED, EURO)},
@@ -245,6 +245,14 @@ def test_a_repeat_with_another_payload_is_a_conflict_and_gives_back_what_it_spen
     assert rating.duplicates == (rows == other_rows)
     assert books.charged == Counter({ADA: rows})
     assert books.balance(ADA) == CREDIT - rows
+
+
+def test_tiers_count_the_requests_of_a_delivery_one_by_one() -> None:
+    books = Books()
+
+    rating = books.deliver([event(id=f"e{number}", time=NOON) for number in range(4)]).rating
+
+    assert [rated.amount // 10**9 for rated in rating.accepted] == [3, 2, 1, 1]
 
 
 def test_an_account_without_funds_is_charged_below_zero() -> None:

@@ -193,6 +193,24 @@ def test_no_credit_means_that_all_processes_together_have_less_than_the_minimum(
         assert result.granted == turn.reservation.granted
 
 
+def test_what_another_process_gives_back_later_counts_as_reserved_before() -> None:
+    mine, other, _ = JOURNALS
+    held = {ReservationKey(ADA, other): CreditReservation(ADA, other, granted=40)}
+    money = LockedMoney({ADA: Funds("USD", 50)}, held)
+
+    grants = apply(
+        [request(1, journal=mine, minimum=60), request(1, journal=other, release=True)], money
+    )
+
+    waiting = outcome(
+        grants.turns[0],
+        everyone=everyone(after(money, grants), ADA),
+        moved_since=grants.moved[ADA] - grants.turns[0].moved,
+        now=NOON,
+    )
+    assert waiting.status == "reserved_elsewhere"
+
+
 def everyone(money: LockedMoney, account: str, *, demand: float = 0.0) -> AllProcesses:
     mine = [each for each in money.reservations.values() if each.account == account]
     return AllProcesses([ReservedCredit(each.journal, each.unspent, NOON) for each in mine], demand)
