@@ -13,7 +13,7 @@ import orjson
 import pymysql
 
 from harness.plans import PER_REQUEST, PER_ROW
-from services.billing.usage.service import month_of
+from services.billing.usage.sums import month_of
 from services.common.contracts import EVENT_SOURCE, EVENT_TYPE
 
 BATCH = 2_000

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import TypeEngine
 
-from services.billing import wide
+from services.billing import amounts
 from services.billing.models import Base
 
 _ROWS_PER_STATEMENT = 2_000
@@ -48,7 +48,7 @@ async def upsert(
     def changes(new: Callable[[Any], ColumnElement[Any]]) -> list[tuple[str, ColumnElement[Any]]]:
         return [
             *((name, columns[name] + new(columns[name])) for name in add),
-            *(each for name in add_amounts for each in wide.added(table, name, new)),
+            *(each for name in add_amounts for each in amounts.added(table, name, new)),
             *((name, new(columns[name])) for name in put),
         ]
 

@@ -1,6 +1,6 @@
 """The tables of the billing service.
 
-Amounts are integers of 10⁻⁹ of the currency unit, each in two columns: `services/billing/wide.py`.
+Amounts are integers of 10⁻⁹ of the currency unit, each in two columns (see `amounts.py`).
 Rows of the metering tables are only added or incremented; nothing is priced twice.
 """
 
@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column, relationship
 
-from services.billing import wide
+from services.billing import amounts
 from services.billing.plans.pricing import Tier
 from services.common.db.columns import Serial, UtcDateTime, ascii_id, new_metadata
 
@@ -183,7 +183,7 @@ class Credit(Base):
 
     @property
     def amount(self) -> int:
-        return wide.join(self.amount_high, self.amount_low)
+        return amounts.join(self.amount_high, self.amount_low)
 
 
 class IdempotencyRecord(Base):
@@ -274,7 +274,7 @@ class UsageEvent(Base):
 
     @property
     def amount(self) -> int:
-        return wide.join(self.amount_high, self.amount_low)
+        return amounts.join(self.amount_high, self.amount_low)
 
 
 class UsageHour(Base):

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Select, String, Subquery, cast, func, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.billing.amounts import NOTHING, Exact, differing, exact, labelled
 from services.billing.models import (
     Account,
     Credit,
@@ -24,7 +25,6 @@ from services.billing.models import (
     UsageHour,
     UsageMonth,
 )
-from services.billing.wide import NOTHING, Exact, differing, exact, labelled
 from services.common.contracts import format_amount
 from services.common.db.database import Database
 

@@ -77,7 +77,7 @@ def open_app(
 async def running_app(open_app: OpenApp) -> AsyncIterator[FastAPI]:
     """The app for all tests. It does not sweep by itself, because tests set the clock."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweeper, "EVERY_S", 3600)
+        patch.setattr(sweeper, "SWEEP_EVERY_S", 3600)
         async with open_app() as app:
             yield app
 

@@ -10,9 +10,9 @@ from sqlalchemy import update
 from harness.issuer import Headers
 from harness.plans import plan
 from harness.usage_events import ADA, BOB, give_plan
+from services.billing.amounts import split
 from services.billing.ledger.sweeper import sweep
 from services.billing.models import Account
-from services.billing.wide import split
 from services.common.contracts import MAX_SUM, LeaseTerms
 from services.common.db.database import Database
 from tests.billing.money import (

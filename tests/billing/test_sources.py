@@ -7,10 +7,17 @@ import pytest
 from httpx import AsyncClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from harness.issuer import Headers
 from harness.usage_events import JOURNAL, deliver, event
-from services.billing.sources.service import SourceRead, list_sources, mark_received, record_report
+from services.billing.sources.service import (
+    SourceRead,
+    list_sources,
+    lock_journals,
+    mark_received,
+    record_report,
+)
 from services.common.contracts import SourceReport
 from services.common.db.database import Database
 from tests.billing.money import granted, request, spent, take
@@ -42,6 +49,11 @@ async def source_at(database: Database, now: datetime) -> SourceRead:
     async with database.snapshot() as session:
         (source,) = await list_sources(session, now=now)
     return source
+
+
+async def receive(session: AsyncSession, arriving: dict[str, set[int]], *, now: datetime) -> None:
+    locked = await lock_journals(session, arriving=arriving, now=now)
+    await mark_received(session, locked, arriving=arriving, now=now)
 
 
 class TestState:
@@ -109,7 +121,7 @@ class TestState:
         self, database: Database
     ) -> None:
         async with database.transaction() as session:
-            await mark_received(session, arrived={JOURNAL: {1, 2, 4}}, now=NOON)
+            await receive(session, {JOURNAL: {1, 2, 4}}, now=NOON)
             said = SourceReport(last=6, closed=False)
             await record_report(session, journal_id=JOURNAL, report=said, now=NOON)
 
@@ -125,7 +137,7 @@ class TestState:
         back = NOON + timedelta(hours=1)
         for moment in (NOON, back):
             async with database.transaction() as session:
-                await mark_received(session, arrived={JOURNAL: {1}}, now=moment)
+                await receive(session, {JOURNAL: {1}}, now=moment)
 
         assert (await source_at(database, back)).state == "open"
 
@@ -134,7 +146,7 @@ class TestState:
         for last, seconds in steps:
             async with database.transaction() as session:
                 now = NOON + timedelta(seconds=seconds)
-                await mark_received(session, arrived={JOURNAL: {1}}, now=now)
+                await receive(session, {JOURNAL: {1}}, now=now)
                 said = SourceReport(last=last, closed=False)
                 await record_report(session, journal_id=JOURNAL, report=said, now=now)
 
@@ -153,7 +165,7 @@ async def test_in_any_order_of_arrival_the_rest_is_missing(
     journal = f"0198b000-0000-7000-8000-{abs(hash(str(batches))) % 10**12:012d}"
     for batch in batches:
         async with database.transaction() as session:
-            await mark_received(session, arrived={journal: batch}, now=NOON)
+            await receive(session, {journal: batch}, now=NOON)
 
     async with database.snapshot() as session:
         found = [s for s in await list_sources(session, now=NOON) if s.journal == journal]

@@ -8,9 +8,10 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from harness.usage_events import JOURNAL
-from services.billing.ledger import repository, sweeper
+from services.billing.ledger import sweeper
 from services.billing.ledger.sweeper import sweep
 from services.billing.models import CreditReservation, Journal, UsageEvent
+from services.billing.sources import repository
 from services.common.db.database import Database
 from tests.billing.conftest import OpenApp
 from tests.billing.money import (
@@ -218,7 +219,7 @@ class TestSweep:
     ) -> None:
         await granted(prepaid, request(1, desired=50))
         await send_report(prepaid, 0, closed=True)
-        monkeypatch.setattr(sweeper, "EVERY_S", 0.01)
+        monkeypatch.setattr(sweeper, "SWEEP_EVERY_S", 0.01)
 
         async with open_app(), asyncio.timeout(30):
             while await self.count(prepaid):

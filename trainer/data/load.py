@@ -34,7 +34,7 @@ class LoadedData:
 def load_data(
     url: str, model: str, *, target: str | None, before: Signature | None, max_bytes: int
 ) -> LoadedData:
-    """Download the data, reads it into a table, and defines the learning problem.
+    """Download the data, read it into a table, and define the learning problem.
 
     Args:
         url: fsspec URL of the data store.

@@ -1,22 +1,20 @@
-"""Rating: which events of a batch are new, and what each costs. Pure, given the stored data."""
+"""Rating: which events of a batch are new, and what each costs. Pure functions."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, MutableMapping, Set
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from services.billing.events.batch import Arrival, EventId
-from services.billing.ledger.accounts import Funds
+from services.billing.ledger.reservations import Funds
 from services.billing.models import Plan, Price
 from services.billing.plans.pricing import charge
 from services.billing.plans.service import PriceBook
-from services.billing.usage.repository import HourKey, MonthKey, Sums, hour_of
+from services.billing.usage.sums import NO_USAGE, HourKey, MonthKey, Sums, hour_of
 from services.common.contracts import MAX_SUM, RejectedEvent
 
 Rejection = str
 """Why an event is rejected, in a few words."""
-
-_NOTHING = Sums()
 
 
 class Offer(NamedTuple):
@@ -36,30 +34,51 @@ class Rated(NamedTuple):
     amount: int
 
 
-@dataclass(slots=True)
-class Outcome:
-    """The outcome of a batch, to be stored."""
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """Which events of a batch are accepted, and what they add up to."""
 
-    accepted: list[Rated] = field(default_factory=list)
-    rejected: list[RejectedEvent] = field(default_factory=list)
-    conflicts: list[Arrival] = field(default_factory=list)
-    duplicates: int = 0
-    months: defaultdict[MonthKey, Sums] = field(default_factory=lambda: defaultdict(Sums))
-    hours: defaultdict[HourKey, Sums] = field(default_factory=lambda: defaultdict(Sums))
-    currencies: dict[str, str] = field(default_factory=dict)
+    accepted: Sequence[Rated]
+    rejected: Sequence[RejectedEvent]
+    conflicts: Sequence[Arrival]
+    """Repeats with another payload."""
+    duplicates: int
+    months: Mapping[MonthKey, Sums]
+    """To be added to the sums of months."""
+    hours: Mapping[HourKey, Sums]
+    """To be added to the sums of hours."""
+    currencies: Mapping[str, str]
     """Currencies of accounts that are charged for the first time."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What the events rated so far add up to."""
+
+    months: dict[MonthKey, Sums] = field(default_factory=dict)
+    hours: dict[HourKey, Sums] = field(default_factory=dict)
+    currencies: dict[str, str] = field(default_factory=dict)
     prepaid: Counter[str] = field(default_factory=Counter)
-    """What prepaid accounts are charged."""
 
 
-def find_offer(
+def find_offers(
+    arrivals: Sequence[Arrival], *, book: PriceBook, closed: Set[str], open_period: str
+) -> dict[int, Offer | Rejection]:
+    """Return the price of each event, or why it has none, by index.
+
+    Args:
+        closed: the closed months; their events count in the open one.
+    """
+    return {
+        arrival.index: _find_offer(arrival, book=book, closed=closed, open_period=open_period)
+        for arrival in arrivals
+    }
+
+
+def _find_offer(
     arrival: Arrival, *, book: PriceBook, closed: Set[str], open_period: str
 ) -> Offer | Rejection:
-    """Return the price of an event, or why it has none.
-
-    It is the price that the event names, or else its account's at the event's time. An event of a
-    closed month counts in the open one.
-    """
+    """Return the price that an event names, or else its account's at the event's time."""
     event = arrival.event
     late = arrival.period in closed
     if event.data.price_id is not None:
@@ -80,62 +99,74 @@ def find_offer(
 
 
 def rate(
-    offers: Iterable[tuple[Arrival, Offer | Rejection]],
+    arrivals: Sequence[Arrival],
     *,
-    known: MutableMapping[EventId, str],
+    offers: Mapping[int, Offer | Rejection],
+    known: Mapping[EventId, str],
     months: Mapping[MonthKey, Sums],
     currencies: Mapping[str, str],
     funds: Mapping[str, Funds],
-) -> Outcome:
+) -> Rating:
     """Price the new events of a batch, in order.
 
     Args:
-        offers: each event with its price, or why it has none.
-        known: fingerprints of events accepted before; those accepted now are added.
+        offers: the price of each event, or why it has none.
+        known: fingerprints of events accepted before.
         months: the sums so far, for every offer's month.
         currencies: those of accounts that have been charged before.
         funds: those of accounts with a prepaid price, if they have any.
     """
-    outcome = Outcome()
-    for arrival, offer in offers:
-        first = known.get(arrival.key)
-        if first is not None:
-            if first == arrival.fingerprint:
-                outcome.duplicates += 1
-            else:
-                outcome.conflicts.append(arrival)
+    fingerprints = dict(known)
+    accepted: list[Rated] = []
+    rejected: list[RejectedEvent] = []
+    conflicts: list[Arrival] = []
+    duplicates = 0
+    tally = _Tally()
+    for arrival in arrivals:
+        first = fingerprints.get(arrival.key)
+        if first == arrival.fingerprint:
+            duplicates += 1
             continue
-        rejection = (
-            _charge(
-                arrival, offer, outcome=outcome, months=months, currencies=currencies, funds=funds
-            )
+        if first is not None:
+            conflicts.append(arrival)
+            continue
+        offer = offers[arrival.index]
+        rated = (
+            _charge(arrival, offer, tally=tally, months=months, currencies=currencies, funds=funds)
             if isinstance(offer, Offer)
             else offer
         )
-        if rejection is None:
-            known[arrival.key] = arrival.fingerprint
+        if isinstance(rated, Rated):
+            fingerprints[arrival.key] = arrival.fingerprint
+            accepted.append(rated)
         else:
-            outcome.rejected.append(
-                RejectedEvent(index=arrival.index, id=arrival.event.id, reason=rejection)
-            )
-    return outcome
+            rejected.append(RejectedEvent(index=arrival.index, id=arrival.event.id, reason=rated))
+    return Rating(
+        accepted=accepted,
+        rejected=rejected,
+        conflicts=conflicts,
+        duplicates=duplicates,
+        months=tally.months,
+        hours=tally.hours,
+        currencies=tally.currencies,
+    )
 
 
 def _charge(
     arrival: Arrival,
     offer: Offer,
     *,
-    outcome: Outcome,
+    tally: _Tally,
     months: Mapping[MonthKey, Sums],
     currencies: Mapping[str, str],
     funds: Mapping[str, Funds],
-) -> Rejection | None:
-    """Price an event and count it, or return why it cannot be charged."""
+) -> Rated | Rejection:
+    """Price an event and add it to the tally, or return why it cannot be charged."""
     account, rows = arrival.event.subject, arrival.event.data.rows
-    currency = currencies.get(account) or outcome.currencies.get(account)
+    currency = currencies.get(account) or tally.currencies.get(account)
     if currency not in (None, offer.plan.currency):
         return "the price is not in the account's currency"
-    before, added = months[offer.month], outcome.months.get(offer.month, _NOTHING)
+    before, added = months[offer.month], tally.months.get(offer.month, NO_USAGE)
     amount = charge(
         tiers=offer.price.tiers,
         included_requests=offer.price.included_requests,
@@ -146,14 +177,13 @@ def _charge(
         return "the amount is too large"
     if offer.plan.billing == "prepaid":
         available = funds[account].available if account in funds else 0
-        if outcome.prepaid[account] + amount > MAX_SUM + min(available, 0):
+        if tally.prepaid[account] + amount > MAX_SUM + min(available, 0):
             return "the amount is too large"
-        outcome.prepaid[account] += amount
+        tally.prepaid[account] += amount
 
     hour = HourKey(account, hour_of(arrival.time), arrival.event.data.model, offer.price.id)
-    outcome.months[offer.month].add(rows=rows, amount=amount)
-    outcome.hours[hour].add(rows=rows, amount=amount)
+    tally.months[offer.month] = added.plus(1, rows, amount)
+    tally.hours[hour] = tally.hours.get(hour, NO_USAGE).plus(1, rows, amount)
     if currency is None:
-        outcome.currencies[account] = offer.plan.currency
-    outcome.accepted.append(Rated(arrival, offer, amount))
-    return None
+        tally.currencies[account] = offer.plan.currency
+    return Rated(arrival, offer, amount)

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing import wide
+from services.billing import amounts
 from services.billing.bulk_insert import insert_rows, table_of, upsert
 from services.billing.events.batch import Arrival, EventId
 from services.billing.events.rating import Rated
@@ -100,7 +100,7 @@ def _event_row(rated: Rated, late: Set[int], now: datetime) -> dict[str, object]
         "rows": event.data.rows,
         "client_id": event.data.client_id,
         "price_id": month.price_id,
-        **wide.columns("amount", rated.amount),
+        **amounts.columns("amount", rated.amount),
         "period": month.period,
         "late": rated.offer.late or arrival.index in late,
         "journal": event.journal or event.source,

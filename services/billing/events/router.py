@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry, Counter
 
-from services.billing.database import Store
+from services.billing.database import AppDatabase
 from services.billing.events import service
 from services.billing.plans.default import DefaultPlanId
 from services.common.contracts import (
@@ -103,7 +103,7 @@ _request_body = {
     openapi_extra={"requestBody": _request_body},
 )
 async def deliver_events(
-    request: Request, database: Store, default_plan: DefaultPlanId
+    request: Request, database: AppDatabase, default_plan: DefaultPlanId
 ) -> IngestResult:
     """Deliver usage events: CloudEvents 1.0 in structured JSON, one or a batch.
 

@@ -1,6 +1,6 @@
 """Ingest of usage events: each is charged once, however often it is delivered."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,20 +10,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.billing.database import in_transaction
 from services.billing.events import repository
 from services.billing.events.batch import Batch, is_likely_repeat, read_batch
-from services.billing.events.rating import Offer, Outcome, find_offer, rate
-from services.billing.events.settling import Payment, find_payments, settle_all
+from services.billing.events.deciding import Decisions, Priced, Stored, decide, price
+from services.billing.events.rating import Offer
 from services.billing.ledger.accounts import (
     add_accounts,
     find_currencies,
-    lock_accounts,
-    move_money,
+    lock_money,
+    store_money,
 )
-from services.billing.ledger.repository import find_reservations, put_money
 from services.billing.periods import lock_periods, period_of
 from services.billing.plans.service import read_price_book
-from services.billing.sources.ranges import Range
-from services.billing.sources.service import mark_received
-from services.billing.usage.repository import add_sums, lock_months
+from services.billing.sources.service import LockedJournals, lock_journals, mark_received
+from services.billing.usage.service import add_sums, lock_months
 from services.common.contracts import IngestResult
 from services.common.db.database import Database
 
@@ -68,10 +66,7 @@ async def _ingest(
     now: datetime,
     look_up_all: bool,
 ) -> IngestResult:
-    """Ingest a batch in one transaction.
-
-    Every transaction takes its locks in the same order (periods, journals, prepaid accounts, sums),
-    each sorted by key, so that two batches never deadlock.
+    """Ingest a batch in one transaction: load and lock, decide, write.
 
     Args:
         look_up_all: whether to look up every event among those accepted before, or only likely
@@ -81,13 +76,43 @@ async def _ingest(
     Raises:
         _UnexpectedRepeats: start over and look up all events.
     """
+    priced, stored, journals = await _load(
+        session, batch, default_plan=default_plan, now=now, look_up_all=look_up_all
+    )
+    decisions = decide(batch, priced, stored)
+    if decisions.rating.rejected and not look_up_all:
+        raise _UnexpectedRepeats
+    await _write(
+        session, decisions, batch=batch, journals=journals, now=now, look_up_all=look_up_all
+    )
+    rating = decisions.rating
+    return IngestResult(
+        accepted=len(rating.accepted),
+        duplicates=rating.duplicates,
+        conflicts=len(rating.conflicts),
+        rejected=sorted([*batch.rejected, *rating.rejected], key=lambda each: each.index),
+    )
+
+
+async def _load(
+    session: AsyncSession,
+    batch: Batch,
+    *,
+    default_plan: str | None,
+    now: datetime,
+    look_up_all: bool,
+) -> tuple[Priced, Stored, LockedJournals]:
+    """Load what the decisions about a batch depend on, and lock it.
+
+    Every transaction takes its locks in the same order (periods, journals, prepaid accounts, sums),
+    each sorted by key, so that two batches never deadlock.
+    """
     arrivals = batch.arrivals
     open_period = period_of(now)
     closed = await lock_periods(
         session, wanted={arrival.period for arrival in arrivals} | {open_period}
     )
-    arrived_before = await mark_received(session, arrived=batch.numbers, now=now)
-
+    journals = await lock_journals(session, arriving=batch.numbers, now=now)
     named = {arrival.event.data.price_id or "" for arrival in arrivals}
     named |= {spend.price_id for spend in batch.spent.values()}
     book = await read_price_book(
@@ -96,87 +121,70 @@ async def _ingest(
         price_ids=named - {""},
         default_plan=default_plan,
     )
-    offers = {
-        arrival.index: find_offer(arrival, book=book, closed=closed, open_period=open_period)
-        for arrival in arrivals
-    }
-    payments = find_payments(batch, offers=offers, book=book)
-    funds = await lock_accounts(session, accounts={payment.account for payment in payments})
+    priced = price(batch, book=book, closed=closed, open_period=open_period)
+    money = await lock_money(
+        session,
+        accounts={payment.account for payment in priced.payments},
+        journals={payment.journal for payment in priced.payments if payment.journal},
+    )
     known = await repository.find_fingerprints(
         session,
         keys={
             arrival.key
             for arrival in arrivals
-            if look_up_all or is_likely_repeat(arrival, arrived_before=arrived_before)
+            if look_up_all or is_likely_repeat(arrival, arrived_before=journals.ranges)
         },
     )
     offered = {
         offer.month: offer.plan.currency
         for arrival in arrivals
-        if isinstance(offer := offers[arrival.index], Offer) and arrival.key not in known
+        if isinstance(offer := priced.offers[arrival.index], Offer) and arrival.key not in known
     }
     months = await lock_months(session, keys=offered.keys())
     # A price charged before is in its account's currency; only the others are looked up.
     currencies = {
         month.account: currency for month, currency in offered.items() if months[month].requests
-    } | {account: each.currency for account, each in funds.items()}
+    } | {account: funds.currency for account, funds in money.funds.items()}
     subjects = {arrival.event.subject for arrival in arrivals}
     currencies |= await find_currencies(session, accounts=subjects - currencies.keys())
-    outcome = rate(
-        [(arrival, offers[arrival.index]) for arrival in arrivals],
+    stored = Stored(
+        arrived_before=journals.ranges,
         known=known,
         months=months,
         currencies=currencies,
-        funds=funds,
+        money=money,
     )
-    if outcome.rejected and not look_up_all:
-        raise _UnexpectedRepeats
-    await add_accounts(session, currencies=outcome.currencies, now=now)
-    late = await _settle(
+    return priced, stored, journals
+
+
+async def _write(
+    session: AsyncSession,
+    decisions: Decisions,
+    *,
+    batch: Batch,
+    journals: LockedJournals,
+    now: datetime,
+    look_up_all: bool,
+) -> None:
+    """Write what has arrived and what was decided about it.
+
+    Raises:
+        _UnexpectedRepeats: an event that was not looked up is a repeat.
+    """
+    rating, settlement = decisions.rating, decisions.settlement
+    await mark_received(session, journals, arriving=batch.numbers, now=now)
+    await add_accounts(session, currencies=rating.currencies, now=now)
+    await store_money(
         session,
-        payments=[each for each in payments if each.account in funds.keys() | outcome.currencies],
-        outcome=outcome,
-        arrived_before=arrived_before,
+        reservations=settlement.reservations.values(),
+        changes=settlement.changes,
         now=now,
     )
     try:
-        await repository.add_events(session, events=outcome.accepted, late=late, now=now)
+        await repository.add_events(session, events=rating.accepted, late=settlement.late, now=now)
     except IntegrityError as error:
         if look_up_all:
             raise
         raise _UnexpectedRepeats from error
-    await repository.add_conflicts(session, conflicts=outcome.conflicts, now=now)
-    await add_sums(session, months=outcome.months, hours=outcome.hours)
-    return IngestResult(
-        accepted=len(outcome.accepted),
-        duplicates=outcome.duplicates,
-        conflicts=len(outcome.conflicts),
-        rejected=sorted([*batch.rejected, *outcome.rejected], key=lambda each: each.index),
-    )
-
-
-async def _settle(
-    session: AsyncSession,
-    *,
-    payments: Sequence[Payment],
-    outcome: Outcome,
-    arrived_before: Mapping[str, Sequence[Range]],
-    now: datetime,
-) -> set[int]:
-    """Settle what was spent of reservations; return the events that came after the reclaim."""
-    if not payments:
-        return set()
-    reservations = await find_reservations(
-        session,
-        accounts={payment.account for payment in payments},
-        journals={payment.journal for payment in payments if payment.journal},
-    )
-    settlement = settle_all(
-        payments,
-        charged={rated.arrival.index for rated in outcome.accepted},
-        arrived_before=arrived_before,
-        reservations=reservations,
-    )
-    await put_money(session, reservations=settlement.changed.values(), now=now)
-    await move_money(session, changes=settlement.available, now=now)
-    return settlement.late
+    await repository.add_conflicts(session, conflicts=rating.conflicts, now=now)
+    await add_sums(session, months=rating.months, hours=rating.hours)

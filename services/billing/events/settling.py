@@ -1,14 +1,14 @@
 """Settling: which reservations the events of a batch were spent from. Pure functions."""
 
 from collections import Counter
-from collections.abc import Mapping, MutableMapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 
 from services.billing.events.batch import Arrival, Batch, Spend
 from services.billing.events.rating import Offer, Rejection
-from services.billing.ledger.repository import ReservationKey
 from services.billing.ledger.reservations import (
     CreditReservation,
+    ReservationKey,
     Settled,
     charge_elsewhere,
     settle,
@@ -30,14 +30,16 @@ class Payment:
     amount: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """The changes that settle a batch."""
 
-    changed: dict[ReservationKey, CreditReservation] = field(default_factory=dict)
-    available: Counter[str] = field(default_factory=Counter)
+    reservations: Mapping[ReservationKey, CreditReservation]
+    """Those that changed, as they are after the last event."""
+    changes: Mapping[str, int]
     """To be added to what each account has available."""
-    late: set[int] = field(default_factory=set)
+    late: Set[int]
+    """The indexes of events whose process's credit had been reclaimed before."""
 
 
 def find_payments(
@@ -75,7 +77,7 @@ def settle_all(
     *,
     charged: Set[int],
     arrived_before: Mapping[str, Sequence[Range]],
-    reservations: MutableMapping[ReservationKey, CreditReservation],
+    reservations: Mapping[ReservationKey, CreditReservation],
 ) -> Settlement:
     """Settle the reservations that events were spent from.
 
@@ -85,26 +87,28 @@ def settle_all(
     Args:
         charged: the indexes of events that are charged now; others are duplicates or rejected.
         arrived_before: the sequences received before this batch, by journal.
-        reservations: those of the payments' accounts and journals; they are modified.
+        reservations: those of the payments' accounts and journals.
     """
-    settlement = Settlement()
+    changed: dict[ReservationKey, CreditReservation] = {}
+    changes: Counter[str] = Counter()
+    late: set[int] = set()
     seen: set[tuple[str, int]] = set()
     for payment in payments:
+        key = ReservationKey(payment.account, payment.journal or "")
         settled = _settle(
             payment,
-            reservation=reservations.get((payment.account, payment.journal or "")),
+            reservation=changed.get(key) or reservations.get(key),
             is_charged=payment.index in charged,
             is_new=_is_new(payment, seen=seen, arrived_before=arrived_before),
         )
         if settled is None:
             continue
         if settled.late:
-            settlement.late.add(payment.index)
-        settlement.available[payment.account] += settled.available
-        key = (payment.account, payment.journal or "")
-        if key in reservations:
-            settlement.changed[key] = reservations[key]
-    return settlement
+            late.add(payment.index)
+        changes[payment.account] += settled.available
+        if settled.reservation is not None:
+            changed[key] = settled.reservation
+    return Settlement(changed, changes, late)
 
 
 def _is_new(
@@ -132,4 +136,4 @@ def _settle(
         return None
     if reservation is not None:
         return charge_elsewhere(reservation, amount=payment.amount)
-    return Settled(available=-payment.amount, late=is_new)
+    return Settled(None, available=-payment.amount, late=is_new)

@@ -1,15 +1,12 @@
-"""Accounts: their currency, fixed by the first lease or credit, and their available money."""
+"""Accounts: their currency, fixed by the first lease, charge or credit, and their money."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import NamedTuple
 
-from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing import wide
-from services.billing.bulk_insert import upsert
-from services.billing.models import Account
+from services.billing.ledger import repository
+from services.billing.ledger.reservations import CreditReservation, LockedMoney
 from services.common.errors import ServiceError
 
 
@@ -21,76 +18,60 @@ class CurrencyFixed(ServiceError):
     detail = "The account has been served, charged or credited in another currency."
 
 
-class Funds(NamedTuple):
-    """What an account has available, in 10⁻⁹ of its currency."""
-
-    currency: str
-    available: int
-
-
 async def find_currencies(session: AsyncSession, *, accounts: Collection[str]) -> dict[str, str]:
     """Return the currency of each account that has one."""
     if not accounts:
         return {}
-    rows = await session.execute(
-        select(Account.id, Account.currency).where(Account.id.in_(sorted(accounts)))
-    )
-    return {account: currency for account, currency in rows}
-
-
-async def lock_accounts(session: AsyncSession, *, accounts: Collection[str]) -> dict[str, Funds]:
-    """Lock accounts and their reservations until the transaction ends; leave out unknown ones."""
-    if not accounts:
-        return {}
-    rows = await session.execute(
-        select(Account.id, Account.currency, Account.available_high, Account.available_low)
-        .where(Account.id.in_(sorted(accounts)))
-        .order_by(Account.id)
-        .with_for_update()
-    )
-    return {account: Funds(currency, wide.join(*parts)) for account, currency, *parts in rows}
-
-
-async def add_accounts(
-    session: AsyncSession, *, currencies: Mapping[str, str], now: datetime
-) -> None:
-    """Fix the currency of accounts charged or credited for the first time.
-
-    A plain insert, because if another transaction was first, this one must start over and see the
-    currency it fixed.
-    """
-    if currencies:
-        await session.execute(
-            insert(Account),
-            [
-                {"id": account, "currency": currency, "available_low": 0, "created_at": now}
-                for account, currency in sorted(currencies.items())
-            ],
-        )
+    return await repository.find_currencies(session, accounts=accounts)
 
 
 async def fix_currencies(
     session: AsyncSession, *, currencies: Mapping[str, str], now: datetime
 ) -> set[str]:
     """Fix the currency of accounts without one; return the accounts that have another."""
-    found = await find_currencies(session, accounts=currencies.keys())
-    missing = {account: each for account, each in currencies.items() if account not in found}
+    fixed = await find_currencies(session, accounts=currencies.keys())
+    missing = {account: each for account, each in currencies.items() if account not in fixed}
     await add_accounts(session, currencies=missing, now=now)
-    return {account for account, each in found.items() if each != currencies[account]}
+    return {account for account, each in fixed.items() if each != currencies[account]}
 
 
-async def move_money(session: AsyncSession, *, changes: Mapping[str, int], now: datetime) -> None:
-    """Change what accounts have available; they exist and are locked.
+async def add_accounts(
+    session: AsyncSession, *, currencies: Mapping[str, str], now: datetime
+) -> None:
+    """Add accounts that are charged or credited for the first time, which fixes their currency.
 
-    An upsert, because drivers send its rows in one statement, but updates one by one.
+    Raises:
+        IntegrityError: another transaction has just added one; start over to see its currency.
     """
-    await upsert(
-        session,
-        Account,
-        [
-            {"id": account, "currency": "", "created_at": now} | wide.columns("available", change)
-            for account, change in changes.items()
-            if change
-        ],
-        add_amounts=["available"],
-    )
+    if currencies:
+        await repository.add_accounts(session, currencies=currencies, now=now)
+
+
+async def lock_money(
+    session: AsyncSession, *, accounts: Collection[str], journals: Collection[str]
+) -> LockedMoney:
+    """Lock accounts until the transaction ends; return their funds and reservations.
+
+    Args:
+        journals: whose reservations to return.
+    """
+    if not accounts:
+        return LockedMoney(funds={}, reservations={})
+    return await repository.lock_money(session, accounts=accounts, journals=journals)
+
+
+async def store_money(
+    session: AsyncSession,
+    *,
+    reservations: Iterable[CreditReservation],
+    changes: Mapping[str, int],
+    now: datetime,
+) -> None:
+    """Store the money of reservations, and change what their locked accounts have available.
+
+    Args:
+        reservations: reservations that exist, as they are now.
+        changes: to be added to what accounts have available.
+    """
+    await repository.put_money(session, reservations=reservations, now=now)
+    await repository.add_available(session, changes=changes, now=now)

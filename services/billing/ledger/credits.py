@@ -6,11 +6,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing import wide
-from services.billing.ledger.accounts import CurrencyFixed, add_accounts, lock_accounts, move_money
-from services.billing.ledger.repository import find_money
-from services.billing.models import REASON_CHARS, Credit
-from services.billing.usage.service import find_currency
+from services.billing.ledger import repository
+from services.billing.ledger.accounts import CurrencyFixed, add_accounts
+from services.billing.models import REASON_CHARS
+from services.billing.plans.service import find_currency
 from services.common.contracts import Amount, Currency, format_amount
 
 
@@ -50,28 +49,24 @@ async def add_credit(
     Raises:
         CurrencyFixed: the account has been charged or credited in another currency.
     """
-    found = (await lock_accounts(session, accounts=[account])).get(account)
-    if found is None:
+    locked = await repository.lock_accounts(session, accounts=[account])
+    if account not in locked:
         await add_accounts(session, currencies={account: credit.currency}, now=now)
-    elif found.currency != credit.currency:
+    elif locked[account].currency != credit.currency:
         raise CurrencyFixed()
-    available, held = await find_money(session, account=account)
-
-    high, low = wide.split(credit.amount)
-    entry = Credit(
+    available, held = await repository.find_money(session, account=account)
+    entry_id = await repository.add_credit(
+        session,
         account=account,
-        amount_high=high,
-        amount_low=low,
+        amount=credit.amount,
         currency=credit.currency,
         reason=credit.reason,
         by=by,
-        created_at=now,
+        now=now,
     )
-    session.add(entry)
-    await move_money(session, changes={account: credit.amount}, now=now)
-    await session.flush()
+    await repository.add_available(session, changes={account: credit.amount}, now=now)
     return CreditRead(
-        id=entry.id,
+        id=entry_id,
         amount=format_amount(credit.amount),
         balance=format_amount(available + held + credit.amount),
     )
@@ -81,7 +76,7 @@ async def read_balance(
     session: AsyncSession, *, account: str, default_plan: str | None, now: datetime
 ) -> BalanceRead:
     """Return an account's balance and how much of it is held for processes."""
-    available, held = await find_money(session, account=account)
+    available, held = await repository.find_money(session, account=account)
     return BalanceRead(
         account=account,
         currency=await find_currency(session, account=account, default_plan=default_plan, now=now),

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Path
 
 from services.billing.callers import Account
-from services.billing.database import Store
+from services.billing.database import AppDatabase
 from services.billing.idempotency import (
     CallKey,
     IdempotencyKey,
@@ -46,7 +46,7 @@ async def add_credit(
     body: CreditCreate,
     key: IdempotencyKey,
     caller: Annotated[Caller, Depends(RequireScope("admin"))],
-    database: Store,
+    database: AppDatabase,
 ) -> CreditRead:
     """Add prepaid money to an account; the response's `balance` includes it.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Body, Depends, Request, Response
 from pydantic import TypeAdapter
 
-from services.billing.database import Store
+from services.billing.database import AppDatabase
 from services.billing.ledger import leases as service
 from services.billing.plans.default import DefaultPlanId
 from services.common.contracts import MAX_LEASES_PER_CALL, LeaseRequest, LeaseTerms
@@ -34,7 +34,7 @@ _LEASES = TypeAdapter(list[LeaseTerms])
 async def request_leases(
     request: Request,
     requests: Annotated[list[LeaseRequest], Body(max_length=MAX_LEASES_PER_CALL)],
-    database: Store,
+    database: AppDatabase,
     default_plan: DefaultPlanId,
 ) -> list[LeaseTerms] | Response:
     """Return the terms of each requested account, in the order of the requests.

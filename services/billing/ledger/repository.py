@@ -1,19 +1,25 @@
-"""All SQL about credit reservations. A transaction that changes one locks its account's row."""
+"""All SQL about accounts, credits and credit reservations.
 
-from collections.abc import Collection, Iterable
+A transaction that changes an account's money or one of its reservations locks the account's row.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import Select, and_, case, delete, func, not_, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, delete, func, insert, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing import models, wide
+from services.billing import amounts, models
 from services.billing.bulk_insert import upsert
-from services.billing.ledger.reservations import CreditReservation
-from services.billing.models import Account, Journal
-
-ReservationKey = tuple[str, str]
-"""Account and journal."""
+from services.billing.ledger.reservations import (
+    CreditReservation,
+    Funds,
+    LockedMoney,
+    ReservationKey,
+    ReservedCredit,
+)
+from services.billing.models import Account, Credit, Journal
 
 _Row = models.CreditReservation
 _AMOUNTS = ("granted", "settled", "returned", "spent")
@@ -27,18 +33,158 @@ _COLUMNS = [
 # Names of columns, not of attributes: `ask_no` is `sequence`, `asked_at` is `requested_at`.
 _REQUEST = ["spent_high", "spent", "ask_no", "demand", "asked_at"]
 _MONEY = ["granted_high", "granted", "settled_high", "settled", "returned_high", "returned"]
-_HAS_MONEY = wide.differ(
+_HAS_MONEY = amounts.differ(
     (_Row.granted_high, _Row.granted_low), (_Row.settled_high, _Row.settled_low)
 )
 """Whether a reservation has money that is not settled."""
 
 
-class ReservedCredit(NamedTuple):
-    """What one process run may still spend of an account, and when it was last heard from."""
+# -- accounts ------------------------------------------------------------------------------------
 
-    journal: str
-    unspent: int
-    heard_at: datetime | None
+
+async def find_currencies(session: AsyncSession, *, accounts: Collection[str]) -> dict[str, str]:
+    """Return the currency of each account that has one."""
+    rows = await session.execute(
+        select(Account.id, Account.currency).where(Account.id.in_(sorted(accounts)))
+    )
+    return {account: currency for account, currency in rows}
+
+
+async def lock_accounts(session: AsyncSession, *, accounts: Collection[str]) -> dict[str, Funds]:
+    """Lock accounts until the transaction ends; leave out unknown ones."""
+    rows = await session.execute(
+        select(Account.id, Account.currency, Account.available_high, Account.available_low)
+        .where(Account.id.in_(sorted(accounts)))
+        .order_by(Account.id)
+        .with_for_update()
+    )
+    return {account: Funds(currency, amounts.join(*parts)) for account, currency, *parts in rows}
+
+
+async def lock_money(
+    session: AsyncSession, *, accounts: Collection[str], journals: Collection[str]
+) -> LockedMoney:
+    """Lock accounts; return what each has available, and their reservations for some journals.
+
+    One statement reads both, because with a thousand accounts every row counts. The reservations of
+    unknown accounts, which have no money, are returned without a lock.
+    """
+    account, *columns = _COLUMNS
+    rows = await session.execute(
+        select(
+            Account.id, Account.currency, Account.available_high, Account.available_low, *columns
+        )
+        .outerjoin(_Row, and_(account == Account.id, _Row.journal.in_(sorted(journals))))
+        .where(Account.id.in_(sorted(accounts)))
+        .order_by(Account.id)
+        .with_for_update()
+    )
+    funds: dict[str, Funds] = {}
+    reservations: dict[ReservationKey, CreditReservation] = {}
+    for account_id, currency, high, low, journal, *rest in rows:
+        funds[account_id] = Funds(currency, amounts.join(high, low))
+        if journal is not None:
+            key = ReservationKey(account_id, journal)
+            reservations[key] = _reservation(account_id, journal, *rest)
+    unknown = set(accounts) - funds.keys()
+    if unknown:
+        reservations |= await find_reservations(session, accounts=unknown, journals=journals)
+    return LockedMoney(funds, reservations)
+
+
+async def add_accounts(
+    session: AsyncSession, *, currencies: Mapping[str, str], now: datetime
+) -> None:
+    """Insert accounts without money.
+
+    A plain insert, because if another transaction was first, this one must start over and see the
+    currency it fixed.
+
+    Raises:
+        IntegrityError: another transaction has just inserted one of them.
+    """
+    await session.execute(
+        insert(Account),
+        [
+            {"id": account, "currency": currency, "available_low": 0, "created_at": now}
+            for account, currency in sorted(currencies.items())
+        ],
+    )
+
+
+async def add_available(
+    session: AsyncSession, *, changes: Mapping[str, int], now: datetime
+) -> None:
+    """Add to what accounts have available; they exist and are locked.
+
+    An upsert, because drivers send its rows in one statement, but updates one by one.
+    """
+    rows = [
+        {"id": account, "currency": "", "created_at": now} | amounts.columns("available", change)
+        for account, change in changes.items()
+        if change
+    ]
+    await upsert(session, Account, rows, add_amounts=["available"])
+
+
+# -- credits -------------------------------------------------------------------------------------
+
+
+async def add_credit(
+    session: AsyncSession,
+    *,
+    account: str,
+    amount: int,
+    currency: str,
+    reason: str,
+    by: str,
+    now: datetime,
+) -> int:
+    """Insert an entry of the ledger; return its id."""
+    high, low = amounts.split(amount)
+    entry = Credit(
+        account=account,
+        amount_high=high,
+        amount_low=low,
+        currency=currency,
+        reason=reason,
+        by=by,
+        created_at=now,
+    )
+    session.add(entry)
+    await session.flush()
+    return entry.id
+
+
+async def find_money(session: AsyncSession, *, account: str) -> tuple[int, int]:
+    """Return what an account has available and what processes hold of it, at one moment.
+
+    This is one statement, because on MySQL two would see a grant between them twice or not at all.
+    It is not summed in SQL, where SQLite's sums are limited to 64 bits.
+    """
+    rows = await session.execute(
+        select(
+            Account.available_high,
+            Account.available_low,
+            _Row.granted_high,
+            _Row.granted_low,
+            _Row.settled_high,
+            _Row.settled_low,
+        )
+        .outerjoin(_Row, and_(_Row.account == Account.id, _HAS_MONEY))
+        .where(Account.id == account)
+    )
+    available, held = 0, 0
+    for *free, granted_high, granted_low, settled_high, settled_low in rows:
+        available = amounts.join(*free)
+        if granted_low is not None:
+            held += amounts.join(granted_high, granted_low) - amounts.join(
+                settled_high, settled_low
+            )
+    return available, held
+
+
+# -- reservations --------------------------------------------------------------------------------
 
 
 async def find_reservations(
@@ -51,45 +197,6 @@ async def find_reservations(
             _Row.account.in_(sorted(accounts)), _Row.journal.in_(sorted(journals))
         ),
     )
-
-
-async def lock_reservations(
-    session: AsyncSession, *, accounts: Collection[str], journals: Collection[str]
-) -> tuple[dict[str, int], dict[ReservationKey, CreditReservation]]:
-    """Lock accounts; return what each has available, and their reservations for some journals.
-
-    One statement reads both, because with a thousand accounts every row counts. The reservations of
-    unknown accounts, which have no money, are returned without a lock.
-    """
-    account, *columns = _COLUMNS
-    found = await session.execute(
-        select(Account.id, Account.available_high, Account.available_low, *columns)
-        .outerjoin(_Row, and_(account == Account.id, _Row.journal.in_(sorted(journals))))
-        .where(Account.id.in_(sorted(accounts)))
-        .order_by(Account.id)
-        .with_for_update()
-    )
-    available: dict[str, int] = {}
-    reservations: dict[ReservationKey, CreditReservation] = {}
-    for account_id, high, low, journal, *rest in found:
-        available[account_id] = wide.join(high, low)
-        if journal is not None:
-            reservations[account_id, journal] = _reservation(account_id, journal, *rest)
-    unknown = set(accounts) - available.keys()
-    if unknown:
-        reservations |= await find_reservations(session, accounts=unknown, journals=journals)
-    return available, reservations
-
-
-async def find_ended(session: AsyncSession, *, journals: Collection[str]) -> set[str]:
-    """Return those of some journals whose reservations are deleted, or are about to be.
-
-    Call this after `lock_reservations`: a reservation that was not found may just have been
-    deleted, and a new one would not know what the deleted one had settled.
-    """
-    ended = or_(Journal.closed, Journal.purged)
-    found = await session.scalars(select(Journal.id).where(Journal.id.in_(sorted(journals)), ended))
-    return set(found)
 
 
 async def list_reservations(
@@ -109,14 +216,14 @@ async def _find(
     session: AsyncSession, found: Select[Any]
 ) -> dict[ReservationKey, CreditReservation]:
     reservations = [_reservation(*row) for row in await session.execute(found)]
-    return {(each.account, each.journal): each for each in reservations}
+    return {ReservationKey(each.account, each.journal): each for each in reservations}
 
 
 def _reservation(
     account: str, journal: str, sequence: int, demand: float, *parts: int
 ) -> CreditReservation:
     """Return a reservation from the values of `_COLUMNS`."""
-    granted, settled, returned, spent = map(wide.join, parts[::2], parts[1::2])
+    granted, settled, returned, spent = map(amounts.join, parts[::2], parts[1::2])
     return CreditReservation(account, journal, granted, settled, returned, spent, sequence, demand)
 
 
@@ -149,10 +256,10 @@ def _rows(reservations: Iterable[CreditReservation], *, now: datetime) -> list[d
 
 
 def _row(reservation: CreditReservation, now: datetime) -> dict[str, Any]:
-    granted_high, granted = wide.split(reservation.granted)
-    settled_high, settled = wide.split(reservation.settled)
-    returned_high, returned = wide.split(reservation.returned)
-    spent_high, spent = wide.split(reservation.spent)
+    granted_high, granted = amounts.split(reservation.granted)
+    settled_high, settled = amounts.split(reservation.settled)
+    returned_high, returned = amounts.split(reservation.returned)
+    spent_high, spent = amounts.split(reservation.spent)
     return {
         "account": reservation.account,
         "journal": reservation.journal,
@@ -217,33 +324,10 @@ async def find_reserved_credit(
     return found
 
 
-async def find_money(session: AsyncSession, *, account: str) -> tuple[int, int]:
-    """Return what an account has available and what processes hold of it, at one moment.
-
-    This is one statement, because on MySQL two would see a grant between them twice or not at all.
-    It is not summed in SQL, where SQLite's sums are limited to 64 bits.
-    """
-    rows = await session.execute(
-        select(
-            Account.available_high,
-            Account.available_low,
-            _Row.granted_high,
-            _Row.granted_low,
-            _Row.settled_high,
-            _Row.settled_low,
-        )
-        .outerjoin(_Row, and_(_Row.account == Account.id, _HAS_MONEY))
-        .where(Account.id == account)
-    )
-    available, held = 0, 0
-    for *free, granted_high, granted_low, settled_high, settled_low in rows:
-        available = wide.join(*free)
-        if granted_low is not None:
-            held += wide.join(granted_high, granted_low) - wide.join(settled_high, settled_low)
-    return available, held
+# -- journals with reservations ------------------------------------------------------------------
 
 
-async def list_ended(session: AsyncSession, *, silent_since: datetime | None) -> list[str]:
+async def list_reclaimable(session: AsyncSession, *, silent_since: datetime | None) -> list[str]:
     """Return the journals with reservations that expect no more events.
 
     These are closed journals of which everything has arrived, and journals not heard from since
@@ -253,20 +337,14 @@ async def list_ended(session: AsyncSession, *, silent_since: datetime | None) ->
     ended = and_(Journal.closed, Journal.received == last)
     if silent_since is not None:
         ended = or_(ended, and_(Journal.heard_at <= silent_since, Journal.lost.is_(False)))
-    has_reservations = Journal.id.in_(select(_Row.journal))
-    found = await session.scalars(select(Journal.id).where(ended, has_reservations))
-    return list(found)
+    return await _list_journals(session, ended)
 
 
-async def list_lost(session: AsyncSession, *, silent_since: datetime) -> list[str]:
+async def list_purgeable(session: AsyncSession, *, silent_since: datetime) -> list[str]:
     """Return the lost journals with reservations that were not heard from since a moment."""
+    return await _list_journals(session, and_(Journal.lost, Journal.heard_at <= silent_since))
+
+
+async def _list_journals(session: AsyncSession, wanted: ColumnElement[bool]) -> list[str]:
     has_reservations = Journal.id.in_(select(_Row.journal))
-    found = await session.scalars(
-        select(Journal.id).where(Journal.lost, Journal.heard_at <= silent_since, has_reservations)
-    )
-    return list(found)
-
-
-async def lock_journal(session: AsyncSession, *, journal: str) -> Journal | None:
-    """Lock a journal until the transaction ends, so that none of its events arrives meanwhile."""
-    return await session.get(Journal, journal, with_for_update=True)
+    return list(await session.scalars(select(Journal.id).where(wanted, has_reservations)))

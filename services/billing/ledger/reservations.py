@@ -1,20 +1,33 @@
 """Credit reservations: how a lease request and an event move credit.
 
-Pure arithmetic in 10⁻⁹ of the currency unit. Every function preserves an account's balance,
+Pure arithmetic in 10⁻⁹ of the currency unit. What a reservation is granted comes from what its
+account has available, and goes back there. So every function preserves an account's balance,
 `available + Σ (granted − settled)`, except for what is charged, and keeps
 `0 <= settled <= granted`.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from datetime import datetime
+from typing import Literal, NamedTuple
 
 from services.common.contracts import MAX_SUM, LeaseRequest
 
+SWEEP_EVERY_S = 5.0
+"""How often the credit of ended processes is reclaimed."""
 
-@dataclass(slots=True)
-class CreditReservation:
-    """What one process run may spend of an account; the fields are columns of the table."""
+
+class ReservationKey(NamedTuple):
+    """Whose credit is reserved for which process run."""
+
+    account: str
+    journal: str
+
+
+class CreditReservation(NamedTuple):
+    """What one process run may spend of an account; the fields are columns of the table.
+
+    A named tuple rather than a dataclass, because one call creates a thousand.
+    """
 
     account: str
     journal: str
@@ -32,10 +45,35 @@ class CreditReservation:
         return self.granted - used if self.granted > used else 0
 
 
+class Funds(NamedTuple):
+    """What an account has available, in 10⁻⁹ of its currency."""
+
+    currency: str
+    available: int
+
+
+class LockedMoney(NamedTuple):
+    """The money of some accounts; unknown accounts have no funds."""
+
+    funds: dict[str, Funds]
+    reservations: dict[ReservationKey, CreditReservation]
+
+
+class ReservedCredit(NamedTuple):
+    """What one process run may still spend of an account, and when it was last heard from."""
+
+    journal: str
+    unspent: int
+    heard_at: datetime | None
+
+
+# -- lease requests ------------------------------------------------------------------------------
+
+
 def apply_request(
     reservation: CreditReservation, request: LeaseRequest, *, available: int, may_grant: bool
-) -> int:
-    """Release or grant what a lease request asks for; return what is available afterwards.
+) -> CreditReservation:
+    """Release or grant what a lease request asks for.
 
     A background request (`minimum` 0) gets at most half of what is available, so that it does not
     starve other processes, and never lowers `granted`. A request whose minimum cannot be granted
@@ -46,27 +84,27 @@ def apply_request(
     difference is granted first, from what is available.
 
     Args:
-        may_grant: False if the account's plan is no longer prepaid.
+        may_grant: False if the account's plan is no longer prepaid or the journal is closed.
     """
-    if request.release:
-        return available + _give_back(reservation, spent=request.spent)
-    if not may_grant:
-        return available
-    missing = max(request.desired, request.minimum) - (reservation.granted - request.spent)
-    most = available if request.minimum else (available + 1) // 2
-    granted = max(0, min(missing, most))
-    reservation.granted += granted
-    available -= granted
-    if reservation.granted - request.spent < request.minimum:
-        available += _give_back(reservation, spent=request.spent)
-    return available
-
-
-def _give_back(reservation: CreditReservation, *, spent: int) -> int:
-    kept = max(reservation.settled, min(spent, reservation.granted))
-    given_back = reservation.granted - kept
-    reservation.granted = kept
-    return given_back
+    granted, spent = reservation.granted, request.spent
+    give_back = request.release
+    if may_grant and not request.release:
+        missing = max(request.desired, request.minimum) - (granted - spent)
+        most = available if request.minimum else (available + 1) // 2
+        granted += max(0, min(missing, most))
+        give_back = granted - spent < request.minimum
+    if give_back:
+        granted = max(reservation.settled, min(spent, granted))
+    return CreditReservation(
+        account=reservation.account,
+        journal=reservation.journal,
+        granted=granted,
+        settled=reservation.settled,
+        returned=reservation.returned,
+        spent=spent,
+        sequence=request.sequence,
+        demand=request.demand,
+    )
 
 
 def is_enough(granted: int, request: LeaseRequest) -> bool:
@@ -75,19 +113,19 @@ def is_enough(granted: int, request: LeaseRequest) -> bool:
 
 
 def status(
-    granted: int, request: LeaseRequest, *, available: int, elsewhere: int, has_ended: bool
+    granted: int, request: LeaseRequest, *, available: int, elsewhere: int, is_closed: bool
 ) -> Literal["ok", "no_credit", "reserved_elsewhere"]:
     """Return the outcome of a lease request.
 
     Args:
         elsewhere: what other processes have reserved of the account and not spent.
-        has_ended: the requester's journal is closed, so that only others can get a grant.
+        is_closed: the requester's journal is closed, so that only others can get a grant.
     """
     if is_enough(granted, request):
         return "ok"
     if available + elsewhere < max(request.minimum, 1):
         return "no_credit"
-    return "reserved_elsewhere" if request.minimum or has_ended else "ok"
+    return "reserved_elsewhere" if request.minimum or is_closed else "ok"
 
 
 def seconds_until(missing: int, *, available: int, returns: Iterable[tuple[int, int]]) -> int:
@@ -106,10 +144,14 @@ def seconds_until(missing: int, *, available: int, returns: Iterable[tuple[int, 
     return last
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+# -- events --------------------------------------------------------------------------------------
+
+
+class Settled(NamedTuple):
     """The effect of settling an event."""
 
+    reservation: CreditReservation | None
+    """The reservation afterwards; None if the event was not spent from one."""
     available: int
     """To be added to what the account has available."""
     late: bool
@@ -125,25 +167,31 @@ def settle(reservation: CreditReservation, *, amount: int, charged: bool) -> Set
     Args:
         charged: False for a duplicate or a rejected event, whose amount goes back to the account.
     """
+    unsettled = reservation.granted - reservation.settled
     if not charged and reservation.settled + amount > MAX_SUM:
-        amount = reservation.granted - reservation.settled
-    lacking = max(0, amount - (reservation.granted - reservation.settled))
-    reservation.granted += lacking
-    reservation.settled += amount
+        amount = unsettled
+    lacking = max(0, amount - unsettled)
+    after = CreditReservation(
+        account=reservation.account,
+        journal=reservation.journal,
+        granted=reservation.granted + lacking,
+        settled=reservation.settled + amount,
+        returned=reservation.returned + (0 if charged else amount),
+        spent=reservation.spent,
+        sequence=reservation.sequence,
+        demand=reservation.demand,
+    )
     if charged:
-        return Settled(available=-lacking, late=lacking > 0)
-    reservation.returned += amount
-    return Settled(available=amount - lacking, late=False)
+        return Settled(after, available=-lacking, late=lacking > 0)
+    return Settled(after, available=amount - lacking, late=False)
 
 
 def charge_elsewhere(reservation: CreditReservation, *, amount: int) -> Settled:
     """Charge an event whose sequence the reservation settled before, under another id."""
-    reservation.returned -= amount
-    return Settled(available=-amount, late=False)
+    after = reservation._replace(returned=reservation.returned - amount)
+    return Settled(after, available=-amount, late=False)
 
 
-def reclaim(reservation: CreditReservation) -> int:
-    """Take all unsettled credit back, once no more events are expected; return how much it is."""
-    reclaimed = reservation.granted - reservation.settled
-    reservation.granted = reservation.settled
-    return reclaimed
+def reclaim(reservation: CreditReservation) -> CreditReservation:
+    """Take all unsettled credit back, once no more events are expected."""
+    return reservation._replace(granted=reservation.settled)

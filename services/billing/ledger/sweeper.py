@@ -1,6 +1,7 @@
 """The sweeper reclaims the credit of processes that have ended; any replica may do it."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -8,14 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.database import in_transaction
 from services.billing.ledger import repository
-from services.billing.ledger.accounts import lock_accounts, move_money
-from services.billing.ledger.reservations import reclaim
-from services.billing.models import Journal
-from services.billing.sources.service import LOST_AFTER, is_complete
+from services.billing.ledger.accounts import store_money
+from services.billing.ledger.reservations import SWEEP_EVERY_S, reclaim
+from services.billing.sources import service as sources
+from services.billing.sources.service import LOST_AFTER
 from services.common.db.database import Database
 from services.common.errors import Unavailable
 
-EVERY_S = 5.0
 _LISTENS_FOR = timedelta(minutes=1)
 """How long billing must have been reachable before silence counts; processes report every 30 s."""
 _ACCOUNTS_AT_ONCE = 500
@@ -29,7 +29,7 @@ async def sweep_forever(database: Database) -> None:
     """Sweep until cancelled; after a failure, try again."""
     last = listening_since = datetime.min.replace(tzinfo=UTC)
     while True:
-        await asyncio.sleep(EVERY_S)
+        await asyncio.sleep(SWEEP_EVERY_S)
         now = datetime.now(UTC)
         if now - last > _LISTENS_FOR / 2:
             listening_since = now
@@ -56,7 +56,7 @@ async def sweep(database: Database, *, now: datetime, listening_since: datetime)
     can_judge = now - listening_since >= _LISTENS_FOR
     silent_since = now - LOST_AFTER if can_judge else None
     async with database.snapshot() as session:
-        ended = await repository.list_ended(session, silent_since=silent_since)
+        ended = await repository.list_reclaimable(session, silent_since=silent_since)
     for journal in ended:
         try:
             await reclaim_reservations(
@@ -68,7 +68,7 @@ async def sweep(database: Database, *, now: datetime, listening_since: datetime)
             log.error("reservation_reclaim_failed", journal=journal, error=type(error).__name__)
     purge_before = now - _PURGED_AFTER
     async with database.snapshot() as session:
-        lost = await repository.list_lost(session, silent_since=purge_before)
+        lost = await repository.list_purgeable(session, silent_since=purge_before)
     for journal in lost:
         await in_transaction(
             database,
@@ -108,38 +108,44 @@ async def _reclaim_some(
 
     Locks are taken in the same order as at ingest: the journal, then accounts.
     """
-    journal = await repository.lock_journal(session, journal=journal_id)
-    if journal is None or not _has_ended(journal, silent_since=silent_since):
+    journal = await sources.lock_ended(session, journal_id=journal_id, silent_since=silent_since)
+    if journal is None:
         return None
     accounts = [
-        account
-        for account, _ in await repository.list_reservations(
+        key.account
+        for key in await repository.list_reservations(
             session, journal=journal_id, after=after, limit=_ACCOUNTS_AT_ONCE
         )
     ]
-    known = await lock_accounts(session, accounts=accounts)
+    is_last = len(accounts) < _ACCOUNTS_AT_ONCE
+    if accounts:
+        await _reclaim(session, journal_id=journal_id, accounts=accounts, now=now)
+    if sources.is_finished(journal):
+        await repository.delete_reservations(session, journal=journal_id, accounts=accounts)
+    elif is_last:
+        sources.mark_lost(journal)
+    return None if is_last else accounts[-1]
+
+
+async def _reclaim(
+    session: AsyncSession, *, journal_id: str, accounts: Sequence[str], now: datetime
+) -> None:
+    """Give the unspent credit of a locked journal back to some accounts."""
+    known = await repository.lock_accounts(session, accounts=accounts)
     reservations = await repository.find_reservations(
         session, accounts=known, journals=[journal_id]
     )
-    changes = {each.account: reclaim(each) for each in reservations.values()}
-    await repository.put_money(session, reservations=reservations.values(), now=now)
-    await move_money(session, changes=changes, now=now)
-    if journal.closed and is_complete(journal):
-        await repository.delete_reservations(session, journal=journal_id, accounts=accounts)
-    else:
-        journal.lost = len(accounts) < _ACCOUNTS_AT_ONCE
-    return accounts[-1] if len(accounts) == _ACCOUNTS_AT_ONCE else None
+    await store_money(
+        session,
+        reservations=[reclaim(each) for each in reservations.values()],
+        changes={each.account: each.granted - each.settled for each in reservations.values()},
+        now=now,
+    )
 
 
 async def _purge(session: AsyncSession, *, journal_id: str, silent_since: datetime) -> None:
     """Delete the empty reservations of a journal, if it is still lost."""
-    journal = await repository.lock_journal(session, journal=journal_id)
-    if journal is not None and journal.lost and journal.heard_at <= silent_since:
-        journal.purged = True
+    journal = await sources.lock_lost(session, journal_id=journal_id, silent_since=silent_since)
+    if journal is not None:
+        sources.mark_purged(journal)
         await repository.delete_reservations(session, journal=journal_id)
-
-
-def _has_ended(journal: Journal, *, silent_since: datetime | None) -> bool:
-    if journal.closed and is_complete(journal):
-        return True
-    return silent_since is not None and journal.heard_at <= silent_since

@@ -1,6 +1,6 @@
 """Lease terms: the plan, prices and rate limit under which a process serves an account."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -9,7 +9,7 @@ from services.billing.models import Plan
 from services.billing.periods import period_of
 from services.billing.plans.pricing import unit_prices
 from services.billing.plans.service import find_plans_in_force, rate_limit
-from services.billing.usage.repository import count_month
+from services.billing.usage.service import count_requests
 from services.common.contracts import LeaseTerms, PriceTerms, format_amount
 
 
@@ -27,16 +27,32 @@ async def find_terms(
     plans, currencies = await find_plans_in_force(
         session, accounts=accounts, default_plan=default_plan, at=now
     )
-    by_count = {plan for plan in set(plans.values()) if plan and _depends_on_count(plan)}
-    counted = await count_month(
+    by_count = _plans_by_count(plans)
+    counted = await count_requests(
         session,
         accounts=[account for account, plan in plans.items() if plan in by_count],
         period=period_of(now),
     )
-    offers: dict[
-        tuple[Plan | None, tuple[int, ...]], LeaseTerms
-    ] = {}  # most accounts share an offer
+    return make_terms(accounts, plans=plans, counted=counted, currencies=currencies), currencies
+
+
+def make_terms(
+    accounts: Sequence[str],
+    *,
+    plans: Mapping[str, Plan | None],
+    counted: Mapping[tuple[str, str], int],
+    currencies: Mapping[str, str],
+) -> list[LeaseTerms]:
+    """Return the terms of accounts, in their order.
+
+    Args:
+        plans: the plan of each account.
+        counted: this month's requests by account and price, for plans on which they matter.
+        currencies: those that are fixed; an account cannot be served in another.
+    """
+    by_count = _plans_by_count(plans)
     terms: list[LeaseTerms] = []
+    offers: dict[tuple[Plan | None, tuple[int, ...]], LeaseTerms] = {}  # most accounts share one
     for account in accounts:
         plan = plans[account]
         made: tuple[int, ...] = ()
@@ -48,7 +64,7 @@ async def find_terms(
         if currencies.get(account, offer.currency) != offer.currency:
             offer = _NO_PLAN
         terms.append(_for_account(offer, account))
-    return terms, currencies
+    return terms
 
 
 def _for_account(offer: LeaseTerms, account: str) -> LeaseTerms:
@@ -69,9 +85,13 @@ def without_plan(account: str) -> LeaseTerms:
     return _for_account(_NO_PLAN, account)
 
 
-def _depends_on_count(plan: Plan) -> bool:
-    """Return whether a request's price depends on the number of requests in its month."""
-    return any(price.included_requests or len(price.tiers) > 1 for price in plan.prices)
+def _plans_by_count(plans: Mapping[str, Plan | None]) -> set[Plan]:
+    """Return the plans on which a price depends on the number of requests in the month."""
+    return {
+        plan
+        for plan in set(plans.values())
+        if plan and any(price.included_requests or len(price.tiers) > 1 for price in plan.prices)
+    }
 
 
 _NO_PLAN = LeaseTerms(

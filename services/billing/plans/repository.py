@@ -109,6 +109,7 @@ async def find_in_force(
 def add_assignment(
     session: AsyncSession, *, account: str, plan_id: str, effective_from: datetime, now: datetime
 ) -> None:
+    """Put an account on a plan, from a moment on."""
     session.add(
         AccountPlan(account=account, plan_id=plan_id, effective_from=effective_from, created_at=now)
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Path
 
 from services.billing.callers import OptionalCaller
-from services.billing.database import Store, in_transaction
+from services.billing.database import AppDatabase, in_transaction
 from services.billing.ledger.accounts import CurrencyFixed
 from services.billing.plans import service
 from services.billing.plans.default import DefaultPlanId
@@ -61,7 +61,7 @@ async def list_plans(
     dependencies=_admin,
     responses=error_responses(Unauthenticated, InsufficientScope, BodyInvalid, Unavailable),
 )
-async def create_plan(body: PlanCreate, database: Store) -> PlanRead:
+async def create_plan(body: PlanCreate, database: AppDatabase) -> PlanRead:
     """Store a plan. Its id is derived from its content, so a repeat returns the same plan."""
     now = datetime.now(UTC)
     return await in_transaction(
@@ -82,7 +82,7 @@ async def create_plan(body: PlanCreate, database: Store) -> PlanRead:
     ),
 )
 async def assign_plan(
-    account: Annotated[AccountId, Path()], body: PlanAssign, database: Store
+    account: Annotated[AccountId, Path()], body: PlanAssign, database: AppDatabase
 ) -> PlanAssigned:
     """Put an account on a plan, from `effective_from` (not in the past) or from now on."""
     now = datetime.now(UTC)

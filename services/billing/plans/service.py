@@ -106,6 +106,18 @@ async def find_plans_in_force(
     return in_force, currencies
 
 
+async def find_currency(
+    session: AsyncSession, *, account: str, default_plan: str | None, now: datetime
+) -> str | None:
+    """Return an account's fixed currency, or else that of its plan, or None without a plan."""
+    fixed = await find_currencies(session, accounts=[account])
+    if account in fixed:
+        return fixed[account]
+    book = await read_price_book(session, accounts=[account], default_plan=default_plan)
+    plan = book.plan_at(account, now)
+    return plan.currency if plan else None
+
+
 async def _read_plans(
     session: AsyncSession,
     *,

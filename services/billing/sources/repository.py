@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import Row, delete, insert, select, tuple_
+from sqlalchemy import Row, delete, insert, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.bulk_insert import upsert
@@ -32,6 +32,17 @@ async def lock_journals(
     missing = set(ids) - {journal.id for journal in found}
     await upsert(session, Journal, [{"id": journal, **new} for journal in missing])
     return list(await session.scalars(wanted.with_for_update()))
+
+
+async def lock_journal(session: AsyncSession, *, journal: str) -> Journal | None:
+    """Lock a journal until the transaction ends, so that none of its events arrives meanwhile."""
+    return await session.get(Journal, journal, with_for_update=True)
+
+
+async def find_closed(session: AsyncSession, *, ids: Collection[str]) -> set[str]:
+    """Return those of some journals that are closed or purged."""
+    closed = or_(Journal.closed, Journal.purged)
+    return set(await session.scalars(select(Journal.id).where(Journal.id.in_(sorted(ids)), closed)))
 
 
 async def find_heard_since(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Path
 
-from services.billing.database import Store, in_transaction
+from services.billing.database import AppDatabase, in_transaction
 from services.billing.ledger.sweeper import reclaim_reservations
 from services.billing.sources import service
 from services.billing.sources.service import SourceList
@@ -33,7 +33,7 @@ _errors = error_responses(Unauthenticated, InsufficientScope, BodyInvalid, Unava
     responses=_errors,
 )
 async def report_source(
-    journal: Annotated[JournalId, Path()], body: SourceReport, database: Store
+    journal: Annotated[JournalId, Path()], body: SourceReport, database: AppDatabase
 ) -> None:
     """Report how many durable lines a journal has, and whether it is closed.
 

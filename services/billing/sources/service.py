@@ -1,6 +1,7 @@
 """Which events of each journal have arrived, and which are missing."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -33,37 +34,61 @@ class SourceList(BaseModel):
     sources: list[SourceRead]
 
 
-async def mark_received(
-    session: AsyncSession, *, arrived: Mapping[str, Set[int]], now: datetime
-) -> dict[str, list[Range]]:
-    """Mark sequences as received, whether or not their events are accepted.
+# -- arriving events -----------------------------------------------------------------------------
 
-    Locks the journals until the transaction ends. Returns the ranges that had arrived before, as
-    far as they are near these sequences.
+
+@dataclass(frozen=True, slots=True)
+class LockedJournals:
+    """The journals of arriving events, locked, and what had arrived of them before."""
+
+    journals: Sequence[Journal]
+    ranges: Mapping[str, Sequence[Range]]
+    """By journal, as far as they are near the arriving sequences."""
+
+
+async def lock_journals(
+    session: AsyncSession, *, arriving: Mapping[str, Set[int]], now: datetime
+) -> LockedJournals:
+    """Lock the journals of arriving sequences until the transaction ends.
+
+    Journals that are missing are created.
     """
-    if not arrived:
-        return {}
-    journals = await repository.lock_journals(session, ids=arrived.keys(), now=now)
-    lowest = min(min(numbers) for numbers in arrived.values())
-    highest = max(max(numbers) for numbers in arrived.values())
-    stored = await repository.find_ranges_between(
+    if not arriving:
+        return LockedJournals(journals=(), ranges={})
+    journals = await repository.lock_journals(session, ids=arriving.keys(), now=now)
+    lowest = min(min(numbers) for numbers in arriving.values())
+    highest = max(max(numbers) for numbers in arriving.values())
+    ranges = await repository.find_ranges_between(
         session,
-        journals=arrived.keys(),
+        journals=arriving.keys(),
         first=lowest - 1,
         last=min(highest + 1, _MAX_SEQUENCE),
     )
+    return LockedJournals(journals, ranges)
+
+
+async def mark_received(
+    session: AsyncSession,
+    locked: LockedJournals,
+    *,
+    arriving: Mapping[str, Set[int]],
+    now: datetime,
+) -> None:
+    """Mark sequences as received, whether or not their events are accepted."""
     gone: list[tuple[str, int]] = []
     new: list[tuple[str, Range]] = []
-    for journal in journals:
-        before = stored.get(journal.id, [])
-        after = merge([*before, *((number, number) for number in arrived[journal.id])])
+    for journal in locked.journals:
+        before = locked.ranges.get(journal.id, ())
+        after = merge([*before, *((number, number) for number in arriving[journal.id])])
         gone += [(journal.id, first) for first, _ in sorted(set(before) - set(after))]
         new += [(journal.id, run) for run in after if run not in before]
         journal.received += count(after) - count(before)
         journal.highest = max(journal.highest, after[-1][1])
         _record_heartbeat(journal, now=now)
     await repository.replace_ranges(session, gone=gone, new=new)
-    return stored
+
+
+# -- heartbeats ----------------------------------------------------------------------------------
 
 
 async def record_report(
@@ -77,7 +102,7 @@ async def record_report(
     journal.reported = max(journal.reported, report.last)
     journal.closed = journal.closed or report.closed
     _record_heartbeat(journal, now=now)
-    return journal.closed and is_complete(journal)
+    return is_finished(journal)
 
 
 async def find_stale(session: AsyncSession, *, journals: Set[str], since: datetime) -> set[str]:
@@ -98,13 +123,65 @@ def _record_heartbeat(journal: Journal, *, now: datetime) -> None:
         journal.complete_at = journal.heard_at
 
 
+def _last(journal: Journal) -> int:
+    return max(journal.reported, journal.highest)
+
+
+# -- ended process runs --------------------------------------------------------------------------
+
+
 def is_complete(journal: Journal) -> bool:
     """Return whether all known events of a journal have arrived."""
     return journal.received == _last(journal)
 
 
-def _last(journal: Journal) -> int:
-    return max(journal.reported, journal.highest)
+def is_finished(journal: Journal) -> bool:
+    """Return whether a journal is closed and all of it has arrived."""
+    return journal.closed and is_complete(journal)
+
+
+async def lock_ended(
+    session: AsyncSession, *, journal_id: str, silent_since: datetime | None
+) -> Journal | None:
+    """Lock a journal that expects no more events; return None if it expects some.
+
+    Args:
+        silent_since: a journal without a heartbeat after this moment is given up; None gives up no
+            journal.
+    """
+    journal = await repository.lock_journal(session, journal=journal_id)
+    if journal is None:
+        return None
+    silent = silent_since is not None and journal.heard_at <= silent_since
+    return journal if silent or is_finished(journal) else None
+
+
+async def lock_lost(
+    session: AsyncSession, *, journal_id: str, silent_since: datetime
+) -> Journal | None:
+    """Lock a lost journal; return None if there was a heartbeat after `silent_since`."""
+    journal = await repository.lock_journal(session, journal=journal_id)
+    if journal is None or not journal.lost or journal.heard_at > silent_since:
+        return None
+    return journal
+
+
+def mark_lost(journal: Journal) -> None:
+    """Mark a journal as lost until its next heartbeat."""
+    journal.lost = True
+
+
+def mark_purged(journal: Journal) -> None:
+    """Mark a lost journal as one that gets no more credit, even if its process comes back."""
+    journal.purged = True
+
+
+async def find_closed(session: AsyncSession, *, journals: Set[str]) -> set[str]:
+    """Return those of some journals that get no more credit: those closed or purged."""
+    return await repository.find_closed(session, ids=journals)
+
+
+# -- listing -------------------------------------------------------------------------------------
 
 
 async def list_sources(session: AsyncSession, *, now: datetime) -> list[SourceRead]:

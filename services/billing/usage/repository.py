@@ -1,46 +1,18 @@
 """All SQL about usage: sums by hour and by month, and usage events."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Select, and_, insert, literal, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing import wide
+from services.billing import amounts
 from services.billing.bulk_insert import upsert
 from services.billing.models import EventKey, UsageEvent, UsageHour, UsageMonth
+from services.billing.usage.sums import HOUR, HourKey, MonthKey, Sums, hour_of
 
-HOUR = timedelta(hours=1)
 _COUNTS = ("requests", "rows")
-
-
-@dataclass(slots=True)
-class Sums:
-    """The requests, rows and amount (10⁻⁹ of the unit) of some events."""
-
-    requests: int = 0
-    rows: int = 0
-    amount: int = 0
-
-    def add(self, *, requests: int = 1, rows: int, amount: int) -> None:
-        self.requests += requests
-        self.rows += rows
-        self.amount += amount
-
-
-class MonthKey(NamedTuple):
-    account: str
-    period: str
-    price_id: str
-
-
-class HourKey(NamedTuple):
-    account: str
-    hour: datetime
-    model: str
-    price_id: str
 
 
 class Part(NamedTuple):
@@ -65,13 +37,7 @@ class PageEnd(NamedTuple):
 
 
 async def lock_months(session: AsyncSession, *, keys: Collection[MonthKey]) -> dict[MonthKey, Sums]:
-    """Lock the sums of months until the transaction ends, creating those that are missing.
-
-    A plain insert, because if another transaction was first, this one must start over and see its
-    sums.
-    """
-    if not keys:
-        return {}
+    """Lock the sums of months until the transaction ends; leave out months without usage."""
     month = UsageMonth
     key_columns = (month.account, month.period, month.price_id)
     found = await session.execute(
@@ -84,33 +50,37 @@ async def lock_months(session: AsyncSession, *, keys: Collection[MonthKey]) -> d
         .order_by(*key_columns)
         .with_for_update()
     )
-    sums = {
-        MonthKey(account, period, price_id): Sums(requests, rows, wide.join(*amount))
+    return {
+        MonthKey(account, period, price_id): Sums(requests, rows, amounts.join(*amount))
         for account, period, price_id, requests, rows, *amount in found
     }
-    missing = sorted(set(keys) - sums.keys())
-    if missing:
-        zero = {"requests": 0, "rows": 0, "amount_low": 0}
-        await session.execute(insert(month), [key._asdict() | zero for key in missing])
-    return sums | {key: Sums() for key in missing}
 
 
-async def add_sums(
-    session: AsyncSession,
-    *,
-    months: Mapping[MonthKey, Sums],
-    hours: Mapping[HourKey, Sums],
-) -> None:
-    """Add the sums of new events to those of their months and hours."""
-    await upsert(session, UsageMonth, _rows(months), add=_COUNTS, add_amounts=["amount"])
-    await upsert(session, UsageHour, _rows(hours), add=_COUNTS, add_amounts=["amount"])
+async def add_months(session: AsyncSession, *, keys: Collection[MonthKey]) -> None:
+    """Insert the empty sums of new months.
+
+    Raises:
+        IntegrityError: another transaction has just inserted one of them.
+    """
+    empty = {"requests": 0, "rows": 0, "amount_low": 0}
+    await session.execute(insert(UsageMonth), [key._asdict() | empty for key in sorted(keys)])
+
+
+async def add_to_months(session: AsyncSession, *, sums: Mapping[MonthKey, Sums]) -> None:
+    """Add to the sums of months."""
+    await upsert(session, UsageMonth, _rows(sums), add=_COUNTS, add_amounts=["amount"])
+
+
+async def add_to_hours(session: AsyncSession, *, sums: Mapping[HourKey, Sums]) -> None:
+    """Add to the sums of hours."""
+    await upsert(session, UsageHour, _rows(sums), add=_COUNTS, add_amounts=["amount"])
 
 
 def _rows(sums: Mapping[Any, Sums]) -> list[dict[str, Any]]:
     return [
         key._asdict()
         | {name: getattr(counted, name) for name in _COUNTS}
-        | wide.columns("amount", counted.amount)
+        | amounts.columns("amount", counted.amount)
         for key, counted in sums.items()
     ]
 
@@ -119,8 +89,6 @@ async def count_month(
     session: AsyncSession, *, accounts: Collection[str], period: str
 ) -> dict[tuple[str, str], int]:
     """Return how many requests accounts made in a month, by account and price."""
-    if not accounts:
-        return {}
     rows = await session.execute(
         select(UsageMonth.account, UsageMonth.price_id, UsageMonth.requests).where(
             UsageMonth.account.in_(sorted(accounts)), UsageMonth.period == period
@@ -155,7 +123,7 @@ async def list_parts(
     rows = await session.execute(union_all(hours, before, after))
     # The caller adds them up: SUM overflows at 64 bits on SQLite and is a DECIMAL on MySQL.
     return [
-        Part(time, model, int(requests), int(rows), wide.join(int(high), int(low)))
+        Part(time, model, int(requests), int(rows), amounts.join(int(high), int(low)))
         for time, model, requests, rows, high, low in rows
     ]
 
@@ -171,11 +139,6 @@ def _subtracted(
         -UsageEvent.amount_high,
         -UsageEvent.amount_low,
     ).where(UsageEvent.account == account, UsageEvent.time >= since, UsageEvent.time < until)
-
-
-def hour_of(moment: datetime) -> datetime:
-    """Return the UTC hour of an aware datetime."""
-    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
 async def list_events(

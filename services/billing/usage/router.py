@@ -7,7 +7,7 @@ from fastapi import Depends, Query, Request
 from fastapi.responses import StreamingResponse
 
 from services.billing.callers import Account, OtherAccount, own_or_other
-from services.billing.database import Store
+from services.billing.database import AppDatabase
 from services.billing.plans.default import DefaultPlanId
 from services.billing.usage import service
 from services.billing.usage.schemas import ReceiptPage, ReceiptRead, UsageRead
@@ -75,7 +75,7 @@ async def read_usage(
 async def list_receipts(
     request: Request,
     account: Account,
-    database: Store,
+    database: AppDatabase,
     since: Since = None,
     until: Until = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,

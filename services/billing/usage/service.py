@@ -1,8 +1,8 @@
-"""Sums of usage, and pages of receipts."""
+"""Usage: its sums by month and by hour, and its receipts."""
 
 import base64
 import binascii
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar
 
@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.billing.csv_text import csv_lines
 from services.billing.ledger.accounts import find_currencies
 from services.billing.models import UsageEvent
-from services.billing.plans.service import read_price_book
+from services.billing.plans.service import find_currency
 from services.billing.usage import repository
-from services.billing.usage.repository import HOUR, PageEnd, Part, Sums
+from services.billing.usage.repository import PageEnd, Part
 from services.billing.usage.schemas import (
     ModelBucket,
     ReceiptPage,
@@ -22,6 +22,16 @@ from services.billing.usage.schemas import (
     Total,
     UsageRead,
     read_receipt,
+)
+from services.billing.usage.sums import (
+    HOUR,
+    NO_USAGE,
+    HourKey,
+    MonthKey,
+    Sums,
+    day_of,
+    hour_of,
+    month_of,
 )
 from services.common.contracts import format_amount
 from services.common.db.database import Database
@@ -39,6 +49,49 @@ class ReceiptNotFound(NotFound):
 
     code = "receipt_not_found"
     detail = "There is no receipt for this event."
+
+
+# -- adding --------------------------------------------------------------------------------------
+
+
+async def lock_months(session: AsyncSession, *, keys: Collection[MonthKey]) -> dict[MonthKey, Sums]:
+    """Lock the sums of months until the transaction ends, creating those that are missing.
+
+    If another transaction creates one at the same time, this one must start over and see its sums.
+
+    Raises:
+        IntegrityError: another transaction has just created one of them.
+    """
+    if not keys:
+        return {}
+    sums = await repository.lock_months(session, keys=keys)
+    missing = set(keys) - sums.keys()
+    if missing:
+        await repository.add_months(session, keys=missing)
+    return sums | dict.fromkeys(missing, NO_USAGE)
+
+
+async def add_sums(
+    session: AsyncSession,
+    *,
+    months: Mapping[MonthKey, Sums],
+    hours: Mapping[HourKey, Sums],
+) -> None:
+    """Add the sums of new events to those of their months, which are locked, and hours."""
+    await repository.add_to_months(session, sums=months)
+    await repository.add_to_hours(session, sums=hours)
+
+
+async def count_requests(
+    session: AsyncSession, *, accounts: Collection[str], period: str
+) -> dict[tuple[str, str], int]:
+    """Return how many requests accounts made in a month, by account and price."""
+    if not accounts:
+        return {}
+    return await repository.count_month(session, accounts=accounts, period=period)
+
+
+# -- reading -------------------------------------------------------------------------------------
 
 
 async def read_usage(
@@ -61,7 +114,7 @@ async def read_usage(
     if since > until:
         raise BodyInvalid([{"loc": ["query", "from"], "msg": "Must not be after `to`."}])
     parts = await repository.list_parts(session, account=account, since=since, until=until)
-    total = _add_up(parts, lambda part: None).get(None, Sums())
+    total = _add_up(parts, lambda part: None).get(None, NO_USAGE)
     currency = await find_currency(session, account=account, default_plan=default_plan, now=now)
     return UsageRead(
         account=account,
@@ -82,9 +135,8 @@ async def read_usage(
 def _add_up(parts: list[Part], key: Callable[[Part], K]) -> dict[K, Sums]:
     sums: dict[K, Sums] = {}
     for part in parts:
-        sums.setdefault(key(part), Sums()).add(
-            requests=part.requests, rows=part.rows, amount=part.amount
-        )
+        before = sums.get(key(part), NO_USAGE)
+        sums[key(part)] = before.plus(part.requests, part.rows, part.amount)
     return {each: counted for each, counted in sums.items() if counted.requests}
 
 
@@ -107,7 +159,7 @@ def _by_time(
     since: datetime,
     until: datetime,
 ) -> list[TimeBucket]:
-    start_of = {"hour": repository.hour_of, "day": day_of, "month": month_of}[group_by]
+    start_of = {"hour": hour_of, "day": day_of, "month": month_of}[group_by]
     length = {"hour": HOUR, "day": timedelta(days=1), "month": timedelta(days=31)}[group_by]
     return [
         TimeBucket(
@@ -119,28 +171,6 @@ def _by_time(
         )
         for start, sums in sorted(_add_up(parts, lambda part: start_of(part.time)).items())
     ]
-
-
-def day_of(moment: datetime) -> datetime:
-    """Return the start of the UTC day of an aware datetime."""
-    return repository.hour_of(moment).replace(hour=0)
-
-
-def month_of(moment: datetime) -> datetime:
-    """Return the start of the UTC month of an aware datetime."""
-    return day_of(moment).replace(day=1)
-
-
-async def find_currency(
-    session: AsyncSession, *, account: str, default_plan: str | None, now: datetime
-) -> str | None:
-    """Return an account's fixed currency, or else that of its plan."""
-    charged = await find_currencies(session, accounts=[account])
-    if account in charged:
-        return charged[account]
-    book = await read_price_book(session, accounts=[account], default_plan=default_plan)
-    plan = book.plan_at(account, now)
-    return plan.currency if plan else None
 
 
 # -- receipts ------------------------------------------------------------------------------------

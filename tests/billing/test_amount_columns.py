@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select
 
 from harness.usage_events import ADA
+from services.billing.amounts import columns, differing, exact, join, labelled, split
 from services.billing.bulk_insert import upsert
 from services.billing.models import Account
-from services.billing.wide import columns, differing, exact, join, labelled, split
 from services.common.contracts import MAX_SUM
 from services.common.db.database import Database
 from tests.billing.money import NOON

@@ -1,7 +1,7 @@
-"""Amounts beyond 64 bits, each in two integer columns: `total = high × 2⁶³ + low`.
+"""How the database stores amounts: each in two integer columns, since sums may exceed 64 bits.
 
-See docs/adr/0014. The low column has the amount's own name, and all of the amount while that fits;
-the high one is `<name>_high`. Either may be negative.
+An amount is `high × 2⁶³ + low`. The low column has the amount's own name, and all of the amount
+while that fits; the high one is `<name>_high`. Either may be negative. See docs/adr/0014.
 """
 
 from collections.abc import Callable
@@ -24,12 +24,12 @@ _BASE = 2**63
 _LARGEST = _BASE - 1
 
 
-def split(total: int) -> tuple[int, int]:
-    """Return the high and the low part of an amount."""
-    if -_BASE < total < _BASE:
-        return 0, total
-    high, low = divmod(abs(total), _BASE)
-    return (high, low) if total > 0 else (-high, -low)
+def split(amount: int) -> tuple[int, int]:
+    """Return the high and the low part of an amount, as stored."""
+    if -_BASE < amount < _BASE:
+        return 0, amount
+    high, low = divmod(abs(amount), _BASE)
+    return (high, low) if amount > 0 else (-high, -low)
 
 
 def join(high: int, low: int) -> int:
@@ -37,9 +37,9 @@ def join(high: int, low: int) -> int:
     return high * _BASE + low if high else low
 
 
-def columns(name: str, total: int) -> dict[str, int]:
-    """Return an amount as the values of its two columns."""
-    high, low = split(total)
+def columns(name: str, amount: int) -> dict[str, int]:
+    """Return the values of an amount's two columns, by column."""
+    high, low = split(amount)
     return {f"{name}_high": high, name: low}
 
 
@@ -99,6 +99,7 @@ class Exact(NamedTuple):
         return [part.label(f"{name}_{number}") for number, part in enumerate(self.parts)]
 
     def minus(self) -> "Exact":
+        """Return the integer negated."""
         return Exact(tuple(-part for part in self.parts))
 
     def total(self) -> "Exact":
