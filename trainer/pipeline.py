@@ -24,8 +24,8 @@ from trainer.evaluation.live import find_predecessor, predict_with_live
 from trainer.modelling.candidates import TrainingContext
 from trainer.modelling.experiment import Experiment, plan_experiment
 from trainer.modelling.metrics import balance, choose_metric
-from trainer.modelling.runtimes import predict_rows
 from trainer.modelling.search import ChosenModel, ProgressCallback, search_models
+from trainer.modelling.serving import predict_rows
 from trainer.outcome import Outcome
 from trainer.releasing import Gate, ReleaseOutcome, find_gate_of_run, release_automatically
 from trainer.report.notes import describe_categories, describe_data, describe_times
@@ -174,7 +174,7 @@ def prepare(run: Run, *, target: str | None, allow_signature_change: bool) -> Pr
 
 
 def search(run: Run, prepared: Prepared) -> ChosenModel:
-    """Find and fits the best model that can be served.
+    """Find and fit the best model that can be served.
 
     Raises:
         TrainerError: no candidate can be fitted.
@@ -184,12 +184,12 @@ def search(run: Run, prepared: Prepared) -> ChosenModel:
 
 
 def evaluate(run: Run, prepared: Prepared, chosen: ChosenModel) -> Evaluation:
-    """Measure the model and the live version on the held-out rows, and judges them."""
+    """Measure the model and the live version on the held-out rows, and judge them."""
     run.report_progress("evaluating", 0.85)
     problem, before = prepared.loaded.problem, prepared.before
     allow_joblib = run.settings.allow_joblib
     rows = np.flatnonzero(prepared.experiment.held_out)
-    outputs = predict_rows(chosen.model, problem.table, problem.signature.columns, rows)
+    outputs = predict_rows(chosen.runtime, problem.table, problem.signature, rows)
     live = None
     if before and run.store.live_release(run.model, run.trusted, allow_joblib=allow_joblib):
         live = predict_with_live(run.store, before, problem, rows, allow_joblib=allow_joblib)
@@ -206,7 +206,7 @@ def publish(
     reason: str,
     force: bool,
 ) -> Outcome:
-    """Sign and stores the version with its report, and releases it if requested.
+    """Sign and store the version with its report, and release it if requested.
 
     Args:
         reason: why it is released or forced, for the record.

@@ -9,13 +9,14 @@ import joblib
 import numpy as np
 
 from registry.records import DataObject, Manifest, WarmUp, new_version_name
+from registry.runtimes.runtime import Runtime
 from trainer.data.problem import Problem
 from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.statistics import describe
 from trainer.modelling.encoding import encode, to_json
 from trainer.modelling.experiment import Experiment
-from trainer.modelling.runtimes import Model
 from trainer.modelling.search import ChosenModel
+from trainer.modelling.serving import to_inputs
 from trainer.releasing import Gate
 from trainer.types import Indices
 
@@ -65,7 +66,7 @@ def new_manifest(
         signature=problem.signature,
         metrics=evaluation.metrics,
         data=data,
-        warm_up=_warm_up(problem, rows, chosen.model),
+        warm_up=_warm_up(problem, rows, chosen.runtime),
         environment=environment,
         files={},
         created_at=now,
@@ -81,11 +82,12 @@ def model_files(chosen: ChosenModel) -> dict[str, bytes]:
     return files if chosen.onnx is None else files | {"model.onnx": chosen.onnx}
 
 
-def _warm_up(problem: Problem, rows: Indices, model: Model) -> WarmUp:
+def _warm_up(problem: Problem, rows: Indices, runtime: Runtime) -> WarmUp:
     signature = problem.signature
-    predictions = model.predict(encode(problem.table, signature.columns, rows))
+    inputs = to_inputs(encode(problem.table, signature.columns, rows))
+    response = runtime.run(inputs, probabilities=signature.classes is not None)
     return WarmUp(
         rows=to_json(problem.table, signature.columns, rows),
-        predictions=predictions.for_clients(signature.classes),
-        probabilities=None if signature.classes is None else predictions.outputs.tolist(),
+        predictions=response.predictions,
+        probabilities=response.probabilities,
     )

@@ -4,11 +4,11 @@ import onnxruntime
 
 from registry.features import Arrays
 from registry.records import Signature
-from registry.runtimes.runtime import InferenceResponse, check_finite
+from registry.runtimes.runtime import ModelOutput, Runtime
 
 
-class OnnxRuntime:
-    """One loaded ONNX model; safe to call from several threads at once.
+class OnnxRuntime(Runtime):
+    """One loaded ONNX model, on one thread: the caller's pool provides the parallelism.
 
     Args:
         content: the bytes of a verified `model.onnx`.
@@ -18,8 +18,9 @@ class OnnxRuntime:
     """
 
     def __init__(self, content: bytes, signature: Signature) -> None:
+        super().__init__(signature)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # the engine's pool provides the parallelism
+        options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
@@ -29,15 +30,9 @@ class OnnxRuntime:
         self._labels = outputs[:1]
         is_classifier = signature.task == "classification"
         self._labels_and_probabilities = outputs[:2] if is_classifier else outputs[:1]
-        # ONNX returns boolean labels as 0 and 1.
-        self._boolean = any(label is True for label in signature.classes or [])
 
-    def run(self, arrays: Arrays, *, probabilities: bool = False) -> InferenceResponse:
-        """Predict as described in `Runtime`."""
+    def compute(self, arrays: Arrays, *, probabilities: bool = False) -> ModelOutput:
+        """Run the graph, which returns labels or values first, and then probabilities."""
         wanted = self._labels_and_probabilities if probabilities else self._labels
         outputs = self._session.run(wanted, arrays)
-        check_finite(outputs[-1])
-        predictions = outputs[0].ravel().tolist()
-        if self._boolean:
-            predictions = [bool(label) for label in predictions]
-        return InferenceResponse(predictions, outputs[1].tolist() if probabilities else None)
+        return ModelOutput(outputs[0].ravel(), outputs[1] if probabilities else None)

@@ -1,15 +1,29 @@
 """What every runtime of a loaded model offers."""
 
-from typing import Any, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from registry.features import Arrays
+from registry.records import Signature
 
 
 class OutputNotFinite(ValueError):
     """The values are so extreme that the model's output is not finite."""
+
+
+class ModelOutput(NamedTuple):
+    """A model's raw output: labels or values [rows], and a classifier's probabilities.
+
+    Args:
+        predictions: boolean labels may be 0 and 1.
+        probabilities: [rows, classes], if they were requested.
+    """
+
+    predictions: npt.NDArray[Any]
+    probabilities: npt.NDArray[Any] | None
 
 
 class InferenceResponse(NamedTuple):
@@ -19,19 +33,30 @@ class InferenceResponse(NamedTuple):
     probabilities: list[list[float]] | None
 
 
-class Runtime(Protocol):
+class Runtime(ABC):
     """One loaded model; safe to call from several threads at once."""
 
+    def __init__(self, signature: Signature) -> None:
+        self._boolean = any(label is True for label in signature.classes or [])
+
+    @abstractmethod
+    def compute(self, arrays: Arrays, *, probabilities: bool = False) -> ModelOutput:
+        """Run the model; `probabilities` is for classifiers only."""
+
     def run(self, arrays: Arrays, *, probabilities: bool = False) -> InferenceResponse:
-        """Predict; `probabilities` is for classifiers only.
+        """Predict what a client receives; `probabilities` is for classifiers only.
 
         Raises:
             OutputNotFinite: the output is not finite.
         """
-        ...
+        labels, scores = self.compute(arrays, probabilities=probabilities)
+        _check_finite(labels if scores is None else scores)
+        predictions = labels.tolist()
+        if self._boolean:
+            predictions = [bool(label) for label in predictions]
+        return InferenceResponse(predictions, None if scores is None else scores.tolist())
 
 
-def check_finite(numbers: npt.NDArray[Any]) -> None:
-    """Raise OutputNotFinite if a model's output has a NaN or an infinity."""
+def _check_finite(numbers: npt.NDArray[Any]) -> None:
     if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
         raise OutputNotFinite("the model's output is not finite")

@@ -12,12 +12,27 @@ from typing import Any
 import numpy as np
 
 from registry.features import MATRIX, Arrays, column_input, is_one_matrix
-from registry.records import Manifest, VersionRefused
-from registry.runtimes.runtime import InferenceResponse, check_finite
+from registry.records import Manifest, Signature, VersionRefused
+from registry.runtimes.runtime import ModelOutput, Runtime
 
 
-class PickledRuntime:
-    """One loaded scikit-learn pipeline; safe to call from several threads at once.
+class PipelineRuntime(Runtime):
+    """One scikit-learn pipeline."""
+
+    def __init__(self, pipeline: Any, signature: Signature) -> None:
+        super().__init__(signature)
+        self._pipeline = pipeline
+
+    def compute(self, arrays: Arrays, *, probabilities: bool = False) -> ModelOutput:
+        """Run the pipeline."""
+        features = _features(arrays)
+        labels = np.asarray(self._pipeline.predict(features))
+        scores = np.asarray(self._pipeline.predict_proba(features)) if probabilities else None
+        return ModelOutput(labels.ravel(), scores)
+
+
+def load_pickled(content: bytes, manifest: Manifest) -> PipelineRuntime:
+    """Load a pickled pipeline.
 
     Args:
         content: the bytes of a verified `model.joblib`.
@@ -27,28 +42,15 @@ class PickledRuntime:
             the pipeline does not match the signature.
         Exception: unpickling failed.
     """
+    _check_environment(manifest)
+    import joblib
+    from sklearn.exceptions import InconsistentVersionWarning
 
-    def __init__(self, content: bytes, manifest: Manifest) -> None:
-        _check_environment(manifest)
-        import joblib
-        from sklearn.exceptions import InconsistentVersionWarning
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", InconsistentVersionWarning)
-            self._pipeline = joblib.load(io.BytesIO(content))
-        _check_signature(self._pipeline, manifest)
-        self._boolean = any(label is True for label in manifest.signature.classes or [])
-
-    def run(self, arrays: Arrays, *, probabilities: bool = False) -> InferenceResponse:
-        """Predict as described in `Runtime`."""
-        features = _features(arrays)
-        labels = np.asarray(self._pipeline.predict(features))
-        scores = np.asarray(self._pipeline.predict_proba(features)) if probabilities else None
-        check_finite(labels if scores is None else scores)
-        predictions = labels.ravel().tolist()
-        if self._boolean:
-            predictions = [bool(label) for label in predictions]
-        return InferenceResponse(predictions, None if scores is None else scores.tolist())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", InconsistentVersionWarning)
+        pipeline = joblib.load(io.BytesIO(content))
+    _check_signature(pipeline, manifest)
+    return PipelineRuntime(pipeline, manifest.signature)
 
 
 def _features(arrays: Arrays) -> Any:

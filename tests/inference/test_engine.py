@@ -3,14 +3,16 @@
 import asyncio
 import threading
 
+import numpy as np
+
 from registry.features import Arrays
-from registry.runtimes.runtime import InferenceResponse
+from registry.runtimes.runtime import ModelOutput, Runtime
 from services.inference.models.engine import Engine, LatencyEstimate
 
 SLOW = LatencyEstimate(call_s=1.0, row_s=0.0)
 
 
-class Pairs:
+class Pairs(Runtime):
     """A model whose calls wait for a second call; it counts the calls in progress."""
 
     def __init__(self) -> None:
@@ -19,14 +21,14 @@ class Pairs:
         self._lock = threading.Lock()
         self._pair = threading.Barrier(2, timeout=30)
 
-    def run(self, arrays: Arrays, *, probabilities: bool = False) -> InferenceResponse:
+    def compute(self, arrays: Arrays, *, probabilities: bool = False) -> ModelOutput:
         with self._lock:
             self._now += 1
             self.most = max(self.most, self._now)
         self._pair.wait()
         with self._lock:
             self._now -= 1
-        return InferenceResponse(predictions=[0], probabilities=None)
+        return ModelOutput(predictions=np.zeros(1), probabilities=None)
 
 
 class TestThreads:

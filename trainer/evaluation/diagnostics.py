@@ -7,12 +7,14 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone
 
+from registry.features import column_input
 from trainer.modelling.candidates import build
 from trainer.modelling.encoding import encode
 from trainer.modelling.experiment import Experiment
 from trainer.modelling.fitting import fit, predict, take
 from trainer.modelling.metrics import row_losses, score
 from trainer.modelling.search import ChosenModel
+from trainer.modelling.serving import compute, outputs_of
 from trainer.types import Features, Outputs
 
 MAX_ROWS = 2_000
@@ -67,7 +69,7 @@ def _importances(experiment: Experiment, chosen: ChosenModel) -> dict[str, float
     chance = np.random.default_rng(experiment.context.seed)
 
     def loss(given: Features) -> float:
-        outputs = chosen.model.predict(given).outputs
+        outputs = outputs_of(compute(chosen.runtime, given, experiment.problem.signature))
         return float(row_losses(experiment.metric, truth, outputs, experiment.weights).mean())
 
     whole = loss(features)
@@ -85,7 +87,7 @@ def _shuffled(features: Features, column: int, order: npt.NDArray[np.int64]) -> 
         changed = features.copy()
         changed[:, column] = features[order, column]
         return changed
-    name = f"column_{column}"
+    name = column_input(column)
     return features.assign(**{name: features[name].to_numpy()[order]})
 
 

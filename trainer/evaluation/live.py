@@ -1,21 +1,18 @@
 """The live version: its signature, and its predictions for the held-out rows."""
 
-import io
-import warnings
 from dataclasses import dataclass
 
-import joblib
 import numpy as np
 import pandas as pd
-import sklearn
-from sklearn.exceptions import InconsistentVersionWarning
 
 from registry.keys import TrustedKeys
 from registry.records import Manifest, Signature, VersionNotFound, VersionRefused
+from registry.runtimes.runtime import Runtime
+from registry.runtimes.scikit_learn import load_pickled
 from registry.store import ModelStore
 from trainer.data.problem import Problem
 from trainer.errors import ExportError
-from trainer.modelling.runtimes import Model, OnnxModel, PickledModel, predict_rows
+from trainer.modelling.serving import load_onnx, predict_rows
 from trainer.types import Indices, Outputs
 
 
@@ -63,9 +60,9 @@ def predict_with_live(
     if (signature.task, signature.target) != (problem.signature.task, problem.signature.target):
         return LivePredictions(manifest, note="It predicts a different target or task.")
     try:
-        model = _load(store, manifest, allow_joblib=allow_joblib)
+        runtime = _load(store, manifest, allow_joblib=allow_joblib)
         table = _read_as(signature, problem.table)
-        outputs = predict_rows(model, table, signature.columns, rows)
+        outputs = predict_rows(runtime, table, signature, rows)
     except (VersionRefused, ExportError) as error:
         return LivePredictions(manifest, note=str(error))
     if signature.classes is None or problem.signature.classes is None:
@@ -95,21 +92,17 @@ def _read_as(signature: Signature, table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**changed)
 
 
-def _load(store: ModelStore, manifest: Manifest, *, allow_joblib: bool) -> Model:
+def _load(store: ModelStore, manifest: Manifest, *, allow_joblib: bool) -> Runtime:
     """Load the model as it is served.
 
     Raises:
-        ExportError: it is a pickle that must not be opened here.
-        VersionRefused: its file does not match the signed digest.
+        ExportError: it is a pickle that must not be opened here, or it cannot be loaded.
+        VersionRefused: its file does not match the signed digest, or it is a pickle from another
+            version of scikit-learn.
     """
-    signature = manifest.signature
     if manifest.serving == "onnx":
-        return OnnxModel(store.read_file(manifest, "model.onnx"), signature)
+        return load_onnx(store.read_file(manifest, "model.onnx"), manifest.signature)
     if not allow_joblib:
         raise ExportError("It is a joblib pickle, which is not allowed here.")
-    if manifest.environment.get("scikit-learn") != sklearn.__version__:
-        raise ExportError("It is a joblib pickle from a different scikit-learn version.")
     content = store.read_file(manifest, "model.joblib")  # a trusted key signed its digest
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", InconsistentVersionWarning)
-        return PickledModel(joblib.load(io.BytesIO(content)), signature.classes is not None)
+    return load_pickled(content, manifest)

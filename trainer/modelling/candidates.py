@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from registry.features import column_input
 from registry.records import Signature
 from trainer.types import Family, Features
 
@@ -95,11 +96,11 @@ def build(candidate: Candidate, context: TrainingContext, features: Features) ->
     if isinstance(features, np.ndarray):
         return make_pipeline(*steps, model)
 
-    names = [f"column_{i}" for i in texts]
+    names = [column_input(i) for i in texts]
     # Text columns come first: `_model` marks them as categorical by position.
     prepare = [("text", _encoder(candidate.family, [features[name] for name in names]), names)]
     if numbers:
-        prepare.append(("numbers", make_pipeline(*steps), [f"column_{i}" for i in numbers]))
+        prepare.append(("numbers", make_pipeline(*steps), [column_input(i) for i in numbers]))
     return make_pipeline(ColumnTransformer(prepare), model)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from registry.features import column_input, is_one_matrix
 from registry.records import Column
 from trainer.types import Features, Indices
 
@@ -22,13 +23,13 @@ def encode(table: pd.DataFrame, columns: list[Column], rows: Indices | None = No
         rows: positions of the rows to encode; None for all.
     """
     count = len(table) if rows is None else len(rows)
-    if all(column.kind != "text" for column in columns):
+    if is_one_matrix(columns):
         matrix = np.empty((count, len(columns)), dtype=np.float32)
         for i, column in enumerate(columns):
             matrix[:, i] = _encode_column(table, column, rows)
         return matrix
     encoded = {
-        f"column_{i}": _encode_column(table, column, rows) for i, column in enumerate(columns)
+        column_input(i): _encode_column(table, column, rows) for i, column in enumerate(columns)
     }
     return pd.DataFrame(encoded, index=pd.RangeIndex(count), copy=False)
 

@@ -1,8 +1,7 @@
 """Export a fitted pipeline to ONNX, and prove that both predict the same.
 
-The graph takes float32 `features` [N, n] when no column is text, else `column_0`, `column_1`, …,
-each [N, 1], float32 or string. It returns a classifier's labels [N] and probabilities
-[N, classes], or a regressor's values [N, 1].
+The graph takes the inputs that `registry.features` describes. It returns a classifier's labels [N]
+and probabilities [N, classes], or a regressor's values [N, 1].
 """
 
 from typing import Any
@@ -14,14 +13,14 @@ from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.pipeline import Pipeline
 
+from registry.features import MATRIX, column_input, is_one_matrix
 from registry.records import Signature
+from registry.runtimes.runtime import Runtime
+from registry.tolerances import NUMBER_TOLERANCE, PROBABILITY_TOLERANCE
 from trainer.errors import ExportError
 from trainer.modelling.fitting import predict
-from trainer.modelling.runtimes import Model
+from trainer.modelling.serving import compute, outputs_of
 from trainer.types import Features
-
-PROBABILITY_TOLERANCE = 1e-5
-VALUE_TOLERANCE = 1e-4  # relative
 
 
 def to_onnx(pipeline: Pipeline, signature: Signature) -> bytes:
@@ -30,14 +29,16 @@ def to_onnx(pipeline: Pipeline, signature: Signature) -> bytes:
     Raises:
         ExportError: skl2onnx cannot convert it.
     """
-    kinds = [column.kind for column in signature.columns]
-    if "text" in kinds:
-        inputs = [
-            (f"column_{i}", (StringTensorType if kind == "text" else FloatTensorType)([None, 1]))
-            for i, kind in enumerate(kinds)
-        ]
+    if is_one_matrix(signature.columns):
+        inputs = [(MATRIX, FloatTensorType([None, len(signature.columns)]))]
     else:
-        inputs = [("features", FloatTensorType([None, len(kinds)]))]
+        inputs = [
+            (
+                column_input(i),
+                (StringTensorType if column.kind == "text" else FloatTensorType)([None, 1]),
+            )
+            for i, column in enumerate(signature.columns)
+        ]
     is_classifier = signature.classes is not None
     try:
         model = convert_sklearn(
@@ -52,23 +53,26 @@ def to_onnx(pipeline: Pipeline, signature: Signature) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def prove_equal(model: Model, pipeline: Pipeline, features: Features) -> None:
-    """Check that labels are identical, probabilities within 1e-5 and values within 1e-4 relative.
+def prove_equal(
+    runtime: Runtime, pipeline: Pipeline, features: Features, signature: Signature
+) -> None:
+    """Check that a model predicts the same as its pipeline, within `registry.tolerances`.
 
     Raises:
-        ExportError: the two models differ on a row.
+        ExportError: the two differ on a row.
     """
-    given, wanted = model.predict(features), predict(pipeline, features)
-    if given.outputs.shape != wanted.shape:
+    output, wanted = compute(runtime, features, signature), predict(pipeline, features)
+    given = outputs_of(output)
+    if given.shape != wanted.shape:
         raise ExportError("The ONNX model's output has a different shape.")
-    if given.labels is None:
+    if output.probabilities is None:
         # Near 0 a float32 sum is precise only relative to the typical value, not to itself.
-        slack = VALUE_TOLERANCE * np.maximum(np.abs(wanted), np.abs(wanted).mean() * 0.01)
-    elif not np.array_equal(given.labels, pipeline.classes_[wanted.argmax(axis=1)]):
+        slack = NUMBER_TOLERANCE * np.maximum(np.abs(wanted), np.abs(wanted).mean() * 0.01)
+    elif not np.array_equal(output.predictions, pipeline.classes_[wanted.argmax(axis=1)]):
         raise ExportError("The ONNX model predicts different labels.")
     else:
         slack = np.full(wanted.shape, PROBABILITY_TOLERANCE)
-    if not (np.abs(given.outputs - wanted) <= slack).all():
+    if not (np.abs(given - wanted) <= slack).all():
         raise ExportError("The ONNX model predicts different numbers.")
 
 

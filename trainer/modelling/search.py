@@ -7,6 +7,9 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from registry.features import column_input
+from registry.runtimes.runtime import Runtime
+from registry.runtimes.scikit_learn import PipelineRuntime
 from trainer.data.problem import Problem
 from trainer.errors import ExportError, TrainerError
 from trainer.modelling.candidates import Candidate, build, variants
@@ -15,7 +18,7 @@ from trainer.modelling.experiment import Experiment
 from trainer.modelling.export import prove_equal, to_onnx
 from trainer.modelling.fitting import cross_validate, fit
 from trainer.modelling.metrics import score
-from trainer.modelling.runtimes import Model, OnnxModel, PickledModel
+from trainer.modelling.serving import load_onnx
 from trainer.types import Family, Features, Floats
 
 TUNED_FAMILIES = 2
@@ -38,20 +41,20 @@ class CandidateResult:
 class ChosenModel:
     """The candidate to serve, fitted on the training rows and proved equal to its ONNX form.
 
-    If no candidate has an ONNX form, `onnx` is `None` and `model` is the pipeline itself.
+    If no candidate has an ONNX form, `onnx` is None and `runtime` runs the pipeline itself.
     """
 
     candidate: Candidate
     pipeline: Pipeline
     onnx: bytes | None
-    model: Model
+    runtime: Runtime
     results: dict[str, CandidateResult] = field(default_factory=dict)
 
 
 def search_models(
     experiment: Experiment, families: list[Family], *, report_progress: ProgressCallback
 ) -> ChosenModel:
-    """Compare the families, tunes the best ones, and fits the best candidate that can be exported.
+    """Compare the families, tunes the best ones, and fit the best candidate that can be exported.
 
     Raises:
         TrainerError: no candidate can be fitted.
@@ -94,6 +97,7 @@ def _fit_best(
     report_progress: ProgressCallback,
 ) -> ChosenModel:
     """Return the best candidate that exports to ONNX; without one, the best to serve by joblib."""
+    signature = experiment.context.signature
     failed: set[Family] = set()
     spare: ChosenModel | None = None
     for candidate in ranking:
@@ -102,10 +106,10 @@ def _fit_best(
         report_progress(f"fitting {candidate.name}", 0.7)
         try:
             pipeline = _fit(experiment, candidate)
-            onnx = to_onnx(pipeline, experiment.context.signature)
-            model = OnnxModel(onnx, experiment.context.signature)
+            onnx = to_onnx(pipeline, signature)
+            runtime = load_onnx(onnx, signature)
             for probe in _probes(experiment):
-                prove_equal(model, pipeline, probe)
+                prove_equal(runtime, pipeline, probe, signature)
         except ValueError:  # scikit-learn rejects infinities, which its own steps can produce
             results[candidate.name].dropped = TOO_EXTREME
             continue
@@ -113,12 +117,10 @@ def _fit_best(
             results[candidate.name].dropped = str(error)
             failed.add(candidate.family)
             if spare is None:
-                is_classifier = experiment.context.signature.classes is not None
-                spare = ChosenModel(
-                    candidate, pipeline, None, PickledModel(pipeline, is_classifier), results
-                )
+                unexported = PipelineRuntime(pipeline, signature)
+                spare = ChosenModel(candidate, pipeline, None, unexported, results)
             continue
-        return ChosenModel(candidate, pipeline, onnx, model, results)
+        return ChosenModel(candidate, pipeline, onnx, runtime, results)
     if spare is not None:
         return spare
     reasons = " ".join(f"{name}: {result.dropped}" for name, result in results.items())
@@ -180,9 +182,9 @@ def _probes(experiment: Experiment) -> Iterator[Features]:
         yield odd
         return
     for i in everything:
-        values = odd[f"column_{i}"].to_numpy(copy=True)
+        values = odd[column_input(i)].to_numpy(copy=True)
         values[[i, len(columns)]] = "" if i in texts else np.nan
         if i in texts:
             values[len(columns) + 1 + texts.index(i)] = UNSEEN
-        odd[f"column_{i}"] = values
+        odd[column_input(i)] = values
     yield odd

@@ -12,7 +12,7 @@ from registry.records import Manifest, Release, StoreError, VersionNotFound, Ver
 from registry.releases import check_fits_beside
 from registry.runtimes.onnx import OnnxRuntime
 from registry.runtimes.runtime import Runtime
-from registry.runtimes.scikit_learn import PickledRuntime
+from registry.runtimes.scikit_learn import load_pickled
 from registry.tolerances import is_as_recorded
 from services.common.errors import Unavailable
 from services.inference.models.cache import ModelCache
@@ -287,7 +287,7 @@ def _start(manifest: Manifest, content: bytes) -> LoadedModel:
     inputs = Inputs(manifest.signature)
     runtime: Runtime
     if manifest.serving == "joblib":
-        runtime = PickledRuntime(content, manifest)
+        runtime = load_pickled(content, manifest)
     else:
         runtime = OnnxRuntime(content, manifest.signature)
     recorded = manifest.warm_up.rows
