@@ -48,15 +48,15 @@ test-chart: .venv/dev.stamp ## Run the chart's suites, deploy/helm/tollgate/test
 	@exec .tools/bin/helm-unittest deploy/helm/tollgate
 
 test-compose: .venv/dev.stamp ## Build the images, bring docker-compose.yml up, and pay for a prediction
-	@exec $(BIN)/pytest -m compose -s tests/compose
+	@exec $(BIN)/pytest -m compose -s tests/e2e/compose
 
 test-cluster: .venv/dev.stamp ## Install, upgrade, roll back and scale the chart on a real control plane
 	@scripts/cluster-tools.sh
-	@exec $(BIN)/pytest -m cluster -s tests/cluster
+	@exec $(BIN)/pytest -m cluster -s tests/e2e/cluster
 
 test-rolling: .venv/dev.stamp ## Replace, scale and drain real services behind HAProxy, under load
 	@scripts/test-tools.sh
-	@exec $(BIN)/pytest -m rolling tests/rolling
+	@exec $(BIN)/pytest -m rolling tests/e2e/rolling
 
 test-slow: .venv/dev.stamp ## Run the tests that take a minute each
 	@scripts/test-tools.sh
@@ -78,7 +78,7 @@ rehearse: .venv/dev.stamp ## Rehearse the loop: data served, a broken release ro
 # It leaves .venv with unlocked packages: run make clean afterwards.
 drift: .venv/dev.stamp ## Test billing with the newest database driver, whatever the pins say
 	$(BIN)/python -m pip install --quiet --upgrade aiomysql PyMySQL
-	@exec $(BIN)/pytest -n 2 tests/billing
+	@exec $(BIN)/pytest -n 2 tests/integration/billing
 
 functions-build: ## Assemble the functions to deploy: build/functions/
 	@$(PYTHON) scripts/functions_build.py $(FUNCTIONS)

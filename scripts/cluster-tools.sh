@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the tools of tests/cluster into .tools/cluster, once per set of versions: a control plane
+# Builds the tools of tests/e2e/cluster into .tools/cluster, once per set of versions: a control plane
 # and kwok with its stages, pinned by scripts/cluster-tools/go.mod, and the CRDs of crds.txt.
 set -eu
 cd "$(dirname "$0")/.."

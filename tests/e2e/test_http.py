@@ -14,7 +14,7 @@ from harness.raw_http import WAIT_S, Connection, head
 from harness.reverse_proxies import proxied
 from harness.samples import PREDICT, WINE
 from harness.waiting import eventually
-from tests.common.test_behind_proxies import JAVA_CLIENT
+from tests.integration.common.test_behind_proxies import JAVA_CLIENT
 
 SERVICES = ("auth", "inference", "billing")
 ATTEMPTS = 20

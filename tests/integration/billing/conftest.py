@@ -1,0 +1,136 @@
+"""The billing app on a migrated database of either kind, emptied between tests."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient
+from pydantic import SecretStr
+
+from harness.databases import empty_tables
+from harness.issuer import ISSUER, Headers, Issuer
+from harness.plans import LOCAL_PLAN
+from harness.usage_events import ADA
+from services.billing.app import create_app
+from services.billing.database import MIGRATIONS
+from services.billing.ledger import sweeper
+from services.billing.models import Base
+from services.billing.plans.schemas import PlanCreate
+from services.billing.plans.service import store_plan
+from services.billing.settings import BillingSettings
+from services.billing.verify import verify
+from services.common.db.database import Database
+from services.common.db.migrations import migrate
+from services.common.telemetry.tracing import Tracing
+from tests.integration.billing.money import credit, store_prepaid
+
+PATIENT_S = 60
+"""The deadline of the database: on a busy machine, a crowd of requests takes long."""
+
+OpenApp = Callable[..., AbstractAsyncContextManager[FastAPI]]
+
+
+@pytest.fixture(scope="session")
+def issuer() -> Issuer:
+    return Issuer()
+
+
+@pytest.fixture(scope="session")
+async def database_url(database_kind: str, new_database_url: Callable[[str], str]) -> str:
+    url = new_database_url(database_kind)
+    await asyncio.to_thread(migrate, url, MIGRATIONS)
+    return url
+
+
+@pytest.fixture(scope="session")
+def open_app(
+    database_url: str, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory
+) -> OpenApp:
+    """`async with open_app(default_plan=None) as app` runs the app with these settings."""
+    home = tmp_path_factory.mktemp("billing")
+
+    @asynccontextmanager
+    async def open_(*, tracing: Tracing | None = None, **settings: Any) -> AsyncIterator[FastAPI]:
+        given: dict[str, Any] = {
+            "home": home,
+            "auth_url": ISSUER,
+            "database_url": SecretStr(database_url),
+            "default_plan": PlanCreate.model_validate(LOCAL_PLAN),
+        }
+        app = create_app(
+            BillingSettings(**(given | settings)),
+            keys=issuer,
+            tracing=tracing,
+            database_deadline_s=PATIENT_S,
+        )
+        async with app.router.lifespan_context(app):
+            yield app
+
+    return open_
+
+
+@pytest.fixture(scope="session")
+async def running_app(open_app: OpenApp) -> AsyncIterator[FastAPI]:
+    """The app for all tests. It does not sweep by itself, because tests set the clock."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweeper, "SWEEP_EVERY_S", 3600)
+        async with open_app() as app:
+            yield app
+
+
+@pytest.fixture
+async def app(running_app: FastAPI) -> FastAPI:
+    """The running app, on tables that contain only the default plan."""
+    database: Database = running_app.state.database
+    await empty_tables(database, Base.metadata)
+    async with database.transaction() as session:
+        await store_plan(session, plan=PlanCreate.model_validate(LOCAL_PLAN), now=datetime.now(UTC))
+    return running_app
+
+
+@pytest.fixture
+def database(app: FastAPI) -> Database:
+    database: Database = app.state.database
+    return database
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[AsyncClient]:
+    async with browse(app) as client:
+        yield client
+
+
+def browse(app: FastAPI) -> AsyncClient:
+    return AsyncClient(transport=ASGITransport(app=app), base_url="http://billing.test")
+
+
+@pytest.fixture
+def service(issuer: Issuer) -> Headers:
+    """The headers of the inference service's requests."""
+    return issuer.headers("billing:write", account="inference")
+
+
+@pytest.fixture
+def ada(issuer: Issuer) -> Headers:
+    """The headers of a user's requests."""
+    return issuer.headers("predict", "usage:read", account=ADA)
+
+
+@pytest.fixture
+def admin(issuer: Issuer) -> Headers:
+    """The headers of an administrator's requests."""
+    account = "0198a000-0000-7000-8000-0000000000ad"
+    return issuer.headers("predict", "usage:read", "admin", account=account)
+
+
+@pytest.fixture
+async def prepaid(database: Database) -> AsyncIterator[Database]:
+    """A database where Ada has 100 × 10⁻⁹ and pays 10⁻⁹ a row; at the end the books agree."""
+    await store_prepaid(database)
+    await credit(database, 100)
+    yield database
+    assert await verify(database) == []

@@ -1,0 +1,96 @@
+"""Verify: a clean database has no differences, and any tampering is named."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, update
+
+from harness.usage_events import ADA, event
+from services.billing.models import (
+    Account,
+    Base,
+    Credit,
+    CreditReservation,
+    EventKey,
+    Journal,
+    JournalRange,
+    UsageEvent,
+    UsageHour,
+    UsageMonth,
+)
+from services.billing.verify import verify
+from services.common.db.database import Database
+from tests.integration.billing.money import (
+    NOON,
+    credit,
+    granted,
+    request,
+    spent,
+    store_prepaid,
+    take,
+)
+
+
+@pytest.fixture
+async def books(database: Database) -> Database:
+    """Return data of every kind that can be verified."""
+    await store_prepaid(database)
+    await credit(database, 100)
+    await granted(database, request(1, desired=50))
+    await take(database, [spent(20, 1), spent(3), spent(2, 2, id="r"), spent(2, 3, id="r")])
+    await take(database, [event(time=NOON, rows=3, account=ADA, sequence=9)])
+    return database
+
+
+async def test_consistent_books_have_no_differences(books: Database) -> None:
+    assert await verify(books) == []
+
+
+async def test_an_empty_database_has_no_differences(database: Database) -> None:
+    assert await verify(database) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        (update(UsageHour).values(amount_low=UsageHour.amount_low + 1), ["usage_hours"]),
+        (update(UsageHour).values(requests=UsageHour.requests - 1), ["usage_hours"]),
+        (delete(UsageMonth), ["usage_months"]),
+        (update(UsageMonth).values(rows=UsageMonth.rows + 1), ["usage_months"]),
+        (
+            update(CreditReservation).values(settled_low=CreditReservation.settled_low + 1),
+            ["reservations", "balances"],
+        ),
+        (
+            update(CreditReservation).values(granted_low=CreditReservation.granted_low + 1),
+            ["balances"],
+        ),
+        (update(Account).values(available_low=Account.available_low - 1), ["balances"]),
+        (delete(Credit), ["balances"]),
+        (update(Account).values(currency="EUR"), ["accounts"]),
+        (delete(EventKey), ["usage_event_keys"]),
+        (update(Journal).values(received=Journal.received + 1), ["journals"]),
+        (update(Journal).values(highest=Journal.highest - 1), ["journals"]),
+        (delete(JournalRange), ["journals"]),
+        (
+            delete(UsageEvent).where(UsageEvent.rows == 20),
+            ["usage_hours", "usage_months", "reservations", "balances"],
+        ),
+    ],
+)
+async def test_tampering_is_named(books: Database, statement: Any, named: list[str]) -> None:
+    async with books.transaction() as session:
+        await session.execute(statement)
+
+    differences = await verify(books)
+
+    tables = [difference.partition(":")[0] for difference in differences]
+    assert list(dict.fromkeys(tables)) == named
+    assert all(ADA in each or each.startswith("journals") for each in differences)
+
+
+async def test_it_leaves_no_changed_connection_in_the_pool(books: Database) -> None:
+    await verify(books)
+
+    async with books.transaction() as session:
+        await session.execute(delete(Base.metadata.tables["journal_ranges"]))

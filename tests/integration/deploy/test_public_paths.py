@@ -1,0 +1,140 @@
+"""Every public path that the chart, Caddy or the docs name has a route in its service."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+
+from harness.stores import new_world
+from services.auth.app import create_app as create_auth
+from services.auth.settings import AuthSettings
+from services.billing.app import create_app as create_billing
+from services.billing.settings import BillingSettings
+from services.inference.app import InferenceApp
+from services.inference.app import create_app as create_inference
+from services.inference.settings import InferenceSettings
+from tests.integration.deploy.chart import ROOT, SERVICES, render
+
+Routes = dict[str, set[str]]
+
+METHODS = "GET|POST|PUT|PATCH|DELETE"
+DOCUMENTED = re.compile(rf"\b(?:{METHODS})(?:[·|](?:{METHODS}))* (/[\w./{{}}:-]*[\w}}])")
+ADDRESS = re.compile(
+    r"https?://(?:127\.0\.0\.1:(800[123])|(auth|inference|billing)\.[\w.-]+)(/[\w./:-]+)"
+)
+PORTS = {"8001": "auth", "8002": "inference", "8003": "billing"}
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.fixture(scope="module")
+def routes(tmp_path_factory: pytest.TempPathFactory) -> Routes:
+    """Return the paths that each service's OpenAPI document describes, and those beside it."""
+    home = tmp_path_factory.mktemp("routes")
+    new_world(home, f"file://{home}/models")
+    inference = create_inference(
+        InferenceSettings(
+            client_id="inference",
+            client_secret="secret",
+            home=home,
+            trusted_keys=home / "keys/trusted",
+        )
+    )
+    assert isinstance(inference, InferenceApp)
+    apps: dict[str, FastAPI] = {
+        "auth": create_auth(AuthSettings(home=home)),
+        "inference": inference.app,
+        "billing": create_billing(BillingSettings(home=home)),
+    }
+    beside = {"/docs", "/openapi.json", "/healthz", "/readyz", "/metrics"}
+    return {name: beside | set(app.openapi()["paths"]) for name, app in apps.items()}
+
+
+def has_route(path: str, known: set[str]) -> bool:
+    """Return whether a path is a route, or the beginning of one, whatever its parameters are."""
+    words = _words(path)
+    return any(
+        len(words) <= len(route)
+        and all(
+            one == other or "{" in one + other for one, other in zip(words, route, strict=False)
+        )
+        for route in map(_words, known)
+    )
+
+
+def _words(path: str) -> list[str]:
+    return re.split("[/:]", path)
+
+
+def test_a_path_is_found_by_its_beginning_and_its_parameters() -> None:
+    known = {"/v1/models/{model}:predict", "/accounts/{id}/plan"}
+
+    assert has_route("/v1", known)
+    assert has_route("/v1/models/wine:predict", known)
+    assert has_route("/accounts/{account}/plan", known)
+    assert not has_route("/v", known)
+    assert not has_route("/accounts/{id}/plans", known)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("domain=example.com",),
+        ("expose=ingress",),
+        ("domain=example.com", "expose=gateway", "gateway.className=any"),
+    ],
+    ids=["names", "one address", "gateway"],
+)
+def test_every_path_of_an_ingress_or_gateway_has_a_route(
+    settings: tuple[str, ...], routes: Routes
+) -> None:
+    exposed = list(_exposed(settings))
+
+    assert len(exposed) > len(SERVICES)
+    assert [each for each in exposed if not has_route(each[1], routes[each[0]])] == []
+
+
+def _exposed(settings: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield the service and the path of each public rule."""
+    rendered = render(*settings)
+    for ingress in rendered.of("Ingress"):
+        for rule in ingress["spec"]["rules"]:
+            for path in rule["http"]["paths"]:
+                name = path["backend"]["service"]["name"]
+                yield name.removeprefix("t-tollgate-"), path["path"]
+    for route in rendered.of("HTTPRoute"):
+        for rule in route["spec"]["rules"]:
+            for match in rule["matches"]:
+                name = rule["backendRefs"][0]["name"]
+                yield name.removeprefix("t-tollgate-"), match["path"]["value"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_path_of_caddy_has_a_route(service: str, routes: Routes) -> None:
+    caddyfile = (ROOT / "deploy" / "compose" / "Caddyfile").read_text()
+    [listed] = re.findall(rf"^\timport service {service}:\d+ (.*)$", caddyfile, re.MULTILINE)
+
+    paths = [path.removesuffix("*") for path in listed.split()]
+
+    assert paths
+    assert [path for path in paths if not has_route(path, routes[service])] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(Path(page).name))
+def test_every_path_in_the_docs_has_a_route(page: Path, routes: Routes) -> None:
+    text = page.read_text()
+    everywhere = set().union(*routes.values())
+
+    unknown = [path for path in DOCUMENTED.findall(text) if not has_route(path, everywhere)]
+    for port, name, path in ADDRESS.findall(text):
+        if not has_route(path.rstrip(".:"), routes[name or PORTS[port]]):
+            unknown.append(path)
+
+    assert unknown == []
+
+
+def test_the_docs_name_paths() -> None:
+    found = [path for page in PAGES for path in DOCUMENTED.findall(page.read_text())]
+
+    assert len(found) > 10

@@ -1,0 +1,116 @@
+"""Fixtures of the inference tests: trained models, auth and billing over HTTP, and the app."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from harness.waiting import eventually_async
+from services.common.http.client import http_client
+from services.inference.app import InferenceApp, create_app
+from services.inference.metering.billing import BillingClient
+from services.inference.models import loader
+from services.inference.settings import InferenceSettings
+from tests.integration.inference.neighbours import Neighbours, running
+from tests.integration.inference.samples import Store, train_samples
+
+eventually = eventually_async
+"""The servers that these tests wait for run on the same event loop."""
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Return a store with the classifiers `numbers` and `mixed`, and the regression `price`."""
+    return train_samples(tmp_path_factory.mktemp("samples"))
+
+
+@pytest.fixture(scope="session")
+async def running_neighbours() -> AsyncIterator[Neighbours]:
+    async with running(Neighbours()) as started:
+        yield started
+
+
+@pytest.fixture
+def neighbours(running_neighbours: Neighbours) -> Neighbours:
+    """Return auth and billing in their initial state."""
+    running_neighbours.reset()
+    return running_neighbours
+
+
+@pytest.fixture
+async def billing(neighbours: Neighbours) -> AsyncIterator[BillingClient]:
+    async with http_client() as http:
+        yield BillingClient(
+            http,
+            billing_url=neighbours.url,
+            auth_url=neighbours.url,
+            client_id="inference",
+            client_secret=SecretStr("secret"),
+        )
+
+
+@pytest.fixture(scope="session")
+def settings(
+    samples: Store, running_neighbours: Neighbours, tmp_path_factory: pytest.TempPathFactory
+) -> InferenceSettings:
+    return InferenceSettings(
+        auth_url=running_neighbours.url,
+        billing_url=running_neighbours.url,
+        client_id="inference",
+        client_secret="secret",
+        model_store=samples.url,
+        trusted_keys=samples.trusted,
+        cache_dir=tmp_path_factory.mktemp("cache"),
+        journal_dir=tmp_path_factory.mktemp("journal"),
+        model_poll_seconds=0.05,
+    )
+
+
+@asynccontextmanager
+async def serving(settings: InferenceSettings) -> AsyncIterator[httpx.AsyncClient]:
+    """Run the app, and yield a client once it is ready."""
+    front = create_app(settings)
+    assert isinstance(front, InferenceApp)
+    async with front.app.router.lifespan_context(front.app):
+        transport = httpx.ASGITransport(app=front)
+        async with httpx.AsyncClient(transport=transport, base_url="http://inference") as client:
+            await eventually(lambda: _is_ready(client))
+            yield client
+
+
+@pytest.fixture(scope="session")
+async def running_app(settings: InferenceSettings) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(settings) as started:
+        yield started
+
+
+@pytest.fixture
+def client(running_app: httpx.AsyncClient, neighbours: Neighbours) -> httpx.AsyncClient:
+    """Return a client of the shared app, with auth and billing in their initial state."""
+    return running_app
+
+
+@pytest.fixture
+def account() -> str:
+    """Return a new account."""
+    return str(uuid.uuid4())
+
+
+@pytest.fixture
+def bearer(neighbours: Neighbours, account: str) -> dict[str, str]:
+    """Return headers with a token of the account that may predict."""
+    return {"Authorization": f"Bearer {neighbours.token(account=account)}"}
+
+
+@pytest.fixture
+def fresh_listings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turn off the reuse of listings, so that a published version can be called at once."""
+    monkeypatch.setattr(loader, "LISTING_TTL_S", 0.0)
+    monkeypatch.setattr(loader, "LISTING_TTL_FACTOR", 0.0)
+
+
+async def _is_ready(client: httpx.AsyncClient) -> bool:
+    return (await client.get("/readyz")).status_code == 200

@@ -1,0 +1,214 @@
+"""Auth and billing as inference sees them: a real HTTP server with faults that a test chooses."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import orjson
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from jose import jwt
+
+from harness.issuer import Issuer
+from services.common.contracts import format_amount, parse_amount
+from services.common.errors import PROBLEM_JSON
+from tests.integration.inference.wallets import Wallets
+
+SERVICE_TOKEN = "t"
+
+
+@cache
+def issuer() -> Issuer:
+    """Return the issuer of all tokens; one per process, because creating its key is slow."""
+    return Issuer()
+
+
+@dataclass
+class Neighbours:
+    """What the neighbours received, and how they should behave."""
+
+    url: str = ""
+    events: list[dict[str, Any]] = field(default_factory=list)
+    """Every event delivered, repeats included."""
+    batches: list[int] = field(default_factory=list)
+    """Sizes of the delivered batches."""
+    charged: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Events by id, the first of each."""
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lease_requests: list[dict[str, Any]] = field(default_factory=list)
+    status: str = "ok"
+    """The status of leases."""
+    tokens: int = 0
+    """The number of tokens granted."""
+    failing: dict[str, int] = field(default_factory=dict)
+    """Paths that fail, with the HTTP status to return."""
+    reject: set[str] = field(default_factory=set)
+    """Ids of events to reject."""
+    losing: set[str] = field(default_factory=set)
+    """Paths whose requests are processed but whose responses are lost."""
+    wallets: Wallets = field(default_factory=Wallets)
+    """Accounts with a wallet are prepaid, all others postpaid."""
+    rate_limit: dict[str, float] | None = None
+    retry_after: int = 1
+    """When credit that other processes have reserved is expected back."""
+    max_batch: int = 10_000
+    price: dict[str, str] = field(
+        default_factory=lambda: {"per_request": "0.0005", "per_row": "0.0001"}
+    )
+    price_id: str = "price-1"
+    """The price of the plan in force."""
+    answered_by_a_proxy: bool = False
+    """Whether failures come from a proxy in front of billing."""
+
+    def __post_init__(self) -> None:
+        self.jwks = {"keys": [issuer().jwk()]}
+
+    def _amount(self, event: dict[str, Any]) -> int:
+        rows: int = event["data"]["rows"]
+        return parse_amount(self.price["per_request"]) + rows * parse_amount(self.price["per_row"])
+
+    def reset(self) -> None:
+        """Restore the initial state."""
+        fresh = Neighbours(url=self.url)
+        for name in fresh.__dict__.keys() - {"url", "jwks"}:
+            setattr(self, name, getattr(fresh, name))
+
+    def charged_to(self, account: str) -> list[str]:
+        """Return the ids of the events an account was charged for."""
+        return [id for id, event in self.charged.items() if event["subject"] == account]
+
+    def token(self, *, account: str | None = None, scope: str = "predict usage:read") -> str:
+        """Return a valid access token."""
+        return issuer().token(iss=self.url, sub=account or str(uuid.uuid4()), scope=scope)
+
+    def app(self) -> FastAPI:
+        app = FastAPI()
+
+        @app.middleware("http")
+        async def fail_on_demand(request: Request, call_next: Any) -> Response:
+            if status := self.failing.get(request.url.path):
+                by = "text/html" if self.answered_by_a_proxy else PROBLEM_JSON
+                return Response(status_code=status, media_type=by)
+            response: Response = await call_next(request)
+            return Response(status_code=500) if request.url.path in self.losing else response
+
+        @app.get("/.well-known/jwks.json")
+        async def keys() -> dict[str, Any]:
+            return self.jwks
+
+        @app.post("/token")
+        async def token() -> dict[str, Any]:
+            self.tokens += 1
+            return {
+                "access_token": SERVICE_TOKEN,
+                "token_type": "bearer",
+                "expires_in": 3600,
+                "scope": "billing:write",
+            }
+
+        @app.post("/leases")
+        async def leases(request: Request) -> list[dict[str, Any]]:
+            requests = orjson.loads(await request.body())
+            self.lease_requests += requests
+            return [self._terms(each) for each in requests]
+
+        @app.get("/usage/events/{event_id}")
+        async def receipt(event_id: str, request: Request) -> Response:
+            event = self.charged.get(event_id)
+            status = 404 if event is None else _may_read(event, request.headers["authorization"])
+            if event is None or status != 200:
+                return Response(status_code=status, media_type=PROBLEM_JSON)
+            found = {
+                "amount": format_amount(self._amount(event)),
+                "currency": "USD",
+                "price_id": "price-1",
+                **{name: event["data"][name] for name in ("model", "version", "rows")},
+            }
+            return Response(orjson.dumps(found), media_type="application/json")
+
+        @app.post("/events")
+        async def events(request: Request) -> Response:
+            batch = orjson.loads(await request.body())
+            if len(batch) > self.max_batch:
+                return Response(status_code=413, media_type=PROBLEM_JSON)
+            self.batches.append(len(batch))
+            duplicates, rejected = 0, []
+            for index, event in enumerate(batch):
+                self.events.append(event)
+                if event["subject"] in self.wallets.available:
+                    self.wallets.settle(
+                        event["subject"],
+                        event["journal"],
+                        event["sequence"],
+                        self._amount(event),
+                        charged_before=event["id"] in self.charged or event["id"] in self.reject,
+                    )
+                if event["id"] in self.reject:
+                    rejected.append({"index": index, "id": event["id"], "reason": "unwanted"})
+                elif event["id"] in self.charged:
+                    duplicates += 1
+                else:
+                    self.charged[event["id"]] = event
+            result = {
+                "accepted": len(batch) - duplicates - len(rejected),
+                "duplicates": duplicates,
+                "conflicts": 0,
+                "rejected": rejected,
+            }
+            return Response(orjson.dumps(result), 202, media_type="application/json")
+
+        @app.put("/sources/{journal}")
+        async def sources(journal: str, request: Request) -> dict[str, str]:
+            self.sources[journal] = orjson.loads(await request.body())
+            if self.sources[journal]["closed"]:
+                self.wallets.close(journal)
+            return {}
+
+        return app
+
+    def _terms(self, request: dict[str, Any]) -> dict[str, Any]:
+        billing, status, granted = "postpaid", self.status, "0"
+        if request["account"] in self.wallets.available:
+            billing = "prepaid"
+            status, granted = self.wallets.lease(request)
+        return {
+            "account": request["account"],
+            "status": status,
+            "currency": "USD",
+            "billing": billing,
+            "granted": granted,
+            "prices": [{"model": None, "price_id": self.price_id, **self.price}],
+            "rate_limit": self.rate_limit,
+        } | ({"retry_after": self.retry_after} if status == "reserved_elsewhere" else {})
+
+
+def _may_read(event: dict[str, Any], authorization: str) -> int:
+    """Return the status for reading a receipt: services may read all, callers their own."""
+    token = authorization.removeprefix("Bearer ")
+    if token == SERVICE_TOKEN:
+        return 200
+    claims = jwt.get_unverified_claims(token)
+    if "usage:read" not in claims["scope"].split():
+        return 403
+    return 200 if claims["sub"] == event["subject"] else 404
+
+
+@asynccontextmanager
+async def running(neighbours: Neighbours) -> AsyncIterator[Neighbours]:
+    """Serve the neighbours on a free port of the loopback address."""
+    config = uvicorn.Config(neighbours.app(), host="127.0.0.1", port=0, log_config=None, ws="none")
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    neighbours.url = f"http://127.0.0.1:{port}"
+    try:
+        yield neighbours
+    finally:
+        server.should_exit = True
+        await serving

@@ -1,0 +1,5 @@
+"""Shares the fixtures of the functions' tests."""
+
+from tests.integration.functions.conftest import bundles, cloud
+
+__all__ = ["bundles", "cloud"]

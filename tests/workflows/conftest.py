@@ -1,5 +1,0 @@
-"""Shares the fixtures of the functions' tests."""
-
-from tests.functions.conftest import bundles, cloud
-
-__all__ = ["bundles", "cloud"]
