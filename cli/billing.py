@@ -77,7 +77,7 @@ async def _replay(folder: Path | None) -> "Replayed":
     import structlog
 
     from services.common.http.app import http_client
-    from services.inference.metering.billing import BillingClient
+    from services.inference.metering.billing_client import BillingClient
     from services.inference.metering.journal.replay import replay
     from services.inference.settings import InferenceSettings
 

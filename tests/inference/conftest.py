@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from services.inference.app import InferenceApp, create_app
-from services.inference.models import loader
+from services.inference.api.front import InferenceApp
+from services.inference.app import create_app
 from services.inference.settings import InferenceSettings
 from tests.inference.neighbours import Neighbours, running
 from tests.inference.samples import Store, train_samples
@@ -89,13 +89,6 @@ def account() -> str:
 def bearer(neighbours: Neighbours, account: str) -> dict[str, str]:
     """Return headers with a token of the account that may predict."""
     return {"Authorization": f"Bearer {neighbours.token(account=account)}"}
-
-
-@pytest.fixture
-def fresh_listings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Turn off the reuse of listings, so that a published version can be called at once."""
-    monkeypatch.setattr(loader, "LISTING_TTL_S", 0.0)
-    monkeypatch.setattr(loader, "LISTING_TTL_FACTOR", 0.0)
 
 
 async def _is_ready(client: httpx.AsyncClient) -> bool:

@@ -4,11 +4,9 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 
 import httpx
-import pytest
 from pydantic import SecretStr
 
-from services.inference.metering import billing as billing_module
-from services.inference.metering.billing import BillingClient
+from services.inference.metering.billing_client import BillingClient
 
 
 class Machine:
@@ -24,14 +22,17 @@ class Machine:
         return self.uptime
 
 
-async def test_usage_is_not_dated_into_the_future_when_the_machines_clock_jumps(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_usage_is_not_dated_into_the_future_when_the_machines_clock_jumps() -> None:
     machine = Machine()
-    monkeypatch.setattr(billing_module, "time", machine)
     async with httpx.AsyncClient() as http:
         billing = BillingClient(
-            http, billing_url="", auth_url="", client_id="", client_secret=SecretStr("")
+            http,
+            billing_url="",
+            auth_url="",
+            client_id="",
+            client_secret=SecretStr(""),
+            wall_clock=machine.time,
+            clock=machine.monotonic,
         )
     billing._follow_clock(format_datetime(datetime.fromtimestamp(machine.wall, UTC)))
 

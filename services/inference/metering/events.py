@@ -1,4 +1,4 @@
-"""The usage event of one prediction: its id and its encoding.
+"""The usage event of one prediction: its id and its JSON.
 
 Billing counts each `(source, id)` once, so the id decides what is a repeat. With an
 `Idempotency-Key` the id is derived from the request (UUIDv8, RFC 9562 §5.8); otherwise it is new
@@ -7,12 +7,17 @@ Billing counts each `(source, id)` once, so the id decides what is a repeat. Wit
 
 import hashlib
 import os
+import re
 import time
 from datetime import UTC, datetime
 
 import orjson
 
 from services.common.contracts import EVENT_SOURCE, EVENT_TYPE
+
+SEQUENCE_DIGITS = 20
+
+_TRACED = re.compile(rb'\{"sequence":"[0-9]+","traceparent":"([0-9a-f-]+)"')
 
 
 def new_id() -> str:
@@ -57,15 +62,20 @@ def encode(
     price_id: str,
     latency_ms: float,
     now: float,
+    traceparent: str | None = None,
 ) -> bytes:
     """Return a CloudEvents 1.0 JSON object without its `sequence`, which the journal adds.
 
     Args:
         now: seconds since the epoch on billing's clock.
         latency_ms: time from the request's first byte to its prediction.
+        traceparent: the trace to continue when the event is shipped and billed (CloudEvents
+            distributed tracing extension).
     """
+    traced = {} if traceparent is None else {"traceparent": traceparent}
     return orjson.dumps(
         {
+            **traced,
             "specversion": "1.0",
             "type": EVENT_TYPE,
             "source": EVENT_SOURCE,
@@ -84,3 +94,14 @@ def encode(
         },
         option=orjson.OPT_UTC_Z,
     )
+
+
+def with_sequence(event: bytes, sequence: int) -> bytes:
+    """Return an event with its sequence as a string, zero-padded so that it sorts."""
+    return b'{"sequence":"%0*d",' % (SEQUENCE_DIGITS, sequence) + event[1:]
+
+
+def find_traceparent(event: bytes) -> str | None:
+    """Return the trace of an event that has its sequence, or None."""
+    found = _TRACED.match(event)
+    return found[1].decode() if found else None
