@@ -1,4 +1,7 @@
-"""The steps of a prediction that never wait: plain functions, whoever runs the request."""
+"""The steps of a prediction that never wait, as plain functions.
+
+`predictions` runs them between the steps that may wait; they can also be run in one go.
+"""
 
 import time
 from typing import NamedTuple
