@@ -43,6 +43,7 @@ class Shelf:
         poll_s: float = 0.01,
         call_deadline_s: float = 10.0,
         load_waits_s: float = 10.0,
+        listing_ttl_s: float = 0.0,
         store: ModelStore | None = None,
     ) -> None:
         """Replace the components, as a restart would; the disk does not change."""
@@ -60,7 +61,7 @@ class Shelf:
             allow_joblib=allow_joblib,
             metrics=shared,
             load_waits_s=load_waits_s,
-            listing_ttl_s=0.0,  # a version can be called as soon as it is published
+            listing_ttl_s=listing_ttl_s,  # 0: a version can be called once it is published
             listing_ttl_factor=0.0,
         )
         self.watcher = Watcher(

@@ -97,7 +97,7 @@ def test_a_segment_that_was_never_renamed_is_removed(tmp_path: Path) -> None:
 def test_the_lock_is_released_even_when_the_process_is_killed(tmp_path: Path) -> None:
     script = (
         "import sys, os, signal, pathlib\n"
-        "from services.inference.metering import segments\n"
+        "from services.inference.metering.journal import segments\n"
         f"segments.create(pathlib.Path(sys.argv[1]), '{JOURNAL}', 1)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

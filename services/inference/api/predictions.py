@@ -7,7 +7,9 @@ need not wait is a plain function of `steps` or of the collaborators.
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -32,6 +34,9 @@ from services.inference.api.targets import Target
 from services.inference.metering import events
 from services.inference.models.inputs import retained_bytes
 from services.inference.models.table import LoadedModel
+
+if TYPE_CHECKING:
+    from services.common.telemetry.tracing import Tracing
 
 log = structlog.get_logger()
 
@@ -109,7 +114,7 @@ class PredictEndpoint:
         if not leases.admit_now(account):
             await leases.admit(account)
         request, keyed_id = await self._decoder.run(
-            partial(steps.decode_body, call, model, max_rows=self._admission.max_rows),
+            partial(steps.decode_body, call, model, self._admission.max_rows),
             size=len(call.content),
             account=account,
         )
@@ -149,15 +154,17 @@ class PredictEndpoint:
             raise
         return prediction
 
-    async def _record(self, prediction: Prediction) -> None:
+    def _record(self, prediction: Prediction) -> Awaitable[None]:
         """Journal the usage event, in a span of the request's trace if it has one."""
         metering = self._metering
-        if metering.tracing is None or not metering.tracing.is_recording:
-            await metering.journal.append(steps.encode_event(prediction, metering))
-            return
-        with metering.tracing.hand_on("journal") as traceparent:
-            event = steps.encode_event(prediction, metering, traceparent=traceparent)
-            await metering.journal.append(event)
+        if metering.tracing is not None and metering.tracing.is_recording:
+            return self._record_traced(prediction, metering.tracing)
+        return metering.journal.append(steps.encode_event(prediction, metering))
+
+    async def _record_traced(self, prediction: Prediction, tracing: "Tracing") -> None:
+        with tracing.hand_on("journal") as traceparent:
+            event = steps.encode_event(prediction, self._metering, traceparent=traceparent)
+            await self._metering.journal.append(event)
 
     async def _refuse(
         self,

@@ -70,7 +70,7 @@ def check_room(admission: Admission, metering: Metering) -> None:
 
 
 def decode_body(
-    call: Call, model: LoadedModel, *, max_rows: int
+    call: Call, model: LoadedModel, max_rows: int
 ) -> tuple[InferenceRequest, str | None]:
     """Return the decoded body, and the event id that its `Idempotency-Key` determines, if any.
 

@@ -72,28 +72,26 @@ def encode(
         traceparent: the trace to continue when the event is shipped and billed (CloudEvents
             distributed tracing extension).
     """
-    traced = {} if traceparent is None else {"traceparent": traceparent}
-    return orjson.dumps(
-        {
-            **traced,
-            "specversion": "1.0",
-            "type": EVENT_TYPE,
-            "source": EVENT_SOURCE,
-            "id": event_id,
-            "subject": account,
-            "time": datetime.fromtimestamp(now, UTC),
-            "journal": journal,
-            "data": {
-                "model": model,
-                "version": version,
-                "rows": rows,
-                "client_id": client_id,
-                "latency_ms": round(latency_ms, 3),
-                "price_id": price_id,
-            },
+    event = {
+        "specversion": "1.0",
+        "type": EVENT_TYPE,
+        "source": EVENT_SOURCE,
+        "id": event_id,
+        "subject": account,
+        "time": datetime.fromtimestamp(now, UTC),
+        "journal": journal,
+        "data": {
+            "model": model,
+            "version": version,
+            "rows": rows,
+            "client_id": client_id,
+            "latency_ms": round(latency_ms, 3),
+            "price_id": price_id,
         },
-        option=orjson.OPT_UTC_Z,
-    )
+    }
+    if traceparent is not None:
+        event = {"traceparent": traceparent, **event}  # first, where `find_traceparent` looks
+    return orjson.dumps(event, option=orjson.OPT_UTC_Z)
 
 
 def with_sequence(event: bytes, sequence: int) -> bytes:

@@ -255,19 +255,15 @@ class LeaseManager:
         if (
             account is None
             or account.needs_terms(now, max_age_s=self._max_age_s)
-            or self._may_have_changed(account, now)
+            or (now - account.sent_at > FRESH_S and self._may_be_refreshed(account, now))
         ):
             return None
         account.used_at = now
         return account
 
-    def _may_have_changed(self, account: Account, now: float) -> bool:
-        """Return whether the account is back after a pause in which its plan may have changed."""
-        return (
-            now - account.sent_at > FRESH_S
-            and now - account.refreshed_at > REFRESH_S
-            and not self._leases.is_backing_off
-        )
+    def _may_be_refreshed(self, account: Account, now: float) -> bool:
+        """Return whether old terms are worth waiting for: neither just tried nor in an outage."""
+        return now - account.refreshed_at > REFRESH_S and not self._leases.is_backing_off
 
     async def _with_terms(self, account_id: str) -> Account:
         """Return an account with valid terms, waiting for them if necessary."""
@@ -276,7 +272,8 @@ class LeaseManager:
         account.used_at = now  # so that it is not forgotten while this request waits
         if account.needs_terms(now, max_age_s=self._max_age_s):
             await self._wait(account, 0)
-        elif self._may_have_changed(account, now):
+        elif now - account.sent_at > FRESH_S and self._may_be_refreshed(account, now):
+            # The account is back after a pause, and its plan may have changed meanwhile.
             with suppress(Unavailable):
                 await self._wait(account, 0, at_most_s=REFRESH_S)
             account.refreshed_at = self._clock()
