@@ -21,7 +21,7 @@ from registry.store import ModelStore
 from services.inference.models.cache import ModelCache
 from services.inference.models.loader import Loader
 from services.inference.models.metrics import ModelMetrics
-from services.inference.models.registry import Registry
+from services.inference.models.table import ModelTable
 from services.inference.models.watcher import Watcher
 
 MODEL = "wine"
@@ -65,14 +65,14 @@ async def _watcher(platform: ServiceProcesses, folder: Path, *, releases: int) -
         path = folder / "models" / MODEL / "releases" / f"{number:08d}.json"
         path.write_text(record.model_dump_json())
     metrics = ModelMetrics(CollectorRegistry())
-    registry = Registry(max_bytes=0, metrics=metrics)
+    table = ModelTable(max_bytes=0, metrics=metrics)
     cache = ModelCache(store, own.trusted, folder=folder / "cache", max_bytes=2**30)
-    loader = Loader(cache, registry, allow_joblib=False, metrics=metrics)
+    loader = Loader(cache, table, allow_joblib=False, metrics=metrics)
     watcher = Watcher(
         store,
         cache,
         loader,
-        registry,
+        table,
         poll_s=POLL_S,
         canary_refused=lambda *_: None,  # no release here has one
         metrics=metrics,

@@ -41,7 +41,7 @@ class CandidateResult:
 class ChosenModel:
     """The candidate to serve, fitted on the training rows and proved equal to its ONNX form.
 
-    If no candidate has an ONNX form, `onnx` is None and `runtime` runs the pipeline itself.
+    Without an ONNX form (`onnx`), `runtime` runs the pipeline itself.
     """
 
     candidate: Candidate

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from registry.features import Arrays
 from registry.runtimes.runtime import InferenceResponse
-from services.inference.models.registry import LoadedModel
+from services.inference.models.table import LoadedModel
 
 
 class Body(NamedTuple):

@@ -1,4 +1,4 @@
-"""Run a request on the canary or on the live version, and score the canary."""
+"""Run a request on one version, or on the canary or the live version of a trial."""
 
 import time
 
@@ -6,23 +6,37 @@ import structlog
 
 from registry.runtimes.runtime import InferenceResponse
 from services.inference.api.codec import EncodedResponse, InferenceRequest
-from services.inference.models.engine import Engine
-from services.inference.models.registry import LoadedModel
+from services.inference.models.engine import Engine, is_quick, run_model
+from services.inference.models.table import LoadedModel
 from services.inference.rollouts.canary import Canaries, Trial
 
 log = structlog.get_logger()
 
 
+def compute_now(
+    model: LoadedModel, request: InferenceRequest
+) -> tuple[InferenceResponse, EncodedResponse] | None:
+    """Run a quick request in place and encode the response; return None if it needs a thread.
+
+    Raises:
+        BodyInvalid: the values are so extreme that the output is not finite.
+    """
+    if not is_quick(model, request.rows):
+        return None
+    response = run_model(model, request.arrays, probabilities=request.probabilities)
+    return response, request.encode(model, response)
+
+
 async def compute(
     engine: Engine, model: LoadedModel, request: InferenceRequest
 ) -> tuple[InferenceResponse, EncodedResponse]:
-    """Run a request on one version and encode the response."""
+    """Run a request on one version, in a thread unless it is quick, and encode the response.
+
+    Raises:
+        BodyInvalid: the values are so extreme that the output is not finite.
+    """
     response = await engine.predict(
-        model.runtime,
-        model.latency,
-        request.arrays,
-        rows=request.rows,
-        probabilities=request.probabilities,
+        model, request.arrays, rows=request.rows, probabilities=request.probabilities
     )
     return response, request.encode(model, response)
 

@@ -52,10 +52,14 @@ class Head(NamedTuple):
     json_length: int | None
 
 
-def read_head(headers: list[tuple[bytes, bytes]]) -> Head:
+def read_head(headers: list[tuple[bytes, bytes]], *, max_bytes: int) -> Head:
     """Read the headers in one pass.
 
+    Args:
+        max_bytes: the limit of the body's length.
+
     Raises:
+        BodyTooLarge: the body is longer than that.
         EncodingNotAccepted: the body is encoded.
         BadRequest: `Idempotency-Key` is empty, too long, not printable or repeated, or
             `Inference-Header-Content-Length` is not a number.
@@ -79,6 +83,8 @@ def read_head(headers: list[tuple[bytes, bytes]]) -> Head:
             json_length = int(value)
         elif name == b"content-encoding" and value.lower() != b"identity":
             raise EncodingNotAccepted()
+    if length > max_bytes:
+        raise BodyTooLarge()
     return Head(None if key is None else key.decode("ascii"), length, json_length)
 
 

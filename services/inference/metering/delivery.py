@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from services.inference.metering.billing import BillingClient, BillingError
+from services.inference.metering.billing_client import BillingClient, BillingError
 from services.inference.metering.journal import dead_letters, segments
 from services.inference.metering.journal.dead_letters import Refusal
 from services.inference.metering.journal.segments import Segment

@@ -1,4 +1,4 @@
-"""The usage event of one prediction: its id and its encoding.
+"""The usage event of one prediction: its id and its JSON.
 
 Billing counts each `(source, id)` once, so the id decides what is a repeat. With an
 `Idempotency-Key` the id is derived from the request (UUIDv8, RFC 9562 §5.8); otherwise it is new
@@ -7,12 +7,17 @@ Billing counts each `(source, id)` once, so the id decides what is a repeat. Wit
 
 import hashlib
 import os
+import re
 import time
 from datetime import UTC, datetime
 
 import orjson
 
 from services.common.contracts import EVENT_SOURCE, EVENT_TYPE
+
+SEQUENCE_DIGITS = 20
+
+_TRACED = re.compile(rb'\{"sequence":"[0-9]+","traceparent":"([0-9a-f-]+)"')
 
 
 def new_id() -> str:
@@ -57,30 +62,44 @@ def encode(
     price_id: str,
     latency_ms: float,
     now: float,
+    traceparent: str | None = None,
 ) -> bytes:
     """Return a CloudEvents 1.0 JSON object without its `sequence`, which the journal adds.
 
     Args:
         now: seconds since the epoch on billing's clock.
         latency_ms: time from the request's first byte to its prediction.
+        traceparent: the trace to continue when the event is shipped and billed (CloudEvents
+            distributed tracing extension).
     """
-    return orjson.dumps(
-        {
-            "specversion": "1.0",
-            "type": EVENT_TYPE,
-            "source": EVENT_SOURCE,
-            "id": event_id,
-            "subject": account,
-            "time": datetime.fromtimestamp(now, UTC),
-            "journal": journal,
-            "data": {
-                "model": model,
-                "version": version,
-                "rows": rows,
-                "client_id": client_id,
-                "latency_ms": round(latency_ms, 3),
-                "price_id": price_id,
-            },
+    event = {
+        "specversion": "1.0",
+        "type": EVENT_TYPE,
+        "source": EVENT_SOURCE,
+        "id": event_id,
+        "subject": account,
+        "time": datetime.fromtimestamp(now, UTC),
+        "journal": journal,
+        "data": {
+            "model": model,
+            "version": version,
+            "rows": rows,
+            "client_id": client_id,
+            "latency_ms": round(latency_ms, 3),
+            "price_id": price_id,
         },
-        option=orjson.OPT_UTC_Z,
-    )
+    }
+    if traceparent is not None:
+        event = {"traceparent": traceparent, **event}  # first, where `find_traceparent` looks
+    return orjson.dumps(event, option=orjson.OPT_UTC_Z)
+
+
+def with_sequence(event: bytes, sequence: int) -> bytes:
+    """Return an event with its sequence as a string, zero-padded so that it sorts."""
+    return b'{"sequence":"%0*d",' % (SEQUENCE_DIGITS, sequence) + event[1:]
+
+
+def find_traceparent(event: bytes) -> str | None:
+    """Return the trace of an event that has its sequence, or None."""
+    found = _TRACED.match(event)
+    return found[1].decode() if found else None

@@ -6,7 +6,6 @@ metric and a log line, and shipping continues.
 """
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -16,7 +15,8 @@ import orjson
 import structlog
 
 from services.common.contracts import SourceReport
-from services.inference.metering.billing import BillingClient, BillingError
+from services.inference.backoff import Backoff
+from services.inference.metering.billing_client import BillingClient, BillingError
 from services.inference.metering.delivery import MAX_BATCH_BYTES, ship_batch
 from services.inference.metering.journal import segments
 from services.inference.metering.journal.journal import Journal
@@ -29,7 +29,8 @@ LOOK_FOR_DEAD_S = 5.0
 MAX_DEAD_RUNS = 64
 """How many dead runs are taken over at once."""
 REPORT_S = 30.0
-MAX_BACKOFF_S = 10.0
+FIRST_PAUSE_S = 0.2
+MAX_PAUSE_S = 10.0
 DRAIN_S = 10.0
 """How long a stopping process keeps trying to ship."""
 
@@ -37,14 +38,29 @@ log = structlog.get_logger()
 
 
 class Shipper:
-    """Ships the journal of this run and those of dead runs: call `run`, then `drain` to stop."""
+    """Ships the journal of this run and those of dead runs: call `run`, then `drain` to stop.
 
-    def __init__(self, journal: Journal, billing: BillingClient, metrics: MeteringMetrics) -> None:
+    Args:
+        linger_s: how long the first event of a batch waits for more, in seconds.
+        drain_s: how long `drain` keeps trying, in seconds.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        billing: BillingClient,
+        metrics: MeteringMetrics,
+        *,
+        linger_s: float = LINGER_S,
+        drain_s: float = DRAIN_S,
+    ) -> None:
         self._journal = journal
         self._billing = billing
         self._metrics = metrics
         self._dead: deque[list[Segment]] = deque()
-        self._failures = 0
+        self._backoff = Backoff(first_s=FIRST_PAUSE_S, max_s=MAX_PAUSE_S)
+        self._linger_s = linger_s
+        self._drain_s = drain_s
         metrics.oldest_age.set_function(self._oldest_age_s)
 
     async def run(self) -> None:
@@ -55,13 +71,13 @@ class Shipper:
             tasks.create_task(self._report_regularly())
 
     async def drain(self) -> None:
-        """Ship what is left, within `DRAIN_S`, and report the journal closed.
+        """Ship what is left, within `drain_s`, and report the journal closed.
 
         This run's own events go first; another process can ship those of dead runs.
         """
         settled = False
         with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_S):
+            async with asyncio.timeout(self._drain_s):
                 while not settled:
                     settled = await self._backing_off(self._finish_own)
                 while self._dead:
@@ -75,7 +91,7 @@ class Shipper:
     async def _ship_as_it_grows(self) -> None:
         while True:
             await self._journal.grown.wait()
-            await asyncio.sleep(LINGER_S)
+            await asyncio.sleep(self._linger_s)
             self._journal.grown.clear()
             while self._dead or self._own():
                 # Alternate, so that a dead run that cannot be shipped does not delay our own.
@@ -84,7 +100,7 @@ class Shipper:
                 if self._own():
                     await self._backing_off(self._ship_own)
                 if self._journal.unshipped_bytes < MAX_BATCH_BYTES:
-                    await asyncio.sleep(LINGER_S)
+                    await asyncio.sleep(self._linger_s)
 
     async def take_over_dead_runs(self) -> None:
         """Lock the segments of dead runs, so that they are shipped along with our own."""
@@ -124,13 +140,12 @@ class Shipper:
         try:
             await step()
         except (BillingError, OSError) as error:
-            self._failures += 1
-            pause_s = min(MAX_BACKOFF_S, 0.1 * 2 ** min(self._failures, 10))
-            if self._failures in (1, 5) or self._failures % 60 == 0:
-                log.warning("shipping_failed", error=str(error), failures=self._failures)
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
+            pause_s = self._backoff.fail()
+            if self._backoff.is_worth_logging:
+                log.warning("shipping_failed", error=str(error), failures=self._backoff.failures)
+            await asyncio.sleep(pause_s)
             return False
-        self._failures = 0
+        self._backoff.succeed()
         return True
 
     async def _ship_own(self) -> None:

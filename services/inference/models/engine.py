@@ -1,47 +1,34 @@
 """Run models: quick calls on the event loop, slow ones in a thread pool."""
 
 import asyncio
-import statistics
-import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-
-import numpy as np
+from functools import partial
 
 from registry.features import Arrays
-from registry.runtimes.runtime import InferenceResponse, OutputNotFinite, Runtime
+from registry.runtimes.runtime import InferenceResponse, OutputNotFinite
 from services.common.errors import BodyInvalid
+from services.inference.models.table import LoadedModel
 
 INLINE_S = 0.0005
 """The longest call, in seconds, that runs on the event loop; about five thread switches."""
 
 
-@dataclass(frozen=True, slots=True)
-class LatencyEstimate:
-    """The estimated cost of a call and of each row, in seconds."""
-
-    call_s: float
-    row_s: float
-
-    def expected_s(self, rows: int) -> float:
-        """Return the expected duration of a call with this many rows."""
-        return self.call_s + rows * self.row_s
+def is_quick(model: LoadedModel, rows: int) -> bool:
+    """Return whether a call with this many rows costs less than handing it to a thread."""
+    return model.latency.expected_s(rows) <= INLINE_S
 
 
-def estimate_latency(runtime: Runtime, arrays: Arrays, *, repeats: int = 9) -> LatencyEstimate:
-    """Measure a model's latency with the arrays of one row."""
-    rows = 64
-    many = {name: np.repeat(array, rows, axis=0) for name, array in arrays.items()}
-    one_s, many_s = (
-        statistics.median(_time(runtime, feed) for _ in range(repeats)) for feed in (arrays, many)
-    )
-    return LatencyEstimate(call_s=one_s, row_s=max(many_s - one_s, 0.0) / (rows - 1))
+def run_model(model: LoadedModel, arrays: Arrays, *, probabilities: bool) -> InferenceResponse:
+    """Run a model in the calling thread.
 
-
-def _time(runtime: Runtime, arrays: Arrays) -> float:
-    started = time.perf_counter()
-    runtime.run(arrays)
-    return time.perf_counter() - started
+    Raises:
+        BodyInvalid: the values are so extreme that the output is not finite.
+    """
+    try:
+        return model.runtime.run(arrays, probabilities=probabilities)
+    except OutputNotFinite as error:
+        message = "The values are too extreme: the model's output is not finite."
+        raise BodyInvalid([{"loc": ["body"], "msg": message}]) from error
 
 
 class Engine:
@@ -51,29 +38,18 @@ class Engine:
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="predict")
 
     async def predict(
-        self,
-        runtime: Runtime,
-        latency: LatencyEstimate,
-        arrays: Arrays,
-        *,
-        rows: int,
-        probabilities: bool,
+        self, model: LoadedModel, arrays: Arrays, *, rows: int, probabilities: bool
     ) -> InferenceResponse:
         """Run a quick call on the event loop and a slow one in a thread.
 
         Raises:
             BodyInvalid: the values are so extreme that the output is not finite.
         """
-        try:
-            if latency.expected_s(rows) <= INLINE_S:
-                return runtime.run(arrays, probabilities=probabilities)
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(
-                self._pool, lambda: runtime.run(arrays, probabilities=probabilities)
-            )
-        except OutputNotFinite as error:
-            message = "The values are too extreme: the model's output is not finite."
-            raise BodyInvalid([{"loc": ["body"], "msg": message}]) from error
+        if is_quick(model, rows):
+            return run_model(model, arrays, probabilities=probabilities)
+        loop = asyncio.get_running_loop()
+        call = partial(run_model, model, arrays, probabilities=probabilities)
+        return await loop.run_in_executor(self._pool, call)
 
     def close(self) -> None:
         """Drop the waiting work; do not wait for what is running."""

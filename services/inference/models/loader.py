@@ -16,17 +16,17 @@ from registry.runtimes.scikit_learn import load_pickled
 from registry.tolerances import is_as_recorded
 from services.common.errors import Unavailable
 from services.inference.models.cache import ModelCache
-from services.inference.models.engine import estimate_latency
 from services.inference.models.inputs import Inputs
+from services.inference.models.latency import estimate_latency
 from services.inference.models.metrics import ModelMetrics
-from services.inference.models.registry import (
+from services.inference.models.table import (
     LiveRelease,
     LoadedModel,
     ModelNotFound,
-    Registry,
+    ModelTable,
     version_not_found,
 )
-from services.inference.models.thread_limiter import ThreadLimiter
+from services.inference.thread_limiter import ThreadLimiter
 
 LOADS_AT_ONCE = 2
 LOAD_DEADLINE_S = 300.0
@@ -35,8 +35,6 @@ LISTING_WAITS_S = 1.0
 """How long the store may take to confirm a version that is on the disk."""
 LISTING_TTL_S = 1.0
 LISTING_TTL_FACTOR = 20.0
-"""A listing is reused for `LISTING_TTL_S`, or for this many times its own duration if that is
-longer, to bound the cost of requests for made-up names."""
 REFUSAL_TTL_S = 30.0
 
 T = TypeVar("T")
@@ -49,15 +47,30 @@ class Loader:
 
     Args:
         allow_joblib: whether pickles signed by a trusted key may be loaded.
+        load_waits_s: how long a request waits for a version to be loaded, in seconds.
+        listing_ttl_s: how long a listing of versions is reused, in seconds…
+        listing_ttl_factor: …or this many times its own duration if that is longer, to bound the
+            cost of requests for made-up names.
     """
 
     def __init__(
-        self, cache: ModelCache, registry: Registry, *, allow_joblib: bool, metrics: ModelMetrics
+        self,
+        cache: ModelCache,
+        table: ModelTable,
+        *,
+        allow_joblib: bool,
+        metrics: ModelMetrics,
+        load_waits_s: float = REQUEST_WAITS_S,
+        listing_ttl_s: float = LISTING_TTL_S,
+        listing_ttl_factor: float = LISTING_TTL_FACTOR,
     ) -> None:
         self._cache = cache
-        self._registry = registry
+        self._table = table
         self._allow_joblib = allow_joblib
         self._metrics = metrics
+        self._load_waits_s = load_waits_s
+        self._listing_ttl_s = listing_ttl_s
+        self._listing_ttl_factor = listing_ttl_factor
         self._load_threads = ThreadLimiter(at_once=LOADS_AT_ONCE, deadline_s=LOAD_DEADLINE_S)
         self._list_threads = ThreadLimiter(at_once=LOADS_AT_ONCE, deadline_s=REQUEST_WAITS_S)
         self._running: dict[tuple[str, ...], asyncio.Task[Any]] = {}
@@ -81,7 +94,7 @@ class Loader:
             StoreError: the store cannot be read right now.
         """
         manifest = await self._load_threads.run(self._cache.open_release, name, release)
-        if not self._registry.is_resident(name, release.version):
+        if not self._table.is_resident(name, release.version):
             await self._load_once(name, release.version)
         failed = await self._load_beside(manifest, release)
         canary, shadow = release.canary, release.shadow
@@ -91,7 +104,7 @@ class Loader:
             canary=None if canary and canary.version in failed else canary,
             shadow=None if shadow and shadow.version in failed else shadow,
         )
-        self._registry.set_live(live)
+        self._table.set_live(live)
         await self._load_threads.run(self._cache.set_live, release, manifest)
         for version, error in failed.items():
             if not isinstance(error, VersionNotFound | VersionRefused):
@@ -111,19 +124,19 @@ class Loader:
             ModelNotFound: the version does not exist, is invalid or failed its gate.
             Unavailable: the store is unavailable, or loading takes too long for a request.
         """
-        model = self._registry.find(name, version)
+        model = self._table.find(name, version)
         if model is not None:
             return model
         if version is None:
-            version = self._registry.live(name).manifest.version
+            version = self._table.live(name).manifest.version
         elif not await self._is_published(name, version):
             raise version_not_found(name, version)
         if time.monotonic() < self._refusals.get((name, version), 0.0):
             raise _cannot_be_served(name, version)
         try:
-            async with asyncio.timeout(REQUEST_WAITS_S):
+            async with asyncio.timeout(self._load_waits_s):
                 # Look again, because it may have been loaded during the listing.
-                return self._registry.find(name, version) or await self._load_once(name, version)
+                return self._table.find(name, version) or await self._load_once(name, version)
         except (VersionNotFound, VersionRefused) as error:
             self._remember_refusal(name, version, error)
             raise _cannot_be_served(name, version) from error
@@ -154,13 +167,13 @@ class Loader:
         Raises:
             StoreError: the store cannot be read right now.
         """
-        for name, version in self._registry.resident():
-            if self._registry.is_live(name, version):
+        for name, version in self._table.resident():
+            if self._table.is_live(name, version):
                 continue
             try:
                 await self._load_threads.run(self._cache.open_version, name, version)
             except (VersionNotFound, VersionRefused) as error:
-                self._registry.drop(name, version)
+                self._table.drop(name, version)
                 self._remember_refusal(name, version, error)
 
     async def close(self) -> None:
@@ -171,7 +184,7 @@ class Loader:
         await asyncio.gather(*running, return_exceptions=True)
 
     async def _is_published(self, name: str, version: str) -> bool:
-        if self._registry.is_live(name, version):  # no need to ask the store
+        if self._table.is_live(name, version):  # no need to ask the store
             return True
         is_cached = await asyncio.to_thread(self._cache.has_version, name, version)
         try:
@@ -200,7 +213,7 @@ class Loader:
         began = time.monotonic()
         versions = await self._list_threads.run(self._cache.list_versions, name)
         ended = time.monotonic()
-        ttl_s = max(LISTING_TTL_S, LISTING_TTL_FACTOR * (ended - began))
+        ttl_s = max(self._listing_ttl_s, self._listing_ttl_factor * (ended - began))
         self._listings[name] = ended + ttl_s, versions
         return versions
 
@@ -216,7 +229,7 @@ class Loader:
                     self._cache.open_version, name, tried.version
                 )
                 check_fits_beside(manifest, live)
-                if not self._registry.is_resident(name, tried.version):
+                if not self._table.is_resident(name, tried.version):
                     await self._load_once(name, tried.version)
             except StoreError as error:
                 failed[tried.version] = error
@@ -244,7 +257,7 @@ class Loader:
             lambda: load_version(self._cache, name, version, allow_joblib=self._allow_joblib)
         )
         self._metrics.loads.inc()
-        self._registry.add(model)
+        self._table.add(model)
         return model
 
 

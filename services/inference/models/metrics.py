@@ -6,7 +6,7 @@ from registry.records import VersionNotFound, VersionRefused
 
 
 class ModelMetrics:
-    """Counters and gauges shared by the registry, the loader and the watcher."""
+    """Counters and gauges shared by the table, the loader and the watcher."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.live = Gauge(

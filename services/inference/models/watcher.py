@@ -7,7 +7,6 @@ it is unavailable at start, the last known live releases are served from the loc
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,11 +17,12 @@ import structlog
 from registry.records import Release, StoreError, VersionNotFound, VersionRefused, Withdrawal
 from registry.store import ModelStore
 from registry.verify import stray_release
+from services.inference.backoff import Backoff
 from services.inference.models.cache import ModelCache
 from services.inference.models.loader import Loader
 from services.inference.models.metrics import ModelMetrics
-from services.inference.models.registry import Registry
-from services.inference.models.thread_limiter import ThreadLimiter
+from services.inference.models.table import ModelTable
+from services.inference.thread_limiter import ThreadLimiter
 
 FULL_SCAN_S = 300.0
 CALL_DEADLINE_S = 10.0
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 
 class Watcher:
-    """Keeps a registry in sync with the model store.
+    """Keeps the model table in sync with the model store.
 
     Args:
         poll_s: seconds between polls.
@@ -49,7 +49,7 @@ class Watcher:
         store: ModelStore,
         cache: ModelCache,
         loader: Loader,
-        registry: Registry,
+        table: ModelTable,
         *,
         poll_s: float,
         canary_refused: Callable[[str, Release, str], None],
@@ -59,7 +59,7 @@ class Watcher:
         self._store = store
         self._cache = cache
         self._loader = loader
-        self._registry = registry
+        self._table = table
         self._poll_s = poll_s
         self._canary_refused = canary_refused
         self._metrics = metrics
@@ -74,17 +74,21 @@ class Watcher:
 
     async def run(self) -> None:
         """Poll the store; cancel to stop."""
-        failures = 0
+        backoff = Backoff(first_s=2 * self._poll_s, max_s=max(self._poll_s, MAX_PAUSE_S))
         while True:
-            failures = 0 if await self.poll() else failures + 1
-            if failures and not self._registry.complete and not self._started_from_cache:
-                with suppress(StoreError):
-                    await self.start_from_cache()
-            await asyncio.sleep(pause_s(self._poll_s, failures))
+            if await self.poll():
+                backoff.succeed()
+                pause_s = self._poll_s
+            else:
+                pause_s = backoff.fail()
+                if not self._table.complete and not self._started_from_cache:
+                    with suppress(StoreError):
+                        await self.start_from_cache()
+            await asyncio.sleep(pause_s)
 
     async def check(self) -> str | None:
         """Return None once the store or the cache has been read, otherwise what is missing."""
-        if self._registry.complete or (self._started_from_cache and self._registry.names()):
+        if self._table.complete or (self._started_from_cache and self._table.names()):
             return None
         return "The model store has not been read yet."
 
@@ -94,7 +98,7 @@ class Watcher:
             keys_changed = await self._follow_keys()
             full = keys_changed or time.monotonic() >= self._next_full_scan
             names = await self._threads.run(self._store.list_models)
-            self._registry.known = frozenset(names)
+            self._table.known = frozenset(names)
             # Update every model, even if one fails.
             outcomes = await asyncio.gather(
                 *(self._follow(name, full=full or name not in self._seen) for name in names),
@@ -109,7 +113,7 @@ class Watcher:
             log.warning("model_store_read_failed", error=str(error))
             return False
         self._metrics.store_reachable.set(1)
-        self._registry.complete = True
+        self._table.complete = True
         if full:
             self._next_full_scan = time.monotonic() + FULL_SCAN_S
         return True
@@ -133,7 +137,7 @@ class Watcher:
             *(self._make_live(name, release) for name, release in releases.items()),
             return_exceptions=True,  # one that needs the store must not block the others
         )
-        log.warning("cached_releases_activated", models=self._registry.names())
+        log.warning("cached_releases_activated", models=self._table.names())
 
     async def _follow(self, name: str, *, full: bool) -> None:
         """Update a model to its newest valid release.
@@ -145,7 +149,7 @@ class Watcher:
             numbers, strays = await self._threads.run(self._store.split_releases, name)
             self._report_strays(name, strays)
             # Read the live release again if its canary or shadow could not be loaded.
-            known = self._registry.live_number(name) - (not self._registry.is_whole(name))
+            known = self._table.live_number(name) - (not self._table.is_whole(name))
             for number in reversed([n for n in numbers if n > known]):
                 if await self._take(name, number) == "live":
                     break
@@ -167,7 +171,7 @@ class Watcher:
 
     async def _withdraw(self, name: str, record: Withdrawal) -> Literal["live"]:
         """Deactivate a model; the withdrawal is in force like a release."""
-        self._registry.withdraw(name, record.number)
+        self._table.withdraw(name, record.number)
         await self._threads.run(self._cache.withdraw, name, record)
         log.info("release_withdrawn", model=name, release=record.number, reason=record.reason)
         return "live"
@@ -196,11 +200,3 @@ class Watcher:
         self._metrics.count_refusal(name, error)
         log.error("release_refused", model=name, release=number, reason=str(error))
         return "refused"
-
-
-def pause_s(poll_s: float, failures: int) -> float:
-    """Return the seconds until the next poll: exponential backoff with jitter."""
-    if not failures:
-        return poll_s
-    longest = max(poll_s, min(MAX_PAUSE_S, poll_s * 2 ** min(failures, 10)))
-    return random.uniform(longest / 2, longest)  # noqa: S311  # jitter, not a secret

@@ -1,6 +1,6 @@
 """Drift: compare live inputs and predictions of each version with its training data.
 
-Requests only leave their arrays behind. Once a second, the arrays are counted off the event loop in
+Requests only leave their arrays behind. Once a second the arrays are counted off the event loop in
 the bins of the manifest. The metrics cover the last 15 to 30 minutes of this process, for each
 version that has statistics.
 """
@@ -21,12 +21,11 @@ from prometheus_client.registry import Collector
 from registry.drift import Bins, Counts
 from registry.features import Arrays, column_values
 from registry.records import Manifest, Statistics
-from services.inference.models.registry import LoadedModel
+from services.inference.models.table import LoadedModel
 
 COUNT_S = 1.0
 HALF_WINDOW_S = 900.0
 MAX_BYTES = 32 << 20
-"""Maximum bytes of requests waiting to be counted; requests beyond that are not sampled."""
 MIN_ROWS = 500
 """Minimum rows for an index: by chance alone it is about (bins − 1) ÷ rows."""
 
@@ -63,9 +62,9 @@ class Window:
         """Add the counts of more rows."""
         self.current = [old + new for old, new in zip(self.current, counts, strict=True)]
 
-    def roll(self, now: float) -> None:
+    def roll(self, now: float, *, half_window_s: float) -> None:
         """Start a new half window if this one is over, and drop the one before it."""
-        if now - self.began >= HALF_WINDOW_S:
+        if now - self.began >= half_window_s:
             self.previous, self.current = self.current, self._zeros()
             self.began = now
 
@@ -79,10 +78,24 @@ class DriftMonitor(Collector):
     Args:
         registry: the metrics registry; the metrics are computed when it is scraped.
         rows_per_second: maximum rows sampled per version and second; 0 turns sampling off.
+        max_bytes: maximum bytes of requests waiting to be counted; more are not sampled.
+        count_s: seconds between two counts.
+        half_window_s: a version's rows are dropped after one to two of these, in seconds.
     """
 
-    def __init__(self, registry: CollectorRegistry, *, rows_per_second: int) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        rows_per_second: int,
+        max_bytes: int = MAX_BYTES,
+        count_s: float = COUNT_S,
+        half_window_s: float = HALF_WINDOW_S,
+    ) -> None:
         self._rows_per_second = rows_per_second
+        self._max_bytes = max_bytes
+        self._count_s = count_s
+        self._half_window_s = half_window_s
         self._left: dict[str, int] = {}
         self._bytes = 0
         self._samples: list[tuple[LoadedModel, DriftSample]] = []
@@ -99,7 +112,7 @@ class DriftMonitor(Collector):
         if left <= 0 or model.manifest.statistics is None:
             return
         rows = len(predictions)
-        if self._bytes + size * min(rows, left) // rows > MAX_BYTES:
+        if self._bytes + size * min(rows, left) // rows > self._max_bytes:
             return
         self._bytes += size * min(rows, left) // rows
         if rows > left:  # copy, so that the rest of a large request can be freed
@@ -109,9 +122,9 @@ class DriftMonitor(Collector):
         self._samples.append((model, DriftSample(arrays, predictions)))
 
     async def run(self) -> None:
-        """Count the samples every second; cancel to stop."""
+        """Count the samples regularly; cancel to stop."""
         while True:
-            await asyncio.sleep(COUNT_S)
+            await asyncio.sleep(self._count_s)
             samples, self._samples = self._samples, []
             self._left.clear()
             self._bytes = 0
@@ -176,7 +189,7 @@ class DriftMonitor(Collector):
                     window = self._windows[key] = Window(bins, began=now)
                 window.add(counts)
             for key, window in list(self._windows.items()):
-                window.roll(now)
+                window.roll(now, half_window_s=self._half_window_s)
                 if not window.rows:
                     del self._windows[key]
 

@@ -17,11 +17,11 @@ from services.common.errors import (
     Unavailable,
 )
 from services.common.identity.tokens import Caller
-from services.inference.metering.billing import BillingClient, BillingError
+from services.inference.metering.billing_client import BillingClient, BillingError
 from services.inference.models.inputs import is_number
 from services.inference.models.loader import Loader
-from services.inference.models.thread_limiter import ThreadLimiter
 from services.inference.monitoring.recent_predictions import RecentPredictions
+from services.inference.thread_limiter import ThreadLimiter
 
 WRITES_AT_ONCE = 8
 WRITE_DEADLINE_S = 10.0

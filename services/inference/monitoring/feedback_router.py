@@ -15,7 +15,7 @@ from services.common.errors import (
 )
 from services.common.http.routing import new_router
 from services.common.identity.tokens import Caller, RequireScope, bearer_token
-from services.inference.models.registry import ModelNotFound, Registry
+from services.inference.models.table import ModelNotFound, ModelTable
 from services.inference.monitoring.feedback import EventNotFound, FeedbackDiffers, FeedbackService
 
 _UUID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
@@ -47,8 +47,8 @@ class FeedbackRead(BaseModel):
 
 def known_model(model: str, request: Request) -> str:
     """Return the path's model. A dependency, so that a 404 precedes validation of the body."""
-    registry: Registry = request.app.state.registry
-    if model not in registry:
+    table: ModelTable = request.app.state.models
+    if model not in table:
         raise ModelNotFound(f"Model '{model}' not found.")
     return model
 

@@ -9,13 +9,10 @@ from registry.features import Arrays
 from registry.records import Manifest
 
 MAX_ROWS = 50_000
-"""Maximum rows kept; the oldest requests are dropped first."""
 MAX_ROWS_OF_ONE = 100
 """Requests with more rows are not kept."""
 MAX_BYTES = 32 << 20
-"""Maximum bytes of input rows kept; the oldest requests are dropped first."""
 MAX_BYTES_OF_ONE = 64 << 10
-"""For a larger request only the predictions are kept, without its input rows."""
 
 
 class RecentPrediction(NamedTuple):
@@ -39,14 +36,27 @@ class RecentPrediction(NamedTuple):
 
 
 class RecentPredictions:
-    """Recent predictions by usage event, up to `MAX_ROWS` rows.
+    """Recent predictions by usage event; the oldest requests are dropped first.
 
     Args:
         keep_rows: whether to keep the input rows as well.
+        max_rows: maximum rows kept.
+        max_bytes: maximum bytes of input rows kept.
+        max_bytes_of_one: for a larger request only the predictions are kept.
     """
 
-    def __init__(self, *, keep_rows: bool) -> None:
+    def __init__(
+        self,
+        *,
+        keep_rows: bool,
+        max_rows: int = MAX_ROWS,
+        max_bytes: int = MAX_BYTES,
+        max_bytes_of_one: int = MAX_BYTES_OF_ONE,
+    ) -> None:
         self._keep_rows = keep_rows
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._max_bytes_of_one = max_bytes_of_one
         self._predictions: OrderedDict[str, RecentPrediction] = OrderedDict()
         self._rows = 0
         self._bytes = 0
@@ -66,12 +76,12 @@ class RecentPredictions:
             return
         self._drop(event_id)
         recent = RecentPrediction(account, manifest, predictions, None, 0)
-        if self._keep_rows and size <= MAX_BYTES_OF_ONE:
+        if self._keep_rows and size <= self._max_bytes_of_one:
             recent = recent._replace(arrays=arrays, size=size)
         self._predictions[event_id] = recent
         self._rows += len(predictions)
         self._bytes += recent.size
-        while self._rows > MAX_ROWS or self._bytes > MAX_BYTES:
+        while self._rows > self._max_rows or self._bytes > self._max_bytes:
             self._drop(next(iter(self._predictions)))
 
     def _drop(self, event_id: str) -> None:

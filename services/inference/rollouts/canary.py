@@ -17,10 +17,10 @@ from registry.records import Manifest, Release, StoreError
 from registry.releases import ReleaseManager
 from services.common.errors import ServiceError
 from services.inference.models.loader import Loader
-from services.inference.models.registry import LoadedModel, Registry
-from services.inference.models.thread_limiter import ThreadLimiter
+from services.inference.models.table import LoadedModel, ModelTable
 from services.inference.rollouts.judge import VersionStats, find_fault
 from services.inference.rollouts.metrics import RolloutMetrics
+from services.inference.thread_limiter import ThreadLimiter
 
 WRITE_RETRY_S = 5.0
 WRITE_DEADLINE_S = 60.0
@@ -58,12 +58,12 @@ class Canaries:
 
     def __init__(
         self,
-        registry: Registry,
+        table: ModelTable,
         loader: Loader,
         release_manager: ReleaseManager,
         metrics: RolloutMetrics,
     ) -> None:
-        self._registry = registry
+        self._table = table
         self._loader = loader
         self._release_manager = release_manager
         self._metrics = metrics
@@ -74,7 +74,7 @@ class Canaries:
     def trial(self, answering: Manifest) -> Trial | None:
         """Return the running trial of a version; None without a canary, or if it is not live."""
         name = answering.model
-        live = self._registry.find_live(name)
+        live = self._table.find_live(name)
         if live is None or live.canary is None or live.manifest.version != answering.version:
             return None
         trial = self._trials.get(name)
@@ -84,14 +84,14 @@ class Canaries:
 
     async def pick(self, name: str, account: str) -> LoadedModel | None:
         """Return the canary if it serves this account; None if the live version does."""
-        canary = self._registry.live(name).canary
+        canary = self._table.live(name).canary
         if (
             canary is None
             or rollout_bucket(account, model=name, version=canary.version) >= canary.percent
         ):
             return None
         try:
-            return self._registry.find(name, canary.version) or await self._loader.get(
+            return self._table.find(name, canary.version) or await self._loader.get(
                 name, canary.version
             )
         except ServiceError:  # it was unloaded and cannot be loaded right now
@@ -125,7 +125,7 @@ class Canaries:
         """Write pending rollbacks; cancel to stop."""
         while True:
             due = name, number, fault = await self._faults.get()
-            if self._registry.live_number(name) != number:
+            if self._table.live_number(name) != number:
                 continue
             try:
                 await self._threads.run(self._roll_back, name, number, fault)

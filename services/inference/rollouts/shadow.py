@@ -20,14 +20,14 @@ from registry.features import Arrays
 from registry.records import Manifest
 from services.common.errors import ServiceError
 from services.inference.models.loader import Loader
-from services.inference.models.registry import LoadedModel, Registry
+from services.inference.models.table import LoadedModel, ModelTable
 from services.inference.rollouts.metrics import RolloutMetrics
 
 TOLERANCE = 0.01
 """Numbers agree if they differ by at most this share of the larger one."""
 MAX_WAITING = 256
 MAX_WAITING_BYTES = 16 << 20
-"""Maximum requests waiting for a shadow, and the maximum bytes they keep in memory."""
+"""Maximum bytes that requests waiting for a shadow keep in memory."""
 NICENESS = 10
 
 log = structlog.get_logger()
@@ -47,13 +47,22 @@ class Shadows:
     """Repeats answered requests on the shadows of their models.
 
     Args:
-        registry: the source of each model's shadow.
+        table: the source of each model's shadow.
+        max_waiting: maximum requests waiting for a shadow.
     """
 
-    def __init__(self, registry: Registry, loader: Loader, metrics: RolloutMetrics) -> None:
-        self._registry = registry
+    def __init__(
+        self,
+        table: ModelTable,
+        loader: Loader,
+        metrics: RolloutMetrics,
+        *,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
+        self._table = table
         self._loader = loader
         self._metrics = metrics
+        self._max_waiting = max_waiting
         self._waiting: deque[ShadowRequest] = deque()
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
@@ -63,13 +72,13 @@ class Shadows:
 
     def wanted(self, name: str) -> bool:
         """Return whether a model has a shadow."""
-        live = self._registry.find_live(name)
+        live = self._table.find_live(name)
         return live is not None and live.shadow is not None
 
     def offer(self, answered: ShadowRequest) -> None:
         """Queue a request, or drop it if the queue is full."""
         if (
-            len(self._waiting) >= MAX_WAITING
+            len(self._waiting) >= self._max_waiting
             or self._waiting_bytes + answered.size > MAX_WAITING_BYTES
         ):
             self._metrics.dropped.labels(answered.by.model).inc()
@@ -96,12 +105,12 @@ class Shadows:
 
     async def _compare(self, answered: ShadowRequest) -> None:
         name = answered.by.model
-        live = self._registry.find_live(name)
+        live = self._table.find_live(name)
         shadow = live.shadow if live else None
         if shadow is None:
             return
         version = shadow.version
-        model = self._registry.find(name, version) or await self._loader.get(name, version)
+        model = self._table.find(name, version) or await self._loader.get(name, version)
         if model.manifest.signature.columns != answered.by.signature.columns:
             return  # the shadow belongs to a later release
         loop = asyncio.get_running_loop()

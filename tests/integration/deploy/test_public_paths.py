@@ -12,7 +12,7 @@ from services.auth.app import create_app as create_auth
 from services.auth.settings import AuthSettings
 from services.billing.app import create_app as create_billing
 from services.billing.settings import BillingSettings
-from services.inference.app import InferenceApp
+from services.inference.api.front import InferenceApp
 from services.inference.app import create_app as create_inference
 from services.inference.settings import InferenceSettings
 from tests.integration.deploy.chart import ROOT, SERVICES, render

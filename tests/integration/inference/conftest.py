@@ -10,9 +10,9 @@ from pydantic import SecretStr
 
 from harness.waiting import eventually_async
 from services.common.http.client import http_client
-from services.inference.app import InferenceApp, create_app
-from services.inference.metering.billing import BillingClient
-from services.inference.models import loader
+from services.inference.api.front import InferenceApp
+from services.inference.app import create_app
+from services.inference.metering.billing_client import BillingClient
 from services.inference.settings import InferenceSettings
 from tests.integration.inference.neighbours import Neighbours, running
 from tests.integration.inference.samples import Store, train_samples
@@ -103,13 +103,6 @@ def account() -> str:
 def bearer(neighbours: Neighbours, account: str) -> dict[str, str]:
     """Return headers with a token of the account that may predict."""
     return {"Authorization": f"Bearer {neighbours.token(account=account)}"}
-
-
-@pytest.fixture
-def fresh_listings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Turn off the reuse of listings, so that a published version can be called at once."""
-    monkeypatch.setattr(loader, "LISTING_TTL_S", 0.0)
-    monkeypatch.setattr(loader, "LISTING_TTL_FACTOR", 0.0)
 
 
 async def _is_ready(client: httpx.AsyncClient) -> bool:

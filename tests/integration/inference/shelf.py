@@ -14,7 +14,7 @@ from registry.store import ModelStore
 from services.inference.models.cache import ModelCache
 from services.inference.models.loader import Loader
 from services.inference.models.metrics import ModelMetrics
-from services.inference.models.registry import Registry
+from services.inference.models.table import ModelTable
 from services.inference.models.watcher import Watcher
 from tests.integration.inference.samples import Store
 
@@ -42,6 +42,8 @@ class Shelf:
         allow_joblib: bool = False,
         poll_s: float = 0.01,
         call_deadline_s: float = 10.0,
+        load_waits_s: float = 10.0,
+        listing_ttl_s: float = 0.0,
         store: ModelStore | None = None,
     ) -> None:
         """Replace the components, as a restart would; the disk does not change."""
@@ -49,16 +51,24 @@ class Shelf:
         self.faults: list[str] = []
         self.metrics = CollectorRegistry()
         shared = ModelMetrics(self.metrics)
-        self.registry = Registry(max_bytes=models_max_bytes, metrics=shared)
+        self.table = ModelTable(max_bytes=models_max_bytes, metrics=shared)
         self.cache = ModelCache(
             read, self.trusted, folder=self.cache_folder, max_bytes=cache_max_bytes
         )
-        self.loader = Loader(self.cache, self.registry, allow_joblib=allow_joblib, metrics=shared)
+        self.loader = Loader(
+            self.cache,
+            self.table,
+            allow_joblib=allow_joblib,
+            metrics=shared,
+            load_waits_s=load_waits_s,
+            listing_ttl_s=listing_ttl_s,  # 0: a version can be called once it is published
+            listing_ttl_factor=0.0,
+        )
         self.watcher = Watcher(
             read,
             self.cache,
             self.loader,
-            self.registry,
+            self.table,
             poll_s=poll_s,
             canary_refused=lambda name, release, fault: self.faults.append(fault),
             call_deadline_s=call_deadline_s,
@@ -67,7 +77,7 @@ class Shelf:
 
     @property
     def live(self) -> str:
-        return self.registry.live("numbers").manifest.version
+        return self.table.live("numbers").manifest.version
 
     def refused(self, reason: str) -> float | None:
         labels = {"model": "numbers", "reason": reason}

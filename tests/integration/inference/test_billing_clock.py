@@ -4,12 +4,11 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 
 import httpx
-import pytest
 from pydantic import SecretStr
 
+from services.common.http.client import http_client
 from services.common.identity.tokens import LEEWAY_S
-from services.inference.metering import billing as billing_module
-from services.inference.metering.billing import BillingClient
+from services.inference.metering.billing_client import BillingClient
 from tests.integration.inference.neighbours import Neighbours
 
 
@@ -26,14 +25,17 @@ class Machine:
         return self.uptime
 
 
-async def test_usage_is_not_dated_into_the_future_when_the_machines_clock_jumps(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_usage_is_not_dated_into_the_future_when_the_machines_clock_jumps() -> None:
     machine = Machine()
-    monkeypatch.setattr(billing_module, "time", machine)
     async with httpx.AsyncClient() as http:
         billing = BillingClient(
-            http, billing_url="", auth_url="", client_id="", client_secret=SecretStr("")
+            http,
+            billing_url="",
+            auth_url="",
+            client_id="",
+            client_secret=SecretStr(""),
+            wall_clock=machine.time,
+            clock=machine.monotonic,
         )
     billing._follow_clock(format_datetime(datetime.fromtimestamp(machine.wall, UTC)))
 
@@ -50,17 +52,25 @@ async def test_usage_is_not_dated_into_the_future_when_the_machines_clock_jumps(
 
 
 async def test_a_token_is_renewed_before_a_clock_ahead_rejects_it(
-    billing: BillingClient, neighbours: Neighbours, monkeypatch: pytest.MonkeyPatch
+    neighbours: Neighbours,
 ) -> None:
     machine = Machine()
-    monkeypatch.setattr(billing_module, "time", machine)
-    await billing.request_leases([])
-    before = neighbours.tokens
+    async with http_client() as http:
+        billing = BillingClient(
+            http,
+            billing_url=neighbours.url,
+            auth_url=neighbours.url,
+            client_id="inference",
+            client_secret=SecretStr("secret"),
+            clock=machine.monotonic,
+        )
+        await billing.request_leases([])
+        before = neighbours.tokens
 
-    machine.uptime += 3600 - 2 * LEEWAY_S
-    await billing.request_leases([])
-    kept = neighbours.tokens
-    machine.uptime += LEEWAY_S
-    await billing.request_leases([])
+        machine.uptime += 3600 - 2 * LEEWAY_S
+        await billing.request_leases([])
+        kept = neighbours.tokens
+        machine.uptime += LEEWAY_S
+        await billing.request_leases([])
 
     assert (kept - before, neighbours.tokens - before) == (0, 1)

@@ -120,11 +120,11 @@ class TestShare:
         self, trial: Trial
     ) -> None:
         canaries = Canaries(
-            trial.registry, trial.loader, trial.release_manager, RolloutMetrics(trial.metrics)
+            trial.table, trial.loader, trial.release_manager, RolloutMetrics(trial.metrics)
         )
         first = started(trial, crafted.weighted(), percent=100)
         await trial.watcher.poll()
-        before = trial.registry.live("price").manifest
+        before = trial.table.live("price").manifest
         assert canaries.trial(before) is not None
 
         trial.release_manager.release("price", version=first)
@@ -132,7 +132,7 @@ class TestShare:
         await trial.watcher.poll()
 
         assert canaries.trial(before) is None
-        assert canaries.trial(trial.registry.live("price").manifest) is not None
+        assert canaries.trial(trial.table.live("price").manifest) is not None
 
 
 class TestRefused:
@@ -175,13 +175,13 @@ class TestRefused:
         served.symlink_to(served)  # a symlink loop, which no system can read
 
         assert not await trial.watcher.poll()
-        assert trial.registry.live("price").manifest.version == trial.live_version
-        assert trial.registry.live("price").canary is None
+        assert trial.table.live("price").manifest.version == trial.live_version
+        assert trial.table.live("price").canary is None
 
         served.unlink()
         aside.rename(served)
         assert await trial.watcher.poll()
-        assert trial.registry.live("price").canary is not None
+        assert trial.table.live("price").canary is not None
 
 
 class TestJudgement:

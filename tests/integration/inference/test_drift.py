@@ -2,25 +2,25 @@
 
 import asyncio
 import random
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
 from registry.drift import Bins
 from registry.records import ColumnStatistics
-from services.inference.monitoring import drift as watch
+from services.inference.models.table import LoadedModel
+from services.inference.monitoring.drift import DriftMonitor
 from services.inference.settings import InferenceSettings
 from tests.integration.inference.conftest import eventually, serving
 from tests.integration.inference.neighbours import Neighbours
+from tests.integration.inference.samples import Store
+from tests.integration.inference.shelf import Shelf
 from tests.integration.inference.trials import metric
 
 ROWS = 600
-
-
-@pytest.fixture(autouse=True)
-def counted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "COUNT_S", 0.02)
 
 
 def numbers(**changes: object) -> Bins:
@@ -161,40 +161,41 @@ class TestOverHttp:
             await eventually(counted)
             assert "tollgate_drift_column_psi{" not in (await client.get("/metrics")).text
 
-    async def test_requests_over_the_memory_limit_are_not_sampled(
-        self,
-        settings: InferenceSettings,
-        neighbours: Neighbours,
-        bearer: dict[str, str],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        monkeypatch.setattr(watch, "MAX_BYTES", 2_000)
 
-        async with serving(settings) as client:
-            for sent in (rows(shift=0), rows(shift=0)[:1]):
-                await client.post(
-                    "/v1/models/numbers:predict", json={"instances": sent}, headers=bearer
-                )
+class TestLimits:
+    @pytest.fixture
+    async def model(self, samples: Store, tmp_path: Path) -> LoadedModel:
+        shelf = Shelf(samples, tmp_path)
+        await shelf.watcher.poll()
+        model = shelf.table.find("numbers")
+        assert model is not None
+        return model
 
-            async def counted() -> bool:
-                return await metric(client, "tollgate_drift_rows", model="numbers") > 0
+    async def test_requests_over_the_memory_limit_are_not_sampled(self, model: LoadedModel) -> None:
+        registry = CollectorRegistry()
+        monitor = DriftMonitor(registry, rows_per_second=1_000, max_bytes=2_000, count_s=0.02)
+        counting = asyncio.create_task(monitor.run())
 
-            await eventually(counted)
-            assert await metric(client, "tollgate_drift_rows", model="numbers") == 1
+        for size, sent in ((10_000, rows(shift=0)), (16, rows(shift=0)[:1])):
+            monitor.sample(model, model.inputs.decode(sent), [1] * len(sent), size=size)
+        await eventually(lambda: bool(counted_rows(registry, model)))
 
-    async def test_old_rows_are_dropped(
-        self,
-        settings: InferenceSettings,
-        neighbours: Neighbours,
-        bearer: dict[str, str],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        async with serving(settings) as client:
-            await self.index_of(client, bearer, rows(shift=3))
-            monkeypatch.setattr(watch, "HALF_WINDOW_S", 0.05)
+        assert counted_rows(registry, model) == 1
+        counting.cancel()
 
-            async def forgotten() -> bool:
-                await asyncio.sleep(0.02)
-                return "tollgate_drift_rows{" not in (await client.get("/metrics")).text
+    async def test_old_rows_are_dropped(self, model: LoadedModel) -> None:
+        registry = CollectorRegistry()
+        monitor = DriftMonitor(registry, rows_per_second=1_000, count_s=0.1, half_window_s=0.05)
+        counting = asyncio.create_task(monitor.run())
 
-            await eventually(forgotten)
+        monitor.sample(model, model.inputs.decode(rows(shift=3)), [1] * ROWS, size=10_000)
+        await eventually(lambda: counted_rows(registry, model) == ROWS)
+        await eventually(lambda: counted_rows(registry, model) is None)
+
+        counting.cancel()
+
+
+def counted_rows(registry: CollectorRegistry, model: LoadedModel) -> float | None:
+    """Return how many rows are in the drift window of a version."""
+    labels = {"model": model.manifest.model, "version": model.manifest.version}
+    return registry.get_sample_value("tollgate_drift_rows", labels)

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from cli.main import models
 from registry.records import ColumnStatistics, Manifest
 from services.inference.app import MAX_OTHER_BODY_BYTES
-from services.inference.monitoring import recent_predictions as recents
 from services.inference.monitoring.feedback import bounded_error
+from services.inference.monitoring.recent_predictions import MAX_ROWS_OF_ONE, RecentPredictions
 from services.inference.settings import InferenceSettings
 from tests.integration.inference.conftest import eventually, serving
 from tests.integration.inference.neighbours import Neighbours
@@ -183,10 +183,9 @@ class TestAccuracy:
 
 
 class TestRecentPredictions:
-    def test_the_oldest_requests_are_dropped_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(recents, "MAX_BYTES", 1_000)
-        monkeypatch.setattr(recents, "MAX_BYTES_OF_ONE", 400)
-        recent, manifest = recents.RecentPredictions(keep_rows=True), Mock(Manifest)
+    def test_the_oldest_requests_are_dropped_first(self) -> None:
+        recent = RecentPredictions(keep_rows=True, max_bytes=1_000, max_bytes_of_one=400)
+        manifest = Mock(Manifest)
 
         for event, size in [("a", 300), ("b", 400), ("b", 400), ("large", 401), ("c", 400)]:
             recent.add(
@@ -204,6 +203,22 @@ class TestRecentPredictions:
             "b": 400, "large": 0, "c": 400,
         }  # fmt: skip
         assert [each and each.arrays for each in kept.values()] == [{}, None, {}]
+
+    def test_no_more_rows_are_kept_than_the_limit(self) -> None:
+        recent = RecentPredictions(keep_rows=False, max_rows=2)
+
+        for event, rows in [("a", 1), ("b", 2)]:
+            recent.add(
+                event,
+                account="x",
+                manifest=Mock(Manifest),
+                predictions=[1] * rows,
+                arrays={},
+                size=8,
+            )
+
+        assert recent.find("a") is None
+        assert recent.find("b") is not None
 
 
 class TestRefusals:
@@ -300,20 +315,15 @@ class TestOtherProcesses:
             assert await metric(other, name, outcome="unjudged") == 1
             assert await metric(one, name) == 0
 
-    async def test_a_dropped_prediction_is_found_by_its_receipt(
-        self,
-        keeping: InferenceSettings,
-        neighbours: Neighbours,
-        bearer: Bearer,
-        monkeypatch: pytest.MonkeyPatch,
+    async def test_a_prediction_that_was_not_kept_is_found_by_its_receipt(
+        self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer
     ) -> None:
-        monkeypatch.setattr(recents, "MAX_ROWS", 2)
+        rows = MAX_ROWS_OF_ONE + 1
         async with serving(keeping) as client:
-            first = await predict(client, bearer, NUMBERS_ROW)
-            await predict(client, bearer, NUMBERS_ROW, NUMBERS_ROW)
-            await eventually(lambda: event_of(first) in neighbours.charged)
+            answer = await predict(client, bearer, *[NUMBERS_ROW] * rows)
+            await eventually(lambda: event_of(answer) in neighbours.charged)
 
-            result = await send_feedback(client, bearer, event_of(first), 1)
+            result = await send_feedback(client, bearer, event_of(answer), [1] * rows)
 
         assert (result.status_code, result.json()["correct"]) == (200, None)
 

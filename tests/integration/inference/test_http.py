@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from services.inference.models.registry import Registry
+from services.inference.models.table import ModelTable
 from services.inference.settings import InferenceSettings
 from tests.integration.inference.conftest import serving
 
@@ -48,7 +48,7 @@ class TestMethods:
         def fail(*_: object) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(Registry, "live", fail)
+        monkeypatch.setattr(ModelTable, "live", fail)
 
         answers = [
             await client.get(path, headers=bearer)

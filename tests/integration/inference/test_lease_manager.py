@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from services.common.errors import Unavailable
-from services.inference.metering.billing import BillingClient
+from services.inference.metering.billing_client import BillingClient
 from services.inference.metering.leases.accounts import PaymentRequired
-from services.inference.metering.leases.manager import LeaseManager, Spending
+from services.inference.metering.leases.manager import IDLE_AFTER_S, LeaseManager, Spending
 from services.inference.metering.leases.rates import RateLimited
 from services.inference.metering.leases.reservations import SPENDABLE_S
 from tests.integration.inference.conftest import eventually
@@ -82,6 +82,26 @@ class TestClock:
 
         clock.now += 2
         await leases.admit(account)
+
+    async def test_what_must_wait_is_neither_admitted_nor_charged_at_once(
+        self, leases: LeaseManager, clock: Clock, account: str, neighbours: Neighbours
+    ) -> None:
+        neighbours.wallets.top_up(account, "0.001")
+        unknown = leases.admit_now(account), leases.spend_now(account, "m", 1)
+        await leases.admit(account)
+
+        first = leases.spend_now(account, "m", 1)  # no credit is reserved yet
+        waited = await leases.spend(account, "m", 1)
+        too_much = leases.spend_now(account, "m", 9)
+        admitted = leases.admit_now(account)
+        clock.now += 31  # the terms may have changed
+        stale = leases.admit_now(account), leases.spend_now(account, "m", 0)
+
+        assert unknown == stale == (False, None)
+        assert (first, too_much) == (None, None)
+        assert admitted
+        await leases.release()
+        assert neighbours.wallets.available[account] == 10**6 - waited.amount
 
     async def test_a_request_waits_only_once_for_fresher_terms_that_do_not_come(
         self,
@@ -215,6 +235,21 @@ class TestClock:
             await asyncio.sleep(0.05)
 
         assert len(neighbours.lease_requests) == before + 1
+
+    async def test_an_idle_account_gives_its_credit_back_and_can_spend_again(
+        self, leases: LeaseManager, clock: Clock, account: str, neighbours: Neighbours
+    ) -> None:
+        neighbours.wallets.top_up(account, "1")
+        await leases.spend(account, "m", 1)
+        held = neighbours.wallets.held(account)
+
+        clock.now += IDLE_AFTER_S
+        await leases.tick()
+        await eventually(lambda: neighbours.wallets.available[account] == 10**9 - 600_000)
+        spending = await leases.spend(account, "m", 1)
+
+        assert held > 600_000
+        assert spending.amount == 600_000
 
     async def test_an_account_that_turns_postpaid_gets_its_reserved_credit_back(
         self, leases: LeaseManager, clock: Clock, account: str, neighbours: Neighbours

@@ -10,7 +10,7 @@ import pytest
 from registry.releases import ReleaseManager
 from registry.store import ModelStore
 from services.common.errors import Unavailable
-from services.inference.models.registry import ModelNotFound
+from services.inference.models.table import ModelNotFound
 from tests.integration.inference.samples import NUMBERS_ROW, Store
 from tests.integration.inference.shelf import Shelf
 
@@ -23,7 +23,7 @@ async def shelf(samples: Store, tmp_path: Path) -> Shelf:
 
 
 async def test_every_released_model_is_served(shelf: Shelf) -> None:
-    assert shelf.registry.names() == ["mixed", "numbers", "price"]
+    assert shelf.table.names() == ["mixed", "numbers", "price"]
     assert await shelf.watcher.check() is None
 
 
@@ -47,7 +47,7 @@ async def test_a_new_model_goes_live_at_the_next_poll(shelf: Shelf, samples: Sto
     shutil.move(shelf.folder.parent / "aside", shelf.folder / "price")
     await shelf.watcher.poll()
 
-    assert shelf.registry.names() == ["mixed", "numbers", "price"]
+    assert shelf.table.names() == ["mixed", "numbers", "price"]
 
 
 async def test_a_rollback_is_a_release_of_the_previous_version(shelf: Shelf) -> None:
@@ -60,7 +60,7 @@ async def test_a_rollback_is_a_release_of_the_previous_version(shelf: Shelf) -> 
     await shelf.watcher.poll()
 
     assert shelf.live == first
-    assert shelf.registry.live_number("numbers") == number
+    assert shelf.table.live_number("numbers") == number
     assert await shelf.loader.get("numbers", None) is loaded_before
 
 
@@ -70,7 +70,7 @@ async def test_before_the_first_poll_a_missing_model_is_unavailable_not_unknown(
     shelf.start()
 
     with pytest.raises(Unavailable):
-        shelf.registry.find("numbers")
+        shelf.table.find("numbers")
 
 
 async def test_an_empty_store_is_ready_and_serves_nothing(tmp_path: Path, shelf: Shelf) -> None:
@@ -80,7 +80,7 @@ async def test_an_empty_store_is_ready_and_serves_nothing(tmp_path: Path, shelf:
 
     assert await shelf.watcher.check() is None
     with pytest.raises(ModelNotFound):
-        shelf.registry.find("numbers")
+        shelf.table.find("numbers")
 
 
 class TestRefusal:
@@ -188,8 +188,8 @@ class TestWithdrawal:
         await shelf.watcher.poll()
 
         with pytest.raises(ModelNotFound):
-            shelf.registry.find("numbers")
-        assert shelf.registry.live_number("numbers") == number
+            shelf.table.find("numbers")
+        assert shelf.table.live_number("numbers") == number
         labels = {"model": "numbers", "version": ""}
         assert shelf.metrics.get_sample_value("tollgate_model_live_release", labels) == number
         assert (await shelf.loader.get("numbers", version)).manifest.version == version
@@ -199,14 +199,14 @@ class TestWithdrawal:
         await shelf.watcher.poll()
         shelf.watcher._next_full_scan = 0.0
         await shelf.watcher.poll()
-        assert "numbers" not in shelf.registry.names()
+        assert "numbers" not in shelf.table.names()
 
         shelf.start()
         shelf.take_away()
         await shelf.watcher.poll()
         await shelf.watcher.start_from_cache()
 
-        assert shelf.registry.names() == ["mixed", "price"]
+        assert shelf.table.names() == ["mixed", "price"]
 
     async def test_ends_with_the_next_release(self, shelf: Shelf) -> None:
         version = shelf.live
@@ -219,7 +219,7 @@ class TestWithdrawal:
         assert shelf.live == version
         labels = {"model": "numbers", "version": ""}
         assert shelf.metrics.get_sample_value("tollgate_model_live_release", labels) is None
-        assert shelf.registry.live_number("numbers") == number
+        assert shelf.table.live_number("numbers") == number
 
 
 async def test_the_live_version_is_kept_when_it_has_a_high_release_number(shelf: Shelf) -> None:

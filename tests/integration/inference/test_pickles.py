@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from services.inference.api.codec import Body
 from services.inference.api.v2 import document
-from services.inference.models.registry import ModelNotFound
+from services.inference.models.table import ModelNotFound
 from tests.integration.inference.samples import MIXED_ROW, NUMBERS_ROW, Store
 from tests.integration.inference.shelf import Shelf
 
@@ -28,7 +28,7 @@ class Bomb:
 
 
 @pytest.fixture
-async def shelf(samples: Store, tmp_path: Path, fresh_listings: None) -> Shelf:
+async def shelf(samples: Store, tmp_path: Path) -> Shelf:
     """Return a shelf that allows pickles."""
     shelf = Shelf(samples, tmp_path)
     shelf.start(allow_joblib=True)

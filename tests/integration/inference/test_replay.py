@@ -6,26 +6,28 @@ import os
 import subprocess
 import sys
 import uuid
+from functools import partial
 from pathlib import Path
 
 import orjson
-import pytest
 
-from services.inference.metering.billing import BillingClient
-from services.inference.metering.journal import replay as replaying
+from services.inference.metering.billing_client import BillingClient
 from services.inference.metering.journal.dead_letters import FILE_NAME
-from services.inference.metering.journal.replay import Replayed, replay
+from services.inference.metering.journal.replay import Replayed
+from services.inference.metering.journal.replay import replay as replay_folder
 from tests.integration.inference.neighbours import Neighbours
-from tests.integration.inference.test_shipper import Run, dead_run, neighbours
+from tests.integration.inference.test_shipper import (
+    Run,
+    dead_run,
+    neighbours,
+)
 
 __all__ = ["neighbours"]  # a fixture
 
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replaying, "FIRST_PAUSE_S", 0.01)
+replay = partial(replay_folder, first_pause_s=0.01)
 
 
 async def test_dead_runs_are_delivered_and_closed_and_a_second_replay_changes_nothing(

@@ -6,14 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from services.inference.rollouts import shadow as shadows
-from services.inference.rollouts.shadow import agree
+from services.inference.rollouts.metrics import RolloutMetrics
+from services.inference.rollouts.shadow import ShadowRequest, Shadows, agree
 from services.inference.settings import InferenceSettings
 from tests.integration.inference import crafted
 from tests.integration.inference.conftest import eventually
 from tests.integration.inference.neighbours import Neighbours
 from tests.integration.inference.samples import Store
-from tests.integration.inference.trials import BAD_ROW, Trial, ask, metric, token, version_of
+from tests.integration.inference.trials import (
+    BAD_ROW,
+    GOOD_ROW,
+    Trial,
+    ask,
+    metric,
+    token,
+    version_of,
+)
 
 ROWS = "tollgate_shadow_rows_total"
 
@@ -79,31 +87,26 @@ class TestComparison:
 
 
 class TestBusy:
-    async def test_requests_are_dropped_and_counted_when_it_is_busy(
-        self,
-        trial: Trial,
-        settings: InferenceSettings,
-        neighbours: Neighbours,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        monkeypatch.setattr(shadows, "MAX_WAITING", 2)
+    async def test_requests_are_dropped_and_counted_when_it_is_busy(self, trial: Trial) -> None:
         version = crafted.publish(trial, crafted.slow())
         trial.release_manager.shadow("price", version=version)
-        bearer = token(neighbours)
+        await trial.watcher.poll()
+        live = trial.table.find("price")
+        assert live is not None
+        metrics = RolloutMetrics(trial.metrics)
+        shadows = Shadows(trial.table, trial.loader, metrics, max_waiting=2)
+        request = ShadowRequest(live.manifest, live.inputs.decode([GOOD_ROW]), [5.0], size=8)
+        comparing = asyncio.create_task(shadows.run())
 
-        async with trial.serving(settings) as client:
-            await ask(client, bearer)  # loads the terms
-            answers = await asyncio.gather(*(ask(client, bearer) for _ in range(20)))
-            assert {answer.status_code for answer in answers} == {200}
+        for _ in range(20):
+            shadows.offer(request)
+        labels = {"model": "price", "version": version, "outcome": "agreed"}
+        await eventually(lambda: trial.metrics.get_sample_value(ROWS, labels) == 2)
 
-            async def all_accounted_for() -> bool:
-                computed = await metric(client, ROWS, version=version)
-                return (
-                    computed + await metric(client, "tollgate_shadow_requests_dropped_total") == 21
-                )
-
-            await eventually(all_accounted_for)
-            assert await metric(client, "tollgate_shadow_requests_dropped_total") > 0
+        dropped = "tollgate_shadow_requests_dropped_total"
+        assert trial.metrics.get_sample_value(dropped, {"model": "price"}) == 18
+        comparing.cancel()
+        shadows.close()
 
     async def test_it_ends_with_the_release_that_ends_it(
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours

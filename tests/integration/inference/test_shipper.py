@@ -10,10 +10,11 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.inference.metering import events, shipper
-from services.inference.metering.billing import BillingClient
+from services.inference.metering import events
+from services.inference.metering.billing_client import BillingClient
+from services.inference.metering.events import with_sequence
 from services.inference.metering.journal import segments
-from services.inference.metering.journal.journal import Journal, with_sequence
+from services.inference.metering.journal.journal import Journal
 from services.inference.metering.metrics import MeteringMetrics
 from services.inference.metering.shipper import Shipper
 from tests.integration.inference.conftest import eventually
@@ -30,11 +31,11 @@ async def neighbours() -> AsyncIterator[Neighbours]:
 class Run:
     """A journal and its shipper."""
 
-    def __init__(self, folder: Path, billing: BillingClient) -> None:
+    def __init__(self, folder: Path, billing: BillingClient, **options: float) -> None:
         self.registry = CollectorRegistry()
         self.journal = Journal(folder, max_bytes=2**24, segment_bytes=5_000)
         metrics = MeteringMetrics(self.registry, self.journal)
-        self.shipper = Shipper(self.journal, billing, metrics)
+        self.shipper = Shipper(self.journal, billing, metrics, **options)
 
     async def append(self, event_id: str) -> None:
         await self.journal.append(event(event_id, self.journal.id))
@@ -84,13 +85,9 @@ async def test_a_clean_stop_ships_everything_and_reports_closed(
 
 
 async def test_a_steady_stream_of_events_is_shipped_in_batches(
-    tmp_path: Path,
-    billing: BillingClient,
-    neighbours: Neighbours,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, billing: BillingClient, neighbours: Neighbours
 ) -> None:
-    monkeypatch.setattr(shipper, "LINGER_S", 0.5)
-    run = Run(tmp_path, billing)
+    run = Run(tmp_path, billing, linger_s=0.5)
     running_on = asyncio.create_task(run.shipper.run())
 
     for number in range(30):
@@ -106,14 +103,10 @@ async def test_a_steady_stream_of_events_is_shipped_in_batches(
 
 
 async def test_while_billing_is_away_events_wait_and_a_stop_leaves_them_for_the_next_run(
-    tmp_path: Path,
-    billing: BillingClient,
-    neighbours: Neighbours,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, billing: BillingClient, neighbours: Neighbours
 ) -> None:
-    monkeypatch.setattr(shipper, "DRAIN_S", 0.3)
     neighbours.failing = {"/events": 503}
-    first = Run(tmp_path, billing)
+    first = Run(tmp_path, billing, drain_s=0.3)
     await first.append("kept")
     await first.shipper.drain()
 
@@ -225,16 +218,12 @@ async def test_a_revoked_token_is_renewed(
 
 
 async def test_a_dead_run_that_billing_will_not_close_does_not_block_others(
-    tmp_path: Path,
-    billing: BillingClient,
-    neighbours: Neighbours,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, billing: BillingClient, neighbours: Neighbours
 ) -> None:
-    monkeypatch.setattr(shipper, "DRAIN_S", 1.0)
     dead = str(uuid.uuid4())
     dead_run(tmp_path, dead, ["a"])
     neighbours.failing = {f"/sources/{dead}": 422}
-    run = Run(tmp_path, billing)
+    run = Run(tmp_path, billing, drain_s=1.0)
     await run.shipper.take_over_dead_runs()
     shipping = asyncio.create_task(run.shipper.run())
 
@@ -280,16 +269,12 @@ async def test_a_dead_run_without_events_is_closed_promptly(
 
 
 async def test_if_a_dead_letter_cannot_be_written_its_event_stays_in_the_journal(
-    tmp_path: Path,
-    billing: BillingClient,
-    neighbours: Neighbours,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, billing: BillingClient, neighbours: Neighbours
 ) -> None:
-    monkeypatch.setattr(shipper, "DRAIN_S", 0.3)
     letters = tmp_path / "dead-letters.ndjson"
     letters.mkdir()  # cannot be written to
     neighbours.reject = {"bad"}
-    first = Run(tmp_path, billing)
+    first = Run(tmp_path, billing, drain_s=0.3)
     await first.append("bad")
     await first.shipper.drain()
     assert not neighbours.sources.get(first.journal.id, {}).get("closed")
@@ -342,14 +327,10 @@ async def test_the_age_of_the_oldest_unshipped_event_is_a_metric(
 
 
 async def test_events_that_a_proxy_refuses_stay_in_the_journal(
-    tmp_path: Path,
-    billing: BillingClient,
-    neighbours: Neighbours,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, billing: BillingClient, neighbours: Neighbours
 ) -> None:
-    monkeypatch.setattr(shipper, "DRAIN_S", 0.3)
     neighbours.failing, neighbours.answered_by_a_proxy = {"/events": 400}, True
-    run = Run(tmp_path, billing)
+    run = Run(tmp_path, billing, drain_s=0.3)
     await run.append("kept")
     await run.shipper.drain()
     assert not (tmp_path / "dead-letters.ndjson").exists()

@@ -8,7 +8,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.inference.metering.leases import manager as lease_manager
 from services.inference.settings import InferenceSettings
 from tests.integration.inference.conftest import eventually, serving
 from tests.integration.inference.neighbours import Neighbours
@@ -232,23 +231,6 @@ class TestPrepaid:
             request for request in neighbours.lease_requests if request["account"] == account
         ][2:]
         assert {request["minimum"] for request in background} == {"0"}
-
-    async def test_an_idle_account_gives_its_credit_back(
-        self,
-        predict: Predict,
-        account: str,
-        neighbours: Neighbours,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        monkeypatch.setattr(lease_manager, "IDLE_AFTER_S", 0.3)
-        neighbours.wallets.top_up(account, "1")
-        await predict()
-        assert neighbours.wallets.held(account) > 0
-
-        await eventually(lambda: neighbours.wallets.held(account) == 0)
-
-        assert (await predict()).status_code == 200
-        assert neighbours.wallets.balance(account) >= 10**9 - 2 * 600_000
 
     async def test_a_stopping_process_gives_everything_back_and_closes_its_journal(
         self, settings: InferenceSettings, neighbours: Neighbours, tmp_path: Path

@@ -2,13 +2,16 @@
 
 import asyncio
 import threading
+from unittest.mock import Mock
 
 import numpy as np
 
 from registry.features import Arrays
 from registry.records import Signature
 from registry.runtimes.runtime import ModelOutput, Runtime
-from services.inference.models.engine import Engine, LatencyEstimate
+from services.inference.models.engine import Engine
+from services.inference.models.latency import LatencyEstimate
+from services.inference.models.table import LoadedModel
 
 SLOW = LatencyEstimate(call_s=1.0, row_s=0.0)
 
@@ -35,12 +38,13 @@ class Pairs(Runtime):
 
 class TestThreads:
     async def test_slow_predictions_use_all_configured_threads(self) -> None:
-        engine, model = Engine(threads=2), Pairs()
+        engine, pairs = Engine(threads=2), Pairs()
+        model = LoadedModel(Mock(), Mock(), pairs, SLOW, size=0)
 
         answers = await asyncio.gather(
-            *(engine.predict(model, SLOW, {}, rows=1, probabilities=False) for _ in range(8))
+            *(engine.predict(model, {}, rows=1, probabilities=False) for _ in range(8))
         )
 
         assert len(answers) == 8
-        assert model.most == 2
+        assert pairs.most == 2
         engine.close()

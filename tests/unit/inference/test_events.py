@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from services.common.contracts import UsageCloudEvent
 from services.inference.metering import events
-from services.inference.metering.journal.journal import with_sequence
+from services.inference.metering.events import with_sequence
 
 text = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=50)
 request = st.tuples(text, text, text, st.binary(max_size=50))

@@ -11,7 +11,7 @@ from services.common.errors import MAX_FIELD_ERRORS, BodyInvalid
 from services.inference.api.codec import Body, EncodedResponse, ProtocolCodec
 from services.inference.api.json_body import SLACK, open_object, refuse_duplicates
 from services.inference.api.json_structure import JsonLimits
-from services.inference.models.registry import LoadedModel
+from services.inference.models.table import LoadedModel
 
 ROUTE = "/v1/models/{model}:predict"
 

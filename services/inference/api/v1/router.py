@@ -1,6 +1,6 @@
 """The KServe v1 protocol: its schemas, and every route except predictions.
 
-`predict.PredictEndpoint` answers predictions before they reach FastAPI's router. The routes in
+`predictions.PredictEndpoint` answers predictions before they reach FastAPI's router. The routes in
 `documented` exist only for the OpenAPI document.
 """
 
@@ -24,7 +24,7 @@ from services.common.identity.tokens import RequireScope
 from services.inference.metering.journal.journal import JournalFull
 from services.inference.metering.leases.accounts import CreditReservedElsewhere, PaymentRequired
 from services.inference.metering.leases.rates import RateLimited
-from services.inference.models.registry import ModelNotFound, Registry
+from services.inference.models.table import ModelNotFound, ModelTable
 
 
 class _ModelName(Convertor[str]):
@@ -88,8 +88,8 @@ router.responses = error_responses(Unauthenticated, InsufficientScope)
 @router.get("/v1/models", dependencies=[Predicting])
 async def list_models(request: Request) -> ModelList:
     """Return the names of the models being served."""
-    registry: Registry = request.app.state.registry
-    return ModelList(models=registry.names())
+    table: ModelTable = request.app.state.models
+    return ModelList(models=table.names())
 
 
 @router.get(
@@ -97,8 +97,8 @@ async def list_models(request: Request) -> ModelList:
 )
 async def describe_model(model: str, request: Request) -> ModelStatus:
     """Return the live version of a model: its columns, classes and metrics."""
-    registry: Registry = request.app.state.registry
-    live = registry.live(model)
+    table: ModelTable = request.app.state.models
+    live = table.live(model)
     return ModelStatus(
         name=model,
         ready=True,

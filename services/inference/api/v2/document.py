@@ -18,7 +18,7 @@ from services.inference.api.json_body import SLACK, open_object, refuse_duplicat
 from services.inference.api.json_structure import JsonLimits, scan
 from services.inference.api.v2 import tensors
 from services.inference.api.v2.tensors import RawTensor
-from services.inference.models.registry import LoadedModel
+from services.inference.models.table import LoadedModel
 
 ROUTE = "/v2/models/{model}/infer"
 JSON_LENGTH_HEADER = b"inference-header-content-length"

@@ -1,7 +1,7 @@
 """The Open Inference Protocol v2: its schemas, and every route except inference.
 
-`predict.PredictEndpoint` answers inference requests before they reach FastAPI's router. The routes
-in `documented` exist only for the OpenAPI document.
+`predictions.PredictEndpoint` answers inference requests before they reach FastAPI's router. The
+routes in `documented` exist only for the OpenAPI document.
 """
 
 from typing import Annotated, Any, Literal
@@ -29,7 +29,7 @@ from services.inference.metering.journal.journal import JournalFull
 from services.inference.metering.leases.accounts import CreditReservedElsewhere, PaymentRequired
 from services.inference.metering.leases.rates import RateLimited
 from services.inference.models.loader import Loader
-from services.inference.models.registry import ModelNotFound, Registry
+from services.inference.models.table import ModelNotFound, ModelTable
 
 Predicting = Depends(RequireScope("predict"))
 Datatype = Literal["BOOL", "INT64", "FP32", "FP64", "BYTES"]
@@ -169,8 +169,8 @@ async def is_ready(request: Request) -> Ready:
 )
 async def describe_model(model: str, request: Request) -> ModelMetadata:
     """Return the live version's inputs and outputs, and the versions of the model."""
-    registry: Registry = request.app.state.registry
-    return await _describe(registry.live(model).manifest, request)
+    table: ModelTable = request.app.state.models
+    return await _describe(table.live(model).manifest, request)
 
 
 @router.get(
@@ -191,8 +191,8 @@ async def describe_version(model: str, version: str, request: Request) -> ModelM
 )
 async def is_model_ready(model: str, request: Request) -> ModelReady:
     """Return 200 if the model's live version can answer."""
-    registry: Registry = request.app.state.registry
-    registry.live(model)
+    table: ModelTable = request.app.state.models
+    table.live(model)
     return ModelReady(name=model, ready=True)
 
 
@@ -215,14 +215,14 @@ async def is_version_ready(model: str, version: str, request: Request) -> ModelR
 )
 async def list_repository(request: Request, wanted: IndexRequest | None = None) -> list[IndexEntry]:
     """List all models and versions, with those that are live or in memory."""
-    registry: Registry = request.app.state.registry
+    table: ModelTable = request.app.state.models
     loader: Loader = request.app.state.loader
     only_ready = wanted is not None and wanted.ready
     return [
         entry
-        for model in sorted(registry.known.union(registry.names()))
+        for model in sorted(table.known.union(table.names()))
         for version in await loader.versions(model)
-        if (entry := _entry(registry, model, version)).state == "READY" or not only_ready
+        if (entry := _entry(table, model, version)).state == "READY" or not only_ready
     ]
 
 
@@ -325,9 +325,9 @@ async def _describe(manifest: Manifest, request: Request) -> ModelMetadata:
     )
 
 
-def _entry(registry: Registry, model: str, version: str) -> IndexEntry:
-    live = registry.is_live(model, version)
-    ready = live or registry.is_resident(model, version)
+def _entry(table: ModelTable, model: str, version: str) -> IndexEntry:
+    live = table.is_live(model, version)
+    ready = live or table.is_resident(model, version)
     return IndexEntry(
         name=model,
         version=version,

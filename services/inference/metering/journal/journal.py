@@ -18,10 +18,10 @@ from typing import Literal
 import structlog
 
 from services.common.errors import Unavailable
+from services.inference.metering.events import with_sequence
 from services.inference.metering.journal import segments
 from services.inference.metering.journal.segments import Damaged, Segment
 
-SEQUENCE_DIGITS = 20
 TYPICAL_LINE_BYTES = 600
 REFUSE_AFTER_FAILURE_S = 1.0
 """How long requests are refused after a failed write, before the next one tries again."""
@@ -235,11 +235,6 @@ class Journal:
             log.exception("journal_roll_failed")
         else:
             self.segments.append(segment)
-
-
-def with_sequence(event: bytes, sequence: int) -> bytes:
-    """Return an event with its sequence as a string, zero-padded so that it sorts."""
-    return b'{"sequence":"%0*d",' % (SEQUENCE_DIGITS, sequence) + event[1:]
 
 
 def _refuse(entries: list[_Pending]) -> None:

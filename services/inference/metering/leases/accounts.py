@@ -68,6 +68,10 @@ class Price:
     per_row: int
     currency: str
 
+    def of(self, rows: int) -> int:
+        """Return the amount of a request with this many rows."""
+        return self.per_request + rows * self.per_row
+
 
 @dataclass(slots=True, eq=False)
 class Waiter:

@@ -6,17 +6,18 @@ that: billing ignores requests older than one it has taken.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 
 import structlog
 
 from services.common.contracts import MAX_LEASES_PER_CALL, LeaseRequest
-from services.inference.metering.billing import BillingClient, BillingError
+from services.inference.backoff import Backoff
+from services.inference.metering.billing_client import BillingClient, BillingError
 from services.inference.metering.leases.accounts import Account
 
-MAX_BACKOFF_S = 10.0
+FIRST_PAUSE_S = 0.5
+MAX_PAUSE_S = 10.0
 
 log = structlog.get_logger()
 
@@ -41,8 +42,8 @@ class LeaseClient:
         self._queued: dict[str, tuple[Account, bool]] = {}
         self._calling: asyncio.Task[None] | None = None
         self._sequence = 0
-        self._failures = 0
-        self._back_off_until = 0.0
+        self._backoff = Backoff(first_s=FIRST_PAUSE_S, max_s=MAX_PAUSE_S)
+        self._suspended_until = 0.0
 
     def request(self, account: Account, *, idle: bool = False) -> None:
         """Include an account in the next call.
@@ -59,7 +60,7 @@ class LeaseClient:
     @property
     def is_backing_off(self) -> bool:
         """Whether billing failed a moment ago, so that only a waiting request should call it."""
-        return self._clock() < self._back_off_until
+        return self._clock() < self._suspended_until
 
     async def drain(self) -> None:
         """Wait until every queued account has been requested."""
@@ -96,7 +97,8 @@ class LeaseClient:
         except BillingError as error:
             self._call_failed(accounts, str(error))
             return
-        self._failures, self._back_off_until = 0, 0.0
+        self._backoff.succeed()
+        self._suspended_until = 0.0
         now = self._clock()
         for account, terms in zip(accounts, leases, strict=True):
             try:
@@ -108,15 +110,13 @@ class LeaseClient:
                 self.request(account)
 
     def _call_failed(self, accounts: list[Account], error: str) -> None:
-        self._failures += 1
-        pause_s = min(MAX_BACKOFF_S, 0.25 * 2 ** min(self._failures, 10))
-        self._back_off_until = self._clock() + pause_s * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
-        if self._failures in (1, 5) or self._failures % 60 == 0:
+        self._suspended_until = self._clock() + self._backoff.fail()
+        if self._backoff.is_worth_logging:
             log.warning(
                 "lease_request_failed",
                 error=error,
                 accounts=len(accounts),
-                failures=self._failures,
+                failures=self._backoff.failures,
             )
         for account in accounts:
             account.fail()

@@ -17,7 +17,7 @@ import structlog
 
 from services.common.contracts import format_amount, parse_amount
 from services.common.errors import Unavailable
-from services.inference.metering.billing import BillingClient, BillingError
+from services.inference.metering.billing_client import BillingClient, BillingError
 from services.inference.metering.leases.accounts import (
     TERMS_UNAVAILABLE,
     Account,
@@ -100,6 +100,19 @@ class LeaseManager:
         self._parked: dict[str, CreditReservation] = {}
         """Reservations of forgotten accounts: their amounts stay cumulative to the end."""
 
+    def admit_now(self, account_id: str) -> bool:
+        """Admit a request without waiting; return False, with no effect, if it has to wait.
+
+        Raises:
+            RateLimited: the account is over its rate limit.
+        """
+        now = self._clock()
+        account = self._find_ready(account_id, now)
+        if account is None:
+            return False
+        account.admit(now)
+        return True
+
     async def admit(self, account_id: str) -> None:
         """Count a request against the account's rate limit, even if it is refused later.
 
@@ -107,8 +120,19 @@ class LeaseManager:
             RateLimited: the account is over its rate limit.
             Unavailable: the account's terms are unknown, and billing does not answer.
         """
-        account = await self._with_terms(account_id)
-        account.admit(self._clock())
+        if not self.admit_now(account_id):
+            account = await self._with_terms(account_id)
+            account.admit(self._clock())
+
+    def spend_now(self, account_id: str, model: str, rows: int) -> Spending | None:
+        """Reserve what a request costs; return None, with no effect, if it has to wait.
+
+        Raises:
+            PaymentRequired: as `spend`, which also knows which repeats are paid.
+        """
+        now = self._clock()
+        account = self._find_ready(account_id, now)
+        return None if account is None else self._reserve(account, model, rows, now)
 
     async def spend(
         self, account_id: str, model: str, rows: int, *, event_id: str | None = None
@@ -127,7 +151,9 @@ class LeaseManager:
             Unavailable: billing does not answer.
         """
         try:
-            return await self._reserve(account_id, model, rows)
+            return self.spend_now(account_id, model, rows) or await self._spend_when_ready(
+                account_id, model, rows
+            )
         except PaymentRequired:
             paid = await self._find_paid(event_id) if event_id is not None else None
             if paid is None:
@@ -192,23 +218,52 @@ class LeaseManager:
             account.prepaid and account.needs_credit(now)
         )
 
-    async def _reserve(self, account_id: str, model: str, rows: int) -> Spending:
-        account = await self._with_terms(account_id)
-        now = self._clock()
+    def _reserve(self, account: Account, model: str, rows: int, now: float) -> Spending | None:
+        """Reserve what a request costs; return None if the credit at hand is not enough.
+
+        Raises:
+            PaymentRequired: the account has no plan, no price for the model, or no credit.
+        """
         price = account.price(model)
-        amount = price.per_request + rows * price.per_row
+        amount = price.of(rows)
         if not account.prepaid:
             return Spending(amount, price.currency, price.price_id)
-        if account.reserve(amount, now):
-            if account.needs_credit(now) and not self._leases.is_backing_off:
-                self._leases.request(account)
-            return Spending(amount, price.currency, price.price_id, account.reservation)
+        if not account.reserve(amount, now):
+            return None
+        if account.needs_credit(now) and not self._leases.is_backing_off:
+            self._leases.request(account)
+        return Spending(amount, price.currency, price.price_id, account.reservation)
+
+    async def _spend_when_ready(self, account_id: str, model: str, rows: int) -> Spending:
+        """Reserve what a request costs, waiting for terms and then for credit."""
+        account = await self._with_terms(account_id)
+        now = self._clock()
+        if spending := self._reserve(account, model, rows, now):
+            return spending
+        price = account.price(model)
+        amount = price.of(rows)
         account.check_refusal(amount, now)
         reservation = await self._wait(account, amount)
         if reservation is None:  # the account's plan turned postpaid while the request waited
             price = account.price(model)
-            amount = price.per_request + rows * price.per_row
+            amount = price.of(rows)
         return Spending(amount, price.currency, price.price_id, reservation)
+
+    def _find_ready(self, account_id: str, now: float) -> Account | None:
+        """Return an account that can be served from memory, and mark it as used."""
+        account = self._accounts.get(account_id)
+        if (
+            account is None
+            or account.needs_terms(now, max_age_s=self._max_age_s)
+            or (now - account.sent_at > FRESH_S and self._may_be_refreshed(account, now))
+        ):
+            return None
+        account.used_at = now
+        return account
+
+    def _may_be_refreshed(self, account: Account, now: float) -> bool:
+        """Return whether old terms are worth waiting for: neither just tried nor in an outage."""
+        return now - account.refreshed_at > REFRESH_S and not self._leases.is_backing_off
 
     async def _with_terms(self, account_id: str) -> Account:
         """Return an account with valid terms, waiting for them if necessary."""
@@ -217,11 +272,7 @@ class LeaseManager:
         account.used_at = now  # so that it is not forgotten while this request waits
         if account.needs_terms(now, max_age_s=self._max_age_s):
             await self._wait(account, 0)
-        elif (
-            now - account.sent_at > FRESH_S
-            and now - account.refreshed_at > REFRESH_S
-            and not self._leases.is_backing_off
-        ):
+        elif now - account.sent_at > FRESH_S and self._may_be_refreshed(account, now):
             # The account is back after a pause, and its plan may have changed meanwhile.
             with suppress(Unavailable):
                 await self._wait(account, 0, at_most_s=REFRESH_S)

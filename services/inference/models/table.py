@@ -1,4 +1,4 @@
-"""Keep track of live releases and of the versions in memory."""
+"""The model table: the live release of each model, and the versions in memory."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from registry.records import Canary, Manifest, Release, Shadow, is_version_name
 from registry.runtimes.runtime import Runtime
 from services.common.errors import NotFound, Unavailable
-from services.inference.models.engine import LatencyEstimate
 from services.inference.models.inputs import Inputs
+from services.inference.models.latency import LatencyEstimate
 from services.inference.models.metrics import ModelMetrics
 
 NO_VERSION = ""
@@ -56,7 +56,7 @@ class LiveRelease:
         return {self.manifest.version, *beside}
 
 
-class Registry:
+class ModelTable:
     """Live releases by model, and the versions in memory by last use.
 
     Beyond `max_bytes` the least recently used version is unloaded: first those that are not live,
@@ -101,7 +101,11 @@ class Registry:
         return model
 
     def live(self, name: str) -> LiveRelease:
-        """Return the live release of a model; raises the same errors as `find`."""
+        """Return the live release of a model.
+
+        Raises:
+            ModelNotFound, Unavailable: as `find`.
+        """
         live = self._live.get(name)
         if live is None:
             raise self._absent(name)
@@ -112,7 +116,11 @@ class Registry:
         return self._live.get(name)
 
     def check(self, name: str, version: str) -> None:
-        """Raise the same errors as `find` if a version cannot exist; does not ask the store."""
+        """Check that a version may exist, without asking the store.
+
+        Raises:
+            ModelNotFound, Unavailable: as `find`.
+        """
         if name not in self._live and name not in self.known:
             raise self._absent(name)
         if not is_version_name(version):

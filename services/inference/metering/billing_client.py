@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import orjson
@@ -20,6 +21,10 @@ from services.common.contracts import (
 )
 from services.common.errors import PROBLEM_JSON
 from services.common.identity.tokens import LEEWAY_S
+from services.inference.metering.events import find_traceparent
+
+if TYPE_CHECKING:
+    from services.common.telemetry.tracing import Tracing
 
 MAX_LOOKUPS = 4
 """How many receipts may be looked up at once for each purpose.
@@ -76,6 +81,9 @@ class BillingClient:
     Args:
         http: owned by the lifespan, which closes it.
         auth_url: the issuer, for the client credentials grant (RFC 6749 §4.4).
+        tracing: records a span in the trace of each traced event that is delivered.
+        wall_clock: returns seconds since the epoch, as this machine sees them.
+        clock: returns seconds that only grow.
     """
 
     def __init__(
@@ -86,6 +94,9 @@ class BillingClient:
         auth_url: str,
         client_id: str,
         client_secret: SecretStr,
+        tracing: "Tracing | None" = None,
+        wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._http = http
         self._billing_url = billing_url
@@ -96,7 +107,10 @@ class BillingClient:
         self._renewing = asyncio.Lock()
         self._lookups = asyncio.Semaphore(MAX_LOOKUPS)
         self._receipts = asyncio.Semaphore(MAX_LOOKUPS)
-        self._epoch_s = time.time() - time.monotonic()
+        self._tracing = tracing
+        self._wall_clock = wall_clock
+        self._clock = clock
+        self._epoch_s = wall_clock() - clock()
 
     def now(self) -> float:
         """Return seconds since the epoch on billing's clock, as its `Date` headers report it.
@@ -104,7 +118,7 @@ class BillingClient:
         Between responses it follows the monotonic clock. If this machine's time jumps, usage is
         then not dated in a future that billing rejects.
         """
-        return time.monotonic() + self._epoch_s
+        return self._clock() + self._epoch_s
 
     async def send_events(self, events: Sequence[bytes]) -> IngestResult:
         """Deliver usage events, each the bytes of a CloudEvent.
@@ -113,10 +127,11 @@ class BillingClient:
             BillingError: billing may not have taken them; deliver them again.
         """
         body = b"[" + b",".join(events) + b"]"
-        result = _parse(_INGESTED, await self._call("POST", "/events", body, CLOUDEVENTS_BATCH))
-        counted = result.accepted + result.duplicates + result.conflicts + len(result.rejected)
-        if counted != len(events):
-            raise BillingError(f"billing counted {counted} of {len(events)} events")
+        with self._follow_traces(events):
+            result = _parse(_INGESTED, await self._call("POST", "/events", body, CLOUDEVENTS_BATCH))
+            counted = result.accepted + result.duplicates + result.conflicts + len(result.rejected)
+            if counted != len(events):
+                raise BillingError(f"billing counted {counted} of {len(events)} events")
         return result
 
     async def request_leases(self, requests: Sequence[LeaseRequest]) -> list[LeaseTerms]:
@@ -169,6 +184,13 @@ class BillingClient:
         body = report.model_dump_json().encode()
         await self._call("PUT", f"/sources/{journal}", body)
 
+    def _follow_traces(self, events: Sequence[bytes]) -> AbstractContextManager[None]:
+        """Return a span in the trace of each traced event, which may be of an earlier process."""
+        if self._tracing is None:
+            return nullcontext()
+        traceparents = [found for found in map(find_traceparent, events) if found]
+        return self._tracing.follow("ship", traceparents)
+
     async def _call(
         self,
         method: str,
@@ -197,7 +219,7 @@ class BillingClient:
 
     async def _bearer(self) -> str:
         async with self._renewing:
-            if time.monotonic() >= self._token_until:
+            if self._clock() >= self._token_until:
                 form = {"grant_type": "client_credentials", "scope": "billing:write"}
                 response = await self._send("POST", self._token_url, data=form, auth=self._client)
                 if not response.is_success:
@@ -205,7 +227,7 @@ class BillingClient:
                 granted = _parse(_GRANTED, response.content)
                 self._token = granted.access_token
                 early_s = min(_RENEW_BEFORE_S, granted.expires_in / 2)
-                self._token_until = time.monotonic() + granted.expires_in - early_s
+                self._token_until = self._clock() + granted.expires_in - early_s
             return self._token
 
     async def _send(self, method: str, url: str, **options: Any) -> httpx.Response:
@@ -223,9 +245,9 @@ class BillingClient:
             theirs = parsedate_to_datetime(date or "").timestamp() + 0.5
         except ValueError:
             return  # missing or invalid
-        ours = time.time()
+        ours = self._wall_clock()
         correct = ours if abs(theirs - ours) <= _CLOCK_TOLERANCE_S else theirs
-        self._epoch_s = correct - time.monotonic()
+        self._epoch_s = correct - self._clock()
 
 
 def _parse(shape: TypeAdapter[T], answer: bytes) -> T:

@@ -1,0 +1,141 @@
+"""The steps of a prediction that never wait, as plain functions.
+
+`predictions` runs them between the steps that may wait; they can also be run in one go.
+"""
+
+import time
+from typing import NamedTuple
+
+from registry.runtimes.runtime import InferenceResponse
+from services.common.errors import InsufficientScope
+from services.common.identity.tokens import Caller
+from services.inference.api.codec import Body, EncodedResponse, InferenceRequest
+from services.inference.api.collaborators import Admission, Metering, Monitoring, Rollouts
+from services.inference.api.reading import Head
+from services.inference.api.targets import Target
+from services.inference.metering import events
+from services.inference.metering.leases.manager import Spending
+from services.inference.models.table import LoadedModel
+from services.inference.rollouts.shadow import ShadowRequest
+
+SCOPE = "predict"
+
+
+class Call(NamedTuple):
+    """A complete request from an authorized caller; `started` is on the performance counter."""
+
+    caller: Caller
+    target: Target
+    path: str
+    head: Head
+    content: bytes
+    started: float
+
+
+class Prediction(NamedTuple):
+    """A prediction, the version that made it, and its usage event; `size` in bytes of memory.
+
+    It does not keep the body, so that the memory is free while a slow client reads the answer.
+    """
+
+    caller: Caller
+    target: Target
+    started: float
+    model: LoadedModel
+    request: InferenceRequest
+    response: InferenceResponse
+    encoded: EncodedResponse
+    event_id: str
+    spending: Spending
+    size: int
+
+
+def check_scope(caller: Caller) -> None:
+    """Check that a caller may predict.
+
+    Raises:
+        InsufficientScope: the token has no such scope.
+    """
+    if SCOPE not in caller.scopes:
+        raise InsufficientScope(SCOPE)
+
+
+def check_room(admission: Admission, metering: Metering) -> None:
+    """Check that the usage of one more prediction can be journalled.
+
+    Raises:
+        JournalFull, JournalBroken: it cannot.
+    """
+    metering.journal.check_room(in_flight=admission.limiter.taken)
+
+
+def decode_body(
+    call: Call, model: LoadedModel, max_rows: int
+) -> tuple[InferenceRequest, str | None]:
+    """Return the decoded body, and the event id that its `Idempotency-Key` determines, if any.
+
+    Raises:
+        BodyInvalid: the body violates the protocol or the model's signature.
+    """
+    codec, key = call.target.codec, call.head.idempotency_key
+    body = Body(call.content, call.head.json_length)
+    request = codec.decode(body, model, max_rows)
+    if key is None:
+        return request, None
+    identity = codec.identity(body)
+    account = call.caller.account
+    return request, events.keyed_id(account=account, key=key, path=call.path, body=identity)
+
+
+def encode_event(
+    prediction: Prediction, metering: Metering, *, traceparent: str | None = None
+) -> bytes:
+    """Return the usage event of a prediction, as the journal takes it."""
+    manifest, caller = prediction.model.manifest, prediction.caller
+    return events.encode(
+        event_id=prediction.event_id,
+        account=caller.account,
+        client_id=caller.client_id,
+        journal=metering.journal.id,
+        model=manifest.model,
+        version=manifest.version,
+        rows=prediction.request.rows,
+        price_id=prediction.spending.price_id,
+        latency_ms=(time.perf_counter() - prediction.started) * 1000,
+        now=metering.billing.now(),
+        traceparent=traceparent,
+    )
+
+
+def response_headers(prediction: Prediction, *, request_id: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a 200: those of the body, then the receipt."""
+    encoded, manifest = prediction.encoded, prediction.model.manifest
+    return [
+        *encoded.headers,
+        (b"content-length", b"%d" % len(encoded.content)),
+        (b"x-request-id", request_id.encode()),
+        (b"x-model-name", manifest.model.encode()),
+        (b"x-model-version", manifest.version.encode()),
+        (b"x-usage-event", prediction.event_id.encode()),
+        (b"x-usage-amount", prediction.spending.usage_amount()),
+    ]
+
+
+def observe(prediction: Prediction, *, monitoring: Monitoring, rollouts: Rollouts) -> None:
+    """Pass an answered prediction to the metrics, drift, feedback and shadow."""
+    model, request, response = prediction.model, prediction.request, prediction.response
+    monitoring.metrics.answered(model.manifest, request.rows)
+    monitoring.drift.sample(model, request.arrays, response.predictions, size=prediction.size)
+    monitoring.recent.add(
+        prediction.event_id,
+        account=prediction.caller.account,
+        manifest=model.manifest,
+        predictions=response.predictions,
+        arrays=request.arrays,
+        size=prediction.size,
+    )
+    target = prediction.target
+    if target.version is None and rollouts.shadows.wanted(target.model):
+        rollouts.shadows.offer(
+            ShadowRequest(model.manifest, request.arrays, response.predictions, prediction.size)
+        )
