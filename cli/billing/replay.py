@@ -12,9 +12,9 @@ import typer
 from cli.options import AsJson
 from cli.output import exit_with_error, print_json
 from services.common.http.client import http_client
+from services.inference.metering import replay as leftover
 from services.inference.metering.billing_client import BillingClient
-from services.inference.metering.journal import replay as leftover
-from services.inference.metering.journal.replay import Replayed
+from services.inference.metering.replay import Replayed
 from services.inference.settings import InferenceSettings
 
 

@@ -13,8 +13,8 @@ import orjson
 
 from services.inference.metering.billing_client import BillingClient
 from services.inference.metering.journal.dead_letters import FILE_NAME
-from services.inference.metering.journal.replay import Replayed
-from services.inference.metering.journal.replay import replay as replay_folder
+from services.inference.metering.replay import Replayed
+from services.inference.metering.replay import replay as replay_folder
 from tests.integration.inference.neighbours import Neighbours
 from tests.integration.inference.test_shipper import (
     Run,

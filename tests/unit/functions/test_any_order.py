@@ -128,7 +128,7 @@ def run(changes: list[Change]) -> Folder:
 
 
 @given(CHANGES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_all_data_is_dispatched_after_all_events(changes: list[Change]) -> None:
     folder = run(changes)
 
@@ -137,7 +137,7 @@ def test_all_data_is_dispatched_after_all_events(changes: list[Change]) -> None:
 
 
 @given(CHANGES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_object_is_dispatched_twice(changes: list[Change]) -> None:
     folder = run(changes)
 
