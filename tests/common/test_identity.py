@@ -80,7 +80,7 @@ class TestGoodTokens:
         await assert_refused(verifier, token)
 
     async def test_the_number_of_cached_tokens_is_limited(self, ring: Ring) -> None:
-        verifier = TokenVerifier(ring, issuer=ISSUER, remember=2)
+        verifier = TokenVerifier(ring, issuer=ISSUER, max_cached=2)
         tokens = [OURS.sign(claims=OURS.claims(jti=str(n))) for n in range(3)]
         for token in tokens:
             await verifier.verify(token)

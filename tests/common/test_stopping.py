@@ -201,11 +201,11 @@ class TestStopping:
 def test_a_stuck_thread_does_not_keep_the_process_alive() -> None:
     script = (
         "import threading, time\n"
-        "from services.common.shutdown import leave\n"
+        "from services.common.shutdown import end_process\n"
         "threading.Thread(target=time.sleep, args=(0.1,)).start()\n"
-        "leave()\n"
+        "end_process()\n"
         "threading.Thread(target=time.sleep, args=(60,), name='sleeper').start()\n"
-        "leave()\n"
+        "end_process()\n"
     )
 
     ended = subprocess.run(
