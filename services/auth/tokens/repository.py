@@ -62,19 +62,19 @@ async def is_known(session: AsyncSession, *, pair: str, since: datetime) -> bool
 
 
 async def remember_address(
-    session: AsyncSession, *, pair: str, user_id: str, now: datetime, most: int
+    session: AsyncSession, *, pair: str, user_id: str, now: datetime, limit: int
 ) -> None:
-    """Store that a user logged in from an address, keeping only the `most` recent addresses."""
+    """Store that a user logged in from an address, keeping only the `limit` most recent ones."""
     login = {"user_id": user_id, "last_login_at": now}
     await _upsert(session, KnownAddress, {"pair_sha256": pair, **login}, list(login.items()))
-    oldest = (
+    surplus_addresses = (
         select(KnownAddress.pair_sha256)
         .where(KnownAddress.user_id == user_id)
         .order_by(KnownAddress.last_login_at.desc())
-        .offset(most)
-        .limit(most)
+        .offset(limit)
+        .limit(limit)
     )
-    if surplus := (await session.scalars(oldest)).all():
+    if surplus := (await session.scalars(surplus_addresses)).all():
         await session.execute(delete(KnownAddress).where(KnownAddress.pair_sha256.in_(surplus)))
 
 
@@ -109,7 +109,7 @@ async def rotate_family(
     session: AsyncSession, *, family_id: str, old_sha256: str, new_sha256: str, now: datetime
 ) -> bool:
     """Replace a family's secret; return False if the old one is not current or has expired."""
-    rotated = (
+    statement = (
         update(RefreshFamily)
         .where(
             RefreshFamily.id == family_id,
@@ -118,7 +118,7 @@ async def rotate_family(
         )
         .values(secret_sha256=new_sha256)
     )
-    result = cast(CursorResult[Any], await session.execute(rotated))
+    result = cast(CursorResult[Any], await session.execute(statement))
     return result.rowcount == 1
 
 
