@@ -53,10 +53,10 @@ class Pinned(StoreError):
     """An automatic release did not go live because the model is pinned."""
 
     def __init__(self, model: str, pin: Pin) -> None:
-        by_hand = " or a manual release" if pin.by_rollback else ""  # no release ends a `pin`
+        or_release = " or a manual release" if pin.by_rollback else ""  # no release ends a `pin`
         super().__init__(
             f"Model '{model}' is {pin.describe()}. Automatic releases do not go live until "
-            f"`tollgate models unpin {model}`{by_hand}."
+            f"`tollgate models unpin {model}`{or_release}."
         )
         self.pin = pin
 
@@ -65,8 +65,8 @@ class PinTaken(StoreError):
     """Another writer pinned or unpinned the model first."""
 
     def __init__(self, winner: PinRecord) -> None:
-        what = f"pinned to version {winner.version}" if winner.version else "unpinned"
-        super().__init__(f"The model was {what} by {winner.by} in the meantime.")
+        change = f"pinned to version {winner.version}" if winner.version else "unpinned"
+        super().__init__(f"The model was {change} by {winner.by} in the meantime.")
         self.winner = winner
 
 
@@ -116,7 +116,7 @@ def append_pin(
     """Write a pin record under the next free number.
 
     Args:
-        decide: returns the record to write under the given number, or None to write nothing.
+        decide: receives a number and returns the record to write under it, or None for no record.
 
     Raises:
         PinTaken: another writer was first, and `decide` still returns a record.

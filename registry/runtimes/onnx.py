@@ -34,8 +34,8 @@ class OnnxRuntime:
 
     def run(self, arrays: Arrays, *, probabilities: bool = False) -> InferenceResponse:
         """Predict as described in `Runtime`."""
-        wanted = self._labels_and_probabilities if probabilities else self._labels
-        outputs = self._session.run(wanted, arrays)
+        outputs_to_compute = self._labels_and_probabilities if probabilities else self._labels
+        outputs = self._session.run(outputs_to_compute, arrays)
         check_finite(outputs[-1])
         predictions = outputs[0].ravel().tolist()
         if self._boolean:
