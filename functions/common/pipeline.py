@@ -1,6 +1,6 @@
 """Turn an arrival in a bucket into one workflow run: claim → dispatch → completion record.
 
-Eventarc delivers an event at least once, in any order, and again while the function fails; the
+Eventarc delivers events at least once, in any order, and again while the function fails; the
 function may die between any two steps. An arrival that is claimed but neither done nor given up
 (records.py) is dispatched again, unless GitHub already has the run. A duplicate run does no harm:
 its idempotency key makes it a no-op.
@@ -45,7 +45,7 @@ class Pipeline:
         self.storage.close()
         self._github.close()
 
-    def look_at(self, arrival: Arrival) -> StoredObject:
+    def find_current(self, arrival: Arrival) -> StoredObject:
         """Return the current object of an arrival.
 
         Raises:
@@ -73,7 +73,7 @@ class Pipeline:
         """Start the workflow for an arrival, unless it was already dispatched or given up.
 
         Args:
-            deadline: of the whole delivery, on the monotonic clock.
+            deadline: end of the whole delivery, on the monotonic clock.
             check: raises Ignored if the dispatch is no longer needed; called right before it.
             gives_up: whether a lasting failure ends in a dead letter.
 
@@ -115,11 +115,11 @@ class Pipeline:
             Ignored: the event is done or given up.
         """
         claimed = self.records.claimed_at(arrival) or datetime.now(UTC)
-        left = self.settings.claim_seconds - (datetime.now(UTC) - claimed).total_seconds()
-        patience = min(time.monotonic() + min(left, self.settings.claim_seconds), deadline)
+        left_s = self.settings.claim_seconds - (datetime.now(UTC) - claimed).total_seconds()
+        wait_until = min(time.monotonic() + min(left_s, self.settings.claim_seconds), deadline)
         while True:
             self.records.check(arrival, found)
-            if time.monotonic() >= patience:
+            if time.monotonic() >= wait_until:
                 return claimed
             time.sleep(POLL_S)
 
@@ -134,7 +134,7 @@ class Pipeline:
         except GitHubError as error:
             if error.status not in (403, 404):
                 raise
-            # The token may not read runs. A duplicate run is better than none.
+            # The token lacks the permission to read runs. A duplicate run is better than none.
             message = f"Cannot look for an earlier run: GitHub responded {error.status}. "
             message += "Give the function the permission 'actions: read'."
             _log("WARNING", message, arrival, decision="cannot_look")

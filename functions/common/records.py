@@ -32,7 +32,7 @@ class Records:
         self._storage, self._place = storage, place
 
     def claim(self, arrival: Arrival) -> bool:
-        """Record that a delivery has begun; return False if an earlier one had."""
+        """Record that a delivery has begun; return False if an earlier one has."""
         return self._write(_name("claims", arrival), arrival)
 
     def claimed_at(self, arrival: Arrival) -> datetime | None:
@@ -83,9 +83,9 @@ class Records:
         name = f"{self._place.prefix}{_name(kind, arrival)}"
         return self._storage.find(self._place.bucket, name)
 
-    def _write(self, name: str, arrival: Arrival, **more: str) -> bool:
+    def _write(self, name: str, arrival: Arrival, **extra: str) -> bool:
         """Write a record; return False if it existed."""
-        record = {**arrival.payload, "time": datetime.now(UTC).isoformat(), **more}
+        record = {**arrival.payload, "time": datetime.now(UTC).isoformat(), **extra}
         content = json.dumps(record).encode()
         return self._storage.create(self._place.bucket, f"{self._place.prefix}{name}", content)
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functions.common.storage import StoredObject
-from functions.on_data_arrival.drops import Ends, Leaves, decide, find_drop
+from functions.on_data_arrival.drops import Dispatch, Skip, decide, find_drop
 from registry.data_names import kind_of
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -78,9 +78,9 @@ class Folder:
             now=NOON + timedelta(seconds=now_s),
             quiet_s=QUIET_S,
         )
-        if drop is None or isinstance(decision, Leaves):
+        if drop is None or isinstance(decision, Skip):
             return False
-        if isinstance(decision, Ends):
+        if isinstance(decision, Dispatch):
             self.dispatched.append(drop.newest)
             self.covered = max(self.covered or drop.newest.created, drop.newest.created)
             return False
