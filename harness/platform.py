@@ -37,17 +37,17 @@ class Platform:
         """Create what the services need, for a platform without a runner.
 
         Raises:
-            AssertionError: that failed, with the end of its log.
+            AssertionError: the preparation failed; the message is the end of its log.
         """
         with self.log.open("ab") as output:
-            done = subprocess.run(
+            prepared = subprocess.run(
                 [sys.executable, "-m", "cli.prepare"],
                 cwd=ROOT,
                 env=self.environment,
                 stdout=output,
                 stderr=output,
             )
-        assert done.returncode == 0, end_of(self.log)
+        assert prepared.returncode == 0, end_of(self.log)
 
     def start(self) -> None:
         """Start the runner and wait for its greeting."""
@@ -55,7 +55,7 @@ class Platform:
         eventually(self._greeted)
 
     def launch(self, *options: str, stderr: int | None = None) -> subprocess.Popen[bytes]:
-        """Start the runner; its output goes to `log`, unless `stderr` is another file."""
+        """Start the runner; its output goes to `log`, except for stderr if `stderr` is set."""
         with self.log.open("wb") as output:
             self.runner = subprocess.Popen(
                 [sys.executable, "-m", "cli.main", "up", *options],
@@ -96,12 +96,12 @@ class Platform:
         return re.split(r"^\{", output[output.index("EMAIL=") :], flags=re.M)[0]
 
     def pids(self) -> dict[int, str]:
-        """Return every live process of this platform with its command line."""
-        wanted = f"TOLLGATE_HOME={self.home}".encode()
+        """Return the command line of every live process of this platform, by pid."""
+        variable = f"TOLLGATE_HOME={self.home}".encode()
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                if variable in (folder / "environ").read_bytes().split(b"\0"):
                     found[int(folder.name)] = (folder / "cmdline").read_text()
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue
@@ -133,16 +133,16 @@ class Platform:
         """Log in; return the token."""
         form = {"grant_type": "password", "username": email, "password": password}
         with self.client("auth") as auth:
-            answer = auth.post("/token", data=form)
-        assert answer.status_code == 200, answer.text
-        return str(answer.json()["access_token"])
+            response = auth.post("/token", data=form)
+        assert response.status_code == 200, response.text
+        return str(response.json()["access_token"])
 
     def register_user(self) -> tuple[str, str]:
         """Register a user; return e-mail address and password."""
         email, password = f"{uuid4().hex}@example.com", uuid4().hex
         with self.client("auth") as auth:
-            answer = auth.post("/register", json={"email": email, "password": password})
-        assert answer.status_code == 201, answer.text
+            response = auth.post("/register", json={"email": email, "password": password})
+        assert response.status_code == 201, response.text
         return email, password
 
     def new_token(self) -> str:
@@ -157,16 +157,16 @@ class Platform:
         """Return a token of the inference service's client."""
         client = state.credentials(self.home)["services"]["inference"]
         with self.client("auth") as auth:
-            answer = auth.post("/token", data={"grant_type": "client_credentials"} | client)
-        assert answer.status_code == 200, answer.text
-        return str(answer.json()["access_token"])
+            response = auth.post("/token", data={"grant_type": "client_credentials"} | client)
+        assert response.status_code == 200, response.text
+        return str(response.json()["access_token"])
 
     def usage(self, token: str) -> dict[str, Any]:
-        """Return the total of this month."""
+        """Return this month's total usage."""
         with self.client("billing", token) as billing:
-            answer = billing.get("/usage")
-        assert answer.status_code == 200, answer.text
-        total: dict[str, Any] = answer.json()["total"]
+            response = billing.get("/usage")
+        assert response.status_code == 200, response.text
+        total: dict[str, Any] = response.json()["total"]
         return total
 
     def _greeted(self) -> bool:

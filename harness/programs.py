@@ -22,7 +22,7 @@ def find_program(*names: str, advice: str = "") -> str:
         advice: how to install it, for the error's message.
 
     Raises:
-        NotInstalled: none of them is.
+        NotInstalled: no such program is installed.
     """
     for name in names:
         if found := shutil.which(name, path=SEARCH_PATH):

@@ -34,7 +34,7 @@ class TestOneRun:
         assert mortal.post(event) == 200
 
         assert shared.github.calls_of(model) == 1
-        assert len(shared.recorded("done", event)) == 1
+        assert len(shared.find_records("done", event)) == 1
 
     def test_killed_with_its_server_between_the_claim_and_the_dispatch(
         self, cloud: Cloud, model: str
@@ -53,7 +53,7 @@ class TestOneRun:
         assert function.post(event) == 200
 
         assert len(cloud.github.dispatches_of(model)) == 1
-        assert len(cloud.recorded("claims", event)) == len(cloud.recorded("done", event)) == 1
+        assert len(cloud.find_records("claims", event)) == len(cloud.recorded("done", event)) == 1
 
     def test_killed_after_the_dispatch_was_taken(
         self, shared: Cloud, mortal: Function, model: str
@@ -66,7 +66,7 @@ class TestOneRun:
         assert mortal.post(event) == 200
 
         assert shared.github.calls_of(model) == 1
-        assert len(shared.recorded("done", event)) == 1
+        assert len(shared.find_records("done", event)) == 1
 
     def test_killed_before_the_done_record_and_again_while_looking_for_the_run(
         self, shared: Cloud, mortal: Function, model: str
@@ -79,7 +79,7 @@ class TestOneRun:
         assert [mortal.post(event), mortal.post(event)] == [200, 200]
 
         assert shared.github.calls_of(model) == 1
-        assert len(shared.recorded("done", event)) == 1
+        assert len(shared.find_records("done", event)) == 1
 
     @pytest.mark.parametrize("step", ["o", "claims", "done", "dispatched"])
     def test_killed_at_a_step_of_a_drop_whose_newest_part_was_deleted(
@@ -94,7 +94,9 @@ class TestOneRun:
 
         [document] = shared.github.dispatches_of(model)
         assert document["client_payload"]["name"] == f"{model}/part.csv"
-        assert len(shared.recorded("done", part)) == len(shared.recorded("dispatched", part)) == 1
+        assert (
+            len(shared.find_records("done", part)) == len(shared.recorded("dispatched", part)) == 1
+        )
 
     def test_killed_in_the_quiet_time(self, shared: Cloud, mortal: Function, model: str) -> None:
         event = shared.put(f"{model}/part.csv")
@@ -164,7 +166,7 @@ class TestNoRun:
 
         assert mortal.post(event) == 200
 
-        assert (shared.github.calls_of(model), shared.recorded("claims", event)) == (0, [])
+        assert (shared.github.calls_of(model), shared.find_records("claims", event)) == (0, [])
 
     def test_an_ignored_event_after_a_death_is_acknowledged(
         self, shared: Cloud, mortal: Function, model: str

@@ -90,7 +90,7 @@ def test_a_rate_limit_never_becomes_a_dead_letter(
 
     assert [hasty.post(event), hasty.post(event)] == [500, 500]
 
-    assert shared.recorded("dead", event) == []
+    assert shared.find_records("dead", event) == []
     assert {line["severity"] for line in hasty.lines(event["id"])} == {"WARNING"}
     hasty.die()
     assert hasty.post(event) == 200
