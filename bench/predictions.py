@@ -19,7 +19,7 @@ SECONDS = 1.0
 
 
 async def predictions(platform: ServiceProcesses) -> list[Figure]:
-    """Compare requests/s of one row with the bare app."""
+    """Compare the requests/s of one-row predictions with the bare app's."""
     model = next((platform.home / "models").glob("wine/versions/*/model.onnx"))
     port = free_port()
     command = (sys.executable, "-m", "bench.bare", str(model), str(port))
@@ -92,9 +92,9 @@ def _inference(platform: ServiceProcesses, **environment: str) -> Iterator[str]:
 async def _alternately(platform: ServiceProcesses, first: str, second: str) -> Rates:
     """Load two URLs alternately, in the opposite order each round, after one warm-up round."""
     token, body = platform.new_token(), json.dumps({"instances": [WINE]})
-    found: dict[str, list[float]] = {first: [], second: []}
+    rates: dict[str, list[float]] = {first: [], second: []}
     for number in range(ROUNDS + 1):
         for url in (first, second) if number % 2 else (second, first):
-            rate = await load.rate(url + PREDICT, body=body, token=token, seconds=SECONDS)
-            found[url] += [rate] if number else []
-    return Rates(tuple(found[first]), tuple(found[second]))
+            measured = await load.rate(url + PREDICT, body=body, token=token, seconds=SECONDS)
+            rates[url] += [measured] if number else []
+    return Rates(tuple(rates[first]), tuple(rates[second]))
