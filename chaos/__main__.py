@@ -18,26 +18,26 @@ from chaos.run import Report, run
 
 def main() -> int:
     """Run once; return exit code 1 if anything does not add up."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m chaos",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    options.add_argument(
+    parser.add_argument(
         "--seed", type=int, metavar="N", help="which processes are killed (default: random)"
     )
-    options.add_argument(
+    parser.add_argument(
         "--seconds",
         type=float,
         default=60.0,
         metavar="S",
         help="how long to kill processes (default: %(default)g; a full run takes 1000)",
     )
-    given = options.parse_args()
-    seed = secrets.randbelow(10**6) if given.seed is None else given.seed
-    _print(f"seed {seed}, {given.seconds:g} s")
+    options = parser.parse_args()
+    seed = secrets.randbelow(10**6) if options.seed is None else options.seed
+    _print(f"seed {seed}, {options.seconds:g} s")
     with tempfile.TemporaryDirectory(prefix="tollgate-chaos-") as folder:
-        report = run(seed=seed, seconds=given.seconds, home=Path(folder) / "home", say=_print)
+        report = run(seed=seed, seconds=options.seconds, home=Path(folder) / "home", say=_print)
     for line in table(report):
         _print(line)
     return 1 if report.differences else 0

@@ -16,7 +16,7 @@ from harness.plans import PER_REQUEST, PER_ROW
 from harness.platform import Platform
 from harness.waiting import eventually
 from harness.workflow_load import Load, paying
-from rehearse.shop import ASK, MANUAL, MODEL, PREDICT, Shop, new_shop
+from rehearse.shop import MANUAL, MODEL, PREDICT, REQUEST, Shop, new_shop
 
 CHECK = "Predict on it as a machine client"
 
@@ -56,7 +56,7 @@ def test_data_becomes_a_served_model_and_is_rolled_back(
     assert trained["Train on what arrived"] == "success", shop.runner.output
     eventually(lambda: shop.proxy.polls >= shop.polls_until_live(1))
     account = new_prepaid_account(shop.platform, credit=PLENTY)
-    with paying(shop.platform, account.token, PREDICT, ASK, shop.proxy) as load:
+    with paying(shop.platform, account.token, PREDICT, REQUEST, shop.proxy) as load:
         shop.runner.run("train.yml", event=shop.drop("part-3"))
 
         assert store.list_releases(MODEL) == [1, 2]
