@@ -53,7 +53,7 @@ class TestOneRun:
         assert function.post(event) == 200
 
         assert len(cloud.github.dispatches_of(model)) == 1
-        assert len(cloud.find_records("claims", event)) == len(cloud.recorded("done", event)) == 1
+        assert len(cloud.find_records("claims", event)) == len(cloud.find_records("done", event)) == 1
 
     def test_killed_after_the_dispatch_was_taken(
         self, shared: Cloud, mortal: Function, model: str
@@ -95,7 +95,7 @@ class TestOneRun:
         [document] = shared.github.dispatches_of(model)
         assert document["client_payload"]["name"] == f"{model}/part.csv"
         assert (
-            len(shared.find_records("done", part)) == len(shared.recorded("dispatched", part)) == 1
+            len(shared.find_records("done", part)) == len(shared.find_records("dispatched", part)) == 1
         )
 
     def test_killed_in_the_quiet_time(self, shared: Cloud, mortal: Function, model: str) -> None:
