@@ -74,9 +74,9 @@ def main() -> None:
         _print("measuring training")
         with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as folder:
             figures.append(training(Path(folder)))
-    chosen = [part for part in PARTS if part in parts]
-    if chosen:
-        figures += asyncio.run(_measure(chosen, events=options.events))
+    platform_parts = [part for part in PARTS if part in parts]
+    if platform_parts:
+        figures += asyncio.run(_measure(platform_parts, events=options.events))
     for line in table(figures):
         _print(line)
 

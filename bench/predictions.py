@@ -82,10 +82,10 @@ async def tracing(platform: ServiceProcesses) -> list[Figure]:
 def _inference(platform: ServiceProcesses, **environment: str) -> Iterator[str]:
     """Run another inference process of the platform; yield its URL."""
     port = free_port()
-    own = platform.environment | {"INFERENCE_PORT": str(port)} | environment
+    variables = platform.environment | {"INFERENCE_PORT": str(port)} | environment
     command = (sys.executable, "-m", "services.inference")
     url = f"http://127.0.0.1:{port}"
-    with running_process(*command, is_ready=lambda: is_ready(url), environment=own):
+    with running_process(*command, is_ready=lambda: is_ready(url), environment=variables):
         yield url
 
 

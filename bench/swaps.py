@@ -30,12 +30,12 @@ class Load:
 
     def p99_ms(self, since: float, until: float) -> float:
         """Return the 99th percentile of the requests that began between two moments."""
-        chosen = sorted(
-            took
-            for at, took in zip(self.starts, self.durations, strict=True)
+        durations = sorted(
+            duration
+            for at, duration in zip(self.starts, self.durations, strict=True)
             if since <= at < until
         )
-        return chosen[int(len(chosen) * 0.99)] * 1000
+        return durations[int(len(durations) * 0.99)] * 1000
 
 
 async def swaps(platform: ServiceProcesses) -> list[Figure]:
@@ -87,7 +87,7 @@ async def _predict_until(
     reader, writer = await asyncio.open_connection("127.0.0.1", platform.ports["inference"])
     try:
         while not done.is_set():
-            began = time.perf_counter()
+            started = time.perf_counter()
             writer.write(request)
             status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = dict(line.split(": ", 1) for line in lines if line)
@@ -95,8 +95,8 @@ async def _predict_until(
             if " 200 " not in f"{status} ":
                 load.failed += 1
                 return
-            load.starts.append(began)
-            load.durations.append(time.perf_counter() - began)
+            load.starts.append(started)
+            load.durations.append(time.perf_counter() - started)
             load.versions.add(headers["x-model-version"])
             await asyncio.sleep(0.002)  # load, but no queue: this measures the swap
     except (OSError, asyncio.IncompleteReadError):

@@ -185,9 +185,9 @@ class Cloud:
     def find_records(self, kind: str, event: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the records of a kind (claims, done, dead) about an event's object."""
         url = f"{self._emulator.url}/storage/v1/b/{self.records}/o"
-        listed = HTTP.get(url, params={"prefix": f"_pipeline/{kind}/"}).json()
+        listing = HTTP.get(url, params={"prefix": f"_pipeline/{kind}/"}).json()
         records = []
-        for item in listed.get("items", []):
+        for item in listing.get("items", []):
             content = HTTP.get(item["mediaLink"].replace("https", "http"))
             records.append(content.json())
         generation = event["data"]["generation"]

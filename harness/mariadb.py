@@ -117,11 +117,11 @@ class Server:
 
     def connections(self) -> set[int]:
         """Return the ids of the services' connections."""
-        listed = self._run(
+        ids = self._run(
             "SELECT GROUP_CONCAT(id) FROM information_schema.processlist"
             " WHERE id <> CONNECTION_ID() AND user = 'tollgate'"
         )
-        return {int(each) for each in listed.split(",") if each not in ("", "None")}
+        return {int(each) for each in ids.split(",") if each not in ("", "None")}
 
     def new_database(self) -> str:
         """Return the URL of a new, empty database."""
@@ -175,11 +175,11 @@ def any_server() -> Iterator[GivenServer | Server]:
         with running_server() as started:
             yield started
         return
-    given = GivenServer(url)
+    server = GivenServer(url)
     try:
-        yield given
+        yield server
     finally:
-        given.drop_databases()
+        server.drop_databases()
 
 
 def _install(program: str, *, folder: Path) -> None:

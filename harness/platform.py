@@ -98,14 +98,14 @@ class Platform:
     def pids(self) -> dict[int, str]:
         """Return the command line of every live process of this platform, by pid."""
         variable = f"TOLLGATE_HOME={self.home}".encode()
-        found = {}
+        commands = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 if variable in (folder / "environ").read_bytes().split(b"\0"):
-                    found[int(folder.name)] = (folder / "cmdline").read_text()
+                    commands[int(folder.name)] = (folder / "cmdline").read_text()
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue
-        return found
+        return commands
 
     def pid(self, service: str) -> int | None:
         """Return the process of a service, if it is running."""

@@ -25,7 +25,7 @@ def find_program(*names: str, advice: str = "") -> str:
         NotInstalled: no such program is installed.
     """
     for name in names:
-        if found := shutil.which(name, path=SEARCH_PATH):
-            return found
+        if path := shutil.which(name, path=SEARCH_PATH):
+            return path
     missing = f"{' or '.join(names)} is not installed"
     raise NotInstalled(f"{missing}; {advice}" if advice else missing)

@@ -78,11 +78,11 @@ class World:
         """Append a release of a version, with changes of its record."""
         store = self.store
         digest = store.manifest_sha256("wine", version)
-        written = store.append_release(
+        record = store.append_release(
             "wine", decide=lambda number, _: release(number, version, digest, **changes)
         )
-        assert isinstance(written, Release)
-        return written
+        assert isinstance(record, Release)
+        return record
 
 
 def new_world(folder: Path, url: str) -> World:

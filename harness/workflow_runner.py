@@ -214,7 +214,7 @@ class Runner:
         }
         outputs = self.checkout / "github-output"
         outputs.write_text("")
-        ran = subprocess.run(
+        result = subprocess.run(
             ["bash", "-e", "-o", "pipefail", "-c", script],
             cwd=self.checkout,
             env={
@@ -231,10 +231,10 @@ class Runner:
             text=True,
             timeout=STEP_DEADLINE_S,
         )
-        self.output = ran.stdout + ran.stderr
+        self.output = result.stdout + result.stderr
         pairs = [line.partition("=") for line in outputs.read_text().splitlines()]
         self.outputs = {name: value for name, _, value in pairs}
-        return ran.returncode
+        return result.returncode
 
     def _context(self, event: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, Any]:
         github = {"event_name": event["name"], "event": event, "actor": "ada", "sha": "c0ffee"}

@@ -71,25 +71,23 @@ class PinTaken(StoreError):
 
 
 def decide_pin(
-    written: PinRecord | None, rollback: ReleaseRecord | None, *, now: datetime
+    newest: PinRecord | None, rollback: ReleaseRecord | None, *, now: datetime
 ) -> Pin | None:
     """Return the pin in force.
 
     Args:
-        written: the newest pin record.
+        newest: the newest pin record.
         rollback: the record that determines the live version, if it is a rollback.
     """
-    if rollback is not None and rollback.number > (written.release if written else 0):
+    if rollback is not None and rollback.number > (newest.release if newest else 0):
         return Pin(
             rollback.version, True, None, rollback.by, rollback.reason.strip(), rollback.time
         )
-    if written is None or written.action == "unpin":
+    if newest is None or newest.action == "unpin":
         return None
-    if written.until is not None and written.until <= now:
+    if newest.until is not None and newest.until <= now:
         return None
-    return Pin(
-        written.version, False, written.until, written.by, written.reason.strip(), written.time
-    )
+    return Pin(newest.version, False, newest.until, newest.by, newest.reason.strip(), newest.time)
 
 
 def find_pin(store: ModelStore, model: str, trusted: TrustedKeys) -> Pin | None:

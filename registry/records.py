@@ -58,11 +58,11 @@ def split_sequence(numbers: Iterable[int]) -> tuple[list[int], list[int]]:
     sequence may contain gaps of up to `MAX_GAP`.
     """
     ordered = sorted(numbers)
-    before = 0
+    previous_number = 0
     for position, number in enumerate(ordered):
-        if number - before > MAX_GAP:
+        if number - previous_number > MAX_GAP:
             return ordered[:position], ordered[position:]
-        before = number
+        previous_number = number
     return ordered, []
 
 

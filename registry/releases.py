@@ -192,8 +192,8 @@ class ReleaseManager:
             VersionNotFound, VersionRefused, ReleaseTaken: as for `release`.
         """
         if version is not None:
-            chosen = _State(version)
-            return self._append(model, "rollback", reason, state=lambda _: chosen)
+            target = _State(version)
+            return self._append(model, "rollback", reason, state=lambda _: target)
         current = self.store.live_record(model, self.trusted, allow_joblib=self.allow_joblib)
         if current is None:
             raise NoVersion(f"No version of '{model}' is live.")
@@ -243,15 +243,15 @@ class ReleaseManager:
         """
         unchanged: list[ReleaseRecord] = []
 
-        def decide(number: int, taken: ReleaseRecord | None) -> ReleaseRecord | None:
+        def decide(number: int, winner: ReleaseRecord | None) -> ReleaseRecord | None:
             live = self.store.live_record(model, self.trusted, allow_joblib=self.allow_joblib)
-            late = expected_release is not None and number != expected_release + 1
+            is_late = expected_release is not None and number != expected_release + 1
             desired = state(live)
-            if live is not None and (late or desired == _State.of(live)):
+            if live is not None and (is_late or desired == _State.of(live)):
                 unchanged.append(live)
                 return None
-            if taken is not None:
-                raise ReleaseTaken(taken)
+            if winner is not None:
+                raise ReleaseTaken(winner)
             return self._record(model, number, desired, action, reason)
 
         written = self.store.append_release(model, decide=decide)

@@ -255,16 +255,16 @@ class ModelStore(StoreFiles):
         Raises:
             ReleaseTaken: raised by `decide` to give up after losing its number.
         """
-        taken: ReleaseRecord | None = None
+        winner: ReleaseRecord | None = None
         for _ in range(MAX_TRIES):
             number = next_number(self.list_releases(model))
-            record = decide(number, taken)
+            record = decide(number, winner)
             if record is None or self._create_numbered(model, "releases", record):
                 return record
             try:
-                taken = self.find_record(model, number)
+                winner = self.find_record(model, number)
             except VersionRefused:
-                taken = None  # a malformed record only occupies its number
+                winner = None  # a malformed record only occupies its number
         raise StoreError(f"Other writers took every release number of '{model}'; try again.")
 
     def list_pins(self, model: str) -> list[int]:

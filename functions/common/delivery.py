@@ -63,9 +63,9 @@ def _describe(event: CloudEvent) -> dict[str, str]:
     """Return fields to find the event's log line by; `drop` is unverified."""
     fields = {"event": str(event["id"])[:MAX_NAME], "subject": str(event.get("subject"))[:MAX_NAME]}
     if isinstance(event.data, Mapping) and "name" in event.data:
-        named = "{bucket}/{name}#{generation}"
+        template = "{bucket}/{name}#{generation}"
         parts = {key: event.data.get(key, "") for key in ("bucket", "name", "generation")}
-        fields["drop"] = named.format(**{key: str(value)[:1024] for key, value in parts.items()})
+        fields["drop"] = template.format(**{key: str(value)[:1024] for key, value in parts.items()})
     return fields
 
 

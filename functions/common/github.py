@@ -201,8 +201,8 @@ def requested_wait(response: httpx.Response, *, now: float) -> float | None:
     """
     if response.status_code not in (403, 429):
         return None
-    if (after := response.headers.get("retry-after", "")).isdecimal():
-        return min(float(after), MAX_WAIT_S)
+    if (retry_after := response.headers.get("retry-after", "")).isdecimal():
+        return min(float(retry_after), MAX_WAIT_S)
     reset = response.headers.get("x-ratelimit-reset", "")
     if response.headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
         return min(max(0.0, float(reset) - now), MAX_WAIT_S)

@@ -45,26 +45,26 @@ class Pipeline:
         self.storage.close()
         self._github.close()
 
-    def find_current(self, arrival: Arrival) -> StoredObject:
+    def get_current(self, arrival: Arrival) -> StoredObject:
         """Return the current object of an arrival.
 
         Raises:
             Ignored: the object was deleted or replaced, or is too old.
             StorageError: the bucket cannot be read.
         """
-        found = self.storage.find(arrival.bucket, arrival.name)
+        stored = self.storage.find(arrival.bucket, arrival.name)
         # Generations need not ascend; the current generation has its own event.
-        if found is None or found.generation != arrival.generation:
+        if stored is None or stored.generation != arrival.generation:
             raise Ignored("The object was deleted or replaced.", decision="replaced")
-        if age_s(found) > self.settings.max_event_age_seconds:
+        if age_s(stored) > self.settings.max_event_age_seconds:
             raise Ignored("The object is too old.", severity="WARNING")
-        return found
+        return stored
 
     def dispatch_once(
         self,
         event_type: EventType,
         arrival: Arrival,
-        found: StoredObject,
+        stored: StoredObject,
         *,
         deadline: float,
         check: Callable[[], None] = lambda: None,
@@ -83,29 +83,29 @@ class Pipeline:
         """
         title = f"{event_type} {arrival.identity}"
         is_first = self.records.claim(arrival)
-        claimed = None if is_first else self._await_other(arrival, found, deadline)
+        claimed = None if is_first else self._await_other(arrival, stored, deadline)
 
         def check_again() -> None:
-            self.records.check(arrival, found)
+            self.records.check(arrival, stored)
             check()
 
         try:
             if claimed and self._has_run(arrival, title, since=claimed, deadline=deadline):
-                self.records.finish(arrival, found)
+                self.records.finish(arrival, stored)
                 raise Ignored("GitHub had already accepted it.", decision="dispatched_before")
             self._github.dispatch(event_type, arrival.payload, deadline=deadline, check=check_again)
         except RateLimited:
             raise
         except GitHubError as error:
-            if not gives_up or age_s(found) < self.settings.give_up_seconds:
+            if not gives_up or age_s(stored) < self.settings.give_up_seconds:
                 raise
             self.records.give_up(arrival, str(error))
             _log("ERROR", f"Given up: {error}", arrival, decision="given_up")
             return
-        self.records.finish(arrival, found)
+        self.records.finish(arrival, stored)
         _log("INFO", f"Dispatched {event_type}.", arrival, decision="dispatched")
 
-    def _await_other(self, arrival: Arrival, found: StoredObject, deadline: float) -> datetime:
+    def _await_other(self, arrival: Arrival, stored: StoredObject, deadline: float) -> datetime:
         """Wait for the delivery that claimed an event, while it may be alive.
 
         Returns:
@@ -118,7 +118,7 @@ class Pipeline:
         left_s = self.settings.claim_seconds - (datetime.now(UTC) - claimed).total_seconds()
         wait_until = min(time.monotonic() + min(left_s, self.settings.claim_seconds), deadline)
         while True:
-            self.records.check(arrival, found)
+            self.records.check(arrival, stored)
             if time.monotonic() >= wait_until:
                 return claimed
             time.sleep(POLL_S)
@@ -145,6 +145,6 @@ def _log(severity: Severity, message: str, arrival: Arrival, *, decision: str) -
     log(severity, message, decision=decision, model=arrival.model, drop=arrival.identity)
 
 
-def age_s(found: StoredObject) -> float:
+def age_s(stored: StoredObject) -> float:
     """Return the seconds since an object was written."""
-    return (datetime.now(UTC) - found.created).total_seconds()
+    return (datetime.now(UTC) - stored.created).total_seconds()

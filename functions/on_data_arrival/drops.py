@@ -106,10 +106,10 @@ def _is_fresh(drop: Drop, covered: datetime | None) -> bool:
     return covered is None or drop.newest_part.created > covered
 
 
-def _is_success(found: StoredObject) -> bool:
-    return found.name.endswith(f"/{SUCCESS}")
+def _is_success(stored: StoredObject) -> bool:
+    return stored.name.endswith(f"/{SUCCESS}")
 
 
-def _order(found: StoredObject) -> tuple[datetime, bool, str, str]:
+def _order(stored: StoredObject) -> tuple[datetime, bool, str, str]:
     """Return a sort key: time, then `_SUCCESS` last, then name."""
-    return found.created, _is_success(found), found.name, found.generation
+    return stored.created, _is_success(stored), stored.name, stored.generation

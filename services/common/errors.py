@@ -221,12 +221,12 @@ def from_http(error: HTTPException) -> ServiceError:
 
 def _from_validation(errors: Iterable[Any]) -> ServiceError:
     """Convert pydantic's errors, leaving out the input, its repr and the context."""
-    found = list(errors)
-    inputs = [error.get("input") for error in found]
-    if unread := next((each for each in inputs if isinstance(each, UnreadableJson)), None):
-        return unread.error
+    entries = list(errors)
+    inputs = [entry.get("input") for entry in entries]
+    if unreadable := next((each for each in inputs if isinstance(each, UnreadableJson)), None):
+        return unreadable.error
     return BodyInvalid(
-        [{"loc": [_clip(part) for part in each["loc"]], "msg": each["msg"]} for each in found]
+        [{"loc": [_clip(part) for part in each["loc"]], "msg": each["msg"]} for each in entries]
     )
 
 

@@ -80,9 +80,9 @@ def find_lock(
     if not known:
         limits |= {keys.user: limit * PER_USER, keys.address: limit * PER_ADDRESS}
     ends = [
-        found.window_ends_at
+        recorded.window_ends_at
         for key, allowed in limits.items()
-        if (found := failures.get(key)) is not None and found.count >= allowed + counted
+        if (recorded := failures.get(key)) is not None and recorded.count >= allowed + counted
     ]
     return max(ends, default=None)
 

@@ -22,8 +22,8 @@ async def find_failures(
         .where(LoginFailures.key_sha256.in_(sorted(keys)), LoginFailures.window_ends_at > now)
         .order_by(LoginFailures.key_sha256)
     )
-    found = await session.execute(open_windows.with_for_update() if lock else open_windows)
-    return {key: Failures(count, window_ends_at) for key, count, window_ends_at in found}
+    rows = await session.execute(open_windows.with_for_update() if lock else open_windows)
+    return {key: Failures(count, window_ends_at) for key, count, window_ends_at in rows}
 
 
 async def count_failure(
@@ -34,11 +34,11 @@ async def count_failure(
     A new window starts if the last one has ended. Keys are updated in sorted order to avoid
     deadlocks between log-ins.
     """
-    ended = LoginFailures.window_ends_at <= now
+    has_ended = LoginFailures.window_ends_at <= now
     # The order matters: in MySQL, later assignments see the new values of earlier ones.
     changes = [
-        ("failures", case((ended, 1), else_=LoginFailures.failures + 1)),
-        ("window_ends_at", case((ended, window_ends_at), else_=LoginFailures.window_ends_at)),
+        ("failures", case((has_ended, 1), else_=LoginFailures.failures + 1)),
+        ("window_ends_at", case((has_ended, window_ends_at), else_=LoginFailures.window_ends_at)),
     ]
     for key in sorted(keys):
         first = {"email_sha256": key, "failures": 1, "window_ends_at": window_ends_at}

@@ -58,10 +58,10 @@ class Methods:
 
     def _allow(self, path: Scope) -> str:
         """Return the `Allow` value of a path; empty if the path is unknown."""
-        found = [method for method in _ROUTED if self._has(path, method)]
-        if "GET" in found:
-            found.insert(1, "HEAD")
-        return ", ".join([*found, "OPTIONS"]) if found else ""
+        methods = [method for method in _ROUTED if self._has(path, method)]
+        if "GET" in methods:
+            methods.insert(1, "HEAD")
+        return ", ".join([*methods, "OPTIONS"]) if methods else ""
 
     def _has(self, path: Scope, method: str) -> bool:
         return any(

@@ -110,8 +110,8 @@ class TokenVerifier:
             Unauthenticated: the token is invalid.
             Unavailable: the issuer's keys were never fetched and are unavailable now.
         """
-        if known := self.recall(token):
-            return known
+        if cached := self.recall(token):
+            return cached
         try:
             header = _strict_header(token)
             key = await self._keys.find(header["kid"])
@@ -292,7 +292,7 @@ class IssuerKeys:
                 self.on_withdrawal()
 
     async def check(self) -> str | None:
-        """Readiness check: return None once keys are available."""
+        """Return None once keys are available, otherwise a sentence; this is a readiness check."""
         if not self._keys:
             await self.refresh()
         return None if self._keys else "The issuer's keys have not been fetched."
@@ -307,11 +307,11 @@ def bearer_token(headers: list[tuple[bytes, bytes]]) -> bytes:
     Raises:
         Unauthenticated: there is no token, or more than one.
     """
-    found = [value for name, value in headers if name == b"authorization"]
-    if not found:
+    values = [value for name, value in headers if name == b"authorization"]
+    if not values:
         raise Unauthenticated(token_given=False)
-    scheme, _, token = found[0].partition(b" ")
-    if len(found) > 1 or scheme.lower() != b"bearer" or not token:
+    scheme, _, token = values[0].partition(b" ")
+    if len(values) > 1 or scheme.lower() != b"bearer" or not token:
         raise Unauthenticated()
     return token
 
