@@ -150,9 +150,9 @@ def _check_caller(platform: ServiceProcesses, caller: Caller, report: Report) ->
     if caller.credit is not None:
         with platform.client("billing", account.token) as billing:
             money = billing.get("/balance").json()
-        left = caller.credit - amount
-        report.check(f"{account.id} balance", parse_amount(money["balance"]), left)
-        report.check(f"{account.id} overspent", left < 0, False)
+        remaining = caller.credit - amount
+        report.check(f"{account.id} balance", parse_amount(money["balance"]), remaining)
+        report.check(f"{account.id} overspent", remaining < 0, False)
         report.check(f"{account.id} held", money["held"], "0")
 
 

@@ -33,11 +33,11 @@ def rehearse(cloud: Cloud, emulator: Emulator, folder: Path, *, report: Report) 
         token = shop.platform.new_token()
 
         first = _train(shop, "part-1", "part-2", report=report)
-        _deploy(shop, 1, good=True, report=report)
+        _deploy(shop, 1, succeeds=True, report=report)
         _expect_served(shop, token, first, report=report)
 
         broken = _break_next(shop, report=report)
-        _deploy(shop, 2, good=False, report=report)
+        _deploy(shop, 2, succeeds=False, report=report)
         _expect_rolled_back(shop, from_version=broken, to_version=first, report=report)
         _expect_served(shop, token, first, report=report)
 
@@ -55,13 +55,13 @@ def _train(shop: Shop, *parts: str, report: Report) -> str:
     return str(record.version)
 
 
-def _deploy(shop: Shop, number: int, *, good: bool, report: Report) -> None:
+def _deploy(shop: Shop, number: int, *, succeeds: bool, report: Report) -> None:
     """Deliver a release's event and run the workflow that this starts."""
     event = shop.deliver(f"{MODEL}/releases/{number:08d}.json")
     report(f"on_model_release dispatched model-released for release {number}")
     outcomes = shop.runner.run("deploy.yml", event=event)
     failed = [step for step, outcome in outcomes.items() if outcome == "failure"]
-    if good is bool(failed):
+    if succeeds is bool(failed):
         raise Failed(f"deploy.yml, failed steps {failed}: {shop.runner.output}")
     report(
         f'deploy.yml failed in "{failed[0]}"' if failed else "deploy.yml passed: served and checked"
@@ -74,8 +74,8 @@ def _break_next(shop: Shop, *, report: Report) -> str:
     signed = platform_store.store.open_release(
         MODEL, platform_store.live(MODEL), platform_store.trusted
     )
-    wrong = [1 - int(each) for each in signed.warm_up.predictions]
-    warm_up = WarmUp.model_validate({**dict(signed.warm_up), "predictions": wrong})
+    wrong_predictions = [1 - int(each) for each in signed.warm_up.predictions]
+    warm_up = WarmUp.model_validate({**dict(signed.warm_up), "predictions": wrong_predictions})
     version = platform_store.publish_copy(MODEL, warm_up=warm_up)
     released = shop.platform.run("models", "release", MODEL, "--to", version)
     if released.returncode:
