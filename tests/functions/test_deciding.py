@@ -97,10 +97,10 @@ class TestParts:
     def test_a_slow_clock_waits_no_longer_than_the_quiet_time(self) -> None:
         assert decision(PART, arrived=PART, now_s=-900) == Wait(QUIET_S)
 
-    def test_an_older_part_leaves_the_drop_to_the_newest(self) -> None:
+    def test_an_older_part_leaves_the_drop_to_the_newest_one(self) -> None:
         assert isinstance(decision(PART, LATER, arrived=PART), Skip)
 
-    def test_an_event_without_its_object_stands_in_for_the_newest(self) -> None:
+    def test_an_event_without_its_object_acts_for_the_newest(self) -> None:
         assert decision(PART, LATER, arrived=None) == Dispatch()
 
     def test_covered_data_is_not_dispatched_again(self) -> None:

@@ -105,7 +105,7 @@ class TestGitHub:
         assert shared.github.calls_of(model) == 1
         assert len(shared.find_records("done", event)) == 1
 
-    def test_it_waits_as_long_as_github_asks(
+    def test_it_waits_as_long_as_github_requests(
         self, shared: Cloud, arrivals: Function, model: str
     ) -> None:
         shared.github.script = [Response(429, headers={"Retry-After": "2"})]
@@ -157,7 +157,7 @@ class TestGitHub:
         assert [arrivals.post(event), arrivals.post(event)] == [500, 500]
 
         assert len(shared.github.requests) == before + 1
-        arrivals.die()  # the next one may ask again
+        arrivals.die()  # its successor may call GitHub at once
 
     def test_it_gives_up_with_a_dead_letter_and_an_error_line(
         self, shared: Cloud, hasty: Function, model: str
