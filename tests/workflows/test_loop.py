@@ -23,22 +23,22 @@ CHECK = "Predict on it as a machine client"
 
 @pytest.fixture
 def shop(cloud: Cloud, gcs: Emulator, tmp_path: Path) -> Iterator[Shop]:
-    with new_shop(cloud, gcs, tmp_path) as made:
-        yield made
+    with new_shop(cloud, gcs, tmp_path) as new:
+        yield new
 
 
 def receipts(platform: Platform, token: str) -> list[dict[str, Any]]:
     """Return every receipt of an account."""
-    found: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
     cursor = None
     with platform.client("billing", token) as billing:
         while True:
             query = {"limit": "500"} | ({"cursor": cursor} if cursor else {})
             page = billing.get("/usage/events", params=query).raise_for_status().json()
-            found += page["events"]
+            events += page["events"]
             cursor = page["next_cursor"]
             if cursor is None:
-                return found
+                return events
 
 
 @pytest.mark.slow
@@ -100,11 +100,13 @@ def index_of(caller: list[Any], version: str) -> int:
 
 
 def assert_each_is_billed(load: Load, platform: Platform, token: str) -> None:
-    answered = [answer.event for answer in load.answers]
-    eventually(lambda: platform.usage(token)["requests"] >= len(answered))
+    answered_events = [answer.event for answer in load.answers]
+    eventually(lambda: platform.usage(token)["requests"] >= len(answered_events))
 
-    assert sorted(one["id"] for one in receipts(platform, token)) == sorted(map(str, answered))
-    spent = len(answered) * Decimal(PER_REQUEST + PER_ROW)
+    assert sorted(one["id"] for one in receipts(platform, token)) == sorted(
+        map(str, answered_events)
+    )
+    spent = len(answered_events) * Decimal(PER_REQUEST + PER_ROW)
     with platform.client("billing", token) as billing:
         balance = Decimal(billing.get("/balance").raise_for_status().json()["balance"])
     assert balance == (PLENTY - spent) / 10**9
