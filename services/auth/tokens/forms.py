@@ -27,7 +27,7 @@ class ClientCredentials:
 
 @dataclass(frozen=True, slots=True)
 class OAuthForm:
-    """A request to one of the OAuth endpoints, without `client` if the first-party client sent it."""
+    """A request to one of the OAuth endpoints; the first-party client sends no `client`."""
 
     fields: Mapping[str, str]
     client: ClientCredentials | None
