@@ -3,8 +3,8 @@
 Kills the database, billing and inference at random under load, then checks that what was served is
 what was billed. The exit code is 1 if anything does not add up.
 
-A seed determines which processes are killed, and in which order. How the kills meet the load still
-depends on the machine, so try a failed seed several times.
+A seed determines which processes are killed, and in which order. Their exact timing still
+depends on the machine, so retry a failing seed several times.
 """
 
 import argparse

@@ -34,7 +34,7 @@ class Collector:
         self._bodies: list[bytes] = []
 
     def take(self, body: bytes) -> None:
-        """Store what one request sent."""
+        """Store the body of one request."""
         self._bodies.append(body)
 
     @property

@@ -34,7 +34,7 @@ class Platform:
         self.runner: subprocess.Popen[bytes] | None = None
 
     def prepare(self) -> None:
-        """Create what the services need, for a platform without a runner.
+        """Create the state that the services need, for a platform without a runner.
 
         Raises:
             AssertionError: the preparation failed; the message is the end of its log.
@@ -75,7 +75,7 @@ class Platform:
         return self.runner.wait(timeout=DEADLINE_S)
 
     def run(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a `tollgate` command to its end, beside whatever is running."""
+        """Run a `tollgate` command to completion, whether or not the platform is running."""
         return subprocess.run(
             [sys.executable, "-m", "cli.main", *command],
             cwd=ROOT,
@@ -87,7 +87,7 @@ class Platform:
         )
 
     def output(self) -> str:
-        """Return what the runner and its services have written so far."""
+        """Return the output of the runner and its services so far."""
         return self.log.read_text(errors="replace")
 
     def script(self) -> str:
@@ -187,7 +187,7 @@ def running(home: Path, environment: Mapping[str, str] | None = None) -> Iterato
 
 
 def end(platform: Platform) -> None:
-    """Stop the runner if it is running, and make sure that nothing is left."""
+    """Stop the runner if it is running, and make sure that no process is left."""
     if platform.runner is not None and platform.runner.poll() is None:
         platform.stop()
     eventually(lambda: not platform.pids())

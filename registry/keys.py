@@ -175,7 +175,7 @@ Listing = list[tuple[str, int, int, int]]
 
 
 def _listing(path: Path) -> Listing | None:
-    """Return what identifies the state of the key files; None if they cannot be read."""
+    """Return a listing that changes with the key files; None if they cannot be read."""
     try:
         return [
             (file.name, status.st_ino, status.st_mtime_ns, status.st_size)

@@ -1,4 +1,4 @@
-"""Pin a model to a version, and unpin it: what `tollgate models pin` and `unpin` do."""
+"""Pin a model to a version, and unpin it, for `tollgate models pin` and `unpin`."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime

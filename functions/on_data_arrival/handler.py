@@ -102,7 +102,7 @@ def _wait_for_end(
 
     Raises:
         Ignored: another event will dispatch the drop, or the folder has no data.
-        Unfinished: the drop did not end within the time of a delivery.
+        Unfinished: the drop did not end within the time limit of a delivery.
     """
     quiet_s = pipeline.settings.quiet_seconds
     while True:
@@ -119,6 +119,6 @@ def _wait_for_end(
             return drop.newest
         left_s = deadline - time.monotonic()
         if left_s <= 0:
-            raise Unfinished("The drop did not end within the time of one delivery.")
+            raise Unfinished("The drop did not end within the time limit of one delivery.")
         arrived = drop.newest
         time.sleep(min(decision.seconds, quiet_s / CHECKS_PER_QUIET_TIME, left_s))

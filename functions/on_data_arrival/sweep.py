@@ -73,14 +73,14 @@ def sweep(pipeline: Pipeline) -> list[Swept]:
     deadline = time.monotonic() + pipeline.settings.deadline_seconds
     swept: list[Swept] = []
     folders = pipeline.storage.list_folders(watched.bucket, watched.prefix)
-    # In random order, so that no model is always the one for which there is no time left.
+    # In random order, so that no model is always last and runs out of time.
     SystemRandom().shuffle(folders)
     for folder in folders:
         model = folder.removeprefix(watched.prefix).rstrip("/")
         if not is_model_name(model):
             continue
         if time.monotonic() > deadline:
-            reason = "The time of one delivery is over; the next sweep continues."
+            reason = "The time limit of one delivery has passed; the next sweep continues."
             swept.append(Swept(model, None, "retried", reason))
             break
         try:

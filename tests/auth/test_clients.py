@@ -210,10 +210,10 @@ class TestListAndDelete:
     ) -> None:
         credentials = await create(client, as_ada)
 
-        anothers = await client.delete(f"/clients/{credentials['client_id']}", headers=as_bob)
+        not_owned = await client.delete(f"/clients/{credentials['client_id']}", headers=as_bob)
         unknown = await client.delete("/clients/tgc_ünknown", headers=as_bob)
 
-        assert anothers.status_code == unknown.status_code == 404
+        assert not_owned.status_code == unknown.status_code == 404
         assert (await token_for(client, credentials)).status_code == 200
 
 

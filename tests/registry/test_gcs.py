@@ -18,7 +18,7 @@ from registry.storage import gcs as gcs_module
 from registry.storage.filesystems import open_filesystem
 from registry.store import ModelStore
 
-_PATIENCE_S = 60
+_TEST_DEADLINE_S = 60
 """Much longer than any call may take here; fails a call that never ends."""
 
 
@@ -75,7 +75,7 @@ class TestFaults:
         proxy.fail(fault)
         with short_deadlines(), ThreadPoolExecutor(len(wanted)) as pool:
             futures = {name: pool.submit(call) for name, call in wanted.items()}
-            failures = {name: call.exception(_PATIENCE_S) for name, call in futures.items()}
+            failures = {name: call.exception(_TEST_DEADLINE_S) for name, call in futures.items()}
 
         for failure in failures.values():
             # Not VersionRefused, which is permanent: the bucket's failures are temporary.
