@@ -11,7 +11,8 @@ killed and frozen, `accounts` gives callers money, and `samples` is the sample m
 Around it: `mariadb` and `gcs` are a database server and a bucket emulator, `reverse_proxies` are
 nginx, Caddy and HAProxy, `faulty_proxy` injects faults into connections, `http_servers` sends
 the responses that a test decides, `github` is a fake GitHub, `storage_proxies` block and count
-calls to the buckets, and `otlp_collector` receives traces. `cloud` runs the functions between all of these.
+calls to the buckets, and `otlp_collector` receives traces. `cloud` runs the functions between all
+of these.
 
 What is sent and stored: `issuer` signs access tokens, `plans` has the sample plan, `usage_events`
 are what inference sends to billing, `stores` fills model stores, `databases` empties tables, and
