@@ -52,7 +52,7 @@ def routes(tmp_path_factory: pytest.TempPathFactory) -> Routes:
 
 
 def has_route(path: str, known: set[str]) -> bool:
-    """Return whether a path is a route, or the beginning of one, whatever its parameters are."""
+    """Return whether a path is a route or the beginning of one, whatever its parameters."""
     words = _words(path)
     return any(
         len(words) <= len(route)

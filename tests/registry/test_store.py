@@ -221,7 +221,7 @@ class TestSequence:
         assert all(b - a <= MAX_GAP for a, b in itertools.pairwise([0, *sequence]))
         assert not strays or strays[0] - max(sequence, default=0) > MAX_GAP
 
-    def test_the_last_number_ends_the_sequence_with_a_sentence(self) -> None:
+    def test_after_the_last_number_the_error_is_one_sentence(self) -> None:
         assert next_number([LAST_NUMBER - 1]) == LAST_NUMBER
         with pytest.raises(StoreError, match="No record number is left"):
             next_number([LAST_NUMBER])

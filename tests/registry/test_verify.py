@@ -47,7 +47,7 @@ class TestValidStores:
 
 
 class TestRecords:
-    def test_a_record_far_beyond_the_sequence_is_named_and_no_number_before_it(
+    def test_a_record_far_beyond_the_sequence_is_named_but_not_the_gap_before_it(
         self, store: World
     ) -> None:
         store.record(99_999_999).write_bytes(b"rubbish")
