@@ -53,9 +53,14 @@ class TestDockerfile:
         stage = DOCKERFILE.split(f"FROM runtime AS {name}\n")[1].split("\nFROM ")[0]
         copied = set(re.findall(r"^COPY (?:--from=)?(\S+)", stage, re.MULTILINE))
 
-        source = "trainer" if name == "trainer" else f"services/{name}"
+        sources = {
+            "auth": {"services/auth"},
+            "billing": {"services/billing"},
+            "inference": {"services/inference", "registry"},
+            "trainer": {"trainer", "registry"},
+        }
         common = {"cli", "services/__init__.py", "services/common"}
-        assert copied == common | {source, f"{name}-packages"}
+        assert copied == common | sources[name] | {f"{name}-packages"}
         assert "USER 10001:10001" in stage
         assert "HEALTHCHECK" in stage
 
