@@ -161,5 +161,5 @@ def test_the_function_handles_a_scheduled_sweep(cloud: Cloud) -> None:
 
     assert function.send("{}", headers) == 200
 
-    [line] = function.lines("Swept")
+    [line] = function.lines("Models swept")
     assert (line["severity"], line["decision"]) == ("INFO", "swept")
