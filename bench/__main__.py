@@ -26,14 +26,14 @@ from harness.services import ServiceProcesses, running_services
 
 @dataclass
 class Run:
-    """What the parts of one run share."""
+    """The state that the parts of one run share."""
 
     platform: ServiceProcesses
     events: int
 
     @cached_property
     def billing(self) -> BillingBench:
-        """Both parts about billing use it, because its sequences are consecutive."""
+        """Shared by both billing parts, because the sequences of its events are consecutive."""
         return BillingBench(self.platform, say=_print)
 
 
@@ -52,7 +52,7 @@ PARTS: dict[str, tuple[str, Callable[[Run], Awaitable[list[Figure]]]]] = {
         lambda run: predictions(run.platform),
     ),
     "floods": (
-        "latency of /healthz beside large invalid bodies",
+        "latency of /healthz during a flood of large invalid bodies",
         lambda run: floods(run.platform),
     ),
     "drift": ("requests/s with drift sampling and without", lambda run: drift(run.platform)),
@@ -62,21 +62,21 @@ PARTS: dict[str, tuple[str, Callable[[Run], Awaitable[list[Figure]]]]] = {
     "ingest": ("rows/s stored by billing against raw inserts, and GET /usage", _ingest),
     "leases": ("time of one call for a thousand leases", _leases),
 }
-"""All parts but training, in the order in which they run, and what they measure."""
+"""All parts except training, in the order in which they run: a description, and the function."""
 
 
 def main() -> None:
     """Measure and print; fail only if a benchmark cannot run."""
-    given = _parse()
-    parts = given.only or [TRAINING, *PARTS]
+    options = _parse()
+    parts = options.only or [TRAINING, *PARTS]
     figures: list[Figure] = []
     if TRAINING in parts:
         _print("measuring training")
         with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as folder:
             figures.append(training(Path(folder)))
-    chosen = [part for part in PARTS if part in parts]
-    if chosen:
-        figures += asyncio.run(_measure(chosen, events=given.events))
+    platform_parts = [part for part in PARTS if part in parts]
+    if platform_parts:
+        figures += asyncio.run(_measure(platform_parts, events=options.events))
     for line in table(figures):
         _print(line)
 
@@ -85,28 +85,28 @@ def _parse() -> argparse.Namespace:
     purposes = {TRAINING: "memory of a training relative to its data"} | {
         name: purpose for name, (purpose, _) in PARTS.items()
     }
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="\n".join(
             [str(__doc__), *(f"  {name:<12}{purpose}" for name, purpose in purposes.items())]
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    options.add_argument(
+    parser.add_argument(
         "--only",
         choices=list(purposes),
         metavar="PART",
         action="append",
         help="run only this part; may be repeated",
     )
-    options.add_argument(
+    parser.add_argument(
         "--events",
         type=int,
         default=5_000_000,
         metavar="N",
         help="usage events to store before ingest is measured again (default: %(default)s)",
     )
-    return options.parse_args()
+    return parser.parse_args()
 
 
 async def _measure(parts: Sequence[str], *, events: int) -> list[Figure]:

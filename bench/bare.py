@@ -33,10 +33,10 @@ def new_app(model: str) -> Any:
                 break
         rows = np.array(orjson.loads(body)["instances"], np.float32)
         predictions = session.run([label], {name: rows})[0].tolist()
-        answer = orjson.dumps({"predictions": predictions})
-        headers = [*HEADERS, (b"content-length", b"%d" % len(answer))]
+        response = orjson.dumps({"predictions": predictions})
+        headers = [*HEADERS, (b"content-length", b"%d" % len(response))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
+        await send({"type": "http.response.body", "body": response})
 
     return app
 

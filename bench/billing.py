@@ -25,8 +25,8 @@ BATCHES = 10
 ROUNDS = 7
 READS = 50
 CREDIT = 1000 * 10**9
-"""Of a prepaid account, in 10⁻⁹ of the unit."""
-OPENERS = 4
+"""Credit of a prepaid account, in 10⁻⁹ of the unit."""
+SETUP_THREADS = 4
 
 Say = Callable[[str], None]
 
@@ -53,8 +53,8 @@ class BillingBench:
         empty = await self._rates()
         self._say(f"storing {stored:,} events")
         started = time.perf_counter()
-        with self._connect() as link:
-            rows.fill(link, events=stored, price_id=self._price_id)
+        with self._connect() as connection:
+            rows.fill(connection, events=stored, price_id=self._price_id)
         self._say(f"stored in {time.perf_counter() - started:.0f} s")
         full = await self._rates()
         return [
@@ -85,18 +85,18 @@ class BillingBench:
         """Time `GET /usage` by day, this month, of the account with a tenth of all events."""
         query = {"account": rows.account(0), "group_by": "day"}
         with self._platform.client("billing", self._platform.admin_token()) as billing:
-            answer = billing.get("/usage", params=query).raise_for_status()
-            took_ms = [
+            response = billing.get("/usage", params=query).raise_for_status()
+            durations_ms = [
                 _ms(lambda: billing.get("/usage", params=query).raise_for_status())
                 for _ in range(READS)
             ]
         return Figure(
             f"GET /usage for a month, {stored:,} stored",
-            median(took_ms),
+            median(durations_ms),
             "ms",
             50,
-            f"median of {READS}, worst {max(took_ms):.1f} ms, "
-            f"{answer.json()['total']['requests']:,} requests in it",
+            f"median of {READS}, worst {max(durations_ms):.1f} ms, "
+            f"{response.json()['total']['requests']:,} requests in it",
         )
 
     def leases(self) -> list[Figure]:
@@ -106,10 +106,10 @@ class BillingBench:
         prepaid = [str(uuid.uuid4()) for _ in range(MAX_LEASES_PER_CALL)]
         token = self._platform.admin_token()
         with (
-            self._connect() as link,
-            rows.relaxed(link),
+            self._connect() as connection,
+            rows.relaxed(connection),
             self._platform.client("billing", token) as billing,
-            ThreadPoolExecutor(OPENERS) as threads,
+            ThreadPoolExecutor(SETUP_THREADS) as threads,
         ):
             plan_id = store_prepaid_plan(billing)
             list(threads.map(lambda account: _open(billing, account, plan_id), prepaid))
@@ -122,13 +122,13 @@ class BillingBench:
         """
         bodies = [_lease_requests(accounts, sequence=number) for number in range(2, READS // 2)]
         with self._platform.client("billing", self._token) as billing:
-            took_ms = [_ms(partial(_request_leases, billing, body)) for body in bodies]
+            durations_ms = [_ms(partial(_request_leases, billing, body)) for body in bodies]
         return Figure(
             f"leases of {len(accounts):,} {kind} accounts in one call",
-            median(took_ms),
+            median(durations_ms),
             "ms",
             100,
-            f"median of {len(took_ms)}, worst {max(took_ms):.1f} ms",
+            f"median of {len(durations_ms)}, worst {max(durations_ms):.1f} ms",
         )
 
     async def _rates(self) -> Rates:
@@ -142,27 +142,27 @@ class BillingBench:
         with self._platform.client("billing", self._token) as billing:
             started = time.perf_counter()
             for body in bodies:
-                answer = billing.post(
+                response = billing.post(
                     "/events", content=body, headers={"Content-Type": CLOUDEVENTS_BATCH}
                 )
-                if answer.raise_for_status().json()["accepted"] != rows.BATCH:
-                    raise RuntimeError(answer.text)
+                if response.raise_for_status().json()["accepted"] != rows.BATCH:
+                    raise RuntimeError(response.text)
             return BATCHES * rows.BATCH / (time.perf_counter() - started)
 
     async def _raw_rate(self) -> float:
         batches = [rows.as_rows(batch, price_id=self._price_id) for batch in self._batches()]
         url = self._database
-        link = await aiomysql.connect(
+        connection = await aiomysql.connect(
             host=url.host, port=url.port, user=url.username, password=url.password, db=url.database
         )
-        async with link.cursor() as cursor:
+        async with connection.cursor() as cursor:
             started = time.perf_counter()
             for keys, events in batches:
                 await cursor.executemany(rows.KEYS, keys)
                 await cursor.executemany(rows.EVENTS, events)
-                await link.commit()
+                await connection.commit()
             took_s = time.perf_counter() - started
-        link.close()
+        connection.close()
         return BATCHES * rows.BATCH / took_s
 
     def _batches(self) -> Iterator[list[rows.Event]]:
@@ -211,8 +211,10 @@ def _lease_requests(accounts: list[str], *, sequence: int) -> bytes:
 
 
 def _request_leases(billing: httpx.Client, requests: bytes) -> httpx.Response:
-    answer = billing.post("/leases", content=requests, headers={"Content-Type": "application/json"})
-    return answer.raise_for_status()
+    response = billing.post(
+        "/leases", content=requests, headers={"Content-Type": "application/json"}
+    )
+    return response.raise_for_status()
 
 
 def _open(billing: httpx.Client, account: str, plan_id: str) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What two sides did per second, in each round."""
+    """The rates of two sides, per second, in each round."""
 
     first: tuple[float, ...]
     second: tuple[float, ...]
@@ -16,7 +16,7 @@ class Rates:
     def ratio(self) -> float:
         """The median of the rounds' ratios, first to second.
 
-        Other work on the machine slows down whole seconds, which both sides of a round share.
+        Other work on the machine slows both sides of a round alike, because they run back to back.
         """
         return statistics.median(
             first / second for first, second in zip(self.first, self.second, strict=True)
@@ -42,8 +42,8 @@ class Figure:
         """`pass` or `miss`: a ratio must reach its target, other figures must stay below it."""
         if self.target is None:
             return ""
-        good = self.value >= self.target if self.unit == "×" else self.value < self.target
-        return "pass" if good else "miss"
+        reached = self.value >= self.target if self.unit == "×" else self.value < self.target
+        return "pass" if reached else "miss"
 
 
 def table(figures: list[Figure]) -> list[str]:

@@ -49,21 +49,21 @@ def _flood(platform: ServiceProcesses, kind: str) -> Figure:
     seconds = []
     connection = _connect(url)
     while flooding.poll() is None:
-        began = time.perf_counter()
+        started = time.perf_counter()
         connection.request("GET", "/healthz")
         connection.getresponse().read()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - started)
         time.sleep(PAUSE_S)
     connection.close()
     refused, _ = flooding.communicate()
     if flooding.returncode:
         raise RuntimeError(f"the flood of {kind} failed")
     return Figure(
-        f"/healthz at worst, beside refused {kind}",
+        f"/healthz at worst, during a flood of {kind}",
         max(seconds) * 1000,
         "ms",
         100.0,
-        f"{len(seconds):,} answers beside {refused.strip()} bodies of 8 MB",
+        f"{len(seconds):,} responses, {refused.strip()} refused bodies of 8 MB",
     )
 
 
@@ -82,9 +82,9 @@ def main() -> None:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         while time.monotonic() < deadline:
             connection.request("POST", PREDICT, BODIES[kind], headers)
-            answer = connection.getresponse()
-            answer.read()
-            statuses.append(answer.status)
+            response = connection.getresponse()
+            response.read()
+            statuses.append(response.status)
 
     threads = [threading.Thread(target=send) for _ in range(CONNECTIONS)]
     for thread in threads:
@@ -92,7 +92,7 @@ def main() -> None:
     for thread in threads:
         thread.join()
     if set(statuses) != {422}:
-        sys.exit(f"answered {sorted(set(statuses))}")
+        sys.exit(f"responses: {sorted(set(statuses))}, expected only 422")
     sys.stdout.write(f"{len(statuses)}\n")
 
 

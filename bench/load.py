@@ -1,4 +1,4 @@
-"""Load on one URL: by wrk where it is installed, otherwise by an asyncio client."""
+"""Load on one URL: by wrk if it is installed, otherwise by an asyncio client."""
 
 import asyncio
 import re
@@ -45,13 +45,13 @@ def _wrk(url: str, body: str, token: str, seconds: float) -> float:
         output = subprocess.run(
             [*command, "-s", script.name, url], capture_output=True, text=True, check=True
         ).stdout
-    failed, found = (
+    failed, rate_found = (
         re.search(r"failed: (\d+)", output),
         re.search(r"Requests/sec: +([\d.]+)", output),
     )
-    if failed is None or found is None or int(failed[1]):
+    if failed is None or rate_found is None or int(failed[1]):
         raise RuntimeError(output)
-    return float(found[1])
+    return float(rate_found[1])
 
 
 async def _asyncio(url: str, body: str, token: str, seconds: float) -> float:
@@ -65,7 +65,7 @@ async def _asyncio(url: str, body: str, token: str, seconds: float) -> float:
 
     async def send_until_deadline() -> int:
         reader, writer = await asyncio.open_connection(name, int(port))
-        answered = 0
+        responses = 0
         while time.perf_counter() < deadline:
             writer.write(request)
             head = await reader.readuntil(b"\r\n\r\n")
@@ -73,8 +73,8 @@ async def _asyncio(url: str, body: str, token: str, seconds: float) -> float:
             if not head.startswith(b"HTTP/1.1 200") or length is None:
                 raise RuntimeError(head.decode())
             await reader.readexactly(int(length[1]))
-            answered += 1
+            responses += 1
         writer.close()
-        return answered
+        return responses
 
     return sum(await asyncio.gather(*(send_until_deadline() for _ in range(CONNECTIONS)))) / seconds

@@ -26,7 +26,7 @@ from services.inference.models.watcher import Watcher
 
 MODEL = "wine"
 FEW, MANY = 10, 10_000
-LOOKS = 200
+POLLS = 200
 POLL_S = 2.0
 """The default of INFERENCE_MODEL_POLL_SECONDS, which the measured service uses."""
 
@@ -39,18 +39,18 @@ async def polls(platform: ServiceProcesses) -> Figure:
             for count in (FEW, MANY)
         }
         times: dict[int, list[float]] = {count: [] for count in watchers}
-        for _ in range(LOOKS):
+        for _ in range(POLLS):
             for count, watcher in watchers.items():
-                began = time.perf_counter()
+                started = time.perf_counter()
                 await watcher.poll()
-                times[count].append(time.perf_counter() - began)
+                times[count].append(time.perf_counter() - started)
     few, many = (1000 * statistics.median(times[count]) for count in (FEW, MANY))
     return Figure(
         f"a poll at {FEW} releases ÷ one at {MANY:,}",
         few / many,
         "×",
         1 / 1.2,
-        f"{few:.2f} and {many:.2f} ms, {LOOKS} looks each",
+        f"{few:.2f} and {many:.2f} ms, {POLLS} polls each",
     )
 
 
@@ -58,15 +58,15 @@ async def _watcher(platform: ServiceProcesses, folder: Path, *, releases: int) -
     """Return a watcher that has polled a copy of the platform's store with that many releases."""
     shutil.copytree(platform.home / "models" / MODEL, folder / "models" / MODEL)
     store = ModelStore(f"file://{folder}/models")
-    own = PlatformStore(platform.home)
-    last = own.live(MODEL)
+    platform_store = PlatformStore(platform.home)
+    last = platform_store.live(MODEL)
     for number in range(last.number + 1, releases + 1):
         record = last.model_copy(update={"number": number, "previous": number - 1})
         path = folder / "models" / MODEL / "releases" / f"{number:08d}.json"
         path.write_text(record.model_dump_json())
     metrics = ModelMetrics(CollectorRegistry())
     table = ModelTable(max_bytes=0, metrics=metrics)
-    cache = ModelCache(store, own.trusted, folder=folder / "cache", max_bytes=2**30)
+    cache = ModelCache(store, platform_store.trusted, folder=folder / "cache", max_bytes=2**30)
     loader = Loader(cache, table, allow_joblib=False, metrics=metrics)
     watcher = Watcher(
         store,
@@ -86,40 +86,40 @@ def rollback(platform: ServiceProcesses) -> Figure:
     store = PlatformStore(platform.home)
     new = store.publish_copy(MODEL)
     platform.run("models", "release", MODEL, "--to", new).check_returncode()
-    with _predicting(platform) as answers:
-        eventually(lambda: answers and answers[-1][1] == new)
-        began = time.time()
+    with _predicting(platform) as responses:
+        eventually(lambda: responses and responses[-1][1] == new)
+        started = time.time()
         platform.run("models", "rollback", MODEL, "--reason", "bench").check_returncode()
-        eventually(lambda: answers[-1][1] != new)
+        eventually(lambda: responses[-1][1] != new)
         time.sleep(1)  # for an old response that should not come
     record = store.live(MODEL)
-    last = max(moment for moment, version in answers if version == new)
+    last = max(moment for moment, version in responses if version == new)
     return Figure(
         "rollback to the last response of the old version",
         1000 * (last - record.time.timestamp()),
         "ms",
         1000 * (POLL_S + 1),
-        f"{last - began:.1f} s after the command was typed, polling every {POLL_S:g} s",
+        f"{last - started:.1f} s after the command started, polling every {POLL_S:g} s",
     )
 
 
 @contextmanager
 def _predicting(platform: ServiceProcesses) -> Iterator[list[tuple[float, str]]]:
     """Send predictions one after another; yield when each was answered, and by which version."""
-    answers: list[tuple[float, str]] = []
+    responses: list[tuple[float, str]] = []
     stop = threading.Event()
 
     def predict() -> None:
         with platform.client("inference", platform.new_token()) as inference:
             while not stop.is_set():
-                answer = inference.post(PREDICT, json={"instances": [WINE]})
-                answer.raise_for_status()
-                answers.append((time.time(), answer.headers["X-Model-Version"]))
+                response = inference.post(PREDICT, json={"instances": [WINE]})
+                response.raise_for_status()
+                responses.append((time.time(), response.headers["X-Model-Version"]))
 
     thread = threading.Thread(target=predict)
     thread.start()
     try:
-        yield answers
+        yield responses
     finally:
         stop.set()
         thread.join()

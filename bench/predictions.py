@@ -19,7 +19,7 @@ SECONDS = 1.0
 
 
 async def predictions(platform: ServiceProcesses) -> list[Figure]:
-    """Compare requests/s of one row with the bare app."""
+    """Compare the requests/s of one-row predictions with the bare app's."""
     model = next((platform.home / "models").glob("wine/versions/*/model.onnx"))
     port = free_port()
     command = (sys.executable, "-m", "bench.bare", str(model), str(port))
@@ -82,19 +82,19 @@ async def tracing(platform: ServiceProcesses) -> list[Figure]:
 def _inference(platform: ServiceProcesses, **environment: str) -> Iterator[str]:
     """Run another inference process of the platform; yield its URL."""
     port = free_port()
-    own = platform.environment | {"INFERENCE_PORT": str(port)} | environment
+    variables = platform.environment | {"INFERENCE_PORT": str(port)} | environment
     command = (sys.executable, "-m", "services.inference")
     url = f"http://127.0.0.1:{port}"
-    with running_process(*command, is_ready=lambda: is_ready(url), environment=own):
+    with running_process(*command, is_ready=lambda: is_ready(url), environment=variables):
         yield url
 
 
 async def _alternately(platform: ServiceProcesses, first: str, second: str) -> Rates:
     """Load two URLs alternately, in the opposite order each round, after one warm-up round."""
     token, body = platform.new_token(), json.dumps({"instances": [WINE]})
-    found: dict[str, list[float]] = {first: [], second: []}
+    rates: dict[str, list[float]] = {first: [], second: []}
     for number in range(ROUNDS + 1):
         for url in (first, second) if number % 2 else (second, first):
-            rate = await load.rate(url + PREDICT, body=body, token=token, seconds=SECONDS)
-            found[url] += [rate] if number else []
-    return Rates(tuple(found[first]), tuple(found[second]))
+            measured = await load.rate(url + PREDICT, body=body, token=token, seconds=SECONDS)
+            rates[url] += [measured] if number else []
+    return Rates(tuple(rates[first]), tuple(rates[second]))

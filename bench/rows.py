@@ -32,7 +32,7 @@ _EVENTS = (
 )
 KEYS = f"INSERT INTO {_KEYS} VALUES (%s, %s, %s, %s)"
 EVENTS = f"INSERT INTO {_EVENTS} VALUES ({', '.join(['%s'] * 15)})"
-"""In this form, a driver's `executemany` makes multi-row inserts."""
+"""In this form, drivers turn `executemany` into multi-row inserts."""
 _LOADED_AT_ONCE = 200_000
 
 Row = tuple[object, ...]
@@ -40,7 +40,7 @@ Row = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What differs between two events."""
+    """The fields in which events differ."""
 
     id: str
     account: str
@@ -59,19 +59,19 @@ def make_events(
     count: int, *, journal: str, since: datetime, until: datetime, first: int = 1
 ) -> Iterator[Event]:
     """Yield events in the order of time; a few accounts have most of them, each with one model."""
-    chance = random.Random(first)  # the same in every run
+    generator = random.Random(first)  # the same in every run
     step = (until - since) / count
     for number in range(count):
         time = since + number * step
-        owner = int(ACCOUNTS * chance.random() ** 3)  # the first account has a tenth of all
+        owner = int(ACCOUNTS * generator.random() ** 3)  # the first account gets a tenth of all
         model = MODELS[owner % len(MODELS)]
-        yield Event(_new_id(time, chance), account(owner), model, time, journal, first + number)
+        yield Event(_new_id(time, generator), account(owner), model, time, journal, first + number)
 
 
-def _new_id(time: datetime, chance: random.Random) -> str:
+def _new_id(time: datetime, generator: random.Random) -> str:
     """Return a UUIDv7, as inference does."""
     value = int(time.timestamp() * 1000) << 80 | 7 << 76 | 0b10 << 62
-    return str(uuid.UUID(int=value | chance.getrandbits(12) << 64 | chance.getrandbits(62)))
+    return str(uuid.UUID(int=value | generator.getrandbits(12) << 64 | generator.getrandbits(62)))
 
 
 def as_body(events: list[Event], *, price_id: str) -> bytes:
@@ -117,25 +117,25 @@ def as_rows(events: list[Event], *, price_id: str) -> tuple[list[Row], list[Row]
     return keys, stored_events
 
 
-def fill(link: pymysql.Connection, *, events: int, price_id: str) -> None:
+def fill(connection: pymysql.Connection, *, events: int, price_id: str) -> None:
     """Store events from the start of this month until now, and their sums, as fast as possible.
 
     Args:
         link: a connection that may load local files.
     """
     now = datetime.now(UTC)
-    made = make_events(
+    generated = make_events(
         events,
         journal=str(uuid.uuid4()),
         since=month_of(now),
         until=now - timedelta(minutes=1),
     )
     with (
-        relaxed(link),
-        link.cursor() as cursor,
+        relaxed(connection),
+        connection.cursor() as cursor,
         tempfile.NamedTemporaryFile("w", encoding="ascii", suffix=".tsv") as file,
     ):
-        while batch := list(islice(made, _LOADED_AT_ONCE)):
+        while batch := list(islice(generated, _LOADED_AT_ONCE)):
             keys, stored_events = as_rows(batch, price_id=price_id)
             for table, stored in ((_KEYS, keys), (_EVENTS, stored_events)):
                 file.seek(0)
@@ -144,19 +144,19 @@ def fill(link: pymysql.Connection, *, events: int, price_id: str) -> None:
                 file.flush()
                 name, columns = table.split(" ", 1)
                 cursor.execute(f"LOAD DATA LOCAL INFILE %s INTO TABLE {name} {columns}", file.name)
-            link.commit()
+            connection.commit()
         for statement in _SUMS:
             cursor.execute(statement)
-        link.commit()
+        connection.commit()
         # Make the server write its pages to disk now, not during a measurement.
         cursor.execute("FLUSH TABLES usage_event_keys, usage_events FOR EXPORT")
         cursor.execute("UNLOCK TABLES")
 
 
 @contextmanager
-def relaxed(link: pymysql.Connection) -> Iterator[None]:
-    """Let commits not wait for the disk, for work that is not measured."""
-    with link.cursor() as cursor:
+def relaxed(connection: pymysql.Connection) -> Iterator[None]:
+    """Keep commits from waiting for the disk, for work that is not measured."""
+    with connection.cursor() as cursor:
         cursor.execute("SET SESSION unique_checks=0, foreign_key_checks=0")
         cursor.execute("SET GLOBAL innodb_flush_log_at_trx_commit=2")
         yield

@@ -1,4 +1,4 @@
-"""Benchmark of releases under load: no request fails, and latency hardly changes."""
+"""Benchmark of releases under load: no request should fail, and latency should hardly change."""
 
 import asyncio
 import time
@@ -15,25 +15,27 @@ from registry.releases import ReleaseManager
 CLIENTS = 8
 BEFORE_S = 5.0
 SWAPS = 10
-SWAP_EVERY_S = 2.5  # longer than a poll, so that each goes live
+SWAP_EVERY_S = 2.5  # longer than the poll interval, so that each goes live
 SLOWER_AT_MOST = 3
 
 
 @dataclass(slots=True)
 class Load:
-    """What the clients have seen; times in seconds."""
+    """The requests of all clients; times in seconds."""
 
-    began: list[float]
-    took: list[float]
+    starts: list[float]
+    durations: list[float]
     versions: set[str]
     failed: int = 0
 
     def p99_ms(self, since: float, until: float) -> float:
         """Return the 99th percentile of the requests that began between two moments."""
-        chosen = sorted(
-            took for at, took in zip(self.began, self.took, strict=True) if since <= at < until
+        durations = sorted(
+            duration
+            for at, duration in zip(self.starts, self.durations, strict=True)
+            if since <= at < until
         )
-        return chosen[int(len(chosen) * 0.99)] * 1000
+        return durations[int(len(durations) * 0.99)] * 1000
 
 
 async def swaps(platform: ServiceProcesses) -> list[Figure]:
@@ -56,9 +58,9 @@ async def swaps(platform: ServiceProcesses) -> list[Figure]:
     await asyncio.gather(*clients)
 
     before, during = load.p99_ms(started, swapping), load.p99_ms(swapping, ended)
-    seen = f"{len(load.took):,} requests, {len(load.versions)} versions answered"
+    detail = f"{len(load.durations):,} requests, {len(load.versions)} versions answered"
     return [
-        Figure("requests answered ÷ sent, releases going live", _share(load), "×", 1.0, seen),
+        Figure("requests answered ÷ sent, releases going live", _share(load), "×", 1.0, detail),
         Figure(
             "p99 before ÷ p99 while releases go live",
             before / during,
@@ -70,13 +72,13 @@ async def swaps(platform: ServiceProcesses) -> list[Figure]:
 
 
 def _share(load: Load) -> float:
-    return len(load.took) / (len(load.took) + load.failed)
+    return len(load.durations) / (len(load.durations) + load.failed)
 
 
 async def _predict_until(
     platform: ServiceProcesses, token: str, load: Load, done: asyncio.Event
 ) -> None:
-    """Send requests over one connection until `done`; count a failure and stop."""
+    """Send requests over one connection until `done`; count a failure, and stop after it."""
     body = orjson.dumps({"instances": [WINE]})
     request = (
         f"POST {PREDICT} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n"
@@ -85,7 +87,7 @@ async def _predict_until(
     reader, writer = await asyncio.open_connection("127.0.0.1", platform.ports["inference"])
     try:
         while not done.is_set():
-            began = time.perf_counter()
+            started = time.perf_counter()
             writer.write(request)
             status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = dict(line.split(": ", 1) for line in lines if line)
@@ -93,8 +95,8 @@ async def _predict_until(
             if " 200 " not in f"{status} ":
                 load.failed += 1
                 return
-            load.began.append(began)
-            load.took.append(time.perf_counter() - began)
+            load.starts.append(started)
+            load.durations.append(time.perf_counter() - started)
             load.versions.add(headers["x-model-version"])
             await asyncio.sleep(0.002)  # load, but no queue: this measures the swap
     except (OSError, asyncio.IncompleteReadError):
@@ -105,7 +107,9 @@ async def _predict_until(
 
 def _release_a_copy(platform: ServiceProcesses) -> None:
     """Publish the live version under a new name, and release it."""
-    own = PlatformStore(platform.home)
-    version = own.publish_copy("wine")
-    release_manager = ReleaseManager(store=own.store, trusted=own.trusted, by="bench")
+    platform_store = PlatformStore(platform.home)
+    version = platform_store.publish_copy("wine")
+    release_manager = ReleaseManager(
+        store=platform_store.store, trusted=platform_store.trusted, by="bench"
+    )
     release_manager.release("wine", version=version, reason="a swap under load")

@@ -44,13 +44,13 @@ def training(home: Path) -> Figure:
             row % (*values, label)
             for values, label in zip(cells.tolist(), labels.tolist(), strict=True)
         )
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(home)], check=True, capture_output=True, text=True
     )
     size = part.stat().st_size
     return Figure(
         name="memory of a training ÷ its data",
-        value=int(done.stdout) / size,
+        value=int(result.stdout) / size,
         unit="× at most",
         target=TARGET,
         detail=f"{size / 1e6:.0f} MB of CSV, {ROWS:,} rows",

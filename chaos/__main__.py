@@ -3,8 +3,8 @@
 Kills the database, billing and inference at random under load, then checks that what was served is
 what was billed. The exit code is 1 if anything does not add up.
 
-A seed determines which processes are killed, and in which order. How the kills meet the load still
-depends on the machine, so try a failed seed several times.
+A seed determines which processes are killed, and in which order. Their exact timing still
+depends on the machine, so retry a failing seed several times.
 """
 
 import argparse
@@ -18,26 +18,26 @@ from chaos.run import Report, run
 
 def main() -> int:
     """Run once; return exit code 1 if anything does not add up."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m chaos",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    options.add_argument(
+    parser.add_argument(
         "--seed", type=int, metavar="N", help="which processes are killed (default: random)"
     )
-    options.add_argument(
+    parser.add_argument(
         "--seconds",
         type=float,
         default=60.0,
         metavar="S",
         help="how long to kill processes (default: %(default)g; a full run takes 1000)",
     )
-    given = options.parse_args()
-    seed = secrets.randbelow(10**6) if given.seed is None else given.seed
-    _print(f"seed {seed}, {given.seconds:g} s")
+    options = parser.parse_args()
+    seed = secrets.randbelow(10**6) if options.seed is None else options.seed
+    _print(f"seed {seed}, {options.seconds:g} s")
     with tempfile.TemporaryDirectory(prefix="tollgate-chaos-") as folder:
-        report = run(seed=seed, seconds=given.seconds, home=Path(folder) / "home", say=_print)
+        report = run(seed=seed, seconds=options.seconds, home=Path(folder) / "home", say=_print)
     for line in table(report):
         _print(line)
     return 1 if report.differences else 0

@@ -1,4 +1,4 @@
-"""Callers who repeat every request with its idempotency key until it is answered."""
+"""Callers that repeat every request with its idempotency key until it is answered."""
 
 import threading
 import time
@@ -31,7 +31,7 @@ class Request:
 
 @dataclass
 class Caller:
-    """A caller with an account of its own, and what it saw."""
+    """A caller with its own account, and the responses it got."""
 
     account: Account
     credit: int | None = None
@@ -51,7 +51,7 @@ class Load:
     platform: Platform
     callers: list[Caller]
     stopping: threading.Event = field(default_factory=threading.Event)
-    seen: Counter[str] = field(default_factory=Counter)
+    responses: Counter[str] = field(default_factory=Counter)
     """Responses by status, and broken connections."""
 
     def call_until_stopped(self, caller: Caller) -> None:
@@ -73,22 +73,22 @@ class Load:
         """Repeat a request until it is served; return False on 402 if the caller may run dry."""
         deadline = time.monotonic() + GIVE_UP_S
         while time.monotonic() < deadline:
-            answer = self._send(http, caller, request)
-            if answer is None or answer.status_code in (429, 503):
+            response = self._send(http, caller, request)
+            if response is None or response.status_code in (429, 503):
                 time.sleep(PAUSE_S)
-            elif answer.status_code == 200:
-                caller.answered[request.key] = answer.headers["X-Usage-Event"]
+            elif response.status_code == 200:
+                caller.answered[request.key] = response.headers["X-Usage-Event"]
                 caller.rows += request.rows
                 return True
-            elif answer.status_code == 402 and caller.may_run_dry:
+            elif response.status_code == 402 and caller.may_run_dry:
                 return False
             else:
-                raise Unanswered(f"{answer.status_code}: {answer.text}")
-        raise Unanswered(f"{request.key}: nothing within {GIVE_UP_S:g} s")
+                raise Unanswered(f"{response.status_code}: {response.text}")
+        raise Unanswered(f"{request.key}: no response within {GIVE_UP_S:g} s")
 
     def _send(self, http: httpx.Client, caller: Caller, request: Request) -> httpx.Response | None:
         try:
-            answer = http.post(
+            response = http.post(
                 PREDICT,
                 json={"instances": [WINE] * request.rows},
                 headers={
@@ -97,7 +97,7 @@ class Load:
                 },
             )
         except httpx.TransportError:
-            self.seen["broken"] += 1
+            self.responses["broken"] += 1
             return None
-        self.seen[str(answer.status_code)] += 1
-        return answer
+        self.responses[str(response.status_code)] += 1
+        return response

@@ -18,8 +18,8 @@ from harness.services import ServiceProcesses, running_services
 from services.common.contracts import format_amount, parse_amount
 
 VICTIMS = ("database", "billing", "inference")
-LONGEST_PEACE_S = 2.0
-LONGEST_DEATH_S = 2.0
+MAX_UPTIME_S = 2.0
+MAX_DOWNTIME_S = 2.0
 
 Say = Callable[[str], None]
 
@@ -40,14 +40,14 @@ class Report:
     """Receipts."""
     differences: list[str] = field(default_factory=list)
 
-    def check(self, what: str, found: object, expected: object) -> None:
+    def check(self, name: str, actual: object, expected: object) -> None:
         """Record a difference if there is one."""
-        if found != expected:
-            self.differences.append(f"{what}: {found}, expected {expected}")
+        if actual != expected:
+            self.differences.append(f"{name}: {actual}, expected {expected}")
 
 
 def run(*, seed: int, seconds: float, home: Path, say: Say) -> Report:
-    """Start the platform with its own database server, kill some for a while, and check."""
+    """Start the platform with its own database server, kill processes for a while, and check."""
     report = Report(seed, seconds)
     with running_server() as server, running_services(home, server) as platform:
         callers = [
@@ -63,10 +63,10 @@ def run(*, seed: int, seconds: float, home: Path, say: Say) -> Report:
                 _kill_at_random(platform, server, calling, report, say)
             finally:
                 load.stopping.set()
-        for done in calling:
-            done.result()
+        for future in calling:
+            future.result()
         _settle(platform, load, report, say)
-        report.answers = load.seen
+        report.answers = load.responses
         for caller in callers:
             _check_caller(platform, caller, report)
         _check_sources(platform, report)
@@ -84,26 +84,26 @@ def _kill_at_random(
     say: Say,
 ) -> None:
     """Kill one or two processes, restart them, and repeat until the time is over."""
-    chance = random.Random(report.seed)  # repeatable
+    generator = random.Random(report.seed)  # repeatable
     end = time.monotonic() + report.seconds
     while time.monotonic() < end:
-        peace_s = chance.uniform(0, LONGEST_PEACE_S)
-        if wait(calling, timeout=peace_s, return_when=FIRST_EXCEPTION).done:
+        uptime_s = generator.uniform(0, MAX_UPTIME_S)
+        if wait(calling, timeout=uptime_s, return_when=FIRST_EXCEPTION).done:
             return  # a caller failed; its result raises
-        victims = chance.sample(VICTIMS, k=chance.choice((1, 1, 2)))
-        death_s = chance.uniform(0, LONGEST_DEATH_S)
-        say(f"killing {' and '.join(sorted(victims))} for {death_s:.1f} s")
+        victims = generator.sample(VICTIMS, k=generator.choice((1, 1, 2)))
+        downtime_s = generator.uniform(0, MAX_DOWNTIME_S)
+        say(f"killing {' and '.join(sorted(victims))} for {downtime_s:.1f} s")
         for victim in victims:
             report.kills[victim] += 1
             server.kill() if victim == "database" else platform.kill(victim)
-        time.sleep(death_s)
+        time.sleep(downtime_s)
         if "database" in victims:
             server.start()
         platform.begin(*(victim for victim in victims if victim != "database"))
 
 
 def _settle(platform: ServiceProcesses, load: Load, report: Report, say: Say) -> None:
-    """Stop inference, deliver what dead runs left, then repeat the unpaid requests."""
+    """Stop inference, deliver the journals of dead runs, then repeat the unpaid requests."""
     _deliver_all(platform, report, say)
     unpaid = [(caller, request) for caller in load.callers for request in caller.unpaid]
     if unpaid:  # a 402 may follow a charge whose response was lost: its repeat is served
@@ -123,9 +123,9 @@ def _deliver_all(platform: ServiceProcesses, report: Report, say: Say) -> None:
 
 
 def _replay(platform: ServiceProcesses, report: Report) -> dict[str, Any]:
-    done = platform.run("billing", "replay", "--json")
-    report.check("billing replay", (done.returncode, done.stderr), (0, ""))
-    replayed: dict[str, Any] = json.loads(done.stdout)
+    replay = platform.run("billing", "replay", "--json")
+    report.check("billing replay", (replay.returncode, replay.stderr), (0, ""))
+    replayed: dict[str, Any] = json.loads(replay.stdout)
     return replayed
 
 
@@ -150,9 +150,9 @@ def _check_caller(platform: ServiceProcesses, caller: Caller, report: Report) ->
     if caller.credit is not None:
         with platform.client("billing", account.token) as billing:
             money = billing.get("/balance").json()
-        left = caller.credit - amount
-        report.check(f"{account.id} balance", parse_amount(money["balance"]), left)
-        report.check(f"{account.id} overspent", left < 0, False)
+        remaining = caller.credit - amount
+        report.check(f"{account.id} balance", parse_amount(money["balance"]), remaining)
+        report.check(f"{account.id} overspent", remaining < 0, False)
         report.check(f"{account.id} held", money["held"], "0")
 
 
@@ -174,5 +174,5 @@ def _check_sources(platform: ServiceProcesses, report: Report) -> None:
         sources = billing.get("/sources").json()["sources"]
     report.journalled = sum(source["received"] for source in sources)
     for source in sources:
-        ended = (source["state"], source["received"], source["missing"])
-        report.check(f"journal {source['journal']}", ended, ("closed", source["last"], []))
+        state = (source["state"], source["received"], source["missing"])
+        report.check(f"journal {source['journal']}", state, ("closed", source["last"], []))

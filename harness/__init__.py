@@ -1,4 +1,4 @@
-"""Start and drive the platform, and what surrounds it, for tests, bench, chaos and rehearse.
+"""Start and drive the platform, and everything around it, for tests, bench, chaos and rehearse.
 
 It imports no test and no test framework. Whatever a module starts, it also ends.
 
@@ -9,9 +9,10 @@ The platform: `platform` runs `tollgate up`, `services` runs each service as a p
 killed and frozen, `accounts` gives callers money, and `samples` is the sample model's request.
 
 Around it: `mariadb` and `gcs` are a database server and a bucket emulator, `reverse_proxies` are
-nginx, Caddy and HAProxy, `faulty_proxy` injects faults into connections, `http_servers` answers
-with what a test decides, `github` is a fake GitHub, `storage_proxies` block and count calls to the
-buckets, and `otlp_collector` receives traces. `cloud` runs the functions between all of these.
+nginx, Caddy and HAProxy, `faulty_proxy` injects faults into connections, `http_servers` sends
+the responses that a test decides, `github` is a fake GitHub, `storage_proxies` block and count
+calls to the buckets, and `otlp_collector` receives traces. `cloud` runs the functions between all
+of these.
 
 What is sent and stored: `issuer` signs access tokens, `plans` has the sample plan, `usage_events`
 are what inference sends to billing, `stores` fills model stores, `databases` empties tables, and

@@ -35,7 +35,7 @@ def new_account(platform: Platform) -> Account:
 
 
 def new_prepaid_account(platform: Platform, *, credit: int) -> Account:
-    """Return a new account with `credit`, in 10⁻⁹ of the unit, at the local plan's price."""
+    """Return a new prepaid account with `credit` (10⁻⁹ of the unit), at the local plan's price."""
     account = new_account(platform)
     with platform.client("billing", platform.admin_token()) as billing:
         put_on_plan(billing, account.id, plan_id=store_prepaid_plan(billing))
@@ -47,7 +47,7 @@ def store_prepaid_plan(billing: httpx.Client) -> str:
     """Store a prepaid plan at the local plan's price with an administrator's client.
 
     Returns:
-        its id, which is the same every time.
+        The plan's id, which is the same every time.
     """
     return store_plan(billing, _PREPAID)
 

@@ -27,7 +27,7 @@ from harness.waiting import eventually, is_answering
 
 FINALIZED = "google.cloud.storage.object.v1.finalized"
 CSV = b"x,y\n1,2\n"
-# Shared, because each client creates an SSL context; without keep-alive, as processes come and go.
+# Shared, because each client creates an SSL context; no keep-alive, because processes come and go.
 HTTP = httpx.Client(trust_env=False, timeout=40, limits=httpx.Limits(max_keepalive_connections=0))
 
 
@@ -41,7 +41,7 @@ class Function:
     environment: dict[str, str]
 
     def start(self) -> None:
-        """Start it, and wait until it accepts events."""
+        """Start the function, and wait until it accepts events."""
         self.port = free_port()
         command = [sys.executable, "-m", "functions_framework", "--target", self.name]
         command += ["--source", "main.py", "--signature-type", "cloudevent"]
@@ -78,29 +78,29 @@ class Function:
 
     def post_aside(self, event: dict[str, Any]) -> Callable[[], int]:
         """Deliver an event in a thread; return a function that waits for the status."""
-        answers: list[int] = []
-        thread = threading.Thread(target=lambda: answers.append(self.post(event)))
+        statuses: list[int] = []
+        thread = threading.Thread(target=lambda: statuses.append(self.post(event)))
         thread.start()
 
         def join() -> int:
             thread.join()
-            return answers[0]
+            return statuses[0]
 
         return join
 
     def lines(self, text: str) -> list[dict[str, Any]]:
         """Return the logged JSON lines that contain a text."""
-        written = self.log.read_text().splitlines()
-        return [json.loads(line) for line in written if line.startswith("{") and text in line]
+        logged = self.log.read_text().splitlines()
+        return [json.loads(line) for line in logged if line.startswith("{") and text in line]
 
     def send(self, content: str | bytes, headers: dict[str, str]) -> int:
         """Post anything; return the status, 0 if the function died."""
         url = f"http://127.0.0.1:{self.port}/"
         try:
-            answer = HTTP.post(url, content=content, headers=headers)
+            response = HTTP.post(url, content=content, headers=headers)
         except httpx.TransportError:
             return 0
-        return answer.status_code
+        return response.status_code
 
     def _workers(self) -> list[int]:
         pid = self.process.pid
@@ -170,7 +170,7 @@ class Cloud:
     def event_of(self, bucket: str, name: str) -> dict[str, Any]:
         """Return the event that a bucket sends for an object's current state."""
         url = f"{self._emulator.url}/storage/v1/b/{bucket}/o/{quote(name, safe='')}"
-        written = HTTP.get(url).raise_for_status().json()
+        stored = HTTP.get(url).raise_for_status().json()
         keys = ("bucket", "name", "generation", "size", "timeCreated")
         return {
             "specversion": "1.0",
@@ -178,19 +178,20 @@ class Cloud:
             "type": FINALIZED,
             "source": f"//storage.googleapis.com/projects/_/buckets/{bucket}",
             "subject": f"objects/{name}",
-            "time": written["timeCreated"],
-            "data": {key: written[key] for key in keys},
+            "time": stored["timeCreated"],
+            "data": {key: stored[key] for key in keys},
         }
 
-    def recorded(self, kind: str, event: dict[str, Any]) -> list[dict[str, Any]]:
+    def find_records(self, kind: str, event: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the records of a kind (claims, done, dead) about an event's object."""
         url = f"{self._emulator.url}/storage/v1/b/{self.records}/o"
-        listed = HTTP.get(url, params={"prefix": f"_pipeline/{kind}/"}).json()
-        found = []
-        for item in listed.get("items", []):
+        listing = HTTP.get(url, params={"prefix": f"_pipeline/{kind}/"}).json()
+        records = []
+        for item in listing.get("items", []):
             content = HTTP.get(item["mediaLink"].replace("https", "http"))
-            found.append(content.json())
-        return [one for one in found if one["generation"] == event["data"]["generation"]]
+            records.append(content.json())
+        generation = event["data"]["generation"]
+        return [record for record in records if record["generation"] == generation]
 
     def close(self) -> None:
         """Kill the functions that still run, and stop the servers."""
@@ -206,7 +207,7 @@ def new_cloud(emulator: Emulator, folder: Path, bundles: Path) -> Iterator[Cloud
 
     Args:
         folder: for logs.
-        bundles: the functions, as `build_functions` left them.
+        bundles: the folder that `build_functions` returned.
     """
     cloud = Cloud(emulator, folder, bundles)
     try:

@@ -27,7 +27,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="proxy")
         self._serving: set[asyncio.Task[None] | None] = set()
-        """One for each open connection; otherwise the loop would let them be garbage-collected."""
+        """One task per open connection; without a reference, tasks may be garbage-collected."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -46,24 +46,22 @@ class Proxy:
         self._set(None)
 
     def _set(self, fault: Fault | None) -> None:
-        done = threading.Event()
+        applied = threading.Event()
 
         def change() -> None:
             self._fault, self.hits = fault, 0
             for task in filter(None, self._serving):
                 task.cancel()
-            done.set()
+            applied.set()
 
         self._loop.call_soon_threadsafe(change)
-        done.wait()
+        applied.wait()
 
     def _run(self) -> None:
         loop = self._loop
-        listening = loop.run_until_complete(
-            asyncio.start_server(self._serve, "127.0.0.1", self._port)
-        )
+        server = loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", self._port))
         loop.run_forever()
-        listening.close()
+        server.close()
         loop.run_until_complete(_cancel(asyncio.all_tasks(loop)))
         loop.close()
 
@@ -74,12 +72,12 @@ class Proxy:
         self.hits += fault is not None
         try:
             with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                await self._answer(fault, reader, writer)
+                await self._respond(fault, reader, writer)
         finally:
             self._serving.discard(task)
             writer.close()
 
-    async def _answer(
+    async def _respond(
         self, fault: Fault | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         if fault == "reset":
@@ -97,27 +95,27 @@ class Proxy:
                 writer.write(b" ")
                 await writer.drain()
                 await asyncio.sleep(0.05)
-        begun = b""
+        head = b""
         if fault in ("500", "429", "403", "403 to writes"):
-            begun = await reader.readuntil(b"\r\n\r\n")
-            if fault != "403 to writes" or begun.startswith(b"POST"):
+            head = await reader.readuntil(b"\r\n\r\n")
+            if fault != "403 to writes" or head.startswith(b"POST"):
                 status = fault[:3].encode()
                 writer.write(b"HTTP/1.1 %s No\r\nContent-Length: 0\r\n\r\n" % status)
                 await writer.drain()
                 return
         if fault == "slow":
             await asyncio.sleep(SLOW_S)
-        there, back = await asyncio.open_connection("127.0.0.1", self.upstream)
-        back.write(begun)
-        asking = asyncio.create_task(_pump(reader, back.write))
+        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self.upstream)
+        upstream_writer.write(head)
+        forwarding = asyncio.create_task(_pump(reader, upstream_writer.write))
         try:
             if fault == "reply lost":
-                await there.read(1)
+                await upstream_reader.read(1)
             else:
-                await _pump(there, writer.write)
+                await _pump(upstream_reader, writer.write)
         finally:
-            asking.cancel()
-            back.close()
+            forwarding.cancel()
+            upstream_writer.close()
 
 
 async def _cancel(tasks: set[asyncio.Task[object]]) -> None:

@@ -28,12 +28,12 @@ class Emulator:
     def new_bucket(self, *, versioning: bool = True) -> str:
         """Return the `gs://` URL of a new, empty bucket."""
         name = f"test-{uuid4().hex}"
-        answer = httpx.post(
+        response = httpx.post(
             f"{self.url}/storage/v1/b",
             json={"name": name, "versioning": {"enabled": versioning}},
             trust_env=False,
         )
-        answer.raise_for_status()
+        response.raise_for_status()
         return f"gs://{name}"
 
 

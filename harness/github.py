@@ -14,7 +14,8 @@ class GitHub:
 
     `runs` are the titles from the workflows' `run-name`; `block_runs` blocks the next listing of
     them. `script` has the outcomes of the next dispatches: a response; a `BlockedCall`, which
-    blocks the call before it counts; or a pair of True and one of these, where it counts first.
+    blocks the call before the dispatch is accepted; or a pair of True and one of these, if the
+    dispatch is accepted first.
     """
 
     def __init__(self) -> None:
@@ -37,7 +38,7 @@ class GitHub:
         self.requests.append(request)
         self.times.append(time.monotonic())
         if request.path.startswith("/app/installations/"):
-            return self._give_token(request)
+            return self._issue_token(request)
         if request.headers.get("authorization") != f"Bearer {self.token}":
             return Response(401)
         if request.path == f"{REPOSITORY}/actions/runs":
@@ -54,7 +55,7 @@ class GitHub:
 
     def dispatches_of(self, model: str) -> list[dict[str, Any]]:
         """Return the accepted dispatches for one model."""
-        return [one for one in self.dispatched if one["client_payload"]["model"] == model]
+        return [each for each in self.dispatched if each["client_payload"]["model"] == model]
 
     def calls_of(self, model: str) -> int:
         """Return the number of dispatch calls for a model, accepted or not."""
@@ -64,25 +65,25 @@ class GitHub:
 
     def _dispatch(self, document: dict[str, Any]) -> Response:
         step = self.script.pop(0) if self.script else Response()
-        counts_first, step = step if isinstance(step, tuple) else (False, step)
+        accepted_first, step = step if isinstance(step, tuple) else (False, step)
         succeeds = isinstance(step, Response) and step.status == 204
-        if counts_first or succeeds:
-            self._count(document)
+        if accepted_first or succeeds:
+            self._accept(document)
         if isinstance(step, BlockedCall):
             step.wait()
             return Response(504)
         return step
 
-    def _count(self, document: dict[str, Any]) -> None:
+    def _accept(self, document: dict[str, Any]) -> None:
         payload = document["client_payload"]
         identity = f"{payload['bucket']}/{payload['name']}#{payload['generation']}"
         self.dispatched.append(document)
         self.runs.append(f"{document['event_type']} {identity}")
 
-    def _give_token(self, request: Request) -> Response:
+    def _issue_token(self, request: Request) -> Response:
         if self.refusals:
             return self.refusals.pop(0)
         self.tokens_given += 1
         self.token = f"installation-token-{self.tokens_given}"
-        ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
-        return Response(201, json.dumps({"token": self.token, "expires_at": ends}).encode())
+        expires_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
+        return Response(201, json.dumps({"token": self.token, "expires_at": expires_at}).encode())

@@ -1,4 +1,4 @@
-"""HTTP servers that answer with what a test decides, and calls that it can block."""
+"""HTTP servers whose responses a test decides, and calls that it can block."""
 
 import json
 import sys
@@ -40,7 +40,7 @@ class Response:
 
 @contextmanager
 def serving(answer: Callable[[Request], Response], *, port: int = 0) -> Iterator[str]:
-    """Serve inside the block, on a free loopback port unless one is given; yield the URL."""
+    """Serve inside the block, by default on a free loopback port; yield the URL."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -50,14 +50,14 @@ def serving(answer: Callable[[Request], Response], *, port: int = 0) -> Iterator
             query = {key: values[0] for key, values in parse_qs(parts.query).items()}
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {key.lower(): value for key, value in self.headers.items()}
-            given = answer(Request(self.command, parts.path, query, headers, body))
+            response = answer(Request(self.command, parts.path, query, headers, body))
             try:
-                self.send_response(given.status)
-                for name, value in given.headers.items():
+                self.send_response(response.status)
+                for name, value in response.headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(given.body)))
+                self.send_header("Content-Length", str(len(response.body)))
                 self.end_headers()
-                self.wfile.write(given.body)
+                self.wfile.write(response.body)
             except OSError:  # the caller was killed, or has given up
                 self.close_connection = True
 
@@ -68,7 +68,7 @@ def serving(answer: Callable[[Request], Response], *, port: int = 0) -> Iterator
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """Report what went wrong here; a client that hangs up is no fault."""
+            """Report errors of the server; a client that hangs up is not one."""
             if not isinstance(sys.exception(), ConnectionError):
                 super().handle_error(request, client_address)
 
@@ -101,5 +101,5 @@ class BlockedCall:
         assert self._arrived.wait(BLOCK_S), "no call arrived"
 
     def release(self) -> None:
-        """Let the call go on."""
+        """Let the call continue."""
         self._go.set()

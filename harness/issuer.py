@@ -1,4 +1,4 @@
-"""An issuer of access tokens with a real RSA key: correct tokens, and wrong ones of every kind."""
+"""An issuer of access tokens with a real RSA key: valid tokens, and invalid ones of every kind."""
 
 import base64
 import hashlib
@@ -78,7 +78,7 @@ class Issuer:
         return {"typ": TOKEN_TYPE, "alg": ALGORITHM, "kid": KEY_ID} | members
 
     def claims(self, **claims: Any) -> Json:
-        """Return a token's claims, with changed ones; by default it is valid for an hour."""
+        """Return a token's claims, with some changed; by default the token is valid for an hour."""
         now = int(time.time())
         return {
             "iss": self.url,

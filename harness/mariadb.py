@@ -1,9 +1,9 @@
 """A MariaDB or MySQL server: a private one, or the one that TOLLGATE_TEST_MYSQL_URL names.
 
 The private one has its own data folder, its own socket and a free loopback port. It flushes at
-every commit, as in production; only what a test never needs is turned off. On a given server, such
-as mysql://root:secret@127.0.0.1:3306, each worker uses its own databases. Tests that kill or freeze
-a server always start a private one.
+every commit, as in production; only features that no test needs are turned off. On a given server,
+such as mysql://root:secret@127.0.0.1:3306, each worker uses its own databases. Tests that kill or
+freeze a server always start a private one.
 """
 
 import os
@@ -32,18 +32,18 @@ class GivenServer:
 
     def __init__(self, url: str) -> None:
         self._url = urlsplit(url)
-        self._made: list[str] = []
+        self._databases: list[str] = []
 
     def new_database(self) -> str:
         """Return the URL of a new, empty database."""
         name = f"test_{uuid4().hex}"
         self._run(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
-        self._made.append(name)
+        self._databases.append(name)
         return f"mysql+aiomysql://{self._url.netloc}/{name}"
 
     def drop_databases(self) -> None:
         """Drop the databases that were created here."""
-        for name in self._made:
+        for name in self._databases:
             self._run(f"DROP DATABASE {name}")
 
     def _run(self, statement: str) -> None:
@@ -54,8 +54,8 @@ class GivenServer:
                 user=unquote(self._url.username or "root"),
                 password=unquote(self._url.password or ""),
                 autocommit=True,
-            ) as link,
-            link.cursor() as cursor,
+            ) as client,
+            client.cursor() as cursor,
         ):
             cursor.execute(statement)
 
@@ -69,7 +69,7 @@ class Server:
     def __init__(self, folder: Path, program: str, *, options: tuple[str, ...] = ()) -> None:
         self.port = free_port()
         self.socket = folder / "s"
-        """The socket where its root connects without a password."""
+        """The socket at which the server's root user connects without a password."""
         self._log = folder / "log"
         self._command = [*_command(program, folder=folder, port=self.port), *options]
         self.start()
@@ -80,22 +80,22 @@ class Server:
             self._run("REVOKE READ_ONLY ADMIN ON *.* FROM tollgate@'%'")
 
     def start(self) -> None:
-        """Start it on its existing data; return when it accepts connections."""
+        """Start the server on its existing data; return when it accepts connections."""
         self.socket.unlink(missing_ok=True)  # a killed server leaves it behind
         self._process = start_process(*self._command, log=self._log)
         # The server creates its socket when it is ready to accept.
         await_process(self._process, self.socket.exists, log=self._log)
 
     def signal(self, number: int) -> None:
-        """Send it a signal, such as SIGSTOP and SIGCONT."""
+        """Send the server a signal, such as SIGSTOP or SIGCONT."""
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """SIGKILL the server, and wait until it is gone."""
         kill_process(self._process)
 
     def stop(self) -> None:
-        """Stop it cleanly, if it is running."""
+        """Stop the server cleanly if it is running."""
         stop_process(self._process, within_s=120)
 
     def end_connections(self) -> int:
@@ -117,11 +117,11 @@ class Server:
 
     def connections(self) -> set[int]:
         """Return the ids of the services' connections."""
-        listed = self._run(
+        ids = self._run(
             "SELECT GROUP_CONCAT(id) FROM information_schema.processlist"
             " WHERE id <> CONNECTION_ID() AND user = 'tollgate'"
         )
-        return {int(each) for each in listed.split(",") if each not in ("", "None")}
+        return {int(each) for each in ids.split(",") if each not in ("", "None")}
 
     def new_database(self) -> str:
         """Return the URL of a new, empty database."""
@@ -131,8 +131,8 @@ class Server:
 
     def _run(self, statement: str) -> str:
         with (
-            pymysql.connect(unix_socket=str(self.socket), user="root", autocommit=True) as link,
-            link.cursor() as cursor,
+            pymysql.connect(unix_socket=str(self.socket), user="root", autocommit=True) as client,
+            client.cursor() as cursor,
         ):
             cursor.execute(statement)
             row = cursor.fetchone()
@@ -144,7 +144,7 @@ def running_server(*options: str) -> Iterator[Server]:
     """Run a private server inside the block.
 
     Args:
-        options: of the server; they override those here.
+        options: options of the server, which override those here.
 
     Raises:
         NotInstalled: neither mariadbd nor mysqld is installed on this machine.
@@ -175,11 +175,11 @@ def any_server() -> Iterator[GivenServer | Server]:
         with running_server() as started:
             yield started
         return
-    given = GivenServer(url)
+    server = GivenServer(url)
     try:
-        yield given
+        yield server
     finally:
-        given.drop_databases()
+        server.drop_databases()
 
 
 def _install(program: str, *, folder: Path) -> None:
@@ -198,8 +198,8 @@ def _install(program: str, *, folder: Path) -> None:
     options.append(NO_FILE_FOLDER)
     log = folder / "log"
     with log.open("ab") as output:
-        done = subprocess.run([command[0], *options, *command[1:]], stdout=output, stderr=output)
-    if done.returncode:
+        result = subprocess.run([command[0], *options, *command[1:]], stdout=output, stderr=output)
+    if result.returncode:
         raise RuntimeError(f"the database server could not be set up:\n{end_of(log)}")
 
 

@@ -34,7 +34,7 @@ class Collector:
         self._bodies: list[bytes] = []
 
     def take(self, body: bytes) -> None:
-        """Store what one request sent."""
+        """Store the body of one request."""
         self._bodies.append(body)
 
     @property
@@ -56,18 +56,18 @@ class Collector:
     def _requests(self) -> list[ExportTraceServiceRequest]:
         return list(map(ExportTraceServiceRequest.FromString, self._bodies))
 
-    def find(self, **wanted: str) -> list[Collected]:
+    def find(self, **fields: str) -> list[Collected]:
         """Return the spans so far with these field values."""
         return [
             span
             for span in self.spans
-            if all(getattr(span, name) == value for name, value in wanted.items())
+            if all(getattr(span, name) == value for name, value in fields.items())
         ]
 
 
 @contextmanager
 def collecting(port: int = 0) -> Iterator[Collector]:
-    """Run a collector inside the block, on a free port unless one is given.
+    """Run a collector inside the block, by default on a free port.
 
     Each response ends its connection, so that none can be used after the block.
     """
@@ -97,7 +97,7 @@ def _collected(service: str, span: Any) -> Collected:
 
 
 def _values(attributes: Any) -> dict[str, Any]:
-    """Return attributes that are text or numbers; of a list, the first element."""
+    """Return attributes whose values are text or numbers; for a list, its first element."""
     values = {}
     for each in attributes:
         value = each.value

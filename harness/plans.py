@@ -1,4 +1,4 @@
-"""Plans as they are sent: the local plan, and variations of it."""
+"""Plans as clients send them: the local plan, and variations of it."""
 
 import json
 from typing import Any

@@ -34,20 +34,20 @@ class Platform:
         self.runner: subprocess.Popen[bytes] | None = None
 
     def prepare(self) -> None:
-        """Create what the services need, for a platform without a runner.
+        """Create the state that the services need, for a platform without a runner.
 
         Raises:
-            AssertionError: that failed, with the end of its log.
+            AssertionError: the preparation failed; the message is the end of its log.
         """
         with self.log.open("ab") as output:
-            done = subprocess.run(
+            prepared = subprocess.run(
                 [sys.executable, "-m", "cli.local.prepare"],
                 cwd=ROOT,
                 env=self.environment,
                 stdout=output,
                 stderr=output,
             )
-        assert done.returncode == 0, end_of(self.log)
+        assert prepared.returncode == 0, end_of(self.log)
 
     def start(self) -> None:
         """Start the runner and wait for its greeting."""
@@ -55,7 +55,7 @@ class Platform:
         eventually(self._greeted)
 
     def launch(self, *options: str, stderr: int | None = None) -> subprocess.Popen[bytes]:
-        """Start the runner; its output goes to `log`, unless `stderr` is another file."""
+        """Start the runner; its output goes to `log`, except for stderr if `stderr` is set."""
         with self.log.open("wb") as output:
             self.runner = subprocess.Popen(
                 [sys.executable, "-m", "cli.main", "up", *options],
@@ -75,7 +75,7 @@ class Platform:
         return self.runner.wait(timeout=DEADLINE_S)
 
     def run(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a `tollgate` command to its end, beside whatever is running."""
+        """Run a `tollgate` command to completion, whether or not the platform is running."""
         return subprocess.run(
             [sys.executable, "-m", "cli.main", *command],
             cwd=ROOT,
@@ -87,7 +87,7 @@ class Platform:
         )
 
     def output(self) -> str:
-        """Return what the runner and its services have written so far."""
+        """Return the output of the runner and its services so far."""
         return self.log.read_text(errors="replace")
 
     def script(self) -> str:
@@ -96,16 +96,16 @@ class Platform:
         return re.split(r"^\{", output[output.index("EMAIL=") :], flags=re.M)[0]
 
     def pids(self) -> dict[int, str]:
-        """Return every live process of this platform with its command line."""
-        wanted = f"TOLLGATE_HOME={self.home}".encode()
-        found = {}
+        """Return the command line of every live process of this platform, by pid."""
+        variable = f"TOLLGATE_HOME={self.home}".encode()
+        commands = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                if wanted in (folder / "environ").read_bytes().split(b"\0"):
-                    found[int(folder.name)] = (folder / "cmdline").read_text()
+                if variable in (folder / "environ").read_bytes().split(b"\0"):
+                    commands[int(folder.name)] = (folder / "cmdline").read_text()
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue
-        return found
+        return commands
 
     def pid(self, service: str) -> int | None:
         """Return the process of a service, if it is running."""
@@ -133,16 +133,16 @@ class Platform:
         """Log in; return the token."""
         form = {"grant_type": "password", "username": email, "password": password}
         with self.client("auth") as auth:
-            answer = auth.post("/token", data=form)
-        assert answer.status_code == 200, answer.text
-        return str(answer.json()["access_token"])
+            response = auth.post("/token", data=form)
+        assert response.status_code == 200, response.text
+        return str(response.json()["access_token"])
 
     def register_user(self) -> tuple[str, str]:
         """Register a user; return e-mail address and password."""
         email, password = f"{uuid4().hex}@example.com", uuid4().hex
         with self.client("auth") as auth:
-            answer = auth.post("/register", json={"email": email, "password": password})
-        assert answer.status_code == 201, answer.text
+            response = auth.post("/register", json={"email": email, "password": password})
+        assert response.status_code == 201, response.text
         return email, password
 
     def new_token(self) -> str:
@@ -157,16 +157,16 @@ class Platform:
         """Return a token of the inference service's client."""
         client = state.credentials(self.home)["services"]["inference"]
         with self.client("auth") as auth:
-            answer = auth.post("/token", data={"grant_type": "client_credentials"} | client)
-        assert answer.status_code == 200, answer.text
-        return str(answer.json()["access_token"])
+            response = auth.post("/token", data={"grant_type": "client_credentials"} | client)
+        assert response.status_code == 200, response.text
+        return str(response.json()["access_token"])
 
     def usage(self, token: str) -> dict[str, Any]:
-        """Return the total of this month."""
+        """Return this month's total usage."""
         with self.client("billing", token) as billing:
-            answer = billing.get("/usage")
-        assert answer.status_code == 200, answer.text
-        total: dict[str, Any] = answer.json()["total"]
+            response = billing.get("/usage")
+        assert response.status_code == 200, response.text
+        total: dict[str, Any] = response.json()["total"]
         return total
 
     def _greeted(self) -> bool:
@@ -187,7 +187,7 @@ def running(home: Path, environment: Mapping[str, str] | None = None) -> Iterato
 
 
 def end(platform: Platform) -> None:
-    """Stop the runner if it is running, and make sure that nothing is left."""
+    """Stop the runner if it is running, and make sure that no process is left."""
     if platform.runner is not None and platform.runner.poll() is None:
         platform.stop()
     eventually(lambda: not platform.pids())

@@ -19,14 +19,14 @@ def start_process(
     environment: Mapping[str, str] | None = None,
     folder: Path = ROOT,
 ) -> Process:
-    """Start a command that ends at the latest with the calling thread.
+    """Start a command that ends with the calling thread at the latest.
 
     It has a session of its own, so that a Ctrl-C reaches only the caller. Linux also divides the
     CPU among sessions first: a process that shared its session with a load would be scheduled
     differently.
 
     Args:
-        log: the file to append its output to; by default it writes to the caller's.
+        log: the file to append its output to; by default it shares the caller's output.
         environment: its whole environment; by default the caller's.
     """
     with (log or Path("/dev/null")).open("ab") as file:
@@ -53,7 +53,7 @@ def await_process(
     """Wait until a started process is ready.
 
     Raises:
-        AssertionError: it ended, with the end of its log; or it was not ready in time.
+        AssertionError: it ended (the message is the end of its log), or it was not ready in time.
     """
 
     def ready_or_ended() -> object:

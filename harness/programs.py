@@ -22,10 +22,10 @@ def find_program(*names: str, advice: str = "") -> str:
         advice: how to install it, for the error's message.
 
     Raises:
-        NotInstalled: none of them is.
+        NotInstalled: no such program is installed.
     """
     for name in names:
-        if found := shutil.which(name, path=SEARCH_PATH):
-            return found
+        if path := shutil.which(name, path=SEARCH_PATH):
+            return path
     missing = f"{' or '.join(names)} is not installed"
     raise NotInstalled(f"{missing}; {advice}" if advice else missing)

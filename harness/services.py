@@ -1,4 +1,4 @@
-"""The three services as separate processes that can be started, killed and frozen at will."""
+"""The three services as separate processes, which tests can start, kill and freeze."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ class ServiceProcesses(Platform):
     Args:
         home: state folder; the model is trained there if it is missing.
         server: the server for the databases of auth and billing.
-        environment: of all services, such as `INFERENCE_BILLING_URL`.
+        environment: variables of all services, such as `INFERENCE_BILLING_URL`.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ class _Proxy:
 
     def forward(self, request: Request) -> Response:
         """Return the emulator's response to a request."""
-        passed = self._upstream.request(
+        response = self._upstream.request(
             request.method,
             request.path,
             params=request.query,
@@ -35,8 +35,8 @@ class _Proxy:
                 if name not in _OF_ONE_CONNECTION
             },
         )
-        kept = {name: value for name, value in passed.headers.items() if name.startswith(_KEPT)}
-        return Response(passed.status_code, passed.content, kept)
+        kept = {k: v for k, v in response.headers.items() if k.startswith(_KEPT)}
+        return Response(response.status_code, response.content, kept)
 
 
 class BlockingProxy(_Proxy):
@@ -59,9 +59,9 @@ class BlockingProxy(_Proxy):
         """Forward a request, unless it is to be blocked or the storage is down."""
         if self.down:
             return Response(503)
-        wanted = request.path + request.query.get("name", "")
+        target = request.path + request.query.get("name", "")
         for kind in self._blocking:
-            if f"/{kind}/" in wanted:
+            if f"/{kind}/" in target:
                 self._blocking.pop(kind).wait()
                 return Response(503)
         return self.forward(request)

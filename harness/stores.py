@@ -1,4 +1,4 @@
-"""Model stores: a platform's, and ones of untrained versions whose files can be damaged."""
+"""Model stores: a platform's, and stores of untrained versions whose files tests can damage."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,20 +24,20 @@ class Blob:
     path: str
 
     def read_bytes(self) -> bytes:
-        """Return its content."""
+        """Return the file's content."""
         return bytes(self.filesystem.cat_file(self.path))
 
     def write_bytes(self, content: bytes) -> None:
-        """Create or overwrite it."""
+        """Create or overwrite the file."""
         self.filesystem.makedirs(self.path.rpartition("/")[0], exist_ok=True)
         self.filesystem.pipe_file(self.path, content)
 
     def unlink(self) -> None:
-        """Delete it."""
+        """Delete the file."""
         self.filesystem.rm_file(self.path)
 
     def flip_bit(self) -> None:
-        """Flip one bit in the middle."""
+        """Flip one bit in the middle of the file."""
         content = bytearray(self.read_bytes())
         content[len(content) // 2] ^= 1
         self.write_bytes(bytes(content))
@@ -78,11 +78,11 @@ class World:
         """Append a release of a version, with changes of its record."""
         store = self.store
         digest = store.manifest_sha256("wine", version)
-        written = store.append_release(
+        record = store.append_release(
             "wine", decide=lambda number, _: release(number, version, digest, **changes)
         )
-        assert isinstance(written, Release)
-        return written
+        assert isinstance(record, Release)
+        return record
 
 
 def new_world(folder: Path, url: str) -> World:

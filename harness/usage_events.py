@@ -31,7 +31,7 @@ def event(
     """Return a usage event, by default of now; `members` are CloudEvents attributes."""
     moment = time or datetime.now(UTC)
     data = {"model": model, "version": "20261122t000000z-0a1b2c3d", "rows": rows}
-    made: Json = {
+    document: Json = {
         "specversion": "1.0",
         "type": EVENT_TYPE,
         "source": EVENT_SOURCE,
@@ -41,15 +41,15 @@ def event(
         "data": data | ({"price_id": price_id} if price_id else {}),
     }
     if sequence is not None:
-        made |= {"journal": journal or JOURNAL, "sequence": f"{sequence:020d}"}
-    return made | members
+        document |= {"journal": journal or JOURNAL, "sequence": f"{sequence:020d}"}
+    return document | members
 
 
 async def deliver(client: AsyncClient, headers: dict[str, str], events: Sequence[Any]) -> Json:
     """Send a batch and expect 202."""
-    answer = await post_events(client, headers, json.dumps(list(events)).encode())
-    assert answer.status_code == 202, answer.text
-    result: Json = answer.json()
+    response = await post_events(client, headers, json.dumps(list(events)).encode())
+    assert response.status_code == 202, response.text
+    result: Json = response.json()
     return result
 
 
@@ -67,10 +67,10 @@ async def post_events(
 
 async def total(client: AsyncClient, headers: dict[str, str], **query: Any) -> dict[str, Any]:
     """Return the total of an account's usage."""
-    answer = await client.get("/usage", headers=headers, params=query)
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()["total"]
-    return found
+    response = await client.get("/usage", headers=headers, params=query)
+    assert response.status_code == 200, response.text
+    usage: dict[str, Any] = response.json()["total"]
+    return usage
 
 
 def used(requests: int, rows: int, amount: str) -> dict[str, Any]:
@@ -78,11 +78,11 @@ def used(requests: int, rows: int, amount: str) -> dict[str, Any]:
     return {"requests": requests, "rows": rows, "amount": amount, "currency": "USD"}
 
 
-async def give_plan(client: AsyncClient, admin: dict[str, str], wanted: dict[str, Any]) -> str:
+async def give_plan(client: AsyncClient, admin: dict[str, str], document: dict[str, Any]) -> str:
     """Store a plan and put Ada on it."""
-    stored = await client.post("/plans", headers=admin, json=wanted)
+    stored = await client.post("/plans", headers=admin, json=document)
     assert stored.status_code == 201, stored.text
     plan_id: str = stored.json()["id"]
-    put = await client.put(f"/accounts/{ADA}/plan", headers=admin, json={"plan": plan_id})
-    assert put.status_code == 200, put.text
+    assigned = await client.put(f"/accounts/{ADA}/plan", headers=admin, json={"plan": plan_id})
+    assert assigned.status_code == 200, assigned.text
     return plan_id

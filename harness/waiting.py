@@ -1,4 +1,4 @@
-"""Waiting until something is so."""
+"""Waiting for a condition."""
 
 import asyncio
 import time
@@ -7,10 +7,10 @@ from typing import Any
 
 import httpx
 
-# Shared, because each client creates an SSL context; without keep-alive, as servers come and go.
+# Shared, because each client creates an SSL context; no keep-alive, because servers come and go.
 _HTTP = httpx.Client(trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
 DEADLINE_S = 60.0
-"""Long enough for the busiest machine."""
+"""Long enough for a very busy machine."""
 
 
 def eventually(
@@ -22,10 +22,10 @@ def eventually(
         AssertionError: it never was.
     """
     deadline = time.monotonic() + within_s
-    while not (found := condition()):
+    while not (result := condition()):
         assert time.monotonic() < deadline, f"not within {within_s:g} s"
         time.sleep(every_s)
-    return found
+    return result
 
 
 async def eventually_async(

@@ -38,7 +38,7 @@ class Load:
     @property
     def answers(self) -> list[ObservedResponse]:
         """The responses of all callers."""
-        return [answer for caller in self.callers for answer in caller]
+        return [response for caller in self.callers for response in caller]
 
     def has_predicted_after(self, polls: int) -> bool:
         """Return whether every caller got a response to a request sent after this many polls."""
@@ -52,24 +52,24 @@ def paying(
     """Run two callers of one account, which predict in a loop until the end of the block."""
     load, stopping = Load([[], []]), threading.Event()
 
-    def call(seen: list[ObservedResponse]) -> None:
+    def call(responses: list[ObservedResponse]) -> None:
         with platform.client("inference", token) as http:
             while not stopping.wait(PAUSE_S):
                 polls = proxy.polls
                 try:
-                    answer = http.post(path, json=body)
+                    response = http.post(path, json=body)
                 except httpx.HTTPError:
-                    seen.append(ObservedResponse(polls, 0, None, None, None))
+                    responses.append(ObservedResponse(polls, 0, None, None, None))
                     continue
                 version, event = (
-                    answer.headers.get(name) for name in ("X-Model-Version", "X-Usage-Event")
+                    response.headers.get(name) for name in ("X-Model-Version", "X-Usage-Event")
                 )
-                predictions = answer.json().get("predictions")
-                seen.append(
-                    ObservedResponse(polls, answer.status_code, version, event, predictions)
+                predictions = response.json().get("predictions")
+                responses.append(
+                    ObservedResponse(polls, response.status_code, version, event, predictions)
                 )
 
-    threads = [threading.Thread(target=call, args=(seen,)) for seen in load.callers]
+    threads = [threading.Thread(target=call, args=(responses,)) for responses in load.callers]
     for thread in threads:
         thread.start()
     try:

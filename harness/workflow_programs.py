@@ -18,7 +18,7 @@ def call(state: str, name: str, arguments: list[str]) -> NoReturn:
     """Handle one call as the program with this name.
 
     Args:
-        state: the folder with what the programs know, and with the record of their calls.
+        state: the folder with the programs' state and the record of their calls.
     """
     folder = Path(state)
     with (folder / "calls").open("a") as calls:
@@ -50,8 +50,8 @@ def kubectl(folder: Path, arguments: list[str]) -> None:
     match arguments:
         case ["get", "--raw", path]:
             pod = path.split("/pods/")[1].split(":")[0]
-            with urllib.request.urlopen(f"{pods[pod]}/metrics", timeout=5) as answer:
-                write(answer.read().decode())
+            with urllib.request.urlopen(f"{pods[pod]}/metrics", timeout=5) as response:
+                write(response.read().decode())
         case ["get", "pods", *_]:
             items = [{"metadata": {"name": pod}, "status": {"phase": "Running"}} for pod in pods]
             write(json.dumps({"items": items}))
@@ -96,5 +96,5 @@ def write(text: str) -> None:
 
 
 def read(path: Path, default: str) -> str:
-    """Return a file's text, or the default where there is no file."""
+    """Return a file's text, or the default if there is no file."""
     return path.read_text() if path.exists() else default

@@ -1,4 +1,4 @@
-"""Parses a workflow as GitHub does, and runs its `run` steps locally.
+"""Parse a workflow as GitHub does, and run its `run` steps locally.
 
 docker, gcloud, helm and kubectl are fakes on PATH that record their calls; `make` and `tollgate`
 are real.
@@ -54,22 +54,22 @@ def evaluate(text: Any, context: Mapping[str, Any]) -> Any:
 
 
 def value_of(expression: str, context: Mapping[str, Any]) -> Any:
-    """Evaluate an expression, in the part of GitHub's language that we use."""
+    """Evaluate an expression, in the part of GitHub's language that the workflows use."""
     words = [_to_python(token) for token in TOKEN.findall(expression)]
 
     def look_up(path: str) -> Any:
-        found: Any = context
+        value: Any = context
         for key in path.split("."):
-            found = found.get(key) if isinstance(found, Mapping) else None
-        return found
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
 
-    known = {
+    names = {
         "look_up": look_up,
         "format": lambda text, *values: text.format(*values),
         "failure": lambda: context.get("failed", False),
         "fromJSON": json.loads,
     }
-    return eval(" ".join(words), known)
+    return eval(" ".join(words), names)
 
 
 def _to_python(token: str) -> str:
@@ -154,14 +154,14 @@ class Runner:
         context = {**self._context(event, inputs or {}), "needs": {}}
         self.ran: list[tuple[str, str | None, dict[str, str]]] = []
         for name, job in document["jobs"].items():
-            awaited = [job["needs"]] if "needs" in job else []
-            if not all(each in context["needs"] for each in awaited):
+            needed = [job["needs"]] if "needs" in job else []
+            if not all(each in context["needs"] for each in needed):
                 continue  # skipped, like the job that it needs
             if not value_of(str(job.get("if", "'yes'")), context):
                 continue
             for model in self._matrix(job, context):
-                within = {**context, "matrix": {"model": model}}
-                outcomes, outputs = self._run_job(document, job, within)
+                job_context = {**context, "matrix": {"model": model}}
+                outcomes, outputs = self._run_job(document, job, job_context)
                 self.ran.append((name, model, outcomes))
                 context["needs"][name] = {"outputs": outputs}
         return {step: outcome for _, _, each in self.ran for step, outcome in each.items()}
@@ -183,7 +183,7 @@ class Runner:
         outcomes = {}
         for step in job["steps"]:
             if "run" not in step:
-                continue  # an action, which is not ours
+                continue  # an action, which is not run here
             condition = str(step.get("if", "'yes'"))
             skipped = context["failed"] and "failure()" not in condition
             if skipped or not value_of(condition, context):
@@ -200,11 +200,11 @@ class Runner:
         return outcomes, outputs
 
     def run_step(self, script: str, environment: Mapping[str, Any]) -> int:
-        """Run one step's script; return its exit code. Its output is in `output`.
+        """Run one step's script; return its exit code.
 
-        Its outputs are in `outputs`.
+        Its output is then in `output`, and its named outputs in `outputs`.
         """
-        assert "${{" not in script  # what an event says must never be part of a script
+        assert "${{" not in script  # event data must never be part of a script
         added = self.checkout / "github-path"
         paths = (
             [*added.read_text().split(), str(self._fakes)] if added.exists() else [str(self._fakes)]
@@ -214,7 +214,7 @@ class Runner:
         }
         outputs = self.checkout / "github-output"
         outputs.write_text("")
-        ran = subprocess.run(
+        result = subprocess.run(
             ["bash", "-e", "-o", "pipefail", "-c", script],
             cwd=self.checkout,
             env={
@@ -231,10 +231,10 @@ class Runner:
             text=True,
             timeout=STEP_DEADLINE_S,
         )
-        self.output = ran.stdout + ran.stderr
+        self.output = result.stdout + result.stderr
         pairs = [line.partition("=") for line in outputs.read_text().splitlines()]
         self.outputs = {name: value for name, _, value in pairs}
-        return ran.returncode
+        return result.returncode
 
     def _context(self, event: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, Any]:
         github = {"event_name": event["name"], "event": event, "actor": "ada", "sha": "c0ffee"}

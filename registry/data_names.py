@@ -1,4 +1,4 @@
-"""Which objects of a model's data folder belong to a drop, by their names alone."""
+"""Classify the objects in a model's data folder by their names: which belong to a drop?"""
 
 import re
 from typing import Literal
@@ -14,9 +14,9 @@ FORMATS = (".csv", ".parquet")
 
 
 def kind_of(path: str) -> Kind:
-    """Classify an object by its path in a model's folder: the only rule for what is in a drop.
+    """Classify an object by its path in a model's folder; no other code decides what is in a drop.
 
-    `unsupported` is data by its suffix, but with an unsafe name.
+    `unsupported` has the suffix of data, but an unsafe name.
     """
     if path == SUCCESS:
         return "success"

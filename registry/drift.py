@@ -40,8 +40,8 @@ class Bins:
         present = values[is_present]
         missing = len(values) - len(present)
         if self.recorded.categories is not None:
-            known = [np.count_nonzero(present == each) for each in self.recorded.categories]
-            return np.array([*known, len(present) - sum(known), missing], dtype=np.int64)
+            counts = [np.count_nonzero(present == each) for each in self.recorded.categories]
+            return np.array([*counts, len(present) - sum(counts), missing], dtype=np.int64)
         edges = np.asarray(self.recorded.edges or [])
         places = np.searchsorted(edges, present.astype(np.float64), side="left")
         return np.append(np.bincount(places, minlength=self.size), missing)
@@ -61,5 +61,5 @@ class Bins:
 
 
 def _shares(shares: npt.NDArray[np.float64], rows: int) -> npt.NDArray[np.float64]:
-    raised = np.maximum(shares, 0.5 / max(rows, 1))
-    return np.asarray(raised / raised.sum())
+    floored = np.maximum(shares, 0.5 / max(rows, 1))
+    return np.asarray(floored / floored.sum())

@@ -21,7 +21,7 @@ MATRIX = "features"
 
 
 def column_input(position: int) -> str:
-    """Return the name of the input that holds the column at a position in the signature."""
+    """Return the name of the input for the column at a position in the signature."""
     return f"column_{position}"
 
 

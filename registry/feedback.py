@@ -2,7 +2,7 @@
 
 A label is written once, under the id of its prediction, so a repeat has no effect whichever
 process receives it. One record defines an export and lists its labels, and the file in the data
-store follows from it. The next export therefore finishes an interrupted one, and no label is
+store is derived from it. The next export therefore finishes an interrupted one, and no label is
 exported twice.
 """
 
@@ -83,10 +83,10 @@ class FeedbackStore:
         if not is_model_name(model):
             raise StoreError(f"{ascii(model)[:80]} is not a valid model name.")
         exports = self._exports(model)
-        known = {event for export in exports.values() for event in export.usage_events}
+        exported = {event for export in exports.values() for event in export.usage_events}
         labels = {each.usage_event: each for each in self._labels(model)}
         new: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
-        for event in sorted(labels.keys() - known):
+        for event in sorted(labels.keys() - exported):
             if labels[event].rows is not None:
                 new[(*labels[event].columns, labels[event].target)].append(event)
         for events in new.values():
@@ -122,10 +122,10 @@ class FeedbackStore:
     def _list(self, folder: str) -> list[str]:
         with translated_errors("list the labels"):
             try:
-                found = self._fs.ls(folder, detail=False)
+                paths = self._fs.ls(folder, detail=False)
             except FileNotFoundError:
                 return []
-        return sorted(path for path in found if path.endswith(".json"))
+        return sorted(path for path in paths if path.endswith(".json"))
 
     def _read(self, path: str) -> Feedback:
         with translated_errors("read a label"):

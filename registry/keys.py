@@ -23,7 +23,7 @@ class TrustedKeys:
     def __init__(self, keys: list[Ed25519PublicKey]) -> None:
         self._keys = keys
         self._path: Path | None = None
-        self._seen: Listing | None = None
+        self._listing: Listing | None = None
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -33,7 +33,7 @@ class TrustedKeys:
             StoreError: there is no file, or a file is not an Ed25519 public key.
         """
         trusted = cls([])
-        trusted._path, trusted._seen = path, _listing(path)
+        trusted._path, trusted._listing = path, _listing(path)
         files = _key_files(path)
         if not files:
             raise StoreError("The folder of trusted keys contains no *.pem file.")
@@ -41,7 +41,7 @@ class TrustedKeys:
         return trusted
 
     def verify(self, data: bytes, signature: bytes) -> bool:
-        """Return whether one of the keys in the folder now signed `data`."""
+        """Return whether a currently trusted key signed `data`."""
         self._reload_if_changed()
         return any(_is_signed_by(key, data, signature) for key in self._keys)
 
@@ -58,8 +58,8 @@ class TrustedKeys:
         """
         if self._path is None:
             return
-        now = _listing(self._path)
-        if now is None or now == self._seen:
+        listing = _listing(self._path)
+        if listing is None or listing == self._listing:
             return
         keys = []
         for file in _key_files(self._path):
@@ -68,12 +68,12 @@ class TrustedKeys:
             except StoreError:
                 continue
         # The listing predates the files just read, so a change in between is seen next time.
-        self._keys, self._seen = keys, now
+        self._keys, self._listing = keys, listing
 
 
 @dataclass(frozen=True)
 class KeyFile:
-    """A trusted public key; `signs` if its private key signs new versions."""
+    """A trusted public key; `signs` is True if its private key signs new versions."""
 
     id: str
     file: Path
@@ -88,12 +88,12 @@ def list_keys(private: Path, trusted_dir: Path) -> list[KeyFile]:
         StoreError: a key cannot be read. A missing private key is not an error.
     """
     signing = key_id(load_signing_key(private).public_key()) if private.exists() else None
-    found = []
+    files = []
     for file in sorted(trusted_dir.glob("*.pem")):
         name = key_id(_load_public_key(file))
         created = datetime.fromtimestamp(file.stat().st_mtime, UTC)
-        found.append(KeyFile(name, file, created, name == signing))
-    return sorted(found, key=lambda key: (key.created, key.id))
+        files.append(KeyFile(name, file, created, name == signing))
+    return sorted(files, key=lambda key: (key.created, key.id))
 
 
 def create_signing_key(private: Path, trusted_dir: Path) -> Ed25519PrivateKey:
@@ -175,7 +175,7 @@ Listing = list[tuple[str, int, int, int]]
 
 
 def _listing(path: Path) -> Listing | None:
-    """Return what identifies the state of the key files; None if they cannot be read."""
+    """Return a listing that changes with the key files; None if they cannot be read."""
     try:
         return [
             (file.name, status.st_ino, status.st_mtime_ns, status.st_size)

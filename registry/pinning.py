@@ -1,4 +1,4 @@
-"""Pin a model to a version, and unpin it: what `tollgate models pin` and `unpin` do."""
+"""Pin a model to a version, and unpin it, for `tollgate models pin` and `unpin`."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,8 +43,12 @@ def pin(
     release_manager.check_may_be_live(model, version)
 
     def decide(number: int) -> PinRecord | None:
-        found = find_pin(store, model, trusted)
-        if found and not found.by_rollback and (found.version, found.until) == (version, until):
+        current = find_pin(store, model, trusted)
+        if (
+            current
+            and not current.by_rollback
+            and (current.version, current.until) == (version, until)
+        ):
             return None
         return _record(
             release_manager, model, number, "pin", version=version, until=until, reason=reason

@@ -53,10 +53,10 @@ class Pinned(StoreError):
     """An automatic release did not go live because the model is pinned."""
 
     def __init__(self, model: str, pin: Pin) -> None:
-        by_hand = " or a manual release" if pin.by_rollback else ""  # no release ends a `pin`
+        or_release = " or a manual release" if pin.by_rollback else ""  # no release ends a `pin`
         super().__init__(
             f"Model '{model}' is {pin.describe()}. Automatic releases do not go live until "
-            f"`tollgate models unpin {model}`{by_hand}."
+            f"`tollgate models unpin {model}`{or_release}."
         )
         self.pin = pin
 
@@ -65,31 +65,29 @@ class PinTaken(StoreError):
     """Another writer pinned or unpinned the model first."""
 
     def __init__(self, winner: PinRecord) -> None:
-        what = f"pinned to version {winner.version}" if winner.version else "unpinned"
-        super().__init__(f"The model was {what} by {winner.by} in the meantime.")
+        change = f"pinned to version {winner.version}" if winner.version else "unpinned"
+        super().__init__(f"The model was {change} by {winner.by} in the meantime.")
         self.winner = winner
 
 
 def decide_pin(
-    written: PinRecord | None, rollback: ReleaseRecord | None, *, now: datetime
+    newest: PinRecord | None, rollback: ReleaseRecord | None, *, now: datetime
 ) -> Pin | None:
     """Return the pin in force.
 
     Args:
-        written: the newest pin record.
+        newest: the newest pin record.
         rollback: the record that determines the live version, if it is a rollback.
     """
-    if rollback is not None and rollback.number > (written.release if written else 0):
+    if rollback is not None and rollback.number > (newest.release if newest else 0):
         return Pin(
             rollback.version, True, None, rollback.by, rollback.reason.strip(), rollback.time
         )
-    if written is None or written.action == "unpin":
+    if newest is None or newest.action == "unpin":
         return None
-    if written.until is not None and written.until <= now:
+    if newest.until is not None and newest.until <= now:
         return None
-    return Pin(
-        written.version, False, written.until, written.by, written.reason.strip(), written.time
-    )
+    return Pin(newest.version, False, newest.until, newest.by, newest.reason.strip(), newest.time)
 
 
 def find_pin(store: ModelStore, model: str, trusted: TrustedKeys) -> Pin | None:
@@ -116,7 +114,7 @@ def append_pin(
     """Write a pin record under the next free number.
 
     Args:
-        decide: returns the record to write under the given number, or None to write nothing.
+        decide: receives a number and returns the record to write under it, or None for no record.
 
     Raises:
         PinTaken: another writer was first, and `decide` still returns a record.

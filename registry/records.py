@@ -1,7 +1,7 @@
 """The model store's JSON records, the names that are safe in its paths, and its errors.
 
     StoreError              the store cannot be used, or does not contain what was requested
-    ├── VersionNotFound     no `manifest.sig`, hence no version
+    ├── VersionNotFound     the version has no `manifest.sig`, so it does not exist
     ├── VersionRefused      invalid signature, digest, manifest, name, …
     └── ReleaseTaken        another record already has that number
 
@@ -52,17 +52,17 @@ def new_version_name(now: datetime) -> str:
 
 
 def split_sequence(numbers: Iterable[int]) -> tuple[list[int], list[int]]:
-    """Split record numbers into the sequence and strays far beyond it, both ascending.
+    """Split record numbers into the sequence and the strays far beyond it, both ascending.
 
     Readers and writers ignore strays: one file with a huge number must not end the sequence. The
     sequence may contain gaps of up to `MAX_GAP`.
     """
     ordered = sorted(numbers)
-    before = 0
+    previous_number = 0
     for position, number in enumerate(ordered):
-        if number - before > MAX_GAP:
+        if number - previous_number > MAX_GAP:
             return ordered[:position], ordered[position:]
-        before = number
+        previous_number = number
     return ordered, []
 
 
@@ -88,13 +88,13 @@ def _checked_moment(moment: datetime) -> datetime:
     try:
         moment.astimezone(UTC)
     except OverflowError as error:
-        raise ValueError("no time in UTC") from error
+        raise ValueError("does not exist in UTC") from error
     return moment
 
 
 ModelName = Annotated[str, AfterValidator(_checked_model_name)]
 Moment = Annotated[AwareDatetime, AfterValidator(_checked_moment)]
-"""A time that exists in UTC: the first and the last day of the calendar may not."""
+"""A time that exists in UTC; one on the first or last day of the calendar may not."""
 VersionName = Annotated[str, Field(pattern=f"^{VERSION_NAME.pattern}$")]
 FileName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -320,7 +320,8 @@ class VersionRefused(StoreError):
 
     Args:
         reason: one word, for metrics: `signature`, `digest`, `manifest`, `name`, `release`,
-            `gate`, `columns`, `classes`, `joblib`, `sequence`, `run`, `pin` or `unreadable`.
+            `gate`, `columns`, `classes`, `joblib`, `runtime`, `sequence`, `run`, `pin` or
+            `unreadable`.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:
@@ -332,9 +333,9 @@ class ReleaseTaken(StoreError):
     """Another writer's record, `winner`, already has the number."""
 
     def __init__(self, winner: Release | Withdrawal) -> None:
-        what = f"of version {winner.version}" if winner.version else "to no version"
+        target = f"of version {winner.version}" if winner.version else "to no version"
         super().__init__(
             f"Release {winner.number} was written by {winner.by} in the meantime: "
-            f"{winner.action} {what}."
+            f"{winner.action} {target}."
         )
         self.winner = winner

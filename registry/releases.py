@@ -1,11 +1,11 @@
 """Decide what is live: release a version, start a canary or shadow, or roll back.
 
 A canary answers a share of the callers. A shadow is computed and compared but never answers. Both
-are fields of the release record. Each record holds the whole state, so a `canary` record repeats
+are fields of the release record. Each record contains the whole state, so a `canary` record repeats
 the live version and the shadow, and a `shadow` record repeats the live version and the canary.
 
 A release is either automatic (after training) or manual. Automatic releases do not go live while
-the model is pinned (see `model_pins`).
+the model is pinned (see `registry.pins`).
 """
 
 from collections.abc import Callable
@@ -56,14 +56,14 @@ def check_fits_beside(candidate: Manifest, live: Manifest) -> None:
     Raises:
         VersionRefused: the version failed its gate, or its task, columns or classes differ.
     """
-    what = f"Version {candidate.version} of '{candidate.model}'"
+    name = f"Version {candidate.version} of '{candidate.model}'"
     if candidate.gate == "failed":
-        raise VersionRefused(f"{what} failed its gate.", reason="gate")
+        raise VersionRefused(f"{name} failed its gate.", reason="gate")
     ours, theirs = candidate.signature, live.signature
     if (ours.task, ours.columns) != (theirs.task, theirs.columns):
-        raise VersionRefused(f"{what} has different columns from the live one.", reason="columns")
+        raise VersionRefused(f"{name} has different columns from the live one.", reason="columns")
     if _typed(ours.classes) != _typed(theirs.classes):
-        raise VersionRefused(f"{what} has different classes from the live one.", reason="classes")
+        raise VersionRefused(f"{name} has different classes from the live one.", reason="classes")
 
 
 def _typed(classes: list[Label] | None) -> list[tuple[type, Label]]:
@@ -113,12 +113,12 @@ class ReleaseManager:
                 its gate, or would be refused by inference.
             ReleaseTaken: another writer released a different version at the same time.
         """
-        alone = _State(version or self._newest_passed(model))
+        target = _State(version or self._newest_passed(model))
 
         def state(_: ReleaseRecord | None) -> _State:
             if automatic:
-                self._check_not_pinned(model, alone.version)
-            return alone
+                self._check_not_pinned(model, target.version)
+            return target
 
         decision = self._append(model, "release", reason, state=state)
         if automatic and decision.written:
@@ -192,31 +192,31 @@ class ReleaseManager:
             VersionNotFound, VersionRefused, ReleaseTaken: as for `release`.
         """
         if version is not None:
-            alone = _State(version)
-            return self._append(model, "rollback", reason, state=lambda _: alone)
-        leaving = self.store.live_record(model, self.trusted, allow_joblib=self.allow_joblib)
-        if leaving is None:
+            target = _State(version)
+            return self._append(model, "rollback", reason, state=lambda _: target)
+        current = self.store.live_record(model, self.trusted, allow_joblib=self.allow_joblib)
+        if current is None:
             raise NoVersion(f"No version of '{model}' is live.")
         if expected_release is not None and (
-            leaving.number != expected_release or leaving.action == "rollback"
+            current.number != expected_release or current.action == "rollback"
         ):
-            return Decision(live=leaving, written=False)
-        if isinstance(leaving, Withdrawal):
+            return Decision(live=current, written=False)
+        if isinstance(current, Withdrawal):
             raise NoVersion(f"No version of '{model}' is live.")
-        ends_trial = expected_release is not None and leaving.action in ("canary", "shadow")
+        ends_trial = expected_release is not None and current.action in ("canary", "shadow")
         if ends_trial:
-            target = _State(leaving.version)
+            target = _State(current.version)
         else:
             target = _State(
-                self._rollback_target(model, leaving, may_be_none=expected_release is not None)
+                self._rollback_target(model, current, may_be_none=expected_release is not None)
             )
 
         def state(live: ReleaseRecord | None) -> _State:
             """Return the target, or the current state if a rollback has already left the version.
 
-            A release that left it is no rollback and sets no pin, so a person must decide again.
+            A release that left it is not a rollback and sets no pin, so a person must decide again.
             """
-            if live is not None and not ends_trial and live.version != leaving.version:
+            if live is not None and not ends_trial and live.version != current.version:
                 if expected_release is None and live.action != "rollback":
                     raise ReleaseTaken(live)
                 return _State.of(live)
@@ -241,21 +241,21 @@ class ReleaseManager:
             state: returns the desired state, given the live record.
             expected_release: write only directly after this release.
         """
-        found: list[ReleaseRecord] = []
+        unchanged: list[ReleaseRecord] = []
 
-        def decide(number: int, taken: ReleaseRecord | None) -> ReleaseRecord | None:
+        def decide(number: int, winner: ReleaseRecord | None) -> ReleaseRecord | None:
             live = self.store.live_record(model, self.trusted, allow_joblib=self.allow_joblib)
-            late = expected_release is not None and number != expected_release + 1
+            is_late = expected_release is not None and number != expected_release + 1
             desired = state(live)
-            if live is not None and (late or desired == _State.of(live)):
-                found.append(live)
+            if live is not None and (is_late or desired == _State.of(live)):
+                unchanged.append(live)
                 return None
-            if taken is not None:
-                raise ReleaseTaken(taken)
+            if winner is not None:
+                raise ReleaseTaken(winner)
             return self._record(model, number, desired, action, reason)
 
         written = self.store.append_release(model, decide=decide)
-        return Decision(live=written or found[0], written=written is not None)
+        return Decision(live=written or unchanged[0], written=written is not None)
 
     def _record(
         self,
@@ -350,15 +350,15 @@ class ReleaseManager:
                 continue
         raise NoVersion(f"No version of '{model}' has passed its gate.")
 
-    def _rollback_target(self, model: str, leaving: Release, *, may_be_none: bool) -> str | None:
+    def _rollback_target(self, model: str, current: Release, *, may_be_none: bool) -> str | None:
         """Return the newest earlier live version that has not been rolled back.
 
         Raises:
             NoVersion: there is no such version, and `may_be_none` is False.
         """
         been_live: list[str] = []
-        left: set[str | None] = {leaving.version}
-        latest: set[str] = set()  # the version live at this point, and any released then deleted
+        abandoned: set[str | None] = {current.version}
+        live_now: set[str] = set()  # the version live at this point, and any released then deleted
         for number in self.store.list_releases(model):
             try:
                 record = self.store.find_record(model, number)
@@ -367,26 +367,26 @@ class ReleaseManager:
             if record is None:
                 continue
             if record.action == "rollback":
-                left |= latest - {record.version}
+                abandoned |= live_now - {record.version}
             if isinstance(record, Withdrawal):
-                latest = set()
+                live_now = set()
                 continue
             try:
                 manifest = self.store.open_release(model, record, self.trusted)
             except VersionNotFound:
-                latest.add(record.version)
+                live_now.add(record.version)
             except VersionRefused:
                 continue
             else:
                 if manifest.serving != "joblib" or self.allow_joblib:
                     been_live.append(record.version)
-                    latest = {record.version}
+                    live_now = {record.version}
         for version in reversed(been_live):
-            if version not in left:
+            if version not in abandoned:
                 return version
         if may_be_none:
             return None
         raise NoVersion(
             f"There is no earlier version of '{model}' to roll back to. To take it offline, run "
-            f"`tollgate models withdraw {model} --release {leaving.number}`."
+            f"`tollgate models withdraw {model} --release {current.number}`."
         )

@@ -58,8 +58,8 @@ class ModelStore(StoreFiles):
     def list_top(self) -> list[tuple[str, bool]]:
         """Return the names of all top-level entries, sorted, and whether each is a model folder."""
         entries = self._list(self._root, "list the models")
-        found = ((_base(entry["name"]), entry["type"] == "directory") for entry in entries)
-        return sorted((name, is_folder and is_model_name(name)) for name, is_folder in found)
+        top = ((_base_name(entry["name"]), entry["type"] == "directory") for entry in entries)
+        return sorted((name, is_folder and is_model_name(name)) for name, is_folder in top)
 
     def list_versions(self, model: str) -> list[str]:
         """Return the complete versions (those with a `manifest.sig`), oldest first."""
@@ -194,11 +194,11 @@ class ModelStore(StoreFiles):
     def list_runs(self, model: str) -> list[str]:
         """Return the SHA-256 (hex) of each idempotency key under which a run finished."""
         entries = self._list(f"{self._folder(model)}/once", f"list the runs of '{model}'")
-        matches = (RUN_FILE.fullmatch(_base(entry["name"])) for entry in entries)
+        matches = (RUN_FILE.fullmatch(_base_name(entry["name"])) for entry in entries)
         return sorted(match[1] for match in matches if match)
 
     def read_run(self, model: str, digest: str) -> RunRecord | None:
-        """Return what `find_run` does, by the SHA-256 (hex) of the key.
+        """Return the record that `find_run` returns, given the SHA-256 (hex) of the key.
 
         Raises:
             VersionRefused: the record is malformed.
@@ -255,16 +255,16 @@ class ModelStore(StoreFiles):
         Raises:
             ReleaseTaken: raised by `decide` to give up after losing its number.
         """
-        taken: ReleaseRecord | None = None
+        winner: ReleaseRecord | None = None
         for _ in range(MAX_TRIES):
             number = next_number(self.list_releases(model))
-            record = decide(number, taken)
+            record = decide(number, winner)
             if record is None or self._create_numbered(model, "releases", record):
                 return record
             try:
-                taken = self.find_record(model, number)
+                winner = self.find_record(model, number)
             except VersionRefused:
-                taken = None  # a malformed record only occupies its number
+                winner = None  # a malformed record only occupies its number
         raise StoreError(f"Other writers took every release number of '{model}'; try again.")
 
     def list_pins(self, model: str) -> list[int]:
@@ -313,7 +313,7 @@ class ModelStore(StoreFiles):
 
     def _list_numbers(self, model: str, kind: Kind) -> list[int]:
         entries = self._list(f"{self._folder(model)}/{kind}", f"list the {kind} of '{model}'")
-        matches = (NUMBERED_FILE.fullmatch(_base(entry["name"])) for entry in entries)
+        matches = (NUMBERED_FILE.fullmatch(_base_name(entry["name"])) for entry in entries)
         return [int(match[1]) for match in matches if match]
 
     def _create_numbered(self, model: str, kind: Kind, record: ReleaseRecord | PinRecord) -> bool:
@@ -356,5 +356,5 @@ class ModelStore(StoreFiles):
         return raw, signature
 
 
-def _base(path: str) -> str:
+def _base_name(path: str) -> str:
     return path.rstrip("/").rsplit("/", 1)[-1]

@@ -15,21 +15,21 @@ def is_as_recorded(
     recorded: WarmUp, predictions: Sequence[Any], probabilities: Sequence[Sequence[Any]] | None
 ) -> bool:
     """Return whether predictions for the recorded rows match within the tolerances."""
-    given, wanted = probabilities or [], recorded.probabilities or []
+    actual, expected = probabilities or [], recorded.probabilities or []
     return (
         _is_same(predictions, recorded.predictions, NUMBER_TOLERANCE)
-        and len(given) == len(wanted)
+        and len(actual) == len(expected)
         and all(
-            _is_same(row, expected, PROBABILITY_TOLERANCE)
-            for row, expected in zip(given, wanted, strict=True)
+            _is_same(actual_row, expected_row, PROBABILITY_TOLERANCE)
+            for actual_row, expected_row in zip(actual, expected, strict=True)
         )
     )
 
 
-def _is_same(given: Sequence[Any], wanted: Sequence[Any], tolerance: float) -> bool:
+def _is_same(actual: Sequence[Any], expected: Sequence[Any], tolerance: float) -> bool:
     """Return whether labels are equal and numbers are close (relative above 1)."""
-    return len(given) == len(wanted) and all(
-        _is_close(a, b, tolerance) for a, b in zip(given, wanted, strict=True)
+    return len(actual) == len(expected) and all(
+        _is_close(a, b, tolerance) for a, b in zip(actual, expected, strict=True)
     )
 
 

@@ -1,4 +1,4 @@
-"""Audit a whole model store: find what readers would refuse and what Tollgate never writes.
+"""Audit a whole model store: find what readers would refuse and what Tollgate would never write.
 
 Everything is read and nothing is trusted. Releases are read in parallel because a store may be
 remote.
@@ -27,14 +27,14 @@ Report = Callable[[str, float], None]
 
 
 @dataclass
-class Verified:
+class Verification:
     """The number of versions and releases checked, and a sentence for each failure."""
 
     checked: int = 0
     failures: list[str] = field(default_factory=list)
 
 
-def verify_store(store: ModelStore, trusted: TrustedKeys, *, report: Report) -> Verified:
+def verify_store(store: ModelStore, trusted: TrustedKeys, *, report: Report) -> Verification:
     """Check every version with its files, every release record, and that no number is missing.
 
     Args:
@@ -43,16 +43,18 @@ def verify_store(store: ModelStore, trusted: TrustedKeys, *, report: Report) -> 
     Raises:
         StoreError: the store cannot be read.
     """
-    found = Verified()
+    verification = Verification()
     models = []
     for name, is_model in store.list_top():
         if is_model:
             models.append(name)
         elif not DRAFT.fullmatch(name):
-            found.failures.append(f"The store contains {ascii(name)[:200]}, which is not a model.")
+            verification.failures.append(
+                f"The store contains {ascii(name)[:200]}, which is not a model."
+            )
     for index, model in enumerate(models):
         paths = store.list_files(model)
-        found.failures += _unknown_files(model, paths)
+        verification.failures += _unknown_files(model, paths)
         versions = store.list_versions(model)
         manifests = {}
         for done, version in enumerate(versions):
@@ -60,17 +62,17 @@ def verify_store(store: ModelStore, trusted: TrustedKeys, *, report: Report) -> 
             report(f"{model} {version}", share)
             try:
                 manifests[version] = store.open_version(model, version, trusted)
-                found.failures += _failures_of_files(store, manifests[version], paths)
+                verification.failures += _failures_of_files(store, manifests[version], paths)
             except (VersionNotFound, VersionRefused) as error:
-                found.failures.append(str(error))
+                verification.failures.append(str(error))
         numbers, strays = store.split_releases(model)
         report(f"{model} releases: {len(numbers)}", (index + 1) / len(models))
-        found.failures += _failures_of_releases(store, model, numbers, manifests)
-        found.failures += [stray_release(model, number) for number in strays]
-        found.failures += _failures_of_pins(store, model)
-        found.failures += _failures_of_runs(store, model, paths, versions)
-        found.checked += len(versions) + len(numbers)
-    return found
+        verification.failures += _failures_of_releases(store, model, numbers, manifests)
+        verification.failures += [stray_release(model, number) for number in strays]
+        verification.failures += _failures_of_pins(store, model)
+        verification.failures += _failures_of_runs(store, model, paths, versions)
+        verification.checked += len(versions) + len(numbers)
+    return verification
 
 
 def stray_release(model: str, number: int) -> str:
@@ -91,8 +93,8 @@ def _failures_of_files(store: ModelStore, manifest: Manifest, paths: list[str]) 
             store.read_file(manifest, name)
         except VersionRefused as error:
             yield str(error)
-    there = {path.removeprefix(folder) for path in paths if path.startswith(folder)}
-    for name in sorted(there - manifest.files.keys() - WRITTEN_BESIDE_FILES):
+    existing = {path.removeprefix(folder) for path in paths if path.startswith(folder)}
+    for name in sorted(existing - manifest.files.keys() - WRITTEN_BESIDE_FILES):
         if not DRAFT.fullmatch(name):
             what = f"{ascii(name)[:200]} of '{manifest.model}' {manifest.version}"
             yield f"The manifest does not list {what}."
@@ -104,7 +106,7 @@ def _failures_of_releases(
     """Yield a sentence for each failure.
 
     Args:
-        manifests: of the valid versions.
+        manifests: those of the valid versions, by version.
     """
     for number in sorted(set(range(1, max(numbers, default=0))) - set(numbers)):
         yield f"Release {number} of '{model}' is missing, but later releases exist."
@@ -117,8 +119,8 @@ def _failures_of_releases(
             return [str(error)]
         if release is None:
             return [f"Release {number} of '{model}' is not a file."]
-        wrong = _failures_of_release(release, manifests, digests)
-        return [f"Release {number} of '{model}' {what}." for what in wrong]
+        problems = _failures_of_release(release, manifests, digests)
+        return [f"Release {number} of '{model}' {what}." for what in problems]
 
     with ThreadPoolExecutor(READS_AT_ONCE) as pool:
         for failures in pool.map(check, numbers):
@@ -132,14 +134,14 @@ def _failures_of_release(
         yield f"names release {release.previous} as the previous one"
     if isinstance(release, Withdrawal):
         return
-    for meant in (release, release.canary, release.shadow):
-        if meant is None:
+    for target in (release, release.canary, release.shadow):
+        if target is None:
             continue
-        manifest = manifests.get(meant.version)
+        manifest = manifests.get(target.version)
         if manifest is None:
-            yield f"names version {meant.version}, which is missing or invalid"
+            yield f"names version {target.version}, which is missing or invalid"
         elif manifest.gate == "failed":
-            yield f"names version {meant.version}, which failed its gate"
+            yield f"names version {target.version}, which failed its gate"
     if digests.get(release.version, release.manifest_sha256) != release.manifest_sha256:
         yield "was made for another manifest"
 
@@ -156,7 +158,7 @@ def _failures_of_pins(store: ModelStore, model: str) -> Iterator[str]:
 def _failures_of_runs(
     store: ModelStore, model: str, paths: list[str], versions: list[str]
 ) -> Iterator[str]:
-    """Check the run records: a wrong one would prevent data from being trained on."""
+    """Yield a sentence for each bad run record: it would keep data from being trained on."""
     for path in paths:
         if match := RUN_PATH.fullmatch(path):
             try:
@@ -165,5 +167,5 @@ def _failures_of_runs(
                 yield f"{str(error)[:-1]}: {path}."
                 continue
             if run is not None and run.version not in versions:
-                what = f"The run record {path} of '{model}'"
-                yield f"{what} names version {run.version}, which does not exist."
+                record = f"The run record {path} of '{model}'"
+                yield f"{record} names version {run.version}, which does not exist."

@@ -24,15 +24,15 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
-    began = time.monotonic()
+    started = time.monotonic()
 
     def report(line: str) -> None:
-        sys.stdout.write(f"{time.monotonic() - began:6.1f} s  {line}\n")
+        sys.stdout.write(f"{time.monotonic() - started:6.1f} s  {line}\n")
         sys.stdout.flush()
 
     try:
-        with tempfile.TemporaryDirectory(prefix="tollgate-rehearsal-") as made:
-            folder = Path(made)
+        with tempfile.TemporaryDirectory(prefix="tollgate-rehearsal-") as path:
+            folder = Path(path)
             bundles = build_functions(folder / "functions")
             with running_emulator() as emulator, new_cloud(emulator, folder, bundles) as cloud:
                 os.environ["STORAGE_EMULATOR_HOST"] = emulator.url

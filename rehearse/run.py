@@ -10,7 +10,7 @@ from harness.cloud import Cloud
 from harness.gcs import Emulator
 from harness.waiting import eventually
 from registry.records import WarmUp
-from rehearse.shop import ASK, MODEL, PREDICT, Shop, new_shop
+from rehearse.shop import MODEL, PREDICT, REQUEST, Shop, new_shop
 
 Report = Callable[[str], None]
 SETTINGS = {"target": "good", "estimators": ["linear"]}
@@ -33,11 +33,11 @@ def rehearse(cloud: Cloud, emulator: Emulator, folder: Path, *, report: Report) 
         token = shop.platform.new_token()
 
         first = _train(shop, "part-1", "part-2", report=report)
-        _deploy(shop, 1, good=True, report=report)
+        _deploy(shop, 1, succeeds=True, report=report)
         _expect_served(shop, token, first, report=report)
 
         broken = _break_next(shop, report=report)
-        _deploy(shop, 2, good=False, report=report)
+        _deploy(shop, 2, succeeds=False, report=report)
         _expect_rolled_back(shop, from_version=broken, to_version=first, report=report)
         _expect_served(shop, token, first, report=report)
 
@@ -55,13 +55,13 @@ def _train(shop: Shop, *parts: str, report: Report) -> str:
     return str(record.version)
 
 
-def _deploy(shop: Shop, number: int, *, good: bool, report: Report) -> None:
+def _deploy(shop: Shop, number: int, *, succeeds: bool, report: Report) -> None:
     """Deliver a release's event and run the workflow that this starts."""
     event = shop.deliver(f"{MODEL}/releases/{number:08d}.json")
     report(f"on_model_release dispatched model-released for release {number}")
     outcomes = shop.runner.run("deploy.yml", event=event)
     failed = [step for step, outcome in outcomes.items() if outcome == "failure"]
-    if good is bool(failed):
+    if succeeds is bool(failed):
         raise Failed(f"deploy.yml, failed steps {failed}: {shop.runner.output}")
     report(
         f'deploy.yml failed in "{failed[0]}"' if failed else "deploy.yml passed: served and checked"
@@ -70,14 +70,16 @@ def _deploy(shop: Shop, number: int, *, good: bool, report: Report) -> None:
 
 def _break_next(shop: Shop, *, report: Report) -> str:
     """Release a signed version with wrong recorded predictions; return its name."""
-    own = shop.store
-    signed = own.store.open_release(MODEL, own.live(MODEL), own.trusted)
-    wrong = [1 - int(each) for each in signed.warm_up.predictions]
-    warm_up = WarmUp.model_validate({**dict(signed.warm_up), "predictions": wrong})
-    version = own.publish_copy(MODEL, warm_up=warm_up)
-    ran = shop.platform.run("models", "release", MODEL, "--to", version)
-    if ran.returncode:
-        raise Failed(f"The broken version was not released: {ran.stderr}")
+    platform_store = shop.store
+    signed = platform_store.store.open_release(
+        MODEL, platform_store.live(MODEL), platform_store.trusted
+    )
+    wrong_predictions = [1 - int(each) for each in signed.warm_up.predictions]
+    warm_up = WarmUp.model_validate({**dict(signed.warm_up), "predictions": wrong_predictions})
+    version = platform_store.publish_copy(MODEL, warm_up=warm_up)
+    released = shop.platform.run("models", "release", MODEL, "--to", version)
+    if released.returncode:
+        raise Failed(f"The broken version was not released: {released.stderr}")
     report(f"released version {version}, which is broken, as release 2")
     return version
 
@@ -90,15 +92,15 @@ def _expect_rolled_back(shop: Shop, *, from_version: str, to_version: str, repor
 
 
 def _expect_served(shop: Shop, token: str, version: str, *, report: Report) -> None:
-    """Predict as a customer until a version responds, and report the response."""
+    """Predict as a caller until a version answers, and report the response."""
     with shop.platform.client("inference", token) as inference:
 
-        def ask() -> httpx.Response | None:
-            answer = inference.post(PREDICT, json=ASK)
-            return answer if answer.headers.get("X-Model-Version") == version else None
+        def predict() -> httpx.Response | None:
+            response = inference.post(PREDICT, json=REQUEST)
+            return response if response.headers.get("X-Model-Version") == version else None
 
-        answer = eventually(ask, within_s=30)
+        response = eventually(predict, within_s=30)
     report(
-        f"version {version} predicts {answer.json()['predictions']}, "
-        f"for {answer.headers['X-Usage-Amount']}"
+        f"version {version} predicts {response.json()['predictions']}, "
+        f"for {response.headers['X-Usage-Amount']}"
     )

@@ -1,7 +1,7 @@
 """A shop on one machine: buckets, functions, workflows and services.
 
-The functions, the services, `make` and `tollgate` are real; the buckets are emulated. GitHub, helm
-and kubectl are fakes from the tests.
+The functions, the services, `make` and `tollgate` are real; the buckets are emulated. GitHub,
+gcloud, docker, helm and kubectl are fakes from the harness.
 """
 
 import random
@@ -19,7 +19,7 @@ from harness.stores import PlatformStore
 from harness.workflow_runner import Runner
 
 MODEL = "cellar"
-ASK = {"instances": [{"sweet": 9.0, "strong": 1.0}]}
+REQUEST = {"instances": [{"sweet": 9.0, "strong": 1.0}]}
 PREDICT = f"/v1/models/{MODEL}:predict"
 MANUAL = {"name": "workflow_dispatch"}
 
@@ -45,7 +45,7 @@ class Shop:
         return self._folder / "home"
 
     def open(self) -> None:
-        """Start everything."""
+        """Start the functions, the platform and the workflow runner."""
         cloud = self.cloud
         self.arrivals = cloud.function("on_data_arrival")
         watched = f"gs://{self.models}"
@@ -83,8 +83,8 @@ class Shop:
     def drop(self, *parts: str) -> dict[str, Any]:
         """Upload parts and deliver their events; return the event that starts a workflow."""
         events = [self.cloud.put(f"{MODEL}/{name}.csv", rows(name)) for name in parts]
-        waiting = [self.arrivals.post_aside(event) for event in events]
-        return self._dispatched(lambda: [answer() for answer in waiting])
+        deliveries = [self.arrivals.post_aside(event) for event in events]
+        return self._dispatched(lambda: [join() for join in deliveries])
 
     def deliver(self, name: str) -> dict[str, Any]:
         """Deliver the event of a model store object; return the event that starts a workflow."""
@@ -111,8 +111,8 @@ class Shop:
     def _make_client(self) -> None:
         """Create the machine client that the workflows' secrets name."""
         with self.platform.client("auth", self.platform.new_token()) as auth:
-            made = auth.post("/clients", json={"name": "release check", "scope": "predict"})
-        document = made.raise_for_status().json()
+            created = auth.post("/clients", json={"name": "release check", "scope": "predict"})
+        document = created.raise_for_status().json()
         self.runner.vars["CHECK_CLIENT_ID"] = document["client_id"]
         self.runner.secrets["CHECK_CLIENT_SECRET"] = document["client_secret"]
 
@@ -136,10 +136,10 @@ def new_shop(cloud: Cloud, emulator: Emulator, folder: Path) -> Iterator[Shop]:
 
 
 def rows(part: str) -> bytes:
-    """Return wines that are good if they are sweeter than strong."""
-    chance = random.Random(part)
+    """Return wines as CSV; those that are sweeter than strong are good."""
+    generator = random.Random(part)
     lines = ["sweet,strong,good"]
     for _ in range(80):
-        sweet, strong = chance.uniform(0, 10), chance.uniform(0, 10)
+        sweet, strong = generator.uniform(0, 10), generator.uniform(0, 10)
         lines.append(f"{sweet:.3f},{strong:.3f},{int(sweet > strong)}")
     return "\n".join([*lines, ""]).encode()

@@ -1,7 +1,7 @@
 """Find out whether a commit requires new images, and which models it requires to be retrained.
 
 python scripts/changes.py images VALUES.json   print images=true or images=false
-python scripts/changes.py models [all]         read data folders, one per line; print models=[…]
+python scripts/changes.py models [all]         read data folders from stdin; print models=[…]
 python scripts/changes.py commit MODEL         print the commit that last changed MODEL's training
 
 All need the full git history.
@@ -45,13 +45,13 @@ def main() -> None:
 
 
 def read_models() -> list[str]:
-    """Return the models among the folders of a listing."""
-    found = (MODEL.fullmatch(line) for line in sys.stdin.read().split("\n"))
-    return [match[1] for match in found if match]
+    """Return the models among the folders listed on stdin, one per line."""
+    matches = (MODEL.fullmatch(line) for line in sys.stdin.read().split("\n"))
+    return [match[1] for match in matches if match]
 
 
 def images_changed(deployed: str) -> bool:
-    """Return whether HEAD's images would differ from the deployed ones, given by their commit.
+    """Return whether HEAD's images would differ from those of the deployed commit.
 
     They do not if HEAD is older: CI runs may finish out of order.
     """
@@ -102,25 +102,25 @@ def is_commit(name: str) -> bool:
     return run(["git", "cat-file", "-e", f"{name}^{{commit}}"]).returncode == 0
 
 
-def is_ancestor(one: str, other: str) -> bool:
+def is_ancestor(older: str, newer: str) -> bool:
     """Return whether a commit is an ancestor of another one, or the same."""
-    return run(["git", "merge-base", "--is-ancestor", one, other]).returncode == 0
+    return run(["git", "merge-base", "--is-ancestor", older, newer]).returncode == 0
 
 
 def tollgate(*arguments: str) -> Any:
     """Run `tollgate models …` and return its JSON output."""
-    return json.loads(checked(["tollgate", "models", *arguments, "--json"]))
+    return json.loads(run_or_exit(["tollgate", "models", *arguments, "--json"]))
 
 
 def git(*arguments: str) -> str:
-    return checked(["git", *arguments])
+    return run_or_exit(["git", *arguments])
 
 
-def checked(command: list[str]) -> str:
-    ran = run(command)
-    if ran.returncode:
-        sys.exit(f"error: {' '.join(command)}: {ran.stderr.strip()}")
-    return ran.stdout
+def run_or_exit(command: list[str]) -> str:
+    result = run(command)
+    if result.returncode:
+        sys.exit(f"error: {' '.join(command)}: {result.stderr.strip()}")
+    return result.stdout
 
 
 def run(command: list[str]) -> "subprocess.CompletedProcess[str]":

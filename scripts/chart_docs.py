@@ -37,22 +37,24 @@ def main() -> None:
     readme = CHART / "README.md"
     head, _, rest = readme.read_text().partition(TABLE)
     _, _, tail = rest.partition(TABLE)
-    made = {
+    contents = {
         CHART / "values.schema.json": json.dumps(schema_of(keys), indent=2) + "\n",
         readme: f"{head}{TABLE}\n{table_of(keys)}{TABLE}{tail}",
     }
-    stale = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
+    stale = [
+        path for path, text in contents.items() if not path.exists() or path.read_text() != text
+    ]
     if sys.argv[1:] == ["--check"]:
         if stale:
             names = ", ".join(map(str, stale))
             sys.exit(f"error: {names} is stale; run python scripts/chart_docs.py")
         return
     for path in stale:
-        path.write_text(made[path])
+        path.write_text(contents[path])
 
 
 def read_keys(text: str) -> list[Key]:
-    """Return every key of values.yaml in order, maps before their contents."""
+    """Return every key of values.yaml in order, each map before its contents."""
     lines = text.splitlines()
     keys: dict[tuple[str, ...], Key] = {}
 
@@ -60,12 +62,12 @@ def read_keys(text: str) -> list[Key]:
         for name, value in node.value:
             path = (*above, name.value)
             text, schema = comment_above(lines, name.start_mark.line)
-            twin = keys.get(("auth", *path[1:]))
+            auth_key = keys.get(("auth", *path[1:]))
             default = yaml.safe_load(yaml.serialize(value))
             is_map = isinstance(value, yaml.MappingNode) and not value.flow_style
-            if not text and twin:
-                text, schema = twin.text, twin.schema
-                is_map = twin.is_map
+            if not text and auth_key:
+                text, schema = auth_key.text, auth_key.schema
+                is_map = auth_key.is_map
             # A map with a schema is passed to Kubernetes unchanged; other maps are chart keys.
             is_map = is_map and not schema
             if not text and not is_map:
@@ -104,18 +106,18 @@ def schema_of(keys: list[Key]) -> dict[str, Any]:
     maps: dict[tuple[str, ...], dict[str, Any]] = {(): root}
     for key in keys:
         if key.is_map:
-            own = maps[key.path] = closed(key.text)
+            entry = maps[key.path] = closed(key.text)
         else:
-            own = {"description": key.text, "type": type_of(key.default), **key.schema}
-            if own["type"] == "object":
-                own.setdefault("additionalProperties", False)
-        maps[key.path[:-1]]["properties"][key.path[-1]] = own
+            entry = {"description": key.text, "type": type_of(key.default), **key.schema}
+            if entry["type"] == "object":
+                entry.setdefault("additionalProperties", False)
+        maps[key.path[:-1]]["properties"][key.path[-1]] = entry
     return root
 
 
 def closed(text: str) -> dict[str, Any]:
-    described = {"description": text} if text else {}
-    return {**described, "type": "object", "additionalProperties": False, "properties": {}}
+    description = {"description": text} if text else {}
+    return {**description, "type": "object", "additionalProperties": False, "properties": {}}
 
 
 def type_of(default: Any) -> str:

@@ -17,7 +17,7 @@ mkdir -p "$out/crds" "$out/stages"
 cd $pins
 export CGO_ENABLED=0 GOFLAGS="-buildvcs=false -trimpath" GOTOOLCHAIN=local
 version=$("$go" list -m -f '{{.Version}}' k8s.io/kubernetes)
-stamped=k8s.io/component-base/version.gitVersion=$version # the default, v0.0.0, suits no chart
+stamped=k8s.io/component-base/version.gitVersion=$version # no chart accepts the default, v0.0.0
 GOBIN=$out nice "$go" install -ldflags="-s -X $stamped" tool
 mv "$out/server" "$out/etcd" # the last part of its package's path
 stages=$("$go" list -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage

@@ -30,15 +30,15 @@ HEADER = """\
 def main() -> None:
     domain = sys.argv[1] if len(sys.argv) > 1 else ""
     lines = ENV.read_text().splitlines() if ENV.exists() else HEADER.splitlines()
-    wanted = {name: secrets.token_hex(24) for name in SECRETS if not value_of(name, lines)}
+    values = {name: secrets.token_hex(24) for name in SECRETS if not value_of(name, lines)}
     if domain:
-        wanted |= public(domain, profiles=value_of("COMPOSE_PROFILES", lines))
-    kept = [line for line in lines if line.partition("=")[0] not in wanted]
-    write("\n".join([*kept, *(f"{name}={value}" for name, value in wanted.items())]) + "\n")
-    print(f"{ENV}: {', '.join(wanted) or 'nothing was missing'}")
+        values |= public_settings(domain, profiles=value_of("COMPOSE_PROFILES", lines))
+    kept = [line for line in lines if line.partition("=")[0] not in values]
+    write("\n".join([*kept, *(f"{name}={value}" for name, value in values.items())]) + "\n")
+    print(f"{ENV}: {', '.join(values) or 'nothing was missing'}")
 
 
-def public(domain: str, *, profiles: str) -> dict[str, str]:
+def public_settings(domain: str, *, profiles: str) -> dict[str, str]:
     """Return the settings of a public installation with HTTPS under `domain`.
 
     `profiles` are the enabled profiles, separated by commas; they stay enabled.

@@ -31,7 +31,7 @@ def main() -> None:
 
 def build(folder: Path) -> list[Path]:
     """Create a folder for each function, replacing an existing one."""
-    made = []
+    targets = []
     for name in FUNCTIONS:
         target, source = folder / name, Path("functions") / name
         shutil.rmtree(target, ignore_errors=True)
@@ -39,8 +39,8 @@ def build(folder: Path) -> list[Path]:
             copy(Path(path), target / path)
         for at_top in ("main.py", "requirements.txt"):
             (target / source / at_top).rename(target / at_top)
-        made.append(target)
-    return made
+        targets.append(target)
+    return targets
 
 
 def copy(source: Path, target: Path) -> None:

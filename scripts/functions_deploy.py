@@ -44,20 +44,22 @@ def main() -> None:
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make functions-deploy", description=__doc__)
     parser.add_argument("folder", help="output folder of functions_build.py")
-    needed = parser.add_argument_group("needed")
-    needed.add_argument("--project", required=True, help="Google Cloud project")
-    needed.add_argument("--region", required=True, help="where the functions run")
-    needed.add_argument("--data-store", required=True, type=place, help="gs://bucket[/prefix]")
-    needed.add_argument("--model-store", required=True, type=place, help="gs://bucket[/prefix]")
-    needed.add_argument("--records", required=True, type=place, help="gs://bucket[/prefix]")
-    needed.add_argument("--repository", required=True, help="owner/name on GitHub")
-    needed.add_argument("--service-account", required=True, help="service account of the functions")
-    needed.add_argument("--trigger-account", required=True, help="service account of Eventarc")
+    required = parser.add_argument_group("required")
+    required.add_argument("--project", required=True, help="Google Cloud project")
+    required.add_argument("--region", required=True, help="where the functions run")
+    required.add_argument("--data-store", required=True, type=place, help="gs://bucket[/prefix]")
+    required.add_argument("--model-store", required=True, type=place, help="gs://bucket[/prefix]")
+    required.add_argument("--records", required=True, type=place, help="gs://bucket[/prefix]")
+    required.add_argument("--repository", required=True, help="owner/name on GitHub")
+    required.add_argument(
+        "--service-account", required=True, help="service account of the functions"
+    )
+    required.add_argument("--trigger-account", required=True, help="service account of Eventarc")
     github = parser.add_argument_group("GitHub: a token, or an App with all three")
-    github.add_argument("--token-secret", help="secret that holds a fine-grained token")
+    github.add_argument("--token-secret", help="secret with a fine-grained token")
     github.add_argument("--app-id")
     github.add_argument("--installation-id")
-    github.add_argument("--key-secret", help="secret that holds the App's private key")
+    github.add_argument("--key-secret", help="secret with the App's private key")
     sweep = parser.add_argument_group("finding lost drops")
     sweep.add_argument("--sweep-schedule", help="such as '*/15 * * * *'; default: no schedule")
     sweep.add_argument(
@@ -127,7 +129,7 @@ def deploy(function: Deployed, options: argparse.Namespace) -> list[str]:
         "deploy",
         function.entry_point.replace("_", "-"),
         "--gen2",
-        # Without it, an event is lost if the function fails.
+        # Without retries, an event is lost if the function fails.
         "--retry",
         "--no-allow-unauthenticated",
         f"--trigger-event-filters=type={FINALIZED}",
@@ -147,10 +149,10 @@ def schedule_sweep(options: argparse.Namespace) -> None:
     if described.returncode or not url:
         sys.exit("error: on_data_arrival has no URL; the sweep was not scheduled")
     where = [f"--project={options.project}", f"--location={options.region}"]
-    there = subprocess.run(
+    existing = subprocess.run(
         ["gcloud", "scheduler", "jobs", "describe", SWEEP_JOB, *where], capture_output=True
     )
-    verb, headers = ("create", "headers") if there.returncode else ("update", "update-headers")
+    verb, headers = ("create", "headers") if existing.returncode else ("update", "update-headers")
     event = {
         "Content-Type": "application/json",
         "ce-specversion": "1.0",

@@ -27,19 +27,19 @@ UV_NAMES = {
     "proxy": "ALL_PROXY",
     "find-links": "UV_FIND_LINKS",
 }
-"""pip's settings, and uv's environment variables for them."""
+"""pip's settings, and the corresponding environment variables of uv."""
 
 
 def main() -> None:
-    chosen = sys.argv[1]
-    requirements = Path("requirements") / f"{chosen}.txt"
+    set_name = sys.argv[1]
+    requirements = Path("requirements") / f"{set_name}.txt"
     packages = sum(line[:1].isalnum() for line in requirements.open())
     if not venv_works():
-        make_venv()
+        create_venv()
     print(f"==> installing {packages} packages", flush=True)
     if os.environ.get("INSTALLER") == "pip" or not install_with_uv(requirements):
         install_with_pip(requirements, packages)
-    (VENV / f"{chosen}.stamp").touch()
+    (VENV / f"{set_name}.stamp").touch()
 
 
 def venv_works() -> bool:
@@ -49,17 +49,17 @@ def venv_works() -> bool:
     return subprocess.run([*PIP, "--version"], capture_output=True).returncode == 0
 
 
-def make_venv() -> None:
-    print(f"==> making .venv with Python {sys.version.split()[0]}", flush=True)
-    made = subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], capture_output=True)
-    if made.returncode:
+def create_venv() -> None:
+    print(f"==> creating .venv with Python {sys.version.split()[0]}", flush=True)
+    created = subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], capture_output=True)
+    if created.returncode:
         sys.exit(f"error: {sys.executable} has no working venv (on Debian: python3-venv)")
 
 
 def install_with_uv(requirements: Path) -> bool:
     """Install the set and this checkout; return False if uv cannot."""
-    own = [*PIP, "install", "--quiet", "--require-hashes", "-r", "requirements/uv.txt"]
-    if subprocess.run(own).returncode:
+    install_uv = [*PIP, "install", "--quiet", "--require-hashes", "-r", "requirements/uv.txt"]
+    if subprocess.run(install_uv).returncode:
         print("    uv is not available; pip takes a few minutes the first time", flush=True)
         return False
     environment = os.environ | uv_settings()
@@ -77,12 +77,12 @@ def install_with_uv(requirements: Path) -> bool:
 def uv_settings() -> dict[str, str]:
     """Return pip's configuration as uv's environment variables.
 
-    uv does not read pip's configuration, but a machine behind a package mirror usually only has
-    that.
+    uv does not read pip's configuration, which is usually the only one on a machine behind a
+    package mirror.
     """
-    listed = subprocess.run([*PIP, "config", "list"], capture_output=True, text=True).stdout
+    configuration = subprocess.run([*PIP, "config", "list"], capture_output=True, text=True).stdout
     values: dict[str, str] = {}
-    for line in listed.splitlines():  # global.index-url='…', and :env:.index-url='…' last
+    for line in configuration.splitlines():  # global.index-url='…', and :env:.index-url='…' last
         key, _, literal = line.partition("=")
         values[key.rpartition(".")[2]] = str(ast.literal_eval(literal))
     links = [

@@ -36,7 +36,7 @@ COMPILE += ["--no-header", "--no-strip-extras", "--python-version", "3.11"]
 
 def main() -> None:
     if sys.argv[1:] == ["--check"]:
-        stale = [str(path) for path in SETS if first_line(path) != mark()]
+        stale = [str(path) for path in SETS if first_line(path) != digest_line()]
         if stale:
             sys.exit(f"error: stale: {', '.join(stale)}; run make lock")
         return
@@ -49,13 +49,13 @@ def compile_set(path: Path, extra: str) -> None:
     constraints = [] if path == EVERYTHING else ["--constraint", str(EVERYTHING)]
     command = [*COMPILE, *constraints, "--output-file", str(path)]
     if extra in STANDALONE:
-        command, wanted = [*command, "-"], "\n".join(project()["optional-dependencies"][extra])
+        command, inputs = [*command, "-"], "\n".join(project()["optional-dependencies"][extra])
     else:
-        command, wanted = [*command, "pyproject.toml", "--extra", extra], ""
-    compiled = subprocess.run(command, stdout=subprocess.DEVNULL, input=wanted, text=True)
+        command, inputs = [*command, "pyproject.toml", "--extra", extra], ""
+    compiled = subprocess.run(command, stdout=subprocess.DEVNULL, input=inputs, text=True)
     if compiled.returncode:
         sys.exit(f"error: {path} could not be compiled")
-    path.write_text(f"{mark()}\n{path.read_text()}")
+    path.write_text(f"{digest_line()}\n{path.read_text()}")
     print(f"{path}: {sum(line[:1].isalnum() for line in path.open())} packages")
 
 
@@ -64,12 +64,12 @@ def project() -> dict[str, Any]:
     return table
 
 
-def mark() -> str:
+def digest_line() -> str:
     """Return the first line of a set that is compiled from the current pyproject.toml."""
-    wanted = [
+    inputs = [
         project()[key] for key in ("requires-python", "dependencies", "optional-dependencies")
     ]
-    return f"# of pyproject.toml {hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]}"
+    return f"# of pyproject.toml {hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]}"
 
 
 def first_line(path: Path) -> str:

@@ -27,9 +27,9 @@ def main() -> None:
 
 def resolves(pip: list[str], lock: Path) -> bool:
     command = [*pip, "install", "--quiet", "--dry-run", "--require-hashes", "-r", str(lock)]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0
-    print(f"{'ok' if done else 'FAILED':<8}{lock}", flush=True)
-    return done
+    resolved = subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0
+    print(f"{'ok' if resolved else 'FAILED':<8}{lock}", flush=True)
+    return resolved
 
 
 if __name__ == "__main__":

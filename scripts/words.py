@@ -1,8 +1,8 @@
 """Check that the project's prose is plain English: strings, docstrings, comments and documents.
 
-python scripts/words.py [PATH …]     every file git tracks, where no path is given
+python scripts/words.py [PATH …]     default: every file that git tracks
 
-Prints each avoided phrase with its place and exits with 1 if there is one.
+Prints each avoided phrase with its location; exits with 1 if there is one.
 """
 
 import io
@@ -49,14 +49,14 @@ _INSTEAD = list(AVOIDED.values())
 
 def main() -> None:
     paths = [Path(each) for each in sys.argv[1:]] or tracked()
-    found = [line for path in paths for line in problems(path)]
-    sys.stdout.writelines(f"{line}\n" for line in found)
-    if found:
-        sys.exit(f"error: {len(found)} avoided phrases")
+    problems_found = [line for path in paths for line in problems(path)]
+    sys.stdout.writelines(f"{line}\n" for line in problems_found)
+    if problems_found:
+        sys.exit(f"error: {len(problems_found)} avoided phrases")
 
 
 def tracked() -> list[Path]:
-    """Return every file of the project that holds prose."""
+    """Return every file of the project that contains prose."""
     listed = subprocess.run(
         ["git", "ls-files"], check=True, capture_output=True, text=True
     ).stdout.splitlines()

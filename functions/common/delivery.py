@@ -33,7 +33,7 @@ def handle_event(
     Raises:
         Redelivery: the platform must deliver the event again.
     """
-    about = _describe(event)
+    fields = _describe(event)
     try:
         if sweep is not None and event["type"] == SWEEP:
             finished = sweep(pipeline)
@@ -41,19 +41,19 @@ def handle_event(
             handle(read_event(event, pipeline.settings.watched), pipeline)
             finished = True
     except Ignored as ignored:
-        log(ignored.severity, f"Ignored: {ignored}", decision=ignored.decision, **about)
+        log(ignored.severity, f"Ignored: {ignored}", decision=ignored.decision, **fields)
         return
     except Unfinished as error:
-        line = f"Needs redelivery: {error}"
+        message = f"Needs redelivery: {error}"
         if error.fix:
-            log("ERROR", line, decision="blocked", **about)
+            log("ERROR", message, decision="blocked", **fields)
         else:
-            log("WARNING", line, decision="retried", **about)
+            log("WARNING", message, decision="retried", **fields)
         raise Redelivery from error
     except Exception as error:
         # Log the place but not the message, which may contain a secret.
-        line = f"Needs redelivery: {type(error).__name__}."
-        log("ERROR", line, decision="failed", at=places(error), **about)
+        message = f"Needs redelivery: {type(error).__name__}."
+        log("ERROR", message, decision="failed", at=places(error), **fields)
         raise Redelivery from error
     if not finished:
         raise Redelivery
@@ -61,12 +61,12 @@ def handle_event(
 
 def _describe(event: CloudEvent) -> dict[str, str]:
     """Return fields to find the event's log line by; `drop` is unverified."""
-    about = {"event": str(event["id"])[:MAX_NAME], "subject": str(event.get("subject"))[:MAX_NAME]}
+    fields = {"event": str(event["id"])[:MAX_NAME], "subject": str(event.get("subject"))[:MAX_NAME]}
     if isinstance(event.data, Mapping) and "name" in event.data:
-        named = "{bucket}/{name}#{generation}"
+        template = "{bucket}/{name}#{generation}"
         parts = {key: event.data.get(key, "") for key in ("bucket", "name", "generation")}
-        about["drop"] = named.format(**{key: str(value)[:1024] for key, value in parts.items()})
-    return about
+        fields["drop"] = template.format(**{key: str(value)[:1024] for key, value in parts.items()})
+    return fields
 
 
 def redeliver(error: Redelivery) -> tuple[str, int]:

@@ -17,7 +17,7 @@ FINALIZED = "google.cloud.storage.object.v1.finalized"
 
 
 class Ignored(Exception):
-    """The event needs no action: it is logged and acknowledged, never retried.
+    """The event needs no action: log and acknowledge it, and never retry it.
 
     Args:
         severity: WARNING for events that a real bucket never sends, or that need attention.
@@ -91,14 +91,14 @@ def read_event(event: "CloudEvent", watched: Place) -> Arrival:
     if not isinstance(data, Mapping):
         raise Ignored("The event does not describe an object.", severity="WARNING")
     try:
-        described = _Object.model_validate(data)
+        stored = _Object.model_validate(data)
     except ValidationError as error:
         raise Ignored("The event describes a malformed object.", severity="WARNING") from error
-    if described.bucket != watched.bucket:
+    if stored.bucket != watched.bucket:
         raise Ignored("The event comes from a different bucket.", severity="WARNING")
-    if not described.name.startswith(watched.prefix):
+    if not stored.name.startswith(watched.prefix):
         raise Ignored("The object is outside the store.")
-    model, _, path = described.name.removeprefix(watched.prefix).partition("/")
+    model, _, path = stored.name.removeprefix(watched.prefix).partition("/")
     if not is_model_name(model) or not path:
         raise Ignored("The object is not in a model's folder.")
-    return Arrival(described.bucket, described.name, str(described.generation), model, path)
+    return Arrival(stored.bucket, stored.name, str(stored.generation), model, path)

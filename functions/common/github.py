@@ -32,7 +32,7 @@ class GitHubError(Unfinished):
     """GitHub did not accept the call.
 
     Args:
-        status: of the response, if there was one.
+        status: status of the response, if there was one.
     """
 
     def __init__(self, message: str, *, status: int | None = None, fix: str = "") -> None:
@@ -41,7 +41,7 @@ class GitHubError(Unfinished):
 
 
 class RateLimited(GitHubError):
-    """GitHub limits the rate of calls. This passes by itself."""
+    """GitHub limits the rate of calls. Nobody needs to act: the limit resets by itself."""
 
 
 class GitHub:
@@ -80,7 +80,7 @@ class GitHub:
         """Send a repository_dispatch event.
 
         Args:
-            deadline: on the monotonic clock; a longer wait is left to a redelivery.
+            deadline: time on the monotonic clock; a longer wait is left to a redelivery.
             check: called right before each attempt, after any wait; it raises to prevent the call.
 
         Raises:
@@ -118,7 +118,7 @@ class GitHub:
         check: Callable[[], None] = lambda: None,
         **options: Any,
     ) -> httpx.Response:
-        """Call GitHub, and retry while it asks to wait and the deadline allows."""
+        """Call GitHub; if it requests a wait, retry after it as long as the deadline allows."""
         while True:
             with self._next_turn(deadline):
                 check()
@@ -135,7 +135,7 @@ class GitHub:
 
     @contextmanager
     def _next_turn(self, deadline: float) -> Iterator[None]:
-        """Wait until this thread may call, at most until the deadline."""
+        """Wait for this thread's turn to call, at most until the deadline."""
         if not self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise RateLimited("Too many calls are waiting for GitHub.")
         try:
@@ -169,7 +169,7 @@ class GitHub:
 def fixes(settings: PipelineSettings) -> dict[int, str]:
     """Return the fix for each response status that a retry does not change."""
     repository = settings.repository
-    more = {}
+    app_fixes = {}
     if settings.github_token is not None:
         who, renew = "the token", "Put a new token into the secret of PIPELINE_GITHUB_TOKEN."
         access = f"Correct PIPELINE_REPOSITORY, or give the token access to '{repository}'."
@@ -179,7 +179,7 @@ def fixes(settings: PipelineSettings) -> dict[int, str]:
         access = (
             f"Install the GitHub App on '{repository}', and check PIPELINE_GITHUB_INSTALLATION_ID."
         )
-        more = {422: access}
+        app_fixes = {422: access}
     moved = f"Repository '{repository}' has moved; correct PIPELINE_REPOSITORY."
     return {
         301: moved,
@@ -189,20 +189,20 @@ def fixes(settings: PipelineSettings) -> dict[int, str]:
         403: f"Give {who} the permission 'contents: write' on '{repository}'.",
         404: access,
         410: f"Repository '{repository}' no longer exists; correct PIPELINE_REPOSITORY.",
-        **more,
+        **app_fixes,
     }
 
 
 def requested_wait(response: httpx.Response, *, now: float) -> float | None:
-    """Return the seconds that GitHub asks to wait; None if the response is not a rate limit.
+    """Return the seconds that GitHub requests to wait; None if the response is not a rate limit.
 
     Args:
         now: seconds since 1970.
     """
     if response.status_code not in (403, 429):
         return None
-    if (after := response.headers.get("retry-after", "")).isdecimal():
-        return min(float(after), MAX_WAIT_S)
+    if (retry_after := response.headers.get("retry-after", "")).isdecimal():
+        return min(float(retry_after), MAX_WAIT_S)
     reset = response.headers.get("x-ratelimit-reset", "")
     if response.headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
         return min(max(0.0, float(reset) - now), MAX_WAIT_S)

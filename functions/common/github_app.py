@@ -12,7 +12,7 @@ from jose import jwt
 from functions.common.settings import PipelineSettings
 
 JWT_SECONDS = 540
-"""GitHub allows 600; its clock may be ahead of ours."""
+"""GitHub allows at most 600; its clock may be ahead of this machine's."""
 CLOCK_SKEW_S = 60
 TOKEN_MARGIN_S = 300.0
 
@@ -27,7 +27,7 @@ class InstallationToken:
         self._path = f"/app/installations/{settings.github_installation_id}/access_tokens"
         self._repository = settings.repository.partition("/")[2]
         self._token = ""
-        self._ends = 0.0
+        self._expires_at = 0.0
 
     def get(self, http: httpx.Client) -> str:
         """Return a token that is valid for another five minutes. Not thread-safe.
@@ -35,20 +35,20 @@ class InstallationToken:
         Raises:
             httpx.HTTPError: GitHub does not issue a token.
         """
-        if time.time() > self._ends - TOKEN_MARGIN_S:
+        if time.time() > self._expires_at - TOKEN_MARGIN_S:
             response = http.post(
                 self._path,
                 headers={"Authorization": f"Bearer {self._proof()}"},
                 json={"repositories": [self._repository]},
             ).raise_for_status()
-            given = response.json()
-            self._token = given["token"]
-            self._ends = datetime.fromisoformat(given["expires_at"]).timestamp()
+            grant = response.json()
+            self._token = grant["token"]
+            self._expires_at = datetime.fromisoformat(grant["expires_at"]).timestamp()
         return self._token
 
     def forget(self) -> None:
         """Drop the cached token, because it was rejected."""
-        self._ends = 0.0
+        self._expires_at = 0.0
 
     def _proof(self) -> str:
         """Return a JWT that identifies the App, signed with its key."""

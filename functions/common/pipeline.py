@@ -1,6 +1,6 @@
 """Turn an arrival in a bucket into one workflow run: claim → dispatch → completion record.
 
-Eventarc delivers an event at least once, in any order, and again while the function fails; the
+Eventarc delivers events at least once, in any order, and again while the function fails; the
 function may die between any two steps. An arrival that is claimed but neither done nor given up
 (records.py) is dispatched again, unless GitHub already has the run. A duplicate run does no harm:
 its idempotency key makes it a no-op.
@@ -45,26 +45,26 @@ class Pipeline:
         self.storage.close()
         self._github.close()
 
-    def look_at(self, arrival: Arrival) -> StoredObject:
+    def get_current(self, arrival: Arrival) -> StoredObject:
         """Return the current object of an arrival.
 
         Raises:
             Ignored: the object was deleted or replaced, or is too old.
             StorageError: the bucket cannot be read.
         """
-        found = self.storage.find(arrival.bucket, arrival.name)
+        stored = self.storage.find(arrival.bucket, arrival.name)
         # Generations need not ascend; the current generation has its own event.
-        if found is None or found.generation != arrival.generation:
+        if stored is None or stored.generation != arrival.generation:
             raise Ignored("The object was deleted or replaced.", decision="replaced")
-        if age_s(found) > self.settings.max_event_age_seconds:
+        if age_s(stored) > self.settings.max_event_age_seconds:
             raise Ignored("The object is too old.", severity="WARNING")
-        return found
+        return stored
 
     def dispatch_once(
         self,
         event_type: EventType,
         arrival: Arrival,
-        found: StoredObject,
+        stored: StoredObject,
         *,
         deadline: float,
         check: Callable[[], None] = lambda: None,
@@ -73,7 +73,7 @@ class Pipeline:
         """Start the workflow for an arrival, unless it was already dispatched or given up.
 
         Args:
-            deadline: of the whole delivery, on the monotonic clock.
+            deadline: end of the whole delivery, on the monotonic clock.
             check: raises Ignored if the dispatch is no longer needed; called right before it.
             gives_up: whether a lasting failure ends in a dead letter.
 
@@ -83,29 +83,29 @@ class Pipeline:
         """
         title = f"{event_type} {arrival.identity}"
         is_first = self.records.claim(arrival)
-        claimed = None if is_first else self._await_other(arrival, found, deadline)
+        claimed = None if is_first else self._await_other(arrival, stored, deadline)
 
         def check_again() -> None:
-            self.records.check(arrival, found)
+            self.records.check(arrival, stored)
             check()
 
         try:
             if claimed and self._has_run(arrival, title, since=claimed, deadline=deadline):
-                self.records.finish(arrival, found)
+                self.records.finish(arrival, stored)
                 raise Ignored("GitHub had already accepted it.", decision="dispatched_before")
             self._github.dispatch(event_type, arrival.payload, deadline=deadline, check=check_again)
         except RateLimited:
             raise
         except GitHubError as error:
-            if not gives_up or age_s(found) < self.settings.give_up_seconds:
+            if not gives_up or age_s(stored) < self.settings.give_up_seconds:
                 raise
             self.records.give_up(arrival, str(error))
             _log("ERROR", f"Given up: {error}", arrival, decision="given_up")
             return
-        self.records.finish(arrival, found)
+        self.records.finish(arrival, stored)
         _log("INFO", f"Dispatched {event_type}.", arrival, decision="dispatched")
 
-    def _await_other(self, arrival: Arrival, found: StoredObject, deadline: float) -> datetime:
+    def _await_other(self, arrival: Arrival, stored: StoredObject, deadline: float) -> datetime:
         """Wait for the delivery that claimed an event, while it may be alive.
 
         Returns:
@@ -115,11 +115,11 @@ class Pipeline:
             Ignored: the event is done or given up.
         """
         claimed = self.records.claimed_at(arrival) or datetime.now(UTC)
-        left = self.settings.claim_seconds - (datetime.now(UTC) - claimed).total_seconds()
-        patience = min(time.monotonic() + min(left, self.settings.claim_seconds), deadline)
+        left_s = self.settings.claim_seconds - (datetime.now(UTC) - claimed).total_seconds()
+        wait_until = min(time.monotonic() + min(left_s, self.settings.claim_seconds), deadline)
         while True:
-            self.records.check(arrival, found)
-            if time.monotonic() >= patience:
+            self.records.check(arrival, stored)
+            if time.monotonic() >= wait_until:
                 return claimed
             time.sleep(POLL_S)
 
@@ -134,7 +134,7 @@ class Pipeline:
         except GitHubError as error:
             if error.status not in (403, 404):
                 raise
-            # The token may not read runs. A duplicate run is better than none.
+            # The token lacks the permission to read runs. A duplicate run is better than none.
             message = f"Cannot look for an earlier run: GitHub responded {error.status}. "
             message += "Give the function the permission 'actions: read'."
             _log("WARNING", message, arrival, decision="cannot_look")
@@ -145,6 +145,6 @@ def _log(severity: Severity, message: str, arrival: Arrival, *, decision: str) -
     log(severity, message, decision=decision, model=arrival.model, drop=arrival.identity)
 
 
-def age_s(found: StoredObject) -> float:
+def age_s(stored: StoredObject) -> float:
     """Return the seconds since an object was written."""
-    return (datetime.now(UTC) - found.created).total_seconds()
+    return (datetime.now(UTC) - stored.created).total_seconds()

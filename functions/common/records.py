@@ -32,7 +32,7 @@ class Records:
         self._storage, self._place = storage, place
 
     def claim(self, arrival: Arrival) -> bool:
-        """Record that a delivery has begun; return False if an earlier one had."""
+        """Record that a delivery has begun; return False if an earlier one has."""
         return self._write(_name("claims", arrival), arrival)
 
     def claimed_at(self, arrival: Arrival) -> datetime | None:
@@ -40,23 +40,23 @@ class Records:
         claim = self._find("claims", arrival)
         return claim.created if claim else None
 
-    def finish(self, arrival: Arrival, found: StoredObject) -> None:
+    def finish(self, arrival: Arrival, stored: StoredObject) -> None:
         """Record that GitHub accepted the dispatch."""
         self._write(_name("done", arrival), arrival)
-        self._mark(arrival, found)
+        self._mark(arrival, stored)
 
     def give_up(self, arrival: Arrival, reason: str) -> None:
         """Record that the arrival is given up, and why."""
         self._write(_name("dead", arrival), arrival, reason=reason)
 
-    def check(self, arrival: Arrival, found: StoredObject) -> None:
+    def check(self, arrival: Arrival, stored: StoredObject) -> None:
         """Check that an arrival was neither dispatched nor given up.
 
         Raises:
             Ignored: it was dispatched or given up.
         """
         if self._find("done", arrival):
-            self._mark(arrival, found)  # the record's writer may have died before this
+            self._mark(arrival, stored)  # the record's writer may have died before this
             raise Ignored("It was already dispatched.", decision="dispatched_before")
         if self._find("dead", arrival):
             raise Ignored("It was already given up.", decision="given_up_before")
@@ -72,20 +72,20 @@ class Records:
         names = self._storage.list_names(self._place.bucket, folder, start=start)
         if not names:
             return None
-        written = int(max(names).removeprefix(folder).partition("-")[0])
-        return EPOCH + timedelta(microseconds=written)
+        written_us = int(max(names).removeprefix(folder).partition("-")[0])
+        return EPOCH + timedelta(microseconds=written_us)
 
-    def _mark(self, arrival: Arrival, found: StoredObject) -> None:
-        name = f"{_microseconds(found.created):017d}-{arrival.generation}.json"
+    def _mark(self, arrival: Arrival, stored: StoredObject) -> None:
+        name = f"{_microseconds(stored.created):017d}-{arrival.generation}.json"
         self._write(f"dispatched/{arrival.model}/{name}", arrival)
 
     def _find(self, kind: Kind, arrival: Arrival) -> StoredObject | None:
         name = f"{self._place.prefix}{_name(kind, arrival)}"
         return self._storage.find(self._place.bucket, name)
 
-    def _write(self, name: str, arrival: Arrival, **more: str) -> bool:
+    def _write(self, name: str, arrival: Arrival, **extra: str) -> bool:
         """Write a record; return False if it existed."""
-        record = {**arrival.payload, "time": datetime.now(UTC).isoformat(), **more}
+        record = {**arrival.payload, "time": datetime.now(UTC).isoformat(), **extra}
         content = json.dumps(record).encode()
         return self._storage.create(self._place.bucket, f"{self._place.prefix}{name}", content)
 

@@ -34,20 +34,20 @@ def parse_place(url: str) -> Place:
     return Place(bucket, f"{prefix}/" if prefix else "")
 
 
-def _checked(url: str) -> str:
+def _check_place(url: str) -> str:
     parse_place(url)
     return url
 
 
-BucketUrl = Annotated[str, AfterValidator(_checked)]
+BucketUrl = Annotated[str, AfterValidator(_check_place)]
 
 
-def _one_word(secret: SecretStr) -> SecretStr:
-    """Strip the line break that `echo` adds to a secret and that a header must not contain."""
-    word = secret.get_secret_value().strip()
-    if not re.fullmatch(r"[!-~]+", word):
+def _clean_word(secret: SecretStr) -> SecretStr:
+    """Strip the line break that `echo` adds to a secret; a header must not contain it."""
+    text = secret.get_secret_value().strip()
+    if not re.fullmatch(r"[!-~]+", text):
         raise ValueError("must be one word of ASCII characters")
-    return SecretStr(word)
+    return SecretStr(text)
 
 
 def _rsa_key(secret: SecretStr) -> SecretStr:
@@ -73,7 +73,7 @@ class PipelineSettings(ServiceSettings):
     """Repository whose workflows to start: owner/name."""
     github_api_url: ServiceUrl = "https://api.github.com"
     """GitHub's REST API."""
-    github_token: Annotated[SecretStr, AfterValidator(_one_word)] | None = None
+    github_token: Annotated[SecretStr, AfterValidator(_clean_word)] | None = None
     """Fine-grained token with contents: write (and actions: read) on the repository."""
     github_app_id: str | None = None
     """Instead of a token: the GitHub App's id, its installation's id, and its key (PEM)."""
@@ -88,7 +88,7 @@ class PipelineSettings(ServiceSettings):
     sweep_max_age_seconds: float = Field(default=604800.0, gt=0)
     """Sweeps ignore older drops; records must be kept for longer."""
     give_up_seconds: float = Field(default=43200.0, gt=0)
-    """Age of an object after which a failing dispatch becomes a dead letter."""
+    """Age of an object, in seconds, after which a failing dispatch becomes a dead letter."""
     claim_seconds: float = Field(default=15.0, ge=0, le=120)
     """How long a delivery waits for another one that handles the same event."""
     deadline_seconds: float = Field(default=240.0, gt=0, le=520)
@@ -117,5 +117,5 @@ class PipelineSettings(ServiceSettings):
 
     @property
     def record_store(self) -> Place:
-        """Return the place of claims, dispatches and dead letters."""
+        """Return where claims, dispatches and dead letters are stored."""
         return parse_place(self.records)

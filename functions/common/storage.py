@@ -19,7 +19,7 @@ from functions.common.faults import Unfinished
 GOOGLE = "https://storage.googleapis.com"
 TIMEOUT_S = 10.0
 MAX_PAGES = 100
-"""Of 1000 objects each; a larger folder is refused rather than listed without end."""
+"""Pages of 1000 objects; a larger folder is refused rather than listed without end."""
 TOKEN_MARGIN_S = 60.0
 FIXES = {
     401: "Give the function a service account that may use bucket '{bucket}'.",
@@ -30,7 +30,7 @@ FIXES = {
 
 
 class StorageError(Unfinished):
-    """Cloud Storage is unavailable, or refuses the call."""
+    """Cloud Storage is unavailable, or it refused the call."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,11 @@ class AccessToken(Protocol):
     """A source of access tokens."""
 
     def get(self) -> str:
-        """Return a token that is valid for another minute; raises StorageError."""
+        """Return a token that is valid for another minute.
+
+        Raises:
+            StorageError: there is no token.
+        """
         ...
 
 
@@ -71,7 +75,7 @@ class MetadataToken:
         self._url = f"http://{host}/computeMetadata/v1/instance/service-accounts/default/token"
         self._lock = threading.Lock()
         self._token = ""
-        self._ends = 0.0
+        self._expires_at = 0.0
 
     def get(self) -> str:
         """Return a token that is valid for another minute.
@@ -80,7 +84,7 @@ class MetadataToken:
             StorageError: the metadata server does not issue a token.
         """
         with self._lock:
-            if time.monotonic() > self._ends - TOKEN_MARGIN_S:
+            if time.monotonic() > self._expires_at - TOKEN_MARGIN_S:
                 try:
                     response = httpx.get(
                         self._url,
@@ -88,9 +92,9 @@ class MetadataToken:
                         timeout=TIMEOUT_S,
                         trust_env=False,
                     ).raise_for_status()
-                    given = response.json()
-                    self._token = given["access_token"]
-                    self._ends = time.monotonic() + given["expires_in"]
+                    grant = response.json()
+                    self._token = grant["access_token"]
+                    self._expires_at = time.monotonic() + grant["expires_in"]
                 except (httpx.HTTPError, ValueError, KeyError) as error:
                     raise StorageError(f"No access token: {type(error).__name__}.") from error
             return self._token

@@ -27,9 +27,9 @@ class Drop:
     has_data: bool
 
 
-def find_drop(listed: Iterable[StoredObject], folder: str) -> Drop | None:
+def find_drop(objects: Iterable[StoredObject], folder: str) -> Drop | None:
     """Return the drop in a model's folder, or None."""
-    kinds = {each: kind_of(each.name.removeprefix(folder)) for each in listed}
+    kinds = {each: kind_of(each.name.removeprefix(folder)) for each in objects}
     parts = [each for each, kind in kinds.items() if each.size and kind in ("settings", "data")]
     markers = [each for each, kind in kinds.items() if kind == "success"]
     newest = max([*parts, *markers], key=_order, default=None)
@@ -40,25 +40,25 @@ def find_drop(listed: Iterable[StoredObject], folder: str) -> Drop | None:
 
 
 @dataclass(frozen=True)
-class Ends:
+class Dispatch:
     """The drop has ended; dispatch it."""
 
 
 @dataclass(frozen=True)
-class Waits:
+class Wait:
     """The drop may end later; check again within `seconds`."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
-class Leaves:
-    """This event needs no action, for this `reason`."""
+class Skip:
+    """This event needs no action; `reason` is a sentence."""
 
     reason: str
 
 
-Decision = Ends | Waits | Leaves
+Decision = Dispatch | Wait | Skip
 
 
 def decide(
@@ -73,30 +73,30 @@ def decide(
     """Decide whether a drop has ended, and whether this event must dispatch it.
 
     Args:
-        arrived: the event's object; None if it is gone or empty, so that the event stands in for
+        arrived: the event's object; None if it is gone or empty, so that the event acts for
             the newest object.
         covered: the time up to which objects are already dispatched.
         quiet_s: the quiet time that ends a drop without `_SUCCESS`.
         sweeping: whether to dispatch without waiting for other events.
     """
     if drop is None or not (drop.has_data or _is_success(drop.newest)):
-        return Leaves("The folder has no data.")
+        return Skip("The folder has no data.")
     if covered is not None and drop.newest.created <= covered:
-        return Leaves("The drop was already dispatched.")
+        return Skip("The drop was already dispatched.")
     if not sweeping:
         if _is_success(drop.newest) and arrived != drop.newest:
-            return Leaves("The event of _SUCCESS will dispatch the drop.")
+            return Skip("The event of _SUCCESS will dispatch the drop.")
         if arrived is not None and _order(drop.newest) > _order(arrived):
-            return Leaves("The event of a newer object will dispatch the drop.")
+            return Skip("The event of a newer object will dispatch the drop.")
     age_s = (now - drop.newest.created).total_seconds()
     left_s = min(quiet_s - age_s, quiet_s)
     if _is_success(drop.newest):
         if _is_fresh(drop, covered):
-            return Ends()
+            return Dispatch()
         if covered is not None and (drop.newest.created - covered).total_seconds() < quiet_s:
-            return Leaves("_SUCCESS follows a dispatch that covers all data.")
-        # Its parts may still arrive, and their events then end the drop.
-    return Waits(left_s) if left_s > 0 else Ends()
+            return Skip("_SUCCESS follows a dispatch that covers all data.")
+        # Its parts may still arrive; their events will then end the drop.
+    return Wait(left_s) if left_s > 0 else Dispatch()
 
 
 def _is_fresh(drop: Drop, covered: datetime | None) -> bool:
@@ -106,10 +106,10 @@ def _is_fresh(drop: Drop, covered: datetime | None) -> bool:
     return covered is None or drop.newest_part.created > covered
 
 
-def _is_success(found: StoredObject) -> bool:
-    return found.name.endswith(f"/{SUCCESS}")
+def _is_success(stored: StoredObject) -> bool:
+    return stored.name.endswith(f"/{SUCCESS}")
 
 
-def _order(found: StoredObject) -> tuple[datetime, bool, str, str]:
+def _order(stored: StoredObject) -> tuple[datetime, bool, str, str]:
     """Return a sort key: time, then `_SUCCESS` last, then name."""
-    return found.created, _is_success(found), found.name, found.generation
+    return stored.created, _is_success(stored), stored.name, stored.generation

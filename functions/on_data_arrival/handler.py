@@ -1,8 +1,8 @@
 """Dispatch a drop once it has ended.
 
 Each event checks the whole folder. The event of the newest part waits out the quiet time, and the
-other events leave the drop to it. An event whose object is gone or empty stands in for the newest
-object, because no other event may be left to do so.
+other events leave the drop to it. An event whose object is gone or empty acts for the newest
+object, because there may be no other event left to do so.
 """
 
 import time
@@ -14,16 +14,16 @@ from functions.common.faults import Unfinished
 from functions.common.pipeline import Pipeline, age_s
 from functions.common.storage import StoredObject
 from functions.on_data_arrival.drops import (
+    Dispatch,
     Drop,
-    Ends,
-    Leaves,
+    Skip,
     decide,
     find_drop,
 )
 from registry.data_names import SUPPORTED, kind_of
 
 CHECKS_PER_QUIET_TIME = 12
-"""How often the folder is listed in a quiet time, so that an overtaken event leaves early."""
+"""How often the folder is listed in a quiet time, so that an overtaken event ends early."""
 
 
 def handle(arrival: Arrival, pipeline: Pipeline) -> None:
@@ -75,8 +75,8 @@ def dispatch_drop(
         covered = pipeline.records.covered_until(arrival.model, since=newest.created)
         if covered is not None and covered >= newest.created:
             raise Ignored("The drop was already dispatched.", decision="dispatched_before")
-        present = pipeline.storage.find(arrival.bucket, arrival.name)
-        if present is not None and present.generation != newest.generation:
+        current = pipeline.storage.find(arrival.bucket, arrival.name)
+        if current is not None and current.generation != newest.generation:
             raise Ignored("The object was deleted or replaced.", decision="replaced")
 
     pipeline.dispatch_once(
@@ -84,7 +84,7 @@ def dispatch_drop(
     )
 
 
-def look(arrival: Arrival, pipeline: Pipeline) -> tuple[Drop | None, datetime | None]:
+def find_folder_drop(arrival: Arrival, pipeline: Pipeline) -> tuple[Drop | None, datetime | None]:
     """Return the drop in an arrival's folder, and the time up to which it was dispatched."""
     drop = find_drop(pipeline.storage.list_folder(arrival.bucket, arrival.folder), arrival.folder)
     if drop is None:
@@ -102,23 +102,23 @@ def _wait_for_end(
 
     Raises:
         Ignored: another event will dispatch the drop, or the folder has no data.
-        Unfinished: the drop did not end within the time of a delivery.
+        Unfinished: the drop did not end within the time limit of a delivery.
     """
     quiet_s = pipeline.settings.quiet_seconds
     while True:
-        drop, covered = look(arrival, pipeline)
+        drop, covered = find_folder_drop(arrival, pipeline)
         decision = decide(
             drop, arrived=arrived, covered=covered, now=datetime.now(UTC), quiet_s=quiet_s
         )
-        if drop is None or isinstance(decision, Leaves):
-            reason = decision.reason if isinstance(decision, Leaves) else ""
+        if drop is None or isinstance(decision, Skip):
+            reason = decision.reason if isinstance(decision, Skip) else ""
             raise Ignored(reason, decision="left")
         if age_s(drop.newest) > pipeline.settings.max_event_age_seconds:
             raise Ignored("The object is too old.", severity="WARNING")
-        if isinstance(decision, Ends):
+        if isinstance(decision, Dispatch):
             return drop.newest
         left_s = deadline - time.monotonic()
         if left_s <= 0:
-            raise Unfinished("The drop did not end within the time of one delivery.")
+            raise Unfinished("The drop did not end within the time limit of one delivery.")
         arrived = drop.newest
         time.sleep(min(decision.seconds, quiet_s / CHECKS_PER_QUIET_TIME, left_s))

@@ -14,8 +14,8 @@ from functions.common.faults import Unfinished
 from functions.common.github import RateLimited
 from functions.common.log import Severity, log, places
 from functions.common.pipeline import Pipeline, age_s
-from functions.on_data_arrival.drops import Leaves, Waits, decide
-from functions.on_data_arrival.handler import dispatch_drop, look, name_drop
+from functions.on_data_arrival.drops import Skip, Wait, decide
+from functions.on_data_arrival.handler import dispatch_drop, find_folder_drop, name_drop
 from registry.data_names import kind_of
 from registry.records import is_model_name
 
@@ -56,10 +56,10 @@ def run_sweep(pipeline: Pipeline) -> bool:
     swept = sweep(pipeline)
     for each in swept:
         if severity := SEVERITIES.get(each.decision):
-            about = {"decision": each.decision, "model": each.model, "drop": each.drop or ""}
-            log(severity, f"Swept: {each.reason}", **about)
-    found = sum(each.decision == "dispatched" for each in swept)
-    log("INFO", f"Models swept: {len(swept)}; drops dispatched: {found}.", decision="swept")
+            fields = {"decision": each.decision, "model": each.model, "drop": each.drop or ""}
+            log(severity, f"Swept: {each.reason}", **fields)
+    dispatched = sum(each.decision == "dispatched" for each in swept)
+    log("INFO", f"Models swept: {len(swept)}; drops dispatched: {dispatched}.", decision="swept")
     return not any(each.decision in UNFINISHED for each in swept)
 
 
@@ -73,14 +73,14 @@ def sweep(pipeline: Pipeline) -> list[Swept]:
     deadline = time.monotonic() + pipeline.settings.deadline_seconds
     swept: list[Swept] = []
     folders = pipeline.storage.list_folders(watched.bucket, watched.prefix)
-    # In random order, so that no model is always the one for which there is no time left.
+    # In random order, so that no model is always last and runs out of time.
     SystemRandom().shuffle(folders)
     for folder in folders:
         model = folder.removeprefix(watched.prefix).rstrip("/")
         if not is_model_name(model):
             continue
         if time.monotonic() > deadline:
-            reason = "The time of one delivery is over; the next sweep continues."
+            reason = "The time limit of one delivery has passed; the next sweep continues."
             swept.append(Swept(model, None, "retried", reason))
             break
         try:
@@ -98,8 +98,8 @@ def sweep(pipeline: Pipeline) -> list[Swept]:
 
 def _sweep_model(model: str, folder: str, pipeline: Pipeline, *, deadline: float) -> Swept:
     settings = pipeline.settings
-    anywhere = Arrival(settings.watched.bucket, folder, "", model, "")
-    drop, covered = look(anywhere, pipeline)
+    in_folder = Arrival(settings.watched.bucket, folder, "", model, "")
+    drop, covered = find_folder_drop(in_folder, pipeline)
     decision = decide(
         drop,
         arrived=None,
@@ -109,16 +109,16 @@ def _sweep_model(model: str, folder: str, pipeline: Pipeline, *, deadline: float
         sweeping=True,
     )
     if drop is None or not drop.has_data:
-        misnamed = _find_misnamed(anywhere, pipeline)
+        misnamed = _find_misnamed(in_folder, pipeline)
         if misnamed is not None:
             return misnamed
-    if drop is None or isinstance(decision, Leaves):
-        reason = decision.reason if isinstance(decision, Leaves) else ""
+    if drop is None or isinstance(decision, Skip):
+        reason = decision.reason if isinstance(decision, Skip) else ""
         return Swept(model, None, "idle", reason)
-    arrival = name_drop(anywhere, drop.newest)
+    arrival = name_drop(in_folder, drop.newest)
     if age_s(drop.newest) > settings.sweep_max_age_seconds:
         return Swept(model, arrival.identity, "idle", "The drop is too old to be swept.")
-    if isinstance(decision, Waits):
+    if isinstance(decision, Wait):
         return Swept(model, arrival.identity, "waiting", "The drop has not ended.")
     try:
         dispatch_drop(arrival, drop.newest, pipeline, deadline=deadline, gives_up=False)
@@ -129,13 +129,13 @@ def _sweep_model(model: str, folder: str, pipeline: Pipeline, *, deadline: float
     )
 
 
-def _find_misnamed(anywhere: Arrival, pipeline: Pipeline) -> Swept | None:
-    """Find data that cannot be dispatched because of its name."""
-    for found in pipeline.storage.list_folder(anywhere.bucket, anywhere.folder):
-        if kind_of(found.name.removeprefix(anywhere.folder)) == "unsupported":
-            if age_s(found) > pipeline.settings.sweep_max_age_seconds:
+def _find_misnamed(in_folder: Arrival, pipeline: Pipeline) -> Swept | None:
+    """Return the decision about data that cannot be dispatched because of its name, or None."""
+    for stored in pipeline.storage.list_folder(in_folder.bucket, in_folder.folder):
+        if kind_of(stored.name.removeprefix(in_folder.folder)) == "unsupported":
+            if age_s(stored) > pipeline.settings.sweep_max_age_seconds:
                 continue
-            identity = f"{anywhere.bucket}/{found.name}#{found.generation}"
+            identity = f"{in_folder.bucket}/{stored.name}#{stored.generation}"
             reason = "All data has unsupported names; rename it."
-            return Swept(anywhere.model, identity, "unsupported_name", reason)
+            return Swept(in_folder.model, identity, "unsupported_name", reason)
     return None

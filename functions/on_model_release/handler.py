@@ -19,7 +19,7 @@ def handle(arrival: Arrival, pipeline: Pipeline) -> None:
     if not RELEASE.fullmatch(arrival.path):
         raise Ignored("The object is not a release.")
     deadline = time.monotonic() + pipeline.settings.deadline_seconds
-    found = pipeline.look_at(arrival)
-    if found.size == 0:
+    stored = pipeline.get_current(arrival)
+    if stored.size == 0:
         raise Ignored("The object is empty.")
-    pipeline.dispatch_once("model-released", arrival, found, deadline=deadline)
+    pipeline.dispatch_once("model-released", arrival, stored, deadline=deadline)

@@ -33,6 +33,6 @@ class OnnxRuntime(Runtime):
 
     def compute(self, arrays: Arrays, *, probabilities: bool = False) -> ModelOutput:
         """Run the graph, which returns labels or values first, and then probabilities."""
-        wanted = self._labels_and_probabilities if probabilities else self._labels
-        outputs = self._session.run(wanted, arrays)
+        names = self._labels_and_probabilities if probabilities else self._labels
+        outputs = self._session.run(names, arrays)
         return ModelOutput(outputs[0].ravel(), outputs[1] if probabilities else None)

@@ -1,4 +1,4 @@
-"""What every runtime of a loaded model offers."""
+"""The interface that every runtime of a loaded model implements."""
 
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple

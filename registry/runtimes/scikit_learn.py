@@ -65,20 +65,20 @@ def _features(arrays: Arrays) -> Any:
 def _check_environment(manifest: Manifest) -> None:
     trained_with = manifest.environment
     try:
-        same = metadata.version("scikit-learn") == trained_with.get("scikit-learn") and _major(
+        is_same = metadata.version("scikit-learn") == trained_with.get("scikit-learn") and _major(
             metadata.version("numpy")
         ) == _major(trained_with.get("numpy", ""))
     except metadata.PackageNotFoundError:
         raise _refusal(manifest, "needs scikit-learn, which is not installed") from None
-    if not same:
+    if not is_same:
         raise _refusal(manifest, "was trained with another version of scikit-learn or numpy")
 
 
 def _check_signature(pipeline: Any, manifest: Manifest) -> None:
     columns, classes = manifest.signature.columns, manifest.signature.classes
     if not is_one_matrix(columns):
-        wanted = [column_input(i) for i in range(len(columns))]
-        fits = list(getattr(pipeline, "feature_names_in_", [])) == wanted
+        expected = [column_input(i) for i in range(len(columns))]
+        fits = list(getattr(pipeline, "feature_names_in_", [])) == expected
     else:
         fits = getattr(pipeline, "n_features_in_", None) == len(columns)
     if classes is not None:

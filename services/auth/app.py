@@ -46,7 +46,7 @@ def create_app(
 
     Args:
         tracing: creates a span for each request; closed after the lifespan.
-        password_memory_kib: of argon2id for each password; less is for tests only.
+        password_memory_kib: memory of argon2id for each password; only tests use less.
         database_deadline_s: seconds that a unit of work may take before it fails with 503.
 
     Raises:

@@ -9,7 +9,7 @@ from services.common.http.routing import new_router
 from services.common.identity.tokens import ALGORITHM, SCOPES
 
 _CLIENT_AUTHENTICATION = ["client_secret_basic", "client_secret_post"]
-_KEYS_LIVE = {"Cache-Control": "public, max-age=300"}
+_KEY_CACHING = {"Cache-Control": "public, max-age=300"}
 
 
 def discovery_router(*, issuer: str, keys: KeyRing) -> APIRouter:
@@ -48,7 +48,7 @@ def discovery_router(*, issuer: str, keys: KeyRing) -> APIRouter:
     @router.get("/jwks.json")
     async def jwks(response: Response) -> dict[str, Any]:
         """Return the keys that verify this issuer's tokens (RFC 7517)."""
-        response.headers.update(_KEYS_LIVE)
+        response.headers.update(_KEY_CACHING)
         return keys.document
 
     return router

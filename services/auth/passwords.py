@@ -49,7 +49,7 @@ class PasswordHasher:
     Args:
         threads: number of passwords hashed at once.
         queue: number of passwords that may wait for a thread.
-        memory_kib: memory per hash; less is for tests only.
+        memory_kib: memory per hash; only tests use less.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class PasswordHasher:
 
     @contextmanager
     def reserve(self) -> Iterator[None]:
-        """Reserve a place in the queue; do this first, so that a rejected request costs nothing.
+        """Reserve a place in the queue; call this first, so that a rejected request costs nothing.
 
         Raises:
             Unavailable: the queue is full.

@@ -63,7 +63,7 @@ class AuthSettings(ServiceSettings):
     access_token_seconds: int = Field(default=3600, ge=60, le=MAX_LIFETIME_S)
     """Lifetime of an access token."""
     refresh_token_seconds: int = Field(default=30 * 24 * 3600, ge=60)
-    """Time after a log-in when its refresh tokens expire."""
+    """Lifetime of a log-in's refresh tokens; a refresh does not extend it."""
     login_attempts: int = Field(default=10, ge=1)
     """Failed log-ins allowed per e-mail and address within the window; after that, log-ins get 429.
     The limit is ten times as high for one e-mail from all addresses it has not logged in from, and
@@ -85,7 +85,7 @@ class AuthSettings(ServiceSettings):
     )
     """Its secret."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """Least severe log line to write."""
+    """Least severe level to log."""
 
     @field_validator("registration")
     @classmethod

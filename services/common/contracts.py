@@ -202,9 +202,9 @@ class RateLimit(RateShare):
 
 
 def _renamed(name: str, former: str) -> FieldInfo:
-    """Accept a field under the name that the version before sends, too."""
-    validated: FieldInfo = Field(validation_alias=AliasChoices(name, former))
-    return validated
+    """Accept a field under its former name, too, which the previous version still sends."""
+    field: FieldInfo = Field(validation_alias=AliasChoices(name, former))
+    return field
 
 
 class LeaseRequest(BaseModel):
@@ -260,7 +260,7 @@ class LeaseTerms:
 
 
 class SourceReport(BaseModel):
-    """How far a journal has got: its last durable sequence, and whether it is closed."""
+    """A journal's progress: its last durable sequence, and whether it is closed."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -161,16 +161,16 @@ def problem(
 
 def error_responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     """Return the `responses=` of a route that raises these errors."""
-    described: dict[int | str, dict[str, Any]] = {}
+    responses: dict[int | str, dict[str, Any]] = {}
     for error in errors:
-        text = (error.__doc__ or error.code).strip().splitlines()[0]
-        entry = described.setdefault(
+        description = (error.__doc__ or error.code).strip().splitlines()[0]
+        entry = responses.setdefault(
             error.status,
-            {"description": text, "content": {error.media_type: {"schema": error.schema}}},
+            {"description": description, "content": {error.media_type: {"schema": error.schema}}},
         )
-        if text not in entry["description"]:
-            entry["description"] += f" Or: {text}"
-    return described
+        if description not in entry["description"]:
+            entry["description"] += f" Or: {description}"
+    return responses
 
 
 class Refuse(Protocol):
@@ -192,51 +192,51 @@ def error_response(error: ServiceError, *, path: str, request_id: str) -> Respon
 def install_error_handlers(app: FastAPI, refuse: Refuse) -> None:
     """Turn every expected exception of `app` into an error response."""
 
-    def answer(request: Request, error: ServiceError) -> Response:
+    def respond(request: Request, error: ServiceError) -> Response:
         request_id = request.scope.get("state", {}).get("request_id", "")
         return refuse(error, path=request.scope["path"], request_id=request_id)
 
     @app.exception_handler(ServiceError)
     async def on_service_error(request: Request, error: ServiceError) -> Response:
-        return answer(request, error)
+        return respond(request, error)
 
     @app.exception_handler(HTTPException)
     async def on_http_exception(request: Request, error: HTTPException) -> Response:
-        return answer(request, from_http(error))
+        return respond(request, from_http(error))
 
     @app.exception_handler(RequestValidationError)
     async def on_validation_error(request: Request, error: RequestValidationError) -> Response:
-        return answer(request, _from_validation(error.errors()))
+        return respond(request, _from_validation(error.errors()))
 
 
 def from_http(error: HTTPException) -> ServiceError:
     """Convert a framework error (unknown route, wrong method, body too large)."""
     phrase = HTTPStatus(error.status_code).phrase
     detail = error.detail if error.detail and error.status_code < 500 else f"{phrase}."
-    translated = ServiceError(detail, headers=error.headers)
-    translated.status = error.status_code
-    translated.code = re.sub(r"[^a-z]+", "_", phrase.lower())
-    return translated
+    converted = ServiceError(detail, headers=error.headers)
+    converted.status = error.status_code
+    converted.code = re.sub(r"[^a-z]+", "_", phrase.lower())
+    return converted
 
 
 def _from_validation(errors: Iterable[Any]) -> ServiceError:
     """Convert pydantic's errors, leaving out the input, its repr and the context."""
-    found = list(errors)
-    inputs = [error.get("input") for error in found]
-    if unread := next((each for each in inputs if isinstance(each, UnreadableJson)), None):
-        return unread.error
+    entries = list(errors)
+    inputs = [entry.get("input") for entry in entries]
+    if unreadable := next((each for each in inputs if isinstance(each, UnreadableJson)), None):
+        return unreadable.error
     return BodyInvalid(
-        [{"loc": [_clip(part) for part in e["loc"]], "msg": e["msg"]} for e in found]
+        [{"loc": [_clip(part) for part in each["loc"]], "msg": each["msg"]} for each in entries]
     )
 
 
 def _clip(part: Any) -> Any:
-    """Shorten a location, which the client may have chosen, and make it printable."""
+    """Shorten part of a location, which the client may have chosen, and make it printable."""
     return part if isinstance(part, int) else ascii(str(part)[:100])[1:-1]
 
 
 class UnreadableJson:
-    """Stands in for an invalid JSON body until token, scope and resource have been checked.
+    """Placeholder for an invalid JSON body until token, scope and resource have been checked.
 
     Args:
         error: the error to respond with afterwards.

@@ -65,7 +65,7 @@ class StoppingServer(uvicorn.Server):
                 cycle.default_headers = self.server_state.default_headers
 
 
-def leave() -> None:
+def end_process() -> None:
     """End the process even if a thread is stuck.
 
     A model's computation cannot be cancelled, and the interpreter would wait for it without limit.

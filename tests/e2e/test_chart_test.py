@@ -17,16 +17,16 @@ PREPAID = plan(price((None, "1", "0")), name="Prepaid", billing="prepaid")
 def run(platform: Platform, *, sample_model: str, seed: str) -> list[str]:
     """Return the lines that a successful run prints."""
     urls = {f"{name.upper()}_URL": url for name, url in platform.urls.items()}
-    given = {"PATH": os.environ["PATH"], "SAMPLE_MODEL": sample_model, "ACCOUNT_SEED": seed}
-    done = subprocess.run(
+    environment = {"PATH": os.environ["PATH"], "SAMPLE_MODEL": sample_model, "ACCOUNT_SEED": seed}
+    result = subprocess.run(
         [sys.executable, "-I", str(SCRIPT)],
-        env=given | urls,
+        env=environment | urls,
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
 
 
 class TestChartTest:

@@ -24,7 +24,7 @@ ACCOUNT = "0198a000-0000-7000-8000-00000000000c"
 
 
 def signed_by_a_clock(platform: Platform, *, ahead_s: int, scope: str) -> str:
-    """Return a token just signed by an auth whose clock is ahead."""
+    """Return a new token, signed by an auth service whose clock is ahead."""
     issued = int(time.time()) + ahead_s
     claims = {
         "iss": platform.urls["auth"],
@@ -48,7 +48,9 @@ def signed_by_a_clock(platform: Platform, *, ahead_s: int, scope: str) -> str:
         pytest.param(-LIFETIME_S, 401, id="a token that just expired"),
     ],
 )
-def test_a_token_by_another_clock(platform: Platform, ahead_s: int, status: int) -> None:
+def test_a_token_is_only_valid_while_the_clocks_differ_by_up_to_two_minutes(
+    platform: Platform, ahead_s: int, status: int
+) -> None:
     token = signed_by_a_clock(platform, ahead_s=ahead_s, scope="predict usage:read")
 
     with platform.client("inference", token) as inference:

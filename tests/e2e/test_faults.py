@@ -27,12 +27,12 @@ def test_every_key_is_billed_once_however_often_a_service_dies(
         answered: list[str] = []
 
         with ThreadPoolExecutor(CLIENTS + 1) as threads:
-            work = [threads.submit(kill_thrice, platform, victim, answered)]
+            work = [threads.submit(kill_three_times, platform, victim, answered)]
             for first in range(CLIENTS):
                 share = range(first, KEYS, CLIENTS)
                 work.append(threads.submit(send_all, platform, token, share, answered))
-            for done in work:
-                done.result()
+            for future in work:
+                future.result()
 
         assert len(answered) == KEYS
         assert platform.output().count(f"{victim} ended (SIGKILL)") == 3
@@ -42,7 +42,7 @@ def test_every_key_is_billed_once_however_often_a_service_dies(
         assert billed_ids(platform, token) == set(answered)
 
 
-def kill_thrice(platform: Platform, victim: str, answered: list[str]) -> None:
+def kill_three_times(platform: Platform, victim: str, answered: list[str]) -> None:
     """SIGKILL a service when about 1/5, 2/5 and 3/5 of the keys are answered."""
     for due in (KEYS // 5, 2 * KEYS // 5, 3 * KEYS // 5):
         eventually(partial(reached, answered, due))

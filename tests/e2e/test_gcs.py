@@ -46,8 +46,8 @@ def test_a_model_trained_into_a_bucket_is_served_from_it(
 
         verified = platform.run("models", "verify", "--json")
         assert (verified.returncode, json.loads(verified.stdout)["failures"]) == (0, [])
-        shown = json.loads(platform.run("models", "show", "wine", "--json").stdout)
-        assert all(each["generation"] for each in shown["data"])
+        document = json.loads(platform.run("models", "show", "wine", "--json").stdout)
+        assert all(each["generation"] for each in document["data"])
 
 
 def answering_version(inference: httpx.Client) -> str | None:

@@ -128,7 +128,7 @@ def test_a_java_client_with_defaults_predicts(platform: Platform, ingress: int, 
     port = ingress if way == "behind nginx" else platform.ports["inference"]
     find_program("javac")  # `java` runs a source file only if there is a compiler
 
-    done = subprocess.run(
+    result = subprocess.run(
         [
             find_program("java"),
             str(JAVA_CLIENT),
@@ -143,4 +143,4 @@ def test_a_java_client_with_defaults_predicts(platform: Platform, ingress: int, 
         check=False,
     )
 
-    assert done.stdout.splitlines() == ['200 {"predictions":[0]}'] * 3, done.stderr
+    assert result.stdout.splitlines() == ['200 {"predictions":[0]}'] * 3, result.stderr

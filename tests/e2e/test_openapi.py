@@ -82,15 +82,15 @@ def test_every_answer_is_documented(
     answer = session.get(f"{platform.urls[service]}/openapi.json", timeout=TIMEOUT_S)
     assert "#/$defs/" not in answer.text  # no dangling references, which hide errors
     document = answer.json()
-    schema = schemathesis.openapi.from_dict(prepared(document))
-    operations = [readable(found) for found in schema.get_all_operations()]
-    known = {"Authorization": f"Bearer {token}"}
+    schema = schemathesis.openapi.from_dict(tested_document(document))
+    operations = [checked_operation(result) for result in schema.get_all_operations()]
+    authorized = {"Authorization": f"Bearer {token}"}
 
     faults: dict[str, str] = {}
     for operation in operations:
         for mode, examples, headers in (
-            (GenerationMode.POSITIVE, EXAMPLES, known),
-            (GenerationMode.NEGATIVE, EXAMPLES // 2, known),
+            (GenerationMode.POSITIVE, EXAMPLES, authorized),
+            (GenerationMode.NEGATIVE, EXAMPLES // 2, authorized),
             (GenerationMode.POSITIVE, EXAMPLES // 2, {}),
         ):
             call = partial(
@@ -102,15 +102,15 @@ def test_every_answer_is_documented(
     assert not faults, "\n\n".join(faults.values())
 
 
-def readable(
-    found: Ok[APIOperation[Any, Any, Any, Any]] | Err[InvalidSchema],
+def checked_operation(
+    result: Ok[APIOperation[Any, Any, Any, Any]] | Err[InvalidSchema],
 ) -> APIOperation[Any, Any, Any, Any]:
-    assert isinstance(found, Ok), str(found.err())
-    return found.ok()
+    assert isinstance(result, Ok), str(result.err())
+    return result.ok()
 
 
-def prepared(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the document with every status named, as far as it names them, and real models."""
+def tested_document(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document without catch-all responses, and with an existing model as an example."""
     for item in document["paths"].values():
         for operation in item.values():
             operation["responses"].pop("default", None)
@@ -153,7 +153,7 @@ def check(
     headers: dict[str, str],
     faults: dict[str, str],
 ) -> None:
-    """Make a call; record what is wrong with the response as a fault, one for each status."""
+    """Make a call; record the response's defects as a fault, at most one for each status."""
     response = case.call(base_url=url, session=session, headers=headers, timeout=TIMEOUT_S)
     try:
         case.validate_response(response, checks=CHECKS)

@@ -12,7 +12,7 @@ from harness.waiting import eventually
 
 
 @pytest.fixture
-def own(new_home: Callable[[], Path]) -> Iterator[Platform]:
+def own_platform(new_home: Callable[[], Path]) -> Iterator[Platform]:
     """A platform whose model the test withdraws."""
     with running(new_home()) as started:
         yield started
@@ -36,17 +36,21 @@ def test_the_sample_model_is_checked_by_a_temporary_client(platform: Platform) -
         assert "release check" not in auth.get("/clients").text
 
 
-def test_a_withdrawn_first_release_is_no_longer_served(own: Platform) -> None:
-    url = own.urls["inference"]
+def test_a_withdrawn_first_release_is_no_longer_served(own_platform: Platform) -> None:
+    url = own_platform.urls["inference"]
 
-    withdrawn = tollgate(own, "withdraw", "wine", "--release", "1", "--reason", "it is wrong")
-    served = tollgate(own, "wait", "wine", "--release", "2", "--url", url, "--within", "60")
+    withdrawn = tollgate(
+        own_platform, "withdraw", "wine", "--release", "1", "--reason", "it is wrong"
+    )
+    served = tollgate(
+        own_platform, "wait", "wine", "--release", "2", "--url", url, "--within", "60"
+    )
 
     assert (withdrawn.returncode, served.returncode) == (0, 0), withdrawn.stderr + served.stderr
-    with own.client("inference", own.new_token()) as client:
+    with own_platform.client("inference", own_platform.new_token()) as client:
         predict = {"instances": [[1.0] * 13]}
         assert client.post("/v1/models/wine:predict", json=predict).status_code == 404
-        assert tollgate(own, "check", "wine", "--release", "2").returncode == 0
+        assert tollgate(own_platform, "check", "wine", "--release", "2").returncode == 0
 
-        assert tollgate(own, "release", "wine").returncode == 0
+        assert tollgate(own_platform, "release", "wine").returncode == 0
         eventually(lambda: client.get("/v1/models/wine").status_code == 200)

@@ -38,11 +38,11 @@ def test_a_first_start_leads_to_a_paid_prediction_and_a_second_start_keeps_every
         assert [one["id"] for one in receipts] == [receipt["X-Usage-Event"]]
         assert receipts[0]["version"] == receipt["X-Model-Version"]
         assert platform.stop() == 0
-        kept = digests(home)
+        digests_before = digests(home)
 
         platform.start()
 
-        assert digests(home) == kept
+        assert digests(home) == digests_before
         assert platform.usage(token) == usage
         assert list_receipts(platform, token) == receipts
         predict(platform, token)
@@ -82,12 +82,12 @@ def digests(home: Path) -> dict[str, str]:
 
 def test_the_commands_that_up_prints_work_when_pasted_twice(platform: Platform) -> None:
     for _ in range(2):
-        shown = subprocess.run(
+        printed = subprocess.run(
             ["sh", "-c", platform.script()], capture_output=True, text=True, check=True
         )
 
-        account, prediction, usage = map(json.loads, shown.stdout.splitlines())
-        assert shown.stderr == ""
+        account, prediction, usage = map(json.loads, printed.stdout.splitlines())
+        assert printed.stderr == ""
         assert account["email"].endswith("@example.com")
         assert prediction == {"predictions": [0]}
         assert usage["total"]["requests"] == 1
@@ -103,12 +103,12 @@ def test_the_credentials_of_the_installation_work(platform: Platform) -> None:
 def test_a_user_created_on_the_command_line_can_predict(platform: Platform) -> None:
     email, password = f"{uuid4().hex}@example.com", uuid4().hex
 
-    made = platform.run("users", "create", email, "--password-stdin", "--json", input=password)
+    created = platform.run("users", "create", email, "--password-stdin", "--json", input=password)
     again = platform.run("users", "create", email, "--password-stdin", input=password)
     token = platform.token(email, password)
     predict(platform, token)
 
-    assert list(json.loads(made.stdout)) == ["id"]
+    assert list(json.loads(created.stdout)) == ["id"]
     assert (again.returncode, again.stdout) == (1, "")
     assert again.stderr == "error: A user with this e-mail already exists.\n"
 
@@ -116,6 +116,6 @@ def test_a_user_created_on_the_command_line_can_predict(platform: Platform) -> N
 def test_a_user_created_without_a_password_gets_one(platform: Platform) -> None:
     email = f"{uuid4().hex}@example.com"
 
-    made = json.loads(platform.run("users", "create", email, "--json").stdout)
+    created = json.loads(platform.run("users", "create", email, "--json").stdout)
 
-    assert platform.token(email, made["password"])
+    assert platform.token(email, created["password"])

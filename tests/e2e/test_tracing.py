@@ -57,10 +57,10 @@ def predict(platform: Platform, token: str, *, traceparent: str = "") -> str:
 
 def calls_in(collector: Collector, trace: str) -> dict[str, Collected]:
     """Return the spans of a trace except for its SQL, by service and name."""
-    found = [
+    spans = [
         span for span in collector.find(trace=trace) if "db.system.name" not in span.attributes
     ]
-    return {f"{span.service}: {span.name}": span for span in found}
+    return {f"{span.service}: {span.name}": span for span in spans}
 
 
 class TestTraces:
@@ -115,7 +115,7 @@ class TestStarting:
         """Run Python without OpenTelemetry's SDK; return its exit code and output."""
         blocked = "import sys; sys.modules['opentelemetry.sdk'] = None"
         (folder / "sitecustomize.py").write_text(blocked)
-        ended = subprocess.run(
+        result = subprocess.run(
             [sys.executable, *arguments],
             cwd=ROOT,
             env={"PATH": os.environ["PATH"], "TOLLGATE_HOME": str(folder)}
@@ -125,7 +125,7 @@ class TestStarting:
             text=True,
             timeout=60,
         )
-        return ended.returncode, ended.stdout + ended.stderr
+        return result.returncode, result.stdout + result.stderr
 
     def test_without_the_packages_one_line_reports_it(self, tmp_path: Path) -> None:
         code, output = self.run(

@@ -38,7 +38,7 @@ def refusal(platform: Platform) -> str:
         (("--json",), r'^\{"event": "Application startup complete.*"service": "auth"'),
     ],
 )
-def test_a_terminal_gets_readable_log_lines_unless_json_is_wanted(
+def test_a_terminal_gets_readable_log_lines_unless_json_is_configured(
     stopped: Platform, options: tuple[str, ...], line: str
 ) -> None:
     stopped.environment["NO_COLOR"] = "1"
@@ -46,9 +46,9 @@ def test_a_terminal_gets_readable_log_lines_unless_json_is_wanted(
     stopped.launch(*options, stderr=terminal)
     os.close(terminal)
 
-    shown = ""
-    while not re.search(line, shown, re.MULTILINE):
-        shown += os.read(controller, 65536).decode()  # raises once every writer has gone
+    output = ""
+    while not re.search(line, output, re.MULTILINE):
+        output += os.read(controller, 65536).decode()  # raises once every writer has gone
 
     end(stopped)
     os.close(controller)
@@ -94,7 +94,7 @@ def test_a_second_signal_ends_even_a_service_that_hangs(stopped: Platform) -> No
 
     stopped.runner.terminate()
     eventually(lambda: "stopping" in stopped.output())
-    time.sleep(1.1)  # any sooner it would look like an echo of the first
+    time.sleep(1.1)  # any sooner, it would be taken for an echo of the first
     stopped.runner.terminate()
 
     stopped.runner.wait(timeout=60)

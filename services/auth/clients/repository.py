@@ -41,6 +41,6 @@ async def delete_client(session: AsyncSession, *, owner_id: str, client_id: str)
     """Delete a user's client; return False if the user has no such client."""
     if not client_id.isascii():
         return False
-    found = delete(Client).where(Client.client_id == client_id, Client.owner_id == owner_id)
-    result = cast(CursorResult[Any], await session.execute(found))
+    owned = delete(Client).where(Client.client_id == client_id, Client.owner_id == owner_id)
+    result = cast(CursorResult[Any], await session.execute(owned))
     return result.rowcount == 1

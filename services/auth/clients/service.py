@@ -61,9 +61,9 @@ async def create_client(
     """
     owner = await get_user(session, caller=caller)
     _refuse_machines(caller)
-    asked = (scope or "predict usage:read").split()
+    requested = (scope or "predict usage:read").split()
     now = datetime.now(UTC)
-    if not set(asked) <= set(allowed_scope(owner).split()):
+    if not set(requested) <= set(allowed_scope(owner).split()):
         raise BodyInvalid([{"loc": ["body", "scope"], "msg": "You do not have this scope."}])
     if expires_at is not None and expires_at <= now:
         raise BodyInvalid([{"loc": ["body", "expires_at"], "msg": "Must not be in the past."}])
@@ -75,7 +75,7 @@ async def create_client(
         owner_id=owner.id,
         name=name,
         secret_sha256=secret_digest(secret),
-        scope=" ".join(dict.fromkeys(asked)),
+        scope=" ".join(dict.fromkeys(requested)),
         created_at=now,
         expires_at=expires_at,
     )

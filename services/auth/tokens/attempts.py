@@ -1,10 +1,10 @@
-"""Limits on failed log-ins: what is counted, and when a log-in is refused.
+"""Limits on failed log-ins: how failures are counted, and when a log-in is refused.
 
 Failures are counted in the database, across all processes, in three ways:
 
 - for a user from one address: ten are allowed within a few minutes;
 - for a user from all addresses: a limit too high for one attacker's address to reach;
-- from one address for all users: against one password tried on many users.
+- from one address for all users: to stop one password from being tried on many users.
 
 Only the first limit applies to an address that the user has logged in from before, so attacks from
 elsewhere never lock the user out. Unknown e-mails are counted like known ones.
@@ -34,7 +34,7 @@ _SUBNET_BITS = 64
 
 
 class LoginKeys(NamedTuple):
-    """The keys that failures of a log-in are counted under; digests without personal data."""
+    """The keys under which a log-in's failures are counted; digests without personal data."""
 
     pair: str
     """The user and the address."""
@@ -80,9 +80,9 @@ def find_lock(
     if not known:
         limits |= {keys.user: limit * PER_USER, keys.address: limit * PER_ADDRESS}
     ends = [
-        found.window_ends_at
-        for key, most in limits.items()
-        if (found := failures.get(key)) is not None and found.count >= most + counted
+        recorded.window_ends_at
+        for key, allowed in limits.items()
+        if (recorded := failures.get(key)) is not None and recorded.count >= allowed + counted
     ]
     return max(ends, default=None)
 

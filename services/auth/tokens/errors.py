@@ -49,7 +49,7 @@ class InvalidClient(OAuthError):
     detail = "The client credentials are invalid."
 
     def __init__(self) -> None:
-        # Every 401 has a challenge (RFC 9110 §15.5.2), also if the client came in the form.
+        # Every 401 has a challenge (RFC 9110 §15.5.2), even if the credentials were in the form.
         super().__init__(headers={"WWW-Authenticate": 'Basic realm="tollgate", charset="UTF-8"'})
 
 
@@ -107,7 +107,7 @@ class TemporarilyUnavailable(OAuthError):
 
 
 def refuse(error: ServiceError, *, path: str, request_id: str) -> Response:
-    """Return the response for an error; an OAuth error on the OAuth endpoints."""
+    """Return the response for an error, in OAuth format on the OAuth endpoints."""
     if path in _ENDPOINTS and not isinstance(error, OAuthError):
         error = _as_oauth(error.status, error.detail, error.headers)
     return error_response(error, path=path, request_id=request_id)

@@ -27,7 +27,7 @@ class ClientCredentials:
 
 @dataclass(frozen=True, slots=True)
 class OAuthForm:
-    """A request to one of the OAuth endpoints; the first-party client has no `client`."""
+    """A request to one of the OAuth endpoints; the first-party client sends no `client`."""
 
     fields: Mapping[str, str]
     client: ClientCredentials | None
@@ -67,15 +67,15 @@ async def read_form(request: Request) -> OAuthForm:
 
 
 def _client(request: Request, fields: Mapping[str, str]) -> ClientCredentials | None:
-    in_header = _basic_client(request)
+    basic_client = _basic_client(request)
     client_id = fields.get("client_id", "")
     client_secret = fields.get("client_secret", "")
-    if in_header is None:
-        named = client_secret or client_id not in ("", FIRST_PARTY)
-        return ClientCredentials(client_id, client_secret) if named else None
-    if client_secret or client_id not in ("", in_header.client_id):
+    if basic_client is None:
+        has_client = client_secret or client_id not in ("", FIRST_PARTY)
+        return ClientCredentials(client_id, client_secret) if has_client else None
+    if client_secret or client_id not in ("", basic_client.client_id):
         raise InvalidRequest("Use only one client authentication method.")
-    return in_header
+    return basic_client
 
 
 def _basic_client(request: Request) -> ClientCredentials | None:

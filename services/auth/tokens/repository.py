@@ -22,8 +22,8 @@ async def find_failures(
         .where(LoginFailures.key_sha256.in_(sorted(keys)), LoginFailures.window_ends_at > now)
         .order_by(LoginFailures.key_sha256)
     )
-    found = await session.execute(open_windows.with_for_update() if lock else open_windows)
-    return {key: Failures(count, window_ends_at) for key, count, window_ends_at in found}
+    rows = await session.execute(open_windows.with_for_update() if lock else open_windows)
+    return {key: Failures(count, window_ends_at) for key, count, window_ends_at in rows}
 
 
 async def count_failure(
@@ -34,11 +34,11 @@ async def count_failure(
     A new window starts if the last one has ended. Keys are updated in sorted order to avoid
     deadlocks between log-ins.
     """
-    ended = LoginFailures.window_ends_at <= now
+    has_ended = LoginFailures.window_ends_at <= now
     # The order matters: in MySQL, later assignments see the new values of earlier ones.
     changes = [
-        ("failures", case((ended, 1), else_=LoginFailures.failures + 1)),
-        ("window_ends_at", case((ended, window_ends_at), else_=LoginFailures.window_ends_at)),
+        ("failures", case((has_ended, 1), else_=LoginFailures.failures + 1)),
+        ("window_ends_at", case((has_ended, window_ends_at), else_=LoginFailures.window_ends_at)),
     ]
     for key in sorted(keys):
         first = {"email_sha256": key, "failures": 1, "window_ends_at": window_ends_at}
@@ -62,19 +62,19 @@ async def is_known(session: AsyncSession, *, pair: str, since: datetime) -> bool
 
 
 async def remember_address(
-    session: AsyncSession, *, pair: str, user_id: str, now: datetime, most: int
+    session: AsyncSession, *, pair: str, user_id: str, now: datetime, limit: int
 ) -> None:
-    """Store that a user logged in from an address, keeping only the `most` recent addresses."""
+    """Store that a user logged in from an address, keeping only the `limit` most recent ones."""
     login = {"user_id": user_id, "last_login_at": now}
     await _upsert(session, KnownAddress, {"pair_sha256": pair, **login}, list(login.items()))
-    oldest = (
+    surplus_addresses = (
         select(KnownAddress.pair_sha256)
         .where(KnownAddress.user_id == user_id)
         .order_by(KnownAddress.last_login_at.desc())
-        .offset(most)
-        .limit(most)
+        .offset(limit)
+        .limit(limit)
     )
-    if surplus := (await session.scalars(oldest)).all():
+    if surplus := (await session.scalars(surplus_addresses)).all():
         await session.execute(delete(KnownAddress).where(KnownAddress.pair_sha256.in_(surplus)))
 
 
@@ -109,7 +109,7 @@ async def rotate_family(
     session: AsyncSession, *, family_id: str, old_sha256: str, new_sha256: str, now: datetime
 ) -> bool:
     """Replace a family's secret; return False if the old one is not current or has expired."""
-    rotated = (
+    statement = (
         update(RefreshFamily)
         .where(
             RefreshFamily.id == family_id,
@@ -118,7 +118,7 @@ async def rotate_family(
         )
         .values(secret_sha256=new_sha256)
     )
-    result = cast(CursorResult[Any], await session.execute(rotated))
+    result = cast(CursorResult[Any], await session.execute(statement))
     return result.rowcount == 1
 
 

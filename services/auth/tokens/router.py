@@ -19,7 +19,7 @@ from services.auth.tokens.errors import (
     oauth_errors,
 )
 from services.auth.tokens.forms import OAuthForm, read_form
-from services.auth.tokens.service import Issued, Issuer
+from services.auth.tokens.service import IssuedToken, Issuer
 from services.common.errors import error_responses
 from services.common.http.routing import new_router
 
@@ -81,7 +81,7 @@ def _form_of(*names: str, required: tuple[str, ...]) -> dict[str, Any]:
         required=("grant_type",),
     ),
 )
-async def issue_token(request: Request, response: Response, issuer: IssuerState) -> Issued:
+async def issue_token(request: Request, response: Response, issuer: IssuerState) -> IssuedToken:
     """Issue an access token. `grant_type` is `password` (`username` is the e-mail),
     `refresh_token`, or `client_credentials` (with HTTP Basic or in the form). Without `scope`, the
     token gets all scopes that may be granted."""
@@ -123,12 +123,12 @@ async def introspect(request: Request, response: Response, issuer: IssuerState) 
         if form.client is None:
             raise InvalidClient()
         client = await service.authenticate_client(issuer, credentials=form.client)
-        answer = await service.introspect(issuer, token=form.require("token"), client=client)
+        claims = await service.introspect(issuer, token=form.require("token"), client=client)
     response.headers["Cache-Control"] = "no-store"
-    return answer
+    return claims
 
 
-async def _grant(issuer: Issuer, form: OAuthForm, *, address: str) -> Issued:
+async def _grant(issuer: Issuer, form: OAuthForm, *, address: str) -> IssuedToken:
     grant_type, scope = form.require("grant_type"), form.fields.get("scope")
     if grant_type not in GRANT_TYPES:
         raise UnsupportedGrantType()

@@ -73,7 +73,7 @@ def login_counter(registry: CollectorRegistry) -> Counter:
 
 
 @dataclass(frozen=True, slots=True)
-class Issued:
+class IssuedToken:
     """A successful response of the token endpoint (RFC 6749 §5.1)."""
 
     access_token: str
@@ -102,7 +102,7 @@ async def authenticate_client(issuer: Issuer, *, credentials: ClientCredentials)
 
 async def grant_password(
     issuer: Issuer, *, username: str, password: str, scope: str | None, address: str
-) -> Issued:
+) -> IssuedToken:
     """Log in with e-mail and password from an IP address.
 
     An unknown e-mail takes the same time, counts the same and gets the same response as a wrong
@@ -110,7 +110,7 @@ async def grant_password(
     guesses run concurrently, in any number of processes, only the first few reveal anything.
 
     Raises:
-        InvalidGrant: wrong password, or unknown or disabled user.
+        InvalidGrant: the password is wrong, or the user is unknown or disabled.
         TooManyAttempts: too many failures (see `tokens.attempts`), even if the password is right.
         InvalidScope: the user lacks a requested scope.
         Unavailable: too many passwords are being checked, or the database is unavailable.
@@ -136,7 +136,9 @@ async def grant_password(
     raise error
 
 
-async def grant_refresh_token(issuer: Issuer, *, refresh_token: str, scope: str | None) -> Issued:
+async def grant_refresh_token(
+    issuer: Issuer, *, refresh_token: str, scope: str | None
+) -> IssuedToken:
     """Exchange a refresh token for a new pair, which invalidates the old one (RFC 6749 §6).
 
     Raises:
@@ -164,14 +166,16 @@ async def grant_refresh_token(issuer: Issuer, *, refresh_token: str, scope: str 
     raise InvalidGrant(_WRONG_REFRESH)
 
 
-async def grant_client_credentials(issuer: Issuer, *, client: Client, scope: str | None) -> Issued:
+async def grant_client_credentials(
+    issuer: Issuer, *, client: Client, scope: str | None
+) -> IssuedToken:
     """Issue a token to a client, for its owner or, for a service's client, for itself.
 
     The token expires no later than the client.
 
     Raises:
         InvalidGrant: the owner is disabled.
-        InvalidScope: the client, or now its owner, lacks a requested scope.
+        InvalidScope: the client lacks a requested scope, or its owner no longer has it.
     """
     until = client.expires_at
     if client.owner_id is None:
@@ -263,7 +267,7 @@ async def _count_failure(
 async def _remember_success(session: AsyncSession, keys: LoginKeys, *, user_id: str) -> None:
     await repository.delete_failures(session, key=keys.pair)
     await repository.remember_address(
-        session, pair=keys.pair, user_id=user_id, now=datetime.now(UTC), most=MAX_KNOWN
+        session, pair=keys.pair, user_id=user_id, now=datetime.now(UTC), limit=MAX_KNOWN
     )
 
 
@@ -317,7 +321,7 @@ def _issue(
     refresh_token: str | None = None,
     *,
     until: datetime | None = None,
-) -> Issued:
+) -> IssuedToken:
     """Return a response with a new access token (RFC 9068 §2.2) that expires by `until`.
 
     Raises:
@@ -338,4 +342,4 @@ def _issue(
         "client_id": client_id,
         "scope": scope,
     }
-    return Issued(issuer.keys.sign(claims), lifetime_s, scope, refresh_token)
+    return IssuedToken(issuer.keys.sign(claims), lifetime_s, scope, refresh_token)

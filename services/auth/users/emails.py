@@ -32,8 +32,10 @@ def normalise_email(text: str) -> str:
 
 
 def fold_email(text: str) -> str:
-    """Return the form that older versions stored: Unicode's NFKC_Casefold (UAX #44), in which
-    `ß` is `ss`."""
+    """Return the form that older versions stored: Unicode's NFKC_Casefold (UAX #44).
+
+    It turns `ß` into `ss`.
+    """
     folded = unicodedata.normalize("NFD", text.strip())
     for _ in range(2):  # folding can undo composition and vice versa
         folded = unicodedata.normalize("NFKC", folded.casefold())

@@ -79,8 +79,8 @@ async def store_user(session: AsyncSession, *, user: User, email: str) -> User:
     Raises:
         EmailTaken: a user has this e-mail in any spelling (see `emails.normalise_email`).
     """
-    taken = await find_user_by_email(session, email=email)
-    if taken is not None or not await repository.add_user(session, user):
+    existing = await find_user_by_email(session, email=email)
+    if existing is not None or not await repository.add_user(session, user):
         raise EmailTaken()
     return user
 
@@ -88,11 +88,11 @@ async def store_user(session: AsyncSession, *, user: User, email: str) -> User:
 async def find_user_by_email(session: AsyncSession, *, email: str) -> User | None:
     """Return the user with this address in any spelling."""
     normal = normalise_email(email)
-    found = await repository.list_namesakes(session, email=normal, folded=fold_email(email))
-    return choose_namesake(found, normal=normal)
+    users = await repository.list_namesakes(session, email=normal, folded=fold_email(email))
+    return choose_namesake(users, normal=normal)
 
 
-def choose_namesake(found: Sequence[User], *, normal: str) -> User | None:
+def choose_namesake(users: Sequence[User], *, normal: str) -> User | None:
     """Return the user that a typed address refers to, or None.
 
     A user whose stored address could not be normalised, because another user has that form, is
@@ -100,7 +100,7 @@ def choose_namesake(found: Sequence[User], *, normal: str) -> User | None:
     coarser form that older versions stored.
 
     Args:
-        found: users whose `email` is `normal`, or whose `folded_email` matches the typed address.
+        users: those whose `email` is `normal`, or whose `folded_email` matches the typed address.
         normal: the normalised form of the typed address.
     """
 
@@ -109,7 +109,7 @@ def choose_namesake(found: Sequence[User], *, normal: str) -> User | None:
             return 1
         return 0 if normalise_email(user.email) == normal else 2
 
-    return min(found, key=rank, default=None)
+    return min(users, key=rank, default=None)
 
 
 async def set_disabled(

@@ -1,11 +1,11 @@
 """The database of a service, MySQL or SQLite: connections and units of work.
 
-It guards against problems that really occur with these drivers:
+It guards against problems that these drivers really have:
 
 - By default, two SQLite transactions can both read and then update: writers use `BEGIN IMMEDIATE`.
 - aiomysql waits without limit for a server that hangs: every unit of work has a deadline, and the
   server ends the statements of cancelled clients.
-- Pooled connections survive when a primary becomes read-only: they are dropped.
+- Pooled connections outlive a failover that makes their server read-only: they are dropped.
 """
 
 import asyncio
@@ -166,7 +166,7 @@ def is_retryable(error: BaseException) -> bool:
 
 
 def _drop_read_only(failure: ExceptionContext) -> None:
-    """Drop pooled connections to a server that is read-only, as an old primary after failover."""
+    """Drop pooled connections to a read-only server, such as the old primary after a failover."""
     cause = failure.original_exception
     if cause is not None and cause.args and cause.args[0] in _READ_ONLY_SERVER:
         failure.is_disconnect = True

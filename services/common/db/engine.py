@@ -42,8 +42,8 @@ def tls_context(url: URL) -> ssl.SSLContext | None:
     Raises:
         OSError: the file cannot be read or contains no certificate.
     """
-    authority = url.query.get(_CA)
-    return None if authority is None else ssl.create_default_context(cafile=str(authority))
+    ca_file = url.query.get(_CA)
+    return None if ca_file is None else ssl.create_default_context(cafile=str(ca_file))
 
 
 def _refuse_plain_text(connection: Any, _record: object) -> None:

@@ -40,7 +40,7 @@ def migrate(url: str, scripts: Path) -> None:
 
 
 def prepare_database_folder(url: str, *, variable: str) -> None:
-    """Create the folder of a SQLite file; other databases need none.
+    """Create the folder of a SQLite database; other databases need none.
 
     Raises:
         SystemExit: it cannot be created or is not writable; one line names the variable.
@@ -81,8 +81,8 @@ def run_migrations(metadata: MetaData) -> None:
             compare_type=True,
             transactional_ddl=True if not mysql_server else None,  # all or nothing
         )
-        found = MigrationContext.configure(connection).get_current_revision()
-        if found is not None and found not in _revisions(context.script):
+        revision = MigrationContext.configure(connection).get_current_revision()
+        if revision is not None and revision not in _revisions(context.script):
             return
         with context.begin_transaction():
             context.run_migrations()
@@ -120,7 +120,7 @@ def _skip_if_done(
 
 
 def _check_columns(connection: Connection, metadata: MetaData) -> None:
-    """Check that existing tables were created by an earlier run, not by other software.
+    """Check that tables that already existed belong to this service, not to other software.
 
     Raises:
         InvalidRequestError: a table lacks columns; the migration stays unfinished.
@@ -161,9 +161,9 @@ class SchemaCheck:
         try:
             async with self._database.snapshot() as session:
                 connection = await session.connection()
-                found = await connection.run_sync(
+                revision = await connection.run_sync(
                     lambda sync: MigrationContext.configure(sync).get_current_revision()
                 )
         except Unavailable as error:
             return error.detail
-        return "The database is not migrated to this version." if found in self._older else None
+        return "The database is not migrated to this version." if revision in self._older else None

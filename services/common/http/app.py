@@ -64,7 +64,7 @@ def service_app(
     """
 
     @asynccontextmanager
-    async def ready_only_inside(app: FastAPI) -> AsyncIterator[None]:
+    async def with_checks_cleared(app: FastAPI) -> AsyncIterator[None]:
         async with lifespan(app):
             yield
         app.state.checks = {}
@@ -74,7 +74,7 @@ def service_app(
     app = FastAPI(
         title=title,
         description=description,
-        lifespan=ready_only_inside,
+        lifespan=with_checks_cleared,
         docs_url=None,
         redoc_url=None,
         # A redirect would make clients send their secrets again, to whatever host `Host` names.
@@ -100,9 +100,9 @@ def _add_operations(app: FastAPI) -> None:
         """Return 200 while the process is alive."""
         return {"status": "ok"}
 
-    failing = {"description": "Failing checks.", "content": {"application/json": {}}}
+    not_ready = {"description": "Failing checks.", "content": {"application/json": {}}}
 
-    @app.get("/readyz", tags=["operations"], responses={503: failing})
+    @app.get("/readyz", tags=["operations"], responses={503: not_ready})
     async def readyz(request: Request) -> Response:
         """Return 200 if the service is ready, otherwise 503 with the failing checks by name."""
         checks: Mapping[str, Check] = app.state.checks

@@ -56,7 +56,7 @@ def add_docs(app: FastAPI, *, token_url: str, amend: AmendOpenApi | None = None)
         )
         for scheme in schema.get("components", {}).get("securitySchemes", {}).values():
             scheme["flows"]["password"]["tokenUrl"] = token_url
-        _state_errors(schema)
+        _document_errors(schema)
         if amend is not None:
             amend(schema)
         return schema
@@ -103,7 +103,7 @@ def _page_headers(page: str, *, token_url: str) -> dict[str, str]:
     }
 
 
-def _state_errors(schema: dict[str, Any]) -> None:
+def _document_errors(schema: dict[str, Any]) -> None:
     """Document errors as problem+json instead of FastAPI's own validation error format."""
     invalid = error_responses(BodyInvalid)[422]
     problem = {PROBLEM_JSON: {"schema": ServiceError.schema}}
@@ -111,8 +111,8 @@ def _state_errors(schema: dict[str, Any]) -> None:
         responses = operation["responses"]
         if "application/json" in responses.get("422", {}).get("content", {}):
             responses["422"] = invalid
-        own = responses.get("400", {}).get("content", {})  # OAuth endpoints have their own format
-        responses["default"] = {"description": "Any other error.", "content": {**own, **problem}}
+        oauth = responses.get("400", {}).get("content", {})  # OAuth endpoints have their own format
+        responses["default"] = {"description": "Any other error.", "content": {**oauth, **problem}}
     unused = schema.get("components", {}).get("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         unused.pop(name, None)

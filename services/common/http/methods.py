@@ -26,23 +26,22 @@ class Methods:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path = {
-            key: scope[key] for key in ("type", "path", "root_path")
-        }  # a mount modifies the scope
+        # Copied, because a mount modifies the scope.
+        path = {key: scope[key] for key in ("type", "path", "root_path")}
 
-        async def send_stating_allow(message: Message) -> None:
+        async def send_with_allow(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 405:
                 MutableHeaders(scope=message)["Allow"] = self._allow(path)
             await send(message)
 
         if scope["method"] == "HEAD":
-            await self._answer_head(scope, receive, send_stating_allow)
+            await self._respond_to_head(scope, receive, send_with_allow)
         elif scope["method"] == "OPTIONS" and (allow := self._allow(path)):
             await Response(status_code=204, headers={"Allow": allow})(scope, receive, send)
         else:
-            await self._app(scope, receive, send_stating_allow)
+            await self._app(scope, receive, send_with_allow)
 
-    async def _answer_head(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _respond_to_head(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond as to GET, without the body."""
         as_get = {**scope, "method": "GET"}
 
@@ -59,10 +58,10 @@ class Methods:
 
     def _allow(self, path: Scope) -> str:
         """Return the `Allow` value of a path; empty if the path is unknown."""
-        found = [method for method in _ROUTED if self._has(path, method)]
-        if "GET" in found:
-            found.insert(1, "HEAD")
-        return ", ".join([*found, "OPTIONS"]) if found else ""
+        methods = [method for method in _ROUTED if self._has(path, method)]
+        if "GET" in methods:
+            methods.insert(1, "HEAD")
+        return ", ".join([*methods, "OPTIONS"]) if methods else ""
 
     def _has(self, path: Scope, method: str) -> bool:
         return any(

@@ -74,7 +74,7 @@ class Protocol(HttpToolsProtocol):
         self._orderly.detach()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Answer a client's complete requests before closing; return whether there are any."""
+        """Answer the client's complete requests before closing; return whether there are any."""
         cycle = self.cycle
         if self._discarding or cycle is None or cycle.response_complete or cycle.more_body:
             return False
@@ -216,7 +216,7 @@ class Protocol(HttpToolsProtocol):
         self._refusal = (status, message)
         raise ValueError(message)  # makes the parser stop with its own error
 
-    # -- the end ---------------------------------------------------------------------------------
+    # -- closing ---------------------------------------------------------------------------------
 
     def _give_up(self, status: int, message: str) -> None:
         """Reject a malformed request and everything after it.
@@ -364,7 +364,7 @@ class _ResponseSender:
         self._start: Any = None
 
     async def send(self, message: Any) -> None:
-        """The ASGI `send` of one request."""
+        """Send one message of the response; this is the request's ASGI `send`."""
         cycle, start, self._start = self._cycle, self._start, None
         if message["type"] == "http.response.start":
             self._start = message
@@ -372,15 +372,15 @@ class _ResponseSender:
         if start is not None:
             if not self._protocol.keeps_connection(cycle):
                 cycle.keep_alive = False
-            whole = _joined(cycle, start, message)
-            if whole is None:
+            response = _joined(cycle, start, message)
+            if response is None:
                 await cycle.send(start)
             else:
                 cycle.response_started = True
                 cycle.waiting_for_100_continue = False
                 cycle.chunked_encoding = False
-                cycle.expected_content_length = len(whole)
-                message = {"type": "http.response.body", "body": whole}
+                cycle.expected_content_length = len(response)
+                message = {"type": "http.response.body", "body": response}
         await cycle.send(message)
 
 

@@ -17,9 +17,9 @@ def failing(port: int) -> str | None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=4)
     try:
         connection.request("GET", "/readyz")
-        answer = connection.getresponse()
-        body = answer.read()
-        return None if answer.status == 200 else "; ".join(json.loads(body)["failing"].values())
+        response = connection.getresponse()
+        body = response.read()
+        return None if response.status == 200 else "; ".join(json.loads(body)["failing"].values())
     except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
         return str(error)
     finally:

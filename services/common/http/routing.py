@@ -66,5 +66,5 @@ def new_router(*, prefix: str = "", tag: str) -> APIRouter:
 
 
 def _guards(dependant: Dependant) -> list[RequireScope]:
-    found = [dependant.call] if isinstance(dependant.call, RequireScope) else []
-    return found + [guard for inner in dependant.dependencies for guard in _guards(inner)]
+    own_guards = [dependant.call] if isinstance(dependant.call, RequireScope) else []
+    return own_guards + [guard for inner in dependant.dependencies for guard in _guards(inner)]

@@ -10,7 +10,7 @@ import uvicorn
 
 from services.common.http.protocol import Protocol
 from services.common.settings import exit_with_error
-from services.common.shutdown import FINISH_S, LAST_CALL_S, StoppingServer, leave
+from services.common.shutdown import FINISH_S, LAST_CALL_S, StoppingServer, end_process
 
 
 def listen(host: str, port: int, *, variable: str) -> socket.socket:
@@ -62,4 +62,4 @@ def serve(
     # would delay requests by about 50 ms.
     gc.freeze()
     StoppingServer(config).run(sockets=[listener])
-    leave()
+    end_process()

@@ -29,7 +29,7 @@ TOKEN_TYPE = "at+jwt"  # noqa: S105
 MAX_TOKEN_BYTES = 8 * 1024
 LEEWAY_S = 120
 """How far the issuer's clock may be ahead (docs/operations.md). This never extends `exp`, which may
-be the end of a client."""
+be the time when the client itself expires."""
 MAX_LIFETIME_S = 24 * 3600
 MIN_RSA_BITS = 2048
 
@@ -78,7 +78,7 @@ class TokenVerifier:
         keys: the source of verification keys.
         issuer: the only accepted `iss`.
         clock: returns seconds since the epoch.
-        remember: the number of verified tokens to cache.
+        max_cached: the most verified tokens to cache.
     """
 
     def __init__(
@@ -87,12 +87,12 @@ class TokenVerifier:
         *,
         issuer: str,
         clock: Callable[[], float] = time.time,
-        remember: int = 50_000,
+        max_cached: int = 50_000,
     ) -> None:
         self._keys = keys
         self._issuer = issuer
         self._clock = clock
-        self._remember = remember
+        self._max_cached = max_cached
         self._known: dict[bytes, Caller] = {}
 
     def recall(self, token: bytes) -> Caller | None:
@@ -110,8 +110,8 @@ class TokenVerifier:
             Unauthenticated: the token is invalid.
             Unavailable: the issuer's keys were never fetched and are unavailable now.
         """
-        if known := self.recall(token):
-            return known
+        if cached := self.recall(token):
+            return cached
         try:
             header = _strict_header(token)
             key = await self._keys.find(header["kid"])
@@ -122,7 +122,7 @@ class TokenVerifier:
             raise
         except Exception as error:  # python-jose raises many kinds of errors
             raise Unauthenticated() from error
-        if len(self._known) >= self._remember:
+        if len(self._known) >= self._max_cached:
             self._known.pop(next(iter(self._known)))
         self._known[token] = caller
         return caller
@@ -193,7 +193,7 @@ def _strict_header(token: bytes) -> dict[str, str]:
 
 
 def _decode(segment: bytes) -> bytes:
-    """Decode canonical base64url; with other encodings, one token could have many texts."""
+    """Decode canonical base64url; anything more lenient would give one token many spellings."""
     if not _SEGMENT.fullmatch(segment):
         raise ValueError("not base64url")
     raw = base64.urlsafe_b64decode(segment + b"=" * (-len(segment) % 4))
@@ -229,7 +229,7 @@ def public_key(document: Mapping[str, Any]) -> tuple[str, Key]:
     if document.get("kty") != "RSA" or document.get("use", "sig") != "sig":
         raise ValueError("not an RSA signing key")
     if document.get("alg", ALGORITHM) != ALGORITHM or not isinstance(document.get("kid"), str):
-        raise ValueError("not a key for our algorithm")
+        raise ValueError(f"not a key for {ALGORITHM}")
     modulus = base64.urlsafe_b64decode(str(document["n"]) + "==")
     if len(modulus.lstrip(b"\0")) * 8 < MIN_RSA_BITS:
         raise ValueError("the key is too short")
@@ -274,7 +274,7 @@ class IssuerKeys:
         return key
 
     async def refresh(self) -> None:
-        """Fetch the key set unless that was just tried; on failure keep the cached keys."""
+        """Fetch the key set unless that was tried just now; on failure, keep the cached keys."""
         async with self._fetching:
             pause_s = self._cooldown_s if self._keys else 1.0
             if time.monotonic() - self._tried_at < pause_s:
@@ -292,7 +292,7 @@ class IssuerKeys:
                 self.on_withdrawal()
 
     async def check(self) -> str | None:
-        """Readiness check: return None once keys are available."""
+        """Return None once keys are available, otherwise a sentence; this is a readiness check."""
         if not self._keys:
             await self.refresh()
         return None if self._keys else "The issuer's keys have not been fetched."
@@ -307,11 +307,11 @@ def bearer_token(headers: list[tuple[bytes, bytes]]) -> bytes:
     Raises:
         Unauthenticated: there is no token, or more than one.
     """
-    found = [value for name, value in headers if name == b"authorization"]
-    if not found:
+    values = [value for name, value in headers if name == b"authorization"]
+    if not values:
         raise Unauthenticated(token_given=False)
-    scheme, _, token = found[0].partition(b" ")
-    if len(found) > 1 or scheme.lower() != b"bearer" or not token:
+    scheme, _, token = values[0].partition(b" ")
+    if len(values) > 1 or scheme.lower() != b"bearer" or not token:
         raise Unauthenticated()
     return token
 

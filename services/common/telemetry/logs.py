@@ -64,8 +64,8 @@ def configure_logging(service: str, *, level: str = "INFO", style: LogFormat = "
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for quiet in ("httpx", "httpcore", "uvicorn.access", "alembic", "aiosqlite"):
-        logging.getLogger(quiet).setLevel(logging.WARNING)
+    for library in ("httpx", "httpcore", "uvicorn.access", "alembic", "aiosqlite"):
+        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 def _renderers(style: LogFormat) -> list[Any]:
@@ -107,7 +107,7 @@ def _text_renderer(*, coloured: bool) -> ConsoleRenderer:
 
 
 def _printable(value: object) -> str:
-    """Return a value as text, quoted and escaped if it has unprintable characters."""
+    """Return a value as text, quoted and escaped if it contains unprintable characters."""
     text = str(value)
     return text if text.isprintable() else json.dumps(text)
 

@@ -90,5 +90,5 @@ class RequestMiddleware:
             )
 
 
-def _header(scope: Scope, wanted: bytes) -> str:
-    return next((v.decode("latin-1") for name, v in scope["headers"] if name == wanted), "")
+def _header(scope: Scope, name: bytes) -> str:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")

@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.common.telemetry.requests import METHODS, UNLOGGED
 
 MAX_FOLLOWED = 500
-"""Most traces in which a batch operation creates a span: each span takes event loop time."""
+"""A batch operation creates spans in at most this many traces: each takes event loop time."""
 FLUSH_S = 2.0
 """How long a stopping service waits for its last spans to be sent."""
 RECORDED_HEADERS = frozenset(
@@ -101,8 +101,8 @@ class Tracing:
     def _begins_trace(self, method: str) -> bool:
         """Return whether a request without a trace starts one.
 
-        Most do not. Asking the sampler first, with the id that the trace would get, costs half as
-        much as creating a span that is not recorded.
+        Most do not. Consulting the sampler first, with the id that the trace would get, costs half
+        as much as creating a span that is not recorded.
         """
         self._ids.next = trace_id = self._ids.generate_trace_id()
         result = self._sampler.should_sample(None, trace_id, method, SpanKind.SERVER)
@@ -115,16 +115,16 @@ class Tracing:
         self, span: Span, app: ASGIApp, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Call the app in an unrecorded trace, which outgoing requests still propagate."""
-        entered = context.attach(trace.set_span_in_context(span))
+        context_token = context.attach(trace.set_span_in_context(span))
         try:
             await app(scope, receive, send)
         finally:
-            context.detach(entered)
+            context.detach(context_token)
 
     async def _record(
         self, span: Span, app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, route: str
     ) -> None:
-        """Call the app in a span, which is named last because FastAPI matches the route inside."""
+        """Call the app in a span; name it at the end, because FastAPI matches the route inside."""
 
         async def send_and_record(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -137,9 +137,9 @@ class Tracing:
                 await app(scope, receive, send_and_record)
             finally:
                 span.set_attribute("http.request.method", _method(scope))
-                if found := route or getattr(scope.get("route"), "path", ""):
-                    span.set_attribute("http.route", found)
-                    span.update_name(f"{_method(scope)} {found}")
+                if template := route or getattr(scope.get("route"), "path", ""):
+                    span.set_attribute("http.route", template)
+                    span.update_name(f"{_method(scope)} {template}")
 
     # -- work within a request, and work that follows from it ------------------------------------
 
@@ -150,7 +150,7 @@ class Tracing:
 
     @contextmanager
     def hand_on(self, name: str) -> Iterator[str]:
-        """Create a span for handing work over; yields the `traceparent` to `follow`."""
+        """Create a span for handing work over; yield the `traceparent` to pass to `follow`."""
         with self._ended(self._tracer.start_span(name, kind=SpanKind.PRODUCER)) as span:
             yield _traceparent(span)
 
@@ -182,13 +182,13 @@ class Tracing:
         self, transport: httpx.AsyncBaseTransport, request: httpx.Request
     ) -> httpx.Response:
         """Send a request in a span, and propagate the span's id."""
-        kind = request.url.path.split("/", 2)[1]  # the rest may be an id
+        resource = request.url.path.split("/", 2)[1]  # the rest may be an id
         attributes: dict[str, str | int] = {
             "http.request.method": request.method,
             "server.address": request.url.host,
             "server.port": request.url.port or _PORTS[request.url.scheme],
         }
-        with self._ended(self.call(f"{request.method} /{kind}", attributes)) as span:
+        with self._ended(self.call(f"{request.method} /{resource}", attributes)) as span:
             _propagator.inject(request.headers)
             response = await transport.handle_async_request(request)
             span.set_attribute("http.response.status_code", response.status_code)
@@ -204,25 +204,25 @@ class Tracing:
     @contextmanager
     def _ended(self, span: Span) -> Iterator[Span]:
         """Make a span the current one and end it after the block."""
-        entered = context.attach(trace.set_span_in_context(span))
+        context_token = context.attach(trace.set_span_in_context(span))
         try:
             yield span
         except BaseException as error:
             self.fail(span, error)
             raise
         finally:
-            context.detach(entered)
+            context.detach(context_token)
             span.end()
 
 
 class _Ids(RandomIdGenerator):
-    """Generates trace ids, using `next` for the next trace if it is set."""
+    """Generates trace ids; the next trace gets `next` if it is set."""
 
     next = 0
 
     def generate_trace_id(self) -> int:
-        chosen, self.next = self.next, 0
-        return chosen or super().generate_trace_id()
+        preset, self.next = self.next, 0
+        return preset or super().generate_trace_id()
 
 
 class _TracedApp:
@@ -279,8 +279,8 @@ def _trace_of(traceparent: str) -> Context | None:
     """Return the trace context of a `traceparent`, or None if it is invalid."""
     if len(traceparent) > _MAX_TRACEPARENT_CHARS:
         return None
-    found = _propagator.extract({"traceparent": traceparent})
-    return found if trace.get_current_span(found).get_span_context().is_valid else None
+    parent = _propagator.extract({"traceparent": traceparent})
+    return parent if trace.get_current_span(parent).get_span_context().is_valid else None
 
 
 def _traceparent(span: Span) -> str:

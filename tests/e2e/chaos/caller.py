@@ -51,5 +51,5 @@ class Caller:
 
 
 def new_plan() -> dict[str, Any]:
-    """A plan that is not stored yet."""
+    """Return a plan that is not stored yet."""
     return LOCAL_PLAN | {"name": str(uuid4())}

@@ -44,7 +44,7 @@ def running(
 
 @pytest.fixture
 def platform(running: ServiceProcesses, proxy: Proxy) -> ServiceProcesses:
-    """The platform, with no proxy between its parts."""
+    """The platform, with the proxy forwarding everything."""
     proxy.pass_on()
     return running
 

@@ -105,14 +105,15 @@ def test_a_read_only_database_is_a_503_until_it_is_writable(
             pooled = server.connections()
             refused = [billing.post("/plans", json=plan) for _ in range(3)]
             read, predicted = caller.usage(), caller.predict()
-            kept = server.connections()
+            connections = server.connections()
         finally:
             server.set_read_only(False)
 
         assert {answer.status_code for answer in refused} == {503}
         assert all(int(answer.headers["Retry-After"]) > 0 for answer in refused)
         assert (read.status_code, predicted.status_code) == (200, 200)
-        assert not pooled <= kept  # a pooled connection would lead to the old primary forever
+        # A connection that stays in the pool would lead to the old primary forever.
+        assert not pooled <= connections
         eventually(lambda: billing.post("/plans", json=plan).status_code == 201)
     eventually(caller.all_billed)
 
@@ -122,12 +123,12 @@ def test_callers_do_not_notice_connections_that_idled_too_long_for_the_server(
 ) -> None:
     server.set_idle_timeout(1)
     try:
-        server.end_connections()  # later ones idle for a second at most
+        server.end_connections()  # later connections are idle for a second at most
         with platform.client("billing", platform.admin_token()) as billing:
             for _ in range(2):
                 opened = billing.post("/plans", json=new_plan())
                 before = server.connections()
-                eventually(partial(_are_gone, before, server))
+                eventually(partial(_are_closed, before, server))
                 assert (opened.status_code, caller.usage().status_code) == (201, 200)
     finally:
         server.set_idle_timeout(28_800)
@@ -185,5 +186,5 @@ def test_a_full_disk_is_an_unbilled_503_until_there_is_space(
     eventually(caller.all_billed)
 
 
-def _are_gone(connections: set[int], server: Server) -> bool:
+def _are_closed(connections: set[int], server: Server) -> bool:
     return not connections & server.connections()

@@ -27,7 +27,7 @@ class Volume:
         self._ballast = folder / "ballast"
 
     def fill(self) -> None:
-        """Fill every free page."""
+        """Fill all free space."""
         with self._ballast.open("wb", buffering=0) as file, suppress(OSError):
             while file.write(bytes(4096)):
                 pass
@@ -39,16 +39,16 @@ class Volume:
 
 @contextmanager
 def mounted(folder: Path) -> Iterator[Volume]:
-    """A volume mounted on a new folder inside the block."""
+    """Mount a volume on a new folder inside the block."""
     folder.mkdir()
     options = f"size={_VOLUME_BYTES},mode=700"
-    done = subprocess.run(
+    result = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", options, "tollgate", str(folder)],
         capture_output=True,
         text=True,
     )
-    if done.returncode:
-        pytest.skip(f"FULL DISK TESTS SKIPPED: no volume can be mounted: {done.stderr.strip()}")
+    if result.returncode:
+        pytest.skip(f"FULL DISK TESTS SKIPPED: no volume can be mounted: {result.stderr.strip()}")
     try:
         yield Volume(folder)
     finally:
@@ -84,11 +84,11 @@ def platform(
         platform.end("inference", "billing", "auth")
 
 
-def until_refused(write: Callable[[], httpx.Response], *, good: int) -> httpx.Response:
-    """Write until a response has another status."""
+def write_until_refused(write: Callable[[], httpx.Response], *, expected: int) -> httpx.Response:
+    """Write until a response has another status than the expected one; return that response."""
     for _ in range(_AT_MOST):
         answer = write()
-        if answer.status_code != good:
+        if answer.status_code != expected:
             return answer
     raise AssertionError("it never ran out of space")
 
@@ -98,7 +98,7 @@ def test_a_full_volume_under_the_journal_is_an_unbilled_503(
 ) -> None:
     journal, _ = volumes
     journal.fill()
-    refused = [until_refused(caller.predict, good=200), caller.predict()]
+    refused = [write_until_refused(caller.predict, expected=200), caller.predict()]
     read = caller.usage()
     journal.empty()
 
@@ -126,7 +126,7 @@ def test_a_full_volume_under_the_database_is_a_503_and_loses_nothing_acknowledge
             return answer
 
         database.fill()
-        refused = [until_refused(write, good=201), write()]
+        refused = [write_until_refused(write, expected=201), write()]
         read, predicted = caller.usage(), caller.predict()
         database.empty()
 

@@ -124,8 +124,8 @@ class Api:
         return f"{root}{within}/{resource['name']}"
 
     def _list_kinds(self, root: str) -> dict[str, Any]:
-        listed = self._call("GET", root)["resources"]
-        return {each["kind"]: each for each in listed if "/" not in each["name"]}
+        resources = self._call("GET", root)["resources"]
+        return {each["kind"]: each for each in resources if "/" not in each["name"]}
 
     def _call(self, method: str, path: str, **options: Any) -> Manifest:
         """Return the response to a call; after a start, the server may ask to repeat it."""

@@ -89,9 +89,10 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
         run("kube-controller-manager", config, *_controllers(folder))
         run("kube-scheduler", config, "--leader-elect=false", "--secure-port=0")
         kubelet = ("--node-ip=127.0.0.1", f"--node-port={cluster.kubelet_port}")
-        own = f"--server-address=127.0.0.1:{free_port()}"  # by default at the kubelet's port
-        run("kwok", config, "--manage-all-nodes=true", *kubelet, own, *_stages(folder))
-        _furnish(api)
+        # By default, it would listen on the kubelet's port.
+        address = f"--server-address=127.0.0.1:{free_port()}"
+        run("kwok", config, "--manage-all-nodes=true", *kubelet, address, *_stages(folder))
+        _create_resources(api)
         yield cluster
 
 
@@ -177,7 +178,7 @@ def _apiserver(folder: Path, etcd_url: str, port: int) -> list[str]:
 
 
 def _controllers(folder: Path) -> list[str]:
-    """Have the autoscaler look often and not wait for pods to settle: they are ready at once.
+    """Have the autoscaler check often and not wait for pods to settle: they are ready at once.
 
     Simulated nodes report about once a minute, and must not be given up in between.
     """
@@ -205,7 +206,7 @@ def _stages(folder: Path) -> list[str]:
     return [f"--config={changed if path == complete else path}" for path in paths]
 
 
-def _furnish(api: Api) -> None:
+def _create_resources(api: Api) -> None:
     """Create nodes in different zones, storage classes with volumes, and third-party kinds."""
     for number in range(NODES):
         labels = {

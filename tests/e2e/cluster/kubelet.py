@@ -56,7 +56,7 @@ class Kubelet:
         assert container["command"] == ["tollgate"]
         variables = {each["name"]: each["value"] for each in container["env"] if "value" in each}
         words = [_expand(word, variables) for word in container["args"]]
-        ran = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "cli.main", *self._resolve(words)],
             env={"PATH": os.environ["PATH"], **variables, **self.environment},
             stdout=subprocess.PIPE,
@@ -64,10 +64,10 @@ class Kubelet:
             text=True,
             timeout=RUN_S,
         )
-        return ran.returncode, ran.stdout
+        return result.returncode, result.stdout
 
     def _resolve(self, words: list[str]) -> list[str]:
-        """Replace the name of a headless Service by its pods, as the cluster's DNS does."""
+        """Replace the name of a headless Service with its pods, as the cluster's DNS does."""
         if "--resolve" not in words:
             return words
         place = words.index("--resolve")
@@ -100,7 +100,7 @@ class Kubelet:
         self.set_status(pod, change)
 
     def set_status(self, pod: Manifest, change: Manifest) -> None:
-        """Change what Kubernetes shows of a pod."""
+        """Change a pod's status in the API server."""
         self.api.patch(
             "v1",
             "Pod",

@@ -61,16 +61,16 @@ class Meter:
             if metric is None:
                 usage = {"cpu": f"{load.cpus / len(pods) * 1e9:.0f}n", "memory": "64Mi"}
                 containers = [{"name": component, "usage": usage}]
-                shown = {"metadata": metadata, "window": "1s", "containers": containers}
+                item = {"metadata": metadata, "window": "1s", "containers": containers}
             else:
                 described = metadata | {"kind": "Pod", "apiVersion": "/v1"}
                 value = f"{load.in_flight / len(pods) * 1000:.0f}m"
-                shown = {
+                item = {
                     "describedObject": described,
                     "metric": {"name": metric, "selector": None},
                     "value": value,
                 }
-            items.append(shown | {"timestamp": now})
+            items.append(item | {"timestamp": now})
         kind = "PodMetricsList" if metric is None else "MetricValueList"
         group = RESOURCE if metric is None else CUSTOM
         return {"kind": kind, "apiVersion": group, "metadata": {}, "items": items}

@@ -82,15 +82,15 @@ class Release:
         Raises:
             AssertionError: it failed; the message is helm's.
         """
-        done = subprocess.run(
+        result = subprocess.run(
             [str(HELM), "--namespace", self.namespace, *arguments],
             env=self._environment,
             capture_output=True,
             text=True,
             timeout=_DEADLINE_S,
         )
-        assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
-        return done.stdout
+        assert result.returncode == 0, f"{arguments}: {result.stdout}{result.stderr}"
+        return result.stdout
 
     def get(self, api_version: str, kind: str, name: str) -> Manifest:
         """Return the object `t-tollgate-<name>`."""
@@ -105,8 +105,10 @@ class Release:
         """Wait until a workload has this many pods, all of them ready."""
 
         def ready() -> bool:
-            found = self._get("apps/v1", kind, name)
-            return bool(found["spec"]["replicas"] == found["status"].get("readyReplicas") == count)
+            workload = self._get("apps/v1", kind, name)
+            return bool(
+                workload["spec"]["replicas"] == workload["status"].get("readyReplicas") == count
+            )
 
         eventually(ready)
 
@@ -146,7 +148,7 @@ class Release:
         """Return the data of every Secret of the release, by name."""
         return {each["metadata"]["name"]: each["data"] for each in self.find("v1", "Secret")}
 
-    def left(self) -> set[tuple[str, str]]:
+    def remaining_objects(self) -> set[tuple[str, str]]:
         """Return kind and name of every existing object of the release."""
         return {
             (kind, each["metadata"]["name"])
@@ -168,16 +170,16 @@ class Release:
 
     def _apply(self, verb: str, scenario: str, *settings: str, flags: tuple[str, ...] = ()) -> None:
         values = str(CHART / "ci" / f"{scenario}-values.yaml")
-        given = [part for setting in settings for part in ("--set", setting)]
+        set_flags = [part for setting in settings for part in ("--set", setting)]
         waiting = ("--wait", "--wait-for-jobs", f"--timeout={_DEADLINE_S - 10}s")
-        self.helm(verb, NAME, str(CHART), "--values", values, *given, *waiting, *flags)
+        self.helm(verb, NAME, str(CHART), "--values", values, *set_flags, *waiting, *flags)
 
 
 @contextmanager
 def new_release(
     cluster: Cluster, namespace: str, scenario: str, *settings: str
 ) -> Iterator[Release]:
-    """A release of a scenario, ready inside the block and deleted with its namespace after it."""
+    """Install a scenario; it is ready inside the block, and its namespace is deleted after it."""
     labels = {f"pod-security.kubernetes.io/{each}": "restricted" for each in ("enforce", "warn")}
     metadata = {"name": namespace, "labels": labels}
     cluster.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})

@@ -77,7 +77,7 @@ def test_services_stopped_for_a_restore_stay_stopped_until_started_again(
     ]
     release.run_now(restore)
     release.upgrade("defaults")
-    time.sleep(3)  # the autoscalers look twice a second
+    time.sleep(3)  # the autoscalers check twice a second
     assert len(release.pods()) == 1
 
     for service in SERVICES:
@@ -105,9 +105,9 @@ def test_the_database_volume_grows_without_a_restart(cluster: Cluster) -> None:
     with new_release(cluster, "growing", "defaults") as release:
         before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in release.pods()}
         claim, where = "data-t-tollgate-mysql-0", {"namespace": release.namespace}
-        wanted = {"spec": {"resources": {"requests": {"storage": "40Gi"}}}}
+        resize = {"spec": {"resources": {"requests": {"storage": "40Gi"}}}}
 
-        release.api.patch("v1", "PersistentVolumeClaim", claim, wanted, **where)
+        release.api.patch("v1", "PersistentVolumeClaim", claim, resize, **where)
         release.api.delete("apps/v1", "StatefulSet", "t-tollgate-mysql", **where, orphan=True)
         eventually(
             lambda: not release.api.exists("apps/v1", "StatefulSet", "t-tollgate-mysql", **where)

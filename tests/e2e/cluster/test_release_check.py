@@ -70,7 +70,7 @@ def kubelet(module_kubelet: Kubelet, two: Workshop) -> Kubelet:
 def check(
     cluster: Cluster, release: Release, two: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> Check:
-    """Return the command of the workflow, as somebody outside the cluster runs it."""
+    """Return the command of the workflow, run from outside the cluster."""
     monkeypatch.setenv("TOLLGATE_HOME", str(two.home))
     monkeypatch.setenv("HOME", str(cluster.folder))
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))

@@ -101,12 +101,12 @@ class TestScenario:
         secrets = release.secrets()
 
         release.uninstall()
-        eventually(lambda: {kind for kind, _ in release.left()} <= KEPT)
-        kept = release.left()
+        eventually(lambda: {kind for kind, _ in release.remaining_objects()} <= KEPT)
+        remaining = release.remaining_objects()
         release.install(scenario)
 
-        assert kept <= release.left()
-        assert {("Secret", name) for name in secrets if "credentials" in name} <= kept
+        assert remaining <= release.remaining_objects()
+        assert {("Secret", name) for name in secrets if "credentials" in name} <= remaining
         assert release.secrets() == secrets
 
 

@@ -17,13 +17,13 @@ from tests.integration.deploy.chart import SERVICES, Manifest
 pytestmark = pytest.mark.cluster
 
 SPEED = 30
-"""The controller looks every 0.5 s instead of every 15 s; the rules' times are divided alike."""
+"""The controller checks every 0.5 s instead of every 15 s; the rules' times are scaled alike."""
 
 MINUTE_S = 60 / SPEED
-_LOOK_S = 0.1
+_SAMPLE_S = 0.1
 
 Counts = dict[str, int]
-Film = list[tuple[float, Counts]]
+History = list[tuple[float, Counts]]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Scaled:
     meter: Meter
 
     def rules(self, service: str) -> Manifest:
-        """Return the autoscaler's desired count of a service."""
+        """Return the spec of a service's autoscaler."""
         spec: Manifest = self.release.get(*_SCALER, service)["spec"]
         return spec
 
@@ -45,24 +45,26 @@ class Scaled:
             for name in SERVICES
         }
 
-    def ask_for(self, counts: Counts, *, of: str) -> None:
-        """Set the load that just needs this many replicas, in `cpus` or in requests `in_flight`."""
+    def require(self, counts: Counts, *, of: str) -> None:
+        """Set the load that needs exactly this many replicas, in `cpus` or requests `in_flight`."""
         self.meter.loads = {
             name: Load(**{of: count * self._target(name, of)}) for name, count in counts.items()
         }
 
-    def film(self, minutes: float, act: Callable[[float], object] = lambda _: None) -> Film:
+    def record_counts(
+        self, minutes: float, act: Callable[[float], object] = lambda _: None
+    ) -> History:
         """Return the counts over some minutes; call `act` with the fraction elapsed at each."""
         start = time.monotonic()
-        seen: Film = []
+        history: History = []
         while (now := (time.monotonic() - start) / MINUTE_S) < minutes:
             act(now)
-            seen.append((now, self.counts()))
-            time.sleep(_LOOK_S)
-        return seen
+            history.append((now, self.counts()))
+            time.sleep(_SAMPLE_S)
+        return history
 
     def _target(self, service: str, of: str) -> float:
-        """The target load of one pod."""
+        """Return the target load of one pod."""
         cpu, in_flight = self.rules(service)["metrics"]
         if of == "in_flight":
             return float(in_flight["pods"]["target"]["averageValue"])
@@ -77,67 +79,67 @@ _SCALER = ("autoscaling/v2", "HorizontalPodAutoscaler")
 
 
 @pytest.fixture(scope="module")
-def hastened(cluster: Cluster) -> Iterator[Scaled]:
+def accelerated(cluster: Cluster) -> Iterator[Scaled]:
     """A release with both kinds of metrics and the chart's rules, except for their times."""
-    with running_meter(cluster) as meter, new_release(cluster, "scaling", "observability") as made:
+    with running_meter(cluster) as meter, new_release(cluster, "scaling", "observability") as new:
         for service in SERVICES:
-            behavior = made.get(*_SCALER, service)["spec"]["behavior"]
-            change = {"spec": {"behavior": hasten(behavior)}}
-            name, namespace = f"t-tollgate-{service}", made.namespace
-            made.api.patch(*_SCALER, name, change, namespace=namespace)
-        yield Scaled(made, meter)
+            behavior = new.get(*_SCALER, service)["spec"]["behavior"]
+            change = {"spec": {"behavior": accelerate(behavior)}}
+            name, namespace = f"t-tollgate-{service}", new.namespace
+            new.api.patch(*_SCALER, name, change, namespace=namespace)
+        yield Scaled(new, meter)
 
 
 @pytest.fixture
-def scaled(hastened: Scaled) -> Scaled:
+def scaled(accelerated: Scaled) -> Scaled:
     """The same release, idle and at its smallest."""
-    hastened.meter.loads, hastened.meter.silent = {}, set()
-    fewest = {name: hastened.rules(name)["minReplicas"] for name in SERVICES}
-    eventually(lambda: hastened.counts() == fewest, within_s=30 * MINUTE_S)
-    return hastened
+    accelerated.meter.loads, accelerated.meter.silent = {}, set()
+    minimum = {name: accelerated.rules(name)["minReplicas"] for name in SERVICES}
+    eventually(lambda: accelerated.counts() == minimum, within_s=30 * MINUTE_S)
+    return accelerated
 
 
-def hasten(rules: Any) -> Any:
+def accelerate(rules: Any) -> Any:
     """Return the rules with all their times divided."""
     if isinstance(rules, list):
-        return [hasten(each) for each in rules]
+        return [accelerate(each) for each in rules]
     if not isinstance(rules, dict):
         return rules
     return {
-        key: value // SPEED if key.endswith("Seconds") else hasten(value)
+        key: value // SPEED if key.endswith("Seconds") else accelerate(value)
         for key, value in rules.items()
     }
 
 
-def steps(film: Film, service: str) -> list[tuple[float, int, int]]:
-    """Return when a service's count changed, from what, and to what."""
+def steps(history: History, service: str) -> list[tuple[float, int, int]]:
+    """Return when a service's count changed, and its values before and after."""
     return [
         (then, before[service], after[service])
-        for (_, before), (then, after) in pairwise(film)
+        for (_, before), (then, after) in pairwise(history)
         if before[service] != after[service]
     ]
 
 
-def turns(film: Film, service: str) -> list[float]:
+def reversals(history: History, service: str) -> list[float]:
     """Return when a service's count reversed its direction."""
-    ways = [(then, after > before) for then, before, after in steps(film, service)]
-    return [then for (_, way), (then, other) in pairwise(ways) if way != other]
+    directions = [(then, after > before) for then, before, after in steps(history, service)]
+    return [then for (_, direction), (then, other) in pairwise(directions) if direction != other]
 
 
 @pytest.mark.parametrize("of", ["cpus", "in_flight"])
 def test_load_raises_every_service_at_once_and_its_end_lowers_it_slowly(
     scaled: Scaled, of: str
 ) -> None:
-    fewest = scaled.counts()
-    wanted = {name: scaled.rules(name)["maxReplicas"] - 1 for name in SERVICES}
+    minimum = scaled.counts()
+    expected = {name: scaled.rules(name)["maxReplicas"] - 1 for name in SERVICES}
 
-    scaled.ask_for(wanted, of=of)
-    up = scaled.film(4)
+    scaled.require(expected, of=of)
+    up = scaled.record_counts(4)
     scaled.meter.loads = {}
-    down = scaled.film(28)
+    down = scaled.record_counts(28)
 
-    assert up[-1][1] == wanted
-    assert down[-1][1] == fewest
+    assert up[-1][1] == expected
+    assert down[-1][1] == minimum
     for service in SERVICES:
         assert all(after <= max(2 * n, n + 2) for _, n, after in steps(up, service))
         first, *_ = falling = steps(down, service)
@@ -147,42 +149,42 @@ def test_load_raises_every_service_at_once_and_its_end_lowers_it_slowly(
 
 
 def test_load_beyond_the_maximum_adds_no_replicas(scaled: Scaled) -> None:
-    most = {name: scaled.rules(name)["maxReplicas"] for name in SERVICES}
+    maximum = {name: scaled.rules(name)["maxReplicas"] for name in SERVICES}
 
-    scaled.ask_for({name: 5 * count for name, count in most.items()}, of="cpus")
+    scaled.require({name: 5 * count for name, count in maximum.items()}, of="cpus")
 
-    assert scaled.film(5)[-1][1] == most
+    assert scaled.record_counts(5)[-1][1] == maximum
 
 
 def test_a_fluctuating_load_does_not_make_the_counts_fluctuate(
     scaled: Scaled,
 ) -> None:
-    most = {name: scaled.rules(name)["maxReplicas"] for name in SERVICES}
+    maximum = {name: scaled.rules(name)["maxReplicas"] for name in SERVICES}
     minutes = dict(zip(SERVICES, (2, 5, 9), strict=True))
 
-    def saw(now: float) -> None:
+    def saw_tooth(now: float) -> None:
         teeth = {name: now / minutes[name] % 1 for name in SERVICES}
-        scaled.ask_for({name: round(teeth[name] * most[name]) for name in SERVICES}, of="cpus")
+        scaled.require({name: round(teeth[name] * maximum[name]) for name in SERVICES}, of="cpus")
 
-    film = scaled.film(30, saw)
+    history = scaled.record_counts(30, saw_tooth)
 
     for service in SERVICES:
-        turned = turns(film, service)
-        assert all(later - earlier > 5 for earlier, later in pairwise(turned)), turned
-        assert film[-1][1][service] > scaled.rules(service)["minReplicas"]
+        reversed_at = reversals(history, service)
+        assert all(later - earlier > 5 for earlier, later in pairwise(reversed_at)), reversed_at
+        assert history[-1][1][service] > scaled.rules(service)["minReplicas"]
 
 
 @pytest.mark.parametrize("silent", [{RESOURCE, CUSTOM}, {CUSTOM}], ids=["all", "one"])
 def test_missing_metrics_remove_no_pods(scaled: Scaled, silent: set[str]) -> None:
-    wanted = {name: scaled.rules(name)["maxReplicas"] - 1 for name in SERVICES}
-    scaled.ask_for(wanted, of="in_flight")
-    eventually(lambda: scaled.counts() == wanted, within_s=5 * MINUTE_S)
+    expected = {name: scaled.rules(name)["maxReplicas"] - 1 for name in SERVICES}
+    scaled.require(expected, of="in_flight")
+    eventually(lambda: scaled.counts() == expected, within_s=5 * MINUTE_S)
 
     scaled.meter.silent = silent
     scaled.meter.loads = {}
-    gap = scaled.film(16)
+    gap = scaled.record_counts(16)
     scaled.meter.silent = set()
-    after = scaled.film(14)
+    after = scaled.record_counts(14)
 
-    assert all(counts == wanted for _, counts in gap)
-    assert all(after[-1][1][name] < wanted[name] for name in SERVICES)
+    assert all(counts == expected for _, counts in gap)
+    assert all(after[-1][1][name] < expected[name] for name in SERVICES)

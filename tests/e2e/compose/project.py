@@ -27,9 +27,9 @@ def docker(*arguments: str, timeout_s: float = _DEADLINE_S) -> str:
         AssertionError: it failed; the message is docker's.
     """
     command = [os.environ.get("DOCKER", "docker"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
-    assert done.returncode == 0, f"{command}: {done.stdout[-4000:]}{done.stderr[-4000:]}"
-    return done.stdout
+    result = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
+    assert result.returncode == 0, f"{command}: {result.stdout[-4000:]}{result.stderr[-4000:]}"
+    return result.stdout
 
 
 def find_compose() -> list[str]:
@@ -54,12 +54,14 @@ def _works(*command: str) -> bool:
 
 def build_images(*, tag: str) -> None:
     """Run `make images` in this checkout, with BASE and BUILD_FLAGS of this shell."""
-    given = [f"{name}={os.environ[name]}" for name in ("BASE", "BUILD_FLAGS") if name in os.environ]
-    command = ["make", "--no-print-directory", "images", f"TAG={tag}", *given]
-    done = subprocess.run(
+    arguments = [
+        f"{name}={os.environ[name]}" for name in ("BASE", "BUILD_FLAGS") if name in os.environ
+    ]
+    command = ["make", "--no-print-directory", "images", f"TAG={tag}", *arguments]
+    result = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=_BUILD_DEADLINE_S
     )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
 
 
 class Project(Platform):
@@ -76,9 +78,9 @@ class Project(Platform):
         script = ROOT / "scripts" / "compose_env.py"
         subprocess.run([sys.executable, script], cwd=folder, check=True, capture_output=True)
         ports = {f"{name.upper()}_PORT": port for name, port in self.ports.items()}
-        own = ports | {"TAG": tag, "AUTH_ISSUER": self.urls["auth"]}
+        variables = ports | {"TAG": tag, "AUTH_ISSUER": self.urls["auth"]}
         with (folder / ".env").open("a") as file:
-            file.writelines(f"{name}={value}\n" for name, value in own.items())
+            file.writelines(f"{name}={value}\n" for name, value in variables.items())
         self.settings = dict(
             line.split("=", 1)
             for line in (folder / ".env").read_text().splitlines()
@@ -95,11 +97,13 @@ class Project(Platform):
         Raises:
             AssertionError: it failed; the message is the command's.
         """
-        done = subprocess.run(
+        result = subprocess.run(
             [*self._compose, *arguments], capture_output=True, text=True, timeout=timeout_s
         )
-        assert done.returncode == 0, f"{arguments}: {done.stdout[-4000:]}{done.stderr[-4000:]}"
-        return done.stdout
+        assert result.returncode == 0, (
+            f"{arguments}: {result.stdout[-4000:]}{result.stderr[-4000:]}"
+        )
+        return result.stdout
 
     def up(self) -> None:
         """Start everything in order; return when inference has been started."""

@@ -117,10 +117,10 @@ class TestProject:
 @pytest.mark.parametrize("name", IMAGES)
 class TestImage:
     def test_it_contains_its_own_service_and_no_pip(self, project: Project, name: str) -> None:
-        own = "trainer" if name == "trainer" else f"services.{name}"
+        source = "trainer" if name == "trainer" else f"services.{name}"
         run = ("run", "--rm", "--network", "none", "--read-only", image(project, name))
 
-        assert docker(*run, "python", "-c", ALONE).split() == [own]
+        assert docker(*run, "python", "-c", ALONE).split() == [source]
 
     def test_no_build_setting_stays_in_it(self, project: Project, name: str) -> None:
         history = docker("history", "--no-trunc", image(project, name))

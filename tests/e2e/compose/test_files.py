@@ -53,23 +53,29 @@ class TestDockerfile:
         stage = DOCKERFILE.split(f"FROM runtime AS {name}\n")[1].split("\nFROM ")[0]
         copied = set(re.findall(r"^COPY (?:--from=)?(\S+)", stage, re.MULTILINE))
 
-        own = "trainer" if name == "trainer" else f"services/{name}"
+        sources = {
+            "auth": {"services/auth"},
+            "billing": {"services/billing"},
+            "inference": {"services/inference", "registry"},
+            "trainer": {"trainer", "registry"},
+        }
         common = {"cli", "services/__init__.py", "services/common"}
-        models = {"registry"} if name in ("inference", "trainer") else set()
-        assert copied == common | models | {own, f"{name}-packages"}
+        assert copied == common | sources[name] | {f"{name}-packages"}
         assert "USER 10001:10001" in stage
         assert "HEALTHCHECK" in stage
 
     def test_the_build_context_has_exactly_what_the_build_copies(self) -> None:
         ignored = (ROOT / ".dockerignore").read_text().splitlines()
-        sent = {line[1:].rstrip("/") for line in ignored if line.startswith("!")}
-        named = re.findall(r"^COPY (?!--from)(\S+)", DOCKERFILE, re.MULTILINE)
+        included = {line[1:].rstrip("/") for line in ignored if line.startswith("!")}
+        paths = re.findall(r"^COPY (?!--from)(\S+)", DOCKERFILE, re.MULTILINE)
         variants = ("inference", "inference-joblib")
-        copied = {path.replace("${INFERENCE}", name) for path in named for name in variants}
+        copied = {path.replace("${INFERENCE}", name) for path in paths for name in variants}
 
         assert "*" in ignored
         assert all((ROOT / path).exists() for path in copied)
-        assert {path for path in copied if not path.startswith("services/")} | {"services"} == sent
+        assert {path for path in copied if not path.startswith("services/")} | {
+            "services"
+        } == included
 
 
 class TestCompose:
@@ -101,18 +107,18 @@ class TestCompose:
         assert all(len(found) == 1 for found in defaults.values()), defaults
 
     def test_every_variable_of_a_service_is_a_setting(self) -> None:
-        given = {name for service in OURS.values() for name in service.get("environment", {})}
+        variables = {name for service in OURS.values() for name in service.get("environment", {})}
         sampler = {"OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"}
 
-        assert given <= set(DOCUMENTED) | {"STORAGE_EMULATOR_HOST"} | sampler
+        assert variables <= set(DOCUMENTED) | {"STORAGE_EMULATOR_HOST"} | sampler
 
     def test_the_file_contains_no_secret(self) -> None:
         for service in SERVICES.values():
             for name, value in service.get("environment", {}).items():
                 if re.search("PASSWORD|SECRET|DATABASE_URL", name):
-                    held = {found[0] for found in VARIABLE.findall(value)}
-                    assert held, name
-                    assert held <= GENERATED
+                    references = {found[0] for found in VARIABLE.findall(value)}
+                    assert references, name
+                    assert references <= GENERATED
 
     def test_without_secrets_the_error_names_the_command_that_makes_them(self) -> None:
         assert {name for name in GENERATED if f"${{{name}:?run make compose-env}}" in TEXT} == (

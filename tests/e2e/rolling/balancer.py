@@ -29,8 +29,8 @@ class Balancer:
         self, folder: Path, *, services: Mapping[str, int], ingress: int, timings: Timings
     ) -> None:
         self._socket = folder / "h"
-        doors = [_door(name, "tcp", port) for name, port in services.items()]
-        doors.append(_door("ingress", "http", ingress))
+        doors = [_frontend(name, "tcp", port) for name, port in services.items()]
+        doors.append(_frontend("ingress", "http", ingress))
         head = _HEAD.format(
             socket=self._socket, probe_ms=round(timings.probe_s * 1000), failures=timings.failures
         )
@@ -51,13 +51,13 @@ class Balancer:
         self._set(service, slot, "state maint")
 
     def stop(self) -> None:
-        """Stop it, with all its connections."""
+        """Stop HAProxy, and close all its connections."""
         stop_process(self._process)
 
-    def _set(self, service: str, slot: int, what: str) -> None:
+    def _set(self, service: str, slot: int, state: str) -> None:
         doors = (service, "ingress") if service == "inference" else (service,)
         for door in doors:
-            reply = self._command(f"set server {door}/pod{slot} {what}").strip()
+            reply = self._command(f"set server {door}/pod{slot} {state}").strip()
             assert not reply or "changed" in reply or "no need to change" in reply, reply
 
     def _command(self, command: str) -> str:
@@ -101,7 +101,7 @@ defaults
 """
 
 
-def _door(name: str, mode: str, port: int) -> str:
+def _frontend(name: str, mode: str, port: int) -> str:
     lines = [f"\nlisten {name}", f"    mode {mode}", f"    bind 127.0.0.1:{port}"]
     lines += [f"    server pod{slot} 127.0.0.1:1" for slot in range(SLOTS)]
     return "\n".join(lines) + "\n"

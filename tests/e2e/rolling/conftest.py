@@ -12,7 +12,7 @@ from harness.platform import Platform
 from harness.ports import free_port
 from harness.services import SERVICES, STOP_ORDER, production_settings
 from tests.e2e.rolling.balancer import running_balancer
-from tests.e2e.rolling.pods import Ending, Workload, at_once
+from tests.e2e.rolling.pods import Ending, Workload, run_concurrently
 from tests.e2e.rolling.timings import chart_timings
 
 
@@ -41,11 +41,11 @@ class Cluster(Platform):
         }
 
     def each(self, action: Callable[[Workload], None]) -> None:
-        """Do something to all three services at the same time."""
-        at_once(*(lambda w=workload: action(w) for workload in self.workloads.values()))
+        """Run an action on all three services at the same time."""
+        run_concurrently(*(lambda w=workload: action(w) for workload in self.workloads.values()))
 
     def endings(self) -> list[Ending]:
-        """Return how the stopped pods left since the last call; waits for them."""
+        """Wait for the pods stopped since the last call; return how they ended."""
         return [ending for each in self.workloads.values() for ending in each.endings()]
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Callers that send requests all the time, over every kind of connection, and log responses."""
+"""Callers that send requests continuously, over every kind of connection, and record responses."""
 
 import itertools
 import threading
@@ -26,11 +26,11 @@ class Account:
 
 @dataclass
 class Load:
-    """What the callers saw."""
+    """The outcomes of the callers' requests."""
 
     accounts: list[Account]
     answers: int = 0
-    """Requests of every kind."""
+    """Successful requests of every kind."""
     failures: list[str] = field(default_factory=list)
 
 
@@ -55,7 +55,7 @@ class Callers:
             lambda: self._predict(four, ingress),
             lambda: self._predict(five, ingress, keep_alive=False),
             self._sign_up,
-            self._look_at_usage,
+            self._read_usage,
         )
 
     def run(self) -> list[threading.Thread]:
@@ -72,46 +72,48 @@ class Callers:
     ) -> None:
         headers = {"Authorization": f"Bearer {account.token}"}
         with _client(url, headers, keep_alive=keep_alive) as http:
-            for _ in self._turns(pause_s):
-                answer = self._note(
-                    lambda: http.post(PREDICT, json={"instances": [WINE]}), wanted=200
+            for _ in self._rounds(pause_s):
+                response = self._record(
+                    lambda: http.post(PREDICT, json={"instances": [WINE]}), expected=200
                 )
-                account.answered += answer is not None
+                account.answered += response is not None
 
     def _sign_up(self) -> None:
-        """Register and log in, again and again."""
+        """Register and log in repeatedly."""
         with _client(self._platform.urls["auth"], {}) as http:
-            for _ in self._turns(PAUSE_S * 5):
+            for _ in self._rounds(PAUSE_S * 5):
                 email, password = f"{uuid4().hex}@example.com", uuid4().hex
                 account = {"email": email, "password": password}
                 form = {"grant_type": "password", "username": email, "password": password}
-                if self._note(partial(http.post, "/register", json=account), wanted=201):
-                    self._note(partial(http.post, "/token", data=form), wanted=200)
+                if self._record(partial(http.post, "/register", json=account), expected=201):
+                    self._record(partial(http.post, "/token", data=form), expected=200)
 
-    def _look_at_usage(self) -> None:
+    def _read_usage(self) -> None:
         headers = {"Authorization": f"Bearer {self.load.accounts[0].token}"}
         with _client(self._platform.urls["billing"], headers) as http:
-            for _ in self._turns(PAUSE_S):
-                self._note(lambda: http.get("/usage"), wanted=200)
+            for _ in self._rounds(PAUSE_S):
+                self._record(lambda: http.get("/usage"), expected=200)
 
-    def _turns(self, pause_s: float) -> Iterator[int]:
-        """Count on until the callers are stopped."""
+    def _rounds(self, pause_s: float) -> Iterator[int]:
+        """Yield the numbers of rounds until the callers are stopped."""
         return itertools.takewhile(lambda _: not self._stopping.wait(pause_s), itertools.count())
 
-    def _note(self, ask: Callable[[], httpx.Response], *, wanted: int) -> httpx.Response | None:
-        """Send a request and record the outcome; return the response if it is the wanted one."""
+    def _record(
+        self, send: Callable[[], httpx.Response], *, expected: int
+    ) -> httpx.Response | None:
+        """Send a request and record the outcome; return the response if it is as expected."""
         failure = ""
         try:
-            answer = ask()
-            if answer.status_code != wanted:
-                failure = f"{answer.status_code} {answer.text[:300]}"
+            response = send()
+            if response.status_code != expected:
+                failure = f"{response.status_code} {response.text[:300]}"
         except httpx.HTTPError as error:
             failure = repr(error)
         with self._lock:
             self.load.answers += not failure
             if failure:
                 self.load.failures.append(failure)
-        return None if failure else answer
+        return None if failure else response
 
 
 def _client(url: str, headers: dict[str, str], *, keep_alive: bool = True) -> httpx.Client:
@@ -121,7 +123,7 @@ def _client(url: str, headers: dict[str, str], *, keep_alive: bool = True) -> ht
 
 @contextmanager
 def calling(platform: Platform, *, ingress: str) -> Iterator[Load]:
-    """Callers of every kind, who send requests until the end of the block."""
+    """Run callers of every kind, which send requests until the end of the block."""
     callers = Callers(platform, ingress=ingress)
     threads = callers.run()
     try:

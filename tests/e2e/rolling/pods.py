@@ -1,4 +1,4 @@
-"""Does to processes what kubelet and the controllers do to the pods of a service."""
+"""Treat processes as kubelet and the controllers treat the pods of a service."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -17,20 +17,20 @@ from tests.e2e.rolling.timings import ENDPOINT_LAG_S, SCALE, Timings
 
 @dataclass(frozen=True)
 class Ending:
-    """How a pod left."""
+    """The end of a pod."""
 
     service: str
     code: int
     """Its exit code; negative for the signal that ended it."""
     seconds: float
-    """From SIGTERM until it was gone."""
+    """Seconds from SIGTERM until it ended."""
     folder: Path
-    """What was on its own disk."""
+    """Its own disk."""
 
 
 @dataclass(frozen=True)
 class Pod:
-    """One process, and its place at the balancer."""
+    """One process, and its slot in the balancer."""
 
     slot: int
     port: int
@@ -44,7 +44,7 @@ class Workload:
 
     Args:
         folder: the folder for each pod's own disk, which is deleted with the pod.
-        environment: of every pod, except for its port and its own disk.
+        environment: variables of every pod, except for its port and its own disk.
         log: the log file of all pods.
     """
 
@@ -55,13 +55,13 @@ class Workload:
     environment: Mapping[str, str]
     log: Path
     pods: list[Pod] = field(default_factory=list)
-    """Pods that stay, oldest first."""
-    _leaving: list[Future[Ending]] = field(default_factory=list)
+    """The pods that are not being stopped, oldest first."""
+    _stopping: list[Future[Ending]] = field(default_factory=list)
     _threads: ThreadPoolExecutor = field(default_factory=ThreadPoolExecutor)
-    _made: int = 0
+    _started: int = 0
 
     def scale(self, replicas: int) -> None:
-        """Scale to this many pods; new ones are ready on return, others may still be leaving."""
+        """Scale to this many pods; new ones are ready on return, others may still be stopping."""
         self._await_ready([self._start() for _ in range(replicas - len(self.pods))])
         while len(self.pods) > replicas:
             self._end(self.pods[-1])
@@ -70,21 +70,21 @@ class Workload:
         """Replace every pod like a Deployment: a new one must be ready before an old one stops."""
         old = list(self.pods)
         for first in range(0, len(old), self.timings.surge):
-            leaving = old[first : first + self.timings.surge]
-            self._await_ready([self._start() for _ in leaving])
+            stopping = old[first : first + self.timings.surge]
+            self._await_ready([self._start() for _ in stopping])
             time.sleep(self.timings.min_ready_s)
-            for pod in leaving:
+            for pod in stopping:
                 self._end(pod)
 
     def evict(self) -> None:
-        """Drain the oldest pod's node: it stops while its replacement only starts."""
+        """Drain the oldest pod's node: the pod stops before its replacement is ready."""
         self._end(self.pods[0])
         self._await_ready([self._start()])
 
     def endings(self) -> list[Ending]:
-        """Return how the stopped pods left since the last call; waits for them."""
-        leaving, self._leaving = self._leaving, []
-        return [each.result() for each in leaving]
+        """Wait for the pods stopped since the last call; return how they ended."""
+        stopping, self._stopping = self._stopping, []
+        return [each.result() for each in stopping]
 
     def close(self) -> list[Ending]:
         """Stop the remaining pods at once; return how they ended."""
@@ -95,16 +95,16 @@ class Workload:
         return endings
 
     def _start(self) -> Pod:
-        slot, port = self._made % SLOTS, free_port()
-        self._made += 1
-        disk = self.folder / f"{self.service}-{self._made}"
-        own = {
+        slot, port = self._started % SLOTS, free_port()
+        self._started += 1
+        disk = self.folder / f"{self.service}-{self._started}"
+        pod_settings = {
             f"{self.service.upper()}_PORT": str(port),
             "INFERENCE_JOURNAL_DIR": str(disk / "journal"),
             "INFERENCE_CACHE_DIR": str(disk / "cache"),
         }
         # PR_SET_PDEATHSIG follows the thread, so use one that lives as long as the pods.
-        environment = {**self.environment, **own}
+        environment = {**self.environment, **pod_settings}
         start = partial(start_service, self.service, environment=environment, log=self.log)
         process = self._threads.submit(start).result()
         pod = Pod(slot, port, process, disk)
@@ -125,12 +125,12 @@ class Workload:
             self.balancer.add(self.service, pod.slot, port=pod.port)
 
     def _end(self, pod: Pod, *, pre_stop_s: float | None = None) -> None:
-        """Delete a pod; it leaves in the background."""
+        """Delete a pod, which stops in the background."""
         self.pods.remove(pod)
         pause_s = self.timings.pre_stop_s if pre_stop_s is None else pre_stop_s
-        self._leaving.append(self._threads.submit(self._see_out, pod, pause_s))
+        self._stopping.append(self._threads.submit(self._terminate, pod, pause_s))
 
-    def _see_out(self, pod: Pod, pre_stop_s: float) -> Ending:
+    def _terminate(self, pod: Pod, pre_stop_s: float) -> Ending:
         """Start the preStop sleep, withdraw the endpoint a moment later; SIGTERM, then SIGKILL."""
         deleted_at = time.monotonic()
         time.sleep(min(ENDPOINT_LAG_S * SCALE, pre_stop_s))
@@ -145,8 +145,8 @@ def _is_ready(pod: Pod) -> bool:
     return failing(pod.port) is None
 
 
-def at_once(*actions: Callable[[], None]) -> None:
+def run_concurrently(*actions: Callable[[], None]) -> None:
     """Run actions at the same time; return when all are done, or raise what one of them raised."""
     with ThreadPoolExecutor(len(actions)) as threads:
-        for done in [threads.submit(action) for action in actions]:
-            done.result()
+        for future in [threads.submit(action) for action in actions]:
+            future.result()

@@ -17,14 +17,16 @@ _FEW_TRIPS = 20_000.0
 
 def publish(home: Path) -> str:
     """Sign and publish it beside the sample model's own version; return its name."""
-    own = PlatformStore(home)
-    live = own.store.open_release("wine", own.live("wine"), own.trusted)
-    model = own.store.read_file(live, "model.onnx")
-    return own.publish_copy("wine", {"model.onnx": _with_loop(model)})
+    platform_store = PlatformStore(home)
+    live = platform_store.store.open_release(
+        "wine", platform_store.live("wine"), platform_store.trusted
+    )
+    model = platform_store.store.read_file(live, "model.onnx")
+    return platform_store.publish_copy("wine", {"model.onnx": _with_loop(model)})
 
 
 def _with_loop(content: bytes) -> bytes:
-    """A model that first runs a loop, a million rounds for every 1 beyond 5,000."""
+    """Return the model preceded by a loop, with a million rounds for every 1 beyond 5,000."""
     model = onnx.load_from_string(content)
     body = helper.make_graph(
         [

@@ -27,12 +27,12 @@ _SETTLE_S = 1.0
 def sources(cluster: Cluster) -> list[dict[str, Any]]:
     """Return every journal that has reported to billing."""
     with cluster.client("billing", cluster.admin_token()) as billing:
-        listed: list[dict[str, Any]] = billing.get("/sources").json()["sources"]
-    return listed
+        sources_listed: list[dict[str, Any]] = billing.get("/sources").json()["sources"]
+    return sources_listed
 
 
 def assert_unnoticed(cluster: Cluster, load: Load) -> None:
-    """No request failed, and each answered prediction is billed once."""
+    """Check that no request failed, and that each answered prediction is billed once."""
     assert load.failures == []
     assert load.answers > 100
     for account in load.accounts:
@@ -45,18 +45,18 @@ def all_billed(cluster: Cluster, account: Account) -> bool:
 
 
 def assert_drained(cluster: Cluster, endings: list[Ending]) -> None:
-    """The pods that left lost no usage, and closed their journals."""
+    """Check that the stopped pods lost no usage and closed their journals."""
     for ending in endings:
         assert list((ending.folder / "journal").glob("*.log")) == [], ending
-    listed = sources(cluster)
-    assert [source for source in listed if source["missing"]] == []
-    states = [source["state"] for source in listed]
+    sources_listed = sources(cluster)
+    assert [source for source in sources_listed if source["missing"]] == []
+    states = [source["state"] for source in sources_listed]
     assert states.count("open") == len(cluster.workloads["inference"].pods)
     assert states.count("closed") == len(states) - states.count("open")
 
 
-def assert_in_order(endings: list[Ending]) -> None:
-    """Every process ended by itself, without an error."""
+def assert_clean(endings: list[Ending]) -> None:
+    """Check that every process ended by itself, without an error."""
     assert [ending for ending in endings if ending.code != 0] == []
 
 
@@ -69,7 +69,7 @@ class TestPodsThatComeAndGo:
             time.sleep(_SETTLE_S)
 
         assert len(endings) == 6
-        assert_in_order(endings)
+        assert_clean(endings)
         assert_unnoticed(cluster, load)
         assert_drained(cluster, endings)
 
@@ -82,7 +82,7 @@ class TestPodsThatComeAndGo:
             time.sleep(_SETTLE_S)
 
         assert len(endings) == 3 * 4
-        assert_in_order(endings)
+        assert_clean(endings)
         assert_unnoticed(cluster, load)
         assert_drained(cluster, endings)
 
@@ -96,7 +96,7 @@ class TestPodsThatComeAndGo:
             time.sleep(_SETTLE_S)
 
         assert len(endings) == 3
-        assert_in_order(endings)
+        assert_clean(endings)
         assert_unnoticed(cluster, load)
         assert_drained(cluster, endings)
 

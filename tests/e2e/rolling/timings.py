@@ -27,7 +27,7 @@ class Timings:
     min_ready_s: float
     """How long a new pod must be ready before an old one stops."""
     surge: int
-    """Pods beyond the desired number during an update; none is missing meanwhile."""
+    """Extra pods during an update, which never has fewer than the desired number."""
 
 
 def chart_timings(service: str) -> Timings:

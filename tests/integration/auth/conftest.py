@@ -53,9 +53,9 @@ def open_app(database_url: str, state_folder: Path) -> OpenApp:
     async def open_(
         *, password_memory_kib: int = CHEAP_KIB, **settings: Any
     ) -> AsyncIterator[FastAPI]:
-        given: dict[str, Any] = {"home": state_folder, "issuer": ISSUER, **settings}
+        values: dict[str, Any] = {"home": state_folder, "issuer": ISSUER, **settings}
         app = create_app(
-            AuthSettings(database_url=SecretStr(database_url), **given),
+            AuthSettings(database_url=SecretStr(database_url), **values),
             password_memory_kib=password_memory_kib,
             database_deadline_s=PATIENT_S,
         )
@@ -92,7 +92,7 @@ async def client(app: FastAPI) -> AsyncIterator[AsyncClient]:
 
 
 def browse(app: FastAPI, *, address: str = "127.0.0.1") -> AsyncClient:
-    """A client of the app at an IP address."""
+    """Return a client of the app with an IP address."""
     return AsyncClient(transport=ASGITransport(app=app, client=(address, 1)), base_url=ISSUER)
 
 

@@ -46,11 +46,11 @@ def machine(client: AsyncClient, as_ada: Headers) -> Callable[[], Awaitable[str]
     """`await machine()` returns an access token of one of Ada's clients."""
 
     async def token() -> str:
-        made = (await client.post("/clients", json={"name": "x"}, headers=as_ada)).json()
+        client_document = (await client.post("/clients", json={"name": "x"}, headers=as_ada)).json()
         answer = await client.post(
             "/token",
             data={"grant_type": "client_credentials"},
-            auth=(made["client_id"], made["client_secret"]),
+            auth=(client_document["client_id"], client_document["client_secret"]),
         )
         return str(answer.json()["access_token"])
 

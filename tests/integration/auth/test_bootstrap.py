@@ -28,14 +28,14 @@ def ensure(database_url: str, app: FastAPI) -> Ensure:
         admin_password: str = PASSWORD,
         inference_client_secret: str = SECRET,
     ) -> None:
-        given = AuthSettings(
+        configured = AuthSettings(
             database_url=SecretStr(database_url),
             admin_email=admin_email,
             admin_password=SecretStr(admin_password),
             inference_client_id="inference",
             inference_client_secret=SecretStr(inference_client_secret),
         )
-        await asyncio.to_thread(create_first_users, given)
+        await asyncio.to_thread(create_first_users, configured)
 
     return ensure_
 
@@ -94,7 +94,7 @@ class TestFirstUsers:
         with pytest.raises(SystemExit) as stopped:
             await ensure(**settings)
 
-        said = capsys.readouterr().err
+        stderr = capsys.readouterr().err
         assert stopped.value.code == 2
-        assert said.startswith(line)
-        assert said.count("\n") == 1
+        assert stderr.startswith(line)
+        assert stderr.count("\n") == 1

@@ -18,15 +18,17 @@ from tests.integration.auth.conftest import PASSWORD, Headers, LogIn, bearer
 async def create(client: AsyncClient, headers: Headers, **body: object) -> dict[str, Any]:
     answer = await client.post("/clients", json={"name": "job", **body}, headers=headers)
     assert answer.status_code == 201, answer.text
-    made: dict[str, Any] = answer.json()
-    return made
+    credentials: dict[str, Any] = answer.json()
+    return credentials
 
 
-async def token_for(client: AsyncClient, made: dict[str, Any], **form: str) -> httpx.Response:
+async def token_for(
+    client: AsyncClient, credentials: dict[str, Any], **form: str
+) -> httpx.Response:
     return await client.post(
         "/token",
         data={"grant_type": "client_credentials", **form},
-        auth=(made["client_id"], made["client_secret"]),
+        auth=(credentials["client_id"], credentials["client_secret"]),
     )
 
 
@@ -41,46 +43,46 @@ class TestCreate:
     async def test_its_tokens_identify_the_owner(
         self, client: AsyncClient, ada: dict[str, str], as_ada: Headers
     ) -> None:
-        made = await create(client, as_ada, name="nightly")
-        token = (await token_for(client, made)).json()
+        credentials = await create(client, as_ada, name="nightly")
+        token = (await token_for(client, credentials)).json()
 
         claims = jwt.get_unverified_claims(token["access_token"])
-        assert (claims["sub"], claims["client_id"]) == (ada["id"], made["client_id"])
-        assert made["scope"] == token["scope"] == "predict usage:read"
+        assert (claims["sub"], claims["client_id"]) == (ada["id"], credentials["client_id"])
+        assert credentials["scope"] == token["scope"] == "predict usage:read"
         assert (await client.get("/users/me", headers=bearer(token["access_token"]))).json() == ada
 
     async def test_the_secret_is_shown_once_and_stored_as_a_hash(
         self, client: AsyncClient, as_ada: Headers, database: Database
     ) -> None:
-        made = await create(client, as_ada)
+        credentials = await create(client, as_ada)
 
-        listed = await client.get("/clients", headers=as_ada)
+        response = await client.get("/clients", headers=as_ada)
         async with database.snapshot() as session:
             stored = (await session.scalars(select(Client))).one()
-        assert made["client_secret"] not in listed.text
-        assert made["client_secret"] not in str(vars(stored))
+        assert credentials["client_secret"] not in response.text
+        assert credentials["client_secret"] not in str(vars(stored))
 
     async def test_it_may_have_a_narrower_scope(self, client: AsyncClient, as_ada: Headers) -> None:
-        made = await create(client, as_ada, scope="predict")
+        credentials = await create(client, as_ada, scope="predict")
 
-        assert (await token_for(client, made)).json()["scope"] == "predict"
-        wider = await token_for(client, made, scope="usage:read")
+        assert (await token_for(client, credentials)).json()["scope"] == "predict"
+        wider = await token_for(client, credentials, scope="usage:read")
         assert wider.json()["error"] == "invalid_scope"
 
     async def test_it_expires(
         self, client: AsyncClient, as_ada: Headers, database: Database
     ) -> None:
         tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
-        made = await create(client, as_ada, expires_at=tomorrow)
-        assert (await token_for(client, made)).status_code == 200
+        credentials = await create(client, as_ada, expires_at=tomorrow)
+        assert (await token_for(client, credentials)).status_code == 200
 
         async with database.transaction() as session:
             await session.execute(update(Client).values(expires_at=datetime.now(UTC)))
 
-        assert (await token_for(client, made)).json()["error"] == "invalid_client"
+        assert (await token_for(client, credentials)).json()["error"] == "invalid_client"
 
     @pytest.mark.parametrize(
-        ("given", "shown"),
+        ("sent", "expected"),
         [
             ("9998-12-31T23:59:59.999999Z", "9998-12-31T23:59:59.999999Z"),
             ("9998-12-31t23:59:59-00:00", "9998-12-31T23:59:59Z"),
@@ -88,20 +90,20 @@ class TestCreate:
         ],
     )
     async def test_it_may_expire_in_the_far_future(
-        self, client: AsyncClient, as_ada: Headers, given: str, shown: str
+        self, client: AsyncClient, as_ada: Headers, sent: str, expected: str
     ) -> None:
-        made = await create(client, as_ada, expires_at=given)
+        credentials = await create(client, as_ada, expires_at=sent)
 
-        listed = (await client.get("/clients", headers=as_ada)).json()["clients"]
-        token = await token_for(client, made)
-        assert [made["expires_at"], listed[0]["expires_at"]] == [shown, shown]
+        [listed] = (await client.get("/clients", headers=as_ada)).json()["clients"]
+        token = await token_for(client, credentials)
+        assert [credentials["expires_at"], listed["expires_at"]] == [expected, expected]
         assert (token.status_code, token.json()["expires_in"]) == (200, 3600)
 
     async def test_its_tokens_expire_with_it(self, client: AsyncClient, as_ada: Headers) -> None:
         ends_at = datetime.now(UTC) + timedelta(seconds=90)
-        made = await create(client, as_ada, expires_at=ends_at.isoformat())
+        credentials = await create(client, as_ada, expires_at=ends_at.isoformat())
 
-        token = (await token_for(client, made)).json()
+        token = (await token_for(client, credentials)).json()
 
         claims = jwt.get_unverified_claims(token["access_token"])
         assert claims["exp"] == int(ends_at.timestamp())
@@ -110,12 +112,12 @@ class TestCreate:
     async def test_it_gets_no_token_in_its_last_second(
         self, client: AsyncClient, as_ada: Headers, database: Database
     ) -> None:
-        made = await create(client, as_ada)
+        credentials = await create(client, as_ada)
         async with database.transaction() as session:
             ends_at = datetime.now(UTC) + timedelta(milliseconds=10)
             await session.execute(update(Client).values(expires_at=ends_at))
 
-        assert (await token_for(client, made)).json()["error"] == "invalid_client"
+        assert (await token_for(client, credentials)).json()["error"] == "invalid_client"
 
     async def test_a_client_loses_the_scopes_that_its_owner_loses(
         self, client: AsyncClient, ada: dict[str, str], log_in: LogIn, database: Database
@@ -123,22 +125,22 @@ class TestCreate:
         async with database.transaction() as session:
             await session.execute(update(User).values(is_admin=True))
         as_admin = bearer((await log_in()).json()["access_token"])
-        made = await create(client, as_admin, scope="admin predict")
+        credentials = await create(client, as_admin, scope="admin predict")
         only_admin = await create(client, as_admin, scope="admin")
         async with database.transaction() as session:
             await session.execute(update(User).values(is_admin=False))
 
-        assert (await token_for(client, made)).json()["scope"] == "predict"
+        assert (await token_for(client, credentials)).json()["scope"] == "predict"
         assert (await token_for(client, only_admin)).json()["error"] == "invalid_scope"
 
     async def test_disabling_the_owner_disables_it(
         self, client: AsyncClient, as_ada: Headers, database: Database
     ) -> None:
-        made = await create(client, as_ada)
+        credentials = await create(client, as_ada)
         async with database.transaction() as session:
             await session.execute(update(User).values(disabled_at=datetime.now(UTC)))
 
-        assert (await token_for(client, made)).json()["error"] == "invalid_grant"
+        assert (await token_for(client, credentials)).json()["error"] == "invalid_grant"
 
     @pytest.mark.parametrize(
         ("body", "field"),
@@ -185,37 +187,37 @@ class TestListAndDelete:
     async def test_a_user_only_sees_their_own_clients(
         self, client: AsyncClient, as_ada: Headers, as_bob: Headers
     ) -> None:
-        made = [await create(client, as_ada, name=name) for name in ("one", "two")]
+        clients = [await create(client, as_ada, name=name) for name in ("one", "two")]
 
         mine = (await client.get("/clients", headers=as_ada)).json()["clients"]
         theirs = (await client.get("/clients", headers=as_bob)).json()["clients"]
 
-        assert {entry["client_id"] for entry in mine} == {entry["client_id"] for entry in made}
+        assert {entry["client_id"] for entry in mine} == {entry["client_id"] for entry in clients}
         assert theirs == []
 
     async def test_a_deleted_client_gets_no_more_tokens(
         self, client: AsyncClient, as_ada: Headers
     ) -> None:
-        made = await create(client, as_ada)
+        credentials = await create(client, as_ada)
 
-        deleted = await client.delete(f"/clients/{made['client_id']}", headers=as_ada)
+        deleted = await client.delete(f"/clients/{credentials['client_id']}", headers=as_ada)
 
         assert (deleted.status_code, deleted.content) == (204, b"")
-        assert (await token_for(client, made)).status_code == 401
+        assert (await token_for(client, credentials)).status_code == 401
 
     async def test_a_client_of_another_user_is_not_found(
         self, client: AsyncClient, as_ada: Headers, as_bob: Headers
     ) -> None:
-        made = await create(client, as_ada)
+        credentials = await create(client, as_ada)
 
-        anothers = await client.delete(f"/clients/{made['client_id']}", headers=as_bob)
+        not_owned = await client.delete(f"/clients/{credentials['client_id']}", headers=as_bob)
         unknown = await client.delete("/clients/tgc_ünknown", headers=as_bob)
 
-        assert anothers.status_code == unknown.status_code == 404
-        assert (await token_for(client, made)).status_code == 200
+        assert not_owned.status_code == unknown.status_code == 404
+        assert (await token_for(client, credentials)).status_code == 200
 
 
-class TestWhoMay:
+class TestPermissions:
     @pytest.mark.parametrize(
         ("method", "path"), [("POST", "/clients"), ("GET", "/clients"), ("DELETE", "/clients/x")]
     )
@@ -227,11 +229,11 @@ class TestWhoMay:
     async def test_a_machine_client_cannot_create_or_delete_clients(
         self, client: AsyncClient, as_ada: Headers
     ) -> None:
-        made = await create(client, as_ada)
-        as_machine = bearer((await token_for(client, made)).json()["access_token"])
+        credentials = await create(client, as_ada)
+        as_machine = bearer((await token_for(client, credentials)).json()["access_token"])
 
         creating = await client.post("/clients", json={"name": "heir"}, headers=as_machine)
-        deleting = await client.delete(f"/clients/{made['client_id']}", headers=as_machine)
+        deleting = await client.delete(f"/clients/{credentials['client_id']}", headers=as_machine)
 
         assert creating.status_code == deleting.status_code == 403
 

@@ -23,10 +23,10 @@ async def test_a_library_verifies_a_token_from_the_issuer_url_alone(
 ) -> None:
     token = (await log_in()).json()["access_token"]
 
-    found = (await client.get(f"{ISSUER}/.well-known/{document}")).json()
-    keys = {key["kid"]: key for key in (await client.get(found["jwks_uri"])).json()["keys"]}
+    metadata = (await client.get(f"{ISSUER}/.well-known/{document}")).json()
+    keys = {key["kid"]: key for key in (await client.get(metadata["jwks_uri"])).json()["keys"]}
 
-    assert found["issuer"] == ISSUER
+    assert metadata["issuer"] == ISSUER
     signed, _, signature = token.rpartition(".")
     header, claims = (json.loads(base64.urlsafe_b64decode(p + "==")) for p in signed.split("."))
     key = keys[header["kid"]]
@@ -37,17 +37,17 @@ async def test_a_library_verifies_a_token_from_the_issuer_url_alone(
         padding.PKCS1v15(),
         hashes.SHA256(),
     )
-    assert claims["iss"] == found["issuer"]
+    assert claims["iss"] == metadata["issuer"]
     assert (key["kty"], key["use"], key["alg"]) == ("RSA", "sig", "RS256")
     assert "d" not in key
 
 
 async def test_every_listed_endpoint_exists(client: AsyncClient) -> None:
-    found = (await client.get("/.well-known/openid-configuration")).json()
+    metadata = (await client.get("/.well-known/openid-configuration")).json()
 
-    named = [url for name, url in found.items() if name.endswith(("_endpoint", "_uri"))]
-    assert len(named) == 5
-    for url in named:
+    urls = [url for name, url in metadata.items() if name.endswith(("_endpoint", "_uri"))]
+    assert len(urls) == 5
+    for url in urls:
         assert (await client.get(url)).status_code != 404
 
 

@@ -117,11 +117,13 @@ class TestIntrospect:
         as_bob = bearer((await log_in("bob@example.com")).json()["access_token"])
         active = []
         for headers in (as_ada, as_bob):
-            made = (await client.post("/clients", json={"name": "x"}, headers=headers)).json()
+            credentials = (
+                await client.post("/clients", json={"name": "x"}, headers=headers)
+            ).json()
             answer = await client.post(
                 "/introspect",
                 data={"token": access_token},
-                auth=(made["client_id"], made["client_secret"]),
+                auth=(credentials["client_id"], credentials["client_secret"]),
             )
             active.append(answer.json()["active"])
 

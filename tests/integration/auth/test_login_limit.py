@@ -143,8 +143,8 @@ async def test_closed_windows_are_deleted(
     await delete_expired(database)
 
     async with database.snapshot() as session:
-        left = (await session.scalars(select(LoginFailures.failures))).all()
-    assert sorted(left) == [1, 1, 1]  # the user, the pair, and the address of both users
+        remaining = (await session.scalars(select(LoginFailures.failures))).all()
+    assert sorted(remaining) == [1, 1, 1]  # the user, the pair, and the address of both users
 
 
 class TestAttackers:
@@ -274,8 +274,8 @@ async def test_a_burst_is_refused_without_using_the_database_and_probes_still_wo
     form = {"grant_type": "password", "username": "ada@example.com", "password": PASSWORD}
     narrow = open_app(password_threads=1, password_queue=3, password_memory_kib=MEMORY_KIB)
     async with narrow as app, browse(app) as client:
-        begun: list[object] = []
-        event.listen(app.state.database.engine.sync_engine, "begin", begun.append)
+        transactions: list[object] = []
+        event.listen(app.state.database.engine.sync_engine, "begin", transactions.append)
         burst = asyncio.gather(*(client.post("/token", data=form) for _ in range(40)))
         probe = await client.get("/readyz")
         statuses = Counter(answer.status_code for answer in await burst)
@@ -283,4 +283,4 @@ async def test_a_burst_is_refused_without_using_the_database_and_probes_still_wo
     assert probe.status_code == 200
     assert statuses[503] > 0
     assert statuses[200] + statuses[503] == 40
-    assert len(begun) == 2 * statuses[200] + 1
+    assert len(transactions) == 2 * statuses[200] + 1

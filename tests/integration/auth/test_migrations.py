@@ -165,7 +165,7 @@ class TestEmailsOfOlderVersions:
         async with database.transaction() as session:
             await session.execute(USERS_OF_0001.insert(), rows)
 
-    async def meant_by(self, database: Database, *spellings: str) -> list[str | None]:
+    async def resolve(self, database: Database, *spellings: str) -> list[str | None]:
         """Return the id of the user that each spelling refers to."""
         async with database.snapshot() as session:
             users = [await find_user_by_email(session, email=each) for each in spellings]
@@ -179,7 +179,7 @@ class TestEmailsOfOlderVersions:
         async with database.snapshot() as session:
             stored = set((await session.scalars(text("SELECT email FROM users"))).all())
         assert stored == {"ada@bücher.example", "bob@example.com"}
-        assert await self.meant_by(
+        assert await self.resolve(
             database, "ada@bücher.example", "ADA@XN--BCHER-KVA.example", "bob@example.com"
         ) == ["0", "0", "1"]
 
@@ -190,7 +190,7 @@ class TestEmailsOfOlderVersions:
 
         await asyncio.to_thread(migrate, self.url, MIGRATIONS)
 
-        assert await self.meant_by(
+        assert await self.resolve(
             database, "straße@x.io", "STRASSE@x.io", "ada@straße.de", "ada@xn--strae-oqa.de"
         ) == ["0", "0", "1", None]
         hasher = PasswordHasher(threads=1)
@@ -217,7 +217,7 @@ class TestEmailsOfOlderVersions:
         await asyncio.to_thread(migrate, self.url, MIGRATIONS)
         await asyncio.to_thread(migrate, self.url, MIGRATIONS)
 
-        assert await self.meant_by(
+        assert await self.resolve(
             database,
             "ada@bücher.example",
             "ada@xn--bcher-kva.example",
@@ -232,7 +232,7 @@ class TestEmailsOfOlderVersions:
 
         await asyncio.to_thread(migrate, self.url, MIGRATIONS)
 
-        assert await self.meant_by(database, "ADA@MY_HOST", "a" * 64 + "@" + "x" * 180) == [
+        assert await self.resolve(database, "ADA@MY_HOST", "a" * 64 + "@" + "x" * 180) == [
             "0",
             "1",
         ]
@@ -247,7 +247,7 @@ class TestEmailsOfOlderVersions:
 
         await asyncio.to_thread(migrate, self.url, MIGRATIONS)
 
-        assert await self.meant_by(database, "ada@xn--bcher-kva.example", "ada@bücher.example") == [
+        assert await self.resolve(database, "ada@xn--bcher-kva.example", "ada@bücher.example") == [
             "0",
             "1",
         ]

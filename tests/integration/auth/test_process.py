@@ -53,7 +53,7 @@ def test_it_migrates_serves_and_stops_cleanly(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "settings", "named"),
+    ("arguments", "settings", "variable"),
     [
         (["sevre"], {}, "usage"),
         ([], {"AUTH_REGISTRATION": "verify"}, "AUTH_REGISTRATION"),
@@ -69,11 +69,11 @@ def test_it_migrates_serves_and_stops_cleanly(tmp_path: Path) -> None:
     ],
 )
 def test_a_failed_start_is_explained_on_one_line(
-    tmp_path: Path, arguments: list[str], settings: dict[str, str], named: str
+    tmp_path: Path, arguments: list[str], settings: dict[str, str], variable: str
 ) -> None:
-    ended = run(tmp_path, *arguments, **({"AUTH_PORT": str(free_port())} | settings))
+    result = run(tmp_path, *arguments, **({"AUTH_PORT": str(free_port())} | settings))
 
-    assert ended.returncode == 2
-    assert ended.stderr.startswith(f"error: {named}")
-    assert ended.stderr.count("\n") == 1
-    assert "hunter2" not in ended.stderr
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {variable}")
+    assert result.stderr.count("\n") == 1
+    assert "hunter2" not in result.stderr

@@ -78,7 +78,7 @@ class TestPassword:
         assert (await log_in(scope=scope)).json()["scope"] == granted
 
     @pytest.mark.parametrize("scope", ["admin", "predict admin", "billing:write", "nonsense", "é"])
-    async def test_requesting_more_is_invalid_scope(
+    async def test_requesting_another_scope_is_invalid_scope(
         self, ada: dict[str, str], log_in: LogIn, scope: str
     ) -> None:
         assert_refused(await log_in(scope=scope), "invalid_scope")
@@ -90,7 +90,7 @@ class TestPassword:
 
         assert (await log_in()).json()["scope"] == "predict usage:read admin"
 
-    async def test_unknown_wrong_and_disabled_get_the_same_response(
+    async def test_an_unknown_or_disabled_user_gets_the_response_to_a_wrong_password(
         self, ada: dict[str, str], log_in: LogIn, database: Database
     ) -> None:
         wrong = await log_in(password="wrong password")

@@ -183,8 +183,8 @@ class TestRegister:
         answer = await client.post("/register", json={"password": PASSWORD, "is_admin": True})
 
         assert answer.status_code == 422
-        named = {tuple(error["loc"]) for error in answer.json()["errors"]}
-        assert named == {("body", "email"), ("body", "is_admin")}
+        locations = {tuple(error["loc"]) for error in answer.json()["errors"]}
+        assert locations == {("body", "email"), ("body", "is_admin")}
         assert PASSWORD not in answer.text
 
     @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"email": "\\ud800"}', b"\xff", b"NaN"])

@@ -111,9 +111,9 @@ class TestJava:
 def _post(port: int, body: str) -> list[tuple[int, int]]:
     find_program("javac")  # `java` runs a source file only where there is a compiler
     command = [find_program("java"), str(JAVA_CLIENT), f"http://127.0.0.1:{port}/echo", body, "3"]
-    done = subprocess.run(
+    result = subprocess.run(
         command, capture_output=True, text=True, timeout=120, check=False, env=os.environ
     )
-    assert done.returncode == 0, done.stderr
-    answers = [line.partition(" ") for line in done.stdout.splitlines()]
+    assert result.returncode == 0, result.stderr
+    answers = [line.partition(" ") for line in result.stdout.splitlines()]
     return [(int(status), json.loads(answer)["length"]) for status, _, answer in answers]

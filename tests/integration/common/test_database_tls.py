@@ -18,7 +18,7 @@ from services.common.errors import Unavailable
 
 
 def make_certificate(folder: Path) -> Path:
-    """A self-signed certificate of 127.0.0.1, `cert.pem`, and its key, `key.pem`."""
+    """Create a self-signed certificate of 127.0.0.1, `cert.pem`, and its key, `key.pem`."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)
@@ -60,10 +60,10 @@ def server(certificate: Path) -> Iterator[Server]:
 
 
 async def cipher(url: str) -> str:
-    """What a connection is encrypted with; empty if it is not.
+    """Return the cipher of a connection; empty if it is not encrypted.
 
     Raises:
-        Unavailable: it cannot be made.
+        Unavailable: the connection cannot be made.
     """
     database = Database(url)
     try:
@@ -103,6 +103,6 @@ class TestTls:
         url = TypeAdapter(DatabaseUrl)
 
         for name in ("ca.pem", "missing.pem"):
-            given = SecretStr(f"mysql+aiomysql://u:hunter2@db/auth?ssl_ca={tmp_path / name}")
+            value = SecretStr(f"mysql+aiomysql://u:hunter2@db/auth?ssl_ca={tmp_path / name}")
             with pytest.raises(ValidationError, match="cannot read the certificates in ssl_ca"):
-                url.validate_python(given)
+                url.validate_python(value)

@@ -49,8 +49,8 @@ class TestErrors:
         answer = await client.post("/samples", json={"size": "hunter2", "password": "hunter2"})
 
         assert_problem(answer, 422, "invalid_input")
-        named = {tuple(error["loc"]) for error in answer.json()["errors"]}
-        assert named == {("body", "name"), ("body", "size"), ("body", "password")}
+        locations = {tuple(error["loc"]) for error in answer.json()["errors"]}
+        assert locations == {("body", "name"), ("body", "size"), ("body", "password")}
         assert all(set(error) == {"loc", "msg"} for error in answer.json()["errors"])
         assert "hunter2" not in answer.text
 
@@ -193,12 +193,12 @@ class TestOperations:
             assert (await client.get(f"/docs/assets/{asset}")).status_code == 200
 
     def test_a_port_in_use_is_one_clear_line(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SystemExit):
-            listen("127.0.0.1", taken.getsockname()[1], variable="SAMPLE_PORT")
+        with socket.create_server(("127.0.0.1", 0)) as occupied, pytest.raises(SystemExit):
+            listen("127.0.0.1", occupied.getsockname()[1], variable="SAMPLE_PORT")
 
-        said = capsys.readouterr().err
-        assert said.startswith("error: SAMPLE_PORT: cannot listen on 127.0.0.1:")
-        assert said.count("\n") == 1
+        stderr = capsys.readouterr().err
+        assert stderr.startswith("error: SAMPLE_PORT: cannot listen on 127.0.0.1:")
+        assert stderr.count("\n") == 1
 
 
 @contextmanager
@@ -232,15 +232,15 @@ class TestLogs:
             log.info("hostile", value=hostile)
             logging.getLogger("foreign").warning("hostile %s", hostile)
 
-        said = capsys.readouterr().err
-        lines = [json.loads(line) for line in said.splitlines()]
+        stderr = capsys.readouterr().err
+        lines = [json.loads(line) for line in stderr.splitlines()]
         assert lines[0]["event"] == "request_completed"
         assert [line["event"][:7] for line in lines] == ["request", "hostile", "hostile"]
         assert all(line["service"] == "sample" for line in lines)
-        assert said.isascii()
-        assert "\x1b" not in said
-        assert len(said) < 10_000
-        assert "hunter2" not in said
+        assert stderr.isascii()
+        assert "\x1b" not in stderr
+        assert len(stderr) < 10_000
+        assert "hunter2" not in stderr
 
     async def test_an_unhandled_error_is_one_line_with_its_traceback_and_request_id(
         self, client: AsyncClient, capsys: pytest.CaptureFixture[str]

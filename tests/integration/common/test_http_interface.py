@@ -47,12 +47,12 @@ class TestDuplicateMembers:
 class TestMethods:
     @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/docs", "/things/x"])
     async def test_head_is_get_without_a_body(self, client: AsyncClient, path: str) -> None:
-        got, asked = await client.get(path), await client.head(path)
+        get_response, head_response = await client.get(path), await client.head(path)
 
-        assert asked.status_code == got.status_code == 200
-        assert asked.headers["content-type"] == got.headers["content-type"]
-        assert int(asked.headers["content-length"]) > 0
-        assert asked.content == b""
+        assert head_response.status_code == get_response.status_code == 200
+        assert head_response.headers["content-type"] == get_response.headers["content-type"]
+        assert int(head_response.headers["content-length"]) > 0
+        assert head_response.content == b""
 
     async def test_head_is_counted_under_its_route(self, client: AsyncClient) -> None:
         await client.head("/things/x")

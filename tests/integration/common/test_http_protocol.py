@@ -146,7 +146,7 @@ async def test_a_long_body_is_not_mistaken_for_headers(port: int) -> None:
     assert answer.startswith(b"HTTP/1.1 200")
 
 
-class TestAnswer:
+class TestResponse:
     async def test_a_response_is_complete_on_a_connection_that_stays_open(self, port: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for body in (b"first", b"second"):

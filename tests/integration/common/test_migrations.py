@@ -95,10 +95,10 @@ def test_a_migration_killed_on_mysql_resumes_after_any_statement(
     url = new_database_url("mysql")
     script = [sys.executable, "-c", DYING_EVER_LATER, url, str(HISTORIES[history])]
 
-    ended = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
-    assert ended.returncode == 0, ended.stderr
-    assert int(ended.stdout.split()[1]) >= 3
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout.split()[1]) >= 3
 
 
 def test_a_table_of_other_software_is_not_mistaken_for_an_earlier_run(

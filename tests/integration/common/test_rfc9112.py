@@ -176,7 +176,7 @@ def test_a_malformed_chunk_is_rejected(port: int, chunks: bytes) -> None:
         assert connection.is_closed()
 
 
-def test_a_request_line_that_comes_in_pieces_is_no_http_0_9(port: int) -> None:
+def test_a_request_line_in_pieces_is_not_http_0_9(port: int) -> None:
     with Connection(port) as connection:
         for piece in (b"GET /second?part=", b"B HTTP/1.1\r\n", b"Host: x\r\n\r\n"):
             connection.send(piece)
@@ -265,7 +265,7 @@ class TestHalfClosed:
             assert connection.is_closed()
 
 
-class TestEarlyAnswer:
+class TestEarlyResponse:
     """A response that is sent before the request's body has arrived."""
 
     @pytest.mark.parametrize("status", [401, 413])

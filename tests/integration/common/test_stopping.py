@@ -42,7 +42,7 @@ async def never_answer() -> None:
 
 
 @asynccontextmanager
-async def nothing(app: FastAPI) -> AsyncIterator[None]:
+async def empty_lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.checks = {}
     yield
 
@@ -52,7 +52,11 @@ class Running:
 
     def __init__(self) -> None:
         app = service_app(
-            title="Sample", description="", token_url="/", lifespan=nothing, max_body_bytes=1000
+            title="Sample",
+            description="",
+            token_url="/",
+            lifespan=empty_lifespan,
+            max_body_bytes=1000,
         )
         app.include_router(router)
         config = uvicorn.Config(
@@ -201,17 +205,17 @@ class TestStopping:
 def test_a_stuck_thread_does_not_keep_the_process_alive() -> None:
     script = (
         "import threading, time\n"
-        "from services.common.shutdown import leave\n"
+        "from services.common.shutdown import end_process\n"
         "threading.Thread(target=time.sleep, args=(0.1,)).start()\n"
-        "leave()\n"
+        "end_process()\n"
         "threading.Thread(target=time.sleep, args=(60,), name='sleeper').start()\n"
-        "leave()\n"
+        "end_process()\n"
     )
 
-    ended = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30
     )
 
-    assert ended.returncode == 1
-    assert "threads_stuck" in ended.stdout + ended.stderr
-    assert "sleeper" in ended.stdout + ended.stderr
+    assert result.returncode == 1
+    assert "threads_stuck" in result.stdout + result.stderr
+    assert "sleeper" in result.stdout + result.stderr

@@ -52,8 +52,8 @@ def tracing(collector: Collector) -> Iterator[Tracing]:
 
 
 @asynccontextmanager
-async def asking(tracing: Tracing) -> AsyncIterator[AsyncClient]:
-    """A client of a service with tracing; the spans have been sent when the block ends."""
+async def traced_client(tracing: Tracing) -> AsyncIterator[AsyncClient]:
+    """Yield a client of a service with tracing; all spans are sent when the block ends."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -87,7 +87,7 @@ class TestRequests:
         self, collector: Collector, tracing: Tracing
     ) -> None:
         headers = {"Authorization": f"Bearer {SECRET}", "User-Agent": SECRET, "tracestate": "a=b"}
-        async with asking(tracing) as client:
+        async with traced_client(tracing) as client:
             answer = await client.get(
                 f"/samples/{SECRET}?of={SECRET}",
                 headers=headers | {"traceparent": f"00-{TRACE}-{SPAN}-01"},
@@ -107,7 +107,7 @@ class TestRequests:
     async def test_a_failure_is_recorded_without_its_message(
         self, collector: Collector, tracing: Tracing
     ) -> None:
-        async with asking(tracing) as client:
+        async with traced_client(tracing) as client:
             await client.get(f"/broken/{SECRET}")
 
         assert only(collector).attributes["http.response.status_code"] == 503
@@ -121,7 +121,7 @@ class TestRequests:
     async def test_an_invalid_traceparent_is_ignored(
         self, collector: Collector, tracing: Tracing, traceparent: str
     ) -> None:
-        async with asking(tracing) as client:
+        async with traced_client(tracing) as client:
             await client.get("/samples/one", headers={"traceparent": traceparent})
 
         assert only(collector).parent == ""
@@ -130,7 +130,7 @@ class TestRequests:
     async def test_a_trace_that_the_caller_does_not_sample_is_not_sent(
         self, collector: Collector, tracing: Tracing
     ) -> None:
-        async with asking(tracing) as client:
+        async with traced_client(tracing) as client:
             headers = {"traceparent": f"00-{TRACE}-{SPAN}-00"}
             assert (await client.get("/samples/one", headers=headers)).status_code == 200
 
@@ -139,7 +139,7 @@ class TestRequests:
     async def test_probes_are_not_traced_and_unknown_methods_are_grouped(
         self, collector: Collector, tracing: Tracing
     ) -> None:
-        async with asking(tracing) as client:
+        async with traced_client(tracing) as client:
             for path in ("/healthz", "/readyz", "/metrics"):
                 await client.get(path)
             await client.request(SECRET.upper(), "/samples/one")
@@ -155,16 +155,16 @@ class TestCalls:
         with tracing.hand_on("asking") as traceparent:
             async with http_client(tracing=tracing) as client:
                 # This calls the collector itself, which responds 404.
-                sent = await client.post(f"{collector.url}/usage/{SECRET}", content=b"")
+                response = await client.post(f"{collector.url}/usage/{SECRET}", content=b"")
         tracing.close()
 
         [call] = collector.find(name="POST /usage")
         assert traceparent.split("-")[1:3] == [call.trace, call.parent]
-        assert sent.request.headers["traceparent"].split("-")[1:3] == [call.trace, call.id]
+        assert response.request.headers["traceparent"].split("-")[1:3] == [call.trace, call.id]
         assert call.attributes["http.response.status_code"] == 404
         assert SECRET not in "".join(collector.texts)
 
-    def test_work_for_very_many_traces_is_recorded_in_some_of_them(
+    def test_work_for_very_many_traces_is_recorded_in_only_some_of_them(
         self, collector: Collector, tracing: Tracing, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(tracing_module, "MAX_FOLLOWED", 2)
@@ -176,7 +176,9 @@ class TestCalls:
 
         assert [int(span.trace, 16) for span in collector.find(name="bill")] == [1, 2]
 
-    async def test_a_failed_call_records_why(self, collector: Collector, tracing: Tracing) -> None:
+    async def test_a_failed_call_records_the_reason(
+        self, collector: Collector, tracing: Tracing
+    ) -> None:
         async with http_client(tracing=tracing) as client:
             with pytest.raises(httpx.ConnectError):
                 await client.get(f"http://127.0.0.1:{free_port()}/usage")

@@ -38,15 +38,15 @@ class Rendered:
     def get(self, kind: str, name: str) -> Manifest:
         """Return the one object of this kind whose name is `t-tollgate-<name>`."""
         full = f"t-tollgate-{name}".removesuffix("-")
-        [found] = [o for o in self.of(kind) if o["metadata"]["name"] == full]
-        return found
+        [match] = [o for o in self.of(kind) if o["metadata"]["name"] == full]
+        return match
 
     def job(self, name: str) -> Manifest:
         """Return the Job of the first revision whose name is this one and a hash of its content."""
-        [found] = [
+        [match] = [
             o for o in self.of("Job") if o["metadata"]["name"].startswith(f"t-tollgate-{name}-1-")
         ]
-        return found
+        return match
 
     def of(self, kind: str) -> list[Manifest]:
         return [o for o in self.objects if o["kind"] == kind]
@@ -64,13 +64,13 @@ class Rendered:
 
     def workload(self, service: str) -> Manifest:
         """Return the Deployment or StatefulSet of a service."""
-        [found] = [
+        [match] = [
             o
             for o in self.objects
             if o["kind"] in ("Deployment", "StatefulSet")
             and o["metadata"]["name"] == f"t-tollgate-{service}"
         ]
-        return found
+        return match
 
     def container(self, service: str) -> Manifest:
         containers: list[Manifest] = self.workload(service)["spec"]["template"]["spec"][
@@ -114,10 +114,12 @@ def _render(settings: tuple[str, ...], scenario: str | None, name: str, chart: P
         command += ["--values", str(CHART / "ci" / f"{scenario}-values.yaml")]
     for setting in settings:
         command += ["--set", setting]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=_environment())
-    if done.returncode:
-        raise Refused(done.stderr)
-    return Rendered(done.stdout, objects_of(done.stdout))
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env=_environment()
+    )
+    if result.returncode:
+        raise Refused(result.stderr)
+    return Rendered(result.stdout, objects_of(result.stdout))
 
 
 def objects_of(text: str) -> tuple[Manifest, ...]:

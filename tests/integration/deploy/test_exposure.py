@@ -10,9 +10,9 @@ def test_the_proxy_of_compose_exposes_the_same_paths_as_the_ingress() -> None:
     rules = render("domain=tollgate.example.com").get("Ingress", "")["spec"]["rules"]
 
     for service, rule in zip(SERVICES, rules, strict=True):
-        [listed] = re.findall(rf"^\timport service {service}:\d+ (.*)$", caddyfile, re.MULTILINE)
+        [matcher] = re.findall(rf"^\timport service {service}:\d+ (.*)$", caddyfile, re.MULTILINE)
         paths = {path["path"] for path in rule["http"]["paths"]} - {"/docs", "/openapi.json"}
-        assert set(listed.split()) == {f"{path}*" for path in paths}
+        assert set(matcher.split()) == {f"{path}*" for path in paths}
     assert "@inside not path {args[1:]} /docs* /openapi.json\n\trespond @inside 404" in caddyfile
 
 

@@ -14,15 +14,15 @@ LARGE_BODY = 36
 """Parsing a JSON body takes up to 33 times its size."""
 
 
-def needed(given: dict[str, str]) -> int:
+def needed_bytes(environment: dict[str, str]) -> int:
     """Return the bytes that the settings of an inference pod allow it to use."""
     settings = InferenceSettings(
         client_id="inference",
         client_secret="secret",
         **{  # type: ignore[arg-type]  # text, as from the environment
-            name: given[f"INFERENCE_{name.upper()}"]
+            name: environment[f"INFERENCE_{name.upper()}"]
             for name in ("models_max_bytes", "max_body_bytes", "max_body_bytes_in_flight")
-            if f"INFERENCE_{name.upper()}" in given
+            if f"INFERENCE_{name.upper()}" in environment
         },
     )
     return (
@@ -33,7 +33,7 @@ def needed(given: dict[str, str]) -> int:
     )
 
 
-def limit(rendered: Rendered) -> int:
+def limit_bytes(rendered: Rendered) -> int:
     """Return the memory limit of an inference pod, in bytes."""
     number, unit = re.fullmatch(
         r"(\d+)(Mi|Gi)", rendered.container("inference")["resources"]["limits"]["memory"]
@@ -45,22 +45,24 @@ def limit(rendered: Rendered) -> int:
 def test_the_limit_is_large_enough(scenario: str | None) -> None:
     rendered = render(scenario=scenario)
 
-    assert needed(rendered.settings("inference")) <= limit(rendered)
+    assert needed_bytes(rendered.settings("inference")) <= limit_bytes(rendered)
 
 
 def test_the_need_follows_the_settings() -> None:
-    given = render().settings("inference")
-    larger = given | {"INFERENCE_MAX_BODY_BYTES": str(16 * MIB)}
-    fewer = given | {"INFERENCE_MAX_BODY_BYTES_IN_FLIGHT": str(128 * MIB)}
+    settings = render().settings("inference")
+    larger = settings | {"INFERENCE_MAX_BODY_BYTES": str(16 * MIB)}
+    fewer = settings | {"INFERENCE_MAX_BODY_BYTES_IN_FLIGHT": str(128 * MIB)}
 
-    assert needed(larger) - needed(given) == (DEFAULTS_IN_FLIGHT + LARGE_BODY) * 8 * MIB
-    assert needed(given) - needed(fewer) == 128 * MIB
+    assert (
+        needed_bytes(larger) - needed_bytes(settings) == (DEFAULTS_IN_FLIGHT + LARGE_BODY) * 8 * MIB
+    )
+    assert needed_bytes(settings) - needed_bytes(fewer) == 128 * MIB
 
 
 def test_the_page_on_sizing_matches_the_chart() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
     rendered = render()
 
-    assert f"the chart's defaults {needed(rendered.settings('inference')) // MIB} MiB" in page
-    assert f"the limit is {limit(rendered) // MIB} MiB" in page
+    assert f"the chart's defaults {needed_bytes(rendered.settings('inference')) // MIB} MiB" in page
+    assert f"the limit is {limit_bytes(rendered) // MIB} MiB" in page
     assert f"| {LARGE_BODY} × `INFERENCE_MAX_BODY_BYTES` |" in page

@@ -60,7 +60,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     return names
 
 
-def named_in(expression: str) -> set[str]:
+def metrics_in(expression: str) -> set[str]:
     """Return the metrics of a PromQL expression: the names left without strings and labels."""
     bare = re.sub(r'"[^"]*"|\[[^\]]*\]', "", expression)
     bare = re.sub(r"\{[^}]*\}|\bby \([^)]*\)", "", bare)
@@ -69,20 +69,20 @@ def named_in(expression: str) -> set[str]:
 
 def test_alerts_use_metrics_that_exist(metrics: set[str]) -> None:
     rules = render(scenario="observability").get("PrometheusRule", "")["spec"]["groups"][0]["rules"]
-    named = {name for rule in rules for name in named_in(rule["expr"])}
+    used = {name for rule in rules for name in metrics_in(rule["expr"])}
 
-    assert named
-    assert named <= metrics
+    assert used
+    assert used <= metrics
     assert not [rule for rule in rules if "__" in rule["expr"]]
 
 
 def test_the_dashboard_uses_metrics_that_exist(metrics: set[str]) -> None:
     text = render(scenario="observability").get("ConfigMap", "dashboard")["data"]["tollgate.json"]
     panels = json.loads(text)["panels"]
-    named = {name for p in panels for t in p["targets"] for name in named_in(t["expr"])}
+    used = {name for p in panels for t in p["targets"] for name in metrics_in(t["expr"])}
 
-    assert len(named) > 8
-    assert named <= metrics
+    assert len(used) > 8
+    assert used <= metrics
 
 
 def test_every_alert_has_a_section_in_the_docs() -> None:
@@ -95,9 +95,9 @@ def test_every_alert_has_a_section_in_the_docs() -> None:
 def test_a_missing_service_is_reported_by_name() -> None:
     rules = render(scenario="observability").get("PrometheusRule", "")["spec"]["groups"][0]["rules"]
 
-    [gone] = [rule["expr"] for rule in rules if rule["alert"] == "TollgateGone"]
+    [expression] = [rule["expr"] for rule in rules if rule["alert"] == "TollgateGone"]
     for service in SERVICES:
-        assert f'absent(up{{namespace="n", job="t-tollgate-{service}"}})' in gone
+        assert f'absent(up{{namespace="n", job="t-tollgate-{service}"}})' in expression
 
 
 def test_the_journal_alert_fires_at_half_of_its_limit() -> None:

@@ -56,11 +56,11 @@ def migrate(server: ChartServer) -> None:
 @pytest.fixture(scope="module")
 def server() -> Iterator[ChartServer]:
     """A server that the chart's script started, migrated."""
-    with new_server() as made, made.running():
+    with new_server() as chart_server, chart_server.running():
         # MariaDB's own user, which needs no password.
-        made.as_root("DROP USER IF EXISTS root@'127.0.0.1'", "FLUSH PRIVILEGES")
-        migrate(made)
-        yield made
+        chart_server.as_root("DROP USER IF EXISTS root@'127.0.0.1'", "FLUSH PRIVILEGES")
+        migrate(chart_server)
+        yield chart_server
 
 
 async def bill(server: ChartServer, home: Path, *, events: int) -> None:
@@ -95,7 +95,7 @@ def checksums(server: ChartServer) -> dict[str, object]:
 
 def run_on_backups(name: str, server: ChartServer, folder: Path, **more: str) -> str:
     """Run a backup script with the environment of its CronJob; return its output."""
-    done = run_script(
+    result = run_script(
         name,
         MYSQL_HOST="127.0.0.1",
         MYSQL_PORT=str(server.port),
@@ -105,8 +105,8 @@ def run_on_backups(name: str, server: ChartServer, folder: Path, **more: str) ->
         BACKUP_KEEP_DAYS="14",
         **more,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
 
 
 def failing_backup(server: ChartServer, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -190,9 +190,9 @@ class TestRestoreDrill:
         for name in (*old, "notes"):
             os.utime(tmp_path / name, (0, 0))
 
-        made = Path(run_on_backups("backup.sh", server, tmp_path))
+        backup = Path(run_on_backups("backup.sh", server, tmp_path))
 
-        assert {path.name for path in tmp_path.iterdir()} == kept | {made.name}
+        assert {path.name for path in tmp_path.iterdir()} == kept | {backup.name}
 
     def test_a_failing_dump_frees_space_first_but_keeps_the_last_backup(
         self, server: ChartServer, tmp_path: Path
@@ -216,7 +216,7 @@ class TestRestoreDrill:
     ) -> None:
         before = checksums(server)
         (tmp_path / "tollgate-20991231T000000Z.sql.gz").write_text("not compressed")
-        done = run_script(
+        result = run_script(
             "restore.sh",
             MYSQL_HOST="127.0.0.1",
             MYSQL_PORT=str(server.port),
@@ -224,7 +224,7 @@ class TestRestoreDrill:
             BACKUP_DIR=str(tmp_path),
         )
 
-        assert done.returncode == 1
+        assert result.returncode == 1
         assert checksums(server) == before
 
 

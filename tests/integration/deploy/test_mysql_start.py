@@ -15,17 +15,17 @@ from tests.integration.deploy.mysql_server import ChartServer, new_server
 @pytest.fixture
 def server() -> Iterator[ChartServer]:
     """A server that has never been started."""
-    with new_server() as made:
-        yield made
+    with new_server() as chart_server:
+        yield chart_server
 
 
-def end_at_once(process: subprocess.Popen[bytes]) -> None:
+def kill_group(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL the script and everything it runs."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def words_of(server: ChartServer) -> str:
+def refusal_of(server: ChartServer) -> str:
     """Return the message of a start that is refused."""
     process = server.begin()
     assert process.wait(timeout=60) == 1
@@ -38,16 +38,16 @@ class TestStart:
     ) -> None:
         process = server.begin()
         eventually(lambda: (server.data / "mysql").exists())  # far from complete
-        end_at_once(process)
+        kill_group(process)
 
         with server.running():
-            assert all(map(server.lets_in, server.passwords))
+            assert all(map(server.can_log_in, server.passwords))
             server.as_root("CREATE TABLE tollgate_billing.kept (id INT PRIMARY KEY)")
         server.passwords |= {"billing": "another", "root": "newroot"}
 
         with server.running():
-            assert all(map(server.lets_in, server.passwords))
-            assert not server.lets_in("billing", password="billingpassword")
+            assert all(map(server.can_log_in, server.passwords))
+            assert not server.can_log_in("billing", password="billingpassword")
             assert server.as_root("SHOW TABLES FROM tollgate_billing") == [("kept",)]
 
     def test_a_first_start_stops_on_sigterm(self, server: ChartServer) -> None:
@@ -66,7 +66,7 @@ class TestStart:
         (server.data / "thesis.txt").write_text("years of work")
 
         for _ in range(2):
-            assert words_of(server).endswith("contains files but no server tables")
+            assert refusal_of(server).endswith("contains files but no server tables")
 
         assert [path.name for path in server.data.iterdir()] == ["thesis.txt"]
 
@@ -76,5 +76,5 @@ class TestStart:
     ) -> None:
         server.passwords["auth"] = password
 
-        assert words_of(server) == "error: passwords must be letters and digits"
+        assert refusal_of(server) == "error: passwords must be letters and digits"
         assert list(server.data.iterdir()) == []

@@ -52,7 +52,7 @@ def routes(tmp_path_factory: pytest.TempPathFactory) -> Routes:
 
 
 def has_route(path: str, known: set[str]) -> bool:
-    """Return whether a path is a route, or the beginning of one, whatever its parameters are."""
+    """Return whether a path is a route or the beginning of one, whatever its parameters."""
     words = _words(path)
     return any(
         len(words) <= len(route)
@@ -113,9 +113,9 @@ def _exposed(settings: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_path_of_caddy_has_a_route(service: str, routes: Routes) -> None:
     caddyfile = (ROOT / "deploy" / "compose" / "Caddyfile").read_text()
-    [listed] = re.findall(rf"^\timport service {service}:\d+ (.*)$", caddyfile, re.MULTILINE)
+    [matcher] = re.findall(rf"^\timport service {service}:\d+ (.*)$", caddyfile, re.MULTILINE)
 
-    paths = [path.removesuffix("*") for path in listed.split()]
+    paths = [path.removesuffix("*") for path in matcher.split()]
 
     assert paths
     assert [path for path in paths if not has_route(path, routes[service])] == []
@@ -135,6 +135,6 @@ def test_every_path_in_the_docs_has_a_route(page: Path, routes: Routes) -> None:
 
 
 def test_the_docs_name_paths() -> None:
-    found = [path for page in PAGES for path in DOCUMENTED.findall(page.read_text())]
+    paths = [path for page in PAGES for path in DOCUMENTED.findall(page.read_text())]
 
-    assert len(found) > 10
+    assert len(paths) > 10

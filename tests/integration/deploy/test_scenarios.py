@@ -175,11 +175,11 @@ class TestScenario:
 
     def test_everything_mounted_exists(self, scenario: str) -> None:
         rendered = render(scenario=scenario)
-        made = {(o["kind"], o["metadata"]["name"]) for o in rendered.objects}
+        created = {(o["kind"], o["metadata"]["name"]) for o in rendered.objects}
         others = {"given", "model-keys", "database-ca"}  # which the scenarios declare as existing
         for name, pod in rendered.pods():
             for volume in pod.get("volumes", []):
-                wanted = {
+                mounted = {
                     ("Secret", volume.get("secret", {}).get("secretName")),
                     ("ConfigMap", volume.get("configMap", {}).get("name")),
                     (
@@ -188,7 +188,7 @@ class TestScenario:
                     ),
                 }
                 assert all(
-                    each in made or each[1] in others for each in wanted if each[1] is not None
+                    each in created or each[1] in others for each in mounted if each[1] is not None
                 ), (name, volume)
 
     def test_secret_values_are_only_in_secrets(self, scenario: str) -> None:

@@ -13,13 +13,13 @@ from tests.integration.deploy.chart import CHART, Manifest, render
 MADE = ("credentials", "auth-keys", "model-signing-key", "trusted-keys", "mysql")
 
 
-def weight(hook: Manifest) -> int:
-    """Return when a hook is created: the lowest first, objects that are no hook after all hooks."""
+def creation_order(hook: Manifest) -> int:
+    """Return the order in which an object is created: hooks by weight, then all other objects."""
     annotations = hook["metadata"].get("annotations", {})
     return int(annotations.get("helm.sh/hook-weight", 0 if "helm.sh/hook" in annotations else 1))
 
 
-class TestMade:
+class TestCreatedSecrets:
     def test_auth_accepts_the_token_signing_key(self, tmp_path: Path) -> None:
         for name, text in render(own_keys=True).get("Secret", "auth-keys")["stringData"].items():
             (tmp_path / name).write_text(text)
@@ -46,10 +46,10 @@ class TestMade:
 
     def test_the_cluster_is_searched_for_each_before_it_is_created(self) -> None:
         templates = [path.read_text() for path in CHART.glob("templates/**/*.*")]
-        making = [text for text in templates if "randAlpha" in text or "genPrivateKey" in text]
+        generators = [text for text in templates if "randAlpha" in text or "genPrivateKey" in text]
 
-        assert len(making) == 1
-        assert making[0].index("lookup") < making[0].index("randAlpha")
+        assert len(generators) == 1
+        assert generators[0].index("lookup") < generators[0].index("randAlpha")
         assert '(lookup "v1" "Secret"' in (CHART / "templates" / "secrets.yaml").read_text()
 
     def test_passwords_are_long_and_differ(self) -> None:
@@ -62,8 +62,8 @@ class TestMade:
         assert all(len(value) == 32 and value.isalnum() for value in values)
 
 
-class TestGiven:
-    def test_nothing_is_created_if_all_are_given(self) -> None:
+class TestExistingSecrets:
+    def test_nothing_is_created_if_all_secrets_exist(self) -> None:
         rendered = render(
             "credentialsSecret=c",
             "mysql.existingSecret=m",
@@ -115,7 +115,7 @@ class TestMigration:
             policy = hook["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
             assert "before-hook-creation" in policy
         made_before = {
-            each["metadata"]["name"] for each in rendered.of("Secret") if weight(each) < 0
+            each["metadata"]["name"] for each in rendered.of("Secret") if creation_order(each) < 0
         }
         assert secrets <= made_before
         assert "serviceAccountName" not in job["spec"]["template"]["spec"]
@@ -127,34 +127,34 @@ class TestMigration:
         assert hooked == rendered.get("Secret", "database")["stringData"]
 
     @pytest.mark.parametrize(
-        ("query", "given"),
+        ("query", "expected_query"),
         [
             ("", "?ssl_ca=/etc/tollgate/database-ca/ca.pem"),
             ("?charset=utf8mb4", "?charset=utf8mb4&ssl_ca=/etc/tollgate/database-ca/ca.pem"),
             ("?ssl_ca=/etc/ssl/cert.pem", "?ssl_ca=/etc/ssl/cert.pem"),
         ],
     )
-    def test_a_ca_certificate_is_added_to_any_url(self, query: str, given: str) -> None:
+    def test_a_ca_certificate_is_added_to_any_url(self, query: str, expected_query: str) -> None:
         url = f"mysql+aiomysql://auth:p@db/auth{query}"
         rendered = render(f"externalDatabase.authUrl={url}", scenario="external-database")
 
         database = rendered.get("Secret", "database")["stringData"]
-        assert database["auth-url"] == f"mysql+aiomysql://auth:p@db/auth{given}"
+        assert database["auth-url"] == f"mysql+aiomysql://auth:p@db/auth{expected_query}"
 
     def test_the_network_policy_of_the_hook_is_created_before_it(self) -> None:
         rendered = render(scenario="external-database")
-        way = rendered.get("NetworkPolicy", "migrate-hook")
+        policy = rendered.get("NetworkPolicy", "migrate-hook")
         job = rendered.get("Job", "migrate")
 
-        assert weight(way) < weight(job)
-        assert way["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
-        selected = way["spec"]["podSelector"]["matchLabels"]
+        assert creation_order(policy) < creation_order(job)
+        assert policy["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+        selected = policy["spec"]["podSelector"]["matchLabels"]
         assert selected == job["spec"]["template"]["metadata"]["labels"]
-        assert {"to": [{"ipBlock": {"cidr": "10.20.0.3/32"}}], "ports": [{"port": 3306}]} in way[
+        assert {"to": [{"ipBlock": {"cidr": "10.20.0.3/32"}}], "ports": [{"port": 3306}]} in policy[
             "spec"
         ]["egress"]
 
-    def test_with_given_secrets_the_hook_needs_none_of_its_own(self) -> None:
+    def test_with_existing_secrets_the_hook_needs_none_of_its_own(self) -> None:
         rendered = render(
             "mysql.enabled=false", "externalDatabase.existingSecret=db", "credentialsSecret=c"
         )

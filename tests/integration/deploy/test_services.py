@@ -55,15 +55,15 @@ class TestDefaults:
     def test_every_variable_it_gets_is_a_setting(self, service: str) -> None:
         for scenario in SCENARIOS:
             rendered = render(scenario=scenario)
-            named = set(rendered.settings(service))
-            named |= {each["name"] for each in rendered.container(service)["env"]}
-            ours = {name for name in named if re.match("AUTH|INFERENCE|BILLING|TOLLGATE", name)}
+            variables = set(rendered.settings(service))
+            variables |= {each["name"] for each in rendered.container(service)["env"]}
+            ours = {name for name in variables if re.match("AUTH|INFERENCE|BILLING|TOLLGATE", name)}
 
             assert ours <= set(DOCUMENTED), scenario
 
 
 @pytest.mark.parametrize("service", SERVICES)
-class TestKnobs:
+class TestSettings:
     def test_a_setting_without_a_key_restarts_the_pods(self, service: str) -> None:
         name = f"{service.upper()}_LOG_LEVEL"
         changed = render(f"{service}.settings.{name}=DEBUG")

@@ -19,7 +19,7 @@ def test_the_suites_pass() -> None:
         sys.stderr.write("\n!!! CHART SUITES SKIPPED: scripts/test-tools.sh builds helm-unittest\n")
         pytest.skip("CHART SUITES SKIPPED: helm-unittest is missing")
 
-    ran = subprocess.run(
+    result = subprocess.run(
         [str(PROGRAM), str(CHART)],
         env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "KUBECONFIG": "/nonexistent"},
         stdout=subprocess.PIPE,
@@ -28,8 +28,8 @@ def test_the_suites_pass() -> None:
         timeout=DEADLINE_S,
     )
 
-    assert ran.returncode == 0, ran.stdout
-    assert "Tests:" in ran.stdout
+    assert result.returncode == 0, result.stdout
+    assert "Tests:" in result.stdout
 
 
 def test_no_file_of_helpers_is_longer_than_120_lines() -> None:

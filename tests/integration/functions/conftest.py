@@ -19,8 +19,8 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def cloud(gcs: Emulator, tmp_path: Path, bundles: Path) -> Iterator[Cloud]:
     """Yield servers for one test, which starts the functions it needs."""
-    with new_cloud(gcs, tmp_path, bundles) as made:
-        yield made
+    with new_cloud(gcs, tmp_path, bundles) as new:
+        yield new
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +28,8 @@ def shared(
     gcs: Emulator, tmp_path_factory: pytest.TempPathFactory, bundles: Path
 ) -> Iterator[Cloud]:
     """Yield servers for tests that use their own models and restore all state."""
-    with new_cloud(gcs, tmp_path_factory.mktemp("shared"), bundles) as made:
-        yield made
+    with new_cloud(gcs, tmp_path_factory.mktemp("shared"), bundles) as new:
+        yield new
 
 
 @pytest.fixture(scope="session")

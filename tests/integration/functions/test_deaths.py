@@ -17,7 +17,7 @@ def mortal(shared: Cloud, arrivals: Function) -> Iterator[Function]:
     shared.github.runs_status, shared.github.script = 200, []
 
 
-def die_at(blocked: BlockedCall, function: Function, event: dict[str, Any]) -> None:
+def kill_at(blocked: BlockedCall, function: Function, event: dict[str, Any]) -> None:
     """Deliver an event, and kill the function while its call is blocked."""
     waiting = function.post_aside(event)
     blocked.arrived()
@@ -29,12 +29,12 @@ def die_at(blocked: BlockedCall, function: Function, event: dict[str, Any]) -> N
 class TestOneRun:
     def test_killed_before_the_claim(self, shared: Cloud, mortal: Function, model: str) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
-        die_at(shared.proxy.block("claims"), mortal, event)
+        kill_at(shared.proxy.block("claims"), mortal, event)
 
         assert mortal.post(event) == 200
 
         assert shared.github.calls_of(model) == 1
-        assert len(shared.recorded("done", event)) == 1
+        assert len(shared.find_records("done", event)) == 1
 
     def test_killed_with_its_server_between_the_claim_and_the_dispatch(
         self, cloud: Cloud, model: str
@@ -53,33 +53,34 @@ class TestOneRun:
         assert function.post(event) == 200
 
         assert len(cloud.github.dispatches_of(model)) == 1
-        assert len(cloud.recorded("claims", event)) == len(cloud.recorded("done", event)) == 1
+        assert len(cloud.find_records("claims", event)) == 1
+        assert len(cloud.find_records("done", event)) == 1
 
-    def test_killed_after_the_dispatch_was_taken(
+    def test_killed_after_the_dispatch_was_accepted(
         self, shared: Cloud, mortal: Function, model: str
     ) -> None:
         blocked = BlockedCall()
         shared.github.script = [(True, blocked)]
         event = shared.put(f"{model}/_SUCCESS", b"")
-        die_at(blocked, mortal, event)
+        kill_at(blocked, mortal, event)
 
         assert mortal.post(event) == 200
 
         assert shared.github.calls_of(model) == 1
-        assert len(shared.recorded("done", event)) == 1
+        assert len(shared.find_records("done", event)) == 1
 
-    def test_killed_before_the_done_record_and_again_while_looking_for_the_run(
+    def test_killed_before_the_done_record_and_again_while_searching_for_the_run(
         self, shared: Cloud, mortal: Function, model: str
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
-        die_at(shared.proxy.block("done"), mortal, event)
+        kill_at(shared.proxy.block("done"), mortal, event)
         shared.github.block_runs = blocked = BlockedCall()
-        die_at(blocked, mortal, event)
+        kill_at(blocked, mortal, event)
 
         assert [mortal.post(event), mortal.post(event)] == [200, 200]
 
         assert shared.github.calls_of(model) == 1
-        assert len(shared.recorded("done", event)) == 1
+        assert len(shared.find_records("done", event)) == 1
 
     @pytest.mark.parametrize("step", ["o", "claims", "done", "dispatched"])
     def test_killed_at_a_step_of_a_drop_whose_newest_part_was_deleted(
@@ -88,13 +89,14 @@ class TestOneRun:
         part, mistake = (shared.put(f"{model}/{name}.csv") for name in ("part", "rest"))
         assert mortal.post(part) == 200  # it leaves the drop to the newer one
         shared.delete(f"{model}/rest.csv")
-        die_at(shared.proxy.block(step), mortal, mistake)
+        kill_at(shared.proxy.block(step), mortal, mistake)
 
         assert [mortal.post(mistake), mortal.post(part)] == [200, 200]
 
         [document] = shared.github.dispatches_of(model)
         assert document["client_payload"]["name"] == f"{model}/part.csv"
-        assert len(shared.recorded("done", part)) == len(shared.recorded("dispatched", part)) == 1
+        assert len(shared.find_records("done", part)) == 1
+        assert len(shared.find_records("dispatched", part)) == 1
 
     def test_killed_in_the_quiet_time(self, shared: Cloud, mortal: Function, model: str) -> None:
         event = shared.put(f"{model}/part.csv")
@@ -127,7 +129,7 @@ class TestOneRun:
     ) -> None:
         shared.github.runs_status = 403
         event = shared.put(f"{model}/_SUCCESS", b"")
-        die_at(shared.proxy.block("done"), mortal, event)
+        kill_at(shared.proxy.block("done"), mortal, event)
 
         assert mortal.post(event) == 200
 
@@ -142,7 +144,7 @@ class TestNoRun:
         blocked = BlockedCall()
         shared.github.script = [blocked]
         older = shared.put(f"{model}/_SUCCESS", b"")
-        die_at(blocked, mortal, older)
+        kill_at(blocked, mortal, older)
         newer = shared.put(f"{model}/_SUCCESS", b"")
 
         assert [mortal.post(newer), mortal.post(older), mortal.post(newer)] == [200] * 3
@@ -160,11 +162,11 @@ class TestNoRun:
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
         event["data"] |= {key: value.format(model) for key, value in forged.items()}
-        die_at(shared.proxy.block("o"), mortal, event)
+        kill_at(shared.proxy.block("o"), mortal, event)
 
         assert mortal.post(event) == 200
 
-        assert (shared.github.calls_of(model), shared.recorded("claims", event)) == (0, [])
+        assert (shared.github.calls_of(model), shared.find_records("claims", event)) == (0, [])
 
     def test_an_ignored_event_after_a_death_is_acknowledged(
         self, shared: Cloud, mortal: Function, model: str
@@ -172,7 +174,7 @@ class TestNoRun:
         good = shared.put(f"{model}/_SUCCESS", b"")
         other = good | {"id": "forged", "data": good["data"] | {"bucket": "another-bucket"}}
         large = good | {"id": "large", "data": good["data"] | {"name": "n" * 100_000}}
-        die_at(shared.proxy.block("claims"), mortal, good)
+        kill_at(shared.proxy.block("claims"), mortal, good)
 
         assert [mortal.post(event) for event in (other, large, good)] == [200] * 3
 

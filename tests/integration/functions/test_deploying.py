@@ -150,8 +150,8 @@ def test_sweeps_are_scheduled_as_events_of_the_same_function(
         f"--oidc-token-audience={url}",
         "--oidc-service-account-email=eventarc@shop.iam",
     } <= set(command)
-    [sent] = [word.removeprefix(headers) for word in command if word.startswith(headers)]
-    assert f"ce-type={SWEEP}" in sent.split(",")
+    [sent_headers] = [word.removeprefix(headers) for word in command if word.startswith(headers)]
+    assert f"ce-type={SWEEP}" in sent_headers.split(",")
 
 
 def test_the_function_handles_a_scheduled_sweep(cloud: Cloud) -> None:

@@ -24,7 +24,8 @@ class TestSuccessObject:
         assert shared.github.dispatches_of(model) == [
             {"event_type": "data-arrived", "client_payload": {"model": model, **payload}}
         ]
-        assert len(shared.recorded("claims", event)) == len(shared.recorded("done", event)) == 1
+        assert len(shared.find_records("claims", event)) == 1
+        assert len(shared.find_records("done", event)) == 1
 
     def test_a_structured_event_with_numbers_is_the_same_event(
         self, shared: Cloud, arrivals: Function, model: str

@@ -90,7 +90,7 @@ def test_a_rate_limit_never_becomes_a_dead_letter(
 
     assert [hasty.post(event), hasty.post(event)] == [500, 500]
 
-    assert shared.recorded("dead", event) == []
+    assert shared.find_records("dead", event) == []
     assert {line["severity"] for line in hasty.lines(event["id"])} == {"WARNING"}
     hasty.die()
     assert hasty.post(event) == 200
@@ -155,7 +155,7 @@ def app(shared: Cloud) -> Iterator[Function]:
         {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1795720000000"},  # milliseconds
     ],
 )
-def test_a_wait_of_more_than_an_hour_is_not_believed(headers: dict[str, str]) -> None:
+def test_a_requested_wait_is_limited_to_an_hour(headers: dict[str, str]) -> None:
     answer = httpx.Response(403, headers=headers)
 
     assert requested_wait(answer, now=1_795_720_000.0) == 3600.0

@@ -135,15 +135,15 @@ class TestGitHubApp:
 
         assert app.github.tokens_given == given + 1
 
-    def test_it_waits_for_its_token_as_long_as_github_asks(self, app: App, model: str) -> None:
+    def test_it_waits_for_its_token_as_long_as_github_requests(self, app: App, model: str) -> None:
         app.function.die()
         app.github.refusals = [Response(403, headers={"Retry-After": "2"})]
         event = app.cloud.put(f"{model}/_SUCCESS", b"")
-        began = len(app.github.times)
+        calls_before = len(app.github.times)
 
         assert app.function.post(event) == 200
 
-        refused, asked_again = app.github.times[began : began + 2]
+        refused, asked_again = app.github.times[calls_before : calls_before + 2]
         assert asked_again - refused >= 2
         assert app.github.calls_of(model) == 1
 
@@ -197,7 +197,7 @@ class TestFolders:
             "PIPELINE_GITHUB_TOKEN": "token",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        ran = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", OWN_MODULES],
             cwd=folder,
             env=environment,
@@ -205,7 +205,7 @@ class TestFolders:
             text=True,
             check=True,
         )
-        loaded = json.loads(ran.stdout)
+        loaded = json.loads(result.stdout)
 
         pinned = set(PINNED.findall((folder / "requirements.txt").read_text()))
         assert {Path(file).relative_to(folder).parts[0] for file in loaded["own"]} == {
@@ -264,7 +264,7 @@ class TestFolders:
         assert "two words" not in message
 
     def test_a_function_with_an_invalid_setting_does_not_start(self, bundles: Path) -> None:
-        ran = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", "import main"],
             cwd=bundles / "on_data_arrival",
             env=COMPLETE | {"PYTHONDONTWRITEBYTECODE": "1", "PIPELINE_STORE": "s3://data"},
@@ -272,8 +272,8 @@ class TestFolders:
             text=True,
         )
 
-        assert ran.returncode == 2
-        assert ran.stderr == "error: PIPELINE_STORE: must be gs://bucket or gs://bucket/prefix\n"
+        assert result.returncode == 2
+        assert result.stderr == "error: PIPELINE_STORE: must be gs://bucket or gs://bucket/prefix\n"
 
 
 class TestAccessToken:

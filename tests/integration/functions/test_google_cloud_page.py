@@ -94,14 +94,14 @@ def lint(commands: list[list[str]], folder: Path) -> list[dict[str, Any]]:
     """Return the real gcloud's verdict on each command, without running it."""
     file = folder / "commands.json"
     file.write_text(json.dumps([{"command_string": shlex.join(each)} for each in commands]))
-    ran = subprocess.run(
+    result = subprocess.run(
         [find_program("gcloud"), "meta", "lint-gcloud-commands", f"--commands-file={file}"],
         env=os.environ | {"CLOUDSDK_CONFIG": str(folder), "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"},
         capture_output=True,
         text=True,
     )
-    assert ran.returncode == 0, ran.stderr
-    found: list[dict[str, Any]] = json.loads(ran.stdout)
+    assert result.returncode == 0, result.stderr
+    found: list[dict[str, Any]] = json.loads(result.stdout)
     return found
 
 
@@ -130,9 +130,9 @@ def test_kubectl_knows_every_command_and_flag(page: Page) -> None:
 
     for call in page.of("kubectl"):
         dry = [kubectl, *call[1:], "--dry-run=client", "--output=name"]
-        ran = subprocess.run(dry, cwd=page.folder, capture_output=True, text=True)
+        result = subprocess.run(dry, cwd=page.folder, capture_output=True, text=True)
 
-        assert ran.returncode == 0, ran.stderr
+        assert result.returncode == 0, result.stderr
 
 
 def test_each_account_has_only_the_rights_that_it_needs(page: Page) -> None:
@@ -239,7 +239,7 @@ def test_the_files_that_the_page_writes_are_well_formed(page: Page) -> None:
     assert "severity>=ERROR" in alert["conditions"][0]["conditionMatchedLog"]["filter"]
 
 
-def test_records_outlive_the_drops_that_a_sweep_looks_at(page: Page) -> None:
+def test_records_outlive_the_drops_that_a_sweep_checks(page: Page) -> None:
     lifecycle = json.loads((page.folder / "records-lifecycle.json").read_text())
 
     days = lifecycle["rule"][0]["condition"]["age"]

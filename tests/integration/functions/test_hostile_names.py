@@ -100,7 +100,7 @@ def test_a_folder_without_a_model_name_starts_nothing(
 
 
 class TestEvents:
-    def test_one_without_a_generation_starts_nothing_and_does_not_block_the_drop(
+    def test_an_event_without_a_generation_starts_nothing_and_does_not_block_the_drop(
         self, shared: Cloud, arrivals: Function, model: str
     ) -> None:
         good = shared.put(f"{model}/_SUCCESS", b"")
@@ -114,7 +114,7 @@ class TestEvents:
         assert arrivals.post(good) == 200
         assert shared.github.calls_of(model) == 1
 
-    def test_one_of_a_foreign_bucket_starts_nothing(
+    def test_an_event_of_a_foreign_bucket_starts_nothing(
         self, shared: Cloud, arrivals: Function, model: str
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")
@@ -125,7 +125,7 @@ class TestEvents:
         assert {line["severity"] for line in arrivals.lines(event["id"])} == {"WARNING"}
         assert shared.github.calls_of(model) == 0
 
-    def test_one_with_a_false_age_is_judged_by_the_object(
+    def test_an_event_with_a_false_age_is_judged_by_its_object(
         self, shared: Cloud, arrivals: Function, model: str
     ) -> None:
         event = shared.put(f"{model}/_SUCCESS", b"")

@@ -104,7 +104,7 @@ class TestObjectsThatEndNoDrop:
 
         assert [line["severity"] for line in arrivals.lines(event["id"])] == ["INFO"]
         assert len(shared.github.requests) == before
-        assert shared.recorded("claims", event) == []
+        assert shared.find_records("claims", event) == []
 
     def test_an_empty_part_is_ignored(self, shared: Cloud, arrivals: Function, model: str) -> None:
         assert arrivals.post(shared.put(f"{model}/part.csv", b"")) == 200

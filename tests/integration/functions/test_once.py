@@ -73,7 +73,7 @@ class TestRepeats:
             one["client_payload"]["generation"] for one in shared.github.dispatches_of(model)
         ]
         assert generations == [newer["data"]["generation"]]
-        assert shared.recorded("claims", older) == []
+        assert shared.find_records("claims", older) == []
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +103,9 @@ class TestGitHub:
         assert [arrivals.post(event), arrivals.post(event)] == [500, 200]
 
         assert shared.github.calls_of(model) == 1
-        assert len(shared.recorded("done", event)) == 1
+        assert len(shared.find_records("done", event)) == 1
 
-    def test_it_waits_as_long_as_github_asks(
+    def test_it_waits_as_long_as_github_requests(
         self, shared: Cloud, arrivals: Function, model: str
     ) -> None:
         shared.github.script = [Response(429, headers={"Retry-After": "2"})]
@@ -157,7 +157,7 @@ class TestGitHub:
         assert [arrivals.post(event), arrivals.post(event)] == [500, 500]
 
         assert len(shared.github.requests) == before + 1
-        arrivals.die()  # the next one may ask again
+        arrivals.die()  # its successor may call GitHub at once
 
     def test_it_gives_up_with_a_dead_letter_and_an_error_line(
         self, shared: Cloud, hasty: Function, model: str
@@ -167,11 +167,11 @@ class TestGitHub:
 
         assert [hasty.post(event), hasty.post(event)] == [200, 200]
 
-        [letter] = shared.recorded("dead", event)
+        [letter] = shared.find_records("dead", event)
         assert (letter["model"], letter["name"]) == (model, f"{model}/_SUCCESS")
         assert "GitHub responded 500" in letter["reason"]
         assert [line["severity"] for line in hasty.lines("Given up")] == ["ERROR"]
-        assert (shared.github.calls_of(model), shared.recorded("done", event)) == (1, [])
+        assert (shared.github.calls_of(model), shared.find_records("done", event)) == (1, [])
 
     def test_a_death_before_the_dead_letter_still_leads_to_one(
         self, shared: Cloud, hasty: Function, model: str
@@ -183,11 +183,11 @@ class TestGitHub:
         blocked.arrived()
         hasty.die()
         blocked.release()
-        assert (waiting(), shared.recorded("dead", event)) == (0, [])
+        assert (waiting(), shared.find_records("dead", event)) == (0, [])
 
         assert [hasty.post(event), hasty.post(event)] == [200, 200]
 
-        assert len(shared.recorded("dead", event)) == 1
+        assert len(shared.find_records("dead", event)) == 1
         assert (shared.github.calls_of(model), shared.github.dispatches_of(model)) == (2, [])
 
     def test_a_storage_outage_is_retried_by_a_redelivery(

@@ -18,7 +18,7 @@ from registry.storage import gcs as gcs_module
 from registry.storage.filesystems import open_filesystem
 from registry.store import ModelStore
 
-_PATIENCE_S = 60
+_TEST_DEADLINE_S = 60
 """Much longer than any call may take here; fails a call that never ends."""
 
 
@@ -32,7 +32,7 @@ def proxy(gcs: Emulator, bucket_url: str, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 @contextmanager
-def impatience() -> Iterator[None]:
+def short_deadlines() -> Iterator[None]:
     """Limit calls to one second."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gcs_module, "CALL_DEADLINE_S", 1.0)
@@ -73,9 +73,9 @@ class TestFaults:
     ) -> None:
         wanted = calls(world)
         proxy.fail(fault)
-        with impatience(), ThreadPoolExecutor(len(wanted)) as pool:
-            begun = {name: pool.submit(call) for name, call in wanted.items()}
-            failures = {name: call.exception(_PATIENCE_S) for name, call in begun.items()}
+        with short_deadlines(), ThreadPoolExecutor(len(wanted)) as pool:
+            futures = {name: pool.submit(call) for name, call in wanted.items()}
+            failures = {name: call.exception(_TEST_DEADLINE_S) for name, call in futures.items()}
 
         for failure in failures.values():
             # Not VersionRefused, which is permanent: the bucket's failures are temporary.
@@ -91,7 +91,7 @@ class TestFaults:
     ) -> None:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{free_port()}")
 
-        with impatience(), pytest.raises(StoreError, match="no response within 1 s"):
+        with short_deadlines(), pytest.raises(StoreError, match="no response within 1 s"):
             world.store.list_models()
 
     def test_a_write_whose_response_was_lost_succeeds_on_retry(
@@ -99,7 +99,7 @@ class TestFaults:
     ) -> None:
         store, wanted = world.store, manifest(SECOND)
         proxy.fail("reply lost")
-        with impatience(), pytest.raises(StoreError):
+        with short_deadlines(), pytest.raises(StoreError):
             store.publish(wanted, {"model.onnx": b"onnx"}, world.key)
         assert proxy.hits
         proxy.pass_on()
@@ -143,7 +143,7 @@ class TestCredentials:
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
         (tmp_path / "account.json").write_text(json.dumps(service_account(f"{proxy.url}/token")))
 
-        with impatience(), pytest.raises(StoreError, match="no response within 1 s"):
+        with short_deadlines(), pytest.raises(StoreError, match="no response within 1 s"):
             ModelStore("gs://tollgate-models").list_models()
 
     def test_a_reader_only_requests_read_access(
@@ -156,8 +156,8 @@ class TestCredentials:
 
         for read_only, scope in ((True, "read_only"), (False, "read_write")):
             filesystem, _ = open_filesystem("gs://tollgate-models", read_only=read_only)
-            [asked] = filesystem.credentials.credentials.scopes
-            assert asked == f"https://www.googleapis.com/auth/devstorage.{scope}"
+            [requested] = filesystem.credentials.credentials.scopes
+            assert requested == f"https://www.googleapis.com/auth/devstorage.{scope}"
 
 
 def service_account(token_url: str) -> dict[str, str]:

@@ -22,12 +22,12 @@ class TestKeys:
     def test_processes_at_once_agree_on_one_key(self, tmp_path: Path) -> None:
         private, trusted = tmp_path / "keys/signing.pem", tmp_path / "keys/trusted"
         with ThreadPoolExecutor(8) as pool:
-            made = list(pool.map(lambda _: create_signing_key(private, trusted), range(8)))
+            keys = list(pool.map(lambda _: create_signing_key(private, trusted), range(8)))
 
-        assert len({key.private_bytes_raw() for key in made}) == 1
+        assert len({key.private_bytes_raw() for key in keys}) == 1
         assert private.stat().st_mode & 0o777 == 0o600
         assert len(list(trusted.iterdir())) == 1
-        assert TrustedKeys.load(trusted).verify(b"data", made[0].sign(b"data"))
+        assert TrustedKeys.load(trusted).verify(b"data", keys[0].sign(b"data"))
 
     def test_a_single_key_file_can_be_trusted(self, tmp_path: Path) -> None:
         key = create_signing_key(tmp_path / "signing.pem", tmp_path / "trusted")

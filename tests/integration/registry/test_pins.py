@@ -83,7 +83,7 @@ class TestDecision:
 
 
 class TestPin:
-    def test_an_automatic_release_fails_and_names_the_pins_author_and_reason(
+    def test_a_failed_automatic_release_names_the_pins_author_and_reason(
         self, store: World, release_manager: ReleaseManager
     ) -> None:
         pin(release_manager, "wine", version=SECOND, until=LATER, reason="audit")
@@ -299,7 +299,7 @@ class TestRaces:
         assert (live(store), record.action) == (SECOND, "rollback")
 
     @pytest.mark.parametrize("winner", ["release", "rollback"])
-    def test_a_rollback_that_a_release_overtakes_fails_rather_than_hold_nothing_back(
+    def test_a_rollback_that_a_release_overtakes_fails_instead_of_pinning_nothing(
         self, store: World, release_manager: ReleaseManager, winner: str
     ) -> None:
         looked: list[int] = []

@@ -71,7 +71,7 @@ class TestVersions:
         with pytest.raises(VersionNotFound):
             world.store.open_version("wine", SECOND, world.trusted)
 
-    def test_a_version_is_never_written_over(self, world: World) -> None:
+    def test_a_version_is_never_overwritten(self, world: World) -> None:
         world.publish()
         world.publish()  # the same bytes, as in a retry after a lost response
 
@@ -132,7 +132,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "damage", [Blob.flip_bit, lambda blob: blob.write_bytes(b"longer"), Blob.unlink]
     )
-    def test_a_file_that_is_not_the_one_signed_is_refused(
+    def test_a_file_other_than_the_signed_one_is_refused(
         self, world: World, damage: Callable[[Blob], None]
     ) -> None:
         published = world.publish()
@@ -215,13 +215,13 @@ class TestSequence:
     def test_every_number_is_in_one_list_and_the_sequence_has_no_wide_gap(
         self, numbers: list[int]
     ) -> None:
-        kept, strays = split_sequence(numbers)
+        sequence, strays = split_sequence(numbers)
 
-        assert kept + strays == sorted(numbers)
-        assert all(b - a <= MAX_GAP for a, b in itertools.pairwise([0, *kept]))
-        assert not strays or strays[0] - max(kept, default=0) > MAX_GAP
+        assert sequence + strays == sorted(numbers)
+        assert all(b - a <= MAX_GAP for a, b in itertools.pairwise([0, *sequence]))
+        assert not strays or strays[0] - max(sequence, default=0) > MAX_GAP
 
-    def test_the_last_number_ends_the_sequence_with_a_sentence(self) -> None:
+    def test_after_the_last_number_the_error_is_one_sentence(self) -> None:
         assert next_number([LAST_NUMBER - 1]) == LAST_NUMBER
         with pytest.raises(StoreError, match="No record number is left"):
             next_number([LAST_NUMBER])
@@ -287,9 +287,9 @@ class TestReleases:
     def test_writers_at_once_get_different_numbers(self, world: World) -> None:
         world.publish()
         with ThreadPoolExecutor(8) as pool:
-            written = list(pool.map(lambda _: world.release(FIRST).number, range(24)))
+            numbers_written = list(pool.map(lambda _: world.release(FIRST).number, range(24)))
 
-        assert sorted(written) == list(range(1, 25)) == world.store.list_releases("wine")
+        assert sorted(numbers_written) == list(range(1, 25)) == world.store.list_releases("wine")
 
     def test_a_writer_that_loses_a_number_gets_the_winner(self, world: World) -> None:
         world.publish()
@@ -323,13 +323,13 @@ class TestReleases:
         stop = threading.Event()
 
         def read() -> int:
-            seen = 0
+            highest = 0
             while not stop.is_set():
                 live = world.store.live_release("wine", world.trusted)
                 number = live.number if live else 0
-                assert number >= seen
-                seen = number
-            return seen
+                assert number >= highest
+                highest = number
+            return highest
 
         with ThreadPoolExecutor(1) as pool:
             reader = pool.submit(read)

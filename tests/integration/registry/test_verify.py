@@ -24,15 +24,17 @@ def failures(world: World) -> list[str]:
     return verify_store(world.store, world.trusted, report=lambda *_: None).failures
 
 
-class TestSoundStores:
+class TestValidStores:
     def test_a_sound_store_has_no_failures_and_everything_is_counted(self, store: World) -> None:
-        said: list[float] = []
+        shares: list[float] = []
 
-        found = verify_store(store.store, store.trusted, report=lambda _, share: said.append(share))
+        verification = verify_store(
+            store.store, store.trusted, report=lambda _, share: shares.append(share)
+        )
 
-        assert (found.checked, found.failures) == (6, [])
-        assert said == sorted(said)
-        assert said[-1] == 1
+        assert (verification.checked, verification.failures) == (6, [])
+        assert shares == sorted(shares)
+        assert shares[-1] == 1
 
     def test_an_empty_store_is_sound(self, world: World) -> None:
         assert failures(world) == []
@@ -45,7 +47,7 @@ class TestSoundStores:
 
 
 class TestRecords:
-    def test_a_record_far_beyond_the_sequence_is_named_and_no_number_before_it(
+    def test_a_record_far_beyond_the_sequence_is_named_but_not_the_gap_before_it(
         self, store: World
     ) -> None:
         store.record(99_999_999).write_bytes(b"rubbish")
@@ -144,7 +146,7 @@ class TestReleases:
         ]
 
 
-class TestTheRest:
+class TestOtherFiles:
     def test_files_beside_the_models_are_named(self, store: World) -> None:
         beside = store.blob("x")
         for name in ("Evil/versions/x", "model.joblib"):
@@ -157,13 +159,13 @@ class TestTheRest:
         ]
 
     def test_a_run_record_without_its_version_is_named(self, store: World) -> None:
-        gone = THIRD.replace("3t", "4t")
+        missing = THIRD.replace("3t", "4t")
         store.store.record_run("wine", "sound", RunRecord(version=FIRST))
         store.blob(f"once/{'a' * 64}.json").write_bytes(b"{}")
-        store.blob(f"once/{'b' * 64}.json").write_bytes(b'{"version": "%s"}' % gone.encode())
+        store.blob(f"once/{'b' * 64}.json").write_bytes(b'{"version": "%s"}' % missing.encode())
 
         assert failures(store) == [
             f"A run record of 'wine' is malformed: once/{'a' * 64}.json.",
-            f"The run record once/{'b' * 64}.json of 'wine' names version {gone}, "
+            f"The run record once/{'b' * 64}.json of 'wine' names version {missing}, "
             "which does not exist.",
         ]

@@ -1,4 +1,4 @@
-"""Shares the fixtures of the functions' tests."""
+"""Fixtures shared with the functions' tests."""
 
 from tests.integration.functions.conftest import bundles, cloud
 

@@ -80,14 +80,14 @@ class Repository:
 
     def _git(self, *arguments: str) -> str:
         who = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]
-        ran = subprocess.run(
+        result = subprocess.run(
             ["git", *who, *arguments],
             cwd=self.checkout,
             capture_output=True,
             text=True,
             check=True,
         )
-        return ran.stdout
+        return result.stdout
 
 
 def after_ci(
@@ -281,7 +281,7 @@ class TestModels:
         assert len(repository.trainings()) == 1
 
 
-class TestByHand:
+class TestManualRuns:
     def test_all_models_are_trained_in_separate_jobs(self, repository: Repository) -> None:
         repository.runner.folders("beer", "wine")
 
@@ -293,16 +293,18 @@ class TestByHand:
         ]
         assert [call[1] for call in repository.trainings()] == ["beer", "wine"]
 
-    @pytest.mark.parametrize(("given", "passed"), [("true", True), ("false", False), ("", False)])
+    @pytest.mark.parametrize(
+        ("value", "is_allowed"), [("true", True), ("false", False), ("", False)]
+    )
     def test_a_change_of_the_signature_can_be_allowed(
-        self, repository: Repository, given: str, passed: bool
+        self, repository: Repository, value: str, is_allowed: bool
     ) -> None:
-        inputs = {"model": "wine", "target": "good", "allow_signature_change": given}
+        inputs = {"model": "wine", "target": "good", "allow_signature_change": value}
 
         repository.runner.run("train.yml", event={"name": "workflow_dispatch"}, inputs=inputs)
 
         [call] = repository.trainings()
-        assert ("--allow-signature-change" in call) is passed
+        assert ("--allow-signature-change" in call) is is_allowed
         assert call[call.index("--target") + 1] == "good"
 
     def test_a_hostile_name_is_not_executed(self, repository: Repository) -> None:

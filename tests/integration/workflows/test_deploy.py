@@ -81,8 +81,8 @@ class Deployment:
             self.runner.secret(name, trusted.read_bytes())
 
     def actions(self) -> list[str]:
-        found = self.workshop.store.list_releases("wine")
-        records = [self.workshop.store.find_release("wine", number) for number in found]
+        numbers = self.workshop.store.list_releases("wine")
+        records = [self.workshop.store.find_release("wine", number) for number in numbers]
         return [record.action for record in records if record]
 
     def deploy(self, service: Service) -> dict[str, str]:
@@ -99,7 +99,7 @@ def deployment(tmp_path: Path) -> Deployment:
 
 
 class TestRelease:
-    def test_one_that_is_served_and_predicts_as_recorded_stays(
+    def test_a_release_that_is_served_and_predicts_as_recorded_stays(
         self, deployment: Deployment
     ) -> None:
         service = Service()
@@ -111,13 +111,13 @@ class TestRelease:
         assert deployment.actions() == ["release", "release"]
         assert not any("upgrade" in call for call in deployment.runner.calls("helm"))
 
-    def test_one_that_a_pod_does_not_serve_is_withdrawn(self, deployment: Deployment) -> None:
+    def test_a_release_that_a_pod_does_not_serve_is_withdrawn(self, deployment: Deployment) -> None:
         outcomes = deployment.deploy(Service(release=1))
 
         assert (outcomes[WAIT], outcomes[CHECK]) == ("failure", "skipped")
         assert deployment.actions() == ["release", "release", "rollback"]
 
-    def test_one_that_predicts_differently_is_withdrawn(self, deployment: Deployment) -> None:
+    def test_a_release_that_predicts_differently_is_withdrawn(self, deployment: Deployment) -> None:
         outcomes = deployment.deploy(Service(predictions=[1, 1]))
 
         assert (outcomes[WAIT], outcomes[CHECK]) == ("success", "failure")
@@ -146,7 +146,9 @@ class TestRelease:
         assert (outcomes[WAIT], outcomes[CHECK]) == ("failure", "skipped")
         assert deployment.actions() == ["release", "release"]
 
-    def test_one_that_cannot_be_verified_never_goes_live(self, deployment: Deployment) -> None:
+    def test_a_release_that_cannot_be_verified_never_goes_live(
+        self, deployment: Deployment
+    ) -> None:
         deployment.world.path(SECOND, "manifest.json").flip_bit()
 
         outcomes = deployment.runner.run(

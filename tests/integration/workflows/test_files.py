@@ -27,10 +27,10 @@ def test_the_linter_passes() -> None:
         without = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         without("actionlint is not there; scripts/go-tools.sh builds it")
 
-    ran = subprocess.run([linter, "-no-color"], cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run([linter, "-no-color"], cwd=ROOT, capture_output=True, text=True)
 
-    assert ran.stdout == ""
-    assert ran.returncode == 0
+    assert result.stdout == ""
+    assert result.returncode == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -61,11 +61,11 @@ class TestEveryWorkflow:
         makefile = (ROOT / "Makefile").read_text()
         scripts = [step["run"] for job in jobs(name) for step in job["steps"] if "run" in step]
 
-        asked = {
+        targets = {
             target for script in scripts for target in re.findall(r"^\s*make (\S+)", script, re.M)
         }
 
-        assert {one for one in asked if not re.search(rf"^{one}:", makefile, re.M)} == set()
+        assert {one for one in targets if not re.search(rf"^{one}:", makefile, re.M)} == set()
 
 
 @pytest.mark.parametrize("name", ["train.yml", "deploy.yml", "rollback.yml"])
@@ -79,7 +79,7 @@ def test_no_waiting_run_is_dropped(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "event_type"), [("train.yml", "data-arrived"), ("deploy.yml", "model-released")]
 )
-def test_a_run_has_the_title_that_the_function_looks_for(name: str, event_type: str) -> None:
+def test_a_run_has_the_title_that_the_function_searches_for(name: str, event_type: str) -> None:
     event = {"client_payload": ARRIVAL.payload}
     github = {"event_name": "repository_dispatch", "event": event, "sha": "c0ffee"}
 

@@ -16,29 +16,29 @@ from harness.plans import PER_REQUEST, PER_ROW
 from harness.platform import Platform
 from harness.waiting import eventually
 from harness.workflow_load import Load, paying
-from rehearse.shop import ASK, MANUAL, MODEL, PREDICT, Shop, new_shop
+from rehearse.shop import MANUAL, MODEL, PREDICT, REQUEST, Shop, new_shop
 
 CHECK = "Predict on it as a machine client"
 
 
 @pytest.fixture
 def shop(cloud: Cloud, gcs: Emulator, tmp_path: Path) -> Iterator[Shop]:
-    with new_shop(cloud, gcs, tmp_path) as made:
-        yield made
+    with new_shop(cloud, gcs, tmp_path) as new:
+        yield new
 
 
 def receipts(platform: Platform, token: str) -> list[dict[str, Any]]:
     """Return every receipt of an account."""
-    found: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
     cursor = None
     with platform.client("billing", token) as billing:
         while True:
             query = {"limit": "500"} | ({"cursor": cursor} if cursor else {})
             page = billing.get("/usage/events", params=query).raise_for_status().json()
-            found += page["events"]
+            events += page["events"]
             cursor = page["next_cursor"]
             if cursor is None:
-                return found
+                return events
 
 
 @pytest.mark.slow
@@ -56,7 +56,7 @@ def test_data_becomes_a_served_model_and_is_rolled_back(
     assert trained["Train on what arrived"] == "success", shop.runner.output
     eventually(lambda: shop.proxy.polls >= shop.polls_until_live(1))
     account = new_prepaid_account(shop.platform, credit=PLENTY)
-    with paying(shop.platform, account.token, PREDICT, ASK, shop.proxy) as load:
+    with paying(shop.platform, account.token, PREDICT, REQUEST, shop.proxy) as load:
         shop.runner.run("train.yml", event=shop.drop("part-3"))
 
         assert store.list_releases(MODEL) == [1, 2]
@@ -100,11 +100,13 @@ def index_of(caller: list[Any], version: str) -> int:
 
 
 def assert_each_is_billed(load: Load, platform: Platform, token: str) -> None:
-    answered = [answer.event for answer in load.answers]
-    eventually(lambda: platform.usage(token)["requests"] >= len(answered))
+    answered_events = [answer.event for answer in load.answers]
+    eventually(lambda: platform.usage(token)["requests"] >= len(answered_events))
 
-    assert sorted(one["id"] for one in receipts(platform, token)) == sorted(map(str, answered))
-    spent = len(answered) * Decimal(PER_REQUEST + PER_ROW)
+    assert sorted(one["id"] for one in receipts(platform, token)) == sorted(
+        map(str, answered_events)
+    )
+    spent = len(answered_events) * Decimal(PER_REQUEST + PER_ROW)
     with platform.client("billing", token) as billing:
         balance = Decimal(billing.get("/balance").raise_for_status().json()["balance"])
     assert balance == (PLENTY - spent) / 10**9

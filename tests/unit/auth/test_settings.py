@@ -74,8 +74,8 @@ def test_an_invalid_value_is_one_line_with_the_variable_and_without_secrets(
     with pytest.raises(SystemExit) as stopped:
         AuthSettings.load()
 
-    said = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     assert stopped.value.code == 2
-    assert said.startswith(f"error: {variable}: ")
-    assert said.count("\n") == 1
-    assert "hunter2" not in said
+    assert stderr.startswith(f"error: {variable}: ")
+    assert stderr.count("\n") == 1
+    assert "hunter2" not in stderr

@@ -64,9 +64,9 @@ def test_a_temporary_error_has_retry_after() -> None:
 def test_no_more_than_fifty_fields_are_named() -> None:
     errors = [{"loc": ["body", n], "msg": "no"} for n in range(80)]
 
-    named = BodyInvalid(errors).body(path="/", request_id="")["errors"]
+    entries = BodyInvalid(errors).body(path="/", request_id="")["errors"]
 
-    assert named == errors[:MAX_FIELD_ERRORS]
+    assert entries == errors[:MAX_FIELD_ERRORS]
 
 
 def test_instances_do_not_change_their_class() -> None:

@@ -27,10 +27,10 @@ class Ring:
 
     def __init__(self) -> None:
         self.keys = dict([public_key(OURS.jwk())])
-        self.asked: list[str] = []
+        self.requested: list[str] = []
 
     async def find(self, kid: str) -> Key | None:
-        self.asked.append(kid)
+        self.requested.append(kid)
         return self.keys.get(kid)
 
 
@@ -54,20 +54,20 @@ async def assert_refused(verifier: TokenVerifier, token: bytes) -> None:
 
 class TestGoodTokens:
     async def test_a_valid_token_identifies_the_caller(self, verifier: TokenVerifier) -> None:
-        given = OURS.claims()
+        claims = OURS.claims()
 
-        caller = await verifier.verify(OURS.sign(claims=given))
+        caller = await verifier.verify(OURS.sign(claims=claims))
 
         scopes = frozenset({"predict", "usage:read"})
-        assert caller == Caller("an account", "tests", scopes, given["exp"])
+        assert caller == Caller("an account", "tests", scopes, claims["exp"])
 
     async def test_a_cached_token_needs_no_key(self, verifier: TokenVerifier, ring: Ring) -> None:
         token = OURS.sign()
         first = await verifier.verify(token)
-        asked = len(ring.asked)
+        requested = len(ring.requested)
 
         assert verifier.recall(token) == await verifier.verify(token) == first
-        assert len(ring.asked) == asked
+        assert len(ring.requested) == requested
 
     async def test_the_cache_entry_expires_with_the_token(self, ring: Ring) -> None:
         now = [time.time()]
@@ -80,7 +80,7 @@ class TestGoodTokens:
         await assert_refused(verifier, token)
 
     async def test_the_number_of_cached_tokens_is_limited(self, ring: Ring) -> None:
-        verifier = TokenVerifier(ring, issuer=ISSUER, remember=2)
+        verifier = TokenVerifier(ring, issuer=ISSUER, max_cached=2)
         tokens = [OURS.sign(claims=OURS.claims(jti=str(n))) for n in range(3)]
         for token in tokens:
             await verifier.verify(token)
@@ -184,7 +184,7 @@ class TestHeaders:
     ) -> None:
         await assert_refused(verifier, OURS.sign(header=OURS.header(**extra)))
         await assert_refused(verifier, OTHER.sign(header=OURS.header(**extra)))
-        assert ring.asked == []
+        assert ring.requested == []
 
     @pytest.mark.parametrize(
         "kid",
@@ -304,7 +304,7 @@ class TestClaims:
         await assert_refused(verifier, OURS.sign(claims=raw))
 
 
-class TestTexts:
+class TestEncoding:
     async def test_another_key_or_a_changed_byte_is_rejected(self, verifier: TokenVerifier) -> None:
         good = OURS.sign()
         head, body, signature = good.split(b".")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functions.common.storage import StoredObject
-from functions.on_data_arrival.drops import Ends, Leaves, decide, find_drop
+from functions.on_data_arrival.drops import Dispatch, Skip, decide, find_drop
 from registry.data_names import kind_of
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -34,7 +34,7 @@ class Delivery:
     name: str
     generation: str
     arrived: StoredObject | None = None
-    began: bool = False
+    has_begun: bool = False
 
 
 @dataclass
@@ -50,26 +50,26 @@ class Folder:
         if change.size is None:
             self.objects.pop(change.name, None)
             return
-        written = NOON + timedelta(seconds=change.at_s, microseconds=number)
+        written_at = NOON + timedelta(seconds=change.at_s, microseconds=number)
         self.objects[change.name] = StoredObject(
-            f"wine/{change.name}", str(number), change.size, written
+            f"wine/{change.name}", str(number), change.size, written_at
         )
 
     def deliver(self, now_s: int) -> None:
         """Let every delivery check once, as the function's handler does."""
-        self.deliveries = [each for each in self.deliveries if self._goes_on(each, now_s)]
+        self.deliveries = [each for each in self.deliveries if self._is_pending(each, now_s)]
 
-    def _goes_on(self, delivery: Delivery, now_s: int) -> bool:
-        if not delivery.began:
-            delivery.began = True
+    def _is_pending(self, delivery: Delivery, now_s: int) -> bool:
+        if not delivery.has_begun:
+            delivery.has_begun = True
             kind = kind_of(delivery.name)
             if kind in ("unsupported", "other"):
                 return False
-            present = self.objects.get(delivery.name)
-            if present is not None and present.generation != delivery.generation:
+            current = self.objects.get(delivery.name)
+            if current is not None and current.generation != delivery.generation:
                 return False
-            empty = present is not None and present.size == 0 and kind != "success"
-            delivery.arrived = None if empty else present
+            empty = current is not None and current.size == 0 and kind != "success"
+            delivery.arrived = None if empty else current
         drop = find_drop(self.objects.values(), "wine/")
         decision = decide(
             drop,
@@ -78,9 +78,9 @@ class Folder:
             now=NOON + timedelta(seconds=now_s),
             quiet_s=QUIET_S,
         )
-        if drop is None or isinstance(decision, Leaves):
+        if drop is None or isinstance(decision, Skip):
             return False
-        if isinstance(decision, Ends):
+        if isinstance(decision, Dispatch):
             self.dispatched.append(drop.newest)
             self.covered = max(self.covered or drop.newest.created, drop.newest.created)
             return False

@@ -7,9 +7,9 @@ import pytest
 from functions.common.storage import StoredObject
 from functions.on_data_arrival.drops import (
     Decision,
-    Ends,
-    Leaves,
-    Waits,
+    Dispatch,
+    Skip,
+    Wait,
     decide,
     find_drop,
 )
@@ -91,67 +91,67 @@ class TestWhatBelongs:
 
 class TestParts:
     def test_the_newest_part_waits_out_the_quiet_time(self) -> None:
-        assert decision(PART, LATER, arrived=LATER, now_s=30) == Waits(40)
-        assert decision(PART, LATER, arrived=LATER, now_s=70) == Ends()
+        assert decision(PART, LATER, arrived=LATER, now_s=30) == Wait(40)
+        assert decision(PART, LATER, arrived=LATER, now_s=70) == Dispatch()
 
     def test_a_slow_clock_waits_no_longer_than_the_quiet_time(self) -> None:
-        assert decision(PART, arrived=PART, now_s=-900) == Waits(QUIET_S)
+        assert decision(PART, arrived=PART, now_s=-900) == Wait(QUIET_S)
 
-    def test_an_older_part_leaves_the_drop_to_the_newest(self) -> None:
-        assert isinstance(decision(PART, LATER, arrived=PART), Leaves)
+    def test_an_older_part_leaves_the_drop_to_the_newest_one(self) -> None:
+        assert isinstance(decision(PART, LATER, arrived=PART), Skip)
 
-    def test_an_event_without_its_object_stands_in_for_the_newest(self) -> None:
-        assert decision(PART, LATER, arrived=None) == Ends()
+    def test_an_event_without_its_object_acts_for_the_newest(self) -> None:
+        assert decision(PART, LATER, arrived=None) == Dispatch()
 
     def test_covered_data_is_not_dispatched_again(self) -> None:
-        assert isinstance(decision(PART, LATER, arrived=LATER, covered_s=10), Leaves)
-        assert decision(PART, LATER, arrived=LATER, covered_s=9) == Ends()
+        assert isinstance(decision(PART, LATER, arrived=LATER, covered_s=10), Skip)
+        assert decision(PART, LATER, arrived=LATER, covered_s=9) == Dispatch()
 
     def test_settings_are_a_part_but_not_data(self) -> None:
         settings = stored("dataset.json", 15)
 
-        assert decision(PART, settings, arrived=settings) == Ends()
-        assert isinstance(decision(settings, arrived=settings), Leaves)
+        assert decision(PART, settings, arrived=settings) == Dispatch()
+        assert isinstance(decision(settings, arrived=settings), Skip)
 
 
 class TestSuccess:
     def test_it_ends_the_drop_at_once(self) -> None:
-        assert decision(PART, SUCCESS, arrived=SUCCESS, now_s=20) == Ends()
+        assert decision(PART, SUCCESS, arrived=SUCCESS, now_s=20) == Dispatch()
 
     def test_no_other_event_ends_its_drop(self) -> None:
-        assert isinstance(decision(PART, SUCCESS, arrived=PART), Leaves)
-        assert isinstance(decision(PART, SUCCESS, arrived=None), Leaves)
+        assert isinstance(decision(PART, SUCCESS, arrived=PART), Skip)
+        assert isinstance(decision(PART, SUCCESS, arrived=None), Skip)
 
     def test_it_waits_for_its_parts_if_it_comes_first(self) -> None:
         late = stored("part.csv", 25)
 
-        assert decision(SUCCESS, arrived=SUCCESS, now_s=21) == Waits(59)
-        assert isinstance(decision(SUCCESS, late, arrived=SUCCESS, now_s=26), Leaves)
+        assert decision(SUCCESS, arrived=SUCCESS, now_s=21) == Wait(59)
+        assert isinstance(decision(SUCCESS, late, arrived=SUCCESS, now_s=26), Skip)
 
     def test_it_waits_for_new_parts_if_older_ones_are_dispatched(self) -> None:
         again = stored("_SUCCESS", 1000, size=0, generation="2")
 
-        assert decision(PART, again, arrived=again, covered_s=20, now_s=1001) == Waits(59)
-        assert decision(PART, again, arrived=again, covered_s=20, now_s=1060) == Ends()
+        assert decision(PART, again, arrived=again, covered_s=20, now_s=1001) == Wait(59)
+        assert decision(PART, again, arrived=again, covered_s=20, now_s=1060) == Dispatch()
 
     def test_writing_it_twice_ends_the_drop_once(self) -> None:
         again = stored("_SUCCESS", 20.2, size=0, generation="2")
 
-        assert isinstance(decision(PART, again, arrived=again, covered_s=20), Leaves)
+        assert isinstance(decision(PART, again, arrived=again, covered_s=20), Skip)
 
 
 class TestSweeps:
     def test_it_finds_lost_drops(self) -> None:
-        assert decision(PART, LATER, sweeping=True) == Ends()
-        assert decision(PART, SUCCESS, sweeping=True) == Ends()
+        assert decision(PART, LATER, sweeping=True) == Dispatch()
+        assert decision(PART, SUCCESS, sweeping=True) == Dispatch()
 
     def test_it_ignores_open_and_dispatched_drops(self) -> None:
-        assert decision(PART, LATER, sweeping=True, now_s=20) == Waits(50)
-        assert isinstance(decision(PART, SUCCESS, sweeping=True, covered_s=20), Leaves)
-        assert isinstance(decision(sweeping=True), Leaves)
+        assert decision(PART, LATER, sweeping=True, now_s=20) == Wait(50)
+        assert isinstance(decision(PART, SUCCESS, sweeping=True, covered_s=20), Skip)
+        assert isinstance(decision(sweeping=True), Skip)
 
     def test_deleting_the_end_of_a_drop_does_not_dispatch_it_again(
         self,
     ) -> None:
-        assert isinstance(decision(PART, LATER, sweeping=True, covered_s=20), Leaves)
-        assert isinstance(decision(PART, sweeping=True, covered_s=10), Leaves)
+        assert isinstance(decision(PART, LATER, sweeping=True, covered_s=20), Skip)
+        assert isinstance(decision(PART, sweeping=True, covered_s=10), Skip)

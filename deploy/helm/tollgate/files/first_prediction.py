@@ -1,8 +1,8 @@
 """Test a caller's first steps: register, get a token, predict, find the bill.
 
-Reads AUTH_URL, INFERENCE_URL and BILLING_URL. Unless SAMPLE_MODEL is `true`, it ends where it would
-need a model. Accounts cannot be deleted, so every run uses the same one: its name and password are
-derived from ACCOUNT_SEED, which is secret.
+Reads AUTH_URL, INFERENCE_URL and BILLING_URL. Unless SAMPLE_MODEL is `true`, it ends before the
+first step that needs a model. Accounts cannot be deleted, so every run uses the same one: its name
+and password are derived from ACCOUNT_SEED, which is secret.
 """
 
 import hashlib
@@ -32,8 +32,8 @@ def call(service, path, *, token=None, form=None, body=None):
         try:
             with urllib.request.urlopen(
                 urllib.request.Request(url, data, headers), timeout=10
-            ) as answer:
-                return answer.status, json.load(answer)
+            ) as response:
+                return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             if error.code != 503:
                 return error.code, json.load(error)
@@ -43,13 +43,13 @@ def call(service, path, *, token=None, form=None, body=None):
     sys.exit(f"error: {service} does not respond")
 
 
-def expect(wanted, got, what):
-    """Return the response's JSON if its status is the wanted one; exit otherwise."""
-    status, answer = got
-    if status != wanted:
-        sys.exit(f"error: {what}: got {status}, expected {wanted}: {json.dumps(answer)}")
-    print(f"{what}: {status}")
-    return answer
+def expect(expected, response, step):
+    """Return a response's JSON if its status is the expected one; exit otherwise."""
+    status, document = response
+    if status != expected:
+        sys.exit(f"error: {step}: got {status}, expected {expected}: {json.dumps(document)}")
+    print(f"{step}: {status}")
+    return document
 
 
 def newest_receipt(token):
@@ -62,11 +62,11 @@ def main():
     """Run all steps once."""
     seed = hashlib.sha256(b"helm test " + os.environ["ACCOUNT_SEED"].encode()).hexdigest()
     email, password = f"helm-test-{seed[:8]}@tollgate.example", seed[8:]
-    status, answer = call("auth", "/register", body={"email": email, "password": password})
+    status, document = call("auth", "/register", body={"email": email, "password": password})
     if status == 403:
         print("registration is by invitation; skipping the other steps")
         return
-    expect(status if status == 409 else 201, (status, answer), "register")
+    expect(status if status == 409 else 201, (status, document), "register")
     login = {"grant_type": "password", "username": email, "password": password}
     token = expect(200, call("auth", "/token", form=login), "token")["access_token"]
     expect(401, call("inference", "/v1/models"), "models without a token")
@@ -81,11 +81,11 @@ def main():
         time.sleep(2)
     before = newest_receipt(token)
     predict = "/v1/models/wine:predict"
-    status, answer = call("inference", predict, token=token, body={"instances": [WINE]})
+    status, document = call("inference", predict, token=token, body={"instances": [WINE]})
     if status == 402:
-        print(f"the default plan does not cover this: {answer['detail']}")
+        print(f"the default plan does not cover this: {document['detail']}")
         return
-    expect(200, (status, answer), "predict")
+    expect(200, (status, document), "predict")
     while (receipt := newest_receipt(token)) in (None, before):
         if time.monotonic() > deadline:
             sys.exit("error: the bill does not show the prediction")

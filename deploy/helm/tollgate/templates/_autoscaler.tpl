@@ -1,6 +1,6 @@
-{{- /* Grows fast and shrinks slowly. It keeps the pods that the last ten minutes needed, so a load that comes and goes
-within that time reverses the count at most once. Then one pod in five, rounded up, goes every two minutes. While a
-metric is missing, the controller does not shrink at all. */}}
+{{- /* Scales up fast and down slowly. It keeps the pods that the last ten minutes needed, so a load that comes and goes
+within that time reverses the count at most once. After that, it removes one pod in five, rounded up, every two
+minutes. While a metric is missing, the controller does not scale down at all. */}}
 {{- define "tollgate.autoscaler" -}}
 {{- $scaling := (index .root.Values .component).autoscaling }}
 apiVersion: autoscaling/v2

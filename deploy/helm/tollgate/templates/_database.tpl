@@ -1,4 +1,4 @@
-{{- /* How services reach their databases. */}}
+{{- /* Connections of the services to their databases. */}}
 
 {{- /* `env` of a service's database URL: (dict "root" $ "component" "auth" "secret" "name"). */}}
 {{- define "tollgate.databaseEnv" -}}

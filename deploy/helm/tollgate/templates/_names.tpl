@@ -60,7 +60,7 @@ metadata:
 automountServiceAccountToken: false
 {{- end }}
 
-{{- /* Annotations of what must exist before the release changes anything. */}}
+{{- /* Annotations of objects that must exist before the release changes anything. */}}
 {{- define "tollgate.hook" -}}
 helm.sh/hook: pre-install,pre-upgrade
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded

@@ -1,4 +1,4 @@
-{{- /* Who may talk to whom. The pods of a release talk to nobody except as listed here. */}}
+{{- /* Which pods may connect to what. The pods of a release make and accept only the connections listed here. */}}
 
 {{- /* The components and what each of them calls: other components, or "database", "bucket" and "collector", which need
 not be pods of the release. */}}
@@ -99,7 +99,7 @@ egress: {{- . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{- /* Everyone may resolve names. */}}
+{{- /* Every component may resolve names. */}}
 {{- define "tollgate.dnsRule" -}}
 - ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]
 {{- end }}

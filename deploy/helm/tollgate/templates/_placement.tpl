@@ -1,6 +1,6 @@
 {{- /* Where pods run. */}}
 
-{{- /* Scheduling of a pod; a Job takes that of the service it works for. Takes that service's values. */}}
+{{- /* Scheduling of a pod, from the values of its service; a Job is scheduled like the service it works for. */}}
 {{- define "tollgate.nodes" -}}
 {{- with .nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}

@@ -1,6 +1,6 @@
 {{- /* Template of the Job that `tollgate models wait` and `check` run in the cluster with their own arguments; its
 schedule never starts it. Its pod reads the model store as inference does, and the network policies let it reach
-inference with all values. `helm test` runs it too: (dict "root" $ "args" (list "models" "list")). */}}
+inference whatever the values. `helm test` runs it too: (dict "root" $ "args" (list "models" "list")). */}}
 {{- define "tollgate.releaseCheckPod" -}}
 {{- $args := .args }}
 {{- with .root }}

@@ -24,13 +24,13 @@
 {{- end }}
 {{- end }}
 
-{{- /* Changes of the chart's own Secrets restart the pods; other Secrets are their owners' to manage. */}}
+{{- /* Changes of the chart's own Secrets restart the pods; whether other Secrets do is up to their owners. */}}
 {{- define "tollgate.secretChecksums" -}}
 {{- $names := dict "mysql" (list "databaseSecret") "auth" (list "databaseSecret" "signingKeysSecret") "inference" (list "credentialsSecret" "trustedKeysSecret") "billing" (list "databaseSecret") }}
-{{- $made := include "tollgate.madeSecrets" .root | fromYaml }}
+{{- $own := include "tollgate.ownSecrets" .root | fromYaml }}
 {{- range get $names .component }}
 {{- $name := include (printf "tollgate.%s" .) $.root }}
-{{- with get $made $name }}
+{{- with get $own $name }}
 checksum/{{ $name }}: {{ include "tollgate.secretData" (dict "root" $.root "name" $name "kinds" .kinds) | sha256sum }}
 {{- end }}
 {{- end }}
@@ -41,7 +41,7 @@ checksum/{{ include "tollgate.databaseSecret" .root }}: {{ include "tollgate.dat
 
 {{- /* The Secrets that the chart creates, except those set in the values: by name, with their component and the kinds
 of their values. */}}
-{{- define "tollgate.madeSecrets" -}}
+{{- define "tollgate.ownSecrets" -}}
 {{- if not .Values.credentialsSecret }}
 {{ include "tollgate.credentialsSecret" . }}:
   component: auth
@@ -61,11 +61,11 @@ of their values. */}}
 {{- end }}
 {{- end }}
 
-{{- /* Content of such a Secret, as YAML: that of the cluster, unchanged; else what this run has created before; else
-new values. (dict "root" $ "name" "secret" "kinds" (dict "key" "password" | "rsa" | "ed25519" | "public")) */}}
+{{- /* Content of such a Secret, as YAML: the content in the cluster, unchanged; else what this run has already created;
+else new values. (dict "root" $ "name" "secret" "kinds" (dict "key" "password" | "rsa" | "ed25519" | "public")) */}}
 {{- define "tollgate.secretData" -}}
-{{- $made := get .root.Values "made" | default dict }}
-{{- if not (hasKey $made .name) }}
+{{- $created := get .root.Values "created" | default dict }}
+{{- if not (hasKey $created .name) }}
   {{- $data := dict }}
   {{- $found := lookup "v1" "Secret" .root.Release.Namespace .name }}
   {{- range $key, $value := $found.data }}
@@ -82,10 +82,10 @@ new values. (dict "root" $ "name" "secret" "kinds" (dict "key" "password" | "rsa
       {{- end }}
     {{- end }}
   {{- end }}
-  {{- $_ := set $made .name $data }}
-  {{- $_ := set .root.Values "made" $made }}
+  {{- $_ := set $created .name $data }}
+  {{- $_ := set .root.Values "created" $created }}
 {{- end }}
-{{- toYaml (get $made .name) }}
+{{- toYaml (get $created .name) }}
 {{- end }}
 
 {{- /* Public half of the model signing key, as PEM (RFC 8410). Helm has no function for it, but a certificate of the

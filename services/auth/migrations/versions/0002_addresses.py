@@ -67,16 +67,16 @@ def _normalise_emails(connection: sa.Connection) -> None:
     """Normalise each user's address unless another user has that form; safe to repeat."""
     for user_id, email in _list_unnormalised(connection):
         normal = normalise_email(email)
-        taken = connection.scalar(sa.select(_users.c.id).where(_users.c.email == normal))
-        if taken is None:
+        holder = connection.scalar(sa.select(_users.c.id).where(_users.c.email == normal))
+        if holder is None:
             connection.execute(_users.update().where(_users.c.id == user_id).values(email=normal))
         else:
-            log.warning("email_collision_kept", user=user_id, has_address=taken)
+            log.warning("email_collision_kept", user=user_id, has_address=holder)
 
 
 def _list_unnormalised(connection: sa.Connection) -> list[tuple[str, str]]:
     """Return id and address of every user whose address is not normalised, oldest first."""
-    found: list[tuple[object, str, str]] = []
+    users_found: list[tuple[object, str, str]] = []
     last = ""
     while True:
         page = connection.execute(
@@ -85,16 +85,16 @@ def _list_unnormalised(connection: sa.Connection) -> list[tuple[str, str]]:
             .order_by(_users.c.id)
             .limit(_PAGE)
         ).all()
-        found += [
+        users_found += [
             (created_at, user_id, email)
             for user_id, email, created_at in page
             if normalise_email(email) != email
         ]
         if len(page) < _PAGE:
-            return [(user_id, email) for _, user_id, email in sorted(found, key=_by_age)]
+            return [(user_id, email) for _, user_id, email in sorted(users_found, key=_by_age)]
         last = page[-1][0]
 
 
-def _by_age(found: tuple[object, str, str]) -> tuple[str, str]:
-    created_at, user_id, _ = found
+def _by_age(entry: tuple[object, str, str]) -> tuple[str, str]:
+    created_at, user_id, _ = entry
     return str(created_at), user_id

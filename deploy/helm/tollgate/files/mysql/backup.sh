@@ -1,9 +1,9 @@
 #!/bin/bash
-# Dumps both databases as of one moment into BACKUP_DIR, and deletes backups older than BACKUP_KEEP_DAYS.
+# Dumps a consistent snapshot of both databases to BACKUP_DIR, and deletes backups older than BACKUP_KEEP_DAYS.
 set -euo pipefail
 
-# Delete first, because a full volume has no room for today's dump: what a killed run left, and old backups. Always
-# keep the newest, for the day after two weeks of failures. A run still at work is younger than its deadline.
+# Delete first, because a full volume has no room for today's dump: drafts of killed runs, and old backups. Always
+# keep the newest backup, even if none has succeeded for weeks. The draft of a live run is younger than its deadline.
 find "$BACKUP_DIR" -maxdepth 1 -name '.tollgate-*.part' -mmin +360 -delete
 backups=("$BACKUP_DIR"/tollgate-*.sql.gz)
 find "$BACKUP_DIR" -maxdepth 1 -name 'tollgate-*.sql.gz' ! -path "${backups[-1]}" \

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Replaces both databases with a backup: BACKUP_FILE of BACKUP_DIR, by default the newest.
-# Stop auth and billing first: what they write meanwhile would be lost or get in the way.
+# Stop auth and billing first: what they write in the meantime would be lost or would conflict with the backup.
 set -euo pipefail
 
 backups=("$BACKUP_DIR"/tollgate-*.sql.gz)

@@ -30,9 +30,9 @@ if [[ ! -d $data/mysql ]]; then
     touch "$unfinished"
     # PID 1 of a container ignores every signal that it does not handle.
     mysqld "$@" --datadir="$data" --initialize-insecure &
-    making=$!
-    trap 'kill "$making"; wait "$making"; exit 143' TERM
-    wait "$making"
+    initializing=$!
+    trap 'kill "$initializing"; wait "$initializing"; exit 143' TERM
+    wait "$initializing"
     trap - TERM
     rm "$unfinished"
     sync "$data" # before the first write, which a start after a crash must not delete
@@ -40,7 +40,7 @@ fi
 
 # MariaDB accepts one statement per line, and no comments.
 privileges="SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, INDEX, REFERENCES"
-reading="SELECT, LOCK TABLES, SHOW VIEW, TRIGGER, EVENT"
+read_privileges="SELECT, LOCK TABLES, SHOW VIEW, TRIGGER, EVENT"
 (
     umask 077
     cat >"$users" <<SQL
@@ -58,8 +58,8 @@ ALTER USER billing@'%' IDENTIFIED BY '$BILLING_PASSWORD';
 GRANT $privileges ON tollgate_billing.* TO billing@'%';
 CREATE USER IF NOT EXISTS backup@'%' IDENTIFIED BY '$BACKUP_PASSWORD';
 ALTER USER backup@'%' IDENTIFIED BY '$BACKUP_PASSWORD';
-GRANT $reading ON tollgate_auth.* TO backup@'%';
-GRANT $reading ON tollgate_billing.* TO backup@'%';
+GRANT $read_privileges ON tollgate_auth.* TO backup@'%';
+GRANT $read_privileges ON tollgate_billing.* TO backup@'%';
 SQL
 )
 exec mysqld "$@" --datadir="$data" --init-file="$users"
