@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from jose.backends.base import Key
 
 from services.common.contracts import AUDIENCE
-from services.common.identity.tokens import ALGORITHM, TOKEN_TYPE, public_key
+from services.common.identity.issuer_keys import ALGORITHM, public_key
+from services.common.identity.tokens import TOKEN_TYPE
 
 ISSUER = "http://auth.test"
 KEY_ID = "key-1"

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Response
 
 from services.auth.keys import KeyRing
 from services.common.http.routing import new_router
-from services.common.identity.tokens import ALGORITHM, SCOPES
+from services.common.identity.guards import SCOPES
+from services.common.identity.issuer_keys import ALGORITHM
 
 _CLIENT_AUTHENTICATION = ["client_secret_basic", "client_secret_post"]
 _KEY_CACHING = {"Cache-Control": "public, max-age=300"}

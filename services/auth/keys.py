@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jose import jwk, jwt
 from jose.backends.base import Key
 
-from services.common.identity.tokens import ALGORITHM, MIN_RSA_BITS, TOKEN_TYPE, public_key
+from services.common.identity.issuer_keys import ALGORITHM, MIN_RSA_BITS, public_key
+from services.common.identity.tokens import TOKEN_TYPE
 
 NEW_KEY_BITS = 3072
 _FIRST = "0001.pem"

@@ -22,7 +22,8 @@ from services.common.db.migrations import SchemaCheck
 from services.common.http.app import service_app
 from services.common.http.client import http_client
 from services.common.http.methods import Cors
-from services.common.identity.tokens import IssuerKeys, KeySource, TokenVerifier
+from services.common.identity.issuer_keys import IssuerKeys, KeySource
+from services.common.identity.tokens import TokenVerifier
 
 if TYPE_CHECKING:
     from services.common.telemetry.tracing import Tracing

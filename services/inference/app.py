@@ -17,7 +17,8 @@ from registry.store import ModelStore
 from services.common.http.app import service_app
 from services.common.http.client import http_client
 from services.common.http.methods import Cors
-from services.common.identity.tokens import IssuerKeys, TokenVerifier
+from services.common.identity.issuer_keys import IssuerKeys
+from services.common.identity.tokens import TokenVerifier
 from services.common.telemetry.metrics import Metrics
 from services.inference.api.admission import ConcurrencyLimiter, MemoryLimiter
 from services.inference.api.collaborators import (

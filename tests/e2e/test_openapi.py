@@ -29,7 +29,7 @@ from harness.platform import Platform, running
 from services.auth.callers import FIRST_PARTY
 from services.auth.keys import open_key_ring
 from services.common.contracts import AUDIENCE
-from services.common.identity.tokens import SCOPES
+from services.common.identity.guards import SCOPES
 
 CHECKS = [
     not_a_server_error,

@@ -10,7 +10,7 @@ from services.auth.clients import service
 from services.common.db.database import Snapshot, Transaction
 from services.common.errors import BodyInvalid, NotFound, Unauthenticated, error_responses
 from services.common.http.routing import new_router
-from services.common.identity.tokens import AnyCaller
+from services.common.identity.guards import AnyCaller
 from services.common.times import Instant
 
 router = new_router(prefix="/clients", tag="clients")

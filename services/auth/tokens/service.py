@@ -37,7 +37,8 @@ from services.auth.users.service import allowed_scope, find_user_by_email
 from services.common.contracts import AUDIENCE
 from services.common.db.database import Database
 from services.common.errors import Unauthenticated
-from services.common.identity.tokens import SCOPES, TokenVerifier
+from services.common.identity.guards import SCOPES
+from services.common.identity.tokens import TokenVerifier
 
 _WRONG_LOGIN = "Incorrect e-mail or password."
 _WRONG_REFRESH = "The refresh token is invalid."

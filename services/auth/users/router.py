@@ -13,7 +13,7 @@ from services.auth.users import service
 from services.common.db.database import Snapshot, Transaction
 from services.common.errors import BodyInvalid, ServiceError, Unauthenticated, error_responses
 from services.common.http.routing import new_router
-from services.common.identity.tokens import AnyCaller
+from services.common.identity.guards import AnyCaller
 
 router = new_router(tag="users")
 

@@ -29,7 +29,7 @@ from services.common.errors import (
     error_responses,
 )
 from services.common.http.routing import new_router
-from services.common.identity.tokens import RequireScope
+from services.common.identity.guards import RequireScope
 
 if TYPE_CHECKING:
     from services.common.telemetry.tracing import Tracing

@@ -27,7 +27,7 @@ from services.common.errors import (
     error_responses,
 )
 from services.common.http.routing import new_router
-from services.common.identity.tokens import RequireScope
+from services.common.identity.guards import RequireScope
 
 router = new_router(tag="plans")
 

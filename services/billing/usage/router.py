@@ -21,7 +21,7 @@ from services.common.errors import (
     error_responses,
 )
 from services.common.http.routing import new_router
-from services.common.identity.tokens import AnyCaller
+from services.common.identity.guards import AnyCaller
 from services.common.times import Instant
 
 router = new_router(prefix="/usage", tag="usage")

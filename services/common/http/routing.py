@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 
 from services.common.errors import DuplicateMember, UnreadableJson, malformed_json
 from services.common.http import strict_json
-from services.common.identity.tokens import RequireScope
+from services.common.identity.guards import RequireScope
 
 
 class _Body(Request):

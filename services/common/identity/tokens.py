@@ -5,40 +5,27 @@ base64url, duplicate members, unknown header parameters, `typ`, `kid`, claim typ
 (RFC 8725, RFC 9068 §4). Every failure results in the same 401.
 """
 
-import asyncio
 import base64
 import json
 import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol, cast
+from typing import Any, cast
 
-import httpx
-from fastapi import Depends, Request
-from fastapi.openapi.models import OAuth2, OAuthFlowPassword, OAuthFlows
-from fastapi.security.base import SecurityBase
-from jose import jwk, jwt
+from jose import jwt
 from jose.backends.base import Key
 
 from services.common.contracts import AUDIENCE
-from services.common.errors import InsufficientScope, Unauthenticated, Unavailable
+from services.common.errors import Unauthenticated, Unavailable
+from services.common.identity.issuer_keys import ALGORITHM, KeySource
 
-ALGORITHM = "RS256"
 TOKEN_TYPE = "at+jwt"  # noqa: S105
 MAX_TOKEN_BYTES = 8 * 1024
 LEEWAY_S = 120
 """How far the issuer's clock may be ahead (docs/operations.md). This never extends `exp`, which may
 be the time when the client itself expires."""
 MAX_LIFETIME_S = 24 * 3600
-MIN_RSA_BITS = 2048
-
-SCOPES = {
-    "predict": "Call models.",
-    "usage:read": "Read your usage, balance and invoices.",
-    "billing:write": "Report usage and request leases (services only).",
-    "admin": "Administer accounts, plans and money.",
-}
 
 _SEGMENT = re.compile(rb"[A-Za-z0-9_-]+")
 _HEADER_MEMBERS = {"alg", "typ", "kid"}
@@ -57,18 +44,6 @@ class Caller:
     scopes: frozenset[str]
     expires_at: int
     """Seconds since the epoch."""
-
-
-class KeySource(Protocol):
-    """A source of verification keys: the issuer's JWKS, or auth's own key ring."""
-
-    async def find(self, kid: str) -> Key | None:
-        """Return the key with this id, or None.
-
-        Raises:
-            Unavailable: no keys are available.
-        """
-        ...
 
 
 class TokenVerifier:
@@ -215,126 +190,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) != len(pairs):
         raise ValueError("duplicate members")
     return members
-
-
-# -- the issuer's keys ---------------------------------------------------------------------------
-
-
-def public_key(document: Mapping[str, Any]) -> tuple[str, Key]:
-    """Return the id and the key of a JWK.
-
-    Raises:
-        ValueError: not an RSA signing key of at least 2048 bits.
-    """
-    if document.get("kty") != "RSA" or document.get("use", "sig") != "sig":
-        raise ValueError("not an RSA signing key")
-    if document.get("alg", ALGORITHM) != ALGORITHM or not isinstance(document.get("kid"), str):
-        raise ValueError(f"not a key for {ALGORITHM}")
-    modulus = base64.urlsafe_b64decode(str(document["n"]) + "==")
-    if len(modulus.lstrip(b"\0")) * 8 < MIN_RSA_BITS:
-        raise ValueError("the key is too short")
-    return document["kid"], jwk.construct(dict(document), ALGORITHM)
-
-
-class IssuerKeys:
-    """The keys that an issuer publishes (RFC 7517), cached in memory.
-
-    They are fetched on first use and every `max_age_s`. An unknown `kid` triggers a fetch at most
-    every `cooldown_s`, so that forged tokens cannot flood the issuer. While the issuer is
-    unreachable, the cached keys stay in use.
-    """
-
-    def __init__(
-        self,
-        client: httpx.AsyncClient,
-        issuer: str,
-        *,
-        cooldown_s: float = 30.0,
-        max_age_s: float = 300.0,
-        on_withdrawal: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._client = client
-        self._url = f"{issuer}/.well-known/jwks.json"
-        self._cooldown_s = cooldown_s
-        self._max_age_s = max_age_s
-        self.on_withdrawal = on_withdrawal
-        self._keys: dict[str, Key] = {}
-        self._fetched_at = float("-inf")
-        self._tried_at = float("-inf")
-        self._fetching = asyncio.Lock()
-
-    async def find(self, kid: str) -> Key | None:
-        key = self._keys.get(kid)
-        age_s = time.monotonic() - self._fetched_at
-        if key is None or age_s > self._max_age_s:
-            await self.refresh()
-            key = self._keys.get(kid)
-        if key is None and not self._keys:
-            raise Unavailable("The issuer's keys are unavailable; retry in 1 s.")
-        return key
-
-    async def refresh(self) -> None:
-        """Fetch the key set unless that was tried just now; on failure, keep the cached keys."""
-        async with self._fetching:
-            pause_s = self._cooldown_s if self._keys else 1.0
-            if time.monotonic() - self._tried_at < pause_s:
-                return
-            self._tried_at = time.monotonic()
-            try:
-                response = await asyncio.shield(self._client.get(self._url))
-                response.raise_for_status()
-                keys = dict(public_key(document) for document in response.json()["keys"])
-            except (httpx.HTTPError, ValueError, KeyError, TypeError):
-                return
-            withdrawn = self._keys.keys() - keys.keys()
-            self._keys, self._fetched_at = keys, time.monotonic()
-            if withdrawn:
-                self.on_withdrawal()
-
-    async def check(self) -> str | None:
-        """Return None once keys are available, otherwise a sentence; this is a readiness check."""
-        if not self._keys:
-            await self.refresh()
-        return None if self._keys else "The issuer's keys have not been fetched."
-
-
-# -- FastAPI -------------------------------------------------------------------------------------
-
-
-def bearer_token(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """Return the bearer token from a request's raw headers (RFC 6750 §2.1).
-
-    Raises:
-        Unauthenticated: there is no token, or more than one.
-    """
-    values = [value for name, value in headers if name == b"authorization"]
-    if not values:
-        raise Unauthenticated(token_given=False)
-    scheme, _, token = values[0].partition(b" ")
-    if len(values) > 1 or scheme.lower() != b"bearer" or not token:
-        raise Unauthenticated()
-    return token
-
-
-class RequireScope(SecurityBase):
-    """A dependency that returns the `Caller` and rejects tokens without the scope.
-
-    `_GuardedRoute` calls it before the body is read.
-    """
-
-    def __init__(self, scope: str | None = None) -> None:
-        self.scope = scope
-        self.scheme_name = "account"
-        self.model = OAuth2(  # the OpenAPI document adds the token URL
-            flows=OAuthFlows(password=OAuthFlowPassword(tokenUrl="", scopes=SCOPES))
-        )
-
-    async def __call__(self, request: Request) -> Caller:
-        verifier: TokenVerifier = request.app.state.verifier
-        caller = await verifier.verify(bearer_token(request.scope["headers"]))
-        if self.scope is not None and self.scope not in caller.scopes:
-            raise InsufficientScope(self.scope)
-        return caller
-
-
-AnyCaller = Annotated[Caller, Depends(RequireScope())]

@@ -15,7 +15,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from services.common.errors import STOPPING, ServiceError, error_response
-from services.common.identity.tokens import bearer_token
+from services.common.identity.guards import bearer_token
 from services.common.telemetry.requests import request_id
 from services.inference.api import steps
 from services.inference.api.admission import MemoryReservation

@@ -14,7 +14,8 @@ from services.common.errors import (
     error_responses,
 )
 from services.common.http.routing import new_router
-from services.common.identity.tokens import Caller, RequireScope, bearer_token
+from services.common.identity.guards import RequireScope, bearer_token
+from services.common.identity.tokens import Caller
 from services.inference.models.table import ModelNotFound, ModelTable
 from services.inference.monitoring.feedback import EventNotFound, FeedbackDiffers, FeedbackService
 

@@ -12,7 +12,8 @@ from services.common.errors import NotFound, ServiceError, Unavailable
 from services.common.http.app import service_app
 from services.common.http.methods import Cors
 from services.common.http.routing import new_router
-from services.common.identity.tokens import AnyCaller, TokenVerifier
+from services.common.identity.guards import AnyCaller
+from services.common.identity.tokens import TokenVerifier
 
 LIMIT = 1000
 

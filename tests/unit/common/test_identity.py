@@ -12,12 +12,9 @@ from jose.backends.base import Key
 
 from harness.issuer import ISSUER, Issuer, base64url
 from services.common.errors import Unauthenticated
-from services.common.identity.tokens import (
-    Caller,
-    TokenVerifier,
-    bearer_token,
-    public_key,
-)
+from services.common.identity.guards import bearer_token
+from services.common.identity.issuer_keys import public_key
+from services.common.identity.tokens import Caller, TokenVerifier
 
 OURS, OTHER = Issuer(), Issuer()
 

@@ -9,10 +9,8 @@ import pytest
 
 from harness.issuer import ISSUER, KEY_ID, Issuer
 from services.common.errors import Unauthenticated, Unavailable
-from services.common.identity.tokens import (
-    IssuerKeys,
-    TokenVerifier,
-)
+from services.common.identity.issuer_keys import IssuerKeys
+from services.common.identity.tokens import TokenVerifier
 
 OURS, OTHER = Issuer(), Issuer()
 

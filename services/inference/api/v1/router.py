@@ -20,7 +20,7 @@ from services.common.errors import (
     error_responses,
 )
 from services.common.http.routing import new_router
-from services.common.identity.tokens import RequireScope
+from services.common.identity.guards import RequireScope
 from services.inference.metering.journal.journal import JournalFull
 from services.inference.metering.leases.accounts import CreditReservedElsewhere, PaymentRequired
 from services.inference.metering.leases.rates import RateLimited

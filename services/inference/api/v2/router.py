@@ -23,7 +23,7 @@ from services.common.errors import (
 from services.common.http.app import Check
 from services.common.http.docs import operations
 from services.common.http.routing import new_router
-from services.common.identity.tokens import RequireScope
+from services.common.identity.guards import RequireScope
 from services.inference.api.v2 import document, tensors
 from services.inference.metering.journal.journal import JournalFull
 from services.inference.metering.leases.accounts import CreditReservedElsewhere, PaymentRequired
