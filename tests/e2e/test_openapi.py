@@ -82,7 +82,7 @@ def test_every_answer_is_documented(
     answer = session.get(f"{platform.urls[service]}/openapi.json", timeout=TIMEOUT_S)
     assert "#/$defs/" not in answer.text  # no dangling references, which hide errors
     document = answer.json()
-    schema = schemathesis.openapi.from_dict(tested_document(document))
+    schema = schemathesis.openapi.from_dict(document_to_test(document))
     operations = [checked_operation(result) for result in schema.get_all_operations()]
     authorized = {"Authorization": f"Bearer {token}"}
 
@@ -109,7 +109,7 @@ def checked_operation(
     return result.ok()
 
 
-def tested_document(document: dict[str, Any]) -> dict[str, Any]:
+def document_to_test(document: dict[str, Any]) -> dict[str, Any]:
     """Return the document without catch-all responses, and with an existing model as an example."""
     for item in document["paths"].values():
         for operation in item.values():

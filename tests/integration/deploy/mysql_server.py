@@ -22,7 +22,7 @@ PASSWORDS = {
     "billing": "billingpassword",
     "backup": "backuppassword",
 }
-_STAND_IN = ROOT / "tests" / "compose" / "stand-ins"
+_STAND_IN = ROOT / "tests" / "e2e" / "compose" / "stand-ins"
 
 
 class ChartServer:

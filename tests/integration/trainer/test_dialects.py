@@ -80,7 +80,7 @@ class TestDelimiters:
         text = cases.write(cases.sales(), delimiter=";") + "1;2\n"
 
         with pytest.raises(
-            DataError, match=r"different numbers of cells: 2 and 4 \(read as semicolon-separated"
+            DataError, match=r"line 82 has 2 cells, the header has 4 \(read as semicolon-separated"
         ):
             read(tmp_path, text.encode())
 

@@ -122,7 +122,7 @@ class TestRequests:
         inputs = Inputs(found)
         as_word, as_null = inputs.decode([["NA"], [" NA "]]), inputs.decode([[None], [None]])
         assert as_word["column_0"].tolist() == as_null["column_0"].tolist()
-        assert 'with "NA" read as missing' in " ".join(outcome.notes)
+        assert 'with "NA" count as missing' in " ".join(outcome.notes)
 
 
 class TestManifests:
