@@ -154,7 +154,7 @@ def test_a_release_that_every_pod_serves_passes(
 
     count = len(inference_pods(release))
     assert (ended.exit_code, live(two)) == (0, UNCHANGED), ended.stderr
-    assert ended.stdout == f"wine: {count} processes serve release 2 or later\n"
+    assert ended.stdout == f"wine: release 2 or later is served by {count} processes\n"
     assert_no_job_is_left(release)
 
 
