@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -107,3 +108,15 @@ def bearer(neighbours: Neighbours, account: str) -> dict[str, str]:
 
 async def _is_ready(client: httpx.AsyncClient) -> bool:
     return (await client.get("/readyz")).status_code == 200
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "feedback"
+
+
+@pytest.fixture
+def keeping(settings: InferenceSettings, store: Path) -> InferenceSettings:
+    """Return settings of a process that stores labels with their rows."""
+    changes = {"feedback_store": f"file://{store}", "feedback_rows": True}
+    return settings.model_copy(update=changes)

@@ -1,63 +1,22 @@
 """Feedback: true outcomes of predictions, live accuracy, and the export as training data."""
 
-import json
 import uuid
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
-import httpx
 import pytest
-from typer.testing import CliRunner
 
-from cli.main import models
 from registry.records import ColumnStatistics, Manifest
 from services.inference.app import MAX_OTHER_BODY_BYTES
 from services.inference.monitoring.feedback import bounded_error
 from services.inference.monitoring.recent_predictions import MAX_ROWS_OF_ONE, RecentPredictions
 from services.inference.settings import InferenceSettings
 from tests.integration.inference.conftest import eventually, serving
+from tests.integration.inference.labels import Bearer, event_of, predict, send_feedback
 from tests.integration.inference.neighbours import Neighbours
-from tests.integration.inference.samples import MIXED_ROW, NUMBERS_ROW
+from tests.integration.inference.samples import NUMBERS_ROW
 from tests.integration.inference.trials import metric
-
-Bearer = dict[str, str]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    return tmp_path / "feedback"
-
-
-@pytest.fixture
-def keeping(settings: InferenceSettings, store: Path) -> InferenceSettings:
-    """Return settings of a process that stores labels with their rows."""
-    changes = {"feedback_store": f"file://{store}", "feedback_rows": True}
-    return settings.model_copy(update=changes)
-
-
-async def predict(
-    client: httpx.AsyncClient, bearer: Bearer, *rows: Any, model: str = "numbers"
-) -> httpx.Response:
-    answer = await client.post(
-        f"/v1/models/{model}:predict", json={"instances": list(rows)}, headers=bearer
-    )
-    assert answer.status_code == 200
-    return answer
-
-
-async def send_feedback(
-    client: httpx.AsyncClient, bearer: Bearer, event: str, label: Any, *, model: str = "numbers"
-) -> httpx.Response:
-    return await client.post(
-        f"/v1/models/{model}:feedback",
-        json={"usage_event": event, "label": label},
-        headers=bearer,
-    )
-
-
-def event_of(answer: httpx.Response) -> str:
-    return answer.headers["x-usage-event"]
 
 
 class TestAccuracy:
@@ -326,78 +285,3 @@ class TestOtherProcesses:
             result = await send_feedback(client, bearer, event_of(answer), [1] * rows)
 
         assert (result.status_code, result.json()["correct"]) == (200, None)
-
-
-class TestExport:
-    def export(self, store: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        monkeypatch.setenv("INFERENCE_FEEDBACK_STORE", f"file://{store}")
-        monkeypatch.setenv("TRAINER_DATA_STORE", f"file://{data}")
-        result = CliRunner().invoke(models, ["feedback", "mixed"])
-        assert result.exit_code == 0, result.output
-        return [line for line in result.stdout.splitlines() if line.endswith(".csv")]
-
-    async def test_each_labelled_row_is_exported_once_in_the_trainers_format(
-        self,
-        keeping: InferenceSettings,
-        neighbours: Neighbours,
-        bearer: Bearer,
-        store: Path,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        data = tmp_path / "data"
-        sent = [{**MIXED_ROW, "size": 0.1}, {**MIXED_ROW, "colour": None, "sold": None}]
-        async with serving(keeping) as client:
-            event = event_of(await predict(client, bearer, *sent, model="mixed"))
-            await send_feedback(client, bearer, event, ["big", "small"], model="mixed")
-            [first] = self.export(store, data, monkeypatch)
-            assert self.export(store, data, monkeypatch) == []
-
-            event = event_of(await predict(client, bearer, MIXED_ROW, model="mixed"))
-            await send_feedback(client, bearer, event, "big", model="mixed")
-            [second] = self.export(store, data, monkeypatch)
-
-        header = "size,colour,sold,label\n"
-        assert [(data / "mixed" / name).read_text() for name in (first, second)] == [
-            f"{header}0.1,red,true,big\n5.0,,,small\n",
-            f"{header}5.0,red,true,big\n",
-        ]
-
-    async def test_an_interrupted_export_is_completed_by_the_next(
-        self,
-        keeping: InferenceSettings,
-        neighbours: Neighbours,
-        bearer: Bearer,
-        store: Path,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        data = tmp_path / "data"
-        async with serving(keeping) as client:
-            event = event_of(await predict(client, bearer, MIXED_ROW, model="mixed"))
-            await send_feedback(client, bearer, event, "big", model="mixed")
-        [name] = self.export(store, data, monkeypatch)
-        content = (data / "mixed" / name).read_bytes()
-        (data / "mixed" / name).unlink()
-
-        assert self.export(store, data, monkeypatch) == [name]
-        assert (data / "mixed" / name).read_bytes() == content
-
-    async def test_rows_are_stored_only_if_configured(
-        self,
-        keeping: InferenceSettings,
-        neighbours: Neighbours,
-        bearer: Bearer,
-        store: Path,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        private = keeping.model_copy(update={"feedback_rows": False})
-        async with serving(private) as client:
-            event = event_of(await predict(client, bearer, MIXED_ROW, model="mixed"))
-            sent = await send_feedback(client, bearer, event, "big", model="mixed")
-
-        [path] = store.rglob("*.json")
-        assert sent.json()["correct"] is not None
-        assert json.loads(path.read_text())["rows"] is None
-        assert self.export(store, tmp_path / "data", monkeypatch) == []
