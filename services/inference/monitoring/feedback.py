@@ -115,7 +115,7 @@ class FeedbackService:
             version=manifest.version,
             labels=labels,
             predictions=recent.predictions if recent else None,
-            rows=recent.rows() if recent else None,
+            rows=recent.rows if recent else None,
             columns=[column.name for column in manifest.signature.columns],
             target=manifest.signature.target,
             time=datetime.now(UTC),

@@ -1,38 +1,41 @@
-"""Recent predictions of this process, kept to be compared with their true outcomes."""
+"""Recent predictions of this process, kept to be compared with their true outcomes.
 
-from collections import OrderedDict
+Each request is kept as one `bytes` object. The garbage collector does not track such objects: with
+tuples, lists and arrays in their place, every full collection would stop the event loop for tens of
+milliseconds.
+"""
+
+from collections import deque
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+import orjson
 
 from registry.features import Arrays
 from registry.records import Manifest
 
 MAX_ROWS = 50_000
 MAX_ROWS_OF_ONE = 100
-"""Requests with more rows are not kept."""
+"""Requests with more rows are not kept; the number must fit into a byte."""
 MAX_BYTES = 32 << 20
 MAX_BYTES_OF_ONE = 64 << 10
+MAX_VERSIONS = 256
+"""How many versions may have recent predictions; those of further versions are dropped."""
 
 
 class RecentPrediction(NamedTuple):
-    """The predictions of one request, with its input `arrays` of `size` bytes if they are kept."""
+    """The predictions of one request.
+
+    Args:
+        rows: the input rows in signature order, with None for missing values, if they are kept.
+    """
 
     account: str
     manifest: Manifest
     predictions: list[Any]
-    arrays: Arrays | None
-    size: int
-
-    def rows(self) -> list[list[Any]] | None:
-        """Return the input rows in signature order, with None for missing values."""
-        if self.arrays is None:
-            return None
-        kinds = [column.kind for column in self.manifest.signature.columns]
-        joined = np.hstack([array.astype(object) for array in self.arrays.values()])
-        return [
-            [_value(value, kind) for value, kind in zip(row, kinds, strict=True)] for row in joined
-        ]
+    rows: list[list[Any]] | None
 
 
 class RecentPredictions:
@@ -41,7 +44,7 @@ class RecentPredictions:
     Args:
         keep_rows: whether to keep the input rows as well.
         max_rows: maximum rows kept.
-        max_bytes: maximum bytes of input rows kept.
+        max_bytes: maximum bytes kept.
         max_bytes_of_one: for a larger request only the predictions are kept.
     """
 
@@ -57,7 +60,10 @@ class RecentPredictions:
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._max_bytes_of_one = max_bytes_of_one
-        self._predictions: OrderedDict[str, RecentPrediction] = OrderedDict()
+        self._records: dict[str, bytes] = {}
+        self._event_ids: deque[str] = deque()
+        """Keys of the records, oldest first; a dict finds its own oldest key slowly."""
+        self._manifests: dict[tuple[str, str], Manifest] = {}
         self._rows = 0
         self._bytes = 0
 
@@ -72,32 +78,74 @@ class RecentPredictions:
         size: int,
     ) -> None:
         """Keep the predictions of a request of `size` bytes; replaces those of the same event."""
-        if len(predictions) > MAX_ROWS_OF_ONE:
+        rows = len(predictions)
+        if rows > MAX_ROWS_OF_ONE:
             return
-        self._drop(event_id)
-        recent = RecentPrediction(account, manifest, predictions, None, 0)
-        if self._keep_rows and size <= self._max_bytes_of_one:
-            recent = recent._replace(arrays=arrays, size=size)
-        self._predictions[event_id] = recent
-        self._rows += len(predictions)
-        self._bytes += recent.size
+        version = manifest.model, manifest.version
+        if version not in self._manifests:
+            self._add_version(version, manifest)
+        kept = arrays if self._keep_rows and size <= self._max_bytes_of_one else None
+        record = _encode(version, account, predictions, kept)
+        if event_id in self._records:
+            self._discount(self._records[event_id])
+        else:
+            self._event_ids.append(event_id)
+        self._records[event_id] = record
+        self._rows += rows
+        self._bytes += len(record)
         while self._rows > self._max_rows or self._bytes > self._max_bytes:
-            self._drop(next(iter(self._predictions)))
-
-    def _drop(self, event_id: str) -> None:
-        dropped = self._predictions.pop(event_id, None)
-        if dropped is not None:
-            self._rows -= len(dropped.predictions)
-            self._bytes -= dropped.size
+            self._discount(self._records.pop(self._event_ids.popleft()))
 
     def find(self, event_id: str) -> RecentPrediction | None:
         """Return the predictions billed under an event id, or None if they are not kept."""
-        return self._predictions.get(event_id)
+        record = self._records.get(event_id)
+        if record is None:
+            return None
+        model, version, account, predictions, arrays = _decode(record)
+        manifest = self._manifests.get((model, version))
+        if manifest is None:
+            return None
+        rows = None if arrays is None else _rows(arrays, manifest)
+        return RecentPrediction(account, manifest, predictions, rows)
+
+    def _add_version(self, version: tuple[str, str], manifest: Manifest) -> None:
+        if len(self._manifests) >= MAX_VERSIONS:
+            self._manifests.pop(next(iter(self._manifests)))
+        self._manifests[version] = manifest
+
+    def _discount(self, record: bytes) -> None:
+        self._rows -= record[0]
+        self._bytes -= len(record)
+
+
+def _encode(
+    version: tuple[str, str], account: str, predictions: list[Any], arrays: Arrays | None
+) -> bytes:
+    """Return a record: one byte with the number of rows, then JSON."""
+    content = orjson.dumps(
+        (*version, account, predictions, arrays), _jsonable, orjson.OPT_SERIALIZE_NUMPY
+    )
+    return b"%c%b" % (len(predictions), content)
+
+
+def _jsonable(array: npt.NDArray[Any]) -> Any:
+    """Return an array that orjson does not take as one that it takes."""
+    return array.tolist() if array.dtype.hasobject else np.ascontiguousarray(array)
+
+
+def _decode(record: bytes) -> Any:
+    return orjson.loads(memoryview(record)[1:])
+
+
+def _rows(arrays: dict[str, list[list[Any]]], manifest: Manifest) -> list[list[Any]]:
+    kinds = [column.kind for column in manifest.signature.columns]
+    joined = map(chain.from_iterable, zip(*arrays.values(), strict=True))
+    return [[_value(value, kind) for value, kind in zip(row, kinds, strict=True)] for row in joined]
 
 
 def _value(value: Any, kind: str) -> Any:
     if kind == "text":
         return value or None
-    if np.isnan(value):
+    if value is None:
         return None
-    return bool(value) if kind == "boolean" else float(str(np.float32(value)))
+    return bool(value) if kind == "boolean" else float(value)

@@ -3,14 +3,13 @@
 import uuid
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 
-from registry.records import ColumnStatistics, Manifest
+from registry.records import ColumnStatistics
 from services.inference.app import MAX_OTHER_BODY_BYTES
 from services.inference.monitoring.feedback import bounded_error
-from services.inference.monitoring.recent_predictions import MAX_ROWS_OF_ONE, RecentPredictions
+from services.inference.monitoring.recent_predictions import MAX_ROWS_OF_ONE
 from services.inference.settings import InferenceSettings
 from tests.integration.inference.conftest import eventually, serving
 from tests.integration.inference.labels import Bearer, event_of, predict, send_feedback
@@ -139,45 +138,6 @@ class TestAccuracy:
         )
 
         assert bounded_error(said, true, statistics) == expected
-
-
-class TestRecentPredictions:
-    def test_the_oldest_requests_are_dropped_first(self) -> None:
-        recent = RecentPredictions(keep_rows=True, max_bytes=1_000, max_bytes_of_one=400)
-        manifest = Mock(Manifest)
-
-        for event, size in [("a", 300), ("b", 400), ("b", 400), ("large", 401), ("c", 400)]:
-            recent.add(
-                event,
-                account="x",
-                manifest=manifest,
-                predictions=[1],
-                arrays={},
-                size=size,
-            )
-
-        assert recent.find("a") is None
-        kept = {event: recent.find(event) for event in ("b", "large", "c")}
-        assert {event: each and each.size for event, each in kept.items()} == {
-            "b": 400, "large": 0, "c": 400,
-        }  # fmt: skip
-        assert [each and each.arrays for each in kept.values()] == [{}, None, {}]
-
-    def test_no_more_rows_are_kept_than_the_limit(self) -> None:
-        recent = RecentPredictions(keep_rows=False, max_rows=2)
-
-        for event, rows in [("a", 1), ("b", 2)]:
-            recent.add(
-                event,
-                account="x",
-                manifest=Mock(Manifest),
-                predictions=[1] * rows,
-                arrays={},
-                size=8,
-            )
-
-        assert recent.find("a") is None
-        assert recent.find("b") is not None
 
 
 class TestRefusals:
