@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
 
 from registry.records import Manifest
 from services.common.telemetry.metrics import Metrics
+from services.common.telemetry.series import Count, Distribution, LoopCounter
 
 
 class PredictMetrics:
@@ -19,19 +20,19 @@ class PredictMetrics:
         registry: CollectorRegistry = metrics.registry
         self._requests = metrics.requests
         self._seconds = metrics.seconds
-        self._success = Counter(
+        self._success = LoopCounter(
             "tollgate_inference_predictions",
             "Successful predictions.",
             ["model", "version"],
             registry=registry,
         )
-        self._rows = Counter(
+        self._rows = LoopCounter(
             "tollgate_inference_rows",
             "Rows predicted.",
             ["model", "version"],
             registry=registry,
         )
-        self._failure = Counter(
+        self._failure = LoopCounter(
             "tollgate_inference_failures",
             "Rejected or failed predictions.",
             ["model", "status"],
@@ -46,8 +47,8 @@ class PredictMetrics:
             registry=registry,
         )
         # Looking up a labelled counter costs more than incrementing it, so each lookup is cached.
-        self._of_version: dict[tuple[str, str], tuple[Counter, Counter]] = {}
-        self._of_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self._of_version: dict[tuple[str, str], tuple[Count, Count]] = {}
+        self._of_route: dict[tuple[str, int], tuple[Count, Distribution]] = {}
 
     def count_in_flight(self, *, requests: Callable[[], int], size: Callable[[], int]) -> None:
         """Expose the number of predictions in progress and the memory of requests in bytes."""
