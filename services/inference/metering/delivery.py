@@ -75,7 +75,8 @@ async def ship_batch(segment: Segment, billing: BillingClient, *, folder: Path) 
         OSError: a dead letter could not be written, so its line must stay in the journal.
     """
     lines = segment.read(max_lines=MAX_BATCH_LINES, max_bytes=MAX_BATCH_BYTES)
-    events = [segments.decode_line(line) for line in lines]
+    decode = segments.event_in if segment.is_in_memory else segments.decode_line
+    events = [decode(line) for line in lines]
     delivery = await deliver(billing, [event for event in events if event is not None])
     delivery.refused += [
         Refusal(line, "the line is damaged", False)
@@ -91,5 +92,5 @@ async def ship_batch(segment: Segment, billing: BillingClient, *, folder: Path) 
             count=len(delivery.refused),
             file=dead_letters.FILE_NAME,
         )
-    segment.shipped += sum(len(line) + 1 for line in lines)
+    segment.acknowledge(sum(len(line) + 1 for line in lines))
     return delivery

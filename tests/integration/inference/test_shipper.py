@@ -1,6 +1,7 @@
 """Journalled events reach billing despite any failure, and are never lost or billed twice."""
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator
 from functools import partial
@@ -82,6 +83,23 @@ async def test_a_clean_stop_ships_everything_and_reports_closed(
     assert neighbours.sources == {run.journal.id: {"last": 100, "closed": True}}
     assert list(tmp_path.iterdir()) == []
     assert run.metric("tollgate_usage_events_shipped_total") == 100
+
+
+async def test_a_run_ships_its_own_events_from_memory_and_older_ones_from_the_disk(
+    tmp_path: Path, billing: BillingClient, neighbours: Neighbours
+) -> None:
+    run = Run(tmp_path, billing)
+    for number in range(100):
+        await run.append(f"e{number}")
+    *older, previous, current = run.journal.segments
+    for segment in (previous, current):
+        os.truncate(segment.path, 0)
+
+    await run.shipper.drain()
+
+    assert older
+    assert [e["id"] for e in neighbours.events] == [f"e{number}" for number in range(100)]
+    assert run.metric("tollgate_usage_events_rejected_total") == 0
 
 
 async def test_a_steady_stream_of_events_is_shipped_in_batches(

@@ -13,6 +13,7 @@ import pytest
 
 from services.inference.metering.journal import segments
 from services.inference.metering.journal.journal import (
+    TAILS,
     TYPICAL_LINE_BYTES,
     Journal,
     JournalBroken,
@@ -60,6 +61,19 @@ async def test_concurrent_events_are_numbered_without_gaps_across_segments(
     await journal.append(b'{"id":"next"}')
     assert len(list(tmp_path.glob("*.log"))) > 1
     assert journal.last == 301
+    await journal.close(settled=False)
+
+
+async def test_only_the_newest_segments_are_also_in_memory(
+    journal: Journal, tmp_path: Path
+) -> None:
+    for number in range(300):
+        await journal.append(b'{"id":"%d"}' % number)
+
+    in_memory = [segment.is_in_memory for segment in journal.segments]
+
+    assert len(in_memory) > TAILS
+    assert in_memory == [False] * (len(in_memory) - TAILS) + [True] * TAILS
     await journal.close(settled=False)
 
 

@@ -5,10 +5,12 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from services.inference.metering.journal import segments
+from services.inference.metering.journal.tail import Tail
 
 JOURNAL = "00000000-0000-4000-8000-000000000001"
 
@@ -125,6 +127,42 @@ def test_a_line_longer_than_a_batch_is_read_whole(tmp_path: Path) -> None:
     segment.release()
 
 
+def test_what_this_process_wrote_is_read_from_memory(tmp_path: Path) -> None:
+    segment = _written(tmp_path, [b'{"n":1}', b'{"n":2}'])
+    os.truncate(segment.path, 0)
+
+    lines = segment.read(max_lines=10, max_bytes=1_000)
+
+    assert segment.is_in_memory
+    assert list(map(segments.event_in, lines)) == [b'{"n":1}', b'{"n":2}']
+    segment.release()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_event_is_read_once_and_in_order_however_much_is_in_memory(
+    tmp_path: Path, seed: int
+) -> None:
+    random = Random(seed)
+    segment = segments.create(tmp_path, JOURNAL, 1)
+    segment.tail = Tail(max_bytes=random.randrange(2_000))
+    written = 0
+    read: list[bytes | None] = []
+
+    while len(read) < 300:
+        for _ in range(random.randrange(5)):
+            batch = [b"[%d]" % n for n in range(written, written + random.randrange(1, 9))]
+            data = b"".join(map(segments.encode_line, batch))
+            segment.write(data)
+            segment.grow(data, lines=len(batch))
+            written += len(batch)
+        lines = segment.read(max_lines=random.randrange(1, 20), max_bytes=random.randrange(1, 300))
+        read += map(segments.decode_line, lines)
+        segment.acknowledge(sum(len(line) + 1 for line in lines))
+
+    assert read == [b"[%d]" % n for n in range(len(read))]
+    segment.release()
+
+
 def test_a_full_disk_leaves_only_whole_lines(tmp_path: Path) -> None:
     segment = _written(tmp_path, [b'{"n":1}'])
     full = os.open("/dev/full", os.O_RDWR)
@@ -152,7 +190,8 @@ def test_a_run_that_cannot_be_read_does_not_block_others(tmp_path: Path) -> None
 def test_a_segment_truncated_by_another_process_is_an_error_not_an_endless_loop(
     tmp_path: Path,
 ) -> None:
-    segment = _written(tmp_path, [b'{"n":1}'])
+    _written(tmp_path, [b'{"n":1}']).release()
+    [[segment]] = segments.claim_dead(tmp_path)
     os.truncate(segment.path, 5)
 
     with pytest.raises(OSError, match="truncated"):

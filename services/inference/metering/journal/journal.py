@@ -23,6 +23,8 @@ from services.inference.metering.journal import segments
 from services.inference.metering.journal.segments import Damaged, Segment
 
 TYPICAL_LINE_BYTES = 600
+TAILS = 2
+"""How many segments keep their last bytes in memory; those of older ones are read from the disk."""
 REFUSE_AFTER_FAILURE_S = 1.0
 """How long requests are refused after a failed write, before the next one tries again."""
 
@@ -235,6 +237,8 @@ class Journal:
             log.exception("journal_roll_failed")
         else:
             self.segments.append(segment)
+            if len(self.segments) > TAILS:
+                self.segments[-1 - TAILS].tail = None
 
 
 def _refuse(entries: list[_Pending]) -> None:

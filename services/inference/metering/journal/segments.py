@@ -20,6 +20,8 @@ from pathlib import Path
 
 import structlog
 
+from services.inference.metering.journal.tail import Tail
+
 SEGMENT_BYTES = 8 * 2**20
 
 _NAME = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-([0-9]{1,18})\.log")
@@ -37,8 +39,13 @@ def encode_line(event: bytes) -> bytes:
 
 def decode_line(line: bytes) -> bytes | None:
     """Return the event of a line (given without its newline), or None if the line is damaged."""
-    event = line[_PREFIX_BYTES:]
+    event = event_in(line)
     return event if line[:_PREFIX_BYTES] == b"%08x " % zlib.crc32(event) else None
+
+
+def event_in(line: bytes) -> bytes:
+    """Return the event of a line that cannot be damaged, because it never left this process."""
+    return line[_PREFIX_BYTES:]
 
 
 @dataclass
@@ -56,6 +63,13 @@ class Segment:
     """Lines that are durable."""
     shipped: int = 0
     """Bytes that billing has acknowledged."""
+    tail: Tail | None = None
+    """Its last bytes, if this process writes it."""
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether everything unshipped is also in memory."""
+        return self.tail is not None and self.tail.start <= self.shipped
 
     @property
     def last(self) -> int:
@@ -69,13 +83,24 @@ class Segment:
             OSError: they cannot be read, or have disappeared.
         """
         unread, length = self.size - self.shipped, min(self.size - self.shipped, max_bytes)
-        chunk = os.pread(self.fd, length, self.shipped)
+        chunk = self._read_unshipped(length)
         while b"\n" not in chunk and length < unread:  # one line longer than max_bytes
             length = min(2 * length, unread)
-            chunk = os.pread(self.fd, length, self.shipped)
+            chunk = self._read_unshipped(length)
         if b"\n" not in chunk and unread:
             raise OSError(f"{self.path.name} was truncated by another process")
         return chunk.split(b"\n")[:-1][:max_lines]
+
+    def _read_unshipped(self, length: int) -> bytes:
+        if self.tail is not None and self.is_in_memory:
+            return self.tail.read(self.shipped, length)
+        return os.pread(self.fd, length, self.shipped)
+
+    def acknowledge(self, size: int) -> None:
+        """Count the next `size` bytes as shipped."""
+        self.shipped += size
+        if self.tail is not None:
+            self.tail.forget(self.shipped)
 
     def unshipped_lines(self) -> int:
         """Return how many lines billing has not acknowledged."""
@@ -100,6 +125,8 @@ class Segment:
         """Count written bytes as durable."""
         self.size += len(data)
         self.lines += lines
+        if self.tail is not None:
+            self.tail.add(data)
 
     def cut(self) -> None:
         """Truncate the file to its durable bytes.
@@ -152,7 +179,7 @@ def create(folder: Path, journal: str, first: int, *, sync: bool = False) -> Seg
         path.unlink(missing_ok=True)
         os.close(fd)
         raise
-    return Segment(path=path, journal=journal, first=first, fd=fd)
+    return Segment(path=path, journal=journal, first=first, fd=fd, tail=Tail())
 
 
 def sync_folder(folder: Path) -> None:
