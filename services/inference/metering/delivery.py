@@ -12,8 +12,9 @@ from services.inference.metering.journal import dead_letters, segments
 from services.inference.metering.journal.dead_letters import Refusal
 from services.inference.metering.journal.segments import Segment
 
-MAX_BATCH_LINES = 2_000
-MAX_BATCH_BYTES = 2 * 2**20
+MAX_BATCH_LINES = 1_000
+MAX_BATCH_BYTES = 2**20
+"""Building and sending a larger batch would stop the event loop for more than a millisecond."""
 
 _BATCH_REFUSED = {400, 413, 422}
 
