@@ -49,6 +49,7 @@ from services.inference.models.watcher import Watcher
 from services.inference.monitoring import feedback_router
 from services.inference.monitoring.drift import DriftMonitor
 from services.inference.monitoring.feedback import FeedbackService
+from services.inference.monitoring.loop_lag import LoopLag
 from services.inference.monitoring.recent_predictions import RecentPredictions
 from services.inference.rollouts.canary import Canaries, actor
 from services.inference.rollouts.metrics import RolloutMetrics
@@ -125,6 +126,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
                 canaries=rollouts.canaries.run,
                 shadows=rollouts.shadows.run,
                 drift=monitoring.drift.run,
+                loop_lag=LoopLag(prometheus).run,
             )
             stack.push_async_callback(background.cancel)
             predict = PredictEndpoint(

@@ -17,6 +17,7 @@ from services.inference.metering.journal.journal import Journal
 from services.inference.metering.metrics import MeteringMetrics
 from services.inference.models.metrics import ModelMetrics
 from services.inference.monitoring.drift import DriftMonitor
+from services.inference.monitoring.loop_lag import LoopLag
 from services.inference.rollouts.metrics import RolloutMetrics
 from tests.integration.deploy.chart import (
     CHART,
@@ -53,6 +54,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     ModelMetrics(registry)
     RolloutMetrics(registry)
     DriftMonitor(registry, rows_per_second=1)
+    LoopLag(registry)
     names = {"up", *KUBE_STATE_METRICS}
     for family in registry.collect():
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
