@@ -13,6 +13,7 @@ from services.common.telemetry import open_tracing
 from services.common.telemetry.logs import configure_logging
 from services.inference.app import create_app
 from services.inference.memory import return_large_blocks
+from services.inference.server import InferenceProtocol
 from services.inference.settings import InferenceSettings
 
 _SWITCH_INTERVAL_S = 0.001
@@ -33,7 +34,13 @@ def main() -> None:
         app = create_app(settings, tracing=tracing)
     except StoreError as error:
         exit_with_error(f"INFERENCE_TRUSTED_KEYS or INFERENCE_MODEL_STORE: {error}")
-    serve(app, listener, trusted_proxies=settings.trusted_proxies, loop="uvloop")
+    serve(
+        app,
+        listener,
+        trusted_proxies=settings.trusted_proxies,
+        loop="uvloop",
+        protocol=InferenceProtocol,
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from fastapi import FastAPI
@@ -29,6 +29,7 @@ from services.inference.api.collaborators import (
     Rollouts,
 )
 from services.inference.api.decoding import Decoder
+from services.inference.api.fast_path import FAST_PATH, FastPath
 from services.inference.api.front import InferenceApp, around_predictions
 from services.inference.api.metrics import PredictMetrics
 from services.inference.api.predictions import PredictEndpoint
@@ -98,7 +99,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
     )
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         """Open the service's resources; on shutdown, ship the journal and close them.
 
         The server has finished every request by then, so the journal is complete when it is
@@ -137,6 +138,13 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
                 rollouts=rollouts,
                 monitoring=monitoring,
             )
+            fast_path = FastPath(
+                admission=admission,
+                models=models,
+                metering=metering,
+                rollouts=rollouts,
+                monitoring=monitoring,
+            )
             app.state.predict = around_predictions(predict, cors=cors, tracing=tracing)
             app.state.verifier = verifier
             app.state.models = models.table
@@ -148,7 +156,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
                 "journal": metering.journal.check,
                 "background": background.check,
             }
-            yield
+            yield {FAST_PATH: fast_path}
 
     app = service_app(
         title="Tollgate inference",

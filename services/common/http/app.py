@@ -8,7 +8,7 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 Check = Callable[[], Awaitable[str | None]]
 """A readiness check: returns None if it passes, otherwise one sentence."""
 
-Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+"""Opens the service's resources; may yield state for the HTTP protocol."""
 
 
 def service_app(
@@ -64,9 +65,9 @@ def service_app(
     """
 
     @asynccontextmanager
-    async def with_checks_cleared(app: FastAPI) -> AsyncIterator[None]:
-        async with lifespan(app):
-            yield
+    async def with_checks_cleared(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+        async with lifespan(app) as state:
+            yield state or {}
         app.state.checks = {}
         if tracing is not None:
             tracing.close()

@@ -191,10 +191,18 @@ class Protocol(HttpToolsProtocol):
         self._in_head = False
         self._unparsed_bytes = 0
         self._disarm()
+        self.start_request()
+
+    def start_request(self) -> None:
+        """Pass a request with a valid head to the app; its body may still be arriving."""
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._unparsed_bytes = 0
+        self.add_body(body)
+
+    def add_body(self, body: bytes) -> None:
+        """Pass a part of the body to the app."""
         cycle = self.cycle
         if cycle.response_complete:
             return
@@ -209,6 +217,10 @@ class Protocol(HttpToolsProtocol):
         self._unparsed_bytes = 0
         self._receiving = False
         self._disarm()
+        self.end_request()
+
+    def end_request(self) -> None:
+        """Tell the app that the request is complete."""
         self.cycle.more_body = False
         self.cycle.message_event.set()
 

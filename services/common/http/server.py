@@ -37,6 +37,7 @@ def serve(
     *,
     trusted_proxies: Sequence[str] = (),
     loop: Literal["asyncio", "uvloop"] = "asyncio",
+    protocol: type[Protocol] = Protocol,
 ) -> None:
     """Run an ASGI app on a bound socket until SIGINT or SIGTERM, then finish running requests.
 
@@ -48,7 +49,7 @@ def serve(
     config = uvicorn.Config(
         app,
         loop=loop,
-        http=Protocol,
+        http=protocol,
         ws="none",
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(FINISH_S - LAST_CALL_S),

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import time
+from collections.abc import Iterable
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,9 +21,9 @@ _VALID_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 log = structlog.get_logger()
 
 
-def request_id(scope: Scope) -> str:
+def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """Return the caller's `X-Request-ID` if it is valid, otherwise a new one."""
-    for name, value in scope["headers"]:
+    for name, value in headers:
         if name == b"x-request-id" and _VALID_ID.fullmatch(value):
             return str(value, "ascii")
     return os.urandom(16).hex()
@@ -40,7 +41,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        rid = request_id(scope)
+        rid = request_id(scope["headers"])
         scope.setdefault("state", {})["request_id"] = rid
         status = 0
         started = time.perf_counter()

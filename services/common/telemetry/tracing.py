@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from threading import Thread
+from typing import Any
 
 import httpx
 import structlog
@@ -37,6 +38,8 @@ RECORDED_HEADERS = frozenset(
 """Response headers recorded in spans, to find the matching receipts and log lines."""
 
 _MAX_TRACEPARENT_CHARS = 128
+_TRACE_ID = "trace_id"
+"""Key in the request's state: the id of its trace, if it starts one; 0 without a trace."""
 _PORTS = {"http": 80, "https": 443}
 _propagator = TraceContextTextMapPropagator()
 
@@ -90,26 +93,32 @@ class Tracing:
         Args:
             route: the route template; default the one that FastAPI matches.
         """
-        method, parent = _method(scope), _callers_trace(scope["headers"])
-        if parent is None and not self._begins_trace(method):
+        if not self.wants(scope):
             return app(scope, receive, send)
-        span = self._tracer.start_span(method, context=parent, kind=SpanKind.SERVER)
+        self._ids.next = scope["state"][_TRACE_ID]
+        parent = _callers_trace(scope["headers"])
+        span = self._tracer.start_span(_method(scope), context=parent, kind=SpanKind.SERVER)
+        self._ids.next = 0
         if span.is_recording():
             return self._record(span, app, scope, receive, send, route=route)
         return self._carry(span, app, scope, receive, send)
 
-    def _begins_trace(self, method: str) -> bool:
-        """Return whether a request without a trace starts one.
+    def wants(self, scope: Scope) -> bool:
+        """Return whether a request belongs to a trace or starts one; it is decided once.
 
-        Most do not. Consulting the sampler first, with the id that the trace would get, costs half
-        as much as creating a span that is not recorded.
+        Most requests do neither. Consulting the sampler first, with the id that the trace would
+        get, costs half as much as creating a span that is not recorded.
         """
-        self._ids.next = trace_id = self._ids.generate_trace_id()
-        result = self._sampler.should_sample(None, trace_id, method, SpanKind.SERVER)
-        if result.decision is Decision.RECORD_AND_SAMPLE:
-            return True
-        self._ids.next = 0
-        return False
+        state: dict[str, Any] = scope.setdefault("state", {})
+        if _TRACE_ID not in state:
+            state[_TRACE_ID] = trace_id = self._ids.generate_trace_id()
+            if _callers_trace(scope["headers"]) is None:
+                result = self._sampler.should_sample(
+                    None, trace_id, _method(scope), SpanKind.SERVER
+                )
+                if result.decision is not Decision.RECORD_AND_SAMPLE:
+                    state[_TRACE_ID] = 0
+        return bool(state[_TRACE_ID])
 
     async def _carry(
         self, span: Span, app: ASGIApp, scope: Scope, receive: Receive, send: Send

@@ -64,7 +64,7 @@ class PredictEndpoint:
     async def __call__(self, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         started = time.perf_counter()
-        rid = request_id(scope)
+        rid = request_id(scope["headers"])
         status = 499
         try:
             prediction = await self._answer(target, scope, receive, started)
@@ -146,11 +146,11 @@ class PredictEndpoint:
                 keyed_id or events.new_id(),
                 spending,
                 memory.size,
+                is_keyed=keyed_id is not None,
             )
             if spending.owed:
                 await self._record(prediction)
-                if keyed_id is not None:
-                    leases.remember(keyed_id, spending)
+                steps.remember(prediction, self._metering)
         except BaseException:
             spending.free()
             raise

@@ -35,7 +35,8 @@ class Call(NamedTuple):
 class Prediction(NamedTuple):
     """A prediction, the version that made it, and its usage event; `size` in bytes of memory.
 
-    It does not keep the body, so that the memory is free while a slow client reads the answer.
+    It does not keep the body, so that the memory is free while a slow client reads the answer. It
+    is keyed if its `event_id` comes from an `Idempotency-Key`.
     """
 
     caller: Caller
@@ -48,6 +49,7 @@ class Prediction(NamedTuple):
     event_id: str
     spending: Spending
     size: int
+    is_keyed: bool
 
 
 def check_scope(caller: Caller) -> None:
@@ -105,6 +107,12 @@ def encode_event(
         now=metering.billing.now(),
         traceparent=traceparent,
     )
+
+
+def remember(prediction: Prediction, metering: Metering) -> None:
+    """Remember a keyed prediction that has been journalled, for its repeats."""
+    if prediction.is_keyed:
+        metering.leases.remember(prediction.event_id, prediction.spending)
 
 
 def response_headers(prediction: Prediction, *, request_id: str) -> list[tuple[bytes, bytes]]:

@@ -10,8 +10,10 @@ import os
 import time
 import uuid
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -51,8 +53,10 @@ class JournalBroken(Unavailable):
 
 @dataclass(slots=True, eq=False)
 class _Pending:
+    """An event that waits for its write; `settle` is called once, with an error or None."""
+
     event: bytes
-    done: asyncio.Future[None]
+    settle: Callable[[JournalBroken | None], None]
     durable: bool = False
 
 
@@ -139,14 +143,10 @@ class Journal:
         """
         if self.broken:
             raise JournalBroken
-        loop = asyncio.get_running_loop()
-        entry = _Pending(event, loop.create_future())
-        self._pending.append(entry)
-        if not self._commit_due and self._syncing is None:
-            self._commit_due = True
-            loop.call_soon(self._commit)
+        done = asyncio.get_running_loop().create_future()
+        entry = self._enqueue(event, partial(_settle, done))
         try:
-            await entry.done
+            await done
         except asyncio.CancelledError:
             if entry in self._pending:
                 self._pending.remove(entry)
@@ -155,6 +155,35 @@ class Journal:
                 await asyncio.wait({self._syncing})
             if not entry.durable:
                 raise
+
+    def append_now(self, event: bytes) -> bool:
+        """Make an event durable at once; return False, with no effect, if it needs a sync.
+
+        Args:
+            event: a JSON object without its sequence.
+
+        Raises:
+            JournalBroken: the event is not durable and will not be billed.
+        """
+        if self._sync == "disk":
+            return False
+        if self.broken:
+            raise JournalBroken
+        segment = self.segments[-1]
+        data = segments.encode_line(with_sequence(event, segment.last + 1))
+        if not self._write(segment, data, lines=1):
+            raise JournalBroken
+        self._count(segment, data, lines=1)
+        return True
+
+    def append_later(self, event: bytes, settle: Callable[[JournalBroken | None], None]) -> None:
+        """Make an event durable with the next sync, and then call `settle`.
+
+        Args:
+            event: a JSON object without its sequence.
+            settle: takes an error if the event is not durable and will not be billed.
+        """
+        self._enqueue(event, settle)
 
     async def check(self) -> str | None:
         """Return why the journal is not ready, or None if it is."""
@@ -175,6 +204,14 @@ class Journal:
             else:
                 segment.release()
 
+    def _enqueue(self, event: bytes, settle: Callable[[JournalBroken | None], None]) -> _Pending:
+        entry = _Pending(event, settle)
+        self._pending.append(entry)
+        if not self._commit_due and self._syncing is None:
+            self._commit_due = True
+            asyncio.get_running_loop().call_soon(self._commit)
+        return entry
+
     def _commit(self) -> None:
         """Write all pending events at once; in `disk` mode the sync follows in a thread."""
         self._commit_due = False
@@ -186,18 +223,23 @@ class Journal:
             segments.encode_line(with_sequence(entry.event, sequence))
             for sequence, entry in enumerate(entries, start=segment.last + 1)
         )
+        if not self._write(segment, data, lines=len(entries)):
+            _refuse(entries)
+        elif self._sync == "disk":
+            self._syncing = asyncio.ensure_future(self._sync_data(segment, data, entries))
+        else:
+            self._release(segment, data, entries)
+
+    def _write(self, segment: Segment, data: bytes, *, lines: int) -> bool:
+        """Write lines, and return whether that succeeded."""
         try:
             segment.write(data)
         except (OSError, Damaged) as error:
             self.broken = isinstance(error, Damaged)
             self._refuse_until = time.monotonic() + REFUSE_AFTER_FAILURE_S
-            log.error("journal_write_failed", error=str(error), events=len(entries))
-            _refuse(entries)
-        else:
-            if self._sync == "disk":
-                self._syncing = asyncio.ensure_future(self._sync_data(segment, data, entries))
-            else:
-                self._release(segment, data, entries)
+            log.error("journal_write_failed", error=str(error), events=lines)
+            return False
+        return True
 
     async def _sync_data(self, segment: Segment, data: bytes, entries: list[_Pending]) -> None:
         try:
@@ -217,12 +259,15 @@ class Journal:
             self._commit()
 
     def _release(self, segment: Segment, data: bytes, entries: list[_Pending]) -> None:
-        segment.grow(data, lines=len(entries))
-        self._unshipped_bound += len(data)
+        self._count(segment, data, lines=len(entries))
         for entry in entries:
             entry.durable = True
-            if not entry.done.done():
-                entry.done.set_result(None)
+            entry.settle(None)
+
+    def _count(self, segment: Segment, data: bytes, *, lines: int) -> None:
+        """Count lines as durable."""
+        segment.grow(data, lines=lines)
+        self._unshipped_bound += len(data)
         self.grown.set()
         if segment.size >= self._segment_bytes:
             self._roll(first=segment.last + 1)
@@ -243,5 +288,13 @@ class Journal:
 
 def _refuse(entries: list[_Pending]) -> None:
     for entry in entries:
-        if not entry.done.done():
-            entry.done.set_exception(JournalBroken())
+        entry.settle(JournalBroken())
+
+
+def _settle(done: asyncio.Future[None], error: JournalBroken | None) -> None:
+    if done.done():
+        return  # its request was cancelled
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)

@@ -133,6 +133,12 @@ class Account:
             valid_s = max_age_s if self.terms.status == "ok" else REFUSAL_VALID_S
         return now - self.sent_at >= valid_s
 
+    def can_afford(self, amount: int, now: float) -> bool:
+        """Return whether one more request may be admitted, and its amount spent, right now."""
+        if self.bucket is not None and self.bucket.filled(now) < 1:
+            return False
+        return not self.prepaid or self.reservation.covers(amount, now=now)
+
     def admit(self, now: float) -> None:
         """Count a request and apply the rate limit.
 

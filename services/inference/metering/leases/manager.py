@@ -124,6 +124,17 @@ class LeaseManager:
             account = await self._with_terms(account_id)
             account.admit(self._clock())
 
+    def can_spend(self, account_id: str, model: str, rows: int) -> bool:
+        """Return whether `admit_now` and `spend_now` would both succeed; has no effect."""
+        now = self._clock()
+        account = self._find_ready(account_id, now)
+        if account is None:
+            return False
+        try:
+            return account.can_afford(account.price(model).of(rows), now)
+        except PaymentRequired:
+            return False
+
     def spend_now(self, account_id: str, model: str, rows: int) -> Spending | None:
         """Reserve what a request costs; return None, with no effect, if it has to wait.
 

@@ -52,14 +52,18 @@ class TokenBucket:
     tokens: float
     at: float
 
+    def filled(self, now: float) -> float:
+        """Return how many tokens are in the bucket."""
+        grown = self.tokens + max(now - self.at, 0.0) * self.limit.per_second
+        return min(grown, self.limit.burst)
+
     def take(self, now: float) -> None:
         """Take a token for one request.
 
         Raises:
             RateLimited: the bucket is empty.
         """
-        grown = self.tokens + max(now - self.at, 0.0) * self.limit.per_second
-        self.tokens = min(grown, self.limit.burst)
+        self.tokens = self.filled(now)
         self.at = now
         if self.tokens < 1:
             raise RateLimited(self.limit, wait_s=(1 - self.tokens) / self.limit.per_second)
