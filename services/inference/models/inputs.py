@@ -37,7 +37,7 @@ class Inputs:
         missing = [n for n in self.value_rules.missing_numbers if abs(n) < _FLOAT32_OVERFLOW]
         self._missing_numbers = np.array(missing, dtype=np.float32)
         self._names = [column.name for column in signature.columns]
-        self._name_set = set(self._names)
+        self.names = frozenset(self._names)
         kinds = {column.kind for column in signature.columns}
         self.numbers_only = kinds == {"number"}
         self._one_matrix = is_one_matrix(signature.columns)
@@ -61,7 +61,7 @@ class Inputs:
         """Return the values in signature order, or None if the instance has the wrong shape."""
         if type(instance) is list:
             return instance if len(instance) == len(self._names) else None
-        if type(instance) is dict and instance.keys() == self._name_set:
+        if type(instance) is dict and instance.keys() == self.names:
             return [instance[name] for name in self._names]
         return None
 
@@ -132,7 +132,7 @@ class Inputs:
             if column.name not in instance:
                 yield {"loc": [*where, column.name], "msg": "Missing column."}
         for name in instance:
-            if name not in self._name_set:
+            if name not in self.names:
                 yield {"loc": [*where, name[:100]], "msg": "Unknown column."}
         for column in self.columns:
             value = instance.get(column.name)

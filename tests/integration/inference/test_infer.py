@@ -206,7 +206,7 @@ def refused_inputs() -> dict[str, list[dict[str, Any]]]:
         "features: Missing input": [],
         "nonsense: Unknown input": [row, {**row, "name": "nonsense"}],
         "Duplicate input": [row, row],
-        "features: The datatype must be FP32 or FP64": [{**row, "datatype": "INT64"}],
+        "features: The datatype must be FP32, FP64": [{**row, "datatype": "BOOL"}],
         "features: The shape must be [-1, 3]": [{**row, "shape": [3, 1]}],
         "shape: Must be a list of non-negative integers": [{**row, "shape": [True, 3]}],
         "data: Must be a list of values": [{**row, "data": None}],
@@ -238,7 +238,7 @@ class TestRefusal:
     async def test_names_every_invalid_column(
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
-        inputs = mixed(size=True, colour=3, sold={"shape": [1]})
+        inputs = mixed(size=True, colour=3, sold={"shape": [1, 2]})
 
         answer = await post(client, MIXED, bearer, inputs=inputs)
 

@@ -39,17 +39,26 @@ class TestMetadata:
         self, client: httpx.AsyncClient, bearer: dict[str, str]
     ) -> None:
         answer = await client.get("/v2", headers=bearer)
+        with_slash = await client.get("/v2/", headers=bearer)
 
+        assert answer.json() == with_slash.json()
         assert answer.json()["name"] == "tollgate"
         assert "binary_tensor_data" in answer.json()["extensions"]
+
+    async def test_lists_the_models(
+        self, client: httpx.AsyncClient, bearer: dict[str, str]
+    ) -> None:
+        answer = await client.get("/v2/models", headers=bearer)
+
+        assert answer.json() == {"models": ["mixed", "numbers", "price"]}
 
     async def test_health_needs_no_token_and_the_rest_does(self, client: httpx.AsyncClient) -> None:
         live = await client.get("/v2/health/live")
         ready = await client.get("/v2/health/ready")
-        closed = [await client.get(path) for path in ("/v2", "/v2/models/numbers")]
+        closed = [await client.get(path) for path in ("/v2", "/v2/models", "/v2/models/numbers")]
 
         assert live.json() == {"live": True}
-        assert ready.json() == {"ready": True}
+        assert ready.json() == {"live": True, "ready": True}
         for answer in closed:
             assert answer.status_code == 401
             assert answer.headers["www-authenticate"].startswith("Bearer")

@@ -15,7 +15,8 @@ from services.inference.models.table import LoadedModel
 
 ROUTE = "/v1/models/{model}:predict"
 
-_MEMBERS = {"instances", "parameters"}
+_MEMBERS = {"instances", "parameters", "signature_name"}
+"""TensorFlow Serving's clients send `signature_name`; a model has one signature."""
 _PARAMETERS = {"probabilities"}
 _HEADERS = ((b"content-type", b"application/json"),)
 

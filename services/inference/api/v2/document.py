@@ -1,9 +1,11 @@
 """Decode requests and encode responses of the Open Inference Protocol v2.
 
 A body is JSON, or JSON followed by raw tensor bytes (the binary tensor extension). In the second
-case the header `Inference-Header-Content-Length` is the length of the JSON.
+case the header `Inference-Header-Content-Length` is the length of the JSON. If it is 0, the whole
+body is the only input of a model with one input, and all outputs are returned as raw bytes.
 """
 
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -18,6 +20,7 @@ from services.inference.api.json_body import SLACK, open_object, refuse_duplicat
 from services.inference.api.json_structure import JsonLimits, scan
 from services.inference.api.v2 import tensors
 from services.inference.api.v2.tensors import RawTensor
+from services.inference.metering.events import new_id
 from services.inference.models.table import LoadedModel
 
 ROUTE = "/v2/models/{model}/infer"
@@ -36,7 +39,7 @@ class V2Request(NamedTuple):
 
     arrays: Arrays
     rows: int
-    id: str | None
+    id: str
     outputs: list[Output]
 
     @property
@@ -65,7 +68,7 @@ class V2Request(NamedTuple):
         document = {
             "model_name": model.manifest.model,
             "model_version": model.manifest.version,
-            **({} if self.id is None else {"id": self.id}),
+            "id": self.id,
             "outputs": described,
         }
         head = orjson.dumps(document)
@@ -83,6 +86,8 @@ def decode(body: Body, model: LoadedModel, max_rows: int) -> V2Request:
         BodyInvalid: the body is not JSON, has duplicate members, violates the protocol or has too
             many values, or a tensor does not match the signature. Lists up to 50 inputs.
     """
+    if body.json_length == 0:
+        return _read_raw(body.content, model, max_rows)
     head, tail = _split(body)
     # Each value may be in a list of its own.
     values = max_rows * len(model.inputs.columns) + SLACK
@@ -101,12 +106,21 @@ def _read(
     nested = [value.get("parameters") for value in (*inputs, *outputs)]
     refuse_duplicates(head, document, [document, parameters, *inputs, *outputs, *nested])
     id = document.get("id")
-    if id is not None and type(id) is not str:
+    if id is None:
+        id = new_id()  # clients expect one in every response
+    elif type(id) is not str:
         raise BodyInvalid([{"loc": ["id"], "msg": "Must be a string."}])
     wanted = _wanted(outputs, parameters, model)
-    given = [_given(entry, number) for number, entry in enumerate(inputs)]
-    arrays, rows = tensors.decode(given, tail, model.inputs, max_rows=max_rows)
+    arrays, rows = tensors.decode(_given(inputs, tail), model.inputs, max_rows=max_rows)
     return V2Request(arrays, rows, id, wanted)
+
+
+def _read_raw(content: bytes, model: LoadedModel, max_rows: int) -> V2Request:
+    """Read a body that is nothing but the elements of the model's only input."""
+    given = tensors.whole_input(content, model.manifest.signature)
+    arrays, rows = tensors.decode([given], model.inputs, max_rows=max_rows)
+    outputs = [Output(name, binary=True) for name in output_names(model)]
+    return V2Request(arrays, rows, new_id(), outputs)
 
 
 def identity(body: Body) -> bytes:
@@ -117,6 +131,8 @@ def identity(body: Body) -> bytes:
     Args:
         body: a body that `decode` accepted.
     """
+    if body.json_length == 0:
+        return body.content
     head, tail = _split(body)
     members = scan(head).members()
     wanted = (members.get(name, b"") for name in ("parameters", "inputs", "outputs"))
@@ -126,13 +142,9 @@ def identity(body: Body) -> bytes:
 def encode_error(problem: Response) -> Response:
     """Turn a problem+json response into `{"error": …}`, with 400 in place of 422."""
     document = orjson.loads(problem.body)
-    sentences = [
-        f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}"
-        for error in document.get("errors", [])
-    ]
     status = 400 if problem.status_code == 422 else problem.status_code
     response = Response(
-        orjson.dumps({"error": " ".join(sentences) or document["detail"]}),
+        orjson.dumps({"error": error_text(document["detail"], document.get("errors", []))}),
         status_code=status,
         media_type="application/json",
     )
@@ -140,6 +152,19 @@ def encode_error(problem: Response) -> Response:
         if name not in ("content-type", "content-length"):
             response.headers[name] = value
     return response
+
+
+def error_text(detail: str, errors: Sequence[Mapping[str, Any]]) -> str:
+    """Return an error in one text: what is wrong with each field, or its `detail`."""
+    sentences = [
+        f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}" for error in errors
+    ]
+    return " ".join(sentences) or detail
+
+
+def output_names(model: LoadedModel) -> list[str]:
+    """Return the names of a model's outputs."""
+    return ["predict", "predict_proba"] if model.is_classifier else ["predict"]
 
 
 def _split(body: Body) -> tuple[bytes, bytes]:
@@ -176,7 +201,7 @@ def _wanted(
     outputs: list[dict[str, Any]], parameters: dict[str, Any], model: LoadedModel
 ) -> list[Output]:
     """Return the requested outputs; by default all of them."""
-    names = ["predict", "predict_proba"] if model.is_classifier else ["predict"]
+    names = output_names(model)
     binary = _flag(parameters, "binary_data_output", ["parameters"], default=False)
     if not outputs:
         return [Output(name, binary) for name in names]
@@ -198,12 +223,32 @@ def _flag(parameters: dict[str, Any], name: str, where: list[str], *, default: b
     return value
 
 
-def _given(entry: dict[str, Any], number: int) -> RawTensor:
-    """Return an input whose members have the right types.
+def _given(inputs: list[dict[str, Any]], tail: bytes) -> list[RawTensor]:
+    """Return the inputs, each binary one with its part of the tail.
 
     Raises:
-        BodyInvalid: a member is missing or has the wrong type.
+        BodyInvalid: a member of an input is missing or has the wrong type, or the sizes do not add
+            up to the tail.
     """
+    given: list[RawTensor] = []
+    view, at = memoryview(tail), 0
+    for number, entry in enumerate(inputs):
+        size = _check_input(entry, number)
+        part = None
+        if size is not None:
+            part = view[at : at + size]
+            at += size
+        given.append(
+            RawTensor(entry["name"], entry["datatype"], entry["shape"], entry.get("data"), part)
+        )
+    if at != len(tail):
+        message = f"The inputs declare {at} bytes after the JSON; the body has {len(tail)}."
+        raise BodyInvalid([{"loc": ["body"], "msg": message}])
+    return given
+
+
+def _check_input(entry: dict[str, Any], number: int) -> int | None:
+    """Check the types of an input's members; return its size in the tail, None if it is JSON."""
     where: list[Any] = ["inputs", number]
     name, datatype, shape = entry.get("name"), entry.get("datatype"), entry.get("shape")
     if type(name) is not str:
@@ -215,14 +260,14 @@ def _given(entry: dict[str, Any], number: int) -> RawTensor:
         raise BodyInvalid(
             [{"loc": [*where, "shape"], "msg": "Must be a list of non-negative integers."}]
         )
-    size = _parameters(entry, *where, "parameters").get("binary_data_size")
+    size: int | None = _parameters(entry, *where, "parameters").get("binary_data_size")
     data = entry.get("data")
     if size is None and type(data) is not list:
         raise BodyInvalid([{"loc": [*where, "data"], "msg": "Must be a list of values."}])
     if size is not None and (type(size) is not int or size < 0 or data is not None):
         message = "Must be a number of bytes, without `data` in the JSON."
         raise BodyInvalid([{"loc": [*where, "binary_data_size"], "msg": message}])
-    return RawTensor(name, datatype, shape, data, size)
+    return size
 
 
 CODEC = ProtocolCodec(route=ROUTE, decode=decode, identity=identity, encode_error=encode_error)

@@ -10,7 +10,6 @@ from fastapi import Depends, Header, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from registry.records import Manifest
 from services.common.errors import (
     BadRequest,
     InsufficientScope,
@@ -20,11 +19,11 @@ from services.common.errors import (
     error_response,
     error_responses,
 )
-from services.common.http.app import Check
 from services.common.http.docs import operations
 from services.common.http.routing import new_router
 from services.common.identity.guards import RequireScope
-from services.inference.api.v2 import document, tensors
+from services.inference.api.v2 import document, metadata
+from services.inference.api.v2.metadata import Datatype, ModelMetadata, ServerMetadata
 from services.inference.metering.journal.journal import JournalFull
 from services.inference.metering.leases.accounts import CreditReservedElsewhere, PaymentRequired
 from services.inference.metering.leases.rates import RateLimited
@@ -32,40 +31,20 @@ from services.inference.models.loader import Loader
 from services.inference.models.table import ModelNotFound, ModelTable
 
 Predicting = Depends(RequireScope("predict"))
-Datatype = Literal["BOOL", "INT64", "FP32", "FP64", "BYTES"]
-EXTENSIONS = ["binary_tensor_data", "model_repository(index)"]
-
-
-class ServerMetadata(BaseModel):
-    name: str
-    version: str
-    extensions: list[str]
 
 
 class Live(BaseModel):
     live: bool
 
 
-class Ready(BaseModel):
+class Ready(Live):
+    """The protocol's texts disagree on the name of the member, so both are there."""
+
     ready: bool
 
 
-class TensorMetadata(BaseModel):
-    """A tensor; −1 in its shape is the number of rows."""
-
-    name: str
-    datatype: Datatype
-    shape: list[int]
-
-
-class ModelMetadata(BaseModel):
-    """The inputs and outputs of a version. Any of `versions` that passed its gate can be called."""
-
-    name: str
-    versions: list[str]
-    platform: str
-    inputs: list[TensorMetadata]
-    outputs: list[TensorMetadata]
+class ModelList(BaseModel):
+    models: list[str]
 
 
 class ModelReady(BaseModel):
@@ -90,7 +69,7 @@ class IndexEntry(BaseModel):
 class InputTensor(BaseModel):
     name: str
     datatype: Datatype
-    shape: list[int] = Field(min_length=2, max_length=2)
+    shape: list[int] = Field(min_length=1, max_length=2)
     data: list[Any] = Field(
         description="Row-major: flat or a list of rows. null is a missing value."
     )
@@ -141,9 +120,10 @@ _DENIALS = (Unauthenticated, InsufficientScope)
 
 
 @router.get("/v2", dependencies=[Predicting], responses=error_responses(*_DENIALS))
+@router.get("/v2/", dependencies=[Predicting], include_in_schema=False)
 async def describe_server(request: Request) -> ServerMetadata:
     """Return the server's name, version and supported protocol extensions."""
-    return ServerMetadata(name="tollgate", version=request.app.version, extensions=EXTENSIONS)
+    return metadata.describe_server(request.app.version)
 
 
 @router.get("/v2/health/live")
@@ -155,11 +135,17 @@ async def is_live() -> Live:
 @router.get("/v2/health/ready", responses=error_responses(Unavailable))
 async def is_ready(request: Request) -> Ready:
     """Return 200 when every live model can answer."""
-    checks: dict[str, Check] = request.app.state.checks
-    for name, check in checks.items():
-        if await check():
-            raise Unavailable(f"Not ready: {name}.")
-    return Ready(ready=True)
+    failing = await metadata.find_failing(request.app.state.checks)
+    if failing is not None:
+        raise Unavailable(f"Not ready: {failing}.")
+    return Ready(live=True, ready=True)
+
+
+@router.get("/v2/models", dependencies=[Predicting], responses=error_responses(*_DENIALS))
+async def list_models(request: Request) -> ModelList:
+    """Return the names of the models being served."""
+    table: ModelTable = request.app.state.models
+    return ModelList(models=table.names())
 
 
 @router.get(
@@ -169,8 +155,8 @@ async def is_ready(request: Request) -> Ready:
 )
 async def describe_model(model: str, request: Request) -> ModelMetadata:
     """Return the live version's inputs and outputs, and the versions of the model."""
-    table: ModelTable = request.app.state.models
-    return await _describe(table.live(model).manifest, request)
+    state = request.app.state
+    return await metadata.describe_model(state.models, state.loader, model)
 
 
 @router.get(
@@ -180,8 +166,8 @@ async def describe_model(model: str, request: Request) -> ModelMetadata:
 )
 async def describe_version(model: str, version: str, request: Request) -> ModelMetadata:
     """Return a version's inputs and outputs; loads the version if necessary."""
-    loader: Loader = request.app.state.loader
-    return await _describe((await loader.get(model, version)).manifest, request)
+    state = request.app.state
+    return await metadata.describe_model(state.models, state.loader, model, version)
 
 
 @router.get(
@@ -191,8 +177,8 @@ async def describe_version(model: str, version: str, request: Request) -> ModelM
 )
 async def is_model_ready(model: str, request: Request) -> ModelReady:
     """Return 200 if the model's live version can answer."""
-    table: ModelTable = request.app.state.models
-    table.live(model)
+    state = request.app.state
+    await metadata.find_manifest(state.models, state.loader, model, None)
     return ModelReady(name=model, ready=True)
 
 
@@ -203,8 +189,8 @@ async def is_model_ready(model: str, request: Request) -> ModelReady:
 )
 async def is_version_ready(model: str, version: str, request: Request) -> ModelReady:
     """Return 200 if the version can answer; loads it if necessary."""
-    loader: Loader = request.app.state.loader
-    await loader.get(model, version)
+    state = request.app.state
+    await metadata.find_manifest(state.models, state.loader, model, version)
     return ModelReady(name=model, ready=True)
 
 
@@ -307,22 +293,6 @@ def refuse(error: ServiceError, *, path: str, request_id: str) -> Response:
 
 def _is_of_protocol(path: str) -> bool:
     return f"{path}/".startswith("/v2/")
-
-
-async def _describe(manifest: Manifest, request: Request) -> ModelMetadata:
-    loader: Loader = request.app.state.loader
-    try:
-        versions = await loader.versions(manifest.model)
-    except Unavailable:  # the store is unreachable, so only this version is known
-        versions = [manifest.version]
-    signature = manifest.signature
-    return ModelMetadata(
-        name=manifest.model,
-        versions=versions,
-        platform="onnxruntime_onnx" if manifest.serving == "onnx" else "sklearn_joblib",
-        inputs=[TensorMetadata(**each) for each in tensors.describe_inputs(signature)],
-        outputs=[TensorMetadata(**each) for each in tensors.describe_outputs(signature)],
-    )
 
 
 def _entry(table: ModelTable, model: str, version: str) -> IndexEntry:

@@ -1,12 +1,14 @@
 """Convert tensors of the Open Inference Protocol v2 between JSON or raw bytes and arrays.
 
-A model with only numeric columns has one input [-1, columns]. Any other has one input [-1, 1] per
-column, with the column's name. Declared sizes are checked before anything is allocated for them.
+A model with only numeric columns has one input [-1, columns]. Any other has one input per column,
+[-1, 1] or [-1], with the column's name; a model with only numeric columns accepts these too.
+Declared sizes are checked before anything is allocated for them.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, islice
+from types import NoneType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,36 +19,41 @@ from registry.records import Column, Signature
 from services.common.errors import MAX_FIELD_ERRORS, BodyInvalid
 from services.inference.models.inputs import Inputs, number_array, text_array, types_in
 
-"""Name of the single input of a model with only numeric columns."""
+_FLOATS = ("FP16", "FP32", "FP64")
+_INTEGERS = ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
+DATATYPES = ("BOOL", *_INTEGERS, *_FLOATS, "BYTES")
 
-_ACCEPTED = {
-    "number": ("FP32", "FP64", "INT64"),
-    "boolean": ("BOOL",),
-    "text": ("BYTES",),
+NUMPY = {
+    "BOOL": np.dtype("u1"),
+    **{name: np.dtype(name.lower()).newbyteorder("<") for name in _INTEGERS},
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
 }
-_ACCEPTED_IN_ONE = ("FP32", "FP64")
+"""How the elements of a raw tensor are encoded; `BYTES` is not in here."""
+
+_ACCEPTED = {"number": {*_INTEGERS, *_FLOATS}, "boolean": {"BOOL"}, "text": {"BYTES"}}
+_WANTED = {"number": "FP32, FP64 or another type of number", "boolean": "BOOL", "text": "BYTES"}
 _DECLARED = {"number": "FP32", "boolean": "BOOL", "text": "BYTES"}
 
 # The Python types allowed in a JSON tensor; null is a missing value.
-_ELEMENTS: dict[str, set[type]] = {
-    "FP32": {int, float, type(None)},
-    "FP64": {int, float, type(None)},
-    "INT64": {int, type(None)},
-    "BOOL": {bool, type(None)},
-    "BYTES": {str, type(None)},
+_ELEMENTS = {
+    "BOOL": frozenset({bool, NoneType}),
+    **dict.fromkeys(_INTEGERS, frozenset({int, NoneType})),
+    **dict.fromkeys(_FLOATS, frozenset({int, float, NoneType})),
+    "BYTES": frozenset({str, NoneType}),
 }
-_NUMPY = {"FP32": "<f4", "FP64": "<f8", "INT64": "<i8", "BOOL": "u1"}
-_INT64_MAX = 2**63 - 1
+_NAN_IS_MISSING = {"FP32", "FP64"}
 
 
 class RawTensor(NamedTuple):
-    """An input as received: its values in JSON, or the size of its part of the binary tail."""
+    """An input as received: its values from JSON (`data`), or as raw bytes (`part`)."""
 
     name: str
     datatype: str
-    shape: list[int]
+    shape: Sequence[int]
     data: list[Any] | None
-    size: int | None
+    part: memoryview | None
 
 
 class _TensorError(Exception):
@@ -85,31 +92,23 @@ def datatype_of_predictions(signature: Signature) -> str:
     return "INT64" if kinds == {int} else "BYTES"
 
 
-def decode(
-    given: list[RawTensor], tail: bytes, inputs: Inputs, *, max_rows: int
-) -> tuple[Arrays, int]:
+def decode(given: list[RawTensor], inputs: Inputs, *, max_rows: int) -> tuple[Arrays, int]:
     """Return the model's arrays for the inputs of a request, and their number of rows.
-
-    Args:
-        tail: the bytes after the JSON: the binary inputs, in their order.
 
     Raises:
         BodyInvalid: inputs are missing, unknown or do not match; lists up to 50 of them.
     """
-    by_name = _by_name(given, inputs)
-    parts = _cut(tail, given)
+    by_name = {tensor.name: tensor for tensor in given}
+    is_matrix = inputs.numbers_only and not (by_name.keys() - {MATRIX}) & inputs.names
+    _check_names(by_name, given, [MATRIX] if is_matrix else [each.name for each in inputs.columns])
     rows = _count_rows(given, max_rows)
-    if inputs.numbers_only:
-        columns = inputs.columns
-        matrix = _read_input(by_name[MATRIX], parts, rows, inputs, columns, _ACCEPTED_IN_ONE)
-        return {MATRIX: matrix}, rows
+    if is_matrix:
+        return {MATRIX: _read_input(by_name[MATRIX], rows, inputs, inputs.columns)}, rows
     arrays: list[npt.NDArray[Any]] = []
     errors: list[dict[str, Any]] = []
     for column in inputs.columns:
         try:
-            tensor = by_name[column.name]
-            accepted = _ACCEPTED[column.kind]
-            arrays.append(_read_input(tensor, parts, rows, inputs, [column], accepted))
+            arrays.append(_read_input(by_name[column.name], rows, inputs, [column]))
         except BodyInvalid as error:
             errors += error.extra["errors"]
             if len(errors) >= MAX_FIELD_ERRORS:
@@ -119,21 +118,46 @@ def decode(
     return inputs.join(arrays), rows
 
 
+def whole_input(content: bytes, signature: Signature) -> RawTensor:
+    """Return a model's only input, whose raw elements are a whole body; text is one element.
+
+    Raises:
+        BodyInvalid: the model has several inputs.
+    """
+    described = describe_inputs(signature)
+    if len(described) > 1:
+        message = "A body of raw bytes without JSON is only for models with one input."
+        raise BodyInvalid([{"loc": ["body"], "msg": message}])
+    [only] = described
+    datatype, width = only["datatype"], only["shape"][1]
+    if datatype == "BYTES":
+        return RawTensor(only["name"], datatype, [1, 1], None, memoryview(_with_length(content)))
+    rows = len(content) // (width * NUMPY[datatype].itemsize)
+    return RawTensor(only["name"], datatype, [rows, width], None, memoryview(content))
+
+
 def to_bytes(values: list[Any], datatype: str) -> bytes:
     """Encode a tensor as little-endian numbers, or as strings each preceded by its length."""
     if datatype != "BYTES":
-        return np.array(values, dtype=_NUMPY[datatype]).tobytes()
-    texts = [str(value).encode() for value in values]
-    return b"".join(chain.from_iterable((struct.pack("<I", len(text)), text) for text in texts))
+        return np.array(values, dtype=NUMPY[datatype]).tobytes()
+    return join_texts(str(value).encode() for value in values)
+
+
+def join_texts(texts: Iterable[bytes]) -> bytes:
+    """Encode strings, each preceded by its length in 4 bytes."""
+    return b"".join(map(_with_length, texts))
+
+
+def _with_length(text: bytes) -> bytes:
+    return struct.pack("<I", len(text)) + text
 
 
 def _is_one(signature: Signature) -> bool:
     return all(column.kind == "number" for column in signature.columns)
 
 
-def _by_name(given: list[RawTensor], inputs: Inputs) -> dict[str, RawTensor]:
-    wanted = [MATRIX] if inputs.numbers_only else [column.name for column in inputs.columns]
-    by_name = {tensor.name: tensor for tensor in given}
+def _check_names(by_name: dict[str, RawTensor], given: list[RawTensor], wanted: list[str]) -> None:
+    """Check that each wanted input is given once, and no other."""
     known = set(wanted)
     missing = ((name, "Missing input.") for name in wanted if name not in by_name)
     unexpected = ((name[:100], "Unknown input.") for name in by_name if name not in known)
@@ -145,21 +169,6 @@ def _by_name(given: list[RawTensor], inputs: Inputs) -> dict[str, RawTensor]:
         errors.append({"loc": ["inputs"], "msg": "Duplicate input."})
     if errors:
         raise BodyInvalid(errors)
-    return by_name
-
-
-def _cut(tail: bytes, given: list[RawTensor]) -> dict[str, memoryview]:
-    """Split the tail between the binary inputs."""
-    parts: dict[str, memoryview] = {}
-    view, at = memoryview(tail), 0
-    for tensor in given:
-        if tensor.size is not None:
-            parts[tensor.name] = view[at : at + tensor.size]
-            at += tensor.size
-    if at != len(tail):
-        message = f"The inputs declare {at} bytes after the JSON; the body has {len(tail)}."
-        raise BodyInvalid([{"loc": ["body"], "msg": message}])
-    return parts
 
 
 def _count_rows(given: list[RawTensor], max_rows: int) -> int:
@@ -176,38 +185,74 @@ def _count_rows(given: list[RawTensor], max_rows: int) -> int:
 
 
 def _read_input(
-    tensor: RawTensor,
-    parts: dict[str, memoryview],
-    rows: int,
-    inputs: Inputs,
-    columns: list[Column],
-    accepted: tuple[str, ...],
+    tensor: RawTensor, rows: int, inputs: Inputs, columns: list[Column]
 ) -> npt.NDArray[Any]:
     """Return one input as an array [rows, columns].
 
     Raises:
         BodyInvalid: it does not match; the error names the input and the column within it.
     """
-    width = len(columns)
+    kind, width = columns[0].kind, len(columns)
     try:
-        if tensor.datatype not in accepted:
-            raise _TensorError(f"The datatype must be {' or '.join(accepted)}.")
-        if tensor.shape != [rows, width]:
+        if tensor.datatype not in _ACCEPTED[kind]:
+            raise _TensorError(f"The datatype must be {_WANTED[kind]}.")
+        if list(tensor.shape) != [rows, width] and (width > 1 or len(tensor.shape) > 1):
             raise _TensorError(f"The shape must be [-1, {width}].")
-        if tensor.data is None:
-            values = _read_bytes(parts[tensor.name], tensor.datatype, rows * width)
-        else:
-            values = _flatten(tensor.data, rows, width)
-            _check_elements(values, tensor.datatype, width)
-        if tensor.datatype == "BYTES":
-            return text_array(values, inputs.value_rules)
-        numbers = _to_float32(values, rows, width)
-        return numbers if columns[0].kind == "boolean" else inputs.blank_missing(numbers)
+        if kind == "text":
+            return text_array(_read_texts(tensor, rows), inputs.value_rules)
+        numbers = _read_numbers(tensor, rows, width)
+        return numbers if kind == "boolean" else inputs.blank_missing(numbers)
     except _TensorError as error:
         where: list[Any] = ["inputs", tensor.name]
         if error.column is not None and columns[error.column].name != tensor.name:
             where.append(columns[error.column].name)
         raise BodyInvalid([{"loc": where, "msg": str(error)}]) from error
+
+
+def _read_numbers(tensor: RawTensor, rows: int, width: int) -> npt.NDArray[np.float32]:
+    """Return numbers or booleans as float32 [rows, width], with NaN for missing values."""
+    datatype = tensor.datatype
+    with np.errstate(over="ignore"):
+        if tensor.part is not None:
+            numbers = _unpack(tensor.part, datatype, rows * width).astype(np.float32)
+            may_be_nan = datatype in _NAN_IS_MISSING
+        else:
+            numbers = number_array(_elements(tensor, rows, width))
+            may_be_nan = True  # JSON has no NaN, only null
+    matrix = numbers.reshape(rows, width)
+    invalid = np.isinf(matrix) if may_be_nan else ~np.isfinite(matrix)
+    if invalid.any():
+        column = int(invalid.any(axis=0).argmax())
+        raise _TensorError(
+            "Each number must be finite and within the range of float32.", column=column
+        )
+    return matrix
+
+
+def _read_texts(tensor: RawTensor, rows: int) -> list[Any]:
+    """Return the texts of one column; None is missing."""
+    if tensor.part is None:
+        return _elements(tensor, rows, 1)
+    return _split_texts(tensor.part, rows)
+
+
+def _elements(tensor: RawTensor, rows: int, width: int) -> list[Any]:
+    """Return the elements of a JSON tensor in row-major order, all of the declared datatype."""
+    values = _flatten(tensor.data or [], rows, width)
+    allowed, found = _ELEMENTS[tensor.datatype], types_in(values)
+    if not found <= allowed:
+        at = next(i for i, value in enumerate(values) if type(value) not in allowed)
+        raise _TensorError(f"Each element must be {tensor.datatype} or null.", column=at % width)
+    if tensor.datatype in _INTEGERS:
+        given = [value for value in values if value is not None] if len(found) > 1 else values
+        _check_range(given if int in found else [], tensor.datatype)
+    return values
+
+
+def _check_range(values: list[int], datatype: str) -> None:
+    limits = np.iinfo(NUMPY[datatype])
+    if values and not (limits.min <= min(values) and max(values) <= limits.max):
+        raise _TensorError(f"Each number must be within the range of {datatype}.")
 
 
 def _flatten(data: list[Any], rows: int, width: int) -> list[Any]:
@@ -219,31 +264,18 @@ def _flatten(data: list[Any], rows: int, width: int) -> list[Any]:
     return data
 
 
-def _check_elements(values: list[Any], datatype: str, width: int) -> None:
-    allowed = _ELEMENTS[datatype]
-    if not types_in(values) <= allowed:
-        at = next(i for i, value in enumerate(values) if type(value) not in allowed)
-        raise _TensorError(f"Each element must be {datatype} or null.", column=at % width)
-    if datatype == "INT64":
-        for value in values:
-            if value is not None and not -_INT64_MAX - 1 <= value <= _INT64_MAX:
-                raise _TensorError("Each number must be within the range of INT64.")
-
-
-def _read_bytes(part: memoryview, datatype: str, count: int) -> Sequence[Any]:
-    """Return the elements of a binary tensor."""
-    if datatype == "BYTES":
-        return _read_texts(part, count)
-    dtype = np.dtype(_NUMPY[datatype])
+def _unpack(part: memoryview, datatype: str, count: int) -> npt.NDArray[Any]:
+    """Return the numbers of a raw tensor, without a copy."""
+    dtype = NUMPY[datatype]
     if len(part) != count * dtype.itemsize:
         raise _TensorError(f"The size in bytes must be {count * dtype.itemsize}, not {len(part)}.")
     values: npt.NDArray[Any] = np.frombuffer(part, dtype=dtype)
     if datatype == "BOOL" and (values > 1).any():
         raise _TensorError("Each boolean must be the byte 0 or 1.")
-    return values  # type: ignore[return-value]  # an array does for what follows
+    return values
 
 
-def _read_texts(part: memoryview, count: int) -> list[str]:
+def _split_texts(part: memoryview, count: int) -> list[str]:
     texts: list[str] = []
     at = 0
     while at + 4 <= len(part) and len(texts) < count:
@@ -259,17 +291,3 @@ def _read_texts(part: memoryview, count: int) -> list[str]:
             f"The number of strings, each preceded by its length in 4 bytes, must be {count}."
         )
     return texts
-
-
-def _to_float32(values: Sequence[Any], rows: int, width: int) -> npt.NDArray[np.float32]:
-    """Convert numbers to float32; null becomes NaN, and NaN itself is rejected."""
-    is_json = isinstance(values, list)
-    with np.errstate(over="ignore"):
-        matrix = number_array(values).reshape(rows, width)
-    invalid = np.isinf(matrix) if is_json else ~np.isfinite(matrix)
-    if invalid.any():
-        column = int(invalid.any(axis=0).argmax())
-        raise _TensorError(
-            "Each number must be finite and within the range of float32.", column=column
-        )
-    return matrix
