@@ -65,7 +65,7 @@ class TestMethods:
 
         assert (answer.status_code, answer.content) == (200, b"")
 
-    @pytest.mark.parametrize("path", [f"{PREDICT}/", f"{INFER}/", "/v1/models/", "/v2/"])
+    @pytest.mark.parametrize("path", [f"{PREDICT}/", f"{INFER}/", "/v1/models/", "/v2/models/"])
     async def test_a_path_with_an_extra_slash_is_not_found(
         self, client: httpx.AsyncClient, bearer: dict[str, str], path: str
     ) -> None:
