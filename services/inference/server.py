@@ -101,5 +101,7 @@ class InferenceProtocol(Protocol):
             self.on_response_complete()
 
     def _write(self, answer: Answer, default_headers: list[tuple[bytes, bytes]]) -> None:
-        lines = [b"%b: %b\r\n" % header for header in (*default_headers, *answer.headers)]
-        self.transport.write(b"".join([STATUS_LINE[200], *lines, b"\r\n", answer.content]))
+        lines = [b"%b: %b\r\n" % header for header in default_headers]
+        self.transport.write(
+            b"".join([STATUS_LINE[200], *lines, answer.headers, b"\r\n", answer.content])
+        )

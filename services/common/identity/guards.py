@@ -26,8 +26,19 @@ def bearer_token(headers: list[tuple[bytes, bytes]]) -> bytes:
     values = [value for name, value in headers if name == b"authorization"]
     if not values:
         raise Unauthenticated(token_given=False)
-    scheme, _, token = values[0].partition(b" ")
-    if len(values) > 1 or scheme.lower() != b"bearer" or not token:
+    if len(values) > 1:
+        raise Unauthenticated()
+    return read_bearer(values[0])
+
+
+def read_bearer(authorization: bytes) -> bytes:
+    """Return the bearer token in the value of an `Authorization` header.
+
+    Raises:
+        Unauthenticated: there is none.
+    """
+    scheme, _, token = authorization.partition(b" ")
+    if scheme.lower() != b"bearer" or not token:
         raise Unauthenticated()
     return token
 

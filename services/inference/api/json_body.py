@@ -25,11 +25,7 @@ def open_object(content: bytes, limits: JsonLimits) -> Iterator[dict[str, Any]]:
         BodyInvalid: it is not JSON, is not an object, or is large and exceeds the limits.
     """
     if len(content) <= WHOLE_BYTES:
-        try:
-            document = orjson.loads(content)
-        except orjson.JSONDecodeError as error:
-            raise not_json() from error
-        yield _require_object(document)
+        yield load_object(content)
         return
     structure = scan(content, limits)
     try:
@@ -38,10 +34,31 @@ def open_object(content: bytes, limits: JsonLimits) -> Iterator[dict[str, Any]]:
         structure.free()
 
 
+def load_object(content: bytes) -> dict[str, Any]:
+    """Parse a JSON object of at most `WHOLE_BYTES`.
+
+    Raises:
+        BodyInvalid: it is not JSON, or not an object.
+    """
+    try:
+        document = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise not_json() from error
+    return _require_object(document)
+
+
 def _require_object(document: Any) -> dict[str, Any]:
     if type(document) is not dict:
         raise BodyInvalid([{"loc": ["body"], "msg": "The body must be a JSON object."}])
     return document
+
+
+def has_as_many_colons(content: bytes, members: int) -> bool:
+    """Return whether a text of at most `WHOLE_BYTES` has exactly this many colons.
+
+    If so, and no more than these members are in its objects, none is a duplicate.
+    """
+    return len(content) <= WHOLE_BYTES and content.count(b":") == members
 
 
 def refuse_duplicates(content: bytes, document: dict[str, Any], objects: list[Any]) -> None:

@@ -62,8 +62,9 @@ class PredictMetrics:
         if counters is None:
             counters = self._success.labels(*key), self._rows.labels(*key)
             self._of_version[key] = counters
-        counters[0].inc()
-        counters[1].inc(rows)
+        requests, rows_predicted = counters
+        requests.value += 1
+        rows_predicted.value += rows
 
     def refused(self, model: str, status: int) -> None:
         """Count a failed prediction; `model` is "" unless it is being served."""
@@ -76,5 +77,6 @@ class PredictMetrics:
         if series is None:
             counter = self._requests.labels("POST", route, status)
             series = self._of_route[key] = counter, self._seconds.labels("POST", route)
-        series[0].inc()
-        series[1].observe(seconds)
+        requests, duration = series
+        requests.value += 1
+        duration.observe(seconds)

@@ -199,6 +199,11 @@ class PredictEndpoint:
 
 
 async def _send(send: Send, prediction: Prediction, *, request_id: str) -> None:
-    headers = steps.response_headers(prediction, request_id=request_id)
+    values = steps.receipt(prediction, request_id=request_id)
+    receipt = zip(steps.RECEIPT, values, strict=True)
+    headers = [
+        *prediction.encoded.headers,
+        *((name.encode(), str(value).encode()) for name, value in receipt),
+    ]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": prediction.encoded.content})

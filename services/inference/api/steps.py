@@ -19,6 +19,15 @@ from services.inference.models.table import LoadedModel
 from services.inference.rollouts.shadow import ShadowRequest
 
 SCOPE = "predict"
+RECEIPT = (
+    "content-length",
+    "x-request-id",
+    "x-model-name",
+    "x-model-version",
+    "x-usage-event",
+    "x-usage-amount",
+)
+"""The headers of every 200, besides those that describe its body."""
 
 
 class Call(NamedTuple):
@@ -115,18 +124,17 @@ def remember(prediction: Prediction, metering: Metering) -> None:
         metering.leases.remember(prediction.event_id, prediction.spending)
 
 
-def response_headers(prediction: Prediction, *, request_id: str) -> list[tuple[bytes, bytes]]:
-    """Return the headers of a 200: those of the body, then the receipt."""
-    encoded, manifest = prediction.encoded, prediction.model.manifest
-    return [
-        *encoded.headers,
-        (b"content-length", b"%d" % len(encoded.content)),
-        (b"x-request-id", request_id.encode()),
-        (b"x-model-name", manifest.model.encode()),
-        (b"x-model-version", manifest.version.encode()),
-        (b"x-usage-event", prediction.event_id.encode()),
-        (b"x-usage-amount", prediction.spending.usage_amount()),
-    ]
+def receipt(prediction: Prediction, *, request_id: str) -> tuple[int | str, ...]:
+    """Return the values of the `RECEIPT` headers."""
+    manifest = prediction.model.manifest
+    return (
+        len(prediction.encoded.content),
+        request_id,
+        manifest.model,
+        manifest.version,
+        prediction.event_id,
+        prediction.spending.usage_amount(),
+    )
 
 
 def observe(prediction: Prediction, *, monitoring: Monitoring, rollouts: Rollouts) -> None:

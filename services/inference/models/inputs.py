@@ -22,6 +22,7 @@ BLOCK_VALUES = 1 << 15
 
 _TEXT_BYTES = 96
 """Memory of a short string, with its reference in an array and allocator overhead."""
+_LISTS = {list}
 _NUMBERS = {int, float}
 _NUMBERS_OR_MISSING = _NUMBERS | {type(None)}
 _FLOAT32_OVERFLOW = float.fromhex("0x1.ffffffp127")
@@ -36,8 +37,10 @@ class Inputs:
         self.value_rules = signature.value_rules or AS_GIVEN
         missing = [n for n in self.value_rules.missing_numbers if abs(n) < _FLOAT32_OVERFLOW]
         self._missing_numbers = np.array(missing, dtype=np.float32)
+        self._has_missing_numbers = bool(missing)
         self._names = [column.name for column in signature.columns]
         self.names = frozenset(self._names)
+        self._lengths = {len(self._names)}
         kinds = {column.kind for column in signature.columns}
         self.numbers_only = kinds == {"number"}
         self._one_matrix = is_one_matrix(signature.columns)
@@ -48,14 +51,15 @@ class Inputs:
         Raises:
             BodyInvalid: an instance does not match the signature; lists up to 50 columns.
         """
-        rows = [self._row(instance) for instance in instances]
-        whole = [row for row in rows if row is not None]
-        if len(whole) == len(rows) and self.numbers_only:
-            matrix = _all_numbers(whole)
+        rows: list[list[Any] | None] = instances
+        if set(map(type, instances)) != _LISTS or set(map(len, instances)) != self._lengths:
+            rows = [self._row(instance) for instance in instances]
+        if self.numbers_only and None not in rows:
+            matrix = _all_numbers(rows)
             if matrix is not None:
                 return {MATRIX: self.blank_missing(matrix)}
         self._check(instances, rows)
-        return self._arrays(whole)
+        return self._arrays([row for row in rows if row is not None])
 
     def _row(self, instance: Any) -> list[Any] | None:
         """Return the values in signature order, or None if the instance has the wrong shape."""
@@ -88,7 +92,7 @@ class Inputs:
 
     def blank_missing(self, numbers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Replace the numbers that mean "missing" with NaN, in place."""
-        if len(self._missing_numbers):
+        if self._has_missing_numbers:
             numbers[np.isin(numbers, self._missing_numbers)] = np.nan
         return numbers
 
@@ -156,10 +160,10 @@ def in_blocks(values: Sequence[T], *, width: int = 1) -> Iterator[Sequence[T]]:
 
 def retained_bytes(arrays: Arrays) -> int:
     """Estimate how many bytes the arrays keep in memory, apart from the request's body."""
-    return sum(
-        array.size * _TEXT_BYTES if array.dtype.hasobject else array.nbytes
-        for array in arrays.values()
-    )
+    size = 0
+    for array in arrays.values():
+        size += array.size * _TEXT_BYTES if array.dtype.hasobject else array.nbytes
+    return size
 
 
 def types_in(values: Sequence[Any]) -> set[type]:
@@ -167,17 +171,29 @@ def types_in(values: Sequence[Any]) -> set[type]:
     return {each for block in in_blocks(values) for each in set(map(type, block))}
 
 
-def _all_numbers(rows: list[list[Any]]) -> npt.NDArray[np.float32] | None:
+def _all_numbers(rows: list[Any]) -> npt.NDArray[np.float32] | None:
     """Convert the common case at C speed; return None on any problem, for `_check` to report."""
+    if len(rows) * len(rows[0]) <= BLOCK_VALUES:
+        return _all_numbers_in_block(rows)
     matrices = []
     for block in in_blocks(rows, width=len(rows[0])):
-        if not set(map(type, chain.from_iterable(block))) <= _NUMBERS_OR_MISSING:
+        matrix = _all_numbers_in_block(block)
+        if matrix is None:
             return None
-        matrix = np.array(block, dtype=np.float64)
-        if np.count_nonzero(np.abs(matrix) >= _FLOAT32_OVERFLOW):
-            return None
-        matrices.append(matrix.astype(np.float32))
-    return matrices[0] if len(matrices) == 1 else np.concatenate(matrices)
+        matrices.append(matrix)
+    return np.concatenate(matrices)
+
+
+def _all_numbers_in_block(rows: Sequence[list[Any]]) -> npt.NDArray[np.float32] | None:
+    if not _NUMBERS_OR_MISSING.issuperset(map(type, chain.from_iterable(rows))):
+        return None
+    matrix = np.array(rows, dtype=np.float64)
+    # If the sum of the squares is small enough, so is every number. It is NaN if one is missing.
+    if not np.vdot(matrix, matrix) < _FLOAT32_OVERFLOW**2 and np.count_nonzero(
+        np.abs(matrix) >= _FLOAT32_OVERFLOW
+    ):
+        return None
+    return matrix.astype(np.float32)
 
 
 def is_number(value: Any) -> bool:

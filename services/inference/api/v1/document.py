@@ -9,7 +9,14 @@ from registry.features import Arrays
 from registry.runtimes.runtime import InferenceResponse
 from services.common.errors import MAX_FIELD_ERRORS, BodyInvalid
 from services.inference.api.codec import Body, EncodedResponse, ProtocolCodec
-from services.inference.api.json_body import SLACK, open_object, refuse_duplicates
+from services.inference.api.json_body import (
+    SLACK,
+    WHOLE_BYTES,
+    has_as_many_colons,
+    load_object,
+    open_object,
+    refuse_duplicates,
+)
 from services.inference.api.json_structure import JsonLimits
 from services.inference.models.table import LoadedModel
 
@@ -43,6 +50,8 @@ def decode(body: Body, model: LoadedModel, max_rows: int) -> V1Request:
         BodyInvalid: the body is not JSON, has duplicate members, violates the protocol or has too
             many values, or an instance does not match the signature.
     """
+    if len(body.content) <= WHOLE_BYTES:
+        return _read(load_object(body.content), body.content, model, max_rows)
     columns = len(model.inputs.columns)
     limits = JsonLimits(
         commas=max_rows * columns + SLACK, containers=max_rows + SLACK, members=columns + SLACK
@@ -52,7 +61,8 @@ def decode(body: Body, model: LoadedModel, max_rows: int) -> V1Request:
 
 
 def _read(document: dict[str, Any], content: bytes, model: LoadedModel, max_rows: int) -> V1Request:
-    _refuse_unexpected(document, _MEMBERS, [])
+    if not document.keys() <= _MEMBERS:
+        _refuse_unexpected(document, _MEMBERS, [])
     instances = document.get("instances")
     if type(instances) is not list or not instances:
         raise BodyInvalid([{"loc": ["instances"], "msg": "Must be a non-empty list of rows."}])
@@ -64,8 +74,9 @@ def _read(document: dict[str, Any], content: bytes, model: LoadedModel, max_rows
         parameters = {}
     elif type(parameters) is not dict:
         raise BodyInvalid([{"loc": ["parameters"], "msg": "Must be an object."}])
-    refuse_duplicates(content, document, [document, parameters, *instances])
-    probabilities = _wants_probabilities(parameters, model)
+    if not has_as_many_colons(content, len(document)):
+        refuse_duplicates(content, document, [document, parameters, *instances])
+    probabilities = bool(parameters) and _wants_probabilities(parameters, model)
     return V1Request(model.inputs.decode(instances), len(instances), probabilities)
 
 

@@ -113,8 +113,8 @@ class Segment:
             OSError: nothing was written.
             Damaged: the file may end in half a line; it must not be written to again.
         """
-        written = 0
         try:
+            written = os.pwrite(self.fd, data, self.size)
             while written < len(data):
                 written += os.pwrite(self.fd, data[written:], self.size + written)
         except OSError:

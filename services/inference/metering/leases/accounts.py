@@ -91,6 +91,7 @@ class Account:
     requests: RateMeter
     money: RateMeter
     terms: LeaseTerms | None = None
+    prepaid: bool = False
     prices: dict[str | None, Price] = field(default_factory=dict)
     reservation: CreditReservation = field(default_factory=CreditReservation)
     bucket: TokenBucket | None = None
@@ -115,10 +116,6 @@ class Account:
     """The smallest amount that the last response refused; None if it refused nothing."""
 
     @property
-    def prepaid(self) -> bool:
-        return self.terms is not None and self.terms.billing == "prepaid"
-
-    @property
     def has_unspent_credit(self) -> bool:
         """Whether there is, or may be, credit to give back."""
         return self.reservation.unspent > 0 or not self.reservation.confirmed
@@ -133,11 +130,9 @@ class Account:
             valid_s = max_age_s if self.terms.status == "ok" else REFUSAL_VALID_S
         return now - self.sent_at >= valid_s
 
-    def can_afford(self, amount: int, now: float) -> bool:
-        """Return whether one more request may be admitted, and its amount spent, right now."""
-        if self.bucket is not None and self.bucket.filled(now) < 1:
-            return False
-        return not self.prepaid or self.reservation.covers(amount, now=now)
+    def is_within_rate(self, now: float) -> bool:
+        """Return whether `admit` would succeed."""
+        return self.bucket is None or self.bucket.filled(now) >= 1
 
     def admit(self, now: float) -> None:
         """Count a request and apply the rate limit.
@@ -241,6 +236,7 @@ class Account:
         }
         granted = parse_amount(terms.granted)
         self.terms, self.prices, self.sent_at, self.rate_limited = terms, prices, sent_at, False
+        self.prepaid = terms.billing == "prepaid"
         self._apply_rate_limit(terms, now)
         self.refused = (self.minimum or None) if terms.status != "ok" else None
         if self.prepaid:

@@ -10,8 +10,8 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import structlog
 
@@ -47,8 +47,7 @@ RELEASE_S = 5.0
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Spending:
+class Spending(NamedTuple):
     """What one request costs, in 10⁻⁹ of the unit, and where the amount was reserved."""
 
     amount: int
@@ -64,14 +63,14 @@ class Spending:
         if self.reservation is not None:
             self.reservation.free(self.amount)
 
-    def usage_amount(self) -> bytes:
+    def usage_amount(self) -> str:
         """Return the value of `X-Usage-Amount`, such as `0.0005 USD`."""
         return _usage_amount(self.amount, self.currency)
 
 
 @lru_cache(maxsize=1024)
-def _usage_amount(amount: int, currency: str) -> bytes:
-    return f"{format_amount(amount)} {currency}".encode()
+def _usage_amount(amount: int, currency: str) -> str:
+    return f"{format_amount(amount)} {currency}"
 
 
 class LeaseManager:
@@ -124,16 +123,20 @@ class LeaseManager:
             account = await self._with_terms(account_id)
             account.admit(self._clock())
 
-    def can_spend(self, account_id: str, model: str, rows: int) -> bool:
-        """Return whether `admit_now` and `spend_now` would both succeed; has no effect."""
+    def admit_and_spend(self, account_id: str, model: str, rows: int) -> Spending | None:
+        """Admit a request and reserve its cost; return None, with no effect, if it has to wait.
+
+        Raises:
+            PaymentRequired: as `spend`; nothing has changed.
+        """
         now = self._clock()
         account = self._find_ready(account_id, now)
-        if account is None:
-            return False
-        try:
-            return account.can_afford(account.price(model).of(rows), now)
-        except PaymentRequired:
-            return False
+        if account is None or not account.is_within_rate(now):
+            return None
+        spending = self._reserve(account, model, rows, now)
+        if spending is not None:
+            account.admit(now)
+        return spending
 
     def spend_now(self, account_id: str, model: str, rows: int) -> Spending | None:
         """Reserve what a request costs; return None, with no effect, if it has to wait.
@@ -177,7 +180,7 @@ class LeaseManager:
         This covers repeats to this process. Other processes serve a repeat once billing has
         received the event.
         """
-        self._journalled[event_id] = replace(spending, reservation=None, owed=False)
+        self._journalled[event_id] = spending._replace(reservation=None, owed=False)
         if len(self._journalled) > MAX_REMEMBERED:
             del self._journalled[next(iter(self._journalled))]
 

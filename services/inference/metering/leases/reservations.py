@@ -31,16 +31,12 @@ class CreditReservation:
     def unspent(self) -> int:
         return self.granted - self.spent
 
-    def covers(self, amount: int, *, now: float) -> bool:
-        """Return whether an amount can be spent right now."""
-        return self.spent + amount <= self.granted and self.confirmed and now < self.until
-
     def reserve(self, amount: int, *, now: float) -> bool:
         """Count an amount as spent if the reservation covers it.
 
         It stays spent unless it is freed.
         """
-        if not self.covers(amount, now=now):
+        if self.spent + amount > self.granted or not self.confirmed or now >= self.until:
             return False
         self.spent += amount
         return True
