@@ -1,88 +1,180 @@
-"""The HTTP protocol of inference: every service's, with a hook for the fast path.
+"""The HTTP protocol of inference: every service's, with the hook of the fast path.
 
-A request whose body arrives together with its head is held back until it is complete, and then
-offered to the fast path. If that declines, or the body is still on its way, the app answers.
+A prediction whose body is short, or on its way, is held back until it is complete and then offered
+to the fast path. If that declines, the app answers.
+
+Most clients send the same head with every request of a connection. Equal bytes mean the same, so a
+head that was parsed and answered once is compared instead of being parsed again.
 """
 
 import asyncio
-from typing import Any, cast
+from typing import Any, NamedTuple
 
-from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from services.common.http.protocol import Protocol
-from services.inference.api.fast_path import DEFERRED, FAST_PATH, Answer, FastPath
+from services.inference.api.fast_path import (
+    DEFERRED,
+    FAST_PATH,
+    Answer,
+    FastPath,
+    FastRequest,
+    Headers,
+)
+from services.inference.api.json_body import WHOLE_BYTES
+
+HOLD_S = 0.05
+"""How long a request waits for the rest of its body before the app begins with it."""
+
+
+MAX_KNOWN_HEAD_BYTES = 4096
+
+
+class _KnownHead(NamedTuple):
+    """A head that was answered, and the size of the whole request in bytes."""
+
+    head: bytes
+    size: int
+    request: FastRequest
 
 
 class InferenceProtocol(Protocol):
     """One connection, on which predictions may be answered without the app."""
 
-    _held: bytes | None = None
-    """The body so far of a request that the app has not been given."""
+    _fast_path: FastPath | None
+    _request: FastRequest | None = None
+    """The request that is held back."""
+    _held = b""
+    """Its body so far."""
+    _hold_timer: asyncio.TimerHandle | None = None
     _deferring = False
+    _known: _KnownHead | None = None
+    _started = 0
+    _answered: tuple[FastRequest, bytes] | None = None
+    """The last request that was answered at once, and its body."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._fast_path: FastPath | None = self.app_state.get(FAST_PATH)
+        self._fast_path = self.app_state.get(FAST_PATH)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_holding()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        known = self._known
+        if (
+            known is not None
+            and len(data) == known.size
+            and data.startswith(known.head)
+            and not self._receiving
+            and self._deadline is None
+            and self._may_answer()
+            and self._answer(known.request, data[len(known.head) :])
+        ):
+            return
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        is_new, self._started, self._answered = not self._receiving, 0, None
         super().data_received(data)
-        if self._held is not None:
-            held, self._held = self._held, None
-            if not self.transport.is_closing():  # the rest of the body may take long
-                self._pass_to_app(held)
+        if self._discarding:
+            self._stop_holding()
+        elif self._request is not None and self._hold_timer is None:
+            self._hold_timer = self.loop.call_later(HOLD_S, self._give_to_app)
+        is_one = is_new and self._started == 1 and not self._receiving
+        self._known = _known_head(data, *self._answered) if is_one and self._answered else None
+
+    # -- from the request's head to its end ------------------------------------------------------
 
     def start_request(self) -> None:
-        if self._may_be_fast():
-            self._held = b""
-        else:
+        self._started += 1
+        self._request = self._read_head()
+        if self._request is None:
             super().start_request()
 
     def add_body(self, body: bytes) -> None:
-        if self._held is None:
+        if self._request is None:
             super().add_body(body)
-        else:
-            self._held += body
+            return
+        self._held += body
+        if len(self._held) > WHOLE_BYTES:
+            self._give_to_app()
 
     def end_request(self) -> None:
-        content, self._held = self._held, None
-        if content is None or self._fast_path is None:
+        request, content = self._request, self._held
+        if request is None:
             super().end_request()
             return
-        self.scope["method"] = "POST"
-        self.scope["path"] = self.url.decode("ascii")
-        answer = self._fast_path.answer(cast(Scope, self.scope), content, self._respond_later)
+        self._stop_holding()
+        if not self._answer(request, content):
+            self._pass_to_app(content)
+            super().end_request()
+
+    def _read_head(self) -> FastRequest | None:
+        """Return the request if the fast path may answer it once it is complete."""
+        if (
+            self._fast_path is None
+            or self.expect_100_continue
+            or not self._may_answer()
+            or self.parser.get_method() != b"POST"
+            or self.parser.get_http_version() != "1.1"
+            or not self.parser.should_keep_alive()
+        ):
+            return None
+        return self._fast_path.read_head(self.url.decode("ascii", "replace"), self.headers)
+
+    def _may_answer(self) -> bool:
+        """Return whether a response can be written now, and the connection be kept."""
+        return (
+            (self.cycle is None or self.cycle.response_complete)
+            and not self.flow.write_paused
+            and "stopping" not in self.app_state
+            and not self.transport.is_closing()
+        )
+
+    def _stop_holding(self) -> None:
+        self._request, self._held = None, b""
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+            self._hold_timer = None
+
+    def _give_to_app(self) -> None:
+        """Let the app begin with a request that is not complete yet."""
+        held = self._held
+        self._stop_holding()
+        self._pass_to_app(held)
+
+    def _pass_to_app(self, body: bytes) -> None:
+        super().start_request()
+        super().add_body(body)
+
+    # -- the answer ------------------------------------------------------------------------------
+
+    def _answer(self, request: FastRequest, content: bytes) -> bool:
+        """Answer a complete request, now or later; return False if the app must answer it."""
+        if self._fast_path is None:
+            return False
+        answer = self._fast_path.answer(request, content, self._respond_later)
         if answer is None:
-            self._pass_to_app(content)
-            super().end_request()
-        elif answer is DEFERRED:
-            self._deferring = True
-            self._pass_to_app(content)
-            self._deferring = False
-            super().end_request()
+            return False
+        if answer is DEFERRED:
+            self._defer(content)
         else:
             self._write(answer, self.server_state.default_headers)
             self.on_response_complete()
+            self._answered = request, content
+        return True
 
-    def _may_be_fast(self) -> bool:
-        """Return whether a response can be written as soon as the request is complete."""
-        return (
-            self._fast_path is not None
-            and (self.cycle is None or self.cycle.response_complete)
-            and self.parser.get_method() == b"POST"
-            and b"?" not in self.url
-            and b"%" not in self.url
-            and not self.expect_100_continue
-            and not self.flow.write_paused
-            and self.parser.get_http_version() == "1.1"
-            and self.parser.should_keep_alive()
-            and "stopping" not in self.app_state
-        )
+    def _defer(self, content: bytes) -> None:
+        """Prepare everything for the app, which answers if the fast path cannot after all.
 
-    def _pass_to_app(self, body: bytes) -> None:
-        """Let the app answer the request, unless its answer is deferred."""
-        super().start_request()
-        super().add_body(body)
+        Meanwhile, this connection's next requests wait.
+        """
+        self._deferring = True
+        self._pass_to_app(content)
+        self._deferring = False
+        super().end_request()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if not self._deferring:
@@ -100,8 +192,16 @@ class InferenceProtocol(Protocol):
                 self.transport.close()
             self.on_response_complete()
 
-    def _write(self, answer: Answer, default_headers: list[tuple[bytes, bytes]]) -> None:
+    def _write(self, answer: Answer, default_headers: Headers) -> None:
         lines = [b"%b: %b\r\n" % header for header in default_headers]
         self.transport.write(
             b"".join([STATUS_LINE[200], *lines, answer.headers, b"\r\n", answer.content])
         )
+
+
+def _known_head(data: bytes, request: FastRequest, content: bytes) -> _KnownHead | None:
+    """Return the head of the only request in `data`, if it is worth remembering."""
+    size = len(data) - len(content)
+    if size > MAX_KNOWN_HEAD_BYTES or request.head.length != len(content):
+        return None
+    return _KnownHead(data[:size], len(data), request)

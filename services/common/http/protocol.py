@@ -104,7 +104,11 @@ class Protocol(HttpToolsProtocol):
         # A request that arrived whole, as nearly all do, needs no timer. Any byte cancels uvicorn's
         # keep-alive timer, and blank lines do not start a request that would set a new one.
         elif self._deadline is None and (
-            self._receiving or self.cycle is None or self.cycle.response_complete
+            self._receiving
+            or (
+                self.timeout_keep_alive_task is None
+                and (self.cycle is None or self.cycle.response_complete)
+            )
         ):
             in_body = self._receiving and not self._in_head
             self._arm(BODY_DEADLINE_S if in_body else HEAD_DEADLINE_S)

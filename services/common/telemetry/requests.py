@@ -26,6 +26,11 @@ def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     for name, value in headers:
         if name == b"x-request-id" and _VALID_ID.fullmatch(value):
             return str(value, "ascii")
+    return new_request_id()
+
+
+def new_request_id() -> str:
+    """Return a new request id."""
     return f"{getrandbits(128):032x}"
 
 

@@ -12,10 +12,10 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 import structlog
-from starlette.types import Scope
 
+from services.common.errors import ServiceError
 from services.common.identity.guards import read_bearer
-from services.common.telemetry.requests import request_id
+from services.common.telemetry.requests import new_request_id, request_id
 from services.inference.api import steps
 from services.inference.api.collaborators import (
     Admission,
@@ -29,7 +29,6 @@ from services.inference.api.json_body import WHOLE_BYTES
 from services.inference.api.reading import Head, read_head
 from services.inference.api.steps import Call, Prediction
 from services.inference.api.targets import Target, find_target
-from services.inference.api.v2.document import JSON_LENGTH_HEADER
 from services.inference.metering import events
 from services.inference.metering.journal.journal import JournalBroken
 from services.inference.models.inputs import retained_bytes
@@ -37,15 +36,20 @@ from services.inference.models.inputs import retained_bytes
 FAST_PATH = "fast_path"
 """Key of the `FastPath` in the app's lifespan state; without it, the app answers everything."""
 
-MAX_TARGETS = 1_000
-"""Paths whose targets are remembered."""
-
 log = structlog.get_logger()
 
 _UNUSUAL = frozenset({b"content-encoding", b"origin", b"traceparent"})
-_OWN = frozenset({b"idempotency-key", JSON_LENGTH_HEADER})
-_PLAIN = Head(None, 0, None)
 _HEADERS = "%s" + "".join(f"{name}: %s\r\n" for name in steps.RECEIPT)
+
+
+class FastRequest(NamedTuple):
+    """What the head of a request says; the same for every request with the same head."""
+
+    path: str
+    target: Target
+    token: bytes
+    head: Head
+    request_id: str | None
 
 
 class Answer(NamedTuple):
@@ -62,6 +66,7 @@ class Deferred(Enum):
 
 
 DEFERRED = Deferred.DEFERRED
+Headers = list[tuple[bytes, bytes]]
 Respond = Callable[[Answer | None], None]
 """Takes a deferred answer, or None if the ordinary path must answer after all."""
 
@@ -83,22 +88,41 @@ class FastPath:
         self._metering = metering
         self._rollouts = rollouts
         self._monitoring = monitoring
-        self._targets: dict[str, Target] = {}
 
-    def answer(self, scope: Scope, content: bytes, respond: Respond) -> Answer | Deferred | None:
-        """Answer a complete POST request; return None, with no effect, to decline.
+    def read_head(self, path: str, headers: Headers) -> FastRequest | None:
+        """Read the head of a POST request; return None if the ordinary path must answer it."""
+        fields = dict(headers)
+        target = find_target(path)
+        if (
+            target is None
+            or target.model not in self._models.table
+            or len(fields) < len(headers)
+            or not _UNUSUAL.isdisjoint(fields)
+        ):
+            return None
+        try:
+            token = read_bearer(fields.get(b"authorization", b""))
+            head = read_head(headers, max_bytes=WHOLE_BYTES)
+        except ServiceError:
+            return None
+        own_id = request_id(headers) if b"x-request-id" in fields else None
+        return FastRequest(path, target, token, head, own_id)
+
+    def answer(
+        self, request: FastRequest, content: bytes, respond: Respond
+    ) -> Answer | Deferred | None:
+        """Answer a complete request; return None, with no effect, to decline.
 
         Args:
-            scope: needs the request's `method`, `path` and `headers`.
             respond: takes the answer if it has to wait until the usage event is synced to disk.
         """
         prediction = None
         try:
-            prediction = self._predict(scope, content, time.perf_counter())
+            prediction = self._predict(request, content, time.perf_counter())
             if prediction is None:
                 return None
             event = steps.encode_event(prediction, self._metering)
-            answer = _answer(prediction, scope)
+            answer = _answer(prediction, request.request_id or new_request_id())
             is_durable = self._metering.journal.append_now(event)
         except Exception:  # the ordinary path meets it again, and reports it
             if prediction is not None:
@@ -111,63 +135,37 @@ class FastPath:
         self._observe(prediction)
         return answer
 
-    def _predict(self, scope: Scope, content: bytes, started: float) -> Prediction | None:
+    def _predict(self, request: FastRequest, content: bytes, started: float) -> Prediction | None:
         """Take the steps up to the spending, which is the only one that has an effect."""
-        headers, path = scope["headers"], scope["path"]
-        fields = dict(headers)
-        if len(fields) < len(headers) or not _UNUSUAL.isdisjoint(fields):
-            return None
-        token = read_bearer(fields[b"authorization"])
-        caller, target = self._admission.verifier.recall(token), self._find_target(path)
-        if caller is None or target is None or len(content) > WHOLE_BYTES:
+        admission, metering, target = self._admission, self._metering, request.target
+        caller = admission.verifier.recall(request.token)
+        if caller is None or len(content) > WHOLE_BYTES:
             return None
         steps.check_scope(caller)
-        model = self._models.table.find(target.model, target.version)
-        if model is None or self._is_on_trial(target) or self._is_traced(scope):
+        model = self._models.table.find_beyond_trial(target.model, target.version)
+        if model is None:
             return None
-        metering = self._metering
-        steps.check_room(self._admission, metering)
-        head = _PLAIN if _OWN.isdisjoint(fields) else read_head(headers, max_bytes=WHOLE_BYTES)
-        call = Call(caller, target, path, head, content, started)
-        request, keyed_id = steps.decode_body(call, model, self._admission.max_rows)
-        computed = compute_now(model, request)
+        steps.check_room(admission, metering)
+        call = Call(caller, target, request.path, request.head, content, started)
+        body, keyed_id = steps.decode_body(call, model, admission.max_rows)
+        computed = compute_now(model, body)
         if computed is None:
             return None
-        spending = metering.leases.admit_and_spend(caller.account, target.model, request.rows)
+        spending = metering.leases.admit_and_spend(caller.account, target.model, body.rows)
         if spending is None:
             return None
-        size = len(content) + retained_bytes(request.arrays)
-        event_id = keyed_id or events.new_id()
         return Prediction(
             caller,
             target,
             started,
             model,
-            request,
+            body,
             *computed,
-            event_id,
+            keyed_id or events.new_id(),
             spending,
-            size,
+            len(content) + retained_bytes(body.arrays),
             keyed_id is not None,
         )
-
-    def _find_target(self, path: str) -> Target | None:
-        """Return what a path addresses; remembered for the models there are."""
-        target = self._targets.get(path)
-        if target is None:
-            target = find_target(path)
-            if target is not None and target.model in self._models.table:
-                if len(self._targets) >= MAX_TARGETS:
-                    self._targets.clear()
-                self._targets[path] = target
-        return target
-
-    def _is_on_trial(self, target: Target) -> bool:
-        return target.version is None and self._models.table.live(target.model).canary is not None
-
-    def _is_traced(self, scope: Scope) -> bool:
-        tracing = self._metering.tracing
-        return tracing is not None and tracing.wants(scope)
 
     def _settle(
         self,
@@ -195,9 +193,9 @@ class FastPath:
             log.exception("observation_failed")
 
 
-def _answer(prediction: Prediction, scope: Scope) -> Answer:
+def _answer(prediction: Prediction, request_id: str) -> Answer:
     encoded = prediction.encoded
-    receipt = steps.receipt(prediction, request_id=request_id(scope["headers"]))
+    receipt = steps.receipt(prediction, request_id=request_id)
     headers = _HEADERS % (_lines(encoded.headers), *receipt)
     return Answer(headers.encode(), encoded.content)
 

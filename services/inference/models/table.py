@@ -100,6 +100,12 @@ class ModelTable:
             self._resident.move_to_end(key)
         return model
 
+    def find_beyond_trial(self, name: str, version: str | None) -> LoadedModel | None:
+        """Do as `find`, but return None while the live version has a canary beside it."""
+        if version is None and self.live(name).canary is not None:
+            return None
+        return self.find(name, version)
+
     def live(self, name: str) -> LiveRelease:
         """Return the live release of a model.
 
