@@ -92,6 +92,8 @@ class Account:
     money: RateMeter
     terms: LeaseTerms | None = None
     prepaid: bool = False
+    is_ok: bool = False
+    """Whether billing refused nothing in its latest terms."""
     prices: dict[str | None, Price] = field(default_factory=dict)
     reservation: CreditReservation = field(default_factory=CreditReservation)
     bucket: TokenBucket | None = None
@@ -127,7 +129,7 @@ class Account:
         if self.prepaid:
             valid_s = SPENDABLE_S
         else:
-            valid_s = max_age_s if self.terms.status == "ok" else REFUSAL_VALID_S
+            valid_s = max_age_s if self.is_ok else REFUSAL_VALID_S
         return now - self.sent_at >= valid_s
 
     def is_within_rate(self, now: float) -> bool:
@@ -156,10 +158,10 @@ class Account:
             PaymentRequired: the account has no plan, no price for the model, or no credit.
         """
         price = self.prices.get(model) or self.prices.get(None)
+        if price is not None and (self.is_ok or self.prepaid):
+            return price
         status = self.terms.status if self.terms else "no_plan"
-        if price is None or (status != "ok" and not self.prepaid):
-            raise PaymentRequired(status if status != "ok" else "no_price")
-        return price
+        raise PaymentRequired(status if status != "ok" else "no_price")
 
     def reserve(self, amount: int, now: float) -> bool:
         """Reserve an amount from the credit at hand; return False if that is not enough."""
@@ -236,7 +238,7 @@ class Account:
         }
         granted = parse_amount(terms.granted)
         self.terms, self.prices, self.sent_at, self.rate_limited = terms, prices, sent_at, False
-        self.prepaid = terms.billing == "prepaid"
+        self.prepaid, self.is_ok = terms.billing == "prepaid", terms.status == "ok"
         self._apply_rate_limit(terms, now)
         self.refused = (self.minimum or None) if terms.status != "ok" else None
         if self.prepaid:
@@ -279,7 +281,7 @@ class Account:
                 self.waiting.append(waiter)
 
     def _is_postpaid(self) -> bool:
-        return self.terms is not None and self.terms.status == "ok" and not self.prepaid
+        return self.is_ok and not self.prepaid
 
     def _refusal(self) -> ServiceError:
         if self.terms is not None and self.terms.status == "reserved_elsewhere":
