@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib.util import find_spec
 
 # Read by gcsfs at import. Its probe of the Storage Control API hangs on emulators.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
@@ -29,6 +30,8 @@ def main() -> None:
     prepare_folder(settings.journal_dir, variable="INFERENCE_JOURNAL_DIR")
     prepare_folder(settings.cache_dir, variable="INFERENCE_CACHE_DIR")
     listener = listen(settings.host, settings.port, variable="INFERENCE_PORT")
+    if settings.grpc_port is not None:
+        _check_grpc(settings.host, settings.grpc_port)
     tracing = open_tracing("inference", endpoint=settings.otlp_endpoint)
     try:
         app = create_app(settings, tracing=tracing)
@@ -41,6 +44,17 @@ def main() -> None:
         loop="uvloop",
         protocol=InferenceProtocol,
     )
+
+
+def _check_grpc(host: str, port: int) -> None:
+    """Check that gRPC is installed and its port is free, before anything else starts.
+
+    Raises:
+        SystemExit: not so; one line says why.
+    """
+    if find_spec("grpc") is None:
+        exit_with_error("INFERENCE_GRPC_PORT: install tollgate[grpc] to serve gRPC")
+    listen(host, port, variable="INFERENCE_GRPC_PORT").close()
 
 
 if __name__ == "__main__":

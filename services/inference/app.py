@@ -1,7 +1,7 @@
 """Composition root of the inference service."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from services.common.http.methods import Cors
 from services.common.identity.issuer_keys import IssuerKeys
 from services.common.identity.tokens import TokenVerifier
 from services.common.telemetry.metrics import Metrics
-from services.inference.api.admission import ConcurrencyLimiter, MemoryLimiter
+from services.inference.api.admission import ConcurrencyLimiter, FairSlots, MemoryLimiter
 from services.inference.api.collaborators import (
     Admission,
     Metering,
@@ -156,6 +156,10 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
                 "journal": metering.journal.check,
                 "background": background.check,
             }
+            if settings.grpc_port is not None:
+                await stack.enter_async_context(
+                    _serving_grpc(app, settings, predict, admission, models, monitoring)
+                )
             yield {FAST_PATH: fast_path}
 
     app = service_app(
@@ -288,6 +292,36 @@ def _open_admission(settings: InferenceSettings, verifier: TokenVerifier) -> Adm
         MemoryLimiter(settings.max_body_bytes_in_flight),
         max_body_bytes=settings.max_body_bytes,
         max_rows=settings.max_rows,
+    )
+
+
+def _serving_grpc(
+    app: FastAPI,
+    settings: InferenceSettings,
+    predict: PredictEndpoint,
+    admission: Admission,
+    models: Models,
+    monitoring: Monitoring,
+) -> AbstractAsyncContextManager[None]:
+    """Return what serves gRPC; opened last, so that its calls end before the journal is drained."""
+    from services.inference.api.grpc.server import serving  # an extra, and slow to import
+    from services.inference.api.grpc.service import InferenceService
+
+    service = InferenceService(
+        predict,
+        admission=admission,
+        models=models,
+        monitoring=monitoring,
+        reading=FairSlots(settings.max_body_bytes_in_flight // settings.max_body_bytes),
+        checks=app.state.checks,
+        version=app.version,
+    )
+    return serving(
+        service,
+        host=settings.host,
+        port=settings.grpc_port or 0,
+        max_message_bytes=settings.max_body_bytes,
+        max_calls=settings.max_in_flight,
     )
 
 

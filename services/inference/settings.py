@@ -28,6 +28,8 @@ class InferenceSettings(ServiceSettings):
     """Address to listen on."""
     port: Port = 8002
     """Port to listen on."""
+    grpc_port: Port | None = None
+    """Port of the Open Inference Protocol over gRPC; unset: off. Needs the extra `grpc`."""
     trusted_proxies: Networks = Field(default_factory=tuple)
     """Addresses and networks of the proxies in front, separated by commas or spaces. Their
     `X-Forwarded-For` and `X-Forwarded-Proto` headers are trusted."""

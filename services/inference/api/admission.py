@@ -5,8 +5,10 @@ remains for everyone. A single account gets half, two get a third each, and howe
 are greedy, some capacity is left for the next.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Self
 
 from services.common.errors import Unavailable
@@ -91,6 +93,56 @@ class ConcurrencyLimiter:
             yield
         finally:
             self._pool.release(account, 1)
+
+
+class FairSlots:
+    """Lets a few callers in at once; the others wait, and their accounts take turns.
+
+    However many callers an account has waiting, the others are not behind all of them.
+
+    Args:
+        total: maximum callers at once.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._pool = _SharedPool(total)
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+
+    @asynccontextmanager
+    async def acquire(self, account: str) -> AsyncIterator[None]:
+        """Occupy a slot while the block runs; wait for it if there is none for this account."""
+        if not self._pool.acquire(account, 1):
+            await self._wait(account)
+        try:
+            yield
+        finally:
+            self._give_back(account)
+
+    async def _wait(self, account: str) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(account, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._give_back(account)  # the slot had just been passed to this caller
+            raise
+
+    def _give_back(self, account: str) -> None:
+        self._pool.release(account, 1)
+        for waiting in list(self._waiting):
+            self._pass_on(waiting)
+
+    def _pass_on(self, account: str) -> None:
+        """Give an account's next caller a slot if there is one for it."""
+        turns = self._waiting[account]
+        while turns and turns[0].done():  # it gave up
+            turns.popleft()
+        if turns and self._pool.acquire(account, 1):
+            turns.popleft().set_result(None)
+            self._waiting.move_to_end(account)  # behind the other accounts
+        if not turns:
+            del self._waiting[account]
 
 
 class MemoryLimiter:

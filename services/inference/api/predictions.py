@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.common.errors import STOPPING, ServiceError, error_response
 from services.common.identity.guards import bearer_token
+from services.common.identity.tokens import Caller
 from services.common.telemetry.requests import request_id
 from services.inference.api import steps
 from services.inference.api.admission import MemoryReservation
@@ -42,7 +43,7 @@ log = structlog.get_logger()
 
 
 class PredictEndpoint:
-    """The ASGI endpoint for predictions."""
+    """The ASGI endpoint for predictions, whose steps gRPC calls too."""
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class PredictEndpoint:
             prediction = await self._answer(target, scope, receive, started)
             status = 200
             await _send(send, prediction, request_id=rid)
-            steps.observe(prediction, monitoring=self._monitoring, rollouts=self._rollouts)
+            self.observe(prediction)
         except ClientDisconnected:
             pass
         except asyncio.CancelledError:  # the server is stopping and has waited long enough
@@ -91,28 +92,61 @@ class PredictEndpoint:
     ) -> Prediction:
         """Check the credentials, find the model, read the body, and predict."""
         admission = self._admission
-        token = bearer_token(scope["headers"])
-        caller = admission.verifier.recall(token) or await admission.verifier.verify(token)
+        caller = await self.authorize(bearer_token(scope["headers"]))
+        model = await self.find_model(caller, target)
+        head = read_head(scope["headers"], max_bytes=admission.max_body_bytes)
+        with admission.memory.reserve(caller.account) as memory:
+            content = await read_body(receive, admission.max_body_bytes, memory)
+            call = Call(caller, target, scope["path"], head, content, started)
+            return await self.predict(call, model, memory)
+
+    async def authorize(self, token: bytes) -> Caller:
+        """Return the caller of a token, and count the request against the account's rate limit.
+
+        Raises:
+            Unauthenticated, InsufficientScope: the token is invalid, or has no such scope.
+            RateLimited: the account is over its rate limit.
+            Unavailable: the token or the account's terms cannot be checked right now.
+        """
+        verifier = self._admission.verifier
+        caller = verifier.recall(token) or await verifier.verify(token)
         steps.check_scope(caller)
         # From here on the account is known, so whatever is refused counts against its rate limit.
         leases = self._metering.leases
         if not leases.admit_now(caller.account):
             await leases.admit(caller.account)
+        return caller
+
+    async def find_model(self, caller: Caller, target: Target) -> LoadedModel:
+        """Return the version that a request addresses; load it if necessary.
+
+        Raises:
+            ModelNotFound: there is no such model or version.
+            Unavailable: it cannot be loaded right now, or too many requests are in progress.
+        """
         model = self._models.table.find(target.model, target.version)
         if model is None:
-            with admission.limiter.acquire(caller.account):
+            with self._admission.limiter.acquire(caller.account):
                 model = await self._models.loader.get(target.model, target.version)
-        head = read_head(scope["headers"], max_bytes=admission.max_body_bytes)
-        with admission.memory.reserve(caller.account) as memory:
-            content = await read_body(receive, admission.max_body_bytes, memory)
-            call = Call(caller, target, scope["path"], head, content, started)
-            with admission.limiter.acquire(caller.account):
-                return await self._predict(call, model, memory)
+        return model
+
+    async def predict(
+        self, call: Call, model: LoadedModel, memory: MemoryReservation
+    ) -> Prediction:
+        """Answer a complete request and journal its usage.
+
+        Args:
+            memory: counts the bytes of the request's content already.
+
+        Raises:
+            ServiceError: the request is refused; nothing is billed.
+        """
+        with self._admission.limiter.acquire(call.caller.account):
+            return await self._predict(call, model, memory)
 
     async def _predict(
         self, call: Call, model: LoadedModel, memory: MemoryReservation
     ) -> Prediction:
-        """Answer a complete request."""
         account, leases = call.caller.account, self._metering.leases
         steps.check_room(self._admission, self._metering)
         request, keyed_id = await self._decoder.run(
@@ -178,24 +212,40 @@ class PredictEndpoint:
         send: Send,
     ) -> int:
         """Send an error response and return its status."""
-        if not isinstance(error, ServiceError):
-            log.exception("request_failed", path=scope["path"], request_id=rid)
-            error = ServiceError()
+        error = expected(error, path=scope["path"], request_id=rid)
         problem = error_response(error, path=scope["path"], request_id=rid)
         response = target.codec.encode_error(problem)
         response.headers["x-request-id"] = rid
         status = response.status_code
-        known = target.model if target.model in self._models.table else ""
-        self._monitoring.metrics.refused(known, status)
-        log.info(
-            "prediction_refused",
-            path=scope["path"],
-            status=status,
-            code=error.code,
-            request_id=rid,
-        )
+        self.report_refusal(error, target.model, status, path=scope["path"], request_id=rid)
         await response(scope, receive, send)
         return status
+
+    def report_refusal(
+        self, error: ServiceError, model: str, status: int, *, path: str, request_id: str
+    ) -> None:
+        """Count and log a refused request.
+
+        Args:
+            model: the name in the request, or "".
+        """
+        known = model if model in self._models.table else ""
+        self._monitoring.metrics.refused(known, status)
+        log.info(
+            "prediction_refused", path=path, status=status, code=error.code, request_id=request_id
+        )
+
+    def observe(self, prediction: Prediction) -> None:
+        """Pass an answered prediction to the metrics, drift, feedback and shadow."""
+        steps.observe(prediction, monitoring=self._monitoring, rollouts=self._rollouts)
+
+
+def expected(error: Exception, *, path: str, request_id: str) -> ServiceError:
+    """Return an error that a caller may see; log any other, and return a 500 in its place."""
+    if isinstance(error, ServiceError):
+        return error
+    log.error("request_failed", path=path, request_id=request_id, exc_info=error)
+    return ServiceError()
 
 
 async def _send(send: Send, prediction: Prediction, *, request_id: str) -> None:

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from services.inference.api.admission import (
     ConcurrencyLimiter,
+    FairSlots,
     MemoryLimiter,
     Saturated,
     fits,
 )
-from services.inference.api.decoding import Decoder, FairLock
+from services.inference.api.decoding import Decoder
 from services.inference.api.json_body import WHOLE_BYTES
 
 
@@ -131,7 +132,7 @@ class TestDecoder:
         decoder.close()
 
     async def test_accounts_take_turns_however_many_callers_each_has(self) -> None:
-        lock, order = FairLock(), []
+        lock, order = FairSlots(1), []
 
         async def work(account: str) -> None:
             async with lock.acquire(account):
@@ -143,7 +144,7 @@ class TestDecoder:
         assert order == ["a", "a", "b", "c", "a", "b", "a", "a"]
 
     async def test_a_cancelled_caller_passes_the_lock_on(self) -> None:
-        lock, leave = FairLock(), asyncio.Event()
+        lock, leave = FairSlots(1), asyncio.Event()
         order: list[str] = []
 
         async def work(account: str) -> None:

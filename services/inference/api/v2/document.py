@@ -5,8 +5,7 @@ case the header `Inference-Header-Content-Length` is the length of the JSON. If 
 body is the only input of a model with one input, and all outputs are returned as raw bytes.
 """
 
-from collections.abc import Mapping, Sequence
-from itertools import chain
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -51,14 +50,10 @@ class V2Request(NamedTuple):
         described: list[dict[str, Any]] = []
         tail: list[bytes] = []
         for output in self.outputs:
-            values: list[Any] = response.predictions
-            shape = [self.rows]
-            datatype = tensors.datatype_of_predictions(model.manifest.signature)
-            if output.name == "predict_proba":
-                probabilities = response.probabilities or []
-                values, datatype = list(chain.from_iterable(probabilities)), "FP64"
-                shape = [self.rows, len(probabilities[0])]
-            entry: dict[str, Any] = {"name": output.name, "datatype": datatype, "shape": shape}
+            name, datatype, shape, values = tensors.output(
+                output.name, response, model.manifest.signature
+            )
+            entry: dict[str, Any] = {"name": name, "datatype": datatype, "shape": shape}
             if output.binary:
                 tail.append(tensors.to_bytes(values, datatype))
                 entry["parameters"] = {"binary_data_size": len(tail[-1])}
@@ -207,13 +202,27 @@ def _wanted(
         return [Output(name, binary) for name in names]
     wanted: dict[str, Output] = {}
     for number, entry in enumerate(outputs):
-        name = entry.get("name")
-        if type(name) is not str or name not in names or name in wanted:
-            message = f"Must be {' or '.join(names)}, each at most once."
-            raise BodyInvalid([{"loc": ["outputs", number, "name"], "msg": message}])
+        name = require_output(entry.get("name"), number, names, wanted)
         own = _parameters(entry, "outputs", name, "parameters")
         wanted[name] = Output(name, _flag(own, "binary_data", ["outputs", name], default=binary))
     return list(wanted.values())
+
+
+def require_output(name: Any, number: int, names: list[str], wanted: Container[str]) -> str:
+    """Return the name of a requested output.
+
+    Args:
+        number: its place in the request, from 0.
+        names: the model's outputs.
+        wanted: what has been requested already.
+
+    Raises:
+        BodyInvalid: the model has no such output, or it is requested twice.
+    """
+    if type(name) is not str or name not in names or name in wanted:
+        message = f"Must be {' or '.join(names)}, each at most once."
+        raise BodyInvalid([{"loc": ["outputs", number, "name"], "msg": message}])
+    return name
 
 
 def _flag(parameters: dict[str, Any], name: str, where: list[str], *, default: bool) -> bool:

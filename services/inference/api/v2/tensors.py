@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from registry.features import MATRIX, Arrays
 from registry.records import Column, Signature
+from registry.runtimes.runtime import InferenceResponse
 from services.common.errors import MAX_FIELD_ERRORS, BodyInvalid
 from services.inference.models.inputs import Inputs, number_array, text_array, types_in
 
@@ -56,6 +57,15 @@ class RawTensor(NamedTuple):
     part: memoryview | None
 
 
+class OutputTensor(NamedTuple):
+    """An output, its values in row-major order."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    values: list[Any]
+
+
 class _TensorError(Exception):
     """An input does not match the signature; `column` counts from 0 within the tensor."""
 
@@ -90,6 +100,16 @@ def datatype_of_predictions(signature: Signature) -> str:
     if kinds == {bool}:
         return "BOOL"
     return "INT64" if kinds == {int} else "BYTES"
+
+
+def output(name: str, response: InferenceResponse, signature: Signature) -> OutputTensor:
+    """Return one output of a response: `predict`, or `predict_proba` if it was requested."""
+    rows = len(response.predictions)
+    if name == "predict_proba" and response.probabilities is not None:
+        shape = [rows, len(response.probabilities[0])]
+        return OutputTensor(name, "FP64", shape, list(chain.from_iterable(response.probabilities)))
+    datatype = datatype_of_predictions(signature)
+    return OutputTensor(name, datatype, [rows], response.predictions)
 
 
 def decode(given: list[RawTensor], inputs: Inputs, *, max_rows: int) -> tuple[Arrays, int]:
