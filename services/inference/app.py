@@ -305,14 +305,14 @@ def _serving_grpc(
 ) -> AbstractAsyncContextManager[None]:
     """Return what serves gRPC; opened last, so that its calls end before the journal is drained."""
     from services.inference.api.grpc.server import serving  # an extra, and slow to import
-    from services.inference.api.grpc.service import InferenceService
+    from services.inference.api.grpc.service import READING_AT_ONCE, InferenceService
 
     service = InferenceService(
         predict,
         admission=admission,
         models=models,
         monitoring=monitoring,
-        reading=FairSlots(settings.max_body_bytes_in_flight // settings.max_body_bytes),
+        reading=FairSlots(READING_AT_ONCE),
         checks=app.state.checks,
         version=app.version,
     )

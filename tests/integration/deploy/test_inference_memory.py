@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from services.inference.api.grpc.service import READING_AT_ONCE
 from services.inference.settings import InferenceSettings
 from tests.integration.deploy.chart import ROOT, SCENARIOS, Rendered, render
 
@@ -25,11 +26,12 @@ def needed_bytes(environment: dict[str, str]) -> int:
             if f"INFERENCE_{name.upper()}" in environment
         },
     )
+    messages = READING_AT_ONCE if "INFERENCE_GRPC_PORT" in environment else 0
     return (
         256 * MIB
         + 3 * settings.models_max_bytes
         + settings.max_body_bytes_in_flight
-        + LARGE_BODY * settings.max_body_bytes
+        + (LARGE_BODY + messages) * settings.max_body_bytes
     )
 
 
@@ -42,8 +44,9 @@ def limit_bytes(rendered: Rendered) -> int:
 
 
 @pytest.mark.parametrize("scenario", [None, *SCENARIOS])
-def test_the_limit_is_large_enough(scenario: str | None) -> None:
-    rendered = render(scenario=scenario)
+@pytest.mark.parametrize("grpc", ["false", "true"])
+def test_the_limit_is_large_enough(scenario: str | None, grpc: str) -> None:
+    rendered = render(f"inference.grpc.enabled={grpc}", scenario=scenario)
 
     assert needed_bytes(rendered.settings("inference")) <= limit_bytes(rendered)
 
@@ -62,7 +65,10 @@ def test_the_need_follows_the_settings() -> None:
 def test_the_page_on_sizing_matches_the_chart() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
     rendered = render()
+    with_grpc = render("inference.grpc.enabled=true").settings("inference")
 
+    assert f"{needed_bytes(with_grpc) // MIB} MiB with gRPC" in page
+    assert f"| {READING_AT_ONCE} × `INFERENCE_MAX_BODY_BYTES`, if" in page
     assert f"the chart's defaults {needed_bytes(rendered.settings('inference')) // MIB} MiB" in page
     assert f"the limit is {limit_bytes(rendered) // MIB} MiB" in page
     assert f"| {LARGE_BODY} × `INFERENCE_MAX_BODY_BYTES` |" in page

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from services.common.shutdown import FINISH_S, LAST_CALL_S
+from services.inference.api.grpc.server import GRACE_S
 from services.inference.metering.leases.manager import RELEASE_S
 from services.inference.metering.shipper import DRAIN_S
 from tests.integration.deploy.chart import CHART, ROOT, SCENARIOS, SERVICES, render, same
@@ -19,7 +20,7 @@ class TestDefaults:
     def test_the_grace_period_is_longer_than_a_stop_can_take(self, service: str) -> None:
         pod = render().workload(service)["spec"]["template"]["spec"]
         pause = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
-        flush = RELEASE_S + DRAIN_S if service == "inference" else 0
+        flush = GRACE_S + RELEASE_S + DRAIN_S if service == "inference" else 0
 
         assert pause >= 10
         assert pod["terminationGracePeriodSeconds"] >= pause + FINISH_S + flush + 5
@@ -36,7 +37,8 @@ class TestDefaults:
         assert f"| {sleep} | SIGTERM" in page
         assert f"| {closed:g} | Idle connections and the port are closed" in page
         assert f"| {finished} at most | Requests" in page
-        assert f"| {finished + RELEASE_S + DRAIN_S:g} at most | Inference" in page
+        assert f"| {finished + GRACE_S:g} at most | gRPC" in page
+        assert f"| {finished + GRACE_S + RELEASE_S + DRAIN_S:g} at most | Inference" in page
         assert f"inference {grace} |" in page or f"| {grace}, inference" in page
 
     def test_its_selectors_find_its_pods_and_no_others(self, service: str) -> None:

@@ -43,7 +43,7 @@ ingress:
           matchExpressions: [{key: app.kubernetes.io/component, operator: In, values: {{ toJson $callers }}}]
     ports: [{port: {{ include "tollgate.portName" .component }}}]
   {{- if has .component (list "auth" "inference" "billing") }}
-  {{- include "tollgate.ingressFromOutside" .root | nindent 2 }}
+  {{- include "tollgate.ingressFromOutside" . | nindent 2 }}
   {{- end }}
 {{- end }}
 {{- $rules := list }}
@@ -55,18 +55,21 @@ egress: {{- . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{- /* Ingress rules of a service for callers outside the release: proxies and the metrics collector. */}}
+{{- /* Ingress rules of a service for callers outside the release, which are proxies, the metrics collector and, inside
+the cluster, gRPC's callers: (dict "root" $ "component" "auth"). */}}
 {{- define "tollgate.ingressFromOutside" -}}
-{{- $from := .Values.networkPolicy.allowFrom }}
-{{- if or .Values.monitoring.serviceMonitor.enabled (eq .Values.metricsAdapter "stackdriver") }}
+{{- $values := .root.Values }}
+{{- $ports := ternary "[{port: http}, {port: grpc}]" "[{port: http}]" (eq (include "tollgate.servesGrpc" .) "true") }}
+{{- $from := $values.networkPolicy.allowFrom }}
+{{- if or $values.monitoring.serviceMonitor.enabled (eq $values.metricsAdapter "stackdriver") }}
 {{- /* The metrics collector, anywhere in the cluster. */}}
 {{- $from = append $from (dict "namespaceSelector" dict) }}
 {{- end }}
-{{- if and (not .Values.networkPolicy.allowFrom) (ne (include "tollgate.expose" .) "none") }}
-- ports: [{port: http}]
+{{- if and (not $values.networkPolicy.allowFrom) (ne (include "tollgate.expose" .root) "none") }}
+- ports: {{ $ports }}
 {{- else if $from }}
 - from: {{- toYaml $from | nindent 4 }}
-  ports: [{port: http}]
+  ports: {{ $ports }}
 {{- end }}
 {{- end }}
 

@@ -53,6 +53,9 @@ AUTH_CORS_ORIGINS: {{ join " " $origins | quote }}
 TOLLGATE_HOME: /var/lib/tollgate
 INFERENCE_HOST: 0.0.0.0
 INFERENCE_PORT: "8002"
+{{- if .Values.inference.grpc.enabled }}
+INFERENCE_GRPC_PORT: {{ include "tollgate.grpcPort" . | quote }}
+{{- end }}
 INFERENCE_AUTH_URL: {{ include "tollgate.publicUrl" (dict "root" . "component" "auth") | quote }}
 INFERENCE_AUTH_ADDRESS: {{ include "tollgate.internalUrl" (dict "root" . "component" "auth") | quote }}
 INFERENCE_BILLING_URL: {{ include "tollgate.internalUrl" (dict "root" . "component" "billing") | quote }}

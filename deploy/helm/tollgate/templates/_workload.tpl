@@ -52,7 +52,11 @@ spec:
           image: {{ include "tollgate.image" . }}
           imagePullPolicy: {{ $root.Values.image.pullPolicy }}
           command: [python, -m, services.{{ .component }}]
-          ports: [{name: http, containerPort: {{ include "tollgate.port" . }}}]
+          ports:
+            - {name: http, containerPort: {{ include "tollgate.port" . }}}
+            {{- if eq (include "tollgate.servesGrpc" .) "true" }}
+            - {name: grpc, containerPort: {{ include "tollgate.grpcPort" $root }}}
+            {{- end }}
           envFrom: [{configMapRef: {name: {{ $full }}}}]
           env:
             {{- include (printf "tollgate.%sEnv" .component) $root | nindent 12 }}
@@ -90,10 +94,6 @@ spec:
         labels: {{- include "tollgate.selector" . | nindent 10 }}
       spec: {{- include "tollgate.claim" (dict "volume" $values.journal.volume "mode" "ReadWriteOnce") | nindent 8 }}
   {{- end }}
-{{- end }}
-
-{{- define "tollgate.port" -}}
-{{ get (dict "auth" 8001 "inference" 8002 "billing" 8003) .component }}
 {{- end }}
 
 {{- define "tollgate.isStateful" -}}

@@ -44,6 +44,7 @@ async def serving(
             ("grpc.max_connection_age_ms", CONNECTION_AGE_S * 1000),
             ("grpc.max_connection_idle_ms", IDLE_S * 1000),
             ("grpc.server_handshake_timeout_ms", HANDSHAKE_S * 1000),
+            ("grpc.http2.bdp_probe", 0),  # so that a call whose message is not read buffers 64 KiB
             ("grpc.so_reuseport", 0),  # a second process must not take half of the calls
         ],
     )

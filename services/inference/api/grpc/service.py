@@ -47,6 +47,9 @@ Credit (402) and rate (429) are both a quota of the caller that is used up, whic
 RESOURCE_EXHAUSTED means. The metadata `x-error-code` and the text say which, and only the second
 has a `retry-after`.
 """
+READING_AT_ONCE = 8
+"""Messages that are received at once. Their bytes count only once they have arrived, so this bounds
+the memory that they take before."""
 MAX_DETAIL_CHARS = 1000
 """Clients reject metadata beyond 8 KiB, and a character may take 12 bytes."""
 
