@@ -13,7 +13,7 @@ export PYTHONUNBUFFERED := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up install test drift bench chaos rehearse lint format types imports words lock stale clean
+.PHONY: help up install test drift bench chaos rehearse lint format types imports words messages lock stale clean
 .PHONY: images compose-env test-chart test-compose test-cluster test-locks test-rolling test-slow functions-build functions-deploy keys roll
 
 help: ## List the targets
@@ -111,6 +111,10 @@ imports: .venv/dev.stamp ## Check the import rules
 
 words: .venv/dev.stamp ## Check that the prose is plain English
 	$(BIN)/python scripts/words.py
+
+messages: .venv/dev.stamp ## Generate gRPC's messages from their .proto files (needs the package index)
+	cd services/inference/api/grpc/messages && $(CURDIR)/$(BIN)/uv run --no-project --with grpcio-tools==1.85.1 \
+	  python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. open_inference.proto outline.proto
 
 lock: .venv/dev.stamp ## Pin the dependencies of pyproject.toml (needs the package index)
 	$(BIN)/python scripts/lock.py

@@ -27,11 +27,11 @@ def main() -> None:
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     settings = InferenceSettings.load()
     configure_logging("inference", level=settings.log_level, style=settings.log_format)
+    if settings.grpc_port is not None:
+        _check_grpc(settings.host, settings.grpc_port)
     prepare_folder(settings.journal_dir, variable="INFERENCE_JOURNAL_DIR")
     prepare_folder(settings.cache_dir, variable="INFERENCE_CACHE_DIR")
     listener = listen(settings.host, settings.port, variable="INFERENCE_PORT")
-    if settings.grpc_port is not None:
-        _check_grpc(settings.host, settings.grpc_port)
     tracing = open_tracing("inference", endpoint=settings.otlp_endpoint)
     try:
         app = create_app(settings, tracing=tracing)

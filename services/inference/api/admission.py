@@ -110,7 +110,7 @@ class FairSlots:
 
     @asynccontextmanager
     async def acquire(self, account: str) -> AsyncIterator[None]:
-        """Occupy a slot while the block runs; wait for it if there is none for this account."""
+        """Occupy a slot while the block runs; wait if no slot is free for this account."""
         if not self._pool.acquire(account, 1):
             await self._wait(account)
         try:

@@ -5,16 +5,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
 from pydantic import SecretStr
 
+from harness.ports import free_port
 from harness.waiting import eventually_async
 from services.common.http.client import http_client
 from services.inference.api.front import InferenceApp
 from services.inference.app import create_app
 from services.inference.metering.billing_client import BillingClient
 from services.inference.settings import InferenceSettings
+from tests.integration.inference.grpc_client import GrpcClient
 from tests.integration.inference.neighbours import Neighbours, running
 from tests.integration.inference.samples import Store, train_samples
 
@@ -108,6 +111,40 @@ def bearer(neighbours: Neighbours, account: str) -> dict[str, str]:
 
 async def _is_ready(client: httpx.AsyncClient) -> bool:
     return (await client.get("/readyz")).status_code == 200
+
+
+@pytest.fixture(scope="session")
+def grpc_settings(
+    settings: InferenceSettings, tmp_path_factory: pytest.TempPathFactory
+) -> InferenceSettings:
+    changes = {
+        "grpc_port": free_port(),
+        "journal_dir": tmp_path_factory.mktemp("grpc"),
+        "max_body_bytes": 200_000,
+    }
+    return settings.model_copy(update=changes)
+
+
+@pytest.fixture(scope="session")
+async def http_and_grpc(grpc_settings: InferenceSettings) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield an HTTP client of an app that also serves gRPC."""
+    async with serving(grpc_settings) as started:
+        yield started
+
+
+@pytest.fixture
+async def anonymous(
+    http_and_grpc: httpx.AsyncClient, grpc_settings: InferenceSettings, neighbours: Neighbours
+) -> AsyncIterator[GrpcClient]:
+    """Yield a gRPC client without a token."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{grpc_settings.grpc_port}") as channel:
+        yield GrpcClient(channel)
+
+
+@pytest.fixture
+def caller(anonymous: GrpcClient, neighbours: Neighbours, account: str) -> GrpcClient:
+    """Return a gRPC client with a token of the account that may predict."""
+    return GrpcClient(anonymous.channel, neighbours.token(account=account))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ Infer = messages.ModelInferRequest
 
 
 @dataclass(frozen=True)
-class Client:
+class GrpcClient:
     """Calls a server, with a token unless it is empty."""
 
     channel: grpc.aio.Channel
@@ -33,9 +33,10 @@ class Client:
             headers.append(("authorization", f"Bearer {self.token}"))
         answer = getattr(messages, f"{name}Response")
         content = message if isinstance(message, bytes) else message.SerializeToString()
-        call = self.channel.unary_unary(
+        send: Any = self.channel.unary_unary(
             f"/{SERVICE}/{name}", response_deserializer=answer.FromString
-        )(content, metadata=headers, timeout=30)
+        )
+        call = send(content, metadata=headers, timeout=30)
         response = await call
         return response, receipt(await call.trailing_metadata())
 

@@ -51,7 +51,10 @@ class TestDatatype:
         self, client: httpx.AsyncClient, bearer: dict[str, str], datatype: str
     ) -> None:
         limits = np.iinfo(NUMPY[datatype])
-        rows = [[int(limits.max), int(limits.min), None], [int(limits.max) + 1, 0, 0]]
+        rows: list[list[Any]] = [
+            [int(limits.max), int(limits.min), None],
+            [int(limits.max) + 1, 0, 0],
+        ]
 
         within, beyond = [
             await post(client, NUMBERS, bearer, inputs=[numbers(row, datatype=datatype)])

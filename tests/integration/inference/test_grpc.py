@@ -1,7 +1,6 @@
 """The Open Inference Protocol over gRPC, as a caller sees it."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -15,7 +14,7 @@ from services.inference.api.grpc.document import PATH
 from services.inference.api.grpc.messages import open_inference_pb2 as messages
 from services.inference.settings import InferenceSettings
 from tests.integration.inference.conftest import eventually, serving
-from tests.integration.inference.grpc_client import Client, Infer, fp32, values
+from tests.integration.inference.grpc_client import GrpcClient, Infer, fp32, values
 from tests.integration.inference.neighbours import Neighbours
 from tests.integration.inference.samples import MIXED_ROW, NUMBERS_ROW
 from tests.integration.inference.test_infer import mixed, numbers, output
@@ -24,42 +23,10 @@ Code = grpc.StatusCode
 VERSION = "20260101t000000z-00000000"
 
 
-@pytest.fixture(scope="module")
-def grpc_settings(
-    settings: InferenceSettings, tmp_path_factory: pytest.TempPathFactory
-) -> InferenceSettings:
-    changes = {
-        "grpc_port": free_port(),
-        "journal_dir": tmp_path_factory.mktemp("grpc"),
-        "max_body_bytes": 200_000,
-    }
-    return settings.model_copy(update=changes)
-
-
-@pytest.fixture(scope="module")
-async def running_both(grpc_settings: InferenceSettings) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(grpc_settings) as started:
-        yield started
-
-
 @pytest.fixture
-def client(running_both: httpx.AsyncClient, neighbours: Neighbours) -> httpx.AsyncClient:
+def client(http_and_grpc: httpx.AsyncClient, neighbours: Neighbours) -> httpx.AsyncClient:
     """Return an HTTP client of the app that also serves gRPC."""
-    return running_both
-
-
-@pytest.fixture
-async def anonymous(
-    client: httpx.AsyncClient, grpc_settings: InferenceSettings
-) -> AsyncIterator[Client]:
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{grpc_settings.grpc_port}") as channel:
-        yield Client(channel)
-
-
-@pytest.fixture
-def caller(anonymous: Client, neighbours: Neighbours, account: str) -> Client:
-    """Return a client with a token of the account that may predict."""
-    return Client(anonymous.channel, neighbours.token(account=account))
+    return http_and_grpc
 
 
 def one_row(**contents: Any) -> Infer:
@@ -77,7 +44,7 @@ def one_row(**contents: Any) -> Infer:
 
 
 class TestDescription:
-    async def test_health_needs_no_token(self, anonymous: Client) -> None:
+    async def test_health_needs_no_token(self, anonymous: GrpcClient) -> None:
         live, _ = await anonymous.call("ServerLive", messages.ServerLiveRequest())
         ready, _ = await anonymous.call("ServerReady", messages.ServerReadyRequest())
 
@@ -85,14 +52,14 @@ class TestDescription:
         assert ready.ready is True
 
     @pytest.mark.parametrize("name", ["ServerMetadata", "ModelMetadata", "ModelReady"])
-    async def test_the_rest_does(self, anonymous: Client, name: str) -> None:
+    async def test_the_rest_does(self, anonymous: GrpcClient, name: str) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await anonymous.call(name, b"\xff")
 
         assert refused.value.code() is Code.UNAUTHENTICATED
 
     async def test_matches_rest(
-        self, client: httpx.AsyncClient, caller: Client, bearer: dict[str, str]
+        self, client: httpx.AsyncClient, caller: GrpcClient, bearer: dict[str, str]
     ) -> None:
         rest_server = (await client.get("/v2", headers=bearer)).json()
         rest_model = (await client.get("/v2/models/mixed", headers=bearer)).json()
@@ -106,7 +73,7 @@ class TestDescription:
             (i["name"], i["datatype"], i["shape"]) for i in rest_model["inputs"]
         ]
 
-    async def test_of_a_model_that_is_not_there_is_an_error(self, caller: Client) -> None:
+    async def test_of_a_model_that_is_not_there_is_an_error(self, caller: GrpcClient) -> None:
         for name in ("ModelReady", "ModelMetadata"):
             request = getattr(messages, f"{name}Request")(name="wines")
 
@@ -116,7 +83,7 @@ class TestDescription:
             assert refused.value.code() is Code.NOT_FOUND
             assert refused.value.details() == "Model 'wines' not found."
 
-    async def test_a_version_is_ready(self, caller: Client) -> None:
+    async def test_a_version_is_ready(self, caller: GrpcClient) -> None:
         model, _ = await caller.call("ModelMetadata", messages.ModelMetadataRequest(name="price"))
 
         ready, _ = await caller.call(
@@ -128,7 +95,7 @@ class TestDescription:
 
 class TestPrediction:
     async def test_matches_rest(
-        self, client: httpx.AsyncClient, caller: Client, bearer: dict[str, str]
+        self, client: httpx.AsyncClient, caller: GrpcClient, bearer: dict[str, str]
     ) -> None:
         rows = [NUMBERS_ROW, [-1.0, -2.0, 0.5]]
         rest = await client.post(
@@ -144,7 +111,7 @@ class TestPrediction:
         assert [list(each.shape) for each in response.outputs] == [[2], [2, 2]]
 
     async def test_of_columns_matches_rest(
-        self, client: httpx.AsyncClient, caller: Client, bearer: dict[str, str]
+        self, client: httpx.AsyncClient, caller: GrpcClient, bearer: dict[str, str]
     ) -> None:
         rest = await client.post("/v2/models/mixed/infer", json={"inputs": mixed()}, headers=bearer)
 
@@ -154,7 +121,7 @@ class TestPrediction:
             label.encode() for label in output(rest, "predict")["data"]
         ]
 
-    async def test_raw_inputs_get_raw_outputs(self, caller: Client) -> None:
+    async def test_raw_inputs_get_raw_outputs(self, caller: GrpcClient) -> None:
         request = Infer(model_name="numbers")
         request.inputs.add(name="features", datatype="FP16", shape=[2, 3])
         request.raw_input_contents.append(np.array([NUMBERS_ROW] * 2, dtype="<f2").tobytes())
@@ -179,7 +146,9 @@ class TestPrediction:
             ("FP64", "fp64_contents"),
         ],
     )
-    async def test_any_number_is_accepted(self, caller: Client, datatype: str, field: str) -> None:
+    async def test_any_number_is_accepted(
+        self, caller: GrpcClient, datatype: str, field: str
+    ) -> None:
         request = Infer(model_name="numbers")
         tensor = request.inputs.add(name="features", datatype=datatype, shape=[1, 3])
         getattr(tensor.contents, field).extend(int(value) for value in NUMBERS_ROW)
@@ -188,7 +157,7 @@ class TestPrediction:
 
         assert values(response, "predict") == [1]
 
-    async def test_a_version_may_be_named_and_an_id_is_created(self, caller: Client) -> None:
+    async def test_a_version_may_be_named_and_an_id_is_created(self, caller: GrpcClient) -> None:
         live, _ = await caller.infer(fp32(NUMBERS_ROW))
 
         named, _ = await caller.infer(fp32(NUMBERS_ROW, model_version=live.model_version))
@@ -197,7 +166,7 @@ class TestPrediction:
         assert live.id
         assert named.id != live.id
 
-    async def test_a_large_batch_is_decoded_off_the_event_loop(self, caller: Client) -> None:
+    async def test_a_large_batch_is_decoded_off_the_event_loop(self, caller: GrpcClient) -> None:
         rows = [[float(n % 7 - 3), 0.5, 0.0] for n in range(9_000)]
 
         response, _ = await caller.infer(fp32(*rows))
@@ -209,7 +178,7 @@ class TestPrediction:
 
 class TestReceipt:
     async def test_is_in_the_trailing_metadata_and_billed_once(
-        self, caller: Client, neighbours: Neighbours, account: str
+        self, caller: GrpcClient, neighbours: Neighbours, account: str
     ) -> None:
         _, trailing = await caller.infer(fp32(*[NUMBERS_ROW] * 3), x_request_id="mine")
 
@@ -223,7 +192,7 @@ class TestReceipt:
         assert trailing["x-request-id"] == "mine"
 
     async def test_a_repeat_with_its_key_is_not_billed_again_whatever_its_id(
-        self, caller: Client, neighbours: Neighbours, account: str
+        self, caller: GrpcClient, neighbours: Neighbours, account: str
     ) -> None:
         same = [fp32(NUMBERS_ROW, id=id) for id in ("a", "b", "")]
         for order, request in (("xy", same[0]), ("yx", same[1]), ("xy", same[2])):
@@ -241,7 +210,7 @@ class TestReceipt:
         await eventually(lambda: set(ids) == set(neighbours.charged_to(account)))
 
     async def test_errors_are_not_billed(
-        self, caller: Client, neighbours: Neighbours, account: str
+        self, caller: GrpcClient, neighbours: Neighbours, account: str
     ) -> None:
         await caller.refused(fp32([1.0, float("inf"), 2.0]))
         await caller.refused(fp32(NUMBERS_ROW, model="wines"))
@@ -251,7 +220,7 @@ class TestReceipt:
         assert neighbours.charged_to(account) == [paid["x-usage-event"]]
 
     async def test_calls_are_measured_and_logged_like_requests(
-        self, client: httpx.AsyncClient, caller: Client
+        self, client: httpx.AsyncClient, caller: GrpcClient
     ) -> None:
         await caller.infer(fp32(NUMBERS_ROW))
 
@@ -303,17 +272,17 @@ def _with_invalid_text() -> Infer:
 
 class TestRefusal:
     @pytest.mark.parametrize("named", refused_tensors())
-    async def test_of_a_tensor_names_the_problem(self, caller: Client, named: str) -> None:
+    async def test_of_a_tensor_names_the_problem(self, caller: GrpcClient, named: str) -> None:
         error = await caller.refused(refused_tensors()[named])
 
         assert error.code() is Code.INVALID_ARGUMENT
         assert named in (error.details() or "")
 
     async def test_checks_token_scope_existence_and_message_in_order(
-        self, anonymous: Client, caller: Client, neighbours: Neighbours
+        self, anonymous: GrpcClient, caller: GrpcClient, neighbours: Neighbours
     ) -> None:
-        reader = Client(anonymous.channel, neighbours.token(scope="usage:read"))
-        forged = Client(anonymous.channel, "nonsense")
+        reader = GrpcClient(anonymous.channel, neighbours.token(scope="usage:read"))
+        forged = GrpcClient(anonymous.channel, "nonsense")
 
         codes = [
             (await client.refused(message)).code()
@@ -336,7 +305,7 @@ class TestRefusal:
             Code.INVALID_ARGUMENT,
         ]
 
-    async def test_of_an_unknown_model_names_it(self, caller: Client) -> None:
+    async def test_of_an_unknown_model_names_it(self, caller: GrpcClient) -> None:
         error = await caller.refused(fp32(NUMBERS_ROW, model="wines"))
 
         trailing = {str(name): value for name, value in error.trailing_metadata() or ()}
@@ -345,13 +314,13 @@ class TestRefusal:
         assert trailing["x-request-id"]
 
     async def test_says_whether_credit_or_rate_is_exhausted(
-        self, caller: Client, neighbours: Neighbours
+        self, caller: GrpcClient, neighbours: Neighbours
     ) -> None:
         neighbours.status = "no_credit"
         unpaid = await caller.refused(fp32(NUMBERS_ROW))
         neighbours.reset()
         neighbours.rate_limit = {"per_second": 0.001, "burst": 1}
-        hurried = Client(caller.channel, neighbours.token())
+        hurried = GrpcClient(caller.channel, neighbours.token())
         await hurried.infer(fp32(NUMBERS_ROW))
 
         limited = await hurried.refused(fp32(NUMBERS_ROW))
@@ -363,30 +332,30 @@ class TestRefusal:
         assert int(str(by_error[1]["retry-after"])) > 0
 
     async def test_while_billing_is_away_is_unavailable(
-        self, anonymous: Client, neighbours: Neighbours
+        self, anonymous: GrpcClient, neighbours: Neighbours
     ) -> None:
         neighbours.failing["/leases"] = 503
-        stranger = Client(anonymous.channel, neighbours.token())
+        stranger = GrpcClient(anonymous.channel, neighbours.token())
 
         error = await stranger.refused(fp32(NUMBERS_ROW))
 
         assert error.code() is Code.UNAVAILABLE
         assert "retry-after" in dict(error.trailing_metadata() or ())
 
-    async def test_of_an_invalid_key(self, caller: Client) -> None:
+    async def test_of_an_invalid_key(self, caller: GrpcClient) -> None:
         error = await caller.refused(fp32(NUMBERS_ROW), idempotency_key="x" * 256)
 
         assert error.code() is Code.INVALID_ARGUMENT
 
-    async def test_of_a_message_over_the_limit(self, caller: Client) -> None:
+    async def test_of_a_message_over_the_limit(self, caller: GrpcClient) -> None:
         request = Infer(model_name="numbers", raw_input_contents=[bytes(200_000)])
 
         error = await caller.refused(request)
 
         assert error.code() is Code.RESOURCE_EXHAUSTED
 
-    async def test_of_a_compressed_message(self, caller: Client) -> None:
-        call = caller.channel.unary_unary(PATH)
+    async def test_of_a_compressed_message(self, caller: GrpcClient) -> None:
+        call: Any = caller.channel.unary_unary(PATH)
         bomb = Infer(model_name="numbers", raw_input_contents=[bytes(100_000_000)])
         metadata = [("authorization", f"Bearer {caller.token}")]
 
@@ -398,10 +367,10 @@ class TestRefusal:
         assert refused.value.code() is Code.UNIMPLEMENTED
 
     async def test_of_a_message_that_does_not_arrive(
-        self, caller: Client, monkeypatch: pytest.MonkeyPatch
+        self, caller: GrpcClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(service, "BODY_DEADLINE_S", 0.05)
-        call = caller.channel.stream_unary(PATH)(
+        call: Any = caller.channel.stream_unary(PATH)(
             metadata=[("authorization", f"Bearer {caller.token}")]
         )
 
@@ -411,8 +380,8 @@ class TestRefusal:
         assert refused.value.code() is Code.DEADLINE_EXCEEDED
         assert "did not arrive" in (refused.value.details() or "")
 
-    async def test_of_a_call_without_a_message(self, caller: Client) -> None:
-        call = caller.channel.stream_unary(PATH)(
+    async def test_of_a_call_without_a_message(self, caller: GrpcClient) -> None:
+        call: Any = caller.channel.stream_unary(PATH)(
             metadata=[("authorization", f"Bearer {caller.token}")]
         )
 
@@ -436,8 +405,8 @@ class TestStopping:
         metadata = [("authorization", f"Bearer {token}")]
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             async with serving(settings.model_copy(update=changes)):
-                _, first = await Client(channel, token).infer(fp32(NUMBERS_ROW))
-                begun = channel.stream_unary(PATH)(metadata=metadata)
+                _, first = await GrpcClient(channel, token).infer(fp32(NUMBERS_ROW))
+                begun: Any = channel.stream_unary(PATH)(metadata=metadata)
                 await begun.wait_for_connection()
                 await asyncio.sleep(0.1)
                 loop = asyncio.get_running_loop()
@@ -449,7 +418,7 @@ class TestStopping:
                 )
             answered = messages.ModelInferResponse.FromString(await begun)
             trailing = dict(await begun.trailing_metadata())
-            refused = await Client(channel, token).refused(fp32(NUMBERS_ROW))
+            refused = await GrpcClient(channel, token).refused(fp32(NUMBERS_ROW))
 
         assert answered.model_name == "numbers"
         assert {first["x-usage-event"], trailing["x-usage-event"]} <= neighbours.charged.keys()

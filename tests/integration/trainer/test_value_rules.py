@@ -93,9 +93,9 @@ class TestRequests:
         texts = tensors.RawTensor("c0", "BYTES", [2, 1], [" NA", " x "], None)
         numbers = tensors.RawTensor("features", "FP32", [1, 2], [-999, 3], None)
 
-        arrays, _ = tensors.decode([texts], b"", Inputs(signature("text", rules)), max_rows=9)
+        arrays, _ = tensors.decode([texts], Inputs(signature("text", rules)), max_rows=9)
         matrix, _ = tensors.decode(
-            [numbers], b"", Inputs(signature("number", rules, count=2)), max_rows=9
+            [numbers], Inputs(signature("number", rules, count=2)), max_rows=9
         )
 
         assert arrays["column_0"].ravel().tolist() == ["", "x"]

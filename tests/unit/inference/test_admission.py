@@ -131,6 +131,26 @@ class TestDecoder:
         assert large is not small
         decoder.close()
 
+
+class TestFairSlots:
+    async def test_an_account_alone_cannot_take_every_slot(self) -> None:
+        slots, leave = FairSlots(4), asyncio.Event()
+        order: list[str] = []
+
+        async def work(account: str) -> None:
+            async with slots.acquire(account):
+                order.append(account)
+                await leave.wait()
+
+        tasks = [asyncio.create_task(work(account)) for account in "aaaab"]
+        await asyncio.sleep(0)
+        at_once = list(order)
+        leave.set()
+        await asyncio.gather(*tasks)
+
+        assert at_once == ["a", "a", "b"]
+        assert sorted(order) == ["a", "a", "a", "a", "b"]
+
     async def test_accounts_take_turns_however_many_callers_each_has(self) -> None:
         lock, order = FairSlots(1), []
 

@@ -179,7 +179,7 @@ class InferenceService:
         """Receive the call's message.
 
         Raises:
-            BadRequest: there is none.
+            BadRequest: the call has no message.
             BodyTooSlow: it did not arrive in time.
         """
         try:

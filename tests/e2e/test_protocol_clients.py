@@ -1,0 +1,129 @@
+"""Other projects' clients of the Open Inference Protocol work unchanged, over HTTP and gRPC."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.platform import Platform, running
+from harness.ports import free_port
+from harness.programs import ROOT
+from harness.samples import PREDICT, WINE
+from harness.waiting import eventually
+
+FOLDER = Path(__file__).parent / "protocol_clients"
+ENVIRONMENT = ROOT / "build" / "protocol-clients"
+UV = str(Path(sys.executable).with_name("uv"))
+OTHER = [12.4, 0.9, 1.4, 10.6, 88, 2.0, 0.6, 0.28, 0.4, 1.9, 1.05, 1.8, 520]
+ROWS = [WINE, OTHER]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def python() -> str:
+    """Return the interpreter of an environment with the clients, which is kept for the next run."""
+    requirements = FOLDER / "requirements.txt"
+    installed = ENVIRONMENT / "requirements.txt"
+    if not installed.exists() or installed.read_text() != requirements.read_text():
+        for command in (
+            ["venv", "--clear", "--python", sys.executable, str(ENVIRONMENT)],
+            ["pip", "install", "--python", str(ENVIRONMENT), "--requirement", str(requirements)],
+        ):
+            subprocess.run([UV, *command, "--quiet"], check=True, timeout=600)
+        installed.write_text(requirements.read_text())
+    return str(ENVIRONMENT / "bin" / "python")
+
+
+@pytest.fixture(scope="module")
+def grpc_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def platform(new_home: Callable[[], Path], grpc_port: int) -> Iterator[Platform]:
+    with running(new_home(), {"INFERENCE_GRPC_PORT": str(grpc_port)}) as started:
+        yield started
+
+
+@pytest.fixture
+def token(platform: Platform) -> str:
+    return platform.new_token()
+
+
+@pytest.fixture
+def expected(platform: Platform) -> dict[str, Any]:
+    """Return the answer to v1, and the model's columns."""
+    with platform.client("inference", platform.new_token()) as inference:
+        body = {"instances": ROWS, "parameters": {"probabilities": True}}
+        answer: dict[str, Any] = inference.post(PREDICT, json=body).json()
+        columns = inference.get("/v1/models/wine").json()["signature"]["columns"]
+    return answer | {"columns": [column["name"] for column in columns]}
+
+
+def run(python: str, script: str, *arguments: str, **given: Any) -> dict[str, Any]:
+    """Run a script of the clients' environment; return what it prints."""
+    done = subprocess.run(
+        [python, str(FOLDER / script), *arguments],
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")},
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def address(platform: Platform, protocol: str, grpc_port: int) -> str:
+    return f"127.0.0.1:{platform.ports['inference'] if protocol == 'http' else grpc_port}"
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_tritonclient(
+    platform: Platform,
+    python: str,
+    grpc_port: int,
+    token: str,
+    expected: dict[str, Any],
+    protocol: str,
+) -> None:
+    at = address(platform, protocol, grpc_port)
+
+    found = run(
+        python, "triton.py", protocol, at, token=token, rows=ROWS, columns=expected["columns"]
+    )
+
+    assert found["live"] is found["ready"] is True
+    assert found["inputs"] == ["features"]
+    assert found["predictions"] == found["by_default"] == found["by_column"]
+    assert found["predictions"] == expected["predictions"]
+    assert found["probabilities"] == expected["probabilities"]
+    assert "Model 'wines' not found." in found["error"]
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_the_client_of_kserve(
+    platform: Platform,
+    python: str,
+    grpc_port: int,
+    token: str,
+    expected: dict[str, Any],
+    protocol: str,
+) -> None:
+    at = platform.urls["inference"] if protocol == "rest" else f"127.0.0.1:{grpc_port}"
+
+    found = run(python, "kserve_sdk.py", protocol, at, token=token, rows=ROWS)
+
+    assert found["live"] is found["ready"] is True
+    assert found["predictions"] == [expected["predictions"]] * 2
+    assert found["ids"] == ["mine"] * 2
+    assert "The shape must be [-1, 13]" in found["error"]
+    assert found.get("v1", expected["predictions"]) == expected["predictions"]
+    eventually(lambda: platform.usage(token)["rows"] == len(ROWS) * (3 if "v1" in found else 2))
