@@ -392,6 +392,35 @@ class TestRefusal:
         assert refused.value.code() is Code.INVALID_ARGUMENT
 
 
+class TestCancellation:
+    async def test_of_calls_at_any_moment_leaves_nothing_behind(
+        self, client: httpx.AsyncClient, caller: GrpcClient, neighbours: Neighbours, account: str
+    ) -> None:
+        send: Any = caller.channel.unary_unary(PATH)
+        metadata = [("authorization", f"Bearer {caller.token}")]
+        content = fp32(*[NUMBERS_ROW] * 500).SerializeToString()
+        await send(content, metadata=metadata)
+
+        async def cancel_after(milliseconds: float) -> bool:
+            call = send(content, metadata=metadata)
+            asyncio.get_running_loop().call_later(milliseconds / 1000, call.cancel)
+            try:
+                await call
+                return True
+            except asyncio.CancelledError:
+                return False
+
+        answered = [await cancel_after(tenths / 10) for tenths in range(60)]
+        _, last = await caller.infer(fp32(NUMBERS_ROW))
+
+        await eventually(lambda: last["x-usage-event"] in neighbours.charged)
+        metrics = (await client.get("/metrics")).text
+        assert "tollgate_inference_requests_in_flight 0.0" in metrics
+        assert "tollgate_inference_request_bytes 0.0" in metrics
+        assert sum(answered) + 2 <= len(neighbours.charged_to(account))
+        assert answered[0] is False
+
+
 class TestStopping:
     async def test_calls_in_progress_are_answered_and_billed_and_new_ones_refused(
         self,

@@ -1,5 +1,6 @@
 """Serve gRPC on a port of its own."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -7,6 +8,8 @@ import grpc
 
 from services.inference.api.grpc.service import InferenceService
 
+LAST_CALL_S = 0.5
+"""How long a stopping server refuses calls before it closes its connections."""
 GRACE_S = 5.0
 """How long a stopping server waits for calls in progress; HTTP's requests have ended by then."""
 MAX_METADATA_BYTES = 64 * 1024
@@ -54,4 +57,8 @@ async def serving(
     try:
         yield
     finally:
-        await server.stop(GRACE_S)
+        # gRPC cancels the calls that it has received but not passed on, and clients do not repeat a
+        # cancelled call. So refuse calls first: UNAVAILABLE makes clients turn to another process.
+        service.stopping = True
+        await asyncio.sleep(LAST_CALL_S)
+        await server.stop(GRACE_S - LAST_CALL_S)

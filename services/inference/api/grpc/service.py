@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from services.common.errors import BadRequest, ServiceError
+from services.common.errors import STOPPING, BadRequest, ServiceError
 from services.common.http.app import Check
 from services.common.identity.guards import bearer_token
 from services.common.identity.tokens import Caller
@@ -99,6 +99,8 @@ class InferenceService:
         self._reading = reading
         self._checks = checks
         self._version = version
+        self.stopping = False
+        """Set to refuse new calls; those that have begun are answered."""
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return the handler of all calls; it takes and returns serialized messages."""
@@ -127,6 +129,8 @@ class InferenceService:
             call = Incoming(context, headers, request_id({"headers": headers}), time.perf_counter())
             status = 499
             try:
+                if self.stopping:
+                    raise STOPPING
                 content = await answer(call)
                 status = 200
                 return content

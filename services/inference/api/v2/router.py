@@ -111,7 +111,7 @@ class OutputTensor(BaseModel):
 class InferResponse(BaseModel):
     model_name: str
     model_version: str
-    id: str | None = None
+    id: str
     outputs: list[OutputTensor]
 
 
