@@ -69,6 +69,7 @@ REQUEST_HEADERS = (
     "Idempotency-Key",
     "Inference-Header-Content-Length",
     "X-Request-ID",
+    "X-Request-Timeout",
 )
 RESPONSE_HEADERS = (
     "Inference-Header-Content-Length",

@@ -28,6 +28,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from services.common.errors import PROBLEM_JSON, from_http
+from services.common.http.disconnects import mark_closed
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_PIPELINED = 100
@@ -70,6 +71,8 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         self._discarding = True
+        if self.cycle is not None:
+            mark_closed(self.cycle.scope)
         super().connection_lost(exc)
         self._orderly.detach()
 
@@ -80,6 +83,7 @@ class Protocol(HttpToolsProtocol):
             return False
         self._disarm()
         cycle.keep_alive = False
+        mark_closed(cycle.scope)
         return True
 
     def data_received(self, data: bytes) -> None:

@@ -1,11 +1,13 @@
 """Run a request on one version, or on the canary or the live version of a trial."""
 
 import time
+from collections.abc import Callable
 
 import structlog
 
 from registry.runtimes.runtime import InferenceResponse
 from services.inference.api.codec import EncodedResponse, InferenceRequest
+from services.inference.api.reading import Abandoned
 from services.inference.models.engine import Engine, is_quick, run_model
 from services.inference.models.table import LoadedModel
 from services.inference.rollouts.canary import Canaries, Trial
@@ -28,15 +30,19 @@ def compute_now(
 
 
 async def compute(
-    engine: Engine, model: LoadedModel, request: InferenceRequest
+    engine: Engine, model: LoadedModel, request: InferenceRequest, *, check: Callable[[], None]
 ) -> tuple[InferenceResponse, EncodedResponse]:
     """Run a request on one version, in a thread unless it is quick, and encode the response.
 
+    Args:
+        check: raises Abandoned if nobody waits for the answer when a thread becomes free.
+
     Raises:
         BodyInvalid: the values are so extreme that the output is not finite.
+        Abandoned: see `check`.
     """
     response = await engine.predict(
-        model, request.arrays, rows=request.rows, probabilities=request.probabilities
+        model, request.arrays, rows=request.rows, probabilities=request.probabilities, check=check
     )
     return response, request.encode(model, response)
 
@@ -49,6 +55,7 @@ async def compute_in_trial(
     request: InferenceRequest,
     *,
     account: str,
+    check: Callable[[], None],
 ) -> tuple[LoadedModel, InferenceResponse, EncodedResponse]:
     """Run a request on the version assigned to the account, and record the outcome.
 
@@ -61,15 +68,19 @@ async def compute_in_trial(
     began = time.perf_counter()
     if canary is not None:
         try:
-            computed = await compute(engine, canary, request)
+            computed = await compute(engine, canary, request, check=check)
+        except Abandoned:
+            raise
         except Exception as error:
-            computed = await compute(engine, live, request)
+            computed = await compute(engine, live, request, check=check)
             canaries.failed(trial, canary, canary=True)
             log.warning("canary_failed", model=name, error=repr(error))
             return live, *computed
     else:
         try:
-            computed = await compute(engine, live, request)
+            computed = await compute(engine, live, request, check=check)
+        except Abandoned:
+            raise
         except Exception:
             canaries.failed(trial, live, canary=False)
             raise

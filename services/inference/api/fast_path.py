@@ -26,7 +26,7 @@ from services.inference.api.collaborators import (
 )
 from services.inference.api.computing import compute_now
 from services.inference.api.json_body import WHOLE_BYTES
-from services.inference.api.reading import Head, read_head
+from services.inference.api.reading import Head, check_deadline, read_head
 from services.inference.api.steps import Call, Prediction
 from services.inference.api.targets import Target, find_target
 from services.inference.metering import events
@@ -147,6 +147,7 @@ class FastPath:
             return None
         steps.check_room(admission, metering)
         call = Call(caller, target, request.path, request.head, content, started)
+        check_deadline(request.head, started=started)
         body, keyed_id = steps.decode_body(call, model, admission.max_rows)
         computed = compute_now(model, body)
         if computed is None:

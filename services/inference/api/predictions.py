@@ -7,7 +7,7 @@ need not wait is a plain function of `steps` or of the collaborators.
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,13 @@ from services.inference.api.collaborators import (
 )
 from services.inference.api.computing import compute, compute_in_trial, compute_now
 from services.inference.api.decoding import Decoder
-from services.inference.api.reading import ClientDisconnected, read_body, read_head
+from services.inference.api.reading import (
+    ClientDisconnected,
+    check_deadline,
+    check_wanted,
+    read_body,
+    read_head,
+)
 from services.inference.api.steps import Call, Prediction
 from services.inference.api.targets import Target
 from services.inference.metering import events
@@ -98,7 +104,8 @@ class PredictEndpoint:
         with admission.memory.reserve(caller.account) as memory:
             content = await read_body(receive, admission.max_body_bytes, memory)
             call = Call(caller, target, scope["path"], head, content, started)
-            return await self.predict(call, model, memory)
+            check = partial(check_wanted, scope, head, started=started)
+            return await self.predict(call, model, memory, check=check)
 
     async def authorize(self, token: bytes) -> Caller:
         """Return the caller of a token, and count the request against the account's rate limit.
@@ -131,22 +138,30 @@ class PredictEndpoint:
         return model
 
     async def predict(
-        self, call: Call, model: LoadedModel, memory: MemoryReservation
+        self,
+        call: Call,
+        model: LoadedModel,
+        memory: MemoryReservation,
+        *,
+        check: Callable[[], None],
     ) -> Prediction:
         """Answer a complete request and journal its usage.
 
         Args:
             memory: counts the bytes of the request's content already.
+            check: raises Abandoned if nobody waits for the answer any more; called before work
+                that had to wait for a thread begins.
 
         Raises:
             ServiceError: the request is refused; nothing is billed.
         """
         with self._admission.limiter.acquire(call.caller.account):
-            return await self._predict(call, model, memory)
+            return await self._predict(call, model, memory, check)
 
     async def _predict(
-        self, call: Call, model: LoadedModel, memory: MemoryReservation
+        self, call: Call, model: LoadedModel, memory: MemoryReservation, check: Callable[[], None]
     ) -> Prediction:
+        """Answer a complete request, unless it has to wait for a thread and `check` fails then."""
         account, leases = call.caller.account, self._metering.leases
         steps.check_room(self._admission, self._metering)
         request, keyed_id = await self._decoder.run(
@@ -158,16 +173,23 @@ class PredictEndpoint:
         name = model.manifest.model
         spending = await leases.spend(account, name, request.rows, event_id=keyed_id)
         try:
+            check_deadline(call.head, started=call.started)
             # Compute before billing, so that a failure costs nothing.
             canaries = self._rollouts.canaries
             trial = canaries.trial(model.manifest) if call.target.version is None else None
             if trial is not None:
                 model, response, encoded = await compute_in_trial(
-                    self._models.engine, canaries, trial, model, request, account=account
+                    self._models.engine,
+                    canaries,
+                    trial,
+                    model,
+                    request,
+                    account=account,
+                    check=check,
                 )
             else:
                 response, encoded = compute_now(model, request) or await compute(
-                    self._models.engine, model, request
+                    self._models.engine, model, request, check=check
                 )
             prediction = Prediction(
                 call.caller,
@@ -249,11 +271,6 @@ def expected(error: Exception, *, path: str, request_id: str) -> ServiceError:
 
 
 async def _send(send: Send, prediction: Prediction, *, request_id: str) -> None:
-    values = steps.receipt(prediction, request_id=request_id)
-    receipt = zip(steps.RECEIPT, values, strict=True)
-    headers = [
-        *prediction.encoded.headers,
-        *((name.encode(), str(value).encode()) for name, value in receipt),
-    ]
+    headers = steps.response_headers(prediction, request_id=request_id)
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": prediction.encoded.content})

@@ -2,18 +2,22 @@
 
 import asyncio
 import re
+import time
 from typing import NamedTuple
 
-from starlette.types import Receive
+from starlette.types import Receive, Scope
 
-from services.common.errors import BadRequest, ServiceError
+from services.common.errors import BadRequest, ServiceError, Unavailable
+from services.common.http.disconnects import has_closed
 from services.inference.api.admission import MemoryReservation
 from services.inference.api.v2.document import JSON_LENGTH_HEADER
 
 BODY_DEADLINE_S = 30.0
+TIMEOUT_PATTERN = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"
 
 _KEY = re.compile(rb"[\x20-\x7e]{1,255}")
 _LENGTH = re.compile(rb"[0-9]{1,10}")
+_TIMEOUT = re.compile(TIMEOUT_PATTERN.encode())
 
 
 class BodyTooLarge(ServiceError):
@@ -44,12 +48,20 @@ class ClientDisconnected(Exception):
     """The client disconnected before it sent the whole request."""
 
 
+class Abandoned(Unavailable):
+    """Nobody waits for the answer any more; nothing was predicted or billed."""
+
+    code = "abandoned"
+
+
 class Head(NamedTuple):
     """The request headers that matter to a prediction; lengths in bytes."""
 
     idempotency_key: str | None
     length: int
     json_length: int | None
+    timeout_s: float | None = None
+    """After so many seconds, the caller does not wait for the answer any more."""
 
 
 def read_head(headers: list[tuple[bytes, bytes]], *, max_bytes: int) -> Head:
@@ -62,10 +74,10 @@ def read_head(headers: list[tuple[bytes, bytes]], *, max_bytes: int) -> Head:
         BodyTooLarge: the body is longer than that.
         EncodingNotAccepted: the body is encoded.
         BadRequest: `Idempotency-Key` is empty, too long, not printable or repeated, or
-            `Inference-Header-Content-Length` is not a number.
+            `Inference-Header-Content-Length` or `X-Request-Timeout` is not a number.
     """
     key: bytes | None = None
-    length, json_length = 0, None
+    length, json_length, timeout_s = 0, None, None
     for name, value in headers:
         if name == b"idempotency-key":
             if key is not None or not _KEY.fullmatch(value):
@@ -81,11 +93,44 @@ def read_head(headers: list[tuple[bytes, bytes]], *, max_bytes: int) -> Head:
                     "Inference-Header-Content-Length must be a number of bytes, sent once."
                 )
             json_length = int(value)
+        elif name == b"x-request-timeout":
+            if timeout_s is not None or not _TIMEOUT.fullmatch(value) or not float(value):
+                raise BadRequest(
+                    "X-Request-Timeout must be a decimal number of seconds above 0, sent once."
+                )
+            timeout_s = float(value)
         elif name == b"content-encoding" and value.lower() != b"identity":
             raise EncodingNotAccepted()
     if length > max_bytes:
         raise BodyTooLarge()
-    return Head(None if key is None else key.decode("ascii"), length, json_length)
+    return Head(None if key is None else key.decode("ascii"), length, json_length, timeout_s)
+
+
+def check_deadline(head: Head, *, started: float) -> None:
+    """Check that the request's `X-Request-Timeout`, if it has one, has not passed.
+
+    Args:
+        started: when the request arrived, on the performance counter.
+
+    Raises:
+        Abandoned: it has.
+    """
+    if head.timeout_s is not None and time.perf_counter() >= started + head.timeout_s:
+        raise Abandoned("X-Request-Timeout passed before the prediction could begin.")
+
+
+def check_wanted(scope: Scope, head: Head, *, started: float) -> None:
+    """Check that the client still waits for the answer.
+
+    Not for a request that can begin at once: a few clients close their side of the connection
+    after the request, and then read the answer.
+
+    Raises:
+        Abandoned: its deadline has passed, or it has closed its side of the connection.
+    """
+    check_deadline(head, started=started)
+    if has_closed(scope):
+        raise Abandoned("The client closed its connection before the prediction could begin.")
 
 
 async def read_body(receive: Receive, limit: int, memory: MemoryReservation) -> bytes:

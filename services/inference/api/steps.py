@@ -137,6 +137,16 @@ def receipt(prediction: Prediction, *, request_id: str) -> tuple[int | str, ...]
     )
 
 
+def response_headers(prediction: Prediction, *, request_id: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a 200: those of the body, then the receipt."""
+    values = receipt(prediction, request_id=request_id)
+    named = zip(RECEIPT, values, strict=True)
+    return [
+        *prediction.encoded.headers,
+        *((name.encode(), str(value).encode()) for name, value in named),
+    ]
+
+
 def observe(prediction: Prediction, *, monitoring: Monitoring, rollouts: Rollouts) -> None:
     """Pass an answered prediction to the metrics, drift, feedback and shadow."""
     model, request, response = prediction.model, prediction.request, prediction.response

@@ -9,6 +9,9 @@ import numpy as np
 from registry.features import Arrays
 from registry.runtimes.runtime import Runtime
 
+MAX_BATCH_ROWS = 1_024
+MIN_BATCH_S = 0.005
+
 
 @dataclass(frozen=True, slots=True)
 class LatencyEstimate:
@@ -20,6 +23,15 @@ class LatencyEstimate:
     def expected_s(self, rows: int) -> float:
         """Return the expected duration of a call with this many rows."""
         return self.call_s + rows * self.row_s
+
+    def rows_at_once(self) -> int:
+        """Return how many rows of several callers to run as one call.
+
+        They may take as long as the call itself, and at least `MIN_BATCH_S`. More would delay the
+        first of them by more than joining them saves.
+        """
+        rows = max(self.call_s, MIN_BATCH_S) / max(self.row_s, 1e-9)
+        return max(1, min(int(rows), MAX_BATCH_ROWS))
 
 
 def estimate_latency(runtime: Runtime, arrays: Arrays, *, repeats: int = 9) -> LatencyEstimate:

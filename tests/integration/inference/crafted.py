@@ -30,8 +30,8 @@ def failing_below_zero() -> bytes:
     return _model(nodes)
 
 
-def slow() -> bytes:
-    """Return a model that predicts the sum of a row, after tens of milliseconds of products."""
+def slow(*, steps: int = SLOW_STEPS) -> bytes:
+    """Return a model that predicts the sum of a row, after `steps` products of some ms each."""
     side = helper.make_tensor("side", TensorProto.INT64, [2], [SLOW_SIDE, SLOW_SIDE])
     nodes = [
         helper.make_node("ReduceSum", ["features", "axes"], ["sum"], keepdims=1),
@@ -40,9 +40,9 @@ def slow() -> bytes:
         helper.make_node("Expand", ["zero", "side"], ["product_0"]),
         *(
             helper.make_node("MatMul", [f"product_{i}", f"product_{i}"], [f"product_{i + 1}"])
-            for i in range(SLOW_STEPS)
+            for i in range(steps)
         ),
-        helper.make_node("ReduceMax", [f"product_{SLOW_STEPS}"], ["waste"], keepdims=0),
+        helper.make_node("ReduceMax", [f"product_{steps}"], ["waste"], keepdims=0),
         helper.make_node("Add", ["sum", "waste"], ["variable"]),
     ]
     return _model(nodes, side)

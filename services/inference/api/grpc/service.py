@@ -8,6 +8,7 @@ reads one; the two look the same on the wire. The receipt is in the trailing met
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import grpc
@@ -24,7 +25,7 @@ from services.inference.api.collaborators import Admission, Models, Monitoring
 from services.inference.api.grpc import document
 from services.inference.api.grpc.messages import open_inference_pb2 as messages
 from services.inference.api.predictions import PredictEndpoint, expected
-from services.inference.api.reading import BODY_DEADLINE_S, BodyTooSlow, read_head
+from services.inference.api.reading import BODY_DEADLINE_S, BodyTooSlow, check_deadline, read_head
 from services.inference.api.steps import Call
 from services.inference.api.v2 import document as rest
 from services.inference.api.v2 import metadata
@@ -126,7 +127,7 @@ class InferenceService:
 
         async def handle(_: AsyncIterator[bytes], context: Context) -> bytes:
             headers = _headers(context)
-            call = Incoming(context, headers, request_id({"headers": headers}), time.perf_counter())
+            call = Incoming(context, headers, request_id(headers), time.perf_counter())
             status = 499
             try:
                 if self.stopping:
@@ -160,7 +161,10 @@ class InferenceService:
                 model_name = target.model
                 model = await endpoint.find_model(caller, target)
                 prediction = await endpoint.predict(
-                    Call(caller, target, document.PATH, head, content, call.started), model, memory
+                    Call(caller, target, document.PATH, head, content, call.started),
+                    model,
+                    memory,
+                    check=partial(check_deadline, head, started=call.started),
                 )
         except Exception as raised:
             error = expected(raised, path=document.PATH, request_id=call.request_id)

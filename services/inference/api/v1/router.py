@@ -21,6 +21,7 @@ from services.common.errors import (
 )
 from services.common.http.routing import new_router
 from services.common.identity.guards import RequireScope
+from services.inference.api.reading import TIMEOUT_PATTERN, Abandoned
 from services.inference.metering.journal.journal import JournalFull
 from services.inference.metering.leases.accounts import CreditReservedElsewhere, PaymentRequired
 from services.inference.metering.leases.rates import RateLimited
@@ -125,6 +126,7 @@ documented = new_router(tag="predictions")
         RateLimited,
         JournalFull,
         CreditReservedElsewhere,
+        Abandoned,
         Unavailable,
     ),
 )
@@ -137,6 +139,13 @@ async def predict(
             min_length=1,
             max_length=255,
             description="A repeat with the same account, key and body is not billed again.",
+        ),
+    ] = None,
+    x_request_timeout: Annotated[
+        str | None,
+        Header(
+            pattern=TIMEOUT_PATTERN,
+            description="A request that cannot begin within so many seconds gets 503, unbilled.",
         ),
     ] = None,
 ) -> PredictResponse:

@@ -126,11 +126,8 @@ class Account:
         """Return whether this account cannot be served before billing answers."""
         if self.terms is None:
             return True
-        if self.prepaid:
-            valid_s = SPENDABLE_S
-        else:
-            valid_s = max_age_s if self.is_ok else REFUSAL_VALID_S
-        return now - self.sent_at >= valid_s
+        postpaid_s = max_age_s if self.is_ok else REFUSAL_VALID_S
+        return now - self.sent_at >= (SPENDABLE_S if self.prepaid else postpaid_s)
 
     def is_within_rate(self, now: float) -> bool:
         """Return whether `admit` would succeed."""
