@@ -1,6 +1,6 @@
-"""Decode request bodies: small ones on the event loop, large ones in a thread.
+"""Decode request bodies: light ones on the event loop, others in a thread.
 
-Only one large body is decoded at a time, to bound the memory it takes. Waiting accounts take turns.
+Only one such body is decoded at a time, to bound the memory it takes. Waiting accounts take turns.
 """
 
 import asyncio
@@ -10,21 +10,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from services.inference.api.admission import FairSlots
-from services.inference.api.json_body import WHOLE_BYTES
 
 T = TypeVar("T")
 
 
 class Decoder:
-    """Owns the thread in which large bodies are decoded."""
+    """Owns the thread in which bodies with many values are decoded."""
 
     def __init__(self) -> None:
         self._turn = FairSlots(1)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decode")
 
-    async def run(self, work: Callable[[], T], *, size: int, account: str) -> T:
-        """Return the result of `work`, which decodes a body of `size` bytes."""
-        if size <= WHOLE_BYTES:
+    async def run(self, work: Callable[[], T], *, is_light: bool, account: str) -> T:
+        """Return the result of `work`, which decodes a body; a light one takes milliseconds."""
+        if is_light:
             return work()
         async with self._turn.acquire(account):
             loop = asyncio.get_running_loop()

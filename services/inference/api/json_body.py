@@ -11,7 +11,11 @@ from services.common.errors import BodyInvalid
 from services.inference.api.json_structure import JsonLimits, not_json, scan
 
 WHOLE_BYTES = 1 << 16
-"""The largest text that is parsed in one go; at worst this takes about 10 ms."""
+"""The largest text that is parsed in one go whatever it is; at worst this takes about 10 ms."""
+LIGHT_BYTES = 1 << 20
+LIGHT_VALUES = 1 << 15
+LIGHT_CONTAINERS = 1 << 11
+"""The largest text with few values, which parses faster than a small one with many."""
 
 SLACK = 10_000
 """Values allowed beyond those of a valid request, so that common mistakes get precise errors."""
@@ -24,7 +28,7 @@ def open_object(content: bytes, limits: JsonLimits) -> Iterator[dict[str, Any]]:
     Raises:
         BodyInvalid: it is not JSON, is not an object, or is large and exceeds the limits.
     """
-    if len(content) <= WHOLE_BYTES:
+    if is_light(content):
         yield load_object(content)
         return
     structure = scan(content, limits)
@@ -35,7 +39,7 @@ def open_object(content: bytes, limits: JsonLimits) -> Iterator[dict[str, Any]]:
 
 
 def load_object(content: bytes) -> dict[str, Any]:
-    """Parse a JSON object of at most `WHOLE_BYTES`.
+    """Parse a light JSON object.
 
     Raises:
         BodyInvalid: it is not JSON, or not an object.
@@ -97,3 +101,16 @@ def _count(document: dict[str, Any]) -> int:
             value = value.values()
         waiting += [each for each in value if type(each) is dict or type(each) is list]
     return members
+
+
+def is_light(content: bytes) -> bool:
+    """Return whether a text can be parsed in one go, because that takes at most about 10 ms."""
+    if len(content) <= WHOLE_BYTES:
+        return True
+    if len(content) > LIGHT_BYTES:
+        return False
+    characters = np.frombuffer(content, dtype=np.uint8)
+    is_opening = (characters | 0x20) == ord("{")  # or "[", which lacks this bit
+    return int(np.count_nonzero(is_opening)) <= LIGHT_CONTAINERS and all(
+        int(np.count_nonzero(characters == ord(each))) <= LIGHT_VALUES for each in ",:\\"
+    )

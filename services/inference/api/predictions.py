@@ -29,6 +29,7 @@ from services.inference.api.collaborators import (
 )
 from services.inference.api.computing import compute, compute_in_trial, compute_now
 from services.inference.api.decoding import Decoder
+from services.inference.api.json_body import WHOLE_BYTES, is_light
 from services.inference.api.reading import (
     ClientDisconnected,
     check_deadline,
@@ -166,7 +167,7 @@ class PredictEndpoint:
         steps.check_room(self._admission, self._metering)
         request, keyed_id = await self._decoder.run(
             partial(steps.decode_body, call, model, self._admission.max_rows),
-            size=len(call.content),
+            is_light=_is_light(call, model),
             account=account,
         )
         memory.grow(retained_bytes(request.arrays), is_complete=True)
@@ -268,6 +269,13 @@ def expected(error: Exception, *, path: str, request_id: str) -> ServiceError:
         return error
     log.error("request_failed", path=path, request_id=request_id, exc_info=error)
     return ServiceError()
+
+
+def _is_light(call: Call, model: LoadedModel) -> bool:
+    """Return whether a body is decoded within milliseconds; a binary tensor of text may not be."""
+    if len(call.content) > WHOLE_BYTES and call.head.json_length is not None:
+        return model.inputs.numbers_only and is_light(call.content)
+    return is_light(call.content)
 
 
 async def _send(send: Send, prediction: Prediction, *, request_id: str) -> None:

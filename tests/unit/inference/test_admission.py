@@ -15,7 +15,6 @@ from services.inference.api.admission import (
     fits,
 )
 from services.inference.api.decoding import Decoder
-from services.inference.api.json_body import WHOLE_BYTES
 
 
 class TestShares:
@@ -121,14 +120,14 @@ class TestMemoryLimiter:
 
 
 class TestDecoder:
-    async def test_a_large_body_is_decoded_in_a_thread_and_a_small_one_in_place(self) -> None:
+    async def test_a_body_is_decoded_in_a_thread_unless_it_is_light(self) -> None:
         decoder = Decoder()
 
-        small = await decoder.run(threading.current_thread, size=WHOLE_BYTES, account="a")
-        large = await decoder.run(threading.current_thread, size=WHOLE_BYTES + 1, account="a")
+        light = await decoder.run(threading.current_thread, is_light=True, account="a")
+        heavy = await decoder.run(threading.current_thread, is_light=False, account="a")
 
-        assert small is threading.current_thread()
-        assert large is not small
+        assert light is threading.current_thread()
+        assert heavy is not light
         decoder.close()
 
 

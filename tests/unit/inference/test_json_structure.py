@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from services.common.errors import BodyInvalid
 from services.inference.api import json_structure
-from services.inference.api.json_body import open_object, refuse_duplicates
+from services.inference.api.json_body import (
+    LIGHT_BYTES,
+    LIGHT_CONTAINERS,
+    LIGHT_VALUES,
+    WHOLE_BYTES,
+    is_light,
+    open_object,
+    refuse_duplicates,
+)
 from services.inference.api.json_structure import (
     MAX_DEPTH,
     MAX_VALUE_BYTES,
@@ -212,3 +220,34 @@ def _damage(content: bytes, chance: random.Random) -> bytes:
             [b"", b",", b":", b"[", b"]", b"{", b"}", b'"', b"\\", b" ", b"1", b"x"]
         )
     return bytes(damaged)
+
+
+def _padded(text: bytes, *, size: int = LIGHT_BYTES) -> bytes:
+    """Return a text with blank space, so that it is too large to be light whatever it is."""
+    return text + b" " * (size - len(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"[" * WHOLE_BYTES, True),
+        (_padded(b"1,"), True),
+        (_padded(b"1,", size=LIGHT_BYTES + 1), False),
+        (_padded(b"1," * LIGHT_VALUES), True),
+        (_padded(b"1," * (LIGHT_VALUES + 1)), False),
+        (_padded(b"[]" * LIGHT_CONTAINERS), True),
+        (_padded(b"[]" * (LIGHT_CONTAINERS + 1)), False),
+        (_padded(b"{}" * (LIGHT_CONTAINERS + 1)), False),
+        (_padded(b"[]{}" * LIGHT_CONTAINERS), False),
+        (_padded(b":" * (LIGHT_VALUES + 1)), False),
+        (_padded(b"\\" * (LIGHT_VALUES + 1)), False),
+    ],
+)
+def test_a_large_text_is_light_if_it_has_few_values(text: bytes, *, expected: bool) -> None:
+    assert is_light(text) is expected
+
+
+def test_a_batch_of_256_rows_of_64_columns_is_light() -> None:
+    rows = [[0.1234567890123456] * 64 for _ in range(256)]
+
+    assert is_light(orjson.dumps({"instances": rows}))
