@@ -12,7 +12,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.inference.metering import events
-from services.inference.metering.billing_client import BillingClient
+from services.inference.metering.billing_client import PIECE_VALUES, BillingClient
+from services.inference.metering.delivery import MAX_BATCH_LINES
 from services.inference.metering.events import with_sequence
 from services.inference.metering.journal import segments
 from services.inference.metering.journal.journal import Journal
@@ -32,9 +33,16 @@ async def neighbours() -> AsyncIterator[Neighbours]:
 class Run:
     """A journal and its shipper."""
 
-    def __init__(self, folder: Path, billing: BillingClient, **options: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        billing: BillingClient,
+        *,
+        segment_bytes: int = 5_000,
+        **options: float,
+    ) -> None:
         self.registry = CollectorRegistry()
-        self.journal = Journal(folder, max_bytes=2**24, segment_bytes=5_000)
+        self.journal = Journal(folder, max_bytes=2**24, segment_bytes=segment_bytes)
         metrics = MeteringMetrics(self.registry, self.journal)
         self.shipper = Shipper(self.journal, billing, metrics, **options)
 
@@ -100,6 +108,19 @@ async def test_a_run_ships_its_own_events_from_memory_and_older_ones_from_the_di
     assert older
     assert [e["id"] for e in neighbours.events] == [f"e{number}" for number in range(100)]
     assert run.metric("tollgate_usage_events_rejected_total") == 0
+
+
+@pytest.mark.parametrize("count", [1, PIECE_VALUES, PIECE_VALUES + 1, MAX_BATCH_LINES + 1])
+async def test_a_batch_that_is_sent_in_pieces_arrives_whole(
+    tmp_path: Path, billing: BillingClient, neighbours: Neighbours, count: int
+) -> None:
+    run = Run(tmp_path, billing, segment_bytes=2**23)
+    await asyncio.gather(*(run.append(f"e{number}") for number in range(count)))
+
+    await run.shipper.drain()
+
+    assert [e["id"] for e in neighbours.events] == [f"e{number}" for number in range(count)]
+    assert neighbours.batches == ([MAX_BATCH_LINES, 1] if count > MAX_BATCH_LINES else [count])
 
 
 async def test_a_steady_stream_of_events_is_shipped_in_batches(

@@ -76,25 +76,29 @@ class Segment:
         """Sequence of the last durable line; `first - 1` if there is no line."""
         return self.first + self.lines - 1
 
-    def read(self, *, max_lines: int, max_bytes: int) -> list[bytes]:
+    def read(self, *, max_lines: int, max_bytes: int, skip: int = 0) -> list[bytes]:
         """Return the next unshipped lines without their newlines, at least one if there is any.
+
+        Args:
+            skip: how many unshipped bytes to leave out; they end with a newline.
 
         Raises:
             OSError: they cannot be read, or have disappeared.
         """
-        unread, length = self.size - self.shipped, min(self.size - self.shipped, max_bytes)
-        chunk = self._read_unshipped(length)
+        start = self.shipped + skip
+        unread, length = self.size - start, min(self.size - start, max_bytes)
+        chunk = self._read_durable(start, length)
         while b"\n" not in chunk and length < unread:  # one line longer than max_bytes
             length = min(2 * length, unread)
-            chunk = self._read_unshipped(length)
+            chunk = self._read_durable(start, length)
         if b"\n" not in chunk and unread:
             raise OSError(f"{self.path.name} was truncated by another process")
         return chunk.split(b"\n")[:-1][:max_lines]
 
-    def _read_unshipped(self, length: int) -> bytes:
+    def _read_durable(self, start: int, length: int) -> bytes:
         if self.tail is not None and self.is_in_memory:
-            return self.tail.read(self.shipped, length)
-        return os.pread(self.fd, length, self.shipped)
+            return self.tail.read(start, length)
+        return os.pread(self.fd, length, start)
 
     def acknowledge(self, size: int) -> None:
         """Count the next `size` bytes as shipped."""
