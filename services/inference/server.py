@@ -48,6 +48,8 @@ class InferenceProtocol(Protocol):
     """Its body so far."""
     _hold_timer: asyncio.TimerHandle | None = None
     _deferring = False
+    _deferred: RequestResponseCycle
+    """The request whose answer waits for the journal."""
     _known: _KnownHead | None = None
     _started = 0
     _answered: tuple[FastRequest, bytes] | None = None
@@ -174,6 +176,7 @@ class InferenceProtocol(Protocol):
         self._deferring = True
         self._pass_to_app(content)
         self._deferring = False
+        self._deferred = self.cycle
         super().end_request()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -182,7 +185,7 @@ class InferenceProtocol(Protocol):
 
     def _respond_later(self, answer: Answer | None) -> None:
         """Send a deferred answer, or let the app answer."""
-        cycle = self.cycle
+        cycle = self._deferred
         if answer is None:
             self._start_asgi_task(cycle, self.app)
         elif not cycle.disconnected:
