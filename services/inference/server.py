@@ -52,6 +52,8 @@ class InferenceProtocol(Protocol):
     """The request whose answer waits for the journal."""
     _known: _KnownHead | None = None
     _started = 0
+    _used_at = float("-inf")
+    """When the fast path last answered."""
     _answered: tuple[FastRequest, bytes] | None = None
     """The last request that was answered at once, and its body."""
 
@@ -164,9 +166,26 @@ class InferenceProtocol(Protocol):
             self._defer(content)
         else:
             self._write(answer, self.server_state.default_headers)
-            self.on_response_complete()
+            self._keep_alive()
             self._answered = request, content
         return True
+
+    def _keep_alive(self) -> None:
+        """Finish a request; the connection's timer is not set anew by each, but looks back."""
+        self._used_at = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+
+    def timeout_keep_alive_handler(self) -> None:
+        left_s = self._used_at + self.timeout_keep_alive - self.loop.time()
+        if left_s <= 0:
+            super().timeout_keep_alive_handler()
+        else:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                left_s, self.timeout_keep_alive_handler
+            )
 
     def _defer(self, content: bytes) -> None:
         """Prepare everything for the app, which answers if the fast path cannot after all.

@@ -122,9 +122,8 @@ def _encode(
     version: tuple[str, str], account: str, predictions: list[Any], arrays: Arrays | None
 ) -> bytes:
     """Return a record: one byte with the number of rows, then JSON."""
-    content = orjson.dumps(
-        (*version, account, predictions, arrays), _jsonable, orjson.OPT_SERIALIZE_NUMPY
-    )
+    fields = (*version, account, predictions, arrays)
+    content = orjson.dumps(fields, _jsonable, orjson.OPT_SERIALIZE_NUMPY)
     return b"%c%b" % (len(predictions), content)
 
 

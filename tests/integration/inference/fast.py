@@ -56,14 +56,24 @@ class Served:
 
 
 @asynccontextmanager
-async def serving_both(settings: InferenceSettings) -> AsyncIterator[Served]:
+async def serving_both(
+    settings: InferenceSettings, *, keep_alive_s: int = 75
+) -> AsyncIterator[Served]:
     """Run one app behind both protocols, and yield it once it is ready."""
     app = create_app(settings)
     assert isinstance(app, InferenceApp)
     listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     fast, ordinary = (listener.getsockname()[1] for listener in listeners)
     servers = [
-        uvicorn.Server(uvicorn.Config(app, http=InferenceProtocol, log_config=None, ws="none")),
+        uvicorn.Server(
+            uvicorn.Config(
+                app,
+                http=InferenceProtocol,
+                log_config=None,
+                ws="none",
+                timeout_keep_alive=keep_alive_s,
+            )
+        ),
         uvicorn.Server(
             uvicorn.Config(app, http=Protocol, lifespan="off", log_config=None, ws="none")
         ),

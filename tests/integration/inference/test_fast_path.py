@@ -234,6 +234,20 @@ class TestWarmRequests:
         await eventually(lambda: _number_charged(neighbours, account, 2))
 
 
+async def test_a_connection_is_closed_when_idle_but_not_while_it_is_used(
+    settings: InferenceSettings, tmp_path: Path, authorization: str
+) -> None:
+    settings = settings.model_copy(update={"journal_dir": tmp_path / "journal"})
+    async with serving_both(settings, keep_alive_s=1) as served, connected(served.fast) as client:
+        for _ in range(5):
+            assert (await client.ask(post(V1, _one(), authorization))).status == 200
+            await asyncio.sleep(0.4)
+
+        rest = await asyncio.wait_for(client.reader.read(), 20)
+
+    assert rest == b""
+
+
 class TestPipelines:
     async def test_are_answered_in_order_and_billed_once_each(
         self, served: Served, authorization: str, account: str, neighbours: Neighbours

@@ -117,9 +117,10 @@ class Segment:
             OSError: nothing was written.
             Damaged: the file may end in half a line; it must not be written to again.
         """
+        length = len(data)
         try:
             written = os.pwrite(self.fd, data, self.size)
-            while written < len(data):
+            while written < length:
                 written += os.pwrite(self.fd, data[written:], self.size + written)
         except OSError:
             self.cut()
