@@ -102,7 +102,9 @@ def by_column(rows: Rows) -> list[tuple[str, tuple[Any, ...]]]:
 
 def as_floats(rows: Rows) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return rows of numbers with NaN for a missing value."""
-    return np.array([[math.nan if value is None else value for value in row] for row in rows])
+    return np.array(
+        [[math.nan if value is None else value for value in row] for row in rows], dtype=np.float64
+    )
 
 
 def fp64(matrix: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[str, list[int], str, list[Any]]:
