@@ -1,7 +1,7 @@
 """Insert or update many rows with one statement."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ from sqlalchemy.types import TypeEngine
 
 from services.billing import amounts
 from services.billing.models import Base
+from services.common.db.columns import UtcDateTime
 
 _ROWS_PER_STATEMENT = 2_000
 """A row has at most about 700 bytes, and servers accept statements of at least 4 MiB."""
@@ -104,7 +105,20 @@ async def insert_rows(
 
 
 def _converter(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    if isinstance(kind, UtcDateTime):
+        return _utc_text
     return kind.dialect_impl(dialect).bind_processor(dialect)
+
+
+def _utc_text(value: datetime | None) -> str | None:
+    """Return an aware datetime as text, in half the time that the type and the driver take."""
+    if value is None:
+        return None
+    if value.tzinfo is not UTC:
+        if value.tzinfo is None:
+            raise ValueError("the datetime must have a time zone")
+        value = value.astimezone(UTC)
+    return value.isoformat(" ")[: -len("+00:00")]
 
 
 def _literals(
@@ -113,19 +127,25 @@ def _literals(
     convert: Callable[[Any], Any] | None,
     escape: Callable[[Any], str],
 ) -> list[str]:
-    """Return the values of a column as SQL; each distinct value is converted and escaped once."""
-    distinct = list(set(values))
-    converted = [convert(value) for value in distinct] if convert else distinct
-    literals = dict(zip(distinct, _escaped(converted, escape), strict=True))
+    """Return the values of a column as SQL; a value that many rows share is escaped once."""
+    distinct = set(values)
+    if len(distinct) == 1:
+        return _escaped(values[:1], convert, escape) * len(values)
+    if 2 * len(distinct) > len(values):
+        return _escaped(values, convert, escape)
+    literals = dict(zip(distinct, _escaped(list(distinct), convert, escape), strict=True))
     return [literals[value] for value in values]
 
 
-def _escaped(values: Sequence[Any], escape: Callable[[Any], str]) -> list[str]:
-    """Escape values like the driver, with one call for a whole column of plain text."""
+def _escaped(
+    values: Sequence[Any], convert: Callable[[Any], Any] | None, escape: Callable[[Any], str]
+) -> list[str]:
+    """Convert and escape values like the driver, with one call for a whole column of plain text."""
+    if convert is not None:
+        values = list(map(convert, values))
     kinds = set(map(type, values))
     if kinds == {str} and escape(together := "".join(values)) == f"'{together}'":
         return [f"'{value}'" for value in values]  # none of them needs escaping
     if kinds == {int}:
         return list(map(str, values))
-    # For a datetime the driver takes several times as long.
-    return [f"'{each!s}'" if isinstance(each, datetime) else escape(each) for each in values]
+    return [escape(value) for value in values]

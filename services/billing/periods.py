@@ -2,6 +2,7 @@
 
 from collections.abc import Set
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,8 +12,13 @@ from services.billing.models import Period
 
 def period_of(moment: datetime) -> str:
     """Return the period of an aware datetime."""
-    utc = moment.astimezone(UTC)
-    return f"{utc.year:04d}-{utc.month:02d}"
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return _name(utc.year, utc.month)
+
+
+@lru_cache(maxsize=1024)
+def _name(year: int, month: int) -> str:
+    return f"{year:04d}-{month:02d}"
 
 
 async def lock_periods(session: AsyncSession, *, wanted: Set[str]) -> Set[str]:

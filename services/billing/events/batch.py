@@ -1,5 +1,6 @@
 """A parsed delivery of CloudEvents: valid events, rejected events, and their sequences."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -34,9 +35,12 @@ class EventId(NamedTuple):
     source: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrival:
-    """A valid usage event, with what can be derived from it alone."""
+    """A valid usage event, with what can be derived from it alone.
+
+    Not frozen, because that makes creating one three times as slow.
+    """
 
     index: int
     event: UsageCloudEvent
@@ -65,17 +69,18 @@ class Batch:
     rejected: list[RejectedEvent] = field(default_factory=list)
     spent: dict[int, Spend] = field(default_factory=dict)
     """What rejected events say was spent, by index, where that is readable."""
-    numbers: dict[str, set[int]] = field(default_factory=dict)
+    numbers: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     """All sequences by journal, including those of rejected events."""
 
 
 def read_batch(items: Sequence[Any], *, now: datetime) -> Batch:
     """Validate each event of a delivery on its own; one bad event does not affect the others."""
     batch = Batch()
+    latest = now + MAX_AHEAD
     for index, item in enumerate(items):
         try:
             event = UsageCloudEvent.model_validate(item)
-            if event.time > now + MAX_AHEAD:
+            if event.time > latest:
                 raise _InTheFuture
         except (ValidationError, _InTheFuture) as error:
             batch.rejected.append(
@@ -119,7 +124,7 @@ def _reason(error: ValidationError | _InTheFuture) -> str:
 
 
 def _arrival(index: int, event: UsageCloudEvent) -> Arrival:
-    time = event.time.astimezone(UTC)
+    time = event.time if event.time.tzinfo is UTC else event.time.astimezone(UTC)
     payload = f"{event.subject}\0{event.data.model}\0{event.data.rows}"
     return Arrival(
         index=index,
@@ -176,4 +181,4 @@ def _source(given: Any) -> str | None:
 
 def _record_sequence(batch: Batch, journal: str | None, sequence: int | None) -> None:
     if journal is not None and sequence is not None:
-        batch.numbers.setdefault(journal, set()).add(sequence)
+        batch.numbers[journal].add(sequence)

@@ -1,6 +1,6 @@
 """Rating: which events of a batch are new, and what each costs. Pure functions."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from services.billing.ledger.reservations import Funds
 from services.billing.models import Plan, Price
 from services.billing.plans.pricing import charge
 from services.billing.plans.service import PriceBook
-from services.billing.usage.sums import NO_USAGE, HourKey, MonthKey, Sums, hour_of
+from services.billing.usage.sums import HourKey, MonthKey, Sums, hour_of
 from services.common.contracts import MAX_SUM, RejectedEvent
 
 Rejection = str
@@ -52,11 +52,30 @@ class Rating:
 
 
 @dataclass(slots=True)
+class _Added:
+    """Sums that grow with each event."""
+
+    requests: int = 0
+    rows: int = 0
+    amount: int = 0
+
+    def add(self, rows: int, amount: int) -> None:
+        """Add a request."""
+        self.requests += 1
+        self.rows += rows
+        self.amount += amount
+
+    def sums(self) -> Sums:
+        """Return them as they are now."""
+        return Sums(self.requests, self.rows, self.amount)
+
+
+@dataclass(slots=True)
 class _Tally:
     """What the events rated so far add up to."""
 
-    months: dict[MonthKey, Sums] = field(default_factory=dict)
-    hours: dict[HourKey, Sums] = field(default_factory=dict)
+    months: defaultdict[MonthKey, _Added] = field(default_factory=lambda: defaultdict(_Added))
+    hours: defaultdict[HourKey, _Added] = field(default_factory=lambda: defaultdict(_Added))
     currencies: dict[str, str] = field(default_factory=dict)
     prepaid: Counter[str] = field(default_factory=Counter)
 
@@ -146,8 +165,8 @@ def rate(
         rejected=rejected,
         conflicts=conflicts,
         duplicates=duplicates,
-        months=tally.months,
-        hours=tally.hours,
+        months={key: added.sums() for key, added in tally.months.items()},
+        hours={key: added.sums() for key, added in tally.hours.items()},
         currencies=tally.currencies,
     )
 
@@ -166,14 +185,15 @@ def _charge(
     currency = currencies.get(account) or tally.currencies.get(account)
     if currency not in (None, offer.plan.currency):
         return "the price is not in the account's currency"
-    before, added = months[offer.month], tally.months.get(offer.month, NO_USAGE)
+    before, added = months[offer.month], tally.months.get(offer.month)
+    requests, spent = (added.requests, added.amount) if added else (0, 0)
     amount = charge(
         tiers=offer.price.tiers,
         included_requests=offer.price.included_requests,
-        number=before.requests + added.requests + 1,
+        number=before.requests + requests + 1,
         rows=rows,
     )
-    if before.amount + added.amount + amount > MAX_SUM:
+    if before.amount + spent + amount > MAX_SUM:
         return "the amount is too large"
     if offer.plan.billing == "prepaid":
         available = funds[account].available if account in funds else 0
@@ -182,8 +202,8 @@ def _charge(
         tally.prepaid[account] += amount
 
     hour = HourKey(account, hour_of(arrival.time), arrival.event.data.model, offer.price.id)
-    tally.months[offer.month] = added.plus(1, rows, amount)
-    tally.hours[hour] = tally.hours.get(hour, NO_USAGE).plus(1, rows, amount)
+    tally.months[offer.month].add(rows, amount)
+    tally.hours[hour].add(rows, amount)
     if currency is None:
         tally.currencies[account] = offer.plan.currency
     return Rated(arrival, offer, amount)

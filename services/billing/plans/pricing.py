@@ -28,8 +28,10 @@ def unit_prices(*, tiers: Sequence[Tier], included_requests: int, number: int) -
     """
     if number <= included_requests:
         return 0, 0
-    tier = next(t for t in tiers if t.up_to_requests is None or number <= t.up_to_requests)
-    return tier.per_request, tier.per_row
+    for tier in tiers:
+        if tier.up_to_requests is None or number <= tier.up_to_requests:
+            return tier.per_request, tier.per_row
+    raise ValueError("the last tier must have no limit")
 
 
 def charge(*, tiers: Sequence[Tier], included_requests: int, number: int, rows: int) -> int:

@@ -78,9 +78,12 @@ async def add_to_hours(session: AsyncSession, *, sums: Mapping[HourKey, Sums]) -
 
 def _rows(sums: Mapping[Any, Sums]) -> list[dict[str, Any]]:
     return [
-        key._asdict()
-        | {name: getattr(counted, name) for name in _COUNTS}
-        | amounts.columns("amount", counted.amount)
+        dict(
+            zip(key._fields, key, strict=True),
+            requests=counted.requests,
+            rows=counted.rows,
+            **amounts.columns("amount", counted.amount),
+        )
         for key, counted in sums.items()
     ]
 

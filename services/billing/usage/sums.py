@@ -1,6 +1,7 @@
 """Sums of usage events by month and by hour."""
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 HOUR = timedelta(hours=1)
@@ -40,7 +41,14 @@ class HourKey(NamedTuple):
 
 def hour_of(moment: datetime) -> datetime:
     """Return the start of the UTC hour of an aware datetime."""
-    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return _hour(utc.year, utc.month, utc.day, utc.hour)
+
+
+@lru_cache(maxsize=1024)
+def _hour(year: int, month: int, day: int, hour: int) -> datetime:
+    """Return an hour; the same object each time, because a datetime's first hash is slow."""
+    return datetime(year, month, day, hour, tzinfo=UTC)
 
 
 def day_of(moment: datetime) -> datetime:

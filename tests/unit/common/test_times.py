@@ -113,3 +113,16 @@ def test_the_schema_names_the_format() -> None:
     schema = Body.model_json_schema()["properties"]["moment"]
 
     assert (schema["type"], schema["format"]) == ("string", "date-time")
+
+
+@pytest.mark.parametrize("digits", range(10))
+@pytest.mark.parametrize("offset", ["Z", "+00:00"])
+def test_the_usual_form_is_read_like_every_other(digits: int, offset: str) -> None:
+    fraction = f".{'123456789'[:digits]}" if digits else ""
+    usual, other = (f"2026-02-28{t}23:59:59{fraction}{offset}" for t in "Tt")
+
+    instant = parse_instant(usual)
+
+    assert instant == parse_instant(other)
+    assert instant.tzinfo is UTC
+    assert instant.microsecond == int("123456"[:digits].ljust(6, "0"))
