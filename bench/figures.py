@@ -2,7 +2,6 @@
 
 import statistics
 from dataclasses import dataclass
-from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,37 +23,62 @@ class Rates:
 
     def __str__(self) -> str:
         first, second = statistics.median(self.first), statistics.median(self.second)
-        return f"{first:,.0f} and {second:,.0f}"
+        return f"{_short(first)} and {_short(second)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the table."""
+    """One line of the table.
+
+    Args:
+        value: None if it could not be measured; `detail` says why.
+        at_least, at_most: the target, if there is one.
+    """
 
     name: str
-    value: float
-    unit: Literal["×", "× at most", "ms"]
-    target: float | None
+    value: float | None
+    unit: str
     detail: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def measured(self) -> str:
+        """The value with its unit."""
+        return "n/a" if self.value is None else f"{_readable(self.value)} {self.unit}"
+
+    @property
+    def target(self) -> str:
+        """The target with its unit; empty without one."""
+        if self.at_least is not None:
+            return f"≥ {self.at_least:,.4g} {self.unit}"
+        return "" if self.at_most is None else f"≤ {self.at_most:,.4g} {self.unit}"
 
     @property
     def verdict(self) -> str:
-        """`pass` or `miss`: a ratio must reach its target, other figures must stay below it."""
-        if self.target is None:
+        """`pass` or `miss`; empty without a target or a value."""
+        if self.value is None or (self.at_least is None and self.at_most is None):
             return ""
-        reached = self.value >= self.target if self.unit == "×" else self.value < self.target
+        reached = (self.at_least is None or self.value >= self.at_least) and (
+            self.at_most is None or self.value <= self.at_most
+        )
         return "pass" if reached else "miss"
 
 
 def table(figures: list[Figure]) -> list[str]:
     """Return a heading and one line per figure."""
-    lines = [f"{'figure':<52}{'measured':>12}{'target':>12}  {'':<6}detail"]
-    for figure in figures:
-        sign = "≥" if figure.unit == "×" else "<"
-        unit = figure.unit.split()[0]
-        target = "" if figure.target is None else f"{sign} {figure.target:.3g} {unit}"
-        measured = f"{figure.value:.2f} {unit}"
-        lines.append(
-            f"{figure.name:<52}{measured:>12}{target:>12}  {figure.verdict:<6}{figure.detail}"
-        )
+    lines = [f"{'figure':<62}{'measured':>14}{'target':>14}  {'':<6}detail"]
+    lines += [
+        f"{figure.name:<62}{figure.measured:>14}{figure.target:>14}  "
+        f"{figure.verdict:<6}{figure.detail}"
+        for figure in figures
+    ]
     return lines
+
+
+def _readable(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 or value == 0 else f"{value:.2f}"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"

@@ -1,100 +1,99 @@
-"""Benchmarks of predictions: against a bare app, and with and without drift and tracing."""
+"""Benchmarks of predictions against the bare app: verified, leased and journalled, or nothing."""
 
-import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from bench import load
-from bench.figures import Figure, Rates
-from harness.otlp_collector import collecting
-from harness.ports import free_port, is_listening
-from harness.processes import running_process
-from harness.samples import PREDICT, WINE
+from bench import samples
+from bench.comparison import Compared, Side, check_answer, compare
+from bench.figures import Figure
+from bench.load import KEY
+from bench.samples import BATCH_ROWS, SampleModel, binary_request, json_request
+from bench.servers import RunningServer, bare, inference
+from bench.timing import Timing
 from harness.services import ServiceProcesses
-from harness.waiting import is_ready
 
-ROUNDS = 24
-SECONDS = 1.0
+ONE_ROW = ((1, 0.9), (16, 1.0), (64, 1.0))
+"""Connections, and the target relative to the bare app."""
+MANY = 64
+FEW = 4
+"""Connections for requests of many rows, which keep a core busy by themselves."""
+SLOWER_AT_MOST = 1.5
 
 
-async def predictions(platform: ServiceProcesses) -> list[Figure]:
-    """Compare the requests/s of one-row predictions with the bare app's."""
-    model = next((platform.home / "models").glob("wine/versions/*/model.onnx"))
-    port = free_port()
-    command = (sys.executable, "-m", "bench.bare", str(model), str(port))
-    with running_process(*command, is_ready=lambda: is_listening(port)):
-        rates = await _alternately(platform, platform.urls["inference"], f"http://127.0.0.1:{port}")
-    return [
-        Figure(
-            "predictions ÷ a bare app with the same model",
-            rates.ratio,
-            "×",
-            None,
-            f"{rates} req/s, {load.CONNECTIONS} connections, by {load.tool()}",
+def one_row(platform: ServiceProcesses, timing: Timing) -> list[Figure]:
+    """Compare requests/s and p99 of one-row predictions with the bare app's."""
+    model, token = samples.wine(platform), platform.new_token()
+    figures = []
+    with inference(platform) as ours, bare(model) as limit:
+        sides = _sides(ours, limit, model, token)
+        for connections, target in ONE_ROW:
+            compared = compare(*sides, connections=connections, timing=timing)
+            timing.say(f"one row, {_of(connections)}: {compared.rates}")
+            figures.append(_rate(f"one row, {_of(connections)}", compared, target))
+            if connections > 1:
+                figures.append(_p99(connections, compared))
+        keyed = json_request(
+            ours.url, model.name, model.rows, token=token, Idempotency_Key=KEY.decode()
         )
+        compared = compare(Side(ours, [keyed]), sides[1], connections=MANY, timing=timing)
+        timing.say(f"with an Idempotency-Key: {compared.rates}")
+        figures.append(_rate(f"one row, Idempotency-Key, {_of(MANY)}", compared, 0.85))
+    with inference(platform, INFERENCE_JOURNAL_SYNC="disk") as ours, bare(model) as limit:
+        sides = _sides(ours, limit, model, token)
+        compared = compare(*sides, connections=MANY, timing=timing)
+        timing.say(f"with disk durability: {compared.rates}")
+        figures.append(_rate(f"one row, disk durability, {_of(MANY)}", compared, 0.75))
+    return figures
+
+
+def forest(platform: ServiceProcesses, timing: Timing) -> list[Figure]:
+    """Compare a random forest of 100 trees with the bare app's: one row, and a batch."""
+    works = (
+        ("one row", 1, MANY, json_request),
+        (f"{BATCH_ROWS} rows as JSON", BATCH_ROWS, FEW, json_request),
+        (f"{BATCH_ROWS} rows binary", BATCH_ROWS, FEW, binary_request),
+    )
+    model, token = samples.forest(platform), platform.new_token()
+    labels = model.labels(model.rows)
+    figures = []
+    with inference(platform) as ours, bare(model) as limit:
+        for title, count, connections, new_request in works:
+            sides = []
+            for server in (ours, limit):
+                request = new_request(server.url, model.name, model.rows[:count], token=token)
+                check_answer(server.url, request, labels[:count])
+                sides.append(Side(server, [request], is_metered=server is ours))
+            compared = compare(*sides, connections=connections, timing=timing)
+            name = f"forest, {title}, {_of(connections)}"
+            timing.say(f"{name}: {compared.rates}")
+            figures.append(_rate(name, compared, 0.9))
+    return figures
+
+
+def _sides(
+    ours: RunningServer, limit: RunningServer, model: SampleModel, token: str
+) -> tuple[Side, Side]:
+    """Return both sides of a one-row comparison, after a check of their answers."""
+    labels = model.labels(model.rows)
+    requests = [
+        json_request(server.url, model.name, model.rows, token=token) for server in (ours, limit)
     ]
+    for server, request in zip((ours, limit), requests, strict=True):
+        check_answer(server.url, request, labels)
+    return Side(ours, requests[:1]), Side(limit, requests[1:], is_metered=False)
 
 
-async def drift(platform: ServiceProcesses) -> list[Figure]:
-    """Compare requests/s of a process that samples rows for drift with one that does not."""
-    with (
-        _inference(platform, INFERENCE_DRIFT_ROWS_PER_SECOND="1000") as on,
-        _inference(platform, INFERENCE_DRIFT_ROWS_PER_SECOND="0") as off,
-    ):
-        rates = await _alternately(platform, on, off)
-    return [
-        Figure(
-            "predictions with drift sampling ÷ without",
-            rates.ratio,
-            "×",
-            0.95,
-            f"{rates} req/s of one row each",
-        )
-    ]
+def _rate(name: str, compared: Compared, target: float) -> Figure:
+    rates = compared.rates
+    return Figure(f"{name} ÷ limit", rates.ratio, "×", f"{rates} req/s", at_least=target)
 
 
-async def tracing(platform: ServiceProcesses) -> list[Figure]:
-    """Compare requests/s of a process that traces one in a hundred with one that does not."""
-    with (
-        collecting() as collector,
-        _inference(
-            platform,
-            OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
-            OTEL_TRACES_SAMPLER="parentbased_traceidratio",
-            OTEL_TRACES_SAMPLER_ARG="0.01",
-        ) as on,
-        _inference(platform) as off,
-    ):
-        rates = await _alternately(platform, on, off)
-    return [
-        Figure(
-            "predictions, 1 in 100 traced ÷ untraced",
-            rates.ratio,
-            "×",
-            0.9,
-            f"{rates} req/s; {len(collector.spans):,} spans received",
-        )
-    ]
+def _p99(connections: int, compared: Compared) -> Figure:
+    return Figure(
+        f"p99 of one row, {_of(connections)} ÷ limit's",
+        compared.p99.ratio,
+        "×",
+        f"{compared.p99} ms",
+        at_most=SLOWER_AT_MOST,
+    )
 
 
-@contextmanager
-def _inference(platform: ServiceProcesses, **environment: str) -> Iterator[str]:
-    """Run another inference process of the platform; yield its URL."""
-    port = free_port()
-    variables = platform.environment | {"INFERENCE_PORT": str(port)} | environment
-    command = (sys.executable, "-m", "services.inference")
-    url = f"http://127.0.0.1:{port}"
-    with running_process(*command, is_ready=lambda: is_ready(url), environment=variables):
-        yield url
-
-
-async def _alternately(platform: ServiceProcesses, first: str, second: str) -> Rates:
-    """Load two URLs alternately, in the opposite order each round, after one warm-up round."""
-    token, body = platform.new_token(), json.dumps({"instances": [WINE]})
-    rates: dict[str, list[float]] = {first: [], second: []}
-    for number in range(ROUNDS + 1):
-        for url in (first, second) if number % 2 else (second, first):
-            measured = await load.rate(url + PREDICT, body=body, token=token, seconds=SECONDS)
-            rates[url] += [measured] if number else []
-    return Rates(tuple(rates[first]), tuple(rates[second]))
+def _of(connections: int) -> str:
+    return "1 connection" if connections == 1 else f"{connections} connections"

@@ -60,13 +60,15 @@ async def swaps(platform: ServiceProcesses) -> list[Figure]:
     before, during = load.p99_ms(started, swapping), load.p99_ms(swapping, ended)
     detail = f"{len(load.durations):,} requests, {len(load.versions)} versions answered"
     return [
-        Figure("requests answered ÷ sent, releases going live", _share(load), "×", 1.0, detail),
+        Figure(
+            "requests answered ÷ sent, releases going live", _share(load), "×", detail, at_least=1.0
+        ),
         Figure(
             "p99 before ÷ p99 while releases go live",
             before / during,
             "×",
-            round(1 / SLOWER_AT_MOST, 2),
             f"{before:.1f} and {during:.1f} ms, {CLIENTS} clients, {SWAPS} releases",
+            at_least=round(1 / SLOWER_AT_MOST, 2),
         ),
     ]
 

@@ -51,7 +51,7 @@ def training(home: Path) -> Figure:
     return Figure(
         name="memory of a training ÷ its data",
         value=int(result.stdout) / size,
-        unit="× at most",
-        target=TARGET,
+        unit="×",
+        at_most=TARGET,
         detail=f"{size / 1e6:.0f} MB of CSV, {ROWS:,} rows",
     )
