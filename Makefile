@@ -13,7 +13,7 @@ export PYTHONUNBUFFERED := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up install test drift bench chaos rehearse lint format types imports words messages lock stale clean
+.PHONY: help up install test drift bench bench-quick chaos rehearse lint format types imports words messages lock stale clean
 .PHONY: images compose-env test-chart test-compose test-cluster test-locks test-rolling test-slow functions-build functions-deploy keys roll
 
 help: ## List the targets
@@ -65,8 +65,11 @@ test-slow: .venv/dev.stamp ## Run the tests that take a minute each
 test-locks: ## Resolve every lock with one version of pip: PIP=22.3 (default: the newest)
 	@exec $(PYTHON) scripts/try_locks.py $(PIP)
 
-bench: .venv/dev.stamp ## Measure ratios within one run (EVENTS=5000000 for the long tables)
-	@exec $(BIN)/python -m bench $(if $(EVENTS),--events $(EVENTS))
+bench: .venv/dev.stamp ## Measure everything and write bench/RESULTS.md (30 minutes; EVENTS= for long tables)
+	@exec $(BIN)/python -m bench --results bench $(if $(EVENTS),--events $(EVENTS))
+
+bench-quick: .venv/dev.stamp ## Compare predictions with a bare app that serves the same model (2 minutes)
+	@exec $(BIN)/python -m bench --quick --seconds 2
 
 chaos: .venv/dev.stamp ## Kill services at random under load; SEED=, SECONDS= (1000 in full)
 	@exec $(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
@@ -124,7 +127,7 @@ stale: .venv/dev.stamp ## Check that the pins and the chart's schema and README 
 	$(BIN)/python scripts/chart_docs.py --check
 
 clean: ## Remove .venv and every cache; state folders stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Rebuilt whenever the pins or the project have changed. INSTALLER=pip installs without uv.
