@@ -163,6 +163,7 @@ def _parse() -> argparse.Namespace:
     )
     for name, of, default in (
         ("seconds", "one measurement", defaults.seconds),
+        ("rival-seconds", "one measurement beside the rivals", defaults.rival_s),
         ("sustained-seconds", "full load", defaults.sustained_s),
         ("overload-seconds", "overload", defaults.overload_s),
     ):
@@ -183,6 +184,7 @@ def _parse() -> argparse.Namespace:
 def _timing(options: argparse.Namespace) -> Timing:
     return Timing(
         seconds=options.seconds,
+        rival_s=options.rival_seconds,
         repetitions=options.repetitions,
         sustained_s=options.sustained_seconds,
         overload_s=options.overload_seconds,

@@ -96,9 +96,15 @@ def _rounds(
 
 
 def _first_requests(server: RunningServer, requests: list[bytes], timing: Timing) -> None:
-    """Send each account's first request."""
+    """Send each account's first request.
+
+    Raises:
+        RequestsFailed: they took too long.
+    """
     sent, deadline = 0, time.monotonic() + _WARM_UP_S
-    while sent < len(requests) and time.monotonic() < deadline:
+    while sent < len(requests):
+        if time.monotonic() > deadline:
+            raise load.RequestsFailed(f"{sent:,} accounts took {_WARM_UP_S:g} s")
         measured = load.measure(
             server.url, requests, connections=CONNECTIONS_FIRST, seconds=_ROUND_S, first=sent
         )

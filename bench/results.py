@@ -99,7 +99,8 @@ def describe_run(results: Results) -> list[str]:
         f"Date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC; commit {commit}",
         f"Command: `{results.command}`, {results.took_s / 60:.0f} minutes",
         f"Machine: {_machine()}; {cores.describe()}",
-        f"Method: {timing.repetitions} interleaved repetitions of {timing.seconds:g} s; medians; "
+        f"Method: {timing.repetitions} interleaved repetitions of {timing.seconds:g} s, "
+        f"beside other servers {timing.rival_s:g} s; medians; "
         f"client: {_output('wrk', '-v').partition(' [')[0] or 'asyncio'}",
         f"Versions: Python {platform.python_version()}, {versions}",
     ]

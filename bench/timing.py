@@ -11,6 +11,7 @@ class Timing:
 
     Args:
         seconds: of one measurement.
+        rival_s: of one measurement beside the rivals, which are far apart.
         repetitions: measurements of each figure, interleaved; the table has their medians.
         sustained_s: of the run at full load.
         overload_s: of the run at four times the capacity.
@@ -18,6 +19,7 @@ class Timing:
     """
 
     seconds: float = 3.0
+    rival_s: float = 2.0
     repetitions: int = 3
     sustained_s: float = 60.0
     overload_s: float = 30.0

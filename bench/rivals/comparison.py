@@ -146,7 +146,7 @@ def _measure(
     load.measure(url, [request], connections=connections[-1], seconds=WARM_UP_S)
     then()
     for count in connections:
-        measured = load.measure(url, [request], connections=count, seconds=timing.seconds)
+        measured = load.measure(url, [request], connections=count, seconds=timing.rival_s)
         then()
         result.measured.setdefault((model, count), []).append(measured)
     rates = ", ".join(
