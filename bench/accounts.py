@@ -133,7 +133,8 @@ def _sign(keys: Path, issuer: str, count: int) -> list[str]:
 
 
 def _use_all_cores() -> None:
-    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
 
 
 @contextmanager

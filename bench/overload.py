@@ -77,7 +77,7 @@ def _figures(
             "overload: refusals at once, p99",
             max(refused) if refused else None,
             "ms",
-            f"answered: p99 {ok['p99_ms']:,.0f} ms",
+            f"{'' if refused else 'nothing was refused; '}answered: p99 {ok['p99_ms']:,.0f} ms",
             at_most=AT_ONCE_MS,
         ),
         Figure(
