@@ -1,5 +1,7 @@
 """A workshop: a state folder with data, and the versions trained from it."""
 
+import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +46,15 @@ class Workshop:
     def put_rows(self, model: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         lines = [",".join(map(str, row)) for row in [header, *rows]]
         self.put(model, "\n".join(lines) + "\n")
+
+    def configure(self, model: str, **fields: Any) -> None:
+        """Write `dataset.json`, by default with the only family that trains in a second."""
+        document = {"estimators": ["linear"], **fields}
+        self.put(model, json.dumps(document), name="dataset.json")
+
+    def copy(self, home: Path) -> "Workshop":
+        """Copy the state folder, which can be moved."""
+        return new_workshop(Path(shutil.copytree(self.home, home)))
 
     def train(self, model: str, **options: Any) -> Outcome:
         return train(self.settings, model, **options)

@@ -70,7 +70,7 @@ class TestTypes:
         labels = [i // 20 for i in range(40)]
         table = pa.table({"a": [*range(40)], "void": [[b"x"]] * 40, "y": labels})
         write(workshop, table)
-        workshop.put("m", '{"ignore": ["void"]}', "dataset.json")
+        workshop.configure("m", ignore=["void"])
 
         signature = workshop.manifest(workshop.train("m", target="y")).signature
 
@@ -113,6 +113,7 @@ class TestParts:
         self, workshop: Workshop
     ) -> None:
         workshop.put("m", cases.write(cases.sales()))
+        workshop.configure("m")
         pq.write_table(pa.table({}), workshop.home / "data/m/nothing.parquet")
 
         outcome = workshop.train("m", target="bought")
@@ -149,6 +150,7 @@ class TestParts:
 def test_the_same_rows_make_the_same_model_in_either_format(workshop: Workshop) -> None:
     rows = samples.rows(samples.value)
     workshop.put_rows("m", samples.HEADER, rows)
+    workshop.configure("m")
     from_csv = workshop.train("m", target="y")
     (workshop.home / "data/m/part.csv").unlink()
     size, sold, colour, _, y = zip(*rows, strict=True)

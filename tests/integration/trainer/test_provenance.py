@@ -14,20 +14,28 @@ from cli.main import models
 from cli.train import train
 from registry.records import Manifest, RunRecord
 from tests.integration.trainer import samples
-from tests.integration.trainer.conftest import Workshop
+from tests.integration.trainer.conftest import Workshop, new_workshop
 from trainer.errors import DataError
 
 NAUGHTY = "<script>alert('$x$')</script>"
 
 
-@pytest.fixture
-def shop(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    """Trains and release `m`; commands find it."""
-    monkeypatch.setenv("TOLLGATE_HOME", str(workshop.home))
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """Trains and releases `m`."""
+    workshop = new_workshop(tmp_path_factory.mktemp("home"))
     workshop.put_rows("m", samples.HEADER, samples.rows(samples.text))
-    workshop.put("m", '{"estimators": ["linear"]}', name="dataset.json")
+    workshop.configure("m")
     assert workshop.train("m", target="y", release=True).release == 1
     return workshop
+
+
+@pytest.fixture
+def shop(released: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+    """Copies a state folder in which `m` is live; commands find it."""
+    shop = released.copy(tmp_path / "shop")
+    monkeypatch.setenv("TOLLGATE_HOME", str(shop.home))
+    return shop
 
 
 def run(*words: str) -> Result:
@@ -307,6 +315,7 @@ class TestReport:
     def test_is_drawn_without_warnings_for_names_in_any_script(self, workshop: Workshop) -> None:
         rows = [(i, i // 20) for i in range(40)]
         workshop.put_rows("m", ("\N{CJK UNIFIED IDEOGRAPH-8272}", "y"), rows)
+        workshop.configure("m")
 
         with warnings.catch_warnings(action="error"):
             workshop.train("m", target="y")
