@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from harness.gcs import Emulator, running_emulator
 from harness.mariadb import GivenServer, Server, any_server
@@ -24,6 +25,11 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+# Property tests try few examples by default; `--hypothesis-profile thorough` tries many.
+settings.register_profile("quick", settings(max_examples=40, deadline=None))
+settings.register_profile("thorough", settings(max_examples=500, deadline=None))
+settings.load_profile("quick")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.common.storage import StoredObject
@@ -128,7 +128,6 @@ def run(changes: list[Change]) -> Folder:
 
 
 @given(CHANGES)
-@settings(max_examples=150, deadline=None)
 def test_all_data_is_dispatched_after_all_events(changes: list[Change]) -> None:
     folder = run(changes)
 
@@ -137,7 +136,6 @@ def test_all_data_is_dispatched_after_all_events(changes: list[Change]) -> None:
 
 
 @given(CHANGES)
-@settings(max_examples=100, deadline=None)
 def test_no_object_is_dispatched_twice(changes: list[Change]) -> None:
     folder = run(changes)
 

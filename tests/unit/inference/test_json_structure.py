@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.errors import BodyInvalid
@@ -51,7 +51,6 @@ def small_pieces() -> Any:
 
 
 @given(document=documents, indent=st.sampled_from([None, 1]), ascii=st.booleans())
-@settings(max_examples=150, deadline=None)
 def test_a_valid_text_is_parsed_as_by_orjson(document: Any, indent: Any, ascii: bool) -> None:
     content = json.dumps(document, indent=indent, ensure_ascii=ascii).encode()
 
@@ -62,7 +61,6 @@ def test_a_valid_text_is_parsed_as_by_orjson(document: Any, indent: Any, ascii: 
 
 
 @given(document=documents, seed=st.integers(0, 2**32))
-@settings(max_examples=200, deadline=None)
 def test_a_damaged_text_is_refused_or_parsed_as_by_orjson(document: Any, seed: int) -> None:
     content = _damage(json.dumps(document).encode(), random.Random(seed))
 
@@ -156,7 +154,6 @@ class TestLimits:
 
 
 @given(document=documents)
-@settings(max_examples=100, deadline=None)
 def test_what_was_parsed_in_pieces_is_freed_in_pieces(document: Any) -> None:
     long = [document] * json_structure.PIECE_BYTES
     structure = scan(orjson.dumps([document, long, 1, 2, 3, 4, 5]))
@@ -169,7 +166,6 @@ def test_what_was_parsed_in_pieces_is_freed_in_pieces(document: Any) -> None:
 
 
 @given(document=documents)
-@settings(max_examples=100, deadline=None)
 def test_members_are_the_raw_bytes_of_the_values(document: Any) -> None:
     content = json.dumps({"é": document, "b:": [document]}, indent=2, ensure_ascii=False).encode()
 

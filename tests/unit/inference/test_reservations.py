@@ -209,7 +209,7 @@ class Spending(RuleBasedStateMachine):
         )
 
 
-Spending.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+Spending.TestCase.settings = settings(stateful_step_count=40)
 TestSpending = Spending.TestCase
 
 
