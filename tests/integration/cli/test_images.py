@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -23,13 +24,13 @@ COMMANDS = {
 }
 
 ONLY_REQUIREMENTS = """
-import importlib.metadata, os, re, sys
+import json, os, re, sys
 
 def normal(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 required = {"tollgate", *os.environ["REQUIRED"].split()}
-owners = importlib.metadata.packages_distributions()
+owners = json.loads(os.environ["OWNERS"])
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
@@ -61,6 +62,9 @@ print(json.dumps([
 ]))
 """
 
+OWNERS = json.dumps(packages_distributions())
+"""The distributions of each installed package."""
+
 RUN = "from cli.main import main; main()"
 
 
@@ -81,6 +85,7 @@ class Image:
                 "PATH": os.environ["PATH"],
                 "PYTHONPATH": str(self.folder),
                 "REQUIRED": " ".join(self.distributions),
+                "OWNERS": OWNERS,
                 "TOLLGATE_HOME": str(self.folder / "home"),
             },
             text=True,
