@@ -16,12 +16,11 @@ WRITTEN_ONCE = ("credentials.json", "keys", "data", "models")
 
 
 def test_a_first_start_leads_to_a_paid_prediction_and_a_second_start_keeps_everything(
-    database_kind: str, new_database_url: Callable[[str], str], new_home: Callable[[], Path]
+    new_database_url: Callable[[str], str], new_home: Callable[[], Path]
 ) -> None:
     home = new_home()
     environment = {
-        f"{service}_DATABASE_URL": new_database_url(database_kind)
-        for service in ("AUTH", "BILLING")
+        f"{service}_DATABASE_URL": new_database_url("mysql") for service in ("AUTH", "BILLING")
     }
     with running(home, environment) as platform:
         token = platform.new_token()

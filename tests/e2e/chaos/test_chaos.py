@@ -9,6 +9,7 @@ from chaos.run import run
 
 
 @pytest.mark.chaos
+@pytest.mark.slow
 def test_served_equals_journalled_equals_billed(
     new_home: Callable[[], Path],
 ) -> None:
