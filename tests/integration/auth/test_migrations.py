@@ -62,11 +62,11 @@ async def test_any_number_of_processes_may_migrate_at_once(
     url = new_database_url(database_kind)
     command = [sys.executable, "-m", "services.auth", "migrate"]
     environment = os.environ | {"AUTH_DATABASE_URL": url}
-    migrating = [await asyncio.create_subprocess_exec(*command, env=environment) for _ in range(3)]
+    migrating = [await asyncio.create_subprocess_exec(*command, env=environment) for _ in range(2)]
 
     codes = [await process.wait() for process in migrating]
 
-    assert codes == [0, 0, 0]
+    assert codes == [0, 0]
 
 
 async def test_an_interrupted_migration_on_sqlite_can_be_repeated(

@@ -71,8 +71,8 @@ class Deployment:
             "HELM_RELEASE": "shop",
             "REGISTRY": "eu.example/shop",
             "CHECK_CLIENT_ID": "check",
-            "WAIT_SECONDS": "3",
-            "CHECK_SECONDS": "6",
+            "WAIT_SECONDS": "1",
+            "CHECK_SECONDS": "2",
         }
         self.runner = Runner(folder / "runner", vars=variables)
         self.runner.secrets["CHECK_CLIENT_SECRET"] = "secret of the check"
