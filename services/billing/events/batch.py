@@ -92,7 +92,7 @@ def read_batch(items: Sequence[Any], *, now: datetime) -> Batch:
 
 
 def _validate(items: Sequence[Any]) -> Iterable[UsageCloudEvent | ValidationError]:
-    """Return each item as an event, or why it is none; nearly always they are all valid."""
+    """Return each item as an event, or its errors; nearly always all of them are valid."""
     try:
         return _EVENTS.validate_python(items)
     except ValidationError:

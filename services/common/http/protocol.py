@@ -228,7 +228,7 @@ class Protocol(HttpToolsProtocol):
         self.end_request()
 
     def end_request(self) -> None:
-        """Tell the app that the request is complete."""
+        """Report to the app that the request is complete."""
         self.cycle.more_body = False
         self.cycle.message_event.set()
 

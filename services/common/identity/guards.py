@@ -35,7 +35,7 @@ def read_bearer(authorization: bytes) -> bytes:
     """Return the bearer token in the value of an `Authorization` header.
 
     Raises:
-        Unauthenticated: there is none.
+        Unauthenticated: there is no such token.
     """
     scheme, _, token = authorization.partition(b" ")
     if scheme.lower() != b"bearer" or not token:

@@ -158,7 +158,7 @@ class Tracing:
         return trace.get_current_span().is_recording()
 
     @contextmanager
-    def hand_on(self, name: str) -> Iterator[str]:
+    def start_handover(self, name: str) -> Iterator[str]:
         """Create a span for handing work over; yield the `traceparent` to pass to `follow`."""
         with self._ended(self._tracer.start_span(name, kind=SpanKind.PRODUCER)) as span:
             yield _traceparent(span)

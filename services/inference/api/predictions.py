@@ -221,7 +221,7 @@ class PredictEndpoint:
         return metering.journal.append(steps.encode_event(prediction, metering))
 
     async def _record_traced(self, prediction: Prediction, tracing: "Tracing") -> None:
-        with tracing.hand_on("journal") as traceparent:
+        with tracing.start_handover("journal") as traceparent:
             event = steps.encode_event(prediction, self._metering, traceparent=traceparent)
             await self._metering.journal.append(event)
 

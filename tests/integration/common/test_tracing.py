@@ -152,7 +152,7 @@ class TestCalls:
     async def test_a_call_has_a_span_whose_id_is_propagated(
         self, collector: Collector, tracing: Tracing
     ) -> None:
-        with tracing.hand_on("asking") as traceparent:
+        with tracing.start_handover("asking") as traceparent:
             async with http_client(tracing=tracing) as client:
                 # This calls the collector itself, which responds 404.
                 response = await client.post(f"{collector.url}/usage/{SECRET}", content=b"")
@@ -192,7 +192,7 @@ class TestStatements:
         self, collector: Collector, tracing: Tracing, tmp_path: Path
     ) -> None:
         database = Database(f"sqlite+aiosqlite:///{tmp_path}/sample.db", tracing=tracing)
-        with tracing.hand_on("storing"):
+        with tracing.start_handover("storing"):
             async with database.transaction() as session:
                 await session.execute(text("CREATE TABLE samples (name TEXT)"))
                 await session.execute(text("INSERT INTO samples VALUES (:name)"), {"name": SECRET})
