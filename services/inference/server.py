@@ -8,8 +8,9 @@ head that was parsed and answered once is compared instead of being parsed again
 """
 
 import asyncio
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from services.common.http.protocol import Protocol
@@ -51,6 +52,8 @@ class InferenceProtocol(Protocol):
     _deferred: RequestResponseCycle
     """The request whose answer waits for the journal."""
     _known: _KnownHead | None = None
+    _sampled: dict[str, Any] = {}  # noqa: RUF012 (replaced, never changed)
+    """Whether the next request begins a trace, if that is decided already."""
     _started = 0
     _used_at = float("-inf")
     """When the fast path last answered."""
@@ -74,6 +77,7 @@ class InferenceProtocol(Protocol):
             and not self._receiving
             and self._deadline is None
             and self._may_answer()
+            and not self._begins_trace()
             and self._answer(known.request, data[len(known.head) :])
         ):
             return
@@ -93,6 +97,8 @@ class InferenceProtocol(Protocol):
 
     def start_request(self) -> None:
         self._started += 1
+        self.scope["state"].update(self._sampled)
+        self._sampled = {}
         self._request = self._read_head()
         if self._request is None:
             super().start_request()
@@ -126,7 +132,20 @@ class InferenceProtocol(Protocol):
             or not self.parser.should_keep_alive()
         ):
             return None
+        tracing = self._fast_path.tracing
+        if tracing is not None:
+            self.scope["method"] = "POST"
+            if tracing.wants(cast(Scope, self.scope)):
+                return None
         return self._fast_path.read_head(self.url.decode("ascii", "replace"), self.headers)
+
+    def _begins_trace(self) -> bool:
+        """Decide whether the next request, whose head is known, begins a trace."""
+        tracing = self._fast_path.tracing if self._fast_path else None
+        if tracing is None:
+            return False
+        self._sampled = {}
+        return tracing.wants({"method": "POST", "headers": [], "state": self._sampled})
 
     def _may_answer(self) -> bool:
         """Return whether a response can be written now, and the connection be kept."""

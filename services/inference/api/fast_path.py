@@ -8,7 +8,7 @@ without having had any effect, and the ordinary path answers. So it adds no rule
 import time
 from collections.abc import Callable
 from enum import Enum, auto
-from functools import lru_cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -39,7 +39,6 @@ FAST_PATH = "fast_path"
 log = structlog.get_logger()
 
 _UNUSUAL = frozenset({b"content-encoding", b"origin", b"traceparent"})
-_HEADERS = "%s" + "".join(f"{name}: %s\r\n" for name in steps.RECEIPT)
 
 
 class FastRequest(NamedTuple):
@@ -88,6 +87,7 @@ class FastPath:
         self._metering = metering
         self._rollouts = rollouts
         self._monitoring = monitoring
+        self.tracing = metering.tracing
 
     def read_head(self, path: str, headers: Headers) -> FastRequest | None:
         """Read the head of a POST request; return None if the ordinary path must answer it."""
@@ -122,7 +122,9 @@ class FastPath:
             if prediction is None:
                 return None
             event = steps.encode_event(prediction, self._metering)
-            answer = _answer(prediction, request.request_id or new_request_id())
+            own_id = request.request_id or new_request_id()
+            lines = steps.response_lines(prediction, request_id=own_id)
+            answer = Answer(lines, prediction.encoded.content)
             is_durable = self._metering.journal.append_now(event)
         except Exception:  # the ordinary path meets it again, and reports it
             if prediction is not None:
@@ -192,15 +194,3 @@ class FastPath:
             self._monitoring.metrics.observe(prediction.target.codec.route, 200, seconds)
         except Exception:
             log.exception("observation_failed")
-
-
-def _answer(prediction: Prediction, request_id: str) -> Answer:
-    encoded = prediction.encoded
-    receipt = steps.receipt(prediction, request_id=request_id)
-    headers = _HEADERS % (_lines(encoded.headers), *receipt)
-    return Answer(headers.encode(), encoded.content)
-
-
-@lru_cache(maxsize=100)
-def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> str:
-    return "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in headers)

@@ -4,6 +4,7 @@
 """
 
 import time
+from functools import lru_cache
 from typing import NamedTuple
 
 from registry.runtimes.runtime import InferenceResponse
@@ -28,6 +29,8 @@ RECEIPT = (
     "x-usage-amount",
 )
 """The headers of every 200, besides those that describe its body."""
+
+_LINES = "%s" + "".join(f"{name}: %s\r\n" for name in RECEIPT)
 
 
 class Call(NamedTuple):
@@ -145,6 +148,17 @@ def response_headers(prediction: Prediction, *, request_id: str) -> list[tuple[b
         *prediction.encoded.headers,
         *((name.encode(), str(value).encode()) for name, value in named),
     ]
+
+
+def response_lines(prediction: Prediction, *, request_id: str) -> bytes:
+    """Return the same headers as the lines of a response; no value can hold a line end."""
+    values = receipt(prediction, request_id=request_id)
+    return (_LINES % (_as_lines(prediction.encoded.headers), *values)).encode()
+
+
+@lru_cache(maxsize=100)
+def _as_lines(headers: tuple[tuple[bytes, bytes], ...]) -> str:
+    return "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in headers)
 
 
 def observe(prediction: Prediction, *, monitoring: Monitoring, rollouts: Rollouts) -> None:

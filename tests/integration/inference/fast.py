@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from harness.waiting import eventually_async
 from services.common.http.protocol import Protocol
+from services.common.telemetry.tracing import Tracing
 from services.inference.api.front import InferenceApp
 from services.inference.api.targets import Target
 from services.inference.app import create_app
@@ -57,10 +58,10 @@ class Served:
 
 @asynccontextmanager
 async def serving_both(
-    settings: InferenceSettings, *, keep_alive_s: int = 75
+    settings: InferenceSettings, *, keep_alive_s: int = 75, tracing: Tracing | None = None
 ) -> AsyncIterator[Served]:
     """Run one app behind both protocols, and yield it once it is ready."""
-    app = create_app(settings)
+    app = create_app(settings, tracing=tracing)
     assert isinstance(app, InferenceApp)
     listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     fast, ordinary = (listener.getsockname()[1] for listener in listeners)

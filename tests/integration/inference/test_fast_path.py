@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from harness.otlp_collector import collecting
 from harness.waiting import eventually_async as eventually
+from services.common.telemetry.tracing import Tracing
 from services.inference.api import steps
 from services.inference.settings import InferenceSettings
 from tests.integration.inference.fast import (
@@ -246,6 +248,36 @@ async def test_a_connection_is_closed_when_idle_but_not_while_it_is_used(
         rest = await asyncio.wait_for(client.reader.read(), 20)
 
     assert rest == b""
+
+
+async def test_each_traced_request_takes_the_ordinary_path_and_no_other(
+    settings: InferenceSettings,
+    tmp_path: Path,
+    authorization: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.3")
+    settings = settings.model_copy(update={"journal_dir": tmp_path / "journal"})
+    traced = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with collecting() as collector:
+        tracing = Tracing("inference", endpoint=collector.url)
+        async with (
+            serving_both(settings, tracing=tracing) as served,
+            connected(served.fast) as client,
+        ):
+            await _warm(client, authorization)
+            served.by_app.clear()
+            for number in range(60):
+                more = (traced,) if number % 20 == 0 else ()
+                await client.ask(post(V1, _one(), authorization, *more))
+            by_app = len(served.by_app)
+        tracing.close()
+        spans = [span for span in collector.spans if span.name == "POST /v1/models/{model}:predict"]
+
+    assert 3 < by_app < 40
+    # The app also answers what had to wait; the request that warmed it up may be traced as well.
+    assert by_app - 3 <= len(spans) <= by_app + 1
 
 
 class TestPipelines:
