@@ -1,14 +1,14 @@
 """Measure the rivals, the bare app and Tollgate: the same models, core and client."""
 
 import statistics
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from bench import load, samples
-from bench.comparison import check_answer
+from bench.comparison import WrongAnswer, check_answer
 from bench.figures import Figure
-from bench.load import Measured
+from bench.load import Measured, RequestsFailed
 from bench.rivals.catalogue import RIVALS, Rival
 from bench.rivals.environments import NotBuilt, installed_versions, python_of
 from bench.rivals.running import Failed, running_rival
@@ -71,13 +71,14 @@ def compare_rivals(platform: ServiceProcesses, timing: Timing) -> tuple[list[Fig
     for repetition in range(timing.repetitions):
         timing.say(f"repetition {repetition + 1} of {timing.repetitions}")
         for name, model in models.items():
-            with inference(platform) as server:
+            with noting_failure(ours, timing), inference(platform) as server:
                 _measure_ours(ours, server, model, works[name], token, timing)
-            with bare(model) as server:
+            with noting_failure(limit, timing), bare(model) as server:
                 _measure_ours(limit, server, model, works[name], token, timing)
             for rival, result in rivals.items():
                 if rival.folder in packages:
-                    _measure_rival(rival, result, model, works[name], timing)
+                    with noting_failure(result, timing):
+                        _measure_rival(rival, result, model, works[name], timing)
     all_servers = [ours, limit, *rivals.values()]
     return figures_of(all_servers), RivalsResult(all_servers, packages)
 
@@ -96,6 +97,16 @@ def _build(rivals: dict[Rival, ServerResult], timing: Timing) -> dict[str, dict[
                 if rival.folder == folder:
                     result.problem = f"not built: {error}"
     return packages
+
+
+@contextmanager
+def noting_failure(result: ServerResult, timing: Timing) -> Iterator[None]:
+    """Note why a server could not be measured; the next repetition tries again."""
+    try:
+        yield
+    except (Failed, NotBuilt, RequestsFailed, WrongAnswer, AssertionError) as error:
+        result.problem = f"failed: {' '.join(str(error).split())[:200]}"
+        timing.say(f"{result.name}: {result.problem}")
 
 
 def _measure_ours(
@@ -121,17 +132,12 @@ def _measure_rival(
     connections: tuple[int, ...],
     timing: Timing,
 ) -> None:
-    """Measure a rival; a failure is noted, and the next repetition tries again."""
     rows = model.rows[:1]
-    try:
-        with running_rival(rival, model.folder, rows=rows, labels=model.labels(rows)) as running:
-            request = load.post(running.url, running.body)
-            _measure(result, running.url, request, model.name, connections, timing)
-            result.start_s.append(running.start_s)
-            result.memory_bytes.append(running.memory_bytes())
-    except (Failed, NotBuilt, load.RequestsFailed) as error:
-        result.problem = f"{'not built' if isinstance(error, NotBuilt) else 'failed'}: {error}"
-        timing.say(f"{rival.name}: {result.problem}")
+    with running_rival(rival, model.folder, rows=rows, labels=model.labels(rows)) as running:
+        request = load.post(running.url, running.body)
+        _measure(result, running.url, request, model.name, connections, timing)
+        result.start_s.append(running.start_s)
+        result.memory_bytes.append(running.memory_bytes())
 
 
 def _measure(
@@ -144,7 +150,7 @@ def _measure(
     then: Callable[[], None] = lambda: None,
 ) -> None:
     """Measure one row with each number of connections, after a warm-up."""
-    with suppress(load.RequestsFailed):  # a slow server may not answer that soon
+    with suppress(RequestsFailed):  # a slow server may not answer that soon
         load.measure(url, [request], connections=connections[-1], seconds=WARM_UP_S)
     then()
     for count in connections:
@@ -186,6 +192,6 @@ def _against(
     own = ours.rate(work)
     name = f"{model}, one row, {connections} connections ÷ {which}"
     if best is None or own is None:
-        return Figure(name, None, "×", "no rival was measured", at_least=at_least)
+        return Figure(name, None, "×", "one side was not measured", at_least=at_least)
     detail = f"{own:,.0f} and {rates[best]:,.0f} req/s: {best}"
     return Figure(name, own / rates[best], "×", detail, at_least=at_least)

@@ -8,9 +8,16 @@ import pytest
 
 from bench import results
 from bench.figures import Figure
-from bench.load import Measured
+from bench.load import Measured, RequestsFailed
 from bench.results import Results
-from bench.rivals.comparison import LIMIT, TOLLGATE, RivalsResult, ServerResult, figures_of
+from bench.rivals.comparison import (
+    LIMIT,
+    TOLLGATE,
+    RivalsResult,
+    ServerResult,
+    figures_of,
+    noting_failure,
+)
 from bench.timing import Timing
 
 
@@ -94,3 +101,15 @@ def test_both_files_are_written(run: Results, tmp_path: Path) -> None:
     assert "Command: `python -m bench`, 2 minutes" in written
     assert "numpy" in written
     assert (tmp_path / "results.svg").read_text().startswith("<svg ")
+
+
+def test_a_server_that_fails_is_noted_and_does_not_end_the_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = ServerResult("KServe (ONNX)", "ONNX")
+
+    with noting_failure(result, Timing()):
+        raise RequestsFailed("of 0 responses:\n no response")
+
+    assert result.problem == "failed: of 0 responses: no response"
+    assert result.problem in capsys.readouterr().out
