@@ -83,6 +83,18 @@ class TestClock:
         clock.now += 2
         await leases.admit(account)
 
+    async def test_a_first_lease_under_way_is_not_requested_again(
+        self, leases: LeaseManager, account: str, neighbours: Neighbours
+    ) -> None:
+        waiting = asyncio.create_task(leases.admit(account))
+        await asyncio.sleep(0)
+
+        await leases.tick()
+
+        await waiting
+        await leases.release()
+        assert [request["account"] for request in neighbours.lease_requests] == [account]
+
     async def test_what_must_wait_is_neither_admitted_nor_charged_at_once(
         self, leases: LeaseManager, clock: Clock, account: str, neighbours: Neighbours
     ) -> None:

@@ -226,6 +226,8 @@ class LeaseManager:
     def _is_due(self, account: Account, now: float) -> bool:
         if account.rate_limited:
             return True
+        if account.terms is None:
+            return False  # the request that added it is waiting for its first lease
         if account.used_at <= account.sent_at:
             return False
         return now - account.sent_at >= RENEW_AFTER_S or (
