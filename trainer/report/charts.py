@@ -31,6 +31,8 @@ STYLE: Any = {
 }
 NOTHING: dict[str, None] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 BINS = 10
+MIN_BIN_ROWS = 5
+"""The line of a calibration chart joins only bins with this many rows."""
 MAX_DOTS = 1_000
 MAX_BARS = 20
 MAX_NAME_LENGTH = 28
@@ -39,7 +41,8 @@ MAX_NAME_LENGTH = 28
 def calibration(truth: npt.NDArray[Any], outputs: Outputs) -> str:
     """Draw how often a prediction was right against its probability.
 
-    With two classes, the probability is that of the second.
+    With two classes, the probability is that of the second. Bins with few rows are hollow and not
+    joined: their share is mostly chance.
 
     Args:
         truth: [N] positions of the classes.
@@ -50,12 +53,21 @@ def calibration(truth: npt.NDArray[Any], outputs: Outputs) -> str:
     else:
         given, right = outputs.max(axis=1), outputs.argmax(axis=1) == truth
     x, y, counts = _binned(given.astype(np.float64), right.astype(np.float64))
+    enough = counts >= MIN_BIN_ROWS
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=SECOND, linewidth=1, linestyle="--")
-        axes.plot(x, y, color=ACCENT, linewidth=1)
-        axes.scatter(x, y, s=12 + 120 * counts / counts.max(), color=ACCENT)
-        axes.set(xlabel="predicted probability", ylabel="observed share", xlim=(0, 1), ylim=(0, 1))
+        axes.plot(x[enough], y[enough], color=ACCENT, linewidth=1)
+        sizes = 12 + 120 * counts / counts.max()
+        axes.scatter(x[enough], y[enough], s=sizes[enough], color=ACCENT)
+        axes.scatter(x[~enough], y[~enough], s=sizes[~enough], edgecolors=ACCENT, facecolors="none")
+        few = "" if enough.all() else f" (hollow: fewer than {MIN_BIN_ROWS} rows)"
+        axes.set(
+            xlabel=f"predicted probability{few}",
+            ylabel="observed share",
+            xlim=(0, 1),
+            ylim=(0, 1),
+        )
 
     return _svg(draw)
 
