@@ -27,7 +27,7 @@ install: .venv/local.stamp ## Only install the tollgate command, as .venv/bin/to
 
 test: .venv/dev.stamp ## Set up what the tests need, then run them all
 	@scripts/test-tools.sh
-	@exec $(BIN)/pytest -n 3 --dist worksteal
+	@exec $(BIN)/pytest -n 4 --dist worksteal
 
 # The builds see this shell's PIP_INDEX_URL (a package mirror) and PIP_CERT (a path in BASE).
 images: REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
