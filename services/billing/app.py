@@ -11,6 +11,7 @@ from services.billing.database import MIGRATIONS
 from services.billing.events import router as events
 from services.billing.ledger import credits_router as credits
 from services.billing.ledger import leases_router as leases
+from services.billing.ledger.reservations import SWEEP_EVERY_S
 from services.billing.ledger.sweeper import sweep_forever
 from services.billing.plans import router as plans
 from services.billing.plans.default import DefaultPlan
@@ -37,6 +38,7 @@ def create_app(
     keys: KeySource | None = None,
     tracing: "Tracing | None" = None,
     database_deadline_s: float = DEADLINE_S,
+    sweep_every_s: float = SWEEP_EVERY_S,
 ) -> FastAPI:
     """Return the ASGI application.
 
@@ -44,6 +46,7 @@ def create_app(
         keys: where the keys that verify tokens come from; by default, from the issuer.
         tracing: where spans are recorded; the lifespan closes it.
         database_deadline_s: seconds that a unit of work may take before it fails with 503.
+        sweep_every_s: seconds between two sweeps for credit of processes that have ended.
     """
 
     @asynccontextmanager
@@ -69,7 +72,7 @@ def create_app(
             if keys is None:
                 app.state.checks["keys"] = issuer.check
             await default_plan.check()
-            sweeper = asyncio.create_task(sweep_forever(database))
+            sweeper = asyncio.create_task(sweep_forever(database, every_s=sweep_every_s))
             try:
                 yield
             finally:

@@ -18,18 +18,19 @@ from services.common.errors import Unavailable
 
 _LISTENS_FOR = timedelta(minutes=1)
 """How long billing must have been reachable before silence counts; processes report every 30 s."""
-_ACCOUNTS_AT_ONCE = 500
+ACCOUNTS_AT_ONCE = 500
+"""Reservations that one transaction reclaims."""
 _PURGED_AFTER = timedelta(days=30)
 """A lost process is not expected back after this long."""
 
 log = structlog.get_logger()
 
 
-async def sweep_forever(database: Database) -> None:
-    """Sweep until cancelled; after a failure, try again."""
+async def sweep_forever(database: Database, *, every_s: float = SWEEP_EVERY_S) -> None:
+    """Sweep every so many seconds until cancelled; after a failure, try again."""
     last = listening_since = datetime.min.replace(tzinfo=UTC)
     while True:
-        await asyncio.sleep(SWEEP_EVERY_S)
+        await asyncio.sleep(every_s)
         now = datetime.now(UTC)
         if now - last > _LISTENS_FOR / 2:
             listening_since = now
@@ -41,7 +42,13 @@ async def sweep_forever(database: Database) -> None:
             last = now
 
 
-async def sweep(database: Database, *, now: datetime, listening_since: datetime) -> None:
+async def sweep(
+    database: Database,
+    *,
+    now: datetime,
+    listening_since: datetime,
+    accounts_at_once: int = ACCOUNTS_AT_ONCE,
+) -> None:
     """Reclaim the reservations of journals that expect no more events.
 
     The reservations of a closed journal are deleted once it is complete. Those of a journal that is
@@ -49,6 +56,7 @@ async def sweep(database: Database, *, now: datetime, listening_since: datetime)
 
     Args:
         listening_since: since when billing has been reachable without a break.
+        accounts_at_once: how many reservations one transaction reclaims.
 
     Raises:
         Unavailable: the database is away; some credit may have been reclaimed.
@@ -60,7 +68,11 @@ async def sweep(database: Database, *, now: datetime, listening_since: datetime)
     for journal in ended:
         try:
             await reclaim_reservations(
-                database, journal=journal, now=now, silent_since=silent_since
+                database,
+                journal=journal,
+                now=now,
+                silent_since=silent_since,
+                accounts_at_once=accounts_at_once,
             )
         except Unavailable:
             raise
@@ -79,7 +91,12 @@ async def sweep(database: Database, *, now: datetime, listening_since: datetime)
 
 
 async def reclaim_reservations(
-    database: Database, *, journal: str, now: datetime, silent_since: datetime | None = None
+    database: Database,
+    *,
+    journal: str,
+    now: datetime,
+    silent_since: datetime | None = None,
+    accounts_at_once: int = ACCOUNTS_AT_ONCE,
 ) -> None:
     """Reclaim a journal's unspent credit, if no more of its events are expected.
 
@@ -91,7 +108,12 @@ async def reclaim_reservations(
         after = await in_transaction(
             database,
             lambda session, after=after: _reclaim_some(  # type: ignore[misc]
-                session, journal_id=journal, after=after, silent_since=silent_since, now=now
+                session,
+                journal_id=journal,
+                after=after,
+                silent_since=silent_since,
+                now=now,
+                at_once=accounts_at_once,
             ),
         )
 
@@ -103,6 +125,7 @@ async def _reclaim_some(
     after: str,
     silent_since: datetime | None,
     now: datetime,
+    at_once: int,
 ) -> str | None:
     """Reclaim some reservations of a journal, if it is still ended; return where to continue.
 
@@ -114,10 +137,10 @@ async def _reclaim_some(
     accounts = [
         key.account
         for key in await repository.list_reservations(
-            session, journal=journal_id, after=after, limit=_ACCOUNTS_AT_ONCE
+            session, journal=journal_id, after=after, limit=at_once
         )
     ]
-    is_last = len(accounts) < _ACCOUNTS_AT_ONCE
+    is_last = len(accounts) < at_once
     if accounts:
         await _reclaim(session, journal_id=journal_id, accounts=accounts, now=now)
     if sources.is_finished(journal):

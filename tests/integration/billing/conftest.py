@@ -17,7 +17,7 @@ from harness.plans import LOCAL_PLAN
 from harness.usage_events import ADA
 from services.billing.app import create_app
 from services.billing.database import MIGRATIONS
-from services.billing.ledger import sweeper
+from services.billing.ledger.reservations import SWEEP_EVERY_S
 from services.billing.models import Base
 from services.billing.plans.schemas import PlanCreate
 from services.billing.plans.service import store_plan
@@ -54,7 +54,9 @@ def open_app(
     home = tmp_path_factory.mktemp("billing")
 
     @asynccontextmanager
-    async def open_(*, tracing: Tracing | None = None, **settings: Any) -> AsyncIterator[FastAPI]:
+    async def open_(
+        *, tracing: Tracing | None = None, sweep_every_s: float = SWEEP_EVERY_S, **settings: Any
+    ) -> AsyncIterator[FastAPI]:
         given: dict[str, Any] = {
             "home": home,
             "auth_url": ISSUER,
@@ -66,6 +68,7 @@ def open_app(
             keys=issuer,
             tracing=tracing,
             database_deadline_s=PATIENT_S,
+            sweep_every_s=sweep_every_s,
         )
         async with app.router.lifespan_context(app):
             yield app
@@ -76,10 +79,8 @@ def open_app(
 @pytest.fixture(scope="session")
 async def running_app(open_app: OpenApp) -> AsyncIterator[FastAPI]:
     """The app for all tests. It does not sweep by itself, because tests set the clock."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweeper, "SWEEP_EVERY_S", 3600)
-        async with open_app() as app:
-            yield app
+    async with open_app(sweep_every_s=3600) as app:
+        yield app
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from harness.usage_events import JOURNAL
-from services.billing.ledger import sweeper
 from services.billing.ledger.sweeper import sweep
 from services.billing.models import CreditReservation, Journal, UsageEvent
 from services.billing.sources import repository
@@ -200,28 +199,27 @@ class TestSweep:
         assert await money(prepaid) == (60, 0)
         assert await self.count(prepaid) == 0
 
-    async def test_many_replicas_sweeping_at_once_reclaim_once(
-        self, prepaid: Database, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(sweeper, "_ACCOUNTS_AT_ONCE", 3)
+    async def test_many_replicas_sweeping_at_once_reclaim_once(self, prepaid: Database) -> None:
         accounts = [new_id() for _ in range(8)]
         for account in accounts:
             await credit(prepaid, 10, account=account)
         await lease(prepaid, *(request(1, account=account, minimum=10) for account in accounts))
 
-        await asyncio.gather(*(sweep(prepaid, now=LOST, listening_since=NOON) for _ in range(6)))
+        sweeps = [
+            sweep(prepaid, now=LOST, listening_since=NOON, accounts_at_once=3) for _ in range(6)
+        ]
+        await asyncio.gather(*sweeps)
 
         for account in accounts:
             assert await money(prepaid, account=account) == (10, 0)
 
     async def test_the_service_sweeps_while_it_runs(
-        self, prepaid: Database, open_app: OpenApp, monkeypatch: pytest.MonkeyPatch
+        self, prepaid: Database, open_app: OpenApp
     ) -> None:
         await granted(prepaid, request(1, desired=50))
         await send_report(prepaid, 0, closed=True)
-        monkeypatch.setattr(sweeper, "SWEEP_EVERY_S", 0.01)
 
-        async with open_app(), asyncio.timeout(30):
+        async with open_app(sweep_every_s=0.01), asyncio.timeout(30):
             while await self.count(prepaid):
                 await asyncio.sleep(0.01)
 
