@@ -30,7 +30,7 @@ NO_FILE_FOLDER = "--loose-secure-file-priv="
 _WITHOUT_FSYNC = "--innodb-flush-method=nosync"
 
 
-class GivenServer:
+class ExternalServer:
     """A server that already runs; the databases created on it are dropped at the end."""
 
     def __init__(self, url: str) -> None:
@@ -167,7 +167,7 @@ def running_server(*options: str) -> Iterator[Server]:
 
 
 @contextmanager
-def any_server() -> Iterator[GivenServer | Server]:
+def any_server() -> Iterator[ExternalServer | Server]:
     """Yield the server that the environment names, or else a private one.
 
     Raises:
@@ -178,7 +178,7 @@ def any_server() -> Iterator[GivenServer | Server]:
         with running_server(_WITHOUT_FSYNC) as started:
             yield started
         return
-    server = GivenServer(url)
+    server = ExternalServer(url)
     try:
         yield server
     finally:

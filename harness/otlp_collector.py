@@ -14,7 +14,7 @@ from harness.http_servers import Request, Response, serving
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
+class CollectedSpan:
     """One span; ids are hexadecimal, `parent` and `links` are ids of other spans."""
 
     service: str
@@ -38,7 +38,7 @@ class Collector:
         self._bodies.append(body)
 
     @property
-    def spans(self) -> list[Collected]:
+    def spans(self) -> list[CollectedSpan]:
         """The spans of all requests so far, in order."""
         spans = []
         for request in self._requests():
@@ -56,7 +56,7 @@ class Collector:
     def _requests(self) -> list[ExportTraceServiceRequest]:
         return list(map(ExportTraceServiceRequest.FromString, self._bodies))
 
-    def find(self, **fields: str) -> list[Collected]:
+    def find(self, **fields: str) -> list[CollectedSpan]:
         """Return the spans so far with these field values."""
         return [
             span
@@ -84,8 +84,8 @@ def collecting(port: int = 0) -> Iterator[Collector]:
         yield collector
 
 
-def _collected(service: str, span: Any) -> Collected:
-    return Collected(
+def _collected(service: str, span: Any) -> CollectedSpan:
+    return CollectedSpan(
         service=service,
         name=span.name,
         trace=span.trace_id.hex(),

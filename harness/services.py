@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from harness.mariadb import GivenServer, Server
+from harness.mariadb import ExternalServer, Server
 from harness.plans import LOCAL_PLAN_FILE
 from harness.platform import Platform
 from harness.processes import Process, await_process, kill_process, start_process, stop_process
@@ -76,7 +76,7 @@ def new_services(
         platform.end(*STOP_ORDER)
 
 
-def production_settings(server: GivenServer | Server) -> dict[str, str]:
+def production_settings(server: ExternalServer | Server) -> dict[str, str]:
     """Return settings with a database for auth and for billing, and the local plan."""
     return {
         "AUTH_DATABASE_URL": server.new_database(),

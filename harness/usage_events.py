@@ -78,7 +78,7 @@ def used(requests: int, rows: int, amount: str) -> dict[str, Any]:
     return {"requests": requests, "rows": rows, "amount": amount, "currency": "USD"}
 
 
-async def give_plan(client: AsyncClient, admin: dict[str, str], document: dict[str, Any]) -> str:
+async def assign_plan(client: AsyncClient, admin: dict[str, str], document: dict[str, Any]) -> str:
     """Store a plan and put Ada on it."""
     stored = await client.post("/plans", headers=admin, json=document)
     assert stored.status_code == 201, stored.text

@@ -14,7 +14,7 @@ import structlog
 from hypothesis import settings
 
 from harness.gcs import Emulator, running_emulator
-from harness.mariadb import GivenServer, Server, any_server
+from harness.mariadb import ExternalServer, Server, any_server
 from harness.platform import Platform
 from harness.programs import NotInstalled
 
@@ -54,7 +54,7 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def new_database_url(
-    database_server: Callable[[], GivenServer | Server], tmp_path_factory: pytest.TempPathFactory
+    database_server: Callable[[], ExternalServer | Server], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], str]:
     """Return the URL of a new, empty database: `new_database_url("sqlite" | "mysql")`."""
     folder = tmp_path_factory.mktemp("databases")
@@ -68,12 +68,12 @@ def new_database_url(
 
 
 @pytest.fixture(scope="session")
-def database_server() -> Iterator[Callable[[], GivenServer | Server]]:
+def database_server() -> Iterator[Callable[[], ExternalServer | Server]]:
     """The worker's MariaDB or MySQL server, started on first use."""
     with ExitStack() as stack:
-        started: list[GivenServer | Server] = []
+        started: list[ExternalServer | Server] = []
 
-        def server() -> GivenServer | Server:
+        def server() -> ExternalServer | Server:
             if not started:
                 started.append(stack.enter_context(any_server()))
             return started[0]

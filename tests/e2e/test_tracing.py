@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.otlp_collector import Collected, Collector, collecting
+from harness.otlp_collector import CollectedSpan, Collector, collecting
 from harness.platform import Platform, running
 from harness.ports import free_port
 from harness.programs import ROOT
@@ -55,7 +55,7 @@ def predict(platform: Platform, token: str, *, traceparent: str = "") -> str:
     return str(answer.headers["X-Usage-Event"])
 
 
-def calls_in(collector: Collector, trace: str) -> dict[str, Collected]:
+def calls_in(collector: Collector, trace: str) -> dict[str, CollectedSpan]:
     """Return the spans of a trace except for its SQL, by service and name."""
     spans = [
         span for span in collector.find(trace=trace) if "db.system.name" not in span.attributes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.mariadb import GivenServer, Server
+from harness.mariadb import ExternalServer, Server
 from harness.platform import Platform
 from harness.ports import free_port
 from harness.services import SERVICES, STOP_ORDER, production_settings
@@ -19,7 +19,7 @@ from tests.e2e.rolling.timings import chart_timings
 class Cluster(Platform):
     """The services as callers see them; `urls` and `ingress` are the balancer's."""
 
-    def __init__(self, home: Path, server: GivenServer | Server, stack: ExitStack) -> None:
+    def __init__(self, home: Path, server: ExternalServer | Server, stack: ExitStack) -> None:
         super().__init__(home, production_settings(server))
         self.environment["AUTH_ISSUER"] = self.urls["auth"]
         self.prepare()
@@ -56,7 +56,7 @@ class Cluster(Platform):
 
 @pytest.fixture(scope="package")
 def running(
-    new_home: Callable[[], Path], database_server: Callable[[], GivenServer | Server]
+    new_home: Callable[[], Path], database_server: Callable[[], ExternalServer | Server]
 ) -> Iterator[Cluster]:
     with ExitStack() as stack:
         cluster = Cluster(new_home(), database_server(), stack)

@@ -4,7 +4,7 @@ from httpx import AsyncClient
 
 from harness.issuer import Headers
 from harness.plans import plan, price
-from harness.usage_events import deliver, event, give_plan, total, used
+from harness.usage_events import assign_plan, deliver, event, total, used
 
 
 class TestAmounts:
@@ -12,7 +12,7 @@ class TestAmounts:
         self, client: AsyncClient, service: Headers, admin: Headers, ada: Headers
     ) -> None:
         tiers = ((3, "0.01", "0"), (None, "0.001", "0"))
-        await give_plan(client, admin, plan(price(*tiers, included=1)))
+        await assign_plan(client, admin, plan(price(*tiers, included=1)))
 
         for size in (2, 3):
             await deliver(client, service, [event() for _ in range(size)])
@@ -34,7 +34,7 @@ class TestAmounts:
     async def test_a_models_own_price_takes_precedence(
         self, client: AsyncClient, service: Headers, admin: Headers, ada: Headers
     ) -> None:
-        await give_plan(
+        await assign_plan(
             client,
             admin,
             plan(price((None, "0.1", "0")), price((None, "0.7", "0"), model="wine")),
@@ -47,7 +47,7 @@ class TestAmounts:
     async def test_a_model_without_a_price_is_rejected(
         self, client: AsyncClient, service: Headers, admin: Headers
     ) -> None:
-        await give_plan(client, admin, plan(price((None, "0.7", "0"), model="wine")))
+        await assign_plan(client, admin, plan(price((None, "0.7", "0"), model="wine")))
 
         result = await deliver(client, service, [event(model="iris")])
 

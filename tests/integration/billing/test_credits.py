@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from harness.issuer import Headers
 from harness.plans import plan
-from harness.usage_events import ADA, BOB, deliver, event, give_plan
+from harness.usage_events import ADA, BOB, assign_plan, deliver, event
 from services.billing.idempotency import ABANDONED_AFTER, CallKey, StillRunning, run_once
 from services.billing.ledger.accounts import find_currencies, fix_currencies
 from services.billing.ledger.credits import read_balance
@@ -296,7 +296,7 @@ class TestBalance:
         self, client: AsyncClient, admin: Headers, ada: Headers, service: Headers
     ) -> None:
         await add(client, admin, amount="10")
-        await give_plan(client, admin, plan(billing="prepaid"))
+        await assign_plan(client, admin, plan(billing="prepaid"))
         lease = {"account": ADA, "journal": BOB, "sequence": 1, "minimum": "4"}
         await client.post("/leases", headers=service, json=[lease])
 
@@ -316,7 +316,7 @@ class TestBalance:
         self, client: AsyncClient, admin: Headers, ada: Headers, service: Headers
     ) -> None:
         await add(client, admin, amount="10")
-        await give_plan(client, admin, plan(billing="prepaid"))
+        await assign_plan(client, admin, plan(billing="prepaid"))
 
         await deliver(client, service, [event(rows=4), event(rows=5, sequence=1)])
 

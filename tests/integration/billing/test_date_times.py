@@ -7,7 +7,7 @@ from httpx import AsyncClient
 
 from harness.issuer import Headers
 from harness.plans import plan
-from harness.usage_events import ADA, deliver, event, give_plan
+from harness.usage_events import ADA, assign_plan, deliver, event
 from services.common.times import EXPECTED
 from tests.unit.common.test_times import NOT_RFC_3339
 
@@ -46,7 +46,7 @@ async def test_a_window_may_end_at_the_end_of_the_calendar(
 
 
 async def test_a_plan_accepts_nothing_else(client: AsyncClient, admin: Headers) -> None:
-    plan_id = await give_plan(client, admin, plan())
+    plan_id = await assign_plan(client, admin, plan())
 
     for value in [*NOT_RFC_3339, BEYOND]:
         body: dict[str, Any] = {"plan": plan_id, "effective_from": value}
@@ -58,7 +58,7 @@ async def test_a_plan_accepts_nothing_else(client: AsyncClient, admin: Headers) 
 async def test_a_plan_may_begin_at_the_end_of_the_calendar(
     client: AsyncClient, service: Headers, admin: Headers, ada: Headers
 ) -> None:
-    plan_id = await give_plan(client, admin, plan())
+    plan_id = await assign_plan(client, admin, plan())
 
     answer = await client.put(
         f"/accounts/{ADA}/plan", headers=admin, json={"plan": plan_id, "effective_from": LAST}

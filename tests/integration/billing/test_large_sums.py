@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 
 from harness.issuer import Headers
 from harness.plans import plan, price
-from harness.usage_events import ADA, BOB, deliver, event, give_plan, total, used
+from harness.usage_events import ADA, BOB, assign_plan, deliver, event, total, used
 from services.billing.ledger.sweeper import sweep
 from services.billing.models import (
     Account,
@@ -48,7 +48,7 @@ class TestPostpaid:
     async def test_a_month_beyond_64_bits_is_charged_and_shown(
         self, client: AsyncClient, service: Headers, admin: Headers, ada: Headers
     ) -> None:
-        await give_plan(client, admin, plan(price((None, "9000000000.000000001", "0"))))
+        await assign_plan(client, admin, plan(price((None, "9000000000.000000001", "0"))))
 
         results = [await deliver(client, service, [event(), event()]) for _ in range(5)]
 
@@ -58,7 +58,7 @@ class TestPostpaid:
     async def test_the_most_expensive_possible_event_is_charged(
         self, client: AsyncClient, service: Headers, admin: Headers, ada: Headers
     ) -> None:
-        await give_plan(client, admin, plan(price((None, "1000000000000", "1000000000000"))))
+        await assign_plan(client, admin, plan(price((None, "1000000000000", "1000000000000"))))
 
         result = await deliver(client, service, [event(id=f"e{n}", rows=MOST_ROWS) for n in "ab"])
 
@@ -73,7 +73,7 @@ class TestPostpaid:
     async def test_usage_of_part_of_an_hour_is_exact(
         self, client: AsyncClient, service: Headers, admin: Headers, ada: Headers, group_by: str
     ) -> None:
-        await give_plan(client, admin, plan(price((None, "9000000000.000000001", "0"))))
+        await assign_plan(client, admin, plan(price((None, "9000000000.000000001", "0"))))
         times = [f"2026-11-0{day}T12:{minute}:00Z" for day in (1, 2) for minute in (10, 20, 40)]
         book = (await client.get("/plans", headers=ada)).json()["plans"]
         price_id = book[1]["prices"][0]["id"]
@@ -173,7 +173,7 @@ class TestPrepaid:
     ) -> None:
         """It is settled and charged, and what a repeat spent goes back."""
         dear = plan(price((None, "900000000000", "1")), billing="prepaid", name="Dear")
-        plan_id = await give_plan(client, admin, dear)
+        plan_id = await assign_plan(client, admin, dear)
         stored = (await client.get("/plans", headers=admin)).json()["plans"]
         (found,) = [each for each in stored if each["id"] == plan_id]
         price_id = found["prices"][0]["id"]

@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from harness.issuer import Headers
 from harness.plans import plan
-from harness.usage_events import ADA, BOB, JOURNAL, deliver, event, give_plan
+from harness.usage_events import ADA, BOB, JOURNAL, assign_plan, deliver, event
 from services.billing.ledger import leases
 from services.billing.ledger.accounts import add_accounts
 from services.billing.ledger.terms import find_terms
@@ -145,7 +145,7 @@ async def test_a_stored_rate_limit_out_of_bounds_is_clamped(
     admin: Headers,
     per_second: float,
 ) -> None:
-    await give_plan(client, admin, OWN)
+    await assign_plan(client, admin, OWN)
     async with database.transaction() as session:
         await session.execute(
             update(Plan)
@@ -165,7 +165,7 @@ async def test_a_stored_rate_limit_out_of_bounds_is_clamped(
 async def test_every_process_gets_a_share_even_of_the_smallest_limit(
     client: AsyncClient, service: Headers, admin: Headers
 ) -> None:
-    await give_plan(client, admin, plan(rate_limit={"per_second": 1e-6, "burst": 1}))
+    await assign_plan(client, admin, plan(rate_limit={"per_second": 1e-6, "burst": 1}))
     journals = [f"{n:08x}-0000-7000-8000-000000000000" for n in range(3)]
 
     (least, *_) = [
@@ -222,7 +222,7 @@ class TestVersionBefore:
     async def test_its_field_names_are_accepted_and_its_status_is_returned(
         self, client: AsyncClient, service: Headers, admin: Headers
     ) -> None:
-        await give_plan(client, admin, plan(billing="prepaid"))
+        await assign_plan(client, admin, plan(billing="prepaid"))
         credit = {"amount": "1", "currency": "USD", "reason": "A test."}
         headers = admin | {"Idempotency-Key": "k"}
         await client.post(f"/accounts/{ADA}/credits", headers=headers, json=credit)

@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from harness.issuer import Headers
 from harness.plans import plan
-from harness.usage_events import ADA, BOB, give_plan
+from harness.usage_events import ADA, BOB, assign_plan
 from services.billing.amounts import split
 from services.billing.ledger.sweeper import sweep
 from services.billing.models import Account
@@ -151,7 +151,7 @@ class TestGrant:
         self, prepaid: Database, client: AsyncClient, admin: Headers
     ) -> None:
         await granted(prepaid, request(1, desired=40))
-        await give_plan(client, admin, plan())
+        await assign_plan(client, admin, plan())
         later = NOON + timedelta(days=365)
 
         (kept,) = await lease(prepaid, request(2, desired=40), now=later)
@@ -314,7 +314,7 @@ class TestRateLimit:
     async def test_it_is_shared_by_demand_among_recent_requesters(
         self, prepaid: Database, client: AsyncClient, admin: Headers, billing: str
     ) -> None:
-        await give_plan(client, admin, self.LIMITED | {"billing": billing})
+        await assign_plan(client, admin, self.LIMITED | {"billing": billing})
         now = NOON + timedelta(days=365)
 
         (alone,) = await lease(prepaid, request(1, demand=0), now=now)

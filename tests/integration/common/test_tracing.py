@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 from sqlalchemy import text
 
-from harness.otlp_collector import Collected, Collector, collecting
+from harness.otlp_collector import CollectedSpan, Collector, collecting
 from harness.ports import free_port
 from services.common.db.database import Database
 from services.common.errors import Unavailable
@@ -77,7 +77,7 @@ async def traced_client(tracing: Tracing) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-def only(collector: Collector) -> Collected:
+def only(collector: Collector) -> CollectedSpan:
     [span] = collector.spans
     return span
 
