@@ -87,7 +87,9 @@ class TestClock:
         self, leases: LeaseManager, account: str, neighbours: Neighbours
     ) -> None:
         waiting = asyncio.create_task(leases.admit(account))
-        await asyncio.sleep(0)
+        async with asyncio.timeout(30):
+            while not neighbours.tokens:  # the call fetches a token before it requests the lease
+                await asyncio.sleep(0)
 
         await leases.tick()
 
