@@ -68,6 +68,11 @@ class InferenceProtocol(Protocol):
         self._stop_holding()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        if self._request is not None:
+            self._give_to_app()  # it is finished like any other that has begun
+        super().shutdown()
+
     def data_received(self, data: bytes) -> None:
         known = self._known
         if (

@@ -17,6 +17,7 @@ from services.inference.api.front import InferenceApp
 from services.inference.app import create_app
 from services.inference.metering.billing_client import BillingClient
 from services.inference.settings import InferenceSettings
+from tests.integration.inference.fast import Served, serving_both
 from tests.integration.inference.grpc_client import GrpcClient
 from tests.integration.inference.neighbours import Neighbours, running
 from tests.integration.inference.samples import Store, train_samples
@@ -157,3 +158,24 @@ def keeping(settings: InferenceSettings, store: Path) -> InferenceSettings:
     """Return settings of a process that stores labels with their rows."""
     changes = {"feedback_store": f"file://{store}", "feedback_rows": True}
     return settings.model_copy(update=changes)
+
+
+@pytest.fixture(scope="session")
+async def shared_both(
+    settings: InferenceSettings, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Served]:
+    changes = {"journal_dir": tmp_path_factory.mktemp("journal")}
+    async with serving_both(settings.model_copy(update=changes)) as served:
+        yield served
+
+
+@pytest.fixture
+def served(shared_both: Served, neighbours: Neighbours) -> Served:
+    """Return the shared app, with auth and billing in their initial state."""
+    shared_both.by_app.clear()
+    return shared_both
+
+
+@pytest.fixture
+def authorization(neighbours: Neighbours, account: str) -> str:
+    return f"Authorization: Bearer {neighbours.token(account=account)}"

@@ -19,7 +19,11 @@ from services.inference.api.targets import Target
 from services.inference.app import create_app
 from services.inference.server import InferenceProtocol
 from services.inference.settings import InferenceSettings
+from tests.integration.inference.neighbours import Neighbours
+from tests.integration.inference.samples import NUMBERS_ROW
 
+V1 = "/v1/models/numbers:predict"
+V2 = "/v2/models/numbers/infer"
 VARYING = ("date", "x-request-id", "x-usage-event")
 """Headers that differ between two equal requests."""
 
@@ -54,6 +58,8 @@ class Served:
     ordinary: int
     """Port on which it does not."""
     by_app: list[str]
+    server: uvicorn.Server
+    """The server with the fast path."""
 
 
 @asynccontextmanager
@@ -83,7 +89,7 @@ async def serving_both(
     await eventually_async(lambda: _is_started(servers[0]))
     tasks.append(asyncio.create_task(servers[1].serve(sockets=[listeners[1]])))
     await eventually_async(lambda: _is_started(servers[1]))
-    served = Served(app, fast, ordinary, [])
+    served = Served(app, fast, ordinary, [], servers[0])
     _note_predictions(served)
     await eventually_async(lambda: _is_ready(fast))
     try:
@@ -153,3 +159,24 @@ def post(path: str, body: bytes, *headers: str) -> bytes:
     """Return the bytes of a POST request."""
     lines = [f"POST {path} HTTP/1.1", "Host: x", *headers, f"Content-Length: {len(body)}"]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def one_row(**more: Any) -> bytes:
+    return json.dumps({"instances": [NUMBERS_ROW], **more}).encode()
+
+
+async def warm(client: Client, authorization: str) -> None:
+    """Let the app learn the token, the account and the model."""
+    assert (await client.ask(post(V1, one_row(), authorization))).status == 200
+
+
+async def all_charged(neighbours: Neighbours, account: str, ids: set[str]) -> bool:
+    """Return whether an account was charged for all these events."""
+    return ids <= set(neighbours.charged_to(account))
+
+
+async def number_charged(neighbours: Neighbours, account: str, number: int) -> bool:
+    """Return whether an account was charged for so many events; it never was for more."""
+    charged = neighbours.charged_to(account)
+    assert len(charged) <= number
+    return len(charged) == number

@@ -1,0 +1,104 @@
+"""The same requests on the fast path and on the ordinary one: the same answers."""
+
+import json
+
+import pytest
+
+from tests.integration.inference.fast import (
+    V1,
+    V2,
+    Served,
+    connected,
+    one_row,
+    post,
+    warm,
+)
+from tests.integration.inference.samples import NUMBERS_ROW
+
+TENSOR = {"name": "features", "datatype": "FP64", "shape": [1, 3], "data": NUMBERS_ROW}
+BODIES: dict[str, tuple[str, bytes]] = {
+    "a list": (V1, one_row()),
+    "an object": (V1, b'{"instances": [{"a": 1, "b": 2.5, "c": null}]}'),
+    "several rows": (V1, json.dumps({"instances": [NUMBERS_ROW] * 5}).encode()),
+    "probabilities": (V1, one_row(parameters={"probabilities": True})),
+    "a signature name": (V1, one_row(signature_name="serving_default")),
+    "missing values": (V1, json.dumps({"instances": [[None, 1, 2.5]]}).encode()),
+    "an unknown member": (V1, one_row(other=1)),
+    "a duplicate member": (V1, b'{"instances": [[1, 2, 3]], "instances": [[1, 2, 3]]}'),
+    "a duplicate column": (V1, b'{"instances": [{"a": 1, "a": 2, "b": 3, "c": 4}]}'),
+    "a boolean for a number": (V1, json.dumps({"instances": [[True, 1, 2]]}).encode()),
+    "text for a number": (V1, json.dumps({"instances": [["x", 1, 2]]}).encode()),
+    "a number too large for float32": (V1, b'{"instances": [[1e39, 1, 2]]}'),
+    "an integer of 30 digits": (V1, b'{"instances": [[' + b"9" * 30 + b", 1, 2]]}"),
+    "rows of different lengths": (V1, b'{"instances": [[1, 2, 3], [1, 2]]}'),
+    "no rows": (V1, b'{"instances": []}'),
+    "rows that are no lists": (V1, b'{"instances": [1, 2, 3]}'),
+    "a list instead of an object": (V1, b"[1, 2, 3]"),
+    "no JSON": (V1, b"{"),
+    "no body": (V1, b""),
+    "an unknown model": ("/v1/models/nothing:predict", one_row()),
+    "an unknown version": ("/v2/models/numbers/versions/nothing/infer", one_row()),
+    "a name with an escape": ("/v1/models/num%62ers:predict", one_row()),
+    "a query": (f"{V1}?a=b", one_row()),
+    "a tensor": (V2, json.dumps({"id": "7", "inputs": [TENSOR]}).encode()),
+    "one of the outputs": (
+        V2,
+        json.dumps({"id": "7", "inputs": [TENSOR], "outputs": [{"name": "predict"}]}).encode(),
+    ),
+    "a tensor of the wrong shape": (
+        V2,
+        json.dumps({"inputs": [{**TENSOR, "shape": [2, 3]}]}).encode(),
+    ),
+    "a model of text": ("/v1/models/mixed:predict", one_row()),
+    "a path below": (f"{V1}/more", one_row()),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+async def test_both_paths_answer_alike(served: Served, authorization: str, name: str) -> None:
+    path, body = BODIES[name]
+    request = post(path, body, authorization)
+
+    async with connected(served.fast) as fast, connected(served.ordinary) as ordinary:
+        await warm(fast, authorization)
+        replies = [await fast.ask(request), await fast.ask(request), await ordinary.ask(request)]
+
+    assert replies[0].lasting == replies[1].lasting == replies[2].lasting
+
+
+HEADERS: dict[str, tuple[str, ...]] = {
+    "no token": (),
+    "an empty token": ("Authorization: Bearer ",),
+    "an unknown token": ("Authorization: Bearer abc",),
+    "another scheme": ("Authorization: Basic abc",),
+    "two tokens": ("Authorization: Bearer abc", "Authorization: Bearer abc"),
+    "a lower-case scheme": ("authorization: bearer {token}",),
+    "an Idempotency-Key": ("{own}", "Idempotency-Key: k"),
+    "a bad Idempotency-Key": ("{own}", "Idempotency-Key: \t"),
+    "two Idempotency-Keys": ("{own}", "Idempotency-Key: a", "Idempotency-Key: b"),
+    "compressed content": ("{own}", "Content-Encoding: gzip"),
+    "a request id": ("{own}", "X-Request-ID: mine"),
+    "a bad request id": ("{own}", "X-Request-ID: a b"),
+    "a bad timeout": ("{own}", "X-Request-Timeout: soon"),
+    "a page's origin": ("{own}", "Origin: https://example.com"),
+    "a connection to be closed": ("{own}", "Connection: close"),
+    "a JSON length": ("{own}", "Inference-Header-Content-Length: 5"),
+    "upper case": ("{upper}",),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+async def test_both_paths_treat_headers_alike(
+    served: Served, authorization: str, name: str
+) -> None:
+    token = authorization.rpartition(" ")[2]
+    words = {"own": authorization, "token": token, "upper": f"AUTHORIZATION: Bearer {token}"}
+    request = post(V1, one_row(), *(line.format(**words) for line in HEADERS[name]))
+
+    async with connected(served.fast) as fast, connected(served.ordinary) as ordinary:
+        await warm(fast, authorization)
+        replies = [await fast.ask(request), await ordinary.ask(request)]
+
+    assert replies[0].lasting == replies[1].lasting
+    if name == "a request id":
+        assert [reply.headers["x-request-id"] for reply in replies] == ["mine", "mine"]
