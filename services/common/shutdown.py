@@ -20,7 +20,8 @@ LAST_CALL_S = 2.0
 
 _TICK_S = 0.1
 _THREADS_S = 1.0
-_CLOSE = (b"connection", b"close")
+CLOSE = (b"connection", b"close")
+"""The header of the last response on a connection."""
 
 log = structlog.get_logger()
 
@@ -58,7 +59,7 @@ class StoppingServer(uvicorn.Server):
     async def _announce_close(self) -> None:
         """Add `Connection: close` to all responses that have not started yet."""
         await self.on_tick(0)  # resets the default headers, with a new `Date`
-        self.server_state.default_headers.append(_CLOSE)
+        self.server_state.default_headers.append(CLOSE)
         for connection in self.server_state.connections:
             cycle = getattr(connection, "cycle", None)
             if cycle is not None and not cycle.response_started:

@@ -14,6 +14,7 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from services.common.http.protocol import Protocol
+from services.common.shutdown import CLOSE
 from services.inference.api.fast_path import (
     DEFERRED,
     FAST_PATH,
@@ -22,7 +23,6 @@ from services.inference.api.fast_path import (
     FastRequest,
     Headers,
 )
-from services.inference.api.json_body import WHOLE_BYTES
 
 HOLD_S = 0.05
 """How long a request waits for the rest of its body before the app begins with it."""
@@ -57,8 +57,8 @@ class InferenceProtocol(Protocol):
     _started = 0
     _used_at = float("-inf")
     """When the fast path last answered."""
-    _answered: tuple[FastRequest, bytes] | None = None
-    """The last request that was answered at once, and its body."""
+    _answered: FastRequest | None = None
+    """The last request that was answered at once."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -94,9 +94,9 @@ class InferenceProtocol(Protocol):
         if self._discarding:
             self._stop_holding()
         elif self._request is not None and self._hold_timer is None:
-            self._hold_timer = self.loop.call_later(HOLD_S, self._give_to_app)
+            self._hold()
         is_one = is_new and self._started == 1 and not self._receiving
-        self._known = _known_head(data, *self._answered) if is_one and self._answered else None
+        self._known = _known_head(data, self._answered) if is_one and self._answered else None
 
     # -- from the request's head to its end ------------------------------------------------------
 
@@ -106,15 +106,13 @@ class InferenceProtocol(Protocol):
         self._sampled = {}
         self._request = self._read_head()
         if self._request is None:
-            super().start_request()
+            self._start_app()
 
     def add_body(self, body: bytes) -> None:
         if self._request is None:
             super().add_body(body)
-            return
-        self._held += body
-        if len(self._held) > WHOLE_BYTES:
-            self._give_to_app()
+        else:
+            self._held += body
 
     def end_request(self) -> None:
         request, content = self._request, self._held
@@ -122,7 +120,7 @@ class InferenceProtocol(Protocol):
             super().end_request()
             return
         self._stop_holding()
-        if not self._answer(request, content):
+        if not (self._may_answer() and self._answer(request, content)):
             self._pass_to_app(content)
             super().end_request()
 
@@ -161,6 +159,13 @@ class InferenceProtocol(Protocol):
             and not self.transport.is_closing()
         )
 
+    def _hold(self) -> None:
+        """Wait a moment for the rest of a request, unless its `X-Request-Timeout` is running."""
+        if self._request is not None and self._request.head.timeout_s is not None:
+            self._give_to_app()
+        else:
+            self._hold_timer = self.loop.call_later(HOLD_S, self._give_to_app)
+
     def _stop_holding(self) -> None:
         self._request, self._held = None, b""
         if self._hold_timer is not None:
@@ -174,8 +179,12 @@ class InferenceProtocol(Protocol):
         self._pass_to_app(held)
 
     def _pass_to_app(self, body: bytes) -> None:
-        super().start_request()
+        self._start_app()
         super().add_body(body)
+
+    def _start_app(self) -> None:
+        self._unset_keepalive_if_required()  # an answer in the same packet may have set it
+        super().start_request()
 
     # -- the answer ------------------------------------------------------------------------------
 
@@ -191,7 +200,7 @@ class InferenceProtocol(Protocol):
         else:
             self._write(answer, self.server_state.default_headers)
             self._keep_alive()
-            self._answered = request, content
+            self._answered = request
         return True
 
     def _keep_alive(self) -> None:
@@ -231,10 +240,14 @@ class InferenceProtocol(Protocol):
         cycle = self._deferred
         if answer is None:
             self._start_asgi_task(cycle, self.app)
-        elif not cycle.disconnected:
-            self._write(answer, cycle.default_headers)
+        elif not self.transport.is_closing():
+            headers = cycle.default_headers
+            if not cycle.keep_alive and CLOSE not in headers:
+                headers = [*headers, CLOSE]
+            self._write(answer, headers)
             cycle.response_started = cycle.response_complete = True
-            if not cycle.keep_alive:
+            cycle.body.clear()
+            if CLOSE in headers:
                 self.transport.close()
             self.on_response_complete()
 
@@ -245,9 +258,12 @@ class InferenceProtocol(Protocol):
         )
 
 
-def _known_head(data: bytes, request: FastRequest, content: bytes) -> _KnownHead | None:
-    """Return the head of the only request in `data`, if it is worth remembering."""
-    size = len(data) - len(content)
-    if size > MAX_KNOWN_HEAD_BYTES or request.head.length != len(content):
+def _known_head(data: bytes, request: FastRequest) -> _KnownHead | None:
+    """Return the head of the only request in `data`, if it is worth remembering.
+
+    It is not if there are blank lines before or after the request.
+    """
+    size = data.find(b"\r\n\r\n") + 4
+    if size > MAX_KNOWN_HEAD_BYTES or size + request.head.length != len(data):
         return None
     return _KnownHead(data[:size], len(data), request)

@@ -23,10 +23,15 @@ log = structlog.get_logger()
 
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """Return the caller's `X-Request-ID` if it is valid, otherwise a new one."""
+    return given_request_id(headers) or new_request_id()
+
+
+def given_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Return the caller's `X-Request-ID` if it is valid."""
     for name, value in headers:
         if name == b"x-request-id" and _VALID_ID.fullmatch(value):
             return str(value, "ascii")
-    return new_request_id()
+    return None
 
 
 def new_request_id() -> str:

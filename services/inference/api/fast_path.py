@@ -15,7 +15,7 @@ import structlog
 
 from services.common.errors import ServiceError
 from services.common.identity.guards import read_bearer
-from services.common.telemetry.requests import new_request_id, request_id
+from services.common.telemetry.requests import given_request_id, new_request_id
 from services.inference.api import steps
 from services.inference.api.collaborators import (
     Admission,
@@ -97,16 +97,16 @@ class FastPath:
             target is None
             or target.model not in self._models.table
             or len(fields) < len(headers)
+            or b"content-length" not in fields
             or not _UNUSUAL.isdisjoint(fields)
         ):
             return None
         try:
             token = read_bearer(fields.get(b"authorization", b""))
-            head = read_head(headers, max_bytes=WHOLE_BYTES)
+            head = read_head(headers, max_bytes=min(WHOLE_BYTES, self._admission.max_body_bytes))
         except ServiceError:
             return None
-        own_id = request_id(headers) if b"x-request-id" in fields else None
-        return FastRequest(path, target, token, head, own_id)
+        return FastRequest(path, target, token, head, given_request_id(headers))
 
     def answer(
         self, request: FastRequest, content: bytes, respond: Respond
@@ -128,7 +128,7 @@ class FastPath:
             is_durable = self._metering.journal.append_now(event)
         except Exception:  # the ordinary path meets it again, and reports it
             if prediction is not None:
-                prediction.spending.free()
+                self._withdraw(prediction)
             return None
         if not is_durable:
             settle = partial(self._settle, prediction, answer, respond)
@@ -141,7 +141,7 @@ class FastPath:
         """Take the steps up to the spending, which is the only one that has an effect."""
         admission, metering, target = self._admission, self._metering, request.target
         caller = admission.verifier.recall(request.token)
-        if caller is None or len(content) > WHOLE_BYTES:
+        if caller is None:
             return None
         steps.check_scope(caller)
         model = self._models.table.find_beyond_trial(target.model, target.version)
@@ -182,8 +182,12 @@ class FastPath:
             respond(answer)
             self._observe(prediction)
         else:
-            prediction.spending.free()
+            self._withdraw(prediction)
             respond(None)
+
+    def _withdraw(self, prediction: Prediction) -> None:
+        """Undo the spending, for the ordinary path to begin anew."""
+        self._metering.leases.withdraw(prediction.caller.account, prediction.spending)
 
     def _observe(self, prediction: Prediction) -> None:
         """Count a prediction that is billed; whatever goes wrong here, it is answered."""

@@ -186,3 +186,18 @@ async def test_after_a_failed_sync_no_more_events_are_accepted(tmp_path: Path) -
     os.close(read_end)
     os.close(write_end)
     await journal.close(settled=False)
+
+
+async def test_an_event_whose_answer_fails_keeps_no_other_from_being_answered(
+    journal: Journal,
+) -> None:
+    def fail(error: JournalBroken | None) -> None:
+        raise ZeroDivisionError
+
+    journal.append_later(b'{"id":"a"}', fail)
+    async with asyncio.timeout(20):
+        await journal.append(b'{"id":"b"}')
+        await journal.append(b'{"id":"c"}')
+
+    assert journal.last == 3
+    await journal.close(settled=True)

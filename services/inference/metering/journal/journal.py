@@ -262,7 +262,7 @@ class Journal:
         self._count(segment, data, lines=len(entries))
         for entry in entries:
             entry.durable = True
-            entry.settle(None)
+            _tell(entry, None)
 
     def _count(self, segment: Segment, data: bytes, *, lines: int) -> None:
         """Count lines as durable."""
@@ -288,7 +288,15 @@ class Journal:
 
 def _refuse(entries: list[_Pending]) -> None:
     for entry in entries:
-        entry.settle(JournalBroken())
+        _tell(entry, JournalBroken())
+
+
+def _tell(entry: _Pending, error: JournalBroken | None) -> None:
+    """Settle one event; whatever goes wrong there, the others are settled too."""
+    try:
+        entry.settle(error)
+    except Exception:
+        log.exception("journal_settle_failed")
 
 
 def _settle(done: asyncio.Future[None], error: JournalBroken | None) -> None:

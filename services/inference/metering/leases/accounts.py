@@ -148,6 +148,12 @@ class Account:
                 self.rate_limited = True
                 raise
 
+    def readmit(self) -> None:
+        """Undo `admit` for a request that is about to be admitted again."""
+        self.requests.count = max(self.requests.count - 1, 0)
+        if self.bucket is not None:
+            self.bucket.tokens += 1
+
     def price(self, model: str) -> Price:
         """Return what a model costs.
 

@@ -138,6 +138,13 @@ class LeaseManager:
             account.admit(now)
         return spending
 
+    def withdraw(self, account_id: str, spending: Spending) -> None:
+        """Undo `admit_and_spend`: the request begins anew on another path."""
+        spending.free()
+        account = self._accounts.get(account_id)
+        if account is not None:
+            account.readmit()
+
     def spend_now(self, account_id: str, model: str, rows: int) -> Spending | None:
         """Reserve what a request costs; return None, with no effect, if it has to wait.
 
