@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import uvicorn
 from starlette.types import Receive, Scope, Send
@@ -17,6 +18,7 @@ from services.common.telemetry.tracing import Tracing
 from services.inference.api.front import InferenceApp
 from services.inference.api.targets import Target
 from services.inference.app import create_app
+from services.inference.models import engine
 from services.inference.server import InferenceProtocol
 from services.inference.settings import InferenceSettings
 from tests.integration.inference.neighbours import Neighbours
@@ -93,7 +95,9 @@ async def serving_both(
     _note_predictions(served)
     await eventually_async(lambda: _is_ready(fast))
     try:
-        yield served
+        # However busy the machine was when the models were measured, they count as quick.
+        with patch.object(engine, "INLINE_S", 10.0):
+            yield served
     finally:
         for server, task in zip(reversed(servers), reversed(tasks), strict=True):
             server.should_exit = True
