@@ -29,6 +29,7 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from services.common.errors import PROBLEM_JSON, from_http
 from services.common.http.disconnects import mark_closed
+from services.common.http.responses import ResponseSender
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_PIPELINED = 100
@@ -41,7 +42,6 @@ LINGER_BYTES = 32 * 1024 * 1024
 LINGER_S = 10.0
 """How much is read and discarded after the last response, and for how long."""
 
-_CONTROLS = bytes({*range(32), 127} - {ord("\t")})
 _FRAMING = frozenset({b"host", b"expect", b"content-length", b"transfer-encoding", b"te"})
 _WITHOUT_VERSION = re.compile(rb"(?:\A|\n)[A-Z]+ /[^ \r\n]*\r?\n\Z")
 """An HTTP/0.9 request, which is complete after this line."""
@@ -313,7 +313,7 @@ class Protocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         # Not stored on the cycle: that would create a reference cycle for the garbage collector.
         def with_joined_writes(scope: Any, receive: Any, send: Any) -> Any:
-            return app(scope, receive, _ResponseSender(cycle, self).send)
+            return app(scope, receive, ResponseSender(cycle, self.keeps_connection).send)
 
         super()._start_asgi_task(cycle, with_joined_writes)
 
@@ -369,52 +369,3 @@ class _OrderlyTransport:
     def detach(self) -> None:
         """Break the reference cycle with the protocol."""
         self._protocol = None
-
-
-class _ResponseSender:
-    """Sends a response's head and body in one write, if the body is complete.
-
-    Uvicorn writes them separately, which takes two packets and wakes the client twice. It still
-    handles all other responses, message by message.
-    """
-
-    def __init__(self, cycle: RequestResponseCycle, protocol: Protocol) -> None:
-        self._cycle = cycle
-        self._protocol = protocol
-        self._start: Any = None
-
-    async def send(self, message: Any) -> None:
-        """Send one message of the response; this is the request's ASGI `send`."""
-        cycle, start, self._start = self._cycle, self._start, None
-        if message["type"] == "http.response.start":
-            self._start = message
-            return
-        if start is not None:
-            if not self._protocol.keeps_connection(cycle):
-                cycle.keep_alive = False
-            response = _joined(cycle, start, message)
-            if response is None:
-                await cycle.send(start)
-            else:
-                cycle.response_started = True
-                cycle.waiting_for_100_continue = False
-                cycle.chunked_encoding = False
-                cycle.expected_content_length = len(response)
-                message = {"type": "http.response.body", "body": response}
-        await cycle.send(message)
-
-
-def _joined(cycle: RequestResponseCycle, start: Any, message: Any) -> bytes | None:
-    """Return the bytes of a complete response with the right Content-Length, otherwise None."""
-    if message.get("more_body") or cycle.scope["method"] == "HEAD" or not cycle.keep_alive:
-        return None
-    headers = [*cycle.default_headers, *start["headers"]]
-    lines = [b"%b: %b\r\n" % header for header in headers]
-    head = STATUS_LINE[start["status"]] + b"".join(lines)
-    # Prevent header injection: line ends must be the only control characters.
-    if len(head) - len(head.translate(None, _CONTROLS)) != 2 * (len(headers) + 1):
-        return None
-    body: bytes = message.get("body", b"")
-    if b"\r\ncontent-length: %d\r\n" % len(body) not in head or b"\r\nconnection: " in head:
-        return None
-    return head + b"\r\n" + body
