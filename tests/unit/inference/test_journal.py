@@ -100,6 +100,21 @@ async def test_no_work_is_accepted_once_the_limit_is_near(tmp_path: Path) -> Non
     await journal.close(settled=True)
 
 
+async def test_events_that_wait_for_a_sync_take_room(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, max_bytes=4 * TYPICAL_LINE_BYTES, sync="disk")
+
+    for _ in range(4):
+        journal.append_later(b"{}", lambda error: None)
+
+    with pytest.raises(JournalFull):
+        journal.check_room(in_flight=0)
+    await asyncio.sleep(0)  # now they are written, and the sync has begun
+    with pytest.raises(JournalFull):
+        journal.check_room(in_flight=0)
+    await journal.close(settled=False)
+    journal.check_room(in_flight=0)
+
+
 async def test_an_event_cancelled_before_it_is_written_is_not_journalled(
     journal: Journal, tmp_path: Path
 ) -> None:

@@ -51,12 +51,16 @@ class JournalBroken(Unavailable):
         super().__init__("Usage cannot be recorded right now; retry in 5 s.", retry_after_s=5)
 
 
+Settle = Callable[[JournalBroken | None], None]
+"""Called once: with None when the event is durable, or with an error if it is not billed."""
+
+
 @dataclass(slots=True, eq=False)
-class _Pending:
-    """An event that waits for its write; `settle` is called once, with an error or None."""
+class PendingEvent:
+    """An event that waits for its commit."""
 
     event: bytes
-    settle: Callable[[JournalBroken | None], None]
+    settle: Settle
     durable: bool = False
 
 
@@ -96,9 +100,11 @@ class Journal:
         self._refuse_until = 0.0
         self._unshipped_bound = 0
         """An upper bound of this run's unshipped bytes, so that no request sums its segments."""
-        self._pending: list[_Pending] = []
+        self._pending: list[PendingEvent] = []
         self._commit_due = False
         self._syncing: asyncio.Task[None] | None = None
+        self._unsynced = 0
+        """Lines that are written but not durable."""
         self._roll(first=1)
 
     @property
@@ -122,7 +128,8 @@ class Journal:
         """
         if self.broken or time.monotonic() < self._refuse_until:
             raise JournalBroken
-        room = self._max_bytes - self.inherited_bytes - in_flight * TYPICAL_LINE_BYTES
+        lines = in_flight + len(self._pending) + self._unsynced
+        room = self._max_bytes - self.inherited_bytes - lines * TYPICAL_LINE_BYTES
         if self._unshipped_bound >= room:
             self._unshipped_bound = self.unshipped_bytes - self.inherited_bytes
             if self._unshipped_bound >= room:
@@ -144,7 +151,7 @@ class Journal:
         if self.broken:
             raise JournalBroken
         done = asyncio.get_running_loop().create_future()
-        entry = self._enqueue(event, partial(_settle, done))
+        entry = self.append_later(event, partial(_settle, done))
         try:
             await done
         except asyncio.CancelledError:
@@ -176,14 +183,18 @@ class Journal:
         self._count(segment, data, lines=1)
         return True
 
-    def append_later(self, event: bytes, settle: Callable[[JournalBroken | None], None]) -> None:
-        """Make an event durable with the next sync, and then call `settle`.
+    def append_later(self, event: bytes, settle: Settle) -> PendingEvent:
+        """Make an event durable with the next commit, and then call `settle`.
 
         Args:
             event: a JSON object without its sequence.
-            settle: takes an error if the event is not durable and will not be billed.
         """
-        self._enqueue(event, settle)
+        entry = PendingEvent(event, settle)
+        self._pending.append(entry)
+        if not self._commit_due and self._syncing is None:
+            self._commit_due = True
+            asyncio.get_running_loop().call_soon(self._commit)
+        return entry
 
     async def check(self) -> str | None:
         """Return why the journal is not ready, or None if it is."""
@@ -204,14 +215,6 @@ class Journal:
             else:
                 segment.release()
 
-    def _enqueue(self, event: bytes, settle: Callable[[JournalBroken | None], None]) -> _Pending:
-        entry = _Pending(event, settle)
-        self._pending.append(entry)
-        if not self._commit_due and self._syncing is None:
-            self._commit_due = True
-            asyncio.get_running_loop().call_soon(self._commit)
-        return entry
-
     def _commit(self) -> None:
         """Write all pending events at once; in `disk` mode the sync follows in a thread."""
         self._commit_due = False
@@ -226,6 +229,7 @@ class Journal:
         if not self._write(segment, data, lines=len(entries)):
             _refuse(entries)
         elif self._sync == "disk":
+            self._unsynced = len(entries)
             self._syncing = asyncio.ensure_future(self._sync_data(segment, data, entries))
         else:
             self._release(segment, data, entries)
@@ -241,7 +245,7 @@ class Journal:
             return False
         return True
 
-    async def _sync_data(self, segment: Segment, data: bytes, entries: list[_Pending]) -> None:
+    async def _sync_data(self, segment: Segment, data: bytes, entries: list[PendingEvent]) -> None:
         try:
             await asyncio.to_thread(os.fsync, segment.fd)
         except OSError as error:
@@ -254,11 +258,11 @@ class Journal:
             self._pending = []
         else:
             self._release(segment, data, entries)
-        self._syncing = None
+        self._syncing, self._unsynced = None, 0
         if self._pending:
             self._commit()
 
-    def _release(self, segment: Segment, data: bytes, entries: list[_Pending]) -> None:
+    def _release(self, segment: Segment, data: bytes, entries: list[PendingEvent]) -> None:
         self._count(segment, data, lines=len(entries))
         for entry in entries:
             entry.durable = True
@@ -286,12 +290,12 @@ class Journal:
                 self.segments[-1 - TAILS].tail = None
 
 
-def _refuse(entries: list[_Pending]) -> None:
+def _refuse(entries: list[PendingEvent]) -> None:
     for entry in entries:
         _tell(entry, JournalBroken())
 
 
-def _tell(entry: _Pending, error: JournalBroken | None) -> None:
+def _tell(entry: PendingEvent, error: JournalBroken | None) -> None:
     """Settle one event; whatever goes wrong there, the others are settled too."""
     try:
         entry.settle(error)
