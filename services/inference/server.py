@@ -26,9 +26,8 @@ from services.inference.api.fast_path import (
 
 HOLD_S = 0.05
 """How long a request waits for the rest of its body before the app begins with it."""
-
-
 MAX_KNOWN_HEAD_BYTES = 4096
+"""The longest head that a connection remembers."""
 
 
 class _KnownHead(NamedTuple):
@@ -52,9 +51,10 @@ class InferenceProtocol(Protocol):
     _deferred: RequestResponseCycle
     """The request whose answer waits for the journal."""
     _known: _KnownHead | None = None
-    _sampled: dict[str, Any] = {}  # noqa: RUF012 (replaced, never changed)
-    """Whether the next request begins a trace, if that is decided already."""
+    _sampled: dict[str, Any] | None = None
+    """The state of the next request, if it is already decided whether it begins a trace."""
     _started = 0
+    """How many requests began in the data being parsed."""
     _used_at = float("-inf")
     """When the fast path last answered."""
     _answered: FastRequest | None = None
@@ -102,8 +102,9 @@ class InferenceProtocol(Protocol):
 
     def start_request(self) -> None:
         self._started += 1
-        self.scope["state"].update(self._sampled)
-        self._sampled = {}
+        if self._sampled is not None:
+            self.scope["state"].update(self._sampled)
+            self._sampled = None
         self._request = self._read_head()
         if self._request is None:
             self._start_app()

@@ -38,17 +38,13 @@ class _SharedPool:
         self.taken = 0
         self._by_account: dict[str, int] = {}
 
-    def has_room(self, account: str, amount: int, *, without: int = 0) -> bool:
-        """Return whether an amount fits, not counting `without` of what the account has."""
-        own = self._by_account.get(account, 0)
-        return fits(amount, own=own - without, taken=self.taken, total=self.total)
-
     def acquire(self, account: str, amount: int, *, without: int = 0) -> bool:
         """Take an amount if it fits, not counting `without` of what the account already has."""
-        if not self.has_room(account, amount, without=without):
+        own = self._by_account.get(account, 0)
+        if not fits(amount, own=own - without, taken=self.taken, total=self.total):
             return False
         self.taken += amount
-        self._by_account[account] = self._by_account.get(account, 0) + amount
+        self._by_account[account] = own + amount
         return True
 
     def release(self, account: str, amount: int) -> None:
@@ -75,10 +71,6 @@ class ConcurrencyLimiter:
     def taken(self) -> int:
         """How many requests are in progress."""
         return self._pool.taken
-
-    def has_room(self, account: str) -> bool:
-        """Return whether a slot is free for this account."""
-        return self._pool.has_room(account, 1)
 
     @contextmanager
     def acquire(self, account: str) -> Iterator[None]:
@@ -159,10 +151,6 @@ class MemoryLimiter:
     def taken(self) -> int:
         """How many bytes requests keep in memory."""
         return self._pool.taken
-
-    def has_room(self, account: str, size: int) -> bool:
-        """Return whether a complete request of `size` bytes fits."""
-        return self._pool.has_room(account, size)
 
     def reserve(self, account: str) -> "MemoryReservation":
         """Return a context manager that counts the bytes of one request."""

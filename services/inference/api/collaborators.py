@@ -38,10 +38,6 @@ class Admission:
     max_body_bytes: int
     max_rows: int
 
-    def has_room(self, account: str, size: int) -> bool:
-        """Return whether one more complete request, of `size` bytes, fits."""
-        return self.limiter.has_room(account) and self.memory.has_room(account, size)
-
 
 @dataclass(frozen=True, slots=True)
 class Models:
