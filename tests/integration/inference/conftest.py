@@ -179,3 +179,13 @@ def served(shared_both: Served, neighbours: Neighbours) -> Served:
 @pytest.fixture
 def authorization(neighbours: Neighbours, account: str) -> str:
     return f"Authorization: Bearer {neighbours.token(account=account)}"
+
+
+@pytest.fixture
+async def synced(
+    settings: InferenceSettings, tmp_path: Path, neighbours: Neighbours
+) -> AsyncIterator[Served]:
+    """Yield an app whose events are durable only when they are synced to the disk."""
+    changes = {"journal_dir": tmp_path / "journal", "journal_sync": "disk"}
+    async with serving_both(settings.model_copy(update=changes)) as served:
+        yield served

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from services.inference.api.grpc.document import SERVICE
 from services.inference.api.grpc.messages import open_inference_pb2 as messages
+from tests.integration.inference.samples import MIXED_ROW
 
 Infer = messages.ModelInferRequest
 
@@ -72,3 +73,17 @@ def values(response: Any, name: str) -> list[Any]:
     [output] = [each for each in response.outputs if each.name == name]
     [(_, contents)] = output.contents.ListFields()
     return list(contents)
+
+
+def mixed_row(**contents: Any) -> Infer:
+    """Return a request with one row of the model `mixed` as typed contents."""
+    request = Infer(model_name="mixed")
+    for name, datatype, field in (
+        ("size", "FP32", "fp32_contents"),
+        ("colour", "BYTES", "bytes_contents"),
+        ("sold", "BOOL", "bool_contents"),
+    ):
+        tensor = request.inputs.add(name=name, datatype=datatype, shape=[1, 1])
+        value = contents.get(name, MIXED_ROW[name])
+        getattr(tensor.contents, field).append(value.encode() if datatype == "BYTES" else value)
+    return request

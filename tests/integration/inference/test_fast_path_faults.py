@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import json
 import os
 import struct
 import threading
@@ -16,23 +15,24 @@ from harness.waiting import eventually_async as eventually
 from services.inference.metering.journal import journal
 from services.inference.settings import InferenceSettings
 from tests.integration.inference.fast import (
-    Client,
+    V1,
+    V2,
     Reply,
     Served,
     connected,
+    number_charged,
+    one_row,
     post,
     serving_both,
+    warm,
 )
 from tests.integration.inference.neighbours import Neighbours
-from tests.integration.inference.samples import NUMBERS_ROW
 
-V1 = "/v1/models/numbers:predict"
-V2 = "/v2/models/numbers/infer"
-BODY = json.dumps({"instances": [NUMBERS_ROW]}).encode()
+BODY = one_row()
 
 
 @pytest.fixture(scope="module")
-async def shared(
+async def small(
     settings: InferenceSettings, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Served]:
     changes = {"journal_dir": tmp_path_factory.mktemp("journal"), "max_body_bytes": 2_000}
@@ -41,20 +41,10 @@ async def shared(
 
 
 @pytest.fixture
-def served(shared: Served, neighbours: Neighbours) -> Served:
-    """Return the shared app, with auth and billing in their initial state."""
-    shared.by_app.clear()
-    return shared
-
-
-@pytest.fixture
-def authorization(neighbours: Neighbours, account: str) -> str:
-    return f"Authorization: Bearer {neighbours.token(account=account)}"
-
-
-async def _warm(client: Client, authorization: str) -> None:
-    """Let the app learn the token, the account and the model."""
-    assert (await client.ask(post(V1, BODY, authorization))).status == 200
+def served(small: Served, neighbours: Neighbours) -> Served:
+    """Return an app that takes small bodies only, with auth and billing in their initial state."""
+    small.by_app.clear()
+    return small
 
 
 class Syncing:
@@ -99,7 +89,7 @@ class TestRepeatedHeads:
         request = post(V2, rows, authorization, length) + b"\r\n"
 
         async with connected(served.fast) as fast, connected(served.ordinary) as ordinary:
-            await _warm(fast, authorization)
+            await warm(fast, authorization)
             replies = [await fast.ask(request) for _ in range(3)]
             expected = await ordinary.ask(request)
 
@@ -111,11 +101,11 @@ class TestRepeatedHeads:
         request = post(V1, b"  " + BODY, authorization, "Idempotency-Key: k") + b"\r\n"
 
         async with connected(served.fast) as client:
-            await _warm(client, authorization)
+            await warm(client, authorization)
             replies = [await client.ask(request) for _ in range(3)]
 
         assert len({reply.headers["x-usage-event"] for reply in replies}) == 1
-        await eventually(lambda: _number_charged(neighbours, account, 2))
+        await eventually(lambda: number_charged(neighbours, account, 2))
 
     @pytest.mark.parametrize("before", [b"\r\n", b"\r\n\r\n", b"\r\n" * 3])
     async def test_after_blank_lines_are_answered_alike(
@@ -124,7 +114,7 @@ class TestRepeatedHeads:
         request = post(V1, BODY, authorization)
 
         async with connected(served.fast) as client:
-            await _warm(client, authorization)
+            await warm(client, authorization)
             sent = [before + request, before + request, before, request, request, before]
             client.writer.write(request)
             for piece in sent:
@@ -140,7 +130,7 @@ class TestRepeatedHeads:
         request = post(V1, BODY, authorization, "X-Request-ID: a b")
 
         async with connected(served.fast) as client:
-            await _warm(client, authorization)
+            await warm(client, authorization)
             replies = [await client.ask(request) for _ in range(3)]
 
         assert len({reply.headers["x-request-id"] for reply in replies}) == 3
@@ -152,7 +142,7 @@ class TestRepeatedHeads:
         outer = post("/v1/models/nothing:predict", request * 2, authorization)
 
         async with connected(served.fast) as client:
-            await _warm(client, authorization)
+            await warm(client, authorization)
             await client.ask(request)
             for piece in (outer[: -2 * len(request)], request, request):
                 client.writer.write(piece)
@@ -161,7 +151,7 @@ class TestRepeatedHeads:
             after = await client.ask(request)
 
         assert (refused.status, after.status) == (404, 200)
-        await eventually(lambda: _number_charged(neighbours, account, 3))
+        await eventually(lambda: number_charged(neighbours, account, 3))
 
     async def test_of_an_expired_token_are_refused(
         self, served: Served, authorization: str, monkeypatch: pytest.MonkeyPatch
@@ -170,7 +160,7 @@ class TestRepeatedHeads:
         verifier = served.app.app.state.verifier
 
         async with connected(served.fast) as client:
-            await _warm(client, authorization)
+            await warm(client, authorization)
             await client.ask(request)
             real = verifier._clock
             monkeypatch.setattr(verifier, "_clock", lambda: real() + 100_000)
@@ -186,7 +176,7 @@ class TestLimits:
         request = post(V1, BODY + b" " * 2_000, authorization)
 
         async with connected(served.fast) as client:
-            await _warm(client, authorization)
+            await warm(client, authorization)
             reply = await client.ask(request)
 
         assert reply.status == 413
@@ -201,7 +191,7 @@ class TestLimits:
         neighbours.rate_limit = {"per_second": 0.001, "burst": 2}
 
         async with connected(served.fast) as client:
-            await _warm(client, authorization)
+            await warm(client, authorization)
             monkeypatch.setattr(journal, "REFUSE_AFTER_FAILURE_S", 0.0)
             monkeypatch.setattr(os, "pwrite", _find_no_space)
             reply = await client.ask(post(V1, BODY, authorization))
@@ -220,7 +210,7 @@ class TestOneConnection:
             serving_both(settings, keep_alive_s=1) as served,
             connected(served.fast) as client,
         ):
-            await _warm(client, authorization)
+            await warm(client, authorization)
             first = await client.ask(request + request[:-5])
             second = await client.ask(b"", request[-5:], pause_s=2.5)
 
@@ -244,7 +234,7 @@ class TestOneConnection:
             return real(fd, data if written < 6 else data[:50], offset)
 
         async with connected(served.fast) as client:
-            await _warm(client, authorization)
+            await warm(client, authorization)
             monkeypatch.setattr(journal, "REFUSE_AFTER_FAILURE_S", 0.0)
             monkeypatch.setattr(os, "pwrite", write)
             client.writer.write(request * 12)
@@ -252,7 +242,7 @@ class TestOneConnection:
             monkeypatch.undo()
 
         assert [reply.status for reply in replies] == [200] * 5 + [503] * 7
-        await eventually(lambda: _number_charged(neighbours, account, 6))
+        await eventually(lambda: number_charged(neighbours, account, 6))
 
     async def test_is_closed_after_a_request_that_was_incomplete_when_the_service_stopped(
         self, served: Served, authorization: str, monkeypatch: pytest.MonkeyPatch
@@ -260,7 +250,7 @@ class TestOneConnection:
         request = post(V1, BODY, authorization)
 
         async with connected(served.fast) as client:
-            await _warm(client, authorization)
+            await warm(client, authorization)
             served.by_app.clear()
             client.writer.write(request[:-5])
             await asyncio.sleep(0.01)
@@ -278,7 +268,7 @@ class TestOneConnection:
         at = len(request) - cut
 
         async with connected(served.fast) as client:
-            await _warm(client, authorization)
+            await warm(client, authorization)
             client.writer.write(request[:at])
             await asyncio.sleep(0.01)
             client.writer.write(request[at:])
@@ -294,7 +284,7 @@ async def test_the_time_of_a_request_runs_while_its_body_is_on_the_way(
     request = post(V1, BODY, authorization, "X-Request-Timeout: 0.02")
 
     async with connected(served.fast) as fast, connected(served.ordinary) as ordinary:
-        await _warm(fast, authorization)
+        await warm(fast, authorization)
         late = [
             await client.ask(request[:-5], request[-5:], pause_s=0.04)
             for client in (fast, ordinary)
@@ -304,14 +294,6 @@ async def test_the_time_of_a_request_runs_while_its_body_is_on_the_way(
 
 
 class TestDisk:
-    @pytest.fixture
-    async def synced(
-        self, settings: InferenceSettings, tmp_path: Path, neighbours: Neighbours
-    ) -> AsyncIterator[Served]:
-        changes = {"journal_dir": tmp_path / "journal", "journal_sync": "disk"}
-        async with serving_both(settings.model_copy(update=changes)) as served:
-            yield served
-
     async def test_failures_refuse_all_connections_that_wait_and_bill_none(
         self,
         synced: Served,
@@ -327,14 +309,14 @@ class TestDisk:
 
         async with AsyncExitStack() as stack:
             clients = [await stack.enter_async_context(connected(synced.fast)) for _ in range(9)]
-            await _warm(clients[0], authorization)
+            await warm(clients[0], authorization)
             monkeypatch.setattr(os, "fsync", fail)
             for client in clients:
                 client.writer.write(post(V1, BODY, authorization))
             replies = [await client.read() for client in clients]
 
         assert [reply.status for reply in replies] == [503] * 9
-        await eventually(lambda: _number_charged(neighbours, account, 1))
+        await eventually(lambda: number_charged(neighbours, account, 1))
 
     async def test_answers_close_a_connection_as_the_ordinary_path_does(
         self, synced: Served, authorization: str, syncing: Syncing
@@ -343,7 +325,7 @@ class TestDisk:
 
         for port in (synced.fast, synced.ordinary):
             async with connected(port) as client:
-                await _warm(client, authorization)
+                await warm(client, authorization)
                 syncing.hold()
                 client.writer.write(request)
                 await eventually(syncing.is_held)
@@ -361,7 +343,7 @@ class TestDisk:
         request = post(V1, BODY, authorization)
 
         async with connected(synced.fast) as client:
-            await _warm(client, authorization)
+            await warm(client, authorization)
             syncing.hold()
             async with connected(synced.fast) as leaving:
                 leaving.writer.write(request * 3)
@@ -380,9 +362,3 @@ def _find_no_space(*_: object) -> int:
 
 def _outputs(reply: Reply) -> bytes:
     return reply.body[int(reply.headers["inference-header-content-length"]) :]
-
-
-async def _number_charged(neighbours: Neighbours, account: str, number: int) -> bool:
-    charged = neighbours.charged_to(account)
-    assert len(charged) <= number
-    return len(charged) == number

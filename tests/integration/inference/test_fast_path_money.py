@@ -1,13 +1,6 @@
 """Predictions on the fast path: limits, credit and durability hold there too."""
 
-import os
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
-
 from harness.waiting import eventually_async as eventually
-from services.inference.settings import InferenceSettings
 from tests.integration.inference.fast import (
     V1,
     Served,
@@ -15,7 +8,6 @@ from tests.integration.inference.fast import (
     number_charged,
     one_row,
     post,
-    serving_both,
     warm,
 )
 from tests.integration.inference.neighbours import Neighbours
@@ -57,47 +49,19 @@ class TestMoney:
         await eventually(lambda: number_charged(neighbours, account, 2))
 
 
-class TestDiskDurability:
-    @pytest.fixture
-    async def synced(
-        self, settings: InferenceSettings, tmp_path: Path, neighbours: Neighbours
-    ) -> AsyncIterator[Served]:
-        changes = {"journal_dir": tmp_path / "journal", "journal_sync": "disk"}
-        async with serving_both(settings.model_copy(update=changes)) as served:
-            yield served
+async def test_durable_answers_follow_the_sync_in_order(
+    synced: Served, authorization: str, account: str, neighbours: Neighbours
+) -> None:
+    request = post(V1, one_row(), authorization)
 
-    async def test_answers_follow_the_sync_in_order(
-        self, synced: Served, authorization: str, account: str, neighbours: Neighbours
-    ) -> None:
-        request = post(V1, one_row(), authorization)
+    async with connected(synced.fast) as client:
+        await warm(client, authorization)
+        synced.by_app.clear()
+        single = [await client.ask(request) for _ in range(3)]
+        passed_on = list(synced.by_app)
+        client.writer.write(request * 4)
+        burst = [await client.read() for _ in range(4)]
 
-        async with connected(synced.fast) as client:
-            await warm(client, authorization)
-            synced.by_app.clear()
-            single = [await client.ask(request) for _ in range(3)]
-            passed_on = list(synced.by_app)
-            client.writer.write(request * 4)
-            burst = [await client.read() for _ in range(4)]
-
-        assert [reply.status for reply in (*single, *burst)] == [200] * 7
-        assert passed_on == []
-        await eventually(lambda: number_charged(neighbours, account, 8))
-
-    async def test_a_failed_sync_answers_503_and_bills_nothing(
-        self,
-        synced: Served,
-        authorization: str,
-        account: str,
-        neighbours: Neighbours,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        def fail(fd: int) -> None:
-            raise OSError(5, "Input/output error")
-
-        async with connected(synced.fast) as client:
-            await warm(client, authorization)
-            monkeypatch.setattr(os, "fsync", fail)
-            reply = await client.ask(post(V1, one_row(), authorization))
-
-        assert reply.status == 503
-        await eventually(lambda: number_charged(neighbours, account, 1))
+    assert [reply.status for reply in (*single, *burst)] == [200] * 7
+    assert passed_on == []
+    await eventually(lambda: number_charged(neighbours, account, 8))
