@@ -10,10 +10,10 @@ from starlette.types import Receive, Scope
 from services.common.errors import BadRequest, ServiceError, Unavailable
 from services.common.http.disconnects import has_closed
 from services.inference.api.admission import MemoryReservation
+from services.inference.api.headers import TIMEOUT_PATTERN
 from services.inference.api.v2.document import JSON_LENGTH_HEADER
 
 BODY_DEADLINE_S = 30.0
-TIMEOUT_PATTERN = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"
 
 _KEY = re.compile(rb"[\x20-\x7e]{1,255}")
 _LENGTH = re.compile(rb"[0-9]{1,10}")

@@ -4,9 +4,9 @@
 `documented` exist only for the OpenAPI document.
 """
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Request
 from pydantic import BaseModel, Field
 from starlette.convertors import Convertor, register_url_convertor
 
@@ -21,7 +21,8 @@ from services.common.errors import (
 )
 from services.common.http.routing import new_router
 from services.common.identity.guards import RequireScope
-from services.inference.api.reading import TIMEOUT_PATTERN, Abandoned
+from services.inference.api.headers import IdempotencyKey, RequestTimeout
+from services.inference.api.reading import Abandoned
 from services.inference.metering.journal.journal import JournalFull
 from services.inference.metering.leases.accounts import CreditReservedElsewhere, PaymentRequired
 from services.inference.metering.leases.rates import RateLimited
@@ -133,21 +134,8 @@ documented = new_router(tag="predictions")
 async def predict(
     model: str,
     body: PredictRequest,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=255,
-            description="A repeat with the same account, key and body is not billed again.",
-        ),
-    ] = None,
-    x_request_timeout: Annotated[
-        str | None,
-        Header(
-            pattern=TIMEOUT_PATTERN,
-            description="A request that cannot begin within so many seconds gets 503, unbilled.",
-        ),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
+    x_request_timeout: RequestTimeout = None,
 ) -> PredictResponse:
     """Predict with the live version. Bills one request and one row per instance.
 

@@ -4,9 +4,9 @@
 routes in `documented` exist only for the OpenAPI document.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
@@ -22,6 +22,7 @@ from services.common.errors import (
 from services.common.http.docs import operations
 from services.common.http.routing import new_router
 from services.common.identity.guards import RequireScope
+from services.inference.api.headers import IdempotencyKey, RequestTimeout
 from services.inference.api.v2 import document, metadata
 from services.inference.api.v2.metadata import Datatype, ModelMetadata, ServerMetadata
 from services.inference.metering.journal.journal import JournalFull
@@ -237,19 +238,15 @@ _ERROR_CONTENT = {
         }
     }
 }
-_Key = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=255,
-        description="A repeat with the same account, key, path, parameters, inputs and outputs "
-        "is not billed again.",
-    ),
-]
 
 
 @documented.post("/v2/models/{model}/infer", dependencies=[Predicting], responses=_ANSWERS)
-async def infer(model: str, body: InferRequest, idempotency_key: _Key = None) -> InferResponse:
+async def infer(
+    model: str,
+    body: InferRequest,
+    idempotency_key: IdempotencyKey = None,
+    x_request_timeout: RequestTimeout = None,
+) -> InferResponse:
     """Predict with the live version. Bills one request and as many rows as the inputs have.
 
     The response headers are the receipt: `X-Model-Name`, `X-Model-Version`, `X-Usage-Event` (the
@@ -265,7 +262,11 @@ async def infer(model: str, body: InferRequest, idempotency_key: _Key = None) ->
     responses=_ANSWERS,
 )
 async def infer_with_version(
-    model: str, version: str, body: InferRequest, idempotency_key: _Key = None
+    model: str,
+    version: str,
+    body: InferRequest,
+    idempotency_key: IdempotencyKey = None,
+    x_request_timeout: RequestTimeout = None,
 ) -> InferResponse:
     """Predict with any version that passed its gate; otherwise the same as without a version."""
     raise ModelNotFound()  # unreachable for model names: PredictEndpoint answers them
