@@ -134,6 +134,17 @@ class TestRefusal:
 
         assert error.code() is Code.INVALID_ARGUMENT
 
+    async def test_of_a_call_whose_time_has_passed(
+        self, caller: GrpcClient, account: str, neighbours: Neighbours
+    ) -> None:
+        late = await caller.refused(fp32(NUMBERS_ROW), x_request_timeout="0.000000001")
+        invalid = await caller.refused(fp32(NUMBERS_ROW), x_request_timeout="soon")
+
+        assert late.code() is Code.UNAVAILABLE
+        assert dict(late.trailing_metadata() or ())["x-error-code"] == "abandoned"
+        assert invalid.code() is Code.INVALID_ARGUMENT
+        assert neighbours.charged_to(account) == []
+
     async def test_of_a_message_over_the_limit(self, caller: GrpcClient) -> None:
         request = Infer(model_name="numbers", raw_input_contents=[bytes(200_000)])
 

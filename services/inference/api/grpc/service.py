@@ -1,8 +1,9 @@
 """Answer the calls of `inference.GRPCInferenceService` with the steps that answer HTTP requests.
 
-A call's metadata are its headers: `authorization`, `idempotency-key` and `x-request-id`. They are
-checked before the message is read, so every call is registered as a stream of requests, of which it
-reads one; the two look the same on the wire. The receipt is in the trailing metadata.
+A call's metadata are its headers: `authorization`, `idempotency-key`, `x-request-id` and
+`x-request-timeout`. They are checked before the message is read, so every call is registered as a
+stream of requests, of which it reads one; the two look the same on the wire. The receipt is in the
+trailing metadata.
 """
 
 import asyncio
@@ -54,7 +55,7 @@ the memory that they take before."""
 MAX_DETAIL_CHARS = 1000
 """Clients reject metadata beyond 8 KiB, and a character may take 12 bytes."""
 
-_USED = frozenset({"authorization", "idempotency-key", "x-request-id"})
+_USED = frozenset({"authorization", "idempotency-key", "x-request-id", "x-request-timeout"})
 
 M = TypeVar("M", bound=Message)
 Context = grpc.aio.ServicerContext[bytes, bytes]
