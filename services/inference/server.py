@@ -8,6 +8,8 @@ head that was parsed and answered once is compared instead of being parsed again
 """
 
 import asyncio
+import time
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 from starlette.types import Scope
@@ -15,14 +17,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from services.common.http.protocol import Protocol
 from services.common.shutdown import CLOSE
-from services.inference.api.fast_path import (
-    DEFERRED,
-    FAST_PATH,
-    Answer,
-    FastPath,
-    FastRequest,
-    Headers,
-)
+from services.inference.api.fast_path import FAST_PATH, FastPath
+from services.inference.api.offers import FastRequest, Offer
 
 HOLD_S = 0.05
 """How long a request waits for the rest of its body before the app begins with it."""
@@ -47,9 +43,13 @@ class InferenceProtocol(Protocol):
     _held = b""
     """Its body so far."""
     _hold_timer: asyncio.TimerHandle | None = None
-    _deferring = False
-    _deferred: RequestResponseCycle
-    """The request whose answer waits for the journal."""
+    _offer: Offer | None = None
+    """The request that was offered to the fast path in this turn of the event loop."""
+    _is_deferred = False
+    """Whether its answer waits for the journal."""
+    _is_preparing = False
+    _prepared: RequestResponseCycle | None = None
+    """What the app needs to answer a deferred request, made when the next request arrives."""
     _known: _KnownHead | None = None
     _sampled: dict[str, Any] | None = None
     """The state of the next request, if it is already decided whether it begins a trace."""
@@ -57,8 +57,6 @@ class InferenceProtocol(Protocol):
     """How many requests began in the data being parsed."""
     _used_at = float("-inf")
     """When the fast path last answered."""
-    _answered: FastRequest | None = None
-    """The last request that was answered at once."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -66,9 +64,17 @@ class InferenceProtocol(Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_holding()
+        if self._offer is not None and self._fast_path is not None and not self._is_deferred:
+            self._fast_path.drop(self._offer)
+            self._offer = None
         super().connection_lost(exc)
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        self._settle_offer()
+        return super().eof_received()
+
     def shutdown(self) -> None:
+        self._settle_offer()
         if self._request is not None:
             self._give_to_app()  # it is finished like any other that has begun
         super().shutdown()
@@ -83,28 +89,31 @@ class InferenceProtocol(Protocol):
             and self._deadline is None
             and self._may_answer()
             and not self._begins_trace()
-            and self._answer(known.request, data[len(known.head) :])
         ):
-            return
-        self._parse(data)
+            self._make_offer(known.request, data[len(known.head) :])
+        else:
+            self._parse(data)
 
     def _parse(self, data: bytes) -> None:
-        is_new, self._started, self._answered = not self._receiving, 0, None
+        self._settle_offer()
+        is_new, self._started = not self._receiving, 0
         super().data_received(data)
         if self._discarding:
             self._stop_holding()
         elif self._request is not None and self._hold_timer is None:
             self._hold()
         is_one = is_new and self._started == 1 and not self._receiving
-        self._known = _known_head(data, self._answered) if is_one and self._answered else None
+        self._known = _known_head(data, self._offer.request) if is_one and self._offer else None
 
     # -- from the request's head to its end ------------------------------------------------------
 
+    def on_message_begin(self) -> None:
+        self._settle_offer()  # before the next request of the same data replaces it
+        super().on_message_begin()
+
     def start_request(self) -> None:
         self._started += 1
-        if self._sampled is not None:
-            self.scope["state"].update(self._sampled)
-            self._sampled = None
+        self._apply_sampling()
         self._request = self._read_head()
         if self._request is None:
             self._start_app()
@@ -121,7 +130,9 @@ class InferenceProtocol(Protocol):
             super().end_request()
             return
         self._stop_holding()
-        if not (self._may_answer() and self._answer(request, content)):
+        if self._may_answer():
+            self._make_offer(request, content)
+        else:
             self._pass_to_app(content)
             super().end_request()
 
@@ -151,10 +162,19 @@ class InferenceProtocol(Protocol):
         self._sampled = {}
         return tracing.wants({"method": "POST", "headers": [], "state": self._sampled})
 
+    def _apply_sampling(self) -> None:
+        if self._sampled is not None:
+            self.scope["state"].update(self._sampled)
+            self._sampled = None
+
+    def is_answering(self) -> bool:
+        return self._offer is not None or super().is_answering()
+
     def _may_answer(self) -> bool:
         """Return whether a response can be written now, and the connection be kept."""
         return (
-            (self.cycle is None or self.cycle.response_complete)
+            self._offer is None
+            and (self.cycle is None or self.cycle.response_complete)
             and not self.flow.write_paused
             and "stopping" not in self.app_state
             and not self.transport.is_closing()
@@ -189,20 +209,68 @@ class InferenceProtocol(Protocol):
 
     # -- the answer ------------------------------------------------------------------------------
 
-    def _answer(self, request: FastRequest, content: bytes) -> bool:
-        """Answer a complete request, now or later; return False if the app must answer it."""
-        if self._fast_path is None:
-            return False
-        answer = self._fast_path.answer(request, content, self._respond_later)
-        if answer is None:
-            return False
-        if answer is DEFERRED:
-            self._defer(content)
-        else:
+    def _make_offer(self, request: FastRequest, content: bytes) -> None:
+        """Offer a complete request to the fast path."""
+        if self._fast_path is not None:
+            self._offer = Offer(self, request, content, time.perf_counter())
+            self._fast_path.take(self._offer)
+
+    def _settle_offer(self) -> None:
+        """Have the offered request answered or declined, or make way for the next one."""
+        if self._offer is None or self._fast_path is None:
+            return
+        if not self._is_deferred:
+            self._fast_path.flush()
+        if self._is_deferred and self._offer is not None:
+            self._prepare_for_app()
+
+    def send(self, answer: bytes) -> None:
+        """Send the response to the offered request."""
+        cycle, self._prepared = self._prepared, None
+        self._offer, self._is_deferred, self._sampled = None, False, None
+        if self.transport.is_closing():
+            return
+        if cycle is None:
             self._write(answer, self.server_state.default_headers)
             self._keep_alive()
-            self._answered = request
-        return True
+            return
+        headers = cycle.default_headers
+        if not cycle.keep_alive and CLOSE not in headers:
+            headers = [*headers, CLOSE]
+        self._write(answer, headers)
+        cycle.response_started = cycle.response_complete = True
+        cycle.body.clear()
+        if CLOSE in headers:
+            self.transport.close()
+        self.on_response_complete()
+
+    def decline(self) -> None:
+        """Let the app answer the offered request."""
+        self._known = None
+        if self._prepared is None:
+            self._prepare_for_app()
+        cycle, self._prepared, self._is_deferred = self._prepared, None, False
+        if cycle is not None:
+            super()._start_asgi_task(cycle, self.app)
+
+    def defer(self) -> None:
+        """Let the offered request wait for the journal, and this connection's next ones for it."""
+        self._is_deferred = True
+
+    def _prepare_for_app(self) -> None:
+        """Do all that the app needs, except starting it.
+
+        If the request's head was only compared, the parser's last result is still right.
+        """
+        offer, self._offer = self._offer, None
+        if offer is None:
+            return
+        self._apply_sampling()
+        self._is_preparing = True
+        self._pass_to_app(offer.content)
+        self._is_preparing = False
+        self._prepared = self.cycle
+        super().end_request()
 
     def _keep_alive(self) -> None:
         """Finish a request; the connection's timer is not set anew by each, but looks back."""
@@ -213,6 +281,8 @@ class InferenceProtocol(Protocol):
             self.server_state.total_requests += 1
 
     def timeout_keep_alive_handler(self) -> None:
+        if self._offer is not None:
+            self._used_at = self.loop.time()
         left_s = self._used_at + self.timeout_keep_alive - self.loop.time()
         if left_s <= 0:
             super().timeout_keep_alive_handler()
@@ -221,42 +291,18 @@ class InferenceProtocol(Protocol):
                 left_s, self.timeout_keep_alive_handler
             )
 
-    def _defer(self, content: bytes) -> None:
-        """Prepare everything for the app, which answers if the fast path cannot after all.
-
-        Meanwhile, this connection's next requests wait.
-        """
-        self._deferring = True
-        self._pass_to_app(content)
-        self._deferring = False
-        self._deferred = self.cycle
-        super().end_request()
-
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        if not self._deferring:
+        if not self._is_preparing:
             super()._start_asgi_task(cycle, app)
 
-    def _respond_later(self, answer: Answer | None) -> None:
-        """Send a deferred answer, or let the app answer."""
-        cycle = self._deferred
-        if answer is None:
-            self._start_asgi_task(cycle, self.app)
-        elif not self.transport.is_closing():
-            headers = cycle.default_headers
-            if not cycle.keep_alive and CLOSE not in headers:
-                headers = [*headers, CLOSE]
-            self._write(answer, headers)
-            cycle.response_started = cycle.response_complete = True
-            cycle.body.clear()
-            if CLOSE in headers:
-                self.transport.close()
-            self.on_response_complete()
+    def _write(self, answer: bytes, default_headers: list[tuple[bytes, bytes]]) -> None:
+        self.transport.write(_start_of_response(tuple(default_headers)) + answer)
 
-    def _write(self, answer: Answer, default_headers: Headers) -> None:
-        lines = [b"%b: %b\r\n" % header for header in default_headers]
-        self.transport.write(
-            b"".join([STATUS_LINE[200], *lines, answer.headers, b"\r\n", answer.content])
-        )
+
+@lru_cache(maxsize=16)
+def _start_of_response(default_headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Return the status line and the lines of the headers that uvicorn gives every response."""
+    return STATUS_LINE[200] + b"".join([b"%b: %b\r\n" % header for header in default_headers])
 
 
 def _known_head(data: bytes, request: FastRequest) -> _KnownHead | None:

@@ -108,11 +108,7 @@ class Protocol(HttpToolsProtocol):
         # A request that arrived whole, as nearly all do, needs no timer. Any byte cancels uvicorn's
         # keep-alive timer, and blank lines do not start a request that would set a new one.
         elif self._deadline is None and (
-            self._receiving
-            or (
-                self.timeout_keep_alive_task is None
-                and (self.cycle is None or self.cycle.response_complete)
-            )
+            self._receiving or (self.timeout_keep_alive_task is None and not self.is_answering())
         ):
             in_body = self._receiving and not self._in_head
             self._arm(BODY_DEADLINE_S if in_body else HEAD_DEADLINE_S)
@@ -275,6 +271,10 @@ class Protocol(HttpToolsProtocol):
         self.logger.warning("Request refused: %d %s", status, message)
         self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + content)
         self.transport.close()
+
+    def is_answering(self) -> bool:
+        """Return whether the response to a request is still to come or incomplete."""
+        return self.cycle is not None and not self.cycle.response_complete
 
     def is_unread(self) -> bool:
         """Return whether the client may still be sending data that will not be read."""

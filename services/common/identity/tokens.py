@@ -6,6 +6,7 @@ base64url, duplicate members, unknown header parameters, `typ`, `kid`, claim typ
 """
 
 import base64
+import hashlib
 import json
 import re
 import time
@@ -46,6 +47,11 @@ class Caller:
     """Seconds since the epoch."""
 
 
+def token_digest(token: bytes) -> bytes:
+    """Return the key of a token in the cache, a third of a token's size."""
+    return hashlib.sha256(token).digest()
+
+
 class TokenVerifier:
     """Turns tokens into callers and caches the result until the token expires.
 
@@ -53,7 +59,7 @@ class TokenVerifier:
         keys: the source of verification keys.
         issuer: the only accepted `iss`.
         clock: returns seconds since the epoch.
-        max_cached: the most verified tokens to cache.
+        max_cached: the most verified tokens to cache, at about 400 bytes each.
     """
 
     def __init__(
@@ -62,7 +68,7 @@ class TokenVerifier:
         *,
         issuer: str,
         clock: Callable[[], float] = time.time,
-        max_cached: int = 50_000,
+        max_cached: int = 1 << 17,
     ) -> None:
         self._keys = keys
         self._issuer = issuer
@@ -70,11 +76,11 @@ class TokenVerifier:
         self._max_cached = max_cached
         self._known: dict[bytes, Caller] = {}
 
-    def recall(self, token: bytes) -> Caller | None:
-        """Return the cached caller of a token, or None; no I/O, no cryptography."""
-        caller = self._known.get(token)
+    def recall(self, digest: bytes) -> Caller | None:
+        """Return the cached caller of the token with this `token_digest`, or None."""
+        caller = self._known.get(digest)
         if caller is not None and self._clock() >= caller.expires_at:
-            del self._known[token]
+            del self._known[digest]
             return None
         return caller
 
@@ -85,7 +91,8 @@ class TokenVerifier:
             Unauthenticated: the token is invalid.
             Unavailable: the issuer's keys were never fetched and are unavailable now.
         """
-        if cached := self.recall(token):
+        digest = token_digest(token)
+        if cached := self.recall(digest):
             return cached
         try:
             header = _strict_header(token)
@@ -99,7 +106,7 @@ class TokenVerifier:
             raise Unauthenticated() from error
         if len(self._known) >= self._max_cached:
             self._known.pop(next(iter(self._known)))
-        self._known[token] = caller
+        self._known[digest] = caller
         return caller
 
     def forget(self) -> None:

@@ -55,28 +55,29 @@ class PredictMetrics:
         self._in_flight.set_function(requests)
         self._bytes_in_flight.set_function(size)
 
-    def answered(self, manifest: Manifest, rows: int) -> None:
-        """Count a successful prediction."""
+    def answered(self, manifest: Manifest, *, requests: int, rows: int) -> None:
+        """Count successful predictions of a version."""
         key = manifest.model, manifest.version
         counters = self._of_version.get(key)
         if counters is None:
             counters = self._success.labels(*key), self._rows.labels(*key)
             self._of_version[key] = counters
-        requests, rows_predicted = counters
-        requests.value += 1
+        predictions, rows_predicted = counters
+        predictions.value += requests
         rows_predicted.value += rows
 
     def refused(self, model: str, status: int) -> None:
         """Count a failed prediction; `model` is "" unless it is being served."""
         self._failure.labels(model, status).inc()
 
-    def observe(self, route: str, status: int, seconds: float) -> None:
-        """Count and time a request, whatever its outcome; `route` is a path template."""
+    def observe(self, route: str, status: int, *seconds: float) -> None:
+        """Count and time requests, whatever their outcome; `route` is a path template."""
         key = route, status
         series = self._of_route.get(key)
         if series is None:
             counter = self._requests.labels("POST", route, status)
             series = self._of_route[key] = counter, self._seconds.labels("POST", route)
         requests, duration = series
-        requests.value += 1
-        duration.observe(seconds)
+        requests.value += len(seconds)
+        for each in seconds:
+            duration.observe(each)

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.common.errors import STOPPING, ServiceError, error_response
 from services.common.identity.guards import bearer_token
-from services.common.identity.tokens import Caller
+from services.common.identity.tokens import Caller, token_digest
 from services.common.telemetry.requests import request_id
 from services.inference.api import steps
 from services.inference.api.admission import MemoryReservation
@@ -117,7 +117,7 @@ class PredictEndpoint:
             Unavailable: the token or the account's terms cannot be checked right now.
         """
         verifier = self._admission.verifier
-        caller = verifier.recall(token) or await verifier.verify(token)
+        caller = verifier.recall(token_digest(token)) or await verifier.verify(token)
         steps.check_scope(caller)
         # From here on the account is known, so whatever is refused counts against its rate limit.
         leases = self._metering.leases
@@ -207,7 +207,7 @@ class PredictEndpoint:
             )
             if spending.owed:
                 await self._record(prediction)
-                steps.remember(prediction, self._metering)
+                steps.remember([prediction], self._metering)
         except BaseException:
             spending.free()
             raise
@@ -218,12 +218,16 @@ class PredictEndpoint:
         metering = self._metering
         if metering.tracing is not None and metering.tracing.is_recording:
             return self._record_traced(prediction, metering.tracing)
-        return metering.journal.append(steps.encode_event(prediction, metering))
+        return metering.journal.append(self._encode_event(prediction))
 
     async def _record_traced(self, prediction: Prediction, tracing: "Tracing") -> None:
         with tracing.start_handover("journal") as traceparent:
-            event = steps.encode_event(prediction, self._metering, traceparent=traceparent)
+            event = self._encode_event(prediction, traceparent=traceparent)
             await self._metering.journal.append(event)
+
+    def _encode_event(self, prediction: Prediction, *, traceparent: str | None = None) -> bytes:
+        journal, now = self._metering.journal.id, self._metering.billing.now()
+        return steps.encode_event(prediction, journal=journal, now=now, traceparent=traceparent)
 
     async def _refuse(
         self,
@@ -260,7 +264,7 @@ class PredictEndpoint:
 
     def observe(self, prediction: Prediction) -> None:
         """Pass an answered prediction to the metrics, drift, feedback and shadow."""
-        steps.observe(prediction, monitoring=self._monitoring, rollouts=self._rollouts)
+        steps.observe([prediction], monitoring=self._monitoring, rollouts=self._rollouts)
 
 
 def expected(error: Exception, *, path: str, request_id: str) -> ServiceError:

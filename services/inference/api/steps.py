@@ -4,6 +4,7 @@
 """
 
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from services.inference.api.targets import Target
 from services.inference.metering import events
 from services.inference.metering.leases.manager import Spending
 from services.inference.models.table import LoadedModel
+from services.inference.monitoring.answered import AnsweredRequest
 from services.inference.rollouts.shadow import ShadowRequest
 
 SCOPE = "predict"
@@ -30,7 +32,7 @@ RECEIPT = (
 )
 """The headers of every 200, besides those that describe its body."""
 
-_LINES = "%s" + "".join(f"{name}: %s\r\n" for name in RECEIPT)
+_LINES = "%s" + "".join(f"{name}: %s\r\n" for name in RECEIPT) + "\r\n"
 
 
 class Call(NamedTuple):
@@ -74,13 +76,13 @@ def check_scope(caller: Caller) -> None:
         raise InsufficientScope(SCOPE)
 
 
-def check_room(admission: Admission, metering: Metering) -> None:
-    """Check that the usage of one more prediction can be journalled.
+def check_room(admission: Admission, metering: Metering, *, more: int = 0) -> None:
+    """Check that the usage of one more prediction can be journalled, or of `more`.
 
     Raises:
         JournalFull, JournalBroken: it cannot.
     """
-    metering.journal.check_room(in_flight=admission.limiter.taken)
+    metering.journal.check_room(in_flight=admission.limiter.taken + more)
 
 
 def decode_body(
@@ -102,29 +104,35 @@ def decode_body(
 
 
 def encode_event(
-    prediction: Prediction, metering: Metering, *, traceparent: str | None = None
+    prediction: Prediction, *, journal: str, now: float, traceparent: str | None = None
 ) -> bytes:
-    """Return the usage event of a prediction, as the journal takes it."""
+    """Return the usage event of a prediction, as the journal takes it.
+
+    Args:
+        journal: the journal's id.
+        now: seconds since the epoch on billing's clock.
+    """
     manifest, caller = prediction.model.manifest, prediction.caller
     return events.encode(
         event_id=prediction.event_id,
         account=caller.account,
         client_id=caller.client_id,
-        journal=metering.journal.id,
+        journal=journal,
         model=manifest.model,
         version=manifest.version,
         rows=prediction.request.rows,
         price_id=prediction.spending.price_id,
         latency_ms=(time.perf_counter() - prediction.started) * 1000,
-        now=metering.billing.now(),
+        now=now,
         traceparent=traceparent,
     )
 
 
-def remember(prediction: Prediction, metering: Metering) -> None:
-    """Remember a keyed prediction that has been journalled, for its repeats."""
-    if prediction.is_keyed:
-        metering.leases.remember(prediction.event_id, prediction.spending)
+def remember(predictions: Sequence[Prediction], metering: Metering) -> None:
+    """Remember the keyed ones of predictions that have been journalled, for their repeats."""
+    for each in predictions:
+        if each.is_keyed:
+            metering.leases.remember(each.event_id, each.spending)
 
 
 def receipt(prediction: Prediction, *, request_id: str) -> tuple[int | str, ...]:
@@ -150,10 +158,11 @@ def response_headers(prediction: Prediction, *, request_id: str) -> list[tuple[b
     ]
 
 
-def response_lines(prediction: Prediction, *, request_id: str) -> bytes:
-    """Return the same headers as the lines of a response; no value can hold a line end."""
-    values = receipt(prediction, request_id=request_id)
-    return (_LINES % (_as_lines(prediction.encoded.headers), *values)).encode()
+def response_without_start(prediction: Prediction, *, request_id: str) -> bytes:
+    """Return the same headers as lines, and the body; no value can hold a line end."""
+    encoded = prediction.encoded
+    lines = _LINES % (_as_lines(encoded.headers), *receipt(prediction, request_id=request_id))
+    return lines.encode() + encoded.content
 
 
 @lru_cache(maxsize=100)
@@ -161,21 +170,27 @@ def _as_lines(headers: tuple[tuple[bytes, bytes], ...]) -> str:
     return "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in headers)
 
 
-def observe(prediction: Prediction, *, monitoring: Monitoring, rollouts: Rollouts) -> None:
-    """Pass an answered prediction to the metrics, drift, feedback and shadow."""
-    model, request, response = prediction.model, prediction.request, prediction.response
-    monitoring.metrics.answered(model.manifest, request.rows)
-    monitoring.drift.sample(model, request.arrays, response.predictions, size=prediction.size)
-    monitoring.recent.add(
-        prediction.event_id,
-        account=prediction.caller.account,
-        manifest=model.manifest,
-        predictions=response.predictions,
-        arrays=request.arrays,
-        size=prediction.size,
-    )
-    target = prediction.target
-    if target.version is None and rollouts.shadows.wanted(target.model):
-        rollouts.shadows.offer(
-            ShadowRequest(model.manifest, request.arrays, response.predictions, prediction.size)
+def observe(
+    predictions: Sequence[Prediction], *, monitoring: Monitoring, rollouts: Rollouts
+) -> None:
+    """Pass answered predictions of one version to the metrics, drift, feedback and shadow."""
+    model, manifest = predictions[0].model, predictions[0].model.manifest
+    answered = [
+        AnsweredRequest(
+            each.event_id,
+            each.caller.account,
+            each.request.arrays,
+            each.response.predictions,
+            each.size,
         )
+        for each in predictions
+    ]
+    rows = sum([each.request.rows for each in predictions])
+    monitoring.metrics.answered(manifest, requests=len(predictions), rows=rows)
+    monitoring.drift.sample(model, answered)
+    monitoring.recent.add(manifest, answered)
+    if rollouts.shadows.wanted(manifest.model):
+        for prediction, each in zip(predictions, answered, strict=True):
+            if prediction.target.version is None:
+                request = ShadowRequest(manifest, each.arrays, each.predictions, each.size)
+                rollouts.shadows.offer(request)

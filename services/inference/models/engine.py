@@ -41,6 +41,29 @@ def run_model(model: LoadedModel, arrays: Arrays, *, probabilities: bool) -> Inf
         raise BodyInvalid([{"loc": ["body"], "msg": message}]) from error
 
 
+def run_together(
+    model: LoadedModel, requests: Sequence[tuple[Arrays, int]], *, probabilities: bool
+) -> list[InferenceResponse]:
+    """Run several requests, given as their arrays and number of rows, as one call.
+
+    Raises:
+        BodyInvalid: the output of one of them is not finite.
+    """
+    first = requests[0][0]
+    if len(requests) == 1:
+        return [run_model(model, first, probabilities=probabilities)]
+    joined = {name: np.concatenate([arrays[name] for arrays, _ in requests]) for name in first}
+    predictions, scores = run_model(model, joined, probabilities=probabilities)
+    responses = []
+    start = 0
+    for _, rows in requests:
+        end = start + rows
+        part = None if scores is None else scores[start:end]
+        responses.append(InferenceResponse(predictions[start:end], part))
+        start = end
+    return responses
+
+
 @dataclass(slots=True, eq=False)
 class _Call:
     model: LoadedModel
@@ -162,7 +185,8 @@ def _run(calls: Sequence[_Call], *, probabilities: bool) -> list[_Outcome]:
     """Run calls of one version as one, in the calling thread; return the outcome of each."""
     if len(calls) > 1:
         with suppress(Exception):  # of one of the calls, which must not fail the others
-            return _run_together(calls, probabilities=probabilities)
+            requests = [(call.arrays, call.rows) for call in calls]
+            return [*run_together(calls[0].model, requests, probabilities=probabilities)]
     return [_run_alone(call, probabilities=probabilities) for call in calls]
 
 
@@ -171,19 +195,3 @@ def _run_alone(call: _Call, *, probabilities: bool) -> _Outcome:
         return run_model(call.model, call.arrays, probabilities=probabilities)
     except BaseException as error:  # passed on to the caller
         return error
-
-
-def _run_together(calls: Sequence[_Call], *, probabilities: bool) -> list[_Outcome]:
-    arrays = {
-        name: np.concatenate([call.arrays[name] for call in calls]) for name in calls[0].arrays
-    }
-    whole = run_model(calls[0].model, arrays, probabilities=probabilities)
-    parts: list[_Outcome] = []
-    start = 0
-    for call in calls:
-        end = start + call.rows
-        scores = whole.probabilities
-        part = None if scores is None else scores[start:end]
-        parts.append(InferenceResponse(whole.predictions[start:end], part))
-        start = end
-    return parts

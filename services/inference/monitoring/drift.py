@@ -9,9 +9,8 @@ import asyncio
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -19,22 +18,16 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from registry.drift import Bins, Counts
-from registry.features import Arrays, column_values
+from registry.features import column_values
 from registry.records import Manifest, Statistics
 from services.inference.models.table import LoadedModel
+from services.inference.monitoring.answered import AnsweredRequest
 
 COUNT_S = 1.0
 HALF_WINDOW_S = 900.0
 MAX_BYTES = 32 << 20
 MIN_ROWS = 500
 """Minimum rows for an index: by chance alone it is about (bins − 1) ÷ rows."""
-
-
-class DriftSample(NamedTuple):
-    """Rows of one request and their predictions."""
-
-    arrays: Arrays
-    predictions: list[Any]
 
 
 @dataclass(slots=True)
@@ -98,28 +91,28 @@ class DriftMonitor(Collector):
         self._half_window_s = half_window_s
         self._left: dict[str, int] = {}
         self._bytes = 0
-        self._samples: list[tuple[LoadedModel, DriftSample]] = []
+        self._samples: list[tuple[LoadedModel, AnsweredRequest]] = []
         self._windows: dict[tuple[str, str], Window] = {}
         self._counting = threading.Lock()
         registry.register(self)
 
-    def sample(
-        self, model: LoadedModel, arrays: Arrays, predictions: list[Any], *, size: int
-    ) -> None:
-        """Keep a request of `size` bytes until it is counted, if there is room."""
+    def sample(self, model: LoadedModel, answered: Sequence[AnsweredRequest]) -> None:
+        """Keep requests until they are counted, as far as there is room."""
         version = model.manifest.version
         left = self._left.get(version, self._rows_per_second)
         if left <= 0 or model.manifest.statistics is None:
             return
-        rows = len(predictions)
-        if self._bytes + size * min(rows, left) // rows > self._max_bytes:
-            return
-        self._bytes += size * min(rows, left) // rows
-        if rows > left:  # copy, so that the rest of a large request can be freed
-            arrays = {name: array[:left].copy() for name, array in arrays.items()}
-            predictions = predictions[:left]
-        self._left[version] = left - rows
-        self._samples.append((model, DriftSample(arrays, predictions)))
+        for each in answered:
+            rows = len(each.predictions)
+            size = each.size * min(rows, left) // rows
+            if self._bytes + size > self._max_bytes:
+                continue
+            self._bytes += size
+            self._samples.append((model, each if rows <= left else _first_rows(each, left)))
+            left -= rows
+            if left <= 0:
+                break
+        self._left[version] = left
 
     async def run(self) -> None:
         """Count the samples regularly; cancel to stop."""
@@ -172,8 +165,8 @@ class DriftMonitor(Collector):
                 shares.add_metric([*key, name], count / total)
         yield from (rows, psi, missing, predictions, shares)
 
-    def _count(self, samples: list[tuple[LoadedModel, DriftSample]]) -> None:
-        by_version: defaultdict[tuple[str, str], list[DriftSample]] = defaultdict(list)
+    def _count(self, samples: list[tuple[LoadedModel, AnsweredRequest]]) -> None:
+        by_version: defaultdict[tuple[str, str], list[AnsweredRequest]] = defaultdict(list)
         manifests: dict[tuple[str, str], Manifest] = {}
         for model, sample in samples:
             key = model.manifest.model, model.manifest.version
@@ -194,13 +187,19 @@ class DriftMonitor(Collector):
                     del self._windows[key]
 
 
+def _first_rows(answered: AnsweredRequest, rows: int) -> AnsweredRequest:
+    """Return a copy of the first rows, so that the rest of a large request can be freed."""
+    arrays = {name: array[:rows].copy() for name, array in answered.arrays.items()}
+    return answered._replace(arrays=arrays, predictions=answered.predictions[:rows])
+
+
 def _bins(statistics: Statistics | None) -> list[Bins]:
     if statistics is None:
         return []
     return [Bins(each) for each in (*statistics.columns, statistics.predictions)]
 
 
-def _counts(manifest: Manifest, samples: list[DriftSample]) -> list[Counts]:
+def _counts(manifest: Manifest, samples: list[AnsweredRequest]) -> list[Counts]:
     """Return the counts of each column and of the predictions."""
     names = samples[0].arrays
     arrays = {name: np.concatenate([each.arrays[name] for each in samples]) for name in names}

@@ -6,6 +6,7 @@ milliseconds.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -13,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from registry.features import Arrays
 from registry.records import Manifest
+from services.inference.monitoring.answered import AnsweredRequest
 
 MAX_ROWS = 50_000
 MAX_ROWS_OF_ONE = 100
@@ -67,32 +68,26 @@ class RecentPredictions:
         self._rows = 0
         self._bytes = 0
 
-    def add(
-        self,
-        event_id: str,
-        *,
-        account: str,
-        manifest: Manifest,
-        predictions: list[Any],
-        arrays: Arrays,
-        size: int,
-    ) -> None:
-        """Keep the predictions of a request of `size` bytes; replaces those of the same event."""
-        rows = len(predictions)
-        if rows > MAX_ROWS_OF_ONE:
-            return
+    def add(self, manifest: Manifest, answered: Sequence[AnsweredRequest]) -> None:
+        """Keep the predictions of requests to one version; each replaces those of its event."""
         version = manifest.model, manifest.version
         if version not in self._manifests:
             self._add_version(version, manifest)
-        kept = arrays if self._keep_rows and size <= self._max_bytes_of_one else None
-        record = _encode(version, account, predictions, kept)
-        if event_id in self._records:
-            self._discount(self._records[event_id])
-        else:
-            self._event_ids.append(event_id)
-        self._records[event_id] = record
-        self._rows += rows
-        self._bytes += len(record)
+        for event_id, account, arrays, predictions, size in answered:
+            rows = len(predictions)
+            if rows > MAX_ROWS_OF_ONE:
+                continue
+            kept = arrays if self._keep_rows and size <= self._max_bytes_of_one else None
+            fields = (*version, account, predictions, kept)
+            # One byte with the number of rows, then JSON.
+            record = b"%c%b" % (rows, orjson.dumps(fields, _jsonable, orjson.OPT_SERIALIZE_NUMPY))
+            if event_id in self._records:
+                self._discount(self._records[event_id])
+            else:
+                self._event_ids.append(event_id)
+            self._records[event_id] = record
+            self._rows += rows
+            self._bytes += len(record)
         while self._rows > self._max_rows or self._bytes > self._max_bytes:
             self._discount(self._records.pop(self._event_ids.popleft()))
 
@@ -116,15 +111,6 @@ class RecentPredictions:
     def _discount(self, record: bytes) -> None:
         self._rows -= record[0]
         self._bytes -= len(record)
-
-
-def _encode(
-    version: tuple[str, str], account: str, predictions: list[Any], arrays: Arrays | None
-) -> bytes:
-    """Return a record: one byte with the number of rows, then JSON."""
-    fields = (*version, account, predictions, arrays)
-    content = orjson.dumps(fields, _jsonable, orjson.OPT_SERIALIZE_NUMPY)
-    return b"%c%b" % (len(predictions), content)
 
 
 def _jsonable(array: npt.NDArray[Any]) -> Any:

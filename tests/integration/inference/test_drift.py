@@ -3,6 +3,7 @@
 import asyncio
 import random
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from registry.drift import Bins
 from registry.records import ColumnStatistics
 from services.inference.models.table import LoadedModel
+from services.inference.monitoring.answered import AnsweredRequest
 from services.inference.monitoring.drift import DriftMonitor
 from services.inference.settings import InferenceSettings
 from tests.integration.inference.conftest import eventually, serving
@@ -177,7 +179,7 @@ class TestLimits:
         counting = asyncio.create_task(monitor.run())
 
         for size, sent in ((10_000, rows(shift=0)), (16, rows(shift=0)[:1])):
-            monitor.sample(model, model.inputs.decode(sent), [1] * len(sent), size=size)
+            monitor.sample(model, [answered(model, sent, size=size)])
         await eventually(lambda: bool(counted_rows(registry, model)))
 
         assert counted_rows(registry, model) == 1
@@ -188,11 +190,16 @@ class TestLimits:
         monitor = DriftMonitor(registry, rows_per_second=1_000, count_s=0.1, half_window_s=0.05)
         counting = asyncio.create_task(monitor.run())
 
-        monitor.sample(model, model.inputs.decode(rows(shift=3)), [1] * ROWS, size=10_000)
+        monitor.sample(model, [answered(model, rows(shift=3), size=10_000)])
         await eventually(lambda: counted_rows(registry, model) == ROWS)
         await eventually(lambda: counted_rows(registry, model) is None)
 
         counting.cancel()
+
+
+def answered(model: LoadedModel, sent: list[Any], *, size: int) -> AnsweredRequest:
+    """Return an answered request with these rows."""
+    return AnsweredRequest("event", "account", model.inputs.decode(sent), [1] * len(sent), size)
 
 
 def counted_rows(registry: CollectorRegistry, model: LoadedModel) -> float | None:

@@ -11,7 +11,12 @@ import pytest
 from services.common.errors import Unavailable
 from services.inference.metering.billing_client import BillingClient
 from services.inference.metering.leases.accounts import PaymentRequired
-from services.inference.metering.leases.manager import IDLE_AFTER_S, LeaseManager, Spending
+from services.inference.metering.leases.manager import (
+    IDLE_AFTER_S,
+    RENEW_AFTER_S,
+    LeaseManager,
+    Spending,
+)
 from services.inference.metering.leases.rates import RateLimited
 from services.inference.metering.leases.reservations import SPENDABLE_S
 from tests.integration.inference.conftest import eventually
@@ -249,6 +254,29 @@ class TestClock:
             await asyncio.sleep(0.05)
 
         assert len(neighbours.lease_requests) == before + 1
+
+    async def test_of_many_accounts_each_tick_looks_at_the_next_until_all_are_renewed(
+        self, billing: BillingClient, clock: Clock, neighbours: Neighbours
+    ) -> None:
+        leases = LeaseManager(
+            billing, journal=str(uuid.uuid4()), max_age_s=3_600, max_looks=2, clock=clock
+        )
+        accounts = {str(uuid.uuid4()) for _ in range(5)}
+        for account in accounts:
+            await leases.spend(account, "m", 1)
+        neighbours.lease_requests.clear()
+
+        clock.now += RENEW_AFTER_S
+        for account in accounts:
+            leases.spend_now(account, "m", 1)
+        renewed = []
+        for _ in range(3):
+            await leases.tick()
+            await leases.release()
+            renewed.append(len(neighbours.lease_requests))
+
+        assert renewed == [2, 4, 5]
+        assert {request["account"] for request in neighbours.lease_requests} == accounts
 
     async def test_an_idle_account_gives_its_credit_back_and_can_spend_again(
         self, leases: LeaseManager, clock: Clock, account: str, neighbours: Neighbours

@@ -10,7 +10,7 @@ import pytest
 from harness.issuer import ISSUER, KEY_ID, Issuer
 from services.common.errors import Unauthenticated, Unavailable
 from services.common.identity.issuer_keys import IssuerKeys
-from services.common.identity.tokens import TokenVerifier
+from services.common.identity.tokens import TokenVerifier, token_digest
 
 OURS, OTHER = Issuer(), Issuer()
 
@@ -82,7 +82,7 @@ class TestIssuerKeys:
 
         await keys.refresh()
 
-        assert verifier.recall(token) is None
+        assert verifier.recall(token_digest(token)) is None
         with pytest.raises(Unauthenticated):
             await verifier.verify(token)
 

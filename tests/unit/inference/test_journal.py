@@ -104,7 +104,7 @@ async def test_events_that_wait_for_a_sync_take_room(tmp_path: Path) -> None:
     journal = Journal(tmp_path, max_bytes=4 * TYPICAL_LINE_BYTES, sync="disk")
 
     for _ in range(4):
-        journal.append_later(b"{}", lambda error: None)
+        journal.append_later([b"{}"], lambda error: None)
 
     with pytest.raises(JournalFull):
         journal.check_room(in_flight=0)
@@ -209,7 +209,7 @@ async def test_an_event_whose_answer_fails_keeps_no_other_from_being_answered(
     def fail(error: JournalBroken | None) -> None:
         raise ZeroDivisionError
 
-    journal.append_later(b'{"id":"a"}', fail)
+    journal.append_later([b'{"id":"a"}'], fail)
     async with asyncio.timeout(20):
         await journal.append(b'{"id":"b"}')
         await journal.append(b'{"id":"c"}')

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from registry.records import Column, Manifest
+from services.inference.monitoring.answered import AnsweredRequest
 from services.inference.monitoring.recent_predictions import (
     MAX_ROWS_OF_ONE,
     MAX_VERSIONS,
@@ -28,14 +29,9 @@ WINE = manifest_of("number")
 
 
 def add(recent: RecentPredictions, event: str, **changes: Any) -> None:
-    given: dict[str, Any] = {
-        "account": "x",
-        "manifest": WINE,
-        "predictions": [1],
-        "arrays": ONE_NUMBER,
-        "size": 8,
-    }
-    recent.add(event, **{**given, **changes})
+    manifest = changes.pop("manifest", WINE)
+    one = AnsweredRequest(event, account="x", predictions=[1], arrays=ONE_NUMBER, size=8)
+    recent.add(manifest, [one._replace(**changes)])
 
 
 class TestBounds:

@@ -10,10 +10,11 @@ import os
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -52,14 +53,14 @@ class JournalBroken(Unavailable):
 
 
 Settle = Callable[[JournalBroken | None], None]
-"""Called once: with None when the event is durable, or with an error if it is not billed."""
+"""Called once: with None when the events are durable, or with an error if none is billed."""
 
 
 @dataclass(slots=True, eq=False)
-class PendingEvent:
-    """An event that waits for its commit."""
+class PendingEvents:
+    """Events that wait for their commit."""
 
-    event: bytes
+    events: Sequence[bytes]
     settle: Settle
     durable: bool = False
 
@@ -100,7 +101,8 @@ class Journal:
         self._refuse_until = 0.0
         self._unshipped_bound = 0
         """An upper bound of this run's unshipped bytes, so that no request sums its segments."""
-        self._pending: list[PendingEvent] = []
+        self._pending: list[PendingEvents] = []
+        self._pending_lines = 0
         self._commit_due = False
         self._syncing: asyncio.Task[None] | None = None
         self._unsynced = 0
@@ -128,7 +130,7 @@ class Journal:
         """
         if self.broken or time.monotonic() < self._refuse_until:
             raise JournalBroken
-        lines = in_flight + len(self._pending) + self._unsynced
+        lines = in_flight + self._pending_lines + self._unsynced
         room = self._max_bytes - self.inherited_bytes - lines * TYPICAL_LINE_BYTES
         if self._unshipped_bound >= room:
             self._unshipped_bound = self.unshipped_bytes - self.inherited_bytes
@@ -151,46 +153,48 @@ class Journal:
         if self.broken:
             raise JournalBroken
         done = asyncio.get_running_loop().create_future()
-        entry = self.append_later(event, partial(_settle, done))
+        entry = self.append_later([event], partial(_settle, done))
         try:
             await done
         except asyncio.CancelledError:
             if entry in self._pending:
                 self._pending.remove(entry)
+                self._pending_lines -= 1
                 raise
             if self._syncing is not None:
                 await asyncio.wait({self._syncing})
             if not entry.durable:
                 raise
 
-    def append_now(self, event: bytes) -> bool:
-        """Make an event durable at once; return False, with no effect, if it needs a sync.
+    def append_now(self, events: Sequence[bytes]) -> bool:
+        """Make events durable at once; return False, with no effect, if they need a sync.
 
         Args:
-            event: a JSON object without its sequence.
+            events: JSON objects without their sequences.
 
         Raises:
-            JournalBroken: the event is not durable and will not be billed.
+            JournalBroken: no event is durable, and none will be billed.
         """
         if self._sync == "disk":
             return False
         if self.broken:
             raise JournalBroken
         segment = self.segments[-1]
-        data = segments.encode_line(with_sequence(event, segment.last + 1))
-        if not self._write(segment, data, lines=1):
+        data = _encode_lines(events, first=segment.last + 1)
+        if not self._write(segment, data, lines=len(events)):
             raise JournalBroken
-        self._count(segment, data, lines=1)
+        self._count(segment, data, lines=len(events))
         return True
 
-    def append_later(self, event: bytes, settle: Settle) -> PendingEvent:
-        """Make an event durable with the next commit, and then call `settle`.
+    def append_later(self, events: Sequence[bytes], settle: Settle) -> PendingEvents:
+        """Make events durable with the next commit, and then call `settle`.
 
         Args:
-            event: a JSON object without its sequence.
+            events: JSON objects without their sequences.
         """
-        entry = PendingEvent(event, settle)
+        entry = PendingEvents(events, settle)
         self._pending.append(entry)
+        self._pending_lines += len(events)
         if not self._commit_due and self._syncing is None:
             self._commit_due = True
             asyncio.get_running_loop().call_soon(self._commit)
@@ -218,21 +222,23 @@ class Journal:
     def _commit(self) -> None:
         """Write all pending events at once; in `disk` mode the sync follows in a thread."""
         self._commit_due = False
-        entries, self._pending = self._pending, []
+        entries = self._take_pending()
         if not entries:
             return  # all were cancelled
         segment = self.segments[-1]
-        data = b"".join(
-            segments.encode_line(with_sequence(entry.event, sequence))
-            for sequence, entry in enumerate(entries, start=segment.last + 1)
-        )
-        if not self._write(segment, data, lines=len(entries)):
+        events = [event for entry in entries for event in entry.events]
+        data = _encode_lines(events, first=segment.last + 1)
+        if not self._write(segment, data, lines=len(events)):
             _refuse(entries)
         elif self._sync == "disk":
-            self._unsynced = len(entries)
+            self._unsynced = len(events)
             self._syncing = asyncio.ensure_future(self._sync_data(segment, data, entries))
         else:
             self._release(segment, data, entries)
+
+    def _take_pending(self) -> list[PendingEvents]:
+        entries, self._pending, self._pending_lines = self._pending, [], 0
+        return entries
 
     def _write(self, segment: Segment, data: bytes, *, lines: int) -> bool:
         """Write lines, and return whether that succeeded."""
@@ -245,25 +251,24 @@ class Journal:
             return False
         return True
 
-    async def _sync_data(self, segment: Segment, data: bytes, entries: list[PendingEvent]) -> None:
+    async def _sync_data(self, segment: Segment, data: bytes, entries: list[PendingEvents]) -> None:
         try:
             await asyncio.to_thread(os.fsync, segment.fd)
         except OSError as error:
             # The kernel may have dropped the pages and reports that only once, so stop for good.
             self.broken = True
-            log.error("journal_sync_failed", error=str(error), events=len(entries))
+            log.error("journal_sync_failed", error=str(error), events=self._unsynced)
             with suppress(Damaged):
                 segment.cut()
-            _refuse(entries + self._pending)
-            self._pending = []
+            _refuse(entries + self._take_pending())
         else:
             self._release(segment, data, entries)
         self._syncing, self._unsynced = None, 0
         if self._pending:
             self._commit()
 
-    def _release(self, segment: Segment, data: bytes, entries: list[PendingEvent]) -> None:
-        self._count(segment, data, lines=len(entries))
+    def _release(self, segment: Segment, data: bytes, entries: list[PendingEvents]) -> None:
+        self._count(segment, data, lines=sum(len(entry.events) for entry in entries))
         for entry in entries:
             entry.durable = True
             _tell(entry, None)
@@ -290,13 +295,19 @@ class Journal:
                 self.segments[-1 - TAILS].tail = None
 
 
-def _refuse(entries: list[PendingEvent]) -> None:
+def _encode_lines(events: Sequence[bytes], *, first: int) -> bytes:
+    """Return the lines of events, numbered from `first` on."""
+    numbered = map(with_sequence, events, count(first))
+    return b"".join(map(segments.encode_line, numbered))
+
+
+def _refuse(entries: list[PendingEvents]) -> None:
     for entry in entries:
         _tell(entry, JournalBroken())
 
 
-def _tell(entry: PendingEvent, error: JournalBroken | None) -> None:
-    """Settle one event; whatever goes wrong there, the others are settled too."""
+def _tell(entry: PendingEvents, error: JournalBroken | None) -> None:
+    """Settle one entry; whatever goes wrong there, the others are settled too."""
     try:
         entry.settle(error)
     except Exception:

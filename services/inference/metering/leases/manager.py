@@ -8,9 +8,10 @@ effect at once.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 import structlog
@@ -79,6 +80,7 @@ class LeaseManager:
     Args:
         journal: id of this process run; billing keeps its grants under it.
         max_age_s: how long postpaid terms stay valid while billing is away.
+        max_looks: the most accounts to look at in one tick, so that it does not take long.
     """
 
     def __init__(
@@ -87,8 +89,10 @@ class LeaseManager:
         *,
         journal: str,
         max_age_s: float,
+        max_looks: int = 5_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._max_looks = max_looks
         self._billing = billing
         self._leases = LeaseClient(billing, journal=journal, clock=clock)
         self._max_age_s = max_age_s
@@ -96,6 +100,8 @@ class LeaseManager:
         self._accounts: dict[str, Account] = {}
         self._journalled: dict[str, Spending] = {}
         """Recent keyed requests by event id: journalled here, perhaps not yet known to billing."""
+        self._round: Iterator[Account] = iter(())
+        """The accounts that have not been looked at since the last round began."""
         self._parked: dict[str, CreditReservation] = {}
         """Reservations of forgotten accounts: their amounts stay cumulative to the end."""
 
@@ -199,8 +205,15 @@ class LeaseManager:
                 await self.tick()
 
     async def tick(self) -> None:
-        """Request a lease for every account that is due, and forget unused accounts."""
-        for number, account in enumerate(list(self._accounts.values())):
+        """Request a lease for every account that is due, and forget unused accounts.
+
+        Of very many accounts, each tick looks at the next ones only.
+        """
+        looked_at = list(islice(self._round, self._max_looks))
+        if not looked_at:
+            self._round = iter(list(self._accounts.values()))
+            looked_at = list(islice(self._round, self._max_looks))
+        for number, account in enumerate(looked_at):
             now = self._clock()
             unused_s = now - account.used_at
             unneeded = unused_s >= IDLE_AFTER_S or not account.prepaid

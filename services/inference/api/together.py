@@ -1,0 +1,96 @@
+"""The steps of a prediction before it is recorded, for several requests to one version at once.
+
+A request that cannot take a step now is declined.
+"""
+
+from services.common.errors import ServiceError
+from services.inference.api import steps
+from services.inference.api.codec import InferenceRequest
+from services.inference.api.collaborators import Admission
+from services.inference.api.offers import Offer, decline
+from services.inference.api.reading import check_deadline
+from services.inference.api.steps import Call, Prediction
+from services.inference.metering import events
+from services.inference.metering.leases.manager import LeaseManager
+from services.inference.models.engine import is_quick, run_together
+from services.inference.models.inputs import retained_bytes
+from services.inference.models.table import LoadedModel
+
+Decoded = tuple[Offer, Call, InferenceRequest, str | None]
+"""A decoded request, and the event id that its `Idempotency-Key` determines, if it has one."""
+Answerable = tuple[Offer, Prediction]
+
+
+def decode(
+    offers: list[Offer], model: LoadedModel, admission: Admission
+) -> tuple[list[Decoded], list[Decoded]]:
+    """Take the steps before the model runs.
+
+    Returns:
+        Those that want no probabilities, and those that do: each can share one run of the model.
+    """
+    plain: list[Decoded] = []
+    with_probabilities: list[Decoded] = []
+    for offer in offers:
+        _, (path, target, digest, head, _), content, started = offer
+        try:
+            caller = admission.verifier.recall(digest)
+            if caller is not None:
+                steps.check_scope(caller)
+                check_deadline(head, started=started)
+                call = Call(caller, target, path, head, content, started)
+                request, keyed_id = steps.decode_body(call, model, admission.max_rows)
+                if is_quick(model, request.rows):
+                    alike = with_probabilities if request.probabilities else plain
+                    alike.append((offer, call, request, keyed_id))
+                    continue
+        except Exception:  # noqa: S110  # the ordinary path meets it again, and reports it
+            pass
+        decline([offer])
+    return plain, with_probabilities
+
+
+def predict(decoded: list[Decoded], model: LoadedModel, leases: LeaseManager) -> list[Answerable]:
+    """Run the model, then spend, which is the first step that has an effect."""
+    if not decoded:
+        return []
+    requests = [request for _, _, request, _ in decoded]
+    try:
+        responses = run_together(
+            model,
+            [(request.arrays, request.rows) for request in requests],
+            probabilities=requests[0].probabilities,
+        )
+        encoded = [
+            request.encode(model, response)
+            for request, response in zip(requests, responses, strict=True)
+        ]
+    except Exception:  # the ordinary path finds out whose fault it is
+        decline([offer for offer, *_ in decoded])
+        return []
+    answerable = []
+    for (offer, call, request, keyed_id), response, body in zip(
+        decoded, responses, encoded, strict=True
+    ):
+        try:
+            spending = leases.admit_and_spend(call.caller.account, call.target.model, request.rows)
+        except ServiceError:
+            spending = None
+        if spending is None:
+            decline([offer])
+            continue
+        prediction = Prediction(
+            call.caller,
+            call.target,
+            call.started,
+            model,
+            request,
+            response,
+            body,
+            keyed_id or events.new_id(),
+            spending,
+            len(call.content) + retained_bytes(request.arrays),
+            keyed_id is not None,
+        )
+        answerable.append((offer, prediction))
+    return answerable
