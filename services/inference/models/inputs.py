@@ -17,8 +17,9 @@ from services.common.errors import MAX_FIELD_ERRORS, BodyInvalid
 
 T = TypeVar("T")
 
-BLOCK_VALUES = 1 << 15
-"""Values converted at a time: NumPy blocks all threads while it converts Python objects."""
+BLOCK_VALUES = 1 << 13
+"""Values converted at a time: NumPy blocks all threads while it converts Python objects, and its
+BLAS starts threads of its own to add up more than 10,000 numbers."""
 
 _TEXT_BYTES = 96
 """Memory of a short string, with its reference in an array and allocator overhead."""
