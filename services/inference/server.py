@@ -207,6 +207,10 @@ class InferenceProtocol(Protocol):
         self._unset_keepalive_if_required()  # an answer in the same packet may have set it
         super().start_request()
 
+    def give_up(self, status: int, message: str) -> None:
+        self._settle_offer()
+        super().give_up(status, message)
+
     # -- the answer ------------------------------------------------------------------------------
 
     def _make_offer(self, request: FastRequest, content: bytes) -> None:
@@ -245,8 +249,11 @@ class InferenceProtocol(Protocol):
         self.on_response_complete()
 
     def decline(self) -> None:
-        """Let the app answer the offered request."""
+        """Let the app answer the offered request, unless its client has gone."""
         self._known = None
+        if self.transport.is_closing():
+            self._offer, self._prepared, self._is_deferred = None, None, False
+            return
         if self._prepared is None:
             self._prepare_for_app()
         cycle, self._prepared, self._is_deferred = self._prepared, None, False

@@ -98,13 +98,13 @@ class Protocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as stopped:
                 self._parse_without_upgrades(memoryview(data)[stopped.args[0] :])
         except httptools.HttpParserError:
-            self._give_up(*self._refusal)
+            self.give_up(*self._refusal)
             return
         # The parser only delivers whole headers (and trailers), so count what it buffers, too.
         if max(self._head_bytes, self._unparsed_bytes) > MAX_HEAD_BYTES:
-            self._give_up(431, "The request's headers are too large.")
+            self.give_up(431, "The request's headers are too large.")
         elif self._in_head and not self.headers and _WITHOUT_VERSION.search(data):
-            self._give_up(505, "HTTP/1.1 is required.")
+            self.give_up(505, "HTTP/1.1 is required.")
         # A request that arrived whole, as nearly all do, needs no timer. Any byte cancels uvicorn's
         # keep-alive timer, and blank lines do not start a request that would set a new one.
         elif self._deadline is None and (
@@ -234,7 +234,7 @@ class Protocol(HttpToolsProtocol):
 
     # -- closing ---------------------------------------------------------------------------------
 
-    def _give_up(self, status: int, message: str) -> None:
+    def give_up(self, status: int, message: str) -> None:
         """Reject a malformed request and everything after it.
 
         Earlier requests are answered first. In that case the connection closes without an error

@@ -10,6 +10,7 @@ having had any effect, and the ordinary path answers it. So this adds no rule of
 import asyncio
 import time
 from collections import defaultdict
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -95,7 +96,8 @@ class FastPath:
 
     def drop(self, offer: Offer) -> None:
         """Forget an offer whose client has gone."""
-        self._offers.remove(offer)
+        with suppress(ValueError):
+            self._offers.remove(offer)
 
     def flush(self) -> None:
         """Answer, defer or decline everything that was offered."""

@@ -245,6 +245,23 @@ async def test_pipelined_requests_beside_others_are_answered_in_order(
     assert pipelined[0] != other
 
 
+@pytest.mark.parametrize("durability", ["process", "disk"])
+async def test_a_request_before_a_malformed_one_is_answered_first(
+    served: Served, synced: Served, authorization: str, durability: str
+) -> None:
+    server = served if durability == "process" else synced
+    request = post(V1, one_row(), authorization)
+
+    async with connecting(server, 2) as clients:
+        await warm(clients[0], authorization)
+        for client in clients:
+            client.writer.write(request + b"nonsense\r\n\r\n")
+        rest = [await client.reader.read() for client in clients]
+
+    assert [each.startswith(b"HTTP/1.1 200") for each in rest] == [True, True]
+    assert [each.count(b"x-usage-event") for each in rest] == [1, 1]
+
+
 async def test_synced_answers_come_once_each_and_let_the_next_request_wait(
     synced: Served, authorization: str, account: str, neighbours: Neighbours
 ) -> None:
