@@ -65,7 +65,7 @@ class ValueRules(BaseModel):
         return frozenset(self.missing)
 
 
-AS_GIVEN = ValueRules(trim=False, missing=())
+RAW_VALUES = ValueRules(trim=False, missing=())
 """The rules of versions without any: text is used unchanged."""
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from registry.features import MATRIX, Arrays, is_one_matrix, join_columns
 from registry.records import Column, Signature
-from registry.value_rules import AS_GIVEN, ValueRules
+from registry.value_rules import RAW_VALUES, ValueRules
 from services.common.errors import MAX_FIELD_ERRORS, BodyInvalid
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class Inputs:
 
     def __init__(self, signature: Signature) -> None:
         self.columns = signature.columns
-        self.value_rules = signature.value_rules or AS_GIVEN
+        self.value_rules = signature.value_rules or RAW_VALUES
         missing = [n for n in self.value_rules.missing_numbers if abs(n) < _FLOAT32_OVERFLOW]
         self._missing_numbers = np.array(missing, dtype=np.float32)
         self._has_missing_numbers = bool(missing)
