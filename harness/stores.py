@@ -44,8 +44,8 @@ class Blob:
 
 
 @dataclass(frozen=True)
-class World:
-    """A store, and a folder with its trusted key."""
+class SignedStore:
+    """A model store, and a folder with the key that signs its versions."""
 
     folder: Path
     url: str
@@ -85,10 +85,10 @@ class World:
         return record
 
 
-def new_world(folder: Path, url: str) -> World:
+def new_signed_store(folder: Path, url: str) -> SignedStore:
     """Return an empty store, whose key is new if the folder has none."""
     key = create_signing_key(folder / "keys/signing.pem", folder / "keys/trusted")
-    return World(folder, url, key, TrustedKeys.load(folder / "keys/trusted"))
+    return SignedStore(folder, url, key, TrustedKeys.load(folder / "keys/trusted"))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from harness.waiting import eventually
 from tests.e2e.cluster.control_plane import RUN_BY_TESTS, TOOLS, Cluster
 from tests.e2e.cluster.kubelet import Kubelet, running_kubelet
 from tests.e2e.cluster.release import Release, new_release
-from tests.integration.cli.two_releases import a_process_that_serves, live, world_of
+from tests.integration.cli.two_releases import a_process_that_serves, live, signed_store_of
 from tests.integration.deploy.chart import Manifest
 from tests.integration.deploy.policies import may_call
 from tests.integration.trainer.conftest import Workshop, new_workshop
@@ -49,7 +49,7 @@ def two(tmp_path: Path, release: Release) -> Workshop:
     """Release two versions while the pods run; the second is live as release 2."""
     workshop = new_workshop(tmp_path)
     for version in (FIRST, SECOND):
-        world_of(workshop).publish(version)
+        signed_store_of(workshop).publish(version)
         workshop.release_manager.release("wine", version=version)
     return workshop
 

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from harness.stores import FIRST, SECOND
-from tests.integration.cli.two_releases import Run, world_of
+from tests.integration.cli.two_releases import Run, signed_store_of
 from tests.integration.trainer.conftest import Workshop, new_workshop
 
 
@@ -16,7 +16,7 @@ def two(tmp_path: Path) -> Workshop:
     """Release two versions; the second is live as release 2."""
     workshop = new_workshop(tmp_path)
     for version in (FIRST, SECOND):
-        world_of(workshop).publish(version)
+        signed_store_of(workshop).publish(version)
         workshop.release_manager.release("wine", version=version)
     return workshop
 

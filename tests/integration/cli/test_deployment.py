@@ -9,7 +9,7 @@ import pytest
 from cli.serving.cluster import read_document
 from harness.http_servers import Response, serving
 from harness.stores import FIRST, SECOND
-from tests.integration.cli.two_releases import Run, a_process_that_serves, live, world_of
+from tests.integration.cli.two_releases import Run, a_process_that_serves, live, signed_store_of
 from tests.integration.trainer.conftest import Workshop
 
 
@@ -58,7 +58,7 @@ class TestWait:
         ]
 
     def test_an_invalid_release_is_not_waited_for(self, run: Run, two: Workshop) -> None:
-        world_of(two).path(SECOND, "model.onnx").flip_bit()
+        signed_store_of(two).path(SECOND, "model.onnx").flip_bit()
 
         with a_process_that_serves(2) as url:
             damaged = run("wait", "wine", "--release", "2", "--url", url)
@@ -172,7 +172,7 @@ class TestWithdraw:
         assert live(two) == (3, FIRST)
 
     def test_a_newer_release_is_left_alone(self, run: Run, two: Workshop) -> None:
-        world_of(two).publish("20261125t120000z-00000005")
+        signed_store_of(two).publish("20261125t120000z-00000005")
         two.release_manager.release("wine")
 
         assert run("withdraw", "wine", "--release", "2", "--json").exit_code == 0
@@ -180,14 +180,14 @@ class TestWithdraw:
         assert live(two)[0] == 3
 
     def test_a_release_that_never_went_live_is_left_alone(self, run: Run, two: Workshop) -> None:
-        world_of(two).path(SECOND, "manifest.json").flip_bit()
+        signed_store_of(two).path(SECOND, "manifest.json").flip_bit()
 
         assert run("withdraw", "wine", "--release", "2").exit_code == 0
 
         assert (two.store.list_releases("wine"), live(two)[0]) == ([1, 2], 1)
 
     def test_a_rollback_is_never_withdrawn(self, run: Run, two: Workshop) -> None:
-        world_of(two).publish("20261125t120000z-00000005")
+        signed_store_of(two).publish("20261125t120000z-00000005")
         two.release_manager.release("wine")
         two.release_manager.roll_back("wine")
 
@@ -220,7 +220,7 @@ class TestWithdraw:
 
     def test_the_first_release_leaves_nothing_live(self, run: Run, two: Workshop) -> None:
         version = "20261125t120000z-00000005"
-        world_of(two).publish(version, model="beer")
+        signed_store_of(two).publish(version, model="beer")
         two.release_manager.release("beer")
 
         ended = run("withdraw", "beer", "--release", "1", "--reason", "it is wrong")
@@ -238,7 +238,7 @@ class TestWithdraw:
         assert "beer: no version is live; withdrawn by " in listed
 
     def test_a_withdrawn_version_can_be_released_manually(self, run: Run, two: Workshop) -> None:
-        world_of(two).publish("20261125t120000z-00000005", model="beer")
+        signed_store_of(two).publish("20261125t120000z-00000005", model="beer")
         two.release_manager.release("beer")
         run("withdraw", "beer", "--release", "1")
 

@@ -8,29 +8,29 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from harness.http_servers import Response, serving
-from harness.stores import FIRST, SECOND, World, new_world
+from harness.stores import FIRST, SECOND, SignedStore, new_signed_store
 from registry.pins import Pinned, find_pin
 from registry.releases import ReleaseManager
 
 
 @pytest.fixture
-def store(tmp_path: Path, store_url: str, monkeypatch: pytest.MonkeyPatch) -> World:
+def store(tmp_path: Path, store_url: str, monkeypatch: pytest.MonkeyPatch) -> SignedStore:
     """Release two passed versions; the second is live as release 2."""
-    world = new_world(tmp_path, store_url)
+    signed_store = new_signed_store(tmp_path, store_url)
     for version in (FIRST, SECOND):
-        world.publish(version)
-        world.release(version)
+        signed_store.publish(version)
+        signed_store.release(version)
     monkeypatch.setenv("TOLLGATE_HOME", str(tmp_path))
     monkeypatch.setenv("TRAINER_MODEL_STORE", store_url)
     monkeypatch.setenv("TRAINER_ACTOR", "eve@desk")
-    return world
+    return signed_store
 
 
 def run(*words: str) -> Result:
     return CliRunner().invoke(app, ["models", *words])
 
 
-def test_a_pin_shows_in_the_list_until_it_is_ended(store: World) -> None:
+def test_a_pin_shows_in_the_list_until_it_is_ended(store: SignedStore) -> None:
     pinned = run("pin", "wine", SECOND, "--reason", "audit", "--until", "2999-01-31")
     listed, rows = run("list").stdout, json.loads(run("list", "--json").stdout)
     ended = run("unpin", "wine")
@@ -44,7 +44,7 @@ def test_a_pin_shows_in_the_list_until_it_is_ended(store: World) -> None:
     assert "pinned" not in run("list").stdout
 
 
-def test_a_repeat_changes_nothing_and_exits_0(store: World) -> None:
+def test_a_repeat_changes_nothing_and_exits_0(store: SignedStore) -> None:
     words = ("pin", "wine", SECOND, "--reason", "audit", "--json")
 
     first, again = json.loads(run(*words).stdout), json.loads(run(*words).stdout)
@@ -55,7 +55,7 @@ def test_a_repeat_changes_nothing_and_exits_0(store: World) -> None:
     assert unpinned.stdout == "wine: not pinned already; automatic releases go live\n"
 
 
-def test_pinning_another_version_puts_it_live(store: World) -> None:
+def test_pinning_another_version_puts_it_live(store: SignedStore) -> None:
     result = run("pin", "wine", FIRST, "--reason", "stable")
 
     assert f"wine: version {FIRST} is live, release 3" in result.stdout
@@ -75,7 +75,7 @@ def test_pinning_another_version_puts_it_live(store: World) -> None:
     ],
 )
 def test_invalid_options_are_refused_and_nothing_is_written(
-    store: World, words: tuple[str, ...]
+    store: SignedStore, words: tuple[str, ...]
 ) -> None:
     result = run(*words)
 
@@ -83,7 +83,7 @@ def test_invalid_options_are_refused_and_nothing_is_written(
     assert store.store.list_pins("wine") == []
 
 
-def test_a_rollback_pins_unless_no_pin_is_given(store: World) -> None:
+def test_a_rollback_pins_unless_no_pin_is_given(store: SignedStore) -> None:
     pinning = run("rollback", "wine", "--reason", "slow")
     run("release", "wine", "--to", SECOND)
     plain = run("rollback", "wine", "--to", FIRST, "--no-pin")
@@ -94,7 +94,7 @@ def test_a_rollback_pins_unless_no_pin_is_given(store: World) -> None:
     assert find_pin(store.store, "wine", store.trusted) is None
 
 
-def test_a_pin_shows_in_the_report(store: World, tmp_path: Path) -> None:
+def test_a_pin_shows_in_the_report(store: SignedStore, tmp_path: Path) -> None:
     run("pin", "wine", SECOND, "--reason", "<audit>")
     page = tmp_path / "report.html"
     metrics = f'tollgate_drift_rows{{model="wine",version="{SECOND}"}} 1.0\n'.encode()
@@ -110,7 +110,7 @@ def test_a_pin_shows_in_the_report(store: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by_rollback", [True, False])
-def test_what_is_held_back_names_what_ends_the_pin(store: World, by_rollback: bool) -> None:
+def test_what_is_held_back_names_what_ends_the_pin(store: SignedStore, by_rollback: bool) -> None:
     words = ("rollback", "wine") if by_rollback else ("pin", "wine", FIRST, "--reason", "audit")
     run(*words)
     release_manager = ReleaseManager(store.store, store.trusted, "trainer")

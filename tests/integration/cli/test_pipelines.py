@@ -14,7 +14,7 @@ from cli.main import app
 from cli.pipelines.progress import TRAINING, DropRecords, Known, judge_drop
 from harness.gcs import Emulator
 from harness.http_servers import Response, serving
-from harness.stores import FIRST, SECOND, World, new_world, release
+from harness.stores import FIRST, SECOND, SignedStore, new_signed_store, release
 from registry.records import DataObject, RunRecord
 from registry.releases import ReleaseManager
 from registry.storage.filesystems import open_filesystem
@@ -152,7 +152,7 @@ def test_a_drop_shows_its_last_stage_and_what_it_waits_for(
 class Loop:
     """Buckets of data, models and records on the emulator."""
 
-    world: World
+    signed_store: SignedStore
     data: str
     records: str
 
@@ -182,8 +182,8 @@ class Loop:
 
 @pytest.fixture
 def loop(tmp_path: Path, gcs: Emulator, bucket_url: str, monkeypatch: pytest.MonkeyPatch) -> Loop:
-    world = new_world(tmp_path, bucket_url)
-    loop = Loop(world, gcs.new_bucket(), gcs.new_bucket())
+    signed_store = new_signed_store(tmp_path, bucket_url)
+    loop = Loop(signed_store, gcs.new_bucket(), gcs.new_bucket())
     monkeypatch.setenv("TOLLGATE_HOME", str(tmp_path))
     monkeypatch.setenv("TRAINER_MODEL_STORE", bucket_url)
     monkeypatch.setenv("TRAINER_DATA_STORE", loop.data)
@@ -215,12 +215,14 @@ def test_a_drop_that_is_served_shows_every_stage_with_its_time_and_link(loop: Lo
     drop = loop.drop("part.csv")
     loop.record("claims", drop)
     loop.record("done", drop)
-    loop.world.publish(FIRST)
+    loop.signed_store.publish(FIRST)
     number = (
-        ReleaseManager(loop.world.store, loop.world.trusted, "trainer").release("wine").live.number
+        ReleaseManager(loop.signed_store.store, loop.signed_store.trusted, "trainer")
+        .release("wine")
+        .live.number
     )
     run = RunRecord(version=FIRST, key=drop, time=datetime.now(UTC), gate="passed", release=number)
-    loop.world.store.record_run("wine", drop, run)
+    loop.signed_store.store.record_run("wine", drop, run)
     metrics = f'tollgate_model_live_release{{model="wine",version="{FIRST}"}} 1.0\n'.encode()
 
     with serving(lambda _: Response(200, metrics)) as url:
@@ -234,7 +236,7 @@ def test_a_drop_that_is_served_shows_every_stage_with_its_time_and_link(loop: Lo
     links = {step["stage"]: step["link"] for step in shown["steps"]}
     assert links["seen"] == f"gs://{drop}"
     assert links["dispatched"] == "https://github.com/shop/models/actions/workflows/train.yml"
-    assert links["trained"] == f"{loop.world.url}/wine/versions/{FIRST}/report.html"
+    assert links["trained"] == f"{loop.signed_store.url}/wine/versions/{FIRST}/report.html"
     assert shown["waits"] is None
     assert "  served  " in text
 
@@ -303,8 +305,8 @@ def test_a_training_by_hand_is_shown_and_deals_with_its_data(
         (tmp_path / "data/wine/part.csv").write_text("a,b\n1,2\n")
         generation = None
     read = DataObject(name="part.csv", generation=generation, size=1, sha256="0" * 64)
-    loop.world.publish(FIRST, data=[read], created_at=datetime.now(UTC))
-    loop.world.release(FIRST)
+    loop.signed_store.publish(FIRST, data=[read], created_at=datetime.now(UTC))
+    loop.signed_store.release(FIRST)
 
     [shown] = json.loads(status("--json").stdout)["drops"]
 
@@ -318,7 +320,7 @@ def test_data_that_came_while_a_training_ran_is_not_taken_for_trained_on(loop: L
         name="part.csv", generation=earlier.partition("#")[2], size=1, sha256="0" * 64
     )
     later = loop.drop("part.csv")
-    loop.world.publish(FIRST, data=[read], created_at=datetime.now(UTC))
+    loop.signed_store.publish(FIRST, data=[read], created_at=datetime.now(UTC))
 
     drops = json.loads(status("--json").stdout)["drops"]
 
@@ -340,18 +342,20 @@ def test_malformed_records_are_ignored(loop: Loop, content: bytes) -> None:
 
 def test_a_pin_is_shown(loop: Loop) -> None:
     for version in (FIRST, SECOND):
-        loop.world.publish(version)
-        loop.world.release(version)
-    ReleaseManager(loop.world.store, loop.world.trusted, "ada@lab").roll_back("wine", reason="slow")
+        loop.signed_store.publish(version)
+        loop.signed_store.release(version)
+    ReleaseManager(loop.signed_store.store, loop.signed_store.trusted, "ada@lab").roll_back(
+        "wine", reason="slow"
+    )
 
     assert f"wine: pinned to version {FIRST} by a rollback" in status().stdout
 
 
 def test_a_training_run_with_another_key_is_shown_by_its_key(loop: Loop) -> None:
-    loop.world.publish(FIRST)
+    loop.signed_store.publish(FIRST)
     key = "code/wine/0123456789abcdef"
     run = RunRecord(version=FIRST, key=key, time=datetime.now(UTC), gate="failed")
-    loop.world.store.record_run("wine", key, run)
+    loop.signed_store.store.record_run("wine", key, run)
 
     [shown] = json.loads(status("--json").stdout)["drops"]
 

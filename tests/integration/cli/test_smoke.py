@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from cli.serving.smoke import Received, judge_answer
 from harness.http_servers import Request, Response, serving
-from harness.stores import FIRST, SECOND, World, manifest
+from harness.stores import FIRST, SECOND, SignedStore, manifest
 from registry.records import WarmUp
 from tests.integration.trainer.conftest import Workshop, new_workshop
 
@@ -65,9 +65,11 @@ def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     """Release two versions; the second is live as release 2."""
     workshop = new_workshop(tmp_path)
     key = workshop.settings.load_signing_key()
-    world = World(workshop.home, workshop.settings.model_store_url, key, workshop.trusted)
+    signed_store = SignedStore(
+        workshop.home, workshop.settings.model_store_url, key, workshop.trusted
+    )
     for version in (FIRST, SECOND):
-        world.publish(version)
+        signed_store.publish(version)
         workshop.release_manager.release("wine", version=version)
     monkeypatch.setenv("TOLLGATE_HOME", str(tmp_path))
     monkeypatch.setenv("TOLLGATE_CLIENT_ID", "checker")
@@ -157,7 +159,9 @@ def test_a_canary_that_answers_the_checking_client_is_judged_by_its_own_rows(
     canary = "20261126t130000z-cccccccc"
     rows = WarmUp(rows=[[2.0], [3.0]], predictions=[1, 0], probabilities=[[0, 1], [1, 0]])
     key = two.settings.load_signing_key()
-    World(two.home, two.settings.model_store_url, key, two.trusted).publish(canary, warm_up=rows)
+    SignedStore(two.home, two.settings.model_store_url, key, two.trusted).publish(
+        canary, warm_up=rows
+    )
     two.release_manager.canary("wine", version=canary, percent=50)
 
     def give(asked: Request) -> Response:
@@ -188,7 +192,7 @@ def test_a_release_that_inference_passes_over_is_not_asked_for(
     monkeypatch.setenv("TRAINER_ALLOW_JOBLIB", "false")
     pickle = "20261126t130000z-cccccccc"
     key = two.settings.load_signing_key()
-    World(two.home, two.settings.model_store_url, key, two.trusted).publish(
+    SignedStore(two.home, two.settings.model_store_url, key, two.trusted).publish(
         pickle, serving="joblib"
     )
     two.release_manager.release("wine", version=pickle)  # where pickles were allowed

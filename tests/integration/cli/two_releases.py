@@ -6,15 +6,15 @@ from contextlib import contextmanager
 from typer.testing import Result
 
 from harness.http_servers import Response, serving
-from harness.stores import World
+from harness.stores import SignedStore
 from tests.integration.trainer.conftest import Workshop
 
 Run = Callable[..., Result]
 
 
-def world_of(workshop: Workshop) -> World:
+def signed_store_of(workshop: Workshop) -> SignedStore:
     key = workshop.settings.load_signing_key()
-    return World(workshop.home, workshop.settings.model_store_url, key, workshop.trusted)
+    return SignedStore(workshop.home, workshop.settings.model_store_url, key, workshop.trusted)
 
 
 def live(workshop: Workshop) -> tuple[int, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
-from harness.stores import new_world
+from harness.stores import new_signed_store
 from services.auth.app import create_app as create_auth
 from services.auth.settings import AuthSettings
 from services.billing.app import create_app as create_billing
@@ -32,7 +32,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 def routes(tmp_path_factory: pytest.TempPathFactory) -> Routes:
     """Return the paths that each service's OpenAPI document describes, and those beside it."""
     home = tmp_path_factory.mktemp("routes")
-    new_world(home, f"file://{home}/models")
+    new_signed_store(home, f"file://{home}/models")
     inference = create_inference(
         InferenceSettings(
             client_id="inference",

@@ -4,22 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from harness.stores import World, new_world
+from harness.stores import SignedStore, new_signed_store
 
 
 @pytest.fixture
-def world(tmp_path: Path, store_url: str) -> World:
+def signed_store(tmp_path: Path, store_url: str) -> SignedStore:
     """An empty store; tests run once per kind."""
-    return new_world(tmp_path, store_url)
+    return new_signed_store(tmp_path, store_url)
 
 
 @pytest.fixture
-def folder_world(tmp_path: Path) -> World:
+def folder_store(tmp_path: Path) -> SignedStore:
     """An empty store in a folder, for tests of folders only."""
-    return new_world(tmp_path, f"file://{tmp_path}/models")
+    return new_signed_store(tmp_path, f"file://{tmp_path}/models")
 
 
 @pytest.fixture
-def bucket_world(tmp_path: Path, bucket_url: str) -> World:
+def bucket_store(tmp_path: Path, bucket_url: str) -> SignedStore:
     """An empty store in a bucket, for tests of buckets only."""
-    return new_world(tmp_path, f"{bucket_url}/models")
+    return new_signed_store(tmp_path, f"{bucket_url}/models")

@@ -12,7 +12,7 @@ from harness.faulty_proxy import Fault, Proxy
 from harness.gcs import Emulator
 from harness.issuer import new_private_key, private_pem
 from harness.ports import free_port
-from harness.stores import FIRST, SECOND, World, manifest, new_world
+from harness.stores import FIRST, SECOND, SignedStore, manifest, new_signed_store
 from registry.records import RunRecord, StoreError, VersionRefused
 from registry.storage import gcs as gcs_module
 from registry.storage.filesystems import open_filesystem
@@ -41,27 +41,27 @@ def short_deadlines() -> Iterator[None]:
 
 
 @pytest.fixture
-def world(tmp_path: Path, bucket_url: str, proxy: Proxy) -> World:
+def signed_store(tmp_path: Path, bucket_url: str, proxy: Proxy) -> SignedStore:
     """A store with one version, released."""
-    world = new_world(tmp_path, f"{bucket_url}/models")
-    world.publish()
-    world.release(FIRST)
-    return world
+    signed_store = new_signed_store(tmp_path, f"{bucket_url}/models")
+    signed_store.publish()
+    signed_store.release(FIRST)
+    return signed_store
 
 
-def calls(world: World) -> dict[str, Callable[[], object]]:
+def calls(signed_store: SignedStore) -> dict[str, Callable[[], object]]:
     """Make every kind of call that the services and the trainer make."""
-    store, published = world.store, manifest(FIRST)
-    signed = store.open_version("wine", FIRST, world.trusted)
+    store, published = signed_store.store, manifest(FIRST)
+    signed = store.open_version("wine", FIRST, signed_store.trusted)
     return {
         "list_models": store.list_models,
         "list_versions": lambda: store.list_versions("wine"),
         "list_releases": lambda: store.list_releases("wine"),
         "find_release": lambda: store.find_release("wine", 1),
-        "live_release": lambda: store.live_release("wine", world.trusted),
-        "open_version": lambda: store.open_version("wine", FIRST, world.trusted),
+        "live_release": lambda: store.live_release("wine", signed_store.trusted),
+        "open_version": lambda: store.open_version("wine", FIRST, signed_store.trusted),
         "read_file": lambda: store.read_file(signed, "model.onnx"),
-        "publish": lambda: store.publish(published, {"model.onnx": b"onnx"}, world.key),
+        "publish": lambda: store.publish(published, {"model.onnx": b"onnx"}, signed_store.key),
         "record_run": lambda: store.record_run("wine", "key", RunRecord(version=FIRST)),
     }
 
@@ -69,9 +69,9 @@ def calls(world: World) -> dict[str, Callable[[], object]]:
 class TestFaults:
     @pytest.mark.parametrize("fault", ["hang", "trickle", "403", "429", "500", "reset"])
     def test_every_call_ends_with_one_clear_sentence_and_works_again_afterwards(
-        self, world: World, proxy: Proxy, fault: Fault
+        self, signed_store: SignedStore, proxy: Proxy, fault: Fault
     ) -> None:
-        wanted = calls(world)
+        wanted = calls(signed_store)
         proxy.fail(fault)
         with short_deadlines(), ThreadPoolExecutor(len(wanted)) as pool:
             futures = {name: pool.submit(call) for name, call in wanted.items()}
@@ -87,37 +87,37 @@ class TestFaults:
             call()
 
     def test_a_refused_connection_is_reported_too(
-        self, world: World, monkeypatch: pytest.MonkeyPatch
+        self, signed_store: SignedStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{free_port()}")
 
         with short_deadlines(), pytest.raises(StoreError, match="no response within 1 s"):
-            world.store.list_models()
+            signed_store.store.list_models()
 
     def test_a_write_whose_response_was_lost_succeeds_on_retry(
-        self, world: World, proxy: Proxy
+        self, signed_store: SignedStore, proxy: Proxy
     ) -> None:
-        store, wanted = world.store, manifest(SECOND)
+        store, wanted = signed_store.store, manifest(SECOND)
         proxy.fail("reply lost")
         with short_deadlines(), pytest.raises(StoreError):
-            store.publish(wanted, {"model.onnx": b"onnx"}, world.key)
+            store.publish(wanted, {"model.onnx": b"onnx"}, signed_store.key)
         assert proxy.hits
         proxy.pass_on()
 
-        store.publish(wanted, {"model.onnx": b"onnx"}, world.key)
+        store.publish(wanted, {"model.onnx": b"onnx"}, signed_store.key)
 
         assert store.list_versions("wine") == [FIRST, SECOND]
 
     def test_a_writer_without_delete_permission_still_detects_an_existing_object(
-        self, world: World, proxy: Proxy
+        self, signed_store: SignedStore, proxy: Proxy
     ) -> None:
         proxy.fail("403 to writes")
 
-        world.publish()  # exactly the existing bytes
+        signed_store.publish()  # exactly the existing bytes
         with pytest.raises(StoreError, match="already exists"):
-            world.publish(metrics={"other": 1})
+            signed_store.publish(metrics={"other": 1})
         with pytest.raises(StoreError, match="Forbidden"):
-            world.publish(SECOND)
+            signed_store.publish(SECOND)
 
     def test_a_missing_bucket_is_not_treated_as_empty(self, bucket_url: str) -> None:
         for url in (f"{bucket_url}-2", "gs://", f"{bucket_url}-2/models"):
@@ -172,25 +172,25 @@ def service_account(token_url: str) -> dict[str, str]:
 
 class TestLargeFiles:
     def test_a_file_of_many_pieces_is_written_once_and_read_completely(
-        self, bucket_world: World
+        self, bucket_store: SignedStore
     ) -> None:
         content = bytes(range(256)) * (1 << 18)  # 64 MiB: gcsfs sends it in two parts
-        store = bucket_world.store
-        store.publish(manifest(FIRST), {"model.onnx": content}, bucket_world.key)
+        store = bucket_store.store
+        store.publish(manifest(FIRST), {"model.onnx": content}, bucket_store.key)
 
-        found = store.open_version("wine", FIRST, bucket_world.trusted)
+        found = store.open_version("wine", FIRST, bucket_store.trusted)
         assert store.read_file(found, "model.onnx") == content
         with pytest.raises(StoreError, match="already exists"):
-            store.publish(manifest(FIRST), {"model.onnx": content[::-1]}, bucket_world.key)
+            store.publish(manifest(FIRST), {"model.onnx": content[::-1]}, bucket_store.key)
 
     @pytest.mark.parametrize("versioning", [True, False])
     def test_a_file_overwritten_during_a_read_is_never_mixed(
         self, gcs: Emulator, bucket_url: str, tmp_path: Path, versioning: bool
     ) -> None:
-        world = new_world(tmp_path, gcs.new_bucket(versioning=versioning))
+        signed_store = new_signed_store(tmp_path, gcs.new_bucket(versioning=versioning))
         ours, theirs = b"a" * (9 << 20), b"b" * (9 << 20)
-        signed = world.store.publish(manifest(FIRST), {"model.onnx": ours}, world.key)
-        blob = world.path(FIRST, "model.onnx")
+        signed = signed_store.store.publish(manifest(FIRST), {"model.onnx": ours}, signed_store.key)
+        blob = signed_store.path(FIRST, "model.onnx")
 
         def overwrite() -> None:
             for content in [theirs, ours] * 6:
@@ -200,15 +200,17 @@ class TestLargeFiles:
         with ThreadPoolExecutor(1) as pool:
             writing = pool.submit(overwrite)
             while not writing.done():
-                found.add(outcome(lambda: world.store.read_file(signed, "model.onnx") == ours))
+                found.add(
+                    outcome(lambda: signed_store.store.read_file(signed, "model.onnx") == ours)
+                )
                 found.add(outcome(lambda: blob.read_bytes() in (ours, theirs)))
             writing.result()
 
         assert found <= {True, "digest", "the object was replaced while being read"}
         assert True in found
 
-    def test_an_old_generation_can_be_read_while_it_exists(self, bucket_world: World) -> None:
-        blob = bucket_world.path(SECOND, "part.csv")
+    def test_an_old_generation_can_be_read_while_it_exists(self, bucket_store: SignedStore) -> None:
+        blob = bucket_store.path(SECOND, "part.csv")
         blob.write_bytes(b"old")
         generation = blob.filesystem.info(blob.path)["generation"]
         blob.write_bytes(b"new")

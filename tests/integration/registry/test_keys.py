@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.stores import FIRST, SECOND, World, manifest, new_world
+from harness.stores import FIRST, SECOND, SignedStore, manifest, new_signed_store
 from registry.keys import (
     TrustedKeys,
     create_signing_key,
@@ -48,20 +48,22 @@ class TestKeys:
 
 class TestRotation:
     @pytest.fixture
-    def rotated(self, tmp_path: Path, store_url: str) -> World:
+    def rotated(self, tmp_path: Path, store_url: str) -> SignedStore:
         """A version signed before a rotation, and one after it; the keys were loaded before."""
-        world = new_world(tmp_path, store_url)
-        world.publish(FIRST)
+        signed_store = new_signed_store(tmp_path, store_url)
+        signed_store.publish(FIRST)
         rotate_signing_key(tmp_path / "keys/signing.pem", tmp_path / "keys/trusted")
         new = load_signing_key(tmp_path / "keys/signing.pem")
-        world.store.publish(manifest(SECOND), {"model.onnx": b"onnx"}, new)
-        return world
+        signed_store.store.publish(manifest(SECOND), {"model.onnx": b"onnx"}, new)
+        return signed_store
 
-    def test_versions_signed_by_the_old_and_the_new_key_are_trusted(self, rotated: World) -> None:
+    def test_versions_signed_by_the_old_and_the_new_key_are_trusted(
+        self, rotated: SignedStore
+    ) -> None:
         for version in (FIRST, SECOND):
             assert rotated.store.open_version("wine", version, rotated.trusted).version == version
 
-    def test_versions_signed_by_a_removed_key_are_refused(self, rotated: World) -> None:
+    def test_versions_signed_by_a_removed_key_are_refused(self, rotated: SignedStore) -> None:
         rotated.store.open_version("wine", FIRST, rotated.trusted)
 
         (rotated.folder / f"keys/trusted/{key_id(rotated.key.public_key())}.pem").unlink()

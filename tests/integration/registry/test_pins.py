@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.stores import FIRST, SECOND, THIRD, World, release
+from harness.stores import FIRST, SECOND, THIRD, SignedStore, release
 from registry.pinning import pin, unpin
 from registry.pins import Pinned, PinTaken, decide_pin, find_pin
 from registry.records import PinRecord, Release, ReleaseTaken, VersionRefused
@@ -20,22 +20,22 @@ LATER = datetime.now(UTC) + timedelta(days=30)
 
 
 @pytest.fixture
-def store(world: World) -> World:
+def store(signed_store: SignedStore) -> SignedStore:
     """Three versions that passed their gates; the second is live as release 2."""
     for version in (FIRST, SECOND, THIRD):
-        world.publish(version)
+        signed_store.publish(version)
     for version in (FIRST, SECOND):
-        world.release(version)
-    return world
+        signed_store.release(version)
+    return signed_store
 
 
 @pytest.fixture
-def release_manager(store: World) -> ReleaseManager:
+def release_manager(store: SignedStore) -> ReleaseManager:
     return ReleaseManager(store.store, store.trusted, "ada@lab")
 
 
-def live(world: World) -> str | None:
-    record = world.store.live_release("wine", world.trusted)
+def live(signed_store: SignedStore) -> str | None:
+    record = signed_store.store.live_release("wine", signed_store.trusted)
     return record.version if record else None
 
 
@@ -84,7 +84,7 @@ class TestDecision:
 
 class TestPin:
     def test_a_failed_automatic_release_names_the_pins_author_and_reason(
-        self, store: World, release_manager: ReleaseManager
+        self, store: SignedStore, release_manager: ReleaseManager
     ) -> None:
         pin(release_manager, "wine", version=SECOND, until=LATER, reason="audit")
 
@@ -95,7 +95,7 @@ class TestPin:
         assert store.store.list_releases("wine") == [1, 2]
 
     def test_the_pinned_version_goes_live(
-        self, store: World, release_manager: ReleaseManager
+        self, store: SignedStore, release_manager: ReleaseManager
     ) -> None:
         decision = pin(release_manager, "wine", version=FIRST, until=None, reason="stable")
 
@@ -103,7 +103,7 @@ class TestPin:
         assert (live(store), store.store.list_releases("wine")) == (FIRST, [1, 2, 3])
 
     def test_a_repeat_writes_nothing_and_another_pin_replaces_it(
-        self, store: World, release_manager: ReleaseManager
+        self, store: SignedStore, release_manager: ReleaseManager
     ) -> None:
         first = pin(release_manager, "wine", version=SECOND, until=None, reason="stable")
         again = pin(release_manager, "wine", version=SECOND, until=None, reason="stable")
@@ -117,7 +117,7 @@ class TestPin:
         assert store.store.list_pins("wine") == [1, 2]
 
     def test_a_version_that_may_not_be_live_is_not_pinned(
-        self, store: World, release_manager: ReleaseManager
+        self, store: SignedStore, release_manager: ReleaseManager
     ) -> None:
         failed = "20261125t120000z-00000005"
         store.publish(failed, gate="failed")
@@ -128,7 +128,7 @@ class TestPin:
         assert store.store.list_pins("wine") == []
 
     def test_a_manual_release_goes_live_while_pinned(
-        self, store: World, release_manager: ReleaseManager
+        self, store: SignedStore, release_manager: ReleaseManager
     ) -> None:
         pin(release_manager, "wine", version=SECOND, until=None, reason="stable")
 
@@ -136,7 +136,7 @@ class TestPin:
         assert live(store) == THIRD
 
     def test_unpinning_allows_automatic_releases(
-        self, store: World, release_manager: ReleaseManager
+        self, store: SignedStore, release_manager: ReleaseManager
     ) -> None:
         pin(release_manager, "wine", version=SECOND, until=None, reason="stable")
 
@@ -147,7 +147,7 @@ class TestPin:
         assert live(store) == THIRD
 
     def test_malformed_pins_are_skipped_and_occupy_their_numbers(
-        self, store: World, release_manager: ReleaseManager
+        self, store: SignedStore, release_manager: ReleaseManager
     ) -> None:
         pin(release_manager, "wine", version=SECOND, until=None, reason="stable")
         for number, content in ((2, b"rubbish"), (3, b"{}"), (99_999_999, b"")):
@@ -163,7 +163,7 @@ class TestPin:
 
 class TestRollback:
     def test_a_rollback_pins_until_an_unpin(
-        self, store: World, release_manager: ReleaseManager
+        self, store: SignedStore, release_manager: ReleaseManager
     ) -> None:
         release_manager.roll_back("wine", reason="slow")
 
@@ -200,7 +200,7 @@ class TestRollback:
             release_manager.release("wine", version=THIRD, automatic=True)
 
     def test_withdrawing_the_first_release_also_pins(
-        self, store: World, release_manager: ReleaseManager
+        self, store: SignedStore, release_manager: ReleaseManager
     ) -> None:
         store.publish(FIRST, model="beer")
         release_manager.release("beer")
@@ -212,7 +212,9 @@ class TestRollback:
 
 class TestRaces:
     @pytest.mark.parametrize("turn", range(3))
-    def test_after_concurrent_pins_the_pin_in_force_is_live(self, store: World, turn: int) -> None:
+    def test_after_concurrent_pins_the_pin_in_force_is_live(
+        self, store: SignedStore, turn: int
+    ) -> None:
         start = threading.Barrier(2)
 
         def try_pin(version: str) -> str:
@@ -232,7 +234,7 @@ class TestRaces:
         assert "pinned" in outcomes
         assert live(store) == pinned.version
 
-    def test_losing_a_pin_number_shows_the_winner(self, store: World) -> None:
+    def test_losing_a_pin_number_shows_the_winner(self, store: SignedStore) -> None:
         rival = ReleaseManager(store.store, store.trusted, "bob@lab")
 
         class Slow(ModelStore):
@@ -251,7 +253,7 @@ class TestRaces:
 
     @pytest.mark.parametrize("turn", range(3))
     def test_a_concurrent_automatic_release_and_pin_leave_the_pinned_version_live(
-        self, store: World, turn: int
+        self, store: SignedStore, turn: int
     ) -> None:
         start = threading.Barrier(2)
 
@@ -276,7 +278,7 @@ class TestRaces:
         assert live(store) == SECOND
 
     def test_a_pin_written_during_a_release_undoes_the_release(
-        self, store: World, release_manager: ReleaseManager
+        self, store: SignedStore, release_manager: ReleaseManager
     ) -> None:
         looked: list[int] = []
 
@@ -300,7 +302,7 @@ class TestRaces:
 
     @pytest.mark.parametrize("winner", ["release", "rollback"])
     def test_a_rollback_that_a_release_overtakes_fails_instead_of_pinning_nothing(
-        self, store: World, release_manager: ReleaseManager, winner: str
+        self, store: SignedStore, release_manager: ReleaseManager, winner: str
     ) -> None:
         looked: list[int] = []
 

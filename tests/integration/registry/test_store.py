@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.stores import FIRST, SECOND, THIRD, Blob, World, manifest, release
+from harness.stores import FIRST, SECOND, THIRD, Blob, SignedStore, manifest, release
 from registry.keys import TrustedKeys
 from registry.records import (
     LAST_NUMBER,
@@ -41,53 +41,57 @@ UNSAFE_NAMES = [
 
 
 class TestVersions:
-    def test_a_published_version_is_read_back_as_it_was(self, world: World) -> None:
-        published = world.publish()
+    def test_a_published_version_is_read_back_as_it_was(self, signed_store: SignedStore) -> None:
+        published = signed_store.publish()
 
-        found = world.store.open_version("wine", FIRST, world.trusted)
+        found = signed_store.store.open_version("wine", FIRST, signed_store.trusted)
 
         assert found == published
-        assert world.store.read_file(found, "model.onnx") == b"onnx"
-        raw = world.path(FIRST, "manifest.json").read_bytes()
-        assert world.store.manifest_sha256("wine", FIRST) == hashlib.sha256(raw).hexdigest()
+        assert signed_store.store.read_file(found, "model.onnx") == b"onnx"
+        raw = signed_store.path(FIRST, "manifest.json").read_bytes()
+        assert signed_store.store.manifest_sha256("wine", FIRST) == hashlib.sha256(raw).hexdigest()
 
     @pytest.mark.parametrize("classes", [[False, True], [0, 1], ["0", "1"]])
-    def test_classes_keep_their_types(self, world: World, classes: list[Any]) -> None:
+    def test_classes_keep_their_types(self, signed_store: SignedStore, classes: list[Any]) -> None:
         signature = manifest(FIRST).signature.model_copy(update={"classes": classes})
-        world.publish(signature=signature)
+        signed_store.publish(signature=signature)
 
-        found = world.store.open_version("wine", FIRST, world.trusted).signature.classes
+        found = signed_store.store.open_version(
+            "wine", FIRST, signed_store.trusted
+        ).signature.classes
 
         assert found is not None
         assert [(type(label), label) for label in found] == [(type(c), c) for c in classes]
 
-    def test_versions_are_listed_oldest_first_and_only_when_complete(self, world: World) -> None:
+    def test_versions_are_listed_oldest_first_and_only_when_complete(
+        self, signed_store: SignedStore
+    ) -> None:
         for version in (THIRD, FIRST, SECOND):
-            world.publish(version)
-        world.path(SECOND, "manifest.sig").unlink()
+            signed_store.publish(version)
+        signed_store.path(SECOND, "manifest.sig").unlink()
 
-        assert world.store.list_models() == ["wine"]
-        assert world.store.list_versions("wine") == [FIRST, THIRD]
+        assert signed_store.store.list_models() == ["wine"]
+        assert signed_store.store.list_versions("wine") == [FIRST, THIRD]
         with pytest.raises(VersionNotFound):
-            world.store.open_version("wine", SECOND, world.trusted)
+            signed_store.store.open_version("wine", SECOND, signed_store.trusted)
 
-    def test_a_version_is_never_overwritten(self, world: World) -> None:
-        world.publish()
-        world.publish()  # the same bytes, as in a retry after a lost response
-
-        with pytest.raises(StoreError, match="already exists"):
-            world.publish(metrics={"other": 1})
-
-        world.store.open_version("wine", FIRST, world.trusted)
-
-    def test_the_signature_is_written_last(self, world: World) -> None:
-        world.path(FIRST, "manifest.json").write_bytes(b"another writer's")
+    def test_a_version_is_never_overwritten(self, signed_store: SignedStore) -> None:
+        signed_store.publish()
+        signed_store.publish()  # the same bytes, as in a retry after a lost response
 
         with pytest.raises(StoreError, match="already exists"):
-            world.publish()
+            signed_store.publish(metrics={"other": 1})
 
-        assert world.path(FIRST, "model.onnx").read_bytes() == b"onnx"
-        assert world.store.list_versions("wine") == []
+        signed_store.store.open_version("wine", FIRST, signed_store.trusted)
+
+    def test_the_signature_is_written_last(self, signed_store: SignedStore) -> None:
+        signed_store.path(FIRST, "manifest.json").write_bytes(b"another writer's")
+
+        with pytest.raises(StoreError, match="already exists"):
+            signed_store.publish()
+
+        assert signed_store.path(FIRST, "model.onnx").read_bytes() == b"onnx"
+        assert signed_store.store.list_versions("wine") == []
 
     def test_names_of_versions_are_lower_case_and_sort_by_time(self) -> None:
         early, late = (datetime(2026, 1, 2, hour, 4, 5, tzinfo=UTC) for hour in (3, 4))
@@ -95,37 +99,39 @@ class TestVersions:
         assert re.fullmatch(r"20260102t030405z-[0-9a-f]{8}", new_version_name(early))
         assert new_version_name(early) < new_version_name(late)
 
-    def test_a_store_that_does_not_exist_yet_is_empty(self, world: World) -> None:
-        assert world.store.list_models() == []
-        assert world.store.list_versions("wine") == []
-        assert world.store.list_releases("wine") == []
-        assert world.store.find_release("wine", 1) is None
-        assert world.store.live_release("wine", world.trusted) is None
+    def test_a_store_that_does_not_exist_yet_is_empty(self, signed_store: SignedStore) -> None:
+        assert signed_store.store.list_models() == []
+        assert signed_store.store.list_versions("wine") == []
+        assert signed_store.store.list_releases("wine") == []
+        assert signed_store.store.find_release("wine", 1) is None
+        assert signed_store.store.live_release("wine", signed_store.trusted) is None
 
-    def test_fields_of_a_later_version_are_ignored(self, world: World) -> None:
-        world.publish()
-        raw = json.loads(world.path(FIRST, "manifest.json").read_bytes())
+    def test_fields_of_a_later_version_are_ignored(self, signed_store: SignedStore) -> None:
+        signed_store.publish()
+        raw = json.loads(signed_store.path(FIRST, "manifest.json").read_bytes())
         forged = json.dumps(raw | {"since_later": [1]}).encode()
-        world.path(FIRST, "manifest.json").write_bytes(forged)
-        world.path(FIRST, "manifest.sig").write_bytes(world.key.sign(forged))
+        signed_store.path(FIRST, "manifest.json").write_bytes(forged)
+        signed_store.path(FIRST, "manifest.sig").write_bytes(signed_store.key.sign(forged))
 
-        assert world.store.open_version("wine", FIRST, world.trusted).gate == "passed"
+        assert signed_store.store.open_version("wine", FIRST, signed_store.trusted).gate == "passed"
 
-    def test_no_temporary_file_is_left_behind(self, folder_world: World) -> None:
-        folder_world.publish()
-        folder_world.release(FIRST)
+    def test_no_temporary_file_is_left_behind(self, folder_store: SignedStore) -> None:
+        folder_store.publish()
+        folder_store.release(FIRST)
 
-        assert list(folder_world.folder.rglob("*.tmp")) == []
+        assert list(folder_store.folder.rglob("*.tmp")) == []
 
 
 class TestRefusals:
     @pytest.mark.parametrize("name", ["manifest.json", "manifest.sig"])
-    def test_a_flipped_bit_under_the_signature_is_refused(self, world: World, name: str) -> None:
-        world.publish()
-        world.path(FIRST, name).flip_bit()
+    def test_a_flipped_bit_under_the_signature_is_refused(
+        self, signed_store: SignedStore, name: str
+    ) -> None:
+        signed_store.publish()
+        signed_store.path(FIRST, name).flip_bit()
 
         with pytest.raises(VersionRefused) as refusal:
-            world.store.open_version("wine", FIRST, world.trusted)
+            signed_store.store.open_version("wine", FIRST, signed_store.trusted)
 
         assert refusal.value.reason == "signature"
 
@@ -133,60 +139,60 @@ class TestRefusals:
         "damage", [Blob.flip_bit, lambda blob: blob.write_bytes(b"longer"), Blob.unlink]
     )
     def test_a_file_other_than_the_signed_one_is_refused(
-        self, world: World, damage: Callable[[Blob], None]
+        self, signed_store: SignedStore, damage: Callable[[Blob], None]
     ) -> None:
-        published = world.publish()
-        damage(world.path(FIRST, "model.onnx"))
+        published = signed_store.publish()
+        damage(signed_store.path(FIRST, "model.onnx"))
 
         with pytest.raises(VersionRefused) as refusal:
-            world.store.read_file(published, "model.onnx")
+            signed_store.store.read_file(published, "model.onnx")
 
         assert refusal.value.reason == "digest"
 
-    def test_a_file_the_manifest_does_not_list_is_refused(self, world: World) -> None:
-        published = world.publish()
+    def test_a_file_the_manifest_does_not_list_is_refused(self, signed_store: SignedStore) -> None:
+        published = signed_store.publish()
 
         with pytest.raises(VersionRefused) as refusal:
-            world.store.read_file(published, "../../secret")
+            signed_store.store.read_file(published, "../../secret")
 
         assert refusal.value.reason == "name"
 
-    def test_a_version_copied_to_another_name_is_refused(self, world: World) -> None:
-        world.publish()
+    def test_a_version_copied_to_another_name_is_refused(self, signed_store: SignedStore) -> None:
+        signed_store.publish()
         for name in ("model.onnx", "manifest.json", "manifest.sig"):
-            world.path(SECOND, name).write_bytes(world.path(FIRST, name).read_bytes())
+            signed_store.path(SECOND, name).write_bytes(signed_store.path(FIRST, name).read_bytes())
 
         with pytest.raises(VersionRefused) as refusal:
-            world.store.open_version("wine", SECOND, world.trusted)
+            signed_store.store.open_version("wine", SECOND, signed_store.trusted)
 
         assert refusal.value.reason == "name"
 
-    def test_a_signed_but_malformed_manifest_is_refused(self, world: World) -> None:
-        world.publish()
-        world.path(FIRST, "manifest.json").write_bytes(b"{}")
-        world.path(FIRST, "manifest.sig").write_bytes(world.key.sign(b"{}"))
+    def test_a_signed_but_malformed_manifest_is_refused(self, signed_store: SignedStore) -> None:
+        signed_store.publish()
+        signed_store.path(FIRST, "manifest.json").write_bytes(b"{}")
+        signed_store.path(FIRST, "manifest.sig").write_bytes(signed_store.key.sign(b"{}"))
 
         with pytest.raises(VersionRefused) as refusal:
-            world.store.open_version("wine", FIRST, world.trusted)
+            signed_store.store.open_version("wine", FIRST, signed_store.trusted)
 
         assert refusal.value.reason == "manifest"
 
-    def test_a_signature_by_another_key_is_refused(self, world: World) -> None:
-        world.publish()
+    def test_a_signature_by_another_key_is_refused(self, signed_store: SignedStore) -> None:
+        signed_store.publish()
 
         with pytest.raises(VersionRefused):
-            world.store.open_version(
+            signed_store.store.open_version(
                 "wine", FIRST, TrustedKeys([Ed25519PrivateKey.generate().public_key()])
             )
 
     @pytest.mark.parametrize("name", UNSAFE_NAMES, ids=lambda name: ascii(name)[:20])
-    def test_an_unsafe_name_touches_no_path(self, world: World, name: str) -> None:
+    def test_an_unsafe_name_touches_no_path(self, signed_store: SignedStore, name: str) -> None:
         calls: list[Callable[[], object]] = [
-            lambda: world.store.list_versions(name),
-            lambda: world.store.list_releases(name),
-            lambda: world.store.find_release(name, 1),
-            lambda: world.store.open_version(name, FIRST, world.trusted),
-            lambda: world.store.open_version("wine", name, world.trusted),
+            lambda: signed_store.store.list_versions(name),
+            lambda: signed_store.store.list_releases(name),
+            lambda: signed_store.store.find_release(name, 1),
+            lambda: signed_store.store.open_version(name, FIRST, signed_store.trusted),
+            lambda: signed_store.store.open_version("wine", name, signed_store.trusted),
         ]
         for call in calls:
             with pytest.raises(VersionNotFound):
@@ -199,14 +205,14 @@ class TestRefusals:
         if is_model_name(name):
             assert name == Path("/store", name).resolve().relative_to("/store").as_posix()
 
-    def test_a_system_error_is_reported_in_one_sentence(self, folder_world: World) -> None:
-        world = folder_world
-        (world.folder / "models").write_text("a file where a folder should be")
+    def test_a_system_error_is_reported_in_one_sentence(self, folder_store: SignedStore) -> None:
+        signed_store = folder_store
+        (signed_store.folder / "models").write_text("a file where a folder should be")
 
         with pytest.raises(StoreError) as failure:
-            world.publish()
+            signed_store.publish()
 
-        assert str(world.folder) not in str(failure.value)
+        assert str(signed_store.folder) not in str(failure.value)
         assert "\n" not in str(failure.value)
 
 
@@ -228,104 +234,120 @@ class TestSequence:
 
 
 class TestReleases:
-    def test_the_highest_release_that_verifies_is_live(self, world: World) -> None:
+    def test_the_highest_release_that_verifies_is_live(self, signed_store: SignedStore) -> None:
         for version in (FIRST, SECOND, THIRD):
-            world.publish(version)
-        world.release(FIRST)
-        live = world.release(SECOND)
-        world.release(THIRD)
-        world.path(THIRD, "manifest.json").flip_bit()
-        world.record(4).write_bytes(b"rubbish")
-        world.record(5).write_bytes(b"")
-        world.record(6).write_bytes(live.model_dump_json().encode())  # the record's number is 2
+            signed_store.publish(version)
+        signed_store.release(FIRST)
+        live = signed_store.release(SECOND)
+        signed_store.release(THIRD)
+        signed_store.path(THIRD, "manifest.json").flip_bit()
+        signed_store.record(4).write_bytes(b"rubbish")
+        signed_store.record(5).write_bytes(b"")
+        signed_store.record(6).write_bytes(
+            live.model_dump_json().encode()
+        )  # the record's number is 2
 
-        assert world.store.live_release("wine", world.trusted) == live
+        assert signed_store.store.live_release("wine", signed_store.trusted) == live
         for number in (4, 5, 6):
             with pytest.raises(VersionRefused):
-                world.store.find_release("wine", number)
+                signed_store.store.find_release("wine", number)
 
-    def test_a_release_made_for_another_manifest_is_not_live(self, world: World) -> None:
-        world.publish()
-        world.store.append_release(
+    def test_a_release_made_for_another_manifest_is_not_live(
+        self, signed_store: SignedStore
+    ) -> None:
+        signed_store.publish()
+        signed_store.store.append_release(
             "wine", decide=lambda number, _: release(number, FIRST, "0" * 64)
         )
 
-        assert world.store.live_release("wine", world.trusted) is None
+        assert signed_store.store.live_release("wine", signed_store.trusted) is None
 
-    def test_a_version_that_failed_its_gate_cannot_be_live(self, world: World) -> None:
-        world.publish(gate="failed")
-        record = world.release(FIRST)
+    def test_a_version_that_failed_its_gate_cannot_be_live(self, signed_store: SignedStore) -> None:
+        signed_store.publish(gate="failed")
+        record = signed_store.release(FIRST)
 
         with pytest.raises(VersionRefused) as refusal:
-            world.store.open_release("wine", record, world.trusted)
+            signed_store.store.open_release("wine", record, signed_store.trusted)
 
         assert refusal.value.reason == "gate"
-        assert world.store.live_release("wine", world.trusted) is None
+        assert signed_store.store.live_release("wine", signed_store.trusted) is None
 
     @pytest.mark.parametrize("number", [7, MAX_GAP])
     def test_the_next_number_follows_the_highest_that_exists(
-        self, world: World, number: int
+        self, signed_store: SignedStore, number: int
     ) -> None:
-        world.publish()
-        world.record(number).write_bytes(b"rubbish")
+        signed_store.publish()
+        signed_store.record(number).write_bytes(b"rubbish")
 
-        assert world.release(FIRST).number == number + 1
+        assert signed_store.release(FIRST).number == number + 1
 
     @pytest.mark.parametrize("number", [MAX_GAP + 2, 99_999_999])
-    def test_a_record_far_beyond_the_sequence_is_ignored(self, world: World, number: int) -> None:
+    def test_a_record_far_beyond_the_sequence_is_ignored(
+        self, signed_store: SignedStore, number: int
+    ) -> None:
         for version in (FIRST, SECOND):
-            world.publish(version)
-        live = world.release(SECOND)
-        digest = world.store.manifest_sha256("wine", FIRST)
+            signed_store.publish(version)
+        live = signed_store.release(SECOND)
+        digest = signed_store.store.manifest_sha256("wine", FIRST)
         stray = release(number, FIRST, digest).model_dump_json().encode()
-        world.record(number).write_bytes(stray)
+        signed_store.record(number).write_bytes(stray)
 
-        assert world.store.live_release("wine", world.trusted) == live
-        assert world.store.split_releases("wine") == ([1], [number])
-        assert world.release(FIRST).number == 2
+        assert signed_store.store.live_release("wine", signed_store.trusted) == live
+        assert signed_store.store.split_releases("wine") == ([1], [number])
+        assert signed_store.release(FIRST).number == 2
 
-    def test_writers_at_once_get_different_numbers(self, world: World) -> None:
-        world.publish()
+    def test_writers_at_once_get_different_numbers(self, signed_store: SignedStore) -> None:
+        signed_store.publish()
         with ThreadPoolExecutor(8) as pool:
-            numbers_written = list(pool.map(lambda _: world.release(FIRST).number, range(24)))
+            numbers_written = list(
+                pool.map(lambda _: signed_store.release(FIRST).number, range(24))
+            )
 
-        assert sorted(numbers_written) == list(range(1, 25)) == world.store.list_releases("wine")
+        assert (
+            sorted(numbers_written)
+            == list(range(1, 25))
+            == signed_store.store.list_releases("wine")
+        )
 
-    def test_a_writer_that_loses_a_number_gets_the_winner(self, world: World) -> None:
-        world.publish()
-        digest = world.store.manifest_sha256("wine", FIRST)
+    def test_a_writer_that_loses_a_number_gets_the_winner(self, signed_store: SignedStore) -> None:
+        signed_store.publish()
+        digest = signed_store.store.manifest_sha256("wine", FIRST)
 
         def decide(number: int, taken: Release | Withdrawal | None) -> Release:
             if taken is not None:
                 raise ReleaseTaken(taken)
-            world.release(FIRST)  # another writer is faster
+            signed_store.release(FIRST)  # another writer is faster
             return release(number, FIRST, digest, by="bob@lab")
 
         with pytest.raises(ReleaseTaken, match="written by ada@lab"):
-            world.store.append_release("wine", decide=decide)
+            signed_store.store.append_release("wine", decide=decide)
 
-        assert world.store.list_releases("wine") == [1]
+        assert signed_store.store.list_releases("wine") == [1]
 
-    def test_finding_ones_own_record_at_the_number_is_success(self, world: World) -> None:
-        world.publish()
-        record = release(1, FIRST, world.store.manifest_sha256("wine", FIRST))
+    def test_finding_ones_own_record_at_the_number_is_success(
+        self, signed_store: SignedStore
+    ) -> None:
+        signed_store.publish()
+        record = release(1, FIRST, signed_store.store.manifest_sha256("wine", FIRST))
 
         def decide(number: int, taken: Release | Withdrawal | None) -> Release:
-            if not world.store.list_releases("wine"):  # the first attempt, whose response is lost
-                world.store.append_release("wine", decide=lambda *_: record)
+            if not signed_store.store.list_releases(
+                "wine"
+            ):  # the first attempt, whose response is lost
+                signed_store.store.append_release("wine", decide=lambda *_: record)
             return record
 
-        assert world.store.append_release("wine", decide=decide) == record
-        assert world.store.list_releases("wine") == [1]
+        assert signed_store.store.append_release("wine", decide=decide) == record
+        assert signed_store.store.list_releases("wine") == [1]
 
-    def test_a_reader_never_sees_half_a_release(self, world: World) -> None:
-        world.publish()
+    def test_a_reader_never_sees_half_a_release(self, signed_store: SignedStore) -> None:
+        signed_store.publish()
         stop = threading.Event()
 
         def read() -> int:
             highest = 0
             while not stop.is_set():
-                live = world.store.live_release("wine", world.trusted)
+                live = signed_store.store.live_release("wine", signed_store.trusted)
                 number = live.number if live else 0
                 assert number >= highest
                 highest = number
@@ -334,14 +356,16 @@ class TestReleases:
         with ThreadPoolExecutor(1) as pool:
             reader = pool.submit(read)
             for _ in range(30):
-                world.release(FIRST)
+                signed_store.release(FIRST)
             stop.set()
             assert reader.result() <= 30
 
-    def test_a_run_record_is_stored_under_its_idempotency_key(self, world: World) -> None:
+    def test_a_run_record_is_stored_under_its_idempotency_key(
+        self, signed_store: SignedStore
+    ) -> None:
         first = RunRecord(version=FIRST, gate="failed")
-        world.store.record_run("wine", "drop 1/ü", first)
-        world.store.record_run("wine", "drop 1/ü", RunRecord(version=SECOND, gate="passed"))
+        signed_store.store.record_run("wine", "drop 1/ü", first)
+        signed_store.store.record_run("wine", "drop 1/ü", RunRecord(version=SECOND, gate="passed"))
 
-        assert world.store.find_run("wine", "drop 1/ü") == first
-        assert world.store.find_run("wine", "drop 2") is None
+        assert signed_store.store.find_run("wine", "drop 1/ü") == first
+        assert signed_store.store.find_run("wine", "drop 2") is None

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from harness.stores import FIRST, SECOND, THIRD, Blob, World, release
+from harness.stores import FIRST, SECOND, THIRD, Blob, SignedStore, release
 from registry.pinning import pin
 from registry.records import RunRecord
 from registry.releases import ReleaseManager
@@ -12,20 +12,22 @@ from registry.verify import verify_store
 
 
 @pytest.fixture
-def store(world: World) -> World:
+def store(signed_store: SignedStore) -> SignedStore:
     """Three versions, released one after the other."""
     for version in (FIRST, SECOND, THIRD):
-        world.publish(version)
-        world.release(version)
-    return world
+        signed_store.publish(version)
+        signed_store.release(version)
+    return signed_store
 
 
-def failures(world: World) -> list[str]:
-    return verify_store(world.store, world.trusted, report=lambda *_: None).failures
+def failures(signed_store: SignedStore) -> list[str]:
+    return verify_store(signed_store.store, signed_store.trusted, report=lambda *_: None).failures
 
 
 class TestValidStores:
-    def test_a_sound_store_has_no_failures_and_everything_is_counted(self, store: World) -> None:
+    def test_a_sound_store_has_no_failures_and_everything_is_counted(
+        self, store: SignedStore
+    ) -> None:
         shares: list[float] = []
 
         verification = verify_store(
@@ -36,10 +38,10 @@ class TestValidStores:
         assert shares == sorted(shares)
         assert shares[-1] == 1
 
-    def test_an_empty_store_is_sound(self, world: World) -> None:
-        assert failures(world) == []
+    def test_an_empty_store_is_sound(self, signed_store: SignedStore) -> None:
+        assert failures(signed_store) == []
 
-    def test_files_left_by_a_killed_writer_are_not_failures(self, store: World) -> None:
+    def test_files_left_by_a_killed_writer_are_not_failures(self, store: SignedStore) -> None:
         store.path(THIRD.replace("3t", "4t"), "model.onnx").write_bytes(b"half")
         store.blob("releases/.00112233445566ff.tmp").write_bytes(b"half")
 
@@ -48,7 +50,7 @@ class TestValidStores:
 
 class TestRecords:
     def test_a_record_far_beyond_the_sequence_is_named_but_not_the_gap_before_it(
-        self, store: World
+        self, store: SignedStore
     ) -> None:
         store.record(99_999_999).write_bytes(b"rubbish")
 
@@ -56,7 +58,7 @@ class TestRecords:
             "Release 99999999 of 'wine' is far beyond the sequence and is ignored."
         ]
 
-    def test_pins_and_a_withdrawal_are_part_of_a_store(self, store: World) -> None:
+    def test_pins_and_a_withdrawal_are_part_of_a_store(self, store: SignedStore) -> None:
         release_manager = ReleaseManager(store.store, store.trusted, "ada@lab")
         pin(release_manager, "wine", version=THIRD, until=None, reason="stable")
         store.publish(FIRST, model="beer")
@@ -65,14 +67,14 @@ class TestRecords:
 
         assert failures(store) == []
 
-    def test_a_malformed_pin_is_named(self, store: World) -> None:
+    def test_a_malformed_pin_is_named(self, store: SignedStore) -> None:
         store.blob("pins/00000001.json").write_bytes(b"{}")
 
         assert failures(store) == ["The record of pin 1 of 'wine' is malformed."]
 
 
 class TestVersions:
-    def test_each_damaged_file_is_named(self, store: World) -> None:
+    def test_each_damaged_file_is_named(self, store: SignedStore) -> None:
         store.path(FIRST, "model.onnx").flip_bit()
         store.path(SECOND, "model.onnx").unlink()
         store.path(THIRD, "model.onnx").write_bytes(b"longer")
@@ -83,7 +85,7 @@ class TestVersions:
         ]
 
     def test_a_bad_signature_is_named_with_the_releases_that_depend_on_it(
-        self, store: World
+        self, store: SignedStore
     ) -> None:
         store.path(SECOND, "manifest.sig").flip_bit()
 
@@ -92,14 +94,14 @@ class TestVersions:
             f"Release 2 of 'wine' names version {SECOND}, which is missing or invalid.",
         ]
 
-    def test_a_version_in_the_wrong_folder_is_named(self, store: World) -> None:
+    def test_a_version_in_the_wrong_folder_is_named(self, store: SignedStore) -> None:
         for name in ("manifest.json", "manifest.sig"):
             store.path(FIRST, name).write_bytes(store.path(SECOND, name).read_bytes())
 
         expected = f"The manifest of version {FIRST} of 'wine' names another version."
         assert expected in failures(store)
 
-    def test_unsigned_files_are_named(self, store: World) -> None:
+    def test_unsigned_files_are_named(self, store: SignedStore) -> None:
         store.path(FIRST, "model.joblib").write_bytes(b"code")
         store.blob("versions/latest/model.onnx").write_bytes(b"code")
 
@@ -110,12 +112,12 @@ class TestVersions:
 
 
 class TestReleases:
-    def test_a_missing_number_is_named(self, store: World) -> None:
+    def test_a_missing_number_is_named(self, store: SignedStore) -> None:
         store.record(2).unlink()
 
         assert failures(store) == ["Release 2 of 'wine' is missing, but later releases exist."]
 
-    def test_a_malformed_or_misnumbered_record_is_named(self, store: World) -> None:
+    def test_a_malformed_or_misnumbered_record_is_named(self, store: SignedStore) -> None:
         store.record(1).write_bytes(b"rubbish")
         store.record(3).write_bytes(store.record(2).read_bytes())
 
@@ -124,7 +126,7 @@ class TestReleases:
             "The record of release 3 of 'wine' has another number.",
         ]
 
-    def test_an_inconsistent_record_is_named(self, store: World) -> None:
+    def test_an_inconsistent_record_is_named(self, store: SignedStore) -> None:
         digest = store.store.manifest_sha256("wine", FIRST)
         store.publish("20261124t120000z-00000004", gate="failed")
         unfit: list[dict[str, Any]] = [
@@ -147,7 +149,7 @@ class TestReleases:
 
 
 class TestOtherFiles:
-    def test_files_beside_the_models_are_named(self, store: World) -> None:
+    def test_files_beside_the_models_are_named(self, store: SignedStore) -> None:
         beside = store.blob("x")
         for name in ("Evil/versions/x", "model.joblib"):
             path = beside.path.replace("wine/x", name)
@@ -158,7 +160,7 @@ class TestOtherFiles:
             "The store contains 'model.joblib', which is not a model.",
         ]
 
-    def test_a_run_record_without_its_version_is_named(self, store: World) -> None:
+    def test_a_run_record_without_its_version_is_named(self, store: SignedStore) -> None:
         missing = THIRD.replace("3t", "4t")
         store.store.record_run("wine", "sound", RunRecord(version=FIRST))
         store.blob(f"once/{'a' * 64}.json").write_bytes(b"{}")

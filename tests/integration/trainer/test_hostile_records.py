@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from harness.stores import FIRST, SECOND, World, new_world, release
+from harness.stores import FIRST, SECOND, SignedStore, new_signed_store, release
 
 VALID: dict[str, Any] = release(7, SECOND, "0" * 64).model_dump(mode="json")
 HOSTILE = [
@@ -47,15 +47,15 @@ COMMANDS = [
 
 
 @pytest.fixture
-def store(tmp_path: Path, store_url: str, monkeypatch: pytest.MonkeyPatch) -> World:
+def store(tmp_path: Path, store_url: str, monkeypatch: pytest.MonkeyPatch) -> SignedStore:
     """A store with two passed versions, released one after the other."""
-    world = new_world(tmp_path, store_url)
+    signed_store = new_signed_store(tmp_path, store_url)
     for version in (FIRST, SECOND):
-        world.publish(version)
-        world.release(version)
+        signed_store.publish(version)
+        signed_store.release(version)
     monkeypatch.setenv("TOLLGATE_HOME", str(tmp_path))
     monkeypatch.setenv("TRAINER_MODEL_STORE", store_url)
-    return world
+    return signed_store
 
 
 def run(*words: str) -> Result:
@@ -63,7 +63,7 @@ def run(*words: str) -> Result:
 
 
 @pytest.mark.parametrize("content", HOSTILE, ids=range(len(HOSTILE)))
-def test_no_command_ends_in_a_traceback(store: World, content: bytes) -> None:
+def test_no_command_ends_in_a_traceback(store: SignedStore, content: bytes) -> None:
     for folder in ("releases", "pins"):
         for number in (7, 99_999_999):
             store.blob(f"{folder}/{number:08d}.json").write_bytes(content)
@@ -78,7 +78,9 @@ def test_no_command_ends_in_a_traceback(store: World, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
-def test_a_record_of_a_time_that_utc_does_not_have_is_malformed(store: World, time: str) -> None:
+def test_a_record_of_a_time_that_utc_does_not_have_is_malformed(
+    store: SignedStore, time: str
+) -> None:
     live = json.loads(store.record(2).read_bytes())
     rollback = {**live, "number": 3, "previous": 2, "action": "rollback", "time": time}
     pin = {"number": 1, "action": "pin", "version": SECOND, "until": time, "release": 2}
@@ -93,7 +95,7 @@ def test_a_record_of_a_time_that_utc_does_not_have_is_malformed(store: World, ti
     assert "pinned" not in shown.stdout
 
 
-def test_a_stray_record_does_not_block_releases_and_rollbacks(store: World) -> None:
+def test_a_stray_record_does_not_block_releases_and_rollbacks(store: SignedStore) -> None:
     store.record(99_999_999).write_bytes(b"junk")
 
     forth = run("release", "wine", "--to", FIRST)
@@ -104,7 +106,7 @@ def test_a_stray_record_does_not_block_releases_and_rollbacks(store: World) -> N
     assert "Release 99999999 of 'wine' is far beyond the sequence" in run("verify").stderr
 
 
-def test_a_stray_record_is_not_waited_for(store: World) -> None:
+def test_a_stray_record_is_not_waited_for(store: SignedStore) -> None:
     digest = store.store.manifest_sha256("wine", FIRST)
     stray = release(99_999_999, FIRST, digest).model_dump_json().encode()
     store.record(99_999_999).write_bytes(stray)

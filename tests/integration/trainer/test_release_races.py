@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from cli.die_with_parent import die_with_parent
-from harness.stores import FIRST, SECOND, THIRD, World, new_world
+from harness.stores import FIRST, SECOND, THIRD, SignedStore, new_signed_store
 from registry.records import Release
 from registry.verify import verify_store
 
@@ -19,28 +19,28 @@ TURNS = 8
 def test_every_number_has_one_writer_and_every_record_follows_the_one_before(
     tmp_path: Path, store_url: str
 ) -> None:
-    world = new_world(tmp_path, store_url)
+    signed_store = new_signed_store(tmp_path, store_url)
     for version in (FIRST, SECOND, THIRD):
-        world.publish(version)
+        signed_store.publish(version)
 
-    written = race(world)
+    written = race(signed_store)
 
-    store = world.store
+    store = signed_store.store
     numbers = store.list_releases("wine")
     assert numbers == list(range(1, len(written) + 1))
     assert [store.find_release("wine", number) for number in numbers] == written
     assert [record.previous for record in written] == [None, *numbers[:-1]]
     # A release of the live version writes nothing, so no record repeats the one before.
     assert all(a.version != b.version for a, b in itertools.pairwise(written))
-    assert verify_store(store, world.trusted, report=lambda *_: None).failures == []
+    assert verify_store(store, signed_store.trusted, report=lambda *_: None).failures == []
 
 
-def race(world: World) -> list[Release]:
+def race(signed_store: SignedStore) -> list[Release]:
     """Runs the writers; returns the records that they report, by number."""
     environment = os.environ | {
-        "TRAINER_MODEL_STORE": world.url,
-        "TRAINER_SIGNING_KEY": str(world.folder / "keys/signing.pem"),
-        "TRAINER_TRUSTED_KEYS": str(world.folder / "keys/trusted"),
+        "TRAINER_MODEL_STORE": signed_store.url,
+        "TRAINER_SIGNING_KEY": str(signed_store.folder / "keys/signing.pem"),
+        "TRAINER_TRUSTED_KEYS": str(signed_store.folder / "keys/trusted"),
     }
     versions = [FIRST, SECOND, THIRD]
     command = [sys.executable, "-m", "tests.integration.trainer.writer", str(TURNS)]

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from cli.main import models
 from cli.train import train
-from harness.stores import FIRST, SECOND, THIRD, World, release
+from harness.stores import FIRST, SECOND, THIRD, SignedStore, release
 from registry.records import ReleaseTaken, VersionRefused
 from registry.releases import NoVersion
 from tests.integration.trainer.conftest import Workshop
@@ -28,17 +28,17 @@ def workshop(tmp_path: Path, store_url: str) -> Workshop:
 @pytest.fixture
 def three(workshop: Workshop) -> Workshop:
     """Publishes three passed versions, released one after the other, and a failed one."""
-    world = world_of(workshop)
+    signed_store = signed_store_of(workshop)
     for version in (FIRST, SECOND, THIRD):
-        world.publish(version)
+        signed_store.publish(version)
         workshop.release_manager.release("wine", version=version)
-    world.publish(FOURTH, gate="failed")
+    signed_store.publish(FOURTH, gate="failed")
     return workshop
 
 
-def world_of(workshop: Workshop) -> World:
+def signed_store_of(workshop: Workshop) -> SignedStore:
     key = workshop.settings.load_signing_key()
-    return World(workshop.home, workshop.settings.model_store_url, key, workshop.trusted)
+    return SignedStore(workshop.home, workshop.settings.model_store_url, key, workshop.trusted)
 
 
 def live(workshop: Workshop) -> str | None:
@@ -62,7 +62,7 @@ class TestRelease:
         assert three.store.list_releases("wine") == [1, 2, 3]
 
     def test_a_failed_or_corrupted_version_is_refused(self, three: Workshop) -> None:
-        world_of(three).path(FIRST, "manifest.json").flip_bit()
+        signed_store_of(three).path(FIRST, "manifest.json").flip_bit()
 
         for version, reason in ((FOURTH, "gate"), (FIRST, "signature")):
             with pytest.raises(VersionRefused) as refusal:
@@ -80,7 +80,7 @@ class TestRelease:
         assert three.release_manager.release("wine", version=THIRD).written
 
     def test_the_first_record_has_no_previous_one(self, workshop: Workshop) -> None:
-        world_of(workshop).publish(FIRST)
+        signed_store_of(workshop).publish(FIRST)
 
         first = workshop.release_manager.release("wine").live
 
@@ -138,7 +138,7 @@ class TestRollback:
 
     def test_invalid_records_are_not_rollback_targets(self, three: Workshop) -> None:
         three.store.append_release("wine", decide=lambda n, _: release(n, FIRST, "0" * 64))
-        world_of(three).record(5).write_bytes(b"rubbish")
+        signed_store_of(three).record(5).write_bytes(b"rubbish")
 
         decision = three.release_manager.roll_back("wine")
 
@@ -148,7 +148,7 @@ class TestRollback:
         self, three: Workshop
     ) -> None:
         three.release_manager.roll_back("wine")
-        world_of(three).publish("20261125t120000z-00000005")
+        signed_store_of(three).publish("20261125t120000z-00000005")
         three.release_manager.release("wine")
 
         assert three.release_manager.roll_back("wine").live.version == SECOND
@@ -173,7 +173,7 @@ class TestCommands:
         return CliRunner().invoke(app, list(words))
 
     def test_list_shows_gates_and_the_live_version(self, three: Workshop) -> None:
-        world_of(three).path(SECOND, "manifest.sig").flip_bit()
+        signed_store_of(three).path(SECOND, "manifest.sig").flip_bit()
 
         rows = json.loads(self.run("models", "list", "--json").stdout)
 
@@ -215,7 +215,7 @@ class TestCommands:
         self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delenv("TRAINER_ACTOR")
-        world_of(workshop).publish(FIRST)
+        signed_store_of(workshop).publish(FIRST)
 
         output = json.loads(self.run("models", "release", "wine", "--json").stdout)
 
@@ -241,9 +241,9 @@ class TestCommands:
 
     def test_verify_names_each_failure(self, three: Workshop) -> None:
         assert self.run("models", "verify").exit_code == 0
-        world = world_of(three)
-        world.path(FIRST, "model.onnx").flip_bit()
-        world.path(SECOND, "manifest.json").flip_bit()
+        signed_store = signed_store_of(three)
+        signed_store.path(FIRST, "model.onnx").flip_bit()
+        signed_store.path(SECOND, "manifest.json").flip_bit()
         three.store.append_release("wine", decide=lambda n, _: release(n, FIRST, "0" * 64))
 
         result = self.run("models", "verify", "--json")

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import models
-from harness.stores import FIRST, SECOND, THIRD, World
+from harness.stores import FIRST, SECOND, THIRD, SignedStore
 from registry.records import Canary, Column, Shadow, Signature, VersionNotFound, VersionRefused
 from registry.releases import AlreadyLive, NoVersion
 from registry.verify import verify_store
@@ -27,17 +27,17 @@ WIDER = Signature(
 def workshop(tmp_path: Path, store_url: str) -> Workshop:
     """Publishes a live version, a second one, and a third that failed its gate."""
     workshop = Workshop(tmp_path, TrainerSettings(home=tmp_path, model_store=store_url))
-    world = world_of(workshop)
-    world.publish(FIRST)
-    world.publish(SECOND)
-    world.publish(THIRD, gate="failed")
+    signed_store = signed_store_of(workshop)
+    signed_store.publish(FIRST)
+    signed_store.publish(SECOND)
+    signed_store.publish(THIRD, gate="failed")
     workshop.release_manager.release("wine", version=FIRST)
     return workshop
 
 
-def world_of(workshop: Workshop) -> World:
+def signed_store_of(workshop: Workshop) -> SignedStore:
     key = workshop.settings.load_signing_key()
-    return World(workshop.home, workshop.settings.model_store_url, key, workshop.trusted)
+    return SignedStore(workshop.home, workshop.settings.model_store_url, key, workshop.trusted)
 
 
 class TestRecords:
@@ -60,7 +60,7 @@ class TestRecords:
         self, workshop: Workshop
     ) -> None:
         fourth = "20261124t120000z-00000004"
-        world_of(workshop).publish(fourth)
+        signed_store_of(workshop).publish(fourth)
         workshop.release_manager.shadow("wine", version=SECOND)
 
         both = workshop.release_manager.canary("wine", version=fourth, percent=10).live
@@ -107,7 +107,7 @@ class TestRecords:
         self, workshop: Workshop
     ) -> None:
         wider = "20261125t120000z-00000005"
-        world_of(workshop).publish(wider, signature=WIDER)
+        signed_store_of(workshop).publish(wider, signature=WIDER)
         for version, error in (
             (FIRST, AlreadyLive),
             (THIRD, VersionRefused),

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from harness.http_servers import Request, Response, serving
-from harness.stores import FIRST, SECOND, World
+from harness.stores import FIRST, SECOND, SignedStore
 from harness.workflow_runner import Runner, read
 from tests.integration.trainer.conftest import Workshop, new_workshop
 
@@ -60,9 +60,9 @@ class Deployment:
         self.workshop: Workshop = new_workshop(folder / "home")
         key = self.workshop.settings.load_signing_key()
         url = self.workshop.settings.model_store_url
-        self.world = World(folder / "home", url, key, self.workshop.trusted)
+        self.signed_store = SignedStore(folder / "home", url, key, self.workshop.trusted)
         for version in (FIRST, SECOND):
-            self.world.publish(version)
+            self.signed_store.publish(version)
             self.workshop.release_manager.release("wine", version=version)
         variables = {
             "MODEL_STORE": f"file://{folder}/home/models",
@@ -149,7 +149,7 @@ class TestRelease:
     def test_a_release_that_cannot_be_verified_never_goes_live(
         self, deployment: Deployment
     ) -> None:
-        deployment.world.path(SECOND, "manifest.json").flip_bit()
+        deployment.signed_store.path(SECOND, "manifest.json").flip_bit()
 
         outcomes = deployment.runner.run(
             "deploy.yml", event=MANUAL, inputs={"model": "wine", "release": "2"}
