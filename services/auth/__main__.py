@@ -8,7 +8,7 @@ import sys
 from services.auth.app import MIGRATIONS, create_app
 from services.auth.bootstrap import create_first_users
 from services.auth.settings import AuthSettings
-from services.common.db.migrations import migrate_or_exit, prepare_database_folder
+from services.common.db.engine import prepare_database_folder
 from services.common.http.server import listen, serve
 from services.common.settings import exit_with_error
 from services.common.telemetry import open_tracing
@@ -28,6 +28,9 @@ def main(arguments: list[str]) -> None:
     url = settings.database_url.get_secret_value()
     prepare_database_folder(url, variable="AUTH_DATABASE_URL")
     if arguments:
+        # Serving starts sooner without Alembic.
+        from services.common.db.migrations import migrate_or_exit
+
         migrate_or_exit(url, MIGRATIONS, variable="AUTH_DATABASE_URL")
         create_first_users(settings)
         return

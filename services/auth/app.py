@@ -19,7 +19,7 @@ from services.auth.tokens.router import router as tokens
 from services.auth.tokens.service import Issuer, delete_expired, login_counter
 from services.auth.users.router import router as users
 from services.common.db.database import DEADLINE_S, Database
-from services.common.db.migrations import SchemaCheck
+from services.common.db.schema import SchemaCheck
 from services.common.errors import Unavailable
 from services.common.http.app import service_app
 from services.common.http.methods import Cors

@@ -6,7 +6,7 @@ import sys
 from services.billing.app import create_app
 from services.billing.database import MIGRATIONS
 from services.billing.settings import BillingSettings
-from services.common.db.migrations import migrate_or_exit, prepare_database_folder
+from services.common.db.engine import prepare_database_folder
 from services.common.http.server import listen, serve
 from services.common.settings import exit_with_error
 from services.common.telemetry import open_tracing
@@ -33,6 +33,9 @@ def main(arguments: list[str]) -> None:
     url = settings.database_url.get_secret_value()
     prepare_database_folder(url, variable="BILLING_DATABASE_URL")
     if arguments:
+        # Serving starts sooner without Alembic.
+        from services.common.db.migrations import migrate_or_exit
+
         migrate_or_exit(url, MIGRATIONS, variable="BILLING_DATABASE_URL")
         return
     tracing = open_tracing("billing", endpoint=settings.otlp_endpoint)

@@ -19,7 +19,7 @@ from services.billing.settings import BillingSettings
 from services.billing.sources import router as sources
 from services.billing.usage import router as usage
 from services.common.db.database import DEADLINE_S, Database
-from services.common.db.migrations import SchemaCheck
+from services.common.db.schema import SchemaCheck
 from services.common.http.app import service_app
 from services.common.http.client import http_client
 from services.common.http.methods import Cors

@@ -1,12 +1,15 @@
 """Create SQLAlchemy engines for MySQL and SQLite, including TLS and connection setup."""
 
 import ssl
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from services.common.settings import prepare_folder
 
 _CA = "ssl_ca"
 
@@ -32,6 +35,17 @@ def new_engine(
     if tls is not None:
         event.listen(engine.sync_engine, "connect", _refuse_plain_text)
     return engine
+
+
+def prepare_database_folder(url: str, *, variable: str) -> None:
+    """Create the folder of a SQLite database; other databases need none.
+
+    Raises:
+        SystemExit: it cannot be created or is not writable; one line names the variable.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        prepare_folder(Path(parsed.database).parent, variable=variable)
 
 
 def tls_context(url: URL) -> ssl.SSLContext | None:

@@ -10,17 +10,14 @@ from typing import Any, Literal
 from alembic import command, context
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from pymysql.err import MySQLError
 from sqlalchemy import MetaData, event, inspect, text
-from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import InvalidRequestError, SQLAlchemyError
 
-from services.common.db.database import Database
 from services.common.db.engine import new_engine
-from services.common.errors import Unavailable
-from services.common.settings import exit_with_error, prepare_folder
+from services.common.settings import exit_with_error
 
 _MIGRATION_LOCK_S = 120
 _ALREADY_DONE = {1050, 1060, 1061, 1051, 1091}
@@ -37,17 +34,6 @@ def migrate(url: str, scripts: Path) -> None:
     config = _config(scripts)
     config.attributes["url"] = url
     command.upgrade(config, "head")
-
-
-def prepare_database_folder(url: str, *, variable: str) -> None:
-    """Create the folder of a SQLite database; other databases need none.
-
-    Raises:
-        SystemExit: it cannot be created or is not writable; one line names the variable.
-    """
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
-        prepare_folder(Path(parsed.database).parent, variable=variable)
 
 
 def migrate_or_exit(url: str, scripts: Path, *, variable: str) -> None:
@@ -82,7 +68,8 @@ def run_migrations(metadata: MetaData) -> None:
             transactional_ddl=True if not mysql_server else None,  # all or nothing
         )
         revision = MigrationContext.configure(connection).get_current_revision()
-        if revision is not None and revision not in _revisions(context.script):
+        known = {script.revision for script in context.script.walk_revisions()}
+        if revision is not None and revision not in known:
             return
         with context.begin_transaction():
             context.run_migrations()
@@ -138,32 +125,3 @@ def _config(scripts: Path) -> Config:
     config = Config()
     config.set_main_option("script_location", str(scripts).replace("%", "%%"))
     return config
-
-
-def _revisions(scripts: ScriptDirectory) -> set[str]:
-    return {script.revision for script in scripts.walk_revisions()}
-
-
-class SchemaCheck:
-    """Readiness check: the database is available and its schema is new enough.
-
-    An unknown revision comes from a newer version. Its migrations keep what this version needs,
-    because both serve side by side during an update and after a rollback.
-    """
-
-    def __init__(self, database: Database, scripts: Path) -> None:
-        known = ScriptDirectory.from_config(_config(scripts))
-        self._older = {None, *_revisions(known)} - {known.get_current_head()}
-        self._database = database
-
-    async def __call__(self) -> str | None:
-        """Return None if the check passes, otherwise the reason."""
-        try:
-            async with self._database.snapshot() as session:
-                connection = await session.connection()
-                revision = await connection.run_sync(
-                    lambda sync: MigrationContext.configure(sync).get_current_revision()
-                )
-        except Unavailable as error:
-            return error.detail
-        return "The database is not migrated to this version." if revision in self._older else None

@@ -21,7 +21,8 @@ from services.auth.users.service import EmailTaken, create_user, find_user_by_em
 from services.common.db import migrations
 from services.common.db.columns import UtcDateTime
 from services.common.db.database import Database
-from services.common.db.migrations import SchemaCheck, migrate
+from services.common.db.migrations import migrate
+from services.common.db.schema import SchemaCheck
 
 
 def differences(connection: Connection) -> list[object]:

@@ -20,6 +20,7 @@ from harness.programs import ROOT
 from services.auth.app import MIGRATIONS as AUTH
 from services.billing.database import MIGRATIONS as BILLING
 from services.common.db.migrations import migrate
+from services.common.db.schema import list_revisions
 
 HISTORIES = {"auth": AUTH, "billing": BILLING}
 
@@ -86,6 +87,15 @@ def a_row(table: sa.Table, *, number: int) -> dict[str, Any]:
         object: {"number": number},
     }
     return {column.name: samples[column.type.python_type] for column in table.columns}
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+def test_readiness_knows_the_revisions_that_alembic_runs(history: str) -> None:
+    scripts = ScriptDirectory(HISTORIES[history]).walk_revisions()
+
+    oldest_first = [script.revision for script in scripts][::-1]
+
+    assert list_revisions(HISTORIES[history]) == oldest_first
 
 
 @pytest.mark.parametrize("history", HISTORIES)
