@@ -3,6 +3,10 @@
 `migrate` also creates or updates the administrator and the service client from the settings.
 """
 
+import gc
+
+gc.disable()  # while modules are imported, which leaves no garbage; `serve` enables it
+
 import sys
 
 from services.auth.app import MIGRATIONS, create_app

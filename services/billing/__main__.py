@@ -1,6 +1,9 @@
 """Serve with `python -m services.billing`; migrate with `python -m services.billing migrate`."""
 
 import gc
+
+gc.disable()  # while modules are imported, which leaves no garbage; `serve` enables it
+
 import sys
 
 from services.billing.app import create_app

@@ -1,9 +1,11 @@
 """Serve predictions: `python -m services.inference`."""
 
+import gc
 import os
 import sys
 from importlib.util import find_spec
 
+gc.disable()  # while modules are imported, which leaves no garbage; `serve` enables it
 # Read by gcsfs at import. Its probe of the Storage Control API hangs on emulators.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 

@@ -11,8 +11,6 @@ from sqlalchemy import Connection, inspect, text
 from services.common.db.database import Database
 from services.common.errors import Unavailable
 
-_TABLE = "alembic_version"
-
 
 class SchemaCheck:
     """Readiness check: the database is available and its schema is new enough.
@@ -46,7 +44,7 @@ def list_revisions(scripts: Path) -> list[str]:
 
 
 def _read_revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table(_TABLE):
+    if not inspect(connection).has_table("alembic_version"):
         return None
-    revision: str | None = connection.scalar(text(f"SELECT version_num FROM {_TABLE}"))
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
     return revision

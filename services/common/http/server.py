@@ -62,5 +62,6 @@ def serve(
     # All objects created so far are permanent; scanning them in every full garbage collection
     # would delay requests by about 50 ms.
     gc.freeze()
+    gc.enable()
     StoppingServer(config).run(sockets=[listener])
     end_process()
