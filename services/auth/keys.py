@@ -31,7 +31,7 @@ class KeyRing:
     def __init__(self, keys: list[rsa.RSAPrivateKey]) -> None:
         documents = [_document(key) for key in keys]
         self._signing_id: str = documents[-1]["kid"]
-        self._signing_key: Key = jwk.construct(_pem(keys[-1]).decode(), ALGORITHM)
+        self._signing_key: Key = jwk.construct(keys[-1], ALGORITHM)
         self._verifying = dict(public_key(document) for document in documents)
         self.document = {"keys": documents}
         """The JWK set to publish (RFC 7517)."""
