@@ -4,6 +4,7 @@ import fcntl
 import gc
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +18,9 @@ from hypothesis import settings
 from harness.gcs import Emulator, running_emulator
 from harness.mariadb import ExternalServer, Server, any_server
 from harness.platform import Platform
-from harness.programs import NotInstalled
+from harness.programs import NotInstalled, find_program
+
+JAVA_CLIENT = Path(__file__).parent / "integration/common/Post.java"
 
 gc.disable()  # until all tests are collected, which takes a third less time
 
@@ -135,3 +138,14 @@ def new_home(trained_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
         return Path(shutil.copytree(trained_home, tmp_path_factory.mktemp("up") / "home"))
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def java_client(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command of a Java client, compiled once: `[*java_client, url, body, times, token]`."""
+    classes = tmp_path_factory.mktemp("java")
+    compiler = [find_program("javac"), "-d", str(classes), str(JAVA_CLIENT)]
+    subprocess.run(compiler, check=True, timeout=120)
+    # These options make a program that runs for a moment start in half the time.
+    quick = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+    return [find_program("java"), *quick, "-cp", str(classes), JAVA_CLIENT.stem]

@@ -9,12 +9,10 @@ from urllib.request import Request, urlopen
 import pytest
 
 from harness.platform import Platform
-from harness.programs import find_program
 from harness.raw_http import WAIT_S, Connection, head
 from harness.reverse_proxies import proxied
 from harness.samples import PREDICT, WINE
 from harness.waiting import eventually
-from tests.integration.common.test_behind_proxies import JAVA_CLIENT
 
 SERVICES = ("auth", "inference", "billing")
 ATTEMPTS = 20
@@ -124,14 +122,14 @@ def test_a_strangers_unfinished_request_does_not_take_over_another_callers(
 
 
 @pytest.mark.parametrize("way", ["direct", "behind nginx"])
-def test_a_java_client_with_defaults_predicts(platform: Platform, ingress: int, way: str) -> None:
+def test_a_java_client_with_defaults_predicts(
+    platform: Platform, ingress: int, java_client: list[str], way: str
+) -> None:
     port = ingress if way == "behind nginx" else platform.ports["inference"]
-    find_program("javac")  # `java` runs a source file only if there is a compiler
 
     result = subprocess.run(
         [
-            find_program("java"),
-            str(JAVA_CLIENT),
+            *java_client,
             f"http://127.0.0.1:{port}{PREDICT}",
             json.dumps({"instances": [WINE]}),
             "3",

@@ -63,14 +63,14 @@ class _Connection:
         self._socket.close()
 
 
-@pytest.fixture(params=["process", "disk"])
-def durable(platform: ServiceProcesses, request: pytest.FixtureRequest) -> Iterator[str]:
+@pytest.fixture(scope="module", params=["process", "disk"])
+def durable(running: ServiceProcesses, request: pytest.FixtureRequest) -> Iterator[str]:
     """Run inference with each kind of durability, and as before afterwards."""
-    platform.end("inference")
-    platform.begin("inference", INFERENCE_JOURNAL_SYNC=request.param)
+    running.end("inference")
+    running.begin("inference", INFERENCE_JOURNAL_SYNC=request.param)
     yield request.param
-    platform.end("inference")
-    platform.begin("inference")
+    running.end("inference")
+    running.begin("inference")
 
 
 def test_what_was_answered_before_a_kill_is_in_the_journal_once_and_billed_once(
@@ -94,7 +94,7 @@ def test_what_was_answered_before_a_kill_is_in_the_journal_once_and_billed_once(
     connection.close()
     first, *answered = connection.events
     journalled = _journalled(platform, like=answered[0])
-    platform.begin("billing", "inference")
+    platform.begin("billing", "inference", INFERENCE_JOURNAL_SYNC=durable)
 
     assert len(set(answered)) == len(answered)
     assert set(answered) <= journalled.keys() - {first}

@@ -12,12 +12,10 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from harness.programs import find_program
 from harness.raw_http import WAIT_S, Connection, head
 from harness.reverse_proxies import KINDS, proxied
 from tests.integration.echo import running_echo
 
-JAVA_CLIENT = Path(__file__).with_name("Post.java")
 ATTEMPTS = 20
 
 
@@ -101,16 +99,19 @@ class TestJava:
     """Java's HTTP client requests HTTP/2 in the first request on every plain connection."""
 
     @pytest.mark.parametrize("size", [1, 300_000 // 3])
-    def test_its_requests_are_read_completely(self, service: int, size: int) -> None:
-        assert _post(service, "x" * size) == [(200, size)] * 3
+    def test_its_requests_are_read_completely(
+        self, service: int, java_client: list[str], size: int
+    ) -> None:
+        assert _post(java_client, service, "x" * size) == [(200, size)] * 3
 
-    def test_its_requests_are_read_completely_behind_a_proxy(self, port: int) -> None:
-        assert _post(port, "hello") == [(200, 5)] * 3
+    def test_its_requests_are_read_completely_behind_a_proxy(
+        self, port: int, java_client: list[str]
+    ) -> None:
+        assert _post(java_client, port, "hello") == [(200, 5)] * 3
 
 
-def _post(port: int, body: str) -> list[tuple[int, int]]:
-    find_program("javac")  # `java` runs a source file only where there is a compiler
-    command = [find_program("java"), str(JAVA_CLIENT), f"http://127.0.0.1:{port}/echo", body, "3"]
+def _post(java_client: list[str], port: int, body: str) -> list[tuple[int, int]]:
+    command = [*java_client, f"http://127.0.0.1:{port}/echo", body, "3"]
     result = subprocess.run(
         command, capture_output=True, text=True, timeout=120, check=False, env=os.environ
     )

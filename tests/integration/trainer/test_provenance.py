@@ -16,6 +16,7 @@ from registry.records import Manifest, RunRecord
 from tests.integration.trainer import samples
 from tests.integration.trainer.conftest import Workshop, new_workshop
 from trainer.errors import DataError
+from trainer.outcome import Outcome
 
 NAUGHTY = "<script>alert('$x$')</script>"
 
@@ -228,13 +229,30 @@ class TestPinned:
         assert (len(shop.store.list_versions("m")), record.version) == (2, live)
 
 
+@pytest.fixture(scope="module")
+def blind(released: Workshop, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workshop, Outcome]:
+    """Trains a version of `m` without an ONNX form, which inference refuses, for release."""
+    shop = released.copy(tmp_path_factory.mktemp("blind") / "shop")
+    shop.put("m", '{"estimators": ["categorical_boosting"]}', name="dataset.json")
+    return shop, shop.train("m", release=True)
+
+
+@pytest.fixture
+def pickled(
+    blind: tuple[Workshop, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Workshop, Outcome]:
+    """Copies a state folder with a version that inference refuses; commands find it."""
+    workshop, outcome = blind
+    shop = workshop.copy(tmp_path / "pickled")
+    monkeypatch.setenv("TOLLGATE_HOME", str(shop.home))
+    return shop, outcome
+
+
 class TestServing:
     def test_a_version_without_onnx_is_released_only_if_inference_serves_pickles(
-        self, shop: Workshop, monkeypatch: pytest.MonkeyPatch
+        self, pickled: tuple[Workshop, Outcome], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        shop.put("m", '{"estimators": ["categorical_boosting"]}', name="dataset.json")
-
-        blind = shop.train("m", release=True)
+        shop, blind = pickled
         manifest = shop.manifest(blind)
         monkeypatch.setenv("TRAINER_ALLOW_JOBLIB", "true")
         allowed = shop.settings.model_copy(update={"allow_joblib": True})
@@ -269,9 +287,11 @@ class TestServing:
         assert "live" not in last
         assert shop.store.live_release("m", shop.trusted) == before
 
-    def test_no_command_releases_a_pickle_that_inference_refuses(self, shop: Workshop) -> None:
-        shop.put("m", '{"estimators": ["categorical_boosting"]}', name="dataset.json")
-        version = shop.train("m").version
+    def test_no_command_releases_a_pickle_that_inference_refuses(
+        self, pickled: tuple[Workshop, Outcome]
+    ) -> None:
+        shop, outcome = pickled
+        version = outcome.version
 
         for words in (
             ("release", "m", "--to", version),
