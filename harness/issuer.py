@@ -57,7 +57,11 @@ class Issuer:
 
     def __init__(self, url: str = ISSUER) -> None:
         self.url = url
-        self.private_key = new_private_key()
+
+    @cached_property
+    def private_key(self) -> rsa.RSAPrivateKey:
+        """The signing key, created on first use."""
+        return new_private_key()
 
     @cached_property
     def _keys(self) -> dict[str, Key]:

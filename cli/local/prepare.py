@@ -4,6 +4,7 @@ A separate process, so that `up` stays small. Every step is idempotent.
 """
 
 import asyncio
+import gc
 import os
 import sys
 from typing import Any
@@ -31,6 +32,7 @@ from trainer.settings import TrainerSettings
 
 def main() -> None:
     """Prepare this machine; on failure, print one line on stderr and exit with 1."""
+    gc.disable()  # most of the time goes into imports, which leave no garbage
     settings = LocalSettings.load()
     configure_logging("tollgate", style=settings.log_format)
     try:

@@ -8,7 +8,7 @@ import http.client
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -40,43 +40,61 @@ def _repeated(unit: bytes, start: bytes = b'{"instances":[', end: bytes = b"]}")
     return start + (unit * count).removesuffix(b",") + end
 
 
-REFUSED = {
-    "empty lists": (V1, _repeated(b"[],")),
-    "nested lists": (V1, _repeated(b"[[]],")),
-    "empty objects": (V1, _repeated(b"{},")),
-    "empty objects and a colon in text": (V1, _repeated(b"{},", b'{"instances":[":",')),
-    "objects of one member": (V1, _repeated(b'{"":1},')),
-    "numbers": (V1, _repeated(b"1,")),
-    "texts": (V1, _repeated(b'"a",')),
-    "escapes": (V1, _repeated(b'"\\"",')),
+def _members(form: bytes, count: int) -> bytes:
+    return b",".join(form % number for number in range(count))
+
+
+REFUSED: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "empty lists": (V1, lambda: _repeated(b"[],")),
+    "nested lists": (V1, lambda: _repeated(b"[[]],")),
+    "empty objects": (V1, lambda: _repeated(b"{},")),
+    "empty objects and a colon in text": (V1, lambda: _repeated(b"{},", b'{"instances":[":",')),
+    "objects of one member": (V1, lambda: _repeated(b'{"":1},')),
+    "numbers": (V1, lambda: _repeated(b"1,")),
+    "texts": (V1, lambda: _repeated(b'"a",')),
+    "escapes": (V1, lambda: _repeated(b'"\\"",')),
     "unexpected columns": (
         V1,
-        b'{"instances":[{%b}]}' % b",".join(b'"%06d":1' % number for number in range(600_000)),
+        lambda: (
+            b'{"instances":[{%b}]}' % b",".join(b'"%06d":1' % number for number in range(600_000))
+        ),
     ),
     "unexpected members": (
         V1,
-        b"{%b}" % b",".join(b'"%06d":1' % number for number in range(600_000)),
+        lambda: b"{%b}" % _members(b'"%06d":1', 600_000),
     ),
     "a few long columns": (
         V1,
-        b'{"instances":[{%b}]}' % b",".join(b'"%0300d":1' % number for number in range(25_000)),
+        lambda: (
+            b'{"instances":[{%b}]}' % b",".join(b'"%0300d":1' % number for number in range(25_000))
+        ),
     ),
-    "one text": (V1, _repeated(b":", b'{"instances":["', b'"]}')),
-    "one number": (V1, _repeated(b"9", b'{"instances":[', b"]}")),
-    "one blank space": (V1, _repeated(b" ", b'{"instances":[', b"1]}")),
-    "backslashes": (V1, _repeated(b"\\\\", b'{"instances":["', b'"]}')),
-    "rows that are too many": (V1, _repeated(b"[1,2,3],")),
-    "empty inputs": (V2, _repeated(b"{},", b'{"inputs":[')),
+    "one text": (V1, lambda: _repeated(b":", b'{"instances":["', b'"]}')),
+    "one number": (V1, lambda: _repeated(b"9", b'{"instances":[', b"]}")),
+    "one blank space": (V1, lambda: _repeated(b" ", b'{"instances":[', b"1]}")),
+    "backslashes": (V1, lambda: _repeated(b"\\\\", b'{"instances":["', b'"]}')),
+    "rows that are too many": (V1, lambda: _repeated(b"[1,2,3],")),
+    "empty inputs": (V2, lambda: _repeated(b"{},", b'{"inputs":[')),
     "elements": (
         V2,
-        _repeated(
+        lambda: _repeated(
             b"1,",
             b'{"inputs":[{"name":"features","datatype":"FP64","shape":[1,3],"data":[',
             b"]}]}",
         ),
     ),
-    "nested parameters": (V2, _repeated(b'{"a":1},', b'{"inputs":[],"parameters":{"x":[', b"]}}")),
+    "nested parameters": (
+        V2,
+        lambda: _repeated(b'{"a":1},', b'{"inputs":[],"parameters":{"x":[', b"]}}"),
+    ),
 }
+"""The path and the body of each kind of request that is refused; 8 MiB are made when needed."""
+
+
+def refused_request(kind: str) -> tuple[str, bytes]:
+    """Return the path and the body of a request that is refused."""
+    path, body = REFUSED[kind]
+    return path, body()
 
 
 def report(line: str) -> None:
@@ -166,7 +184,7 @@ class TestRefusedBodies:
     async def test_do_not_affect_other_accounts_and_cost_nothing(
         self, server: Server, neighbours: Neighbours, account: str, kind: str
     ) -> None:
-        path, body = REFUSED[kind]
+        path, body = refused_request(kind)
         sending = [asyncio.to_thread(server.send, account, path, body, times=1) for _ in range(3)]
         flood = asyncio.gather(*sending)
 
@@ -190,7 +208,7 @@ class TestRefusedBodies:
         monkeypatch.setattr(json_structure, "orjson", parser)
         as_wide_as_possible = JsonLimits(commas=10**9, containers=10**9, members=SLACK)
 
-        with suppress(BodyInvalid), open_object(REFUSED[kind][1], as_wide_as_possible):
+        with suppress(BodyInvalid), open_object(refused_request(kind)[1], as_wide_as_possible):
             pass
 
         assert max(steps) <= json_structure.MAX_VALUE_BYTES
@@ -232,7 +250,7 @@ class TestRefusedBodies:
         async with server.client(account) as client:
             refused = [await client.post(V1, content=b"{}") for _ in range(3)]
             limited = [
-                await client.post(V1, content=REFUSED["empty lists"][1]),
+                await client.post(V1, content=refused_request("empty lists")[1]),
                 await client.post(V1, json={"instances": [NUMBERS_ROW]}),
             ]
 
@@ -264,7 +282,7 @@ class TestLargeBodies:
                     assert answer.status_code == 200
                     answers.append(answer.json()["predictions"])
 
-        other, body = str(uuid.uuid4()), REFUSED["escapes"][1]
+        other, body = str(uuid.uuid4()), refused_request("escapes")[1]
         bad_ones = asyncio.to_thread(server.send, other, V1, body, times=6)
 
         await server.answer_others(asyncio.gather(predict_many(), bad_ones))
