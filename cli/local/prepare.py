@@ -16,7 +16,7 @@ from cli.local import prepared, sample, state
 from cli.settings import LocalSettings
 from registry.records import StoreError
 from services.auth import app as auth_app
-from services.auth.clients.service import ensure_service_client
+from services.auth.clients.credentials import ensure_service_client
 from services.auth.passwords import PasswordHasher
 from services.auth.settings import AuthSettings
 from services.auth.users.service import ensure_user

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from services.auth.clients.service import ensure_service_client
+from services.auth.clients.credentials import ensure_service_client
 from services.auth.passwords import PasswordHasher
 from services.auth.settings import AuthSettings
 from services.auth.users.service import ensure_user

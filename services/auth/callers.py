@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.clients.repository import find_client
+from services.auth.clients.credentials import find_client
 from services.auth.models import User
-from services.auth.users.repository import find_user
+from services.auth.users.service import find_user
 from services.common.errors import Unauthenticated
 from services.common.identity.tokens import Caller
 

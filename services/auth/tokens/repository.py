@@ -122,6 +122,11 @@ async def rotate_family(
     return result.rowcount == 1
 
 
+async def delete_families(session: AsyncSession, *, user_id: str) -> None:
+    """Delete all refresh tokens of a user."""
+    await session.execute(delete(RefreshFamily).where(RefreshFamily.user_id == user_id))
+
+
 async def delete_family(session: AsyncSession, *, family_id: str) -> None:
     await session.execute(delete(RefreshFamily).where(RefreshFamily.id == family_id))
 

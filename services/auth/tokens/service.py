@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.callers import FIRST_PARTY, is_active
-from services.auth.clients.service import find_authentic_client, secret_digest
+from services.auth.clients.credentials import find_authentic_client, secret_digest
 from services.auth.keys import KeyRing
 from services.auth.models import Client, RefreshFamily, User
 from services.auth.passwords import PasswordHasher
@@ -32,8 +32,7 @@ from services.auth.tokens.errors import (
     UnsupportedTokenType,
 )
 from services.auth.tokens.forms import ClientCredentials
-from services.auth.users.repository import find_user
-from services.auth.users.service import allowed_scope, find_user_by_email
+from services.auth.users.service import allowed_scope, find_user, find_user_by_email
 from services.common.contracts import AUDIENCE
 from services.common.db.database import Database
 from services.common.errors import Unauthenticated

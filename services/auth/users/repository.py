@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.models import RefreshFamily, User
+from services.auth.models import User
 
 
 async def find_user(session: AsyncSession, *, user_id: str) -> User | None:
@@ -38,8 +38,3 @@ async def add_user(session: AsyncSession, user: User) -> bool:
     except IntegrityError:
         return False
     return True
-
-
-async def delete_logins(session: AsyncSession, *, user_id: str) -> None:
-    """Revoke all refresh tokens of a user."""
-    await session.execute(delete(RefreshFamily).where(RefreshFamily.user_id == user_id))

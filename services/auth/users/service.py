@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.models import User
 from services.auth.passwords import PasswordHasher, check_new_password
+from services.auth.tokens.logins import end_logins
 from services.auth.users import repository
 from services.auth.users.emails import check_email, fold_email, normalise_email
 from services.common.errors import NotFound, ServiceError
@@ -85,6 +86,11 @@ async def store_user(session: AsyncSession, *, user: User, email: str) -> User:
     return user
 
 
+async def find_user(session: AsyncSession, *, user_id: str) -> User | None:
+    """Return the user with this id, disabled or not."""
+    return await repository.find_user(session, user_id=user_id)
+
+
 async def find_user_by_email(session: AsyncSession, *, email: str) -> User | None:
     """Return the user with this address in any spelling."""
     normal = normalise_email(email)
@@ -135,7 +141,7 @@ async def set_disabled(
             raise LastAdministrator()
     user.disabled_at = datetime.now(UTC) if disabled else None
     if disabled:
-        await repository.delete_logins(session, user_id=user.id)
+        await end_logins(session, user_id=user.id)
     await session.flush()
     return user, True
 
@@ -162,7 +168,7 @@ async def ensure_user(
             raise EmailTaken()  # another process created the user and deleted it again
     if not await hasher.verify(password, user.password_hash):
         user.password_hash = await hasher.hash(password)
-        await repository.delete_logins(session, user_id=user.id)
+        await end_logins(session, user_id=user.id)
     user.is_admin = admin
     user.disabled_at = None
     await session.flush()

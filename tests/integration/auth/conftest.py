@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from harness.databases import empty_tables
 from services.auth.app import MIGRATIONS, create_app
-from services.auth.clients.service import ensure_service_client
+from services.auth.clients.credentials import ensure_service_client
 from services.auth.models import Base
 from services.auth.settings import AuthSettings
 from services.common.db.database import Database

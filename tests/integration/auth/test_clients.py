@@ -10,6 +10,7 @@ from jose import jwt
 from sqlalchemy import select, update
 
 from services.auth.clients import service
+from services.auth.clients.credentials import ensure_service_client
 from services.auth.models import Client, User
 from services.common.db.database import Database
 from tests.integration.auth.conftest import PASSWORD, Headers, LogIn, bearer
@@ -242,7 +243,7 @@ async def test_ensuring_a_service_client_sets_secret_and_scope(
     client: AsyncClient, inference: tuple[str, str], database: Database
 ) -> None:
     async with database.transaction() as session:
-        await service.ensure_service_client(
+        await ensure_service_client(
             session, client_id="inference", client_secret="another", scope="predict"
         )
 

@@ -1,0 +1,56 @@
+"""Check the credentials of OAuth clients, of users and of services."""
+
+import hashlib
+import hmac
+from datetime import UTC, datetime
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.auth.clients import repository
+from services.auth.models import Client
+
+
+def secret_digest(secret: str) -> str:
+    """Return the digest to store. A secret has 256 random bits, so a fast hash is enough."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+async def find_client(session: AsyncSession, *, client_id: str) -> Client | None:
+    """Return the client with this id, expired or not."""
+    return await repository.find_client(session, client_id=client_id)
+
+
+async def find_authentic_client(
+    session: AsyncSession, *, client_id: str, client_secret: str
+) -> Client | None:
+    """Return the client with these credentials; None if they are wrong or expired."""
+    client = await repository.find_client(session, client_id=client_id)
+    stored = client.secret_sha256 if client else ""
+    if not hmac.compare_digest(secret_digest(client_secret), stored) or client is None:
+        return None
+    return None if client.has_expired(datetime.now(UTC)) else client
+
+
+async def ensure_service_client(
+    session: AsyncSession, *, client_id: str, client_secret: str, scope: str
+) -> Client:
+    """Create or update a client without an owner, with exactly this secret and scope.
+
+    For operators; safe to repeat and to run in several processes at once.
+    """
+    client = Client(
+        client_id=client_id,
+        owner_id=None,
+        name=client_id,
+        secret_sha256=secret_digest(client_secret),
+        scope=scope,
+        created_at=datetime.now(UTC),
+        expires_at=None,
+    )
+    if await repository.add_client(session, client):
+        return client
+    existing = await repository.get_client(session, client_id=client_id)
+    existing.owner_id, existing.expires_at = None, None
+    existing.secret_sha256, existing.scope = client.secret_sha256, scope
+    await session.flush()
+    return existing
