@@ -79,9 +79,9 @@ def train(
     allow_signature_change: bool = False,
     report_progress: ProgressCallback = lambda doing, share: None,
 ) -> Outcome:
-    """Trains, evaluates, signs and publishes a version.
+    """Train, evaluate, sign and publish a version.
 
-    On request, releases it if it passes its gate.
+    On request, release it if it passes its gate.
 
     Args:
         model: the model's name, and its folder in the data store.
@@ -118,7 +118,7 @@ def train(
 
 
 def prepare(run: Run, *, target: str | None, allow_signature_change: bool) -> Prepared:
-    """Read the data, and chooses the rows to fit on, to tune on and to hold out.
+    """Read the data, and choose the rows to fit on, to tune on and to hold out.
 
     Raises:
         DataError: the data or `dataset.json` is invalid, or the signature has changed.

@@ -110,7 +110,7 @@ def judge_drop(records: DropRecords, known: Known) -> Progress:
 
 
 def judge_run(run: RunRecord, known: Known, *, drop: str, steps: Sequence[Step] = ()) -> Progress:
-    """Work out how far a training run has come, after the stages before it."""
+    """Return how far a training run has got, given the stages before it."""
     link = known.report_link.format(version=run.version)
     done = [*steps, Step("trained", run.time, f"version {run.version}", link)]
     if run.gate is not None:

@@ -18,7 +18,7 @@ from trainer.types import Indices, Outputs
 
 @dataclass(frozen=True)
 class LivePredictions:
-    """The live version's outputs for the held-out rows, or a note why it cannot predict them."""
+    """The live version's outputs for the held-out rows, or a note on why it cannot predict them."""
 
     manifest: Manifest
     outputs: Outputs | None = None

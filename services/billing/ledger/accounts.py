@@ -53,7 +53,7 @@ async def lock_money(
     """Lock accounts until the transaction ends; return their funds and reservations.
 
     Args:
-        journals: whose reservations to return.
+        journals: those whose reservations to return.
     """
     if not accounts:
         return LockedMoney(funds={}, reservations={})

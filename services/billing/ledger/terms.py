@@ -47,7 +47,7 @@ def make_terms(
 
     Args:
         plans: the plan of each account.
-        counted: this month's requests by account and price, for plans on which they matter.
+        counted: this month's requests by account and price, where prices depend on them.
         currencies: those that are fixed; an account cannot be served in another.
     """
     by_count = _plans_by_count(plans)

@@ -12,7 +12,7 @@ _CLOSED = "tollgate.client_closed"
 
 
 def mark_closed(scope: Any) -> None:
-    """Note in a request's scope that its client has closed the connection, or its side of it."""
+    """Record in a request's scope that its client has closed the connection, or its side of it."""
     scope[_CLOSED] = True
 
 
