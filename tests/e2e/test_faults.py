@@ -43,7 +43,7 @@ def test_every_key_is_billed_once_however_often_a_service_dies(
 
 
 def kill_each_three_times(platform: Platform, answered: list[str]) -> None:
-    """SIGKILL the services in turn, when 1/8, 2/8 … and 6/8 of the keys are answered."""
+    """SIGKILL one service after the other, when 1/8, 2/8 … 6/8 of the keys are answered."""
     for number, victim in enumerate(VICTIMS * 3, start=1):
         eventually(partial(reached, answered, number * KEYS // 8))
         platform.kill(victim)
