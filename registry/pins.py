@@ -16,9 +16,8 @@ from registry.records import (
     VersionNotFound,
     VersionRefused,
     Withdrawal,
-    next_number,
 )
-from registry.store import MAX_TRIES, ModelStore, ReleaseRecord
+from registry.store import ModelStore, ReleaseRecord
 
 
 @dataclass(frozen=True)
@@ -119,21 +118,14 @@ def append_pin(
     Raises:
         PinTaken: another writer was first, and `decide` still returns a record.
     """
-    winner: PinRecord | None = None
-    for _ in range(MAX_TRIES):
-        number = next_number(store.list_pins(model))
+
+    def decide_again(number: int, winner: PinRecord | None) -> PinRecord | None:
         record = decide(number)
-        if record is None:
-            return None
-        if winner is not None:
+        if record is not None and winner is not None:
             raise PinTaken(winner)
-        if store.create_pin(model, record):
-            return record
-        try:
-            winner = store.find_pin(model, number)
-        except VersionRefused:
-            winner = None  # a malformed record only occupies its number
-    raise StoreError(f"Other writers took every pin number of '{model}'; try again.")
+        return record
+
+    return store.append_pin(model, decide=decide_again)
 
 
 def _deciding_rollback(store: ModelStore, model: str, trusted: TrustedKeys) -> ReleaseRecord | None:

@@ -8,7 +8,7 @@ verified, and no file is returned before its digest is.
 import hashlib
 import re
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import TypeAdapter, ValidationError
@@ -38,10 +38,22 @@ RUN_FILE = re.compile(r"([0-9a-f]{64})\.json")
 MAX_TRIES = 1_000
 """How often a writer retries after losing its number to another writer."""
 ReleaseRecord = Release | Withdrawal
-Kind = Literal["releases", "pins"]
-Decide = Callable[[int, ReleaseRecord | None], ReleaseRecord | None]
+Kind = Literal["releases", "pins", "deprecations"]
+
+
+class Numbered(Protocol):
+    """A record that is stored under its number."""
+
+    @property
+    def number(self) -> int: ...
+    def model_dump_json(self, *, indent: int) -> str: ...
+
+
+R = TypeVar("R", bound=Numbered)
+Decide = Callable[[int, R | None], R | None]
 
 _release_record: TypeAdapter[ReleaseRecord] = TypeAdapter(ReleaseRecord)
+_pin_record = TypeAdapter(PinRecord)
 
 
 class ModelStore(StoreFiles):
@@ -74,7 +86,7 @@ class ModelStore(StoreFiles):
 
     def list_releases(self, model: str) -> list[int]:
         """Return the release numbers in sequence, ascending, whether or not the records verify."""
-        return self.split_releases(model)[0]
+        return self.list_numbers(model, "releases")
 
     def split_releases(self, model: str) -> tuple[list[int], list[int]]:
         """Return the numbers in sequence, and the strays that readers and writers ignore."""
@@ -91,17 +103,7 @@ class ModelStore(StoreFiles):
         Raises:
             VersionRefused: the file is malformed or its record has another number.
         """
-        what = f"release {number} of '{model}'"
-        raw = self._read(self._numbered_path(model, "releases", number), what)
-        if raw is None:
-            return None
-        try:
-            record = _release_record.validate_json(raw)
-        except ValidationError as error:
-            raise VersionRefused(f"The record of {what} is malformed.", reason="release") from error
-        if record.number != number:
-            raise VersionRefused(f"The record of {what} has another number.", reason="release")
-        return record
+        return self.find_numbered(model, "releases", number, _release_record)
 
     def live_release(
         self, model: str, trusted: TrustedKeys, *, allow_joblib: bool = True
@@ -240,36 +242,68 @@ class ModelStore(StoreFiles):
                 raise StoreError(f"A different {what} already exists.")
         return signed
 
-    def append_release(self, model: str, *, decide: Decide) -> ReleaseRecord | None:
+    def append_release(self, model: str, *, decide: Decide[ReleaseRecord]) -> ReleaseRecord | None:
+        """Write a release or withdrawal under the next free number; see `append_numbered`."""
+        return self.append_numbered(model, "releases", _release_record, decide=decide)
+
+    def append_pin(self, model: str, *, decide: Decide[PinRecord]) -> PinRecord | None:
+        """Write a pin record under the next free number; see `append_numbered`."""
+        return self.append_numbered(model, "pins", _pin_record, decide=decide)
+
+    def append_numbered(
+        self, model: str, kind: Kind, shape: TypeAdapter[R], *, decide: Decide[R]
+    ) -> R | None:
         """Write a record under the next free number, whether or not earlier records verify.
 
         Args:
             decide: receives the number to write and None; if another writer took that number, it
                 is called again with the next number and the winning record. It returns the record
                 to write, or None to write nothing. Whatever it reads from the store is at least
-                as new as the number it receives.
+                as new as the number it receives. It may raise an error to give up after losing
+                its number, such as `ReleaseTaken`.
 
         Returns:
             The record written, or None if `decide` returned None.
-
-        Raises:
-            ReleaseTaken: raised by `decide` to give up after losing its number.
         """
-        winner: ReleaseRecord | None = None
+        winner: R | None = None
         for _ in range(MAX_TRIES):
-            number = next_number(self.list_releases(model))
+            number = next_number(self.list_numbers(model, kind))
             record = decide(number, winner)
-            if record is None or self._create_numbered(model, "releases", record):
+            if record is None or self._create_numbered(model, kind, record):
                 return record
             try:
-                winner = self.find_record(model, number)
+                winner = self.find_numbered(model, kind, number, shape)
             except VersionRefused:
                 winner = None  # a malformed record only occupies its number
-        raise StoreError(f"Other writers took every release number of '{model}'; try again.")
+        noun = kind.removesuffix("s")
+        raise StoreError(f"Other writers took every {noun} number of '{model}'; try again.")
+
+    def list_numbers(self, model: str, kind: Kind) -> list[int]:
+        """Return the numbers in sequence, ascending, whether or not the records are valid."""
+        return split_sequence(self._list_numbers(model, kind))[0]
+
+    def find_numbered(self, model: str, kind: Kind, number: int, shape: TypeAdapter[R]) -> R | None:
+        """Return the record with that number, or None if it is missing; one read.
+
+        Raises:
+            VersionRefused: the file is malformed or its record has another number.
+        """
+        noun = kind.removesuffix("s")
+        what = f"{noun} {number} of '{model}'"
+        raw = self._read(self._numbered_path(model, kind, number), what)
+        if raw is None:
+            return None
+        try:
+            record = shape.validate_json(raw)
+        except ValidationError as error:
+            raise VersionRefused(f"The record of {what} is malformed.", reason=noun) from error
+        if record.number != number:
+            raise VersionRefused(f"The record of {what} has another number.", reason=noun)
+        return record
 
     def list_pins(self, model: str) -> list[int]:
         """Return the pin numbers in sequence, ascending, whether or not the records are valid."""
-        return split_sequence(self._list_numbers(model, "pins"))[0]
+        return self.list_numbers(model, "pins")
 
     def find_pin(self, model: str, number: int) -> PinRecord | None:
         """Return the pin record with that number, or None.
@@ -277,21 +311,7 @@ class ModelStore(StoreFiles):
         Raises:
             VersionRefused: the record is malformed.
         """
-        what = f"pin {number} of '{model}'"
-        raw = self._read(self._numbered_path(model, "pins", number), what)
-        if raw is None:
-            return None
-        try:
-            record = PinRecord.model_validate_json(raw)
-        except ValidationError as error:
-            raise VersionRefused(f"The record of {what} is malformed.", reason="pin") from error
-        if record.number != number:
-            raise VersionRefused(f"The record of {what} has another number.", reason="pin")
-        return record
-
-    def create_pin(self, model: str, record: PinRecord) -> bool:
-        """Write a pin record under its number; return False if the number is taken."""
-        return self._create_numbered(model, "pins", record)
+        return self.find_numbered(model, "pins", number, _pin_record)
 
     def record_run(self, model: str, key: str, run: RunRecord) -> None:
         """Store the outcome of a run under its idempotency key unless one is already stored."""
@@ -316,7 +336,7 @@ class ModelStore(StoreFiles):
         matches = (NUMBERED_FILE.fullmatch(_base_name(entry["name"])) for entry in entries)
         return [int(match[1]) for match in matches if match]
 
-    def _create_numbered(self, model: str, kind: Kind, record: ReleaseRecord | PinRecord) -> bool:
+    def _create_numbered(self, model: str, kind: Kind, record: Numbered) -> bool:
         path = self._numbered_path(model, kind, record.number)
         raw = record.model_dump_json(indent=2).encode()
         return self._create(path, raw, f"number {record.number} of the {kind} of '{model}'")

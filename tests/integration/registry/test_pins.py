@@ -240,10 +240,10 @@ class TestRaces:
         class Slow(ModelStore):
             """Another writer pins the model right before the record is written."""
 
-            def create_pin(self, model: str, record: PinRecord) -> bool:
-                if not store.store.list_pins("wine"):
+            def _create_numbered(self, model: str, kind: Any, record: Any) -> bool:
+                if kind == "pins" and not store.store.list_pins("wine"):
                     pin(rival, "wine", version=FIRST, until=None, reason="mine")
-                return super().create_pin(model, record)
+                return super()._create_numbered(model, kind, record)
 
         late = ReleaseManager(Slow(store.url), store.trusted, "ada@lab")
 
