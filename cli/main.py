@@ -25,6 +25,7 @@ models = new_group(
         "shadow": Command("cli.models.releases:shadow", (REGISTRY,)),
         "pin": Command("cli.models.pins:pin", (REGISTRY,)),
         "unpin": Command("cli.models.pins:unpin", (REGISTRY,)),
+        "deprecate": Command("cli.models.deprecating:deprecate", (REGISTRY,)),
         "wait": Command("cli.models.deployment:wait", (REGISTRY,)),
         "check": Command("cli.models.checking:check", (REGISTRY,)),
         "withdraw": Command("cli.models.deployment:withdraw_release", (REGISTRY,)),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from registry.deprecations import find_deprecation_record
 from registry.keys import TrustedKeys
 from registry.records import Manifest, VersionNotFound, VersionRefused, Withdrawal
 from registry.store import ModelStore, ReleaseRecord
@@ -18,7 +19,7 @@ WRITTEN_BESIDE_FILES = {"manifest.json", "manifest.sig"}
 DRAFT = re.compile(r"\.[0-9a-f]{16}\.tmp")
 """A temporary file that a killed writer leaves behind; it is never read."""
 KNOWN_PATH = re.compile(
-    r"versions/[0-9]{8}t[0-9]{6}z-[0-9a-f]{8}/[^/]+|(releases|pins)/[0-9]{8}\.json"
+    r"versions/[0-9]{8}t[0-9]{6}z-[0-9a-f]{8}/[^/]+|(releases|pins|deprecations)/[0-9]{8}\.json"
     r"|once/[0-9a-f]{64}\.json"
 )
 RUN_PATH = re.compile(r"once/([0-9a-f]{64})\.json")
@@ -70,6 +71,7 @@ def verify_store(store: ModelStore, trusted: TrustedKeys, *, report: Report) -> 
         verification.failures += _failures_of_releases(store, model, numbers, manifests)
         verification.failures += [stray_release(model, number) for number in strays]
         verification.failures += _failures_of_pins(store, model)
+        verification.failures += _failures_of_deprecations(store, model, versions)
         verification.failures += _failures_of_runs(store, model, paths, versions)
         verification.checked += len(versions) + len(numbers)
     return verification
@@ -153,6 +155,20 @@ def _failures_of_pins(store: ModelStore, model: str) -> Iterator[str]:
                 yield f"Pin {number} of '{model}' is not a file."
         except VersionRefused as error:
             yield str(error)
+
+
+def _failures_of_deprecations(store: ModelStore, model: str, versions: list[str]) -> Iterator[str]:
+    for number in store.list_numbers(model, "deprecations"):
+        try:
+            record = find_deprecation_record(store, model, number)
+        except VersionRefused as error:
+            yield str(error)
+            continue
+        if record is None:
+            yield f"Deprecation {number} of '{model}' is not a file."
+        elif record.version not in versions:
+            what = f"Deprecation {number} of '{model}'"
+            yield f"{what} names version {record.version}, which does not exist."
 
 
 def _failures_of_runs(

@@ -7,8 +7,9 @@ import typer
 
 from cli.models.decisions import describe_pin, describe_trials
 from cli.options import AsJson, Model, Version
-from cli.output import counted, print_error, print_json, print_table, progress
+from cli.output import counted, print_error, print_json, print_table, printable, progress
 from cli.stores import failures_as_one_line, load_settings, open_store
+from registry.deprecations import find_deprecations
 from registry.keys import TrustedKeys
 from registry.pins import find_pin
 from registry.records import Release, VersionNotFound, VersionRefused, Withdrawal
@@ -52,6 +53,7 @@ def show(model: Model, version: Version = None, as_json: AsJson = False) -> None
         if version is None and not known:
             raise VersionNotFound(f"Model '{model}' has no versions.")
         manifest = store.open_version(model, version or known[0], trusted)
+        deprecation = find_deprecations(store, model).get(manifest.version)
     if as_json:
         typer.echo(manifest.model_dump_json(indent=2))
         return
@@ -64,6 +66,8 @@ def show(model: Model, version: Version = None, as_json: AsJson = False) -> None
             typer.echo(line)
     else:
         typer.echo(f"{manifest.model} {manifest.version}: gate {manifest.gate}")
+    if deprecation is not None:
+        typer.echo(printable(deprecation.describe()))
     typer.echo(f"{signature.task} of {signature.target}")
     if signature.classes is not None:
         typer.echo(f"classes: {', '.join(map(str, signature.classes))}")
@@ -96,6 +100,7 @@ def _rows(
     """Return a row per version, oldest first; the gate of a refused version is the reason."""
     live = store.live_release(model, trusted, allow_joblib=allow_joblib)
     pin = find_pin(store, model, trusted)
+    deprecations = find_deprecations(store, model)
     rows = []
     for version in store.list_versions(model):
         refused = None
@@ -112,12 +117,16 @@ def _rows(
         pinned = pin is not None and pin.version == version
         row = {"model": model, "version": version, "gate": gate, "live": role == "live"}
         row |= {"role": role, "refused_by_inference": refused, "pinned": pinned}
+        deprecation = deprecations.get(version)
+        row["sunset"] = deprecation.sunset.isoformat() if deprecation else None
         rows.append(row)
     return rows
 
 
 def _describe_row(row: dict[str, Any]) -> list[str]:
     marks = [row["role"], "pinned" if row["pinned"] else None]
+    if row["sunset"]:
+        marks.append(f"deprecated, sunset {row['sunset'][:10]}")
     if row["refused_by_inference"]:
         marks.append(f"refused by inference: {row['refused_by_inference']}")
     shown = ", ".join(mark for mark in marks if mark)

@@ -1,10 +1,10 @@
 """`tollgate models pin` and `unpin`: block automatic releases, and allow them again."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
+from cli.dates import parse_future
 from cli.models.decisions import describe_pin, find_pin_in_force, print_decision
 from cli.options import AsJson, Model, Reason
 from cli.output import print_json
@@ -26,7 +26,7 @@ def pin(
     """Keep VERSION live: automatic releases are published, but do not go live."""
     if not reason.strip():
         raise typer.BadParameter("--reason must not be empty")
-    ends = None if until is None else _parse_end(until)
+    ends = None if until is None else parse_future(until, option="--until")
     with failures_as_one_line():
         release_manager = open_release_manager()
         decision = pinning.pin(release_manager, model, version=version, until=ends, reason=reason)
@@ -57,19 +57,3 @@ def _print_pin(
     else:
         already = "" if decision.record else " already"
         typer.echo(f"{model}: not pinned{already}; automatic releases go live")
-
-
-def _parse_end(text: str) -> datetime:
-    """Parse the end of a pin; a date means midnight UTC at its start.
-
-    Raises:
-        BadParameter: the text is neither a date nor a time, or is in the past.
-    """
-    try:
-        ends = datetime.fromisoformat(text)
-        ends = ends.replace(tzinfo=UTC) if ends.tzinfo is None else ends.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise typer.BadParameter("--until must be a date such as 2026-12-31") from None
-    if ends <= datetime.now(UTC):
-        raise typer.BadParameter("--until must not be in the past")
-    return ends
