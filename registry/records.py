@@ -27,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 
+from registry.cards import Card
 from registry.value_rules import ValueRules
 
 LAST_NUMBER = 99_999_999
@@ -195,7 +196,8 @@ class Manifest(Record):
     """A version's full description; the signature covers its bytes.
 
     `forced_reason` says why a version that failed its gate was allowed anyway (`gate` is then
-    `forced`). A model with too many columns for a manifest has no `statistics`.
+    `forced`). A model with too many columns for a manifest has no `statistics`, and one whose
+    `dataset.json` describes none has no `card`.
     """
 
     model: ModelName
@@ -211,6 +213,7 @@ class Manifest(Record):
     files: dict[FileName, FileEntry]
     created_at: Moment
     statistics: Statistics | None = None
+    card: Card | None = None
 
 
 class Canary(Record):
@@ -320,8 +323,8 @@ class VersionRefused(StoreError):
 
     Args:
         reason: one word, for metrics: `signature`, `digest`, `manifest`, `name`, `release`,
-            `gate`, `columns`, `classes`, `joblib`, `runtime`, `sequence`, `run`, `pin` or
-            `unreadable`.
+            `gate`, `columns`, `classes`, `joblib`, `runtime`, `sequence`, `run`, `pin`,
+            `deprecation` or `unreadable`.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:

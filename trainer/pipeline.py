@@ -229,6 +229,7 @@ def publish(
         data=dataset.objects,
         seed=settings.seed,
         commit=settings.commit,
+        card=dataset.config.card and dataset.config.card.card,
     )
     notes = [
         *prepared.notes,

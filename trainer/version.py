@@ -8,6 +8,7 @@ from importlib import metadata
 import joblib
 import numpy as np
 
+from registry.cards import Card
 from registry.records import DataObject, Manifest, WarmUp, new_version_name
 from registry.runtimes.runtime import Runtime
 from trainer.data.problem import Problem
@@ -44,6 +45,7 @@ def new_manifest(
     data: list[DataObject],
     seed: int,
     commit: str | None,
+    card: Card | None,
 ) -> Manifest:
     """Return the manifest of a new version, named after the current time.
 
@@ -71,6 +73,7 @@ def new_manifest(
         files={},
         created_at=now,
         statistics=describe(problem, evaluation.outputs),
+        card=card,
     )
 
 

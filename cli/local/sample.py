@@ -18,6 +18,21 @@ from trainer.settings import TrainerSettings
 
 MODEL = "wine"
 _TARGET = "class"
+_CARD = {
+    "public": True,
+    "title": "Wine cultivars",
+    "summary": (
+        "Tells which of three cultivars a wine was made from, by thirteen measurements of its "
+        "chemistry. For checking the origin of wines from one region."
+    ),
+    "limitations": [
+        "Trained on 178 wines from one region of Italy. It has seen no other region or cultivar, "
+        "and always answers with one of the three.",
+        "Measurements must be in the units of the training data. In others, the answer is "
+        "meaningless, however high its probability.",
+        "It says nothing about the quality, the safety or the price of a wine.",
+    ],
+}
 
 
 def seed(data: Path) -> None:
@@ -37,7 +52,8 @@ def seed(data: Path) -> None:
     table.writerow([*wine.feature_names, _TARGET])
     for row, label in zip(wine.data.tolist(), wine.target.tolist(), strict=True):
         table.writerow([*(f"{value:g}" for value in row), label])
-    create_file(folder / "dataset.json", json.dumps({"target": _TARGET}).encode(), mode=0o644)
+    settings = json.dumps({"target": _TARGET, "card": _CARD}, indent=2)
+    create_file(folder / "dataset.json", settings.encode(), mode=0o644)
     create_file(folder / f"{MODEL}.csv", text.getvalue().encode(), mode=0o644)
 
 

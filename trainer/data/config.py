@@ -2,21 +2,26 @@
 
 import codecs
 import difflib
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
     model_validator,
 )
 
+from registry.cards import Card
 from registry.value_rules import BLANKS, MISSING, ValueRules
 from trainer.data.number_formats import Decimal, Thousands
 from trainer.errors import DataError
 from trainer.types import Family, Kind, Metric, Task
+
+MAX_TEXT_CHARS = 2000
+MAX_LIMITATIONS = 20
 
 
 def _checked_encoding(name: str) -> str:
@@ -44,6 +49,53 @@ class CsvSettings(BaseModel):
         return self
 
 
+def _checked_text(text: str) -> str:
+    if not all(each.isprintable() or each == "\n" for each in text):
+        raise ValueError("must not contain control characters")
+    return text.strip()
+
+
+def _checked_line(text: str) -> str:
+    if "\n" in text:
+        raise ValueError("must be one line")
+    return text
+
+
+def _checked_limitations(given: Any) -> str | list[str]:
+    texts = given if isinstance(given, list) else [given]
+    if len(texts) > MAX_LIMITATIONS or not all(
+        isinstance(text, str) and len(text) <= MAX_TEXT_CHARS for text in texts
+    ):
+        raise ValueError(
+            f"must be a text of at most {MAX_TEXT_CHARS} characters, or a list of at most "
+            f"{MAX_LIMITATIONS} such texts"
+        )
+    texts = [_checked_text(text) for text in texts]
+    return texts if isinstance(given, list) else texts[0]
+
+
+_Text = Annotated[str, Field(max_length=MAX_TEXT_CHARS), AfterValidator(_checked_text)]
+_Line = Annotated[
+    str, Field(max_length=100), AfterValidator(_checked_line), AfterValidator(_checked_text)
+]
+
+
+class CardSettings(BaseModel):
+    """The seller's part of the model's card; see `registry.cards.Card`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    public: bool = False
+    title: _Line = ""
+    summary: _Text = ""
+    limitations: Annotated[str | list[str], BeforeValidator(_checked_limitations)] = ""
+
+    @property
+    def card(self) -> Card:
+        """Return the card as the manifest has it."""
+        return Card.model_validate(self.model_dump())
+
+
 class DatasetConfig(BaseModel):
     """The contents of `dataset.json`; every field is optional. See docs/data.md.
 
@@ -66,6 +118,7 @@ class DatasetConfig(BaseModel):
     class_weight: Literal["balanced"] | None = None
     classes: list[str] | None = None
     estimators: list[Family] = Field(default=["linear", "random_forest", "boosting"], min_length=1)
+    card: CardSettings | None = None
 
     @property
     def unknown(self) -> list[str]:

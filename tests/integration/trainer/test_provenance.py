@@ -12,12 +12,14 @@ from typer.testing import CliRunner, Result
 
 from cli.main import models
 from cli.train import train
+from registry.cards import Card
 from registry.records import Manifest, RunRecord
 from tests.integration.trainer import samples
 from tests.integration.trainer.conftest import Workshop, new_workshop
 from trainer.errors import DataError
 from trainer.outcome import Outcome
 
+CARD = {"public": True, "title": "Sizes", "summary": "How big.", "limitations": ["Not small."]}
 NAUGHTY = "<script>alert('$x$')</script>"
 
 
@@ -26,7 +28,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     """Trains and releases `m`."""
     workshop = new_workshop(tmp_path_factory.mktemp("home"))
     workshop.put_rows("m", samples.HEADER, samples.rows(samples.text))
-    workshop.configure("m")
+    workshop.configure("m", card=CARD)
     assert workshop.train("m", target="y", release=True).release == 1
     return workshop
 
@@ -89,12 +91,13 @@ class TestStatistics:
 
     def test_are_optional_in_an_older_manifest(self, shop: Workshop) -> None:
         document = only(shop).model_dump(mode="json")
-        for name in ("statistics", "serving", "forced_reason"):
+        for name in ("statistics", "serving", "forced_reason", "card"):
             del document[name]
 
         older = Manifest.model_validate(document)
 
         assert (older.serving, older.statistics, older.forced_reason) == ("onnx", None, None)
+        assert older.card is None
 
 
 class TestSignature:
@@ -356,6 +359,9 @@ class TestReport:
 
 
 class TestDatasetConfig:
+    def test_the_card_is_part_of_the_signed_manifest(self, shop: Workshop) -> None:
+        assert only(shop).card == Card.model_validate(CARD)
+
     def test_a_misspelled_field_is_an_error_and_an_unknown_one_a_warning(
         self, shop: Workshop
     ) -> None:
