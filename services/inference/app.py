@@ -72,8 +72,10 @@ REQUEST_HEADERS = (
     "X-Request-Timeout",
 )
 RESPONSE_HEADERS = (
+    "Deprecation",
     "Inference-Header-Content-Length",
     "Retry-After",
+    "Sunset",
     "X-Model-Name",
     "X-Model-Version",
     "X-Request-ID",

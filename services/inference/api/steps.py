@@ -149,11 +149,12 @@ def receipt(prediction: Prediction, *, request_id: str) -> tuple[int | str, ...]
 
 
 def response_headers(prediction: Prediction, *, request_id: str) -> list[tuple[bytes, bytes]]:
-    """Return the headers of a 200: those of the body, then the receipt."""
+    """Return the headers of a 200: those of the body and the version, then the receipt."""
     values = receipt(prediction, request_id=request_id)
     named = zip(RECEIPT, values, strict=True)
     return [
         *prediction.encoded.headers,
+        *prediction.model.headers,
         *((name.encode(), str(value).encode()) for name, value in named),
     ]
 
@@ -161,7 +162,8 @@ def response_headers(prediction: Prediction, *, request_id: str) -> list[tuple[b
 def response_without_start(prediction: Prediction, *, request_id: str) -> bytes:
     """Return the same headers as lines, and the body; no value can hold a line end."""
     encoded = prediction.encoded
-    lines = _LINES % (_as_lines(encoded.headers), *receipt(prediction, request_id=request_id))
+    first = _as_lines(encoded.headers + prediction.model.headers)
+    lines = _LINES % (first, *receipt(prediction, request_id=request_id))
     return lines.encode() + encoded.content
 
 

@@ -257,8 +257,7 @@ class Loader:
             lambda: load_version(self._cache, name, version, allow_joblib=self._allow_joblib)
         )
         self._metrics.loads.inc()
-        self._table.add(model)
-        return model
+        return self._table.add(model)
 
 
 def _cannot_be_served(name: str, version: str) -> ModelNotFound:

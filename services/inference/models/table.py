@@ -1,11 +1,13 @@
 """The model table: the live release of each model, and the versions in memory."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from registry.deprecations import Deprecations
 from registry.records import Canary, Manifest, Release, Shadow, is_version_name
 from registry.runtimes.runtime import Runtime
 from services.common.errors import NotFound, Unavailable
+from services.inference.models.deprecations import deprecation_headers
 from services.inference.models.inputs import Inputs
 from services.inference.models.latency import LatencyEstimate
 from services.inference.models.metrics import ModelMetrics
@@ -23,13 +25,18 @@ class ModelNotFound(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A version in memory; `size` in bytes of its model file."""
+    """A version in memory; `size` in bytes of its model file.
+
+    Args:
+        headers: what its answers carry besides their receipt; only deprecated versions have any.
+    """
 
     manifest: Manifest
     inputs: Inputs
     runtime: Runtime
     latency: LatencyEstimate
     size: int
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
     @property
     def is_classifier(self) -> bool:
@@ -74,6 +81,9 @@ class ModelTable:
         self._withdrawn: dict[str, int] = {}
         """Numbers of the withdrawal records of models without a live version."""
         self._resident: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()
+        self._deprecations: dict[str, Deprecations] = {}
+        self.changes = 0
+        """Counts what changes about the live models, so that others can cache what they derive."""
         self.known: frozenset[str] = frozenset()
         """Names of the models in the store, as of the last read."""
         self.complete = False
@@ -165,12 +175,13 @@ class ModelTable:
             live.release.shadow,
         )
 
-    def add(self, model: LoadedModel) -> None:
-        """Add a loaded version, and unload others if there is no room."""
+    def add(self, model: LoadedModel) -> LoadedModel:
+        """Add a loaded version, and unload others if there is no room; return it as stored."""
         key = model.manifest.model, model.manifest.version
-        self._resident[key] = model
+        stored = self._resident[key] = self._with_headers(model)
         self._resident.move_to_end(key)
         self._make_room()
+        return stored
 
     def drop(self, name: str, version: str) -> None:
         """Unload a version."""
@@ -182,13 +193,33 @@ class ModelTable:
         name = live.manifest.model
         self._forget_live(name)
         self._live[name] = live
+        self.changes += 1
         self._metrics.live.labels(name, live.manifest.version).set(live.release.number)
 
     def withdraw(self, name: str, number: int) -> None:
         """Deactivate a model, by the withdrawal record with this number."""
         self._forget_live(name)
         self._withdrawn[name] = number
+        self.changes += 1
         self._metrics.live.labels(name, NO_VERSION).set(number)
+
+    def set_deprecations(self, name: str, deprecations: Deprecations) -> None:
+        """Set the deprecations in force of a model's versions."""
+        self._deprecations[name] = deprecations
+        self.changes += 1
+        for key, model in self._resident.items():
+            if key[0] == name:
+                self._resident[key] = self._with_headers(model)
+
+    def deprecations(self, name: str) -> Deprecations:
+        """Return the deprecations in force of a model's versions."""
+        return self._deprecations.get(name, {})
+
+    def _with_headers(self, model: LoadedModel) -> LoadedModel:
+        """Return a version with the headers of its deprecation, if it is deprecated."""
+        manifest = model.manifest
+        headers = deprecation_headers(self.deprecations(manifest.model).get(manifest.version))
+        return model if headers == model.headers else replace(model, headers=headers)
 
     def _forget_live(self, name: str) -> None:
         if (live := self._live.pop(name, None)) is not None:

@@ -3,7 +3,8 @@
 The highest release that verifies is live. Each poll lists the models and reads the release after
 the highest one seen. A full scan of the releases, at start, every five minutes and when the trusted
 keys change, finds what a poll misses. Live versions keep serving whatever happens to the store. If
-it is unavailable at start, the last known live releases are served from the local disk.
+it is unavailable at start, the last known live releases are served from the local disk. Each poll
+also reads the next deprecation.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from registry.store import ModelStore
 from registry.verify import stray_release
 from services.inference.backoff import Backoff
 from services.inference.models.cache import ModelCache
+from services.inference.models.deprecations import DeprecationReader
 from services.inference.models.loader import Loader
 from services.inference.models.metrics import ModelMetrics
 from services.inference.models.table import ModelTable
@@ -64,6 +66,9 @@ class Watcher:
         self._canary_refused = canary_refused
         self._metrics = metrics
         self._threads = ThreadLimiter(at_once=CALLS_AT_ONCE, deadline_s=call_deadline_s)
+        self._deprecations = DeprecationReader(
+            store, self._threads, metrics, report=table.set_deprecations
+        )
         self._seen: dict[str, int] = {}
         """The highest release number read, by model."""
         self._strays: set[tuple[str, int]] = set()
@@ -156,6 +161,7 @@ class Watcher:
             self._seen[name] = max(numbers, default=0)
         while await self._take(name, self._seen[name] + 1) != "absent":
             self._seen[name] += 1
+        await self._deprecations.read(name, full=full)
 
     async def _take(self, name: str, number: int) -> Literal["absent", "refused", "live"]:
         """Read one release, and activate it if it is valid."""

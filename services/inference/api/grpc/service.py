@@ -2,8 +2,8 @@
 
 A call's metadata are its headers: `authorization`, `idempotency-key`, `x-request-id` and
 `x-request-timeout`. They are checked before the message is read, so every call is registered as a
-stream of requests, of which it reads one; the two look the same on the wire. The receipt is in the
-trailing metadata.
+stream of requests, of which it reads one; the two look the same on the wire. The receipt, and the
+deprecation of the version if there is one, are in the trailing metadata.
 """
 
 import asyncio
@@ -56,6 +56,9 @@ MAX_DETAIL_CHARS = 1000
 """Clients reject metadata beyond 8 KiB, and a character may take 12 bytes."""
 
 _USED = frozenset({"authorization", "idempotency-key", "x-request-id", "x-request-timeout"})
+
+CONTENT_LENGTH = b"content-length"
+"""The only header of a prediction that says nothing in gRPC."""
 
 M = TypeVar("M", bound=Message)
 Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -177,9 +180,9 @@ class InferenceService:
                 request_id=call.request_id,
             )
             raise error from raised
-        receipt = steps.response_headers(prediction, request_id=call.request_id)
+        headers = steps.response_headers(prediction, request_id=call.request_id)
         call.context.set_trailing_metadata(
-            [(name.decode(), value.decode()) for name, value in receipt if name[:2] == b"x-"]
+            [(name.decode(), value.decode()) for name, value in headers if name != CONTENT_LENGTH]
         )
         endpoint.observe(prediction)
         return prediction.encoded.content

@@ -4,6 +4,8 @@
 `documented` exist only for the OpenAPI document.
 """
 
+from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from fastapi import Depends, Request
@@ -72,6 +74,13 @@ class ModelList(BaseModel):
     models: list[str]
 
 
+class DeprecationRead(BaseModel):
+    """Callers should leave the version: deprecated `since`, and it may stop at `sunset`."""
+
+    since: datetime
+    sunset: datetime
+
+
 class ModelStatus(BaseModel):
     """The live version of a model: its signature and its metrics."""
 
@@ -81,6 +90,7 @@ class ModelStatus(BaseModel):
     release: int
     signature: Signature
     metrics: dict[str, Any]
+    deprecation: DeprecationRead | None
 
 
 router = new_router(tag="models")
@@ -101,6 +111,7 @@ async def describe_model(model: str, request: Request) -> ModelStatus:
     """Return the live version of a model: its columns, classes and metrics."""
     table: ModelTable = request.app.state.models
     live = table.live(model)
+    deprecation = table.deprecations(model).get(live.manifest.version)
     return ModelStatus(
         name=model,
         ready=True,
@@ -108,6 +119,7 @@ async def describe_model(model: str, request: Request) -> ModelStatus:
         release=live.release.number,
         signature=live.manifest.signature,
         metrics=live.manifest.metrics,
+        deprecation=deprecation and DeprecationRead.model_validate(asdict(deprecation)),
     )
 
 
