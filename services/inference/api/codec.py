@@ -12,10 +12,16 @@ from services.inference.models.table import LoadedModel
 
 
 class Body(NamedTuple):
-    """A request's body; `json_length` is its `Inference-Header-Content-Length`, if present."""
+    """A request's body, and what its headers say about it.
+
+    Args:
+        json_length: its `Inference-Header-Content-Length`, if present.
+        is_csv: whether its `Content-Type` is `text/csv`.
+    """
 
     content: bytes
     json_length: int | None
+    is_csv: bool = False
 
 
 class EncodedResponse(NamedTuple):

@@ -84,6 +84,8 @@ class FastPath:
             head = read_head(headers, max_bytes=min(WHOLE_BYTES, self._admission.max_body_bytes))
         except ServiceError:
             return None
+        if head.is_csv:  # takes longer to parse than a prediction may
+            return None
         return FastRequest(path, target, token_digest(token), head, given_request_id(headers))
 
     def take(self, offer: Offer) -> None:

@@ -39,6 +39,7 @@ from services.inference.api.reading import (
 )
 from services.inference.api.steps import Call, Prediction
 from services.inference.api.targets import Target
+from services.inference.api.v1 import csv_body
 from services.inference.metering import events
 from services.inference.models.inputs import retained_bytes
 from services.inference.models.table import LoadedModel
@@ -277,6 +278,8 @@ def expected(error: Exception, *, path: str, request_id: str) -> ServiceError:
 
 def _is_light(call: Call, model: LoadedModel) -> bool:
     """Return whether a body is decoded within milliseconds; a binary tensor of text may not be."""
+    if call.head.is_csv:
+        return len(call.content) <= csv_body.LIGHT_BYTES
     if len(call.content) > WHOLE_BYTES and call.head.json_length is not None:
         return model.inputs.numbers_only and is_light(call.content)
     return is_light(call.content)

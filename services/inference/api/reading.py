@@ -62,6 +62,7 @@ class Head(NamedTuple):
     json_length: int | None
     timeout_s: float | None = None
     """After so many seconds, the caller does not wait for the answer any more."""
+    is_csv: bool = False
 
 
 def read_head(headers: list[tuple[bytes, bytes]], *, max_bytes: int) -> Head:
@@ -77,7 +78,7 @@ def read_head(headers: list[tuple[bytes, bytes]], *, max_bytes: int) -> Head:
             `Inference-Header-Content-Length` or `X-Request-Timeout` is not a number.
     """
     key: bytes | None = None
-    length, json_length, timeout_s = 0, None, None
+    length, json_length, timeout_s, is_csv = 0, None, None, False
     for name, value in headers:
         if name == b"idempotency-key":
             if key is not None or not _KEY.fullmatch(value):
@@ -99,11 +100,14 @@ def read_head(headers: list[tuple[bytes, bytes]], *, max_bytes: int) -> Head:
                     "X-Request-Timeout must be a decimal number of seconds above 0, sent once."
                 )
             timeout_s = float(value)
+        elif name == b"content-type":
+            is_csv = value.partition(b";")[0].strip().lower() == b"text/csv"
         elif name == b"content-encoding" and value.lower() != b"identity":
             raise EncodingNotAccepted()
     if length > max_bytes:
         raise BodyTooLarge()
-    return Head(None if key is None else key.decode("ascii"), length, json_length, timeout_s)
+    text = None if key is None else key.decode("ascii")
+    return Head(text, length, json_length, timeout_s, is_csv)
 
 
 def check_deadline(head: Head, *, started: float) -> None:

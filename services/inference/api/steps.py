@@ -94,7 +94,7 @@ def decode_body(
         BodyInvalid: the body violates the protocol or the model's signature.
     """
     codec, key = call.target.codec, call.head.idempotency_key
-    body = Body(call.content, call.head.json_length)
+    body = Body(call.content, call.head.json_length, call.head.is_csv)
     request = codec.decode(body, model, max_rows)
     if key is None:
         return request, None

@@ -66,6 +66,36 @@ async def test_both_paths_answer_alike(served: Served, authorization: str, name:
     assert replies[0].lasting == replies[1].lasting == replies[2].lasting
 
 
+CSV: dict[str, bytes] = {
+    "one row": b"a,b,c\n1,2.5,3\n",
+    "another order, BOM, CRLF and quotes": b'\xef\xbb\xbf"c","a",b\r\n3,1,"2.5"\r\n',
+    "an empty cell": b"a,b,c\n1,,3",
+    "an unknown and a missing column": b"a,b,d\n1,2,3\n",
+    "a word for a number": b"a,b,c\nx,2,3\n",
+    "rows of different lengths": b"a,b,c\n1,2,3\n1,2\n",
+    "only a header": b"a,b,c\n",
+    "a quote that is not closed": b'a,b,c\n1,2,"3\n',
+    "JSON": one_row(),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("media_type", ["text/csv", "Text/CSV; charset=utf-8"])
+@pytest.mark.parametrize("name", CSV)
+async def test_csv_is_answered_alike_on_both_ports_and_never_by_the_fast_path(
+    served: Served, authorization: str, name: str, media_type: str
+) -> None:
+    request = post(V1, CSV[name], authorization, f"Content-Type: {media_type}")
+
+    async with connected(served.fast) as fast, connected(served.ordinary) as ordinary:
+        await warm(fast, authorization)
+        served.by_app.clear()
+        replies = [await fast.ask(request), await fast.ask(request), await ordinary.ask(request)]
+
+    assert replies[0].lasting == replies[1].lasting == replies[2].lasting
+    assert served.by_app == [V1] * 3
+
+
 HEADERS: dict[str, tuple[str, ...]] = {
     "no token": (),
     "an empty token": ("Authorization: Bearer ",),

@@ -1,4 +1,4 @@
-"""Decode requests and encode responses of the v1 protocol."""
+"""Decode requests and encode responses of the v1 protocol; a request is JSON or CSV."""
 
 from itertools import islice
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from services.inference.api.json_body import (
     refuse_duplicates,
 )
 from services.inference.api.json_structure import JsonLimits
+from services.inference.api.v1 import csv_body
 from services.inference.models.table import LoadedModel
 
 ROUTE = "/v1/models/{model}:predict"
@@ -46,10 +47,15 @@ class V1Request(NamedTuple):
 def decode(body: Body, model: LoadedModel, max_rows: int) -> V1Request:
     """Decode a request according to the model's signature.
 
+    A CSV body has no parameters.
+
     Raises:
-        BodyInvalid: the body is not JSON, has duplicate members, violates the protocol or has too
-            many values, or an instance does not match the signature.
+        BodyInvalid: the body is neither JSON nor CSV, has duplicate members, violates the protocol
+            or has too many values, or an instance does not match the signature.
     """
+    if body.is_csv:
+        rows = csv_body.read_instances(body.content, model.inputs, max_rows=max_rows)
+        return V1Request(model.inputs.decode(rows), len(rows), probabilities=False)
     if len(body.content) <= WHOLE_BYTES:
         return _read(load_object(body.content), body.content, model, max_rows)
     columns = len(model.inputs.columns)

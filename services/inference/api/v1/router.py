@@ -142,6 +142,7 @@ documented = new_router(tag="predictions")
         Abandoned,
         Unavailable,
     ),
+    openapi_extra={"requestBody": {"content": {"text/csv": {"schema": {"type": "string"}}}}},
 )
 async def predict(
     model: str,
@@ -150,6 +151,8 @@ async def predict(
     x_request_timeout: RequestTimeout = None,
 ) -> PredictResponse:
     """Predict with the live version. Bills one request and one row per instance.
+
+    The rows can also be CSV, with a first row of column names. The answer is the same.
 
     The response headers are the receipt: `X-Model-Name`, `X-Model-Version`, `X-Usage-Event` (the
     id of the usage event) and `X-Usage-Amount`. Only 2xx responses are billed, each once.
