@@ -229,7 +229,7 @@ def publish(
         data=dataset.objects,
         seed=settings.seed,
         commit=settings.commit,
-        card=dataset.config.card and dataset.config.card.card,
+        card=dataset.config.card.card if dataset.config.card else None,
     )
     notes = [
         *prepared.notes,

@@ -2,8 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Query, Request
-from fastapi.security.base import SecurityBase
+from fastapi import Depends, Query
 from pydantic import TypeAdapter, ValidationError
 
 from services.common.contracts import AccountId
@@ -15,23 +14,6 @@ OtherAccount = Annotated[str | None, Query(description="Another account; needs t
 """Plain text, because the scope is checked before the id."""
 
 _account_id = TypeAdapter(AccountId)
-
-
-class _MayBeAnonymous(SecurityBase):
-    """A dependency that yields the `Caller`, or None for a request without a token."""
-
-    def __init__(self) -> None:
-        self._needs = RequireScope()
-        self.scheme_name = self._needs.scheme_name
-        self.model = self._needs.model
-
-    async def __call__(self, request: Request) -> Caller | None:
-        if "authorization" not in request.headers:
-            return None
-        return await self._needs(request)
-
-
-OptionalCaller = Annotated[Caller | None, Depends(_MayBeAnonymous())]
 
 
 def own_or_other(caller: Caller, account: str | None) -> str:

@@ -36,6 +36,11 @@ from services.inference.api.predictions import PredictEndpoint
 from services.inference.api.v1 import router as v1
 from services.inference.api.v2 import router as v2
 from services.inference.background import Background
+from services.inference.catalogue import router as catalogue
+from services.inference.catalogue.documents import Documents
+from services.inference.catalogue.history import ReleaseHistory
+from services.inference.catalogue.prices import PriceList
+from services.inference.catalogue.router import CatalogueSources
 from services.inference.metering.billing_client import BillingClient
 from services.inference.metering.journal.journal import Journal
 from services.inference.metering.leases.manager import LeaseManager
@@ -153,6 +158,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
             app.state.models = models.table
             app.state.loader = models.loader
             app.state.feedback = feedback
+            app.state.catalogue = _open_catalogue(stack, http, stores, settings)
             app.state.checks = {
                 "keys": keys.check,
                 "models": watcher.check,
@@ -176,7 +182,14 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
         amend_openapi=v2.amend_openapi,
         tracing=tracing,
     )
-    for router in (v1.documented, v2.documented, v1.router, v2.router, feedback_router.router):
+    for router in (
+        v1.documented,
+        v2.documented,
+        catalogue.router,
+        v1.router,
+        v2.router,
+        feedback_router.router,
+    ):
         app.include_router(router)
     return InferenceApp(app)
 
@@ -296,6 +309,17 @@ def _open_admission(settings: InferenceSettings, verifier: TokenVerifier) -> Adm
         max_body_bytes=settings.max_body_bytes,
         max_rows=settings.max_rows,
     )
+
+
+def _open_catalogue(
+    stack: AsyncExitStack,
+    http: httpx.AsyncClient,
+    stores: _Stores,
+    settings: InferenceSettings,
+) -> CatalogueSources:
+    prices = PriceList(http, billing_url=settings.billing_url)
+    stack.push_async_callback(prices.close)
+    return CatalogueSources(prices, ReleaseHistory(stores.models, stores.cache), Documents())
 
 
 def _serving_grpc(

@@ -5,7 +5,6 @@ from typing import Annotated
 
 from fastapi import Depends, Path
 
-from services.billing.callers import OptionalCaller
 from services.billing.database import AppDatabase, in_transaction
 from services.billing.ledger.accounts import CurrencyFixed
 from services.billing.plans import service
@@ -27,7 +26,7 @@ from services.common.errors import (
     error_responses,
 )
 from services.common.http.routing import new_router
-from services.common.identity.guards import RequireScope
+from services.common.identity.guards import OptionalCaller, RequireScope
 
 router = new_router(tag="plans")
 

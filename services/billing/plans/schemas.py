@@ -94,8 +94,12 @@ class PlanRead(_PlanTerms):
     prices: list[PriceRead]
 
 
+class PlanListed(PlanRead):
+    default: bool = Field(description="Whether accounts without a plan of their own are on it.")
+
+
 class PlanList(BaseModel):
-    plans: list[PlanRead]
+    plans: list[PlanListed]
 
 
 class PlanAssign(BaseModel):

@@ -12,7 +12,7 @@ from services.billing.ledger.accounts import CurrencyFixed, find_currencies
 from services.billing.models import Plan, Price
 from services.billing.plans import repository
 from services.billing.plans.repository import Assignment
-from services.billing.plans.schemas import PlanCreate, PlanRead, PriceRead
+from services.billing.plans.schemas import PlanCreate, PlanListed, PlanRead, PriceRead
 from services.common.contracts import MAX_BURST, MAX_PER_SECOND, MIN_PER_SECOND, RateLimit
 from services.common.errors import BodyInvalid, NotFound, Unavailable
 from services.common.identity.tokens import Caller
@@ -184,7 +184,7 @@ async def assign_plan(
 
 async def list_plans(
     session: AsyncSession, *, caller: Caller | None, default_plan: str | None, now: datetime
-) -> list[PlanRead]:
+) -> list[PlanListed]:
     """List the plans that a caller may see, oldest first.
 
     These are the public plans and the default plan; for an account also its current and upcoming
@@ -207,10 +207,12 @@ def _current_and_upcoming(assignments: Sequence[Assignment], *, now: datetime) -
     return {*begun[-1:], *(each.plan_id for each in assignments if each.effective_from > now)}
 
 
-def _shown(plan: Plan, *, default_plan: str | None) -> PlanRead:
-    shown = read_plan(plan)
-    shown.public = shown.public or plan.id == default_plan
-    return shown
+def _shown(plan: Plan, *, default_plan: str | None) -> PlanListed:
+    is_default = plan.id == default_plan
+    read = dict(read_plan(plan))
+    return PlanListed.model_construct(
+        **{**read, "public": plan.public or is_default, "default": is_default}
+    )
 
 
 def rate_limit(plan: Plan) -> RateLimit | None:

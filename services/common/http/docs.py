@@ -17,6 +17,7 @@ from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from services.common.errors import PROBLEM_JSON, BodyInvalid, ServiceError, error_responses
+from services.common.http.pages import page_headers
 
 AmendOpenApi = Callable[[dict[str, Any]], None]
 """Changes an OpenAPI document in place."""
@@ -95,12 +96,7 @@ def _page_headers(page: str, *, token_url: str) -> dict[str, str]:
         "form-action": "'self'",
         "frame-ancestors": "'none'",
     }
-    return {
-        "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
-        "X-Frame-Options": "DENY",
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-    }
+    return page_headers(policy)
 
 
 def _document_errors(schema: dict[str, Any]) -> None:

@@ -65,3 +65,20 @@ class RequireScope(SecurityBase):
 
 
 AnyCaller = Annotated[Caller, Depends(RequireScope())]
+
+
+class MayBeAnonymous(SecurityBase):
+    """A dependency that returns the `Caller`, or None for a request without a token."""
+
+    def __init__(self) -> None:
+        self._needs = RequireScope()
+        self.scheme_name = self._needs.scheme_name
+        self.model = self._needs.model
+
+    async def __call__(self, request: Request) -> Caller | None:
+        if "authorization" not in request.headers:
+            return None
+        return await self._needs(request)
+
+
+OptionalCaller = Annotated[Caller | None, Depends(MayBeAnonymous())]

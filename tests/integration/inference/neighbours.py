@@ -19,6 +19,24 @@ from services.common.errors import PROBLEM_JSON
 from tests.integration.inference.wallets import Wallets
 
 SERVICE_TOKEN = "t"
+PLAN = {
+    "id": "plan-1",
+    "name": "Pay as you go",
+    "currency": "USD",
+    "billing": "postpaid",
+    "prices": [
+        {
+            "id": "price-1",
+            "model": None,
+            "included_requests": 1000,
+            "tiers": [{"up_to_requests": None, "per_request": "0.0005", "per_row": "0.0001"}],
+        }
+    ],
+    "rate_limit": None,
+    "public": True,
+    "default": True,
+}
+"""The default plan, as billing lists it."""
 
 
 @cache
@@ -61,6 +79,9 @@ class Neighbours:
     )
     price_id: str = "price-1"
     """The price of the plan in force."""
+    plans: list[dict[str, Any]] = field(default_factory=lambda: [dict(PLAN)])
+    """The public plans."""
+    plan_reads: int = 0
     answered_by_a_proxy: bool = False
     """Whether failures come from a proxy in front of billing."""
 
@@ -109,6 +130,11 @@ class Neighbours:
                 "expires_in": 3600,
                 "scope": "billing:write",
             }
+
+        @app.get("/plans")
+        async def plans() -> dict[str, Any]:
+            self.plan_reads += 1
+            return {"plans": self.plans}
 
         @app.post("/leases")
         async def leases(request: Request) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Small models of each kind, trained by the real trainer."""
 
+import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,13 @@ from trainer.settings import TrainerSettings
 
 NUMBERS_ROW = [1.0, 2.0, 3.0]
 MIXED_ROW = {"size": 5.0, "colour": "red", "sold": True}
+CARD = {
+    "public": True,
+    "title": "Big or small",
+    "summary": "Tells big things from small ones.",
+    "limitations": ["Knows three colours."],
+}
+"""The card of `mixed`; the other models are private."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,7 @@ class Store:
 
 
 def train_samples(folder: Path) -> Store:
-    """Train, sign and release the three models."""
+    """Train, sign and release the three models; `mixed` is public."""
     keys = folder / "keys"
     create_signing_key(keys / "signing.pem", keys / "trusted")
     trainer = TrainerSettings(
@@ -34,6 +42,8 @@ def train_samples(folder: Path) -> Store:
     _write(folder / "data/numbers/part.csv", "a,b,c,label", _numbers(chance))
     _write(folder / "data/mixed/part.csv", "size,colour,sold,label", _mixed(chance))
     _write(folder / "data/price/part.csv", "a,b,price", _price(chance))
+    settings = {"target": "label", "card": CARD}
+    (folder / "data/mixed/dataset.json").write_text(json.dumps(settings))
     for model, target in (("numbers", "label"), ("mixed", "label"), ("price", "price")):
         train(trainer, model, target=target, release=True)
     return Store(f"file://{folder}/models", keys / "trusted", trainer)
