@@ -1,4 +1,4 @@
-"""The card of a model: what its seller tells buyers, beside what training found out."""
+"""The card of a model: what its seller states to buyers, beside what training found out."""
 
 from pydantic import BaseModel, ConfigDict
 

@@ -22,7 +22,7 @@ _CARD = {
     "public": True,
     "title": "Wine cultivars",
     "summary": (
-        "Tells which of three cultivars a wine was made from, by thirteen measurements of its "
+        "Finds which of three cultivars a wine was made from, by thirteen measurements of its "
         "chemistry. For checking the origin of wines from one region."
     ),
     "limitations": [

@@ -63,7 +63,7 @@ class DeprecationReader:
             pass
 
     async def _take(self, name: str, number: int) -> bool:
-        """Read one record, and report what it changes; return False if there is none."""
+        """Read one record, and report what it changes; return False if it is missing."""
         try:
             record = await self._threads.run(find_deprecation_record, self._store, name, number)
         except VersionRefused as error:

@@ -47,7 +47,7 @@ class TestCreate:
 
         (shown,) = [each for each in plans if each["id"] == plan_id]
         assert len({price.pop("id") for price in shown["prices"]}) == 2
-        assert shown == OWN | {"id": plan_id, "public": False}
+        assert shown == OWN | {"id": plan_id, "public": False, "default": False}
 
     async def test_the_same_plan_twice_is_one_plan(
         self, client: AsyncClient, admin: Headers
@@ -123,9 +123,9 @@ class TestList:
         shown = [await seen_by(client, headers) for headers in ({}, ada, service)]
 
         for plans in shown:
-            assert [(each["name"], each["public"]) for each in plans] == [
-                ("Local", True),
-                ("For all", True),
+            assert [(each["name"], each["public"], each["default"]) for each in plans] == [
+                ("Local", True, True),
+                ("For all", True, False),
             ]
 
     async def test_an_administrator_sees_all_of_them(

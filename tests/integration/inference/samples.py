@@ -14,7 +14,7 @@ MIXED_ROW = {"size": 5.0, "colour": "red", "sold": True}
 CARD = {
     "public": True,
     "title": "Big or small",
-    "summary": "Tells big things from small ones.",
+    "summary": "Separates big things from small ones.",
     "limitations": ["Knows three colours."],
 }
 """The card of `mixed`; the other models are private."""

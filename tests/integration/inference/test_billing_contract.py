@@ -18,6 +18,7 @@ from services.billing.plans.schemas import PlanCreate
 from services.billing.settings import BillingSettings
 from services.common.contracts import LeaseRequest, LeaseTerms, SourceReport
 from services.common.db.migrations import migrate
+from services.inference.catalogue.prices import PriceList, find_price
 from services.inference.metering import events
 from services.inference.metering.billing_client import BillingClient, BillingError
 from tests.integration.inference.neighbours import Neighbours
@@ -114,6 +115,20 @@ async def real(real_transport: tuple[httpx.ASGITransport, Issuer]) -> AsyncItera
             assert credited.status_code == 201, credited.text
 
         yield Billing(_client(http), top_up, bearer)
+
+
+@pytest.mark.parametrize("kind", ["fake", "real"])
+async def test_the_public_plans_name_the_default_one_and_its_price(
+    kind: str, real_transport: tuple[httpx.ASGITransport, Issuer]
+) -> None:
+    app = real_transport[0] if kind == "real" else httpx.ASGITransport(Neighbours().app())
+    async with httpx.AsyncClient(transport=app) as http:
+        prices = PriceList(http, billing_url=BILLING)
+        found = find_price(await prices.plans(), "wine")
+        await prices.close()
+
+    assert (found.status, found.currency, found.billing) == ("available", "USD", "postpaid")
+    assert [(tier.per_request, tier.per_row) for tier in found.tiers or ()] == [PRICE]
 
 
 @pytest.fixture(params=["fake", "real"])

@@ -16,6 +16,7 @@ import numpy as np
 from registry.value_rules import BLANKS, ValueRules
 from services.common.errors import MAX_FIELD_ERRORS, BodyInvalid
 from services.inference.api.json_body import SLACK
+from services.inference.api.json_structure import MAX_VALUE_BYTES
 from services.inference.models.inputs import Inputs
 
 LIGHT_BYTES = 1 << 14
@@ -28,7 +29,7 @@ _QUOTE, _COMMA, _ENDS = ord('"'), ord(","), (ord("\n"), ord("\r"))
 
 Parse = Callable[[str], Any]
 
-csv.field_size_limit(2**31 - 1)  # cells have no limit of their own, as in JSON
+csv.field_size_limit(MAX_VALUE_BYTES)  # the limit of a text in JSON
 
 
 def read_instances(content: bytes, inputs: Inputs, *, max_rows: int) -> list[Any]:
@@ -61,7 +62,7 @@ def read_instances(content: bytes, inputs: Inputs, *, max_rows: int) -> list[Any
                 fits = len(row) == len(header)
                 instances.append([parse(row[at]) for parse, at in plan] if fits else row)
     except csv.Error as error:
-        raise _invalid("The body is not valid CSV.") from error
+        raise _invalid("The body is not valid CSV, or a cell is longer than 1 MiB.") from error
     if not instances:
         raise _no_rows()
     return instances
