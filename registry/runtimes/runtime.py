@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from registry.explanations import Explanations
 from registry.features import Arrays
 from registry.records import Signature
 
@@ -27,10 +28,14 @@ class ModelOutput(NamedTuple):
 
 
 class InferenceResponse(NamedTuple):
-    """Labels or numbers, one per row; probabilities [rows, classes] if they were requested."""
+    """Labels or numbers, one per row; probabilities [rows, classes] if they were requested.
+
+    It has `explanations` if the rows were to be explained.
+    """
 
     predictions: list[Any]
     probabilities: list[list[float]] | None
+    explanations: Explanations | None = None
 
 
 class Runtime(ABC):
