@@ -27,7 +27,9 @@ from pydantic import (
     model_validator,
 )
 
+from registry.calibration import Calibration
 from registry.cards import Card
+from registry.explainer_kinds import ExplainerKind
 from registry.value_rules import ValueRules
 
 LAST_NUMBER = 99_999_999
@@ -197,7 +199,8 @@ class Manifest(Record):
 
     `forced_reason` says why a version that failed its gate was allowed anyway (`gate` is then
     `forced`). A model with too many columns for a manifest has no `statistics`, and one whose
-    `dataset.json` describes none has no `card`.
+    `dataset.json` describes none has no `card`. Versions that predate explanations and intervals
+    have neither an `explainer`, whose file is `explainer.npz`, nor a `calibration`.
     """
 
     model: ModelName
@@ -214,6 +217,8 @@ class Manifest(Record):
     created_at: Moment
     statistics: Statistics | None = None
     card: Card | None = None
+    explainer: ExplainerKind | None = None
+    calibration: Calibration | None = None
 
 
 class Canary(Record):

@@ -31,7 +31,7 @@ from trainer.releasing import Gate, ReleaseOutcome, find_gate_of_run, release_au
 from trainer.report.notes import describe_categories, describe_data, describe_times
 from trainer.report.render import render_report
 from trainer.settings import TrainerSettings
-from trainer.version import model_files, new_manifest
+from trainer.version import explain_version, model_files, new_manifest
 from trainer.wording import listed
 
 MAX_CHANGES = 10  # named in a message
@@ -218,12 +218,14 @@ def publish(
     run.report_progress("publishing", 0.95)
     settings, dataset = run.settings, prepared.loaded.dataset
     experiment, verdict = prepared.experiment, evaluation.verdict
+    explainer = explain_version(experiment, chosen)
     gate: Gate = "passed" if not verdict.reasons else "forced" if force else "failed"
     manifest = new_manifest(
         run.model,
         experiment,
         chosen,
         evaluation,
+        explainer,
         gate=gate,
         forced_reason=reason if gate == "forced" else None,
         data=dataset.objects,
@@ -242,7 +244,7 @@ def publish(
         changes=prepared.changes,
         notes=notes + dataset.warnings,
     )
-    files = model_files(chosen) | {"report.html": page.encode()}
+    files = model_files(chosen, explainer) | {"report.html": page.encode()}
     run.store.publish(manifest, files, run.signing_key)
 
     released = ReleaseOutcome()

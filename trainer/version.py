@@ -2,6 +2,7 @@
 
 import io
 import platform
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 
@@ -9,13 +10,18 @@ import joblib
 import numpy as np
 
 from registry.cards import Card
+from registry.explain.artefact import FILE as EXPLAINER_FILE
+from registry.explain.sampled import BACKGROUND_ROWS
+from registry.features import Arrays
 from registry.records import DataObject, Manifest, WarmUp, new_version_name
 from registry.runtimes.runtime import Runtime
 from trainer.data.problem import Problem
+from trainer.evaluation.calibration import calibrate
 from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.statistics import describe
-from trainer.modelling.encoding import encode, to_json
+from trainer.modelling.encoding import encode, encode_in_batches, to_json
 from trainer.modelling.experiment import Experiment
+from trainer.modelling.explaining.build import BuiltExplainer, build_explainer
 from trainer.modelling.search import ChosenModel
 from trainer.modelling.serving import to_inputs
 from trainer.releasing import Gate
@@ -39,6 +45,7 @@ def new_manifest(
     experiment: Experiment,
     chosen: ChosenModel,
     evaluation: Evaluation,
+    explainer: BuiltExplainer,
     *,
     gate: Gate,
     forced_reason: str | None,
@@ -74,14 +81,34 @@ def new_manifest(
         created_at=now,
         statistics=describe(problem, evaluation.outputs),
         card=card,
+        explainer=explainer.kind,
+        calibration=calibrate(problem.truth[experiment.held_out], evaluation.outputs),
     )
 
 
-def model_files(chosen: ChosenModel) -> dict[str, bytes]:
-    """Return the model's files by name: the pickle and, if there is one, the ONNX form."""
+def explain_version(experiment: Experiment, chosen: ChosenModel) -> BuiltExplainer:
+    """Return the explainer of a new version, proved on the held-out rows."""
+    table, columns = experiment.problem.table, experiment.problem.signature.columns
+
+    def batches(rows: Indices) -> Iterator[Arrays]:
+        return map(to_inputs, encode_in_batches(table, columns, rows))
+
+    spread = np.linspace(0, len(experiment.rows) - 1, BACKGROUND_ROWS).astype(np.int64)
+    return build_explainer(
+        chosen.pipeline,
+        signature=experiment.problem.signature,
+        runtime=chosen.runtime,
+        background=to_json(table, columns, experiment.rows[np.unique(spread)]),
+        training=lambda: batches(experiment.rows),
+        held_out=lambda: batches(np.flatnonzero(experiment.held_out)),
+    )
+
+
+def model_files(chosen: ChosenModel, explainer: BuiltExplainer) -> dict[str, bytes]:
+    """Return the model's files by name: its pickle, its ONNX form if any, and its explainer."""
     pickled = io.BytesIO()
     joblib.dump(chosen.pipeline, pickled)
-    files = {"model.joblib": pickled.getvalue()}
+    files = {"model.joblib": pickled.getvalue(), EXPLAINER_FILE: explainer.content}
     return files if chosen.onnx is None else files | {"model.onnx": chosen.onnx}
 
 

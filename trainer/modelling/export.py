@@ -29,28 +29,31 @@ def to_onnx(pipeline: Pipeline, signature: Signature) -> bytes:
     Raises:
         ExportError: skl2onnx cannot convert it.
     """
-    if is_one_matrix(signature.columns):
-        inputs = [(MATRIX, FloatTensorType([None, len(signature.columns)]))]
-    else:
-        inputs = [
-            (
-                column_input(i),
-                (StringTensorType if column.kind == "text" else FloatTensorType)([None, 1]),
-            )
-            for i, column in enumerate(signature.columns)
-        ]
     is_classifier = signature.classes is not None
     try:
         model = convert_sklearn(
             pipeline,
             name="tollgate",  # the default is random and would change the digest
-            initial_types=inputs,
+            initial_types=onnx_inputs(signature),
             options={id(pipeline): {"zipmap": False}} if is_classifier else None,
             custom_conversion_functions=BOOSTING_CONVERTERS,
         )
     except Exception as error:  # converters raise errors of any type
         raise ExportError(f"skl2onnx cannot convert it: {type(error).__name__}.") from error
     return bytes(model.SerializeToString())
+
+
+def onnx_inputs(signature: Signature) -> list[tuple[str, Any]]:
+    """Return the names and types of a graph's inputs."""
+    if is_one_matrix(signature.columns):
+        return [(MATRIX, FloatTensorType([None, len(signature.columns)]))]
+    return [
+        (
+            column_input(i),
+            (StringTensorType if column.kind == "text" else FloatTensorType)([None, 1]),
+        )
+        for i, column in enumerate(signature.columns)
+    ]
 
 
 def prove_equal(

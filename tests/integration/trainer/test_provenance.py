@@ -264,7 +264,7 @@ class TestServing:
 
         assert (manifest.serving, set(manifest.files)) == (
             "joblib",
-            {"model.joblib", "report.html"},
+            {"explainer.npz", "model.joblib", "report.html"},
         )
         assert (blind.gate, blind.release, blind.is_failure) == ("passed", None, True)
         assert "refused by inference: joblib not allowed" in str(blind.refused)

@@ -115,7 +115,12 @@ class TestVersion:
     ) -> None:
         workshop, manifest = trained
 
-        assert set(manifest.files) == {"model.onnx", "model.joblib", "report.html"}
+        assert set(manifest.files) == {
+            "explainer.npz",
+            "model.onnx",
+            "model.joblib",
+            "report.html",
+        }
         report = workshop.store.read_file(manifest, "report.html").decode()
         assert manifest.version in report
         assert "http" not in report
