@@ -40,6 +40,12 @@ class InferenceRequest(Protocol):
     def rows(self) -> int: ...
     @property
     def probabilities(self) -> bool: ...
+    @property
+    def explains(self) -> bool: ...
+
+    def suits(self, model: LoadedModel) -> bool:
+        """Return whether a version other than the one it was decoded for can answer it."""
+        ...
 
     def encode(self, model: LoadedModel, response: InferenceResponse) -> EncodedResponse:
         """Encode the response; it has probabilities if they were requested."""
@@ -55,9 +61,11 @@ class ProtocolCodec:
         decode: turns a body into a request of at most that many rows; raises BodyInvalid.
         identity: returns the bytes of a body that identify it under an `Idempotency-Key`.
         encode_error: turns a problem+json response into the protocol's error format.
+        price_suffix: follows the model's name in the name of the price, if the plan has one.
     """
 
     route: str
     decode: Callable[[Body, LoadedModel, int], InferenceRequest]
     identity: Callable[[Body], bytes]
     encode_error: Callable[[Response], Response]
+    price_suffix: str = ""

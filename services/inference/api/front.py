@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from services.common.http.methods import Cors
-from services.inference.api.targets import Target, find_target
+from services.inference.api.targets import Target, find_explanation, find_target
 
 if TYPE_CHECKING:
     from services.common.telemetry.tracing import Tracing
@@ -24,7 +24,8 @@ class InferenceApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
-            target = find_target(scope["path"])
+            path = scope["path"]
+            target = find_target(path) or find_explanation(path)
             if target is not None:
                 predict: Predict = self.app.state.predict
                 await predict(target, scope, receive, send)

@@ -172,7 +172,7 @@ class PredictEndpoint:
             account=account,
         )
         memory.grow(retained_bytes(request.arrays), is_complete=True)
-        name = model.manifest.model
+        name = model.manifest.model + call.target.codec.price_suffix
         spending = await leases.spend(account, name, request.rows, event_id=keyed_id)
         try:
             check_deadline(call.head, started=call.started)

@@ -118,7 +118,7 @@ def encode_event(
         account=caller.account,
         client_id=caller.client_id,
         journal=journal,
-        model=manifest.model,
+        model=prediction.spending.billed_as or manifest.model,
         version=manifest.version,
         rows=prediction.request.rows,
         price_id=prediction.spending.price_id,

@@ -12,7 +12,12 @@ from services.inference.api.reading import check_deadline
 from services.inference.api.steps import Call, Prediction
 from services.inference.metering import events
 from services.inference.metering.leases.manager import LeaseManager
-from services.inference.models.engine import is_quick, run_together
+from services.inference.models.engine import (
+    PREDICT,
+    PREDICT_PROBABILITIES,
+    is_quick,
+    run_together,
+)
 from services.inference.models.inputs import retained_bytes
 from services.inference.models.table import LoadedModel
 
@@ -59,7 +64,7 @@ def predict(decoded: list[Decoded], model: LoadedModel, leases: LeaseManager) ->
         responses = run_together(
             model,
             [(request.arrays, request.rows) for request in requests],
-            probabilities=requests[0].probabilities,
+            PREDICT_PROBABILITIES if requests[0].probabilities else PREDICT,
         )
         encoded = [
             request.encode(model, response)

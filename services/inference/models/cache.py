@@ -18,6 +18,7 @@ from pathlib import Path
 
 import structlog
 
+from registry.explain.artefact import FILE as EXPLAINER_FILE
 from registry.keys import TrustedKeys
 from registry.records import Manifest, Release, StoreError, VersionRefused, Withdrawal
 from registry.store import ModelStore
@@ -68,7 +69,15 @@ class ModelCache:
             raise
 
     def read_served(self, manifest: Manifest) -> bytes:
-        """Read a version's model file, and check its size and digest.
+        """Read a version's model file; see `read_file`."""
+        return self.read_file(manifest, served_file(manifest))
+
+    def read_explainer(self, manifest: Manifest) -> bytes | None:
+        """Read a version's explainer, or return None if it has none; see `read_file`."""
+        return None if manifest.explainer is None else self.read_file(manifest, EXPLAINER_FILE)
+
+    def read_file(self, manifest: Manifest, name: str) -> bytes:
+        """Read a file of a version, and check its size and digest.
 
         A version new to this disk is read from the store even if another version had the same file,
         because the object in the store is what was released and must be valid itself.
@@ -77,7 +86,6 @@ class ModelCache:
             VersionRefused: the file is missing, not in the manifest, or not the signed one.
             StoreError: the file is not cached, and the store cannot be read.
         """
-        name = served_file(manifest)
         entry = manifest.files.get(name)
         if entry is None:
             what = f"{name} of {manifest.model} {manifest.version}"
@@ -104,6 +112,7 @@ class ModelCache:
         if not all(path.exists() for path in self._paths_of(manifest)):
             with suppress(StoreError):
                 self.read_served(manifest)
+                self.read_explainer(manifest)
 
     def withdraw(self, model: str, record: Withdrawal) -> None:
         """Record that no version of a model is live."""
@@ -197,8 +206,9 @@ class ModelCache:
         folder = self._version_folder(manifest.model, manifest.version)
         yield folder / "manifest.json"
         yield folder / "manifest.sig"
-        if served := manifest.files.get(served_file(manifest)):
-            yield self._files / served.sha256
+        for name in (served_file(manifest), EXPLAINER_FILE):
+            if entry := manifest.files.get(name):
+                yield self._files / entry.sha256
 
 
 def served_file(manifest: Manifest) -> str:

@@ -14,6 +14,7 @@ from functools import partial
 
 import numpy as np
 
+from registry.explanations import Explanations
 from registry.features import Arrays
 from registry.runtimes.runtime import InferenceResponse, OutputNotFinite
 from services.common.errors import BodyInvalid
@@ -37,29 +38,69 @@ def run_model(model: LoadedModel, arrays: Arrays, *, probabilities: bool) -> Inf
     try:
         return model.runtime.run(arrays, probabilities=probabilities)
     except OutputNotFinite as error:
-        message = "The values are too extreme: the model's output is not finite."
-        raise BodyInvalid([{"loc": ["body"], "msg": message}]) from error
+        raise _too_extreme() from error
+
+
+def explain_rows(model: LoadedModel, arrays: Arrays) -> InferenceResponse:
+    """Predict rows and explain the predictions, in the calling thread.
+
+    Raises:
+        BodyInvalid: the values are so extreme that the output is not finite.
+    """
+    explainer, classes = model.explainer, model.manifest.signature.classes
+    if explainer is None:
+        raise ValueError("the version has no explainer")
+    response = run_model(model, arrays, probabilities=explainer.needs_probabilities)
+    rows = len(response.predictions)
+    chosen, served = np.zeros(rows, dtype=np.int64), None
+    if classes is None:
+        served = np.array(response.predictions, dtype=np.float64)
+    else:
+        chosen = np.array([classes.index(label) for label in response.predictions])
+        if response.probabilities is not None:
+            served = np.array(response.probabilities)[np.arange(rows), chosen]
+    with np.errstate(all="ignore"):
+        explanations = explainer.explain(arrays, chosen, served)
+    if not _is_finite(explanations):
+        raise _too_extreme()
+    return response._replace(explanations=explanations)
+
+
+def _is_finite(explanations: Explanations) -> bool:
+    return bool(
+        np.isfinite(explanations.base).all() and np.isfinite(explanations.contributions).all()
+    )
+
+
+def _too_extreme() -> BodyInvalid:
+    message = "The values are too extreme: the model's output is not finite."
+    return BodyInvalid([{"loc": ["body"], "msg": message}])
+
+
+Run = Callable[[LoadedModel, Arrays], InferenceResponse]
+PREDICT: Run = partial(run_model, probabilities=False)
+PREDICT_PROBABILITIES: Run = partial(run_model, probabilities=True)
 
 
 def run_together(
-    model: LoadedModel, requests: Sequence[tuple[Arrays, int]], *, probabilities: bool
+    model: LoadedModel, requests: Sequence[tuple[Arrays, int]], run: Run
 ) -> list[InferenceResponse]:
-    """Run several requests, given as their arrays and number of rows, as one call.
+    """Run several requests, given as their arrays and number of rows, as one call of `run`.
 
     Raises:
         BodyInvalid: the output of one of them is not finite.
     """
     first = requests[0][0]
     if len(requests) == 1:
-        return [run_model(model, first, probabilities=probabilities)]
+        return [run(model, first)]
     joined = {name: np.concatenate([arrays[name] for arrays, _ in requests]) for name in first}
-    predictions, scores = run_model(model, joined, probabilities=probabilities)
+    whole = run(model, joined)
     responses = []
     start = 0
     for _, rows in requests:
         end = start + rows
-        part = None if scores is None else scores[start:end]
-        responses.append(InferenceResponse(predictions[start:end], part))
+        scores = None if whole.probabilities is None else whole.probabilities[start:end]
+        responses.append(InferenceResponse(whole.predictions[start:end], scores))
         start = end
     return responses
 
@@ -87,9 +128,9 @@ class _Call:
 
 _Outcome = InferenceResponse | BaseException
 
-_Waiting = OrderedDict[tuple[int, bool], deque[_Call]]
-"""Calls that may run together, by the identity of their version and whether they want
-probabilities. The versions take turns."""
+_Waiting = OrderedDict[tuple[int, Run], deque[_Call]]
+"""Calls that may run together, by the identity of their version and what to run. The versions take
+turns."""
 
 
 class Engine:
@@ -120,8 +161,31 @@ class Engine:
         """
         if is_quick(model, rows):
             return run_model(model, arrays, probabilities=probabilities)
+        run = PREDICT_PROBABILITIES if probabilities else PREDICT
+        return await self._submit(model, arrays, rows, run, check)
+
+    async def explain(
+        self,
+        model: LoadedModel,
+        arrays: Arrays,
+        *,
+        rows: int,
+        check: Callable[[], None] | None = None,
+    ) -> InferenceResponse:
+        """Predict and explain rows in a thread; the arguments and errors are those of `predict`."""
+        return await self._submit(model, arrays, rows, explain_rows, check)
+
+    async def _submit(
+        self,
+        model: LoadedModel,
+        arrays: Arrays,
+        rows: int,
+        run: Run,
+        check: Callable[[], None] | None,
+    ) -> InferenceResponse:
+        """Queue a call for a thread, and wait for its outcome."""
         answer: asyncio.Future[InferenceResponse] = asyncio.get_running_loop().create_future()
-        calls = self._waiting.setdefault((id(model), probabilities), deque())
+        calls = self._waiting.setdefault((id(model), run), deque())
         calls.append(_Call(model, arrays, rows, None if self._idle else check, answer))
         self._start()
         return await answer
@@ -136,14 +200,14 @@ class Engine:
     def _start(self) -> None:
         """Give waiting calls to the idle threads."""
         while self._idle and self._waiting:
-            (version, probabilities), waiting = self._waiting.popitem(last=False)
-            calls = _take(waiting)
+            (version, run), waiting = self._waiting.popitem(last=False)
+            # The rows of an explanation take so long that joining calls would only delay them.
+            calls = _take(waiting, one=run is explain_rows)
             if waiting:
-                self._waiting[version, probabilities] = waiting  # behind the other versions
+                self._waiting[version, run] = waiting  # behind the other versions
             if calls:
                 self._idle -= 1
-                run = partial(_run, calls, probabilities=probabilities)
-                running = asyncio.get_running_loop().run_in_executor(self._pool, run)
+                running = asyncio.get_running_loop().run_in_executor(self._pool, _run, calls, run)
                 running.add_done_callback(partial(self._finish, calls))
 
     def _finish(self, calls: Sequence[_Call], running: asyncio.Future[list[_Outcome]]) -> None:
@@ -162,12 +226,12 @@ class Engine:
         self._start()
 
 
-def _take(waiting: deque[_Call]) -> list[_Call]:
+def _take(waiting: deque[_Call], *, one: bool) -> list[_Call]:
     """Remove the next calls to run together: at least one, if any is still wanted."""
     calls: list[_Call] = []
     rows = 0
     while waiting and (
-        not calls or rows + waiting[0].rows <= waiting[0].model.latency.rows_at_once()
+        not calls or (not one and rows + waiting[0].rows <= waiting[0].model.latency.rows_at_once())
     ):
         call = waiting.popleft()
         if call.is_wanted():
@@ -181,17 +245,17 @@ def _drop(calls: Iterable[_Call]) -> None:
         call.answer.cancel()
 
 
-def _run(calls: Sequence[_Call], *, probabilities: bool) -> list[_Outcome]:
+def _run(calls: Sequence[_Call], run: Run) -> list[_Outcome]:
     """Run calls of one version as one, in the calling thread; return the outcome of each."""
     if len(calls) > 1:
         with suppress(Exception):  # of one of the calls, which must not fail the others
             requests = [(call.arrays, call.rows) for call in calls]
-            return [*run_together(calls[0].model, requests, probabilities=probabilities)]
-    return [_run_alone(call, probabilities=probabilities) for call in calls]
+            return [*run_together(calls[0].model, requests, run)]
+    return [_run_alone(call, run) for call in calls]
 
 
-def _run_alone(call: _Call, *, probabilities: bool) -> _Outcome:
+def _run_alone(call: _Call, run: Run) -> _Outcome:
     try:
-        return run_model(call.model, call.arrays, probabilities=probabilities)
+        return run(call.model, call.arrays)
     except BaseException as error:  # passed on to the caller
         return error

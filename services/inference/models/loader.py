@@ -4,10 +4,13 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import structlog
 
+from registry.explain.artefact import load_explainer, sample
+from registry.explanations import Explainer
 from registry.records import Manifest, Release, StoreError, VersionNotFound, VersionRefused
 from registry.releases import check_fits_beside
 from registry.runtimes.onnx import OnnxRuntime
@@ -281,17 +284,17 @@ def load_version(cache: ModelCache, name: str, version: str, *, allow_joblib: bo
             f"The version {what} is a pickle, and INFERENCE_ALLOW_JOBLIB is not set.",
             reason="joblib",
         )
-    content = cache.read_served(manifest)
+    content, explainer = cache.read_served(manifest), cache.read_explainer(manifest)
     try:
-        return _start(manifest, content)
+        return _start(manifest, content, explainer)
     except VersionRefused:
         raise
     except Exception as error:  # the runtimes' errors share no base class
         raise VersionRefused(f"The model {what} cannot be run.", reason="runtime") from error
 
 
-def _start(manifest: Manifest, content: bytes) -> LoadedModel:
-    """Load a model file, test it on the recorded rows, and measure its latency.
+def _start(manifest: Manifest, content: bytes, explainer: bytes | None) -> LoadedModel:
+    """Load a version's files, test the model on the recorded rows, and measure its latency.
 
     Raises:
         VersionRefused: an answer differs from the one recorded in training.
@@ -307,7 +310,28 @@ def _start(manifest: Manifest, content: bytes) -> LoadedModel:
         _compare(manifest, inputs, runtime)
     blank: list[Any] = [None] * len(manifest.signature.columns)
     latency = estimate_latency(runtime, inputs.decode([recorded[0] if recorded else blank]))
-    return LoadedModel(manifest, inputs, runtime, latency, size=len(content))
+    return LoadedModel(
+        manifest,
+        inputs,
+        runtime,
+        latency,
+        size=len(content) + len(explainer or b""),
+        explainer=_load_explainer(manifest, explainer, inputs, runtime),
+    )
+
+
+def _load_explainer(
+    manifest: Manifest, content: bytes | None, inputs: Inputs, runtime: Runtime
+) -> Explainer | None:
+    """Load an explainer; without a file, the recorded rows are the background to sample from."""
+    if content is not None:
+        return load_explainer(content, manifest.signature, runtime, inputs.decode)
+    recorded = manifest.warm_up.rows
+    if not recorded:
+        return None
+    with suppress(ValueError):
+        return sample(recorded, manifest.signature, runtime, inputs.decode)
+    return None
 
 
 def _compare(manifest: Manifest, inputs: Inputs, runtime: Runtime) -> None:

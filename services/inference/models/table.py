@@ -4,6 +4,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 from registry.deprecations import Deprecations
+from registry.explanations import Explainer
 from registry.records import Canary, Manifest, Release, Shadow, is_version_name
 from registry.runtimes.runtime import Runtime
 from services.common.errors import NotFound, Unavailable
@@ -25,9 +26,10 @@ class ModelNotFound(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A version in memory; `size` in bytes of its model file.
+    """A version in memory; `size` in bytes of its files.
 
     Args:
+        explainer: what explains its predictions; few old versions have none.
         headers: what its answers carry besides their receipt; only deprecated versions have any.
     """
 
@@ -36,6 +38,7 @@ class LoadedModel:
     runtime: Runtime
     latency: LatencyEstimate
     size: int
+    explainer: Explainer | None = None
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
     @property
@@ -71,7 +74,7 @@ class ModelTable:
     progress finish on the version they started with.
 
     Args:
-        max_bytes: limit of the total size of the model files; 0 means no limit.
+        max_bytes: limit of the total size of their files; 0 means no limit.
     """
 
     def __init__(self, *, max_bytes: int, metrics: ModelMetrics) -> None:

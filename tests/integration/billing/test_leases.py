@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import update
 
 from harness.issuer import Headers
-from harness.plans import plan
+from harness.plans import plan, price
 from harness.usage_events import ADA, BOB, JOURNAL, assign_plan, deliver, event
 from services.billing.ledger import leases
 from services.billing.ledger.accounts import add_accounts
@@ -268,3 +268,25 @@ async def test_one_call_takes_a_thousand_accounts(client: AsyncClient, service: 
 async def test_only_services_may_request_leases(client: AsyncClient, ada: Headers) -> None:
     assert (await client.post("/leases", content=b"{")).status_code == 401
     assert (await client.post("/leases", headers=ada, content=b"{")).status_code == 403
+
+
+async def test_explanations_have_a_price_of_their_own_in_leases_events_and_usage(
+    client: AsyncClient, service: Headers, admin: Headers, ada: Headers
+) -> None:
+    explained = price((None, "0.002", "0.001"), model="wine:explain")
+    predicted = price((None, "0.0005", "0.0001"), model="wine")
+    await assign_plan(client, admin, plan(predicted, explained))
+    (terms,) = await lease(client, service, request())
+    ids = {each.model: each.price_id for each in terms.prices}
+
+    result = await deliver(
+        client, service, [event(model=str(name), price_id=own) for name, own in ids.items()]
+    )
+    usage = await client.get("/usage", headers=ada, params={"group_by": "model"})
+
+    assert set(ids) == {"wine", "wine:explain"}
+    assert result["accepted"] == 2
+    assert usage.json()["buckets"] == [
+        {"model": "wine", "requests": 1, "rows": 1, "amount": "0.0006"},
+        {"model": "wine:explain", "requests": 1, "rows": 1, "amount": "0.003"},
+    ]

@@ -21,6 +21,7 @@ from tests.integration.inference.fast import Served, serving_both
 from tests.integration.inference.grpc_client import GrpcClient
 from tests.integration.inference.neighbours import Neighbours, running
 from tests.integration.inference.samples import Store, train_samples
+from tests.integration.inference.shelf import Shelf
 
 eventually = eventually_async
 """The servers that these tests wait for run on the same event loop."""
@@ -108,6 +109,22 @@ def account() -> str:
 def bearer(neighbours: Neighbours, account: str) -> dict[str, str]:
     """Return headers with a token of the account that may predict."""
     return {"Authorization": f"Bearer {neighbours.token(account=account)}"}
+
+
+@asynccontextmanager
+async def serving_shelf(
+    shelf: Shelf, settings: InferenceSettings, version: str
+) -> AsyncIterator[httpx.AsyncClient]:
+    """Release a version of `numbers`, and run an app of its own that serves it."""
+    shelf.release(version)
+    own = shelf.folder.parent
+    changes = {
+        "model_store": shelf.store_url,
+        "cache_dir": own / "own-cache",
+        "journal_dir": own / "journal",
+    }
+    async with serving(settings.model_copy(update=changes)) as client:
+        yield client
 
 
 async def _is_ready(client: httpx.AsyncClient) -> bool:

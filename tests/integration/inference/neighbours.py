@@ -82,6 +82,8 @@ class Neighbours:
     plans: list[dict[str, Any]] = field(default_factory=lambda: [dict(PLAN)])
     """The public plans."""
     plan_reads: int = 0
+    own_prices: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Prices by model, of those with their own; their ids are the names."""
     answered_by_a_proxy: bool = False
     """Whether failures come from a proxy in front of billing."""
 
@@ -90,7 +92,8 @@ class Neighbours:
 
     def _amount(self, event: dict[str, Any]) -> int:
         rows: int = event["data"]["rows"]
-        return parse_amount(self.price["per_request"]) + rows * parse_amount(self.price["per_row"])
+        price = self.own_prices.get(event["data"]["price_id"], self.price)
+        return parse_amount(price["per_request"]) + rows * parse_amount(price["per_row"])
 
     def reset(self) -> None:
         """Restore the initial state."""
@@ -207,7 +210,10 @@ class Neighbours:
             "currency": "USD",
             "billing": billing,
             "granted": granted,
-            "prices": [{"model": None, "price_id": self.price_id, **self.price}],
+            "prices": [
+                {"model": None, "price_id": self.price_id, **self.price},
+                *({"model": m, "price_id": m, **price} for m, price in self.own_prices.items()),
+            ],
             "rate_limit": self.rate_limit,
         } | ({"retry_after": self.retry_after} if status == "reserved_elsewhere" else {})
 

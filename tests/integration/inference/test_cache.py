@@ -12,6 +12,8 @@ from tests.integration.inference.conftest import eventually
 from tests.integration.inference.samples import Store
 from tests.integration.inference.shelf import Shelf
 
+SERVED = ("model.onnx", "explainer.npz")
+
 
 @pytest.fixture
 async def shelf(samples: Store, tmp_path: Path) -> Shelf:
@@ -118,8 +120,9 @@ class TestStartWithoutTheStore:
 
 class TestDisk:
     async def test_a_restart_fetches_no_file_again(self, shelf: Shelf) -> None:
-        for path in shelf.folder.rglob("model.onnx"):
-            path.unlink()
+        for name in SERVED:
+            for path in shelf.folder.rglob(name):
+                path.unlink()
 
         shelf.start()
         await shelf.watcher.poll()
@@ -174,7 +177,7 @@ class TestDisk:
             await shelf.loader.get("numbers", shelf.publish(onnx_bytes=shelf.padded_onnx(number)))
 
         live = [shelf.table.live(name).manifest for name in shelf.table.names()]
-        wanted = {manifest.files["model.onnx"].sha256 for manifest in live}
+        wanted = {manifest.files[name].sha256 for manifest in live for name in SERVED}
         assert {path.name for path in kept_files(shelf)} == wanted
         assert await restarted_alone(shelf) == ["mixed", "numbers", "price"]
 

@@ -53,6 +53,15 @@ class GrpcRequest(NamedTuple):
     outputs: list[str]
     raw: bool
 
+    def suits(self, model: LoadedModel) -> bool:
+        """Return True: every version can answer it."""
+        return True
+
+    @property
+    def explains(self) -> bool:
+        """Return False: only v1 explains."""
+        return False
+
     @property
     def probabilities(self) -> bool:
         return "predict_proba" in self.outputs

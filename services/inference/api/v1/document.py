@@ -1,7 +1,8 @@
 """Decode requests and encode responses of the v1 protocol; a request is JSON or CSV."""
 
+from collections.abc import Callable
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
@@ -19,14 +20,34 @@ from services.inference.api.json_body import (
 )
 from services.inference.api.json_structure import JsonLimits
 from services.inference.api.v1 import csv_body
+from services.inference.api.v1.intervals import bounds, can_vouch_for, read_level
 from services.inference.models.table import LoadedModel
 
 ROUTE = "/v1/models/{model}:predict"
 
 _MEMBERS = {"instances", "parameters", "signature_name"}
 """TensorFlow Serving's clients send `signature_name`; a model has one signature."""
-_PARAMETERS = {"probabilities"}
-_HEADERS = ((b"content-type", b"application/json"),)
+_PARAMETERS = {"probabilities", "intervals"}
+HEADERS = ((b"content-type", b"application/json"),)
+
+Options = TypeVar("Options")
+
+
+class PredictOptions(NamedTuple):
+    """What a response has besides predictions.
+
+    Args:
+        probabilities: whether it has a classifier's probabilities.
+        level: the probability with which its intervals or label sets hold; None for neither.
+        needs_probabilities: whether the model has to compute them.
+    """
+
+    probabilities: bool = False
+    level: float | None = None
+    needs_probabilities: bool = False
+
+
+_PREDICTIONS_ONLY = PredictOptions()
 
 
 class V1Request(NamedTuple):
@@ -34,20 +55,51 @@ class V1Request(NamedTuple):
 
     arrays: Arrays
     rows: int
-    probabilities: bool
+    options: PredictOptions
+
+    @property
+    def probabilities(self) -> bool:
+        """Return whether the model has to compute probabilities."""
+        return self.options.needs_probabilities
+
+    @property
+    def explains(self) -> bool:
+        """Return False."""
+        return False
+
+    def suits(self, model: LoadedModel) -> bool:
+        """Return whether another version can vouch for the requested level."""
+        level = self.options.level
+        return level is None or can_vouch_for(model, level)
 
     def encode(self, model: LoadedModel, response: InferenceResponse) -> EncodedResponse:
-        """Encode `predictions`, and `probabilities` if they were requested."""
+        """Encode `predictions`, and whatever else was requested."""
         document: dict[str, Any] = {"predictions": response.predictions}
-        if response.probabilities is not None:
+        level = self.options.level
+        if self.options.probabilities:
             document["probabilities"] = response.probabilities
-        return EncodedResponse(orjson.dumps(document), _HEADERS)
+        if level is not None:
+            document |= bounds(model, response, level)
+        return EncodedResponse(orjson.dumps(document), HEADERS)
 
 
 def decode(body: Body, model: LoadedModel, max_rows: int) -> V1Request:
     """Decode a request according to the model's signature.
 
-    A CSV body has no parameters.
+    Raises:
+        BodyInvalid: as `decode_rows`.
+    """
+    arrays, rows, options = decode_rows(body, model, max_rows, _read_options)
+    return V1Request(arrays, rows, options or _PREDICTIONS_ONLY)
+
+
+def decode_rows(
+    body: Body,
+    model: LoadedModel,
+    max_rows: int,
+    read_options: Callable[[dict[str, Any], LoadedModel], Options],
+) -> tuple[Arrays, int, Options | None]:
+    """Decode the rows of a request, and its parameters if it has any; a CSV body has none.
 
     Raises:
         BodyInvalid: the body is neither JSON nor CSV, has duplicate members, violates the protocol
@@ -55,20 +107,26 @@ def decode(body: Body, model: LoadedModel, max_rows: int) -> V1Request:
     """
     if body.is_csv:
         rows = csv_body.read_instances(body.content, model.inputs, max_rows=max_rows)
-        return V1Request(model.inputs.decode(rows), len(rows), probabilities=False)
+        return model.inputs.decode(rows), len(rows), None
     if len(body.content) <= WHOLE_BYTES:
-        return _read(load_object(body.content), body.content, model, max_rows)
+        return _read(load_object(body.content), body.content, model, max_rows, read_options)
     columns = len(model.inputs.columns)
     limits = JsonLimits(
         commas=max_rows * columns + SLACK, containers=max_rows + SLACK, members=columns + SLACK
     )
     with open_object(body.content, limits) as document:
-        return _read(document, body.content, model, max_rows)
+        return _read(document, body.content, model, max_rows, read_options)
 
 
-def _read(document: dict[str, Any], content: bytes, model: LoadedModel, max_rows: int) -> V1Request:
+def _read(
+    document: dict[str, Any],
+    content: bytes,
+    model: LoadedModel,
+    max_rows: int,
+    read_options: Callable[[dict[str, Any], LoadedModel], Options],
+) -> tuple[Arrays, int, Options | None]:
     if not document.keys() <= _MEMBERS:
-        _refuse_unexpected(document, _MEMBERS, [])
+        refuse_unexpected(document, _MEMBERS, [])
     instances = document.get("instances")
     if type(instances) is not list or not instances:
         raise BodyInvalid([{"loc": ["instances"], "msg": "Must be a non-empty list of rows."}])
@@ -82,20 +140,26 @@ def _read(document: dict[str, Any], content: bytes, model: LoadedModel, max_rows
         raise BodyInvalid([{"loc": ["parameters"], "msg": "Must be an object."}])
     if not has_as_many_colons(content, len(document)):
         refuse_duplicates(content, document, [document, parameters, *instances])
-    probabilities = bool(parameters) and _wants_probabilities(parameters, model)
-    return V1Request(model.inputs.decode(instances), len(instances), probabilities)
+    options = read_options(parameters, model) if parameters else None
+    return model.inputs.decode(instances), len(instances), options
 
 
-def _wants_probabilities(parameters: dict[str, Any], model: LoadedModel) -> bool:
-    _refuse_unexpected(parameters, _PARAMETERS, ["parameters"])
+def _read_options(parameters: dict[str, Any], model: LoadedModel) -> PredictOptions:
+    refuse_unexpected(parameters, _PARAMETERS, ["parameters"])
     wanted = parameters.get("probabilities", False)
     if type(wanted) is not bool or (wanted and not model.is_classifier):
         message = "Must be true or false; only classifiers have probabilities."
         raise BodyInvalid([{"loc": ["parameters", "probabilities"], "msg": message}])
-    return wanted
+    level = read_level(parameters["intervals"], model) if "intervals" in parameters else None
+    return PredictOptions(wanted, level, wanted or (level is not None and model.is_classifier))
 
 
-def _refuse_unexpected(given: dict[str, Any], known: set[str], where: list[str]) -> None:
+def refuse_unexpected(given: dict[str, Any], known: set[str], where: list[str]) -> None:
+    """Check that an object has no unknown members.
+
+    Raises:
+        BodyInvalid: it has; lists up to 50 of them.
+    """
     unexpected = islice((name for name in given if name not in known), MAX_FIELD_ERRORS)
     if errors := [{"loc": [*where, name[:100]], "msg": "Unknown field."} for name in unexpected]:
         raise BodyInvalid(errors)

@@ -25,6 +25,7 @@ from services.common.http.routing import new_router
 from services.common.identity.guards import RequireScope
 from services.inference.api.headers import IdempotencyKey, RequestTimeout
 from services.inference.api.reading import Abandoned
+from services.inference.api.v1.explanations import NotExplainable
 from services.inference.metering.journal.journal import JournalFull
 from services.inference.metering.leases.accounts import CreditReservedElsewhere, PaymentRequired
 from services.inference.metering.leases.rates import RateLimited
@@ -51,6 +52,12 @@ Predicting = Depends(RequireScope("predict"))
 
 class PredictParameters(BaseModel):
     probabilities: bool = Field(default=False, description="Classifiers only.")
+    intervals: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Add intervals or label sets that hold the truth with this probability.",
+    )
 
 
 class PredictRequest(BaseModel):
@@ -68,6 +75,43 @@ class PredictResponse(BaseModel):
     probabilities: list[list[float]] | None = Field(
         default=None, description="[rows, classes], in the order of the model's `classes`."
     )
+    intervals: list[tuple[float, float]] | None = Field(
+        default=None, description="Regression: [low, high] per instance."
+    )
+    label_sets: list[list[Label]] | None = Field(
+        default=None, description="Classification: the plausible labels of each instance."
+    )
+
+
+class ExplainParameters(BaseModel):
+    top: int | None = Field(
+        default=None, ge=1, description="How many columns to name; the others are summed."
+    )
+
+
+class ExplainRequest(BaseModel):
+    """Rows to predict and explain, as for a prediction."""
+
+    instances: list[dict[str, Any] | list[Any]] = Field(
+        min_length=1,
+        examples=[[[14.2, 1.7, 2.4, 15.6, 127, 2.8, 3.1, 0.3, 2.3, 5.6, 1.0, 3.9, 1065]]],
+    )
+    parameters: ExplainParameters = ExplainParameters()
+
+
+class Explanation(BaseModel):
+    """Why a prediction is what it is: `base` plus all contributions is the model's output."""
+
+    base: float = Field(description="The output expected without knowing any column.")
+    contributions: dict[str, float] = Field(
+        description="What each column adds; with `top`, the rest is under `(other)`."
+    )
+    approximate: bool = Field(description="Whether the contributions were sampled.")
+
+
+class ExplainResponse(BaseModel):
+    predictions: list[Label] = Field(description="One label or number per instance.")
+    explanations: list[Explanation] = Field(description="One per instance.")
 
 
 class ModelList(BaseModel):
@@ -124,24 +168,25 @@ async def describe_model(model: str, request: Request) -> ModelStatus:
 
 
 documented = new_router(tag="predictions")
+REFUSALS = (
+    Unauthenticated,
+    InsufficientScope,
+    ModelNotFound,
+    BadRequest,
+    PaymentRequired,
+    BodyInvalid,
+    RateLimited,
+    JournalFull,
+    CreditReservedElsewhere,
+    Abandoned,
+    Unavailable,
+)
 
 
 @documented.post(
     "/v1/models/{model}:predict",
     dependencies=[Predicting],
-    responses=error_responses(
-        Unauthenticated,
-        InsufficientScope,
-        ModelNotFound,
-        BadRequest,
-        PaymentRequired,
-        BodyInvalid,
-        RateLimited,
-        JournalFull,
-        CreditReservedElsewhere,
-        Abandoned,
-        Unavailable,
-    ),
+    responses=error_responses(*REFUSALS),
     openapi_extra={"requestBody": {"content": {"text/csv": {"schema": {"type": "string"}}}}},
 )
 async def predict(
@@ -158,3 +203,23 @@ async def predict(
     id of the usage event) and `X-Usage-Amount`. Only 2xx responses are billed, each once.
     """
     raise ModelNotFound()  # unreachable for model names: PredictEndpoint answers them
+
+
+@documented.post(
+    "/v1/models/{model}:explain",
+    dependencies=[Predicting],
+    responses=error_responses(*REFUSALS, NotExplainable),
+)
+async def explain(
+    model: str,
+    body: ExplainRequest,
+    idempotency_key: IdempotencyKey = None,
+    x_request_timeout: RequestTimeout = None,
+) -> ExplainResponse:
+    """Predict with the live version, and state what each column contributes.
+
+    For a regression, the contributions add up to the value. For a classification, they add up to
+    the raw score (log-odds) of the predicted class if the model has one, else to its probability.
+    Billed like a prediction, at the price of `<model>:explain` if the plan has one.
+    """
+    raise ModelNotFound()  # unreachable, like `predict`

@@ -41,6 +41,15 @@ class V2Request(NamedTuple):
     id: str
     outputs: list[Output]
 
+    def suits(self, model: LoadedModel) -> bool:
+        """Return True: every version can answer it."""
+        return True
+
+    @property
+    def explains(self) -> bool:
+        """Return False: only v1 explains."""
+        return False
+
     @property
     def probabilities(self) -> bool:
         return any(output.name == "predict_proba" for output in self.outputs)

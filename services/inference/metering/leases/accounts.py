@@ -61,12 +61,16 @@ _REFUSALS = {
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What one model costs an account; amounts in 10⁻⁹ of the currency unit."""
+    """What one model costs an account; amounts in 10⁻⁹ of the currency unit.
+
+    `model` is what the price is for, such as `wine` or `wine:explain`; None for all others.
+    """
 
     price_id: str
     per_request: int
     per_row: int
     currency: str
+    model: str | None
 
     def of(self, rows: int) -> int:
         """Return the amount of a request with this many rows."""
@@ -157,10 +161,17 @@ class Account:
     def price(self, model: str) -> Price:
         """Return what a model costs.
 
+        Args:
+            model: its name, or `<name>:explain`; without such a price, the model's own applies.
+
         Raises:
             PaymentRequired: the account has no plan, no price for the model, or no credit.
         """
-        price = self.prices.get(model) or self.prices.get(None)
+        price = (
+            self.prices.get(model)
+            or self.prices.get(model.partition(":")[0])
+            or self.prices.get(None)
+        )
         if price is not None and (self.is_ok or self.prepaid):
             return price
         status = self.terms.status if self.terms else "no_plan"
@@ -236,6 +247,7 @@ class Account:
                 per_request=parse_amount(price.per_request),
                 per_row=parse_amount(price.per_row),
                 currency=terms.currency or "",
+                model=price.model,
             )
             for price in terms.prices
         }

@@ -56,6 +56,8 @@ class Spending(NamedTuple):
     price_id: str
     reservation: CreditReservation | None = None
     """Where the amount was reserved; None if the request is postpaid or was charged before."""
+    billed_as: str | None = None
+    """What the price is for; None if it is for all models without their own."""
     owed: bool = True
     """False for the repeat of a charged request: it must not be billed, not even as a duplicate."""
 
@@ -263,12 +265,14 @@ class LeaseManager:
         price = account.price(model)
         amount = price.of(rows)
         if not account.prepaid:
-            return Spending(amount, price.currency, price.price_id)
+            return Spending(amount, price.currency, price.price_id, billed_as=price.model)
         if not account.reserve(amount, now):
             return None
         if account.needs_credit(now) and not self._leases.is_backing_off:
             self._leases.request(account)
-        return Spending(amount, price.currency, price.price_id, account.reservation)
+        return Spending(
+            amount, price.currency, price.price_id, account.reservation, billed_as=price.model
+        )
 
     async def _spend_when_ready(self, account_id: str, model: str, rows: int) -> Spending:
         """Reserve what a request costs, waiting for terms and then for credit."""
@@ -283,7 +287,7 @@ class LeaseManager:
         if reservation is None:  # the account's plan turned postpaid while the request waited
             price = account.price(model)
             amount = price.of(rows)
-        return Spending(amount, price.currency, price.price_id, reservation)
+        return Spending(amount, price.currency, price.price_id, reservation, billed_as=price.model)
 
     def _find_ready(self, account_id: str, now: float) -> Account | None:
         """Return an account that can be served from memory, and mark it as used."""
