@@ -20,6 +20,7 @@ from bench import cores, load, results
 from bench.accounts import accounts, store_short_key
 from bench.billing import BillingBench
 from bench.comparison import WrongAnswer
+from bench.explanations import explanations
 from bench.figures import Figure, table
 from bench.floods import floods
 from bench.load import RequestsFailed
@@ -94,6 +95,10 @@ TRAINING = "training"
 ON_ONE_CORE: Parts = {
     "predictions": ("one row against a bare app with the same model", _timed(one_row)),
     "forest": ("a random forest, one row and many, against the bare app", _timed(forest)),
+    "explanations": (
+        "a forest's explanations and intervals against its predictions",
+        _timed(explanations),
+    ),
     "rivals": ("one row against other model servers", _rivals),
     "accounts": ("one row from many accounts against one", _timed(accounts)),
     "sharing": ("CPU time of two processes with one account against one", _timed(sharing)),

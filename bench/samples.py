@@ -77,11 +77,21 @@ def forest(platform: Platform) -> SampleModel:
 
 
 def json_request(
-    url: str, model: str, rows: Sequence[Sequence[float]], *, token: str, **headers: str
+    url: str,
+    model: str,
+    rows: Sequence[Sequence[float]],
+    *,
+    token: str,
+    verb: str = "predict",
+    parameters: dict[str, Any] | None = None,
+    **headers: str,
 ) -> bytes:
     """Return a request of the KServe v1 protocol."""
-    body = orjson.dumps({"instances": rows})
-    path = f"/v1/models/{model}:predict"
+    document: dict[str, Any] = {"instances": rows}
+    if parameters:
+        document["parameters"] = parameters
+    body = orjson.dumps(document)
+    path = f"/v1/models/{model}:{verb}"
     return load.post(url + path, body, Authorization=f"Bearer {token}", **headers)
 
 
