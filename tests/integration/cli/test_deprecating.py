@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from harness.stores import FIRST, SECOND, new_world
+from harness.stores import FIRST, SECOND, new_signed_store
 from registry.store import ModelStore
 
 UNKNOWN = "20260101t000000z-00000000"
@@ -17,10 +17,10 @@ UNKNOWN = "20260101t000000z-00000000"
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Release two versions in a folder, and return what runs a command."""
-    world = new_world(tmp_path, f"file://{tmp_path}/models")
+    store = new_signed_store(tmp_path, f"file://{tmp_path}/models")
     for version in (FIRST, SECOND):
-        world.publish(version)
-        world.release(version)
+        store.publish(version)
+        store.release(version)
     monkeypatch.setenv("TOLLGATE_HOME", str(tmp_path))
     monkeypatch.setenv("TRAINER_ACTOR", "eve@desk")
     return lambda *words: CliRunner().invoke(app, ["models", *words])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.stores import FIRST, SECOND, World
+from harness.stores import FIRST, SECOND, SignedStore
 from registry.deprecations import (
     DeprecationRecord,
     DeprecationTaken,
@@ -23,11 +23,11 @@ NOW = datetime(2026, 11, 27, tzinfo=UTC)
 
 
 @pytest.fixture
-def store(world: World) -> World:
+def store(signed_store: SignedStore) -> SignedStore:
     """Two versions that passed their gates."""
-    world.publish(FIRST)
-    world.publish(SECOND)
-    return world
+    signed_store.publish(FIRST)
+    signed_store.publish(SECOND)
+    return signed_store
 
 
 def written(number: int, version: str, sunset: datetime | None, **changes: Any) -> Any:
@@ -58,7 +58,7 @@ def test_the_newest_record_about_a_version_decides_and_the_first_dates_it() -> N
     assert set(later) == {FIRST}
 
 
-def test_a_deprecation_is_written_once_and_undone_once(store: World) -> None:
+def test_a_deprecation_is_written_once_and_undone_once(store: SignedStore) -> None:
     first, again = change(store.store, FIRST, SUNSET), change(store.store, FIRST, SUNSET)
     in_force = find_deprecations(store.store, "wine")
     undone, undone_again = change(store.store, FIRST, None), change(store.store, FIRST, None)
@@ -69,7 +69,7 @@ def test_a_deprecation_is_written_once_and_undone_once(store: World) -> None:
     assert find_deprecations(store.store, "wine") == {}
 
 
-def test_an_unknown_version_is_refused_and_nothing_is_written(store: World) -> None:
+def test_an_unknown_version_is_refused_and_nothing_is_written(store: SignedStore) -> None:
     with pytest.raises(VersionNotFound):
         change(store.store, "20260101t000000z-00000000", SUNSET)
 
@@ -78,7 +78,7 @@ def test_an_unknown_version_is_refused_and_nothing_is_written(store: World) -> N
 
 @pytest.mark.parametrize("rival_version", [FIRST, SECOND])
 def test_a_writer_that_loses_its_number_fails_only_if_the_other_decided_about_its_version(
-    store: World, rival_version: str
+    store: SignedStore, rival_version: str
 ) -> None:
     class Slow(ModelStore):
         """Another writer takes the number right before the record is written."""
@@ -100,7 +100,7 @@ def test_a_writer_that_loses_its_number_fails_only_if_the_other_decided_about_it
     assert {version: each.sunset for version, each in in_force.items()} == expected
 
 
-def test_a_malformed_record_blocks_nothing_and_is_reported(store: World) -> None:
+def test_a_malformed_record_blocks_nothing_and_is_reported(store: SignedStore) -> None:
     store.blob("deprecations/00000001.json").write_bytes(b"{rubbish")
     change(store.store, FIRST, SUNSET)
     store.path(SECOND, "manifest.sig").unlink()
