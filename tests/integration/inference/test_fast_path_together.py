@@ -6,13 +6,13 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from unittest.mock import Mock
+from unittest.mock import patch
 
 import pytest
 
 from harness.waiting import eventually_async as eventually
+from registry.runtimes.runtime import Runtime
 from services.inference.api.fast_path import MAX_OFFERS
-from services.inference.models import engine
 from tests.integration.inference.fast import (
     V1,
     V2,
@@ -59,16 +59,19 @@ def row(*values: float) -> bytes:
 
 class TestRequestsOfOneTurn:
     async def test_share_one_run_of_the_model_and_one_write(
-        self, clients: list[Client], authorization: str, monkeypatch: pytest.MonkeyPatch
+        self, clients: list[Client], authorization: str
     ) -> None:
-        run_model, write = Mock(wraps=engine.run_model), Mock(wraps=os.pwrite)
-        monkeypatch.setattr(engine, "run_model", run_model)
-        monkeypatch.setattr(os, "pwrite", write)
+        requests = [post(V1, one_row(), authorization)] * len(clients)
+        run, write = Runtime.run, os.pwrite
 
-        replies = await ask_together(clients, [post(V1, one_row(), authorization)] * len(clients))
+        with (
+            patch.object(Runtime, "run", autospec=True, side_effect=run) as runs,
+            patch.object(os, "pwrite", side_effect=write) as writes,
+        ):
+            replies = await ask_together(clients, requests)
 
         assert [reply.status for reply in replies] == [200] * len(clients)
-        assert (run_model.call_count, write.call_count) == (1, 1)
+        assert (runs.call_count, writes.call_count) == (1, 1)
 
     async def test_each_get_their_own_answer(
         self, served: Served, clients: list[Client], authorization: str
@@ -218,8 +221,8 @@ class TestTroubleOfOneRequest:
             raise OSError("no space left")
 
         request = post(V1, one_row(), authorization)
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "pwrite", fail)
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "pwrite", fail)
             replies = await ask_together(clients, [request] * 5)
         await eventually(lambda: _is_answered(clients[0], request))
 
