@@ -31,7 +31,7 @@ class Bomb:
 async def shelf(samples: Store, tmp_path: Path) -> Shelf:
     """Return a shelf that allows pickles."""
     shelf = Shelf(samples, tmp_path)
-    shelf.start(allow_joblib=True)
+    shelf.start(allow_joblib=True, load_waits_s=60)  # scikit-learn and pandas may be imported first
     await shelf.watcher.poll()
     return shelf
 
