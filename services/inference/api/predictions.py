@@ -40,7 +40,6 @@ from services.inference.api.reading import (
 from services.inference.api.steps import Call, Prediction
 from services.inference.api.targets import Target
 from services.inference.api.v1 import csv_body
-from services.inference.metering import events
 from services.inference.models.inputs import retained_bytes
 from services.inference.models.table import LoadedModel
 
@@ -193,18 +192,9 @@ class PredictEndpoint:
                 response, encoded = compute_now(model, request) or await compute(
                     self._models.engine, model, request, check=check
                 )
-            prediction = Prediction(
-                call.caller,
-                call.target,
-                call.started,
-                model,
-                request,
-                response,
-                encoded,
-                keyed_id or events.new_id(),
-                spending,
-                memory.size,
-                is_keyed=keyed_id is not None,
+            computed = response, encoded
+            prediction = steps.new_prediction(
+                call, model, request, computed, spending, keyed_id=keyed_id, size=memory.size
             )
             if spending.owed:
                 await self._record(prediction)

@@ -103,6 +103,31 @@ def decode_body(
     return request, events.keyed_id(account=account, key=key, path=call.path, body=identity)
 
 
+def new_prediction(
+    call: Call,
+    model: LoadedModel,
+    request: InferenceRequest,
+    computed: tuple[InferenceResponse, EncodedResponse],
+    spending: Spending,
+    *,
+    keyed_id: str | None,
+    size: int,
+) -> Prediction:
+    """Return a prediction; its usage event gets a new id unless a key determines it."""
+    return Prediction(
+        call.caller,
+        call.target,
+        call.started,
+        model,
+        request,
+        *computed,
+        keyed_id or events.new_id(),
+        spending,
+        size,
+        is_keyed=keyed_id is not None,
+    )
+
+
 def encode_event(
     prediction: Prediction, *, journal: str, now: float, traceparent: str | None = None
 ) -> bytes:

@@ -10,7 +10,6 @@ from services.inference.api.collaborators import Admission
 from services.inference.api.offers import Offer, decline
 from services.inference.api.reading import check_deadline
 from services.inference.api.steps import Call, Prediction
-from services.inference.metering import events
 from services.inference.metering.leases.manager import LeaseManager
 from services.inference.models.engine import (
     PREDICT,
@@ -84,18 +83,9 @@ def predict(decoded: list[Decoded], model: LoadedModel, leases: LeaseManager) ->
         if spending is None:
             decline([offer])
             continue
-        prediction = Prediction(
-            call.caller,
-            call.target,
-            call.started,
-            model,
-            request,
-            response,
-            body,
-            keyed_id or events.new_id(),
-            spending,
-            len(call.content) + retained_bytes(request.arrays),
-            keyed_id is not None,
+        size = len(call.content) + retained_bytes(request.arrays)
+        prediction = steps.new_prediction(
+            call, model, request, (response, body), spending, keyed_id=keyed_id, size=size
         )
         answerable.append((offer, prediction))
     return answerable

@@ -90,7 +90,7 @@ def find_price(plans: Sequence[PublicPlan] | None, model: str) -> PriceRead:
 
 
 class PriceList:
-    """Keeps the public plans, and reads them again when they are old and somebody asks.
+    """Keeps the public plans, and reads them again when a card needs them and they are old.
 
     Args:
         http: owned by the lifespan, which closes it.

@@ -34,6 +34,8 @@ TOTAL_BYTES = 32 * BODY_BYTES
 SHARE_BYTES = TOTAL_BYTES // 2
 V1, V2, MIXED = "/v1/models/numbers:predict", "/v2/models/numbers/infer", "/v1/models/mixed:predict"
 
+TENSOR = b'{"inputs":[{"name":"features","datatype":"FP64","shape":[1,3],"data":['
+
 
 def _repeated(unit: bytes, start: bytes = b'{"instances":[', end: bytes = b"]}") -> bytes:
     count = (BODY_BYTES - len(start) - len(end)) // len(unit)
@@ -42,6 +44,10 @@ def _repeated(unit: bytes, start: bytes = b'{"instances":[', end: bytes = b"]}")
 
 def _members(form: bytes, count: int) -> bytes:
     return b",".join(form % number for number in range(count))
+
+
+def _row(form: bytes, columns: int) -> bytes:
+    return b'{"instances":[{%b}]}' % _members(form, columns)
 
 
 REFUSED: dict[str, tuple[str, Callable[[], bytes]]] = {
@@ -53,36 +59,16 @@ REFUSED: dict[str, tuple[str, Callable[[], bytes]]] = {
     "numbers": (V1, lambda: _repeated(b"1,")),
     "texts": (V1, lambda: _repeated(b'"a",')),
     "escapes": (V1, lambda: _repeated(b'"\\"",')),
-    "unexpected columns": (
-        V1,
-        lambda: (
-            b'{"instances":[{%b}]}' % b",".join(b'"%06d":1' % number for number in range(600_000))
-        ),
-    ),
-    "unexpected members": (
-        V1,
-        lambda: b"{%b}" % _members(b'"%06d":1', 600_000),
-    ),
-    "a few long columns": (
-        V1,
-        lambda: (
-            b'{"instances":[{%b}]}' % b",".join(b'"%0300d":1' % number for number in range(25_000))
-        ),
-    ),
+    "unexpected columns": (V1, lambda: _row(b'"%06d":1', 600_000)),
+    "unexpected members": (V1, lambda: b"{%b}" % _members(b'"%06d":1', 600_000)),
+    "a few long columns": (V1, lambda: _row(b'"%0300d":1', 25_000)),
     "one text": (V1, lambda: _repeated(b":", b'{"instances":["', b'"]}')),
     "one number": (V1, lambda: _repeated(b"9", b'{"instances":[', b"]}")),
     "one blank space": (V1, lambda: _repeated(b" ", b'{"instances":[', b"1]}")),
     "backslashes": (V1, lambda: _repeated(b"\\\\", b'{"instances":["', b'"]}')),
     "rows that are too many": (V1, lambda: _repeated(b"[1,2,3],")),
     "empty inputs": (V2, lambda: _repeated(b"{},", b'{"inputs":[')),
-    "elements": (
-        V2,
-        lambda: _repeated(
-            b"1,",
-            b'{"inputs":[{"name":"features","datatype":"FP64","shape":[1,3],"data":[',
-            b"]}]}",
-        ),
-    ),
+    "elements": (V2, lambda: _repeated(b"1,", TENSOR, b"]}]}")),
     "nested parameters": (
         V2,
         lambda: _repeated(b'{"a":1},', b'{"inputs":[],"parameters":{"x":[', b"]}}"),
