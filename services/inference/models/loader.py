@@ -290,6 +290,7 @@ def load_version(cache: ModelCache, name: str, version: str, *, allow_joblib: bo
     except VersionRefused:
         raise
     except Exception as error:  # the runtimes' errors share no base class
+        log.warning("model_start_failed", model=name, version=version, exc_info=error)
         raise VersionRefused(f"The model {what} cannot be run.", reason="runtime") from error
 
 
