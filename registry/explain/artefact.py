@@ -10,6 +10,7 @@ both exact kinds: `link`, `sources`, and `encoder` (an ONNX graph; empty for non
 import dataclasses
 import io
 import json
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +29,10 @@ from registry.runtimes.runtime import Runtime
 FILE = "explainer.npz"
 
 Named = dict[str, npt.NDArray[Any]]
+_READING = threading.Lock()
+"""NumPy parses the head of each array as Python source. If threads do so at the same time, CPython
+3.11 fails now and then with "AST constructor recursion depth mismatch"."""
+
 _KERNELS: dict[str, type[Linear] | type[Trees]] = {"linear": Linear, "trees": Trees}
 
 
@@ -61,7 +66,7 @@ def load_explainer(
     Raises:
         Exception: the file is damaged, or was written by a later Tollgate.
     """
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+    with _READING, np.load(io.BytesIO(content), allow_pickle=False) as file:
         fields: Named = dict(file)
     kind = _read_text(fields["kind"])
     if kind == "sampled":
