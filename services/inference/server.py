@@ -20,8 +20,6 @@ from services.common.shutdown import CLOSE
 from services.inference.api.fast_path import FAST_PATH, FastPath
 from services.inference.api.offers import FastRequest, Offer
 
-HOLD_S = 0.05
-"""How long a request waits for the rest of its body before the app begins with it."""
 MAX_KNOWN_HEAD_BYTES = 4096
 """The longest head that a connection remembers."""
 
@@ -37,6 +35,8 @@ class _KnownHead(NamedTuple):
 class InferenceProtocol(Protocol):
     """One connection, on which predictions may be answered without the app."""
 
+    hold_s = 0.05
+    """How long a request waits for the rest of its body before the app begins with it."""
     _fast_path: FastPath | None
     _request: FastRequest | None = None
     """The request that is held back."""
@@ -185,7 +185,7 @@ class InferenceProtocol(Protocol):
         if self._request is not None and self._request.head.timeout_s is not None:
             self._give_to_app()
         else:
-            self._hold_timer = self.loop.call_later(HOLD_S, self._give_to_app)
+            self._hold_timer = self.loop.call_later(self.hold_s, self._give_to_app)
 
     def _stop_holding(self) -> None:
         self._request, self._held = None, b""

@@ -9,6 +9,7 @@ from harness.otlp_collector import collecting
 from harness.waiting import eventually_async as eventually
 from services.common.telemetry.tracing import Tracing
 from services.inference.api import steps
+from services.inference.server import InferenceProtocol
 from services.inference.settings import InferenceSettings
 from tests.integration.inference.fast import (
     V1,
@@ -47,7 +48,10 @@ class TestWarmRequests:
         assert len(ids) == 20
         assert sorted(neighbours.charged_to(account)) == sorted(ids)
 
-    async def test_may_come_in_one_piece_or_two(self, served: Served, authorization: str) -> None:
+    async def test_may_come_in_one_piece_or_two(
+        self, served: Served, authorization: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(InferenceProtocol, "hold_s", 30.0)
         request = post(V1, one_row(), authorization)
         head = request[: request.index(b"\r\n\r\n") + 4]
 

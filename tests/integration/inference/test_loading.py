@@ -132,7 +132,8 @@ class TestConcurrency:
         store.waiting = 0
 
         loads = [asyncio.create_task(shelf.loader.get("numbers", v)) for v in versions]
-        await asyncio.sleep(0.3)
+        await eventually(lambda: store.waiting >= loader.LOADS_AT_ONCE)
+        await asyncio.sleep(0.1)  # for one too many to begin
         waiting = store.waiting
         store.gate.set()
         models = await asyncio.gather(*loads)
@@ -233,20 +234,21 @@ class TestStoreOutage:
                 return super().list_models()
 
         store = Hanging(shelf.store_url)
-        shelf.start(store=store, call_deadline_s=0.1)
-        await shelf.watcher.poll()
+        shelf.start(store=store, call_deadline_s=0.2)
+        await eventually(shelf.watcher.poll)  # a busy machine may miss the deadline by itself
         store.hangs = True
+        before = shelf.value("tollgate_model_store_failures_total")
 
         looks = [await shelf.watcher.poll() for _ in range(3)]
         served = label(await shelf.loader.get("numbers", None))
+        failures = shelf.value("tollgate_model_store_failures_total") - before
         store.hangs = False
-        recovered = await shelf.watcher.poll()
+        await eventually(shelf.watcher.poll)
         store.released.set()
 
         assert looks == [False, False, False]
         assert served == 1
-        assert recovered
-        assert shelf.value("tollgate_model_store_failures_total") == 3
+        assert failures == 3
 
     async def test_a_version_on_the_disk_can_be_called_while_the_store_hangs(
         self, shelf: Shelf
