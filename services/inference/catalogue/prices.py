@@ -44,11 +44,19 @@ class PublicPlan(BaseModel):
     default: bool = False
 
 
+class ExplanationPrice(BaseModel):
+    """What explained predictions cost."""
+
+    included_requests: int
+    tiers: list[Tier]
+
+
 class PriceRead(BaseModel):
     """What a model costs on the default plan, in its currency and per UTC month.
 
     It is `not_offered` if there is no default plan or it has no price for the model, and
-    `unavailable` while billing does not answer.
+    `unavailable` while billing does not answer. Without an `explanation`, explained predictions
+    cost the same as others.
     """
 
     status: Literal["available", "not_offered", "unavailable"]
@@ -57,6 +65,7 @@ class PriceRead(BaseModel):
     billing: Literal["postpaid", "prepaid"] | None = None
     included_requests: int | None = None
     tiers: list[Tier] | None = None
+    explanation: ExplanationPrice | None = None
 
 
 class _Plans(BaseModel):
@@ -77,6 +86,7 @@ def find_price(plans: Sequence[PublicPlan] | None, model: str) -> PriceRead:
     for plan in plans:
         prices = {price.model: price for price in plan.prices}
         price = prices.get(model) or prices.get(None)
+        explanation = prices.get(f"{model}:explain")
         if plan.default and price is not None:
             return PriceRead(
                 status="available",
@@ -85,6 +95,10 @@ def find_price(plans: Sequence[PublicPlan] | None, model: str) -> PriceRead:
                 billing=plan.billing,
                 included_requests=price.included_requests,
                 tiers=price.tiers,
+                explanation=explanation
+                and ExplanationPrice(
+                    included_requests=explanation.included_requests, tiers=explanation.tiers
+                ),
             )
     return PriceRead(status="not_offered")
 

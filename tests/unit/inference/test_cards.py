@@ -120,6 +120,18 @@ class TestPrice:
         assert find_price(only_wine, "beer").status == "not_offered"
         assert find_price(only_wine, "wine").status == "available"
 
+    def test_of_an_explanation_is_listed_if_the_plan_has_one(self) -> None:
+        own = {**self.PLANS[1], "prices": [("wine", "2"), ("wine:explain", "7")]}
+
+        price = find_price(self.plans(own), "wine")
+        page = render_card(card_of(manifest(FIRST), price=price))
+
+        assert price.explanation is not None
+        assert price.explanation.tiers[0].per_request == "7"
+        assert "<td>2</td>" in page
+        assert "<td>7</td>" in page
+        assert find_price(self.plans(self.PLANS[1]), "wine").explanation is None
+
     def test_is_unavailable_while_the_plans_are_unknown(self) -> None:
         assert find_price(None, "wine").status == "unavailable"
 
