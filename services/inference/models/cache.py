@@ -3,6 +3,7 @@
     <folder>/files/<sha256>                       a version's files, named by their digest
     <folder>/records/<model>/versions/<version>/  manifest.json and manifest.sig
     <folder>/records/<model>/releases/            the last release that was live
+    <folder>/records/<model>/deprecations/        what was decided about its versions
 
 `records` has the same layout as the store, so the same code reads and verifies it. The cache is not
 trusted: signatures and digests are checked on every read, and invalid entries are fetched again.
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import structlog
 
+from registry.deprecations import DeprecationRecord, Deprecations, find_deprecations
 from registry.explain.artefact import FILE as EXPLAINER_FILE
 from registry.keys import TrustedKeys
 from registry.records import Manifest, Release, StoreError, VersionRefused, Withdrawal
@@ -117,6 +119,17 @@ class ModelCache:
     def withdraw(self, model: str, record: Withdrawal) -> None:
         """Record that no version of a model is live."""
         self._write_record(model, record)
+
+    def keep_deprecation(self, model: str, record: DeprecationRecord) -> None:
+        """Keep a decision about a version."""
+        path = self._records / model / "deprecations" / f"{record.number:08d}.json"
+        self._write(path, record.model_dump_json().encode())
+
+    def deprecations_when_last_seen(self, model: str) -> Deprecations:
+        """Return the deprecations that were in force."""
+        with suppress(StoreError):
+            return find_deprecations(self._cached, model)
+        return {}
 
     def has_version(self, model: str, version: str) -> bool:
         """Return whether a version is on the disk, valid or not."""

@@ -14,6 +14,7 @@ from registry.deprecations import (
 )
 from registry.records import VersionRefused
 from registry.store import ModelStore
+from services.inference.models.cache import ModelCache
 from services.inference.models.metrics import ModelMetrics
 from services.inference.thread_limiter import ThreadLimiter
 
@@ -24,19 +25,22 @@ class DeprecationReader:
     """Reads the deprecation records of each model as they appear.
 
     Args:
-        threads: runs the calls to the store.
+        cache: keeps the records, for a later start without the store.
+        threads: runs the calls to the store and the cache.
         report: takes a model and its deprecations in force, whenever they have changed.
     """
 
     def __init__(
         self,
         store: ModelStore,
+        cache: ModelCache,
         threads: ThreadLimiter,
         metrics: ModelMetrics,
         *,
         report: Callable[[str, Deprecations], None],
     ) -> None:
         self._store = store
+        self._cache = cache
         self._threads = threads
         self._metrics = metrics
         self._report = report
@@ -74,6 +78,7 @@ class DeprecationReader:
                 return False
             self._in_force[name] = decide_deprecations([record], self._in_force.get(name))
             self._report(name, self._in_force[name])
+            await self._threads.run(self._cache.keep_deprecation, name, record)
             log.info("deprecation_read", model=name, version=record.version, action=record.action)
         self._seen[name] = number
         return True

@@ -67,7 +67,7 @@ class Watcher:
         self._metrics = metrics
         self._threads = ThreadLimiter(at_once=CALLS_AT_ONCE, deadline_s=call_deadline_s)
         self._deprecations = DeprecationReader(
-            store, self._threads, metrics, report=table.set_deprecations
+            store, cache, self._threads, metrics, report=table.set_deprecations
         )
         self._seen: dict[str, int] = {}
         """The highest release number read, by model."""
@@ -138,6 +138,9 @@ class Watcher:
         """Serve the last known live releases from the cache, verified as usual."""
         self._started_from_cache = True
         releases = await self._threads.run(self._cache.live_when_last_seen)
+        for name in releases:
+            kept = await self._threads.run(self._cache.deprecations_when_last_seen, name)
+            self._table.set_deprecations(name, kept)
         await asyncio.gather(
             *(self._make_live(name, release) for name, release in releases.items()),
             return_exceptions=True,  # one that needs the store must not block the others

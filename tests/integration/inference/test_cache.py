@@ -11,6 +11,7 @@ from services.common.errors import Unavailable
 from tests.integration.inference.conftest import eventually
 from tests.integration.inference.samples import Store
 from tests.integration.inference.shelf import Shelf
+from tests.integration.inference.test_deprecations import HEADER, SUNSET, change
 
 SERVED = ("model.onnx", "explainer.npz")
 
@@ -48,6 +49,15 @@ class TestStartWithoutTheStore:
         assert shelf.live == version
         assert shelf.table.live_number("numbers") == number
         assert shelf.value("tollgate_model_store_reachable") == 0
+
+    async def test_still_says_which_versions_are_deprecated(self, shelf: Shelf) -> None:
+        change(shelf, SUNSET)
+        await shelf.watcher.poll()
+
+        await restart_without_store(shelf)
+
+        model = await shelf.loader.get("numbers", None)
+        assert dict(model.headers)[b"sunset"] == HEADER.encode()
 
     async def test_does_not_report_other_models_as_missing(self, shelf: Shelf) -> None:
         await restart_without_store(shelf)
