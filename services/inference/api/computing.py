@@ -71,9 +71,8 @@ async def compute_in_trial(
     canary = await canaries.pick(name, account)
     if canary is not None and not request.suits(canary):
         canary = None
-    if request.explains:  # it takes longer, which must not count for or against a version
-        answering = canary or live
-        return answering, *await compute(engine, answering, request, check=check)
+    if request.explains:
+        return await _explain_in_trial(engine, canary, live, request, check=check)
     began = time.perf_counter()
     if canary is not None:
         try:
@@ -97,3 +96,22 @@ async def compute_in_trial(
     answering = canary or live
     canaries.answered(trial, answering, seconds, canary=canary is not None)
     return answering, *computed
+
+
+async def _explain_in_trial(
+    engine: Engine,
+    canary: LoadedModel | None,
+    live: LoadedModel,
+    request: InferenceRequest,
+    *,
+    check: Callable[[], None],
+) -> tuple[LoadedModel, InferenceResponse, EncodedResponse]:
+    """Do the same for an explanation, which takes longer and so counts for no version."""
+    if canary is not None:
+        try:
+            return canary, *await compute(engine, canary, request, check=check)
+        except Abandoned:
+            raise
+        except Exception as error:
+            log.warning("canary_failed", model=live.manifest.model, error=repr(error))
+    return live, *await compute(engine, live, request, check=check)

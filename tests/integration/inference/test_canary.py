@@ -22,6 +22,7 @@ from tests.integration.inference.neighbours import Neighbours
 from tests.integration.inference.samples import Store
 from tests.integration.inference.trials import (
     BAD_ROW,
+    GOOD_ROW,
     Trial,
     account_of,
     ask,
@@ -33,6 +34,7 @@ from tests.integration.inference.trials import (
 )
 
 PROCESSES = 3
+EXPLAIN = "/v1/models/price:explain"
 STOPPED = "tollgate_canary_stops_total"
 
 
@@ -200,6 +202,23 @@ class TestJudgement:
 
         assert failed == 1
         assert neighbours.charged_to(account) == [answer.headers["x-usage-event"]]
+
+    async def test_explanations_come_from_the_canary_unless_it_fails_and_count_for_none(
+        self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours
+    ) -> None:
+        canary = started(trial, crafted.failing_below_zero(), percent=100)
+        headers = {"Authorization": f"Bearer {token(neighbours)}"}
+
+        async with trial.serving(settings) as client:
+            good, bad = [
+                await client.post(EXPLAIN, json={"instances": [row]}, headers=headers)
+                for row in (GOOD_ROW, BAD_ROW)
+            ]
+            counted = await metric(client, "tollgate_canary_requests_total")
+
+        assert (version_of(good), version_of(bad)) == (canary, trial.live_version)
+        assert (good.json()["predictions"], bad.json()["predictions"]) == ([5.0], [1.0])
+        assert counted == 0
 
     async def test_a_request_that_both_versions_fail_does_not_count_against_the_canary(
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours
