@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from registry.features import count_words
 from registry.records import ColumnStatistics
 
 Counts = npt.NDArray[np.int64]
@@ -19,7 +20,7 @@ class Bins:
 
     @property
     def size(self) -> int:
-        """The number of bins; a column that was empty in training has one for all values."""
+        """The number of bins; times, and a column that was empty in training, have one for all."""
         return max(len(self.recorded.shares), 1)
 
     def names(self) -> list[str]:
@@ -34,10 +35,12 @@ class Bins:
         """Count the values in each bin; the last count is that of missing values.
 
         Args:
-            values: [n] numbers, with NaN for missing; or objects, with "" for missing.
+            values: [n] numbers or times, with NaN for missing; or objects, with "" for missing.
         """
         is_present = ~np.isnan(values) if values.dtype.kind == "f" else values != ""
         present = values[is_present]
+        if self.recorded.kind == "sentence":
+            present = np.array([count_words(text) for text in present], dtype=np.float64)
         missing = len(values) - len(present)
         if self.recorded.categories is not None:
             counts = [np.count_nonzero(present == each) for each in self.recorded.categories]

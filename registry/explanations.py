@@ -46,7 +46,7 @@ class Explainer(Protocol):
         """Explain rows.
 
         Args:
-            arrays: the model's inputs.
+            arrays: as decoded from a request.
             chosen: [rows] positions of the predicted classes in the signature; 0 for regression.
             served: [rows] the value, or the probability of the predicted class, that the model
                 returned; None without `needs_probabilities`.

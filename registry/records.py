@@ -112,11 +112,15 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+ColumnKind = Literal["number", "boolean", "text", "datetime", "sentence"]
+"""Text is a category; a sentence counts by its words."""
+
+
 class Column(Record):
     """A feature's name in the data and the kind of its values."""
 
     name: str
-    kind: Literal["number", "boolean", "text"]
+    kind: ColumnKind
 
 
 class Signature(Record):
@@ -126,6 +130,7 @@ class Signature(Record):
         classes: in the order of the probabilities; None for regression.
         value_rules: how text and missing values are read, in training and in requests; None in
             versions that predate the rules, which use text unchanged.
+        starts: the oldest time in training of each `datetime` column that was not empty.
     """
 
     task: Literal["classification", "regression"]
@@ -133,6 +138,12 @@ class Signature(Record):
     columns: list[Column]
     classes: list[Label] | None
     value_rules: ValueRules | None = None
+    starts: dict[str, Moment] = {}
+
+    def start_of(self, column: str) -> float:
+        """Return the oldest time of a `datetime` column in training, in seconds since 1970."""
+        start = self.starts.get(column)
+        return 0.0 if start is None else start.timestamp()
 
 
 class FileEntry(Record):
@@ -168,13 +179,15 @@ class ColumnStatistics(Record):
     Args:
         count: number of rows, including those without a value.
         missing: share of rows without a value; all other figures exclude these rows.
-        edges: for numbers, the ascending inner edges of the bins; a bin includes its upper edge.
+        mean, std, min, max: for numbers, times (in seconds since 1970), and sentences (in words).
+        edges: for numbers and sentences, the ascending inner edges of the bins; a bin includes its
+            upper edge. Times have none: those of requests are newer than those of training.
         categories: for text, booleans and classes, the most frequent values.
         shares: of each bin, or of each category followed by all others; they add up to 1.
     """
 
     name: str
-    kind: Literal["number", "boolean", "text"]
+    kind: ColumnKind
     count: int
     missing: float
     mean: float | None = None

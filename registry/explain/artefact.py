@@ -61,7 +61,7 @@ def load_explainer(
     """Load a verified file.
 
     Args:
-        decode: turns rows, as clients send them, into the model's inputs.
+        decode: turns rows, as clients send them, into the arrays of a request.
 
     Raises:
         Exception: the file is damaged, or was written by a later Tollgate.
@@ -75,7 +75,7 @@ def load_explainer(
     names = [field.name for field in dataclasses.fields(kernel)]
     link: Any = _read_text(fields["link"])
     return EncodedExplainer(
-        encoder=Encoder(fields["encoder"].tobytes() or None),
+        encoder=Encoder(fields["encoder"].tobytes() or None, signature),
         kernel=kernel(**{name: fields[name] for name in names}),
         sources=fields["sources"],
         columns=len(signature.columns),

@@ -8,7 +8,8 @@ import numpy.typing as npt
 import onnxruntime
 
 from registry.explanations import Explanations
-from registry.features import MATRIX, Arrays
+from registry.features import MATRIX, Arrays, expand, needs_expansion
+from registry.records import Signature
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -28,13 +29,14 @@ class Kernel(Protocol):
 
 
 class Encoder:
-    """Turns a model's inputs into its encoded features [rows, features].
+    """Turns the arrays of a request into the encoded features [rows, features] of a model.
 
     Args:
-        content: an ONNX graph; None if the model takes its inputs as they are.
+        content: an ONNX graph of expanded arrays; None if the model takes them as they are.
     """
 
-    def __init__(self, content: bytes | None) -> None:
+    def __init__(self, content: bytes | None, signature: Signature) -> None:
+        self._signature = signature if needs_expansion(signature) else None
         self._session: Any = None
         if content is not None:
             options = onnxruntime.SessionOptions()
@@ -48,7 +50,8 @@ class Encoder:
         """Return the encoded features."""
         if self._session is None:
             return arrays[MATRIX]
-        return np.asarray(self._session.run(None, arrays)[0], dtype=np.float32)
+        inputs = arrays if self._signature is None else expand(arrays, self._signature)
+        return np.asarray(self._session.run(None, inputs)[0], dtype=np.float32)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class SampledExplainer:
 
     Args:
         runtime: the served model.
-        background: the model's inputs for some training rows.
+        background: some training rows, as the arrays of a request.
         columns: how many columns the signature has.
 
     Raises:
@@ -105,7 +105,8 @@ class SampledExplainer:
 
     def _evaluate(self, arrays: Arrays) -> Floats:
         """Return the outputs [rows, outputs]."""
-        output = self._runtime.compute(arrays, probabilities=self.needs_probabilities)
+        inputs = self._runtime.expand(arrays)
+        output = self._runtime.compute(inputs, probabilities=self.needs_probabilities)
         values = output.predictions if output.probabilities is None else output.probabilities
         return np.asarray(values, dtype=np.float64).reshape(len(values), -1)
 

@@ -29,7 +29,7 @@ Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 MAX_POINTS = 6
-"""Exact for paths with up to 12 features; beyond, the error is about 1e-12 of the output."""
+"""Exact for paths with up to 12 features; beyond, the error is below about 1e-8 of the output."""
 MAX_CELLS = 2_000_000
 """Values of a temporary array, to bound memory."""
 _NO_COVER = 1e-12

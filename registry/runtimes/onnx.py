@@ -31,8 +31,8 @@ class OnnxRuntime(Runtime):
         is_classifier = signature.task == "classification"
         self._labels_and_probabilities = outputs[:2] if is_classifier else outputs[:1]
 
-    def compute(self, arrays: Arrays, *, probabilities: bool = False) -> ModelOutput:
+    def compute(self, inputs: Arrays, *, probabilities: bool = False) -> ModelOutput:
         """Run the graph, which returns labels or values first, and then probabilities."""
         names = self._labels_and_probabilities if probabilities else self._labels
-        outputs = self._session.run(names, arrays)
+        outputs = self._session.run(names, inputs)
         return ModelOutput(outputs[0].ravel(), outputs[1] if probabilities else None)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from registry.explanations import Explanations
-from registry.features import Arrays
+from registry.features import Arrays, expand, needs_expansion
 from registry.records import Signature
 
 
@@ -43,18 +43,26 @@ class Runtime(ABC):
 
     def __init__(self, signature: Signature) -> None:
         self._boolean = any(label is True for label in signature.classes or [])
+        self._signature = signature if needs_expansion(signature) else None
 
     @abstractmethod
-    def compute(self, arrays: Arrays, *, probabilities: bool = False) -> ModelOutput:
-        """Run the model; `probabilities` is for classifiers only."""
+    def compute(self, inputs: Arrays, *, probabilities: bool = False) -> ModelOutput:
+        """Run the model on expanded inputs; `probabilities` is for classifiers only."""
+
+    def expand(self, arrays: Arrays) -> Arrays:
+        """Return the inputs of `compute` for the arrays of a request."""
+        return arrays if self._signature is None else expand(arrays, self._signature)
 
     def run(self, arrays: Arrays, *, probabilities: bool = False) -> InferenceResponse:
         """Predict what a client receives; `probabilities` is for classifiers only.
 
+        Args:
+            arrays: as decoded from a request, not expanded.
+
         Raises:
             OutputNotFinite: the output is not finite.
         """
-        labels, scores = self.compute(arrays, probabilities=probabilities)
+        labels, scores = self.compute(self.expand(arrays), probabilities=probabilities)
         _check_finite(labels if scores is None else scores)
         predictions = labels.tolist()
         if self._boolean:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from registry.features import MATRIX, Arrays, column_input, is_one_matrix
+from registry.features import MATRIX, Arrays, feature_names, is_one_matrix
 from registry.records import Manifest, Signature, VersionRefused
 from registry.runtimes.runtime import ModelOutput, Runtime
 
@@ -23,9 +23,9 @@ class PipelineRuntime(Runtime):
         super().__init__(signature)
         self._pipeline = pipeline
 
-    def compute(self, arrays: Arrays, *, probabilities: bool = False) -> ModelOutput:
+    def compute(self, inputs: Arrays, *, probabilities: bool = False) -> ModelOutput:
         """Run the pipeline."""
-        features = _features(arrays)
+        features = _features(inputs)
         labels = np.asarray(self._pipeline.predict(features))
         scores = np.asarray(self._pipeline.predict_proba(features)) if probabilities else None
         return ModelOutput(labels.ravel(), scores)
@@ -53,13 +53,13 @@ def load_pickled(content: bytes, manifest: Manifest) -> PipelineRuntime:
     return PipelineRuntime(pipeline, manifest.signature)
 
 
-def _features(arrays: Arrays) -> Any:
-    """Return the pipeline's input: [rows, columns], or a table of `column_<i>` if there is text."""
-    if MATRIX in arrays:
-        return arrays[MATRIX]
+def _features(inputs: Arrays) -> Any:
+    """Return the pipeline's input: [rows, columns], or a table of named features."""
+    if MATRIX in inputs:
+        return inputs[MATRIX]
     import pandas
 
-    return pandas.DataFrame({name: array.ravel() for name, array in arrays.items()})
+    return pandas.DataFrame({name: array.ravel() for name, array in inputs.items()})
 
 
 def _check_environment(manifest: Manifest) -> None:
@@ -77,7 +77,7 @@ def _check_environment(manifest: Manifest) -> None:
 def _check_signature(pipeline: Any, manifest: Manifest) -> None:
     columns, classes = manifest.signature.columns, manifest.signature.classes
     if not is_one_matrix(columns):
-        expected = [column_input(i) for i in range(len(columns))]
+        expected = [name for i, each in enumerate(columns) for name in feature_names(i, each)]
         fits = list(getattr(pipeline, "feature_names_in_", [])) == expected
     else:
         fits = getattr(pipeline, "n_features_in_", None) == len(columns)
