@@ -17,8 +17,9 @@ from typing import Any
 SETS = (
     {
         Path(f"requirements/{name}.txt"): name
-        for name in ("dev", "local", "auth", "billing", "inference", "inference-joblib", "trainer")
+        for name in ("dev", "local", "auth", "billing", "inference", "inference-joblib")
     }
+    | {Path("requirements/trainer.txt"): "boosters"}
     | {
         Path(f"functions/{name}/requirements.txt"): "functions"
         for name in ("on_data_arrival", "on_model_release")
