@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import Any
 
 MODEL = re.compile(r"(?:.*/)?(?!.*\.\.)([a-z0-9][a-z0-9._-]{0,63})/")
-TRAINER = ("trainer", "registry/features.py", "registry/value_rules.py", "requirements/trainer.txt")
+TRAINER = (
+    "trainer",
+    "registry/datetimes.py",
+    "registry/features.py",
+    "registry/value_rules.py",
+    "requirements/trainer.txt",
+)
 """The paths that affect every model, besides its own folder models/<model>/."""
 ROLLED_OUT = (
     "Dockerfile",

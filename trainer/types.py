@@ -6,19 +6,22 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from registry.records import Label
+from registry.records import ColumnKind, Label
 
-Kind = Literal["number", "boolean", "text"]
+Kind = ColumnKind
 Task = Literal["classification", "regression"]
 Metric = Literal["log_loss", "accuracy", "rmse", "mae"]
-Family = Literal["linear", "random_forest", "boosting", "categorical_boosting"]
+Family = Literal[
+    "linear", "random_forest", "boosting", "categorical_boosting", "lightgbm", "xgboost"
+]
 
 Floats = npt.NDArray[np.float64]
 Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-# [N, n] float32 when no column is text, else a table of `column_<i>`; the ONNX graph's input.
+# Expanded as `registry.features` describes: the ONNX graph's inputs. [N, n] float32 if all columns
+# are numbers or booleans, else a table.
 Features: TypeAlias = "npt.NDArray[np.float32] | pd.DataFrame"
 
 # A model's outputs for N rows: probabilities [N, classes], or values [N].

@@ -8,6 +8,7 @@ import pyarrow as pa
 from registry.value_rules import ValueRules
 from trainer.data.cells import FoundCells, IsWanted, clean_texts, find_cells
 from trainer.data.config import DatasetConfig
+from trainer.data.dates import is_unclear
 from trainer.data.number_formats import NumberStyle, is_worded, parse_numbers
 from trainer.data.part import Part
 from trainer.data.schema import ColumnSchema
@@ -37,6 +38,8 @@ def check_cells(
     for name, column in schema.items():
         if column.unclear_in:
             raise _unclear_error(parts, name, column, config.value_rules)
+        if column.has_unclear_dates:
+            raise _unclear_dates_error(parts, name, config.value_rules)
     return [
         *_check_bad_cells(parts, schema, config, target=target),
         *_describe_styles(parts, schema),
@@ -60,7 +63,7 @@ def _check_bad_cells(
         is_guessed = name not in config.columns and not any(
             (part.kinds or {}).get(name) not in (None, "text") for part in parts
         )
-        may_be_text = is_guessed and name != target
+        may_be_text = is_guessed and name not in (target, config.time)
         raise DataError(
             _refusal(name, schema[name], found[name], may_be_text=may_be_text) + _others(found)
         )
@@ -91,6 +94,8 @@ def _describe_bad(column: ColumnSchema, found: FoundCells) -> str:
     cells = f"{counted(found.count, 'cell')} that {'is' if is_one else 'are'} not"
     if column.kind == "boolean":
         return f"{cells} true or false"
+    if column.kind == "datetime":
+        return f"{cells} {'a date' if is_one else 'dates'}{_describe_order(column)}"
     written = [
         *(["a decimal comma"] if column.style.decimal == "," and not column.other_styles else []),
         *([f'"{column.style.unit}"'] if column.style.unit else []),
@@ -141,10 +146,46 @@ def _unclear_error(
     )
 
 
+def _unclear_dates_error(parts: list[Part], name: str, rules: ValueRules) -> DataError:
+    def is_wanted(_: Part, values: pa.Array) -> Mask:
+        texts = _texts(values, rules)
+        return np.zeros(len(values), dtype=np.bool_) if texts is None else is_unclear(texts)
+
+    found = find_cells(parts, {name: is_wanted})[name]
+    shown = f": {found}" if found.count else ""
+    return DataError(
+        f"Column {name!r}: its dates may have the day or the month first{shown}. "
+        'Set "csv": {"dates": "day-first"} or {"dates": "month-first"} in dataset.json.'
+    )
+
+
+def _describe_order(column: ColumnSchema) -> str:
+    dates = None if column.scan is None else column.scan.dates
+    if dates is None or not dates.day_first + dates.month_first + dates.unclear:
+        return ""
+    return f" with the {column.order.partition('-')[0]} first"
+
+
+def _describe_text(name: str, column: ColumnSchema) -> list[str]:
+    """Describe columns of dates, of yes and no, and of codes with leading zeros."""
+    scan = column.scan
+    if scan is None:
+        return []
+    if column.kind == "datetime" and scan.dates.dates:
+        order = _describe_order(column) or (" with the day first" if scan.dates.dotted else "")
+        return [f"Column {name!r} is read as dates{order}."]
+    if column.kind == "boolean" and scan.answers:
+        return [f"Column {name!r} is read as boolean: yes is true, and no is false."]
+    if column.kind == "text" and scan.is_padded:
+        return [f"Column {name!r} has numbers with leading zeros, and is read as text."]
+    return []
+
+
 def _describe_styles(parts: list[Part], schema: Schema) -> list[str]:
     """Describe columns whose numbers are written in an unusual way."""
     notes = []
     for name, column in schema.items():
+        notes += _describe_text(name, column)
         written = [
             *_describe_comma(parts, column),
             *(["thousands separators"] if column.has_groups else []),
@@ -179,7 +220,7 @@ def _describe_mixed(parts: list[Part], schema: Schema, config: DatasetConfig) ->
     texts = {
         name: column.scan
         for name, column in schema.items()
-        if column.kind == "text" and column.scan is not None
+        if column.kind == "text" and column.scan is not None and not column.scan.is_padded
     }
     mixed = {
         name: _is_bad(number, rules)

@@ -1,6 +1,7 @@
 """Columns of a table under construction, filled block by block."""
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 class NumberBuffer:
-    """A column of numbers or booleans, filled block by block.
+    """A column of numbers, booleans or times, filled block by block.
 
     `largest` is the largest absolute value so far.
     """
@@ -31,11 +32,19 @@ class NumberBuffer:
         self._values = np.empty(rows, dtype=np.float64 if precise else np.float32)
         self._column, self._rules = column, rules
         self._filled = 0
+        self._counter = CounterScan()
         self.largest = 0.0
+
+    @property
+    def counts(self) -> bool:
+        """Return whether the numbers are whole and grow from row to row in each part."""
+        return self._column.kind == "number" and self._counter.counts
 
     def add(self, part: Part, values: pa.Array) -> None:
         """Append the cells of a part's next block."""
         numbers = read_floats(values, self._column, self._rules, part)
+        if not part.is_feedback:
+            self._counter.scan(part.name, numbers)
         sizes = round_up(np.abs(numbers[~np.isnan(numbers)]))
         self.largest = max(self.largest, float(sizes.max(initial=0.0)))
         with np.errstate(over="ignore"):
@@ -45,6 +54,30 @@ class NumberBuffer:
     def finish(self) -> npt.NDArray[Any]:
         """Return all values."""
         return self._values
+
+
+class CounterScan:
+    """Detects whole numbers that grow from row to row in each part, and are unique."""
+
+    def __init__(self) -> None:
+        self._spans: dict[str, tuple[float, float]] = {}
+        self._grows = True
+
+    def scan(self, part: str, numbers: Floats) -> None:
+        """Scan the next numbers of a part."""
+        if not self._grows or not len(numbers):
+            return
+        first, last = self._spans.get(part, (numbers[0], -np.inf))
+        grows = numbers[0] > last and bool((np.diff(numbers) > 0).all())  # NaN does not
+        self._grows = grows and bool((numbers == np.floor(numbers)).all())
+        self._spans[part] = first, float(numbers[-1])
+
+    @property
+    def counts(self) -> bool:
+        """Return whether that is true of all numbers so far, and there are some."""
+        spans = sorted(self._spans.values())
+        is_apart = all(end < start for (_, end), (start, _) in pairwise(spans))
+        return self._grows and bool(spans) and is_apart
 
 
 class TextBuffer:

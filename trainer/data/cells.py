@@ -48,14 +48,18 @@ def find_cells(parts: list[Part], wanted: Mapping[str, IsWanted]) -> dict[str, F
     for part in parts if wanted else []:
         here: dict[str, list[tuple[int, Any]]] = {name: [] for name in wanted}
         start = 0
-        for block in part.read([name for name in part.columns if name in wanted]):
-            for name, is_wanted in wanted.items():
+        names = [name for name in part.columns if name in wanted]
+        for block in part.read(names) if names else ():
+            for name in names:
+                is_wanted = wanted[name]
                 rows = np.flatnonzero(is_wanted(part, block[name]))
                 room = MAX_PLACES - len(found[name].places) - len(here[name])
                 here[name] += [(start + int(i), block[name][int(i)].as_py()) for i in rows[:room]]
                 found[name].count += len(rows)
             start += len(next(iter(block.values())))
         for name, cells in here.items():
+            if name not in names:
+                continue  # an export of feedback lacks identifiers
             places = part.places(name, [row for row, _ in cells])
             found[name].places += [
                 f"{part.name} {place}: {show_value(value)}"

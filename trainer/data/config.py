@@ -2,6 +2,7 @@
 
 import codecs
 import difflib
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -16,12 +17,21 @@ from pydantic import (
 
 from registry.cards import Card
 from registry.value_rules import BLANKS, MISSING, ValueRules
+from trainer.data.dates import DateOrder
 from trainer.data.number_formats import Decimal, Thousands
 from trainer.errors import DataError
 from trainer.types import Family, Kind, Metric, Task
 
 MAX_TEXT_CHARS = 2000
 MAX_LIMITATIONS = 20
+BOOSTERS: tuple[Family, ...] = ("lightgbm", "xgboost")
+MIN_ROWS_OF_BOOSTERS = 1_000
+"""With fewer, more families only make it likelier that chance chooses one of them."""
+
+
+def is_installed(family: Family) -> bool:
+    """Return whether the packages of a booster are installed, with its way to ONNX."""
+    return all(find_spec(package) is not None for package in (family, "onnxmltools"))
 
 
 def _checked_encoding(name: str) -> str:
@@ -41,6 +51,7 @@ class CsvSettings(BaseModel):
     decimal: Decimal | None = None
     thousands: Thousands | None = None
     encoding: Annotated[str, AfterValidator(_checked_encoding)] | None = None
+    dates: DateOrder | None = None
 
     @model_validator(mode="after")
     def _signs_differ(self) -> Self:
@@ -125,6 +136,16 @@ class DatasetConfig(BaseModel):
         """Return the names of unknown fields."""
         return [name[:80] for name in self.model_extra or {}]
 
+    def families(self, *, rows: int) -> list[Family]:
+        """Return the families to try: as configured, else with the boosters that are installed.
+
+        Args:
+            rows: to compare the families on; with few of them, the boosters are left out.
+        """
+        if "estimators" in self.model_fields_set or rows < MIN_ROWS_OF_BOOSTERS:
+            return self.estimators
+        return [*self.estimators, *filter(is_installed, BOOSTERS)]
+
     @property
     def value_rules(self) -> ValueRules:
         """Return the rules for text and missing values, in training and in requests."""
@@ -136,6 +157,16 @@ class DatasetConfig(BaseModel):
         trimmed = [label.strip(BLANKS) for label in self.classes or ()]
         if len(set(trimmed)) < len(trimmed):
             raise ValueError("two classes differ only in blanks at their ends, which are removed")
+        return self
+
+    @model_validator(mode="after")
+    def _boosters_are_installed(self) -> Self:
+        for family in BOOSTERS:
+            if family in self.estimators and not is_installed(family):
+                raise ValueError(
+                    f"the family {family!r} needs packages that are not installed: pip install "
+                    "'tollgate[boosters]'"
+                )
         return self
 
     @model_validator(mode="after")

@@ -10,13 +10,15 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from trainer.data.dialect import Dialect
+from trainer.data.dialect import Dialect, are_empty, count_named
 from trainer.data.part import Block, Part
 from trainer.errors import DataError, EmptyPart
 from trainer.wording import counted
 
 # The name that pandas gives a table's index by default: none.
 INDEX_NAMES = ("", "Unnamed: 0")
+SPARE = "\n"
+"""The name of the empty last column of rows that end with a delimiter; further ones repeat it."""
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
@@ -25,10 +27,12 @@ class CsvPart(Part):
     """A CSV file.
 
     Args:
-        header: all column names, including pandas' index.
+        header: all column names, including pandas' index, and `SPARE` for delimiters at line ends.
+        blank_lines: the number of blank lines, which are ignored.
     """
 
     header: list[str]
+    blank_lines: int = 0
     dialect: Dialect = field(default_factory=Dialect)
 
     def places(self, column: str, rows: list[int]) -> list[str]:
@@ -41,8 +45,9 @@ class CsvPart(Part):
             reader = self.dialect.rows(file)
             before, count, wanted = 0, -2, set(rows)
             for row in reader:
-                count += bool(row)
-                if row and count in wanted:
+                is_row = not is_blank(row, self.header)
+                count += is_row
+                if is_row and count in wanted:
                     # Earlier cells of the row may contain line breaks.
                     earlier = row[: self.header.index(column)]
                     lines = sum(len(_LINE_END.findall(cell)) for cell in earlier)
@@ -88,7 +93,8 @@ def open_csv(name: str, path: Path, dialect: Dialect, *, is_feedback: bool = Fal
 
     Raises:
         EmptyPart: there is no header.
-        DataError: a row has more or fewer cells than the header, or a quote is not closed.
+        DataError: a row has more or fewer cells than the header (but for delimiters at its end),
+            or a quote is not closed.
     """
     with path.open(encoding=dialect.encoding, newline="") as file:
         skipped = sum(1 for _ in islice(file, dialect.skip))
@@ -98,11 +104,13 @@ def open_csv(name: str, path: Path, dialect: Dialect, *, is_feedback: bool = Fal
             if header is None:
                 raise EmptyPart(f"{name}: the file is empty.")
             index = _IndexColumn(header[0])
-            count = 0
+            count = blank_lines = 0
+            spare = _SpareCells(header)
             for row in rows:
-                if not row:
+                if is_blank(row, header):
+                    blank_lines += 1
                     continue
-                if len(row) != len(header):
+                if not spare.fits(row):
                     raise DataError(
                         f"{name}: line {skipped + rows.line_num} has "
                         f"{counted(len(row), 'cell')}, the header "
@@ -114,17 +122,53 @@ def open_csv(name: str, path: Path, dialect: Dialect, *, is_feedback: bool = Fal
         except csv.Error as error:
             line = skipped + rows.line_num
             raise DataError(f"{name}: line {line}: {error}.") from error
-    has_index = index.is_one and len(header) > 1
+    columns = spare.columns
+    has_index = index.is_one and len(columns) > 1
     return CsvPart(
         name=name,
         path=path,
-        columns=header[1:] if has_index else header,
+        columns=columns[1:] if has_index else columns,
         rows=count,
         index=(header[0] or "the first column, without a name") if has_index else None,
         is_feedback=is_feedback,
-        header=header,
+        header=[*columns, *spare.names],
+        blank_lines=blank_lines,
         dialect=dialect,
     )
+
+
+def is_blank(row: list[str], header: list[str]) -> bool:
+    """Return whether a row is an empty line, or one of blanks."""
+    return not row or (len(row) == 1 < len(header) and not row[0].strip(" \t"))
+
+
+class _SpareCells:
+    """Detects delimiters at the ends of lines, which are no further columns."""
+
+    def __init__(self, header: list[str]) -> None:
+        self._header = header
+        self._width = count_named(header)
+        self._most = len(header) - self._width
+        self._are_empty = True
+
+    def fits(self, row: list[str]) -> bool:
+        """Return whether a row has as many cells as the header, but for empty ones at its end."""
+        if len(row) <= self._width:
+            return len(row) == self._width
+        is_empty = are_empty(row[self._width :])
+        self._most = max(self._most, len(row) - self._width)
+        self._are_empty &= is_empty
+        return is_empty or len(row) == len(self._header)
+
+    @property
+    def names(self) -> list[str]:
+        """Return a name for each cell after the last column, if all of them are empty."""
+        return [SPARE * (i + 1) for i in range(self._most)] if self._are_empty else []
+
+    @property
+    def columns(self) -> list[str]:
+        """Return the header without empty columns at its end."""
+        return self._header[: self._width] if self._are_empty else self._header
 
 
 class _IndexColumn:

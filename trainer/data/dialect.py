@@ -103,8 +103,25 @@ def _measure_rows(lines: list[str], delimiter: str) -> tuple[int, float]:
     rows = list(islice(filter(None, reader), SAMPLE_ROWS))
     if not rows:
         return 0, 0.0
-    cells = len(rows[0])
-    return cells, sum(len(row) == cells for row in rows[1:]) / max(len(rows) - 1, 1)
+    cells = count_named(rows[0])
+    fitting = sum(
+        len(row) == len(rows[0]) or are_empty(row) or (len(row) >= cells and are_empty(row[cells:]))
+        for row in rows[1:]
+    )
+    return cells, fitting / max(len(rows) - 1, 1)
+
+
+def count_named(header: list[str]) -> int:
+    """Return the number of columns, without those that only delimiters at the line's end make."""
+    count = len(header)
+    while count > 1 and not header[count - 1]:
+        count -= 1
+    return count
+
+
+def are_empty(cells: list[str]) -> bool:
+    """Return whether all cells are empty or blank."""
+    return not any(cell.strip() for cell in cells)
 
 
 def _detect_encoding(name: str, path: Path) -> str:

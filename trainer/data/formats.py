@@ -1,5 +1,6 @@
 """The file formats of parts."""
 
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
@@ -51,7 +52,17 @@ def open_part(
         part = open_csv(name, path, dialect, is_feedback=is_feedback)
     if "" in part.columns:
         raise DataError(f"{name}: column {part.columns.index('') + 1} has no name.")
-    doubled = {column for column in part.columns if part.columns.count(column) > 1}
-    if doubled:
-        raise DataError(f"{name}: duplicate column {min(doubled)!r}.")
+    _check_names_differ(name, part.columns)
     return part
+
+
+def _check_names_differ(name: str, columns: list[str]) -> None:
+    """Refuse columns whose names are equal, but for blanks at their ends."""
+    counted = Counter(column.strip() for column in columns)
+    doubled = [column for column in columns if counted[column.strip()] > 1]
+    if len(set(doubled)) < len(doubled):
+        raise DataError(f"{name}: duplicate column {min(doubled)!r}; rename one of them.")
+    if doubled:
+        raise DataError(
+            f"{name}: columns {doubled[0]!r} and {doubled[1]!r} differ only in blanks; rename one."
+        )

@@ -20,6 +20,7 @@ class LoadedData:
             compressed.
         ignored: columns that were not read, with the reasons.
         notes: sentences about how the data was read.
+        warnings: sentences about columns that may have been misread.
         has_dates: whether the times are dates rather than numbers.
     """
 
@@ -28,6 +29,7 @@ class LoadedData:
     size: int
     ignored: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     has_dates: bool = False
 
 
@@ -51,13 +53,16 @@ def load_data(
         config = dataset.config
         named, task = choose_target(target, config, before)
         precise = [name for name in (named, config.time, config.group) if name is not None]
-        table = read_table(dataset.parts, config=config, precise=precise, target=named)
+        previous = None if before is None else {c.name: c.kind for c in before.columns}
+        table = read_table(
+            dataset.parts, config=config, precise=precise, target=named, previous=previous
+        )
         problem = define_problem(
             table,
             target=named,
             task=task,
             config=config,
-            known_kinds={} if before is None else {c.name: c.kind for c in before.columns},
+            known_kinds=previous or {},
         )
     return LoadedData(
         dataset=dataset,
@@ -65,5 +70,6 @@ def load_data(
         size=max(dataset.size, table.size),
         ignored=table.ignored,
         notes=table.notes,
-        has_dates=config.time is not None and table.kinds[config.time] == "text",
+        warnings=table.warnings,
+        has_dates=config.time is not None and table.kinds[config.time] in ("text", "datetime"),
     )

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trainer.data.dates import DateScan
 from trainer.types import Floats, Indices, Mask
 
 Decimal = Literal[".", ","]
@@ -26,6 +27,7 @@ _MINUS = r"[-\x{2212}]"
 _SIGN = r"[-+\x{2212}]"
 _GROUPERS = {",": ",", ".": r"\.", " ": _BLANK, "'": r"['\x{2019}]"}
 _NOT_OF_UNIT = r"\d[eE][-+]?\d|[\d.,'\x{2019}()+\x{2212}-]|" + _BLANK
+_PADDED = r"^[-+]?0\d+$"
 _PLACEHOLDER = (
     r"(?i)^(?:[^\p{L}\p{N}]*|n\.?/?\\?a\.?|na|nan|nil|none|null|missing|unknown|undefined|tbd|tba"
     r"|not available|not applicable|no data|blank|empty|#?(?:ref|div/0|value|num|name|null|n/?a)!?"
@@ -57,7 +59,9 @@ class CellScan:
     Args:
         present: cells that are not null.
         truths: "true" or "false", in any case.
+        answers: "yes" or "no", in any case.
         numbers: numbers in any style.
+        padded: whole numbers with leading zeros, such as "007".
         worded: a number and a word, such as "5 kg".
         placeholders: words for "no value", such as "-", "?", "unknown".
         point_only, comma_only: numbers whose decimal sign is certain.
@@ -65,11 +69,14 @@ class CellScan:
         grouped: numbers that must have thousands separators.
         bracketed: numbers in brackets.
         units: numbers per unit; "" for none.
+        dates: cells that are dates.
     """
 
     present: int = 0
     truths: int = 0
+    answers: int = 0
     numbers: int = 0
+    padded: int = 0
     worded: int = 0
     placeholders: int = 0
     point_only: int = 0
@@ -79,6 +86,7 @@ class CellScan:
     grouped: int = 0
     bracketed: int = 0
     units: Counter[str] = field(default_factory=Counter)
+    dates: DateScan = field(default_factory=DateScan)
 
     def scan(self, texts: pa.Array) -> None:
         """Count some more cells."""
@@ -89,6 +97,7 @@ class CellScan:
         if _cast(present) is not None:
             self.numbers += len(present)
             self.units[""] += len(present)
+            self.padded += int(_matches(present, _PADDED).sum())
             self._scan_points(present)
             return
         counted = pc.value_counts(present)
@@ -117,6 +126,9 @@ class CellScan:
             return int(counts[mask].sum())
 
         self.truths += count(is_truth)
+        self.answers += count(_matches(texts, "(?i)^(?:yes|no)$"))
+        self.padded += count(_matches(texts, _PADDED))
+        self.dates.scan(texts, counts)
         self.numbers += count(is_number)
         self.point_only += count(with_point & ~with_comma)
         self.comma_only += count(with_comma & ~with_point)
@@ -136,11 +148,13 @@ class CellScan:
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.units += other.units
+        self.dates.add(other.dates)
 
     def add_kinds(self, other: "CellScan") -> None:
         """Add the counts of a part that does not show how numbers are written."""
-        for name in ("present", "truths", "numbers", "worded", "placeholders"):
+        for name in ("present", "truths", "answers", "numbers", "worded", "placeholders"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.dates.add(other.dates)
 
     @property
     def is_plain(self) -> bool:
@@ -150,6 +164,12 @@ class CellScan:
             and self.units.keys() <= {""}
             and not (self.comma_only or self.comma_unclear or self.grouped or self.bracketed)
         )
+
+    @property
+    def is_padded(self) -> bool:
+        """Return whether it has whole numbers alone, and some have leading zeros, as codes have."""
+        signs = self.point_only + self.comma_only + self.point_unclear + self.comma_unclear
+        return self.padded > 0 and not signs and not self.grouped and self.units.keys() <= {""}
 
     @property
     def certain_decimal(self) -> Decimal | None:
@@ -164,7 +184,7 @@ class CellScan:
         return self.units.most_common(1)[0][0] if self.units else ""
 
 
-_COUNTS = [each.name for each in fields(CellScan) if each.name != "units"]
+_COUNTS = [each.name for each in fields(CellScan) if each.name not in ("units", "dates")]
 
 
 def is_worded(texts: pa.Array) -> Mask:
@@ -179,9 +199,10 @@ def is_true_or_false(texts: pa.Array) -> Mask:
 
 
 def parse_truths(texts: pa.Array) -> Floats:
-    """Return 1 for "true" and 0 for "false", in any case; NaN elsewhere."""
-    is_true = _matches(texts, "(?i)^true$").astype(np.float64)
-    return np.where(is_true_or_false(texts), is_true, np.nan)
+    """Return 1 for "true" and "yes" and 0 for "false" and "no", in any case; NaN elsewhere."""
+    is_true = _matches(texts, "(?i)^(?:true|yes)$")
+    is_false = _matches(texts, "(?i)^(?:false|no)$")
+    return np.where(is_true | is_false, is_true.astype(np.float64), np.nan)
 
 
 def parse_numbers(texts: pa.Array, style: NumberStyle) -> Floats:

@@ -78,7 +78,9 @@ def _kind_of(name: str, field: pa.Field) -> Kind | None:
         return "boolean"
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return "number"
-    if _is_text(kind) or pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        return "datetime"
+    if _is_text(kind):
         return "text"
     raise DataError(f"{name}: column {field.name!r} has the unsupported type {kind}.")
 

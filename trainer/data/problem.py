@@ -1,12 +1,14 @@
 """Define the learning problem: a signature, features and a target."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from registry.datetimes import format_time
 from registry.records import Column, Signature
 from trainer.data.cells import show_value
 from trainer.data.config import DatasetConfig
@@ -102,6 +104,7 @@ def define_problem(
         columns=columns,
         classes=classes,
         value_rules=config.value_rules,
+        starts=_find_starts(features, columns),
     )
     return Problem(
         signature=signature,
@@ -113,6 +116,20 @@ def define_problem(
         rows_read=len(table.frame),
         excluded=excluded,
     )
+
+
+def _find_starts(features: pd.DataFrame, columns: list[Column]) -> dict[str, datetime]:
+    """Return the oldest time of each `datetime` column that is not empty."""
+    oldest = {
+        column.name: float(features[column.name].min())
+        for column in columns
+        if column.kind == "datetime"
+    }
+    return {
+        name: datetime.fromisoformat(format_time(seconds))
+        for name, seconds in oldest.items()
+        if not np.isnan(seconds)
+    }
 
 
 def _read_groups(values: pd.Series) -> Indices:

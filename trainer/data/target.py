@@ -59,6 +59,8 @@ def read_target(
     """
     target = str(values.name)
     kind = table.kinds[target]
+    if kind in ("datetime", "sentence"):
+        raise DataError(f"The target {target!r} is {kind}, which cannot be predicted.")
     if config.classes is not None and kind != "text":
         raise DataError(f'dataset.json has "classes", but the target {target!r} is {kind}.')
     if values.nunique() < 2:
