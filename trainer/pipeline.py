@@ -179,8 +179,9 @@ def search(run: Run, prepared: Prepared) -> ChosenModel:
     Raises:
         TrainerError: no candidate can be fitted.
     """
-    families = prepared.loaded.dataset.config.estimators
-    return search_models(prepared.experiment, families, report_progress=run.report_progress)
+    config, experiment = prepared.loaded.dataset.config, prepared.experiment
+    families = config.families(rows=len(experiment.tuning))
+    return search_models(experiment, families, report_progress=run.report_progress)
 
 
 def evaluate(run: Run, prepared: Prepared, chosen: ChosenModel) -> Evaluation:
@@ -237,12 +238,13 @@ def publish(
         *prepared.notes,
         *describe_categories(experiment.problem, experiment.rows, chosen.candidate.family),
     ]
+    warnings = prepared.loaded.warnings + dataset.warnings
     page = render_report(
         manifest,
         evaluation.diagnostics,
         before=evaluation.live.manifest if evaluation.live else None,
         changes=prepared.changes,
-        notes=notes + dataset.warnings,
+        notes=notes + warnings,
     )
     files = model_files(chosen, explainer) | {"report.html": page.encode()}
     run.store.publish(manifest, files, run.signing_key)
@@ -301,7 +303,7 @@ def _record(store: ModelStore, outcome: Outcome, idempotency_key: str) -> None:
 def _warnings(prepared: Prepared, manifest: Manifest, released: ReleaseOutcome) -> list[str]:
     dataset = prepared.loaded.dataset
     unknown = [f"dataset.json: unknown field {name!r}." for name in dataset.config.unknown]
-    found = dataset.warnings + unknown
+    found = prepared.loaded.warnings + dataset.warnings + unknown
     if manifest.serving == "joblib" and released.refused is None:
         found.append(
             "The version has no ONNX form: inference serves it only with "

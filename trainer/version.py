@@ -4,7 +4,7 @@ import io
 import platform
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib import metadata
+from importlib import import_module, metadata
 
 import joblib
 import numpy as np
@@ -15,15 +15,15 @@ from registry.explain.sampled import BACKGROUND_ROWS
 from registry.features import Arrays
 from registry.records import DataObject, Manifest, WarmUp, new_version_name
 from registry.runtimes.runtime import Runtime
+from trainer.data.config import BOOSTERS
 from trainer.data.problem import Problem
 from trainer.evaluation.calibration import calibrate
 from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.statistics import describe
-from trainer.modelling.encoding import encode, encode_in_batches, to_json
+from trainer.modelling.encoding import to_arrays, to_arrays_in_batches, to_json
 from trainer.modelling.experiment import Experiment
 from trainer.modelling.explaining.build import BuiltExplainer, build_explainer
 from trainer.modelling.search import ChosenModel
-from trainer.modelling.serving import to_inputs
 from trainer.releasing import Gate
 from trainer.types import Indices
 
@@ -65,6 +65,8 @@ def new_manifest(
     rows = np.flatnonzero(experiment.held_out)[:WARM_UP_ROWS]
     environment = {"python": platform.python_version()}
     environment |= {package: metadata.version(package) for package in PACKAGES}
+    if (family := chosen.candidate.family) in BOOSTERS:
+        environment[family] = str(import_module(family).__version__)
     environment |= {"seed": str(seed)} | ({"commit": commit} if commit else {})
     return Manifest(
         model=model,
@@ -88,17 +90,17 @@ def new_manifest(
 
 def explain_version(experiment: Experiment, chosen: ChosenModel) -> BuiltExplainer:
     """Return the explainer of a new version, proved on the held-out rows."""
-    table, columns = experiment.problem.table, experiment.problem.signature.columns
+    table, signature = experiment.problem.table, experiment.problem.signature
 
     def batches(rows: Indices) -> Iterator[Arrays]:
-        return map(to_inputs, encode_in_batches(table, columns, rows))
+        return to_arrays_in_batches(table, signature, rows)
 
     spread = np.linspace(0, len(experiment.rows) - 1, BACKGROUND_ROWS).astype(np.int64)
     return build_explainer(
         chosen.pipeline,
-        signature=experiment.problem.signature,
+        signature=signature,
         runtime=chosen.runtime,
-        background=to_json(table, columns, experiment.rows[np.unique(spread)]),
+        background=to_json(table, signature.columns, experiment.rows[np.unique(spread)]),
         training=lambda: batches(experiment.rows),
         held_out=lambda: batches(np.flatnonzero(experiment.held_out)),
     )
@@ -114,8 +116,8 @@ def model_files(chosen: ChosenModel, explainer: BuiltExplainer) -> dict[str, byt
 
 def _warm_up(problem: Problem, rows: Indices, runtime: Runtime) -> WarmUp:
     signature = problem.signature
-    inputs = to_inputs(encode(problem.table, signature.columns, rows))
-    response = runtime.run(inputs, probabilities=signature.classes is not None)
+    arrays = to_arrays(problem.table, signature, rows)
+    response = runtime.run(arrays, probabilities=signature.classes is not None)
     return WarmUp(
         rows=to_json(problem.table, signature.columns, rows),
         predictions=response.predictions,

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone
 
-from registry.features import column_input
+from registry.features import feature_names
+from registry.records import Column
 from trainer.modelling.candidates import build
 from trainer.modelling.encoding import encode
 from trainer.modelling.experiment import Experiment
@@ -65,7 +66,7 @@ def _importances(experiment: Experiment, chosen: ChosenModel) -> dict[str, float
     most = int(np.clip(MAX_PREDICTIONS // (len(columns) * SHUFFLES), 50, MAX_ROWS))
     rows = np.flatnonzero(experiment.held_out)[:most]
     truth = experiment.problem.truth[rows]
-    features = encode(experiment.problem.table, columns, rows)
+    features = encode(experiment.problem.table, experiment.problem.signature, rows)
     chance = np.random.default_rng(experiment.context.seed)
 
     def loss(given: Features) -> float:
@@ -76,27 +77,28 @@ def _importances(experiment: Experiment, chosen: ChosenModel) -> dict[str, float
     found: dict[str, float] = {}
     for i, column in enumerate(columns):
         losses = [
-            loss(_shuffled(features, i, chance.permutation(len(rows)))) for _ in range(SHUFFLES)
+            loss(_shuffled(features, i, column, chance.permutation(len(rows))))
+            for _ in range(SHUFFLES)
         ]
         found[column.name] = float(np.mean(losses)) - whole
     return found
 
 
-def _shuffled(features: Features, column: int, order: npt.NDArray[np.int64]) -> Features:
+def _shuffled(
+    features: Features, position: int, column: Column, order: npt.NDArray[np.int64]
+) -> Features:
     if isinstance(features, np.ndarray):
         changed = features.copy()
-        changed[:, column] = features[order, column]
+        changed[:, position] = features[order, position]
         return changed
-    name = column_input(column)
-    return features.assign(**{name: features[name].to_numpy()[order]})
+    names = feature_names(position, column)
+    return features.assign(**{name: features[name].to_numpy()[order] for name in names})
 
 
 def _learning_curve(experiment: Experiment, chosen: ChosenModel) -> list[Step]:
     """Fit the candidate on growing parts of the tuning rows; the last fold stays unseen."""
     known, unseen = experiment.folds[-1]
-    features = encode(
-        experiment.problem.table, experiment.problem.signature.columns, experiment.tuning
-    )
+    features = encode(experiment.problem.table, experiment.problem.signature, experiment.tuning)
     labels, truth = (
         experiment.problem.labels[experiment.tuning],
         experiment.problem.truth[experiment.tuning],

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from registry.features import count_words
 from registry.records import Column, ColumnStatistics, Signature, Statistics
 from trainer.data.problem import Problem
 from trainer.types import Floats, Outputs, kind_of_classes
@@ -46,7 +47,9 @@ def describe(problem: Problem, outputs: Outputs) -> Statistics | None:
 
 
 def describe_column(values: pd.Series, column: Column, *, bins: int = 10) -> ColumnStatistics:
-    """Return the statistics of a feature column."""
+    """Return the statistics of a feature column; of sentences, those of their numbers of words."""
+    if column.kind == "sentence":
+        return _describe_numbers(column, len(values), _count_words(values), bins=bins)
     if isinstance(values.dtype, pd.CategoricalDtype):
         codes = values.cat.codes.to_numpy()
         counts = np.bincount(codes[codes >= 0], minlength=len(values.cat.categories))
@@ -58,7 +61,16 @@ def describe_column(values: pd.Series, column: Column, *, bins: int = 10) -> Col
         return _describe_categories(column, len(values), [False, True], counts)
     if column.kind == "text":  # empty: other text columns are categorical
         return _describe_categories(column, len(values), [], np.zeros(0, dtype=np.int64))
-    return _describe_numbers(column.name, len(values), present, bins=bins)
+    return _describe_numbers(column, len(values), present, bins=bins)
+
+
+def _count_words(values: pd.Series) -> Floats:
+    """Return the number of words of each sentence that is not missing."""
+    if not isinstance(values.dtype, pd.CategoricalDtype):
+        return np.zeros(0)
+    words = np.array([count_words(str(text)) for text in values.cat.categories], dtype=np.float64)
+    codes = values.cat.codes.to_numpy()
+    return np.asarray(words[codes[codes >= 0]])
 
 
 def shares_of(values: Floats, edges: list[float]) -> list[float]:
@@ -68,23 +80,27 @@ def shares_of(values: Floats, edges: list[float]) -> list[float]:
     return [_short(share) for share in counts / max(len(values), 1)]
 
 
-def _describe_numbers(name: str, count: int, values: Any, *, bins: int) -> ColumnStatistics:
+def _describe_numbers(column: Column, count: int, values: Any, *, bins: int) -> ColumnStatistics:
     missing = _short(1 - len(values) / count) if count else 0.0
     if not len(values):
-        return ColumnStatistics(name=name, kind="number", count=count, missing=missing)
-    quantiles = np.quantile(values, np.arange(1, bins) / bins).tolist()
-    edges = sorted({_short(edge) for edge in quantiles})
+        return ColumnStatistics(name=column.name, kind=column.kind, count=count, missing=missing)
+    is_time = column.kind == "datetime"
+    shorten = round if is_time else _short  # six digits of a time would be an hour
+    edges = None
+    if not is_time:  # the times of requests are newer than those of training; that is no drift
+        quantiles = np.quantile(values, np.arange(1, bins) / bins).tolist()
+        edges = sorted({_short(edge) for edge in quantiles})
     return ColumnStatistics(
-        name=name,
-        kind="number",
+        name=column.name,
+        kind=column.kind,
         count=count,
         missing=missing,
-        mean=_short(values.mean(dtype=np.float64)),
+        mean=shorten(values.mean(dtype=np.float64)),
         std=_short(values.std(dtype=np.float64)),
-        min=_short(values.min()),
-        max=_short(values.max()),
+        min=shorten(values.min()),
+        max=shorten(values.max()),
         edges=edges,
-        shares=shares_of(values, edges),
+        shares=[] if edges is None else shares_of(values, edges),
     )
 
 
@@ -111,10 +127,10 @@ def _describe_categories(
 def _describe_outputs(
     signature: Signature, name: str, values: npt.NDArray[Any], *, bins: int
 ) -> ColumnStatistics:
-    if signature.classes is None:
-        return _describe_numbers(name, len(values), values, bins=bins)
-    counts = np.bincount(values, minlength=len(signature.classes))
     column = Column(name=name, kind=kind_of_classes(signature.classes))
+    if signature.classes is None:
+        return _describe_numbers(column, len(values), values, bins=bins)
+    counts = np.bincount(values, minlength=len(signature.classes))
     return _describe_categories(column, len(values), list(signature.classes), counts)
 
 

@@ -3,28 +3,22 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
     RandomForestClassifier,
     RandomForestRegressor,
 )
-from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from registry.features import column_input
 from registry.records import Signature
+from trainer.modelling.boosters import build_lightgbm, build_xgboost
+from trainer.modelling.preparing import prepare
 from trainer.types import Family, Features
 
 Parameters = dict[str, float | int]
 
-MAX_CATEGORIES = 50
-MAX_NATIVE_CATEGORIES = 250  # histogram boosting has 255 bins
 # Per tree of a random forest; they bound latency, file size and training time.
 MAX_LEAVES = 512
 MAX_SAMPLES = 10_000
@@ -33,6 +27,16 @@ BOOSTING: list[Parameters] = [
     {},
     {"learning_rate": 0.05, "max_iter": 200, "max_leaf_nodes": 15},
     {"max_leaf_nodes": 7},
+]
+LIGHTGBM: list[Parameters] = [
+    {},
+    {"learning_rate": 0.05, "n_estimators": 200, "num_leaves": 15},
+    {"num_leaves": 7},
+]
+XGBOOST: list[Parameters] = [
+    {"learning_rate": 0.1},
+    {"learning_rate": 0.05, "n_estimators": 200, "max_depth": 4},
+    {"learning_rate": 0.1, "max_depth": 3},
 ]
 # Single-row leaves give probabilities of exactly 0, which log loss punishes most.
 FORESTS: list[Parameters] = [{"min_samples_leaf": 3}, {"min_samples_leaf": 8}]
@@ -75,6 +79,10 @@ def variants(family: Family, *, is_classifier: bool) -> list[Candidate]:
             parameter_sets: list[Parameters] = [{}, {strength: 0.1}, {strength: 10.0}]
         case "random_forest":
             parameter_sets = FORESTS
+        case "lightgbm":
+            parameter_sets = LIGHTGBM
+        case "xgboost":
+            parameter_sets = XGBOOST
         case _:
             parameter_sets = BOOSTING
     return [Candidate(family, parameters) for parameters in parameter_sets]
@@ -84,27 +92,13 @@ def build(candidate: Candidate, context: TrainingContext, features: Features) ->
     """Build an unfitted pipeline that accepts null and unknown text in every column.
 
     Args:
-        features: the rows to fit on; their most frequent text categories are encoded.
+        features: the rows to fit on; their most frequent categories and words are encoded.
     """
-    texts = [i for i, column in enumerate(context.signature.columns) if column.kind == "text"]
-    numbers = [i for i, column in enumerate(context.signature.columns) if column.kind != "text"]
-    # Keep columns that are empty in training, so that the feature count matches the signature.
-    steps: list[Any] = [SimpleImputer(strategy="median", keep_empty_features=True)]
-    if candidate.family == "linear":
-        steps.append(StandardScaler(copy=False))
-    model = _model(candidate, context, rows=len(features), texts=len(texts))
-    if isinstance(features, np.ndarray):
-        return make_pipeline(*steps, model)
-
-    names = [column_input(i) for i in texts]
-    # Text columns come first: `_model` marks them as categorical by position.
-    prepare = [("text", _encoder(candidate.family, [features[name] for name in names]), names)]
-    if numbers:
-        prepare.append(("numbers", make_pipeline(*steps), [column_input(i) for i in numbers]))
-    return make_pipeline(ColumnTransformer(prepare), model)
+    steps = prepare(candidate.family, context.signature, features, seed=context.seed)
+    return make_pipeline(*steps, _model(candidate, context, rows=len(features)))
 
 
-def _model(candidate: Candidate, context: TrainingContext, *, rows: int, texts: int) -> Any:
+def _model(candidate: Candidate, context: TrainingContext, *, rows: int) -> Any:
     is_classifier = context.signature.classes is not None
     options: dict[str, Any] = dict(candidate.parameters)
     if is_classifier and context.balanced:
@@ -124,34 +118,18 @@ def _model(candidate: Candidate, context: TrainingContext, *, rows: int, texts: 
                 random_state=context.seed,
                 **options,
             )
+        case "lightgbm":
+            return build_lightgbm(
+                options, is_classifier=is_classifier, seed=context.seed, jobs=context.jobs
+            )
+        case "xgboost":
+            return build_xgboost(options, is_classifier=is_classifier, seed=context.seed)
         case family:
             if family == "categorical_boosting":
+                texts = sum(column.kind == "text" for column in context.signature.columns)
                 options["categorical_features"] = list(range(texts))
             boosting = (
                 HistGradientBoostingClassifier if is_classifier else HistGradientBoostingRegressor
             )
             # Early stopping would hold out more rows, and it fails when a class is rare.
             return boosting(early_stopping=False, random_state=context.seed, **options)
-
-
-def _encoder(family: Family, columns: list[Any]) -> OneHotEncoder | OrdinalEncoder:
-    if family == "categorical_boosting":
-        return OrdinalEncoder(
-            categories=[_frequent(values, MAX_NATIVE_CATEGORIES) for values in columns],
-            handle_unknown="use_encoded_value",
-            unknown_value=np.nan,
-            dtype=np.float32,
-        )
-    return OneHotEncoder(
-        # An explicit list: `max_categories` adds a group that skl2onnx does not support.
-        categories=[_frequent(values, MAX_CATEGORIES) for values in columns],
-        handle_unknown="ignore",
-        sparse_output=False,
-        dtype=np.float32,
-    )
-
-
-def _frequent(values: Any, most: int) -> npt.NDArray[Any]:
-    # Break ties alphabetically, so that the result does not depend on row order.
-    counts = values.value_counts().sort_index().sort_values(ascending=False, kind="stable")
-    return np.array(sorted(counts.index[:most]), dtype=object)

@@ -5,9 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from registry.datetimes import PARTS
 from trainer.data.problem import Problem
 from trainer.data.split import Fold, make_folds, thin_out
-from trainer.modelling.candidates import MAX_CATEGORIES, TrainingContext
+from trainer.modelling.candidates import TrainingContext
+from trainer.modelling.preparing import (
+    MAX_WORDS_OF_TREES,
+    count_features,
+)
 from trainer.types import Floats, Hashes, Indices, Mask, Metric
 
 FEW_ROWS = 1_000  # up to this many rows, use five folds instead of three
@@ -71,12 +76,18 @@ def plan_experiment(
 
 
 def _encoded_bytes(problem: Problem) -> int:
-    """Return the bytes of an encoded row: float32 cells, one per category of text."""
-    total = 0
-    for column in problem.signature.columns:
+    """Return the bytes of an encoded row: float32 cells, one per category of text or word."""
+    signature, total = problem.signature, 0
+    for column in signature.columns:
         values: pd.Series = problem.table[column.name]
-        if isinstance(values.dtype, pd.CategoricalDtype):
-            total += 8 + 4 * min(len(values.cat.categories), MAX_CATEGORIES)
-        else:
+        if column.kind == "datetime":
+            total += 4 * len(PARTS)
+        elif not isinstance(values.dtype, pd.CategoricalDtype):
             total += 4
+        elif column.kind == "sentence":
+            total += 8 + 4 * MAX_WORDS_OF_TREES
+        else:
+            count = len(values.cat.categories)
+            own = count_features("linear", signature, count)
+            total += 8 + 4 * own + (8 * len(signature.classes or [0]) if own < count else 0)
     return total

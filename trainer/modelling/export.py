@@ -12,34 +12,57 @@ from skl2onnx.common._registration import get_converter
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import TargetEncoder
 
-from registry.features import MATRIX, column_input, is_one_matrix
+from registry.features import MATRIX, feature_names, is_one_matrix
 from registry.records import Signature
 from registry.runtimes.runtime import Runtime
 from registry.tolerances import NUMBER_TOLERANCE, PROBABILITY_TOLERANCE
 from trainer.errors import ExportError
+from trainer.modelling.boosters import OPSETS_OF_BOOSTERS, is_booster
+from trainer.modelling.encoding import TEXTS
 from trainer.modelling.fitting import predict
 from trainer.modelling.serving import compute, outputs_of
+from trainer.modelling.target_encoding import calculate_target_shapes, convert_target_encoder
 from trainer.types import Features
 
 
-def to_onnx(pipeline: Pipeline, signature: Signature) -> bytes:
-    """Convert a fitted pipeline to ONNX.
+def to_onnx(pipeline: Any, signature: Signature) -> bytes:
+    """Convert a fitted pipeline, or an estimator without steps before it, to ONNX.
 
     Raises:
         ExportError: skl2onnx cannot convert it.
     """
     is_classifier = signature.classes is not None
+    model = pipeline[-1] if isinstance(pipeline, Pipeline) else pipeline
     try:
-        model = convert_sklearn(
+        return convert(
             pipeline,
-            name="tollgate",  # the default is random and would change the digest
-            initial_types=onnx_inputs(signature),
+            signature,
             options={id(pipeline): {"zipmap": False}} if is_classifier else None,
-            custom_conversion_functions=BOOSTING_CONVERTERS,
+            target_opset=OPSETS_OF_BOOSTERS if is_booster(model) else None,
         )
     except Exception as error:  # converters raise errors of any type
         raise ExportError(f"skl2onnx cannot convert it: {type(error).__name__}.") from error
+
+
+def convert(fitted: Any, signature: Signature, **options: Any) -> bytes:
+    """Return the graph of a fitted estimator, or of some steps of a pipeline.
+
+    Args:
+        options: further arguments of `convert_sklearn`.
+
+    Raises:
+        Exception: skl2onnx cannot convert it; the errors of converters share no base class.
+    """
+    model = convert_sklearn(
+        fitted,
+        name="tollgate",  # the default is random and would change the digest
+        initial_types=onnx_inputs(signature),
+        custom_conversion_functions=CONVERTERS,
+        custom_shape_calculators={TargetEncoder: calculate_target_shapes},
+        **options,
+    )
     return bytes(model.SerializeToString())
 
 
@@ -48,11 +71,9 @@ def onnx_inputs(signature: Signature) -> list[tuple[str, Any]]:
     if is_one_matrix(signature.columns):
         return [(MATRIX, FloatTensorType([None, len(signature.columns)]))]
     return [
-        (
-            column_input(i),
-            (StringTensorType if column.kind == "text" else FloatTensorType)([None, 1]),
-        )
+        (name, (StringTensorType if column.kind in TEXTS else FloatTensorType)([None, 1]))
         for i, column in enumerate(signature.columns)
+        for name in feature_names(i, column)
     ]
 
 
@@ -109,7 +130,8 @@ def _converter(model: type) -> Any:
     return lambda scope, operator, container: convert(scope, operator, _PlainIntegers(container))
 
 
-BOOSTING_CONVERTERS = {
-    model: _converter(model)
-    for model in (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
+CONVERTERS = {
+    HistGradientBoostingClassifier: _converter(HistGradientBoostingClassifier),
+    HistGradientBoostingRegressor: _converter(HistGradientBoostingRegressor),
+    TargetEncoder: convert_target_encoder,
 }

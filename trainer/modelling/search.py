@@ -7,13 +7,13 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from registry.features import column_input
+from registry.features import feature_names
 from registry.runtimes.runtime import Runtime
 from registry.runtimes.scikit_learn import PipelineRuntime
 from trainer.data.problem import Problem
 from trainer.errors import ExportError, TrainerError
 from trainer.modelling.candidates import Candidate, build, variants
-from trainer.modelling.encoding import encode, encode_in_batches
+from trainer.modelling.encoding import TEXTS, encode, encode_in_batches
 from trainer.modelling.experiment import Experiment
 from trainer.modelling.export import prove_equal, to_onnx
 from trainer.modelling.fitting import cross_validate, fit
@@ -59,9 +59,7 @@ def search_models(
     Raises:
         TrainerError: no candidate can be fitted.
     """
-    features = encode(
-        experiment.problem.table, experiment.problem.signature.columns, experiment.tuning
-    )
+    features = encode(experiment.problem.table, experiment.problem.signature, experiment.tuning)
     results: dict[str, CandidateResult] = {}
     ranking: list[tuple[float, int, Candidate]] = []
 
@@ -157,34 +155,35 @@ def _cross_validate(experiment: Experiment, candidate: Candidate, features: Feat
 
 
 def _fit(experiment: Experiment, candidate: Candidate) -> Pipeline:
-    features = encode(
-        experiment.problem.table, experiment.problem.signature.columns, experiment.rows
-    )
+    features = encode(experiment.problem.table, experiment.problem.signature, experiment.rows)
     pipeline = build(candidate, experiment.context, features)
     with threadpool_limits(experiment.context.jobs):
         fit(pipeline, features, experiment.problem.labels[experiment.rows])
-    if candidate.family == "random_forest":
-        pipeline[-1].set_params(n_jobs=1)  # when served, many predictions share the CPUs
+    model = pipeline[-1]
+    threads = [name for name, n in model.get_params().items() if name.endswith("n_jobs") and n]
+    model.set_params(**dict.fromkeys(threads, 1))  # when served, many predictions share the CPUs
     return pipeline
 
 
 def _probes(experiment: Experiment) -> Iterator[Features]:
     """Yield the held-out rows, and rows with missing values and unseen categories."""
-    table, columns = experiment.problem.table, experiment.problem.signature.columns
+    table, signature = experiment.problem.table, experiment.problem.signature
+    columns = signature.columns
     rows = np.flatnonzero(experiment.held_out)
-    yield from encode_in_batches(table, columns, rows)
+    yield from encode_in_batches(table, signature, rows)
 
-    texts = [i for i, column in enumerate(columns) if column.kind == "text"]
-    odd = encode(table, columns, np.repeat(rows[:1], len(columns) + 1 + len(texts)))
-    everything = list(range(len(columns)))
+    texts = [i for i, column in enumerate(columns) if column.kind in TEXTS]
+    odd = encode(table, signature, np.repeat(rows[:1], len(columns) + 1 + len(texts)))
     if isinstance(odd, np.ndarray):
+        everything = list(range(len(columns)))
         odd[everything, everything] = odd[len(columns)] = np.nan
         yield odd
         return
-    for i in everything:
-        values = odd[column_input(i)].to_numpy(copy=True)
-        values[[i, len(columns)]] = "" if i in texts else np.nan
-        if i in texts:
-            values[len(columns) + 1 + texts.index(i)] = UNSEEN
-        odd[column_input(i)] = values
+    for i, column in enumerate(columns):
+        for name in feature_names(i, column):
+            values = odd[name].to_numpy(copy=True)
+            values[[i, len(columns)]] = "" if i in texts else np.nan
+            if i in texts:
+                values[len(columns) + 1 + texts.index(i)] = UNSEEN
+            odd[name] = values
     yield odd

@@ -40,7 +40,7 @@ def predict_rows(
     runtime: Runtime, table: pd.DataFrame, signature: Signature, rows: Indices
 ) -> Outputs:
     """Return the outputs for some rows of a table, predicted in batches."""
-    batches = encode_in_batches(table, signature.columns, rows)
+    batches = encode_in_batches(table, signature, rows)
     return np.concatenate(
         [outputs_of(compute(runtime, features, signature)) for features in batches]
     )

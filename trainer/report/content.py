@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from registry.datetimes import SECONDS_PER_DAY, format_time
 from registry.records import ColumnStatistics, Manifest
 from trainer.evaluation.diagnostics import Diagnostics
 from trainer.report import charts
@@ -92,7 +93,8 @@ def list_shifts(manifest: Manifest, before: Manifest) -> Rows:
         distance = abs((now.mean or 0.0) - (old.mean or 0.0))
         moved = now.mean != old.mean and distance > MIN_MOVED_STDS * (old.std or 0.0)
         if moved or abs(now.missing - old.missing) > MIN_MOVED_MISSING:
-            rows.append([now.name, old.mean, f"{old.missing:.1%}", now.mean, f"{now.missing:.1%}"])
+            before_mean, mean = _describe_values(old)[0], _describe_values(now)[0]
+            rows.append([now.name, before_mean, f"{old.missing:.1%}", mean, f"{now.missing:.1%}"])
     return rows[:MAX_COLUMNS]
 
 
@@ -144,7 +146,7 @@ def describe_columns(manifest: Manifest) -> Rows:
     if manifest.statistics is None:
         return [[column.name, column.kind] for column in manifest.signature.columns[:MAX_COLUMNS]]
     return [
-        [c.name, c.kind, f"{c.missing:.1%}", c.mean, c.std, c.min, c.max, _most_frequent(c)]
+        [c.name, c.kind, f"{c.missing:.1%}", *_describe_values(c), _most_frequent(c)]
         for c in (manifest.statistics.target, *manifest.statistics.columns[:MAX_COLUMNS])
     ]
 
@@ -160,6 +162,17 @@ def list_candidates(manifest: Manifest) -> Rows:
 def list_files(manifest: Manifest) -> Rows:
     """Return the data files with generations, sizes in bytes and digests."""
     return [[d.name, d.generation, f"{d.size:,}", d.sha256] for d in manifest.data]
+
+
+def _describe_values(column: ColumnStatistics) -> list[Any]:
+    """Return mean, standard deviation, minimum and maximum; of times, as dates and days."""
+    if column.kind != "datetime" or column.std is None:
+        return [column.mean, column.std, column.min, column.max]
+    mean, least, most = (
+        None if each is None else format_time(each).partition("T")[0]
+        for each in (column.mean, column.min, column.max)
+    )
+    return [mean, f"{column.std / SECONDS_PER_DAY:.3g} days", least, most]
 
 
 def _most_frequent(column: ColumnStatistics) -> str:

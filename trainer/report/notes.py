@@ -5,7 +5,11 @@ import pandas as pd
 
 from trainer.data.load import LoadedData
 from trainer.data.problem import Problem
-from trainer.modelling.candidates import MAX_CATEGORIES, MAX_NATIVE_CATEGORIES
+from trainer.modelling.preparing import (
+    MAX_ENCODED_CATEGORIES,
+    count_features,
+    uses_target_encoding,
+)
 from trainer.types import Family, Indices, Mask
 from trainer.wording import counted, listed
 
@@ -42,7 +46,7 @@ def describe_categories(problem: Problem, rows: Indices, family: Family) -> list
     Args:
         rows: the rows that the model is fitted on.
     """
-    most = MAX_NATIVE_CATEGORIES if family == "categorical_boosting" else MAX_CATEGORIES
+    is_encoded = uses_target_encoding(family, problem.signature)
     notes = []
     for column in problem.signature.columns:
         values: pd.Series = problem.table[column.name]
@@ -50,12 +54,17 @@ def describe_categories(problem: Problem, rows: Indices, family: Family) -> list
             continue
         codes = values.cat.codes.to_numpy()[rows]
         count = int(np.count_nonzero(np.bincount(codes[codes >= 0])))
-        if count > most:
-            notes.append(
-                f"Column {column.name!r} has {count:,} categories in the training rows; the "
-                f"{most} most frequent are used, the other {count - most:,} count as unknown."
-                f"{_hint(values)}"
-            )
+        most = count_features(family, problem.signature, count)
+        if count <= most:
+            continue
+        known = f"Column {column.name!r} has {count:,} categories in the training rows; "
+        unknown = count - (MAX_ENCODED_CATEGORIES if is_encoded else most)
+        if is_encoded:
+            known += f"the {most} most frequent are used by themselves, and all by the mean target"
+        else:
+            known += f"the {most} most frequent are used"
+        more = f", but the {unknown:,} least frequent count as unknown" if unknown > 0 else ""
+        notes.append(f"{known}{more}.")
     return notes
 
 
@@ -77,14 +86,3 @@ def describe_times(
         f"The {counted(int(held_out.sum()), 'row')} with {name!r} from {shown} on "
         f"{'is' if held_out.sum() == 1 else 'are'} held out to evaluate the model.{more}"
     ]
-
-
-def _hint(values: pd.Series) -> str:
-    """Return advice for a column of dates, of which each is a category of its own."""
-    sample = values.cat.categories[:100]
-    if not sample.str.contains(r"^\d{4}-\d\d-\d\d", regex=True).all():
-        return ""
-    is_time = pd.to_datetime(sample, format="ISO8601", utc=True, errors="coerce").notna().all()
-    if not is_time:
-        return ""
-    return " They are dates; numeric columns derived from them, such as the weekday, work better."

@@ -8,15 +8,11 @@ import numpy as np
 
 from registry.explain.encoded import Link
 from registry.explain.trees import Tree, Trees, flatten
+from trainer.modelling.boosters import PositionClassifier
 from trainer.modelling.explaining.estimators import NotReadable
 
 _ZERO = 1e-35
 """LightGBM counts numbers up to this as 0."""
-
-
-def is_booster(model: Any) -> bool:
-    """Return whether a model is one of LightGBM's or XGBoost's."""
-    return type(model).__module__.partition(".")[0] in ("lightgbm", "xgboost")
 
 
 def read_booster(model: Any) -> tuple[Trees, Link]:
@@ -25,6 +21,8 @@ def read_booster(model: Any) -> tuple[Trees, Link]:
     Raises:
         NotReadable: it is not made of trees, or a feature of its trees is not supported here.
     """
+    if isinstance(model, PositionClassifier):
+        model = model.model
     if type(model).__module__.startswith("lightgbm"):
         return _lightgbm(getattr(model, "booster_", model).dump_model())
     booster = model.get_booster() if hasattr(model, "get_booster") else model
