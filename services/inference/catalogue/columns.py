@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from registry.datetimes import format_time
 from registry.records import ColumnStatistics, Label, Manifest, Value
 
 MIN_ROWS = 5
@@ -26,16 +27,17 @@ _WITHOUT_STATISTICS: dict[str, Value] = {
 class ColumnRead(BaseModel):
     """A column: its kind, what training found in it, and a value that it accepts.
 
-    `missing` is a share of the rows. `categories` are the most frequent ones; any other text is
-    accepted as well.
+    `missing` is a share of the rows. `min` and `max` are numbers, or times in ISO 8601, or null for
+    columns of other kinds. `categories` are the most frequent ones; any other text is accepted as
+    well.
     """
 
     name: str
     kind: str
     description: str
     missing: float | None
-    min: float | None
-    max: float | None
+    min: float | str | None
+    max: float | str | None
     categories: list[Label] | None
     example: Value
 
@@ -52,16 +54,32 @@ def describe_columns(manifest: Manifest) -> list[ColumnRead]:
 
 def _describe(name: str, kind: str, known: ColumnStatistics | None) -> ColumnRead:
     categories = None if known is None else _frequent(known)
+    least, most = _range(kind, known)
     return ColumnRead(
         name=name,
         kind=kind,
         description=_sentence(kind, known, categories),
         missing=None if known is None else known.missing,
-        min=None if known is None else known.min,
-        max=None if known is None else known.max,
+        min=least,
+        max=most,
         categories=categories,
         example=_example(kind, known, categories),
     )
+
+
+def _range(
+    kind: str, known: ColumnStatistics | None
+) -> tuple[float, float] | tuple[str, str] | tuple[None, None]:
+    """Return the smallest and the largest value of a number or time, as clients send them."""
+    if known is None or known.min is None or known.max is None:
+        return None, None
+    match kind:
+        case "number":
+            return known.min, known.max
+        case "datetime":
+            return format_time(known.min), format_time(known.max)
+        case _:
+            return None, None
 
 
 def _frequent(known: ColumnStatistics) -> list[Label] | None:
@@ -77,7 +95,11 @@ def _sentence(kind: str, known: ColumnStatistics | None, categories: list[Label]
     facts = []
     if known is not None:
         if known.min is not None and known.max is not None:
-            facts.append(f"{known.min:g} to {known.max:g}")
+            if kind == "datetime":
+                facts.append(f"{format_time(known.min)} to {format_time(known.max)}")
+            else:
+                unit = " words" if kind == "sentence" else ""
+                facts.append(f"{known.min:g} to {known.max:g}{unit}")
         if categories and kind != "boolean":
             facts.append(", ".join(map(str, categories)))
         facts.append(f"{known.missing:.1%} missing" if known.missing else "never missing")

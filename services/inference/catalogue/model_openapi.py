@@ -16,8 +16,12 @@ Schema = dict[str, Any]
 
 _SCHEMAS = "#/components/schemas/"
 _ROW, _PREDICTION = {"$ref": f"{_SCHEMAS}Row"}, {"$ref": f"{_SCHEMAS}Prediction"}
-_TYPES = {"number": "number", "boolean": "boolean"}
-"""The JSON type of each kind of column; all others are strings."""
+_SCHEMA_OF_KIND: dict[str, Schema] = {
+    "number": {"type": "number"},
+    "boolean": {"type": "boolean"},
+    "datetime": {"type": "string", "format": "date-time"},
+}
+"""The schema of a value of each kind of column; all others are strings."""
 
 
 def describe_model(service: Schema, manifest: Manifest) -> Schema:
@@ -124,7 +128,8 @@ def _row(columns: list[ColumnRead]) -> Schema:
         "additionalProperties": False,
         "properties": {
             column.name: {
-                "type": [_type_of(column), "null"],
+                **_schema_of(column),
+                "type": [_schema_of(column)["type"], "null"],
                 "description": column.description,
                 "examples": [column.example],
             }
@@ -134,7 +139,7 @@ def _row(columns: list[ColumnRead]) -> Schema:
 
 
 def _row_as_list(columns: list[ColumnRead]) -> Schema:
-    types = sorted({_type_of(column) for column in columns})
+    types = sorted({_schema_of(column)["type"] for column in columns})
     return {
         "type": "array",
         "minItems": len(columns),
@@ -143,8 +148,8 @@ def _row_as_list(columns: list[ColumnRead]) -> Schema:
     }
 
 
-def _type_of(column: ColumnRead) -> str:
-    return _TYPES.get(column.kind, "string")
+def _schema_of(column: ColumnRead) -> Schema:
+    return _SCHEMA_OF_KIND.get(column.kind, {"type": "string"})
 
 
 def _prediction(manifest: Manifest) -> Schema:

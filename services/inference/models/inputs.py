@@ -1,6 +1,6 @@
 """Convert the instances of a request to the inputs of a model, according to its signature.
 
-`registry.features` describes the inputs. Text is cleaned by the signature's value rules.
+`registry.features` describes the arrays. Text and times are cleaned by the signature's value rules.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from registry.datetimes import parse_time
 from registry.features import MATRIX, Arrays, is_one_matrix, join_columns
 from registry.records import Column, Signature
 from registry.value_rules import RAW_VALUES, ValueRules
@@ -86,8 +87,10 @@ class Inputs:
         )
 
     def _column_array(self, kind: str, values: Sequence[Any]) -> npt.NDArray[Any]:
-        if kind == "text":
+        if kind in TEXTS:
             return text_array(values, self.value_rules)
+        if kind == "datetime":
+            return time_array(values, self.value_rules)
         numbers = number_array(values)
         return self.blank_missing(numbers) if kind == "number" else numbers
 
@@ -115,7 +118,7 @@ class Inputs:
                 yield from self._shape_errors(index, instance)
             else:
                 for column, value in zip(self.columns, row, strict=True):
-                    if value is not None and not _FITS[column.kind](value):
+                    if value is not None and not self._fits(column, value):
                         yield _value_error(index, column)
 
     def _shape_errors(self, index: int, instance: Any) -> Iterator[dict[str, Any]]:
@@ -141,8 +144,13 @@ class Inputs:
                 yield {"loc": [*where, name[:100]], "msg": "Unknown column."}
         for column in self.columns:
             value = instance.get(column.name)
-            if value is not None and not _FITS[column.kind](value):
+            if value is not None and not self._fits(column, value):
                 yield _value_error(index, column)
+
+    def _fits(self, column: Column, value: Any) -> bool:
+        if column.kind == "datetime":
+            return type(value) is str and is_time(value, self.value_rules)
+        return _FITS[column.kind](value)
 
 
 def _value_error(index: int, column: Column) -> dict[str, Any]:
@@ -206,11 +214,17 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     "number": is_number,
     "boolean": lambda value: type(value) is bool,
     "text": lambda value: type(value) is str,
+    "sentence": lambda value: type(value) is str,
 }
+TEXTS = ("text", "sentence")
+"""The kinds whose values are strings for the model too."""
+WANTED_TIME = "an ISO 8601 date or time, such as 2026-01-31T14:00:00Z"
 _WANTED = {
     "number": "Must be a number within the range of float32, or null.",
     "boolean": "Must be true, false or null.",
     "text": "Must be a string or null.",
+    "sentence": "Must be a string or null.",
+    "datetime": f"Must be {WANTED_TIME}, or null.",
 }
 
 
@@ -225,3 +239,26 @@ def text_array(values: Sequence[Any], rules: ValueRules) -> npt.NDArray[np.objec
     clean = rules.clean
     texts = [clean(value) if value else "" for value in values]
     return np.array(texts, dtype=object).reshape(-1, 1)
+
+
+def is_time(text: str, rules: ValueRules) -> bool:
+    """Return whether a text is an ISO 8601 time, or means "missing"."""
+    cleaned = rules.clean(text)
+    if not cleaned:
+        return True
+    try:
+        parse_time(cleaned)
+    except ValueError:
+        return False
+    return True
+
+
+def time_array(values: Sequence[Any], rules: ValueRules) -> npt.NDArray[np.float64]:
+    """Convert ISO 8601 times and None (missing) to a column [rows, 1] of seconds since 1970.
+
+    Raises:
+        ValueError: a value is neither; see `is_time`.
+    """
+    texts = [rules.clean(value) if value else "" for value in values]
+    seconds = [parse_time(text) if text else np.nan for text in texts]
+    return np.array(seconds, dtype=np.float64).reshape(-1, 1)

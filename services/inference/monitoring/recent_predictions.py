@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from registry.datetimes import format_time
 from registry.records import Manifest
 from services.inference.monitoring.answered import AnsweredRequest
 
@@ -129,8 +130,10 @@ def _rows(arrays: dict[str, list[list[Any]]], manifest: Manifest) -> list[list[A
 
 
 def _value(value: Any, kind: str) -> Any:
-    if kind == "text":
+    if kind in ("text", "sentence"):
         return value or None
     if value is None:
         return None
+    if kind == "datetime":
+        return format_time(value)
     return bool(value) if kind == "boolean" else float(value)

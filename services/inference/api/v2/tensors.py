@@ -17,8 +17,17 @@ import numpy.typing as npt
 from registry.features import MATRIX, Arrays
 from registry.records import Column, Signature
 from registry.runtimes.runtime import InferenceResponse
+from registry.value_rules import ValueRules
 from services.common.errors import MAX_FIELD_ERRORS, BodyInvalid
-from services.inference.models.inputs import Inputs, number_array, text_array, types_in
+from services.inference.models.inputs import (
+    TEXTS,
+    WANTED_TIME,
+    Inputs,
+    number_array,
+    text_array,
+    time_array,
+    types_in,
+)
 
 _FLOATS = ("FP16", "FP32", "FP64")
 _INTEGERS = ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
@@ -33,9 +42,18 @@ NUMPY = {
 }
 """How the elements of a raw tensor are encoded; `BYTES` is not in here."""
 
-_ACCEPTED = {"number": {*_INTEGERS, *_FLOATS}, "boolean": {"BOOL"}, "text": {"BYTES"}}
-_WANTED = {"number": "FP32, FP64 or another type of number", "boolean": "BOOL", "text": "BYTES"}
-_DECLARED = {"number": "FP32", "boolean": "BOOL", "text": "BYTES"}
+_BYTES = ("text", "sentence", "datetime")
+_ACCEPTED = {
+    "number": {*_INTEGERS, *_FLOATS},
+    "boolean": {"BOOL"},
+    **{kind: {"BYTES"} for kind in _BYTES},
+}
+_WANTED = {
+    "number": "FP32, FP64 or another type of number",
+    "boolean": "BOOL",
+    **dict.fromkeys(_BYTES, "BYTES"),
+}
+_DECLARED = {"number": "FP32", "boolean": "BOOL", **dict.fromkeys(_BYTES, "BYTES")}
 
 # The Python types allowed in a JSON tensor; null is a missing value.
 _ELEMENTS = {
@@ -218,7 +236,9 @@ def _read_input(
             raise _TensorError(f"The datatype must be {_WANTED[kind]}.")
         if list(tensor.shape) != [rows, width] and (width > 1 or len(tensor.shape) > 1):
             raise _TensorError(f"The shape must be [-1, {width}].")
-        if kind == "text":
+        if kind == "datetime":
+            return _read_times(tensor, rows, inputs.value_rules)
+        if kind in TEXTS:
             return text_array(_read_texts(tensor, rows), inputs.value_rules)
         numbers = _read_numbers(tensor, rows, width)
         return numbers if kind == "boolean" else inputs.blank_missing(numbers)
@@ -254,6 +274,14 @@ def _read_texts(tensor: RawTensor, rows: int) -> list[Any]:
     if tensor.part is None:
         return _elements(tensor, rows, 1)
     return _split_texts(tensor.part, rows)
+
+
+def _read_times(tensor: RawTensor, rows: int, rules: ValueRules) -> npt.NDArray[np.float64]:
+    """Return the times of one column in seconds since 1970; NaN is missing."""
+    try:
+        return time_array(_read_texts(tensor, rows), rules)
+    except ValueError as error:
+        raise _TensorError(f"Each element must be {WANTED_TIME}, or null.") from error
 
 
 def _elements(tensor: RawTensor, rows: int, width: int) -> list[Any]:
