@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from registry.records import Column
+from registry.records import Column, Signature
 from tests.integration.trainer.conftest import Workshop
 from trainer.data.config import DatasetConfig
 from trainer.data.download import fetch_dataset
@@ -170,7 +170,8 @@ class TestColumns:
     def test_an_absent_column_is_all_missing(self, tmp_path: Path) -> None:
         columns = [Column(name="a", kind="number"), Column(name="gone", kind="boolean")]
 
-        features = encode(read(tmp_path / "part", b"a\n1\nNA\n").frame, columns)
+        signature = Signature(task="regression", target="y", columns=columns, classes=None)
+        features = encode(read(tmp_path / "part", b"a\n1\nNA\n").frame, signature)
 
         assert isinstance(features, np.ndarray)
         assert features.dtype == np.float32

@@ -205,7 +205,7 @@ class TestFiles:
         workshop.put("m", cases.write(cases.sales()), name="x.csv")
         dataset = self.fetch(workshop, tmp_path / "x")
 
-        notes = read_table(dataset.parts, config=dataset.config, precise=[]).notes
+        notes = read_table(dataset.parts, config=dataset.config, precise=[], target="bought").notes
 
         assert notes == [
             "Read as semicolon-separated, UTF-8, decimal point: 0.csv and 2 other files.",

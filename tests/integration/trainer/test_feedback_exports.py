@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from registry.datetimes import format_time
 from registry.feedback import Feedback, FeedbackStore, is_feedback_export
 from tests.integration.trainer import cases
 from tests.integration.trainer.conftest import Workshop
@@ -112,4 +113,34 @@ def test_a_text_that_is_no_number_is_refused_with_the_place(workshop: Workshop) 
     export(workshop, [["1,5", 2, "red"]])
 
     with pytest.raises(DataError, match=r"1 cell that is not a number: feedback-\w+\.csv line 2"):
+        load(workshop)
+
+
+def test_they_may_lack_identifiers_and_have_times_and_sentences(workshop: Workshop) -> None:
+    texts = [f"the {row[2]} one for {row[0]} or {row[1]}" for row in cases.sales()]
+    rows = [
+        [f"id-{i}", row[0], f"{i % 28 + 1:02}.01.2026", text, row[3]]
+        for i, (row, text) in enumerate(zip(cases.sales(), texts, strict=True))
+    ]
+    header = ("id", "price", "at", "review", "bought")
+    workshop.put("m", cases.write(rows, header, delimiter=";"))
+    given: list[list[Any]] = [
+        [1.5, "2026-01-31T14:00:00Z", "a good one, or not"],
+        [2.5, None, None],
+    ]
+    export(workshop, given, ["price", "at", "review"])
+
+    problem = load(workshop).problem
+
+    kinds = {column.name: column.kind for column in problem.signature.columns}
+    assert kinds == {"price": "number", "at": "datetime", "review": "sentence"}
+    assert format_time(problem.table["at"][0]) == "2026-01-31T14:00:00Z"
+    assert problem.table.iloc[1].isna().tolist() == [False, True, True]
+
+
+def test_without_a_column_that_is_used_they_are_refused(workshop: Workshop) -> None:
+    workshop.put("m", cases.write(cases.sales()))
+    export(workshop, [[1.5, "red"]], ["price", "colour"])
+
+    with pytest.raises(DataError, match=r"its header differs .* 'qty' is missing"):
         load(workshop)

@@ -46,7 +46,11 @@ class TestTypes:
             (pa.array([True, None, False]), "boolean", [1.0, None, 0.0]),
             (pa.array(["1", "", None]), "text", ["1", None, None]),
             (pa.array(["a", None, "a"]).dictionary_encode(), "text", ["a", None, "a"]),
-            (pa.array([datetime.date(2026, 1, 2), None, None]), "text", ["2026-01-02", None, None]),
+            (
+                pa.array([datetime.date(2026, 1, 2), None, None]),
+                "datetime",
+                [1_767_312_000.0, None, None],
+            ),
             (pa.nulls(3), None, [None, None, None]),
         ],
     )

@@ -22,7 +22,7 @@ def problem(path: Path, columns: Columns, **settings: Any) -> Problem:
     rows = [map(str, row) for row in zip(*columns.values(), strict=True)]
     path.write_text("\n".join(",".join(row) for row in [columns, *rows]) + "\n")
     config = DatasetConfig(**settings)
-    table = read_table([open_part("part.csv", path)], config=config, precise=["y"])
+    table = read_table([open_part("part.csv", path)], config=config, precise=["y"], target="y")
     return define_problem(table, target="y", task=None, config=config, known_kinds={})
 
 
@@ -54,7 +54,7 @@ class TestRows:
         assert (hash_rows(found, seed=0, by=[]) == together).all()
 
     def test_stay_held_out_when_a_column_arrives(self, tmp_path: Path) -> None:
-        columns: Columns = {"a": list(range(200)), "y": [0, 1] * 100}
+        columns: Columns = {"a": list(range(200, 0, -1)), "y": [0, 1] * 100}
         before = problem(tmp_path / "p", columns)
         after = problem(tmp_path / "p", {"new": [1, 2] * 100, **columns})
 
