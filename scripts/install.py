@@ -10,6 +10,8 @@ import ast
 import os
 import subprocess
 import sys
+import sysconfig
+import zipfile
 from pathlib import Path
 
 VENV = Path(".venv")
@@ -50,19 +52,41 @@ def venv_works() -> bool:
 
 
 def create_venv() -> None:
+    """Create .venv with Python's own pip.
+
+    That is unpacked here where its wheel can be found: venv also compiles it, which takes longer
+    than everything that pip is needed for.
+    """
     print(f"==> creating .venv with Python {sys.version.split()[0]}", flush=True)
-    created = subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], capture_output=True)
-    if created.returncode:
+    wheel = find_pip_wheel()
+    venv = [sys.executable, "-m", "venv", "--clear", *(["--without-pip"] if wheel else []), VENV]
+    if subprocess.run(venv, capture_output=True).returncode:
         sys.exit(f"error: {sys.executable} has no working venv (on Debian: python3-venv)")
+    if wheel:
+        base = {"base": str(VENV), "platbase": str(VENV)}
+        with zipfile.ZipFile(wheel) as files:
+            files.extractall(sysconfig.get_path("purelib", scheme="venv", vars=base))
+
+
+def find_pip_wheel() -> Path | None:
+    """Return the wheel of pip that comes with Python, in distributions too, or None."""
+    try:
+        import ensurepip  # Debian leaves it out without python3-venv
+    except ImportError:
+        return None
+    bundled = Path(ensurepip.__file__).with_name("_bundled")
+    folder = Path(sysconfig.get_config_var("WHEEL_PKG_DIR") or bundled)
+    return max(folder.glob("pip-*.whl"), default=None)
 
 
 def install_with_uv(requirements: Path) -> bool:
     """Install the set and this checkout; return False if uv cannot."""
     install_uv = [*PIP, "install", "--quiet", "--require-hashes", "-r", "requirements/uv.txt"]
-    if subprocess.run(install_uv).returncode:
+    with subprocess.Popen(install_uv) as installing:
+        environment = os.environ | uv_settings()
+    if installing.returncode:
         print("    uv is not available; pip takes a few minutes the first time", flush=True)
         return False
-    environment = os.environ | uv_settings()
     install = [UV, "pip", "install", "--quiet", "--python", PYTHON]
     for arguments in (
         ["--require-hashes", "--requirements", str(requirements)],
