@@ -15,6 +15,9 @@ from services.common.errors import Unavailable
 ALGORITHM = "RS256"
 MIN_RSA_BITS = 2048
 
+_FIRST_PAUSE_S = 0.2
+"""Seconds between attempts to fetch the first keys: services and their issuer start together."""
+
 
 class KeySource(Protocol):
     """A source of verification keys: the issuer's JWKS, or auth's own key ring."""
@@ -84,7 +87,7 @@ class IssuerKeys:
     async def refresh(self) -> None:
         """Fetch the key set unless that was tried just now; on failure, keep the cached keys."""
         async with self._fetching:
-            pause_s = self._cooldown_s if self._keys else 1.0
+            pause_s = self._cooldown_s if self._keys else _FIRST_PAUSE_S
             if time.monotonic() - self._tried_at < pause_s:
                 return
             self._tried_at = time.monotonic()
