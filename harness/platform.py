@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import httpx
 
-from cli.local import state
+from cli.local import prepared, state
 from harness.ports import free_port
 from harness.processes import end_of
 from harness.programs import ROOT
@@ -40,14 +40,16 @@ class Platform:
             AssertionError: the preparation failed; the message is the end of its log.
         """
         with self.log.open("ab") as output:
-            prepared = subprocess.run(
-                [sys.executable, "-m", "cli.local.prepare"],
-                cwd=ROOT,
-                env=self.environment,
-                stdout=output,
-                stderr=output,
-            )
-        assert prepared.returncode == 0, end_of(self.log)
+            for step in ("cli.local.prepare", "cli.local.sample"):
+                done = subprocess.run(
+                    [sys.executable, "-m", step],
+                    cwd=ROOT,
+                    env=self.environment,
+                    stdout=output,
+                    stderr=output,
+                )
+                assert done.returncode == 0, end_of(self.log)
+        prepared.record(self.home, environment=self.environment)
 
     def start(self) -> None:
         """Start the runner and wait for its greeting."""

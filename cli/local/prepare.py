@@ -1,20 +1,17 @@
-"""Prepare databases, users and the sample model before the services start.
+"""Prepare the databases and users before the services that need them start.
 
 A separate process, so that `up` stays small. Every step is idempotent.
 """
 
 import asyncio
 import gc
-import os
 import sys
 from typing import Any
 
-import structlog
 from sqlalchemy.exc import DBAPIError
 
-from cli.local import prepared, sample, state
+from cli.local import state
 from cli.settings import LocalSettings
-from registry.records import StoreError
 from services.auth import app as auth_app
 from services.auth.clients.credentials import ensure_service_client
 from services.auth.passwords import PasswordHasher
@@ -26,8 +23,6 @@ from services.common.db.database import Database
 from services.common.db.migrations import migrate
 from services.common.errors import ServiceError
 from services.common.telemetry.logs import configure_logging
-from trainer.errors import TrainerError
-from trainer.settings import TrainerSettings
 
 
 def main() -> None:
@@ -37,7 +32,7 @@ def main() -> None:
     configure_logging("tollgate", style=settings.log_format)
     try:
         _prepare(settings)
-    except (DBAPIError, OSError, ServiceError, StoreError, TrainerError) as error:
+    except (DBAPIError, OSError, ServiceError) as error:
         reason = error.orig if isinstance(error, DBAPIError) else error
         sys.exit(f"error: {' '.join(str(reason).split())}")
 
@@ -47,8 +42,6 @@ def _prepare(settings: LocalSettings) -> None:
     migrate(auth.database_url.get_secret_value(), auth_app.MIGRATIONS)
     migrate(billing.database_url.get_secret_value(), billing_database.MIGRATIONS)
     asyncio.run(_ensure_log_ins(auth, state.credentials(settings.home)))
-    sample.ensure_released(TrainerSettings.load(), report=structlog.get_logger().info)
-    prepared.record(settings.home, environment=os.environ)
 
 
 async def _ensure_log_ins(settings: AuthSettings, log_ins: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 class StartRefused(Exception):
-    """A service cannot run with its settings."""
+    """A service cannot run with its settings, or preparation failed; the process has said why."""
 
 
 class Process:
@@ -84,16 +84,23 @@ class Service:
         self.name = name
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
+        self.started = asyncio.Event()
         self.has_been_ready = False
         self._process = Process(f"services.{name}", environment=environment)
         self._stopping = asyncio.Event()
 
-    async def run(self) -> None:
+    async def run(self, *, after: asyncio.Task[int] | None) -> None:
         """Run and restart the service, with exponential backoff.
 
+        Args:
+            after: a process that prepares what the service needs.
+
         Raises:
-            StartRefused: its settings are invalid, and it has never been ready.
+            StartRefused: its settings are invalid, and it has never been ready; or `after` failed.
         """
+        if after is not None and await after != 0:
+            raise StartRefused(self.name)
+        self.started.set()
         pause_s = 0.0
         while not self._stopping.is_set():
             started = time.monotonic()

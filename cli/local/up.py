@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +21,7 @@ from services.common.http.readiness import failing
 from services.common.telemetry.logs import configure_logging
 
 _LOCAL_PLAN = Path(__file__).parents[2] / "services" / "billing" / "plans" / "local_plan.json"
+_POLL_S = 0.1
 _REPORT_EVERY_S = 10.0
 _ECHO_S = 1.0
 """A signal to the process group may arrive twice: directly, and forwarded by `make`."""
@@ -55,43 +56,57 @@ def up(
 
 
 async def _up(settings: LocalSettings, home: Path) -> int:
-    """Prepare, run and stop the services; return the exit code."""
+    """Prepare, run and stop the services; return the exit code.
+
+    On a first start, the sample is trained beside everything that does not need it.
+    """
     plan = settings.default_plan or str(_LOCAL_PLAN)
     environment = os.environ | {"TOLLGATE_HOME": str(home), "BILLING_DEFAULT_PLAN": plan}
     preparation = Process("cli.local.prepare", environment=environment)
+    sample = Process("cli.local.sample", environment=environment)
     auth = Service("auth", port=settings.auth_port, environment=environment)
     billing = Service("billing", port=settings.billing_port, environment=environment)
     inference = Service("inference", port=settings.inference_port, environment=environment)
 
     def kill_all() -> None:
-        for process in (preparation, inference, billing, auth):
+        for process in (preparation, sample, inference, billing, auth):
             process.kill()
 
     asked_to_stop = asyncio.create_task(_asked_to_stop(or_else=kill_all).wait())
 
-    if not prepared.is_prepared(home, environment=environment):
-        preparing = asyncio.create_task(preparation.run())
-        await asyncio.wait({asked_to_stop, preparing}, return_when=asyncio.FIRST_COMPLETED)
-        if not preparing.done():
-            await preparation.stop()
-            return 0
-        if preparing.result() != 0:
-            return 1
+    has_databases: asyncio.Task[int] | None = None
+    has_sample: asyncio.Task[int] | None = None
+    is_prepared = prepared.is_prepared(home, environment=environment)
+    if not is_prepared:
+        has_databases = asyncio.create_task(preparation.run())
+        has_sample = asyncio.create_task(sample.run())
+    running = [
+        asyncio.create_task(auth.run(after=has_databases)),
+        asyncio.create_task(billing.run(after=has_databases)),
+        asyncio.create_task(inference.run(after=has_sample)),
+    ]
 
-    running = [asyncio.create_task(service.run()) for service in (auth, billing, inference)]
-    greeting = asyncio.create_task(_greet(auth, inference, billing, home / "credentials.json"))
+    async def greet() -> None:
+        await asyncio.gather(*(_until_ready(service) for service in (auth, inference, billing)))
+        if not is_prepared:
+            _record(home, environment)
+        urls = {"auth": auth.url, "inference": inference.url, "billing": billing.url}
+        credentials = home / "credentials.json"
+        typer.echo(table(**urls, credentials=credentials) + "\n" + quickstart(**urls))
+
+    greeting = asyncio.create_task(greet())
     await asyncio.wait({asked_to_stop, *running}, return_when=asyncio.FIRST_COMPLETED)
 
+    is_refused = not asked_to_stop.done()
     greeting.cancel()
-    if not asked_to_stop.done():
-        kill_all()  # a service refused its settings, so no work is in progress
-    for service in (inference, billing, auth):  # each may need the next ones to finish
-        await service.stop()
-    try:
-        await asyncio.gather(*running)
-    except StartRefused:
-        return 1
-    return 0
+    if is_refused:
+        kill_all()  # no work is in progress
+    for process in (sample, preparation, inference, billing, auth):  # each may need the next ones
+        await process.stop()
+    for outcome in await asyncio.gather(*running, return_exceptions=True):
+        if isinstance(outcome, BaseException) and not isinstance(outcome, StartRefused):
+            raise outcome
+    return 1 if is_refused else 0
 
 
 def _asked_to_stop(*, or_else: Callable[[], None]) -> asyncio.Event:
@@ -113,18 +128,20 @@ def _asked_to_stop(*, or_else: Callable[[], None]) -> asyncio.Event:
     return asked
 
 
-async def _greet(auth: Service, inference: Service, billing: Service, credentials: Path) -> None:
-    """Print the URLs and the quickstart once all services are ready."""
-    await asyncio.gather(*(_until_ready(service) for service in (auth, inference, billing)))
-    urls = {"auth": auth.url, "inference": inference.url, "billing": billing.url}
-    typer.echo(table(**urls, credentials=credentials) + "\n" + quickstart(**urls))
+def _record(home: Path, environment: Mapping[str, str]) -> None:
+    """Record that everything is prepared; without that, the next start prepares again."""
+    try:
+        prepared.record(home, environment=environment)
+    except OSError as error:
+        log.warning(f"cannot write to {home}: {error.strerror}")
 
 
 async def _until_ready(service: Service) -> None:
+    await service.started.wait()
     reported_at = time.monotonic()
     while (why := await asyncio.to_thread(failing, service.port)) is not None:
         if time.monotonic() - reported_at > _REPORT_EVERY_S:
             reported_at = time.monotonic()
             log.info(f"waiting for {service.name}: {why}")
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(_POLL_S)
     service.has_been_ready = True

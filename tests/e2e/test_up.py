@@ -85,6 +85,18 @@ def test_a_signal_to_the_whole_group_stops_it_cleanly(stopped: Platform) -> None
     assert "Traceback" not in stopped.output()
 
 
+def test_a_signal_while_it_prepares_stops_it_cleanly(stopped: Platform) -> None:
+    (stopped.home / "prepared").unlink()
+    runner = stopped.launch()
+    eventually(lambda: len(stopped.pids()) > 1)
+
+    runner.terminate()
+
+    assert runner.wait(timeout=60) == 0
+    assert stopped.pids() == {}
+    assert "Traceback" not in stopped.output()
+
+
 def test_a_second_signal_ends_even_a_service_that_hangs(stopped: Platform) -> None:
     stopped.start()
     assert stopped.runner is not None
@@ -133,9 +145,10 @@ def test_a_port_in_use_is_reported_in_one_line(stopped: Platform) -> None:
     [
         ("AUTH_PORT", "http"),
         ("BILLING_DEFAULT_PLAN", "{}"),
+        ("TRAINER_SEED", "none"),
         ("INFERENCE_JOURNAL_DIR", "/dev/null/journal"),
     ],
-    ids=["of the runner", "of the preparation", "of a service"],
+    ids=["of the runner", "of the databases", "of the sample", "of a service"],
 )
 def test_an_invalid_setting_is_named_in_one_line(
     stopped: Platform, variable: str, value: str
