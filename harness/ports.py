@@ -3,6 +3,7 @@
 import errno
 import secrets
 import socket
+import sys
 
 _LOWEST, _HIGHEST = 10_000, 32_000
 """Below the ports that Linux gives to outgoing connections, which could take one in between."""
@@ -10,10 +11,10 @@ _chosen: set[int] = set()
 
 
 def free_port() -> int:
-    """Return a free TCP port of 127.0.0.1 that this process has not been given before."""
+    """Return a free TCP port of 127.0.0.1 that no process of the tests has been given before."""
     while True:
         port = _LOWEST + secrets.randbelow(_HIGHEST - _LOWEST)
-        if port in _chosen:
+        if port in _chosen or not _reserve(port):
             continue
         try:
             socket.create_server(("127.0.0.1", port)).close()
@@ -23,6 +24,25 @@ def free_port() -> int:
             continue
         _chosen.add(port)
         return port
+
+
+def _reserve(port: int) -> bool:
+    """Return False if another process of the tests, which may not listen yet, has this port.
+
+    The reservation is a socket with the port as its name; it lasts as long as this process.
+    """
+    if sys.platform != "linux":
+        return True  # only Linux has names without files
+    reservation = socket.socket(socket.AF_UNIX)
+    try:
+        reservation.bind(f"\0tollgate-tests-{port}")
+    except OSError as error:
+        reservation.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return False
+    reservation.detach()
+    return True
 
 
 def is_listening(port: int) -> bool:

@@ -1,6 +1,7 @@
 """Processes that the harness starts end with it, whatever state they are in."""
 
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from harness.ports import free_port, is_listening
 from harness.processes import await_process, running_process, start_process, stop_process
+from harness.programs import ROOT
 from harness.waiting import eventually
 
 DEAF = (
@@ -41,6 +43,17 @@ def test_a_process_is_ready_inside_the_block_and_gone_after_it() -> None:
         assert is_listening(port)
 
     assert not is_listening(port)
+
+
+def test_no_two_processes_get_the_same_port() -> None:
+    port = free_port()
+    script = f"from harness import ports; print(ports._reserve({port}))"
+
+    other = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert other.stdout == "False\n"
 
 
 def test_a_frozen_process_is_stopped() -> None:
