@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from structlog.testing import capture_logs
 
 from harness.programs import ROOT
@@ -31,19 +31,22 @@ async def answer() -> str:
 
 
 @router.get("/slow")
-async def answer_late() -> str:
-    await asyncio.sleep(0.3)
+async def answer_late(request: Request) -> str:
+    request.app.state.begun.set()
+    await request.app.state.may_answer.wait()
     return "slow"
 
 
 @router.get("/never")
-async def never_answer() -> None:
-    await asyncio.sleep(60)
+async def never_answer(request: Request) -> None:
+    request.app.state.begun.set()
+    await asyncio.Event().wait()
 
 
 @asynccontextmanager
 async def empty_lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.checks = {}
+    app.state.begun, app.state.may_answer = asyncio.Event(), asyncio.Event()
     yield
 
 
@@ -59,6 +62,7 @@ class Running:
             max_body_bytes=1000,
         )
         app.include_router(router)
+        self.state = app.state
         config = uvicorn.Config(
             app,
             http=Protocol,
@@ -145,8 +149,9 @@ class TestStopping:
     ) -> None:
         async with connected(server) as client:
             client.send("/slow")
-            await asyncio.sleep(0.1)
+            await server.state.begun.wait()
             await server.stop()
+            server.state.may_answer.set()
 
             assert await client.read() == (200, True, b'"slow"')
             assert await client.is_closed()
@@ -188,7 +193,7 @@ class TestStopping:
         monkeypatch.setattr(stopping, "LAST_CALL_S", 1.0)
         async with connected(server) as hanging, connected(server) as other:
             hanging.send("/never")
-            await asyncio.sleep(0.1)
+            await server.state.begun.wait()
             await server.stop()
             other.send("/quick")
             unharmed = await other.read()

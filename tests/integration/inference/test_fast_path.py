@@ -122,10 +122,10 @@ async def test_a_connection_is_closed_when_idle_but_not_while_it_is_used(
     settings: InferenceSettings, tmp_path: Path, authorization: str
 ) -> None:
     settings = settings.model_copy(update={"journal_dir": tmp_path / "journal"})
-    async with serving_both(settings, keep_alive_s=1) as served, connected(served.fast) as client:
-        for _ in range(5):
+    async with serving_both(settings, keep_alive_s=3) as served, connected(served.fast) as client:
+        for _ in range(4):
             assert (await client.ask(post(V1, one_row(), authorization))).status == 200
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(1)
 
         rest = await asyncio.wait_for(client.reader.read(), 20)
 

@@ -11,6 +11,7 @@ import pytest
 from harness.ports import free_port
 from services.inference.api.grpc.document import PATH
 from services.inference.api.grpc.messages import open_inference_pb2 as messages
+from services.inference.api.grpc.service import InferenceService
 from services.inference.settings import InferenceSettings
 from tests.integration.inference.conftest import eventually, serving
 from tests.integration.inference.grpc_client import GrpcClient, Infer, fp32, mixed_row, values
@@ -248,7 +249,16 @@ class TestStopping:
         settings: InferenceSettings,
         neighbours: Neighbours,
         tmp_path_factory: pytest.TempPathFactory,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        reading = asyncio.Event()
+        read = InferenceService._read
+
+        async def start_reading(self: InferenceService, *arguments: Any) -> bytes:
+            reading.set()
+            return await read(self, *arguments)
+
+        monkeypatch.setattr(InferenceService, "_read", start_reading)
         port = free_port()
         changes = {"grpc_port": port, "journal_dir": tmp_path_factory.mktemp("stopping")}
         token = neighbours.token()
@@ -256,9 +266,9 @@ class TestStopping:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             async with serving(settings.model_copy(update=changes)):
                 _, first = await GrpcClient(channel, token).infer(fp32(NUMBERS_ROW))
+                reading.clear()
                 begun: Any = channel.stream_unary(PATH)(metadata=metadata)
-                await begun.wait_for_connection()
-                await asyncio.sleep(0.1)
+                await reading.wait()
                 loop = asyncio.get_running_loop()
                 loop.call_later(
                     0.3,
