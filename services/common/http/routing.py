@@ -8,8 +8,8 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
+from services.common import strict_json
 from services.common.errors import DuplicateMember, UnreadableJson, malformed_json
-from services.common.http import strict_json
 from services.common.identity.guards import RequireScope
 
 

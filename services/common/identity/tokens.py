@@ -7,7 +7,6 @@ base64url, duplicate members, unknown header parameters, `typ`, `kid`, claim typ
 
 import base64
 import hashlib
-import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from typing import Any, cast
 from jose import jwt
 from jose.backends.base import Key
 
+from services.common import strict_json
 from services.common.contracts import AUDIENCE
 from services.common.errors import Unauthenticated, Unavailable
 from services.common.identity.issuer_keys import ALGORITHM, KeySource
@@ -186,14 +186,7 @@ def _decode(segment: bytes) -> bytes:
 
 def _json_object(raw: bytes) -> dict[str, Any]:
     """Parse a JSON object without duplicate members, which parsers could read differently."""
-    value = json.loads(raw, object_pairs_hook=_unique)
+    value = strict_json.loads(raw)
     if not isinstance(value, dict):
         raise ValueError("not an object")
     return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("duplicate members")
-    return members
