@@ -5,6 +5,7 @@ import gc
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +20,8 @@ from harness.gcs import Emulator, running_emulator
 from harness.mariadb import ExternalServer, Server, any_server
 from harness.platform import Platform
 from harness.programs import NotInstalled, find_program
+
+Once = Callable[[str, Callable[[Path], object]], Path]
 
 JAVA_CLIENT = Path(__file__).parent / "integration/common/Post.java"
 
@@ -117,17 +120,31 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a state folder as after a first start, prepared by whichever worker comes first."""
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Return a folder that whichever worker needs it first fills: `once(name, fill)`.
+
+    The others wait for it. All of them read it and none writes to it.
+    """
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    home = shared / "trained"
-    with (shared / "trained.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (home / "models").exists():
-            home.mkdir(exist_ok=True)
-            Platform(home).prepare()
-    return home
+
+    def find(name: str, fill: Callable[[Path], object]) -> Path:
+        folder = shared / name
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                unfinished = Path(tempfile.mkdtemp(prefix=name, dir=shared))
+                fill(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def trained_home(once: Once) -> Path:
+    """Return a state folder as after a first start."""
+    return once("trained", lambda home: Platform(home).prepare())
 
 
 @pytest.fixture(scope="session")

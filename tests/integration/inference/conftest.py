@@ -1,5 +1,6 @@
 """Fixtures of the inference tests: trained models, auth and billing over HTTP, and the app."""
 
+import shutil
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,10 +18,11 @@ from services.inference.api.front import InferenceApp
 from services.inference.app import create_app
 from services.inference.metering.billing_client import BillingClient
 from services.inference.settings import InferenceSettings
+from tests.conftest import Once
 from tests.integration.inference.fast import Served, serving_both
 from tests.integration.inference.grpc_client import GrpcClient
 from tests.integration.inference.neighbours import Neighbours, running
-from tests.integration.inference.samples import Store, train_samples
+from tests.integration.inference.samples import Store, store_in, train_samples
 from tests.integration.inference.shelf import Shelf
 
 eventually = eventually_async
@@ -28,9 +30,10 @@ eventually = eventually_async
 
 
 @pytest.fixture(scope="session")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def samples(once: Once, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Return a store with the classifiers `numbers` and `mixed`, and the regression `price`."""
-    return train_samples(tmp_path_factory.mktemp("samples"))
+    trained = once("samples", train_samples)
+    return store_in(shutil.copytree(trained, tmp_path_factory.mktemp("own") / "samples"))
 
 
 @pytest.fixture(scope="session")

@@ -22,22 +22,26 @@ CARD = {
 
 @dataclass(frozen=True)
 class Store:
-    """The location of the models, and the settings to train more."""
+    """The location of the models, and of the keys that verify them."""
 
     url: str
     trusted: Path
-    trainer: TrainerSettings
 
 
-def train_samples(folder: Path) -> Store:
+def store_in(folder: Path) -> Store:
+    """Return the store that `train_samples` left in a folder, which may have been moved."""
+    return Store(f"file://{folder}/models", folder / "keys/trusted")
+
+
+def train_samples(folder: Path) -> None:
     """Train, sign and release the three models; `mixed` is public."""
-    keys = folder / "keys"
-    create_signing_key(keys / "signing.pem", keys / "trusted")
+    store = store_in(folder)
     trainer = TrainerSettings(
-        model_store=f"file://{folder}/models",
+        model_store=store.url,
         data_store=f"file://{folder}/data",
-        signing_key=keys / "signing.pem",
+        signing_key=folder / "keys/signing.pem",
     )
+    create_signing_key(folder / "keys/signing.pem", store.trusted)
     chance = random.Random(1)
     _write(folder / "data/numbers/part.csv", "a,b,c,label", _numbers(chance))
     _write(folder / "data/mixed/part.csv", "size,colour,sold,label", _mixed(chance))
@@ -46,7 +50,6 @@ def train_samples(folder: Path) -> Store:
     (folder / "data/mixed/dataset.json").write_text(json.dumps(settings))
     for model, target in (("numbers", "label"), ("mixed", "label"), ("price", "price")):
         train(trainer, model, target=target, release=True)
-    return Store(f"file://{folder}/models", keys / "trusted", trainer)
 
 
 def _write(path: Path, header: str, rows: list[str]) -> None:
