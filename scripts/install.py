@@ -59,7 +59,8 @@ def create_venv() -> None:
     """
     print(f"==> creating .venv with Python {sys.version.split()[0]}", flush=True)
     wheel = find_pip_wheel()
-    venv = [sys.executable, "-m", "venv", "--clear", *(["--without-pip"] if wheel else []), VENV]
+    options = ["--without-pip"] if wheel else []
+    venv = [sys.executable, "-m", "venv", "--clear", *options, str(VENV)]
     if subprocess.run(venv, capture_output=True).returncode:
         sys.exit(f"error: {sys.executable} has no working venv (on Debian: python3-venv)")
     if wheel:

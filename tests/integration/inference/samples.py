@@ -22,15 +22,17 @@ CARD = {
 
 @dataclass(frozen=True)
 class Store:
-    """The location of the models, and of the keys that verify them."""
+    """The location of the models, of the keys that verify them, and of the key that signs them."""
 
     url: str
     trusted: Path
+    signing_key: Path
 
 
 def store_in(folder: Path) -> Store:
     """Return the store that `train_samples` left in a folder, which may have been moved."""
-    return Store(f"file://{folder}/models", folder / "keys/trusted")
+    keys = folder / "keys"
+    return Store(f"file://{folder}/models", keys / "trusted", keys / "signing.pem")
 
 
 def train_samples(folder: Path) -> None:
@@ -39,9 +41,9 @@ def train_samples(folder: Path) -> None:
     trainer = TrainerSettings(
         model_store=store.url,
         data_store=f"file://{folder}/data",
-        signing_key=folder / "keys/signing.pem",
+        signing_key=store.signing_key,
     )
-    create_signing_key(folder / "keys/signing.pem", store.trusted)
+    create_signing_key(store.signing_key, store.trusted)
     chance = random.Random(1)
     _write(folder / "data/numbers/part.csv", "a,b,c,label", _numbers(chance))
     _write(folder / "data/mixed/part.csv", "size,colour,sold,label", _mixed(chance))

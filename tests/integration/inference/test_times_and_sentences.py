@@ -16,6 +16,7 @@ from tests.integration.inference.neighbours import Neighbours
 from tests.integration.inference.samples import Store
 from tests.integration.inference.test_binary_tensors import tensor, text
 from trainer.pipeline import train
+from trainer.settings import TrainerSettings
 
 COLUMNS = ("at", "review", "size")
 WORDS = ("the", "room", "was", "near", "that", "old", "house", "with", "two", "windows", "and")
@@ -33,8 +34,10 @@ async def both(
     samples: Store, settings: InferenceSettings, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Served]:
     folder = tmp_path_factory.mktemp("kinds")
-    own = samples.trainer.model_copy(
-        update={"data_store": f"file://{folder}/data", "model_store": f"file://{folder}/models"}
+    own = TrainerSettings(
+        data_store=f"file://{folder}/data",
+        model_store=f"file://{folder}/models",
+        signing_key=samples.signing_key,
     )
     chance = random.Random(1)
     lines: dict[str, list[list[Any]]] = {model: [] for model in MODELS}
