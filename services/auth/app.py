@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
+from services.auth.api_keys.router import router as api_keys
 from services.auth.clients.router import router as clients
 from services.auth.discovery import discovery_router
 from services.auth.keys import open_key_ring
@@ -105,6 +106,7 @@ def create_app(
     app.include_router(users)
     app.include_router(tokens)
     app.include_router(clients)
+    app.include_router(api_keys)
     app.include_router(discovery_router(issuer=settings.issuer, keys=keys))
     return app
 

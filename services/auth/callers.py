@@ -8,7 +8,7 @@ from services.auth.clients.credentials import find_client
 from services.auth.models import User
 from services.auth.users.service import find_user
 from services.common.errors import Unauthenticated
-from services.common.identity.tokens import Caller
+from services.common.identity.caller import Caller
 
 FIRST_PARTY = "tollgate-web"
 """The `client_id` of tokens issued for a password: a public client without a secret (RFC 6749

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, String
+from sqlalchemy import ForeignKey, String, Text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -55,6 +55,45 @@ class Client(Base):
     def has_expired(self, now: datetime) -> bool:
         """Return whether less than a second is left, the shortest lifetime of a token."""
         return self.expires_at is not None and int(self.expires_at.timestamp()) <= now.timestamp()
+
+
+class ApiKey(Base):
+    """A machine's credentials in one header. It belongs to an account and outlives its creator."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    account_id: Mapped[str] = mapped_column(ascii_id(36), index=True)
+    created_by: Mapped[str | None] = mapped_column(
+        ascii_id(36), ForeignKey("users.id", ondelete="SET NULL"), index=True
+    )
+    name: Mapped[str] = mapped_column(exact_text(100))
+    prefix: Mapped[str] = mapped_column(ascii_id(16))
+    """The beginning of the key, by which its owner recognizes it."""
+    key_sha256: Mapped[str] = mapped_column(ascii_id(64), unique=True)
+    mode: Mapped[str] = mapped_column(ascii_id(8))
+    scope: Mapped[str] = mapped_column(ascii_id(255))
+    """Separated by spaces, as are the models and the addresses."""
+    model_names: Mapped[str | None] = mapped_column(Text)
+    """The only models that it may use; null for all."""
+    addresses: Mapped[str | None] = mapped_column(Text)
+    """The only addresses and networks that may use it; null for all."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
+    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    @property
+    def models(self) -> list[str] | None:
+        """The only models that it may use; None for all."""
+        return None if self.model_names is None else self.model_names.split()
+
+    @property
+    def allowed_ips(self) -> list[str] | None:
+        """The only addresses and networks that may use it; None for all."""
+        return None if self.addresses is None else self.addresses.split()
+
+    def has_expired(self, now: datetime) -> bool:
+        return self.expires_at is not None and self.expires_at <= now
 
 
 class RefreshFamily(Base):

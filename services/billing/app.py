@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import httpx
 from fastapi import FastAPI
 
 from services.billing.database import MIGRATIONS
@@ -23,7 +24,9 @@ from services.common.db.schema import SchemaCheck
 from services.common.http.app import service_app
 from services.common.http.client import http_client
 from services.common.http.methods import Cors
+from services.common.identity.auth_client import AuthClient
 from services.common.identity.issuer_keys import IssuerKeys, KeySource
+from services.common.identity.key_verifier import KeyVerifier
 from services.common.identity.tokens import TokenVerifier
 
 if TYPE_CHECKING:
@@ -53,7 +56,9 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with http_client(tracing=tracing) as client:
             issuer = IssuerKeys(client, settings.auth_address)
-            verifier = TokenVerifier(keys or issuer, issuer=settings.auth_url)
+            verifier = TokenVerifier(
+                keys or issuer, issuer=settings.auth_url, api_keys=_key_verifier(client, settings)
+            )
             issuer.on_withdrawal = verifier.forget
             database = Database(
                 settings.database_url.get_secret_value(),
@@ -89,9 +94,16 @@ def create_app(
         cors=Cors(
             origins=settings.cors_origins,
             methods=["GET", "POST", "PUT", "DELETE"],
-            headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
+            headers=[
+                "Authorization",
+                "Content-Type",
+                "Idempotency-Key",
+                "X-API-Key",
+                "X-Request-ID",
+            ],
             exposed=["Retry-After", "X-Request-ID"],
         ),
+        accepts_api_keys=True,
         tracing=tracing,
     )
     app.state.event_metrics = events.EventMetrics(app.state.metrics.registry)
@@ -105,3 +117,16 @@ def create_app(
     ):
         app.include_router(router)
     return app
+
+
+def _key_verifier(http: httpx.AsyncClient, settings: BillingSettings) -> KeyVerifier | None:
+    """Return what verifies API keys, or None without a client to ask auth with."""
+    if not settings.client_id:
+        return None
+    auth = AuthClient(
+        http,
+        auth_url=settings.auth_address,
+        client_id=settings.client_id,
+        client_secret=settings.client_secret,
+    )
+    return KeyVerifier(auth.introspect_key)

@@ -7,8 +7,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from services.common.contracts import AccountId
 from services.common.errors import BodyInvalid, InsufficientScope
+from services.common.identity.caller import Caller
 from services.common.identity.guards import RequireScope
-from services.common.identity.tokens import Caller
 
 OtherAccount = Annotated[str | None, Query(description="Another account; needs the scope `admin`.")]
 """Plain text, because the scope is checked before the id."""

@@ -9,11 +9,26 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from services.billing.plans.schemas import PlanCreate
 from services.common.db.database import DatabaseUrl
-from services.common.settings import Networks, Origins, Port, ServiceSettings, ServiceUrl
+from services.common.settings import (
+    Networks,
+    Origins,
+    Port,
+    ServiceSettings,
+    ServiceUrl,
+    local_client,
+)
 
 
 def _local_database(data: dict[str, Any]) -> SecretStr:
     return SecretStr(f"sqlite+aiosqlite:///{data['home'].absolute() / 'billing.db'}")
+
+
+def _local_client_id(data: dict[str, Any]) -> str:
+    return local_client(data["home"])[0]
+
+
+def _local_client_secret(data: dict[str, Any]) -> SecretStr:
+    return SecretStr(local_client(data["home"])[1])
 
 
 def _local_issuer(data: dict[str, Any]) -> str:
@@ -58,6 +73,11 @@ class BillingSettings(ServiceSettings):
     """The issuer of the tokens to accept; by default the local auth service."""
     auth_address: ServiceUrl = Field(default_factory=lambda data: data["auth_url"])
     """URL under which this service reaches auth, if not the issuer's."""
+    client_id: str = Field(default_factory=_local_client_id)
+    """This service's own OAuth client, with which it asks auth about API keys. Default: from
+    `credentials.json`. Without one, API keys are rejected."""
+    client_secret: SecretStr = Field(default_factory=_local_client_secret)
+    """Its secret. Default: from `credentials.json`."""
     database_url: DatabaseUrl = Field(default_factory=_local_database)
     """SQLAlchemy async URL: `mysql+aiomysql://…` or `sqlite+aiosqlite://…`; default `billing.db`
     in the state folder."""

@@ -38,6 +38,21 @@ class TokenGrant(BaseModel):
     scope: str
 
 
+class KeyIntrospection(BaseModel):
+    """The introspection response (RFC 7662 §2.2) for an active API key."""
+
+    active: Literal[True]
+    token_type: Literal["api_key"]
+    sub: str = Field(min_length=1, description="The account that pays.")
+    client_id: str = Field(min_length=1, description="The key's id.")
+    scope: str
+    iat: int
+    exp: int | None = None
+    mode: Literal["live", "test"]
+    models: list[str] | None = None
+    allowed_ips: list[str] | None = None
+
+
 # -- money ---------------------------------------------------------------------------------------
 
 NANO = 10**9

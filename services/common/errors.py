@@ -87,11 +87,11 @@ class BadRequest(ServiceError):
 
 
 class Unauthenticated(ServiceError):
-    """Missing or invalid token. The failed check is deliberately not disclosed."""
+    """Missing or invalid credentials. The failed check is deliberately not disclosed."""
 
     status = 401
     code = "invalid_token"
-    detail = "A valid bearer token is required."
+    detail = "Valid credentials are required."
 
     def __init__(self, *, token_given: bool = True) -> None:
         challenge = 'Bearer error="invalid_token"' if token_given else "Bearer"

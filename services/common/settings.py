@@ -1,5 +1,6 @@
 """The base of every service's settings: shared variables, field types and error reporting."""
 
+import json
 import os
 import re
 import sys
@@ -105,6 +106,18 @@ class ServiceSettings(BaseSettings):
         """Return the environment variable that a validation error refers to."""
         field = str(loc[0])
         return field if field.isupper() else f"{cls.model_config['env_prefix']}{field}".upper()
+
+
+def local_client(home: Path) -> tuple[str, str]:
+    """Return the id and secret of the OAuth client with which local services call one another.
+
+    Both are empty if the state folder has none.
+    """
+    try:
+        client = json.loads((home / "credentials.json").read_text())["services"]["inference"]
+        return str(client["client_id"]), str(client["client_secret"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", ""
 
 
 def exit_with_error(line: str) -> NoReturn:

@@ -17,7 +17,9 @@ from registry.store import ModelStore
 from services.common.http.app import service_app
 from services.common.http.client import http_client
 from services.common.http.methods import Cors
+from services.common.identity.auth_client import AuthClient
 from services.common.identity.issuer_keys import IssuerKeys
+from services.common.identity.key_verifier import KeyVerifier
 from services.common.identity.tokens import TokenVerifier
 from services.common.telemetry.metrics import Metrics
 from services.inference.api.admission import ConcurrencyLimiter, FairSlots, MemoryLimiter
@@ -33,6 +35,7 @@ from services.inference.api.fast_path import FAST_PATH, FastPath
 from services.inference.api.front import InferenceApp, around_predictions
 from services.inference.api.metrics import PredictMetrics
 from services.inference.api.predictions import PredictEndpoint
+from services.inference.api.unbilled import UnbilledRates
 from services.inference.api.v1 import router as v1
 from services.inference.api.v2 import router as v2
 from services.inference.background import Background
@@ -73,6 +76,7 @@ REQUEST_HEADERS = (
     "Content-Type",
     "Idempotency-Key",
     "Inference-Header-Content-Length",
+    "X-API-Key",
     "X-Request-ID",
     "X-Request-Timeout",
 )
@@ -179,6 +183,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
         max_body_bytes=min(settings.max_body_bytes, MAX_OTHER_BODY_BYTES),
         refuse=v2.refuse,
         cors=cors,
+        accepts_api_keys=True,
         amend_openapi=v2.amend_openapi,
         tracing=tracing,
     )
@@ -220,7 +225,14 @@ def _open_identity(
     http: httpx.AsyncClient, settings: InferenceSettings
 ) -> tuple[IssuerKeys, TokenVerifier]:
     keys = IssuerKeys(http, settings.auth_address)
-    verifier = TokenVerifier(keys, issuer=settings.auth_url)
+    auth = AuthClient(
+        http,
+        auth_url=settings.auth_address,
+        client_id=settings.client_id,
+        client_secret=settings.client_secret,
+    )
+    api_keys = KeyVerifier(auth.introspect_key)
+    verifier = TokenVerifier(keys, issuer=settings.auth_url, api_keys=api_keys)
     keys.on_withdrawal = verifier.forget
     return keys, verifier
 
@@ -306,6 +318,7 @@ def _open_admission(settings: InferenceSettings, verifier: TokenVerifier) -> Adm
         verifier,
         ConcurrencyLimiter(settings.max_in_flight),
         MemoryLimiter(settings.max_body_bytes_in_flight),
+        UnbilledRates(),
         max_body_bytes=settings.max_body_bytes,
         max_rows=settings.max_rows,
     )

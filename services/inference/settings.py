@@ -1,6 +1,5 @@
 """Settings of the inference service; no other module of it reads the environment."""
 
-import json
 import os
 from pathlib import Path
 from typing import Literal, Self
@@ -8,7 +7,14 @@ from typing import Literal, Self
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.common.settings import Networks, Origins, Port, ServiceSettings, ServiceUrl
+from services.common.settings import (
+    Networks,
+    Origins,
+    Port,
+    ServiceSettings,
+    ServiceUrl,
+    local_client,
+)
 
 _BODIES_IN_FLIGHT = 32
 _BODIES_IN_FLIGHT_MIN = 4
@@ -100,7 +106,7 @@ class InferenceSettings(ServiceSettings):
     def _local_defaults(cls, given: dict[str, object]) -> dict[str, object]:
         """Fill in defaults from the state folder and the local ports."""
         home = Path(str(given.get("TOLLGATE_HOME", ".tollgate"))).absolute()
-        credentials = _local_credentials(home / "credentials.json")
+        client_id, client_secret = local_client(home)
         defaults: dict[str, object] = {
             "auth_url": f"http://127.0.0.1:{given.get('AUTH_PORT', 8001)}",
             "billing_url": f"http://127.0.0.1:{given.get('BILLING_PORT', 8003)}",
@@ -109,7 +115,8 @@ class InferenceSettings(ServiceSettings):
             "trusted_keys": home / "keys" / "trusted",
             "cache_dir": home / "cache",
             "journal_dir": home / "journal",
-            **credentials,
+            "client_id": client_id,
+            "client_secret": client_secret,
         }
         return defaults | given
 
@@ -127,12 +134,3 @@ class InferenceSettings(ServiceSettings):
         if not (self.client_id and self.client_secret.get_secret_value()):
             raise ValueError("INFERENCE_CLIENT_ID and INFERENCE_CLIENT_SECRET are required")
         return self
-
-
-def _local_credentials(path: Path) -> dict[str, object]:
-    """Return the client that `tollgate up` wrote for this service, if there is one."""
-    try:
-        client = json.loads(path.read_text())["services"]["inference"]
-        return {"client_id": client["client_id"], "client_secret": client["client_secret"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}

@@ -12,7 +12,7 @@ from services.auth.clients.credentials import secret_digest
 from services.auth.models import Client
 from services.auth.users.service import allowed_scope
 from services.common.errors import BodyInvalid, NotFound, ServiceError
-from services.common.identity.tokens import Caller
+from services.common.identity.caller import Caller
 
 MAX_CLIENTS = 100
 """Maximum number of clients of a user."""

@@ -116,8 +116,8 @@ async def revoke(request: Request, issuer: IssuerState) -> Response:
     openapi_extra=_form_of("token", "token_type_hint", required=("token",)),
 )
 async def introspect(request: Request, response: Response, issuer: IssuerState) -> dict[str, Any]:
-    """Return the claims of an access token if it is active. Requires an authenticated client; a
-    user's client can only introspect its owner's tokens."""
+    """Return the claims of an access token or an API key if it is active. Requires an authenticated
+    client; a user's client can only introspect its owner's tokens and keys."""
     with oauth_errors():
         form = await read_form(request)
         if form.client is None:

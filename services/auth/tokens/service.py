@@ -16,6 +16,11 @@ from jose import jwt
 from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.auth.api_keys.credentials import (
+    delete_expired_keys,
+    find_active_key,
+    record_use,
+)
 from services.auth.callers import FIRST_PARTY, is_active
 from services.auth.clients.credentials import find_authentic_client, secret_digest
 from services.auth.keys import KeyRing
@@ -33,14 +38,18 @@ from services.auth.tokens.errors import (
 )
 from services.auth.tokens.forms import ClientCredentials
 from services.auth.users.service import allowed_scope, find_user, find_user_by_email
-from services.common.contracts import AUDIENCE
+from services.common.contracts import AUDIENCE, KeyIntrospection
 from services.common.db.database import Database
 from services.common.errors import Unauthenticated
+from services.common.identity.api_keys import looks_like_api_key
 from services.common.identity.guards import SCOPES
 from services.common.identity.tokens import TokenVerifier
 
 _WRONG_LOGIN = "Incorrect e-mail or password."
 _WRONG_REFRESH = "The refresh token is invalid."
+
+KEYS_SHOWN_FOR = timedelta(days=30)
+"""How long an expired API key is still listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,12 +215,14 @@ async def revoke(issuer: Issuer, *, token: str) -> None:
 
 
 async def introspect(issuer: Issuer, *, token: str, client: Client) -> dict[str, Any]:
-    """Return the claims of an access token if it is active (RFC 7662 §2.2).
+    """Return the claims of an access token or an API key if it is active (RFC 7662 §2.2).
 
-    Refresh tokens are always reported as inactive. So are other users' tokens if the client
-    belongs to a user.
+    Refresh tokens are always reported as inactive. So are other users' tokens and keys if the
+    client belongs to a user.
     """
     inactive = {"active": False}
+    if looks_like_api_key(token.encode()):
+        return await _introspect_key(issuer, key=token, client=client) or inactive
     try:
         caller = await issuer.verifier.verify(token.encode())
     except Unauthenticated:
@@ -225,11 +236,38 @@ async def introspect(issuer: Issuer, *, token: str, client: Client) -> dict[str,
     return {"active": True, "token_type": "Bearer", **jwt.get_unverified_claims(token)}
 
 
+async def _introspect_key(issuer: Issuer, *, key: str, client: Client) -> dict[str, Any] | None:
+    """Return the claims of an API key, or None if it is not active.
+
+    A service asks because the key is being used, so this is also recorded as a use.
+    """
+    async with issuer.database.transaction() as session:
+        found = await find_active_key(session, key=key)
+        if found is None or client.owner_id not in (None, found.account_id):
+            return None
+        if client.owner_id is None:
+            await record_use(session, key=found)
+    claims = KeyIntrospection(
+        active=True,
+        token_type="api_key",  # noqa: S106
+        sub=found.account_id,
+        client_id=found.id,
+        scope=found.scope,
+        iat=int(found.created_at.timestamp()),
+        exp=int(found.expires_at.timestamp()) if found.expires_at else None,
+        mode="test" if found.mode == "test" else "live",
+        models=found.models,
+        allowed_ips=found.allowed_ips,
+    )
+    return claims.model_dump(exclude_none=True)
+
+
 async def delete_expired(database: Database) -> None:
     """Delete expired rows from the database."""
     now = datetime.now(UTC)
     async with database.transaction() as session:
         await repository.delete_expired(session, now=now, known_since=now - KNOWN_FOR)
+        await delete_expired_keys(session, before=now - KEYS_SHOWN_FOR)
 
 
 # -- helpers -------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.models import User
 from services.auth.passwords import PasswordHasher, check_new_password
+from services.auth.roles import PERSONAL, scopes_of
 from services.auth.tokens.logins import end_logins
 from services.auth.users import repository
 from services.auth.users.emails import check_email, fold_email, normalise_email
@@ -176,8 +177,8 @@ async def ensure_user(
 
 
 def allowed_scope(user: User) -> str:
-    """Return all scopes that a user's tokens may have, separated by spaces."""
-    return "predict usage:read admin" if user.is_admin else "predict usage:read"
+    """Return all scopes that tokens for a user's own account may have, separated by spaces."""
+    return scopes_of(PERSONAL, is_admin=user.is_admin)
 
 
 def _new_user(email: str, password_hash: str, *, admin: bool) -> User:

@@ -29,8 +29,8 @@ from services.common.errors import (
     error_responses,
 )
 from services.common.http.routing import new_router
+from services.common.identity.caller import Caller
 from services.common.identity.guards import RequireScope
-from services.common.identity.tokens import Caller
 
 router = new_router(tag="credits")
 

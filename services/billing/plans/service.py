@@ -15,7 +15,7 @@ from services.billing.plans.repository import Assignment
 from services.billing.plans.schemas import PlanCreate, PlanListed, PlanRead, PriceRead
 from services.common.contracts import MAX_BURST, MAX_PER_SECOND, MIN_PER_SECOND, RateLimit
 from services.common.errors import BodyInvalid, NotFound, Unavailable
-from services.common.identity.tokens import Caller
+from services.common.identity.caller import Caller
 
 _PLANS = UUID("6f1d3c0a-52f8-4b5e-9a37-0c2d9be4d1a6")
 """The namespace of plan ids (RFC 9562 §5.5): the same plan has the same id everywhere."""

@@ -45,6 +45,7 @@ def service_app(
     max_body_bytes: int,
     refuse: Refuse = error_response,
     cors: Cors | None = None,
+    accepts_api_keys: bool = False,
     amend_openapi: AmendOpenApi | None = None,
     tracing: "Tracing | None" = None,
 ) -> FastAPI:
@@ -60,6 +61,7 @@ def service_app(
         max_body_bytes: a larger body gets 413.
         refuse: renders errors in another format.
         cors: which pages of other origins may call; default none.
+        accepts_api_keys: whether the OpenAPI document offers them.
         amend_openapi: changes the OpenAPI document.
         tracing: creates a span for each request; closed after the lifespan.
     """
@@ -91,7 +93,7 @@ def service_app(
     if tracing is not None:
         app.add_middleware(tracing.around_app)
     _add_operations(app)
-    add_docs(app, token_url=token_url, amend=amend_openapi)
+    add_docs(app, token_url=token_url, accepts_api_keys=accepts_api_keys, amend=amend_openapi)
     return app
 
 

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -14,10 +14,14 @@ from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
+from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.routing import BaseRoute
 from starlette.staticfiles import StaticFiles
 
 from services.common.errors import PROBLEM_JSON, BodyInvalid, ServiceError, error_responses
 from services.common.http.pages import page_headers
+from services.common.http.routing import list_guards
+from services.common.identity.api_keys import KEY_SCOPES
 
 AmendOpenApi = Callable[[dict[str, Any]], None]
 """Changes an OpenAPI document in place."""
@@ -26,11 +30,18 @@ _METHODS = frozenset({"get", "post", "put", "patch", "delete"})
 _INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
-def add_docs(app: FastAPI, *, token_url: str, amend: AmendOpenApi | None = None) -> None:
+def add_docs(
+    app: FastAPI,
+    *,
+    token_url: str,
+    accepts_api_keys: bool = False,
+    amend: AmendOpenApi | None = None,
+) -> None:
     """Add `/docs` and `/openapi.json`.
 
     Args:
         token_url: where the page's Authorize button logs in.
+        accepts_api_keys: whether the service accepts API keys.
         amend: changes the OpenAPI document.
     """
     assets = Path(str(files("fastapi_offline"))) / "static"
@@ -57,12 +68,30 @@ def add_docs(app: FastAPI, *, token_url: str, amend: AmendOpenApi | None = None)
         )
         for scheme in schema.get("components", {}).get("securitySchemes", {}).values():
             scheme["flows"]["password"]["tokenUrl"] = token_url
+        if accepts_api_keys:
+            _document_api_keys(schema, app.routes)
         _document_errors(schema)
         if amend is not None:
             amend(schema)
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _document_api_keys(schema: dict[str, Any], routes: Sequence[BaseRoute]) -> None:
+    """Add the API key as an alternative wherever its scopes may suffice."""
+    schema["components"]["securitySchemes"]["api_key"] = {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "Or `Authorization: Bearer` with the key.",
+    }
+    for route in iter_route_contexts(routes):
+        guards = list_guards(route.dependant) if isinstance(route.original_route, APIRoute) else []
+        if guards and all(guard.scope in (None, *KEY_SCOPES) for guard in guards):
+            for method in route.methods or ():
+                operation = schema["paths"].get(route.path_format, {}).get(method.lower(), {})
+                operation.get("security", []).append({"api_key": []})
 
 
 def operations(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -50,7 +50,7 @@ class _GuardedRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        guards = list(_guards(self.dependant))
+        guards = list_guards(self.dependant)
 
         async def guarded(request: Request) -> Response:
             for guard in guards:
@@ -65,6 +65,7 @@ def new_router(*, prefix: str = "", tag: str) -> APIRouter:
     return APIRouter(prefix=prefix, tags=[tag], route_class=_GuardedRoute)
 
 
-def _guards(dependant: Dependant) -> list[RequireScope]:
+def list_guards(dependant: Dependant) -> list[RequireScope]:
+    """Return what a route checks before it reads the body."""
     own_guards = [dependant.call] if isinstance(dependant.call, RequireScope) else []
-    return own_guards + [guard for inner in dependant.dependencies for guard in _guards(inner)]
+    return own_guards + [each for inner in dependant.dependencies for each in list_guards(inner)]

@@ -1,4 +1,4 @@
-"""The dependencies of routes that need a caller: bearer token and scope."""
+"""The dependencies of routes that need a caller: credentials and scope."""
 
 from typing import Annotated
 
@@ -7,44 +7,57 @@ from fastapi.openapi.models import OAuth2, OAuthFlowPassword, OAuthFlows
 from fastapi.security.base import SecurityBase
 
 from services.common.errors import InsufficientScope, Unauthenticated
-from services.common.identity.tokens import Caller, TokenVerifier
+from services.common.identity.api_keys import looks_like_api_key
+from services.common.identity.caller import Caller
+from services.common.identity.tokens import TokenVerifier
 
 SCOPES = {
     "predict": "Call models.",
     "usage:read": "Read your usage, balance and invoices.",
+    "keys:write": "Manage API keys.",
+    "billing:manage": "Manage caps, plans and payments.",
+    "members:write": "Manage the members of an account.",
     "billing:write": "Report usage and request leases (services only).",
     "admin": "Administer accounts, plans and money.",
 }
 
 
-def bearer_token(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """Return the bearer token from a request's raw headers (RFC 6750 §2.1).
+_CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
+
+
+def read_credentials(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Return the token or API key in a request's raw headers (RFC 6750 §2.1).
 
     Raises:
-        Unauthenticated: there is no token, or more than one.
+        Unauthenticated: there are no credentials, or more than one.
     """
-    values = [value for name, value in headers if name == b"authorization"]
-    if not values:
-        raise Unauthenticated(token_given=False)
-    if len(values) > 1:
+    given = [(name, value) for name, value in headers if name in _CREDENTIALS]
+    by_name = dict(given)
+    if len(by_name) < len(given):
         raise Unauthenticated()
-    return read_bearer(values[0])
+    return choose_credentials(by_name.get(b"authorization"), by_name.get(b"x-api-key"))
 
 
-def read_bearer(authorization: bytes) -> bytes:
-    """Return the bearer token in the value of an `Authorization` header.
+def choose_credentials(authorization: bytes | None, api_key: bytes | None) -> bytes:
+    """Return the token or API key in the value of `Authorization` or of `X-API-Key`.
 
     Raises:
-        Unauthenticated: there is no such token.
+        Unauthenticated: there are no credentials, or both headers have some.
     """
+    if authorization is None:
+        if api_key is None:
+            raise Unauthenticated(token_given=False)
+        if not looks_like_api_key(api_key):
+            raise Unauthenticated()
+        return api_key
     scheme, _, token = authorization.partition(b" ")
-    if scheme.lower() != b"bearer" or not token:
+    if scheme.lower() != b"bearer" or not token or api_key is not None:
         raise Unauthenticated()
     return token
 
 
 class RequireScope(SecurityBase):
-    """A dependency that returns the `Caller` and rejects tokens without the scope.
+    """A dependency that returns the `Caller` and rejects credentials without the scope.
 
     `_GuardedRoute` calls it before the body is read.
     """
@@ -58,7 +71,9 @@ class RequireScope(SecurityBase):
 
     async def __call__(self, request: Request) -> Caller:
         verifier: TokenVerifier = request.app.state.verifier
-        caller = await verifier.verify(bearer_token(request.scope["headers"]))
+        caller = await verifier.verify(read_credentials(request.scope["headers"]))
+        if caller.limits is not None:
+            caller.limits.check_address(request.client.host if request.client else "")
         if self.scope is not None and self.scope not in caller.scopes:
             raise InsufficientScope(self.scope)
         return caller
@@ -68,7 +83,7 @@ AnyCaller = Annotated[Caller, Depends(RequireScope())]
 
 
 class MayBeAnonymous(SecurityBase):
-    """A dependency that returns the `Caller`, or None for a request without a token."""
+    """A dependency that returns the `Caller`, or None for a request without credentials."""
 
     def __init__(self) -> None:
         self._needs = RequireScope()
@@ -76,7 +91,7 @@ class MayBeAnonymous(SecurityBase):
         self.model = self._needs.model
 
     async def __call__(self, request: Request) -> Caller | None:
-        if "authorization" not in request.headers:
+        if "authorization" not in request.headers and "x-api-key" not in request.headers:
             return None
         return await self._needs(request)
 

@@ -1,4 +1,6 @@
-"""Turn a bearer token into a `Caller`: verify RFC 9068 access tokens strictly and cache them.
+"""Turn credentials into a `Caller`: verify RFC 9068 access tokens strictly and cache them.
+
+API keys are verified by `key_verifier` and cached like tokens.
 
 python-jose verifies the signature. This module checks what python-jose is lenient about: canonical
 base64url, duplicate members, unknown header parameters, `typ`, `kid`, claim types and lifetimes
@@ -10,7 +12,6 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 from jose import jwt
@@ -19,7 +20,10 @@ from jose.backends.base import Key
 from services.common import strict_json
 from services.common.contracts import AUDIENCE
 from services.common.errors import Unauthenticated, Unavailable
+from services.common.identity.api_keys import looks_like_api_key
+from services.common.identity.caller import Caller
 from services.common.identity.issuer_keys import ALGORITHM, KeySource
+from services.common.identity.key_verifier import KeyVerifier
 
 TOKEN_TYPE = "at+jwt"  # noqa: S105
 MAX_TOKEN_BYTES = 8 * 1024
@@ -36,28 +40,18 @@ _JOSE_OPTIONS = {f"verify_{claim}": False for claim in ("exp", "nbf", "iat")} | 
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """The caller that a verified token identifies."""
-
-    account: str
-    client_id: str
-    scopes: frozenset[str]
-    expires_at: int
-    """Seconds since the epoch."""
-
-
 def token_digest(token: bytes) -> bytes:
-    """Return the key of a token in the cache, a third of a token's size."""
+    """Return the key of credentials in the cache, a third of a token's size."""
     return hashlib.sha256(token).digest()
 
 
 class TokenVerifier:
-    """Turns tokens into callers and caches the result until the token expires.
+    """Turns tokens and API keys into callers, and caches the result until it expires.
 
     Args:
         keys: the source of verification keys.
         issuer: the only accepted `iss`.
+        api_keys: verifies API keys; None to reject them.
         clock: returns seconds since the epoch.
         max_cached: the most verified tokens to cache, at about 400 bytes each.
     """
@@ -67,43 +61,42 @@ class TokenVerifier:
         keys: KeySource,
         *,
         issuer: str,
+        api_keys: KeyVerifier | None = None,
         clock: Callable[[], float] = time.time,
         max_cached: int = 1 << 17,
     ) -> None:
         self._keys = keys
         self._issuer = issuer
+        self._api_keys = api_keys
         self._clock = clock
         self._max_cached = max_cached
         self._known: dict[bytes, Caller] = {}
 
     def recall(self, digest: bytes) -> Caller | None:
-        """Return the cached caller of the token with this `token_digest`, or None."""
+        """Return the cached caller of the credentials with this `token_digest`, or None."""
         caller = self._known.get(digest)
         if caller is not None and self._clock() >= caller.expires_at:
             del self._known[digest]
             return None
         return caller
 
-    async def verify(self, token: bytes) -> Caller:
-        """Return the caller of a token.
+    async def verify(self, credentials: bytes) -> Caller:
+        """Return the caller of a token or an API key.
 
         Raises:
-            Unauthenticated: the token is invalid.
-            Unavailable: the issuer's keys were never fetched and are unavailable now.
+            Unauthenticated: the credentials are invalid.
+            Unavailable: they cannot be checked: the issuer's keys were never fetched and are
+                unavailable now, or auth cannot be asked about an API key.
         """
-        digest = token_digest(token)
+        digest = token_digest(credentials)
         if cached := self.recall(digest):
             return cached
-        try:
-            header = _strict_header(token)
-            key = await self._keys.find(header["kid"])
-            if key is None:
+        if looks_like_api_key(credentials):
+            if self._api_keys is None:
                 raise Unauthenticated()
-            caller = self._check_claims(token, key)
-        except (Unauthenticated, Unavailable):
-            raise
-        except Exception as error:  # python-jose raises many kinds of errors
-            raise Unauthenticated() from error
+            caller = await self._api_keys.verify(credentials, digest)
+        else:
+            caller = await self._verify_token(credentials)
         if len(self._known) >= self._max_cached:
             self._known.pop(next(iter(self._known)))
         self._known[digest] = caller
@@ -112,6 +105,18 @@ class TokenVerifier:
     def forget(self) -> None:
         """Clear the cache, because a key was withdrawn."""
         self._known.clear()
+
+    async def _verify_token(self, token: bytes) -> Caller:
+        try:
+            header = _strict_header(token)
+            key = await self._keys.find(header["kid"])
+            if key is None:
+                raise Unauthenticated()
+            return self._check_claims(token, key)
+        except (Unauthenticated, Unavailable):
+            raise
+        except Exception as error:  # python-jose raises many kinds of errors
+            raise Unauthenticated() from error
 
     def _check_claims(self, token: bytes, key: Key) -> Caller:
         claims = jwt.decode(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from services.common.identity.tokens import TokenVerifier
 from services.inference.api.admission import ConcurrencyLimiter, MemoryLimiter
 from services.inference.api.metrics import PredictMetrics
+from services.inference.api.unbilled import UnbilledRates
 from services.inference.metering.billing_client import BillingClient
 from services.inference.metering.journal.journal import Journal
 from services.inference.metering.leases.manager import LeaseManager
@@ -28,6 +29,7 @@ class Admission:
     Args:
         limiter: predictions at once; requests beyond this or the account's share get 503.
         memory: bytes of requests in memory at once; likewise.
+        unbilled: the rate limits of test keys.
         max_body_bytes: larger bodies get 413.
         max_rows: requests with more rows are invalid.
     """
@@ -35,6 +37,7 @@ class Admission:
     verifier: TokenVerifier
     limiter: ConcurrencyLimiter
     memory: MemoryLimiter
+    unbilled: UnbilledRates
     max_body_bytes: int
     max_rows: int
 

@@ -16,7 +16,7 @@ from functools import partial
 import structlog
 
 from services.common.errors import ServiceError
-from services.common.identity.guards import read_bearer
+from services.common.identity.guards import choose_credentials
 from services.common.identity.tokens import token_digest
 from services.common.telemetry.requests import given_request_id, new_request_id
 from services.inference.api import steps, together
@@ -80,13 +80,13 @@ class FastPath:
         ):
             return None
         try:
-            token = read_bearer(fields.get(b"authorization", b""))
+            given = choose_credentials(fields.get(b"authorization"), fields.get(b"x-api-key"))
             head = read_head(headers, max_bytes=min(WHOLE_BYTES, self._admission.max_body_bytes))
         except ServiceError:
             return None
         if head.is_csv:  # takes longer to parse than a prediction may
             return None
-        return FastRequest(path, target, token_digest(token), head, given_request_id(headers))
+        return FastRequest(path, target, token_digest(given), head, given_request_id(headers))
 
     def take(self, offer: Offer) -> None:
         """Take a complete request, which is settled before the event loop reads further ones."""

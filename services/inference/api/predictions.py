@@ -15,9 +15,11 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from services.common.errors import STOPPING, ServiceError, error_response
-from services.common.identity.guards import bearer_token
-from services.common.identity.tokens import Caller, token_digest
+from services.common.identity.caller import Caller
+from services.common.identity.guards import read_credentials
+from services.common.identity.tokens import token_digest
 from services.common.telemetry.requests import request_id
+from services.inference.access import check_model, check_scope
 from services.inference.api import steps
 from services.inference.api.admission import MemoryReservation
 from services.inference.api.collaborators import (
@@ -99,7 +101,8 @@ class PredictEndpoint:
     ) -> Prediction:
         """Check the credentials, find the model, read the body, and predict."""
         admission = self._admission
-        caller = await self.authorize(bearer_token(scope["headers"]))
+        address = scope["client"][0] if scope.get("client") else ""
+        caller = await self.authorize(read_credentials(scope["headers"]), address=address)
         model = await self.find_model(caller, target)
         head = read_head(scope["headers"], max_bytes=admission.max_body_bytes)
         with admission.memory.reserve(caller.account) as memory:
@@ -108,17 +111,28 @@ class PredictEndpoint:
             check = partial(check_wanted, scope, head, started=started)
             return await self.predict(call, model, memory, check=check)
 
-    async def authorize(self, token: bytes) -> Caller:
-        """Return the caller of a token, and count the request against the account's rate limit.
+    async def authorize(self, credentials: bytes, *, address: str) -> Caller:
+        """Return the caller of a token or API key, and count the request against its rate limit.
+
+        That is the account's, or for a test key its own.
+
+        Args:
+            address: the caller's IP address.
 
         Raises:
-            Unauthenticated, InsufficientScope: the token is invalid, or has no such scope.
-            RateLimited: the account is over its rate limit.
-            Unavailable: the token or the account's terms cannot be checked right now.
+            Unauthenticated, InsufficientScope: the credentials are invalid, or have no such scope.
+            AddressNotAllowed: the API key is limited to other addresses.
+            RateLimited: the account or the test key is over its rate limit.
+            Unavailable: the credentials or the account's terms cannot be checked right now.
         """
         verifier = self._admission.verifier
-        caller = verifier.recall(token_digest(token)) or await verifier.verify(token)
-        steps.check_scope(caller)
+        caller = verifier.recall(token_digest(credentials)) or await verifier.verify(credentials)
+        if caller.limits is not None:
+            caller.limits.check_address(address)
+        check_scope(caller)
+        if caller.is_test:
+            self._admission.unbilled.admit(caller.client_id)
+            return caller
         # From here on the account is known, so whatever is refused counts against its rate limit.
         leases = self._metering.leases
         if not leases.admit_now(caller.account):
@@ -129,9 +143,11 @@ class PredictEndpoint:
         """Return the version that a request addresses; load it if necessary.
 
         Raises:
+            ModelNotAllowed: the caller's API key is limited to other models.
             ModelNotFound: there is no such model or version.
             Unavailable: it cannot be loaded right now, or too many requests are in progress.
         """
+        check_model(caller, target.model)
         model = self._models.table.find(target.model, target.version)
         if model is None:
             with self._admission.limiter.acquire(caller.account):
@@ -172,7 +188,10 @@ class PredictEndpoint:
         )
         memory.grow(retained_bytes(request.arrays), is_complete=True)
         name = model.manifest.model + call.target.codec.price_suffix
-        spending = await leases.spend(account, name, request.rows, event_id=keyed_id)
+        if call.caller.is_test:
+            spending = await leases.quote(account, name)
+        else:
+            spending = await leases.spend(account, name, request.rows, event_id=keyed_id)
         try:
             check_deadline(call.head, started=call.started)
             # Compute before billing, so that a failure costs nothing.

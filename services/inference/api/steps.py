@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from registry.runtimes.runtime import InferenceResponse
-from services.common.errors import InsufficientScope
-from services.common.identity.tokens import Caller
+from services.common.identity.caller import Caller
+from services.inference.access import check_model, check_scope
 from services.inference.api.codec import Body, EncodedResponse, InferenceRequest
 from services.inference.api.collaborators import Admission, Metering, Monitoring, Rollouts
 from services.inference.api.reading import Head
@@ -21,7 +21,6 @@ from services.inference.models.table import LoadedModel
 from services.inference.monitoring.answered import AnsweredRequest
 from services.inference.rollouts.shadow import ShadowRequest
 
-SCOPE = "predict"
 RECEIPT = (
     "content-length",
     "x-request-id",
@@ -66,14 +65,22 @@ class Prediction(NamedTuple):
     is_keyed: bool
 
 
-def check_scope(caller: Caller) -> None:
-    """Check that a caller may predict.
+def recall_now(admission: Admission, digest: bytes, model: str) -> Caller | None:
+    """Return the caller of credentials that are known, if the fast path may answer.
+
+    Test keys and keys limited to addresses are rare, and left to the ordinary path.
 
     Raises:
-        InsufficientScope: the token has no such scope.
+        InsufficientScope, ModelNotAllowed: the caller may not predict, or not with this model.
     """
-    if SCOPE not in caller.scopes:
-        raise InsufficientScope(SCOPE)
+    caller = admission.verifier.recall(digest)
+    if caller is None:
+        return None
+    check_scope(caller)
+    if caller.limits is None:
+        return caller
+    check_model(caller, model)
+    return caller if caller.limits.is_only_of_models else None
 
 
 def check_room(admission: Admission, metering: Metering, *, more: int = 0) -> None:

@@ -38,9 +38,8 @@ def decode(
     for offer in offers:
         _, (path, target, digest, head, _), content, started = offer
         try:
-            caller = admission.verifier.recall(digest)
+            caller = steps.recall_now(admission, digest, target.model)
             if caller is not None:
-                steps.check_scope(caller)
                 check_deadline(head, started=started)
                 call = Call(caller, target, path, head, content, started)
                 request, keyed_id = steps.decode_body(call, model, admission.max_rows)

@@ -16,9 +16,9 @@ from services.common.errors import (
     error_responses,
 )
 from services.common.http.routing import new_router
+from services.common.identity.caller import Caller
 from services.common.identity.guards import OptionalCaller
-from services.common.identity.tokens import Caller
-from services.inference.api.steps import SCOPE
+from services.inference.access import check_model, check_scope
 from services.inference.catalogue.card import (
     CardRead,
     Catalogue,
@@ -135,7 +135,8 @@ def find_readable(table: ModelTable, model: str, caller: Caller | None) -> LiveR
 
     Raises:
         Unauthenticated: there is no token, and the model is not public.
-        InsufficientScope: likewise, with a token that has no scope `predict`.
+        InsufficientScope, ModelNotAllowed: likewise, with credentials that may not predict, or not
+            with this model.
         ModelNotFound, Unavailable: there is no such model, or it is not known yet.
     """
     live = table.find_live(model)
@@ -143,8 +144,8 @@ def find_readable(table: ModelTable, model: str, caller: Caller | None) -> LiveR
         return live
     if caller is None:
         raise Unauthenticated(token_given=False)
-    if SCOPE not in caller.scopes:
-        raise InsufficientScope(SCOPE)
+    check_scope(caller)
+    check_model(caller, model)
     return table.live(model)
 
 

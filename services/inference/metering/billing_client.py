@@ -17,10 +17,9 @@ from services.common.contracts import (
     LeaseRequest,
     LeaseTerms,
     SourceReport,
-    TokenGrant,
 )
 from services.common.errors import PROBLEM_JSON
-from services.common.identity.tokens import LEEWAY_S
+from services.common.identity.client_token import ClientToken, NoToken
 from services.inference.metering.events import find_traceparent
 
 if TYPE_CHECKING:
@@ -54,9 +53,6 @@ _INGESTED = TypeAdapter(IngestResult)
 _CHARGED = TypeAdapter(Charge)
 _RECEIPT = TypeAdapter(Receipt)
 _TERMS = TypeAdapter(list[LeaseTerms])
-_GRANTED = TypeAdapter(TokenGrant)
-_RENEW_BEFORE_S = LEEWAY_S + 60
-"""Billing rejects a token up to `LEEWAY_S` early if its clock is ahead of the issuer's."""
 _CLOCK_TOLERANCE_S = 2.0
 
 
@@ -101,11 +97,9 @@ class BillingClient:
     ) -> None:
         self._http = http
         self._billing_url = billing_url
-        self._token_url = f"{auth_url}/token"
-        self._client = (client_id, client_secret.get_secret_value())
-        self._token = ""
-        self._token_until = 0.0
-        self._renewing = asyncio.Lock()
+        self._token = ClientToken(
+            http, auth_url=auth_url, client_id=client_id, client_secret=client_secret, clock=clock
+        )
         self._lookups = asyncio.Semaphore(MAX_LOOKUPS)
         self._receipts = asyncio.Semaphore(MAX_LOOKUPS)
         self._tracing = tracing
@@ -209,7 +203,7 @@ class BillingClient:
         }
         response = await self._send(method, self._billing_url + path, content=body, headers=headers)
         if response.status_code == 401 and bearer is None:
-            self._token_until = 0.0  # revoked, or the issuer's keys changed
+            self._token.drop()  # revoked, or the issuer's keys changed
         if not response.is_success:
             own = response.headers.get("content-type") == PROBLEM_JSON
             raise BillingError(
@@ -220,17 +214,10 @@ class BillingClient:
         return response.content
 
     async def _bearer(self) -> str:
-        async with self._renewing:
-            if self._clock() >= self._token_until:
-                form = {"grant_type": "client_credentials", "scope": "billing:write"}
-                response = await self._send("POST", self._token_url, data=form, auth=self._client)
-                if not response.is_success:
-                    raise BillingError(f"the issuer answered {response.status_code}")
-                granted = _parse(_GRANTED, response.content)
-                self._token = granted.access_token
-                early_s = min(_RENEW_BEFORE_S, granted.expires_in / 2)
-                self._token_until = self._clock() + granted.expires_in - early_s
-            return self._token
+        try:
+            return await self._token.get()
+        except NoToken as error:
+            raise BillingError(str(error)) from error
 
     async def _send(self, method: str, url: str, **options: Any) -> httpx.Response:
         try:

@@ -16,7 +16,7 @@ from services.common.errors import (
     ServiceError,
     Unavailable,
 )
-from services.common.identity.tokens import Caller
+from services.common.identity.caller import Caller
 from services.inference.metering.billing_client import BillingClient, BillingError
 from services.inference.models.inputs import is_number
 from services.inference.models.loader import Loader

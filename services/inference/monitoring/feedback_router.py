@@ -14,8 +14,8 @@ from services.common.errors import (
     error_responses,
 )
 from services.common.http.routing import new_router
-from services.common.identity.guards import RequireScope, bearer_token
-from services.common.identity.tokens import Caller
+from services.common.identity.guards import read_credentials
+from services.inference.access import PredictingCaller
 from services.inference.models.table import ModelNotFound, ModelTable
 from services.inference.monitoring.feedback import EventNotFound, FeedbackDiffers, FeedbackService
 
@@ -70,7 +70,7 @@ router = new_router(tag="feedback")
     ),
 )
 async def give_feedback(
-    caller: Annotated[Caller, Depends(RequireScope("predict"))],
+    caller: PredictingCaller,
     model: Annotated[str, Depends(known_model)],
     body: FeedbackRequest,
     request: Request,
@@ -83,7 +83,7 @@ async def give_feedback(
     service: FeedbackService = request.app.state.feedback
     result = await service.record(
         caller,
-        bearer_token(request.scope["headers"]).decode("ascii"),
+        read_credentials(request.scope["headers"]).decode("ascii"),
         model=model,
         usage_event=body.usage_event,
         label=body.label,

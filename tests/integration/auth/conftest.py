@@ -24,6 +24,8 @@ PATIENT_S = 60
 """The deadline of the database: on a busy machine, a crowd of requests takes long."""
 PASSWORD = "correct horse battery"
 ISSUER = "http://auth.test"
+OWNER_SCOPE = "predict usage:read keys:write billing:manage members:write"
+"""The scopes of all users in their own accounts."""
 CHEAP_KIB = 64
 """Makes a password cost 0.2 ms instead of 30 ms, in the hundreds of log-ins of these tests."""
 

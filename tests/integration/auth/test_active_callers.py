@@ -31,10 +31,13 @@ ENDS_OF_CLIENTS: dict[str, Change] = ENDS_OF_USERS | {
 }
 
 
+VALID_BODIES = {"/clients": {"name": "heir"}, "/api-keys": {"name": "heir"}}
+
+
 def guarded_routes(app: FastAPI) -> list[tuple[str, str]]:
-    """Return the method and path of every operation that takes a token."""
+    """Return the method and path of every operation that takes a user's token."""
     return sorted(
-        (method.upper(), path.replace("{client_id}", "tgc_x"))
+        (method.upper(), path.replace("{client_id}", "tgc_x").replace("{id}", "x"))
         for path, operations in app.openapi()["paths"].items()
         for method, operation in operations.items()
         if "security" in operation
@@ -46,7 +49,8 @@ def machine(client: AsyncClient, as_ada: Headers) -> Callable[[], Awaitable[str]
     """`await machine()` returns an access token of one of Ada's clients."""
 
     async def token() -> str:
-        client_document = (await client.post("/clients", json={"name": "x"}, headers=as_ada)).json()
+        body = {"name": "x", "scope": "predict keys:write"}
+        client_document = (await client.post("/clients", json=body, headers=as_ada)).json()
         answer = await client.post(
             "/token",
             data={"grant_type": "client_credentials"},
@@ -59,9 +63,9 @@ def machine(client: AsyncClient, as_ada: Headers) -> Callable[[], Awaitable[str]
 
 async def assert_every_route_refuses(app: FastAPI, client: AsyncClient, token: str) -> None:
     routes = guarded_routes(app)
-    assert len(routes) >= 5
+    assert len(routes) >= 9
     for method, path in routes:
-        body = {"name": "heir"} if method == "POST" else None
+        body = VALID_BODIES.get(path) if method == "POST" else None
         answer = await client.request(method, path, json=body, headers=bearer(token))
         assert (method, path, answer.status_code) == (method, path, 401)
         assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]

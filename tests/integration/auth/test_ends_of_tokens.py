@@ -9,7 +9,7 @@ from sqlalchemy import delete, update
 
 from services.auth.models import User
 from services.common.db.database import Database
-from tests.integration.auth.conftest import PASSWORD, Headers, LogIn, bearer
+from tests.integration.auth.conftest import OWNER_SCOPE, PASSWORD, Headers, LogIn, bearer
 
 
 class TestRevoke:
@@ -74,7 +74,7 @@ class TestIntrospect:
         assert answer.headers["cache-control"] == "no-store"
         body = answer.json()
         assert (body["active"], body["token_type"]) == (True, "Bearer")
-        assert (body["sub"], body["scope"]) == (ada["id"], "predict usage:read")
+        assert (body["sub"], body["scope"]) == (ada["id"], OWNER_SCOPE)
 
     async def test_a_service_token_is_active(
         self, client: AsyncClient, inference: tuple[str, str]

@@ -11,7 +11,13 @@ from sqlalchemy import func, select, update
 
 from services.auth.models import RefreshFamily, User
 from services.common.db.database import Database
-from tests.integration.auth.conftest import ISSUER, PASSWORD, LogIn, assert_refused
+from tests.integration.auth.conftest import (
+    ISSUER,
+    OWNER_SCOPE,
+    PASSWORD,
+    LogIn,
+    assert_refused,
+)
 
 
 async def make_admin(database: Database) -> None:
@@ -35,7 +41,7 @@ class TestPassword:
         body = answer.json()
         assert set(body) == {"access_token", "token_type", "expires_in", "refresh_token", "scope"}
         assert (body["token_type"], body["expires_in"]) == ("bearer", 3600)
-        assert body["scope"] == "predict usage:read"
+        assert body["scope"] == OWNER_SCOPE
 
     async def test_the_access_token_follows_rfc_9068(
         self, client: AsyncClient, ada: dict[str, str], log_in: LogIn
@@ -48,7 +54,7 @@ class TestPassword:
         assert jwt.decode(token, keys[0], ["RS256"], audience="tollgate", issuer=ISSUER) == claims
         assert claims["sub"] == ada["id"]
         assert claims["client_id"] == "tollgate-web"
-        assert claims["scope"] == "predict usage:read"
+        assert claims["scope"] == OWNER_SCOPE
         assert claims["exp"] - claims["iat"] == 3600
         assert set(claims) == {"iss", "sub", "aud", "exp", "iat", "jti", "client_id", "scope"}
 
@@ -65,8 +71,8 @@ class TestPassword:
     @pytest.mark.parametrize(
         ("scope", "granted"),
         [
-            ("", "predict usage:read"),
-            ("  ", "predict usage:read"),
+            ("", OWNER_SCOPE),
+            ("  ", OWNER_SCOPE),
             ("predict", "predict"),
             ("usage:read predict", "predict usage:read"),
             ("predict predict", "predict"),
@@ -88,7 +94,7 @@ class TestPassword:
     ) -> None:
         await make_admin(database)
 
-        assert (await log_in()).json()["scope"] == "predict usage:read admin"
+        assert (await log_in()).json()["scope"] == f"{OWNER_SCOPE} admin"
 
     async def test_an_unknown_or_disabled_user_gets_the_response_to_a_wrong_password(
         self, ada: dict[str, str], log_in: LogIn, database: Database
@@ -181,7 +187,7 @@ class TestRefresh:
         async with database.transaction() as session:
             await session.execute(update(User).values(is_admin=False))
 
-        assert (await self.refresh(client, token)).json()["scope"] == "predict usage:read"
+        assert (await self.refresh(client, token)).json()["scope"] == OWNER_SCOPE
 
     async def test_it_expires_and_is_revoked_with_its_user(
         self, client: AsyncClient, ada: dict[str, str], log_in: LogIn, database: Database

@@ -15,7 +15,14 @@ from services.auth.passwords import MEMORY_KIB
 from services.auth.users.service import EmailTaken, create_user, ensure_user
 from services.common.db.database import Database
 from services.common.errors import BodyInvalid
-from tests.integration.auth.conftest import PASSWORD, Headers, LogIn, OpenApp, browse
+from tests.integration.auth.conftest import (
+    OWNER_SCOPE,
+    PASSWORD,
+    Headers,
+    LogIn,
+    OpenApp,
+    browse,
+)
 
 
 async def register(
@@ -300,7 +307,7 @@ class TestOperatorsUsers:
 
         answer = await log_in(password="another password")
 
-        assert answer.json()["scope"] == "predict usage:read admin"
+        assert answer.json()["scope"] == f"{OWNER_SCOPE} admin"
         assert (await log_in()).status_code == 400
         refresh = {"grant_type": "refresh_token", "refresh_token": refresh_token}
         assert (await client.post("/token", data=refresh)).status_code == 400

@@ -1,21 +1,22 @@
 """Auth and billing as inference sees them: a real HTTP server with faults that a test chooses."""
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
+from urllib.parse import parse_qsl
 
 import orjson
-import uvicorn
 from fastapi import FastAPI, Request, Response
 from jose import jwt
 
+from harness.asgi_servers import serving_app
 from harness.issuer import Issuer
 from services.common.contracts import format_amount, parse_amount
 from services.common.errors import PROBLEM_JSON
+from services.common.identity.api_keys import Mode, new_api_key
 from tests.integration.inference.wallets import Wallets
 
 SERVICE_TOKEN = "t"
@@ -84,6 +85,10 @@ class Neighbours:
     plan_reads: int = 0
     own_prices: dict[str, dict[str, str]] = field(default_factory=dict)
     """Prices by model, of those with their own; their ids are the names."""
+    api_keys: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The introspection response for each active API key."""
+    introspected: list[str] = field(default_factory=list)
+    """Every key that was introspected, repeats included."""
     answered_by_a_proxy: bool = False
     """Whether failures come from a proxy in front of billing."""
 
@@ -109,6 +114,21 @@ class Neighbours:
         """Return a valid access token."""
         return issuer().token(iss=self.url, sub=account or str(uuid.uuid4()), scope=scope)
 
+    def new_key(self, *, account: str, mode: Mode = "live", **claims: Any) -> str:
+        """Return a new active API key of an account."""
+        key = new_api_key(mode)
+        self.api_keys[key] = {
+            "active": True,
+            "token_type": "api_key",
+            "sub": account,
+            "client_id": str(uuid.uuid4()),
+            "scope": "predict usage:read",
+            "iat": 0,
+            "mode": mode,
+            **claims,
+        }
+        return key
+
     def app(self) -> FastAPI:
         app = FastAPI()
 
@@ -133,6 +153,12 @@ class Neighbours:
                 "expires_in": 3600,
                 "scope": "billing:write",
             }
+
+        @app.post("/introspect")
+        async def introspect(request: Request) -> dict[str, Any]:
+            form = dict(parse_qsl((await request.body()).decode()))
+            self.introspected.append(form["token"])
+            return self.api_keys.get(form["token"], {"active": False})
 
         @app.get("/plans")
         async def plans() -> dict[str, Any]:
@@ -232,15 +258,6 @@ def _may_read(event: dict[str, Any], authorization: str) -> int:
 @asynccontextmanager
 async def running(neighbours: Neighbours) -> AsyncIterator[Neighbours]:
     """Serve the neighbours on a free port of the loopback address."""
-    config = uvicorn.Config(neighbours.app(), host="127.0.0.1", port=0, log_config=None, ws="none")
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    neighbours.url = f"http://127.0.0.1:{port}"
-    try:
+    async with serving_app(neighbours.app()) as url:
+        neighbours.url = url
         yield neighbours
-    finally:
-        server.should_exit = True
-        await serving

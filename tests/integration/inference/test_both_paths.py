@@ -13,6 +13,7 @@ from tests.integration.inference.fast import (
     post,
     warm,
 )
+from tests.integration.inference.neighbours import Neighbours
 from tests.integration.inference.samples import NUMBERS_ROW
 
 TENSOR = {"name": "features", "datatype": "FP64", "shape": [1, 3], "data": NUMBERS_ROW}
@@ -114,20 +115,43 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "a connection to be closed": ("{own}", "Connection: close"),
     "a JSON length": ("{own}", "Inference-Header-Content-Length: 5"),
     "upper case": ("{upper}",),
+    "an API key": ("X-API-Key: {key}",),
+    "an API key as a bearer token": ("Authorization: Bearer {key}",),
+    "a token and an API key": ("{own}", "X-API-Key: {key}"),
+    "an API key in both headers": ("Authorization: Bearer {key}", "X-API-Key: {key}"),
+    "two API keys": ("X-API-Key: {key}", "X-API-Key: {key}"),
+    "a token in place of an API key": ("X-API-Key: {token}",),
+    "an empty API key": ("X-API-Key: ",),
+    "a mistyped API key": ("X-API-Key: {key}0",),
+    "an API key for this model": ("X-API-Key: {for_numbers}",),
+    "an API key for other models": ("X-API-Key: {for_others}",),
+    "an API key for this address": ("X-API-Key: {for_here}",),
+    "an API key for other addresses": ("X-API-Key: {for_elsewhere}",),
+    "an API key that may not predict": ("X-API-Key: {reading}",),
+    "a test key": ("X-API-Key: {test}",),
 }
 
 
 @pytest.mark.parametrize("name", HEADERS)
 async def test_both_paths_treat_headers_alike(
-    served: Served, authorization: str, name: str
+    served: Served, neighbours: Neighbours, authorization: str, account: str, name: str
 ) -> None:
     token = authorization.rpartition(" ")[2]
     words = {"own": authorization, "token": token, "upper": f"AUTHORIZATION: Bearer {token}"}
+    words |= {
+        "key": neighbours.new_key(account=account),
+        "for_numbers": neighbours.new_key(account=account, models=["numbers"]),
+        "for_others": neighbours.new_key(account=account, models=["mixed"]),
+        "for_here": neighbours.new_key(account=account, allowed_ips=["127.0.0.0/8"]),
+        "for_elsewhere": neighbours.new_key(account=account, allowed_ips=["203.0.113.7"]),
+        "reading": neighbours.new_key(account=account, scope="usage:read"),
+        "test": neighbours.new_key(account=account, mode="test"),
+    }
     request = post(V1, one_row(), *(line.format(**words) for line in HEADERS[name]))
 
     async with connected(served.fast) as fast, connected(served.ordinary) as ordinary:
         await warm(fast, authorization)
-        replies = [await fast.ask(request), await ordinary.ask(request)]
+        replies = [await ordinary.ask(request), await fast.ask(request)]
 
     assert replies[0].lasting == replies[1].lasting
     if name == "a request id":

@@ -298,7 +298,9 @@ class TestOpenApi:
         theirs = service["paths"]["/v1/models/{model}:predict"]["post"]
         assert ours["security"] == theirs["security"]
         assert ours["responses"].keys() == theirs["responses"].keys()
-        [(_, scheme)] = document["components"]["securitySchemes"].items()
+        schemes = document["components"]["securitySchemes"]
+        assert schemes == service["components"]["securitySchemes"]
+        scheme = schemes["account"]
         assert scheme["flows"]["password"]["tokenUrl"].endswith("/token")
 
     async def test_every_column_is_typed_and_described_with_an_example(

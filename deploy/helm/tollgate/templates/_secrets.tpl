@@ -26,7 +26,7 @@
 
 {{- /* Changes of the chart's own Secrets restart the pods; whether other Secrets do is up to their owners. */}}
 {{- define "tollgate.secretChecksums" -}}
-{{- $names := dict "mysql" (list "databaseSecret") "auth" (list "databaseSecret" "signingKeysSecret") "inference" (list "credentialsSecret" "trustedKeysSecret") "billing" (list "databaseSecret") }}
+{{- $names := dict "mysql" (list "databaseSecret") "auth" (list "databaseSecret" "signingKeysSecret") "inference" (list "credentialsSecret" "trustedKeysSecret") "billing" (list "databaseSecret" "credentialsSecret") }}
 {{- $own := include "tollgate.ownSecrets" .root | fromYaml }}
 {{- range get $names .component }}
 {{- $name := include (printf "tollgate.%s" .) $.root }}

@@ -41,6 +41,7 @@
 {{- end }}
 
 {{- define "tollgate.billingEnv" -}}
+{{ include "tollgate.secretEnv" (list "BILLING_CLIENT_SECRET" (include "tollgate.credentialsSecret" .) "inference-client-secret") }}
 {{ include "tollgate.databaseEnv" (dict "root" . "component" "billing" "secret" (include "tollgate.databaseSecret" .)) }}
 {{- end }}
 

@@ -82,6 +82,7 @@ BILLING_HOST: 0.0.0.0
 BILLING_PORT: "8003"
 BILLING_AUTH_URL: {{ include "tollgate.publicUrl" (dict "root" . "component" "auth") | quote }}
 BILLING_AUTH_ADDRESS: {{ include "tollgate.internalUrl" (dict "root" . "component" "auth") | quote }}
+BILLING_CLIENT_ID: inference
 {{- if .Values.billing.defaultPlan }}
 BILLING_DEFAULT_PLAN: {{ .Values.billing.defaultPlan | toJson | quote }}
 {{- else if .Values.sampleModel.enabled }}

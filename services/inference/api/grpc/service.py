@@ -1,9 +1,9 @@
 """Answer the calls of `inference.GRPCInferenceService` with the steps that answer HTTP requests.
 
-A call's metadata are its headers: `authorization`, `idempotency-key`, `x-request-id` and
-`x-request-timeout`. They are checked before the message is read, so every call is registered as a
-stream of requests, of which it reads one; the two look the same on the wire. The receipt, and the
-deprecation of the version if there is one, are in the trailing metadata.
+A call's metadata are its headers: `authorization` or `x-api-key`, `idempotency-key`,
+`x-request-id` and `x-request-timeout`. They are checked before the message is read, so every call
+is registered as a stream of requests, of which it reads one; the two look the same on the wire. The
+receipt, and the deprecation of the version if there is one, are in the trailing metadata.
 """
 
 import asyncio
@@ -11,15 +11,17 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
 from services.common.errors import STOPPING, BadRequest, ServiceError
 from services.common.http.app import Check
-from services.common.identity.guards import bearer_token
-from services.common.identity.tokens import Caller
+from services.common.identity.caller import Caller
+from services.common.identity.guards import read_credentials
 from services.common.telemetry.requests import request_id
+from services.inference.access import check_model, check_scope
 from services.inference.api import steps
 from services.inference.api.admission import FairSlots
 from services.inference.api.collaborators import Admission, Models, Monitoring
@@ -55,7 +57,9 @@ the memory that they take before."""
 MAX_DETAIL_CHARS = 1000
 """Clients reject metadata beyond 8 KiB, and a character may take 12 bytes."""
 
-_USED = frozenset({"authorization", "idempotency-key", "x-request-id", "x-request-timeout"})
+_USED = frozenset(
+    {"authorization", "idempotency-key", "x-api-key", "x-request-id", "x-request-timeout"}
+)
 
 CONTENT_LENGTH = b"content-length"
 """The only header of a prediction that says nothing in gRPC."""
@@ -156,7 +160,8 @@ class InferenceService:
         endpoint, admission = self._endpoint, self._admission
         model_name = ""
         try:
-            caller = await endpoint.authorize(bearer_token(call.headers))
+            credentials = read_credentials(call.headers)
+            caller = await endpoint.authorize(credentials, address=_address(call.context))
             head = read_head(call.headers, max_bytes=admission.max_body_bytes)
             with admission.memory.reserve(caller.account) as memory:
                 content = await self._read(call.context, caller)
@@ -223,6 +228,7 @@ class InferenceService:
     async def _model_ready(self, call: Incoming) -> bytes:
         caller = await self._check_caller(call)
         asked = await self._parse(messages.ModelReadyRequest(), call.context, caller)
+        check_model(caller, asked.name)
         await metadata.find_manifest(
             self._models.table, self._models.loader, asked.name, asked.version or None
         )
@@ -231,14 +237,17 @@ class InferenceService:
     async def _model_metadata(self, call: Incoming) -> bytes:
         caller = await self._check_caller(call)
         asked = await self._parse(messages.ModelMetadataRequest(), call.context, caller)
+        check_model(caller, asked.name)
         described = await metadata.describe_model(
             self._models.table, self._models.loader, asked.name, asked.version or None
         )
         return messages.ModelMetadataResponse(**described.model_dump()).SerializeToString()
 
     async def _check_caller(self, call: Incoming) -> Caller:
-        caller = await self._admission.verifier.verify(bearer_token(call.headers))
-        steps.check_scope(caller)
+        caller = await self._admission.verifier.verify(read_credentials(call.headers))
+        if caller.limits is not None:
+            caller.limits.check_address(_address(call.context))
+        check_scope(caller)
         return caller
 
     async def _parse(self, message: M, context: Context, caller: Caller) -> M:
@@ -257,6 +266,14 @@ def _headers(context: Context) -> list[tuple[bytes, bytes]]:
         for name, value in given
         if name in _USED
     ]
+
+
+def _address(context: Context) -> str:
+    """Return the IP address of a call's peer; "" if it has none."""
+    kind, _, rest = unquote(context.peer()).partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return ""
+    return rest.rpartition(":")[0].strip("[]").partition("%")[0]
 
 
 def _http_status(error: ServiceError) -> int:

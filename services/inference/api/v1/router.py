@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from fastapi import Depends, Request
+from fastapi import Request
 from pydantic import BaseModel, Field
 from starlette.convertors import Convertor, register_url_convertor
 
@@ -22,7 +22,8 @@ from services.common.errors import (
     error_responses,
 )
 from services.common.http.routing import new_router
-from services.common.identity.guards import RequireScope
+from services.common.identity.limits import AddressNotAllowed, ModelNotAllowed
+from services.inference.access import Predicting
 from services.inference.api.headers import IdempotencyKey, RequestTimeout
 from services.inference.api.reading import Abandoned
 from services.inference.api.v1.explanations import NotExplainable
@@ -47,7 +48,6 @@ class _ModelName(Convertor[str]):
 register_url_convertor("name", _ModelName())
 
 Label = bool | int | float | str
-Predicting = Depends(RequireScope("predict"))
 
 
 class PredictParameters(BaseModel):
@@ -171,6 +171,8 @@ documented = new_router(tag="predictions")
 REFUSALS = (
     Unauthenticated,
     InsufficientScope,
+    ModelNotAllowed,
+    AddressNotAllowed,
     ModelNotFound,
     BadRequest,
     PaymentRequired,

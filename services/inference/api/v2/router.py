@@ -6,7 +6,7 @@ routes in `documented` exist only for the OpenAPI document.
 
 from typing import Any, Literal
 
-from fastapi import Depends, Request
+from fastapi import Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
@@ -21,7 +21,8 @@ from services.common.errors import (
 )
 from services.common.http.docs import operations
 from services.common.http.routing import new_router
-from services.common.identity.guards import RequireScope
+from services.common.identity.limits import AddressNotAllowed, ModelNotAllowed
+from services.inference.access import Predicting
 from services.inference.api.headers import IdempotencyKey, RequestTimeout
 from services.inference.api.v2 import document, metadata
 from services.inference.api.v2.metadata import Datatype, ModelMetadata, ServerMetadata
@@ -30,8 +31,6 @@ from services.inference.metering.leases.accounts import CreditReservedElsewhere,
 from services.inference.metering.leases.rates import RateLimited
 from services.inference.models.loader import Loader
 from services.inference.models.table import ModelNotFound, ModelTable
-
-Predicting = Depends(RequireScope("predict"))
 
 
 class Live(BaseModel):
@@ -217,6 +216,8 @@ documented = new_router(tag="open inference protocol")
 _REFUSALS = error_responses(
     Unauthenticated,
     InsufficientScope,
+    ModelNotAllowed,
+    AddressNotAllowed,
     ModelNotFound,
     BadRequest,
     PaymentRequired,

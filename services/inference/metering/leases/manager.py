@@ -60,6 +60,8 @@ class Spending(NamedTuple):
     """What the price is for; None if it is for all models without their own."""
     owed: bool = True
     """False for the repeat of a charged request: it must not be billed, not even as a duplicate."""
+    is_test: bool = False
+    """Whether the request was made with a test key, so that nothing is owed."""
 
     def free(self) -> None:
         """Free the reserved amount: the request failed and will not be billed."""
@@ -68,12 +70,12 @@ class Spending(NamedTuple):
 
     def usage_amount(self) -> str:
         """Return the value of `X-Usage-Amount`, such as `0.0005 USD`."""
-        return _usage_amount(self.amount, self.currency)
+        return _usage_amount(self.amount, self.currency, self.is_test)
 
 
 @lru_cache(maxsize=1024)
-def _usage_amount(amount: int, currency: str) -> str:
-    return f"{format_amount(amount)} {currency}"
+def _usage_amount(amount: int, currency: str, is_test: bool) -> str:
+    return f"{format_amount(amount)} {currency}{' (test)' if is_test else ''}"
 
 
 class LeaseManager:
@@ -188,6 +190,16 @@ class LeaseManager:
             if paid is None:
                 raise
             return paid
+
+    async def quote(self, account_id: str, model: str) -> Spending:
+        """Return the spending of a request under a test key: nothing, in the account's currency.
+
+        Raises:
+            PaymentRequired: the account has no plan, or no price for the model.
+            Unavailable: the account's terms are unknown, and billing does not answer.
+        """
+        price = (await self._with_terms(account_id)).price(model)
+        return Spending(0, price.currency, price.price_id, owed=False, is_test=True)
 
     def remember(self, event_id: str, spending: Spending) -> None:
         """Remember a journalled keyed request, so that its repeat is served even at balance 0.

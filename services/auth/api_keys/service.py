@@ -1,0 +1,157 @@
+"""Manage the API keys of an account."""
+
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.auth.api_keys import repository
+from services.auth.api_keys.credentials import key_digest
+from services.auth.callers import get_user
+from services.auth.models import ApiKey
+from services.common.errors import BodyInvalid, NotFound, ServiceError
+from services.common.identity.api_keys import KEY_SCOPES, PREFIX_CHARS, Mode, new_api_key
+from services.common.identity.caller import Caller
+
+MAX_KEYS = 100
+"""Maximum number of API keys of an account."""
+
+
+class TooManyKeys(ServiceError):
+    """The account already has the maximum number of API keys."""
+
+    status = 409
+    code = "too_many_api_keys"
+    detail = f"An account can have at most {MAX_KEYS} API keys; delete one first."
+
+
+class KeyExpired(ServiceError):
+    """The key has expired, so that a new one would be a different decision."""
+
+    status = 409
+    code = "api_key_expired"
+    detail = "This API key has expired; create a new one."
+
+
+async def create_key(
+    session: AsyncSession,
+    *,
+    caller: Caller,
+    name: str,
+    scope: str | None,
+    models: Sequence[str] | None,
+    allowed_ips: Sequence[str] | None,
+    expires_at: datetime | None,
+    mode: Mode,
+) -> tuple[ApiKey, str]:
+    """Create an API key of the caller's account; return it and its text, which is not stored.
+
+    Args:
+        scope: some of `KEY_SCOPES`; default all.
+        models: the only models that it may use; default all.
+        allowed_ips: the only addresses and networks that may use it; default all.
+
+    Raises:
+        Unauthenticated: the token is no longer active.
+        BodyInvalid: a key cannot have that scope, or `expires_at` is in the past.
+        TooManyKeys: the account already has `MAX_KEYS` keys.
+    """
+    user = await get_user(session, caller=caller)
+    now = datetime.now(UTC)
+    requested = (scope or "").split() or list(KEY_SCOPES)
+    if not set(requested) <= set(KEY_SCOPES):
+        allowed = " and ".join(f"'{each}'" for each in KEY_SCOPES)
+        raise BodyInvalid([{"loc": ["body", "scope"], "msg": f"An API key can have {allowed}."}])
+    if expires_at is not None and expires_at <= now:
+        raise BodyInvalid([{"loc": ["body", "expires_at"], "msg": "Must not be in the past."}])
+    if len(await repository.list_keys(session, account_id=caller.account)) >= MAX_KEYS:
+        raise TooManyKeys()
+    key = ApiKey(
+        account_id=caller.account,
+        created_by=user.id,
+        name=name,
+        mode=mode,
+        scope=" ".join(each for each in KEY_SCOPES if each in requested),
+        model_names=_joined(models),
+        addresses=_joined(allowed_ips),
+        expires_at=expires_at,
+    )
+    return key, await _store(session, key, now=now)
+
+
+async def list_keys(session: AsyncSession, *, caller: Caller) -> Sequence[ApiKey]:
+    """Return the API keys of the caller's account, oldest first.
+
+    Raises:
+        Unauthenticated: the token is no longer active.
+    """
+    await get_user(session, caller=caller)
+    return await repository.list_keys(session, account_id=caller.account)
+
+
+async def rotate_key(
+    session: AsyncSession, *, caller: Caller, key_id: str, overlap: timedelta
+) -> tuple[ApiKey, str]:
+    """Replace a key with a new one that may do the same; return it and its text.
+
+    Args:
+        overlap: how long the old key still works.
+
+    Raises:
+        Unauthenticated: the token is no longer active.
+        NotFound: the key does not exist or belongs to another account.
+        KeyExpired: the key has expired.
+    """
+    user = await get_user(session, caller=caller)
+    old = await _lock_key(session, caller=caller, key_id=key_id)
+    now = datetime.now(UTC)
+    if old.has_expired(now):
+        raise KeyExpired()
+    new = ApiKey(
+        account_id=old.account_id,
+        created_by=user.id,
+        name=old.name,
+        mode=old.mode,
+        scope=old.scope,
+        model_names=old.model_names,
+        addresses=old.addresses,
+        expires_at=old.expires_at,
+    )
+    if overlap:
+        ends_at = now + overlap
+        old.expires_at = min(old.expires_at or ends_at, ends_at)
+    else:
+        await repository.delete_key(session, old)
+    return new, await _store(session, new, now=now)
+
+
+async def delete_key(session: AsyncSession, *, caller: Caller, key_id: str) -> None:
+    """Delete a key.
+
+    Raises:
+        Unauthenticated: the token is no longer active.
+        NotFound: the key does not exist or belongs to another account.
+    """
+    await get_user(session, caller=caller)
+    await repository.delete_key(session, await _lock_key(session, caller=caller, key_id=key_id))
+
+
+async def _lock_key(session: AsyncSession, *, caller: Caller, key_id: str) -> ApiKey:
+    key = await repository.lock_key(session, account_id=caller.account, key_id=key_id)
+    if key is None:
+        raise NotFound()
+    return key
+
+
+async def _store(session: AsyncSession, key: ApiKey, *, now: datetime) -> str:
+    """Store a new key under a new id; return its text."""
+    text = new_api_key("test" if key.mode == "test" else "live")
+    key.id, key.created_at = str(uuid.uuid4()), now
+    key.prefix, key.key_sha256 = text[:PREFIX_CHARS], key_digest(text)
+    await repository.add_key(session, key)
+    return text
+
+
+def _joined(words: Sequence[str] | None) -> str | None:
+    return None if words is None else " ".join(dict.fromkeys(words))

@@ -1,0 +1,24 @@
+"""Who makes a request."""
+
+from dataclasses import dataclass
+
+from services.common.identity.limits import KeyLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The caller that verified credentials identify."""
+
+    account: str
+    client_id: str
+    """The OAuth client of a token, or the id of an API key."""
+    scopes: frozenset[str]
+    expires_at: int
+    """Seconds since the epoch; a cached API key is verified again then."""
+    limits: KeyLimits | None = None
+    """The limits of an API key that has any."""
+
+    @property
+    def is_test(self) -> bool:
+        """Whether predictions are not billed."""
+        return self.limits is not None and self.limits.is_test

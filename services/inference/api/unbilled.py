@@ -1,0 +1,34 @@
+"""The rate limit of predictions that are not billed, because they are made with a test key."""
+
+import time
+from collections.abc import Callable
+
+from services.common.contracts import RateShare
+from services.inference.metering.leases.rates import TokenBucket
+
+UNBILLED_LIMIT = RateShare(per_second=10, burst=10)
+"""Of each test key, in each process."""
+MAX_KEYS = 10_000
+
+
+class UnbilledRates:
+    """Counts the requests of each test key in this process."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._buckets: dict[str, TokenBucket] = {}
+
+    def admit(self, key_id: str) -> None:
+        """Count a request.
+
+        Raises:
+            RateLimited: the key is over its limit.
+        """
+        now = self._clock()
+        bucket = self._buckets.pop(key_id, None)
+        if bucket is None:
+            bucket = TokenBucket(UNBILLED_LIMIT, tokens=UNBILLED_LIMIT.burst, at=now)
+        self._buckets[key_id] = bucket  # now the most recent one
+        if len(self._buckets) > MAX_KEYS:
+            del self._buckets[next(iter(self._buckets))]
+        bucket.take(now)

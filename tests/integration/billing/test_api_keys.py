@@ -1,0 +1,111 @@
+"""Billing accepts API keys, which it verifies with a real auth."""
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from fastapi import FastAPI
+from httpx import AsyncClient
+from pydantic import SecretStr
+
+from harness.auth import SERVICE, RunningAuth, running_auth
+from harness.issuer import Headers
+from services.common.identity.api_keys import new_api_key
+from tests.integration.billing.conftest import OpenApp, browse
+
+pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"], scope="session")
+
+
+@pytest.fixture(scope="module")
+async def auth(
+    new_database_url: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[RunningAuth]:
+    async with running_auth(new_database_url("sqlite"), tmp_path_factory.mktemp("auth")) as started:
+        yield started
+
+
+@pytest.fixture
+async def client(app: FastAPI, open_app: OpenApp, auth: RunningAuth) -> AsyncIterator[AsyncClient]:
+    client_id, secret = SERVICE
+    async with (
+        open_app(
+            auth_address=auth.url, client_id=client_id, client_secret=SecretStr(secret)
+        ) as own,
+        browse(own) as client,
+    ):
+        yield client
+
+
+async def test_a_key_reads_its_accounts_usage(client: AsyncClient, auth: RunningAuth) -> None:
+    key = (await auth.new_key())["key"]
+
+    for headers in ({"X-API-Key": key}, {"Authorization": f"Bearer {key}"}):
+        answer = await client.get("/usage", headers=headers)
+        assert (answer.status_code, answer.json()["account"]) == (200, auth.account)
+        assert (await client.get("/balance", headers=headers)).status_code == 200
+        assert (await client.get("/usage/events", headers=headers)).status_code == 200
+        assert (await client.get("/plans", headers=headers)).status_code == 200
+
+
+async def test_a_key_without_the_scope_is_403(client: AsyncClient, auth: RunningAuth) -> None:
+    headers = {"X-API-Key": (await auth.new_key(scope="predict"))["key"]}
+
+    assert (await client.get("/usage", headers=headers)).status_code == 403
+
+
+async def test_no_key_may_administer_or_report_usage(
+    client: AsyncClient, auth: RunningAuth
+) -> None:
+    headers = {"X-API-Key": (await auth.new_key())["key"]}
+
+    assert (await client.get("/sources", headers=headers)).status_code == 403
+    assert (await client.post("/leases", json=[], headers=headers)).status_code == 403
+    other = "/usage?account=0198a000-0000-7000-8000-0000000000ff"
+    assert (await client.get(other, headers=headers)).status_code == 403
+
+
+async def test_a_key_for_other_addresses_is_403(client: AsyncClient, auth: RunningAuth) -> None:
+    key = (await auth.new_key(allowed_ips=["203.0.113.7"]))["key"]
+
+    answer = await client.get("/usage", headers={"X-API-Key": key})
+
+    assert answer.status_code == 403
+    assert answer.json()["type"] == "urn:tollgate:problem:address_not_allowed"
+
+
+async def test_unknown_and_mistyped_keys_and_two_kinds_of_credentials_are_401(
+    client: AsyncClient, auth: RunningAuth, ada: Headers
+) -> None:
+    key = (await auth.new_key())["key"]
+    wrong = [
+        {"X-API-Key": new_api_key("live")},
+        {"X-API-Key": key + "0"},
+        {"X-API-Key": ""},
+        {"X-API-Key": ada["Authorization"].removeprefix("Bearer ")},
+        {"X-API-Key": key} | ada,
+    ]
+
+    for headers in wrong:
+        for path in ("/usage", "/plans"):
+            answer = await client.get(path, headers=headers)
+            assert answer.status_code == 401
+            assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+
+
+async def test_without_a_client_of_its_own_billing_rejects_keys(
+    app: FastAPI, open_app: OpenApp, auth: RunningAuth
+) -> None:
+    key = (await auth.new_key())["key"]
+
+    async with open_app(auth_address=auth.url) as own, browse(own) as client:
+        answer = await client.get("/usage", headers={"X-API-Key": key})
+
+    assert answer.status_code == 401
+
+
+async def test_the_openapi_document_offers_the_key_only_where_it_may_suffice(
+    client: AsyncClient,
+) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+
+    assert {"api_key": []} in paths["/usage"]["get"]["security"]
+    assert {"api_key": []} not in paths["/leases"]["post"]["security"]
