@@ -49,9 +49,9 @@ def disable(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Disable a user: no login, and no new tokens for the user or its clients.
+    """Disable a user: no login, and no use of its tokens, clients and API keys.
 
-    Auth rejects its access tokens at once, inference and billing when they expire.
+    Auth rejects its access tokens at once, inference and billing within five seconds.
     """
     _set_disabled(email, disabled=True, force=force, as_json=as_json)
 

@@ -14,12 +14,14 @@ from harness.asgi_servers import serving_app
 from services.auth.app import MIGRATIONS, create_app
 from services.auth.clients.credentials import ensure_service_client
 from services.auth.settings import AuthSettings
+from services.auth.users.service import set_disabled
 from services.common.db.database import Database
 from services.common.db.migrations import migrate
 from services.common.identity.auth_client import AuthClient
 
 SERVICE = ("inference", "a secret with 256 random bits")
 """The client that inference and billing call auth as."""
+EMAIL, PASSWORD = "ada@example.com", "correct horse battery"
 CHEAP_KIB = 64
 """Memory of a password's hash; the default would take 30 ms for each."""
 
@@ -50,6 +52,18 @@ class RunningAuth:
         key: dict[str, Any] = answer.json()
         return key
 
+    async def set_disabled(self, disabled: bool) -> None:
+        """Disable the user, whose tokens end with it, or enable and log in again."""
+        async with self.database.transaction() as session:
+            await set_disabled(session, email=EMAIL, disabled=disabled)
+        if not disabled:
+            self.headers.update(await log_in(self.http, self.url))
+
+    async def delete_key(self, key_id: str) -> None:
+        """Delete an API key."""
+        answer = await self.http.delete(f"{self.url}/api-keys/{key_id}", headers=self.headers)
+        answer.raise_for_status()
+
 
 @asynccontextmanager
 async def running_auth(database_url: str, home: Path) -> AsyncIterator[RunningAuth]:
@@ -67,8 +81,13 @@ async def running_auth(database_url: str, home: Path) -> AsyncIterator[RunningAu
             await ensure_service_client(
                 session, client_id=client_id, client_secret=secret, scope="billing:write"
             )
-        ada = {"email": "ada@example.com", "password": "correct horse battery"}
-        account = (await http.post(f"{url}/register", json=ada)).json()["id"]
-        form = {"grant_type": "password", "username": ada["email"], "password": ada["password"]}
-        token = (await http.post(f"{url}/token", data=form)).json()["access_token"]
-        yield RunningAuth(url, database, http, account, {"Authorization": f"Bearer {token}"})
+        user = {"email": EMAIL, "password": PASSWORD}
+        account = (await http.post(f"{url}/register", json=user)).json()["id"]
+        yield RunningAuth(url, database, http, account, await log_in(http, url))
+
+
+async def log_in(http: httpx.AsyncClient, url: str) -> dict[str, str]:
+    """Return the headers of the user's requests."""
+    form = {"grant_type": "password", "username": EMAIL, "password": PASSWORD}
+    token = (await http.post(f"{url}/token", data=form)).json()["access_token"]
+    return {"Authorization": f"Bearer {token}"}

@@ -14,6 +14,8 @@ from services.auth.clients.router import router as clients
 from services.auth.discovery import discovery_router
 from services.auth.keys import open_key_ring
 from services.auth.passwords import MEMORY_KIB, PasswordHasher
+from services.auth.revocations.router import router as revocations
+from services.auth.revocations.service import RevocationFeed
 from services.auth.settings import AuthSettings
 from services.auth.tokens.errors import refuse
 from services.auth.tokens.router import router as tokens
@@ -78,6 +80,7 @@ def create_app(
         app.state.verifier = verifier
         app.state.registration = settings.registration
         app.state.issuer = Issuer(database, hasher, keys, verifier, settings, app.state.logins)
+        app.state.revocation_feed = RevocationFeed(database)
         app.state.checks = {"database": SchemaCheck(database, MIGRATIONS)}
         cleanup = asyncio.create_task(_delete_expired_regularly(database))
         yield
@@ -107,6 +110,7 @@ def create_app(
     app.include_router(tokens)
     app.include_router(clients)
     app.include_router(api_keys)
+    app.include_router(revocations)
     app.include_router(discovery_router(issuer=settings.issuer, keys=keys))
     return app
 

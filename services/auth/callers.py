@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.clients.credentials import find_client
 from services.auth.models import User
+from services.auth.revocations.service import is_token_revoked
 from services.auth.users.service import find_user
 from services.common.errors import Unauthenticated
 from services.common.identity.caller import Caller
@@ -16,21 +17,42 @@ FIRST_PARTY = "tollgate-web"
 
 
 async def is_active(session: AsyncSession, *, caller: Caller) -> bool:
-    """Return whether the user and the client of a token still exist and are enabled."""
+    """Return whether a token is not revoked, and its user and client exist and are enabled."""
+    if caller.token_id is None or await is_token_revoked(session, token_id=caller.token_id):
+        return False
     if caller.client_id != FIRST_PARTY:
         client = await find_client(session, client_id=caller.client_id)
         if client is None or client.has_expired(datetime.now(UTC)):
+            return False
+        if _is_outdated(caller, client.tokens_from):
             return False
         if client.owner_id is None:
             return caller.account == client.client_id
         if client.owner_id != caller.account:
             return False
     user = await find_user(session, user_id=caller.account)
-    return user is not None and user.disabled_at is None
+    if user is None or user.disabled_at is not None:
+        return False
+    return caller.client_id != FIRST_PARTY or not _is_outdated(caller, user.tokens_from)
+
+
+def _is_outdated(caller: Caller, tokens_from: datetime | None) -> bool:
+    return tokens_from is not None and caller.issued_at < tokens_from.timestamp()
+
+
+async def check_active(session: AsyncSession, *, caller: Caller) -> None:
+    """Check that a token is still active.
+
+    Raises:
+        Unauthenticated: it is not.
+    """
+    if not await is_active(session, caller=caller):
+        raise Unauthenticated()
 
 
 async def get_user(session: AsyncSession, *, caller: Caller) -> User:
-    """Return the user that a token belongs to; every endpoint that takes tokens calls this first.
+    """Return the user that a token belongs to; every endpoint that takes tokens calls this
+    or `check_active` first.
 
     Raises:
         Unauthenticated: the token is no longer active, or belongs to a service.

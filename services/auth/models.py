@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, String, Text
+from sqlalchemy import BigInteger, ForeignKey, String, Text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -34,6 +34,8 @@ class User(Base):
     is_admin: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     disabled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    tokens_from: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Tokens issued earlier are revoked."""
 
 
 class Client(Base):
@@ -51,6 +53,8 @@ class Client(Base):
     """The scopes that its tokens may have, separated by spaces."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    tokens_from: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Tokens issued earlier are revoked."""
 
     def has_expired(self, now: datetime) -> bool:
         """Return whether less than a second is left, the shortest lifetime of a token."""
@@ -136,3 +140,24 @@ class KnownAddress(Base):
         ascii_id(36), ForeignKey("users.id", ondelete="CASCADE"), index=True
     )
     last_login_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class Revocation(Base):
+    """Credentials that the other services must no longer accept; see `revocations.service`."""
+
+    __tablename__ = "revocations"
+
+    sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(ascii_id(16))
+    target_id: Mapped[str] = mapped_column(ascii_id(64), index=True)
+    issued_before: Mapped[datetime] = mapped_column(UtcDateTime)
+    until: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class RevocationCounter(Base):
+    """One row: the number of the newest revocation."""
+
+    __tablename__ = "revocation_counter"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    last: Mapped[int] = mapped_column(BigInteger)

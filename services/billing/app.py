@@ -27,6 +27,8 @@ from services.common.http.methods import Cors
 from services.common.identity.auth_client import AuthClient
 from services.common.identity.issuer_keys import IssuerKeys, KeySource
 from services.common.identity.key_verifier import KeyVerifier
+from services.common.identity.revocation_feed import follow_revocations
+from services.common.identity.revocations import Revocations
 from services.common.identity.tokens import TokenVerifier
 
 if TYPE_CHECKING:
@@ -56,8 +58,14 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with http_client(tracing=tracing) as client:
             issuer = IssuerKeys(client, settings.auth_address)
+            auth = _auth_client(client, settings)
+            revocations = Revocations()
+            api_keys = KeyVerifier(auth.introspect_key, revocations=revocations) if auth else None
             verifier = TokenVerifier(
-                keys or issuer, issuer=settings.auth_url, api_keys=_key_verifier(client, settings)
+                keys or issuer,
+                issuer=settings.auth_url,
+                api_keys=api_keys,
+                revocations=revocations,
             )
             issuer.on_withdrawal = verifier.forget
             database = Database(
@@ -77,12 +85,15 @@ def create_app(
             if keys is None:
                 app.state.checks["keys"] = issuer.check
             await default_plan.check()
-            sweeper = asyncio.create_task(sweep_forever(database, every_s=sweep_every_s))
+            tasks = [asyncio.create_task(sweep_forever(database, every_s=sweep_every_s))]
+            if auth is not None:
+                tasks.append(asyncio.create_task(follow_revocations(auth, verifier)))
             try:
                 yield
             finally:
-                sweeper.cancel()
-                await asyncio.wait([sweeper])
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
                 await database.close()
 
     app = service_app(
@@ -119,14 +130,13 @@ def create_app(
     return app
 
 
-def _key_verifier(http: httpx.AsyncClient, settings: BillingSettings) -> KeyVerifier | None:
-    """Return what verifies API keys, or None without a client to ask auth with."""
+def _auth_client(http: httpx.AsyncClient, settings: BillingSettings) -> AuthClient | None:
+    """Return what asks auth about API keys and revocations, or None without an OAuth client."""
     if not settings.client_id:
         return None
-    auth = AuthClient(
+    return AuthClient(
         http,
         auth_url=settings.auth_address,
         client_id=settings.client_id,
         client_secret=settings.client_secret,
     )
-    return KeyVerifier(auth.introspect_key)

@@ -53,6 +53,25 @@ class KeyIntrospection(BaseModel):
     allowed_ips: list[str] | None = None
 
 
+RevocationKind = Literal["jti", "account", "user", "client", "api_key"]
+
+
+class RevocationRead(BaseModel):
+    """Credentials that are no longer valid, by what they belong to."""
+
+    kind: RevocationKind
+    id: str
+    issued_before: Instant = Field(description="Tokens issued from then on are valid.")
+    until: Instant = Field(description="All of these tokens have expired by then.")
+
+
+class RevocationPage(BaseModel):
+    """Revocations in the order of their numbers."""
+
+    last: int = Field(description="Continue with this number.")
+    revocations: list[RevocationRead]
+
+
 # -- money ---------------------------------------------------------------------------------------
 
 NANO = 10**9

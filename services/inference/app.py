@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -20,6 +21,8 @@ from services.common.http.methods import Cors
 from services.common.identity.auth_client import AuthClient
 from services.common.identity.issuer_keys import IssuerKeys
 from services.common.identity.key_verifier import KeyVerifier
+from services.common.identity.revocation_feed import follow_revocations
+from services.common.identity.revocations import Revocations
 from services.common.identity.tokens import TokenVerifier
 from services.common.telemetry.metrics import Metrics
 from services.inference.api.admission import ConcurrencyLimiter, FairSlots, MemoryLimiter
@@ -120,7 +123,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
         prometheus = app.state.metrics.registry
         async with AsyncExitStack() as stack:
             http = await stack.enter_async_context(http_client(tracing=tracing))
-            keys, verifier = _open_identity(http, settings)
+            keys, verifier, auth = _open_identity(http, settings)
             metering, shipper = _open_metering(stack, http, settings, prometheus, tracing)
             models, watched = _open_models(stack, stores, settings, prometheus)
             rollouts = _open_rollouts(stack, stores, settings, models, prometheus)
@@ -134,6 +137,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
             stack.callback(decoder.close)
             background = Background(
                 models=watcher.run,
+                revocations=partial(follow_revocations, auth, verifier),
                 leases=metering.leases.run,
                 shipping=shipper.run,
                 canaries=rollouts.canaries.run,
@@ -223,7 +227,7 @@ def _open_stores(settings: InferenceSettings) -> _Stores:
 
 def _open_identity(
     http: httpx.AsyncClient, settings: InferenceSettings
-) -> tuple[IssuerKeys, TokenVerifier]:
+) -> tuple[IssuerKeys, TokenVerifier, AuthClient]:
     keys = IssuerKeys(http, settings.auth_address)
     auth = AuthClient(
         http,
@@ -231,10 +235,15 @@ def _open_identity(
         client_id=settings.client_id,
         client_secret=settings.client_secret,
     )
-    api_keys = KeyVerifier(auth.introspect_key)
-    verifier = TokenVerifier(keys, issuer=settings.auth_url, api_keys=api_keys)
+    revocations = Revocations()
+    verifier = TokenVerifier(
+        keys,
+        issuer=settings.auth_url,
+        api_keys=KeyVerifier(auth.introspect_key, revocations=revocations),
+        revocations=revocations,
+    )
     keys.on_withdrawal = verifier.forget
-    return keys, verifier
+    return keys, verifier, auth
 
 
 def _open_metering(

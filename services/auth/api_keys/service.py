@@ -10,6 +10,7 @@ from services.auth.api_keys import repository
 from services.auth.api_keys.credentials import key_digest
 from services.auth.callers import get_user
 from services.auth.models import ApiKey
+from services.auth.revocations.service import publish
 from services.common.errors import BodyInvalid, NotFound, ServiceError
 from services.common.identity.api_keys import KEY_SCOPES, PREFIX_CHARS, Mode, new_api_key
 from services.common.identity.caller import Caller
@@ -123,7 +124,9 @@ async def rotate_key(
         old.expires_at = min(old.expires_at or ends_at, ends_at)
     else:
         await repository.delete_key(session, old)
-    return new, await _store(session, new, now=now)
+    text = await _store(session, new, now=now)
+    await publish(session, ("api_key", key_id))
+    return new, text
 
 
 async def delete_key(session: AsyncSession, *, caller: Caller, key_id: str) -> None:
@@ -135,6 +138,7 @@ async def delete_key(session: AsyncSession, *, caller: Caller, key_id: str) -> N
     """
     await get_user(session, caller=caller)
     await repository.delete_key(session, await _lock_key(session, caller=caller, key_id=key_id))
+    await publish(session, ("api_key", key_id))
 
 
 async def _lock_key(session: AsyncSession, *, caller: Caller, key_id: str) -> ApiKey:

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.clients import repository
 from services.auth.models import Client
+from services.auth.revocations.service import publish
 
 
 def secret_digest(secret: str) -> str:
@@ -36,6 +37,7 @@ async def ensure_service_client(
 ) -> Client:
     """Create or update a client without an owner, with exactly this secret and scope.
 
+    Changing the secret revokes the client's tokens.
     For operators; safe to repeat and to run in several processes at once.
     """
     client = Client(
@@ -50,6 +52,8 @@ async def ensure_service_client(
     if await repository.add_client(session, client):
         return client
     existing = await repository.get_client(session, client_id=client_id)
+    if existing.secret_sha256 != client.secret_sha256:
+        existing.tokens_from = await publish(session, ("client", client_id))
     existing.owner_id, existing.expires_at = None, None
     existing.secret_sha256, existing.scope = client.secret_sha256, scope
     await session.flush()

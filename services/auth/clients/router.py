@@ -73,5 +73,5 @@ async def list_clients(caller: AnyCaller, session: Snapshot) -> dict[str, Any]:
     responses=error_responses(Unauthenticated, service.LoginNeeded, NotFound),
 )
 async def delete_client(client_id: str, caller: AnyCaller, session: Transaction) -> None:
-    """Delete machine credentials. Other services accept their tokens until these expire."""
+    """Delete machine credentials, and revoke their tokens."""
     await service.delete_client(session, caller=caller, client_id=client_id)

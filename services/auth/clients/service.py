@@ -10,6 +10,7 @@ from services.auth.callers import FIRST_PARTY, get_user
 from services.auth.clients import repository
 from services.auth.clients.credentials import secret_digest
 from services.auth.models import Client
+from services.auth.revocations.service import publish
 from services.auth.users.service import allowed_scope
 from services.common.errors import BodyInvalid, NotFound, ServiceError
 from services.common.identity.caller import Caller
@@ -88,7 +89,7 @@ async def list_clients(session: AsyncSession, *, caller: Caller) -> Sequence[Cli
 
 
 async def delete_client(session: AsyncSession, *, caller: Caller, client_id: str) -> None:
-    """Delete a client. Auth rejects its tokens immediately, other services when they expire.
+    """Delete a client, and revoke its tokens.
 
     Raises:
         Unauthenticated: the token is no longer active.
@@ -99,6 +100,7 @@ async def delete_client(session: AsyncSession, *, caller: Caller, client_id: str
     _refuse_machines(caller)
     if not await repository.delete_client(session, owner_id=owner.id, client_id=client_id):
         raise NotFound()
+    await publish(session, ("client", client_id))
 
 
 def _refuse_machines(caller: Caller) -> None:

@@ -72,13 +72,6 @@ class UnsupportedGrantType(OAuthError):
     detail = "The grant type must be password, refresh_token or client_credentials."
 
 
-class UnsupportedTokenType(OAuthError):
-    """Access tokens cannot be revoked; they expire (RFC 7009 §2.2.1)."""
-
-    code = "unsupported_token_type"
-    detail = "Only refresh tokens can be revoked; access tokens expire."
-
-
 class InvalidScope(OAuthError):
     """The requested scope exceeds what may be granted."""
 

@@ -1,4 +1,4 @@
-"""End the log-ins of a user, when the password changes or the user is disabled."""
+"""End the log-ins of a user, when the password changes or the user is disabled, or one of them."""
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -6,5 +6,17 @@ from services.auth.tokens import repository
 
 
 async def end_logins(session: AsyncSession, *, user_id: str) -> None:
-    """Revoke all refresh tokens of a user; access tokens stay valid until they expire."""
+    """Revoke all refresh tokens of a user, but no access tokens."""
     await repository.delete_families(session, user_id=user_id)
+
+
+async def end_login(session: AsyncSession, *, refresh_token: str) -> None:
+    """Revoke all refresh tokens of a log-in, given one of them; unknown tokens are ignored."""
+    family_id, _ = split_refresh_token(refresh_token)
+    await repository.delete_family(session, family_id=family_id)
+
+
+def split_refresh_token(refresh_token: str) -> tuple[str, str]:
+    """Return a refresh token's family id and secret; empty for an impossible token."""
+    family_id, _, secret = refresh_token.partition(".")
+    return (family_id, secret) if refresh_token.isascii() else ("", "")

@@ -3,12 +3,12 @@
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, Insert, case, delete, select, update
-from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy import CursorResult, case, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.models import Base, KnownAddress, LoginFailures, RefreshFamily
+from services.auth.models import KnownAddress, LoginFailures, RefreshFamily
 from services.auth.tokens.attempts import Failures, LoginKeys
+from services.auth.upserts import upsert
 
 # -- failed log-ins ------------------------------------------------------------------------------
 
@@ -42,7 +42,7 @@ async def count_failure(
     ]
     for key in sorted(keys):
         first = {"email_sha256": key, "failures": 1, "window_ends_at": window_ends_at}
-        await _upsert(session, LoginFailures, first, changes)
+        await upsert(session, LoginFailures, first, changes)
     return await find_failures(session, keys=keys, now=now)
 
 
@@ -66,7 +66,7 @@ async def remember_address(
 ) -> None:
     """Store that a user logged in from an address, keeping only the `limit` most recent ones."""
     login = {"user_id": user_id, "last_login_at": now}
-    await _upsert(session, KnownAddress, {"pair_sha256": pair, **login}, list(login.items()))
+    await upsert(session, KnownAddress, {"pair_sha256": pair, **login}, list(login.items()))
     surplus_addresses = (
         select(KnownAddress.pair_sha256)
         .where(KnownAddress.user_id == user_id)
@@ -76,21 +76,6 @@ async def remember_address(
     )
     if surplus := (await session.scalars(surplus_addresses)).all():
         await session.execute(delete(KnownAddress).where(KnownAddress.pair_sha256.in_(surplus)))
-
-
-async def _upsert(
-    session: AsyncSession,
-    model: type[Base],
-    row: dict[str, Any],
-    changes: list[tuple[str, Any]],
-) -> None:
-    """Insert a row, or apply changes to the existing row with its key."""
-    statement: Insert
-    if session.get_bind().dialect.name == "sqlite":
-        statement = sqlite.insert(model).values(row).on_conflict_do_update(set_=dict(changes))
-    else:
-        statement = mysql.insert(model).values(row).on_duplicate_key_update(changes)
-    await session.execute(statement)
 
 
 # -- refresh families ----------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Request, Response
 from pydantic import BaseModel, ConfigDict
 
-from services.auth.tokens import service
+from services.auth.tokens import introspection, service
 from services.auth.tokens.errors import (
     InvalidClient,
     InvalidGrant,
@@ -15,7 +15,6 @@ from services.auth.tokens.errors import (
     TooManyAttempts,
     UnauthorizedClient,
     UnsupportedGrantType,
-    UnsupportedTokenType,
     oauth_errors,
 )
 from services.auth.tokens.forms import OAuthForm, read_form
@@ -95,18 +94,17 @@ async def issue_token(request: Request, response: Response, issuer: IssuerState)
 @router.post(
     "/revoke",
     response_class=Response,
-    responses=error_responses(
-        InvalidRequest, InvalidClient, UnsupportedTokenType, TemporarilyUnavailable
-    ),
+    responses=error_responses(InvalidRequest, InvalidClient, TemporarilyUnavailable),
     openapi_extra=_form_of("token", "token_type_hint", required=("token",)),
 )
 async def revoke(request: Request, issuer: IssuerState) -> Response:
-    """Revoke a refresh token and all others from the same log-in. Unknown tokens also get 200."""
+    """Revoke an access token, or a refresh token and all others of the log-in. Unknown tokens also
+    get 200."""
     with oauth_errors():
         form = await read_form(request)
         if form.client is not None:
             await service.authenticate_client(issuer, credentials=form.client)
-        await service.revoke(issuer, token=form.require("token"))
+        await introspection.revoke(issuer, token=form.require("token"))
     return Response(headers={"Cache-Control": "no-store"})
 
 
@@ -123,7 +121,7 @@ async def introspect(request: Request, response: Response, issuer: IssuerState) 
         if form.client is None:
             raise InvalidClient()
         client = await service.authenticate_client(issuer, credentials=form.client)
-        claims = await service.introspect(issuer, token=form.require("token"), client=client)
+        claims = await introspection.introspect(issuer, token=form.require("token"), client=client)
     response.headers["Cache-Control"] = "no-store"
     return claims
 

@@ -1,4 +1,4 @@
-"""Issue tokens by the three grants of RFC 6749, revoke them and introspect them.
+"""Issue tokens by the three grants of RFC 6749.
 
 Passwords are verified between two transactions, not inside one, so a log-in that waits for a CPU
 holds no database connection and, on SQLite, blocks no writer.
@@ -10,22 +10,17 @@ import time
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from jose import jwt
 from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.api_keys.credentials import (
-    delete_expired_keys,
-    find_active_key,
-    record_use,
-)
-from services.auth.callers import FIRST_PARTY, is_active
+from services.auth.api_keys.credentials import delete_expired_keys
+from services.auth.callers import FIRST_PARTY
 from services.auth.clients.credentials import find_authentic_client, secret_digest
 from services.auth.keys import KeyRing
 from services.auth.models import Client, RefreshFamily, User
 from services.auth.passwords import PasswordHasher
+from services.auth.revocations.service import delete_expired_revocations
 from services.auth.settings import AuthSettings
 from services.auth.tokens import repository
 from services.auth.tokens.attempts import KNOWN_FOR, MAX_KNOWN, LoginKeys, find_lock, login_keys
@@ -34,14 +29,12 @@ from services.auth.tokens.errors import (
     InvalidGrant,
     InvalidScope,
     TooManyAttempts,
-    UnsupportedTokenType,
 )
 from services.auth.tokens.forms import ClientCredentials
+from services.auth.tokens.logins import split_refresh_token
 from services.auth.users.service import allowed_scope, find_user, find_user_by_email
-from services.common.contracts import AUDIENCE, KeyIntrospection
+from services.common.contracts import AUDIENCE
 from services.common.db.database import Database
-from services.common.errors import Unauthenticated
-from services.common.identity.api_keys import looks_like_api_key
 from services.common.identity.guards import SCOPES
 from services.common.identity.tokens import TokenVerifier
 
@@ -139,7 +132,7 @@ async def grant_password(
                 granted = _grant_scope(scope, allowed=allowed_scope(enabled))
                 refresh_token = await _create_family(session, issuer, enabled, granted)
                 issuer.logins.labels("succeeded").inc()
-                return _issue(issuer, enabled.id, FIRST_PARTY, granted, refresh_token)
+                return _issue_to_user(issuer, enabled, granted, refresh_token)
             error = await _count_failure(session, issuer, keys, known=known)
     issuer.logins.labels("failed").inc()
     raise error
@@ -155,7 +148,7 @@ async def grant_refresh_token(
             of the log-in, because the token must have been stolen (RFC 9700 §4.14.2).
         InvalidScope: the scope exceeds that of the log-in; the token stays valid.
     """
-    family_id, secret = _parts(refresh_token)
+    family_id, secret = split_refresh_token(refresh_token)
     successor = secrets.token_urlsafe(32)
     async with issuer.database.transaction() as session:
         rotated = await repository.rotate_family(
@@ -170,7 +163,7 @@ async def grant_refresh_token(
         if family and user and user.disabled_at is None:
             allowed = _common(family.scope, allowed_scope(user))
             granted = _grant_scope(scope, allowed=allowed)
-            return _issue(issuer, user.id, FIRST_PARTY, granted, f"{family_id}.{successor}")
+            return _issue_to_user(issuer, user, granted, f"{family_id}.{successor}")
         await repository.delete_family(session, family_id=family_id)
     raise InvalidGrant(_WRONG_REFRESH)
 
@@ -186,80 +179,15 @@ async def grant_client_credentials(
         InvalidGrant: the owner is disabled.
         InvalidScope: the client lacks a requested scope, or its owner no longer has it.
     """
-    until = client.expires_at
     if client.owner_id is None:
         granted = _grant_scope(scope, allowed=client.scope)
-        return _issue(issuer, client.client_id, client.client_id, granted, until=until)
+        return _issue_to_client(issuer, client, granted, account=client.client_id)
     async with issuer.database.snapshot() as session:
         owner = await find_user(session, user_id=client.owner_id)
     if owner is None or owner.disabled_at is not None:
         raise InvalidGrant("The client's owner is disabled.")
     granted = _grant_scope(scope, allowed=_common(client.scope, allowed_scope(owner)))
-    return _issue(issuer, owner.id, client.client_id, granted, until=until)
-
-
-# -- revocation and introspection ----------------------------------------------------------------
-
-
-async def revoke(issuer: Issuer, *, token: str) -> None:
-    """Revoke all refresh tokens of a log-in (RFC 7009); unknown tokens are ignored.
-
-    Raises:
-        UnsupportedTokenType: it is an access token.
-    """
-    if token.count(".") == 2:
-        raise UnsupportedTokenType()
-    family_id, _ = _parts(token)
-    async with issuer.database.transaction() as session:
-        await repository.delete_family(session, family_id=family_id)
-
-
-async def introspect(issuer: Issuer, *, token: str, client: Client) -> dict[str, Any]:
-    """Return the claims of an access token or an API key if it is active (RFC 7662 §2.2).
-
-    Refresh tokens are always reported as inactive. So are other users' tokens and keys if the
-    client belongs to a user.
-    """
-    inactive = {"active": False}
-    if looks_like_api_key(token.encode()):
-        return await _introspect_key(issuer, key=token, client=client) or inactive
-    try:
-        caller = await issuer.verifier.verify(token.encode())
-    except Unauthenticated:
-        return inactive
-    if client.owner_id not in (None, caller.account):
-        return inactive
-    async with issuer.database.snapshot() as session:
-        active = await is_active(session, caller=caller)
-    if not active:
-        return inactive
-    return {"active": True, "token_type": "Bearer", **jwt.get_unverified_claims(token)}
-
-
-async def _introspect_key(issuer: Issuer, *, key: str, client: Client) -> dict[str, Any] | None:
-    """Return the claims of an API key, or None if it is not active.
-
-    A service asks because the key is being used, so this is also recorded as a use.
-    """
-    async with issuer.database.transaction() as session:
-        found = await find_active_key(session, key=key)
-        if found is None or client.owner_id not in (None, found.account_id):
-            return None
-        if client.owner_id is None:
-            await record_use(session, key=found)
-    claims = KeyIntrospection(
-        active=True,
-        token_type="api_key",  # noqa: S106
-        sub=found.account_id,
-        client_id=found.id,
-        scope=found.scope,
-        iat=int(found.created_at.timestamp()),
-        exp=int(found.expires_at.timestamp()) if found.expires_at else None,
-        mode="test" if found.mode == "test" else "live",
-        models=found.models,
-        allowed_ips=found.allowed_ips,
-    )
-    return claims.model_dump(exclude_none=True)
+    return _issue_to_client(issuer, client, granted, account=owner.id)
 
 
 async def delete_expired(database: Database) -> None:
@@ -267,6 +195,7 @@ async def delete_expired(database: Database) -> None:
     now = datetime.now(UTC)
     async with database.transaction() as session:
         await repository.delete_expired(session, now=now, known_since=now - KNOWN_FOR)
+        await delete_expired_revocations(session, now=now)
         await delete_expired_keys(session, before=now - KEYS_SHOWN_FOR)
 
 
@@ -313,12 +242,6 @@ def _locked_until(ends_at: datetime, *, now: datetime) -> TooManyAttempts:
     return TooManyAttempts(retry_after_s=max(1, math.ceil((ends_at - now).total_seconds())))
 
 
-def _parts(refresh_token: str) -> tuple[str, str]:
-    """Return a refresh token's family id and secret; empty for an impossible token."""
-    family_id, _, secret = refresh_token.partition(".")
-    return (family_id, secret) if refresh_token.isascii() else ("", "")
-
-
 async def _create_family(session: AsyncSession, issuer: Issuer, user: User, scope: str) -> str:
     """Store a new refresh family and return its first token."""
     secret, now = secrets.token_urlsafe(32), datetime.now(UTC)
@@ -351,33 +274,47 @@ def _common(scope: str, other: str) -> str:
     return " ".join(name for name in scope.split() if name in other.split())
 
 
-def _issue(
-    issuer: Issuer,
-    subject: str,
-    client_id: str,
-    scope: str,
-    refresh_token: str | None = None,
-    *,
-    until: datetime | None = None,
-) -> IssuedToken:
-    """Return a response with a new access token (RFC 9068 §2.2) that expires by `until`.
+def _issue_to_user(issuer: Issuer, user: User, scope: str, refresh_token: str) -> IssuedToken:
+    """Return a response with a token for the user's own account."""
+    claims = {"sub": user.id, "user_id": user.id, "client_id": FIRST_PARTY, "scope": scope}
+    lifetime_s = issuer.settings.access_token_seconds
+    token = _sign(issuer, claims, lifetime_s=lifetime_s, not_before=user.tokens_from)
+    return IssuedToken(token, lifetime_s, scope, refresh_token)
+
+
+def _issue_to_client(issuer: Issuer, client: Client, scope: str, *, account: str) -> IssuedToken:
+    """Return a response with a token that expires no later than the client.
 
     Raises:
-        InvalidGrant: `until` has passed.
+        InvalidGrant: the client has expired.
     """
-    now, lifetime_s = int(time.time()), issuer.settings.access_token_seconds
-    if until is not None:
-        lifetime_s = min(lifetime_s, int(until.timestamp()) - now)
+    lifetime_s = issuer.settings.access_token_seconds
+    if client.expires_at is not None:
+        lifetime_s = min(lifetime_s, int(client.expires_at.timestamp()) - int(time.time()))
     if lifetime_s < 1:
         raise InvalidGrant("The client has expired.")
-    claims = {
-        "iss": issuer.settings.issuer,
-        "sub": subject,
-        "aud": AUDIENCE,
-        "iat": now,
-        "exp": now + lifetime_s,
-        "jti": str(uuid.uuid4()),
-        "client_id": client_id,
-        "scope": scope,
-    }
-    return IssuedToken(issuer.keys.sign(claims), lifetime_s, scope, refresh_token)
+    claims = {"sub": account, "client_id": client.client_id, "scope": scope}
+    token = _sign(issuer, claims, lifetime_s=lifetime_s, not_before=client.tokens_from)
+    return IssuedToken(token, lifetime_s, scope)
+
+
+def _sign(
+    issuer: Issuer, claims: dict[str, str], *, lifetime_s: int, not_before: datetime | None
+) -> str:
+    """Return a new access token (RFC 9068 §2.2).
+
+    Args:
+        not_before: tokens issued earlier are revoked. In the second of the revocation, a new token
+            dates from the next one, which sets it apart from the revoked ones.
+    """
+    now = int(time.time())
+    return issuer.keys.sign(
+        {
+            "iss": issuer.settings.issuer,
+            "aud": AUDIENCE,
+            "iat": max(now, int(not_before.timestamp())) if not_before else now,
+            "exp": now + lifetime_s,
+            "jti": str(uuid.uuid4()),
+            **claims,
+        }
+    )

@@ -1,12 +1,13 @@
 """All SQL about users."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.models import User
+from services.auth.models import Client, User
 
 
 async def find_user(session: AsyncSession, *, user_id: str) -> User | None:
@@ -28,6 +29,14 @@ async def lock_active_admins(session: AsyncSession) -> Sequence[User]:
     """Return the enabled administrators, locked until the transaction ends."""
     admins = select(User).where(User.is_admin, User.disabled_at.is_(None)).order_by(User.id)
     return (await session.scalars(admins.with_for_update())).all()
+
+
+async def date_client_tokens(
+    session: AsyncSession, *, owner_id: str, tokens_from: datetime
+) -> None:
+    """Make the earlier tokens of a user's clients invalid."""
+    owned = update(Client).where(Client.owner_id == owner_id)
+    await session.execute(owned.values(tokens_from=tokens_from))
 
 
 async def add_user(session: AsyncSession, user: User) -> bool:

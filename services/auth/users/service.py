@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.models import User
 from services.auth.passwords import PasswordHasher, check_new_password
+from services.auth.revocations.service import publish
 from services.auth.roles import PERSONAL, scopes_of
 from services.auth.tokens.logins import end_logins
 from services.auth.users import repository
@@ -124,8 +125,7 @@ async def set_disabled(
 ) -> tuple[User, bool]:
     """Disable or enable a user; return the user and whether anything changed.
 
-    Disabling revokes the user's refresh tokens. Auth rejects the user's access tokens immediately;
-    the other services accept them until they expire.
+    Disabling ends the user's sessions, and the API keys and clients of the user's account.
 
     Raises:
         UserNotFound: no user has this e-mail.
@@ -142,7 +142,7 @@ async def set_disabled(
             raise LastAdministrator()
     user.disabled_at = datetime.now(UTC) if disabled else None
     if disabled:
-        await end_logins(session, user_id=user.id)
+        await _revoke_all(session, user=user)
     await session.flush()
     return user, True
 
@@ -152,7 +152,7 @@ async def ensure_user(
 ) -> User:
     """Create or update an enabled user with exactly this password and role.
 
-    Changing the password revokes the user's refresh tokens. For operators; safe to repeat and to
+    Changing the password ends the user's sessions. For operators; safe to repeat and to
     run in several processes at once.
 
     Raises:
@@ -169,7 +169,7 @@ async def ensure_user(
             raise EmailTaken()  # another process created the user and deleted it again
     if not await hasher.verify(password, user.password_hash):
         user.password_hash = await hasher.hash(password)
-        await end_logins(session, user_id=user.id)
+        await _end_sessions(session, user=user)
     user.is_admin = admin
     user.disabled_at = None
     await session.flush()
@@ -179,6 +179,19 @@ async def ensure_user(
 def allowed_scope(user: User) -> str:
     """Return all scopes that tokens for a user's own account may have, separated by spaces."""
     return scopes_of(PERSONAL, is_admin=user.is_admin)
+
+
+async def _end_sessions(session: AsyncSession, *, user: User) -> None:
+    """Revoke all access and refresh tokens of a user."""
+    await end_logins(session, user_id=user.id)
+    user.tokens_from = await publish(session, ("user", user.id))
+
+
+async def _revoke_all(session: AsyncSession, *, user: User) -> None:
+    """Revoke also the credentials of programs that use the user's account."""
+    await end_logins(session, user_id=user.id)
+    user.tokens_from = await publish(session, ("user", user.id), ("account", user.id))
+    await repository.date_client_tokens(session, owner_id=user.id, tokens_from=user.tokens_from)
 
 
 def _new_user(email: str, password_hash: str, *, admin: bool) -> User:

@@ -1,4 +1,4 @@
-"""Calls to auth: who is behind an API key?"""
+"""Calls to auth: who is behind an API key, and what has been revoked?"""
 
 import asyncio
 from typing import Any
@@ -8,10 +8,13 @@ import orjson
 import structlog
 from pydantic import SecretStr
 
-from services.common.contracts import KeyIntrospection
+from services.common.contracts import KeyIntrospection, RevocationPage
 from services.common.errors import Unavailable
+from services.common.identity.client_token import ClientToken, NoToken
+from services.common.identity.key_verifier import KEYS_UNAVAILABLE
 
-KEYS_UNAVAILABLE = "API keys cannot be verified right now; retry in 1 s."
+_REVOCATIONS_TIMEOUT = httpx.Timeout(5.0, connect=2.0)
+"""Longer than auth waits for a revocation."""
 
 log = structlog.get_logger()
 
@@ -29,7 +32,11 @@ class AuthClient:
     ) -> None:
         self._http = http
         self._introspection_url = f"{auth_url}/introspect"
+        self._revocations_url = f"{auth_url}/revocations"
         self._client = (client_id, client_secret.get_secret_value())
+        self._token = ClientToken(
+            http, auth_url=auth_url, client_id=client_id, client_secret=client_secret
+        )
 
     async def introspect_key(self, key: bytes) -> KeyIntrospection | None:
         """Return what auth knows about a well-formed API key, or None if it is not active.
@@ -46,9 +53,34 @@ class AuthClient:
             document: Any = orjson.loads(response.content)
             active = isinstance(document, dict) and document.get("active") is True
             return KeyIntrospection.model_validate(document) if active else None
-        except (httpx.HTTPError, ValueError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             log.warning("introspection_failed", reason=_reason(error))
             raise Unavailable(KEYS_UNAVAILABLE) from error
+
+    async def list_revocations(self, *, after: int) -> RevocationPage:
+        """Return the revocations after a number; auth waits for one for a few seconds.
+
+        Only the end of the process cancels this call, so it is not shielded.
+
+        Raises:
+            Unavailable: auth does not answer.
+        """
+        try:
+            headers = {"Authorization": f"Bearer {await self._token.get()}"}
+            response = await self._http.get(
+                self._revocations_url,
+                params={"after": after},
+                headers=headers,
+                timeout=_REVOCATIONS_TIMEOUT,
+            )
+            if response.status_code == 401:
+                self._token.drop()
+            response.raise_for_status()
+            return RevocationPage.model_validate_json(response.content)
+        except NoToken as error:
+            raise Unavailable(f"{error}.") from error
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            raise Unavailable(f"{_reason(error)}.") from error
 
 
 def _reason(error: Exception) -> str:

@@ -15,6 +15,12 @@ class Caller:
     scopes: frozenset[str]
     expires_at: int
     """Seconds since the epoch; a cached API key is verified again then."""
+    token_id: str | None = None
+    """The `jti` of a token; None for an API key."""
+    user_id: str | None = None
+    """The person whom a token was issued to; None for machines."""
+    issued_at: int = 0
+    """Seconds since the epoch."""
     limits: KeyLimits | None = None
     """The limits of an API key that has any."""
 

@@ -7,23 +7,25 @@ base64url, duplicate members, unknown header parameters, `typ`, `kid`, claim typ
 (RFC 8725, RFC 9068 §4). Every failure results in the same 401.
 """
 
+import asyncio
 import base64
 import hashlib
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from jose import jwt
 from jose.backends.base import Key
 
 from services.common import strict_json
-from services.common.contracts import AUDIENCE
+from services.common.contracts import AUDIENCE, RevocationRead
 from services.common.errors import Unauthenticated, Unavailable
 from services.common.identity.api_keys import looks_like_api_key
 from services.common.identity.caller import Caller
 from services.common.identity.issuer_keys import ALGORITHM, KeySource
 from services.common.identity.key_verifier import KeyVerifier
+from services.common.identity.revocations import Revocations
 
 TOKEN_TYPE = "at+jwt"  # noqa: S105
 MAX_TOKEN_BYTES = 8 * 1024
@@ -31,6 +33,7 @@ LEEWAY_S = 120
 """How far the issuer's clock may be ahead (docs/operations.md). This never extends `exp`, which may
 be the time when the client itself expires."""
 MAX_LIFETIME_S = 24 * 3600
+_SCAN_AT_ONCE = 1_000
 
 _SEGMENT = re.compile(rb"[A-Za-z0-9_-]+")
 _HEADER_MEMBERS = {"alg", "typ", "kid"}
@@ -52,6 +55,7 @@ class TokenVerifier:
         keys: the source of verification keys.
         issuer: the only accepted `iss`.
         api_keys: verifies API keys; None to reject them.
+        revocations: those that this process knows; shared with `api_keys`.
         clock: returns seconds since the epoch.
         max_cached: the most verified tokens to cache, at about 400 bytes each.
     """
@@ -62,12 +66,14 @@ class TokenVerifier:
         *,
         issuer: str,
         api_keys: KeyVerifier | None = None,
+        revocations: Revocations | None = None,
         clock: Callable[[], float] = time.time,
         max_cached: int = 1 << 17,
     ) -> None:
         self._keys = keys
         self._issuer = issuer
         self._api_keys = api_keys
+        self._revocations = revocations or Revocations()
         self._clock = clock
         self._max_cached = max_cached
         self._known: dict[bytes, Caller] = {}
@@ -97,6 +103,8 @@ class TokenVerifier:
             caller = await self._api_keys.verify(credentials, digest)
         else:
             caller = await self._verify_token(credentials)
+            if self._revocations.covers(caller):
+                raise Unauthenticated()
         if len(self._known) >= self._max_cached:
             self._known.pop(next(iter(self._known)))
         self._known[digest] = caller
@@ -105,6 +113,37 @@ class TokenVerifier:
     def forget(self) -> None:
         """Clear the cache, because a key was withdrawn."""
         self._known.clear()
+
+    def forget_all(self) -> None:
+        """Forget also what auth said about API keys, and all revocations."""
+        self.forget()
+        self._revocations.clear()
+        if self._api_keys is not None:
+            self._api_keys.forget(lambda _: True)
+
+    async def revoke(self, revoked: Sequence[RevocationRead]) -> None:
+        """Apply new revocations, as auth has just reported them.
+
+        The cache is large, so this pauses now and then to let requests go on.
+        """
+        if self._api_keys is not None:
+            self._api_keys.contact_at = self._clock()
+        if not revoked:
+            return
+        before = self._revocations.number
+        self._revocations.add(revoked, now=self._clock())
+        revocations = self._revocations
+
+        def is_outdated(caller: Caller) -> bool:
+            return revocations.covers(caller) or revocations.names_since(before, caller)
+
+        if self._api_keys is not None:
+            self._api_keys.forget(is_outdated)
+        for number, (digest, caller) in enumerate(list(self._known.items())):
+            if is_outdated(caller) and self._known.get(digest) is caller:
+                del self._known[digest]
+            if number % _SCAN_AT_ONCE == _SCAN_AT_ONCE - 1:
+                await asyncio.sleep(0)
 
     async def _verify_token(self, token: bytes) -> Caller:
         try:
@@ -137,7 +176,22 @@ class TokenVerifier:
             client_id=claims["client_id"],
             scopes=frozenset(claims["scope"].split(" ")),
             expires_at=claims["exp"],
+            token_id=claims["jti"],
+            user_id=_user_id(claims),
+            issued_at=claims["iat"],
         )
+
+
+def _user_id(claims: Mapping[str, Any]) -> str | None:
+    """Return the person whom a token was issued to.
+
+    Raises:
+        ValueError: the claim is not text.
+    """
+    user_id = claims.get("user_id")
+    if user_id is not None and not isinstance(user_id, str):
+        raise ValueError("user_id must be text")
+    return claims["sub"] if user_id == claims["sub"] else user_id  # one text, not two
 
 
 def _check_times(claims: Mapping[str, Any], *, now: float) -> None:

@@ -35,15 +35,22 @@ class TestRevoke:
 
         assert answer.status_code == 200
 
-    async def test_an_access_token_cannot_be_revoked(
-        self, client: AsyncClient, ada: dict[str, str], log_in: LogIn
+    async def test_a_revoked_access_token_is_refused_and_no_other(
+        self,
+        client: AsyncClient,
+        ada: dict[str, str],
+        log_in: LogIn,
+        inference: tuple[str, str],
     ) -> None:
-        token = (await log_in()).json()["access_token"]
+        token, other = [(await log_in()).json()["access_token"] for _ in range(2)]
 
         answer = await client.post("/revoke", data={"token": token})
 
-        assert answer.status_code == 400
-        assert answer.json()["error"] == "unsupported_token_type"
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert (await client.get("/users/me", headers=bearer(token))).status_code == 401
+        assert (await client.get("/users/me", headers=bearer(other))).status_code == 200
+        introspected = await client.post("/introspect", data={"token": token}, auth=inference)
+        assert introspected.json() == {"active": False}
 
     async def test_wrong_client_credentials_are_rejected(self, client: AsyncClient) -> None:
         answer = await client.post("/revoke", data={"token": "x"}, auth=("nobody", "x"))

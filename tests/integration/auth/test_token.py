@@ -56,7 +56,9 @@ class TestPassword:
         assert claims["client_id"] == "tollgate-web"
         assert claims["scope"] == OWNER_SCOPE
         assert claims["exp"] - claims["iat"] == 3600
-        assert set(claims) == {"iss", "sub", "aud", "exp", "iat", "jti", "client_id", "scope"}
+        assert claims["user_id"] == ada["id"]
+        required = {"iss", "sub", "aud", "exp", "iat", "jti", "client_id", "scope"}
+        assert set(claims) == required | {"user_id"}
 
     async def test_every_token_has_its_own_id(self, ada: dict[str, str], log_in: LogIn) -> None:
         tokens = [(await log_in()).json()["access_token"] for _ in range(2)]

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from harness.auth import SERVICE, RunningAuth, running_auth
 from harness.issuer import Headers
+from harness.waiting import eventually_async
 from services.common.identity.api_keys import new_api_key
 from tests.integration.billing.conftest import OpenApp, browse
 
@@ -89,6 +90,55 @@ async def test_unknown_and_mistyped_keys_and_two_kinds_of_credentials_are_401(
             answer = await client.get(path, headers=headers)
             assert answer.status_code == 401
             assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+
+
+class TestRevocation:
+    """The whole way: an act in auth, its feed, billing's reader, and the next request."""
+
+    async def refuses(self, client: AsyncClient, headers: Headers) -> bool:
+        return (await client.get("/usage", headers=headers)).status_code == 401
+
+    async def test_a_deleted_key_is_refused(self, client: AsyncClient, auth: RunningAuth) -> None:
+        key = await auth.new_key()
+        headers = {"X-API-Key": key["key"]}
+        assert (await client.get("/usage", headers=headers)).status_code == 200
+
+        await auth.delete_key(key["id"])
+
+        await eventually_async(lambda: self.refuses(client, headers))
+
+    async def test_during_an_overlap_both_keys_work_and_then_the_new_one(
+        self, client: AsyncClient, auth: RunningAuth
+    ) -> None:
+        old = await auth.new_key()
+        before = {"X-API-Key": old["key"]}
+        assert (await client.get("/usage", headers=before)).status_code == 200
+
+        rotated = await auth.http.post(
+            f"{auth.url}/api-keys/{old['id']}/rotate",
+            json={"overlap_seconds": 2},
+            headers=auth.headers,
+        )
+
+        after = {"X-API-Key": rotated.json()["key"]}
+        assert (await client.get("/usage", headers=after)).status_code == 200
+        await eventually_async(lambda: self.refuses(client, before))
+        assert (await client.get("/usage", headers=after)).status_code == 200
+
+    async def test_disabling_a_user_ends_the_keys_and_enabling_brings_them_back(
+        self, client: AsyncClient, auth: RunningAuth
+    ) -> None:
+        headers = {"X-API-Key": (await auth.new_key())["key"]}
+        assert (await client.get("/usage", headers=headers)).status_code == 200
+
+        await auth.set_disabled(True)
+        await eventually_async(lambda: self.refuses(client, headers))
+        await auth.set_disabled(False)
+
+        async def accepts() -> bool:
+            return (await client.get("/usage", headers=headers)).status_code == 200
+
+        await eventually_async(accepts)
 
 
 async def test_without_a_client_of_its_own_billing_rejects_keys(

@@ -1,15 +1,18 @@
 """Auth and billing as inference sees them: a real HTTP server with faults that a test chooses."""
 
+import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 from jose import jwt
 
 from harness.asgi_servers import serving_app
@@ -89,6 +92,8 @@ class Neighbours:
     """The introspection response for each active API key."""
     introspected: list[str] = field(default_factory=list)
     """Every key that was introspected, repeats included."""
+    revocations: list[dict[str, Any]] = field(default_factory=list)
+    """As auth lists them; tests add some and remove none."""
     answered_by_a_proxy: bool = False
     """Whether failures come from a proxy in front of billing."""
 
@@ -103,7 +108,7 @@ class Neighbours:
     def reset(self) -> None:
         """Restore the initial state."""
         fresh = Neighbours(url=self.url)
-        for name in fresh.__dict__.keys() - {"url", "jwks"}:
+        for name in fresh.__dict__.keys() - {"url", "jwks", "revocations"}:
             setattr(self, name, getattr(fresh, name))
 
     def charged_to(self, account: str) -> list[str]:
@@ -128,6 +133,12 @@ class Neighbours:
             **claims,
         }
         return key
+
+    def revoke(self, kind: str, id: str) -> None:
+        """Publish a revocation of what was issued until now."""
+        now = int(time.time())
+        times = {"issued_before": _instant(now + 1), "until": _instant(now + 3600)}
+        self.revocations.append({"kind": kind, "id": id, **times})
 
     def app(self) -> FastAPI:
         app = FastAPI()
@@ -159,6 +170,17 @@ class Neighbours:
             form = dict(parse_qsl((await request.body()).decode()))
             self.introspected.append(form["token"])
             return self.api_keys.get(form["token"], {"active": False})
+
+        @app.get("/revocations")
+        async def revocations(after: int) -> dict[str, Any]:
+            for _ in range(10):
+                if len(self.revocations) != after:
+                    break
+                await asyncio.sleep(0.02)
+            if status := self.failing.get("/revocations"):
+                raise HTTPException(status)
+            begin = after if after <= len(self.revocations) else 0
+            return {"last": len(self.revocations), "revocations": self.revocations[begin:]}
 
         @app.get("/plans")
         async def plans() -> dict[str, Any]:
@@ -253,6 +275,10 @@ def _may_read(event: dict[str, Any], authorization: str) -> int:
     if "usage:read" not in claims["scope"].split():
         return 403
     return 200 if claims["sub"] == event["subject"] else 404
+
+
+def _instant(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 @asynccontextmanager

@@ -7,12 +7,13 @@ import uuid
 import grpc
 import httpx
 import pytest
+from jose import jwt
 
 from services.common.identity.api_keys import new_api_key
 from services.inference.api import unbilled
 from services.inference.api.grpc.messages import open_inference_pb2 as messages
 from tests.integration.inference.conftest import eventually
-from tests.integration.inference.fast import V1, Served, connected, one_row, post
+from tests.integration.inference.fast import V1, Client, Served, connected, one_row, post
 from tests.integration.inference.grpc_client import GrpcClient
 from tests.integration.inference.neighbours import Neighbours
 from tests.integration.inference.samples import NUMBERS_ROW
@@ -331,6 +332,49 @@ class TestGrpc:
         _, receipt = await anonymous.infer(message, x_api_key=key)
 
         assert receipt["x-usage-amount"] == "0 USD (test)"
+
+
+class TestRevocation:
+    async def test_a_revoked_key_is_refused_on_both_paths(
+        self, served: Served, neighbours: Neighbours, account: str
+    ) -> None:
+        key = neighbours.new_key(account=account)
+        request = post(V1, one_row(), f"X-API-Key: {key}")
+        async with connected(served.fast) as fast, connected(served.ordinary) as ordinary:
+            assert [(await fast.ask(request)).status for _ in range(3)] == [200] * 3
+
+            neighbours.revoke("api_key", neighbours.api_keys.pop(key)["client_id"])
+
+            await eventually(lambda: refuses(fast, request))
+            assert (await ordinary.ask(request)).status == 401
+
+    @pytest.mark.parametrize("kind", ["account", "jti"])
+    async def test_a_revoked_token_is_refused_on_both_paths(
+        self, served: Served, neighbours: Neighbours, account: str, kind: str
+    ) -> None:
+        token = neighbours.token(account=account)
+        names = {"account": account, "jti": jwt.get_unverified_claims(token)["jti"]}
+        request = post(V1, one_row(), f"Authorization: Bearer {token}")
+        async with connected(served.fast) as fast, connected(served.ordinary) as ordinary:
+            assert [(await fast.ask(request)).status for _ in range(3)] == [200] * 3
+
+            neighbours.revoke(kind, names[kind])
+
+            await eventually(lambda: refuses(fast, request))
+            assert (await ordinary.ask(request)).status == 401
+
+    async def test_while_the_feed_fails_what_is_known_keeps_working(
+        self, client: httpx.AsyncClient, neighbours: Neighbours, account: str
+    ) -> None:
+        headers = as_key(neighbours.new_key(account=account))
+        assert (await client.post(V1, json=BODY, headers=headers)).status_code == 200
+        neighbours.failing |= {"/revocations": 503, "/introspect": 503}
+
+        assert (await client.post(V1, json=BODY, headers=headers)).status_code == 200
+
+
+async def refuses(client: Client, request: bytes) -> bool:
+    return (await client.ask(request)).status == 401
 
 
 async def test_the_openapi_document_offers_the_key(client: httpx.AsyncClient) -> None:

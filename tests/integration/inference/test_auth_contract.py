@@ -23,6 +23,7 @@ class Auth:
     client: AuthClient
     account: str
     new_key: Callable[..., Awaitable[str]]
+    revoke_one: Callable[[], Awaitable[None]]
 
 
 @pytest.fixture
@@ -30,10 +31,13 @@ async def fake(neighbours: Neighbours, account: str) -> AsyncIterator[Auth]:
     async def new_key(**limits: Any) -> str:
         return neighbours.new_key(account=account, **limits)
 
+    async def revoke_one() -> None:
+        neighbours.revoke("account", account)
+
     async with http_client() as http:
         secret = SecretStr("secret")
         client = AuthClient(http, auth_url=neighbours.url, client_id="x", client_secret=secret)
-        yield Auth(client, account, new_key)
+        yield Auth(client, account, new_key, revoke_one)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +50,11 @@ async def real(
         async def new_key(**limits: Any) -> str:
             return str((await started.new_key(**limits))["key"])
 
-        yield Auth(started.as_service(), started.account, new_key)
+        async def revoke_one() -> None:
+            key = await started.new_key()
+            await started.delete_key(key["id"])
+
+        yield Auth(started.as_service(), started.account, new_key, revoke_one)
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -78,6 +86,20 @@ async def test_an_unknown_key_is_not_active(auth: Auth) -> None:
     assert await auth.client.introspect_key(new_api_key("live").encode()) is None
 
 
+async def test_a_revocation_is_listed_once(auth: Auth) -> None:
+    before = await auth.client.list_revocations(after=0)
+
+    await auth.revoke_one()
+
+    page = await auth.client.list_revocations(after=before.last)
+    assert len(page.revocations) == 1
+    assert page.revocations[0].until > page.revocations[0].issued_before
+    assert (await auth.client.list_revocations(after=page.last)).revocations == []
+    restarted = await auth.client.list_revocations(after=page.last + 1000)
+    assert restarted.last == page.last
+    assert restarted.revocations[-1:] == page.revocations
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://127.0.0.1:0", "http://["])
 async def test_auth_that_cannot_be_reached_is_unavailable(url: str) -> None:
     async with http_client() as http:
@@ -86,3 +108,5 @@ async def test_auth_that_cannot_be_reached_is_unavailable(url: str) -> None:
 
         with pytest.raises(Unavailable):
             await client.introspect_key(new_api_key("live").encode())
+        with pytest.raises(Unavailable):
+            await client.list_revocations(after=0)

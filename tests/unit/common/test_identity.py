@@ -58,7 +58,14 @@ class TestGoodTokens:
         caller = await verifier.verify(OURS.sign(claims=claims))
 
         scopes = frozenset({"predict", "usage:read"})
-        assert caller == Caller("an account", "tests", scopes, claims["exp"])
+        assert caller == Caller(
+            "an account",
+            "tests",
+            scopes,
+            claims["exp"],
+            token_id=claims["jti"],
+            issued_at=claims["iat"],
+        )
 
     async def test_a_cached_token_needs_no_key(self, verifier: TokenVerifier, ring: Ring) -> None:
         token = OURS.sign()
