@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 
 from services.auth.keys import KeyRing
 from services.common.http.routing import new_router
-from services.common.identity.guards import SCOPES
+from services.common.identity.guards import SCOPES, public
 from services.common.identity.issuer_keys import ALGORITHM
 
 _CLIENT_AUTHENTICATION = ["client_secret_basic", "client_secret_post"]
@@ -37,16 +37,19 @@ def discovery_router(*, issuer: str, keys: KeyRing) -> APIRouter:
     }
 
     @router.get("/oauth-authorization-server")
+    @public
     async def authorization_server_metadata() -> dict[str, Any]:
         """Return the authorization server's metadata (RFC 8414)."""
         return server
 
     @router.get("/openid-configuration")
+    @public
     async def openid_configuration() -> dict[str, Any]:
         """Return the metadata in the OpenID Connect format; no ID tokens are issued."""
         return openid
 
     @router.get("/jwks.json")
+    @public
     async def jwks(response: Response) -> dict[str, Any]:
         """Return the keys that verify this issuer's tokens (RFC 7517)."""
         response.headers.update(_KEY_CACHING)

@@ -21,6 +21,7 @@ from services.auth.tokens.forms import OAuthForm, read_form
 from services.auth.tokens.service import IssuedToken, Issuer
 from services.common.errors import error_responses
 from services.common.http.routing import new_router
+from services.common.identity.guards import public
 
 router = new_router(tag="tokens")
 
@@ -80,6 +81,7 @@ def _form_of(*names: str, required: tuple[str, ...]) -> dict[str, Any]:
         required=("grant_type",),
     ),
 )
+@public
 async def issue_token(request: Request, response: Response, issuer: IssuerState) -> IssuedToken:
     """Issue an access token. `grant_type` is `password` (`username` is the e-mail),
     `refresh_token`, or `client_credentials` (with HTTP Basic or in the form). Without `scope`, the
@@ -97,6 +99,7 @@ async def issue_token(request: Request, response: Response, issuer: IssuerState)
     responses=error_responses(InvalidRequest, InvalidClient, TemporarilyUnavailable),
     openapi_extra=_form_of("token", "token_type_hint", required=("token",)),
 )
+@public
 async def revoke(request: Request, issuer: IssuerState) -> Response:
     """Revoke an access token, or a refresh token and all others of the log-in. Unknown tokens also
     get 200."""
@@ -113,6 +116,7 @@ async def revoke(request: Request, issuer: IssuerState) -> Response:
     responses=error_responses(InvalidRequest, InvalidClient, TemporarilyUnavailable),
     openapi_extra=_form_of("token", "token_type_hint", required=("token",)),
 )
+@public
 async def introspect(request: Request, response: Response, issuer: IssuerState) -> dict[str, Any]:
     """Return the claims of an access token or an API key if it is active. Requires an authenticated
     client; a user's client can only introspect its owner's tokens and keys."""

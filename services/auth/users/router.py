@@ -13,7 +13,7 @@ from services.auth.users import service
 from services.common.db.database import Snapshot, Transaction
 from services.common.errors import BodyInvalid, ServiceError, Unauthenticated, error_responses
 from services.common.http.routing import new_router
-from services.common.identity.guards import AnyCaller
+from services.common.identity.guards import AnyCaller, public
 
 router = new_router(tag="users")
 
@@ -70,6 +70,7 @@ PreparedUser = Annotated[User, Depends(_prepare_user)]
     responses=error_responses(service.EmailTaken, InvitationNeeded, BodyInvalid),
     dependencies=[Depends(_registration_is_open)],
 )
+@public
 async def register(body: Registration, prepared: PreparedUser, session: Transaction) -> User:
     """Register a user. All spellings of an e-mail (case, width, punycode) are the same user."""
     return await service.store_user(session, user=prepared, email=body.email)

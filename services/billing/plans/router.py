@@ -26,7 +26,7 @@ from services.common.errors import (
     error_responses,
 )
 from services.common.http.routing import new_router
-from services.common.identity.guards import OptionalCaller, RequireScope
+from services.common.identity.guards import OptionalCaller, RequireScope, public
 
 router = new_router(tag="plans")
 
@@ -38,6 +38,7 @@ _admin = [Depends(RequireScope("admin"))]
     responses=error_responses(Unauthenticated, Unavailable),
     openapi_extra={"security": [{}]},  # the token is optional
 )
+@public
 async def list_plans(
     caller: OptionalCaller,
     session: Snapshot,

@@ -23,6 +23,7 @@ from services.common.errors import (
 )
 from services.common.http.docs import AmendOpenApi, add_docs
 from services.common.http.methods import Cors, Methods
+from services.common.identity.guards import public
 from services.common.telemetry.metrics import Metrics
 from services.common.telemetry.requests import RequestMiddleware
 
@@ -99,6 +100,7 @@ def service_app(
 
 def _add_operations(app: FastAPI) -> None:
     @app.get("/healthz", tags=["operations"])
+    @public
     async def healthz() -> dict[str, str]:
         """Return 200 while the process is alive."""
         return {"status": "ok"}
@@ -106,6 +108,7 @@ def _add_operations(app: FastAPI) -> None:
     not_ready = {"description": "Failing checks.", "content": {"application/json": {}}}
 
     @app.get("/readyz", tags=["operations"], responses={503: not_ready})
+    @public
     async def readyz(request: Request) -> Response:
         """Return 200 if the service is ready, otherwise 503 with the failing checks by name."""
         checks: Mapping[str, Check] = app.state.checks
@@ -123,6 +126,7 @@ def _add_operations(app: FastAPI) -> None:
         )
 
     @app.get("/metrics", tags=["operations"], response_class=PlainTextResponse)
+    @public
     async def metrics() -> Response:
         """Return the metrics in Prometheus text format."""
         return Response(generate_latest(app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -22,6 +22,7 @@ from services.common.errors import PROBLEM_JSON, BodyInvalid, ServiceError, erro
 from services.common.http.pages import page_headers
 from services.common.http.routing import list_guards
 from services.common.identity.api_keys import KEY_SCOPES
+from services.common.identity.guards import public
 
 AmendOpenApi = Callable[[dict[str, Any]], None]
 """Changes an OpenAPI document in place."""
@@ -58,6 +59,7 @@ def add_docs(
     headers = _page_headers(content.decode(), token_url=token_url)
 
     @app.get("/docs", include_in_schema=False)
+    @public
     async def docs() -> HTMLResponse:
         return HTMLResponse(content, headers=headers)
 

@@ -1,6 +1,7 @@
 """The dependencies of routes that need a caller: credentials and scope."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.openapi.models import OAuth2, OAuthFlowPassword, OAuthFlows
@@ -23,6 +24,22 @@ SCOPES = {
 
 
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
+
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+_PUBLIC = "is_public"
+
+
+def public(endpoint: Endpoint) -> Endpoint:
+    """Declare that an endpoint needs no credentials; every other one has a `RequireScope`."""
+    setattr(endpoint, _PUBLIC, True)
+    return endpoint
+
+
+def is_public(endpoint: Callable[..., Any]) -> bool:
+    """Return whether an endpoint needs no credentials."""
+    return getattr(endpoint, _PUBLIC, False)
 
 
 def read_credentials(headers: list[tuple[bytes, bytes]]) -> bytes:

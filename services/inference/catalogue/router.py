@@ -17,7 +17,7 @@ from services.common.errors import (
 )
 from services.common.http.routing import new_router
 from services.common.identity.caller import Caller
-from services.common.identity.guards import OptionalCaller
+from services.common.identity.guards import OptionalCaller, public
 from services.inference.access import check_model, check_scope
 from services.inference.catalogue.card import (
     CardRead,
@@ -53,6 +53,7 @@ _REFUSALS = error_responses(Unauthenticated, InsufficientScope, ModelNotFound, U
 
 
 @router.get("/v1/catalogue", responses=_NOT_MODIFIED, response_model=Catalogue)
+@public
 async def list_public_models(request: Request) -> Response:
     """List the public models. Needs no token."""
     table: ModelTable = request.app.state.models
@@ -73,6 +74,7 @@ async def list_public_models(request: Request) -> Response:
     response_model=CardRead,
     openapi_extra=_OPTIONAL_TOKEN,
 )
+@public
 async def read_card(model: str, request: Request, caller: OptionalCaller) -> Response:
     """Describe the live version to buyers, as JSON or as a page, by `Accept`.
 
@@ -111,6 +113,7 @@ async def read_card(model: str, request: Request, caller: OptionalCaller) -> Res
     response_model=dict[str, Any],
     openapi_extra=_OPTIONAL_TOKEN,
 )
+@public
 async def read_openapi(model: str, request: Request, caller: OptionalCaller) -> Response:
     """Return an OpenAPI document of one model: its columns, its classes and its operations.
 

@@ -5,17 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
 
-from harness.stores import new_signed_store
-from services.auth.app import create_app as create_auth
-from services.auth.settings import AuthSettings
-from services.billing.app import create_app as create_billing
-from services.billing.settings import BillingSettings
-from services.inference.api.front import InferenceApp
-from services.inference.app import create_app as create_inference
-from services.inference.settings import InferenceSettings
 from tests.integration.deploy.chart import ROOT, SERVICES, render
+from tests.integration.every_service import create_every_app
 
 Routes = dict[str, set[str]]
 
@@ -32,21 +24,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 def routes(tmp_path_factory: pytest.TempPathFactory) -> Routes:
     """Return the paths that each service's OpenAPI document describes, and those beside it."""
     home = tmp_path_factory.mktemp("routes")
-    new_signed_store(home, f"file://{home}/models")
-    inference = create_inference(
-        InferenceSettings(
-            client_id="inference",
-            client_secret="secret",
-            home=home,
-            trusted_keys=home / "keys/trusted",
-        )
-    )
-    assert isinstance(inference, InferenceApp)
-    apps: dict[str, FastAPI] = {
-        "auth": create_auth(AuthSettings(home=home)),
-        "inference": inference.app,
-        "billing": create_billing(BillingSettings(home=home)),
-    }
+    apps = create_every_app(home)
     beside = {"/docs", "/openapi.json", "/healthz", "/readyz", "/metrics"}
     return {name: beside | set(app.openapi()["paths"]) for name, app in apps.items()}
 

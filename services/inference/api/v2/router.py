@@ -21,6 +21,7 @@ from services.common.errors import (
 )
 from services.common.http.docs import operations
 from services.common.http.routing import new_router
+from services.common.identity.guards import public
 from services.common.identity.limits import AddressNotAllowed, ModelNotAllowed
 from services.inference.access import Predicting
 from services.inference.api.headers import IdempotencyKey, RequestTimeout
@@ -127,12 +128,14 @@ async def describe_server(request: Request) -> ServerMetadata:
 
 
 @router.get("/v2/health/live")
+@public
 async def is_live() -> Live:
     """Return 200 while the process is alive."""
     return Live(live=True)
 
 
 @router.get("/v2/health/ready", responses=error_responses(Unavailable))
+@public
 async def is_ready(request: Request) -> Ready:
     """Return 200 when every live model can answer."""
     failing = await metadata.find_failing(request.app.state.checks)

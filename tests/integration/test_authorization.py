@@ -1,0 +1,164 @@
+"""Every route of every service declares who may call it, and refuses everyone else."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+from httpx import ASGITransport
+from jose.backends.base import Key
+
+from services.auth.roles import PERSONAL, ROLE_SCOPES, scopes_of
+from services.common.http.routing import list_guards, new_router
+from services.common.identity.guards import SCOPES, is_public, public
+from services.common.identity.tokens import TokenVerifier
+from tests.integration.every_service import create_every_app
+
+SERVICES = ("auth", "inference", "billing")
+FILES = {"/openapi.json", "/docs/assets"}
+"""What the framework itself serves: the document, and the files of its page."""
+PUBLIC = {
+    "auth": {
+        "/register",
+        "/token",
+        "/revoke",
+        "/introspect",
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/openid-configuration",
+        "/.well-known/jwks.json",
+    },
+    "inference": {
+        "/v1/catalogue",
+        "/v1/models/{model:name}/card",
+        "/v1/models/{model:name}/openapi.json",
+        "/v2/health/live",
+        "/v2/health/ready",
+    },
+    "billing": {"/plans"},
+}
+"""What needs no credentials, besides the operations that every service has."""
+OPERATIONS = {"/healthz", "/readyz", "/metrics", "/docs"}
+
+
+class NoKeys:
+    async def find(self, kid: str) -> Key | None:
+        return None
+
+
+@pytest.fixture(scope="module")
+def apps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FastAPI]:
+    apps = create_every_app(tmp_path_factory.mktemp("services"))
+    for app in apps.values():
+        app.state.verifier = TokenVerifier(NoKeys(), issuer="http://auth")
+    return apps
+
+
+def list_undeclared(app: FastAPI) -> list[str]:
+    """Return the paths of the routes that declare neither a scope nor that they are public."""
+    return [str(route.path) for route in iter_route_contexts(app.routes) if not _declares(route)]
+
+
+def _declares(route: RouteContext) -> bool:
+    if not isinstance(route.original_route, APIRoute):
+        return route.path in FILES
+    return _is_public(route) or bool(list_guards(route.dependant))
+
+
+def _is_public(route: RouteContext) -> bool:
+    return route.endpoint is not None and is_public(route.endpoint)
+
+
+def guarded(app: FastAPI) -> Iterator[tuple[str, str]]:
+    """Yield the method and path of every route that needs credentials."""
+    for route in iter_route_contexts(app.routes):
+        if isinstance(route.original_route, APIRoute) and not _is_public(route):
+            path = str(route.path_format)
+            for name in ("model", "version", "account", "journal", "id", "client_id"):
+                path = path.replace(f"{{{name}}}", "x")
+            assert "{" not in path
+            for method in route.methods or ():
+                yield method, path
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_route_declares_a_scope_or_that_it_is_public(
+    apps: dict[str, FastAPI], service: str
+) -> None:
+    assert list_undeclared(apps[service]) == []
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_only_the_intended_routes_are_public(apps: dict[str, FastAPI], service: str) -> None:
+    found = {
+        route.path
+        for route in iter_route_contexts(apps[service].routes)
+        if isinstance(route.original_route, APIRoute) and _is_public(route)
+    }
+
+    assert found == PUBLIC[service] | OPERATIONS
+
+
+def test_a_route_without_a_declaration_is_found() -> None:
+    app, router = FastAPI(openapi_url=None, docs_url=None, redoc_url=None), new_router(tag="x")
+
+    @router.get("/forgotten")
+    async def forgotten() -> None: ...
+
+    @router.get("/open")
+    @public
+    async def open_() -> None: ...
+
+    app.include_router(router)
+
+    assert list_undeclared(app) == ["/forgotten"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_every_other_route_refuses_a_request_without_valid_credentials(
+    apps: dict[str, FastAPI], service: str
+) -> None:
+    calls = sorted(guarded(apps[service]))
+    wrong = [{}, {"Authorization": "Bearer x"}, {"X-API-Key": "tg_live_x"}]
+    transport = ASGITransport(apps[service])
+
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        answers = [
+            (method, path, (await client.request(method, path, headers=headers)).status_code)
+            for method, path in calls
+            for headers in wrong
+        ]
+
+    assert len(calls) >= 8
+    assert [answer for answer in answers if answer[2] != 401] == []
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_required_scope_exists(apps: dict[str, FastAPI], service: str) -> None:
+    required = {
+        guard.scope
+        for route in iter_route_contexts(apps[service].routes)
+        if isinstance(route.original_route, APIRoute)
+        for guard in list_guards(route.dependant)
+    }
+
+    assert required <= {None, *SCOPES}
+
+
+class TestRoles:
+    def test_the_table_grants_what_the_contract_states(self) -> None:
+        everything = ("predict", "usage:read", "keys:write", "billing:manage", "members:write")
+
+        assert {
+            "owner": everything,
+            "admin": everything,
+            "developer": ("predict", "usage:read", "keys:write"),
+            "billing": ("usage:read", "billing:manage"),
+            "viewer": ("usage:read",),
+        } == ROLE_SCOPES
+
+    def test_no_role_grants_the_scopes_of_services_and_administrators(self) -> None:
+        granted = {scope for scopes in ROLE_SCOPES.values() for scope in scopes}
+
+        assert set(SCOPES) - granted == {"billing:write", "admin"}
+        assert scopes_of(PERSONAL, is_admin=True).split() == [*ROLE_SCOPES["owner"], "admin"]
