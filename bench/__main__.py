@@ -20,6 +20,7 @@ from bench import cores, load, results
 from bench.accounts import accounts, store_short_key
 from bench.billing import BillingBench
 from bench.comparison import WrongAnswer
+from bench.credentials import credentials
 from bench.explanations import explanations
 from bench.figures import Figure, table
 from bench.floods import floods
@@ -110,6 +111,10 @@ ON_ONE_CORE: Parts = {
 }
 """Parts that measure a process on a core of its own, in the order in which they run."""
 ON_ALL_CORES: Parts = {
+    "credentials": (
+        "a check of known credentials, and 10,000 revocations",
+        _awaited(credentials),
+    ),
     "floods": ("latency of /healthz during a flood of large invalid bodies", _awaited(floods)),
     "swaps": ("failures and latency while releases go live", _awaited(swaps)),
     "models": ("cost of a poll, and delay of a rollback", _awaited(models)),
