@@ -40,7 +40,7 @@ async def list_revocations(
     feed: Annotated[RevocationFeed, Depends(_feed)],
     after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
 ) -> RevocationPage:
-    """Return the revocations after a number, in order; wait a few seconds if there are none.
+    """Return the revocations after a number, in order; if nothing is new, wait for a few seconds.
 
     A token is revoked if an entry names its `jti`, its account (`sub`), its user (`user_id`) or its
     client, and it was issued (`iat`) before the entry's `issued_before`. What is known about an API

@@ -77,7 +77,7 @@ class RevocationFeed:
         self._last = 0
 
     async def read(self, *, after: int, wait_s: float) -> RevocationPage:
-        """Return the revocations with a number above `after`, waiting for one if there is none.
+        """Return the revocations with a number above `after`, or wait for the first of them.
 
         If `after` is beyond the last number, the database was restored, and the page begins anew.
 
