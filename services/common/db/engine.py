@@ -1,9 +1,12 @@
 """Create SQLAlchemy engines for MySQL and SQLite, including TLS and connection setup."""
 
+import asyncio
+import sqlite3
 import ssl
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import OperationalError
@@ -25,7 +28,8 @@ def new_engine(
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        engine = create_async_engine(parsed, connect_args=sqlite, **options)
+        arguments = sqlite | {"async_creator_fn": _connect_sqlite}
+        engine = create_async_engine(parsed, connect_args=arguments, **options)
         event.listen(engine.sync_engine, "connect", _configure_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
@@ -65,6 +69,20 @@ def _refuse_plain_text(connection: Any, _record: object) -> None:
     if not connection.driver_connection._secure:
         connection.close()
         raise OperationalError("", None, ConnectionError("the database server offers no TLS"))
+
+
+async def _connect_sqlite(*arguments: Any, **options: Any) -> aiosqlite.Connection:
+    """Open a SQLite database; if that fails, wait until the connection's thread has ended.
+
+    The thread would otherwise print a traceback if the event loop ended before it.
+    """
+    connection = aiosqlite.connect(*arguments, **options)
+    connection._thread.daemon = True
+    try:
+        return await connection
+    except sqlite3.Error:
+        await asyncio.to_thread(connection._thread.join)
+        raise
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
