@@ -138,7 +138,8 @@ class TestAtOnce:
 
 class TestAnyOrder:
     @settings(
-        max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        max_examples=12,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
     @given(data=st.data(), rows=st.lists(st.integers(0, 50), min_size=1, max_size=12))
     async def test_totals_do_not_depend_on_how_events_are_ordered_and_batched(

@@ -156,7 +156,8 @@ class TestState:
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(batches=st.lists(st.sets(st.integers(1, 30), min_size=1), max_size=8))
 async def test_in_any_order_of_arrival_the_rest_is_missing(

@@ -131,7 +131,8 @@ class TestWindow:
         assert (found["total"]["requests"], found["buckets"]) == (0, [])
 
     @settings(
-        max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        max_examples=15,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
     @given(
         minutes=st.lists(st.integers(0, 60 * 5), max_size=12),

@@ -16,7 +16,8 @@ from tests.integration.inference.test_infer import output
 NUMBERS = st.none() | st.floats(-1e6, 1e6, width=32) | st.integers(-(10**6), 10**6)
 TEXTS = st.none() | st.sampled_from(["red", "green", "blue"]) | st.text(max_size=8)
 EXAMPLES = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 Rows = list[tuple[Any, ...]]
