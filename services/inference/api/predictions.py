@@ -114,7 +114,7 @@ class PredictEndpoint:
     async def authorize(self, credentials: bytes, *, address: str) -> Caller:
         """Return the caller of a token or API key, and count the request against its rate limit.
 
-        That is the account's, or for a test key its own.
+        That is the account's, or with a test key the one of its test keys.
 
         Args:
             address: the caller's IP address.
@@ -122,7 +122,7 @@ class PredictEndpoint:
         Raises:
             Unauthenticated, InsufficientScope: the credentials are invalid, or have no such scope.
             AddressNotAllowed: the API key is limited to other addresses.
-            RateLimited: the account or the test key is over its rate limit.
+            RateLimited: the account is over its rate limit, or its test keys are over theirs.
             Unavailable: the credentials or the account's terms cannot be checked right now.
         """
         verifier = self._admission.verifier
@@ -131,7 +131,7 @@ class PredictEndpoint:
             caller.limits.check_address(address)
         check_scope(caller)
         if caller.is_test:
-            self._admission.unbilled.admit(caller.client_id)
+            self._admission.unbilled.admit(caller.account)
             return caller
         # From here on the account is known, so whatever is refused counts against its rate limit.
         leases = self._metering.leases

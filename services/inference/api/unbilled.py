@@ -7,28 +7,28 @@ from services.common.contracts import RateShare
 from services.inference.metering.leases.rates import TokenBucket
 
 UNBILLED_LIMIT = RateShare(per_second=10, burst=10)
-"""Of each test key, in each process."""
-MAX_KEYS = 10_000
+"""Of all test keys of an account together, in each process: with more keys, more would be free."""
+MAX_ACCOUNTS = 10_000
 
 
 class UnbilledRates:
-    """Counts the requests of each test key in this process."""
+    """Counts the requests of each account's test keys in this process."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._buckets: dict[str, TokenBucket] = {}
 
-    def admit(self, key_id: str) -> None:
+    def admit(self, account: str) -> None:
         """Count a request.
 
         Raises:
-            RateLimited: the key is over its limit.
+            RateLimited: the account's test keys are over their limit.
         """
         now = self._clock()
-        bucket = self._buckets.pop(key_id, None)
+        bucket = self._buckets.pop(account, None)
         if bucket is None:
             bucket = TokenBucket(UNBILLED_LIMIT, tokens=UNBILLED_LIMIT.burst, at=now)
-        self._buckets[key_id] = bucket  # now the most recent one
-        if len(self._buckets) > MAX_KEYS:
+        self._buckets[account] = bucket  # now the most recent one
+        if len(self._buckets) > MAX_ACCOUNTS:
             del self._buckets[next(iter(self._buckets))]
         bucket.take(now)

@@ -245,7 +245,7 @@ class TestTestKeys:
         event = answer.headers["x-usage-event"]
         await eventually(lambda: neighbours.charged_to(account) == [event])
 
-    async def test_each_has_a_rate_limit_of_its_own(
+    async def test_those_of_an_account_share_a_rate_limit(
         self,
         client: httpx.AsyncClient,
         neighbours: Neighbours,
@@ -255,9 +255,10 @@ class TestTestKeys:
         slow = unbilled.UNBILLED_LIMIT.model_copy(update={"per_second": 0.001})
         monkeypatch.setattr(unbilled, "UNBILLED_LIMIT", slow)
         keys = [neighbours.new_key(account=account, mode="test") for _ in range(2)]
+        live = neighbours.new_key(account=account)
 
-        answers = [await client.post(V1, json=BODY, headers=as_key(keys[0])) for _ in range(11)]
-        other = await client.post(V1, json=BODY, headers=as_key(keys[1]))
+        answers = [await client.post(V1, json=BODY, headers=as_key(keys[n % 2])) for n in range(11)]
+        other = await client.post(V1, json=BODY, headers=as_key(live))
 
         assert [answer.status_code for answer in answers] == [200] * 10 + [429]
         assert int(answers[10].headers["retry-after"]) > 0
