@@ -86,9 +86,9 @@ def log_in(page: Page, email: str, password: str) -> None:
     page.locator("button.btn.authorize").click(timeout=WAIT_MS)
     page.locator("#oauth_username").fill(email)
     page.locator("#oauth_password").fill(password)
-    page.locator(".modal-ux button.authorize").click()
+    page.get_by_role("button", name="Apply given OAuth2 credentials").click()
     expect(page.locator(".modal-ux button", has_text="Logout")).to_be_visible(timeout=WAIT_MS)
-    page.locator(".modal-ux button.btn-done").click()
+    page.locator(".modal-ux button.btn-done").first.click()  # inference and billing take keys too
 
 
 def try_out(page: Page, method: str, path: str) -> str:
