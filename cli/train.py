@@ -1,6 +1,5 @@
 """`tollgate train`: train a signed version from a model's data."""
 
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -11,10 +10,13 @@ import typer
 
 from cli.options import AsJson
 from cli.output import exit_with_error, print_error, print_json, print_table, progress, warn
+from cli.supervised import SupervisedError, describe_fault, run_supervised
 
 if TYPE_CHECKING:
     from trainer.outcome import Outcome
 
+
+PIPELINE_TIMEOUT_S = 3600.0
 
 DATA_IS_READ = 0.1
 """The share of the work after which bad data is no longer possible."""
@@ -52,6 +54,23 @@ def train(
             help="Allow columns, classes, target or task to differ from the last version.",
         ),
     ] = False,
+    pipeline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE[:FUNCTION]",
+            help="Also try the estimator that a function in this Python file returns; the default "
+            "function is make_pipeline.",
+        ),
+    ] = None,
+    only_pipeline: Annotated[
+        bool, typer.Option("--only-pipeline", help="Try no other candidate.")
+    ] = False,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", help="How long the code of --pipeline may run altogether.", min=0.1
+        ),
+    ] = PIPELINE_TIMEOUT_S,
     as_json: AsJson = False,
 ) -> None:
     """Train a new, signed version of MODEL.
@@ -60,6 +79,8 @@ def train(
     """
     if force and not reason.strip():
         raise typer.BadParameter("--force requires --reason")
+    if only_pipeline and pipeline is None:
+        raise typer.BadParameter("--only-pipeline requires --pipeline")
     # Imported here because scikit-learn takes seconds, and `tollgate --help` must be fast.
     from cli.stores import failures_as_one_line
     from trainer.errors import TrainerError
@@ -67,28 +88,46 @@ def train(
 
     with (
         faults_as_one_line(),
-        failures_as_one_line(TrainerError),
+        failures_as_one_line(TrainerError, SupervisedError),
         progress(first_shown=DATA_IS_READ) as report,
     ):
-        from trainer.pipeline import train as run
+        arguments: dict[str, Any] = {
+            "settings": TrainerSettings.load(),
+            "model": model,
+            "target": target,
+            "release": release,
+            "idempotency_key": once,
+            "reason": reason,
+            "force": force,
+            "allow_signature_change": allow_signature_change,
+            "report_progress": report,
+        }
+        if pipeline is None:
+            from trainer.pipeline import train as run
 
-        outcome = run(
-            TrainerSettings.load(),
-            model,
-            target=target,
-            release=release,
-            idempotency_key=once,
-            reason=reason,
-            force=force,
-            allow_signature_change=allow_signature_change,
-            report_progress=report,
-        )
+            outcome = run(**arguments)
+        else:
+            from trainer.modelling.own_pipeline import PipelineFile
+
+            path, function = _split_function(pipeline)
+            outcome = run_supervised(
+                "trainer.pipeline:train",
+                code=path.name,
+                timeout_s=timeout,
+                pipeline=PipelineFile(path, function, only=only_pipeline),
+                **arguments,
+            )
+    print_outcome(outcome, as_json=as_json)
+
+
+def print_outcome(outcome: "Outcome", *, as_json: bool) -> None:
+    """Print the outcome of a training or an import, and exit with 1 if it failed."""
     if as_json:
         print_json(asdict(outcome))
     else:
         for line in [*outcome.notes, _describe(outcome)]:
             typer.echo(line)
-    if outcome.reasons and outcome.metrics:
+    if outcome.reasons and outcome.metrics.get("candidate"):
         print_table(_compare(outcome.metrics), err=True)
     for line in outcome.reasons:
         typer.echo(f"{'error' if outcome.gate == 'failed' else 'forced'}: {line}", err=True)
@@ -110,12 +149,15 @@ def faults_as_one_line() -> Iterator[None]:
     except typer.Exit:
         raise
     except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        message = " ".join(str(error).split())[:300]
-        exit_with_error(
-            f"unexpected {type(error).__name__}: {message} "
-            f"({Path(place.filename).name} line {place.lineno}). Please report this bug."
-        )
+        exit_with_error(describe_fault(error))
+
+
+def _split_function(pipeline: str) -> tuple[Path, str]:
+    """Split FILE[:FUNCTION]."""
+    path, colon, function = pipeline.rpartition(":")
+    if colon and function.isidentifier() and not Path(pipeline).exists():
+        return Path(path), function
+    return Path(pipeline), "make_pipeline"
 
 
 def _describe(outcome: "Outcome") -> str:
@@ -129,6 +171,8 @@ def _describe(outcome: "Outcome") -> str:
         gate = f"gate {outcome.gate}, " if outcome.gate else ""
         return f"{name}: a run with this key has already finished: {gate}{state}"
     metrics = outcome.metrics
+    if not metrics["candidate"]:
+        return f"{name}: gate {outcome.gate}, {state}; {metrics['chosen']}, not measured"
     measured = ", ".join(
         f"{metric} {value:.4g} (baseline: {metrics['dummy'][metric]:.4g})"
         for metric, value in metrics["candidate"].items()

@@ -30,6 +30,7 @@ from pydantic import (
 from registry.calibration import Calibration
 from registry.cards import Card
 from registry.explainer_kinds import ExplainerKind
+from registry.origins import Origin
 from registry.value_rules import ValueRules
 
 LAST_NUMBER = 99_999_999
@@ -213,7 +214,8 @@ class Manifest(Record):
     `forced_reason` says why a version that failed its gate was allowed anyway (`gate` is then
     `forced`). A model with too many columns for a manifest has no `statistics`, and one whose
     `dataset.json` describes none has no `card`. Versions that predate explanations and intervals
-    have neither an `explainer`, whose file is `explainer.npz`, nor a `calibration`.
+    have neither an `explainer`, whose file is `explainer.npz`, nor a `calibration`. A model that
+    Tollgate chose and fitted itself has no `origin`.
     """
 
     model: ModelName
@@ -232,6 +234,7 @@ class Manifest(Record):
     card: Card | None = None
     explainer: ExplainerKind | None = None
     calibration: Calibration | None = None
+    origin: Origin | None = None
 
 
 class Canary(Record):

@@ -19,6 +19,7 @@ TRAINER = (
     "trainer",
     "registry/datetimes.py",
     "registry/features.py",
+    "registry/runtimes/named_table.py",
     "registry/value_rules.py",
     "requirements/trainer.txt",
 )

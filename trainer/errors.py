@@ -2,6 +2,7 @@
 
 TrainerError        training produced no version; the message is one line for the operator
 ├── DataError       the data or dataset.json is invalid
+│   ├── NoData      the model has no data
 │   └── EmptyPart   a file without even a header
 └── ExportError     a fitted candidate cannot be served as ONNX
 """
@@ -13,6 +14,10 @@ class TrainerError(Exception):
 
 class DataError(TrainerError):
     """The data or `dataset.json` is invalid."""
+
+
+class NoData(DataError):
+    """The model has no data folder, or no data file in it."""
 
 
 class EmptyPart(DataError):

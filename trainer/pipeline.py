@@ -4,7 +4,9 @@ Each stage takes what the stages before it returned, and returns a frozen datacl
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -24,13 +26,25 @@ from trainer.evaluation.live import find_predecessor, predict_with_live
 from trainer.modelling.candidates import TrainingContext
 from trainer.modelling.experiment import Experiment, plan_experiment
 from trainer.modelling.metrics import balance, choose_metric
+from trainer.modelling.own_pipeline import (
+    PipelineFile,
+    Timed,
+    check_pipeline_path,
+    load_pipeline,
+)
 from trainer.modelling.search import ChosenModel, ProgressCallback, search_models
-from trainer.modelling.serving import predict_rows
+from trainer.modelling.serving import check_finite, predict_rows
 from trainer.outcome import Outcome
 from trainer.releasing import Gate, ReleaseOutcome, find_gate_of_run, release_automatically
-from trainer.report.notes import describe_categories, describe_data, describe_times
+from trainer.report.notes import (
+    describe_categories,
+    describe_data,
+    describe_origin,
+    describe_times,
+)
 from trainer.report.render import render_report
 from trainer.settings import TrainerSettings
+from trainer.types import Task
 from trainer.version import explain_version, model_files, new_manifest
 from trainer.wording import listed
 
@@ -77,6 +91,8 @@ def train(
     reason: str = "",
     force: bool = False,
     allow_signature_change: bool = False,
+    pipeline: PipelineFile | None = None,
+    timed: Timed = nullcontext,
     report_progress: ProgressCallback = lambda doing, share: None,
 ) -> Outcome:
     """Train, evaluate, sign and publish a version.
@@ -91,10 +107,12 @@ def train(
         force: pass the gate regardless, for the given `reason`.
         allow_signature_change: whether columns, classes, target and task may differ from the
             previous version.
+        pipeline: training code of the owner's, which competes with the built-in candidates.
+        timed: wraps the times in which that code runs.
 
     Raises:
         DataError: the data or `dataset.json` is invalid; nothing was published.
-        TrainerError: no candidate can be fitted; nothing was published.
+        TrainerError: no candidate can be fitted, or the owner's code failed; nothing was published.
         StoreError: the store or a key is unusable, or another process released a different version.
     """
     store = ModelStore(settings.model_store_url)
@@ -103,10 +121,17 @@ def train(
 
     key, trusted = settings.load_signing_key(), settings.load_trusted_keys()
     run = Run(settings, model, store, key, trusted, report_progress)
-    prepared = prepare(run, target=target, allow_signature_change=allow_signature_change)
+    if pipeline is not None:
+        check_pipeline_path(pipeline.path, data_store_url=settings.data_store_url)
+        pipeline = replace(pipeline, timed=timed)
+    prepared = prepare(
+        run, target=target, allow_signature_change=allow_signature_change, pipeline=pipeline
+    )
     with threadpool_limits(1):  # only the final fit benefits from more, and sets its own
         chosen = search(run, prepared)
-        evaluation = evaluate(run, prepared, chosen)
+        own = prepared.experiment.context.own
+        with nullcontext() if own is None else own.running("the estimator cannot be evaluated"):
+            evaluation = evaluate(run, prepared, chosen)
     outcome = publish(
         run, prepared, chosen, evaluation, release=release, reason=reason, force=force
     )
@@ -117,22 +142,39 @@ def train(
     return outcome
 
 
-def prepare(run: Run, *, target: str | None, allow_signature_change: bool) -> Prepared:
+def prepare(
+    run: Run,
+    *,
+    target: str | None,
+    allow_signature_change: bool,
+    pipeline: PipelineFile | None = None,
+    task: Task | None = None,
+    adapt: Callable[[LoadedData], LoadedData] = lambda loaded: loaded,
+) -> Prepared:
     """Read the data, and choose the rows to fit on, to tune on and to hold out.
+
+    Args:
+        pipeline: training code of the owner's, to load.
+        task: the task if neither `dataset.json` nor the previous version states it.
+        adapt: changes the data before it is used, such as the order of its columns.
 
     Raises:
         DataError: the data or `dataset.json` is invalid, or the signature has changed.
+        PipelineError: the owner's code cannot be loaded.
     """
     settings = run.settings
     before = find_predecessor(run.store, run.model, run.trusted, allow_joblib=settings.allow_joblib)
     signature = None if before is None else before.signature
     run.report_progress("reading the data", 0.0)
-    loaded = load_data(
-        settings.data_store_url,
-        run.model,
-        target=target,
-        before=signature,
-        max_bytes=settings.max_data_bytes,
+    loaded = adapt(
+        load_data(
+            settings.data_store_url,
+            run.model,
+            target=target,
+            before=signature,
+            max_bytes=settings.max_data_bytes,
+            task=task,
+        )
     )
     problem, config = loaded.problem, loaded.dataset.config
     notes = describe_data(loaded)
@@ -160,6 +202,7 @@ def prepare(run: Run, *, target: str | None, allow_signature_change: bool) -> Pr
         seed=settings.seed,
         jobs=threads,
         balanced=weights is not None,
+        own=None if pipeline is None else load_pipeline(pipeline, problem.signature),
     )
     experiment = plan_experiment(
         problem,
@@ -180,17 +223,26 @@ def search(run: Run, prepared: Prepared) -> ChosenModel:
         TrainerError: no candidate can be fitted.
     """
     config, experiment = prepared.loaded.dataset.config, prepared.experiment
-    families = config.families(rows=len(experiment.tuning))
-    return search_models(experiment, families, report_progress=run.report_progress)
+    return search_models(
+        experiment,
+        config.families(rows=len(experiment.tuning)),
+        serves_pickles=run.settings.allow_joblib,
+        report_progress=run.report_progress,
+    )
 
 
 def evaluate(run: Run, prepared: Prepared, chosen: ChosenModel) -> Evaluation:
-    """Measure the model and the live version on the held-out rows, and judge them."""
+    """Measure the model and the live version on the held-out rows, and judge them.
+
+    Raises:
+        TrainerError: the model's output is not finite.
+    """
     run.report_progress("evaluating", 0.85)
     problem, before = prepared.loaded.problem, prepared.before
     allow_joblib = run.settings.allow_joblib
     rows = np.flatnonzero(prepared.experiment.held_out)
     outputs = predict_rows(chosen.runtime, problem.table, problem.signature, rows)
+    check_finite(outputs)
     live = None
     if before and run.store.live_release(run.model, run.trusted, allow_joblib=allow_joblib):
         live = predict_with_live(run.store, before, problem, rows, allow_joblib=allow_joblib)
@@ -237,6 +289,7 @@ def publish(
     notes = [
         *prepared.notes,
         *describe_categories(experiment.problem, experiment.rows, chosen.candidate.family),
+        *describe_origin(chosen),
     ]
     warnings = prepared.loaded.warnings + dataset.warnings
     page = render_report(

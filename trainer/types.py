@@ -14,6 +14,8 @@ Metric = Literal["log_loss", "accuracy", "rmse", "mae"]
 Family = Literal[
     "linear", "random_forest", "boosting", "categorical_boosting", "lightgbm", "xgboost"
 ]
+Source = Family | Literal["pipeline", "imported"]
+"""A family that Tollgate fits, the owner's training code, or a finished model."""
 
 Floats = npt.NDArray[np.float64]
 Hashes = npt.NDArray[np.uint64]

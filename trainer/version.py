@@ -85,6 +85,7 @@ def new_manifest(
         card=card,
         explainer=explainer.kind,
         calibration=calibrate(problem.truth[experiment.held_out], evaluation.outputs),
+        origin=chosen.origin,
     )
 
 
@@ -106,11 +107,17 @@ def explain_version(experiment: Experiment, chosen: ChosenModel) -> BuiltExplain
     )
 
 
-def model_files(chosen: ChosenModel, explainer: BuiltExplainer) -> dict[str, bytes]:
-    """Return the model's files by name: its pickle, its ONNX form if any, and its explainer."""
-    pickled = io.BytesIO()
-    joblib.dump(chosen.pipeline, pickled)
-    files = {"model.joblib": pickled.getvalue(), EXPLAINER_FILE: explainer.content}
+def model_files(chosen: ChosenModel, explainer: BuiltExplainer | None) -> dict[str, bytes]:
+    """Return the files by name: the explainer, artefacts, and the pickle and ONNX form, if any."""
+    files = dict(chosen.artefacts)
+    if explainer is not None:
+        files[EXPLAINER_FILE] = explainer.content
+    if chosen.pickled is not None:
+        files["model.joblib"] = chosen.pickled
+    elif chosen.origin is None:
+        pickled = io.BytesIO()
+        joblib.dump(chosen.pipeline, pickled)
+        files["model.joblib"] = pickled.getvalue()
     return files if chosen.onnx is None else files | {"model.onnx": chosen.onnx}
 
 

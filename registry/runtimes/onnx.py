@@ -17,8 +17,8 @@ class OnnxRuntime(Runtime):
         Exception: onnxruntime cannot load the model; its errors share no base class.
     """
 
-    def __init__(self, content: bytes, signature: Signature) -> None:
-        super().__init__(signature)
+    def __init__(self, content: bytes, signature: Signature, *, expands: bool = True) -> None:
+        super().__init__(signature, expands=expands)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1

@@ -39,15 +39,21 @@ class InferenceResponse(NamedTuple):
 
 
 class Runtime(ABC):
-    """One loaded model; safe to call from several threads at once."""
+    """One loaded model; safe to call from several threads at once.
 
-    def __init__(self, signature: Signature) -> None:
+    Args:
+        expands: whether the model takes expanded inputs (see `registry.features`). A model of the
+            owner's takes the arrays of a request as they are.
+    """
+
+    def __init__(self, signature: Signature, *, expands: bool = True) -> None:
+        self.expands = expands
         self._boolean = any(label is True for label in signature.classes or [])
-        self._signature = signature if needs_expansion(signature) else None
+        self._signature = signature if expands and needs_expansion(signature) else None
 
     @abstractmethod
     def compute(self, inputs: Arrays, *, probabilities: bool = False) -> ModelOutput:
-        """Run the model on expanded inputs; `probabilities` is for classifiers only."""
+        """Run the model on what `expand` returns; `probabilities` is for classifiers only."""
 
     def expand(self, arrays: Arrays) -> Arrays:
         """Return the inputs of `compute` for the arrays of a request."""

@@ -12,7 +12,7 @@ from registry.storage.filesystems import open_filesystem
 from trainer.data.config import DatasetConfig, parse_dataset_config
 from trainer.data.formats import is_data_file, open_part
 from trainer.data.part import Part
-from trainer.errors import DataError, EmptyPart
+from trainer.errors import DataError, EmptyPart, NoData
 from trainer.wording import listed
 
 BYTES_PER_BLOCK = 8 * 1024**2
@@ -68,7 +68,7 @@ def fetch_dataset(url: str, model: str, *, into: Path, max_bytes: int) -> Datase
         }
         names = sorted(name for name in entries if is_data_file(name))
         if not names:
-            raise DataError(f"The data folder of model {model!r} has no *.csv or *.parquet file.")
+            raise NoData(f"The data folder of model {model!r} has no *.csv or *.parquet file.")
         size = sum(int(entries[name]["size"]) for name in names)
         if size > max_bytes:
             raise DataError(
@@ -157,7 +157,7 @@ def _clear_errors(model: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise DataError(f"Model {model!r} has no data folder.") from error
+        raise NoData(f"Model {model!r} has no data folder.") from error
     except DataError:
         raise
     except Exception as error:  # each backend has its own errors

@@ -9,6 +9,7 @@ from trainer.data.download import Dataset, fetch_dataset
 from trainer.data.problem import Problem, define_problem
 from trainer.data.table import read_table
 from trainer.data.target import choose_target
+from trainer.types import Task
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,13 @@ class LoadedData:
 
 
 def load_data(
-    url: str, model: str, *, target: str | None, before: Signature | None, max_bytes: int
+    url: str,
+    model: str,
+    *,
+    target: str | None,
+    before: Signature | None,
+    max_bytes: int,
+    task: Task | None = None,
 ) -> LoadedData:
     """Download the data, read it into a table, and define the learning problem.
 
@@ -43,6 +50,7 @@ def load_data(
         target: the column to predict; None for that of `dataset.json` or the previous version.
         before: the previous version's signature, if there is one.
         max_bytes: larger data is refused before any of it is read.
+        task: the task if neither `dataset.json` nor the previous version states it; None to choose.
 
     Raises:
         DataError: the data or `dataset.json` is invalid.
@@ -51,7 +59,7 @@ def load_data(
     with tempfile.TemporaryDirectory(prefix="tollgate-train-") as folder:
         dataset = fetch_dataset(url, model, into=Path(folder), max_bytes=max_bytes)
         config = dataset.config
-        named, task = choose_target(target, config, before)
+        named, stated = choose_target(target, config, before)
         precise = [name for name in (named, config.time, config.group) if name is not None]
         previous = None if before is None else {c.name: c.kind for c in before.columns}
         table = read_table(
@@ -60,7 +68,7 @@ def load_data(
         problem = define_problem(
             table,
             target=named,
-            task=task,
+            task=stated or task,
             config=config,
             known_kinds=previous or {},
         )

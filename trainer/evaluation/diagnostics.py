@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone
 
-from registry.features import feature_names
+from registry.features import column_input, feature_names
 from registry.records import Column
 from trainer.modelling.candidates import build
 from trainer.modelling.encoding import encode
@@ -66,7 +66,12 @@ def _importances(experiment: Experiment, chosen: ChosenModel) -> dict[str, float
     most = int(np.clip(MAX_PREDICTIONS // (len(columns) * SHUFFLES), 50, MAX_ROWS))
     rows = np.flatnonzero(experiment.held_out)[:most]
     truth = experiment.problem.truth[rows]
-    features = encode(experiment.problem.table, experiment.problem.signature, rows)
+    features = encode(
+        experiment.problem.table,
+        experiment.problem.signature,
+        rows,
+        expanded=chosen.runtime.expands,
+    )
     chance = np.random.default_rng(experiment.context.seed)
 
     def loss(given: Features) -> float:
@@ -91,14 +96,22 @@ def _shuffled(
         changed = features.copy()
         changed[:, position] = features[order, position]
         return changed
-    names = feature_names(position, column)
+    own = column_input(position)
+    names = [own] if own in features else feature_names(position, column)
     return features.assign(**{name: features[name].to_numpy()[order] for name in names})
 
 
 def _learning_curve(experiment: Experiment, chosen: ChosenModel) -> list[Step]:
     """Fit the candidate on growing parts of the tuning rows; the last fold stays unseen."""
+    if chosen.candidate.family == "imported":
+        return []  # it cannot be fitted again
     known, unseen = experiment.folds[-1]
-    features = encode(experiment.problem.table, experiment.problem.signature, experiment.tuning)
+    features = encode(
+        experiment.problem.table,
+        experiment.problem.signature,
+        experiment.tuning,
+        expanded=chosen.runtime.expands,
+    )
     labels, truth = (
         experiment.problem.labels[experiment.tuning],
         experiment.problem.truth[experiment.tuning],

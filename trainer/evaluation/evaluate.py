@@ -55,7 +55,11 @@ def evaluate_model(
         "metric": metric,
         "balanced": weights is not None,
         "chosen": chosen.candidate.family,
-        "parameters": chosen.candidate.parameters,
+        "parameters": {
+            # An estimator may be a parameter of the owner's.
+            name: value if isinstance(value, bool | int | float | str | None) else repr(value)
+            for name, value in chosen.candidate.parameters.items()
+        },
         "candidate": scores(signature, truth, outputs),
         # The stored name of the baseline, as in earlier manifests.
         "dummy": scores(signature, truth, baseline),

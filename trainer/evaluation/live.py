@@ -101,7 +101,8 @@ def _load(store: ModelStore, manifest: Manifest, *, allow_joblib: bool) -> Runti
             version of scikit-learn.
     """
     if manifest.serving == "onnx":
-        return load_onnx(store.read_file(manifest, "model.onnx"), manifest.signature)
+        content = store.read_file(manifest, "model.onnx")
+        return load_onnx(content, manifest.signature, expands=manifest.origin is None)
     if not allow_joblib:
         raise ExportError("It is a joblib pickle, which is not allowed here.")
     content = store.read_file(manifest, "model.joblib")  # a trusted key signed its digest

@@ -48,7 +48,6 @@ def build_lightgbm(options: dict[str, Any], *, is_classifier: bool, seed: int, j
     """Return an unfitted model, which gives the same result with any number of threads."""
     from lightgbm import LGBMClassifier, LGBMRegressor
 
-    _register_lightgbm()
     return (LGBMClassifier if is_classifier else LGBMRegressor)(
         deterministic=True,
         force_row_wise=True,
@@ -63,7 +62,6 @@ def build_xgboost(options: dict[str, Any], *, is_classifier: bool, seed: int) ->
     """Return an unfitted model of one thread: its sums depend on the number of threads."""
     from xgboost import XGBClassifier, XGBRegressor
 
-    _register_xgboost()
     class_weight = options.pop("class_weight", None)
     options |= {"n_jobs": 1, "random_state": seed, "tree_method": "hist", "verbosity": 0}
     if is_classifier:
@@ -76,6 +74,15 @@ def is_booster(model: Any) -> bool:
     return type(model).__module__.partition(".")[0] in ("lightgbm", "xgboost") or isinstance(
         model, PositionClassifier
     )
+
+
+def register_converters(models: list[Any]) -> None:
+    """Make skl2onnx know the converters of some models of the libraries."""
+    libraries = {type(getattr(each, "model", each)).__module__.partition(".")[0] for each in models}
+    if "lightgbm" in libraries:
+        _register_lightgbm()
+    if "xgboost" in libraries:
+        _register_xgboost()
 
 
 @cache

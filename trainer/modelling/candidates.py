@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from sklearn.base import clone
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
@@ -13,11 +14,13 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from registry.records import Signature
+from registry.runtimes.named_table import NamedTable
 from trainer.modelling.boosters import build_lightgbm, build_xgboost
+from trainer.modelling.own_pipeline import OwnPipeline
 from trainer.modelling.preparing import prepare
-from trainer.types import Family, Features
+from trainer.types import Family, Features, Source
 
-Parameters = dict[str, float | int]
+Parameters = dict[str, Any]
 
 # Per tree of a random forest; they bound latency, file size and training time.
 MAX_LEAVES = 512
@@ -46,13 +49,18 @@ FORESTS: list[Parameters] = [{"min_samples_leaf": 3}, {"min_samples_leaf": 8}]
 class Candidate:
     """A model family and its hyperparameters; those not listed keep their defaults."""
 
-    family: Family
+    family: Source
     parameters: Parameters
+
+    @property
+    def expands(self) -> bool:
+        """Return whether it takes expanded inputs (see `registry.features`)."""
+        return self.family not in ("pipeline", "imported")
 
     @property
     def name(self) -> str:
         """Return a readable name, such as `linear (C=0.1)`."""
-        parameters = ", ".join(f"{name}={value:g}" for name, value in self.parameters.items())
+        parameters = ", ".join(f"{name}={_show(value)}" for name, value in self.parameters.items())
         return f"{self.family} ({parameters})" if parameters else self.family
 
 
@@ -63,12 +71,14 @@ class TrainingContext:
     Args:
         jobs: threads for the final fit on all rows.
         balanced: whether all classes have the same weight.
+        own: the owner's training code, if there is some.
     """
 
     signature: Signature
     seed: int
     jobs: int
     balanced: bool
+    own: OwnPipeline | None = None
 
 
 def variants(family: Family, *, is_classifier: bool) -> list[Candidate]:
@@ -88,12 +98,26 @@ def variants(family: Family, *, is_classifier: bool) -> list[Candidate]:
     return [Candidate(family, parameters) for parameters in parameter_sets]
 
 
+def own_candidates(own: OwnPipeline) -> list[Candidate]:
+    """Return the candidates of the owner's training code, one per set of parameters."""
+    return [Candidate("pipeline", parameters) for parameters in own.variants]
+
+
+def named_table(signature: Signature) -> NamedTable:
+    """Return the unfitted step that gives a model of the owner's its table."""
+    columns = signature.columns
+    return NamedTable([column.name for column in columns], [column.kind for column in columns])
+
+
 def build(candidate: Candidate, context: TrainingContext, features: Features) -> Pipeline:
     """Build an unfitted pipeline that accepts null and unknown text in every column.
 
     Args:
         features: the rows to fit on; their most frequent categories and words are encoded.
     """
+    if candidate.family == "pipeline" and context.own is not None:
+        estimator = clone(context.own.estimator).set_params(**candidate.parameters)
+        return make_pipeline(named_table(context.signature), estimator)
     steps = prepare(candidate.family, context.signature, features, seed=context.seed)
     return make_pipeline(*steps, _model(candidate, context, rows=len(features)))
 
@@ -133,3 +157,7 @@ def _model(candidate: Candidate, context: TrainingContext, *, rows: int) -> Any:
             )
             # Early stopping would hold out more rows, and it fails when a class is rare.
             return boosting(early_stopping=False, random_state=context.seed, **options)
+
+
+def _show(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -24,13 +24,20 @@ ROWS_OF_SENTENCES_PER_BLOCK = 1_000  # each is up to a thousand numbers in the m
 TEXTS = ("text", "sentence")
 
 
-def encode(table: pd.DataFrame, signature: Signature, rows: Indices | None = None) -> Features:
+def encode(
+    table: pd.DataFrame,
+    signature: Signature,
+    rows: Indices | None = None,
+    *,
+    expanded: bool = True,
+) -> Features:
     """Encode the features as models take them; a missing column or cell is NaN or "".
 
     Numbers become float32, so that training sees exactly what serving does.
 
     Args:
         rows: positions of the rows to encode; None for all.
+        expanded: whether as `registry.features.expand` does; models of the owner's do not want it.
     """
     columns = signature.columns
     count = len(table) if rows is None else len(rows)
@@ -41,21 +48,22 @@ def encode(table: pd.DataFrame, signature: Signature, rows: Indices | None = Non
         return matrix
     encoded: dict[str, npt.NDArray[Any]] = {}
     for i, column in enumerate(columns):
-        if column.kind == "datetime":
+        if column.kind == "datetime" and expanded:
             times = _read_column(table, column, rows)
             parts = split_times(times, start=signature.start_of(column.name))
             encoded |= dict(zip(feature_names(i, column), parts.values(), strict=True))
         else:
-            change = split_words if column.kind == "sentence" else str
+            change = split_words if column.kind == "sentence" and expanded else str
             encoded[column_input(i)] = _read_column(table, column, rows, change)
     return pd.DataFrame(encoded, index=pd.RangeIndex(count), copy=False)
 
 
 def encode_in_batches(
-    table: pd.DataFrame, signature: Signature, rows: Indices
+    table: pd.DataFrame, signature: Signature, rows: Indices, *, expanded: bool = True
 ) -> Iterator[Features]:
     """Yield encoded features in batches, to bound memory."""
-    return (encode(table, signature, part) for part in _in_blocks(signature, rows))
+    parts = _in_blocks(signature, rows)
+    return (encode(table, signature, part, expanded=expanded) for part in parts)
 
 
 def to_arrays_in_batches(

@@ -4,24 +4,31 @@ The graph takes the inputs that `registry.features` describes. It returns a clas
 and probabilities [N, classes], or a regressor's values [N, 1].
 """
 
+from collections.abc import Iterator
+from contextlib import suppress
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 from skl2onnx import convert_sklearn
 from skl2onnx.common._registration import get_converter
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from sklearn.base import BaseEstimator
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import TargetEncoder
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, TargetEncoder
 
 from registry.features import MATRIX, feature_names, is_one_matrix
 from registry.records import Signature
+from registry.runtimes.named_table import NamedTable
 from registry.runtimes.runtime import Runtime
 from registry.tolerances import NUMBER_TOLERANCE, PROBABILITY_TOLERANCE
 from trainer.errors import ExportError
-from trainer.modelling.boosters import OPSETS_OF_BOOSTERS, is_booster
+from trainer.modelling.boosters import OPSETS_OF_BOOSTERS, is_booster, register_converters
 from trainer.modelling.encoding import TEXTS
 from trainer.modelling.fitting import predict
+from trainer.modelling.graphs import feed_columns
 from trainer.modelling.serving import compute, outputs_of
 from trainer.modelling.target_encoding import calculate_target_shapes, convert_target_encoder
 from trainer.types import Features
@@ -33,37 +40,91 @@ def to_onnx(pipeline: Any, signature: Signature) -> bytes:
     Raises:
         ExportError: skl2onnx cannot convert it.
     """
-    is_classifier = signature.classes is not None
-    model = pipeline[-1] if isinstance(pipeline, Pipeline) else pipeline
     try:
-        return convert(
-            pipeline,
-            signature,
-            options={id(pipeline): {"zipmap": False}} if is_classifier else None,
-            target_opset=OPSETS_OF_BOOSTERS if is_booster(model) else None,
-        )
+        return convert(pipeline, signature)
+    except ExportError:
+        raise
     except Exception as error:  # converters raise errors of any type
         raise ExportError(f"skl2onnx cannot convert it: {type(error).__name__}.") from error
 
 
-def convert(fitted: Any, signature: Signature, **options: Any) -> bytes:
+def convert(fitted: Any, signature: Signature) -> bytes:
     """Return the graph of a fitted estimator, or of some steps of a pipeline.
-
-    Args:
-        options: further arguments of `convert_sklearn`.
 
     Raises:
         Exception: skl2onnx cannot convert it; the errors of converters share no base class.
     """
-    model = convert_sklearn(
+    if isinstance(fitted, Pipeline) and isinstance(fitted[0], NamedTable):
+        return _convert_named(fitted, signature)
+    return bytes(_convert(fitted, onnx_inputs(signature)).SerializeToString())
+
+
+def _convert_named(fitted: Pipeline, signature: Signature) -> bytes:
+    """Convert a pipeline whose first step, a `NamedTable`, gives the others a table."""
+    columns = signature.columns
+    if any(column.kind == "datetime" for column in columns):
+        raise ExportError("A model of the owner's that takes times has no ONNX form.")
+    model = _copy_for_export(Pipeline(fitted.steps[1:]))
+    if is_one_matrix(columns):
+        with suppress(Exception):  # it selects columns by name
+            return bytes(_convert(model, onnx_inputs(signature)).SerializeToString())
+    inputs = [(column.name, _type_of(column.kind)) for column in columns]
+    converted = _convert(model, inputs)
+    if len(converted.graph.input) != len(columns):
+        raise ExportError("Its ONNX form does not take every column.")
+    feed_columns(converted, signature)
+    return bytes(converted.SerializeToString())
+
+
+def _copy_for_export(model: Any) -> Any:
+    """Return a copy of a fitted model for which missing text is "" instead of NaN."""
+    copied = deepcopy(model)
+    for estimator in _nested_estimators(copied):
+        if isinstance(estimator, OneHotEncoder | OrdinalEncoder):
+            estimator.categories_ = [
+                np.array([each if isinstance(each, str) else "" for each in values], dtype=object)
+                if any(isinstance(each, str) for each in values)
+                else values
+                for values in getattr(estimator, "categories_", [])  # none in unfitted copies
+            ]
+        elif isinstance(estimator, SimpleImputer) and _fills_text(estimator):
+            estimator.missing_values = ""
+        elif hasattr(estimator, "get_booster"):
+            estimator.get_booster().feature_names = None  # XGBoost's converter wants none
+    return copied
+
+
+def _fills_text(imputer: SimpleImputer) -> bool:
+    return getattr(imputer, "statistics_", np.empty(0)).dtype == object
+
+
+def _nested_estimators(model: Any) -> Iterator[Any]:
+    """Yield a fitted estimator and all those in its fields."""
+    if isinstance(model, BaseEstimator):
+        yield model
+        for value in vars(model).values():
+            yield from _nested_estimators(value)
+    elif isinstance(model, list | tuple):
+        for value in model:
+            yield from _nested_estimators(value)
+
+
+def _convert(fitted: Any, inputs: list[tuple[str, Any]]) -> Any:
+    boosters = [each for each in _nested_estimators(fitted) if is_booster(each)]
+    register_converters(boosters)
+    return convert_sklearn(
         fitted,
         name="tollgate",  # the default is random and would change the digest
-        initial_types=onnx_inputs(signature),
+        initial_types=inputs,
+        options={id(fitted): {"zipmap": False}} if hasattr(fitted, "predict_proba") else None,
         custom_conversion_functions=CONVERTERS,
         custom_shape_calculators={TargetEncoder: calculate_target_shapes},
-        **options,
+        target_opset=OPSETS_OF_BOOSTERS if boosters else None,
     )
-    return bytes(model.SerializeToString())
+
+
+def _type_of(kind: str) -> Any:
+    return (StringTensorType if kind in TEXTS else FloatTensorType)([None, 1])
 
 
 def onnx_inputs(signature: Signature) -> list[tuple[str, Any]]:
@@ -71,7 +132,7 @@ def onnx_inputs(signature: Signature) -> list[tuple[str, Any]]:
     if is_one_matrix(signature.columns):
         return [(MATRIX, FloatTensorType([None, len(signature.columns)]))]
     return [
-        (name, (StringTensorType if column.kind in TEXTS else FloatTensorType)([None, 1]))
+        (name, _type_of(column.kind))
         for i, column in enumerate(signature.columns)
         for name in feature_names(i, column)
     ]
@@ -87,6 +148,8 @@ def prove_equal(
     """
     output, wanted = compute(runtime, features, signature), predict(pipeline, features)
     given = outputs_of(output)
+    if not np.isfinite(wanted).all():
+        raise ExportError("The model predicts NaN or infinity.")
     if given.shape != wanted.shape:
         raise ExportError("The ONNX model's output has a different shape.")
     if output.probabilities is None:

@@ -30,7 +30,9 @@ def predict(pipeline: Pipeline, features: Features) -> Outputs:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         outputs = (pipeline.predict_proba if is_classifier else pipeline.predict)(features)
-    return np.asarray(outputs)
+    outputs = np.asarray(outputs)
+    # Some regressors return one column, which would be compared with every row.
+    return outputs.ravel() if not is_classifier and outputs.size == len(outputs) else outputs
 
 
 def cross_validate(

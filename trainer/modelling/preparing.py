@@ -20,7 +20,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler,
 
 from registry.features import feature_names
 from registry.records import Signature
-from trainer.types import Family, Features
+from trainer.types import Features, Source
 
 MAX_ONE_HOT = 100
 """A column with up to this many categories has a feature for each."""
@@ -39,7 +39,7 @@ _CALENDAR = {"month": range(1, 13), "day_of_week": range(7), "hour": range(24)}
 _BETWEEN_BLANKS = "[^ ]+"
 
 
-def prepare(family: Family, signature: Signature, features: Features, *, seed: int) -> list[Any]:
+def prepare(family: Source, signature: Signature, features: Features, *, seed: int) -> list[Any]:
     """Return the unfitted steps before a model, which accept null and unknown text everywhere.
 
     Args:
@@ -80,7 +80,7 @@ def prepare(family: Family, signature: Signature, features: Features, *, seed: i
     return [ColumnTransformer(steps, sparse_threshold=1.0 if family == "linear" else 0.0)]
 
 
-def count_features(family: Family, signature: Signature, categories: int) -> int:
+def count_features(family: Source, signature: Signature, categories: int) -> int:
     """Return how many categories of a text column have a feature of their own.
 
     Args:
@@ -91,14 +91,14 @@ def count_features(family: Family, signature: Signature, categories: int) -> int
     return categories if categories <= MAX_ONE_HOT else MAX_CATEGORIES
 
 
-def uses_target_encoding(family: Family, signature: Signature) -> bool:
+def uses_target_encoding(family: Source, signature: Signature) -> bool:
     """Return whether text columns with many categories are target encoded."""
     few_classes = len(signature.classes or ()) <= MAX_ENCODED_CLASSES
     return few_classes and family != "categorical_boosting"
 
 
 def _one_hot(
-    family: Family, signature: Signature, columns: list[pd.Series]
+    family: Source, signature: Signature, columns: list[pd.Series]
 ) -> OneHotEncoder | OrdinalEncoder:
     # An explicit list: `max_categories` adds a group that skl2onnx does not support.
     known = [
@@ -147,7 +147,7 @@ def _calendar_encoder(names: list[str]) -> OneHotEncoder:
     )
 
 
-def _word_encoder(family: Family, signature: Signature, words: list[str]) -> Any:
+def _word_encoder(family: Source, signature: Signature, words: list[str]) -> Any:
     """Return TF-IDF for linear models; for trees, the presence of the most telling words.
 
     Trees split where a TF-IDF is equal up to rounding, and the rounding of ONNX Runtime differs.

@@ -1,29 +1,34 @@
 """Search for the model to serve: the best in cross-validation that can be exported."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from registry.features import feature_names
+from registry.origins import Origin, PipelineOrigin
+from registry.records import Signature
 from registry.runtimes.runtime import Runtime
 from registry.runtimes.scikit_learn import PipelineRuntime
 from trainer.data.problem import Problem
 from trainer.errors import ExportError, TrainerError
-from trainer.modelling.candidates import Candidate, build, variants
-from trainer.modelling.encoding import TEXTS, encode, encode_in_batches
+from trainer.modelling.candidates import Candidate, build, own_candidates, variants
+from trainer.modelling.encoding import encode
 from trainer.modelling.experiment import Experiment
-from trainer.modelling.export import prove_equal, to_onnx
+from trainer.modelling.export import to_onnx
 from trainer.modelling.fitting import cross_validate, fit
 from trainer.modelling.metrics import score
+from trainer.modelling.own_pipeline import ARTEFACT, MODULE
+from trainer.modelling.pickling import dump_by_value, load_recording
+from trainer.modelling.proving import find_required_columns, prove_on_rows
 from trainer.modelling.serving import load_onnx
-from trainer.types import Family, Features, Floats
+from trainer.types import Family, Features, Floats, Indices, Source
 
 TUNED_FAMILIES = 2
 TOO_EXTREME = "The values are too extreme to fit it."
-UNSEEN = "a category that is not in training"
 
 # Called with the step that starts and the share of the work that is done, 0 to 1.
 ProgressCallback = Callable[[str, float], None]
@@ -42,31 +47,50 @@ class ChosenModel:
     """The candidate to serve, fitted on the training rows and proved equal to its ONNX form.
 
     Without an ONNX form (`onnx`), `runtime` runs the pipeline itself.
+
+    Args:
+        pickled: the pipeline as a pickle, if joblib's own would not do.
+        origin: where a model that is the owner's comes from.
+        required: the columns in which such a model takes no missing value.
+        artefacts: more files of the version, by name.
     """
 
     candidate: Candidate
     pipeline: Pipeline
     onnx: bytes | None
     runtime: Runtime
+    pickled: bytes | None = None
+    origin: Origin | None = None
+    required: list[str] = field(default_factory=list)
+    artefacts: dict[str, bytes] = field(default_factory=dict)
     results: dict[str, CandidateResult] = field(default_factory=dict)
 
 
 def search_models(
-    experiment: Experiment, families: list[Family], *, report_progress: ProgressCallback
+    experiment: Experiment,
+    families: list[Family],
+    *,
+    serves_pickles: bool,
+    report_progress: ProgressCallback,
 ) -> ChosenModel:
-    """Compare the families, tunes the best ones, and fit the best candidate that can be exported.
+    """Compare the families, tune the best ones, and fit the best candidate that can be exported.
+
+    The owner's training code competes with them, if there is some.
+
+    Args:
+        serves_pickles: whether the owner's model is chosen without an ONNX form if it is the best.
 
     Raises:
-        TrainerError: no candidate can be fitted.
+        TrainerError: no candidate can be fitted, or the owner's code failed.
     """
-    features = encode(experiment.problem.table, experiment.problem.signature, experiment.tuning)
     results: dict[str, CandidateResult] = {}
     ranking: list[tuple[float, int, Candidate]] = []
 
-    def evaluate(candidate: Candidate) -> None:
+    def evaluate(candidate: Candidate, features: Features) -> None:
         result = results[candidate.name] = CandidateResult()
         try:
-            losses = _cross_validate(experiment, candidate, features)
+            with _running(experiment, candidate):
+                losses = _cross_validate(experiment, candidate, features)
         except ValueError:
             result.dropped = TOO_EXTREME
             return
@@ -74,17 +98,28 @@ def search_models(
         ranking.append((float(losses.mean()), len(results), candidate))
 
     is_classifier = experiment.context.signature.classes is not None
+    if (own := experiment.context.own) is not None:
+        features = _encode(experiment, experiment.tuning, expanded=False)
+        for candidate in own_candidates(own):  # first, because the code may be faulty
+            report_progress(f"cross-validating {candidate.name}", 0.1)
+            evaluate(candidate, features)
+        families = [] if own.file.only else families
+    features = _encode(experiment, experiment.tuning, expanded=True)
     options = {name: variants(name, is_classifier=is_classifier) for name in families}
     for position, name in enumerate(options):
         report_progress(f"cross-validating {name}", 0.1 + 0.3 * position / len(options))
-        evaluate(options[name][0])
-    best = [candidate.family for *_, candidate in sorted(ranking)[:TUNED_FAMILIES]]
+        evaluate(options[name][0], features)
+    best = [each.family for *_, each in sorted(ranking) if each.family in options][:TUNED_FAMILIES]
     wanted = [candidate for name in best for candidate in options[name][1:]]
     for position, candidate in enumerate(wanted):
         report_progress(f"tuning {candidate.name}", 0.4 + 0.3 * position / len(wanted))
-        evaluate(candidate)
+        evaluate(candidate, features)
     return _fit_best(
-        experiment, [candidate for *_, candidate in sorted(ranking)], results, report_progress
+        experiment,
+        [candidate for *_, candidate in sorted(ranking)],
+        results,
+        serves_pickles=serves_pickles,
+        report_progress=report_progress,
     )
 
 
@@ -92,22 +127,25 @@ def _fit_best(
     experiment: Experiment,
     ranking: list[Candidate],
     results: dict[str, CandidateResult],
+    *,
+    serves_pickles: bool,
     report_progress: ProgressCallback,
 ) -> ChosenModel:
     """Return the best candidate that exports to ONNX; without one, the best to serve by joblib."""
     signature = experiment.context.signature
-    failed: set[Family] = set()
+    failed: set[Source] = set()
     spare: ChosenModel | None = None
     for candidate in ranking:
         if candidate.family in failed and spare is not None:
             continue  # other parameters of the family would not export either
         report_progress(f"fitting {candidate.name}", 0.7)
         try:
-            pipeline = _fit(experiment, candidate)
-            onnx = to_onnx(pipeline, signature)
-            runtime = load_onnx(onnx, signature)
-            for probe in _probes(experiment):
-                prove_equal(runtime, pipeline, probe, signature)
+            with _running(experiment, candidate):
+                pipeline = _fit(experiment, candidate)
+                owned = _describe_own(experiment, candidate, pipeline)
+                onnx = to_onnx(pipeline, signature)
+                runtime = load_onnx(onnx, signature, expands=candidate.expands)
+                prove_on_rows(experiment, runtime, pipeline)
         except ValueError:  # scikit-learn rejects infinities, which its own steps can produce
             results[candidate.name].dropped = TOO_EXTREME
             continue
@@ -115,10 +153,18 @@ def _fit_best(
             results[candidate.name].dropped = str(error)
             failed.add(candidate.family)
             if spare is None:
-                unexported = PipelineRuntime(pipeline, signature)
-                spare = ChosenModel(candidate, pipeline, None, unexported, results)
+                spare = ChosenModel(
+                    candidate,
+                    pipeline,
+                    None,
+                    _serve_pickle(pipeline, owned, signature),
+                    **owned,
+                    results=results,
+                )
+            if candidate.family == "pipeline" and serves_pickles:
+                break
             continue
-        return ChosenModel(candidate, pipeline, onnx, runtime, results)
+        return ChosenModel(candidate, pipeline, onnx, runtime, **owned, results=results)
     if spare is not None:
         return spare
     reasons = " ".join(f"{name}: {result.dropped}" for name, result in results.items())
@@ -155,7 +201,7 @@ def _cross_validate(experiment: Experiment, candidate: Candidate, features: Feat
 
 
 def _fit(experiment: Experiment, candidate: Candidate) -> Pipeline:
-    features = encode(experiment.problem.table, experiment.problem.signature, experiment.rows)
+    features = _encode(experiment, experiment.rows, expanded=candidate.expands)
     pipeline = build(candidate, experiment.context, features)
     with threadpool_limits(experiment.context.jobs):
         fit(pipeline, features, experiment.problem.labels[experiment.rows])
@@ -165,25 +211,49 @@ def _fit(experiment: Experiment, candidate: Candidate) -> Pipeline:
     return pipeline
 
 
-def _probes(experiment: Experiment) -> Iterator[Features]:
-    """Yield the held-out rows, and rows with missing values and unseen categories."""
-    table, signature = experiment.problem.table, experiment.problem.signature
-    columns = signature.columns
-    rows = np.flatnonzero(experiment.held_out)
-    yield from encode_in_batches(table, signature, rows)
+def _encode(experiment: Experiment, rows: Indices, *, expanded: bool) -> Features:
+    problem = experiment.problem
+    return encode(problem.table, problem.signature, rows, expanded=expanded)
 
-    texts = [i for i, column in enumerate(columns) if column.kind in TEXTS]
-    odd = encode(table, signature, np.repeat(rows[:1], len(columns) + 1 + len(texts)))
-    if isinstance(odd, np.ndarray):
-        everything = list(range(len(columns)))
-        odd[everything, everything] = odd[len(columns)] = np.nan
-        yield odd
-        return
-    for i, column in enumerate(columns):
-        for name in feature_names(i, column):
-            values = odd[name].to_numpy(copy=True)
-            values[[i, len(columns)]] = "" if i in texts else np.nan
-            if i in texts:
-                values[len(columns) + 1 + texts.index(i)] = UNSEEN
-            odd[name] = values
-    yield odd
+
+def _running(experiment: Experiment, candidate: Candidate) -> AbstractContextManager[None]:
+    """Guard the code of a candidate if it is the owner's."""
+    own = experiment.context.own
+    if own is None or candidate.family != "pipeline":
+        return nullcontext()
+    return own.running("the estimator cannot be used")
+
+
+def _describe_own(
+    experiment: Experiment, candidate: Candidate, pipeline: Pipeline
+) -> dict[str, Any]:
+    """Return the fields of `ChosenModel` that only a model of the owner's has.
+
+    Raises:
+        TrainerError: it cannot be pickled, or the pickle cannot be loaded.
+    """
+    own = experiment.context.own
+    if own is None or candidate.family != "pipeline":
+        return {}
+    pickled = dump_by_value(pipeline, MODULE)
+    origin = PipelineOrigin(
+        file=ARTEFACT,
+        function=own.file.function,
+        commit=own.commit,
+        requires=load_recording(pickled)[1],
+    )
+    return {
+        "pickled": pickled,
+        "origin": origin,
+        "required": find_required_columns(experiment, pipeline),
+        "artefacts": {ARTEFACT: own.source},
+    }
+
+
+def _serve_pickle(
+    pipeline: Pipeline, owned: dict[str, Any], signature: Signature
+) -> PipelineRuntime:
+    """Return the runtime of a pipeline without an ONNX form; the owner's as inference loads it."""
+    if "pickled" in owned:
+        return PipelineRuntime(load_recording(owned["pickled"])[0], signature, expands=False)
+    return PipelineRuntime(pipeline, signature)

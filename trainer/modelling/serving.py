@@ -7,19 +7,19 @@ from registry.features import MATRIX, Arrays
 from registry.records import Signature
 from registry.runtimes.onnx import OnnxRuntime
 from registry.runtimes.runtime import ModelOutput, Runtime
-from trainer.errors import ExportError
+from trainer.errors import ExportError, TrainerError
 from trainer.modelling.encoding import encode_in_batches
 from trainer.types import Features, Indices, Outputs
 
 
-def load_onnx(content: bytes, signature: Signature) -> OnnxRuntime:
-    """Load an ONNX model.
+def load_onnx(content: bytes, signature: Signature, *, expands: bool = True) -> OnnxRuntime:
+    """Load an ONNX model; one of the owner's does not expand its inputs.
 
     Raises:
         ExportError: ONNX Runtime cannot load it.
     """
     try:
-        return OnnxRuntime(content, signature)
+        return OnnxRuntime(content, signature, expands=expands)
     except Exception as error:  # ONNX Runtime's errors have no common base class
         raise ExportError("ONNX Runtime cannot load the model.") from error
 
@@ -40,10 +40,24 @@ def predict_rows(
     runtime: Runtime, table: pd.DataFrame, signature: Signature, rows: Indices
 ) -> Outputs:
     """Return the outputs for some rows of a table, predicted in batches."""
-    batches = encode_in_batches(table, signature, rows)
+    batches = encode_in_batches(table, signature, rows, expanded=runtime.expands)
     return np.concatenate(
         [outputs_of(compute(runtime, features, signature)) for features in batches]
     )
+
+
+def check_finite(outputs: Outputs, *, rows: str = "held-out rows") -> None:
+    """Check the outputs of N rows.
+
+    Raises:
+        TrainerError: one of them is NaN or infinite.
+    """
+    finite = np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
+    if not finite.all():
+        bad = int((~finite).sum())
+        raise TrainerError(
+            f"The model predicts NaN or infinity for {bad:,} of {len(outputs):,} {rows}."
+        )
 
 
 def outputs_of(output: ModelOutput) -> Outputs:

@@ -189,7 +189,11 @@ def _rows(manifest: Manifest) -> int:
     return int(rows.get("training", 0)) + int(rows.get("held_out", 0))
 
 
+def _short(parameter: Any) -> str:
+    return f"{parameter:.4g}" if isinstance(parameter, int | float) else str(parameter)
+
+
 def _show(value: Any) -> Any:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {each:.4g}" for name, each in value.items()) or "defaults"
+        return ", ".join(f"{name} {_short(each)}" for name, each in value.items()) or "defaults"
     return f"{value:,}" if isinstance(value, int) else value

@@ -10,7 +10,8 @@ from trainer.modelling.preparing import (
     count_features,
     uses_target_encoding,
 )
-from trainer.types import Family, Indices, Mask
+from trainer.modelling.search import ChosenModel
+from trainer.types import Indices, Mask, Source
 from trainer.wording import counted, listed
 
 MAX_NAMED = 20
@@ -40,12 +41,14 @@ def describe_data(loaded: LoadedData) -> list[str]:
     return notes
 
 
-def describe_categories(problem: Problem, rows: Indices, family: Family) -> list[str]:
+def describe_categories(problem: Problem, rows: Indices, family: Source) -> list[str]:
     """Return a sentence for each text column with more categories than the model can use.
 
     Args:
         rows: the rows that the model is fitted on.
     """
+    if family in ("pipeline", "imported"):
+        return []  # how they encode text is their own affair
     is_encoded = uses_target_encoding(family, problem.signature)
     notes = []
     for column in problem.signature.columns:
@@ -65,6 +68,31 @@ def describe_categories(problem: Problem, rows: Indices, family: Family) -> list
             known += f"the {most} most frequent are used"
         more = f", but the {unknown:,} least frequent count as unknown" if unknown > 0 else ""
         notes.append(f"{known}{more}.")
+    return notes
+
+
+def describe_origin(chosen: ChosenModel) -> list[str]:
+    """Return sentences about the owner's model: why it was not chosen, or what serving it needs."""
+    notes = []
+    lost = [
+        f"{name}: {result.dropped}"
+        for name, result in chosen.results.items()
+        if name.partition(" ")[0] == "pipeline" and result.dropped is not None
+    ]
+    if lost and chosen.candidate.family != "pipeline":
+        notes.append(
+            f"The pipeline was better but has no ONNX form ({lost[0]}) To choose it anyway, let "
+            "inference serve pickles, and set TRAINER_ALLOW_JOBLIB=true."
+        )
+    if chosen.onnx is None and chosen.origin is not None and chosen.origin.requires:
+        needed = [f"{name} {version}" for name, version in chosen.origin.requires.items()]
+        notes.append(f"To serve it, inference needs {listed(needed, most=MAX_NAMED)}.")
+    if chosen.required:
+        names = listed([repr(name) for name in chosen.required], most=MAX_NAMED)
+        notes.append(
+            f"The model does not take missing values in {names}: a request with null there gets an "
+            "error or an arbitrary prediction."
+        )
     return notes
 
 

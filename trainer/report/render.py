@@ -14,7 +14,7 @@ MAX_TEXT_LENGTH = 80
 
 def render_report(
     manifest: Manifest,
-    diagnostics: Diagnostics,
+    diagnostics: Diagnostics | None,
     *,
     before: Manifest | None,
     changes: list[str],
@@ -23,6 +23,7 @@ def render_report(
     """Render the report as HTML.
 
     Args:
+        diagnostics: None if there was no data to measure on.
         before: the live version's manifest, or None if no version is live.
         changes: changes since the previous version that callers would notice.
         notes: sentences about what was read, dropped, ignored and truncated.
@@ -40,8 +41,10 @@ def render_report(
             compared=content.compare_metrics(manifest),
             differences=[] if before is None else content.compare_versions(manifest, before),
             shifts=[] if before is None else content.list_shifts(manifest, before),
-            charts=content.draw_charts(manifest, diagnostics),
-            confusion=content.count_confusions(manifest, diagnostics),
+            charts={} if diagnostics is None else content.draw_charts(manifest, diagnostics),
+            confusion=None
+            if diagnostics is None
+            else content.count_confusions(manifest, diagnostics),
             column_head=content.COLUMN_HEAD[: len(columns[0])],
             columns=columns,
             more_columns=max(len(manifest.signature.columns) - content.MAX_COLUMNS, 0),

@@ -305,7 +305,7 @@ def _start(manifest: Manifest, content: bytes, explainer: bytes | None) -> Loade
     if manifest.serving == "joblib":
         runtime = load_pickled(content, manifest)
     else:
-        runtime = OnnxRuntime(content, manifest.signature)
+        runtime = OnnxRuntime(content, manifest.signature, expands=manifest.origin is None)
     recorded = manifest.warm_up.rows
     if recorded:
         _compare(manifest, inputs, runtime)

@@ -13,8 +13,9 @@ from registry.explain.encoded import EncodedExplainer, Encoder, Link
 from registry.explain.linear import Linear
 from registry.explain.trees import Trees
 from registry.explainer_kinds import ExplainerKind
-from registry.features import Arrays, feature_names, is_one_matrix
+from registry.features import Arrays, feature_names, is_one_matrix, needs_expansion
 from registry.records import Signature
+from registry.runtimes.named_table import NamedTable
 from registry.runtimes.runtime import Runtime
 from registry.tolerances import NUMBER_TOLERANCE, PROBABILITY_TOLERANCE
 from trainer.modelling.boosters import is_booster
@@ -78,8 +79,7 @@ def build_explainer(
 def _build_exact(
     estimator: Any, signature: Signature, runtime: Runtime, training: Batches, held_out: Batches
 ) -> BuiltExplainer:
-    steps = estimator[:-1] if isinstance(estimator, Pipeline) else None
-    model = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    steps, model = _split(estimator)
     graph = _export_encoder(steps, signature)
     encoder = Encoder(graph, signature)
     inputs = [i for i, column in enumerate(signature.columns) for _ in feature_names(i, column)]
@@ -99,6 +99,18 @@ def _build_exact(
     return BuiltExplainer("linear" if isinstance(kernel, Linear) else "trees", content)
 
 
+def _split(estimator: Any) -> tuple[Pipeline | None, Any]:
+    """Return the steps before the model, and the model; nested pipelines are one."""
+    steps = [("model", estimator)]
+    while isinstance(steps[-1][1], Pipeline):
+        steps = [*steps[:-1], *steps[-1][1].steps]
+    model = steps[-1][1]
+    if hasattr(model, "get_booster"):
+        model = model.get_booster()
+    named = [(str(i), step) for i, (_, step) in enumerate(steps[:-1])]
+    return (Pipeline(named) if named else None), model
+
+
 def _read(
     model: Any, encoder: Encoder, training: Batches, *, features: int
 ) -> tuple[Linear | Trees, Link]:
@@ -116,7 +128,10 @@ def _read(
 
 def _export_encoder(steps: Pipeline | None, signature: Signature) -> bytes | None:
     """Return the steps before the model as an ONNX graph; None without any."""
-    if steps is None or not len(steps):
+    has_table = steps is not None and isinstance(steps[0], NamedTable)
+    if has_table and needs_expansion(signature):
+        raise NotReadable  # `Encoder` expands, but the owner's steps take what is not expanded
+    if steps is None or len(steps) == has_table:
         if not is_one_matrix(signature.columns):
             raise NotReadable
         return None

@@ -11,6 +11,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, TargetEncoder
 
+from registry.runtimes.named_table import NamedTable
+
 Sources = list[int]
 
 
@@ -27,7 +29,7 @@ def find_sources(transformer: Any, inputs: Sources) -> Sources:
     Raises:
         MixedColumns: an output does not come from exactly one column, or its columns are unknown.
     """
-    if transformer in (None, "passthrough"):
+    if transformer in (None, "passthrough") or isinstance(transformer, NamedTable):
         return inputs
     if transformer == "drop":
         return []
