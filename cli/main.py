@@ -28,11 +28,12 @@ models = new_group(
         "deprecate": Command("cli.models.deprecating:deprecate", (REGISTRY,)),
         "wait": Command("cli.models.deployment:wait", (REGISTRY,)),
         "check": Command("cli.models.checking:check", (REGISTRY,)),
+        "import": Command("cli.models.importing:import_model", (REGISTRY, TRAINER)),
         "withdraw": Command("cli.models.deployment:withdraw_release", (REGISTRY,)),
         "report": Command("cli.models.live_report:report", (REGISTRY,)),
         "feedback": Command("cli.models.feedback:feedback", (REGISTRY,)),
     },
-    help_text="Inspect model versions, and decide which is live.",
+    help_text="Import and inspect model versions, and decide which is live.",
 )
 
 pipelines = new_group(

@@ -1,0 +1,1 @@
+"""Read finished models of other tools, and turn them into versions of Tollgate."""
