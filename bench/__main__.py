@@ -24,6 +24,7 @@ from bench.credentials import credentials
 from bench.explanations import explanations
 from bench.figures import Figure, table
 from bench.floods import floods
+from bench.importing import importing
 from bench.load import RequestsFailed
 from bench.models import models
 from bench.monitoring import drift, tracing
@@ -92,7 +93,11 @@ def _awaited(measure: Callable[[ServiceProcesses], Coroutine[None, None, list[Fi
 
 
 Parts = dict[str, tuple[str, Measure]]
-TRAINING = "training"
+ALONE: dict[str, tuple[str, Callable[[Path], Figure]]] = {
+    "training": ("memory of a training relative to its data", training),
+    "importing": ("time to import a large model", importing),
+}
+"""Parts that need no platform, but an empty state folder each; they run first."""
 ON_ONE_CORE: Parts = {
     "predictions": ("one row against a bare app with the same model", _timed(one_row)),
     "forest": ("a random forest, one row and many, against the bare app", _timed(forest)),
@@ -146,7 +151,7 @@ def main() -> None:
 
 
 def _parse() -> argparse.Namespace:
-    purposes = {TRAINING: "memory of a training relative to its data"} | {
+    purposes = {name: purpose for name, (purpose, _) in ALONE.items()} | {
         name: purpose for name, (purpose, _) in (ON_ONE_CORE | ON_ALL_CORES).items()
     }
     defaults = Timing()
@@ -204,17 +209,18 @@ def _timing(options: argparse.Namespace) -> Timing:
 
 def _chosen(options: argparse.Namespace) -> list[str]:
     """Return the parts to run, in their order."""
-    wanted = options.only or (QUICK if options.quick else [TRAINING, *ON_ONE_CORE, *ON_ALL_CORES])
-    return [part for part in (TRAINING, *ON_ONE_CORE, *ON_ALL_CORES) if part in wanted]
+    parts = [*ALONE, *ON_ONE_CORE, *ON_ALL_CORES]
+    wanted = options.only or (QUICK if options.quick else parts)
+    return [part for part in parts if part in wanted]
 
 
 def _measure(parts: Sequence[str], timing: Timing, *, events: int) -> Outcome:
     """Run parts, those of each kind on a platform of their own."""
     outcome = Outcome()
-    if TRAINING in parts:
-        timing.say("measuring training")
+    for part in [part for part in parts if part in ALONE]:
+        timing.say(f"measuring {part}")
         with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as folder:
-            outcome.figures.append(training(Path(folder)))
+            outcome.figures.append(ALONE[part][1](Path(folder)))
     if on_one_core := [part for part in parts if part in ON_ONE_CORE]:
         with cores.beside_the_server(), _platform("auth", "billing") as platform:
             _run_parts(on_one_core, ON_ONE_CORE, Run(platform, timing, events, outcome))
