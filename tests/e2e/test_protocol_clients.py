@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
+from harness.accounts import new_account, put_on_plan, store_plan
+from harness.plans import plan, price
 from harness.platform import Platform, running
 from harness.ports import free_port
 from harness.programs import ROOT
 from harness.samples import PREDICT, WINE
 from harness.waiting import eventually
+from tests.integration.trainer import finished_models
 
 FOLDER = Path(__file__).parent / "protocol_clients"
 ENVIRONMENT = ROOT / "build" / "protocol-clients"
@@ -127,3 +130,58 @@ def test_the_client_of_kserve(
     assert "The shape must be [-1, 13]" in found["error"]
     assert found.get("v1", expected["predictions"]) == expected["predictions"]
     eventually(lambda: platform.usage(token)["rows"] == len(ROWS) * (3 if "v1" in found else 2))
+
+
+def test_a_model_that_mlflow_wrote_is_imported_and_sold(
+    platform: Platform, python: str, grpc_port: int, tmp_path: Path
+) -> None:
+    table, name = finished_models.data(), "cellar"
+    rows = table[finished_models.NAMES][:2].to_numpy().tolist()
+    data = platform.home / "data" / name
+    data.mkdir()
+    table[[*finished_models.NAMES, "kind"]].to_csv(data / "part.csv", index=False)
+    folder = finished_models.write("mlflow sklearn", tmp_path)
+    account = new_account(platform)
+    prices = (
+        price((None, "0.001", "0"), model=name),
+        price((None, "0.01", "0"), model="cellar:explain"),
+    )
+    with platform.client("billing", platform.admin_token()) as billing:
+        put_on_plan(billing, account.id, plan_id=store_plan(billing, plan(*prices)))
+
+    words = ("--target", "kind", "--trust-pickle", "--release", "--json")
+    imported = platform.run("models", "import", name, str(folder), *words)
+
+    assert imported.returncode == 0, imported.stderr
+    assert json.loads(imported.stdout)["gate"] == "passed"
+    with (
+        platform.client("inference", account.token) as inference,
+        platform.client("billing", account.token) as billing,
+    ):
+        eventually(lambda: inference.get(f"/v2/models/{name}/ready").status_code == 200)
+        found = run(
+            python,
+            "triton.py",
+            "http",
+            address(platform, "http", grpc_port),
+            model=name,
+            token=account.token,
+            rows=rows,
+            columns=finished_models.NAMES,
+        )
+        explained = inference.post(f"/v1/models/{name}:explain", json={"instances": rows}).json()
+
+        assert found["predictions"] == explained["predictions"] == table["kind"][:2].tolist()
+        assert [each["approximate"] for each in explained["explanations"]] == [False, False]
+        for each in explained["explanations"]:
+            assert list(each["contributions"]) == finished_models.NAMES
+
+        def charges() -> dict[str, Any]:
+            usage = billing.get("/usage", params={"group_by": "model"}).json()["buckets"]
+            return {each["model"]: (each["requests"], each["amount"]) for each in usage}
+
+        # The journal keeps the order, so the explanation arrives last.
+        eventually(lambda: "cellar:explain" in charges())
+        predictions, amount = charges()[name]
+        assert float(amount) == pytest.approx(0.001 * predictions)
+        assert charges() == {name: (predictions, amount), "cellar:explain": (1, "0.01")}

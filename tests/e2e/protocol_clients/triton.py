@@ -13,6 +13,7 @@ import numpy as np
 def main() -> None:
     protocol, address = sys.argv[1:]
     given = json.load(sys.stdin)
+    model = given.get("model", "wine")
     matrix = np.array(given["rows"], dtype=np.float32)
     module = importlib.import_module(f"tritonclient.{protocol}")
     headers = {"authorization": f"Bearer {given['token']}", "idempotency-key": "triton"}
@@ -20,9 +21,9 @@ def main() -> None:
     whole = module.InferInput("features", list(matrix.shape), "FP32")
     whole.set_data_from_numpy(matrix)
     outputs = [module.InferRequestedOutput(name) for name in ("predict", "predict_proba")]
-    answer = client.infer("wine", [whole], outputs=outputs, request_id="mine", headers=headers)
-    by_default = client.infer("wine", [whole], headers=headers)
-    metadata = client.get_model_metadata("wine", headers=headers)
+    answer = client.infer(model, [whole], outputs=outputs, request_id="mine", headers=headers)
+    by_default = client.infer(model, [whole], headers=headers)
+    metadata = client.get_model_metadata(model, headers=headers)
     if protocol == "grpc":
         metadata = {"inputs": [{"name": each.name} for each in metadata.inputs]}
     columns = []
@@ -30,7 +31,7 @@ def main() -> None:
         column = module.InferInput(given["columns"][number], [len(matrix), 1], "FP64")
         column.set_data_from_numpy(matrix[:, number : number + 1].astype(np.float64))
         columns.append(column)
-    by_column = client.infer("wine", columns, headers=headers)
+    by_column = client.infer(model, columns, headers=headers)
     try:
         client.infer("wines", [whole], headers=headers)
         error = ""
@@ -38,7 +39,7 @@ def main() -> None:
         error = str(raised)
     found = {
         "live": client.is_server_live(),
-        "ready": client.is_server_ready() and client.is_model_ready("wine", headers=headers),
+        "ready": client.is_server_ready() and client.is_model_ready(model, headers=headers),
         "inputs": [each["name"] for each in metadata["inputs"]],
         "predictions": answer.as_numpy("predict").tolist(),
         "probabilities": answer.as_numpy("predict_proba").tolist(),
