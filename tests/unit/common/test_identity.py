@@ -14,7 +14,6 @@ from harness.issuer import ISSUER, Issuer, base64url
 from services.common.errors import Unauthenticated
 from services.common.identity import tokens
 from services.common.identity.caller import Caller
-from services.common.identity.guards import read_credentials
 from services.common.identity.issuer_keys import public_key
 from services.common.identity.tokens import TokenVerifier, token_digest
 
@@ -361,28 +360,6 @@ class TestEncoding:
     @given(st.binary(max_size=200) | st.text(alphabet=".abAB01-_=", max_size=200).map(str.encode))
     async def test_any_text_is_just_rejected(self, text: bytes) -> None:
         await assert_refused(TokenVerifier(Ring(), issuer=ISSUER), text)
-
-
-class TestBearerHeader:
-    def test_the_scheme_is_case_insensitive(self) -> None:
-        assert read_credentials([(b"authorization", b"bEARER abc")]) == b"abc"
-
-    @pytest.mark.parametrize(
-        "value", [b"", b"Bearer", b"Bearer ", b"Basic Og==", b"abc", b"Token a"]
-    )
-    def test_anything_else_is_rejected(self, value: bytes) -> None:
-        with pytest.raises(Unauthenticated) as refused:
-            read_credentials([(b"authorization", value)])
-        assert 'error="invalid_token"' in refused.value.headers["WWW-Authenticate"]
-
-    def test_two_headers_are_rejected(self) -> None:
-        with pytest.raises(Unauthenticated):
-            read_credentials([(b"authorization", b"Bearer a"), (b"authorization", b"Bearer a")])
-
-    def test_a_missing_header_gets_its_own_challenge(self) -> None:
-        with pytest.raises(Unauthenticated) as refused:
-            read_credentials([(b"host", b"x")])
-        assert refused.value.headers["WWW-Authenticate"] == "Bearer"
 
 
 class TestJwk:
