@@ -115,7 +115,7 @@ class TestCreate:
     ) -> None:
         credentials = await create(client, as_ada)
         async with database.transaction() as session:
-            ends_at = datetime.now(UTC) + timedelta(milliseconds=10)
+            ends_at = datetime.now(UTC).replace(microsecond=999_000)
             await session.execute(update(Client).values(expires_at=ends_at))
 
         assert (await token_for(client, credentials)).json()["error"] == "invalid_client"
