@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options import AsJson
+from cli.options import (
+    AllowSignatureChange,
+    AsJson,
+    Force,
+    Release,
+    ReleaseReason,
+    require_reason,
+)
 from cli.output import exit_with_error, print_error, print_json, print_table, progress, warn
 from cli.supervised import SupervisedError, describe_fault, run_supervised
 
@@ -34,26 +41,16 @@ def train(
             help="Column to predict; default: from dataset.json, else the last version's.",
         ),
     ] = None,
-    release: Annotated[
-        bool, typer.Option("--release", help="Put the version live if it passes its gate.")
-    ] = False,
+    release: Release = False,
     once: Annotated[
         str | None,
         typer.Option(
             metavar="KEY", help="Idempotency key: report the outcome of a finished run with KEY."
         ),
     ] = None,
-    reason: Annotated[str, typer.Option(help="Why to release or force, for the record.")] = "",
-    force: Annotated[
-        bool, typer.Option("--force", help="Pass the gate regardless; requires --reason.")
-    ] = False,
-    allow_signature_change: Annotated[
-        bool,
-        typer.Option(
-            "--allow-signature-change",
-            help="Allow columns, classes, target or task to differ from the last version.",
-        ),
-    ] = False,
+    reason: ReleaseReason = "",
+    force: Force = False,
+    allow_signature_change: AllowSignatureChange = False,
     pipeline: Annotated[
         str | None,
         typer.Option(
@@ -77,8 +74,7 @@ def train(
 
     The exit code is 1 if the version fails its gate, or if inference would refuse its release.
     """
-    if force and not reason.strip():
-        raise typer.BadParameter("--force requires --reason")
+    require_reason(force=force, reason=reason)
     if only_pipeline and pipeline is None:
         raise typer.BadParameter("--only-pipeline requires --pipeline")
     # Imported here because scikit-learn takes seconds, and `tollgate --help` must be fast.

@@ -19,8 +19,7 @@ from registry.releases import ReleaseManager
 from registry.store import ModelStore
 from trainer.data.load import LoadedData, load_data
 from trainer.data.split import hash_rows, hold_out
-from trainer.errors import DataError
-from trainer.evaluation.compatibility import list_changes
+from trainer.evaluation.compatibility import accept_changes, name_some
 from trainer.evaluation.evaluate import Evaluation, evaluate_model
 from trainer.evaluation.live import find_predecessor, predict_with_live
 from trainer.modelling.candidates import TrainingContext
@@ -46,9 +45,7 @@ from trainer.report.render import render_report
 from trainer.settings import TrainerSettings
 from trainer.types import Task
 from trainer.version import explain_version, model_files, new_manifest
-from trainer.wording import listed
 
-MAX_CHANGES = 10  # named in a message
 MIN_ROWS_FOR_THREADS = 25_000  # held out
 
 
@@ -178,15 +175,9 @@ def prepare(
     )
     problem, config = loaded.problem, loaded.dataset.config
     notes = describe_data(loaded)
-    changes = [] if signature is None else list_changes(signature, problem.signature)
+    changes = accept_changes(before, problem.signature, allowed=allow_signature_change)
     if before is not None and changes:
-        named = listed(changes, most=MAX_CHANGES, separator="; ")
-        if not allow_signature_change:
-            raise DataError(
-                f"The signature differs from that of version {before.version}: {named}. "
-                "If this is intended and callers are prepared, use --allow-signature-change."
-            )
-        notes.append(f"Changed since version {before.version}: {named}.")
+        notes.append(f"Changed since version {before.version}: {name_some(changes)}.")
     metric = choose_metric(problem.signature, config.metric)
 
     known = [] if signature is None else [column.name for column in signature.columns]
@@ -300,14 +291,7 @@ def publish(
         notes=notes + warnings,
     )
     files = model_files(chosen, explainer) | {"report.html": page.encode()}
-    run.store.publish(manifest, files, run.signing_key)
-
-    released = ReleaseOutcome()
-    if release and gate != "failed":
-        release_manager = ReleaseManager(
-            run.store, run.trusted, settings.actor, allow_joblib=settings.allow_joblib
-        )
-        released = release_automatically(release_manager, manifest, reason=reason)
+    released = publish_files(run, manifest, files, release=release, reason=reason)
     return Outcome(
         run.model,
         manifest.version,
@@ -321,6 +305,27 @@ def publish(
         pinned=released.pinned,
         refused=released.refused,
     )
+
+
+def publish_files(
+    run: Run, manifest: Manifest, files: dict[str, bytes], *, release: bool, reason: str
+) -> ReleaseOutcome:
+    """Sign and store a version, and release it if that is requested and its gate allows it.
+
+    Args:
+        reason: why it is released, for the record.
+
+    Raises:
+        StoreError: the store is unusable, or another process released a different version.
+    """
+    settings = run.settings
+    run.store.publish(manifest, files, run.signing_key)
+    if not release or manifest.gate == "failed":
+        return ReleaseOutcome()
+    manager = ReleaseManager(
+        run.store, run.trusted, settings.actor, allow_joblib=settings.allow_joblib
+    )
+    return release_automatically(manager, manifest, reason=reason)
 
 
 def _repeat(store: ModelStore, model: str, record: RunRecord, trusted: TrustedKeys) -> Outcome:

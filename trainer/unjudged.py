@@ -1,8 +1,6 @@
 """Publish a finished model for which there is no data: the gate cannot judge it."""
 
-import platform
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -10,12 +8,10 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from registry.records import Column, Manifest, Signature, WarmUp, new_version_name
-from registry.releases import ReleaseManager
 from registry.runtimes.runtime import Runtime
 from registry.value_rules import ValueRules
 from trainer.data.target import MAX_CLASSES
-from trainer.errors import DataError
-from trainer.evaluation.compatibility import list_changes
+from trainer.evaluation.compatibility import accept_changes
 from trainer.evaluation.live import find_predecessor
 from trainer.importing.choosing import choose_imported
 from trainer.importing.finished import FinishedModel, ModelFileError, failures_of
@@ -26,11 +22,10 @@ from trainer.modelling.metrics import choose_metric
 from trainer.modelling.search import ChosenModel
 from trainer.modelling.serving import check_finite
 from trainer.outcome import Outcome
-from trainer.pipeline import MAX_CHANGES, Run
-from trainer.releasing import Gate, ReleaseOutcome, release_automatically
+from trainer.pipeline import Run, publish_files
+from trainer.releasing import Gate
 from trainer.report.render import render_report
-from trainer.version import PACKAGES, model_files
-from trainer.wording import listed
+from trainer.version import describe_environment, model_files
 
 SAMPLE_ROWS = 20
 WARM_UP_ROWS = 5
@@ -67,13 +62,7 @@ def publish_unjudged(
     signature = _new_signature(
         finished, name, target or (before.signature.target if before else None)
     )
-    changes = [] if before is None else list_changes(before.signature, signature)
-    if before is not None and changes and not allow_signature_change:
-        raise DataError(
-            f"The signature differs from that of version {before.version}: "
-            f"{listed(changes, most=MAX_CHANGES, separator='; ')}. If this is intended and callers "
-            "are prepared, use --allow-signature-change."
-        )
+    changes = accept_changes(before, signature, allowed=allow_signature_change)
     table = _made_up_rows(signature, seed=settings.seed)
     rows = np.arange(len(table))
     features = encode(table, signature, rows, expanded=False)
@@ -87,10 +76,6 @@ def publish_unjudged(
         warm_up = _warm_up(chosen, signature, table)
     gate: Gate = "forced" if force else "failed"
     now = datetime.now(UTC)
-    environment = {"python": platform.python_version()}
-    environment |= {package: metadata.version(package) for package in PACKAGES}
-    environment |= {"seed": str(settings.seed)}
-    environment |= {"commit": settings.commit} if settings.commit else {}
     manifest = Manifest(
         model=run.model,
         version=new_version_name(now),
@@ -101,22 +86,15 @@ def publish_unjudged(
         metrics=_metrics(signature, chosen),
         data=[],
         warm_up=warm_up,
-        environment=environment,
+        environment=describe_environment(seed=settings.seed, commit=settings.commit),
         files={},
         created_at=now,
         origin=chosen.origin,
     )
     notes = [UNJUDGED, *finished.notes]
     page = render_report(manifest, None, before=before, changes=changes, notes=notes)
-    run.store.publish(
-        manifest, model_files(chosen, None) | {"report.html": page.encode()}, run.signing_key
-    )
-    released = ReleaseOutcome()
-    if release and gate == "forced":
-        manager = ReleaseManager(
-            run.store, run.trusted, settings.actor, allow_joblib=settings.allow_joblib
-        )
-        released = release_automatically(manager, manifest, reason=reason)
+    files = model_files(chosen, None) | {"report.html": page.encode()}
+    released = publish_files(run, manifest, files, release=release, reason=reason)
     return Outcome(
         run.model,
         manifest.version,
@@ -132,7 +110,7 @@ def publish_unjudged(
 
 
 def _new_signature(finished: FinishedModel, name: str, target: str | None) -> Signature:
-    """Return the signature as far as the model says it; other columns are numbers."""
+    """Return the signature as far as the model states it; other columns are numbers."""
     if finished.columns is None:
         raise ModelFileError(
             f"{name}: does not name its columns, and there is no data that does. Put data in the "

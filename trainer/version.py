@@ -63,11 +63,9 @@ def new_manifest(
     now = datetime.now(UTC)
     problem = experiment.problem
     rows = np.flatnonzero(experiment.held_out)[:WARM_UP_ROWS]
-    environment = {"python": platform.python_version()}
-    environment |= {package: metadata.version(package) for package in PACKAGES}
+    environment = describe_environment(seed=seed, commit=commit)
     if (family := chosen.candidate.family) in BOOSTERS:
         environment[family] = str(import_module(family).__version__)
-    environment |= {"seed": str(seed)} | ({"commit": commit} if commit else {})
     return Manifest(
         model=model,
         version=new_version_name(now),
@@ -87,6 +85,16 @@ def new_manifest(
         calibration=calibrate(problem.truth[experiment.held_out], evaluation.outputs),
         origin=chosen.origin,
     )
+
+
+def describe_environment(*, seed: int, commit: str | None) -> dict[str, str]:
+    """Return what a version was made with: Python, packages, the seed, and the code's commit."""
+    return {
+        "python": platform.python_version(),
+        **{package: metadata.version(package) for package in PACKAGES},
+        "seed": str(seed),
+        **({"commit": commit} if commit else {}),
+    }
 
 
 def explain_version(experiment: Experiment, chosen: ChosenModel) -> BuiltExplainer:

@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 class StartRefused(Exception):
-    """A service cannot run with its settings, or preparation failed; the process has said why."""
+    """A service cannot run with its settings, or preparation failed; the process has logged why."""
 
 
 class Process:

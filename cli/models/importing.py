@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from cli.options import AsJson, Model
+from cli.options import (
+    AllowSignatureChange,
+    AsJson,
+    Force,
+    Model,
+    Release,
+    ReleaseReason,
+    require_reason,
+)
 from cli.output import progress
 from cli.stores import failures_as_one_line
 from cli.supervised import SupervisedError, run_supervised
@@ -35,20 +43,10 @@ def import_model(
         bool,
         typer.Option("--trust-pickle", help="Open a pickle, which executes code of its author."),
     ] = False,
-    release: Annotated[
-        bool, typer.Option("--release", help="Put the version live if it passes its gate.")
-    ] = False,
-    reason: Annotated[str, typer.Option(help="Why to release or force, for the record.")] = "",
-    force: Annotated[
-        bool, typer.Option("--force", help="Pass the gate regardless; requires --reason.")
-    ] = False,
-    allow_signature_change: Annotated[
-        bool,
-        typer.Option(
-            "--allow-signature-change",
-            help="Allow columns, classes, target or task to differ from the last version.",
-        ),
-    ] = False,
+    release: Release = False,
+    reason: ReleaseReason = "",
+    force: Force = False,
+    allow_signature_change: AllowSignatureChange = False,
     timeout: Annotated[
         float,
         typer.Option(metavar="SECONDS", help="How long the model's code may run.", min=0.1),
@@ -61,8 +59,7 @@ def import_model(
     judge the model and fails, unless it is forced. The exit code is 1 if the gate fails, or if
     inference would refuse the release.
     """
-    if force and not reason.strip():
-        raise typer.BadParameter("--force requires --reason")
+    require_reason(force=force, reason=reason)
     from trainer.errors import TrainerError
     from trainer.settings import TrainerSettings
 

@@ -1,8 +1,13 @@
 """Compare two signatures: what would a model's callers notice?"""
 
-from registry.records import Label, Signature
+from registry.records import Label, Manifest, Signature
 from registry.value_rules import ValueRules
+from trainer.errors import DataError
 from trainer.types import kind_of_classes
+from trainer.wording import listed
+
+MAX_NAMED = 10
+"""How many changes a message names."""
 
 
 def list_changes(before: Signature, now: Signature) -> list[str]:
@@ -29,6 +34,29 @@ def list_changes(before: Signature, now: Signature) -> list[str]:
     changes += [f"column {name!r} is new" for name in kinds_now if name not in kinds]
     changes += [f"column {name!r} is missing" for name in kinds if name not in kinds_now]
     return changes + _list_rule_changes(before.value_rules, now.value_rules)
+
+
+def accept_changes(before: Manifest | None, now: Signature, *, allowed: bool) -> list[str]:
+    """Return the changes since the last version, if there is one.
+
+    Args:
+        allowed: whether the owner has said that callers are prepared.
+
+    Raises:
+        DataError: there are changes, and they are not allowed.
+    """
+    changes = [] if before is None else list_changes(before.signature, now)
+    if before is not None and changes and not allowed:
+        raise DataError(
+            f"The signature differs from that of version {before.version}: {name_some(changes)}. "
+            "If this is intended and callers are prepared, use --allow-signature-change."
+        )
+    return changes
+
+
+def name_some(changes: list[str]) -> str:
+    """Return the changes as a message names them."""
+    return listed(changes, most=MAX_NAMED, separator="; ")
 
 
 def _list_class_changes(before: list[Label], now: list[Label]) -> list[str]:

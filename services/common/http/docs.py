@@ -86,7 +86,7 @@ def _document_api_keys(schema: dict[str, Any], routes: Sequence[BaseRoute]) -> N
         "type": "apiKey",
         "in": "header",
         "name": "X-API-Key",
-        "description": "Or `Authorization: Bearer` with the key.",
+        "description": "An API key. It also works as `Authorization: Bearer <key>`.",
     }
     for route in iter_route_contexts(routes):
         guards = list_guards(route.dependant) if isinstance(route.original_route, APIRoute) else []

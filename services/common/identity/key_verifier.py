@@ -36,7 +36,7 @@ V = TypeVar("V")
 
 
 class _Confirmed(NamedTuple):
-    """What auth last said about a key, and when; the caller expires when the key does."""
+    """Auth's last answer about a key, and when it came; the caller expires when the key does."""
 
     caller: Caller
     at: float
@@ -68,7 +68,7 @@ class KeyVerifier:
         self._turns = asyncio.Semaphore(ASKING_AT_ONCE)
         self._away_until = 0.0
         self.contact_at = float("-inf")
-        """When auth last reported what was revoked: until then, all that it confirmed holds."""
+        """When auth last reported what was revoked: until then, all that it confirmed is valid."""
 
     async def verify(self, key: bytes, digest: bytes) -> Caller:
         """Return the caller of an API key, which is to be verified again when it expires.

@@ -115,7 +115,7 @@ class TokenVerifier:
         self._known.clear()
 
     def forget_all(self) -> None:
-        """Forget also what auth said about API keys, and all revocations."""
+        """Forget auth's answers about API keys too, and all revocations."""
         self.forget()
         self._revocations.clear()
         if self._api_keys is not None:

@@ -1,4 +1,4 @@
-"""What the package `shap` says of small models, and the trees that it says it of.
+"""What the package `shap` answers for small models, stored with the models themselves.
 
 Run it with `shap` installed to write `shap_reference.npz` anew:
 `python -m tests.unit.trainer.shap_reference`. The package is too large to install for every test.

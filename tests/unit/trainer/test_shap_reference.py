@@ -23,10 +23,10 @@ def test_there_are_linear_and_tree_models() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_contributions_are_those_of_shap(name: str) -> None:
-    said = entries(name)
-    kind, rows = said.pop("kind"), said.pop("rows")
-    expected, wanted = said.pop("expected"), said.pop("contributions")
-    kernel = KINDS[str(kind)](**said)
+    fields = entries(name)
+    kind, rows = fields.pop("kind"), fields.pop("rows")
+    expected, wanted = fields.pop("expected"), fields.pop("contributions")
+    kernel = KINDS[str(kind)](**fields)
 
     for output in range(wanted.shape[2]):
         # Of two classes, shap explains the second one where both add up to 1 or to 0.
