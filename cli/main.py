@@ -62,6 +62,11 @@ users = new_group(
     help_text="Manage users.",
 )
 
+audit = new_group(
+    {"verify": Command("cli.audit:verify", (AUTH,))},
+    help_text="Verify the log of security-relevant acts.",
+)
+
 billing = new_group(
     {
         "verify": Command("cli.billing.verify:verify", (BILLING,)),
@@ -81,6 +86,7 @@ app.add_typer(models, name="models")
 app.add_typer(pipelines, name="pipelines")
 app.add_typer(keys, name="keys")
 app.add_typer(users, name="users")
+app.add_typer(audit, name="audit")
 app.add_typer(billing, name="billing")
 
 

@@ -1,7 +1,7 @@
 """The composition root of the auth service."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,9 @@ from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.auth.api_keys.router import router as api_keys
+from services.auth.audit.failures import FailureLog
+from services.auth.audit.router import router as audit
+from services.auth.audit.service import seal, store_failures
 from services.auth.clients.router import router as clients
 from services.auth.discovery import discovery_router
 from services.auth.keys import open_key_ring
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 MIGRATIONS = Path(__file__).parent / "migrations"
 MAX_BODY_BYTES = 16 * 1024
 _CLEANUP_INTERVAL_S = 300
+_SEAL_INTERVAL_S = 1
+_RETRY_INTERVAL_S = 10
 
 
 def create_app(
@@ -79,14 +84,28 @@ def create_app(
         app.state.hasher = hasher
         app.state.verifier = verifier
         app.state.registration = settings.registration
-        app.state.issuer = Issuer(database, hasher, keys, verifier, settings, app.state.logins)
+        failures = FailureLog()
+        app.state.failures = failures
+        app.state.issuer = Issuer(
+            database, hasher, keys, verifier, settings, app.state.logins, failures
+        )
         app.state.revocation_feed = RevocationFeed(database)
         app.state.checks = {"database": SchemaCheck(database, MIGRATIONS)}
-        cleanup = asyncio.create_task(_delete_expired_regularly(database))
-        yield
-        cleanup.cancel()
-        with suppress(asyncio.CancelledError):
-            await cleanup
+
+        async def audit_once() -> None:
+            await store_failures(database, failures)
+            last = await seal(database)
+            if last is not None:
+                # A copy of the logs proves later how the chain ended at this time.
+                log.info("audit_sealed", last_id=last.id, last_hash=last.hash)
+
+        async with (
+            _repeating(lambda: delete_expired(database), "cleanup", interval_s=_CLEANUP_INTERVAL_S),
+            _repeating(audit_once, "audit", interval_s=_SEAL_INTERVAL_S),
+        ):
+            yield
+        with suppress(Unavailable, SQLAlchemyError):
+            await store_failures(database, failures)
         hasher.close()
         await database.close()
 
@@ -111,15 +130,30 @@ def create_app(
     app.include_router(clients)
     app.include_router(api_keys)
     app.include_router(revocations)
+    app.include_router(audit)
     app.include_router(discovery_router(issuer=settings.issuer, keys=keys))
     return app
 
 
-async def _delete_expired_regularly(database: Database) -> None:
-    """Delete expired rows at regular intervals; every replica does this."""
-    while True:
-        await asyncio.sleep(_CLEANUP_INTERVAL_S)
-        try:
-            await delete_expired(database)
-        except (Unavailable, SQLAlchemyError) as error:
-            log.warning("cleanup_failed", reason=str(error))
+@asynccontextmanager
+async def _repeating(
+    work: Callable[[], Awaitable[None]], name: str, *, interval_s: float
+) -> AsyncIterator[None]:
+    """Do something at regular intervals until the block ends; every replica does this."""
+
+    async def repeat() -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await work()
+            except (Unavailable, SQLAlchemyError) as error:
+                log.warning(f"{name}_failed", reason=str(error))
+                await asyncio.sleep(_RETRY_INTERVAL_S)
+
+    task = asyncio.create_task(repeat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

@@ -1,15 +1,18 @@
 """Check that a verified token is still active, which its signature alone cannot show."""
 
 from datetime import UTC, datetime
+from typing import Annotated
 
+from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.clients.credentials import find_client
 from services.auth.models import User
 from services.auth.revocations.service import is_token_revoked
 from services.auth.users.service import find_user
-from services.common.errors import Unauthenticated
+from services.common.errors import InsufficientScope, Unauthenticated
 from services.common.identity.caller import Caller
+from services.common.identity.guards import RequireScope
 
 FIRST_PARTY = "tollgate-web"
 """The `client_id` of tokens issued for a password: a public client without a secret (RFC 6749
@@ -61,3 +64,36 @@ async def get_user(session: AsyncSession, *, caller: Caller) -> User:
     if user is None or not await is_active(session, caller=caller):
         raise Unauthenticated()
     return user
+
+
+async def get_admin(session: AsyncSession, *, caller: Caller) -> User:
+    """Return the administrator that a token with the scope `admin` belongs to.
+
+    Raises:
+        Unauthenticated: the token is no longer active.
+        InsufficientScope: the user is no longer an administrator.
+    """
+    user = await get_user(session, caller=caller)
+    if not user.is_admin:
+        raise InsufficientScope("admin")
+    return user
+
+
+class _RequireAdmin(RequireScope):
+    """Rejects tokens that are no longer active (401) before those without the scope (403)."""
+
+    def __init__(self) -> None:
+        super().__init__("admin")
+        self._any = RequireScope()
+
+    async def __call__(self, request: Request) -> Caller:
+        caller = await self._any(request)
+        async with request.app.state.database.snapshot() as session:
+            await get_user(session, caller=caller)
+        if "admin" not in caller.scopes:
+            raise InsufficientScope("admin")
+        return caller
+
+
+AdminCaller = Annotated[Caller, Depends(_RequireAdmin())]
+"""The caller of a route for administrators, which then calls `get_admin` in its transaction."""

@@ -6,7 +6,7 @@ from sqlalchemy import BigInteger, ForeignKey, String, Text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from services.common.db.columns import UtcDateTime, ascii_id, new_metadata
+from services.common.db.columns import Serial, UtcDateTime, ascii_id, new_metadata
 
 
 class Base(DeclarativeBase):
@@ -161,3 +161,30 @@ class RevocationCounter(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     last: Mapped[int] = mapped_column(BigInteger)
+
+
+class _Audited:
+    """Who did what, when and from where; see `audit.service.record`."""
+
+    time: Mapped[datetime] = mapped_column(UtcDateTime)
+    actor: Mapped[str | None] = mapped_column(ascii_id(64))
+    action: Mapped[str] = mapped_column(ascii_id(64))
+    target: Mapped[str | None] = mapped_column(ascii_id(128))
+    address: Mapped[str | None] = mapped_column(ascii_id(64))
+
+
+class PendingAuditEntry(_Audited, Base):
+    """An audit entry that was committed with its act and is not part of the chain yet."""
+
+    __tablename__ = "pending_audit_entries"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+
+
+class AuditEntry(_Audited, Base):
+    """An entry of the chain. Rows are only ever inserted; `id` counts from 1 without gaps."""
+
+    __tablename__ = "audit_entries"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    hash: Mapped[str] = mapped_column(ascii_id(64))

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from services.auth.api_keys import service
+from services.auth.audit.requests import Address, Failures
 from services.auth.models import ApiKey
 from services.common.contracts import Name
 from services.common.db.database import Snapshot, Transaction
@@ -106,7 +107,11 @@ class ApiKeyList(BaseModel):
     responses=error_responses(*_REFUSALS, service.TooManyKeys, BodyInvalid),
 )
 async def create_api_key(
-    body: ApiKeyCreate, caller: KeyManager, session: Transaction, response: Response
+    body: ApiKeyCreate,
+    caller: KeyManager,
+    session: Transaction,
+    response: Response,
+    address: Address,
 ) -> dict[str, Any]:
     """Create an API key; its usage is billed to the token's account.
 
@@ -121,6 +126,7 @@ async def create_api_key(
         allowed_ips=body.allowed_ips,
         expires_at=body.expires_at,
         mode=body.mode,
+        address=address,
     )
     return _show_once(key, text, response)
 
@@ -142,6 +148,8 @@ async def rotate_api_key(
     caller: KeyManager,
     session: Transaction,
     response: Response,
+    address: Address,
+    failures: Failures,
     body: ApiKeyRotate | None = None,
 ) -> dict[str, Any]:
     """Replace an API key with a new one that may do the same.
@@ -149,14 +157,26 @@ async def rotate_api_key(
     The old key works until `overlap_seconds` have passed, at most a week; by default it ends now.
     """
     overlap = timedelta(seconds=body.overlap_seconds if body else 0)
-    key, text = await service.rotate_key(session, caller=caller, key_id=id, overlap=overlap)
+    try:
+        key, text = await service.rotate_key(
+            session, caller=caller, key_id=id, overlap=overlap, address=address
+        )
+    except NotFound:
+        failures.note("access_denied", actor=caller.account, target=id, address=address)
+        raise
     return _show_once(key, text, response)
 
 
 @router.delete("/{id}", status_code=204, responses=error_responses(*_REFUSALS, NotFound))
-async def delete_api_key(id: str, caller: KeyManager, session: Transaction) -> None:
+async def delete_api_key(
+    id: str, caller: KeyManager, session: Transaction, address: Address, failures: Failures
+) -> None:
     """Delete an API key."""
-    await service.delete_key(session, caller=caller, key_id=id)
+    try:
+        await service.delete_key(session, caller=caller, key_id=id, address=address)
+    except NotFound:
+        failures.note("access_denied", actor=caller.account, target=id, address=address)
+        raise
 
 
 def _show_once(key: ApiKey, text: str, response: Response) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.api_keys import repository
 from services.auth.api_keys.credentials import key_digest
+from services.auth.audit.service import record
 from services.auth.callers import get_user
 from services.auth.models import ApiKey
 from services.auth.revocations.service import publish
@@ -45,6 +46,7 @@ async def create_key(
     allowed_ips: Sequence[str] | None,
     expires_at: datetime | None,
     mode: Mode,
+    address: str,
 ) -> tuple[ApiKey, str]:
     """Create an API key of the caller's account; return it and its text, which is not stored.
 
@@ -52,6 +54,7 @@ async def create_key(
         scope: some of `KEY_SCOPES`; default all.
         models: the only models that it may use; default all.
         allowed_ips: the only addresses and networks that may use it; default all.
+        address: where the request came from.
 
     Raises:
         Unauthenticated: the token is no longer active.
@@ -78,7 +81,9 @@ async def create_key(
         addresses=_joined(allowed_ips),
         expires_at=expires_at,
     )
-    return key, await _store(session, key, now=now)
+    text = await _store(session, key, now=now)
+    await record(session, "api_key_created", actor=user.id, target=key.id, address=address)
+    return key, text
 
 
 async def list_keys(session: AsyncSession, *, caller: Caller) -> Sequence[ApiKey]:
@@ -92,12 +97,13 @@ async def list_keys(session: AsyncSession, *, caller: Caller) -> Sequence[ApiKey
 
 
 async def rotate_key(
-    session: AsyncSession, *, caller: Caller, key_id: str, overlap: timedelta
+    session: AsyncSession, *, caller: Caller, key_id: str, overlap: timedelta, address: str
 ) -> tuple[ApiKey, str]:
     """Replace a key with a new one that may do the same; return it and its text.
 
     Args:
         overlap: how long the old key still works.
+        address: where the request came from.
 
     Raises:
         Unauthenticated: the token is no longer active.
@@ -125,19 +131,22 @@ async def rotate_key(
     else:
         await repository.delete_key(session, old)
     text = await _store(session, new, now=now)
+    await record(session, "api_key_rotated", actor=user.id, target=key_id, address=address)
+    await record(session, "api_key_created", actor=user.id, target=new.id, address=address)
     await publish(session, ("api_key", key_id))
     return new, text
 
 
-async def delete_key(session: AsyncSession, *, caller: Caller, key_id: str) -> None:
+async def delete_key(session: AsyncSession, *, caller: Caller, key_id: str, address: str) -> None:
     """Delete a key.
 
     Raises:
         Unauthenticated: the token is no longer active.
         NotFound: the key does not exist or belongs to another account.
     """
-    await get_user(session, caller=caller)
+    user = await get_user(session, caller=caller)
     await repository.delete_key(session, await _lock_key(session, caller=caller, key_id=key_id))
+    await record(session, "api_key_deleted", actor=user.id, target=key_id, address=address)
     await publish(session, ("api_key", key_id))
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.auth.audit.service import OPERATOR, record
 from services.auth.clients import repository
 from services.auth.models import Client
 from services.auth.revocations.service import publish
@@ -50,11 +51,19 @@ async def ensure_service_client(
         expires_at=None,
     )
     if await repository.add_client(session, client):
+        await record(session, "client_created", actor=OPERATOR, target=client_id)
         return client
     existing = await repository.get_client(session, client_id=client_id)
+    intended = (None, None, client.secret_sha256, scope)
+    if intended != (
+        existing.owner_id,
+        existing.expires_at,
+        existing.secret_sha256,
+        existing.scope,
+    ):
+        await record(session, "client_updated", actor=OPERATOR, target=client_id)
     if existing.secret_sha256 != client.secret_sha256:
         existing.tokens_from = await publish(session, ("client", client_id))
-    existing.owner_id, existing.expires_at = None, None
-    existing.secret_sha256, existing.scope = client.secret_sha256, scope
+    existing.owner_id, existing.expires_at, existing.secret_sha256, existing.scope = intended
     await session.flush()
     return existing

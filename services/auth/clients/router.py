@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.auth.audit.requests import Address, Failures
 from services.auth.clients import service
 from services.common.db.database import Snapshot, Transaction
 from services.common.errors import BodyInvalid, NotFound, Unauthenticated, error_responses
@@ -51,11 +52,20 @@ class ClientList(BaseModel):
     ),
 )
 async def create_client(
-    body: ClientCreate, caller: AnyCaller, session: Transaction, response: Response
+    body: ClientCreate,
+    caller: AnyCaller,
+    session: Transaction,
+    address: Address,
+    response: Response,
 ) -> dict[str, Any]:
     """Create credentials for a program; its usage is billed to this account."""
     client, secret = await service.create_client(
-        session, caller=caller, name=body.name, scope=body.scope, expires_at=body.expires_at
+        session,
+        caller=caller,
+        name=body.name,
+        scope=body.scope,
+        expires_at=body.expires_at,
+        address=address,
     )
     response.headers["Cache-Control"] = "no-store"
     return ClientRead.model_validate(client).model_dump() | {"client_secret": secret}
@@ -72,6 +82,16 @@ async def list_clients(caller: AnyCaller, session: Snapshot) -> dict[str, Any]:
     status_code=204,
     responses=error_responses(Unauthenticated, service.LoginNeeded, NotFound),
 )
-async def delete_client(client_id: str, caller: AnyCaller, session: Transaction) -> None:
+async def delete_client(
+    client_id: str,
+    caller: AnyCaller,
+    session: Transaction,
+    address: Address,
+    failures: Failures,
+) -> None:
     """Delete machine credentials, and revoke their tokens."""
-    await service.delete_client(session, caller=caller, client_id=client_id)
+    try:
+        await service.delete_client(session, caller=caller, client_id=client_id, address=address)
+    except NotFound:
+        failures.note("access_denied", actor=caller.account, target=client_id, address=address)
+        raise

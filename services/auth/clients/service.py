@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.auth.audit.service import record
 from services.auth.callers import FIRST_PARTY, get_user
 from services.auth.clients import repository
 from services.auth.clients.credentials import secret_digest
@@ -42,11 +43,13 @@ async def create_client(
     name: str,
     scope: str | None,
     expires_at: datetime | None,
+    address: str,
 ) -> tuple[Client, str]:
     """Create a client of the calling user; return it and its secret, which is not stored.
 
     Args:
         scope: the scopes that its tokens may have; default those of every user.
+        address: where the request came from.
 
     Raises:
         LoginNeeded: the caller is a machine client.
@@ -75,6 +78,9 @@ async def create_client(
         expires_at=expires_at,
     )
     await repository.add_client(session, client)
+    await record(
+        session, "client_created", actor=owner.id, target=client.client_id, address=address
+    )
     return client, secret
 
 
@@ -88,7 +94,9 @@ async def list_clients(session: AsyncSession, *, caller: Caller) -> Sequence[Cli
     return await repository.list_clients(session, owner_id=owner.id)
 
 
-async def delete_client(session: AsyncSession, *, caller: Caller, client_id: str) -> None:
+async def delete_client(
+    session: AsyncSession, *, caller: Caller, client_id: str, address: str
+) -> None:
     """Delete a client, and revoke its tokens.
 
     Raises:
@@ -100,6 +108,7 @@ async def delete_client(session: AsyncSession, *, caller: Caller, client_id: str
     _refuse_machines(caller)
     if not await repository.delete_client(session, owner_id=owner.id, client_id=client_id):
         raise NotFound()
+    await record(session, "client_deleted", actor=owner.id, target=client_id, address=address)
     await publish(session, ("client", client_id))
 
 

@@ -6,9 +6,10 @@ from typing import Any
 from jose import jwt
 
 from services.auth.api_keys.credentials import find_active_key, record_use
+from services.auth.audit.service import record
 from services.auth.callers import is_active
 from services.auth.models import Client
-from services.auth.revocations.service import publish
+from services.auth.revocations.service import is_token_revoked, publish
 from services.auth.tokens.logins import end_login
 from services.auth.tokens.service import Issuer
 from services.common.contracts import KeyIntrospection
@@ -16,30 +17,39 @@ from services.common.errors import Unauthenticated
 from services.common.identity.api_keys import looks_like_api_key
 
 
-async def revoke(issuer: Issuer, *, token: str) -> None:
+async def revoke(issuer: Issuer, *, token: str, address: str) -> None:
     """Revoke an access token, or all refresh tokens of a log-in (RFC 7009).
 
     Unknown and expired tokens are ignored.
     """
     if token.count(".") == 2:
-        await _revoke_access_token(issuer, token=token)
+        await _revoke_access_token(issuer, token=token, address=address)
         return
     async with issuer.database.transaction() as session:
-        await end_login(session, refresh_token=token)
+        await end_login(session, refresh_token=token, address=address)
 
 
-async def _revoke_access_token(issuer: Issuer, *, token: str) -> None:
+async def _revoke_access_token(issuer: Issuer, *, token: str, address: str) -> None:
     try:
         caller = await issuer.verifier.verify(token.encode())
     except Unauthenticated:
         return
-    if caller.token_id is not None:
-        async with issuer.database.transaction() as session:
+    if caller.token_id is None:
+        return
+    async with issuer.database.transaction() as session:
+        if not await is_token_revoked(session, token_id=caller.token_id):
             await publish(
                 session,
                 ("jti", caller.token_id),
                 issued_before=datetime.fromtimestamp(caller.issued_at + 1, UTC),
                 until=datetime.fromtimestamp(caller.expires_at, UTC),
+            )
+            await record(
+                session,
+                "access_token_revoked",
+                actor=caller.user_id or caller.client_id,
+                target=caller.account,
+                address=address,
             )
 
 

@@ -2,6 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.auth.audit.service import record
 from services.auth.tokens import repository
 
 
@@ -10,10 +11,14 @@ async def end_logins(session: AsyncSession, *, user_id: str) -> None:
     await repository.delete_families(session, user_id=user_id)
 
 
-async def end_login(session: AsyncSession, *, refresh_token: str) -> None:
+async def end_login(session: AsyncSession, *, refresh_token: str, address: str) -> None:
     """Revoke all refresh tokens of a log-in, given one of them; unknown tokens are ignored."""
     family_id, _ = split_refresh_token(refresh_token)
-    await repository.delete_family(session, family_id=family_id)
+    family = await repository.find_family(session, family_id=family_id)
+    if family is not None:
+        await repository.delete_family(session, family_id=family_id)
+        user_id = family.user_id
+        await record(session, "login_ended", actor=user_id, target=user_id, address=address)
 
 
 def split_refresh_token(refresh_token: str) -> tuple[str, str]:

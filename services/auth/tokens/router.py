@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Request, Response
 from pydantic import BaseModel, ConfigDict
 
+from services.auth.audit.requests import Address
 from services.auth.tokens import introspection, service
 from services.auth.tokens.errors import (
     InvalidClient,
@@ -82,13 +83,15 @@ def _form_of(*names: str, required: tuple[str, ...]) -> dict[str, Any]:
     ),
 )
 @public
-async def issue_token(request: Request, response: Response, issuer: IssuerState) -> IssuedToken:
+async def issue_token(
+    request: Request, response: Response, issuer: IssuerState, address: Address
+) -> IssuedToken:
     """Issue an access token. `grant_type` is `password` (`username` is the e-mail),
     `refresh_token`, or `client_credentials` (with HTTP Basic or in the form). Without `scope`, the
     token gets all scopes that may be granted."""
     with oauth_errors():
         form = await read_form(request)
-        issued = await _grant(issuer, form, address=request.client.host if request.client else "")
+        issued = await _grant(issuer, form, address=address)
     response.headers["Cache-Control"] = "no-store"
     return issued
 
@@ -100,14 +103,14 @@ async def issue_token(request: Request, response: Response, issuer: IssuerState)
     openapi_extra=_form_of("token", "token_type_hint", required=("token",)),
 )
 @public
-async def revoke(request: Request, issuer: IssuerState) -> Response:
+async def revoke(request: Request, issuer: IssuerState, address: Address) -> Response:
     """Revoke an access token, or a refresh token and all others of the log-in. Unknown tokens also
     get 200."""
     with oauth_errors():
         form = await read_form(request)
         if form.client is not None:
-            await service.authenticate_client(issuer, credentials=form.client)
-        await introspection.revoke(issuer, token=form.require("token"))
+            await service.authenticate_client(issuer, credentials=form.client, address=address)
+        await introspection.revoke(issuer, token=form.require("token"), address=address)
     return Response(headers={"Cache-Control": "no-store"})
 
 
@@ -117,14 +120,16 @@ async def revoke(request: Request, issuer: IssuerState) -> Response:
     openapi_extra=_form_of("token", "token_type_hint", required=("token",)),
 )
 @public
-async def introspect(request: Request, response: Response, issuer: IssuerState) -> dict[str, Any]:
+async def introspect(
+    request: Request, response: Response, issuer: IssuerState, address: Address
+) -> dict[str, Any]:
     """Return the claims of an access token or an API key if it is active. Requires an authenticated
     client; a user's client can only introspect its owner's tokens and keys."""
     with oauth_errors():
         form = await read_form(request)
         if form.client is None:
             raise InvalidClient()
-        client = await service.authenticate_client(issuer, credentials=form.client)
+        client = await service.authenticate_client(issuer, credentials=form.client, address=address)
         claims = await introspection.introspect(issuer, token=form.require("token"), client=client)
     response.headers["Cache-Control"] = "no-store"
     return claims
@@ -136,7 +141,7 @@ async def _grant(issuer: Issuer, form: OAuthForm, *, address: str) -> IssuedToke
         raise UnsupportedGrantType()
     client = None
     if form.client is not None:
-        client = await service.authenticate_client(issuer, credentials=form.client)
+        client = await service.authenticate_client(issuer, credentials=form.client, address=address)
     if grant_type == "client_credentials":
         if client is None:
             raise InvalidClient()
@@ -145,7 +150,9 @@ async def _grant(issuer: Issuer, form: OAuthForm, *, address: str) -> IssuedToke
         raise UnauthorizedClient("This client may use client_credentials only.")
     if grant_type == "refresh_token":
         token = form.require("refresh_token")
-        return await service.grant_refresh_token(issuer, refresh_token=token, scope=scope)
+        return await service.grant_refresh_token(
+            issuer, refresh_token=token, scope=scope, address=address
+        )
     return await service.grant_password(
         issuer,
         username=form.require("username"),

@@ -15,6 +15,8 @@ from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.api_keys.credentials import delete_expired_keys
+from services.auth.audit.failures import FailureLog
+from services.auth.audit.service import record
 from services.auth.callers import FIRST_PARTY
 from services.auth.clients.credentials import find_authentic_client, secret_digest
 from services.auth.keys import KeyRing
@@ -56,6 +58,7 @@ class Issuer:
     settings: AuthSettings
     logins: Counter
     """Password log-ins by result."""
+    failures: FailureLog
 
 
 def login_counter(registry: CollectorRegistry) -> Counter:
@@ -84,7 +87,9 @@ class IssuedToken:
     refresh_token: str | None = None
 
 
-async def authenticate_client(issuer: Issuer, *, credentials: ClientCredentials) -> Client:
+async def authenticate_client(
+    issuer: Issuer, *, credentials: ClientCredentials, address: str
+) -> Client:
     """Return the client with these credentials.
 
     Raises:
@@ -95,6 +100,8 @@ async def authenticate_client(issuer: Issuer, *, credentials: ClientCredentials)
             session, client_id=credentials.client_id, client_secret=credentials.client_secret
         )
     if client is None:
+        target = _printable(credentials.client_id)
+        issuer.failures.note("client_rejected", target=target, address=address)
         raise InvalidClient()
     return client
 
@@ -131,15 +138,25 @@ async def grant_password(
                 await _remember_success(session, keys, user_id=enabled.id)
                 granted = _grant_scope(scope, allowed=allowed_scope(enabled))
                 refresh_token = await _create_family(session, issuer, enabled, granted)
+                await record(
+                    session,
+                    "login_succeeded",
+                    actor=enabled.id,
+                    target=enabled.id,
+                    address=address,
+                )
                 issuer.logins.labels("succeeded").inc()
                 return _issue_to_user(issuer, enabled, granted, refresh_token)
             error = await _count_failure(session, issuer, keys, known=known)
     issuer.logins.labels("failed").inc()
+    action = "login_locked" if isinstance(error, TooManyAttempts) else "login_failed"
+    target = user.id if user is not None else f"unknown:{keys.user[:16]}"
+    issuer.failures.note(action, target=target, address=address)
     raise error
 
 
 async def grant_refresh_token(
-    issuer: Issuer, *, refresh_token: str, scope: str | None
+    issuer: Issuer, *, refresh_token: str, scope: str | None, address: str
 ) -> IssuedToken:
     """Exchange a refresh token for a new pair, which invalidates the old one (RFC 6749 §6).
 
@@ -164,6 +181,11 @@ async def grant_refresh_token(
             allowed = _common(family.scope, allowed_scope(user))
             granted = _grant_scope(scope, allowed=allowed)
             return _issue_to_user(issuer, user, granted, f"{family_id}.{successor}")
+        lost = family or await repository.find_family(session, family_id=family_id)
+        if lost is not None:
+            reused = not rotated and lost.expires_at > datetime.now(UTC)
+            action = "refresh_token_reused" if reused else "refresh_token_rejected"
+            await record(session, action, actor=None, target=lost.user_id, address=address)
         await repository.delete_family(session, family_id=family_id)
     raise InvalidGrant(_WRONG_REFRESH)
 
@@ -240,6 +262,12 @@ async def _remember_success(session: AsyncSession, keys: LoginKeys, *, user_id: 
 
 def _locked_until(ends_at: datetime, *, now: datetime) -> TooManyAttempts:
     return TooManyAttempts(retry_after_s=max(1, math.ceil((ends_at - now).total_seconds())))
+
+
+def _printable(client_id: str) -> str | None:
+    """Return a client id that someone typed if it may be an id, so that it can be recorded."""
+    plausible = client_id.isascii() and client_id.isprintable() and len(client_id) <= 64
+    return client_id if plausible else None
 
 
 async def _create_family(session: AsyncSession, issuer: Issuer, user: User, scope: str) -> str:

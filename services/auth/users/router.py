@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.auth.audit.requests import Address
 from services.auth.callers import get_user
 from services.auth.models import User
 from services.auth.passwords import PasswordHasher
@@ -71,9 +72,11 @@ PreparedUser = Annotated[User, Depends(_prepare_user)]
     dependencies=[Depends(_registration_is_open)],
 )
 @public
-async def register(body: Registration, prepared: PreparedUser, session: Transaction) -> User:
+async def register(
+    body: Registration, prepared: PreparedUser, session: Transaction, address: Address
+) -> User:
     """Register a user. All spellings of an e-mail (case, width, punycode) are the same user."""
-    return await service.store_user(session, user=prepared, email=body.email)
+    return await service.store_user(session, user=prepared, email=body.email, address=address)
 
 
 @router.get("/users/me", response_model=UserRead, responses=error_responses(Unauthenticated))

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.auth.audit.service import OPERATOR, record
 from services.auth.models import User
 from services.auth.passwords import PasswordHasher, check_new_password
 from services.auth.revocations.service import publish
@@ -47,7 +48,7 @@ async def create_user(
     password: str,
     admin: bool = False,
 ) -> User:
-    """Create a user.
+    """Create a user, for an operator.
 
     Raises:
         BodyInvalid: the e-mail is malformed, or the password too short, too long or too common.
@@ -55,7 +56,7 @@ async def create_user(
         Unavailable: too many passwords are being hashed.
     """
     user = await prepare_user(hasher=hasher, email=email, password=password, admin=admin)
-    return await store_user(session, user=user, email=email)
+    return await store_user(session, user=user, email=email, actor=OPERATOR)
 
 
 async def prepare_user(
@@ -73,11 +74,20 @@ async def prepare_user(
         return _new_user(address, await hasher.hash(password), admin=admin)
 
 
-async def store_user(session: AsyncSession, *, user: User, email: str) -> User:
+async def store_user(
+    session: AsyncSession,
+    *,
+    user: User,
+    email: str,
+    actor: str | None = None,
+    address: str | None = None,
+) -> User:
     """Store a user from `prepare_user`.
 
     Args:
         email: the e-mail as typed.
+        actor: who creates the user; default the user.
+        address: where the request came from.
 
     Raises:
         EmailTaken: a user has this e-mail in any spelling (see `emails.normalise_email`).
@@ -85,6 +95,13 @@ async def store_user(session: AsyncSession, *, user: User, email: str) -> User:
     existing = await find_user_by_email(session, email=email)
     if existing is not None or not await repository.add_user(session, user):
         raise EmailTaken()
+    await record(
+        session,
+        "user_created" if actor else "user_registered",
+        actor=actor or user.id,
+        target=user.id,
+        address=address,
+    )
     return user
 
 
@@ -143,6 +160,8 @@ async def set_disabled(
     user.disabled_at = datetime.now(UTC) if disabled else None
     if disabled:
         await _revoke_all(session, user=user)
+    action = "user_disabled" if disabled else "user_enabled"
+    await record(session, action, actor=OPERATOR, target=user.id)
     await session.flush()
     return user, True
 
@@ -163,6 +182,7 @@ async def ensure_user(
     if user is None:
         new = _new_user(check_email(email), await hasher.hash(password), admin=admin)
         if await repository.add_user(session, new):
+            await record(session, "user_created", actor=OPERATOR, target=new.id)
             return new
         user = await find_user_by_email(session, email=email)
         if user is None:
@@ -170,6 +190,9 @@ async def ensure_user(
     if not await hasher.verify(password, user.password_hash):
         user.password_hash = await hasher.hash(password)
         await _end_sessions(session, user=user)
+        await record(session, "password_changed", actor=OPERATOR, target=user.id)
+    if (user.is_admin, user.disabled_at) != (admin, None):
+        await record(session, "user_updated", actor=OPERATOR, target=user.id)
     user.is_admin = admin
     user.disabled_at = None
     await session.flush()

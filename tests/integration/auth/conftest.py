@@ -77,6 +77,7 @@ async def running_app(open_app: OpenApp) -> AsyncIterator[FastAPI]:
 async def app(running_app: FastAPI) -> FastAPI:
     """The running app, on empty tables."""
     database: Database = running_app.state.database
+    running_app.state.failures.clear()
     await empty_tables(database, Base.metadata)
     return running_app
 

@@ -1,0 +1,53 @@
+"""All SQL about the audit log."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.auth.models import AuditEntry, PendingAuditEntry
+
+
+async def add_pending(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert entries that are not part of the chain yet."""
+    await session.execute(insert(PendingAuditEntry), rows)
+
+
+async def has_pending(session: AsyncSession) -> bool:
+    return await session.scalar(select(PendingAuditEntry.id).limit(1)) is not None
+
+
+async def list_pending(session: AsyncSession, *, limit: int) -> Sequence[PendingAuditEntry]:
+    """Return the oldest entries that are not part of the chain yet."""
+    oldest = select(PendingAuditEntry).order_by(PendingAuditEntry.id).limit(limit)
+    return (await session.scalars(oldest)).all()
+
+
+async def delete_pending(session: AsyncSession, *, ids: Sequence[int]) -> int:
+    """Delete entries, waiting for others who are deleting them; return how many were left."""
+    statement = delete(PendingAuditEntry).where(PendingAuditEntry.id.in_(ids))
+    options = {"synchronize_session": False}
+    result = cast(CursorResult[Any], await session.execute(statement, execution_options=options))
+    return result.rowcount
+
+
+async def find_last(session: AsyncSession) -> AuditEntry | None:
+    """Return the newest entry of the chain."""
+    return await session.scalar(select(AuditEntry).order_by(AuditEntry.id.desc()).limit(1))
+
+
+async def list_before(
+    session: AsyncSession, *, before: int | None, limit: int
+) -> Sequence[AuditEntry]:
+    """Return entries with smaller ids than `before`, newest first."""
+    newest = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit)
+    if before is not None:
+        newest = newest.where(AuditEntry.id < before)
+    return (await session.scalars(newest)).all()
+
+
+async def list_after(session: AsyncSession, *, after: int, limit: int) -> Sequence[AuditEntry]:
+    """Return entries with larger ids than `after`, oldest first."""
+    oldest = select(AuditEntry).where(AuditEntry.id > after).order_by(AuditEntry.id).limit(limit)
+    return (await session.scalars(oldest)).all()

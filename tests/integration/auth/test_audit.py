@@ -1,0 +1,389 @@
+"""The audit log: what is recorded, that it forms one chain, and who may read it."""
+
+import asyncio
+import hashlib
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+import rfc8785
+from fastapi import FastAPI
+from httpx import AsyncClient
+from sqlalchemy import delete, insert, select, update
+
+from services.auth.audit import repository, service
+from services.auth.audit.service import OPERATOR, record, seal, verify
+from services.auth.clients.credentials import ensure_service_client
+from services.auth.models import AuditEntry, User
+from services.auth.users.service import ensure_user, set_disabled
+from services.common.db.database import Database
+from services.common.errors import Unavailable
+from tests.integration.auth.conftest import PASSWORD, Headers, LogIn, OpenApp, bearer, browse
+
+ADMIN = "root@example.com"
+
+
+@pytest.fixture
+async def as_admin(app: FastAPI, database: Database, log_in: LogIn) -> Headers:
+    async with database.transaction() as session:
+        await ensure_user(
+            session, hasher=app.state.hasher, email=ADMIN, password=PASSWORD, admin=True
+        )
+    return bearer((await log_in(ADMIN)).json()["access_token"])
+
+
+async def read(client: AsyncClient, headers: Headers, **parameters: Any) -> dict[str, Any]:
+    answer = await client.get("/audit", headers=headers, params=parameters)
+    assert answer.status_code == 200
+    document: dict[str, Any] = answer.json()
+    return document
+
+
+async def actions(client: AsyncClient, headers: Headers, **wanted: Any) -> list[str]:
+    """Return the actions of the entries with these fields, oldest first."""
+    entries = reversed((await read(client, headers, limit=1000))["entries"])
+    return [
+        entry["action"]
+        for entry in entries
+        if all(entry[name] == value for name, value in wanted.items())
+    ]
+
+
+async def add(database: Database, *names: str) -> None:
+    async with database.transaction() as session:
+        for name in names:
+            await record(session, name, actor=OPERATOR)
+
+
+async def sealed(database: Database) -> list[AuditEntry]:
+    async with database.snapshot() as session:
+        return list((await session.scalars(select(AuditEntry).order_by(AuditEntry.id))).all())
+
+
+class TestChain:
+    async def test_clients_can_recompute_every_hash(
+        self, client: AsyncClient, ada: dict[str, str], log_in: LogIn, as_admin: Headers
+    ) -> None:
+        await log_in(password="wrong password")
+
+        entries = (await read(client, as_admin))["entries"]
+
+        previous = "0" * 64
+        for entry in reversed(entries):
+            assert set(entry) == {"id", "time", "actor", "action", "target", "address", "hash"}
+            content = rfc8785.dumps({name: entry[name] for name in entry if name != "hash"})
+            previous = hashlib.sha256(previous.encode() + content).hexdigest()
+            assert entry["hash"] == previous
+        assert [entry["id"] for entry in entries] == list(range(len(entries), 0, -1))
+        assert entries[0]["action"] == "login_failed"
+
+    async def test_many_acts_and_replicas_make_one_chain(
+        self, app: FastAPI, database: Database, open_app: OpenApp
+    ) -> None:
+        async with open_app() as second:
+            replicas = [app.state.database, second.state.database]
+
+            async def act(number: int) -> None:
+                replica = replicas[number % 2]
+                await add(replica, f"act_{number}", f"act_{number}_too")
+                await seal(replica)
+
+            await asyncio.gather(*(act(number) for number in range(20)))
+
+        entries = await sealed(database)
+        assert [entry.id for entry in entries] == list(range(1, 41))
+        assert set(Counter(entry.action for entry in entries).values()) == {1}
+        assert (await verify(database)).broken_at is None
+
+    async def test_an_act_that_is_rolled_back_is_not_recorded(self, database: Database) -> None:
+        async def fail() -> None:
+            async with database.transaction() as session:
+                await record(session, "never_happened", actor=OPERATOR)
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            await fail()
+
+        await seal(database)
+
+        assert await sealed(database) == []
+
+    async def test_more_entries_than_a_batch_are_sealed_and_verified(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(service, "BATCH", 3)
+        await add(database, *(f"act_{number}" for number in range(10)))
+
+        await seal(database)
+
+        result = await verify(database)
+        entries = await sealed(database)
+        assert [entry.action for entry in entries] == [f"act_{number}" for number in range(10)]
+        assert result == service.Verification(10, entries[-1].hash, None)
+
+    async def test_a_process_that_is_always_too_late_gives_up(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def lose(*_: object, **__: object) -> int:
+            return 0
+
+        monkeypatch.setattr(repository, "delete_pending", lose)
+        await add(database, "act")
+
+        with pytest.raises(Unavailable):
+            await seal(database)
+
+    async def test_an_act_does_not_wait_for_the_chain(self, database: Database) -> None:
+        if database.engine.dialect.name == "sqlite":
+            return  # SQLite has one writer at a time
+        sealing = database.sessions()
+        await sealing.execute(
+            insert(AuditEntry).values(id=1, time=datetime.now(UTC), action="slow", hash="0" * 64)
+        )
+
+        await add(database, "meanwhile")  # commits while no other process can extend the chain
+
+        await sealing.rollback()
+        await sealing.close()
+        await seal(database)
+        assert [entry.action for entry in await sealed(database)] == ["meanwhile"]
+
+    async def test_verify_names_the_first_entry_that_was_changed_or_removed(
+        self, database: Database
+    ) -> None:
+        await add(database, *(f"act_{number}" for number in range(5)))
+        await seal(database)
+        intact = await verify(database)
+        async with database.transaction() as session:
+            await session.execute(update(AuditEntry).where(AuditEntry.id == 4).values(actor="eve"))
+        changed = await verify(database)
+        async with database.transaction() as session:
+            await session.execute(delete(AuditEntry).where(AuditEntry.id == 2))
+        removed = await verify(database)
+
+        assert (intact.entries, intact.broken_at) == (5, None)
+        assert (changed.entries, changed.broken_at) == (3, 4)
+        assert (removed.entries, removed.broken_at) == (1, 3)
+
+
+class TestActs:
+    async def test_registration_and_log_in_are_recorded_with_who_and_from_where(
+        self, app: FastAPI, client: AsyncClient, as_admin: Headers
+    ) -> None:
+        form = {"grant_type": "password", "username": "bob@example.com", "password": PASSWORD}
+        async with browse(app, address="203.0.113.9") as there:
+            bob = (
+                await there.post(
+                    "/register", json={"email": form["username"], "password": PASSWORD}
+                )
+            ).json()["id"]
+            await there.post("/token", data=form)
+
+        there_only = await actions(client, as_admin, address="203.0.113.9", actor=bob, target=bob)
+
+        assert there_only == ["user_registered", "login_succeeded"]
+
+    async def test_failed_log_ins_name_the_user_but_no_address_of_strangers(
+        self, client: AsyncClient, ada: dict[str, str], log_in: LogIn, as_admin: Headers
+    ) -> None:
+        await log_in(password="wrong password")
+        await log_in("stranger@example.com", "wrong password")
+
+        entries = (await read(client, as_admin))["entries"]
+
+        targets = [each["target"] for each in entries if each["action"] == "login_failed"]
+        assert targets[1] == ada["id"]
+        assert targets[0].startswith("unknown:")
+        assert "stranger" not in str(entries)
+
+    async def test_a_flood_of_failed_log_ins_is_bounded(
+        self, ada: dict[str, str], app: FastAPI, client: AsyncClient, as_admin: Headers
+    ) -> None:
+        for _ in range(1500):
+            app.state.failures.note("login_failed", address="203.0.113.1")
+
+        found = Counter(await actions(client, as_admin))
+
+        assert found["login_failed"] <= 1001
+        assert found["failures_omitted"] >= 1
+
+    async def test_a_lock_is_recorded_once(
+        self, ada: dict[str, str], app: FastAPI, open_app: OpenApp, as_admin: Headers
+    ) -> None:
+        async with open_app(login_attempts=2) as strict, browse(strict) as client:
+            form = {"grant_type": "password", "username": ada["email"], "password": "wrong"}
+            answers = [(await client.post("/token", data=form)).status_code for _ in range(6)]
+            found = await actions(client, as_admin, target=ada["id"], actor=None)
+
+        assert answers == [400, 400, 429, 429, 429, 429]
+        assert found == ["login_failed", "login_failed"]
+
+    async def test_reuse_of_a_refresh_token_and_log_out_are_recorded(
+        self, client: AsyncClient, ada: dict[str, str], log_in: LogIn, as_admin: Headers
+    ) -> None:
+        first, second = [(await log_in()).json()["refresh_token"] for _ in range(2)]
+        refresh = {"grant_type": "refresh_token", "refresh_token": first}
+        for _ in range(2):
+            await client.post("/token", data=refresh)
+        await client.post("/revoke", data={"token": second})
+        await client.post("/revoke", data={"token": second})
+
+        found = await actions(client, as_admin, target=ada["id"])
+
+        assert found[-2:] == ["refresh_token_reused", "login_ended"]
+
+    async def test_api_keys_are_recorded_but_never_their_text(
+        self, client: AsyncClient, ada: dict[str, str], as_ada: Headers, as_admin: Headers
+    ) -> None:
+        old = (await client.post("/api-keys", json={"name": "x"}, headers=as_ada)).json()
+        new = (await client.post(f"/api-keys/{old['id']}/rotate", headers=as_ada)).json()
+        of_another = await client.delete(f"/api-keys/{new['id']}", headers=as_admin)
+        await client.delete(f"/api-keys/{new['id']}", headers=as_ada)
+
+        found = await actions(client, as_admin, actor=ada["id"])
+
+        assert of_another.status_code == 404
+        assert found[-4:] == [
+            "api_key_created",
+            "api_key_rotated",
+            "api_key_created",
+            "api_key_deleted",
+        ]
+        assert await actions(client, as_admin, target=old["id"]) == found[-4:-2]
+        of_new = await actions(client, as_admin, target=new["id"])
+        assert sorted(of_new) == ["access_denied", "api_key_created", "api_key_deleted"]
+        everything = str(await read(client, as_admin, limit=1000))
+        assert old["key"] not in everything
+        assert new["key"] not in everything
+
+    async def test_ids_that_are_too_long_or_not_ascii_are_cut(
+        self, client: AsyncClient, as_admin: Headers
+    ) -> None:
+        for kind in ("clients", "api-keys"):
+            assert (
+                await client.delete(f"/{kind}/é{'x' * 200}", headers=as_admin)
+            ).status_code == 404
+
+        found = await actions(client, as_admin, target="?" + "x" * 127)
+
+        assert found == ["access_denied"] * 2
+
+    async def test_a_revoked_access_token_is_recorded_once(
+        self, client: AsyncClient, ada: dict[str, str], as_ada: Headers, as_admin: Headers
+    ) -> None:
+        token = as_ada["Authorization"].removeprefix("Bearer ")
+        for _ in range(2):
+            await client.post("/revoke", data={"token": token})
+
+        found = await actions(client, as_admin, actor=ada["id"])
+
+        assert found.count("access_token_revoked") == 1
+
+    async def test_clients_are_recorded(
+        self, client: AsyncClient, ada: dict[str, str], as_ada: Headers, as_admin: Headers
+    ) -> None:
+        created = await client.post("/clients", json={"name": "job"}, headers=as_ada)
+        client_id = created.json()["client_id"]
+        secret = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": "x"}
+        await client.post("/token", data=secret)
+        of_another = await client.delete(f"/clients/{client_id}", headers=as_admin)
+        await client.delete(f"/clients/{client_id}", headers=as_ada)
+
+        found = await actions(client, as_admin, target=client_id)
+
+        assert of_another.status_code == 404
+        assert sorted(found) == [
+            "access_denied",
+            "client_created",
+            "client_deleted",
+            "client_rejected",
+        ]
+
+    async def test_what_operators_do_is_recorded_if_it_changes_something(
+        self, app: FastAPI, client: AsyncClient, ada: dict[str, str], as_admin: Headers
+    ) -> None:
+        for disabled in (True, True, False):
+            async with app.state.database.transaction() as session:
+                await set_disabled(session, email=ada["email"], disabled=disabled)
+        for secret in ("one", "one", "two"):
+            async with app.state.database.transaction() as session:
+                await ensure_service_client(
+                    session, client_id="inference", client_secret=secret, scope="billing:write"
+                )
+        for password in ("another password", "another password"):
+            async with app.state.database.transaction() as session:
+                await ensure_user(
+                    session,
+                    hasher=app.state.hasher,
+                    email=ada["email"],
+                    password=password,
+                    admin=False,
+                )
+
+        found = await actions(client, as_admin, actor=OPERATOR)
+
+        assert found == [
+            "user_created",  # the administrator
+            "user_disabled",
+            "user_enabled",
+            "client_created",
+            "client_updated",
+            "password_changed",
+        ]
+
+    async def test_no_entry_contains_a_secret(
+        self, client: AsyncClient, ada: dict[str, str], as_ada: Headers, as_admin: Headers
+    ) -> None:
+        created = await client.post("/clients", json={"name": "job"}, headers=as_ada)
+        tokens = await client.post(
+            "/token", data={"grant_type": "client_credentials", **_credentials(created)}
+        )
+
+        shown = str(await read(client, as_admin))
+
+        secrets = [PASSWORD, created.json()["client_secret"], tokens.json()["access_token"]]
+        assert not any(secret in shown for secret in secrets)
+
+
+class TestReading:
+    async def test_pages_follow_one_another_without_gaps(
+        self, client: AsyncClient, database: Database, as_admin: Headers
+    ) -> None:
+        await add(database, *(f"act_{number}" for number in range(7)))
+        seen: list[int] = []
+        cursor: dict[str, str] = {}
+        for _ in range(10):
+            page = await read(client, as_admin, limit=3, **cursor)
+            seen += [entry["id"] for entry in page["entries"]]
+            if page["next_cursor"] is None:
+                break
+            cursor = {"cursor": page["next_cursor"]}
+
+        assert seen == list(range(len(seen), 0, -1))
+        assert len(seen) >= 8
+
+    async def test_only_administrators_may_read(
+        self, client: AsyncClient, database: Database, as_ada: Headers, as_admin: Headers
+    ) -> None:
+        anonymous = await client.get("/audit")
+        as_user = await client.get("/audit", headers=as_ada)
+        async with database.transaction() as session:
+            await session.execute(update(User).values(is_admin=False))
+        demoted = await client.get("/audit", headers=as_admin)
+
+        assert [anonymous.status_code, as_user.status_code, demoted.status_code] == [401, 403, 403]
+
+    @pytest.mark.parametrize("cursor", ["x", "-1", "1.5", "9" * 19, "٣", "1 OR 1=1"])
+    async def test_an_invalid_cursor_is_rejected(
+        self, client: AsyncClient, as_admin: Headers, cursor: str
+    ) -> None:
+        answer = await client.get("/audit", headers=as_admin, params={"cursor": cursor})
+
+        assert answer.status_code == 422
+        assert answer.json()["errors"] == [{"loc": ["query", "cursor"], "msg": "Invalid cursor."}]
+
+
+def _credentials(created: httpx.Response) -> dict[str, str]:
+    return {name: created.json()[name] for name in ("client_id", "client_secret")}
