@@ -15,7 +15,7 @@ from cli.output import exit_with_error, print_json
 from services.auth.models import User
 from services.auth.passwords import PasswordHasher
 from services.auth.settings import AuthSettings
-from services.auth.users.service import create_user, set_disabled
+from services.auth.users.service import LastAdministrator, create_user, set_disabled
 from services.common.db.database import Database
 from services.common.errors import BodyInvalid, ServiceError
 
@@ -101,6 +101,8 @@ async def _in_database(work: Callable[[AsyncSession], Awaitable[T]]) -> T:
             return await work(session)
     except BodyInvalid as error:
         reason = " ".join(problem["msg"] for problem in error.extra["errors"])
+    except LastAdministrator:
+        reason = "This is the last administrator; use --force to disable it anyway."
     except ServiceError as error:
         reason = error.detail
     except UnicodeEncodeError:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,10 @@ from services.auth.audit.service import seal, store_failures
 from services.auth.clients.router import router as clients
 from services.auth.discovery import discovery_router
 from services.auth.keys import open_key_ring
+from services.auth.links.service import delete_expired_links
+from services.auth.mail.delivery import Post, deliver_due
+from services.auth.mail.transports import open_transport
+from services.auth.pages.router import router as pages
 from services.auth.passwords import MEMORY_KIB, PasswordHasher
 from services.auth.revocations.router import router as revocations
 from services.auth.revocations.service import RevocationFeed
@@ -23,6 +28,10 @@ from services.auth.settings import AuthSettings
 from services.auth.tokens.errors import refuse
 from services.auth.tokens.router import router as tokens
 from services.auth.tokens.service import Issuer, delete_expired, login_counter
+from services.auth.users.admin_router import router as user_administration
+from services.auth.users.mailed_router import router as mailed
+from services.auth.users.profile import PasswordChanger
+from services.auth.users.profile_router import router as profile
 from services.auth.users.router import router as users
 from services.common.db.database import DEADLINE_S, Database
 from services.common.db.schema import SchemaCheck
@@ -40,6 +49,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 MAX_BODY_BYTES = 16 * 1024
 _CLEANUP_INTERVAL_S = 300
 _SEAL_INTERVAL_S = 1
+_MAIL_INTERVAL_S = 1
 _RETRY_INTERVAL_S = 10
 
 
@@ -69,11 +79,10 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        database = Database(
-            settings.database_url.get_secret_value(),
-            deadline_s=database_deadline_s,
-            tracing=tracing,
-        )
+        url = settings.database_url.get_secret_value()
+        database = Database(url, deadline_s=database_deadline_s, tracing=tracing)
+        # With connections of its own, a burst of log-ins cannot starve what runs in the background.
+        background = Database(url, deadline_s=database_deadline_s)
         hasher = PasswordHasher(
             threads=settings.password_threads,
             queue=settings.password_queue,
@@ -90,23 +99,35 @@ def create_app(
             database, hasher, keys, verifier, settings, app.state.logins, failures
         )
         app.state.revocation_feed = RevocationFeed(database)
+        app.state.password_changer = PasswordChanger(
+            database, hasher, settings.guess_limits, failures
+        )
+        post = Post(
+            background,
+            open_transport(settings.mail_url.get_secret_value(), folder=settings.home / "mail"),
+            sender=settings.mail_from,
+            pages_url=settings.pages_url,
+        )
+        app.state.post = post
         app.state.checks = {"database": SchemaCheck(database, MIGRATIONS)}
 
         async def audit_once() -> None:
-            await store_failures(database, failures)
-            last = await seal(database)
+            await store_failures(background, failures)
+            last = await seal(background)
             if last is not None:
                 # A copy of the logs proves later how the chain ended at this time.
                 log.info("audit_sealed", last_id=last.id, last_hash=last.hash)
 
         async with (
-            _repeating(lambda: delete_expired(database), "cleanup", interval_s=_CLEANUP_INTERVAL_S),
+            _repeating(lambda: _clean_up(background), "cleanup", interval_s=_CLEANUP_INTERVAL_S),
+            _repeating(lambda: deliver_due(post), "mail", interval_s=_MAIL_INTERVAL_S),
             _repeating(audit_once, "audit", interval_s=_SEAL_INTERVAL_S),
         ):
             yield
         with suppress(Unavailable, SQLAlchemyError):
-            await store_failures(database, failures)
+            await store_failures(background, failures)
         hasher.close()
+        await background.close()
         await database.close()
 
     app = service_app(
@@ -126,13 +147,23 @@ def create_app(
     )
     app.state.logins = login_counter(app.state.metrics.registry)
     app.include_router(users)
+    app.include_router(profile)
+    app.include_router(mailed)
+    app.include_router(user_administration)
     app.include_router(tokens)
+    app.include_router(pages)
     app.include_router(clients)
     app.include_router(api_keys)
     app.include_router(revocations)
     app.include_router(audit)
     app.include_router(discovery_router(issuer=settings.issuer, keys=keys))
     return app
+
+
+async def _clean_up(database: Database) -> None:
+    await delete_expired(database)
+    async with database.transaction() as session:
+        await delete_expired_links(session, now=datetime.now(UTC))
 
 
 @asynccontextmanager

@@ -10,13 +10,21 @@ from services.auth.clients.credentials import find_client
 from services.auth.models import User
 from services.auth.revocations.service import is_token_revoked
 from services.auth.users.service import find_user
-from services.common.errors import InsufficientScope, Unauthenticated
+from services.common.errors import InsufficientScope, ServiceError, Unauthenticated
 from services.common.identity.caller import Caller
 from services.common.identity.guards import RequireScope
 
 FIRST_PARTY = "tollgate-web"
 """The `client_id` of tokens issued for a password: a public client without a secret (RFC 6749
 §2.1). The docs pages and programs that ask for e-mail and password use it."""
+
+
+class LoginNeeded(ServiceError):
+    """A machine client cannot do this, so that a stolen secret gives no more than its scope."""
+
+    status = 403
+    code = "login_needed"
+    detail = "A token from a log-in with e-mail and password is required."
 
 
 async def is_active(session: AsyncSession, *, caller: Caller) -> bool:
@@ -63,6 +71,19 @@ async def get_user(session: AsyncSession, *, caller: Caller) -> User:
     user = await find_user(session, user_id=caller.account)
     if user is None or not await is_active(session, caller=caller):
         raise Unauthenticated()
+    return user
+
+
+async def get_person(session: AsyncSession, *, caller: Caller) -> User:
+    """Return the user who logged in themselves, not through a machine client.
+
+    Raises:
+        Unauthenticated: the token is no longer active.
+        LoginNeeded: it is a machine client's.
+    """
+    user = await get_user(session, caller=caller)
+    if caller.client_id != FIRST_PARTY:
+        raise LoginNeeded()
     return user
 
 

@@ -33,7 +33,7 @@ def discovery_router(*, issuer: str, keys: KeyRing) -> APIRouter:
         "userinfo_endpoint": f"{issuer}/userinfo",
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": [ALGORITHM],
-        "claims_supported": ["sub", "email", "email_verified"],
+        "claims_supported": ["sub", "email", "email_verified", "name"],
     }
 
     @router.get("/oauth-authorization-server")

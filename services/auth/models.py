@@ -36,6 +36,13 @@ class User(Base):
     disabled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     tokens_from: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Tokens issued earlier are revoked."""
+    name: Mapped[str | None] = mapped_column(exact_text(100))
+    email_verified_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    totp_secret: Mapped[str | None] = mapped_column(ascii_id(64))
+    totp_confirmed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Since when log-ins need a code; null while the second factor is not confirmed."""
+    totp_last_step: Mapped[int | None] = mapped_column(BigInteger)
+    """The time step of the last accepted code: no code of this step or an earlier one is valid."""
 
 
 class Client(Base):
@@ -128,6 +135,8 @@ class LoginFailures(Base):
     """The column keeps its original name because pods of the previous version still use it."""
     failures: Mapped[int]
     window_ends_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    locks: Mapped[int] = mapped_column(server_default="0")
+    """How many windows in a row have reached their limit."""
 
 
 class KnownAddress(Base):
@@ -187,4 +196,50 @@ class AuditEntry(_Audited, Base):
     __tablename__ = "audit_entries"
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    actor: Mapped[str | None] = mapped_column(ascii_id(64), index=True)
+    target: Mapped[str | None] = mapped_column(ascii_id(128), index=True)
     hash: Mapped[str] = mapped_column(ascii_id(64))
+
+
+class RecoveryCode(Base):
+    """A code that replaces the second factor once; only its digest is stored."""
+
+    __tablename__ = "recovery_codes"
+
+    code_sha256: Mapped[str] = mapped_column(ascii_id(64), primary_key=True)
+    user_id: Mapped[str] = mapped_column(
+        ascii_id(36), ForeignKey("users.id", ondelete="CASCADE"), index=True
+    )
+
+
+class OneTimeLink(Base):
+    """A link sent by mail; using it deletes it. Only the digest of its token is stored."""
+
+    __tablename__ = "one_time_links"
+
+    token_sha256: Mapped[str] = mapped_column(ascii_id(64), primary_key=True)
+    user_id: Mapped[str | None] = mapped_column(
+        ascii_id(36), ForeignKey("users.id", ondelete="CASCADE"), index=True
+    )
+    purpose: Mapped[str] = mapped_column(ascii_id(32))
+    email: Mapped[str] = mapped_column(exact_text(254))
+    password_hash: Mapped[str | None] = mapped_column(ascii_id(255))
+    """The password of a registration that the link completes."""
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class QueuedMail(Base):
+    """A mail to send. Its text and its link are created when it is sent."""
+
+    __tablename__ = "queued_mails"
+
+    id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    user_id: Mapped[str | None] = mapped_column(
+        ascii_id(36), ForeignKey("users.id", ondelete="CASCADE"), index=True
+    )
+    kind: Mapped[str] = mapped_column(ascii_id(32))
+    email: Mapped[str] = mapped_column(exact_text(254))
+    password_hash: Mapped[str | None] = mapped_column(ascii_id(255))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    attempts: Mapped[int]
+    next_attempt_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)

@@ -1,12 +1,16 @@
 """The auth service's settings, read from the environment."""
 
+import re
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.auth.passwords import DEFAULT_THREADS
+from services.auth.tokens.guesses import GuessLimits
 from services.common.db.database import DatabaseUrl
 from services.common.identity.tokens import MAX_LIFETIME_S
 from services.common.settings import Networks, Origins, Port, ServiceSettings, ServiceUrl
@@ -23,6 +27,16 @@ def _local_issuer(data: dict[str, Any]) -> str:
 def _local_origins(data: dict[str, Any]) -> tuple[str, ...]:
     ports = (data["port"], data["inference_port"], data["billing_port"])
     return tuple(f"http://{host}:{port}" for port in ports for host in ("127.0.0.1", "localhost"))
+
+
+def _local_sender(data: dict[str, Any]) -> str:
+    host = urlsplit(data["issuer"]).hostname or ""
+    return f"Tollgate <no-reply@{'localhost' if host.replace('.', '').isdigit() else host}>"
+
+
+def _issuer_pages(data: dict[str, Any]) -> str:
+    issuer: str = data["issuer"]
+    return issuer
 
 
 def _local_keys(data: dict[str, Any]) -> Path:
@@ -52,8 +66,16 @@ class AuthSettings(ServiceSettings):
     issuer: ServiceUrl = Field(default_factory=_local_issuer)
     """The `iss` of tokens and the base URL of the discovery document; default the local address."""
     registration: Literal["open", "invite", "verify"] = "open"
-    """Who may register: anyone (`open`) or nobody (`invite`). `verify` (by e-mail) is rejected
-    because this version cannot send mail."""
+    """Who may register: anyone (`open`), those whom an administrator invites by mail (`invite`), or
+    anyone who opens a link in a mail to the address (`verify`)."""
+    mail_url: SecretStr = SecretStr("")
+    """SMTP server: `smtp://[user:password@]host[:port]` or `smtps://…`, percent-encoded. Unset:
+    each mail becomes a file in the folder `mail` of the state folder."""
+    mail_from: str = Field(default_factory=_local_sender)
+    """Sender of mail, such as `Tollgate <no-reply@example.com>`; default `no-reply` at the issuer's
+    host."""
+    pages_url: ServiceUrl = Field(default_factory=_issuer_pages)
+    """Base URL of the pages that links in mail lead to; default the issuer."""
     cors_origins: Origins = Field(default_factory=_local_origins)
     """Origins of docs pages that may call `/token` from a browser, separated by commas or spaces;
     default the three local services."""
@@ -87,9 +109,26 @@ class AuthSettings(ServiceSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe level to log."""
 
-    @field_validator("registration")
+    @property
+    def guess_limits(self) -> GuessLimits:
+        """The limits on failed log-ins."""
+        return GuessLimits(self.login_attempts, self.login_window_seconds)
+
+    @field_validator("mail_url")
     @classmethod
-    def _mail_is_not_sent(cls, mode: str) -> str:
-        if mode == "verify":
-            raise ValueError("e-mail verification is not available yet; use open or invite")
-        return mode
+    def _is_mail_url(cls, url: SecretStr) -> SecretStr:
+        try:
+            parts = urlsplit(url.get_secret_value())
+            valid = parts.scheme in ("smtp", "smtps") and parts.hostname and parts.port != 0
+        except ValueError:  # the message may contain part of the password
+            valid = False
+        if url.get_secret_value() and not valid:
+            raise ValueError("must be smtp://… or smtps://…, percent-encoded")
+        return url
+
+    @field_validator("mail_from")
+    @classmethod
+    def _is_sender(cls, sender: str) -> str:
+        if not re.fullmatch(r"[^@\s]+@[^@\s]+", parseaddr(sender)[1]) or not sender.isprintable():
+            raise ValueError("must be an e-mail address, such as Tollgate <no-reply@example.com>")
+        return sender

@@ -21,6 +21,12 @@ FILES = {"/openapi.json", "/docs/assets"}
 PUBLIC = {
     "auth": {
         "/register",
+        "/register/page",
+        "/password-reset",
+        "/password-reset/confirm",
+        "/password-reset/page",
+        "/verify-email",
+        "/verify-email/page",
         "/token",
         "/revoke",
         "/introspect",
@@ -74,7 +80,7 @@ def guarded(app: FastAPI) -> Iterator[tuple[str, str]]:
     for route in iter_route_contexts(app.routes):
         if isinstance(route.original_route, APIRoute) and not _is_public(route):
             path = str(route.path_format)
-            for name in ("model", "version", "account", "journal", "id", "client_id"):
+            for name in ("model", "version", "account", "journal", "id", "client_id", "user_id"):
                 path = path.replace(f"{{{name}}}", "x")
             assert "{" not in path
             for method in route.methods or ():

@@ -1,6 +1,7 @@
 """Check an API key, for the services that accept it."""
 
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -34,6 +35,16 @@ async def record_use(session: AsyncSession, *, key: ApiKey) -> None:
     """Store that a key is being used, to the minute."""
     now = datetime.now(UTC)
     await repository.record_use(session, key_id=key.id, now=now, unless_since=now - USE_GRANULARITY)
+
+
+async def list_keys_of(session: AsyncSession, *, account_id: str) -> Sequence[ApiKey]:
+    """Return an account's keys, oldest first."""
+    return await repository.list_keys(session, account_id=account_id)
+
+
+async def delete_keys_of(session: AsyncSession, *, account_id: str) -> None:
+    """Delete all keys of an account."""
+    await repository.delete_keys(session, account_id=account_id)
 
 
 async def delete_expired_keys(session: AsyncSession, *, before: datetime) -> None:

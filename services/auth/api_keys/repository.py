@@ -5,14 +5,20 @@ from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import CursorResult, delete, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.models import ApiKey
 
 
-async def add_key(session: AsyncSession, key: ApiKey) -> None:
-    session.add(key)
-    await session.flush()
+async def add_key(session: AsyncSession, key: ApiKey) -> bool:
+    """Insert a key; return False, writing nothing, if its creator was deleted meanwhile."""
+    try:
+        async with session.begin_nested():
+            session.add(key)
+    except IntegrityError:
+        return False
+    return True
 
 
 async def find_key_by_digest(session: AsyncSession, *, key_sha256: str) -> ApiKey | None:
@@ -36,6 +42,11 @@ async def lock_key(session: AsyncSession, *, account_id: str, key_id: str) -> Ap
 async def delete_key(session: AsyncSession, key: ApiKey) -> None:
     await session.delete(key)
     await session.flush()
+
+
+async def delete_keys(session: AsyncSession, *, account_id: str) -> None:
+    """Delete all keys of an account."""
+    await session.execute(delete(ApiKey).where(ApiKey.account_id == account_id))
 
 
 async def record_use(

@@ -12,7 +12,7 @@ from services.auth.audit.service import record
 from services.auth.callers import get_user
 from services.auth.models import ApiKey
 from services.auth.revocations.service import publish
-from services.common.errors import BodyInvalid, NotFound, ServiceError
+from services.common.errors import BodyInvalid, NotFound, ServiceError, Unauthenticated
 from services.common.identity.api_keys import KEY_SCOPES, PREFIX_CHARS, Mode, new_api_key
 from services.common.identity.caller import Caller
 
@@ -158,11 +158,16 @@ async def _lock_key(session: AsyncSession, *, caller: Caller, key_id: str) -> Ap
 
 
 async def _store(session: AsyncSession, key: ApiKey, *, now: datetime) -> str:
-    """Store a new key under a new id; return its text."""
+    """Store a new key under a new id; return its text.
+
+    Raises:
+        Unauthenticated: its creator was deleted meanwhile.
+    """
     text = new_api_key("test" if key.mode == "test" else "live")
     key.id, key.created_at = str(uuid.uuid4()), now
     key.prefix, key.key_sha256 = text[:PREFIX_CHARS], key_digest(text)
-    await repository.add_key(session, key)
+    if not await repository.add_key(session, key):
+        raise Unauthenticated()
     return text
 
 

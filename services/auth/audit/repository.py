@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, delete, insert, select
+from sqlalchemy import CursorResult, delete, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.models import AuditEntry, PendingAuditEntry
@@ -44,6 +44,13 @@ async def list_before(
     newest = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit)
     if before is not None:
         newest = newest.where(AuditEntry.id < before)
+    return (await session.scalars(newest)).all()
+
+
+async def list_about(session: AsyncSession, *, user_id: str, limit: int) -> Sequence[AuditEntry]:
+    """Return the newest entries in which a user acts or is acted on, newest first."""
+    about = or_(AuditEntry.actor == user_id, AuditEntry.target == user_id)
+    newest = select(AuditEntry).where(about).order_by(AuditEntry.id.desc()).limit(limit)
     return (await session.scalars(newest)).all()
 
 

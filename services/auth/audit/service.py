@@ -103,6 +103,11 @@ async def list_entries(
     return await repository.list_before(session, before=before, limit=limit)
 
 
+async def list_about(session: AsyncSession, *, user_id: str) -> Sequence[AuditEntry]:
+    """Return the newest `BATCH` sealed entries in which a user acts or is acted on."""
+    return await repository.list_about(session, user_id=user_id, limit=BATCH)
+
+
 @dataclass(frozen=True, slots=True)
 class Verification:
     """The result of `verify`."""

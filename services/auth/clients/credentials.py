@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -31,6 +32,11 @@ async def find_authentic_client(
     if not hmac.compare_digest(secret_digest(client_secret), stored) or client is None:
         return None
     return None if client.has_expired(datetime.now(UTC)) else client
+
+
+async def list_clients_of(session: AsyncSession, *, owner_id: str) -> Sequence[Client]:
+    """Return a user's clients, oldest first."""
+    return await repository.list_clients(session, owner_id=owner_id)
 
 
 async def ensure_service_client(

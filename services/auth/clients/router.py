@@ -7,6 +7,7 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.auth.audit.requests import Address, Failures
+from services.auth.callers import LoginNeeded
 from services.auth.clients import service
 from services.common.db.database import Snapshot, Transaction
 from services.common.errors import BodyInvalid, NotFound, Unauthenticated, error_responses
@@ -47,9 +48,7 @@ class ClientList(BaseModel):
     "",
     status_code=201,
     response_model=ClientCreated,
-    responses=error_responses(
-        Unauthenticated, service.LoginNeeded, service.TooManyClients, BodyInvalid
-    ),
+    responses=error_responses(Unauthenticated, LoginNeeded, service.TooManyClients, BodyInvalid),
 )
 async def create_client(
     body: ClientCreate,
@@ -80,7 +79,7 @@ async def list_clients(caller: AnyCaller, session: Snapshot) -> dict[str, Any]:
 @router.delete(
     "/{client_id}",
     status_code=204,
-    responses=error_responses(Unauthenticated, service.LoginNeeded, NotFound),
+    responses=error_responses(Unauthenticated, LoginNeeded, NotFound),
 )
 async def delete_client(
     client_id: str,

@@ -7,25 +7,17 @@ from datetime import UTC, datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.audit.service import record
-from services.auth.callers import FIRST_PARTY, get_user
+from services.auth.callers import get_person, get_user
 from services.auth.clients import repository
 from services.auth.clients.credentials import secret_digest
 from services.auth.models import Client
 from services.auth.revocations.service import publish
 from services.auth.users.service import allowed_scope
-from services.common.errors import BodyInvalid, NotFound, ServiceError
+from services.common.errors import BodyInvalid, NotFound, ServiceError, Unauthenticated
 from services.common.identity.caller import Caller
 
 MAX_CLIENTS = 100
 """Maximum number of clients of a user."""
-
-
-class LoginNeeded(ServiceError):
-    """A machine client cannot manage clients, so that a stolen secret cannot create more."""
-
-    status = 403
-    code = "login_needed"
-    detail = "A token from a log-in with e-mail and password is required."
 
 
 class TooManyClients(ServiceError):
@@ -57,8 +49,7 @@ async def create_client(
         BodyInvalid: the user lacks a scope, or `expires_at` is in the past.
         TooManyClients: the user already has `MAX_CLIENTS` clients.
     """
-    owner = await get_user(session, caller=caller)
-    _refuse_machines(caller)
+    owner = await get_person(session, caller=caller)
     requested = (scope or "predict usage:read").split()
     now = datetime.now(UTC)
     if not set(requested) <= set(allowed_scope(owner).split()):
@@ -77,7 +68,8 @@ async def create_client(
         created_at=now,
         expires_at=expires_at,
     )
-    await repository.add_client(session, client)
+    if not await repository.add_client(session, client):
+        raise Unauthenticated()  # the owner was deleted meanwhile
     await record(
         session, "client_created", actor=owner.id, target=client.client_id, address=address
     )
@@ -104,14 +96,8 @@ async def delete_client(
         LoginNeeded: the caller is a machine client.
         NotFound: the client does not exist or belongs to another user.
     """
-    owner = await get_user(session, caller=caller)
-    _refuse_machines(caller)
+    owner = await get_person(session, caller=caller)
     if not await repository.delete_client(session, owner_id=owner.id, client_id=client_id):
         raise NotFound()
     await record(session, "client_deleted", actor=owner.id, target=client_id, address=address)
     await publish(session, ("client", client_id))
-
-
-def _refuse_machines(caller: Caller) -> None:
-    if caller.client_id != FIRST_PARTY:
-        raise LoginNeeded()

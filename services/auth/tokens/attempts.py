@@ -8,6 +8,10 @@ Failures are counted in the database, across all processes, in three ways:
 
 Only the first limit applies to an address that the user has logged in from before, so attacks from
 elsewhere never lock the user out. Unknown e-mails are counted like known ones.
+
+Each time in a row that a limit is reached, the next window is twice as long, up to an hour. The
+windows of a user from all addresses do not grow: otherwise a few strangers could keep the user's
+new devices out at little cost.
 """
 
 import hashlib
@@ -26,6 +30,12 @@ PER_ADDRESS = 30
 
 KNOWN_FOR = timedelta(days=90)
 """How long an address counts as known after a log-in."""
+LONGEST_WINDOW_S = 3600
+"""Where windows stop growing; a longer window of the settings stays as long as it is."""
+MAX_DOUBLINGS = 6
+LOCKS_REMEMBERED_FOR = timedelta(days=1)
+"""How long after its end a window that reached its limit makes the next one longer."""
+
 MAX_KNOWN = 20
 """Maximum number of known addresses of a user; the least recent ones are forgotten."""
 
@@ -50,19 +60,38 @@ class Failures:
     window_ends_at: datetime
 
 
-def login_keys(username: str, *, client: str) -> LoginKeys:
+def login_keys(username: str, *, client: str, purpose: str = "") -> LoginKeys:
     """Return the keys of a log-in.
 
     Args:
         username: the e-mail as typed; all spellings that may be the same user share a key.
         client: the caller's IP address.
+        purpose: what else is counted, apart from log-ins.
     """
     user, address = fold_email(normalise_email(username)), _network(client)
     return LoginKeys(
-        pair=_digest("pair", user, address),
-        user=_digest("user", user),
-        address=_digest("address", address),
+        pair=_digest(f"{purpose}pair", user, address),
+        user=_digest(f"{purpose}user", user),
+        address=_digest(f"{purpose}address", address),
     )
+
+
+def key_limits(keys: LoginKeys, *, limit: int) -> dict[str, int]:
+    """Return the limit of each key.
+
+    Args:
+        limit: failures allowed for a user from one address.
+    """
+    return {keys.pair: limit, keys.user: limit * PER_USER, keys.address: limit * PER_ADDRESS}
+
+
+def window_ends(now: datetime, *, window_s: int) -> list[datetime]:
+    """Return when a window that starts now ends, by the number of locks in a row before it."""
+    longest_s = max(window_s, LONGEST_WINDOW_S)
+    return [
+        now + timedelta(seconds=min(window_s * 2**locks, longest_s))
+        for locks in range(MAX_DOUBLINGS + 1)
+    ]
 
 
 def find_lock(
@@ -76,9 +105,7 @@ def find_lock(
         limit: failures allowed for a user from one address.
         counted: whether `failures` already include this log-in.
     """
-    limits = {keys.pair: limit}
-    if not known:
-        limits |= {keys.user: limit * PER_USER, keys.address: limit * PER_ADDRESS}
+    limits = {keys.pair: limit} if known else key_limits(keys, limit=limit)
     ends = [
         recorded.window_ends_at
         for key, allowed in limits.items()

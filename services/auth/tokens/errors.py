@@ -59,6 +59,14 @@ class InvalidGrant(OAuthError):
     code = "invalid_grant"
 
 
+class MfaRequired(OAuthError):
+    """The password is right, but a code in the form field `totp` is required."""
+
+    status = 403
+    code = "mfa_required"
+    detail = "A code of the authenticator app, or a recovery code, is required in totp."
+
+
 class UnauthorizedClient(OAuthError):
     """This client may not use this grant."""
 

@@ -1,8 +1,11 @@
-"""End the log-ins of a user, when the password changes or the user is disabled, or one of them."""
+"""End or list the log-ins of a user."""
+
+from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.audit.service import record
+from services.auth.models import RefreshFamily
 from services.auth.tokens import repository
 
 
@@ -25,3 +28,8 @@ def split_refresh_token(refresh_token: str) -> tuple[str, str]:
     """Return a refresh token's family id and secret; empty for an impossible token."""
     family_id, _, secret = refresh_token.partition(".")
     return (family_id, secret) if refresh_token.isascii() else ("", "")
+
+
+async def list_logins(session: AsyncSession, *, user_id: str) -> Sequence[RefreshFamily]:
+    """Return a user's log-ins that can still be refreshed, oldest first."""
+    return await repository.list_families(session, user_id=user_id)

@@ -1,9 +1,10 @@
 """All SQL about log-ins: their failures, their addresses and their refresh families."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, case, delete, select, update
+from sqlalchemy import CursorResult, case, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.models import KnownAddress, LoginFailures, RefreshFamily
@@ -27,23 +28,76 @@ async def find_failures(
 
 
 async def count_failure(
-    session: AsyncSession, *, keys: LoginKeys, now: datetime, window_ends_at: datetime
+    session: AsyncSession,
+    *,
+    keys: LoginKeys,
+    limits: Mapping[str, int],
+    now: datetime,
+    window_ends: Sequence[datetime],
 ) -> dict[str, Failures]:
     """Count one failure under each key, atomically across processes.
 
     A new window starts if the last one has ended. Keys are updated in sorted order to avoid
     deadlocks between log-ins.
+
+    Args:
+        limits: by key, the number of failures that locks it.
+        window_ends: when a new window ends, by the number of locks in a row before it; the windows
+            of `keys.user` do not grow.
     """
-    has_ended = LoginFailures.window_ends_at <= now
-    # The order matters: in MySQL, later assignments see the new values of earlier ones.
-    changes = [
-        ("failures", case((has_ended, 1), else_=LoginFailures.failures + 1)),
-        ("window_ends_at", case((has_ended, window_ends_at), else_=LoginFailures.window_ends_at)),
-    ]
+    failures, locks = LoginFailures.failures, LoginFailures.locks
+    ended = await _list_ended(session, keys=keys, now=now)
     for key in sorted(keys):
-        first = {"email_sha256": key, "failures": 1, "window_ends_at": window_ends_at}
+        if key in ended:
+            ends = window_ends[:1] if key == keys.user else window_ends
+            await _restart_window(session, key=key, limit=limits[key], now=now, ends=ends)
+        first = {
+            "email_sha256": key,
+            "failures": 1,
+            "window_ends_at": window_ends[0],
+            "locks": int(limits[key] == 1),
+        }
+        # The order matters: in MySQL, later assignments see the new values of earlier ones.
+        changes = [
+            ("locks", case((failures + 1 == limits[key], locks + 1), else_=locks)),
+            ("failures", failures + 1),
+        ]
         await upsert(session, LoginFailures, first, changes)
     return await find_failures(session, keys=keys, now=now)
+
+
+async def _list_ended(session: AsyncSession, *, keys: LoginKeys, now: datetime) -> Sequence[str]:
+    """Return the keys whose windows have ended; no row is locked."""
+    ended = select(LoginFailures.key_sha256).where(
+        LoginFailures.key_sha256.in_(sorted(keys)), LoginFailures.window_ends_at <= now
+    )
+    return (await session.scalars(ended)).all()
+
+
+async def _restart_window(
+    session: AsyncSession, *, key: str, limit: int, now: datetime, ends: Sequence[datetime]
+) -> None:
+    """Start a new window without failures, unless another transaction already did.
+
+    In two statements, because databases differ in whether an assignment sees earlier ones.
+
+    Args:
+        ends: when it ends, by the number of locks in a row before it; the last one is the longest.
+    """
+    locks = LoginFailures.locks
+    ended = (
+        update(LoginFailures)
+        .where(LoginFailures.key_sha256 == key, LoginFailures.window_ends_at <= now)
+        .execution_options(synchronize_session=False)
+    )
+    was_locked = LoginFailures.failures >= limit
+    await session.execute(
+        ended.ordered_values(
+            (locks, case((was_locked, locks), else_=0)), (LoginFailures.failures, 0)
+        )
+    )
+    end = case(*((locks == count, each) for count, each in enumerate(ends)), else_=ends[-1])
+    await session.execute(ended.values(window_ends_at=end))
 
 
 async def delete_failures(session: AsyncSession, *, key: str) -> None:
@@ -107,6 +161,12 @@ async def rotate_family(
     return result.rowcount == 1
 
 
+async def list_families(session: AsyncSession, *, user_id: str) -> Sequence[RefreshFamily]:
+    """Return a user's refresh families, oldest first."""
+    owned = select(RefreshFamily).where(RefreshFamily.user_id == user_id)
+    return (await session.scalars(owned.order_by(RefreshFamily.created_at))).all()
+
+
 async def delete_families(session: AsyncSession, *, user_id: str) -> None:
     """Delete all refresh tokens of a user."""
     await session.execute(delete(RefreshFamily).where(RefreshFamily.user_id == user_id))
@@ -116,8 +176,16 @@ async def delete_family(session: AsyncSession, *, family_id: str) -> None:
     await session.execute(delete(RefreshFamily).where(RefreshFamily.id == family_id))
 
 
-async def delete_expired(session: AsyncSession, *, now: datetime, known_since: datetime) -> None:
-    """Delete closed windows, expired families, and addresses not used since `known_since`."""
+async def delete_expired(
+    session: AsyncSession, *, now: datetime, known_since: datetime, locked_since: datetime
+) -> None:
+    """Delete closed windows, expired families, and addresses not used since `known_since`.
+
+    A window that reached its limit is kept until it has been closed since `locked_since`.
+    """
     await session.execute(delete(KnownAddress).where(KnownAddress.last_login_at < known_since))
-    await session.execute(delete(LoginFailures).where(LoginFailures.window_ends_at <= now))
+    forgotten = or_(LoginFailures.locks == 0, LoginFailures.window_ends_at <= locked_since)
+    await session.execute(
+        delete(LoginFailures).where(LoginFailures.window_ends_at <= now, forgotten)
+    )
     await session.execute(delete(RefreshFamily).where(RefreshFamily.expires_at <= now))

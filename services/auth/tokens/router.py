@@ -12,6 +12,7 @@ from services.auth.tokens.errors import (
     InvalidGrant,
     InvalidRequest,
     InvalidScope,
+    MfaRequired,
     TemporarilyUnavailable,
     TooManyAttempts,
     UnauthorizedClient,
@@ -19,6 +20,7 @@ from services.auth.tokens.errors import (
     oauth_errors,
 )
 from services.auth.tokens.forms import OAuthForm, read_form
+from services.auth.tokens.password_grant import grant_password
 from services.auth.tokens.service import IssuedToken, Issuer
 from services.common.errors import error_responses
 from services.common.http.routing import new_router
@@ -66,6 +68,7 @@ def _form_of(*names: str, required: tuple[str, ...]) -> dict[str, Any]:
         InvalidClient,
         InvalidGrant,
         InvalidScope,
+        MfaRequired,
         UnauthorizedClient,
         UnsupportedGrantType,
         TooManyAttempts,
@@ -75,6 +78,7 @@ def _form_of(*names: str, required: tuple[str, ...]) -> dict[str, Any]:
         "grant_type",
         "username",
         "password",
+        "totp",
         "refresh_token",
         "client_id",
         "client_secret",
@@ -153,10 +157,11 @@ async def _grant(issuer: Issuer, form: OAuthForm, *, address: str) -> IssuedToke
         return await service.grant_refresh_token(
             issuer, refresh_token=token, scope=scope, address=address
         )
-    return await service.grant_password(
+    return await grant_password(
         issuer,
         username=form.require("username"),
         password=form.require("password"),
+        code=form.fields.get("totp"),
         scope=scope,
         address=address,
     )

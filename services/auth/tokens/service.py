@@ -1,10 +1,5 @@
-"""Issue tokens by the three grants of RFC 6749.
+"""Issue tokens by the grants of RFC 6749; `password_grant` has the one that people use."""
 
-Passwords are verified between two transactions, not inside one, so a log-in that waits for a CPU
-holds no database connection and, on SQLite, blocks no writer.
-"""
-
-import math
 import secrets
 import time
 import uuid
@@ -25,22 +20,21 @@ from services.auth.passwords import PasswordHasher
 from services.auth.revocations.service import delete_expired_revocations
 from services.auth.settings import AuthSettings
 from services.auth.tokens import repository
-from services.auth.tokens.attempts import KNOWN_FOR, MAX_KNOWN, LoginKeys, find_lock, login_keys
+from services.auth.tokens.attempts import KNOWN_FOR, LOCKS_REMEMBERED_FOR
 from services.auth.tokens.errors import (
     InvalidClient,
     InvalidGrant,
     InvalidScope,
-    TooManyAttempts,
 )
 from services.auth.tokens.forms import ClientCredentials
+from services.auth.tokens.guesses import GuessLimits
 from services.auth.tokens.logins import split_refresh_token
-from services.auth.users.service import allowed_scope, find_user, find_user_by_email
+from services.auth.users.service import allowed_scope, find_user
 from services.common.contracts import AUDIENCE
 from services.common.db.database import Database
 from services.common.identity.guards import SCOPES
 from services.common.identity.tokens import TokenVerifier
 
-_WRONG_LOGIN = "Incorrect e-mail or password."
 _WRONG_REFRESH = "The refresh token is invalid."
 
 KEYS_SHOWN_FOR = timedelta(days=30)
@@ -59,6 +53,10 @@ class Issuer:
     logins: Counter
     """Password log-ins by result."""
     failures: FailureLog
+
+    @property
+    def limits(self) -> GuessLimits:
+        return self.settings.guess_limits
 
 
 def login_counter(registry: CollectorRegistry) -> Counter:
@@ -109,52 +107,6 @@ async def authenticate_client(
 # -- grants --------------------------------------------------------------------------------------
 
 
-async def grant_password(
-    issuer: Issuer, *, username: str, password: str, scope: str | None, address: str
-) -> IssuedToken:
-    """Log in with e-mail and password from an IP address.
-
-    An unknown e-mail takes the same time, counts the same and gets the same response as a wrong
-    password. The result is decided in the transaction that counts the failure, so however many
-    guesses run concurrently, in any number of processes, only the first few reveal anything.
-
-    Raises:
-        InvalidGrant: the password is wrong, or the user is unknown or disabled.
-        TooManyAttempts: too many failures (see `tokens.attempts`), even if the password is right.
-        InvalidScope: the user lacks a requested scope.
-        Unavailable: too many passwords are being checked, or the database is unavailable.
-    """
-    keys = login_keys(username, client=address)
-    with issuer.hasher.reserve():
-        async with issuer.database.snapshot() as session:
-            await _refuse_locked(session, issuer, keys)
-            user = await find_user_by_email(session, email=username)
-        enabled = user if user is not None and user.disabled_at is None else None
-        matches = await issuer.hasher.verify(password, enabled.password_hash if enabled else None)
-
-        async with issuer.database.transaction() as session:
-            known = await _refuse_locked(session, issuer, keys, lock=True)
-            if matches and enabled is not None:
-                await _remember_success(session, keys, user_id=enabled.id)
-                granted = _grant_scope(scope, allowed=allowed_scope(enabled))
-                refresh_token = await _create_family(session, issuer, enabled, granted)
-                await record(
-                    session,
-                    "login_succeeded",
-                    actor=enabled.id,
-                    target=enabled.id,
-                    address=address,
-                )
-                issuer.logins.labels("succeeded").inc()
-                return _issue_to_user(issuer, enabled, granted, refresh_token)
-            error = await _count_failure(session, issuer, keys, known=known)
-    issuer.logins.labels("failed").inc()
-    action = "login_locked" if isinstance(error, TooManyAttempts) else "login_failed"
-    target = user.id if user is not None else f"unknown:{keys.user[:16]}"
-    issuer.failures.note(action, target=target, address=address)
-    raise error
-
-
 async def grant_refresh_token(
     issuer: Issuer, *, refresh_token: str, scope: str | None, address: str
 ) -> IssuedToken:
@@ -179,8 +131,8 @@ async def grant_refresh_token(
         user = await find_user(session, user_id=family.user_id) if family else None
         if family and user and user.disabled_at is None:
             allowed = _common(family.scope, allowed_scope(user))
-            granted = _grant_scope(scope, allowed=allowed)
-            return _issue_to_user(issuer, user, granted, f"{family_id}.{successor}")
+            granted = grant_scope(scope, allowed=allowed)
+            return issue_to_user(issuer, user, granted, f"{family_id}.{successor}")
         lost = family or await repository.find_family(session, family_id=family_id)
         if lost is not None:
             reused = not rotated and lost.expires_at > datetime.now(UTC)
@@ -202,13 +154,13 @@ async def grant_client_credentials(
         InvalidScope: the client lacks a requested scope, or its owner no longer has it.
     """
     if client.owner_id is None:
-        granted = _grant_scope(scope, allowed=client.scope)
+        granted = grant_scope(scope, allowed=client.scope)
         return _issue_to_client(issuer, client, granted, account=client.client_id)
     async with issuer.database.snapshot() as session:
         owner = await find_user(session, user_id=client.owner_id)
     if owner is None or owner.disabled_at is not None:
         raise InvalidGrant("The client's owner is disabled.")
-    granted = _grant_scope(scope, allowed=_common(client.scope, allowed_scope(owner)))
+    granted = grant_scope(scope, allowed=_common(client.scope, allowed_scope(owner)))
     return _issue_to_client(issuer, client, granted, account=owner.id)
 
 
@@ -216,52 +168,17 @@ async def delete_expired(database: Database) -> None:
     """Delete expired rows from the database."""
     now = datetime.now(UTC)
     async with database.transaction() as session:
-        await repository.delete_expired(session, now=now, known_since=now - KNOWN_FOR)
+        await repository.delete_expired(
+            session,
+            now=now,
+            known_since=now - KNOWN_FOR,
+            locked_since=now - LOCKS_REMEMBERED_FOR,
+        )
         await delete_expired_revocations(session, now=now)
         await delete_expired_keys(session, before=now - KEYS_SHOWN_FOR)
 
 
 # -- helpers -------------------------------------------------------------------------------------
-
-
-async def _refuse_locked(
-    session: AsyncSession, issuer: Issuer, keys: LoginKeys, *, lock: bool = False
-) -> bool:
-    """Refuse a log-in after too many failures; return whether its address is known."""
-    now = datetime.now(UTC)
-    failures = await repository.find_failures(session, keys=keys, now=now, lock=lock)
-    known = await repository.is_known(session, pair=keys.pair, since=now - KNOWN_FOR)
-    limit = issuer.settings.login_attempts
-    ends_at = find_lock(keys, failures, known=known, limit=limit, counted=False)
-    if ends_at is not None:
-        issuer.logins.labels("refused").inc()
-        raise _locked_until(ends_at, now=now)
-    return known
-
-
-async def _count_failure(
-    session: AsyncSession, issuer: Issuer, keys: LoginKeys, *, known: bool
-) -> InvalidGrant | TooManyAttempts:
-    """Count a failed log-in and return the error to raise."""
-    now = datetime.now(UTC)
-    window = timedelta(seconds=issuer.settings.login_window_seconds)
-    failures = await repository.count_failure(
-        session, keys=keys, now=now, window_ends_at=now + window
-    )
-    limit = issuer.settings.login_attempts
-    ends_at = find_lock(keys, failures, known=known, limit=limit, counted=True)
-    return InvalidGrant(_WRONG_LOGIN) if ends_at is None else _locked_until(ends_at, now=now)
-
-
-async def _remember_success(session: AsyncSession, keys: LoginKeys, *, user_id: str) -> None:
-    await repository.delete_failures(session, key=keys.pair)
-    await repository.remember_address(
-        session, pair=keys.pair, user_id=user_id, now=datetime.now(UTC), limit=MAX_KNOWN
-    )
-
-
-def _locked_until(ends_at: datetime, *, now: datetime) -> TooManyAttempts:
-    return TooManyAttempts(retry_after_s=max(1, math.ceil((ends_at - now).total_seconds())))
 
 
 def _printable(client_id: str) -> str | None:
@@ -270,8 +187,8 @@ def _printable(client_id: str) -> str | None:
     return client_id if plausible else None
 
 
-async def _create_family(session: AsyncSession, issuer: Issuer, user: User, scope: str) -> str:
-    """Store a new refresh family and return its first token."""
+async def create_family(session: AsyncSession, issuer: Issuer, user: User, scope: str) -> str:
+    """Store a user's new refresh family and return its first token."""
     secret, now = secrets.token_urlsafe(32), datetime.now(UTC)
     family = RefreshFamily(
         id=str(uuid.uuid4()),
@@ -285,7 +202,7 @@ async def _create_family(session: AsyncSession, issuer: Issuer, user: User, scop
     return f"{family.id}.{secret}"
 
 
-def _grant_scope(scope: str | None, *, allowed: str) -> str:
+def grant_scope(scope: str | None, *, allowed: str) -> str:
     """Return the requested scopes, or by default all allowed ones, in the order of `SCOPES`.
 
     Raises:
@@ -302,7 +219,7 @@ def _common(scope: str, other: str) -> str:
     return " ".join(name for name in scope.split() if name in other.split())
 
 
-def _issue_to_user(issuer: Issuer, user: User, scope: str, refresh_token: str) -> IssuedToken:
+def issue_to_user(issuer: Issuer, user: User, scope: str, refresh_token: str) -> IssuedToken:
     """Return a response with a token for the user's own account."""
     claims = {"sub": user.id, "user_id": user.id, "client_id": FIRST_PARTY, "scope": scope}
     lifetime_s = issuer.settings.access_token_seconds

@@ -2,16 +2,22 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any, cast
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import CursorResult, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.models import Client, User
+from services.auth.models import Client, RecoveryCode, User
 
 
 async def find_user(session: AsyncSession, *, user_id: str) -> User | None:
     return await session.get(User, user_id)
+
+
+async def lock_user(session: AsyncSession, *, user_id: str) -> User | None:
+    """Return a user as stored now, locked until the transaction ends."""
+    return await session.get(User, user_id, with_for_update=True)
 
 
 async def list_namesakes(session: AsyncSession, *, email: str, folded: str) -> Sequence[User]:
@@ -47,3 +53,54 @@ async def add_user(session: AsyncSession, user: User) -> bool:
     except IntegrityError:
         return False
     return True
+
+
+async def list_after(session: AsyncSession, *, after: str, limit: int) -> Sequence[User]:
+    """Return users whose ids follow `after`, in the order of their ids."""
+    page = select(User).where(User.id > after).order_by(User.id).limit(limit)
+    return (await session.scalars(page)).all()
+
+
+async def set_email(session: AsyncSession, user: User, *, email: str) -> bool:
+    """Store another e-mail, which is not verified; return False if it is taken."""
+    try:
+        async with session.begin_nested():
+            user.email, user.folded_email, user.email_verified_at = email, None, None
+    except IntegrityError:
+        return False
+    return True
+
+
+async def delete_user(session: AsyncSession, *, user_id: str) -> None:
+    """Delete a user; foreign keys delete what belongs to them."""
+    await session.execute(delete(User).where(User.id == user_id))
+
+
+async def replace_recovery_codes(
+    session: AsyncSession, *, user_id: str, digests: Sequence[str]
+) -> None:
+    """Delete a user's recovery codes and store others."""
+    await session.execute(delete(RecoveryCode).where(RecoveryCode.user_id == user_id))
+    if digests:
+        rows = [{"code_sha256": digest, "user_id": user_id} for digest in digests]
+        await session.execute(insert(RecoveryCode), rows)
+
+
+async def delete_recovery_code(session: AsyncSession, *, user_id: str, digest: str) -> bool:
+    """Use up a recovery code; return False if the user has no such code."""
+    own = delete(RecoveryCode).where(
+        RecoveryCode.code_sha256 == digest, RecoveryCode.user_id == user_id
+    )
+    return cast(CursorResult[Any], await session.execute(own)).rowcount == 1
+
+
+async def advance_totp(session: AsyncSession, *, user_id: str, step: int) -> bool:
+    """Record the time step of an accepted code; return False unless it is a later one."""
+    later = or_(User.totp_last_step.is_(None), User.totp_last_step < step)
+    statement = (
+        update(User)
+        .where(User.id == user_id, later)
+        .values(totp_last_step=step)
+        .execution_options(synchronize_session=False)
+    )
+    return cast(CursorResult[Any], await session.execute(statement)).rowcount == 1

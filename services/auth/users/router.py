@@ -4,13 +4,16 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.auth.audit.requests import Address
 from services.auth.callers import get_user
+from services.auth.links.service import LinkInvalid
 from services.auth.models import User
 from services.auth.passwords import PasswordHasher
-from services.auth.users import service
+from services.auth.tokens.guesses import TooManyGuesses
+from services.auth.users import mailed, service
 from services.common.db.database import Snapshot, Transaction
 from services.common.errors import BodyInvalid, ServiceError, Unauthenticated, error_responses
 from services.common.http.routing import new_router
@@ -26,6 +29,9 @@ class Registration(BaseModel):
         max_length=1000, examples=["ada@example.com"], json_schema_extra={"format": "email"}
     )
     password: str = Field(description="8 to 1024 characters.", examples=["correct horse battery"])
+    invitation: str | None = Field(
+        default=None, max_length=200, description="The token in the mail that invites this e-mail."
+    )
 
 
 class UserRead(BaseModel):
@@ -34,6 +40,22 @@ class UserRead(BaseModel):
     id: str = Field(description="The user's UUID: the `sub` of the user's tokens.")
     email: str = Field(description="Normalised, in lower case.")
     created_at: datetime
+
+
+class OwnUserRead(UserRead):
+    """A user's own record; what is not set is left out."""
+
+    name: str | None = None
+    email_verified_at: datetime | None = Field(
+        default=None, description="When the user showed that the e-mail is theirs."
+    )
+    totp_confirmed_at: datetime | None = Field(
+        default=None, description="Since when a log-in needs a second factor."
+    )
+
+
+class RegistrationMailed(BaseModel):
+    status: str = "mailed"
 
 
 class InvitationNeeded(ServiceError):
@@ -49,8 +71,15 @@ def _hasher(request: Request) -> PasswordHasher:
     return hasher
 
 
-def _registration_is_open(request: Request) -> None:
-    if request.app.state.registration != "open":
+def _registration_mode(request: Request) -> str:
+    mode: str = request.app.state.registration
+    return mode
+
+
+async def _may_register(
+    body: Registration, mode: Annotated[str, Depends(_registration_mode)]
+) -> None:
+    if mode == "invite" and body.invitation is None:
         raise InvitationNeeded()
 
 
@@ -68,18 +97,41 @@ PreparedUser = Annotated[User, Depends(_prepare_user)]
     "/register",
     status_code=201,
     response_model=UserRead,
-    responses=error_responses(service.EmailTaken, InvitationNeeded, BodyInvalid),
-    dependencies=[Depends(_registration_is_open)],
+    responses=error_responses(
+        service.EmailTaken, InvitationNeeded, LinkInvalid, TooManyGuesses, BodyInvalid
+    )
+    | {202: {"description": "A mail with a link was sent.", "model": RegistrationMailed}},
+    dependencies=[Depends(_may_register)],
 )
 @public
 async def register(
-    body: Registration, prepared: PreparedUser, session: Transaction, address: Address
-) -> User:
-    """Register a user. All spellings of an e-mail (case, width, punycode) are the same user."""
+    body: Registration,
+    prepared: PreparedUser,
+    session: Transaction,
+    mode: Annotated[str, Depends(_registration_mode)],
+    address: Address,
+) -> User | JSONResponse:
+    """Register a user. All spellings of an e-mail (case, width, punycode) are the same user.
+
+    If registration is by e-mail, the response is always 202, and a link in the mail completes it;
+    if the e-mail is taken, the mail says so.
+    """
+    if body.invitation is not None:
+        return await mailed.accept_invitation(
+            session, prepared=prepared, email=body.email, token=body.invitation, address=address
+        )
+    if mode == "verify":
+        await mailed.request_registration(session, prepared=prepared, address=address)
+        return JSONResponse(RegistrationMailed().model_dump(), status_code=202)
     return await service.store_user(session, user=prepared, email=body.email, address=address)
 
 
-@router.get("/users/me", response_model=UserRead, responses=error_responses(Unauthenticated))
+@router.get(
+    "/users/me",
+    response_model=OwnUserRead,
+    response_model_exclude_none=True,
+    responses=error_responses(Unauthenticated),
+)
 async def read_own_user(caller: AnyCaller, session: Snapshot) -> User:
     """Return the calling user."""
     return await get_user(session, caller=caller)
@@ -87,6 +139,8 @@ async def read_own_user(caller: AnyCaller, session: Snapshot) -> User:
 
 @router.get("/userinfo", responses=error_responses(Unauthenticated))
 async def userinfo(caller: AnyCaller, session: Snapshot) -> dict[str, Any]:
-    """Return the calling user in OpenID Connect format (Core 1.0 §5.3); no e-mail is verified."""
+    """Return the calling user in OpenID Connect format (Core 1.0 §5.3)."""
     user = await get_user(session, caller=caller)
-    return {"sub": user.id, "email": user.email, "email_verified": False}
+    verified = user.email_verified_at is not None
+    named = {"name": user.name} if user.name else {}
+    return {"sub": user.id, "email": user.email, "email_verified": verified, **named}

@@ -37,7 +37,7 @@ class LastAdministrator(ServiceError):
 
     status = 409
     code = "last_administrator"
-    detail = "This is the last administrator; use --force to disable it anyway."
+    detail = "This is the last administrator; appoint another one first."
 
 
 async def create_user(
@@ -71,7 +71,7 @@ async def prepare_user(
     address = check_email(email)
     check_new_password(password)
     with hasher.reserve():
-        return _new_user(address, await hasher.hash(password), admin=admin)
+        return new_user(address, await hasher.hash(password), admin=admin)
 
 
 async def store_user(
@@ -108,6 +108,14 @@ async def store_user(
 async def find_user(session: AsyncSession, *, user_id: str) -> User | None:
     """Return the user with this id, disabled or not."""
     return await repository.find_user(session, user_id=user_id)
+
+
+async def lock_unchanged(session: AsyncSession, *, user: User) -> User | None:
+    """Lock a user that was read before; None if it was since disabled or got another password."""
+    stored = await repository.lock_user(session, user_id=user.id)
+    if stored is None or stored.disabled_at is not None:
+        return None
+    return stored if stored.password_hash == user.password_hash else None
 
 
 async def find_user_by_email(session: AsyncSession, *, email: str) -> User | None:
@@ -153,17 +161,57 @@ async def set_disabled(
         raise UserNotFound()
     if (user.disabled_at is not None) == disabled:
         return user, False
-    if disabled and user.is_admin and not allow_last_admin:
+    if disabled and not allow_last_admin:
+        await keep_an_administrator(session, user=user)
+    await _disable(session, user=user, disabled=disabled, actor=OPERATOR)
+    return user, True
+
+
+async def set_disabled_by_id(
+    session: AsyncSession, *, user_id: str, disabled: bool, actor: str, address: str
+) -> User:
+    """Disable or enable a user for an administrator; nothing happens if it already is so.
+
+    Raises:
+        UserNotFound: no user has this id.
+        LastAdministrator: no other administrator would be left.
+    """
+    user = await find_user(session, user_id=user_id) if user_id.isascii() else None
+    if user is None:
+        raise UserNotFound("No user has this id.")
+    if (user.disabled_at is not None) != disabled:
+        if disabled:
+            await keep_an_administrator(session, user=user)
+        await _disable(session, user=user, disabled=disabled, actor=actor, address=address)
+    return user
+
+
+async def list_users(session: AsyncSession, *, after: str, limit: int) -> Sequence[User]:
+    """Return users whose ids follow `after`, in the order of their ids."""
+    return await repository.list_after(session, after=after, limit=limit)
+
+
+async def keep_an_administrator(session: AsyncSession, *, user: User) -> None:
+    """Refuse to lose the last administrator; locks all of them until the transaction ends.
+
+    Raises:
+        LastAdministrator: the user is the only enabled administrator.
+    """
+    if user.is_admin and user.disabled_at is None:
         admins = await repository.lock_active_admins(session)
         if not any(admin.id != user.id for admin in admins):
             raise LastAdministrator()
+
+
+async def _disable(
+    session: AsyncSession, *, user: User, disabled: bool, actor: str, address: str | None = None
+) -> None:
     user.disabled_at = datetime.now(UTC) if disabled else None
     if disabled:
-        await _revoke_all(session, user=user)
+        await revoke_all(session, user=user)
     action = "user_disabled" if disabled else "user_enabled"
-    await record(session, action, actor=OPERATOR, target=user.id)
+    await record(session, action, actor=actor, target=user.id, address=address)
     await session.flush()
-    return user, True
 
 
 async def ensure_user(
@@ -180,7 +228,7 @@ async def ensure_user(
     check_new_password(password)
     user = await find_user_by_email(session, email=email)
     if user is None:
-        new = _new_user(check_email(email), await hasher.hash(password), admin=admin)
+        new = new_user(check_email(email), await hasher.hash(password), admin=admin)
         if await repository.add_user(session, new):
             await record(session, "user_created", actor=OPERATOR, target=new.id)
             return new
@@ -189,7 +237,7 @@ async def ensure_user(
             raise EmailTaken()  # another process created the user and deleted it again
     if not await hasher.verify(password, user.password_hash):
         user.password_hash = await hasher.hash(password)
-        await _end_sessions(session, user=user)
+        await end_sessions(session, user=user)
         await record(session, "password_changed", actor=OPERATOR, target=user.id)
     if (user.is_admin, user.disabled_at) != (admin, None):
         await record(session, "user_updated", actor=OPERATOR, target=user.id)
@@ -204,20 +252,21 @@ def allowed_scope(user: User) -> str:
     return scopes_of(PERSONAL, is_admin=user.is_admin)
 
 
-async def _end_sessions(session: AsyncSession, *, user: User) -> None:
+async def end_sessions(session: AsyncSession, *, user: User) -> None:
     """Revoke all access and refresh tokens of a user."""
     await end_logins(session, user_id=user.id)
     user.tokens_from = await publish(session, ("user", user.id))
 
 
-async def _revoke_all(session: AsyncSession, *, user: User) -> None:
+async def revoke_all(session: AsyncSession, *, user: User) -> None:
     """Revoke also the credentials of programs that use the user's account."""
     await end_logins(session, user_id=user.id)
     user.tokens_from = await publish(session, ("user", user.id), ("account", user.id))
     await repository.date_client_tokens(session, owner_id=user.id, tokens_from=user.tokens_from)
 
 
-def _new_user(email: str, password_hash: str, *, admin: bool) -> User:
+def new_user(email: str, password_hash: str, *, admin: bool) -> User:
+    """Return a user with a normalised e-mail, not stored yet."""
     return User(
         id=str(uuid.uuid4()),
         email=email,

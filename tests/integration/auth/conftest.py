@@ -1,8 +1,12 @@
 """The auth app on a migrated MySQL or SQLite database, which each test gets empty."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +15,24 @@ import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 from pydantic import SecretStr
+from sqlalchemy import func, select
 
 from harness.databases import empty_tables
+from harness.waiting import eventually_async
 from services.auth.app import MIGRATIONS, create_app
 from services.auth.clients.credentials import ensure_service_client
-from services.auth.models import Base
+from services.auth.models import Base, Revocation
 from services.auth.settings import AuthSettings
+from services.auth.users.service import ensure_user
 from services.common.db.database import Database
 from services.common.db.migrations import migrate
 
 PATIENT_S = 60
 """The deadline of the database: on a busy machine, a crowd of requests takes long."""
+ADA = "ada@example.com"
+ADMIN = "root@example.com"
 PASSWORD = "correct horse battery"
+NEW_PASSWORD = "another long password"
 ISSUER = "http://auth.test"
 OWNER_SCOPE = "predict usage:read keys:write billing:manage members:write"
 """The scopes of all users in their own accounts."""
@@ -62,6 +72,7 @@ def open_app(database_url: str, state_folder: Path) -> OpenApp:
             database_deadline_s=PATIENT_S,
         )
         async with app.router.lifespan_context(app):
+            app.state.mail_folder = values["home"] / "mail"
             yield app
 
     return open_
@@ -78,6 +89,8 @@ async def app(running_app: FastAPI) -> FastAPI:
     """The running app, on empty tables."""
     database: Database = running_app.state.database
     running_app.state.failures.clear()
+    for mail in mails_in(running_app):
+        mail.unlink()
     await empty_tables(database, Base.metadata)
     return running_app
 
@@ -127,8 +140,64 @@ async def as_ada(ada: dict[str, str], log_in: LogIn) -> Headers:
     return bearer((await log_in()).json()["access_token"])
 
 
+def mails_in(app: FastAPI) -> list[Path]:
+    """Return the files of the mail that the app has sent, oldest first."""
+    return sorted(app.state.mail_folder.glob("*.eml"))
+
+
+async def next_mail(app: FastAPI, *, to: str, subject: str) -> EmailMessage:
+    """Wait until the app has sent a mail like this; return the newest one, and forget all."""
+
+    def matching() -> list[EmailMessage]:
+        read = [message_from_bytes(each.read_bytes(), policy=default) for each in mails_in(app)]
+        return [each for each in read if each["To"] == to and subject in each["Subject"]]
+
+    await eventually_async(lambda: bool(matching()))
+    newest = matching()[-1]
+    for each in mails_in(app):
+        each.unlink()
+    return newest
+
+
+def token_in(message: EmailMessage) -> str:
+    """Return the token of the link in a mail."""
+    body = message.get_body(("plain",))
+    assert body is not None
+    [token] = re.findall(r"\?token=(\S+)", body.get_content())
+    return str(token)
+
+
 def bearer(token: str) -> Headers:
     return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.fixture
+async def as_admin(app: FastAPI, database: Database, log_in: LogIn) -> Headers:
+    """The headers of a request by an administrator."""
+    async with database.transaction() as session:
+        await ensure_user(
+            session, hasher=app.state.hasher, email=ADMIN, password=PASSWORD, admin=True
+        )
+    return bearer((await log_in(ADMIN)).json()["access_token"])
+
+
+async def count(database: Database, model: type[Base]) -> int:
+    """Return the number of rows of a table."""
+    async with database.snapshot() as session:
+        return await session.scalar(select(func.count()).select_from(model)) or 0
+
+
+async def revoked(database: Database) -> list[tuple[str, str]]:
+    """Return the kinds and ids of what was revoked, in order."""
+    in_order = select(Revocation).order_by(Revocation.sequence)
+    async with database.snapshot() as session:
+        return [(each.kind, each.target_id) for each in await session.scalars(in_order)]
+
+
+async def actions_on(client: AsyncClient, as_admin: Headers, target: str) -> list[str]:
+    """Return what the audit log says was done to a target, newest first."""
+    answer = await client.get("/audit", headers=as_admin)
+    return [each["action"] for each in answer.json()["entries"] if each["target"] == target]
 
 
 @pytest.fixture

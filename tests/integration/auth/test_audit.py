@@ -20,18 +20,7 @@ from services.auth.models import AuditEntry, User
 from services.auth.users.service import ensure_user, set_disabled
 from services.common.db.database import Database
 from services.common.errors import Unavailable
-from tests.integration.auth.conftest import PASSWORD, Headers, LogIn, OpenApp, bearer, browse
-
-ADMIN = "root@example.com"
-
-
-@pytest.fixture
-async def as_admin(app: FastAPI, database: Database, log_in: LogIn) -> Headers:
-    async with database.transaction() as session:
-        await ensure_user(
-            session, hasher=app.state.hasher, email=ADMIN, password=PASSWORD, admin=True
-        )
-    return bearer((await log_in(ADMIN)).json()["access_token"])
+from tests.integration.auth.conftest import PASSWORD, Headers, LogIn, OpenApp, browse
 
 
 async def read(client: AsyncClient, headers: Headers, **parameters: Any) -> dict[str, Any]:
@@ -218,7 +207,7 @@ class TestActs:
             found = await actions(client, as_admin, target=ada["id"], actor=None)
 
         assert answers == [400, 400, 429, 429, 429, 429]
-        assert found == ["login_failed", "login_failed"]
+        assert found == ["login_failed", "login_failed", "login_locked"]
 
     async def test_reuse_of_a_refresh_token_and_log_out_are_recorded(
         self, client: AsyncClient, ada: dict[str, str], log_in: LogIn, as_admin: Headers

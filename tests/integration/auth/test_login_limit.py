@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from fastapi import FastAPI
+from httpx import AsyncClient
 from sqlalchemy import event, select, update
 
 from services.auth.models import KnownAddress, LoginFailures, User
 from services.auth.passwords import MEMORY_KIB
-from services.auth.tokens import service
+from services.auth.tokens import guesses
 from services.auth.tokens.attempts import KNOWN_FOR, login_keys
 from services.auth.tokens.service import delete_expired
 from services.common.db.database import Database
@@ -147,6 +148,94 @@ async def test_closed_windows_are_deleted(
     assert sorted(remaining) == [1, 1, 1]  # the user, the pair, and the address of both users
 
 
+class TestGrowingWaits:
+    """With two failures allowed in five minutes."""
+
+    async def wait_after_lock(self, client: AsyncClient, username: str = ADA) -> int:
+        """Fail twice and return the `Retry-After` of the next log-in."""
+        for _ in range(2):
+            answer = await client.post("/token", data=form(username, "wrong password"))
+            assert answer.status_code == 400
+        answer = await client.post("/token", data=form(username, PASSWORD))
+        assert answer.status_code == 429
+        return int(answer.headers["Retry-After"])
+
+    async def test_each_lock_in_a_row_doubles_the_wait_up_to_an_hour(
+        self, ada: dict[str, str], open_app: OpenApp, database: Database
+    ) -> None:
+        waits = []
+        async with open_app(login_attempts=2) as strict, browse(strict) as client:
+            for _ in range(6):
+                waits.append(await self.wait_after_lock(client))
+                await end_window(database)
+
+        for wait, longest in zip(waits, (300, 600, 1200, 2400, 3600, 3600), strict=True):
+            assert longest / 2 < wait <= longest
+
+    async def test_unknown_emails_wait_just_as_long(
+        self, ada: dict[str, str], open_app: OpenApp, database: Database
+    ) -> None:
+        waits = []
+        async with open_app(login_attempts=2) as strict, browse(strict) as client:
+            for _ in range(3):
+                waits.append(await self.wait_after_lock(client, "nobody@example.com"))
+                await end_window(database)
+
+        assert 600 < waits[2] <= 1200
+
+    async def test_a_window_without_a_lock_or_a_log_in_starts_over(
+        self, ada: dict[str, str], open_app: OpenApp, database: Database
+    ) -> None:
+        async with open_app(login_attempts=2) as strict, browse(strict) as client:
+            for _ in range(2):
+                await self.wait_after_lock(client)
+                await end_window(database)
+            await client.post("/token", data=form(ADA, "wrong password"))
+            await end_window(database)
+            after_a_calm_window = await self.wait_after_lock(client)
+            await end_window(database)
+            await client.post("/token", data=form(ADA, PASSWORD))
+            after_a_log_in = await self.wait_after_lock(client)
+
+        assert after_a_calm_window <= 300
+        assert after_a_log_in <= 300
+
+    async def test_strangers_cannot_make_the_windows_of_a_user_grow(
+        self, ada: dict[str, str], open_app: OpenApp, database: Database
+    ) -> None:
+        waits = []
+        async with open_app(login_attempts=1) as strict:
+            for round_ in range(3):
+                for host in range(10):
+                    address = f"198.51.{round_}.{host}"
+                    async with browse(strict, address=address) as stranger:
+                        await stranger.post("/token", data=form(ADA, "guess"))
+                async with browse(strict, address=f"203.0.113.{round_}") as new_device:
+                    answer = await new_device.post("/token", data=form(ADA, PASSWORD))
+                waits.append(int(answer.headers["Retry-After"]))
+                await end_window(database)
+
+        assert max(waits) <= 300
+
+    async def test_locks_are_forgotten_after_a_day(
+        self, ada: dict[str, str], open_app: OpenApp, database: Database
+    ) -> None:
+        async with open_app(login_attempts=2) as strict, browse(strict) as client:
+            await self.wait_after_lock(client)
+        await end_window(database)
+        await delete_expired(database)
+        async with database.snapshot() as session:
+            soon = len((await session.scalars(select(LoginFailures))).all())
+        async with database.transaction() as session:
+            past = datetime.now(UTC) - timedelta(days=1, seconds=1)
+            await session.execute(update(LoginFailures).values(window_ends_at=past))
+        await delete_expired(database)
+
+        async with database.snapshot() as session:
+            later = len((await session.scalars(select(LoginFailures))).all())
+        assert (soon, later) == (1, 0)
+
+
 class TestAttackers:
     """Others fail to log in, each from their own address, while Ada logs in."""
 
@@ -220,7 +309,7 @@ class TestAttackers:
     async def test_the_number_of_known_addresses_is_limited(
         self, ada: dict[str, str], app: FastAPI, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(service, "MAX_KNOWN", 2)
+        monkeypatch.setattr(guesses, "MAX_KNOWN", 2)
         for host in range(1, 5):
             await self.log_in_from(app, f"203.0.113.{host}")
 

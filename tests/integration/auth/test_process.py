@@ -56,7 +56,7 @@ def test_it_migrates_serves_and_stops_cleanly(tmp_path: Path) -> None:
     ("arguments", "settings", "variable"),
     [
         (["sevre"], {}, "usage"),
-        ([], {"AUTH_REGISTRATION": "verify"}, "AUTH_REGISTRATION"),
+        ([], {"AUTH_REGISTRATION": "closed"}, "AUTH_REGISTRATION"),
         ([], {"TOLLGATE_HOME": "/dev/null/state"}, "AUTH_DATABASE_URL"),
         (["migrate"], {"TOLLGATE_HOME": "/dev/null/state"}, "AUTH_DATABASE_URL"),
         (["migrate"], {"TOLLGATE_HOME": "/proc/1"}, "AUTH_DATABASE_URL"),

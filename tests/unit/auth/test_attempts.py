@@ -11,6 +11,7 @@ from services.auth.tokens.attempts import (
     LoginKeys,
     find_lock,
     login_keys,
+    window_ends,
 )
 
 KEYS = LoginKeys(pair="p", user="u", address="a")
@@ -25,6 +26,23 @@ def lock(
     counts = {"p": (pair, SOON), "u": (user, LATER), "a": (address, LATER)}
     failures = {key: Failures(count, ends) for key, (count, ends) in counts.items() if count}
     return find_lock(KEYS, failures, known=known, limit=LIMIT, counted=counted)
+
+
+def test_what_else_is_counted_has_keys_of_its_own() -> None:
+    log_ins = login_keys("ada@example.com", client="203.0.113.1")
+    mails = login_keys("ada@example.com", client="203.0.113.1", purpose="mail-")
+
+    assert not set(log_ins) & set(mails)
+
+
+class TestWindows:
+    def test_each_lock_in_a_row_doubles_the_next_window_up_to_an_hour(self) -> None:
+        lengths = [(end - SOON).total_seconds() / 60 for end in window_ends(SOON, window_s=300)]
+
+        assert lengths == [5, 10, 20, 40, 60, 60, 60]
+
+    def test_a_window_of_more_than_an_hour_does_not_grow(self) -> None:
+        assert set(window_ends(SOON, window_s=7200)) == {SOON + timedelta(hours=2)}
 
 
 class TestLock:

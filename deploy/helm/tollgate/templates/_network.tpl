@@ -1,10 +1,10 @@
 {{- /* Which pods may connect to what. The pods of a release make and accept only the connections listed here. */}}
 
-{{- /* The components and what each of them calls: other components, or "database", "bucket" and "collector", which need
-not be pods of the release. */}}
+{{- /* The components and what each of them calls: other components, or "database", "bucket", "collector" and "mail", which
+need not be pods of the release. */}}
 {{- define "tollgate.calls" -}}
 {{- $traces := ternary (list "collector") list (ne .Values.tracing.endpoint "") }}
-auth: {{ concat (list "database") $traces | toJson }}
+auth: {{ concat (list "database") $traces (ternary (list "mail") list (ne .Values.auth.mail.secret "")) | toJson }}
 inference: {{ concat (list "auth" "billing" "bucket") $traces | toJson }}
 billing: {{ concat (list "auth" "database") $traces | toJson }}
 test: [auth, inference, billing]
@@ -89,6 +89,8 @@ the cluster, gRPC's callers: (dict "root" $ "component" "auth"). */}}
 {{- $url := urlParse .root.Values.tracing.endpoint }}
 {{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "443" "80" (eq $url.scheme "https")) }}
 - ports: [{port: {{ $port }}}]
+{{- else if eq .target "mail" }}
+- ports: [{port: {{ .root.Values.auth.mail.port }}}]
 {{- else if and (eq .target "database") (not .root.Values.mysql.enabled) }}
 {{- /* By address, and by selector if it is a pod, because in some networks an address never matches a pod. */}}
 - to:

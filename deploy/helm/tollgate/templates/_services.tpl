@@ -1,6 +1,9 @@
 {{- /* Parts that differ between services. */}}
 {{- define "tollgate.authEnv" -}}
 {{ include "tollgate.databaseEnv" (dict "root" . "component" "auth" "secret" (include "tollgate.databaseSecret" .)) }}
+{{- with .Values.auth.mail.secret }}
+{{ include "tollgate.secretEnv" (list "AUTH_MAIL_URL" . "url") }}
+{{- end }}
 {{- end }}
 
 {{- define "tollgate.authMounts" -}}

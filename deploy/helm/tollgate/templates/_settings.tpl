@@ -39,6 +39,9 @@ AUTH_HOST: 0.0.0.0
 AUTH_PORT: "8001"
 AUTH_ISSUER: {{ include "tollgate.publicUrl" (dict "root" . "component" "auth") | quote }}
 AUTH_REGISTRATION: {{ .Values.auth.registration | quote }}
+{{- with .Values.auth.mail.from }}
+AUTH_MAIL_FROM: {{ . | quote }}
+{{- end }}
 AUTH_SIGNING_KEYS: /etc/tollgate/signing-keys
 {{- if .Values.domain }}
 {{- $origins := list }}

@@ -1,0 +1,50 @@
+"""Queue mail in the transaction that causes it; `delivery` sends it after the commit."""
+
+import uuid
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.auth.mail import repository
+from services.auth.models import QueuedMail
+
+
+class Kind(StrEnum):
+    """What a mail is about."""
+
+    REGISTRATION = "registration"
+    """Completes a registration or, if the address is taken, says so to its owner."""
+    VERIFICATION = "verification"
+    INVITATION = "invitation"
+    RESET = "reset"
+    """Resets a password; nothing is sent to an address without a user."""
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105
+    EMAIL_CHANGED = "email_changed"
+    TOTP_CHANGED = "totp_changed"
+
+
+async def queue_mail(
+    session: AsyncSession,
+    kind: Kind,
+    *,
+    email: str,
+    user_id: str | None = None,
+    password_hash: str | None = None,
+) -> None:
+    """Queue a mail to a normalised address.
+
+    The request does the same whether or not the address has a user, so its time shows nothing.
+    """
+    now = datetime.now(UTC)
+    mail = QueuedMail(
+        id=str(uuid.uuid4()),
+        user_id=user_id,
+        kind=kind,
+        email=email,
+        password_hash=password_hash,
+        created_at=now,
+        attempts=0,
+        next_attempt_at=now,
+    )
+    await repository.add_mail(session, mail)

@@ -1,0 +1,91 @@
+"""The texts of mails, as plain text and simple HTML."""
+
+import html
+from dataclasses import dataclass
+
+from services.auth.mail.queue import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The text of one kind of mail; `path` is where its link leads, if it has one."""
+
+    subject: str
+    before: str
+    after: str
+    path: str | None = None
+
+
+_IGNORE = "If you did not request this, ignore this mail; nothing changes."
+_ALARM = "If it was not you, reset your password at once and contact the operator of this service."
+
+TEXTS = {
+    Kind.REGISTRATION: Text(
+        "Confirm your e-mail address",
+        "Someone, probably you, wants to register with this e-mail address. To confirm it within "
+        "24 hours, open this link:",
+        _IGNORE,
+        "/verify-email",
+    ),
+    Kind.VERIFICATION: Text(
+        "Confirm your e-mail address",
+        "To confirm that this e-mail address is yours, open this link within 24 hours:",
+        _IGNORE,
+        "/verify-email",
+    ),
+    Kind.INVITATION: Text(
+        "You are invited",
+        "An administrator invites you to register. Open this link within 7 days:",
+        "If you do not want to register, ignore this mail.",
+        "/register",
+    ),
+    Kind.RESET: Text(
+        "Reset your password",
+        "To choose a new password, open this link within an hour:",
+        _IGNORE,
+        "/password-reset",
+    ),
+    Kind.PASSWORD_CHANGED: Text(
+        "Your password was changed",
+        "The password of your user was changed, and all log-ins were ended.",
+        _ALARM,
+    ),
+    Kind.EMAIL_CHANGED: Text(
+        "Your e-mail address was changed",
+        "Your user no longer has this e-mail address.",
+        _ALARM,
+    ),
+    Kind.TOTP_CHANGED: Text(
+        "Your second factor was changed",
+        "The second factor of your user was turned on or off.",
+        _ALARM,
+    ),
+}
+
+ALREADY_REGISTERED = Text(
+    "You are already registered",
+    "Someone, probably you, wants to register with this e-mail address, but you already have a "
+    "user. Log in with it; if you forgot the password, request a new one.",
+    _IGNORE,
+)
+
+
+def render_plain(text: Text, *, link: str | None, token: str | None) -> str:
+    """Return a mail's plain text; for programs it also contains the token by itself."""
+    parts = [text.before]
+    if link is not None:
+        parts += [link, f"Programs may send this token instead: {token}"]
+    return "\n\n".join([*parts, text.after]) + "\n"
+
+
+def render_html(text: Text, *, link: str | None) -> str:
+    """Return a mail's HTML, without images, styles or scripts."""
+    parts = [f"<p>{html.escape(text.before)}</p>"]
+    if link is not None:
+        parts.append(f'<p><a href="{html.escape(link)}">{html.escape(link)}</a></p>')
+    parts.append(f"<p>{html.escape(text.after)}</p>")
+    title, body = html.escape(text.subject), "\n".join(parts)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"</head>\n<body>\n{body}\n</body></html>\n"
+    )

@@ -1,0 +1,174 @@
+"""The pages that links in mails lead to. They work without scripts and cookies.
+
+Opening a page uses up nothing, because mail scanners open links, too; sending its form does. The
+link's token authorises the form, so another site cannot forge one.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated
+from urllib.parse import parse_qsl
+
+from fastapi import Depends, Request
+from fastapi.responses import HTMLResponse
+
+from services.auth.audit.requests import Address, Failures
+from services.auth.links.service import INVITE, LinkInvalid, find_link
+from services.auth.pages.html import Form, page
+from services.auth.passwords import PasswordHasher
+from services.auth.users import mailed
+from services.auth.users.service import EmailTaken, prepare_user
+from services.common.db.database import Database
+from services.common.errors import BodyInvalid, ServiceError
+from services.common.http.routing import new_router
+from services.common.identity.guards import public
+
+router = new_router(tag="pages")
+
+_MAX_FIELDS = 10
+
+
+async def _fields(request: Request) -> Mapping[str, str]:
+    """Return the fields of a form; empty if it is malformed."""
+    try:
+        text = (await request.body()).decode()
+        return dict(parse_qsl(text, errors="strict", max_num_fields=_MAX_FIELDS))
+    except ValueError:
+        return {}
+
+
+def _database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+def _hasher(request: Request) -> PasswordHasher:
+    hasher: PasswordHasher = request.app.state.hasher
+    return hasher
+
+
+AppDatabase = Annotated[Database, Depends(_database)]
+Hasher = Annotated[PasswordHasher, Depends(_hasher)]
+
+
+@router.get("/password-reset", include_in_schema=False)
+@public
+async def reset_page(token: str = "") -> HTMLResponse:
+    """Show the form that sets a new password."""
+    return _reset_page(token)
+
+
+@router.post("/password-reset/page", include_in_schema=False)
+@public
+async def reset_by_page(
+    request: Request, database: AppDatabase, hasher: Hasher, address: Address, failures: Failures
+) -> HTMLResponse:
+    """Set a new password."""
+    fields = await _fields(request)
+    token = fields.get("token", "")
+    try:
+        await mailed.reset_password(
+            database,
+            hasher=hasher,
+            token=token,
+            password=fields.get("password", ""),
+            address=address,
+        )
+    except BodyInvalid as error:
+        return _reset_page(token, problem=error.extra["errors"][0]["msg"])
+    except ServiceError as error:
+        return _failed("Reset your password", error, failures, address)
+    return page("Password changed", "Your new password is set, and all log-ins were ended.")
+
+
+@router.get("/verify-email", include_in_schema=False)
+@public
+async def verification_page(token: str = "") -> HTMLResponse:
+    """Show the button that confirms an e-mail."""
+    form = Form("/verify-email/page", token, "Confirm")
+    return page("Confirm your e-mail address", "Is this e-mail address yours?", form=form)
+
+
+@router.post("/verify-email/page", include_in_schema=False)
+@public
+async def verify_by_page(
+    request: Request, database: AppDatabase, address: Address, failures: Failures
+) -> HTMLResponse:
+    """Confirm an e-mail, or complete a registration."""
+    fields = await _fields(request)
+    try:
+        async with database.transaction() as session:
+            await mailed.verify_email(session, token=fields.get("token", ""), address=address)
+    except ServiceError as error:
+        return _failed("Confirm your e-mail address", error, failures, address)
+    return page("E-mail address confirmed", "Thank you. You can log in now.")
+
+
+@router.get("/register", include_in_schema=False)
+@public
+async def invitation_page(
+    database: AppDatabase, address: Address, failures: Failures, token: str = ""
+) -> HTMLResponse:
+    """Show the form that accepts an invitation."""
+    try:
+        return await _invitation_page(database, token)
+    except ServiceError as error:
+        return _failed("Register", error, failures, address)
+
+
+@router.post("/register/page", include_in_schema=False)
+@public
+async def register_by_page(
+    request: Request, database: AppDatabase, hasher: Hasher, address: Address, failures: Failures
+) -> HTMLResponse:
+    """Register with the e-mail that was invited."""
+    fields = await _fields(request)
+    token, password = fields.get("token", ""), fields.get("password", "")
+    try:
+        async with database.snapshot() as session:
+            email = (await find_link(session, token=token, purposes=(INVITE,))).email
+        try:
+            prepared = await prepare_user(hasher=hasher, email=email, password=password)
+        except BodyInvalid as error:
+            problem = error.extra["errors"][0]["msg"]
+            return await _invitation_page(database, token, problem=problem)
+        async with database.transaction() as session:
+            await mailed.accept_invitation(
+                session, prepared=prepared, email=email, token=token, address=address
+            )
+    except ServiceError as error:
+        return _failed("Register", error, failures, address)
+    return page("Registered", "Thank you. You can log in now.")
+
+
+def _reset_page(token: str, *, problem: str | None = None) -> HTMLResponse:
+    form = Form("/password-reset/page", token, "Set password", password=True)
+    return page(
+        "Reset your password",
+        "Choose a new password.",
+        form=form,
+        problem=problem,
+        status=200 if problem is None else 422,
+    )
+
+
+async def _invitation_page(
+    database: Database, token: str, *, problem: str | None = None
+) -> HTMLResponse:
+    async with database.snapshot() as session:
+        link = await find_link(session, token=token, purposes=(INVITE,))
+    form = Form("/register/page", token, "Register", password=True, email=link.email)
+    return page(
+        "Register",
+        "Choose a password.",
+        form=form,
+        problem=problem,
+        status=200 if problem is None else 422,
+    )
+
+
+def _failed(title: str, error: ServiceError, failures: Failures, address: str) -> HTMLResponse:
+    """Return the page for an error; a link that is invalid is noted."""
+    if isinstance(error, LinkInvalid):
+        failures.note("link_rejected", address=address)
+    text = "You are already registered." if isinstance(error, EmailTaken) else error.detail
+    return page(title, text, status=error.status)

@@ -1,0 +1,112 @@
+"""The password grant: log in with e-mail, password and, if the user has one, a second factor.
+
+Passwords are verified between two transactions, not inside one, so a log-in that waits for a CPU
+holds no database connection and, on SQLite, blocks no writer.
+"""
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.auth.audit.service import record
+from services.auth.models import User
+from services.auth.tokens.attempts import LoginKeys, login_keys
+from services.auth.tokens.errors import InvalidGrant, MfaRequired, TooManyAttempts
+from services.auth.tokens.guesses import check_standing, count_failure, remember_success
+from services.auth.tokens.service import (
+    IssuedToken,
+    Issuer,
+    create_family,
+    grant_scope,
+    issue_to_user,
+)
+from services.auth.users import totp
+from services.auth.users.service import allowed_scope, find_user_by_email, lock_unchanged
+
+_WRONG_LOGIN = "Incorrect e-mail or password."
+
+
+async def grant_password(
+    issuer: Issuer,
+    *,
+    username: str,
+    password: str,
+    code: str | None,
+    scope: str | None,
+    address: str,
+) -> IssuedToken:
+    """Log in with e-mail and password from an IP address.
+
+    An unknown e-mail takes the same time, counts the same and gets the same response as a wrong
+    password. The result is decided in the transaction that counts the failure, so however many
+    guesses run concurrently, in any number of processes, only the first few reveal anything.
+
+    Args:
+        code: of the authenticator app or a recovery code, for users with a second factor.
+
+    Raises:
+        InvalidGrant: the password or the code is wrong, or the user is unknown or disabled.
+        MfaRequired: the password is right, and there is no code.
+        TooManyAttempts: too many failures (see `tokens.attempts`), even if the password is right.
+        InvalidScope: the user lacks a requested scope.
+        Unavailable: too many passwords are being checked, or the database is unavailable.
+    """
+    keys = login_keys(username, client=address)
+    with issuer.hasher.reserve():
+        async with issuer.database.snapshot() as session:
+            await _refuse_locked(session, issuer, keys)
+            user = await find_user_by_email(session, email=username)
+        enabled = user if user is not None and user.disabled_at is None else None
+        matches = await issuer.hasher.verify(password, enabled.password_hash if enabled else None)
+
+        async with issuer.database.transaction() as session:
+            known = await _refuse_locked(session, issuer, keys, lock=True)
+            stored = await lock_unchanged(session, user=enabled) if enabled and matches else None
+            if stored is not None and await _passes_second_factor(
+                session, user=stored, code=code, address=address
+            ):
+                await remember_success(session, keys, user_id=stored.id)
+                granted = grant_scope(scope, allowed=allowed_scope(stored))
+                refresh_token = await create_family(session, issuer, stored, granted)
+                await record(
+                    session,
+                    "login_succeeded",
+                    actor=stored.id,
+                    target=stored.id,
+                    address=address,
+                )
+                issuer.logins.labels("succeeded").inc()
+                return issue_to_user(issuer, stored, granted, refresh_token)
+            standing = await count_failure(session, keys=keys, limits=issuer.limits, known=known)
+    issuer.logins.labels("failed").inc()
+    target = user.id if user is not None else f"unknown:{keys.user[:16]}"
+    issuer.failures.note("login_failed", target=target, address=address)
+    if standing.locks:
+        issuer.failures.note("login_locked", target=target, address=address)
+    if standing.retry_after_s is not None:
+        raise TooManyAttempts(retry_after_s=standing.retry_after_s)
+    raise InvalidGrant(_WRONG_LOGIN)
+
+
+async def _passes_second_factor(
+    session: AsyncSession, *, user: User, code: str | None, address: str
+) -> bool:
+    """Use up the code of a user whose password is right; True if the user needs none.
+
+    Raises:
+        MfaRequired: a code is needed but missing.
+    """
+    if user.totp_confirmed_at is None:
+        return True
+    if code is None:
+        raise MfaRequired()
+    return await totp.accept_code(session, user=user, code=code, address=address)
+
+
+async def _refuse_locked(
+    session: AsyncSession, issuer: Issuer, keys: LoginKeys, *, lock: bool = False
+) -> bool:
+    """Refuse a log-in after too many failures; return whether its address is known."""
+    standing = await check_standing(session, keys=keys, limits=issuer.limits, lock=lock)
+    if standing.retry_after_s is not None:
+        issuer.logins.labels("refused").inc()
+        raise TooManyAttempts(retry_after_s=standing.retry_after_s)
+    return standing.known

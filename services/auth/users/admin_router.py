@@ -1,0 +1,100 @@
+"""`/users` for administrators: list, disable, enable and invite users."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.auth.audit.requests import Address
+from services.auth.callers import AdminCaller, get_admin
+from services.auth.models import User
+from services.auth.users import mailed, service
+from services.common.db.database import Snapshot, Transaction
+from services.common.errors import (
+    BodyInvalid,
+    InsufficientScope,
+    Unauthenticated,
+    error_responses,
+)
+from services.common.http.routing import new_router
+
+router = new_router(prefix="/users", tag="users")
+
+MAX_PAGE = 1000
+
+_errors = (Unauthenticated, InsufficientScope)
+
+
+class UserAdminRead(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    email: str
+    name: str | None
+    is_admin: bool
+    created_at: datetime
+    email_verified_at: datetime | None
+    disabled_at: datetime | None
+
+
+class UserPage(BaseModel):
+    users: list[UserAdminRead]
+    next_cursor: str | None = Field(description="Null on the last page.")
+
+
+class UserSwitch(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    disabled: bool
+
+
+class Invitation(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    email: str = Field(max_length=1000, json_schema_extra={"format": "email"})
+
+
+class Invited(BaseModel):
+    status: str = "invited"
+
+
+@router.get("", response_model=UserPage, responses=error_responses(*_errors, BodyInvalid))
+async def list_users(
+    caller: AdminCaller,
+    session: Snapshot,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
+    cursor: Annotated[str, Query(max_length=36, pattern=r"^[\x20-\x7e]*$")] = "",
+) -> dict[str, Any]:
+    """List all users, in the order of their ids."""
+    await get_admin(session, caller=caller)
+    users = await service.list_users(session, after=cursor, limit=limit + 1)
+    page = users[:limit]
+    return {"users": page, "next_cursor": page[-1].id if len(users) > limit else None}
+
+
+@router.patch(
+    "/{user_id}",
+    response_model=UserAdminRead,
+    responses=error_responses(
+        *_errors, service.UserNotFound, service.LastAdministrator, BodyInvalid
+    ),
+)
+async def update_user(
+    user_id: str, body: UserSwitch, caller: AdminCaller, session: Transaction, address: Address
+) -> User:
+    """Disable or enable a user. A disabled user cannot log in, and has no valid tokens."""
+    admin = await get_admin(session, caller=caller)
+    return await service.set_disabled_by_id(
+        session, user_id=user_id, disabled=body.disabled, actor=admin.id, address=address
+    )
+
+
+@router.post("/invite", status_code=202, responses=error_responses(*_errors, BodyInvalid))
+async def invite_user(
+    body: Invitation, caller: AdminCaller, session: Transaction, address: Address
+) -> Invited:
+    """Mail an invitation to register, which also works while registration is by invitation."""
+    admin = await get_admin(session, caller=caller)
+    await mailed.invite(session, email=body.email, admin=admin, address=address)
+    return Invited()

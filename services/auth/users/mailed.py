@@ -1,0 +1,131 @@
+"""What a link in a mail permits: complete a registration, verify an e-mail, reset a password."""
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.auth.audit.service import record
+from services.auth.links.service import (
+    INVITE,
+    REGISTER,
+    RESET_PASSWORD,
+    VERIFY_EMAIL,
+    LinkInvalid,
+    cancel_links,
+    find_link,
+    use_link,
+)
+from services.auth.mail.queue import Kind, queue_mail
+from services.auth.models import User
+from services.auth.passwords import PasswordHasher, check_new_password
+from services.auth.tokens.guesses import count_mail
+from services.auth.users.emails import MAX_EMAIL_CHARS, check_email, normalise_email
+from services.auth.users.profile import change_email, set_password, verified_now
+from services.auth.users.service import find_user, new_user, store_user
+from services.common.db.database import Database
+
+
+async def request_registration(session: AsyncSession, *, prepared: User, address: str) -> None:
+    """Mail a link that completes a registration; nothing shows whether the e-mail is taken.
+
+    Raises:
+        TooManyGuesses: too many mails to this e-mail, or from this address.
+    """
+    await count_mail(session, email=prepared.email, address=address)
+    await queue_mail(
+        session,
+        Kind.REGISTRATION,
+        email=prepared.email,
+        password_hash=prepared.password_hash,
+    )
+
+
+async def accept_invitation(
+    session: AsyncSession, *, prepared: User, email: str, token: str, address: str
+) -> User:
+    """Register the owner of an e-mail who was invited.
+
+    Raises:
+        LinkInvalid: the invitation is unknown, used, expired, or for another e-mail.
+        EmailTaken: a user has this e-mail.
+    """
+    link = await use_link(session, token=token, purposes=(INVITE,))
+    if link.email != prepared.email:
+        raise LinkInvalid()
+    verified_now(prepared)
+    return await store_user(session, user=prepared, email=email, address=address)
+
+
+async def verify_email(session: AsyncSession, *, token: str, address: str) -> None:
+    """Use a link that was sent to verify an e-mail, or to complete a registration with it.
+
+    Raises:
+        LinkInvalid: the link is unknown, used or expired.
+        EmailTaken: another user has meanwhile taken the e-mail.
+    """
+    link = await use_link(session, token=token, purposes=(VERIFY_EMAIL, REGISTER))
+    if link.purpose == REGISTER:
+        user = new_user(link.email, link.password_hash or "", admin=False)
+        verified_now(user)
+        await store_user(session, user=user, email=link.email, address=address)
+        return
+    user_found = await find_user(session, user_id=link.user_id or "")
+    if user_found is None or user_found.disabled_at is not None:
+        raise LinkInvalid()
+    if user_found.email != link.email:
+        await change_email(session, user=user_found, email=link.email, address=address)
+        user_found.email_verified_at = None
+    verified_now(user_found)
+    await record(
+        session, "email_verified", actor=user_found.id, target=user_found.id, address=address
+    )
+
+
+async def request_reset(session: AsyncSession, *, email: str, address: str) -> None:
+    """Mail a link that resets a password, if the e-mail has a user; nothing here shows whether.
+
+    Raises:
+        TooManyGuesses: too many mails to this e-mail, or from this address.
+    """
+    await count_mail(session, email=email, address=address)
+    normal = normalise_email(email)
+    if 0 < len(normal) <= MAX_EMAIL_CHARS:
+        await queue_mail(session, Kind.RESET, email=normal)
+
+
+async def reset_password(
+    database: Database, *, hasher: PasswordHasher, token: str, password: str, address: str
+) -> None:
+    """Set a new password by a link; ends all log-ins and every other link to reset it.
+
+    Raises:
+        BodyInvalid: the password is too short, too long or too common.
+        LinkInvalid: the link is unknown, used or expired, or the user is disabled.
+    """
+    check_new_password(password)
+    async with database.snapshot() as session:
+        await find_link(session, token=token, purposes=(RESET_PASSWORD,))
+    with hasher.reserve():
+        password_hash = await hasher.hash(password)
+    async with database.transaction() as session:
+        link = await use_link(session, token=token, purposes=(RESET_PASSWORD,))
+        user = await find_user(session, user_id=link.user_id or "")
+        if user is None or user.disabled_at is not None or user.email != link.email:
+            raise LinkInvalid()
+        await cancel_links(session, user_id=user.id, purpose=RESET_PASSWORD)
+        verified_now(user)
+        await set_password(
+            session,
+            user=user,
+            password_hash=password_hash,
+            action="password_reset",
+            address=address,
+        )
+
+
+async def invite(session: AsyncSession, *, email: str, admin: User, address: str) -> None:
+    """Mail an invitation to register.
+
+    Raises:
+        BodyInvalid: the e-mail is malformed.
+    """
+    await queue_mail(session, Kind.INVITATION, email=check_email(email))
+    await record(session, "user_invited", actor=admin.id, address=address)

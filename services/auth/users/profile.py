@@ -1,0 +1,246 @@
+"""What users do with their own data: read and change it, take it along, and leave."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.auth.api_keys.credentials import delete_keys_of, list_keys_of
+from services.auth.audit.chain import entry_document
+from services.auth.audit.failures import FailureLog
+from services.auth.audit.service import list_about, record
+from services.auth.clients.credentials import list_clients_of
+from services.auth.mail.queue import Kind, queue_mail
+from services.auth.models import User
+from services.auth.passwords import PasswordHasher, check_new_password
+from services.auth.tokens.attempts import login_keys
+from services.auth.tokens.guesses import (
+    GuessLimits,
+    TooManyGuesses,
+    check_standing,
+    count_failure,
+    count_mail,
+)
+from services.auth.tokens.logins import list_logins
+from services.auth.users import repository
+from services.auth.users.emails import check_email
+from services.auth.users.service import (
+    EmailTaken,
+    end_sessions,
+    find_user_by_email,
+    keep_an_administrator,
+    lock_unchanged,
+    revoke_all,
+)
+from services.common.db.database import Database
+from services.common.errors import BodyInvalid, ServiceError, Unauthenticated
+
+
+class WrongPassword(ServiceError):
+    """The current password is wrong."""
+
+    status = 403
+    code = "wrong_password"
+    detail = "The current password is wrong."
+
+
+async def update_profile(
+    session: AsyncSession,
+    *,
+    user: User,
+    changes: dict[str, Any],
+    verify_first: bool,
+    address: str,
+) -> None:
+    """Change a user's name or e-mail.
+
+    Args:
+        changes: `name` and `email`, each only if it is to change.
+        verify_first: keep the old e-mail until the new one is verified.
+
+    Raises:
+        BodyInvalid: the e-mail is malformed.
+        EmailTaken: another user has it; with `verify_first`, only using the link shows it.
+        TooManyGuesses: too many mails to this e-mail, or from this address.
+    """
+    if "name" in changes:
+        user.name = changes["name"]
+    email = check_email(changes["email"]) if changes.get("email") else user.email
+    if email == user.email:
+        if "email" in changes and user.email_verified_at is None:
+            await count_mail(session, email=email, address=address)
+            await queue_mail(session, Kind.VERIFICATION, email=email, user_id=user.id)
+    elif verify_first:
+        await count_mail(session, email=email, address=address)
+        await queue_mail(session, Kind.VERIFICATION, email=email, user_id=user.id)
+    else:
+        await count_mail(session, email=email, address=address)
+        await change_email(session, user=user, email=email, address=address)
+        await queue_mail(session, Kind.VERIFICATION, email=email, user_id=user.id)
+    await record(session, "user_updated", actor=user.id, target=user.id, address=address)
+
+
+async def change_email(session: AsyncSession, *, user: User, email: str, address: str) -> None:
+    """Give a user another, normalised e-mail, and notify the old one.
+
+    Raises:
+        EmailTaken: another user has it.
+    """
+    holder = await find_user_by_email(session, email=email)
+    if holder is not None and holder.id != user.id:
+        raise EmailTaken()
+    old = user.email
+    if not await repository.set_email(session, user, email=email):
+        raise EmailTaken()
+    await record(session, "email_changed", actor=user.id, target=user.id, address=address)
+    await queue_mail(session, Kind.EMAIL_CHANGED, email=old, user_id=user.id)
+
+
+async def delete_user(session: AsyncSession, *, user: User, address: str) -> None:
+    """Delete a user with everything that names them; usage and the audit log keep only the id.
+
+    All tokens and API keys of the account are revoked. The user is locked first, so that no key is
+    created meanwhile.
+
+    Raises:
+        Unauthenticated: another request has deleted the user.
+        LastAdministrator: no other administrator would be left.
+    """
+    if await repository.lock_user(session, user_id=user.id) is None:
+        raise Unauthenticated()
+    await keep_an_administrator(session, user=user)
+    await record(session, "user_deleted", actor=user.id, target=user.id, address=address)
+    await revoke_all(session, user=user)
+    await delete_keys_of(session, account_id=user.id)
+    await repository.delete_user(session, user_id=user.id)
+
+
+async def export_user(session: AsyncSession, *, user: User, address: str) -> dict[str, Any]:
+    """Return everything that auth stores about a user, without secrets, as JSON values."""
+    clients = await list_clients_of(session, owner_id=user.id)
+    keys = await list_keys_of(session, account_id=user.id)
+    logins = await list_logins(session, user_id=user.id)
+    entries = await list_about(session, user_id=user.id)
+    await record(session, "user_exported", actor=user.id, target=user.id, address=address)
+    return {
+        "user": {
+            "id": user.id,
+            "email": user.email,
+            "email_verified_at": user.email_verified_at,
+            "name": user.name,
+            "is_admin": user.is_admin,
+            "created_at": user.created_at,
+            "totp_confirmed_at": user.totp_confirmed_at,
+        },
+        "clients": [
+            {
+                "client_id": client.client_id,
+                "name": client.name,
+                "scope": client.scope,
+                "created_at": client.created_at,
+                "expires_at": client.expires_at,
+            }
+            for client in clients
+        ],
+        "api_keys": [
+            {
+                "id": key.id,
+                "prefix": key.prefix,
+                "name": key.name,
+                "scope": key.scope,
+                "models": key.models,
+                "allowed_ips": key.allowed_ips,
+                "mode": key.mode,
+                "created_at": key.created_at,
+                "expires_at": key.expires_at,
+                "last_used_at": key.last_used_at,
+            }
+            for key in keys
+        ],
+        "log_ins": [
+            {"created_at": each.created_at, "expires_at": each.expires_at, "scope": each.scope}
+            for each in logins
+        ],
+        "audit": [entry_document(entry) for entry in entries],
+    }
+
+
+async def set_password(
+    session: AsyncSession, *, user: User, password_hash: str, action: str, address: str
+) -> None:
+    """Store a new password, revoke all tokens from log-ins, and notify the user."""
+    user.password_hash = password_hash
+    await end_sessions(session, user=user)
+    await record(session, action, actor=user.id, target=user.id, address=address)
+    await queue_mail(session, Kind.PASSWORD_CHANGED, email=user.email, user_id=user.id)
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordChanger:
+    """What changing a password needs; `app.py` creates it once.
+
+    Like a log-in, it verifies passwords between two transactions, not inside one.
+    """
+
+    database: Database
+    hasher: PasswordHasher
+    limits: GuessLimits
+    failures: FailureLog
+
+    async def change(self, *, user: User, current: str, new: str, address: str) -> None:
+        """Replace a user's password, if the current one is right.
+
+        Wrong ones count like failed log-ins.
+
+        Raises:
+            WrongPassword: `current` is wrong.
+            TooManyGuesses: too many wrong ones, even if this one is right.
+            BodyInvalid: `new` is too short, too long or too common.
+            Unauthenticated: the user was meanwhile deleted or disabled, or got another password.
+        """
+        _check_field("new", new)
+        keys = login_keys(user.email, client=address)
+        with self.hasher.reserve():
+            async with self.database.snapshot() as session:
+                standing = await check_standing(session, keys=keys, limits=self.limits)
+            if standing.retry_after_s is not None:
+                raise TooManyGuesses(retry_after_s=standing.retry_after_s)
+            matches = await self.hasher.verify(current, user.password_hash)
+            password_hash = await self.hasher.hash(new) if matches else ""
+        async with self.database.transaction() as session:
+            standing = await check_standing(session, keys=keys, limits=self.limits, lock=True)
+            if standing.retry_after_s is not None:
+                raise TooManyGuesses(retry_after_s=standing.retry_after_s)
+            if matches:
+                stored = await lock_unchanged(session, user=user)
+                if stored is None:
+                    raise Unauthenticated()
+                await set_password(
+                    session,
+                    user=stored,
+                    password_hash=password_hash,
+                    action="password_changed",
+                    address=address,
+                )
+                return
+            counted = await count_failure(
+                session, keys=keys, limits=self.limits, known=standing.known
+            )
+        self.failures.note("password_rejected", actor=user.id, target=user.id, address=address)
+        if counted.locks:
+            self.failures.note("login_locked", target=user.id, address=address)
+        raise WrongPassword()
+
+
+def verified_now(user: User) -> None:
+    """Record that the owner of the e-mail has shown that it is theirs."""
+    user.email_verified_at = user.email_verified_at or datetime.now(UTC)
+
+
+def _check_field(field: str, password: str) -> None:
+    try:
+        check_new_password(password)
+    except BodyInvalid as error:
+        [problem] = error.extra["errors"]
+        raise BodyInvalid([problem | {"loc": ["body", field]}]) from error

@@ -1,0 +1,135 @@
+"""The second factor: codes of an authenticator app, and recovery codes."""
+
+import asyncio
+
+import pyotp
+import pytest
+from fastapi import FastAPI
+from httpx import AsyncClient
+
+from services.auth.models import RecoveryCode
+from services.auth.users import totp as totp_module
+from services.common.db.database import Database
+from tests.integration.auth.conftest import (
+    ADA,
+    NEW_PASSWORD,
+    Headers,
+    LogIn,
+    actions_on,
+    assert_refused,
+    count,
+    next_mail,
+    token_in,
+)
+
+
+class TestSecondFactor:
+    """At a fixed time, which is the beginning of a step."""
+
+    STEP = 60_000_000
+
+    @pytest.fixture(autouse=True)
+    def stopped_clock(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(totp_module, "time", lambda: self.STEP * totp_module.STEP_S)
+
+    async def enrol(self, client: AsyncClient, headers: Headers) -> tuple[pyotp.TOTP, list[str]]:
+        """Turn the second factor on; return the app's generator and the recovery codes."""
+        started = (await client.post("/users/me/totp", headers=headers)).json()
+        assert started["uri"].startswith("otpauth://totp/Tollgate:")
+        totp = pyotp.TOTP(started["secret"])
+        code = totp.generate_otp(self.STEP - 1)
+        confirmed = await client.post(
+            "/users/me/totp/confirm", json={"code": code}, headers=headers
+        )
+        assert confirmed.status_code == 204
+        return totp, started["recovery_codes"]
+
+    async def test_a_log_in_needs_a_code_and_each_code_is_good_once(
+        self, client: AsyncClient, as_ada: Headers, log_in: LogIn
+    ) -> None:
+        totp, _ = await self.enrol(client, as_ada)
+        code = totp.generate_otp(self.STEP)
+
+        assert_refused(await log_in(), "mfa_required", 403)
+        assert (await log_in(totp=code)).status_code == 200
+        assert_refused(await log_in(totp=code), "invalid_grant")
+        assert_refused(await log_in(totp=totp.generate_otp(self.STEP - 1)), "invalid_grant")
+
+    async def test_concurrent_uses_of_a_code_succeed_once(
+        self, client: AsyncClient, as_ada: Headers, log_in: LogIn
+    ) -> None:
+        totp, codes = await self.enrol(client, as_ada)
+
+        for code in (totp.generate_otp(self.STEP), codes[0]):
+            answers = await asyncio.gather(*(log_in(totp=code) for _ in range(4)))
+
+            assert sorted(each.status_code for each in answers) == [200, 400, 400, 400]
+
+    async def test_a_recovery_code_works_once_in_any_spelling(
+        self,
+        client: AsyncClient,
+        ada: dict[str, str],
+        as_ada: Headers,
+        log_in: LogIn,
+        as_admin: Headers,
+    ) -> None:
+        _, codes = await self.enrol(client, as_ada)
+
+        assert len(set(codes)) == 10
+        assert (await log_in(totp=codes[0].upper().replace("-", " "))).status_code == 200
+        assert_refused(await log_in(totp=codes[0]), "invalid_grant")
+        assert (await log_in(totp=codes[1])).status_code == 200
+        assert "recovery_code_used" in await actions_on(client, as_admin, ada["id"])
+
+    async def test_a_wrong_password_with_a_right_code_does_not_use_it_up(
+        self, client: AsyncClient, as_ada: Headers, log_in: LogIn
+    ) -> None:
+        _, codes = await self.enrol(client, as_ada)
+
+        assert_refused(await log_in(password="wrong password", totp=codes[0]), "invalid_grant")
+        assert_refused(await log_in(password="wrong password"), "invalid_grant")
+        assert (await log_in(totp=codes[0])).status_code == 200
+
+    async def test_wrong_codes_count_as_failed_log_ins(
+        self, client: AsyncClient, as_ada: Headers, log_in: LogIn
+    ) -> None:
+        _, codes = await self.enrol(client, as_ada)
+
+        answers = [await log_in(totp=f"wrong {n}") for n in range(10)]
+
+        assert {each.status_code for each in answers} == {400}
+        assert (await log_in(totp=codes[0])).status_code == 429
+
+    async def test_until_it_is_confirmed_log_ins_need_no_code(
+        self, client: AsyncClient, as_ada: Headers, log_in: LogIn
+    ) -> None:
+        await client.post("/users/me/totp", headers=as_ada)
+
+        wrong = await client.post("/users/me/totp/confirm", json={"code": "0"}, headers=as_ada)
+
+        assert wrong.status_code == 422
+        assert (await log_in()).status_code == 200
+
+    async def test_it_must_be_turned_off_before_it_is_replaced(
+        self, app: FastAPI, client: AsyncClient, as_ada: Headers, log_in: LogIn, database: Database
+    ) -> None:
+        await self.enrol(client, as_ada)
+
+        again = await client.post("/users/me/totp", headers=as_ada)
+        off = await client.delete("/users/me/totp", headers=as_ada)
+
+        assert (again.status_code, off.status_code) == (409, 204)
+        assert (await log_in()).status_code == 200
+        assert await count(database, RecoveryCode) == 0
+        await next_mail(app, to=ADA, subject="second factor")
+
+    async def test_a_reset_password_does_not_turn_it_off(
+        self, app: FastAPI, client: AsyncClient, as_ada: Headers, log_in: LogIn
+    ) -> None:
+        await self.enrol(client, as_ada)
+        await client.post("/password-reset", json={"email": ADA})
+        token = token_in(await next_mail(app, to=ADA, subject="Reset your password"))
+        body = {"token": token, "password": NEW_PASSWORD}
+        await client.post("/password-reset/confirm", json=body)
+
+        assert_refused(await log_in(password=NEW_PASSWORD), "mfa_required", 403)
