@@ -1,31 +1,13 @@
-"""Transactions of the billing service, retried when they lose a race."""
+"""The database of the billing service."""
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import Depends, Request
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSession
-from tenacity import (
-    AsyncRetrying,
-    RetryError,
-    retry_if_exception,
-    stop_after_attempt,
-    wait_random_exponential,
-)
 
-from services.common.db.database import Database, is_retryable
-from services.common.errors import Unavailable
+from services.common.db.database import Database
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-
-_ATTEMPTS = 8
-_FIRST_PAUSE_S = 0.01
-"""The longest first pause; it doubles with each attempt."""
-_DUPLICATE_KEY = 1062
-
-T = TypeVar("T")
 
 
 def _database(request: Request) -> Database:
@@ -35,36 +17,3 @@ def _database(request: Request) -> Database:
 
 AppDatabase = Annotated[Database, Depends(_database)]
 """For endpoints that write, with `in_transaction`: a dependency could not be retried."""
-
-
-async def in_transaction(database: Database, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
-    """Run `work` in its own transaction; retry a few times if it lost a race.
-
-    Two transactions may both insert a row they found missing, or deadlock on each other's locks.
-    The loser starts over and then sees what the winner wrote. It pauses for a random time first, so
-    that the same transactions do not meet again.
-
-    Raises:
-        Unavailable: it lost every time, or the database is away.
-    """
-
-    async def attempt() -> T:
-        async with database.transaction() as session:
-            return await work(session)
-
-    retrying = AsyncRetrying(  # one per call: concurrent tasks must not share its state
-        retry=retry_if_exception(_lost_a_race),
-        wait=wait_random_exponential(multiplier=_FIRST_PAUSE_S),
-        stop=stop_after_attempt(_ATTEMPTS),
-    )
-    try:
-        return await retrying(attempt)
-    except RetryError as error:
-        raise Unavailable("The database is too busy right now.") from error
-
-
-def _lost_a_race(error: BaseException) -> bool:
-    if not isinstance(error, DBAPIError) or error.orig is None:
-        return False
-    arguments = error.orig.args
-    return is_retryable(error) or bool(arguments and arguments[0] == _DUPLICATE_KEY)

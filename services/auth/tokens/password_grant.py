@@ -10,7 +10,12 @@ from services.auth.audit.service import record
 from services.auth.models import User
 from services.auth.tokens.attempts import LoginKeys, login_keys
 from services.auth.tokens.errors import InvalidGrant, MfaRequired, TooManyAttempts
-from services.auth.tokens.guesses import check_standing, count_failure, remember_success
+from services.auth.tokens.guesses import (
+    Standing,
+    check_standing,
+    count_failure,
+    remember_success,
+)
 from services.auth.tokens.service import (
     IssuedToken,
     Issuer,
@@ -20,6 +25,7 @@ from services.auth.tokens.service import (
 )
 from services.auth.users import totp
 from services.auth.users.service import allowed_scope, find_user_by_email, lock_unchanged
+from services.common.db.retrying import in_transaction
 
 _WRONG_LOGIN = "Incorrect e-mail or password."
 
@@ -57,32 +63,33 @@ async def grant_password(
         enabled = user if user is not None and user.disabled_at is None else None
         matches = await issuer.hasher.verify(password, enabled.password_hash if enabled else None)
 
-        async with issuer.database.transaction() as session:
-            known = await _refuse_locked(session, issuer, keys, lock=True)
+        async def decide(session: AsyncSession) -> IssuedToken | Standing:
+            # The user's row comes before the counters, in every transaction that locks both.
             stored = await lock_unchanged(session, user=enabled) if enabled and matches else None
-            if stored is not None and await _passes_second_factor(
+            known = await _refuse_locked(session, issuer, keys, lock=True)
+            if stored is None or not await _passes_second_factor(
                 session, user=stored, code=code, address=address
             ):
-                await remember_success(session, keys, user_id=stored.id)
-                granted = grant_scope(scope, allowed=allowed_scope(stored))
-                refresh_token = await create_family(session, issuer, stored, granted)
-                await record(
-                    session,
-                    "login_succeeded",
-                    actor=stored.id,
-                    target=stored.id,
-                    address=address,
-                )
-                issuer.logins.labels("succeeded").inc()
-                return issue_to_user(issuer, stored, granted, refresh_token)
-            standing = await count_failure(session, keys=keys, limits=issuer.limits, known=known)
+                return await count_failure(session, keys=keys, limits=issuer.limits, known=known)
+            await remember_success(session, keys, user_id=stored.id)
+            granted = grant_scope(scope, allowed=allowed_scope(stored))
+            refresh_token = await create_family(session, issuer, stored, granted)
+            await record(
+                session, "login_succeeded", actor=stored.id, target=stored.id, address=address
+            )
+            return issue_to_user(issuer, stored, granted, refresh_token)
+
+        outcome = await in_transaction(issuer.database, decide)
+    if isinstance(outcome, IssuedToken):
+        issuer.logins.labels("succeeded").inc()
+        return outcome
     issuer.logins.labels("failed").inc()
     target = user.id if user is not None else f"unknown:{keys.user[:16]}"
     issuer.failures.note("login_failed", target=target, address=address)
-    if standing.locks:
+    if outcome.locks:
         issuer.failures.note("login_locked", target=target, address=address)
-    if standing.retry_after_s is not None:
-        raise TooManyAttempts(retry_after_s=standing.retry_after_s)
+    if outcome.retry_after_s is not None:
+        raise TooManyAttempts(retry_after_s=outcome.retry_after_s)
     raise InvalidGrant(_WRONG_LOGIN)
 
 

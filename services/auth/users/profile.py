@@ -17,6 +17,7 @@ from services.auth.passwords import PasswordHasher, check_new_password
 from services.auth.tokens.attempts import login_keys
 from services.auth.tokens.guesses import (
     GuessLimits,
+    Standing,
     TooManyGuesses,
     check_standing,
     count_failure,
@@ -34,6 +35,7 @@ from services.auth.users.service import (
     revoke_all,
 )
 from services.common.db.database import Database
+from services.common.db.retrying import in_transaction
 from services.common.errors import BodyInvalid, ServiceError, Unauthenticated
 
 
@@ -208,25 +210,30 @@ class PasswordChanger:
                 raise TooManyGuesses(retry_after_s=standing.retry_after_s)
             matches = await self.hasher.verify(current, user.password_hash)
             password_hash = await self.hasher.hash(new) if matches else ""
-        async with self.database.transaction() as session:
+
+        async def decide(session: AsyncSession) -> Standing | None:
+            stored = await lock_unchanged(session, user=user)
+            if stored is None:
+                raise Unauthenticated()
             standing = await check_standing(session, keys=keys, limits=self.limits, lock=True)
             if standing.retry_after_s is not None:
                 raise TooManyGuesses(retry_after_s=standing.retry_after_s)
-            if matches:
-                stored = await lock_unchanged(session, user=user)
-                if stored is None:
-                    raise Unauthenticated()
-                await set_password(
-                    session,
-                    user=stored,
-                    password_hash=password_hash,
-                    action="password_changed",
-                    address=address,
+            if not matches:
+                return await count_failure(
+                    session, keys=keys, limits=self.limits, known=standing.known
                 )
-                return
-            counted = await count_failure(
-                session, keys=keys, limits=self.limits, known=standing.known
+            await set_password(
+                session,
+                user=stored,
+                password_hash=password_hash,
+                action="password_changed",
+                address=address,
             )
+            return None
+
+        counted = await in_transaction(self.database, decide)
+        if counted is None:
+            return
         self.failures.note("password_rejected", actor=user.id, target=user.id, address=address)
         if counted.locks:
             self.failures.note("login_locked", target=user.id, address=address)

@@ -7,7 +7,6 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.database import in_transaction
 from services.billing.events import repository
 from services.billing.events.batch import Batch, is_likely_repeat, read_batch
 from services.billing.events.deciding import Decisions, Priced, Stored, decide, price
@@ -24,6 +23,7 @@ from services.billing.sources.service import LockedJournals, lock_journals, mark
 from services.billing.usage.service import add_sums, lock_months
 from services.common.contracts import IngestResult
 from services.common.db.database import Database
+from services.common.db.retrying import in_transaction
 
 
 async def ingest(

@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.database import in_transaction
 from services.billing.ledger import repository
 from services.billing.ledger.accounts import fix_currencies
 from services.billing.ledger.granting import (
@@ -20,6 +19,7 @@ from services.billing.ledger.terms import find_terms, without_plan
 from services.billing.sources.service import find_closed, find_stale, record_heartbeat
 from services.common.contracts import LeaseRequest, LeaseTerms, RateShare, format_amount
 from services.common.db.database import Database
+from services.common.db.retrying import in_transaction
 
 SHARED_FOR = timedelta(seconds=30)
 """A process without a lease request for this long leaves its share of a rate limit to others."""

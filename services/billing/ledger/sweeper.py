@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.database import in_transaction
 from services.billing.ledger import repository
 from services.billing.ledger.accounts import store_money
 from services.billing.ledger.reservations import SWEEP_EVERY_S, reclaim
 from services.billing.sources import service as sources
 from services.billing.sources.service import LOST_AFTER
 from services.common.db.database import Database
+from services.common.db.retrying import in_transaction
 from services.common.errors import Unavailable
 
 _LISTENS_FOR = timedelta(minutes=1)

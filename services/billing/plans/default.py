@@ -6,10 +6,10 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy.exc import DBAPIError
 
-from services.billing.database import in_transaction
 from services.billing.plans.schemas import PlanCreate
 from services.billing.plans.service import plan_ids, store_plan
 from services.common.db.database import Database
+from services.common.db.retrying import in_transaction
 from services.common.errors import Unavailable
 
 

@@ -9,7 +9,6 @@ from sqlalchemy import select
 
 from harness.plans import plan, price
 from harness.usage_events import ADA, JOURNAL, Json, event
-from services.billing.database import in_transaction
 from services.billing.events.service import ingest
 from services.billing.ledger.credits import BalanceRead, CreditCreate, add_credit, read_balance
 from services.billing.ledger.leases import request_leases
@@ -26,6 +25,7 @@ from services.common.contracts import (
     parse_amount,
 )
 from services.common.db.database import Database
+from services.common.db.retrying import in_transaction
 
 
 def prepaid_plan(per_row: int = 1) -> PlanCreate:

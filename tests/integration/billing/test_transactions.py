@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.database import in_transaction
 from services.common.db.database import Database
+from services.common.db.retrying import in_transaction
 from services.common.errors import Unavailable
 
 DUPLICATE_KEY = IntegrityError("INSERT", None, Exception(1062, "Duplicate entry"))
