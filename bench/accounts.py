@@ -15,9 +15,10 @@ from bench.figures import Figure, Rates
 from bench.samples import json_request
 from bench.servers import RunningServer, inference
 from bench.timing import Timing
+from harness.auth_keys import key_ring_of
 from harness.issuer import new_private_key, private_pem
 from harness.services import ServiceProcesses
-from services.auth.keys import open_key_ring
+from services.auth.keys import read_folder
 from services.common.contracts import AUDIENCE
 
 CONNECTIONS = 64
@@ -123,7 +124,7 @@ def _tokens(platform: ServiceProcesses, count: int) -> list[str]:
 
 def _sign(keys: Path, issuer: str, count: int) -> list[str]:
     """Sign tokens of new accounts."""
-    key_ring, now = open_key_ring(keys), int(time.time())
+    key_ring, now = key_ring_of(read_folder(keys)), int(time.time())
     claims = {"iss": issuer, "aud": AUDIENCE, "iat": now, "exp": now + 3600}
     claims |= {"client_id": "bench", "scope": "predict usage:read"}
     return [

@@ -66,7 +66,8 @@ class _Group(TyperGroup):
     def __init__(self, *, commands: Any = None, **options: Any) -> None:
         lazy: Any = _Commands(self.table, commands or {})
         super().__init__(commands=lazy, **options)
-        self.hidden = all(map(Command.find_missing, self.table.values()))
+        commands_missing = all(map(Command.find_missing, self.table.values()))
+        self.hidden = commands_missing and all(each.hidden for each in (commands or {}).values())
 
 
 def new_group(commands: Mapping[str, Command], *, help_text: str) -> typer.Typer:

@@ -62,6 +62,16 @@ users = new_group(
     help_text="Manage users.",
 )
 
+auth_keys = new_group(
+    {
+        "rotate": Command("cli.auth_keys:rotate", (AUTH,)),
+        "list": Command("cli.auth_keys:list_all", (AUTH,)),
+    },
+    help_text="Manage the keys that sign tokens.",
+)
+auth = new_group({}, help_text="Operate the auth service.")
+auth.add_typer(auth_keys, name="keys")
+
 audit = new_group(
     {"verify": Command("cli.audit:verify", (AUTH,))},
     help_text="Verify the log of security-relevant acts.",
@@ -86,6 +96,7 @@ app.add_typer(models, name="models")
 app.add_typer(pipelines, name="pipelines")
 app.add_typer(keys, name="keys")
 app.add_typer(users, name="users")
+app.add_typer(auth, name="auth")
 app.add_typer(audit, name="audit")
 app.add_typer(billing, name="billing")
 

@@ -6,7 +6,7 @@
     ├── prepared             digest of what was prepared, so that the next start can skip it
     ├── auth.db, billing.db  the databases, unless configured elsewhere
     ├── journal/             usage that billing has not acknowledged yet
-    ├── keys/                auth's signing keys, the trainer's key, the trusted keys
+    ├── keys/                the trainer's key, the trusted keys, auth's own keys if you add any
     ├── data/<model>/        the data store
     └── models/<model>/      the model store
 

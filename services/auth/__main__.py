@@ -12,6 +12,7 @@ import sys
 from services.auth.app import MIGRATIONS, create_app
 from services.auth.bootstrap import create_first_users
 from services.auth.settings import AuthSettings
+from services.auth.signing.vault import check_passphrase
 from services.common.db.engine import prepare_database_folder
 from services.common.http.server import listen, serve
 from services.common.settings import exit_with_error
@@ -40,6 +41,7 @@ def main(arguments: list[str]) -> None:
         return
     tracing = open_tracing("auth", endpoint=settings.otlp_endpoint)
     app = create_app(settings, tracing=tracing)
+    check_passphrase(url, settings.passphrases)
     listener = listen(settings.host, settings.port, variable="AUTH_PORT")
     serve(app, listener, trusted_proxies=settings.trusted_proxies)
 

@@ -16,7 +16,7 @@ from services.auth.audit.router import router as audit
 from services.auth.audit.service import seal, store_failures
 from services.auth.clients.router import router as clients
 from services.auth.discovery import discovery_router
-from services.auth.keys import open_key_ring
+from services.auth.keys import KeyRing, read_folder
 from services.auth.links.service import delete_expired_links
 from services.auth.mail.delivery import Post, deliver_due
 from services.auth.mail.transports import open_transport
@@ -25,6 +25,9 @@ from services.auth.passwords import MEMORY_KIB, PasswordHasher
 from services.auth.revocations.router import router as revocations
 from services.auth.revocations.service import RevocationFeed
 from services.auth.settings import AuthSettings
+from services.auth.signing.schedule import RELOAD_S
+from services.auth.signing.service import KeyKeeper
+from services.auth.signing.vault import Vault
 from services.auth.tokens.errors import refuse
 from services.auth.tokens.router import router as tokens
 from services.auth.tokens.service import Issuer, delete_expired, login_counter
@@ -60,7 +63,7 @@ def create_app(
     password_memory_kib: int = MEMORY_KIB,
     database_deadline_s: float = DEADLINE_S,
 ) -> FastAPI:
-    """Create the app; this reads the signing keys, or creates the first one.
+    """Create the app; this reads the operator's own signing keys.
 
     Args:
         tracing: creates a span for each request; closed after the lifespan.
@@ -68,10 +71,11 @@ def create_app(
         database_deadline_s: seconds that a unit of work may take before it fails with 503.
 
     Raises:
-        SystemExit: the signing keys are unavailable; one line on stderr says why.
+        SystemExit: these keys are unavailable; one line on stderr says why.
     """
+    keys, vault = KeyRing(), Vault(settings.passphrases)
     try:
-        keys = open_key_ring(settings.signing_keys)
+        given = read_folder(settings.signing_keys, passphrases=settings.passphrases)
     except OSError as error:
         exit_with_error(f"AUTH_SIGNING_KEYS: {settings.signing_keys}: {error.strerror}")
     except ValueError as error:
@@ -89,6 +93,14 @@ def create_app(
             memory_kib=password_memory_kib,
         )
         verifier = TokenVerifier(keys, issuer=settings.issuer)
+        keeper = KeyKeeper(
+            background,
+            vault,
+            keys,
+            given=given,
+            max_age=settings.signing_key_age,
+            on_withdrawal=verifier.forget,
+        )
         app.state.database = database
         app.state.hasher = hasher
         app.state.verifier = verifier
@@ -109,7 +121,11 @@ def create_app(
             pages_url=settings.pages_url,
         )
         app.state.post = post
-        app.state.checks = {"database": SchemaCheck(database, MIGRATIONS)}
+        app.state.vault = vault
+        app.state.checks = {
+            "database": SchemaCheck(database, MIGRATIONS),
+            "signing_keys": keeper.check,
+        }
 
         async def audit_once() -> None:
             await store_failures(background, failures)
@@ -118,7 +134,10 @@ def create_app(
                 # A copy of the logs proves later how the chain ended at this time.
                 log.info("audit_sealed", last_id=last.id, last_hash=last.hash)
 
+        with suppress(Unavailable, SQLAlchemyError):  # then the service starts, but is not ready
+            await keeper.refresh()
         async with (
+            _repeating(keeper.refresh, "signing_keys", interval_s=RELOAD_S),
             _repeating(lambda: _clean_up(background), "cleanup", interval_s=_CLEANUP_INTERVAL_S),
             _repeating(lambda: deliver_due(post), "mail", interval_s=_MAIL_INTERVAL_S),
             _repeating(audit_once, "audit", interval_s=_SEAL_INTERVAL_S),

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from services.auth.keys import KeyRing
+from services.common.errors import Unavailable, error_responses
 from services.common.http.routing import new_router
 from services.common.identity.guards import SCOPES, public
 from services.common.identity.issuer_keys import ALGORITHM
@@ -48,11 +49,12 @@ def discovery_router(*, issuer: str, keys: KeyRing) -> APIRouter:
         """Return the metadata in the OpenID Connect format; no ID tokens are issued."""
         return openid
 
-    @router.get("/jwks.json")
+    @router.get("/jwks.json", responses=error_responses(Unavailable))
     @public
     async def jwks(response: Response) -> dict[str, Any]:
         """Return the keys that verify this issuer's tokens (RFC 7517)."""
+        document = keys.document
         response.headers.update(_KEY_CACHING)
-        return keys.document
+        return document
 
     return router

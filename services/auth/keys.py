@@ -1,94 +1,180 @@
-"""The RS256 keys that sign tokens: a folder of PEM files, published as a JWK set."""
+"""The RS256 keys that sign tokens, in memory, and as PEM and JWK.
+
+`signing.service` keeps them equal to the database, where all replicas find the same ones.
+"""
 
 import base64
 import hashlib
 import json
-import os
-import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jose import jwk, jwt
 from jose.backends.base import Key
 
+from services.auth.signing.schedule import KeyTimes, find_signing, verifies
+from services.common.errors import Unavailable
 from services.common.identity.issuer_keys import ALGORITHM, MIN_RSA_BITS, public_key
 from services.common.identity.tokens import TOKEN_TYPE
 
 NEW_KEY_BITS = 3072
-_FIRST = "0001.pem"
+
+
+class LoadedKey:
+    """A private key with its id and its public half, ready for use."""
+
+    def __init__(self, private: rsa.RSAPrivateKey) -> None:
+        self.private = private
+        self.document = _document(private)
+        """The public JWK."""
+        self.id: str = self.document["kid"]
+        self.signing: Key = jwk.construct(private, ALGORITHM)
+        _, self.verifying = public_key(self.document)
+
+
+class RingKey(NamedTuple):
+    """A key of the ring, and when it is used."""
+
+    key: LoadedKey
+    times: KeyTimes
+
+    @property
+    def signs_from(self) -> datetime:
+        return self.times.signs_from
+
+    @property
+    def retires_at(self) -> datetime | None:
+        return self.times.retires_at
+
+
+def utc_now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
 
 
 class KeyRing:
-    """Keys in memory: the last one signs, all verify. Implements `identity.KeySource`.
+    """The keys in use: the newest that may sign does, and all verify until they retire.
+
+    Implements `identity.KeySource`.
 
     Args:
-        keys: private keys, at least one, oldest first.
+        clock: returns the time, with its zone.
     """
 
-    def __init__(self, keys: list[rsa.RSAPrivateKey]) -> None:
-        documents = [_document(key) for key in keys]
-        self._signing_id: str = documents[-1]["kid"]
-        self._signing_key: Key = jwk.construct(keys[-1], ALGORITHM)
-        self._verifying = dict(public_key(document) for document in documents)
-        self.document = {"keys": documents}
-        """The JWK set to publish (RFC 7517)."""
+    def __init__(self, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self._clock = clock
+        self._keys: dict[str, RingKey] = {}
+
+    def replace(self, keys: Sequence[RingKey]) -> None:
+        """Use these keys instead of the present ones."""
+        self._keys = {each.key.id: each for each in keys}
+
+    def get(self, kid: str) -> LoadedKey | None:
+        """Return a key that the ring contains, retired or not."""
+        found = self._keys.get(kid)
+        return found.key if found else None
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._keys
 
     def sign(self, claims: Mapping[str, Any]) -> str:
-        """Return a signed access token (RFC 9068) with these claims."""
-        headers = {"typ": TOKEN_TYPE, "kid": self._signing_id}
-        return str(jwt.encode(dict(claims), self._signing_key, ALGORITHM, headers=headers))
+        """Return a signed access token (RFC 9068) with these claims.
+
+        Raises:
+            Unavailable: the keys are not loaded yet.
+        """
+        found = find_signing(list(self._keys.values()), now=self._clock())
+        if found is None:
+            raise _not_loaded()
+        headers = {"typ": TOKEN_TYPE, "kid": found.key.id}
+        return str(jwt.encode(dict(claims), found.key.signing, ALGORITHM, headers=headers))
 
     async def find(self, kid: str) -> Key | None:
-        return self._verifying.get(kid)
+        found = self._keys.get(kid)
+        if found is None and self.is_empty:
+            raise _not_loaded()
+        return found.key.verifying if found and verifies(found, now=self._clock()) else None
+
+    @property
+    def document(self) -> dict[str, list[dict[str, str]]]:
+        """The JWK set to publish (RFC 7517).
+
+        Raises:
+            Unavailable: the keys are not loaded yet.
+        """
+        if self.is_empty:
+            raise _not_loaded()
+        now = self._clock()
+        in_use = [each.key for each in self._keys.values() if verifies(each, now=now)]
+        return {"keys": [key.document for key in in_use]}
 
 
-def open_key_ring(folder: Path) -> KeyRing:
-    """Read every `*.pem` in a folder, creating the first key if the folder is empty.
+def _not_loaded() -> Unavailable:
+    return Unavailable("The signing keys are not loaded; retry in 1 s.")
+
+
+def new_key() -> LoadedKey:
+    """Return a new key; this takes a core about 0.3 s."""
+    return LoadedKey(rsa.generate_private_key(65537, NEW_KEY_BITS))
+
+
+def read_folder(folder: Path, *, passphrases: Sequence[str] = ()) -> list[LoadedKey]:
+    """Return the keys of every `*.pem` in a folder, in the order of their names.
+
+    Args:
+        passphrases: those that the files may be encrypted with.
 
     Raises:
-        OSError: the folder cannot be read, or the first key cannot be written.
-        ValueError: a file is not an unencrypted RSA private key of at least 2048 bits.
+        OSError: the folder exists but cannot be read.
+        ValueError: a file is not an RSA private key of at least 2048 bits, or is encrypted with
+            another passphrase.
     """
-    if not list(folder.glob("*.pem")):
-        _create_first_key(folder)
-    return KeyRing([_read(path) for path in sorted(folder.glob("*.pem"))])
-
-
-def _create_first_key(folder: Path) -> None:
-    """Write a new key; processes that start at the same time all use the same one."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = folder / f".{uuid.uuid4().hex}.new"
-    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(file, "wb") as out:
-            out.write(_pem(rsa.generate_private_key(65537, NEW_KEY_BITS)))
-            out.flush()
-            os.fsync(out.fileno())
-        os.link(draft, folder / _FIRST)  # atomic, and fails if the file exists
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
+        files = sorted(path for path in folder.iterdir() if path.suffix == ".pem")
+    except FileNotFoundError:
+        return []
+    return [_read(path, passphrases) for path in files]
 
 
-def _read(path: Path) -> rsa.RSAPrivateKey:
+def _read(path: Path, passphrases: Sequence[str]) -> LoadedKey:
+    pem = path.read_bytes()
+    for password in (None, *(each.encode() for each in passphrases if each)):
+        try:
+            return from_pem(pem, password=password)
+        except ValueError:
+            continue
+    raise ValueError(
+        f"{path.name} is not an RSA private key of at least {MIN_RSA_BITS} bits in PEM, or is "
+        "encrypted with a passphrase other than AUTH_PASSPHRASE"
+    )
+
+
+def from_pem(pem: bytes, *, password: bytes | None) -> LoadedKey:
+    """Return the key in a PEM file.
+
+    Raises:
+        ValueError: not an RSA private key of at least 2048 bits, or another password encrypts it.
+    """
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path.name} is not an unencrypted PEM private key") from error
+        key = serialization.load_pem_private_key(pem, password=password)
+    except TypeError as error:  # encrypted without a password given, or the reverse
+        raise ValueError("encrypted, or not encrypted") from error
     if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < MIN_RSA_BITS:
-        raise ValueError(f"{path.name} is not an RSA key of at least {MIN_RSA_BITS} bits")
-    return key
+        raise ValueError(f"not an RSA key of at least {MIN_RSA_BITS} bits")
+    return LoadedKey(key)
 
 
-def _pem(key: rsa.RSAPrivateKey) -> bytes:
-    return key.private_bytes(
+def to_pem(key: LoadedKey, *, password: bytes) -> bytes:
+    """Return a private key as encrypted PKCS #8."""
+    return key.private.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
+        serialization.BestAvailableEncryption(password),
     )
 
 

@@ -243,3 +243,28 @@ class QueuedMail(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     attempts: Mapped[int]
     next_attempt_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class EncryptionKey(Base):
+    """One row: the key that encrypts all other secrets at rest; see `signing.vault`."""
+
+    __tablename__ = "encryption_keys"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    wrapped: Mapped[str] = mapped_column(ascii_id(255))
+
+
+class SigningKey(Base):
+    """A key that signs tokens; its row stays when it is retired, so that it never returns."""
+
+    __tablename__ = "signing_keys"
+
+    id: Mapped[str] = mapped_column(ascii_id(64), primary_key=True)
+    """The `kid`."""
+    private_pem: Mapped[str | None] = mapped_column(Text)
+    """Encrypted PKCS #8; null once retired."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    """Since when it is published."""
+    signs_from: Mapped[datetime] = mapped_column(UtcDateTime)
+    retires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When its last token has expired; null for the newest key, which no other follows yet."""

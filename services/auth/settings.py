@@ -1,6 +1,7 @@
 """The auth service's settings, read from the environment."""
 
 import re
+from datetime import timedelta
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Any, Literal
@@ -80,8 +81,16 @@ class AuthSettings(ServiceSettings):
     """Origins of docs pages that may call `/token` from a browser, separated by commas or spaces;
     default the three local services."""
     signing_keys: Path = Field(default_factory=_local_keys)
-    """Folder of RS256 private keys (`*.pem`): the last by name signs, all are published. If it is
-    empty, a first key is created. Default `keys/auth` in the state folder."""
+    """Folder of your own RS256 private keys (`*.pem`), which auth stores in its database when it
+    starts: the last new one by name follows the present key. Without any, auth creates keys itself.
+    Default `keys/auth` in the state folder."""
+    signing_key_days: int = Field(default=90, ge=0)
+    """Age in days at which auth replaces the key that signs tokens; 0 for never."""
+    passphrase: SecretStr = SecretStr("")
+    """Encrypts signing keys and second factors in the database; unset: their encryption key is
+    stored beside them."""
+    previous_passphrase: SecretStr = SecretStr("")
+    """The passphrase until now, while it is changed or removed."""
     access_token_seconds: int = Field(default=3600, ge=60, le=MAX_LIFETIME_S)
     """Lifetime of an access token."""
     refresh_token_seconds: int = Field(default=30 * 24 * 3600, ge=60)
@@ -108,6 +117,16 @@ class AuthSettings(ServiceSettings):
     """Its secret."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe level to log."""
+
+    @property
+    def passphrases(self) -> tuple[str, str]:
+        """The passphrase and the previous one; each may be empty."""
+        return self.passphrase.get_secret_value(), self.previous_passphrase.get_secret_value()
+
+    @property
+    def signing_key_age(self) -> timedelta | None:
+        """Age at which a signing key is replaced; None for never."""
+        return timedelta(days=self.signing_key_days) if self.signing_key_days else None
 
     @property
     def guess_limits(self) -> GuessLimits:

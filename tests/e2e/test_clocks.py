@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from harness.auth_keys import local_key_ring
 from harness.platform import Platform
 from harness.samples import PREDICT, WINE
 from services.auth.callers import FIRST_PARTY
-from services.auth.keys import open_key_ring
 from services.billing.events.batch import MAX_AHEAD
 from services.billing.sources.service import LOST_AFTER
 from services.common.contracts import AUDIENCE, CLOUDEVENTS_ONE, EVENT_SOURCE, EVENT_TYPE
@@ -36,7 +36,7 @@ def signed_by_a_clock(platform: Platform, *, ahead_s: int, scope: str) -> str:
         "client_id": FIRST_PARTY,
         "scope": scope,
     }
-    return open_key_ring(platform.home / "keys" / "auth").sign(claims)
+    return local_key_ring(platform.home).sign(claims)
 
 
 @pytest.mark.parametrize(

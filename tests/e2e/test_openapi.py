@@ -25,9 +25,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from harness.auth_keys import local_key_ring
 from harness.platform import Platform, running
 from services.auth.callers import FIRST_PARTY
-from services.auth.keys import open_key_ring
 from services.common.contracts import AUDIENCE
 from services.common.identity.guards import SCOPES
 
@@ -65,7 +65,7 @@ def token(platform: Platform) -> str:
         "client_id": FIRST_PARTY,
         "scope": " ".join(SCOPES),
     }
-    return open_key_ring(platform.home / "keys" / "auth").sign(claims)
+    return local_key_ring(platform.home).sign(claims)
 
 
 @pytest.fixture(scope="module")

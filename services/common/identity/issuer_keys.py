@@ -52,7 +52,12 @@ class IssuerKeys:
 
     They are fetched on first use and every `max_age_s`. An unknown `kid` triggers a fetch at most
     every `cooldown_s`, so that forged tokens cannot flood the issuer. While the issuer is
-    unreachable, the cached keys stay in use.
+    unreachable, the cached keys stay in use, and an unknown key may be a new one: it is unavailable
+    instead of wrong.
+
+    Args:
+        on_withdrawal: called when the issuer no longer publishes a key.
+        clock: a monotonic clock in seconds.
     """
 
     def __init__(
@@ -63,24 +68,27 @@ class IssuerKeys:
         cooldown_s: float = 30.0,
         max_age_s: float = 300.0,
         on_withdrawal: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._url = f"{issuer}/.well-known/jwks.json"
         self._cooldown_s = cooldown_s
         self._max_age_s = max_age_s
         self.on_withdrawal = on_withdrawal
+        self._clock = clock
         self._keys: dict[str, Key] = {}
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
+        self._reached = False
         self._fetching = asyncio.Lock()
 
     async def find(self, kid: str) -> Key | None:
         key = self._keys.get(kid)
-        age_s = time.monotonic() - self._fetched_at
+        age_s = self._clock() - self._fetched_at
         if key is None or age_s > self._max_age_s:
             await self.refresh()
             key = self._keys.get(kid)
-        if key is None and not self._keys:
+        if key is None and not self._reached:
             raise Unavailable("The issuer's keys are unavailable; retry in 1 s.")
         return key
 
@@ -88,9 +96,9 @@ class IssuerKeys:
         """Fetch the key set unless that was tried just now; on failure, keep the cached keys."""
         async with self._fetching:
             pause_s = self._cooldown_s if self._keys else _FIRST_PAUSE_S
-            if time.monotonic() - self._tried_at < pause_s:
+            if self._clock() - self._tried_at < pause_s:
                 return
-            self._tried_at = time.monotonic()
+            self._tried_at, self._reached = self._clock(), False
             try:
                 response = await asyncio.shield(self._client.get(self._url))
                 response.raise_for_status()
@@ -98,7 +106,7 @@ class IssuerKeys:
             except (httpx.HTTPError, ValueError, KeyError, TypeError):
                 return
             withdrawn = self._keys.keys() - keys.keys()
-            self._keys, self._fetched_at = keys, time.monotonic()
+            self._keys, self._fetched_at, self._reached = keys, self._clock(), True
             if withdrawn:
                 self.on_withdrawal()
 

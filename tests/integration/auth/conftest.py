@@ -36,6 +36,8 @@ NEW_PASSWORD = "another long password"
 ISSUER = "http://auth.test"
 OWNER_SCOPE = "predict usage:read keys:write billing:manage members:write"
 """The scopes of all users in their own accounts."""
+KEPT = ("encryption_keys", "signing_keys")
+"""Tables of what the running app has in memory."""
 CHEAP_KIB = 64
 """Makes a password cost 0.2 ms instead of 30 ms, in the hundreds of log-ins of these tests."""
 
@@ -91,7 +93,7 @@ async def app(running_app: FastAPI) -> FastAPI:
     running_app.state.failures.clear()
     for mail in mails_in(running_app):
         mail.unlink()
-    await empty_tables(database, Base.metadata)
+    await empty_tables(database, Base.metadata, keep=KEPT)
     return running_app
 
 

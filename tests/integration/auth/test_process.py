@@ -77,3 +77,25 @@ def test_a_failed_start_is_explained_on_one_line(
     assert result.stderr.startswith(f"error: {variable}")
     assert result.stderr.count("\n") == 1
     assert "hunter2" not in result.stderr
+
+
+def test_a_wrong_passphrase_is_explained_on_one_line(tmp_path: Path) -> None:
+    port = free_port()
+    assert run(tmp_path, "migrate").returncode == 0
+    with subprocess.Popen(
+        [sys.executable, "-m", "services.auth"],
+        env=environment(tmp_path, AUTH_PORT=str(port), AUTH_PASSPHRASE="correct horse"),
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            eventually(lambda: is_ready(f"http://127.0.0.1:{port}"))
+        finally:
+            process.terminate()
+            process.wait(60)
+
+    refused = run(tmp_path, AUTH_PORT=str(port), AUTH_PASSPHRASE="battery staple")
+
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "error: AUTH_PASSPHRASE: The passphrase does not decrypt the keys in the database.\n"
+    )

@@ -17,7 +17,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 IMAGES = ("auth", "billing", "inference", "trainer")
 
 COMMANDS = {
-    "auth": {"audit", "users"},
+    "auth": {"audit", "auth", "users"},
     "billing": {"billing"},
     "inference": {"billing", "keys", "models", "pipelines"},
     "trainer": {"keys", "models", "pipelines", "train"},

@@ -7,10 +7,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from registry.keys import TrustedKeys
-from services.auth.keys import open_key_ring
+from services.auth.keys import read_folder
 from tests.integration.deploy.chart import CHART, Manifest, render
 
-MADE = ("credentials", "auth-keys", "model-signing-key", "trusted-keys", "mysql")
+MADE = ("credentials", "auth-keys", "auth-passphrase", "model-signing-key", "trusted-keys", "mysql")
 
 
 def creation_order(hook: Manifest) -> int:
@@ -24,7 +24,7 @@ class TestCreatedSecrets:
         for name, text in render(own_keys=True).get("Secret", "auth-keys")["stringData"].items():
             (tmp_path / name).write_text(text)
 
-        assert len(open_key_ring(tmp_path).document["keys"]) == 1
+        assert len(read_folder(tmp_path)) == 1
 
     def test_inference_trusts_the_model_signing_key(self, tmp_path: Path) -> None:
         secrets = render()
@@ -56,9 +56,10 @@ class TestCreatedSecrets:
         values = [
             *render().get("Secret", "mysql")["stringData"].values(),
             *render().get("Secret", "credentials")["stringData"].values(),
+            *render().get("Secret", "auth-passphrase")["stringData"].values(),
         ]
 
-        assert len(set(values)) == len(values) == 6
+        assert len(set(values)) == len(values) == 7
         assert all(len(value) == 32 and value.isalnum() for value in values)
 
 
@@ -68,12 +69,15 @@ class TestExistingSecrets:
             "credentialsSecret=c",
             "mysql.existingSecret=m",
             "modelStore.trustedKeysSecret=t",
+            "auth.passphraseSecret=p",
         )
 
         assert rendered.of("Secret") == []
         assert "secretName: t" in rendered.text
         assert "name: m, key: billing-password" in rendered.text
         assert "name: c, key: inference-client-secret" in rendered.text
+        assert "name: p, key: passphrase" in rendered.text
+        assert "name: p, key: previous-passphrase, optional: true" in rendered.text
 
 
 class TestMigration:

@@ -154,6 +154,7 @@ class TestAnotherChart:
             "credentialsSecret=c",
             "mysql.existingSecret=m",
             "modelStore.trustedKeysSecret=t",
+            "auth.passphraseSecret=p",
         )
         chart = tmp_path / "tollgate"
         shutil.copytree(CHART, chart)

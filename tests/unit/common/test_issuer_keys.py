@@ -102,6 +102,24 @@ class TestIssuerKeys:
             published.broken = broken
             assert await keys.find(KEY_ID) is not None
 
+    async def test_a_key_that_could_not_be_fetched_may_be_new_so_it_is_not_refused(
+        self, published: Published, http: httpx.AsyncClient
+    ) -> None:
+        now = 0.0
+        keys = IssuerKeys(http, ISSUER, clock=lambda: now)
+        await keys.find(KEY_ID)
+        published.keys.append(OTHER.jwk(kid="key-2"))
+        published.broken = lambda: httpx.Response(503)
+        now = 60.0
+
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await keys.find("key-2")
+        published.broken, now = None, 120.0
+
+        assert await keys.find("key-2") is not None
+        assert await keys.find("forged") is None
+
     async def test_without_any_key_the_error_is_unavailable(
         self, published: Published, http: httpx.AsyncClient
     ) -> None:

@@ -32,6 +32,11 @@ securityContext:
   valueFrom: {secretKeyRef: {name: {{ index . 1 }}, key: {{ index . 2 }}}}
 {{- end }}
 
+{{- define "tollgate.optionalSecretEnv" -}}
+- name: {{ index . 0 }}
+  valueFrom: {secretKeyRef: {name: {{ index . 1 }}, key: {{ index . 2 }}, optional: true}}
+{{- end }}
+
 {{- /* Threads of numeric libraries, predictions and password hashing: one per CPU of the container, unless `settings`
 has another number: (dict "resources" … "settings" …). Without a limit or a request, the node's CPUs count. */}}
 {{- define "tollgate.threads" -}}

@@ -7,6 +7,10 @@
 {{ .Values.auth.signingKeysSecret | default (printf "%s-auth-keys" (include "tollgate.fullname" .)) }}
 {{- end }}
 
+{{- define "tollgate.passphraseSecret" -}}
+{{ .Values.auth.passphraseSecret | default (printf "%s-auth-passphrase" (include "tollgate.fullname" .)) }}
+{{- end }}
+
 {{- define "tollgate.trustedKeysSecret" -}}
 {{ .Values.modelStore.trustedKeysSecret | default (printf "%s-trusted-keys" (include "tollgate.fullname" .)) }}
 {{- end }}
@@ -26,7 +30,7 @@
 
 {{- /* Changes of the chart's own Secrets restart the pods; whether other Secrets do is up to their owners. */}}
 {{- define "tollgate.secretChecksums" -}}
-{{- $names := dict "mysql" (list "databaseSecret") "auth" (list "databaseSecret" "signingKeysSecret") "inference" (list "credentialsSecret" "trustedKeysSecret") "billing" (list "databaseSecret" "credentialsSecret") }}
+{{- $names := dict "mysql" (list "databaseSecret") "auth" (list "databaseSecret" "signingKeysSecret" "passphraseSecret") "inference" (list "credentialsSecret" "trustedKeysSecret") "billing" (list "databaseSecret" "credentialsSecret") }}
 {{- $own := include "tollgate.ownSecrets" .root | fromYaml }}
 {{- range get $names .component }}
 {{- $name := include (printf "tollgate.%s" .) $.root }}
@@ -49,6 +53,9 @@ of their values. */}}
 {{- end }}
 {{- if not .Values.auth.signingKeysSecret }}
 {{ include "tollgate.signingKeysSecret" . }}: {component: auth, kinds: {0001.pem: rsa}}
+{{- end }}
+{{- if not .Values.auth.passphraseSecret }}
+{{ include "tollgate.passphraseSecret" . }}: {component: auth, kinds: {passphrase: password}}
 {{- end }}
 {{- if not .Values.modelStore.trustedKeysSecret }}
 {{ include "tollgate.modelSigningKeySecret" . }}: {component: trainer, kinds: {signing.pem: ed25519}}

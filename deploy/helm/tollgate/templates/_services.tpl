@@ -1,6 +1,8 @@
 {{- /* Parts that differ between services. */}}
 {{- define "tollgate.authEnv" -}}
 {{ include "tollgate.databaseEnv" (dict "root" . "component" "auth" "secret" (include "tollgate.databaseSecret" .)) }}
+{{ include "tollgate.secretEnv" (list "AUTH_PASSPHRASE" (include "tollgate.passphraseSecret" .) "passphrase") }}
+{{ include "tollgate.optionalSecretEnv" (list "AUTH_PREVIOUS_PASSPHRASE" (include "tollgate.passphraseSecret" .) "previous-passphrase") }}
 {{- with .Values.auth.mail.secret }}
 {{ include "tollgate.secretEnv" (list "AUTH_MAIL_URL" . "url") }}
 {{- end }}
