@@ -43,7 +43,12 @@ def main(arguments: list[str]) -> None:
     app = create_app(settings, tracing=tracing)
     check_passphrase(url, settings.passphrases)
     listener = listen(settings.host, settings.port, variable="AUTH_PORT")
-    serve(app, listener, trusted_proxies=settings.trusted_proxies)
+    serve(
+        app,
+        listener,
+        trusted_proxies=settings.trusted_proxies,
+        trusted_hosts=settings.trusted_hosts,
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from services.auth.passwords import DEFAULT_THREADS
 from services.auth.tokens.guesses import GuessLimits
 from services.common.db.database import DatabaseUrl
 from services.common.identity.tokens import MAX_LIFETIME_S
-from services.common.settings import Networks, Origins, Port, ServiceSettings, ServiceUrl
+from services.common.settings import Hosts, Networks, Origins, Port, ServiceSettings, ServiceUrl
 
 
 def _local_database(data: dict[str, Any]) -> SecretStr:
@@ -57,6 +57,9 @@ class AuthSettings(ServiceSettings):
     trusted_proxies: Networks = Field(default_factory=tuple)
     """Addresses and networks of trusted proxies, separated by commas or spaces; their
     `X-Forwarded-For` and `X-Forwarded-Proto` are used."""
+    trusted_hosts: Hosts = Field(default_factory=tuple)
+    """Host names that requests may name, such as `auth.example.com` or `*.example.com`,
+    separated by commas or spaces; other requests get 421. Unset: any."""
     inference_port: Port = Field(default=8002, validation_alias="INFERENCE_PORT")
     """Port of the local inference service, for the default of `AUTH_CORS_ORIGINS`."""
     billing_port: Port = Field(default=8003, validation_alias="BILLING_PORT")

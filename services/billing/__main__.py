@@ -45,7 +45,12 @@ def main(arguments: list[str]) -> None:
     app = create_app(settings, tracing=tracing)
     gc.set_threshold(_ALLOCATIONS_PER_COLLECTION)
     listener = listen(settings.host, settings.port, variable="BILLING_PORT")
-    serve(app, listener, trusted_proxies=settings.trusted_proxies)
+    serve(
+        app,
+        listener,
+        trusted_proxies=settings.trusted_proxies,
+        trusted_hosts=settings.trusted_hosts,
+    )
 
 
 if __name__ == "__main__":

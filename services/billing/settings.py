@@ -10,6 +10,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from services.billing.plans.schemas import PlanCreate
 from services.common.db.database import DatabaseUrl
 from services.common.settings import (
+    Hosts,
     Networks,
     Origins,
     Port,
@@ -65,6 +66,9 @@ class BillingSettings(ServiceSettings):
     trusted_proxies: Networks = Field(default_factory=tuple)
     """Addresses and networks of the proxies in front, separated by commas or spaces: their
     `X-Forwarded-For` and `X-Forwarded-Proto` are trusted."""
+    trusted_hosts: Hosts = Field(default_factory=tuple)
+    """Host names that requests may name, such as `billing.example.com` or `*.example.com`,
+    separated by commas or spaces; other requests get 421. Unset: any."""
     cors_origins: Origins = Field(default_factory=tuple)
     """Origins of web pages that may call this service, separated by commas or spaces."""
     auth_port: Port = Field(default=8001, validation_alias="AUTH_PORT")

@@ -49,6 +49,16 @@ def _networks(networks: tuple[str, ...]) -> tuple[str, ...]:
     return networks
 
 
+_HOST_NAME = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
+
+
+def _hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    lower = tuple(host.lower() for host in hosts)
+    if not all(_HOST_NAME.fullmatch(host) for host in lower):
+        raise ValueError("every item must be a host name without a port, such as *.example.com")
+    return lower
+
+
 LogFormat = Literal["json", "text"]
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -62,6 +72,10 @@ Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words), AfterVal
 
 Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words), AfterValidator(_networks)]
 """IP addresses and networks, separated by commas or spaces."""
+
+
+Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words), AfterValidator(_hosts)]
+"""Host names without ports, separated by commas or spaces; `*.` stands for any subdomain."""
 
 
 class ServiceSettings(BaseSettings):

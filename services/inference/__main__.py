@@ -43,6 +43,7 @@ def main() -> None:
         app,
         listener,
         trusted_proxies=settings.trusted_proxies,
+        trusted_hosts=settings.trusted_hosts,
         loop="uvloop",
         protocol=InferenceProtocol,
     )

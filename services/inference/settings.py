@@ -8,6 +8,7 @@ from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.common.settings import (
+    Hosts,
     Networks,
     Origins,
     Port,
@@ -39,6 +40,9 @@ class InferenceSettings(ServiceSettings):
     trusted_proxies: Networks = Field(default_factory=tuple)
     """Addresses and networks of the proxies in front, separated by commas or spaces. Their
     `X-Forwarded-For` and `X-Forwarded-Proto` headers are trusted."""
+    trusted_hosts: Hosts = Field(default_factory=tuple)
+    """Host names that requests may name, such as `inference.example.com` or `*.example.com`,
+    separated by commas or spaces; other requests get 421. Unset: any."""
     cors_origins: Origins = Field(default_factory=tuple)
     """Origins of web pages that may call this service, separated by commas or spaces."""
     auth_url: ServiceUrl = ""

@@ -13,6 +13,7 @@ from harness.raw_http import WAIT_S, Connection, head
 from harness.reverse_proxies import proxied
 from harness.samples import PREDICT, WINE
 from harness.waiting import eventually
+from services.common.http.server import SECURITY_HEADERS
 
 SERVICES = ("auth", "inference", "billing")
 ATTEMPTS = 20
@@ -91,6 +92,25 @@ def test_a_response_before_the_body_reaches_a_client_that_closes(
         with refused.value as answer:
             assert answer.code == status
             assert json.load(answer)["status"] == status
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_response_has_the_security_headers(platform: Platform, service: str) -> None:
+    with platform.client(service, platform.new_token()) as client:
+        answers = [
+            client.get("/healthz"),
+            client.get("/docs"),
+            client.get("/nowhere"),
+            client.delete("/healthz"),
+            client.get("/openapi.json", headers={"X-Long": "x" * 70_000}),
+        ]
+        if service == "inference":  # the first by the app, the later ones by the fast path
+            answers += [client.post(PREDICT, json=WINE) for _ in range(3)]
+
+    assert [answer.status_code for answer in answers[:5]] == [200, 200, 404, 405, 431]
+    for answer in answers:
+        for name, value in SECURITY_HEADERS:
+            assert answer.headers.get_list(name) == [value]
 
 
 def test_a_strangers_unfinished_request_does_not_take_over_another_callers(

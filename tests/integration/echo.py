@@ -1,13 +1,13 @@
 """A service in its own process whose responses show how it read the request.
 
-    python -m tests.integration.echo <port> <loop>
+    python -m tests.integration.echo <port> <loop> <trusted proxies> <trusted hosts>
 
 It runs as the services do, with their `serve`, on `asyncio` like auth and billing or on `uvloop`
 like inference.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import orjson
@@ -59,11 +59,16 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @contextmanager
-def running_echo(loop: str, *trusted_proxies: str) -> Iterator[int]:
+def running_echo(
+    loop: str, *trusted_proxies: str, trusted_hosts: Sequence[str] = ()
+) -> Iterator[int]:
     """Yield the port of an echo that runs inside the block."""
     port = free_port()
-    command = (sys.executable, "-m", "tests.integration.echo", str(port), loop, *trusted_proxies)
-    with running_process(*command, is_ready=lambda: is_answering(f"http://127.0.0.1:{port}/")):
+    lists = (",".join(trusted_proxies), ",".join(trusted_hosts))
+    command = (sys.executable, "-m", "tests.integration.echo", str(port), loop, *lists)
+    with running_process(
+        *command, is_ready=lambda: is_answering(f"http://127.0.0.1:{port}/healthz")
+    ):
         yield port
 
 
@@ -72,5 +77,6 @@ if __name__ == "__main__":
         app,
         listen("127.0.0.1", int(sys.argv[1]), variable="PORT"),
         loop="uvloop" if sys.argv[2] == "uvloop" else "asyncio",
-        trusted_proxies=sys.argv[3:],
+        trusted_proxies=list(filter(None, sys.argv[3].split(","))),
+        trusted_hosts=list(filter(None, sys.argv[4].split(","))),
     )

@@ -1,6 +1,7 @@
 """Every route of every service declares who may call it, and refuses everyone else."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -9,6 +10,7 @@ from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from httpx import ASGITransport
 from jose.backends.base import Key
 
+from harness.logs import logging_as
 from services.auth.roles import PERSONAL, ROLE_SCOPES, scopes_of
 from services.common.http.routing import list_guards, new_router
 from services.common.identity.guards import SCOPES, is_public, public
@@ -137,6 +139,58 @@ async def test_every_other_route_refuses_a_request_without_valid_credentials(
 
     assert len(calls) >= 8
     assert [answer for answer in answers if answer[2] != 401] == []
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_no_route_reads_the_body_of_a_request_without_valid_credentials(
+    apps: dict[str, FastAPI], service: str
+) -> None:
+    read = []
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append(True)
+        yield b"{" * 10_000_000
+
+    calls = [(method, path) for method, path in guarded(apps[service]) if method != "GET"]
+    transport = ASGITransport(apps[service])
+
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        statuses = {
+            (await client.request(method, path, content=body(), headers=headers)).status_code
+            for method, path in sorted(calls)
+            for headers in ({}, {"Authorization": "Bearer x"})
+        }
+
+    assert statuses == {401}
+    assert read == []
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_no_secret_of_a_refused_request_appears_anywhere(
+    apps: dict[str, FastAPI], service: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    canaries = ["canary-token", "tg_live_canary", "canary-password", "canary-query"]
+    sent: list[dict[str, Any]] = [
+        {"headers": {"Authorization": f"Bearer {canaries[0]}"}},
+        {"headers": {"X-API-Key": canaries[1]}},
+        {"auth": ("someone", canaries[2])},
+        {"params": {"access_token": canaries[3]}},
+    ]
+    transport = ASGITransport(apps[service])
+
+    with logging_as("test"):
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            answers = [
+                await client.request(method, path, **each)
+                for method, path in sorted(guarded(apps[service]))
+                for each in sent
+            ]
+            metrics = await client.get("/metrics")
+    seen = [*(f"{each.headers}{each.text}" for each in answers), metrics.text]
+    logged = capsys.readouterr().err
+
+    assert "request_completed" in logged
+    assert not [canary for canary in canaries for text in (*seen, logged) if canary in text]
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 from fastapi.responses import HTMLResponse
 
+# `http.server` adds those of every response, such as Referrer-Policy: the address contains a token.
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",  # the address contains a token
-    "X-Content-Type-Options": "nosniff",
 }
 
 

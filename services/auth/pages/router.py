@@ -6,7 +6,6 @@ link's token authorises the form, so another site cannot forge one.
 
 from collections.abc import Mapping
 from typing import Annotated
-from urllib.parse import parse_qsl
 
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
@@ -19,19 +18,17 @@ from services.auth.users import mailed
 from services.auth.users.service import EmailTaken, prepare_user
 from services.common.db.database import Database
 from services.common.errors import BodyInvalid, ServiceError
+from services.common.http.forms import parse_form
 from services.common.http.routing import new_router
 from services.common.identity.guards import public
 
 router = new_router(tag="pages")
 
-_MAX_FIELDS = 10
-
 
 async def _fields(request: Request) -> Mapping[str, str]:
     """Return the fields of a form; empty if it is malformed."""
     try:
-        text = (await request.body()).decode()
-        return dict(parse_qsl(text, errors="strict", max_num_fields=_MAX_FIELDS))
+        return dict(parse_form(await request.body()))
     except ValueError:
         return {}
 

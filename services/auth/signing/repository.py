@@ -13,7 +13,7 @@ _ONLY = 1
 
 
 async def lock(session: AsyncSession) -> EncryptionKey | None:
-    """Return the encryption key, locked: whoever changes keys does so one at a time."""
+    """Return the encryption key, locked, so that processes change keys one at a time."""
     return await session.get(EncryptionKey, _ONLY, with_for_update=True)
 
 

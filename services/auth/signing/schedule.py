@@ -22,7 +22,7 @@ KEPT_AFTER = timedelta(seconds=MAX_LIFETIME_S + LEEWAY_S)
 
 
 class Scheduled(Protocol):
-    """A key's times; `retires_at` is None while no other key follows it."""
+    """A key's times; `retires_at` is unset while no other key follows it."""
 
     @property
     def signs_from(self) -> datetime: ...
@@ -42,7 +42,7 @@ Key = TypeVar("Key", bound=Scheduled)
 
 
 def is_due(keys: Sequence[Scheduled], *, now: datetime, max_age: timedelta | None) -> bool:
-    """Return whether a new key must be created: there is none yet, or the newest is too old.
+    """Return whether a new key must be created: no key exists yet, or the newest is too old.
 
     While a key waits to sign, it is the newest, so no further one is created.
     """

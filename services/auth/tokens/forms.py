@@ -6,15 +6,13 @@ The framework does not read the form, so that every error has the format of RFC 
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, unquote_plus
+from urllib.parse import unquote_plus
 
 from fastapi import Request
 
 from services.auth.callers import FIRST_PARTY
 from services.auth.tokens.errors import InvalidClient, InvalidRequest
-
-_FORM = "application/x-www-form-urlencoded"
-_MAX_FIELDS = 20
+from services.common.http.forms import FORM, parse_form
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +51,10 @@ async def read_form(request: Request) -> OAuthForm:
         HTTPException: the body is too large or compressed.
     """
     content_type, _, _ = request.headers.get("content-type", "").partition(";")
-    if content_type.strip().lower() != _FORM:
-        raise InvalidRequest(f"The Content-Type must be {_FORM}.")
+    if content_type.strip().lower() != FORM:
+        raise InvalidRequest(f"The Content-Type must be {FORM}.")
     try:
-        text = (await request.body()).decode()
-        pairs = parse_qsl(text, errors="strict", max_num_fields=_MAX_FIELDS)
+        pairs = parse_form(await request.body())
     except ValueError as error:
         raise InvalidRequest("The form is malformed.") from error
     fields = dict(pairs)  # a parameter without a value counts as omitted (§3.2)

@@ -6,8 +6,9 @@ together with Transfer-Encoding. This module adds what llhttp leaves to its user
 - `Upgrade` is ignored and the request's body is read (RFC 9110 §7.8).
 - A request has exactly one `Host`, no transfer coding except `chunked`, version 1.0 or 1.1, and
   its trailers are dropped.
-- The size of a head, the time for a head and a body, and the number of pipelined requests are
-  limited.
+- Only configured hosts are served, if any are, and probes on every host.
+- The size of a head, the number of its headers, the time for a head and a body, and the number of
+  pipelined requests are limited.
 - An early response reaches a client that is still sending: the rest is read and discarded for a
   while before the connection is closed (RFC 9112 §9.6).
 """
@@ -15,6 +16,7 @@ together with Transfer-Encoding. This module adds what llhttp leaves to its user
 import asyncio
 import os
 import re
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import httptools
@@ -32,6 +34,7 @@ from services.common.http.disconnects import mark_closed
 from services.common.http.responses import ResponseSender
 
 MAX_HEAD_BYTES = 64 * 1024
+MAX_HEADERS = 100
 MAX_PIPELINED = 100
 HEAD_DEADLINE_S = 30.0
 BODY_DEADLINE_S = 60.0
@@ -45,6 +48,8 @@ LINGER_S = 10.0
 _FRAMING = frozenset({b"host", b"expect", b"content-length", b"transfer-encoding", b"te"})
 _WITHOUT_VERSION = re.compile(rb"(?:\A|\n)[A-Z]+ /[^ \r\n]*\r?\n\Z")
 """An HTTP/0.9 request, which is complete after this line."""
+_PROBES = re.compile(rb"/(?:healthz|readyz|metrics)(?:\?.*)?")
+"""What a cluster requests by the address of a pod."""
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+;=%\[\]:-]*")
 
 
@@ -61,6 +66,21 @@ class Protocol(HttpToolsProtocol):
     _unparsed_bytes = 0
     _body_bytes = 0
     _hosts = 0
+    trusted_hosts: re.Pattern[bytes] | None = None
+    """The hosts that are served; None for all."""
+
+    @classmethod
+    def for_hosts(cls, names: Sequence[str]) -> "type[Protocol]":
+        """Return a protocol that only serves these hosts, on any port.
+
+        Args:
+            names: in lower case; `*.example.com` includes all subdomains; empty for any host.
+        """
+        if not names:
+            return cls
+        patterns = [re.escape(name).replace(r"\*\.", r"(?:[^.:]+\.)+") for name in names]
+        allowed = re.compile(f"(?:{'|'.join(patterns)})(?::[0-9]*)?".encode(), re.IGNORECASE)
+        return type(cls.__name__, (cls,), {"trusted_hosts": allowed})
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
@@ -163,6 +183,8 @@ class Protocol(HttpToolsProtocol):
             self._hosts += 1
             if not _HOST.fullmatch(value):
                 self._refuse(400, "The Host header is malformed.")
+            if self.trusted_hosts is not None and not self.trusted_hosts.fullmatch(value):
+                self._refuse_host()
         elif name == b"content-length":
             self._body_bytes = int(value)
         elif name == b"expect":
@@ -177,9 +199,15 @@ class Protocol(HttpToolsProtocol):
         else:
             self._body_bytes = DRAIN_BYTES + 1  # the size is unknown
 
+    def _refuse_host(self) -> None:
+        if not _PROBES.fullmatch(self.url):
+            self._refuse(421, "This host is not served here.")
+
     def on_headers_complete(self) -> None:
         if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(431, "The request's headers are too large.")
+        if len(self.headers) > MAX_HEADERS:
+            self._refuse(431, "The request has too many headers.")
         version = self.parser.get_http_version()
         if version not in ("1.1", "1.0"):
             self._refuse(505, "HTTP/1.1 is required.")

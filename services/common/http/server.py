@@ -12,6 +12,13 @@ from services.common.http.protocol import Protocol
 from services.common.settings import exit_with_error
 from services.common.shutdown import FINISH_S, LAST_CALL_S, StoppingServer, end_process
 
+SECURITY_HEADERS = [
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("referrer-policy", "no-referrer"),
+]
+"""Headers of every response: answers, errors and what the protocol refuses. Pages add a policy."""
+
 
 def listen(host: str, port: int, *, variable: str) -> socket.socket:
     """Bind a service's listening socket.
@@ -36,6 +43,7 @@ def serve(
     listener: socket.socket,
     *,
     trusted_proxies: Sequence[str] = (),
+    trusted_hosts: Sequence[str] = (),
     loop: Literal["asyncio", "uvloop"] = "asyncio",
     protocol: type[Protocol] = Protocol,
 ) -> None:
@@ -44,17 +52,20 @@ def serve(
     Args:
         trusted_proxies: addresses and networks whose `X-Forwarded-For` and `X-Forwarded-Proto`
             determine the client's address and scheme.
+        trusted_hosts: the only host names, such as `auth.example.com` or `*.example.com`, that
+            requests may name, except those of probes; empty for any.
         loop: services that use SQL need `asyncio`, because aiomysql cannot reconnect on uvloop.
     """
     config = uvicorn.Config(
         app,
         loop=loop,
-        http=protocol,
+        http=protocol.for_hosts(trusted_hosts),
         ws="none",
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(FINISH_S - LAST_CALL_S),
         access_log=False,
         server_header=False,
+        headers=SECURITY_HEADERS,
         proxy_headers=bool(trusted_proxies),
         forwarded_allow_ips=list(trusted_proxies),
         log_config=None,

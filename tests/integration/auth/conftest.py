@@ -26,6 +26,7 @@ from services.auth.settings import AuthSettings
 from services.auth.users.service import ensure_user
 from services.common.db.database import Database
 from services.common.db.migrations import migrate
+from services.common.telemetry.tracing import Tracing
 
 PATIENT_S = 60
 """The deadline of the database: on a busy machine, a crowd of requests takes long."""
@@ -65,11 +66,15 @@ def open_app(database_url: str, state_folder: Path) -> OpenApp:
 
     @asynccontextmanager
     async def open_(
-        *, password_memory_kib: int = CHEAP_KIB, **settings: Any
+        *,
+        password_memory_kib: int = CHEAP_KIB,
+        tracing: Tracing | None = None,
+        **settings: Any,
     ) -> AsyncIterator[FastAPI]:
         values: dict[str, Any] = {"home": state_folder, "issuer": ISSUER, **settings}
         app = create_app(
             AuthSettings(database_url=SecretStr(database_url), **values),
+            tracing=tracing,
             password_memory_kib=password_memory_kib,
             database_deadline_s=PATIENT_S,
         )

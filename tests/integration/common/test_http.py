@@ -3,16 +3,14 @@
 import json
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 
 import pytest
-import structlog
 from fastapi import FastAPI
 from httpx import AsyncClient
 
+from harness.logs import logging_as
 from services.common.http.server import listen
-from services.common.telemetry.logs import configure_logging
 from services.common.telemetry.requests import log
 from tests.integration.common.sample import LIMIT, assert_problem
 
@@ -201,17 +199,6 @@ class TestOperations:
         assert stderr.count("\n") == 1
 
 
-@contextmanager
-def logging_as_a_service() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    configure_logging("sample")
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-
-
 class TestLogs:
     @pytest.mark.parametrize(
         "hostile",
@@ -227,7 +214,7 @@ class TestLogs:
         self, client: AsyncClient, capsys: pytest.CaptureFixture[str], hostile: str
     ) -> None:
         headers = [(b"user-agent", hostile.encode()), (b"x-request-id", hostile.encode())]
-        with logging_as_a_service():
+        with logging_as("sample"):
             await client.get("/nowhere", headers=headers, params={"token": "hunter2"})
             log.info("hostile", value=hostile)
             logging.getLogger("foreign").warning("hostile %s", hostile)
@@ -245,7 +232,7 @@ class TestLogs:
     async def test_an_unhandled_error_is_one_line_with_its_traceback_and_request_id(
         self, client: AsyncClient, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        with logging_as_a_service():
+        with logging_as("sample"):
             answer = await client.get("/broken/bug")
 
         error, request = [json.loads(line) for line in capsys.readouterr().err.splitlines()]

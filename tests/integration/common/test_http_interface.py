@@ -141,7 +141,6 @@ class TestDocsPage:
         policy = dict(
             part.split(" ", 1) for part in page.headers["content-security-policy"].split("; ")
         )
-        assert page.headers["x-frame-options"] == "DENY"
         assert policy["frame-ancestors"] == policy["default-src"] == "'none'"
         assert "unsafe" not in policy["script-src"]
         assert policy["connect-src"] == "'self' http://auth.test"

@@ -174,7 +174,6 @@ class TestPage:
         policy = headers["Content-Security-Policy"]
         assert policy.startswith("default-src 'none'; style-src 'sha256-")
         assert "unsafe" not in policy
-        assert headers["X-Frame-Options"] == "DENY"
         page = render_card(card_of(manifest(FIRST)))
         assert not re.search(r"style=|https?:|onload|<script", page)
 

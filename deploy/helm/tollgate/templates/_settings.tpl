@@ -18,6 +18,10 @@ data: {{- include "tollgate.settings" . | trim | nindent 2 }}
 {{- with .root.Values.trustedProxies }}
 {{- $_ := set $proxies (printf "%s_TRUSTED_PROXIES" (upper $.component)) (join " " .) }}
 {{- end }}
+{{- with .root.Values.trustedHosts }}
+{{- $internal := include "tollgate.internalUrl" $ | trimPrefix "http://" }}
+{{- $_ := set $proxies (printf "%s_TRUSTED_HOSTS" (upper $.component)) (join " " (append . $internal)) }}
+{{- end }}
 {{- range $name, $value := merge (dict) (index .root.Values .component).settings $own $tracing $proxies }}
 {{ $name }}: {{ $value | quote }}
 {{- end }}
