@@ -45,20 +45,18 @@ class Revocations:
 
     def covers(self, caller: Caller) -> bool:
         """Return whether the caller's token is revoked; auth decides about API keys."""
-        if caller.token_id is None:
-            return False
         entries = self._entries
-        names: tuple[tuple[RevocationKind, str | None], ...] = (
+        if caller.token_id is None or not entries:
+            return False
+        names: tuple[tuple[RevocationKind, str], ...] = (
             ("jti", caller.token_id),
             ("account", caller.account),
-            ("user", caller.user_id),
+            ("user", caller.user_id or ""),  # which is nobody's id
             ("client", caller.client_id),
         )
         return any(
-            (entry := entries.get((kind, name))) is not None
-            and caller.issued_at < entry.issued_before
-            for kind, name in names
-            if name is not None
+            (entry := entries.get(name)) is not None and caller.issued_at < entry.issued_before
+            for name in names
         )
 
     def names_since(self, number: int, caller: Caller) -> bool:
