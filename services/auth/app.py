@@ -20,6 +20,7 @@ from services.auth.keys import KeyRing, read_folder
 from services.auth.links.service import delete_expired_links
 from services.auth.mail.delivery import Post, deliver_due
 from services.auth.mail.transports import open_transport
+from services.auth.organisations.router import router as organisations
 from services.auth.pages.router import router as pages
 from services.auth.passwords import MEMORY_KIB, PasswordHasher
 from services.auth.revocations.router import router as revocations
@@ -169,6 +170,7 @@ def create_app(
     app.include_router(profile)
     app.include_router(mailed)
     app.include_router(user_administration)
+    app.include_router(organisations)
     app.include_router(tokens)
     app.include_router(pages)
     app.include_router(clients)

@@ -8,11 +8,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.clients.credentials import find_client
 from services.auth.models import User
+from services.auth.organisations.memberships import find_account
 from services.auth.revocations.service import is_token_revoked
 from services.auth.users.service import find_user
+from services.common.db.database import Transaction
 from services.common.errors import InsufficientScope, ServiceError, Unauthenticated
 from services.common.identity.caller import Caller
-from services.common.identity.guards import RequireScope
+from services.common.identity.guards import AnyCaller, RequireScope
 
 FIRST_PARTY = "tollgate-web"
 """The `client_id` of tokens issued for a password: a public client without a secret (RFC 6749
@@ -28,7 +30,8 @@ class LoginNeeded(ServiceError):
 
 
 async def is_active(session: AsyncSession, *, caller: Caller) -> bool:
-    """Return whether a token is not revoked, and its user and client exist and are enabled."""
+    """Return whether a token is not revoked, its user and client exist and are enabled, and the
+    user may still act for its account."""
     if caller.token_id is None or await is_token_revoked(session, token_id=caller.token_id):
         return False
     if caller.client_id != FIRST_PARTY:
@@ -37,14 +40,24 @@ async def is_active(session: AsyncSession, *, caller: Caller) -> bool:
             return False
         if _is_outdated(caller, client.tokens_from):
             return False
-        if client.owner_id is None:
-            return caller.account == client.client_id
-        if client.owner_id != caller.account:
+        if caller.account != (client.account_id or client.client_id):
             return False
-    user = await find_user(session, user_id=caller.account)
-    if user is None or user.disabled_at is not None:
+        return client.owner_id is None or await _find_enabled(session, client.owner_id) is not None
+    user = await _find_enabled(session, person_id(caller))
+    if user is None:
         return False
-    return caller.client_id != FIRST_PARTY or not _is_outdated(caller, user.tokens_from)
+    account = await find_account(session, user=user, account_id=caller.account)
+    return account is not None and not _is_outdated(caller, account.tokens_from)
+
+
+def person_id(caller: Caller) -> str:
+    """Return the id of the user behind a token: the person, or the owner of a user's client."""
+    return caller.user_id or caller.account
+
+
+async def _find_enabled(session: AsyncSession, user_id: str) -> User | None:
+    user = await find_user(session, user_id=user_id)
+    return None if user is None or user.disabled_at is not None else user
 
 
 def _is_outdated(caller: Caller, tokens_from: datetime | None) -> bool:
@@ -62,16 +75,27 @@ async def check_active(session: AsyncSession, *, caller: Caller) -> None:
 
 
 async def get_user(session: AsyncSession, *, caller: Caller) -> User:
-    """Return the user that a token belongs to; every endpoint that takes tokens calls this
-    or `check_active` first.
+    """Return the user that a token belongs to; every endpoint that takes tokens calls this,
+    `find_creator` or `check_active` first.
 
     Raises:
         Unauthenticated: the token is no longer active, or belongs to a service.
+        LoginNeeded: it belongs to an organisation's client.
     """
-    user = await find_user(session, user_id=caller.account)
-    if user is None or not await is_active(session, caller=caller):
-        raise Unauthenticated()
+    user = await find_creator(session, caller=caller)
+    if user is None:
+        raise Unauthenticated() if caller.account == caller.client_id else LoginNeeded()
     return user
+
+
+async def find_creator(session: AsyncSession, *, caller: Caller) -> User | None:
+    """Return the user who creates something with a token; None for an organisation's client.
+
+    Raises:
+        Unauthenticated: the token is no longer active.
+    """
+    await check_active(session, caller=caller)
+    return await find_user(session, user_id=person_id(caller))
 
 
 async def get_person(session: AsyncSession, *, caller: Caller) -> User:
@@ -85,6 +109,14 @@ async def get_person(session: AsyncSession, *, caller: Caller) -> User:
     if caller.client_id != FIRST_PARTY:
         raise LoginNeeded()
     return user
+
+
+async def _person(caller: AnyCaller, session: Transaction) -> User:
+    return await get_person(session, caller=caller)
+
+
+Person = Annotated[User, Depends(_person, scope="function")]
+"""The calling user, in the transaction of the request."""
 
 
 async def get_admin(session: AsyncSession, *, caller: Caller) -> User:

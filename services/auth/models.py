@@ -2,10 +2,11 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, String, Text
+from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from services.auth.roles import Role
 from services.common.db.columns import Serial, UtcDateTime, ascii_id, new_metadata
 
 
@@ -45,8 +46,51 @@ class User(Base):
     """The time step of the last accepted code: no code of this step or an earlier one is valid."""
 
 
+class Organisation(Base):
+    """An account with members."""
+
+    __tablename__ = "organisations"
+
+    id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    name: Mapped[str] = mapped_column(exact_text(100))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Membership(Base):
+    """A user's role in an organisation."""
+
+    __tablename__ = "memberships"
+
+    organisation_id: Mapped[str] = mapped_column(
+        ascii_id(36), ForeignKey("organisations.id", ondelete="CASCADE"), primary_key=True
+    )
+    user_id: Mapped[str] = mapped_column(
+        ascii_id(36), ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    role: Mapped[Role] = mapped_column(ascii_id(16))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    tokens_from: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """The user's tokens for the organisation that were issued earlier are revoked."""
+
+
+class Invitation(Base):
+    """An e-mail address whose owner may join an organisation."""
+
+    __tablename__ = "invitations"
+    __table_args__ = (UniqueConstraint("organisation_id", "email"),)
+
+    id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    organisation_id: Mapped[str] = mapped_column(
+        ascii_id(36), ForeignKey("organisations.id", ondelete="CASCADE")
+    )
+    email: Mapped[str] = mapped_column(exact_text(254))
+    role: Mapped[Role] = mapped_column(ascii_id(16))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
 class Client(Base):
-    """A machine's credentials, owned by a user; a service's client has no owner."""
+    """A machine's credentials, owned by a user or an organisation; a service's has no owner."""
 
     __tablename__ = "clients"
 
@@ -54,6 +98,7 @@ class Client(Base):
     owner_id: Mapped[str | None] = mapped_column(
         ascii_id(36), ForeignKey("users.id", ondelete="CASCADE"), index=True
     )
+    organisation_id: Mapped[str | None] = mapped_column(ascii_id(36), index=True)
     name: Mapped[str] = mapped_column(exact_text(100))
     secret_sha256: Mapped[str] = mapped_column(ascii_id(64))
     scope: Mapped[str] = mapped_column(ascii_id(255))
@@ -62,6 +107,11 @@ class Client(Base):
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     tokens_from: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Tokens issued earlier are revoked."""
+
+    @property
+    def account_id(self) -> str | None:
+        """The account that its tokens are for; None for a service's client."""
+        return self.organisation_id or self.owner_id
 
     def has_expired(self, now: datetime) -> bool:
         """Return whether less than a second is left, the shortest lifetime of a token."""
@@ -120,6 +170,8 @@ class RefreshFamily(Base):
     user_id: Mapped[str] = mapped_column(
         ascii_id(36), ForeignKey("users.id", ondelete="CASCADE"), index=True
     )
+    organisation_id: Mapped[str | None] = mapped_column(ascii_id(36))
+    """The account that its tokens are for; null for the user's personal account."""
     secret_sha256: Mapped[str] = mapped_column(ascii_id(64))
     scope: Mapped[str] = mapped_column(ascii_id(255))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -159,6 +211,8 @@ class Revocation(Base):
     sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     kind: Mapped[str] = mapped_column(ascii_id(16))
     target_id: Mapped[str] = mapped_column(ascii_id(64), index=True)
+    account_id: Mapped[str | None] = mapped_column(ascii_id(36))
+    """The only account whose tokens are revoked; null for all."""
     issued_before: Mapped[datetime] = mapped_column(UtcDateTime)
     until: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
 
@@ -225,6 +279,8 @@ class OneTimeLink(Base):
     email: Mapped[str] = mapped_column(exact_text(254))
     password_hash: Mapped[str | None] = mapped_column(ascii_id(255))
     """The password of a registration that the link completes."""
+    organisation_id: Mapped[str | None] = mapped_column(ascii_id(36), index=True)
+    """The organisation that the link invites to."""
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
 
 
@@ -240,6 +296,7 @@ class QueuedMail(Base):
     kind: Mapped[str] = mapped_column(ascii_id(32))
     email: Mapped[str] = mapped_column(exact_text(254))
     password_hash: Mapped[str | None] = mapped_column(ascii_id(255))
+    organisation_id: Mapped[str | None] = mapped_column(ascii_id(36))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     attempts: Mapped[int]
     next_attempt_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)

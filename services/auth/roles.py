@@ -26,3 +26,8 @@ def scopes_of(role: Role, *, is_admin: bool) -> str:
     """
     scopes = ROLE_SCOPES[role]
     return " ".join((*scopes, PLATFORM_ADMIN) if is_admin else scopes)
+
+
+def loses_scopes(old: Role, new: Role) -> bool:
+    """Return whether a role lacks a scope of another."""
+    return not set(ROLE_SCOPES[old]) <= set(ROLE_SCOPES[new])

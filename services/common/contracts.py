@@ -61,6 +61,11 @@ class RevocationRead(BaseModel):
 
     kind: RevocationKind
     id: str
+    account: str | None = Field(
+        default=None,
+        exclude_if=lambda account: account is None,
+        description="With `user`: only the user's tokens for this account.",
+    )
     issued_before: Instant = Field(description="Tokens issued from then on are valid.")
     until: Instant = Field(description="All of these tokens have expired by then.")
 

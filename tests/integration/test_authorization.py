@@ -11,7 +11,7 @@ from httpx import ASGITransport
 from jose.backends.base import Key
 
 from harness.logs import logging_as
-from services.auth.roles import PERSONAL, ROLE_SCOPES, scopes_of
+from services.auth.roles import PERSONAL, ROLE_SCOPES, loses_scopes, scopes_of
 from services.common.http.routing import list_guards, new_router
 from services.common.identity.guards import SCOPES, is_public, public
 from services.common.identity.tokens import TokenVerifier
@@ -29,6 +29,8 @@ PUBLIC = {
         "/password-reset/page",
         "/verify-email",
         "/verify-email/page",
+        "/invitations/accept",  # its page; the POST needs credentials
+        "/invitations/accept/page",
         "/token",
         "/revoke",
         "/introspect",
@@ -222,3 +224,13 @@ class TestRoles:
 
         assert set(SCOPES) - granted == {"billing:write", "admin"}
         assert scopes_of(PERSONAL, is_admin=True).split() == [*ROLE_SCOPES["owner"], "admin"]
+
+    def test_a_role_is_lower_than_another_if_it_lacks_one_of_its_scopes(self) -> None:
+        lower = {(old, new) for old in ROLE_SCOPES for new in ROLE_SCOPES if loses_scopes(old, new)}
+
+        assert lower == {
+            *((high, low) for high in ("owner", "admin") for low in ("developer", "billing")),
+            *((high, "viewer") for high in ("owner", "admin", "developer", "billing")),
+            ("developer", "billing"),
+            ("billing", "developer"),
+        }

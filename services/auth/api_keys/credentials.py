@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.api_keys import repository
 from services.auth.models import ApiKey
+from services.auth.organisations.memberships import find_organisation
 from services.auth.users.service import find_user
 from services.common.identity.api_keys import is_api_key
 
@@ -28,7 +29,10 @@ async def find_active_key(session: AsyncSession, *, key: str) -> ApiKey | None:
     if found is None or found.has_expired(datetime.now(UTC)):
         return None
     user = await find_user(session, user_id=found.account_id)
-    return found if user is not None and user.disabled_at is None else None
+    if user is None:
+        organisation = await find_organisation(session, organisation_id=found.account_id)
+        return None if organisation is None else found
+    return found if user.disabled_at is None else None
 
 
 async def record_use(session: AsyncSession, *, key: ApiKey) -> None:

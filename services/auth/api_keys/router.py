@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from services.auth.api_keys import service
 from services.auth.audit.requests import Address, Failures
+from services.auth.callers import person_id
 from services.auth.models import ApiKey
 from services.common.contracts import Name
 from services.common.db.database import Snapshot, Transaction
@@ -113,7 +114,8 @@ async def create_api_key(
     response: Response,
     address: Address,
 ) -> dict[str, Any]:
-    """Create an API key; its usage is billed to the token's account.
+    """Create an API key; its usage is billed to the token's account. An organisation's key stays
+    when the member who created it leaves.
 
     Inference and billing accept it as `Authorization: Bearer <key>` or `X-API-Key: <key>`.
     """
@@ -162,7 +164,7 @@ async def rotate_api_key(
             session, caller=caller, key_id=id, overlap=overlap, address=address
         )
     except NotFound:
-        failures.note("access_denied", actor=caller.account, target=id, address=address)
+        failures.note("access_denied", actor=person_id(caller), target=id, address=address)
         raise
     return _show_once(key, text, response)
 
@@ -175,7 +177,7 @@ async def delete_api_key(
     try:
         await service.delete_key(session, caller=caller, key_id=id, address=address)
     except NotFound:
-        failures.note("access_denied", actor=caller.account, target=id, address=address)
+        failures.note("access_denied", actor=person_id(caller), target=id, address=address)
         raise
 
 

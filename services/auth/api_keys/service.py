@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.auth.api_keys import repository
 from services.auth.api_keys.credentials import key_digest
 from services.auth.audit.service import record
-from services.auth.callers import get_user
-from services.auth.models import ApiKey
+from services.auth.callers import find_creator
+from services.auth.models import ApiKey, User
 from services.auth.revocations.service import publish
 from services.common.errors import BodyInvalid, NotFound, ServiceError, Unauthenticated
 from services.common.identity.api_keys import KEY_SCOPES, PREFIX_CHARS, Mode, new_api_key
@@ -61,7 +61,7 @@ async def create_key(
         BodyInvalid: a key cannot have that scope, or `expires_at` is in the past.
         TooManyKeys: the account already has `MAX_KEYS` keys.
     """
-    user = await get_user(session, caller=caller)
+    user = await find_creator(session, caller=caller)
     now = datetime.now(UTC)
     requested = (scope or "").split() or list(KEY_SCOPES)
     if not set(requested) <= set(KEY_SCOPES):
@@ -73,7 +73,7 @@ async def create_key(
         raise TooManyKeys()
     key = ApiKey(
         account_id=caller.account,
-        created_by=user.id,
+        created_by=user.id if user else None,
         name=name,
         mode=mode,
         scope=" ".join(each for each in KEY_SCOPES if each in requested),
@@ -82,7 +82,9 @@ async def create_key(
         expires_at=expires_at,
     )
     text = await _store(session, key, now=now)
-    await record(session, "api_key_created", actor=user.id, target=key.id, address=address)
+    await record(
+        session, "api_key_created", actor=_actor(caller, user), target=key.id, address=address
+    )
     return key, text
 
 
@@ -92,7 +94,7 @@ async def list_keys(session: AsyncSession, *, caller: Caller) -> Sequence[ApiKey
     Raises:
         Unauthenticated: the token is no longer active.
     """
-    await get_user(session, caller=caller)
+    await find_creator(session, caller=caller)
     return await repository.list_keys(session, account_id=caller.account)
 
 
@@ -110,14 +112,14 @@ async def rotate_key(
         NotFound: the key does not exist or belongs to another account.
         KeyExpired: the key has expired.
     """
-    user = await get_user(session, caller=caller)
+    user = await find_creator(session, caller=caller)
     old = await _lock_key(session, caller=caller, key_id=key_id)
     now = datetime.now(UTC)
     if old.has_expired(now):
         raise KeyExpired()
     new = ApiKey(
         account_id=old.account_id,
-        created_by=user.id,
+        created_by=user.id if user else None,
         name=old.name,
         mode=old.mode,
         scope=old.scope,
@@ -131,8 +133,12 @@ async def rotate_key(
     else:
         await repository.delete_key(session, old)
     text = await _store(session, new, now=now)
-    await record(session, "api_key_rotated", actor=user.id, target=key_id, address=address)
-    await record(session, "api_key_created", actor=user.id, target=new.id, address=address)
+    await record(
+        session, "api_key_rotated", actor=_actor(caller, user), target=key_id, address=address
+    )
+    await record(
+        session, "api_key_created", actor=_actor(caller, user), target=new.id, address=address
+    )
     await publish(session, ("api_key", key_id))
     return new, text
 
@@ -144,9 +150,11 @@ async def delete_key(session: AsyncSession, *, caller: Caller, key_id: str, addr
         Unauthenticated: the token is no longer active.
         NotFound: the key does not exist or belongs to another account.
     """
-    user = await get_user(session, caller=caller)
+    user = await find_creator(session, caller=caller)
     await repository.delete_key(session, await _lock_key(session, caller=caller, key_id=key_id))
-    await record(session, "api_key_deleted", actor=user.id, target=key_id, address=address)
+    await record(
+        session, "api_key_deleted", actor=_actor(caller, user), target=key_id, address=address
+    )
     await publish(session, ("api_key", key_id))
 
 
@@ -169,6 +177,10 @@ async def _store(session: AsyncSession, key: ApiKey, *, now: datetime) -> str:
     if not await repository.add_key(session, key):
         raise Unauthenticated()
     return text
+
+
+def _actor(caller: Caller, user: User | None) -> str:
+    return user.id if user else caller.client_id
 
 
 def _joined(words: Sequence[str] | None) -> str | None:

@@ -49,7 +49,8 @@ async def list_before(
 
 async def list_about(session: AsyncSession, *, user_id: str, limit: int) -> Sequence[AuditEntry]:
     """Return the newest entries in which a user acts or is acted on, newest first."""
-    about = or_(AuditEntry.actor == user_id, AuditEntry.target == user_id)
+    as_member = AuditEntry.target.startswith(f"{user_id}@")
+    about = or_(AuditEntry.actor == user_id, AuditEntry.target == user_id, as_member)
     newest = select(AuditEntry).where(about).order_by(AuditEntry.id.desc()).limit(limit)
     return (await session.scalars(newest)).all()
 

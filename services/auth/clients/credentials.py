@@ -34,9 +34,9 @@ async def find_authentic_client(
     return None if client.has_expired(datetime.now(UTC)) else client
 
 
-async def list_clients_of(session: AsyncSession, *, owner_id: str) -> Sequence[Client]:
-    """Return a user's clients, oldest first."""
-    return await repository.list_clients(session, owner_id=owner_id)
+async def list_clients_of(session: AsyncSession, *, account_id: str) -> Sequence[Client]:
+    """Return an account's clients, oldest first."""
+    return await repository.list_clients(session, account_id=account_id)
 
 
 async def ensure_service_client(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, delete, select
+from sqlalchemy import ColumnElement, CursorResult, delete, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -21,9 +21,9 @@ async def get_client(session: AsyncSession, *, client_id: str) -> Client:
     return await session.get_one(Client, client_id)
 
 
-async def list_clients(session: AsyncSession, *, owner_id: str) -> Sequence[Client]:
-    """Return a user's clients, oldest first."""
-    owned = select(Client).where(Client.owner_id == owner_id)
+async def list_clients(session: AsyncSession, *, account_id: str) -> Sequence[Client]:
+    """Return an account's clients, oldest first."""
+    owned = select(Client).where(_belongs_to(account_id))
     return (await session.scalars(owned.order_by(Client.created_at, Client.client_id))).all()
 
 
@@ -37,10 +37,14 @@ async def add_client(session: AsyncSession, client: Client) -> bool:
     return True
 
 
-async def delete_client(session: AsyncSession, *, owner_id: str, client_id: str) -> bool:
-    """Delete a user's client; return False if the user has no such client."""
+async def delete_client(session: AsyncSession, *, account_id: str, client_id: str) -> bool:
+    """Delete an account's client; return False if the account has no such client."""
     if not client_id.isascii():
         return False
-    owned = delete(Client).where(Client.client_id == client_id, Client.owner_id == owner_id)
+    owned = delete(Client).where(Client.client_id == client_id, _belongs_to(account_id))
     result = cast(CursorResult[Any], await session.execute(owned))
     return result.rowcount == 1
+
+
+def _belongs_to(account_id: str) -> ColumnElement[bool]:
+    return or_(Client.owner_id == account_id, Client.organisation_id == account_id)

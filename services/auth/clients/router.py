@@ -1,4 +1,4 @@
-"""A user's OAuth clients: credentials for programs."""
+"""An account's OAuth clients: credentials for programs."""
 
 from datetime import datetime
 from typing import Any
@@ -7,15 +7,23 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.auth.audit.requests import Address, Failures
-from services.auth.callers import LoginNeeded
+from services.auth.callers import LoginNeeded, person_id
 from services.auth.clients import service
 from services.common.db.database import Snapshot, Transaction
-from services.common.errors import BodyInvalid, NotFound, Unauthenticated, error_responses
+from services.common.errors import (
+    BodyInvalid,
+    InsufficientScope,
+    NotFound,
+    Unauthenticated,
+    error_responses,
+)
 from services.common.http.routing import new_router
 from services.common.identity.guards import AnyCaller
 from services.common.times import Instant
 
 router = new_router(prefix="/clients", tag="clients")
+
+_REFUSALS = (Unauthenticated, InsufficientScope)
 
 
 class ClientCreate(BaseModel):
@@ -48,7 +56,7 @@ class ClientList(BaseModel):
     "",
     status_code=201,
     response_model=ClientCreated,
-    responses=error_responses(Unauthenticated, LoginNeeded, service.TooManyClients, BodyInvalid),
+    responses=error_responses(*_REFUSALS, LoginNeeded, service.TooManyClients, BodyInvalid),
 )
 async def create_client(
     body: ClientCreate,
@@ -57,7 +65,8 @@ async def create_client(
     address: Address,
     response: Response,
 ) -> dict[str, Any]:
-    """Create credentials for a program; its usage is billed to this account."""
+    """Create credentials for a program; its usage is billed to the token's account. Those of an
+    organisation need the scope `keys:write`, and stay when the member who created them leaves."""
     client, secret = await service.create_client(
         session,
         caller=caller,
@@ -70,16 +79,16 @@ async def create_client(
     return ClientRead.model_validate(client).model_dump() | {"client_secret": secret}
 
 
-@router.get("", response_model=ClientList, responses=error_responses(Unauthenticated))
+@router.get("", response_model=ClientList, responses=error_responses(*_REFUSALS))
 async def list_clients(caller: AnyCaller, session: Snapshot) -> dict[str, Any]:
-    """Return the caller's machine credentials, oldest first, without their secrets."""
+    """Return the account's machine credentials, oldest first, without their secrets."""
     return {"clients": await service.list_clients(session, caller=caller)}
 
 
 @router.delete(
     "/{client_id}",
     status_code=204,
-    responses=error_responses(Unauthenticated, LoginNeeded, NotFound),
+    responses=error_responses(*_REFUSALS, LoginNeeded, NotFound),
 )
 async def delete_client(
     client_id: str,
@@ -92,5 +101,6 @@ async def delete_client(
     try:
         await service.delete_client(session, caller=caller, client_id=client_id, address=address)
     except NotFound:
-        failures.note("access_denied", actor=caller.account, target=client_id, address=address)
+        actor = person_id(caller)
+        failures.note("access_denied", actor=actor, target=client_id, address=address)
         raise

@@ -1,4 +1,4 @@
-"""Manage the OAuth clients of a user: credentials for programs."""
+"""Manage the OAuth clients of an account: credentials for programs."""
 
 import secrets
 from collections.abc import Sequence
@@ -7,25 +7,34 @@ from datetime import UTC, datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.audit.service import record
-from services.auth.callers import get_person, get_user
+from services.auth.callers import find_creator, get_person
 from services.auth.clients import repository
 from services.auth.clients.credentials import secret_digest
-from services.auth.models import Client
+from services.auth.models import Client, User
+from services.auth.organisations.memberships import find_account
 from services.auth.revocations.service import publish
-from services.auth.users.service import allowed_scope
-from services.common.errors import BodyInvalid, NotFound, ServiceError, Unauthenticated
+from services.auth.roles import PLATFORM_ADMIN
+from services.common.errors import (
+    BodyInvalid,
+    InsufficientScope,
+    NotFound,
+    ServiceError,
+    Unauthenticated,
+)
 from services.common.identity.caller import Caller
 
 MAX_CLIENTS = 100
-"""Maximum number of clients of a user."""
+"""Maximum number of clients of an account."""
+MANAGE = "keys:write"
+"""The scope that managing an organisation's clients needs."""
 
 
 class TooManyClients(ServiceError):
-    """The user already has the maximum number of clients."""
+    """The account already has the maximum number of clients."""
 
     status = 409
     code = "too_many_clients"
-    detail = f"A user can have at most {MAX_CLIENTS} clients; delete one first."
+    detail = f"An account can have at most {MAX_CLIENTS} clients; delete one first."
 
 
 async def create_client(
@@ -37,7 +46,9 @@ async def create_client(
     expires_at: datetime | None,
     address: str,
 ) -> tuple[Client, str]:
-    """Create a client of the calling user; return it and its secret, which is not stored.
+    """Create a client of the caller's account; return it and its secret, which is not stored.
+
+    An organisation's client stays when its creator leaves.
 
     Args:
         scope: the scopes that its tokens may have; default those of every user.
@@ -46,22 +57,27 @@ async def create_client(
     Raises:
         LoginNeeded: the caller is a machine client.
         Unauthenticated: the token is no longer active.
+        InsufficientScope: it is for an organisation, and lacks the scope `MANAGE`.
         BodyInvalid: the user lacks a scope, or `expires_at` is in the past.
-        TooManyClients: the user already has `MAX_CLIENTS` clients.
+        TooManyClients: the account already has `MAX_CLIENTS` clients.
     """
-    owner = await get_person(session, caller=caller)
+    owner = await _get_manager(session, caller=caller)
+    account = await find_account(session, user=owner, account_id=caller.account)
+    is_personal = caller.account == owner.id
+    allowed = set(account.scope.split()) if account else set()
     requested = (scope or "predict usage:read").split()
     now = datetime.now(UTC)
-    if not set(requested) <= set(allowed_scope(owner).split()):
+    if not set(requested) <= (allowed if is_personal else allowed - {PLATFORM_ADMIN}):
         raise BodyInvalid([{"loc": ["body", "scope"], "msg": "You do not have this scope."}])
     if expires_at is not None and expires_at <= now:
         raise BodyInvalid([{"loc": ["body", "expires_at"], "msg": "Must not be in the past."}])
-    if len(await repository.list_clients(session, owner_id=owner.id)) >= MAX_CLIENTS:
+    if len(await repository.list_clients(session, account_id=caller.account)) >= MAX_CLIENTS:
         raise TooManyClients()
     secret = f"tgs_{secrets.token_urlsafe(32)}"
     client = Client(
         client_id=f"tgc_{secrets.token_hex(12)}",
-        owner_id=owner.id,
+        owner_id=owner.id if is_personal else None,
+        organisation_id=None if is_personal else caller.account,
         name=name,
         secret_sha256=secret_digest(secret),
         scope=" ".join(dict.fromkeys(requested)),
@@ -77,13 +93,17 @@ async def create_client(
 
 
 async def list_clients(session: AsyncSession, *, caller: Caller) -> Sequence[Client]:
-    """Return the calling user's clients, oldest first.
+    """Return the clients of the caller's account, oldest first.
 
     Raises:
-        Unauthenticated: the token is no longer active.
+        Unauthenticated: the token is no longer active, or belongs to a service.
+        InsufficientScope: it is for an organisation, and lacks the scope `MANAGE`.
     """
-    owner = await get_user(session, caller=caller)
-    return await repository.list_clients(session, owner_id=owner.id)
+    user = await find_creator(session, caller=caller)
+    if caller.account == caller.client_id:
+        raise Unauthenticated()
+    _check_scope(caller, user)
+    return await repository.list_clients(session, account_id=caller.account)
 
 
 async def delete_client(
@@ -94,10 +114,23 @@ async def delete_client(
     Raises:
         Unauthenticated: the token is no longer active.
         LoginNeeded: the caller is a machine client.
-        NotFound: the client does not exist or belongs to another user.
+        InsufficientScope: the token is for an organisation, and lacks the scope `MANAGE`.
+        NotFound: the client does not exist or belongs to another account.
     """
-    owner = await get_person(session, caller=caller)
-    if not await repository.delete_client(session, owner_id=owner.id, client_id=client_id):
+    owner = await _get_manager(session, caller=caller)
+    if not await repository.delete_client(session, account_id=caller.account, client_id=client_id):
         raise NotFound()
     await record(session, "client_deleted", actor=owner.id, target=client_id, address=address)
     await publish(session, ("client", client_id))
+
+
+async def _get_manager(session: AsyncSession, *, caller: Caller) -> User:
+    user = await get_person(session, caller=caller)
+    _check_scope(caller, user)
+    return user
+
+
+def _check_scope(caller: Caller, user: User | None) -> None:
+    is_personal = user is not None and user.id == caller.account
+    if not is_personal and MANAGE not in caller.scopes:
+        raise InsufficientScope(MANAGE)

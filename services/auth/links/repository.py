@@ -38,5 +38,13 @@ async def delete_links_of(session: AsyncSession, *, user_id: str, purpose: str) 
     )
 
 
+async def delete_links_to(session: AsyncSession, *, email: str, organisation_id: str) -> None:
+    await session.execute(
+        delete(OneTimeLink).where(
+            OneTimeLink.organisation_id == organisation_id, OneTimeLink.email == email
+        )
+    )
+
+
 async def delete_expired(session: AsyncSession, *, now: datetime) -> None:
     await session.execute(delete(OneTimeLink).where(OneTimeLink.expires_at <= now))

@@ -14,12 +14,15 @@ REGISTER = "register"
 VERIFY_EMAIL = "verify_email"
 RESET_PASSWORD = "reset_password"  # noqa: S105
 INVITE = "invite"
+JOIN = "join"
+"""Joins an organisation; someone without a user registers with it, too."""
 
 LIFETIMES = {
     REGISTER: timedelta(hours=24),
     VERIFY_EMAIL: timedelta(hours=24),
     RESET_PASSWORD: timedelta(hours=1),
     INVITE: timedelta(days=7),
+    JOIN: timedelta(days=7),
 }
 """How long a link can be used, by purpose."""
 
@@ -39,6 +42,7 @@ async def create_link(
     email: str,
     user_id: str | None = None,
     password_hash: str | None = None,
+    organisation_id: str | None = None,
 ) -> str:
     """Create a link for the owner of an e-mail address; return its token, which is not stored."""
     token = secrets.token_urlsafe(32)
@@ -48,6 +52,7 @@ async def create_link(
         purpose=purpose,
         email=email,
         password_hash=password_hash,
+        organisation_id=organisation_id,
         expires_at=datetime.now(UTC) + LIFETIMES[purpose],
     )
     await repository.add_link(session, link)
@@ -83,6 +88,11 @@ async def use_link(session: AsyncSession, *, token: str, purposes: tuple[str, ..
 async def cancel_links(session: AsyncSession, *, user_id: str, purpose: str) -> None:
     """Make all links of a user for a purpose unusable."""
     await repository.delete_links_of(session, user_id=user_id, purpose=purpose)
+
+
+async def cancel_links_to(session: AsyncSession, *, email: str, organisation_id: str) -> None:
+    """Make all links that invite an address to an organisation unusable."""
+    await repository.delete_links_to(session, email=email, organisation_id=organisation_id)
 
 
 async def delete_expired_links(session: AsyncSession, *, now: datetime) -> None:

@@ -13,12 +13,21 @@ from email.utils import format_datetime, parseaddr
 import idna
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.links.service import INVITE, REGISTER, RESET_PASSWORD, VERIFY_EMAIL, create_link
+from services.auth.links.service import (
+    INVITE,
+    JOIN,
+    REGISTER,
+    RESET_PASSWORD,
+    VERIFY_EMAIL,
+    create_link,
+)
 from services.auth.mail import repository
 from services.auth.mail.queue import Kind
 from services.auth.mail.texts import ALREADY_REGISTERED, TEXTS, Text, render_html, render_plain
 from services.auth.mail.transports import RejectedError, Transport
 from services.auth.models import QueuedMail, User
+from services.auth.organisations.invitations import find_invited
+from services.auth.organisations.memberships import find_organisation
 from services.auth.users.service import find_user, find_user_by_email
 from services.common.db.database import Database
 from services.common.telemetry.requests import log
@@ -97,6 +106,21 @@ async def _compose(session: AsyncSession, post: Post, mail: QueuedMail) -> Email
             )
         case Kind.INVITATION:
             token = await create_link(session, purpose=INVITE, email=mail.email)
+        case Kind.JOIN:
+            organisation = await find_invited(
+                session, organisation_id=mail.organisation_id, email=mail.email
+            )
+            if organisation is None:
+                return None
+            text = text.about(organisation.name)
+            token = await create_link(
+                session, purpose=JOIN, email=mail.email, organisation_id=organisation.id
+            )
+        case Kind.ADDED:
+            organisation = await find_organisation(
+                session, organisation_id=mail.organisation_id or ""
+            )
+            text = text.about(organisation.name if organisation else "")
         case Kind.VERIFICATION:
             owner = await find_user(session, user_id=mail.user_id or "")
             if not _is_enabled(owner):

@@ -17,6 +17,10 @@ class Kind(StrEnum):
     """Completes a registration or, if the address is taken, says so to its owner."""
     VERIFICATION = "verification"
     INVITATION = "invitation"
+    JOIN = "join"
+    """Invites to an organisation."""
+    ADDED = "added"
+    """Says that a user was added to an organisation."""
     RESET = "reset"
     """Resets a password; nothing is sent to an address without a user."""
     PASSWORD_CHANGED = "password_changed"  # noqa: S105
@@ -31,6 +35,7 @@ async def queue_mail(
     email: str,
     user_id: str | None = None,
     password_hash: str | None = None,
+    organisation_id: str | None = None,
 ) -> None:
     """Queue a mail to a normalised address.
 
@@ -43,6 +48,7 @@ async def queue_mail(
         kind=kind,
         email=email,
         password_hash=password_hash,
+        organisation_id=organisation_id,
         created_at=now,
         attempts=0,
         next_attempt_at=now,

@@ -1,7 +1,7 @@
 """The texts of mails, as plain text and simple HTML."""
 
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.auth.mail.queue import Kind
 
@@ -14,6 +14,10 @@ class Text:
     before: str
     after: str
     path: str | None = None
+
+    def about(self, organisation: str) -> "Text":
+        """Return the text with the name of an organisation."""
+        return replace(self, before=self.before.replace("{organisation}", organisation))
 
 
 _IGNORE = "If you did not request this, ignore this mail; nothing changes."
@@ -38,6 +42,17 @@ TEXTS = {
         "An administrator invites you to register. Open this link within 7 days:",
         "If you do not want to register, ignore this mail.",
         "/register",
+    ),
+    Kind.JOIN: Text(
+        "You are invited to an organisation",
+        "You are invited to join the organisation “{organisation}”. Open this link within 7 days:",
+        "If you do not want to join, ignore this mail.",
+        "/invitations/accept",
+    ),
+    Kind.ADDED: Text(
+        "You were added to an organisation",
+        "You are now a member of the organisation “{organisation}”.",
+        "You can leave it at any time.",
     ),
     Kind.RESET: Text(
         "Reset your password",

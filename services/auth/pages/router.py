@@ -11,11 +11,12 @@ from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
 
 from services.auth.audit.requests import Address, Failures
-from services.auth.links.service import INVITE, LinkInvalid, find_link
+from services.auth.links.service import INVITE, JOIN, LinkInvalid, find_link
+from services.auth.organisations import invitations
 from services.auth.pages.html import Form, page
 from services.auth.passwords import PasswordHasher
 from services.auth.users import mailed
-from services.auth.users.service import EmailTaken, prepare_user
+from services.auth.users.service import EmailTaken, find_user_by_email, prepare_user
 from services.common.db.database import Database
 from services.common.errors import BodyInvalid, ServiceError
 from services.common.http.forms import parse_form
@@ -137,6 +138,52 @@ async def register_by_page(
     return page("Registered", "Thank you. You can log in now.")
 
 
+@router.get("/invitations/accept", include_in_schema=False)
+@public
+async def joining_page(
+    database: AppDatabase, address: Address, failures: Failures, token: str = ""
+) -> HTMLResponse:
+    """Show the form that joins an organisation."""
+    try:
+        return await _joining_page(database, token)
+    except ServiceError as error:
+        return _failed("Join", error, failures, address)
+
+
+@router.post("/invitations/accept/page", include_in_schema=False)
+@public
+async def join_by_page(
+    request: Request, database: AppDatabase, hasher: Hasher, address: Address, failures: Failures
+) -> HTMLResponse:
+    """Join an organisation as the user who was invited; anyone without a user registers first.
+
+    The link alone is enough for a user: only a log-in makes use of the membership.
+    """
+    fields = await _fields(request)
+    token = fields.get("token", "")
+    try:
+        async with database.transaction() as session:
+            email = (await find_link(session, token=token, purposes=(JOIN,))).email
+            user = await find_user_by_email(session, email=email)
+            if user is not None:
+                await invitations.accept(session, user=user, token=token, address=address)
+        if user is None:
+            try:
+                prepared = await prepare_user(
+                    hasher=hasher, email=email, password=fields.get("password", "")
+                )
+            except BodyInvalid as error:
+                problem = error.extra["errors"][0]["msg"]
+                return await _joining_page(database, token, problem=problem)
+            async with database.transaction() as session:
+                await mailed.accept_invitation(
+                    session, prepared=prepared, email=email, token=token, address=address
+                )
+    except ServiceError as error:
+        return _failed("Join", error, failures, address)
+    return page("Joined", "You are a member now. You can log in.")
+
+
 def _reset_page(token: str, *, problem: str | None = None) -> HTMLResponse:
     form = Form("/password-reset/page", token, "Set password", password=True)
     return page(
@@ -157,6 +204,35 @@ async def _invitation_page(
     return page(
         "Register",
         "Choose a password.",
+        form=form,
+        problem=problem,
+        status=200 if problem is None else 422,
+    )
+
+
+async def _joining_page(
+    database: Database, token: str, *, problem: str | None = None
+) -> HTMLResponse:
+    async with database.snapshot() as session:
+        link = await find_link(session, token=token, purposes=(JOIN,))
+        organisation = await invitations.find_invited(
+            session, organisation_id=link.organisation_id, email=link.email
+        )
+        user = await find_user_by_email(session, email=link.email)
+    if organisation is None:
+        raise LinkInvalid()
+    is_new = user is None
+    form = Form(
+        "/invitations/accept/page",
+        token,
+        "Register and join" if is_new else "Join",
+        password=is_new,
+        email=link.email,
+    )
+    choose = " Choose a password." if is_new else ""
+    return page(
+        "Join an organisation",
+        f"You are invited to join “{organisation.name}”.{choose}",
         form=form,
         problem=problem,
         status=200 if problem is None else 422,

@@ -57,5 +57,21 @@ async def is_token_revoked(session: AsyncSession, *, token_id: str) -> bool:
     return await session.scalar(found.limit(1)) is not None
 
 
+async def find_last_revocation(
+    session: AsyncSession, *, kind: str, target_id: str, account: str
+) -> datetime | None:
+    """Return the latest `issued_before` among an account's revocations of this kind and id."""
+    latest = (
+        select(Revocation.issued_before)
+        .where(
+            Revocation.target_id == target_id,
+            Revocation.kind == kind,
+            Revocation.account_id == account,
+        )
+        .order_by(Revocation.issued_before.desc())
+    )
+    return await session.scalar(latest.limit(1))
+
+
 async def delete_expired(session: AsyncSession, *, now: datetime) -> None:
     await session.execute(delete(Revocation).where(Revocation.until <= now))

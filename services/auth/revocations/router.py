@@ -43,7 +43,8 @@ async def list_revocations(
     """Return the revocations after a number, in order; if nothing is new, wait for a few seconds.
 
     A token is revoked if an entry names its `jti`, its account (`sub`), its user (`user_id`) or its
-    client, and it was issued (`iat`) before the entry's `issued_before`. What is known about an API
+    client, and it was issued (`iat`) before the entry's `issued_before`. An entry of a user may be
+    limited to the tokens for one `account`. What is known about an API
     key is outdated if an entry names the key or its account. After `until`, an entry is no longer
     needed. Continue with the response's `last`; if that is lower than `after`, the numbers have
     begun anew, and nothing that was verified before should be trusted.

@@ -23,6 +23,8 @@ _KEPT = timedelta(seconds=MAX_LIFETIME_S)
 async def publish(
     session: AsyncSession,
     *revoked: tuple[RevocationKind, str],
+    account: str | None = None,
+    after: datetime | None = None,
     issued_before: datetime | None = None,
     until: datetime | None = None,
 ) -> datetime:
@@ -30,6 +32,9 @@ async def publish(
 
     Args:
         revoked: each the kind and id of what the credentials belong to.
+        account: the only account whose tokens are revoked; default all.
+        after: the last `issued_before`. Tokens that were issued since then in the same second
+            date from it, and are revoked, too.
         issued_before: tokens issued from then on stay valid; default the next full second, because
             tokens date from full seconds.
         until: when the last of these tokens has expired by itself; by default after the longest
@@ -39,7 +44,8 @@ async def publish(
         `issued_before`.
     """
     now = datetime.now(UTC)
-    issued_before = issued_before or now.replace(microsecond=0) + timedelta(seconds=1)
+    if issued_before is None:
+        issued_before = (max(now, after or now) + timedelta(seconds=1)).replace(microsecond=0)
     first = await repository.take_numbers(session, count=len(revoked))
     await repository.add_revocations(
         session,
@@ -48,6 +54,7 @@ async def publish(
                 sequence=number,
                 kind=kind,
                 target_id=target_id,
+                account_id=account,
                 issued_before=issued_before,
                 until=until or now + _KEPT,
             )
@@ -60,6 +67,15 @@ async def publish(
 async def is_token_revoked(session: AsyncSession, *, token_id: str) -> bool:
     """Return whether a single access token was revoked."""
     return await repository.is_token_revoked(session, token_id=token_id)
+
+
+async def find_last_revocation(
+    session: AsyncSession, *, kind: RevocationKind, target_id: str, account: str
+) -> datetime | None:
+    """Return the `issued_before` of the newest revocation for an account; None if none is kept."""
+    return await repository.find_last_revocation(
+        session, kind=kind, target_id=target_id, account=account
+    )
 
 
 async def delete_expired_revocations(session: AsyncSession, *, now: datetime) -> None:
@@ -103,6 +119,7 @@ class RevocationFeed:
                     {
                         "kind": row.kind,
                         "id": row.target_id,
+                        "account": row.account_id,
                         "issued_before": row.issued_before,
                         "until": row.until,
                     }

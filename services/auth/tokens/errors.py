@@ -87,6 +87,12 @@ class InvalidScope(OAuthError):
     detail = "The requested scope exceeds what may be granted."
 
 
+class WrongAccount(InvalidRequest):
+    """The parameter `account` is not an account that these credentials can act for."""
+
+    detail = "Parameter account must be an account that these credentials can act for."
+
+
 class TooManyAttempts(OAuthError):
     """Too many failed log-ins for this e-mail or from this address; the password is not checked."""
 

@@ -56,8 +56,8 @@ async def _revoke_access_token(issuer: Issuer, *, token: str, address: str) -> N
 async def introspect(issuer: Issuer, *, token: str, client: Client) -> dict[str, Any]:
     """Return the claims of an access token or an API key if it is active (RFC 7662 §2.2).
 
-    Refresh tokens are always reported as inactive. So are other users' tokens and keys if the
-    client belongs to a user.
+    Refresh tokens are always reported as inactive. So are other accounts' tokens and keys if the
+    client belongs to an account.
     """
     inactive = {"active": False}
     if looks_like_api_key(token.encode()):
@@ -66,7 +66,7 @@ async def introspect(issuer: Issuer, *, token: str, client: Client) -> dict[str,
         caller = await issuer.verifier.verify(token.encode())
     except Unauthenticated:
         return inactive
-    if client.owner_id not in (None, caller.account):
+    if client.account_id not in (None, caller.account):
         return inactive
     async with issuer.database.snapshot() as session:
         active = await is_active(session, caller=caller)
@@ -82,9 +82,9 @@ async def _introspect_key(issuer: Issuer, *, key: str, client: Client) -> dict[s
     """
     async with issuer.database.transaction() as session:
         found = await find_active_key(session, key=key)
-        if found is None or client.owner_id not in (None, found.account_id):
+        if found is None or client.account_id not in (None, found.account_id):
             return None
-        if client.owner_id is None:
+        if client.account_id is None:
             await record_use(session, key=found)
     claims = KeyIntrospection(
         active=True,

@@ -9,9 +9,11 @@ from services.auth.models import RefreshFamily
 from services.auth.tokens import repository
 
 
-async def end_logins(session: AsyncSession, *, user_id: str) -> None:
-    """Revoke all refresh tokens of a user, but no access tokens."""
-    await repository.delete_families(session, user_id=user_id)
+async def end_logins(
+    session: AsyncSession, *, user_id: str, organisation_id: str | None = None
+) -> None:
+    """Revoke all refresh tokens of a user, or those for an organisation; no access tokens."""
+    await repository.delete_families(session, user_id=user_id, organisation_id=organisation_id)
 
 
 async def end_login(session: AsyncSession, *, refresh_token: str, address: str) -> None:

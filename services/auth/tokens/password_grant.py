@@ -8,8 +8,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.audit.service import record
 from services.auth.models import User
+from services.auth.organisations.memberships import find_account
 from services.auth.tokens.attempts import LoginKeys, login_keys
-from services.auth.tokens.errors import InvalidGrant, MfaRequired, TooManyAttempts
+from services.auth.tokens.errors import (
+    InvalidGrant,
+    MfaRequired,
+    TooManyAttempts,
+    WrongAccount,
+)
 from services.auth.tokens.guesses import (
     Standing,
     check_standing,
@@ -24,7 +30,7 @@ from services.auth.tokens.service import (
     issue_to_user,
 )
 from services.auth.users import totp
-from services.auth.users.service import allowed_scope, find_user_by_email, lock_unchanged
+from services.auth.users.service import find_user_by_email, lock_unchanged
 from services.common.db.retrying import in_transaction
 
 _WRONG_LOGIN = "Incorrect e-mail or password."
@@ -37,6 +43,7 @@ async def grant_password(
     password: str,
     code: str | None,
     scope: str | None,
+    account: str | None,
     address: str,
 ) -> IssuedToken:
     """Log in with e-mail and password from an IP address.
@@ -47,12 +54,14 @@ async def grant_password(
 
     Args:
         code: of the authenticator app or a recovery code, for users with a second factor.
+        account: one of the user's accounts; default the personal one.
 
     Raises:
         InvalidGrant: the password or the code is wrong, or the user is unknown or disabled.
         MfaRequired: the password is right, and there is no code.
         TooManyAttempts: too many failures (see `tokens.attempts`), even if the password is right.
-        InvalidScope: the user lacks a requested scope.
+        InvalidScope: the user's role in the account lacks a requested scope.
+        WrongAccount: the user cannot act for the account.
         Unavailable: too many passwords are being checked, or the database is unavailable.
     """
     keys = login_keys(username, client=address)
@@ -72,12 +81,15 @@ async def grant_password(
             ):
                 return await count_failure(session, keys=keys, limits=issuer.limits, known=known)
             await remember_success(session, keys, user_id=stored.id)
-            granted = grant_scope(scope, allowed=allowed_scope(stored))
-            refresh_token = await create_family(session, issuer, stored, granted)
+            own = await find_account(session, user=stored, account_id=account)
+            if own is None:
+                raise WrongAccount()
+            granted = grant_scope(scope, allowed=own.scope)
+            refresh_token = await create_family(session, issuer, stored, own, granted)
             await record(
                 session, "login_succeeded", actor=stored.id, target=stored.id, address=address
             )
-            return issue_to_user(issuer, stored, granted, refresh_token)
+            return issue_to_user(issuer, stored, own, granted, refresh_token)
 
         outcome = await in_transaction(issuer.database, decide)
     if isinstance(outcome, IssuedToken):

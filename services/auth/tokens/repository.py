@@ -167,9 +167,14 @@ async def list_families(session: AsyncSession, *, user_id: str) -> Sequence[Refr
     return (await session.scalars(owned.order_by(RefreshFamily.created_at))).all()
 
 
-async def delete_families(session: AsyncSession, *, user_id: str) -> None:
-    """Delete all refresh tokens of a user."""
-    await session.execute(delete(RefreshFamily).where(RefreshFamily.user_id == user_id))
+async def delete_families(
+    session: AsyncSession, *, user_id: str, organisation_id: str | None = None
+) -> None:
+    """Delete all refresh tokens of a user, or those for an organisation."""
+    owned = delete(RefreshFamily).where(RefreshFamily.user_id == user_id)
+    if organisation_id is not None:
+        owned = owned.where(RefreshFamily.organisation_id == organisation_id)
+    await session.execute(owned)
 
 
 async def delete_family(session: AsyncSession, *, family_id: str) -> None:

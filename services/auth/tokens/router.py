@@ -83,6 +83,7 @@ def _form_of(*names: str, required: tuple[str, ...]) -> dict[str, Any]:
         "client_id",
         "client_secret",
         "scope",
+        "account",
         required=("grant_type",),
     ),
 )
@@ -92,7 +93,8 @@ async def issue_token(
 ) -> IssuedToken:
     """Issue an access token. `grant_type` is `password` (`username` is the e-mail),
     `refresh_token`, or `client_credentials` (with HTTP Basic or in the form). Without `scope`, the
-    token gets all scopes that may be granted."""
+    token gets all scopes that may be granted. `account` chooses one of the user's accounts: the
+    personal one (the default) or an organisation. Refreshing a token keeps its account."""
     with oauth_errors():
         form = await read_form(request)
         issued = await _grant(issuer, form, address=address)
@@ -128,7 +130,7 @@ async def introspect(
     request: Request, response: Response, issuer: IssuerState, address: Address
 ) -> dict[str, Any]:
     """Return the claims of an access token or an API key if it is active. Requires an authenticated
-    client; a user's client can only introspect its owner's tokens and keys."""
+    client; an account's client can only introspect the account's tokens and keys."""
     with oauth_errors():
         form = await read_form(request)
         if form.client is None:
@@ -141,6 +143,7 @@ async def introspect(
 
 async def _grant(issuer: Issuer, form: OAuthForm, *, address: str) -> IssuedToken:
     grant_type, scope = form.require("grant_type"), form.fields.get("scope")
+    account = form.fields.get("account")
     if grant_type not in GRANT_TYPES:
         raise UnsupportedGrantType()
     client = None
@@ -149,13 +152,15 @@ async def _grant(issuer: Issuer, form: OAuthForm, *, address: str) -> IssuedToke
     if grant_type == "client_credentials":
         if client is None:
             raise InvalidClient()
-        return await service.grant_client_credentials(issuer, client=client, scope=scope)
+        return await service.grant_client_credentials(
+            issuer, client=client, scope=scope, account=account
+        )
     if client is not None:
         raise UnauthorizedClient("This client may use client_credentials only.")
     if grant_type == "refresh_token":
         token = form.require("refresh_token")
         return await service.grant_refresh_token(
-            issuer, refresh_token=token, scope=scope, address=address
+            issuer, refresh_token=token, scope=scope, account=account, address=address
         )
     return await grant_password(
         issuer,
@@ -163,5 +168,6 @@ async def _grant(issuer: Issuer, form: OAuthForm, *, address: str) -> IssuedToke
         password=form.require("password"),
         code=form.fields.get("totp"),
         scope=scope,
+        account=account,
         address=address,
     )

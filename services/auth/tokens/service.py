@@ -16,8 +16,11 @@ from services.auth.callers import FIRST_PARTY
 from services.auth.clients.credentials import find_authentic_client, secret_digest
 from services.auth.keys import KeyRing
 from services.auth.models import Client, RefreshFamily, User
+from services.auth.organisations.invitations import delete_expired_invitations
+from services.auth.organisations.memberships import Account, find_account
 from services.auth.passwords import PasswordHasher
 from services.auth.revocations.service import delete_expired_revocations
+from services.auth.roles import PERSONAL, scopes_of
 from services.auth.settings import AuthSettings
 from services.auth.tokens import repository
 from services.auth.tokens.attempts import KNOWN_FOR, LOCKS_REMEMBERED_FOR
@@ -25,11 +28,12 @@ from services.auth.tokens.errors import (
     InvalidClient,
     InvalidGrant,
     InvalidScope,
+    WrongAccount,
 )
 from services.auth.tokens.forms import ClientCredentials
 from services.auth.tokens.guesses import GuessLimits
 from services.auth.tokens.logins import split_refresh_token
-from services.auth.users.service import allowed_scope, find_user
+from services.auth.users.service import find_user
 from services.common.contracts import AUDIENCE
 from services.common.db.database import Database
 from services.common.identity.guards import SCOPES
@@ -108,14 +112,17 @@ async def authenticate_client(
 
 
 async def grant_refresh_token(
-    issuer: Issuer, *, refresh_token: str, scope: str | None, address: str
+    issuer: Issuer, *, refresh_token: str, scope: str | None, account: str | None, address: str
 ) -> IssuedToken:
     """Exchange a refresh token for a new pair, which invalidates the old one (RFC 6749 §6).
+
+    The new token is for the same account.
 
     Raises:
         InvalidGrant: the token is unknown, expired, or was used before. Reuse revokes all tokens
             of the log-in, because the token must have been stolen (RFC 9700 §4.14.2).
         InvalidScope: the scope exceeds that of the log-in; the token stays valid.
+        WrongAccount: `account` names another account; the token stays valid.
     """
     family_id, secret = split_refresh_token(refresh_token)
     successor = secrets.token_urlsafe(32)
@@ -129,10 +136,14 @@ async def grant_refresh_token(
         )
         family = await repository.find_family(session, family_id=family_id) if rotated else None
         user = await find_user(session, user_id=family.user_id) if family else None
+        own = None
         if family and user and user.disabled_at is None:
-            allowed = _common(family.scope, allowed_scope(user))
-            granted = grant_scope(scope, allowed=allowed)
-            return issue_to_user(issuer, user, granted, f"{family_id}.{successor}")
+            own = await find_account(session, user=user, account_id=family.organisation_id)
+        if family and user and own:
+            if account not in (None, own.id):
+                raise WrongAccount()
+            granted = grant_scope(scope, allowed=_common(family.scope, own.scope))
+            return issue_to_user(issuer, user, own, granted, f"{family_id}.{successor}")
         lost = family or await repository.find_family(session, family_id=family_id)
         if lost is not None:
             reused = not rotated and lost.expires_at > datetime.now(UTC)
@@ -143,25 +154,30 @@ async def grant_refresh_token(
 
 
 async def grant_client_credentials(
-    issuer: Issuer, *, client: Client, scope: str | None
+    issuer: Issuer, *, client: Client, scope: str | None, account: str | None
 ) -> IssuedToken:
-    """Issue a token to a client, for its owner or, for a service's client, for itself.
+    """Issue a token to a client, for its account or, for a service's client, for itself.
 
     The token expires no later than the client.
 
     Raises:
         InvalidGrant: the owner is disabled.
         InvalidScope: the client lacks a requested scope, or its owner no longer has it.
+        WrongAccount: `account` names another account.
     """
+    own_id = client.account_id or client.client_id
+    if account not in (None, own_id):
+        raise WrongAccount()
     if client.owner_id is None:
         granted = grant_scope(scope, allowed=client.scope)
-        return _issue_to_client(issuer, client, granted, account=client.client_id)
+        return _issue_to_client(issuer, client, granted, account=own_id)
     async with issuer.database.snapshot() as session:
         owner = await find_user(session, user_id=client.owner_id)
     if owner is None or owner.disabled_at is not None:
         raise InvalidGrant("The client's owner is disabled.")
-    granted = grant_scope(scope, allowed=_common(client.scope, allowed_scope(owner)))
-    return _issue_to_client(issuer, client, granted, account=owner.id)
+    own_scope = scopes_of(PERSONAL, is_admin=owner.is_admin)
+    granted = grant_scope(scope, allowed=_common(client.scope, own_scope))
+    return _issue_to_client(issuer, client, granted, account=own_id)
 
 
 async def delete_expired(database: Database) -> None:
@@ -175,6 +191,7 @@ async def delete_expired(database: Database) -> None:
             locked_since=now - LOCKS_REMEMBERED_FOR,
         )
         await delete_expired_revocations(session, now=now)
+        await delete_expired_invitations(session, now=now)
         await delete_expired_keys(session, before=now - KEYS_SHOWN_FOR)
 
 
@@ -187,12 +204,15 @@ def _printable(client_id: str) -> str | None:
     return client_id if plausible else None
 
 
-async def create_family(session: AsyncSession, issuer: Issuer, user: User, scope: str) -> str:
-    """Store a user's new refresh family and return its first token."""
+async def create_family(
+    session: AsyncSession, issuer: Issuer, user: User, account: Account, scope: str
+) -> str:
+    """Store a new refresh family of a user for an account, and return its first token."""
     secret, now = secrets.token_urlsafe(32), datetime.now(UTC)
     family = RefreshFamily(
         id=str(uuid.uuid4()),
         user_id=user.id,
+        organisation_id=None if account.id == user.id else account.id,
         secret_sha256=secret_digest(secret),
         scope=scope,
         created_at=now,
@@ -219,11 +239,13 @@ def _common(scope: str, other: str) -> str:
     return " ".join(name for name in scope.split() if name in other.split())
 
 
-def issue_to_user(issuer: Issuer, user: User, scope: str, refresh_token: str) -> IssuedToken:
-    """Return a response with a token for the user's own account."""
-    claims = {"sub": user.id, "user_id": user.id, "client_id": FIRST_PARTY, "scope": scope}
+def issue_to_user(
+    issuer: Issuer, user: User, account: Account, scope: str, refresh_token: str
+) -> IssuedToken:
+    """Return a response with a token for one of the user's accounts."""
+    claims = {"sub": account.id, "user_id": user.id, "client_id": FIRST_PARTY, "scope": scope}
     lifetime_s = issuer.settings.access_token_seconds
-    token = _sign(issuer, claims, lifetime_s=lifetime_s, not_before=user.tokens_from)
+    token = _sign(issuer, claims, lifetime_s=lifetime_s, not_before=account.tokens_from)
     return IssuedToken(token, lifetime_s, scope, refresh_token)
 
 

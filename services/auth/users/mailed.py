@@ -5,6 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.auth.audit.service import record
 from services.auth.links.service import (
     INVITE,
+    JOIN,
     REGISTER,
     RESET_PASSWORD,
     VERIFY_EMAIL,
@@ -15,6 +16,7 @@ from services.auth.links.service import (
 )
 from services.auth.mail.queue import Kind, queue_mail
 from services.auth.models import User
+from services.auth.organisations.invitations import join
 from services.auth.passwords import PasswordHasher, check_new_password
 from services.auth.tokens.guesses import count_mail
 from services.auth.users.emails import MAX_EMAIL_CHARS, check_email, normalise_email
@@ -41,17 +43,20 @@ async def request_registration(session: AsyncSession, *, prepared: User, address
 async def accept_invitation(
     session: AsyncSession, *, prepared: User, email: str, token: str, address: str
 ) -> User:
-    """Register the owner of an e-mail who was invited.
+    """Register the owner of an e-mail who was invited, perhaps to an organisation.
 
     Raises:
         LinkInvalid: the invitation is unknown, used, expired, or for another e-mail.
         EmailTaken: a user has this e-mail.
     """
-    link = await use_link(session, token=token, purposes=(INVITE,))
+    link = await use_link(session, token=token, purposes=(INVITE, JOIN))
     if link.email != prepared.email:
         raise LinkInvalid()
     verified_now(prepared)
-    return await store_user(session, user=prepared, email=email, address=address)
+    user = await store_user(session, user=prepared, email=email, address=address)
+    if link.purpose == JOIN:
+        await join(session, user=user, link=link, address=address)
+    return user
 
 
 async def verify_email(session: AsyncSession, *, token: str, address: str) -> None:

@@ -13,6 +13,7 @@ from services.auth.audit.service import list_about, record
 from services.auth.clients.credentials import list_clients_of
 from services.auth.mail.queue import Kind, queue_mail
 from services.auth.models import User
+from services.auth.organisations.memberships import leave_all, list_organisations_of
 from services.auth.passwords import PasswordHasher, check_new_password
 from services.auth.tokens.attempts import login_keys
 from services.auth.tokens.guesses import (
@@ -102,16 +103,18 @@ async def change_email(session: AsyncSession, *, user: User, email: str, address
 async def delete_user(session: AsyncSession, *, user: User, address: str) -> None:
     """Delete a user with everything that names them; usage and the audit log keep only the id.
 
-    All tokens and API keys of the account are revoked. The user is locked first, so that no key is
-    created meanwhile.
+    All tokens and API keys of the account are revoked; those of organisations stay. The user is
+    locked first, so that no key is created meanwhile.
 
     Raises:
         Unauthenticated: another request has deleted the user.
         LastAdministrator: no other administrator would be left.
+        LastOwner: an organisation would be left without an owner.
     """
     if await repository.lock_user(session, user_id=user.id) is None:
         raise Unauthenticated()
     await keep_an_administrator(session, user=user)
+    await leave_all(session, user=user, address=address)
     await record(session, "user_deleted", actor=user.id, target=user.id, address=address)
     await revoke_all(session, user=user)
     await delete_keys_of(session, account_id=user.id)
@@ -120,9 +123,10 @@ async def delete_user(session: AsyncSession, *, user: User, address: str) -> Non
 
 async def export_user(session: AsyncSession, *, user: User, address: str) -> dict[str, Any]:
     """Return everything that auth stores about a user, without secrets, as JSON values."""
-    clients = await list_clients_of(session, owner_id=user.id)
+    clients = await list_clients_of(session, account_id=user.id)
     keys = await list_keys_of(session, account_id=user.id)
     logins = await list_logins(session, user_id=user.id)
+    organisations = await list_organisations_of(session, user_id=user.id)
     entries = await list_about(session, user_id=user.id)
     await record(session, "user_exported", actor=user.id, target=user.id, address=address)
     return {
@@ -135,6 +139,15 @@ async def export_user(session: AsyncSession, *, user: User, address: str) -> dic
             "created_at": user.created_at,
             "totp_confirmed_at": user.totp_confirmed_at,
         },
+        "organisations": [
+            {
+                "id": organisation.id,
+                "name": organisation.name,
+                "role": membership.role,
+                "joined_at": membership.created_at,
+            }
+            for organisation, membership in organisations
+        ],
         "clients": [
             {
                 "client_id": client.client_id,

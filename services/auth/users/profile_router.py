@@ -6,8 +6,9 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.auth.audit.requests import Address
-from services.auth.callers import LoginNeeded, get_person
+from services.auth.callers import LoginNeeded, Person, get_person
 from services.auth.models import User
+from services.auth.organisations.memberships import LastOwner
 from services.auth.tokens.guesses import TooManyGuesses
 from services.auth.users import profile, totp
 from services.auth.users.profile import PasswordChanger
@@ -21,14 +22,6 @@ from services.common.identity.guards import AnyCaller
 router: APIRouter = new_router(prefix="/users/me", tag="users")
 
 _errors = (Unauthenticated, LoginNeeded)
-
-
-async def _person(caller: AnyCaller, session: Transaction) -> User:
-    return await get_person(session, caller=caller)
-
-
-Person = Annotated[User, Depends(_person, scope="function")]
-"""The calling user, in the transaction of the request."""
 
 
 async def _person_now(caller: AnyCaller, request: Request) -> User:
@@ -93,9 +86,12 @@ async def update_own_user(
     return user
 
 
-@router.delete("", status_code=204, responses=error_responses(*_errors, LastAdministrator))
+@router.delete(
+    "", status_code=204, responses=error_responses(*_errors, LastAdministrator, LastOwner)
+)
 async def delete_own_user(user: Person, session: Transaction, address: Address) -> None:
-    """Delete the calling user and their credentials. Usage stays, without identity."""
+    """Delete the calling user and their credentials. Usage stays, without identity. The last owner
+    of an organisation must appoint another one first."""
     await profile.delete_user(session, user=user, address=address)
 
 

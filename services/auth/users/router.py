@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.auth.audit.requests import Address
-from services.auth.callers import get_user
+from services.auth.callers import LoginNeeded, get_user
 from services.auth.links.service import LinkInvalid
 from services.auth.models import User
 from services.auth.passwords import PasswordHasher
@@ -130,14 +130,14 @@ async def register(
     "/users/me",
     response_model=OwnUserRead,
     response_model_exclude_none=True,
-    responses=error_responses(Unauthenticated),
+    responses=error_responses(Unauthenticated, LoginNeeded),
 )
 async def read_own_user(caller: AnyCaller, session: Snapshot) -> User:
     """Return the calling user."""
     return await get_user(session, caller=caller)
 
 
-@router.get("/userinfo", responses=error_responses(Unauthenticated))
+@router.get("/userinfo", responses=error_responses(Unauthenticated, LoginNeeded))
 async def userinfo(caller: AnyCaller, session: Snapshot) -> dict[str, Any]:
     """Return the calling user in OpenID Connect format (Core 1.0 §5.3)."""
     user = await get_user(session, caller=caller)

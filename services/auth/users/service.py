@@ -10,7 +10,6 @@ from services.auth.audit.service import OPERATOR, record
 from services.auth.models import User
 from services.auth.passwords import PasswordHasher, check_new_password
 from services.auth.revocations.service import publish
-from services.auth.roles import PERSONAL, scopes_of
 from services.auth.tokens.logins import end_logins
 from services.auth.users import repository
 from services.auth.users.emails import check_email, fold_email, normalise_email
@@ -108,6 +107,13 @@ async def store_user(
 async def find_user(session: AsyncSession, *, user_id: str) -> User | None:
     """Return the user with this id, disabled or not."""
     return await repository.find_user(session, user_id=user_id)
+
+
+async def lock_user(session: AsyncSession, *, user_id: str) -> User | None:
+    """Return a user as stored now, locked until the transaction ends."""
+    if not user_id.isascii():  # MySQL cannot compare it with an ASCII column
+        return None
+    return await repository.lock_user(session, user_id=user_id)
 
 
 async def lock_unchanged(session: AsyncSession, *, user: User) -> User | None:
@@ -247,21 +253,18 @@ async def ensure_user(
     return user
 
 
-def allowed_scope(user: User) -> str:
-    """Return all scopes that tokens for a user's own account may have, separated by spaces."""
-    return scopes_of(PERSONAL, is_admin=user.is_admin)
-
-
 async def end_sessions(session: AsyncSession, *, user: User) -> None:
     """Revoke all access and refresh tokens of a user."""
     await end_logins(session, user_id=user.id)
-    user.tokens_from = await publish(session, ("user", user.id))
+    user.tokens_from = await publish(session, ("user", user.id), after=user.tokens_from)
 
 
 async def revoke_all(session: AsyncSession, *, user: User) -> None:
     """Revoke also the credentials of programs that use the user's account."""
     await end_logins(session, user_id=user.id)
-    user.tokens_from = await publish(session, ("user", user.id), ("account", user.id))
+    user.tokens_from = await publish(
+        session, ("user", user.id), ("account", user.id), after=user.tokens_from
+    )
     await repository.date_client_tokens(session, owner_id=user.id, tokens_from=user.tokens_from)
 
 

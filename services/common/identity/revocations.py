@@ -15,11 +15,15 @@ class _Entry(NamedTuple):
     number: int
 
 
+_Key = tuple[RevocationKind, str, str | None]
+"""What a revocation names: a kind, an id and, if only one account's tokens are revoked, that."""
+
+
 class Revocations:
     """The revocations in force, by what they name."""
 
     def __init__(self) -> None:
-        self._entries: dict[tuple[RevocationKind, str], _Entry] = {}
+        self._entries: dict[_Key, _Entry] = {}
         self._clean_at = 0.0
         self.number = 0
         """How many have been added."""
@@ -32,7 +36,7 @@ class Revocations:
         """
         for each in revoked:
             self.number += 1
-            self._entries[each.kind, each.id] = _Entry(
+            self._entries[each.kind, each.id, each.account] = _Entry(
                 each.issued_before.timestamp(), each.until.timestamp(), self.number
             )
         if now >= self._clean_at:
@@ -48,12 +52,13 @@ class Revocations:
         entries = self._entries
         if caller.token_id is None or not entries:
             return False
-        names: tuple[tuple[RevocationKind, str], ...] = (
-            ("jti", caller.token_id),
-            ("account", caller.account),
-            ("user", caller.user_id or ""),  # which is nobody's id
-            ("client", caller.client_id),
-        )
+        names: list[_Key] = [
+            ("jti", caller.token_id, None),
+            ("account", caller.account, None),
+            ("client", caller.client_id, None),
+        ]
+        if caller.user_id is not None:
+            names += (("user", caller.user_id, account) for account in (None, caller.account))
         return any(
             (entry := entries.get(name)) is not None and caller.issued_at < entry.issued_before
             for name in names
@@ -63,9 +68,9 @@ class Revocations:
         """Return whether one added after a `number` names the caller's API key or its account."""
         if caller.token_id is not None:
             return False
-        names: tuple[tuple[RevocationKind, str], ...] = (
-            ("api_key", caller.client_id),
-            ("account", caller.account),
+        names: tuple[_Key, ...] = (
+            ("api_key", caller.client_id, None),
+            ("account", caller.account, None),
         )
         return any(
             (entry := self._entries.get(name)) is not None and entry.number > number

@@ -49,7 +49,7 @@ def machine(client: AsyncClient, as_ada: Headers) -> Callable[[], Awaitable[str]
     """`await machine()` returns an access token of one of Ada's clients."""
 
     async def token() -> str:
-        body = {"name": "x", "scope": "predict keys:write"}
+        body = {"name": "x", "scope": "predict keys:write members:write"}
         client_document = (await client.post("/clients", json=body, headers=as_ada)).json()
         answer = await client.post(
             "/token",

@@ -120,7 +120,8 @@ class TestProfile:
         answer = await client.get("/users/me/export", headers=as_ada)
 
         document = answer.json()
-        assert set(document) == {"user", "clients", "api_keys", "log_ins", "audit"}
+        parts = {"user", "organisations", "clients", "api_keys", "log_ins", "audit"}
+        assert set(document) == parts
         assert document["user"]["email"] == ADA
         assert [each["name"] for each in document["clients"]] == ["job"]
         assert [each["prefix"] for each in document["api_keys"]] == [key["prefix"]]

@@ -6,6 +6,7 @@ import uuid
 from datetime import UTC, datetime
 
 import pytest
+from pydantic import BaseModel
 
 from harness.issuer import Issuer
 from harness.waiting import eventually_async
@@ -21,13 +22,19 @@ from tests.unit.common.test_key_verifier import ACCOUNT, Auth
 
 NOW = 1_800_000_000
 USER = "0198a000-0000-7000-8000-000000000002"
+ORGANISATION = "0198a000-0000-7000-8000-000000000003"
 OURS = Issuer("http://auth")
 
 
-def revocation(kind: RevocationKind, id: str, *, issued_before: int = NOW + 1) -> RevocationRead:
+def revocation(
+    kind: RevocationKind, id: str, *, account: str | None = None, issued_before: int = NOW + 1
+) -> RevocationRead:
     instants = (datetime.fromtimestamp(at, UTC) for at in (issued_before, NOW + 86_400))
     return RevocationRead(
-        kind=kind, id=id, **dict(zip(("issued_before", "until"), instants, strict=True))
+        kind=kind,
+        id=id,
+        account=account,
+        **dict(zip(("issued_before", "until"), instants, strict=True)),
     )
 
 
@@ -105,6 +112,46 @@ class TestTokens:
         await verifier.verify(token(iat=NOW + 1))
         with pytest.raises(Unauthenticated):
             await verifier.verify(token(iat=NOW))
+
+    async def test_a_users_tokens_for_one_account_are_refused_and_no_others(
+        self, verifier: TokenVerifier
+    ) -> None:
+        tokens = {
+            "the member's": token(sub=ORGANISATION),
+            "personal": token(sub=USER, jti="token-2"),
+            "another organisation's": token(jti="token-3"),
+            "another member's": token(sub=ORGANISATION, user_id=ACCOUNT, jti="token-4"),
+        }
+        for each in tokens.values():
+            await verifier.verify(each)
+
+        await verifier.revoke([revocation("user", USER, account=ORGANISATION)])
+
+        left = {name for name, each in tokens.items() if verifier.recall(token_digest(each))}
+        assert left == set(tokens) - {"the member's"}
+        with pytest.raises(Unauthenticated):
+            await verifier.verify(tokens["the member's"])
+        await verifier.verify(token(sub=ORGANISATION, iat=NOW + 1, jti="token-5"))
+
+    async def test_both_a_users_and_a_members_revocation_are_kept(
+        self, verifier: TokenVerifier
+    ) -> None:
+        later = revocation("user", USER, issued_before=NOW + 9)
+
+        await verifier.revoke([later, revocation("user", USER, account=ORGANISATION)])
+
+        with pytest.raises(Unauthenticated):
+            await verifier.verify(token(sub=ORGANISATION, iat=NOW + 8))
+
+    async def test_an_older_verifier_revokes_all_of_the_users_tokens(self) -> None:
+        class Older(BaseModel):
+            kind: RevocationKind
+            id: str
+
+        page = revocation("user", USER, account=ORGANISATION).model_dump_json()
+
+        assert Older.model_validate_json(page).id == USER
+        assert "account" not in revocation("user", USER).model_dump()
 
     async def test_a_machines_token_has_no_user(self, verifier: TokenVerifier) -> None:
         claims = OURS.claims(iat=NOW, exp=NOW + 3600, sub=USER)

@@ -1,0 +1,152 @@
+"""Which accounts a user can act for, and what begins and ends with a membership.
+
+Every change of a membership locks the user first, then the owners of the organisation. A log-in
+locks its user, and a refresh its log-in, which a change deletes before it revokes the tokens. So no
+token is issued by a role that is just being taken away.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.auth.audit.service import record
+from services.auth.models import Membership, Organisation, User
+from services.auth.organisations import repository
+from services.auth.revocations.service import find_last_revocation, publish
+from services.auth.roles import PERSONAL, Role, loses_scopes, scopes_of
+from services.auth.tokens.logins import end_logins
+from services.common.errors import ServiceError
+
+
+class LastOwner(ServiceError):
+    """The organisation would be left without an owner."""
+
+    status = 409
+    code = "last_owner"
+    detail = "This is the last owner of an organisation; appoint another one first."
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account that a user can act for."""
+
+    id: str
+    role: Role
+    scope: str
+    """All scopes that the user's tokens for it may have, separated by spaces."""
+    tokens_from: datetime | None
+    """The user's tokens for it that were issued earlier are revoked."""
+
+
+async def find_account(
+    session: AsyncSession, *, user: User, account_id: str | None = None
+) -> Account | None:
+    """Return an account of a user, by default the personal one; None if it is not theirs."""
+    if account_id is None or account_id == user.id:
+        scope = scopes_of(PERSONAL, is_admin=user.is_admin)
+        return Account(user.id, PERSONAL, scope, user.tokens_from)
+    membership = await repository.find_membership(
+        session, organisation_id=account_id, user_id=user.id
+    )
+    if membership is None:
+        return None
+    scope = scopes_of(membership.role, is_admin=user.is_admin)
+    ends = [each for each in (user.tokens_from, membership.tokens_from) if each is not None]
+    return Account(account_id, membership.role, scope, max(ends, default=None))
+
+
+async def find_organisation(session: AsyncSession, *, organisation_id: str) -> Organisation | None:
+    """Return the organisation with this id."""
+    return await repository.find_organisation(session, organisation_id=organisation_id)
+
+
+async def list_organisations_of(
+    session: AsyncSession, *, user_id: str
+) -> Sequence[tuple[Organisation, Membership]]:
+    """Return a user's organisations and memberships, oldest organisation first."""
+    return await repository.list_organisations(session, user_id=user_id)
+
+
+async def add_member(
+    session: AsyncSession, *, organisation_id: str, user: User, role: Role
+) -> Membership:
+    """Make a user, whom the caller has locked, a member; the address's invitation ends.
+
+    Tokens of an earlier membership stay revoked.
+    """
+    tokens_from = await find_last_revocation(
+        session, kind="user", target_id=user.id, account=organisation_id
+    )
+    membership = Membership(
+        organisation_id=organisation_id,
+        user_id=user.id,
+        role=role,
+        created_at=datetime.now(UTC),
+        tokens_from=tokens_from,
+    )
+    await repository.add_membership(session, membership)
+    await repository.delete_invitation_to(
+        session, organisation_id=organisation_id, email=user.email
+    )
+    return membership
+
+
+async def change_role(session: AsyncSession, *, membership: Membership, role: Role) -> None:
+    """Give a member, whose user the caller has locked, another role.
+
+    If the new role has fewer scopes, the member's tokens for the organisation are revoked.
+    """
+    old, membership.role = membership.role, role
+    await session.flush()
+    if loses_scopes(old, role):
+        await _end_tokens(session, membership=membership)
+
+
+async def remove_member(session: AsyncSession, *, membership: Membership) -> None:
+    """End a membership, whose user the caller has locked, and its tokens."""
+    await repository.delete_membership(session, membership)
+    await _end_tokens(session, membership=membership)
+
+
+async def leave_all(session: AsyncSession, *, user: User, address: str) -> None:
+    """End all memberships of a user who is being deleted, and whom the caller has locked.
+
+    Raises:
+        LastOwner: an organisation would be left without an enabled owner.
+    """
+    own = await repository.list_organisations(session, user_id=user.id)
+    for membership in sorted((each for _, each in own), key=lambda each: each.organisation_id):
+        await keep_an_owner(session, membership=membership)
+        await repository.delete_membership(session, membership)
+        await record(
+            session, "member_left", actor=user.id, target=member_name(membership), address=address
+        )
+
+
+def member_name(membership: Membership) -> str:
+    """Return how the audit log names a member: `<user>@<organisation>`."""
+    return f"{membership.user_id}@{membership.organisation_id}"
+
+
+async def keep_an_owner(session: AsyncSession, *, membership: Membership) -> None:
+    """Refuse to lose an organisation's last owner; locks its owners until the transaction ends.
+
+    Raises:
+        LastOwner: the member is the only enabled owner.
+    """
+    if membership.role != "owner":
+        return
+    owners = await repository.lock_owners(session, organisation_id=membership.organisation_id)
+    if not any(owner != membership.user_id for owner in owners):
+        raise LastOwner()
+
+
+async def _end_tokens(session: AsyncSession, *, membership: Membership) -> None:
+    """Revoke a user's tokens for an organisation, and no others."""
+    user_id, organisation_id = membership.user_id, membership.organisation_id
+    await end_logins(session, user_id=user_id, organisation_id=organisation_id)
+    membership.tokens_from = await publish(
+        session, ("user", user_id), account=organisation_id, after=membership.tokens_from
+    )
