@@ -68,9 +68,11 @@ async def accept(
     """Join an organisation by the token in a mail that the user's address received.
 
     Raises:
-        LinkInvalid: the invitation is unknown, used, withdrawn, expired, or for another e-mail.
+        LinkInvalid: the invitation is unknown, used, withdrawn, expired, or for another e-mail, or
+            the user is disabled.
     """
-    if await lock_user(session, user_id=user.id) is None:
+    stored = await lock_user(session, user_id=user.id)
+    if stored is None or stored.disabled_at is not None:
         raise LinkInvalid()
     link = await use_link(session, token=token, purposes=(JOIN,))
     owner = await find_user_by_email(session, email=link.email)

@@ -147,7 +147,7 @@ async def put_member(
     Raises:
         InsufficientScope: the acting member's role may not manage members.
         NotFound: the acting user is no longer a member.
-        OwnerNeeded: the member is or becomes an owner, and the acting one is none.
+        OwnerNeeded: the member is or becomes an owner, and the acting one is not.
         LastOwner: no other owner would be left.
         BodyInvalid: the e-mail is malformed.
         TooManyMembers: the organisation has `MAX_MEMBERS`.
@@ -200,7 +200,7 @@ async def delete_member(
     Raises:
         InsufficientScope: the token or the acting member's role may not manage members.
         NotFound: there is no such member or invitation, or the acting one was removed meanwhile.
-        OwnerNeeded: the member is an owner, and the acting one is none.
+        OwnerNeeded: the member is an owner, and the acting one is not.
         LastOwner: no other owner would be left.
     """
     organisation_id, leaves = acting.organisation_id, member_id == acting.user.id

@@ -1,0 +1,372 @@
+"""Invitations: who may join an organisation, by a link in a mail to one address."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from httpx import AsyncClient
+from sqlalchemy import event, update
+
+from harness.waiting import eventually_async
+from services.auth.mail.queue import Kind, queue_mail
+from services.auth.models import Invitation, OneTimeLink, User
+from services.auth.tokens.service import delete_expired
+from services.common.db.database import Database
+from tests.integration.auth.conftest import (
+    ADA,
+    PASSWORD,
+    Headers,
+    OpenApp,
+    actions_on,
+    browse,
+    count,
+    mails_in,
+    next_mail,
+    token_in,
+)
+from tests.integration.auth.organisations import (
+    BOB,
+    EVE,
+    Person,
+    assert_problem,
+    claims_in,
+    sign_up,
+    signed_in,
+)
+from tests.integration.auth.test_pages import Page, assert_safe, link_in, send
+
+
+@pytest.fixture
+async def ada(client: AsyncClient) -> Person:
+    return await sign_up(client, ADA)
+
+
+@pytest.fixture
+async def organisation(ada: Person) -> str:
+    """The id of an organisation that Ada owns."""
+    return await ada.create_organisation()
+
+
+async def invite(app: FastAPI, ada: Person, organisation: str, role: str = "developer") -> str:
+    """Invite Bob; return the token in his mail."""
+    answer = await ada.put(organisation, BOB, role)
+    assert answer.status_code == 202, answer.text
+    return token_in(await next_mail(app, to=BOB, subject="invited to an organisation"))
+
+
+async def register(client: AsyncClient, token: str, email: str = BOB) -> int:
+    body = {"email": email, "password": PASSWORD, "invitation": token}
+    return (await client.post("/register", json=body)).status_code
+
+
+async def accept(person: Person, token: str) -> Any:
+    return await person.client.post(
+        "/invitations/accept", json={"token": token}, headers=person.headers
+    )
+
+
+class TestJoining:
+    async def test_an_unknown_address_is_invited_and_joins_by_registering(
+        self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str, as_admin: Headers
+    ) -> None:
+        answer = await ada.put(organisation, "Bob@Example.com", "developer")
+        mail = await next_mail(app, to=BOB, subject="invited to an organisation")
+        listed = await ada.members(organisation)
+
+        invited = answer.json()
+        assert answer.status_code == 202
+        assert (invited["email"], invited["role"]) == (BOB, "developer")
+        assert listed["invitations"] == [invited]
+        assert "Analytical Engines" in mail.as_string()
+        assert await register(client, token_in(mail)) == 201
+        bob = await signed_in(client, BOB)
+        assert await ada.roles(organisation) == {ADA: "owner", BOB: "developer"}
+        assert (await ada.members(organisation))["invitations"] == []
+        answer = await bob.log_in(organisation)
+        assert claims_in(answer)["sub"] == organisation
+        joined = await actions_on(client, as_admin, f"{bob.id}@{organisation}")
+        sent = await actions_on(client, as_admin, f"{invited['id']}@{organisation}")
+        assert (joined, sent) == (["member_joined"], ["member_invited"])
+
+    async def test_someone_who_registered_meanwhile_joins_with_a_log_in(
+        self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str
+    ) -> None:
+        token = await invite(app, ada, organisation)
+        bob = await sign_up(client, BOB)
+
+        answers = [await accept(bob, token) for _ in range(2)]
+
+        joined = {"id": organisation, "name": "Analytical Engines", "role": "developer"}
+        assert (answers[0].status_code, answers[0].json()) == (200, joined)
+        assert_problem(answers[1], 400, "invalid_link")
+        verified = (await client.get("/userinfo", headers=bob.headers)).json()["email_verified"]
+        assert verified is True
+
+    async def test_another_invitation_changes_the_role_and_the_first_link_works_once(
+        self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str
+    ) -> None:
+        tokens = [await invite(app, ada, organisation, role) for role in ("admin", "viewer")]
+        bob = await sign_up(client, BOB)
+
+        answers = [await accept(bob, token) for token in tokens]
+
+        assert [answer.status_code for answer in answers] == [200, 400]
+        assert await ada.roles(organisation) == {ADA: "owner", BOB: "viewer"}
+
+    async def test_of_concurrent_acceptances_one_counts(
+        self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str
+    ) -> None:
+        token = await invite(app, ada, organisation)
+        bob = await sign_up(client, BOB)
+
+        answers = await asyncio.gather(*(accept(bob, token) for _ in range(5)))
+
+        assert sorted(answer.status_code for answer in answers) == [200, 400, 400, 400, 400]
+
+    async def test_a_member_who_accepts_another_invitation_keeps_the_role(
+        self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str
+    ) -> None:
+        bob = await sign_up(client, "robert@example.com")
+        await ada.put(organisation, bob.email, "viewer")
+        token = await invite(app, ada, organisation, "admin")
+        await client.patch("/users/me", json={"email": BOB}, headers=bob.headers)
+
+        answer = await accept(bob, token)
+
+        assert (answer.status_code, answer.json()["role"]) == (200, "viewer")
+
+    async def test_an_invitation_also_registers_where_others_cannot(
+        self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str, open_app: OpenApp
+    ) -> None:
+        token = await invite(app, ada, organisation)
+        async with open_app(registration="invite") as closed, browse(closed) as elsewhere:
+            statuses = [await register(elsewhere, each) for each in ("x" * 43, token)]
+
+        assert statuses == [400, 201]
+        assert (await ada.roles(organisation))[BOB] == "developer"
+
+
+class TestRefusals:
+    async def test_an_invitation_is_for_its_address_only(
+        self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str
+    ) -> None:
+        token = await invite(app, ada, organisation)
+        eve = await sign_up(client, EVE)
+
+        assert_problem(await accept(eve, token), 400, "invalid_link")
+        assert_problem(await accept(ada, token), 400, "invalid_link")
+        assert await register(client, token, "mallory@example.com") == 400
+        assert await register(client, token) == 201  # nothing of this used it up
+
+    @pytest.mark.parametrize("end", ["withdrawn", "expired", "link expired", "deleted"])
+    async def test_an_invitation_that_has_ended_is_refused_everywhere(
+        self,
+        app: FastAPI,
+        client: AsyncClient,
+        ada: Person,
+        organisation: str,
+        database: Database,
+        end: str,
+    ) -> None:
+        token = await invite(app, ada, organisation)
+        bob = await sign_up(client, BOB)
+        if end == "withdrawn":
+            [invited] = (await ada.members(organisation))["invitations"]
+            removals = [await ada.remove(organisation, invited["id"]) for _ in range(2)]
+            assert [answer.status_code for answer in removals] == [204, 404]
+        else:
+            table = OneTimeLink if end == "link expired" else Invitation
+            async with database.transaction() as session:
+                await session.execute(update(table).values(expires_at=datetime.now(UTC)))
+        if end == "deleted":
+            await delete_expired(database)
+
+        answer = await accept(bob, token)
+        shown = await client.get("/invitations/accept", params={"token": token})
+        sent = await client.post("/invitations/accept/page", data={"token": token})
+
+        assert_problem(answer, 400, "invalid_link")
+        assert [shown.status_code, sent.status_code] == [400, 400]
+        assert await ada.roles(organisation) == {ADA: "owner"}
+
+    @pytest.mark.parametrize("token", ["", "x", "é", "\0", "x" * 200])
+    async def test_a_token_that_does_not_exist_is_refused(self, ada: Person, token: str) -> None:
+        assert_problem(await accept(ada, token), 400, "invalid_link")
+
+    @pytest.mark.parametrize("body", [{}, {"token": None}, {"token": "x" * 201}, {"code": "x"}])
+    async def test_invalid_input_is_422(
+        self, client: AsyncClient, ada: Person, body: dict[str, Any]
+    ) -> None:
+        answer = await client.post("/invitations/accept", json=body, headers=ada.headers)
+
+        assert answer.status_code == 422
+
+    async def test_links_of_other_purposes_do_not_join(
+        self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str
+    ) -> None:
+        await client.post("/password-reset", json={"email": ADA})
+        reset = token_in(await next_mail(app, to=ADA, subject="Reset"))
+        joining = await invite(app, ada, organisation)
+
+        misused = await client.post("/verify-email", json={"token": joining})
+
+        assert_problem(await accept(ada, reset), 400, "invalid_link")
+        assert_problem(misused, 400, "invalid_link")
+
+    async def test_one_who_leaves_cannot_return_by_an_older_link(
+        self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str
+    ) -> None:
+        tokens = [await invite(app, ada, organisation) for _ in range(2)]
+        bob = await sign_up(client, BOB)
+        await accept(bob, tokens[0])
+        await bob.remove(organisation, bob.id)
+
+        assert_problem(await accept(bob, tokens[1]), 400, "invalid_link")
+
+    async def test_a_rejected_link_is_recorded(
+        self, client: AsyncClient, ada: Person, as_admin: Headers
+    ) -> None:
+        await accept(ada, "x")
+
+        entries = (await client.get("/audit", headers=as_admin)).json()["entries"]
+        rejected = [each["actor"] for each in entries if each["action"] == "link_rejected"]
+        assert rejected == [ada.id]
+
+    async def test_invitations_to_one_address_are_limited(
+        self, ada: Person, organisation: str
+    ) -> None:
+        answers = [await ada.put(organisation, BOB, "viewer") for _ in range(6)]
+
+        assert [answer.status_code for answer in answers] == [202] * 5 + [429]
+        assert "Retry-After" in answers[-1].headers
+
+    async def test_a_withdrawn_invitation_is_not_mailed(
+        self, app: FastAPI, ada: Person, organisation: str, database: Database
+    ) -> None:
+        async with database.transaction() as session:  # as if it was withdrawn in the meantime
+            await queue_mail(session, Kind.JOIN, email=BOB, organisation_id=organisation)
+        await ada.put(organisation, EVE, "viewer")
+
+        await eventually_async(lambda: bool(mails_in(app)))
+
+        assert [EVE.encode() in mail.read_bytes() for mail in mails_in(app)] == [True]
+
+
+class TestSecrecy:
+    """Where registration does not show which addresses have a user, invitations do not either."""
+
+    @pytest.fixture(params=["verify", "invite"])
+    async def secret_app(
+        self, request: pytest.FixtureRequest, app: FastAPI, open_app: OpenApp
+    ) -> AsyncIterator[FastAPI]:
+        async with open_app(registration=request.param) as opened:
+            yield opened
+
+    async def test_known_and_unknown_addresses_are_invited_alike(
+        self, client: AsyncClient, ada: Person, organisation: str, secret_app: FastAPI
+    ) -> None:
+        bob = await sign_up(client, BOB)
+        statements: list[list[str]] = []
+        answers = []
+
+        def note(_c: object, _r: object, statement: str, *_: object) -> None:
+            statements[-1].append(statement)
+
+        engine = secret_app.state.database.engine.sync_engine
+        async with browse(secret_app) as secretive:
+            for email in (BOB, EVE):
+                statements.append([])
+                event.listen(engine, "before_cursor_execute", note)
+                answers.append(
+                    await secretive.put(
+                        f"/organisations/{organisation}/members",
+                        json={"email": email, "role": "viewer"},
+                        headers=ada.headers,
+                    )
+                )
+                event.remove(engine, "before_cursor_execute", note)
+
+        assert [answer.status_code for answer in answers] == [202, 202]
+        assert [set(answer.json()) for answer in answers] == [set(answers[0].json())] * 2
+        assert statements[0] == statements[1]
+        assert await ada.roles(organisation) == {ADA: "owner"}
+        token = token_in(await next_mail(secret_app, to=BOB, subject="invited"))
+        assert (await accept(bob, token)).status_code == 200
+
+
+class TestPages:
+    async def open_link(self, client: AsyncClient, app: FastAPI) -> Any:
+        mail = await next_mail(app, to=BOB, subject="invited to an organisation")
+        return await client.get(link_in(mail))
+
+    async def test_a_stranger_registers_and_joins_on_the_page(
+        self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str
+    ) -> None:
+        await ada.put(organisation, BOB, "viewer")
+        shown = await self.open_link(client, app)
+
+        weak = await send(client, shown, password="short")
+        answer = await send(client, weak, password=PASSWORD)
+        again = await send(client, shown, password=PASSWORD)
+
+        for each in (shown, weak, answer, again):
+            assert_safe(each)
+        assert "Analytical Engines" in shown.text
+        assert [shown.status_code, weak.status_code] == [200, 422]
+        assert [answer.status_code, again.status_code] == [200, 400]
+        bob = await signed_in(client, BOB)
+        assert await bob.own_roles() == {"Analytical Engines": "viewer"}
+
+    async def test_a_user_joins_with_a_click_and_opening_the_page_uses_up_nothing(
+        self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str
+    ) -> None:
+        await ada.put(organisation, BOB, "viewer")
+        bob = await sign_up(client, BOB)
+
+        shown = await self.open_link(client, app)
+        before = await bob.own_roles()
+        answer = await send(client, shown)
+
+        assert_safe(shown)
+        assert "password" not in Page(shown).fields
+        assert (before, answer.status_code) == ({}, 200)
+        assert await bob.own_roles() == {"Analytical Engines": "viewer"}
+
+    async def test_names_are_escaped(self, app: FastAPI, client: AsyncClient, ada: Person) -> None:
+        organisation = await ada.create_organisation("<script>{organisation}</script>")
+        await ada.put(organisation, BOB, "viewer")
+        mail = await next_mail(app, to=BOB, subject="invited")
+        html = mail.get_body(("html",))
+        assert html is not None
+
+        shown = await client.get(link_in(mail))
+
+        assert_safe(shown)
+        assert "<script" not in html.get_content()
+
+    async def test_an_unknown_token_is_refused(self, client: AsyncClient, ada: Person) -> None:
+        shown = await client.get("/invitations/accept?token=x")
+        sent = await client.post("/invitations/accept/page", data={"token": "x"})
+
+        for answer in (shown, sent):
+            assert_safe(answer)
+            assert answer.status_code == 400
+
+    async def test_a_disabled_user_cannot_join(
+        self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str, database: Database
+    ) -> None:
+        await ada.put(organisation, BOB, "viewer")
+        bob = await sign_up(client, BOB)
+        shown = await self.open_link(client, app)
+        async with database.transaction() as session:
+            disabled = update(User).where(User.id == bob.id).values(disabled_at=User.created_at)
+            await session.execute(disabled)
+
+        answer = await send(client, shown)
+
+        assert answer.status_code == 400
+        assert await ada.roles(organisation) == {ADA: "owner"}
+        assert await count(database, Invitation) == 1
