@@ -10,7 +10,7 @@ from sqlalchemy.dialects import mysql
 from services.common.db.columns import UtcDateTime, ascii_id
 
 revision = "0009"
-down_revision = "0007"
+down_revision = "0008"
 
 _COLUMNS = (
     ("clients", "organisation_id"),
