@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint, false
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -90,7 +90,10 @@ class Invitation(Base):
 
 
 class Client(Base):
-    """A machine's credentials, owned by a user or an organisation; a service's has no owner."""
+    """An OAuth client: a machine's credentials (confidential), or an app that people sign in to
+    (public), which has no secret. A user or an organisation owns it; those of services and of
+    Tollgate have no owner.
+    """
 
     __tablename__ = "clients"
 
@@ -101,12 +104,31 @@ class Client(Base):
     organisation_id: Mapped[str | None] = mapped_column(ascii_id(36), index=True)
     name: Mapped[str] = mapped_column(exact_text(100))
     secret_sha256: Mapped[str] = mapped_column(ascii_id(64))
+    """Empty for a public client: no secret has this digest."""
     scope: Mapped[str] = mapped_column(ascii_id(255))
     """The scopes that its tokens may have, separated by spaces."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     tokens_from: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Tokens issued earlier are revoked."""
+    redirect_addresses: Mapped[str | None] = mapped_column(Text)
+    """The redirect URIs of a public client, separated by spaces; null for a confidential one."""
+    logout_addresses: Mapped[str | None] = mapped_column(Text)
+    """Where a public client may send people who signed out, separated by spaces."""
+    is_first_party: Mapped[bool] = mapped_column(server_default=false(), default=False)
+    """Whether it is part of Tollgate: people need not consent, and may do everything with it."""
+
+    @property
+    def type(self) -> str:
+        return "confidential" if self.redirect_addresses is None else "public"
+
+    @property
+    def redirect_uris(self) -> list[str]:
+        return (self.redirect_addresses or "").split()
+
+    @property
+    def post_logout_redirect_uris(self) -> list[str]:
+        return (self.logout_addresses or "").split()
 
     @property
     def account_id(self) -> str | None:
@@ -172,10 +194,81 @@ class RefreshFamily(Base):
     )
     organisation_id: Mapped[str | None] = mapped_column(ascii_id(36))
     """The account that its tokens are for; null for the user's personal account."""
+    client_id: Mapped[str | None] = mapped_column(ascii_id(64))
+    """The public client that it was issued to; null for the first-party client. No foreign key: a
+    deleted client cannot use it."""
     secret_sha256: Mapped[str] = mapped_column(ascii_id(64))
     scope: Mapped[str] = mapped_column(ascii_id(255))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class FamilyToken(Base):
+    """An access token of a public client, to be revoked if its refresh family is."""
+
+    __tablename__ = "family_tokens"
+
+    token_id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    family_id: Mapped[str] = mapped_column(ascii_id(36), index=True)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class BrowserSession(Base):
+    """A person who is signed in with a browser; only the digest of its cookie is stored."""
+
+    __tablename__ = "browser_sessions"
+
+    id_sha256: Mapped[str] = mapped_column(ascii_id(64), primary_key=True)
+    user_id: Mapped[str] = mapped_column(
+        ascii_id(36), ForeignKey("users.id", ondelete="CASCADE"), index=True
+    )
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    authenticated_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Null after the password, while the code of the second factor is missing."""
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class AuthorizationCode(Base):
+    """A code that a client exchanges for tokens once. Kept for a while, to recognize a replay."""
+
+    __tablename__ = "authorization_codes"
+
+    code_sha256: Mapped[str] = mapped_column(ascii_id(64), primary_key=True)
+    client_id: Mapped[str] = mapped_column(
+        ascii_id(64), ForeignKey("clients.client_id", ondelete="CASCADE"), index=True
+    )
+    user_id: Mapped[str] = mapped_column(
+        ascii_id(36), ForeignKey("users.id", ondelete="CASCADE"), index=True
+    )
+    account_id: Mapped[str] = mapped_column(ascii_id(36))
+    redirect_uri: Mapped[str] = mapped_column(Text)
+    scope: Mapped[str] = mapped_column(ascii_id(255))
+    challenge: Mapped[str] = mapped_column(ascii_id(43))
+    """The S256 challenge of RFC 7636."""
+    nonce: Mapped[str | None] = mapped_column(ascii_id(255))
+    authenticated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    family_id: Mapped[str | None] = mapped_column(ascii_id(36))
+    """The refresh family that it was exchanged for; null while it is unused."""
+
+
+class Consent(Base):
+    """What a person has allowed a client."""
+
+    __tablename__ = "consents"
+
+    user_id: Mapped[str] = mapped_column(
+        ascii_id(36), ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+    )
+    client_id: Mapped[str] = mapped_column(
+        ascii_id(64),
+        ForeignKey("clients.client_id", ondelete="CASCADE"),
+        primary_key=True,
+        index=True,
+    )
+    scope: Mapped[str] = mapped_column(ascii_id(255))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class LoginFailures(Base):

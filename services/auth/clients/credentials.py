@@ -26,8 +26,13 @@ async def find_client(session: AsyncSession, *, client_id: str) -> Client | None
 async def find_authentic_client(
     session: AsyncSession, *, client_id: str, client_secret: str
 ) -> Client | None:
-    """Return the client with these credentials; None if they are wrong or expired."""
+    """Return the client with these credentials; None if they are wrong or expired.
+
+    A public client has no secret, and identifies itself without one (RFC 6749 §3.2.1).
+    """
     client = await repository.find_client(session, client_id=client_id)
+    if client is not None and client.type == "public" and not client_secret:
+        return None if client.has_expired(datetime.now(UTC)) else client
     stored = client.secret_sha256 if client else ""
     if not hmac.compare_digest(secret_digest(client_secret), stored) or client is None:
         return None
@@ -71,5 +76,45 @@ async def ensure_service_client(
     if existing.secret_sha256 != client.secret_sha256:
         existing.tokens_from = await publish(session, ("client", client_id))
     existing.owner_id, existing.expires_at, existing.secret_sha256, existing.scope = intended
+    await session.flush()
+    return existing
+
+
+async def ensure_first_party_client(
+    session: AsyncSession,
+    *,
+    client_id: str,
+    name: str,
+    scope: str,
+    redirect_uris: Sequence[str],
+    post_logout_redirect_uris: Sequence[str],
+) -> Client:
+    """Create or update a public client that is part of Tollgate, with exactly these properties.
+
+    For operators; safe to repeat and to run in several processes at once.
+    """
+    addresses = " ".join(redirect_uris), " ".join(post_logout_redirect_uris)
+    client = Client(
+        client_id=client_id,
+        owner_id=None,
+        name=name,
+        secret_sha256="",
+        scope=scope,
+        created_at=datetime.now(UTC),
+        expires_at=None,
+        redirect_addresses=addresses[0],
+        logout_addresses=addresses[1],
+        is_first_party=True,
+    )
+    if await repository.add_client(session, client):
+        await record(session, "client_created", actor=OPERATOR, target=client_id)
+        return client
+    existing = await repository.get_client(session, client_id=client_id)
+    fixed = ("owner_id", "secret_sha256", "scope", "redirect_addresses", "logout_addresses")
+    intended = {each: getattr(client, each) for each in (*fixed, "name", "is_first_party")}
+    if any(getattr(existing, each) != value for each, value in intended.items()):
+        await record(session, "client_updated", actor=OPERATOR, target=client_id)
+    for each, value in intended.items():
+        setattr(existing, each, value)
     await session.flush()
     return existing

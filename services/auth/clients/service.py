@@ -1,13 +1,14 @@
-"""Manage the OAuth clients of an account: credentials for programs."""
+"""Manage the OAuth clients of an account: credentials for programs, and apps to sign in to."""
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.audit.service import record
-from services.auth.callers import find_creator, get_person
+from services.auth.callers import find_creator, get_person, refuse_apps
 from services.auth.clients import repository
 from services.auth.clients.credentials import secret_digest
 from services.auth.models import Client, User
@@ -29,6 +30,14 @@ MANAGE = "keys:write"
 """The scope that managing an organisation's clients needs."""
 
 
+@dataclass(frozen=True, slots=True)
+class ClientAddresses:
+    """Where a public client may send people back to."""
+
+    redirect_uris: Sequence[str]
+    post_logout_redirect_uris: Sequence[str] = ()
+
+
 class TooManyClients(ServiceError):
     """The account already has the maximum number of clients."""
 
@@ -44,14 +53,16 @@ async def create_client(
     name: str,
     scope: str | None,
     expires_at: datetime | None,
+    addresses: ClientAddresses | None = None,
     address: str,
-) -> tuple[Client, str]:
+) -> tuple[Client, str | None]:
     """Create a client of the caller's account; return it and its secret, which is not stored.
 
     An organisation's client stays when its creator leaves.
 
     Args:
         scope: the scopes that its tokens may have; default those of every user.
+        addresses: those of a public client, which has no secret; None for a confidential client.
         address: where the request came from.
 
     Raises:
@@ -73,17 +84,20 @@ async def create_client(
         raise BodyInvalid([{"loc": ["body", "expires_at"], "msg": "Must not be in the past."}])
     if len(await repository.list_clients(session, account_id=caller.account)) >= MAX_CLIENTS:
         raise TooManyClients()
-    secret = f"tgs_{secrets.token_urlsafe(32)}"
+    secret = f"tgs_{secrets.token_urlsafe(32)}" if addresses is None else None
     client = Client(
         client_id=f"tgc_{secrets.token_hex(12)}",
         owner_id=owner.id if is_personal else None,
         organisation_id=None if is_personal else caller.account,
         name=name,
-        secret_sha256=secret_digest(secret),
+        secret_sha256=secret_digest(secret) if secret else "",
         scope=" ".join(dict.fromkeys(requested)),
         created_at=now,
         expires_at=expires_at,
     )
+    if addresses is not None:
+        client.redirect_addresses = " ".join(addresses.redirect_uris)
+        client.logout_addresses = " ".join(addresses.post_logout_redirect_uris)
     if not await repository.add_client(session, client):
         raise Unauthenticated()  # the owner was deleted meanwhile
     await record(
@@ -97,11 +111,13 @@ async def list_clients(session: AsyncSession, *, caller: Caller) -> Sequence[Cli
 
     Raises:
         Unauthenticated: the token is no longer active, or belongs to a service.
+        LoginNeeded: it was issued to an app that is not part of Tollgate.
         InsufficientScope: it is for an organisation, and lacks the scope `MANAGE`.
     """
     user = await find_creator(session, caller=caller)
     if caller.account == caller.client_id:
         raise Unauthenticated()
+    await refuse_apps(session, caller=caller)
     _check_scope(caller, user)
     return await repository.list_clients(session, account_id=caller.account)
 

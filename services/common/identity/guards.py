@@ -21,6 +21,12 @@ SCOPES = {
     "billing:write": "Report usage and request leases (services only).",
     "admin": "Administer accounts, plans and money.",
 }
+IDENTITY_SCOPES = {
+    "openid": "Know who you are.",
+    "email": "Read your e-mail address.",
+    "profile": "Read your name.",
+}
+"""The scopes of OpenID Connect: what an app that people sign in to learns about them."""
 
 
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
