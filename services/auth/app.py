@@ -20,11 +20,16 @@ from services.auth.keys import KeyRing, read_folder
 from services.auth.links.service import delete_expired_links
 from services.auth.mail.delivery import Post, deliver_due
 from services.auth.mail.transports import open_transport
+from services.auth.openid.logout_router import router as logout
+from services.auth.openid.router import router as openid
+from services.auth.openid.service import delete_expired_codes
 from services.auth.organisations.router import router as organisations
 from services.auth.pages.router import router as pages
 from services.auth.passwords import MEMORY_KIB, PasswordHasher
 from services.auth.revocations.router import router as revocations
 from services.auth.revocations.service import RevocationFeed
+from services.auth.sessions.cookies import BrowserCookie
+from services.auth.sessions.service import delete_expired_sessions
 from services.auth.settings import AuthSettings
 from services.auth.signing.schedule import RELOAD_S
 from services.auth.signing.service import KeyKeeper
@@ -165,6 +170,7 @@ def create_app(
         ),
         tracing=tracing,
     )
+    app.state.browser_cookie = BrowserCookie(secure=settings.issuer.startswith("https:"))
     app.state.logins = login_counter(app.state.metrics.registry)
     app.include_router(users)
     app.include_router(profile)
@@ -173,6 +179,8 @@ def create_app(
     app.include_router(organisations)
     app.include_router(tokens)
     app.include_router(pages)
+    app.include_router(openid)
+    app.include_router(logout)
     app.include_router(clients)
     app.include_router(api_keys)
     app.include_router(revocations)
@@ -184,7 +192,10 @@ def create_app(
 async def _clean_up(database: Database) -> None:
     await delete_expired(database)
     async with database.transaction() as session:
-        await delete_expired_links(session, now=datetime.now(UTC))
+        now = datetime.now(UTC)
+        await delete_expired_links(session, now=now)
+        await delete_expired_sessions(session, now=now)
+        await delete_expired_codes(session, now=now)
 
 
 @asynccontextmanager

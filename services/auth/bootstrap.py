@@ -2,17 +2,21 @@
 
 import asyncio
 
-from services.auth.clients.credentials import ensure_service_client
+from services.auth.clients.credentials import ensure_first_party_client, ensure_service_client
 from services.auth.passwords import PasswordHasher
+from services.auth.roles import PERSONAL, scopes_of
 from services.auth.settings import AuthSettings
 from services.auth.users.service import ensure_user
 from services.common.db.database import Database
 from services.common.errors import BodyInvalid, ServiceError
 from services.common.settings import exit_with_error
 
+FIRST_PARTY_SCOPE = scopes_of(PERSONAL, is_admin=True)
+"""What the tokens of an app of Tollgate may have; each person gets only their own scopes of it."""
+
 
 def create_first_users(settings: AuthSettings) -> None:
-    """Create or update the administrator and inference's client if the settings include them.
+    """Create or update the administrator and the clients that the settings include.
 
     Blocking; safe to repeat and to run in several processes at once.
 
@@ -43,6 +47,15 @@ async def _ensure(settings: AuthSettings) -> None:
                     email=settings.admin_email,
                     password=password,
                     admin=True,
+                )
+            for each in settings.first_party_clients:
+                await ensure_first_party_client(
+                    session,
+                    client_id=each.client_id,
+                    name=each.name or each.client_id,
+                    scope=FIRST_PARTY_SCOPE,
+                    redirect_uris=each.redirect_uris,
+                    post_logout_redirect_uris=each.post_logout_redirect_uris,
                 )
             if settings.inference_client_id and secret:
                 await ensure_service_client(

@@ -22,7 +22,8 @@ FIRST_PARTY = "tollgate-web"
 
 
 class LoginNeeded(ServiceError):
-    """A machine client cannot do this, so that a stolen secret gives no more than its scope."""
+    """A machine client or an app cannot do this, so that a stolen secret or token gives no more
+    than its scope."""
 
     status = 403
     code = "login_needed"
@@ -40,9 +41,12 @@ async def is_active(session: AsyncSession, *, caller: Caller) -> bool:
             return False
         if _is_outdated(caller, client.tokens_from):
             return False
-        if caller.account != (client.account_id or client.client_id):
-            return False
-        return client.owner_id is None or await _find_enabled(session, client.owner_id) is not None
+        if client.type == "confidential":
+            if caller.account != (client.account_id or client.client_id):
+                return False
+            if client.owner_id is None:
+                return True
+            return await _find_enabled(session, client.owner_id) is not None
     user = await _find_enabled(session, person_id(caller))
     if user is None:
         return False
@@ -98,16 +102,42 @@ async def find_creator(session: AsyncSession, *, caller: Caller) -> User | None:
     return await find_user(session, user_id=person_id(caller))
 
 
+async def refuse_apps(session: AsyncSession, *, caller: Caller) -> None:
+    """Refuse tokens of other people's apps, for data that no scope covers.
+
+    Raises:
+        LoginNeeded: the token was issued to an app that is not part of Tollgate.
+    """
+    if caller.client_id != FIRST_PARTY:
+        client = await find_client(session, client_id=caller.client_id)
+        if client is None or (client.type == "public" and not client.is_first_party):
+            raise LoginNeeded()
+
+
+async def get_user_without_app(session: AsyncSession, *, caller: Caller) -> User:
+    """Return the user whom a token belongs to, for data that no scope covers.
+
+    Raises:
+        Unauthenticated: the token is no longer active, or belongs to a service.
+        LoginNeeded: it was issued to an app that is not part of Tollgate.
+    """
+    user = await get_user(session, caller=caller)
+    await refuse_apps(session, caller=caller)
+    return user
+
+
 async def get_person(session: AsyncSession, *, caller: Caller) -> User:
-    """Return the user who logged in themselves, not through a machine client.
+    """Return the user who logged in themselves, not through a machine client or another's app.
 
     Raises:
         Unauthenticated: the token is no longer active.
-        LoginNeeded: it is a machine client's.
+        LoginNeeded: it was issued to a machine client, or to an app that is not part of Tollgate.
     """
     user = await get_user(session, caller=caller)
     if caller.client_id != FIRST_PARTY:
-        raise LoginNeeded()
+        client = await find_client(session, client_id=caller.client_id)
+        if client is None or not client.is_first_party:
+            raise LoginNeeded()
     return user
 
 

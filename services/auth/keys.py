@@ -82,8 +82,8 @@ class KeyRing:
     def is_empty(self) -> bool:
         return not self._keys
 
-    def sign(self, claims: Mapping[str, Any]) -> str:
-        """Return a signed access token (RFC 9068) with these claims.
+    def sign(self, claims: Mapping[str, Any], *, token_type: str = TOKEN_TYPE) -> str:
+        """Return a signed token with these claims, by default an access token (RFC 9068).
 
         Raises:
             Unavailable: the keys are not loaded yet.
@@ -91,7 +91,7 @@ class KeyRing:
         found = find_signing(list(self._keys.values()), now=self._clock())
         if found is None:
             raise _not_loaded()
-        headers = {"typ": TOKEN_TYPE, "kid": found.key.id}
+        headers = {"typ": token_type, "kid": found.key.id}
         return str(jwt.encode(dict(claims), found.key.signing, ALGORITHM, headers=headers))
 
     async def find(self, kid: str) -> Key | None:

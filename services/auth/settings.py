@@ -1,15 +1,17 @@
 """The auth service's settings, read from the environment."""
 
+import json
 import re
 from datetime import timedelta
 from email.utils import parseaddr
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
+from services.auth.clients.redirects import find_problem
 from services.auth.passwords import DEFAULT_THREADS
 from services.auth.tokens.guesses import GuessLimits
 from services.common.db.database import DatabaseUrl
@@ -43,6 +45,35 @@ def _issuer_pages(data: dict[str, Any]) -> str:
 def _local_keys(data: dict[str, Any]) -> Path:
     folder: Path = data["home"] / "keys" / "auth"
     return folder
+
+
+def _from_json(value: Any) -> Any:
+    """Read a list in one variable; an error must not repeat it, because it may contain secrets."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError("must be a JSON list") from error
+
+
+class FirstPartyClient(BaseModel):
+    """A public client that is part of Tollgate."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    client_id: str = Field(pattern=r"^[a-z][a-z0-9-]{2,63}$")
+    name: str = Field(default="", max_length=100)
+    redirect_uris: tuple[str, ...] = ()
+    post_logout_redirect_uris: tuple[str, ...] = ()
+
+    @field_validator("redirect_uris", "post_logout_redirect_uris")
+    @classmethod
+    def _are_redirect_uris(cls, uris: tuple[str, ...]) -> tuple[str, ...]:
+        for uri in uris:
+            if problem := find_problem(uri):
+                raise ValueError(problem)
+        return uris
 
 
 class AuthSettings(ServiceSettings):
@@ -98,6 +129,8 @@ class AuthSettings(ServiceSettings):
     """Lifetime of an access token."""
     refresh_token_seconds: int = Field(default=30 * 24 * 3600, ge=60)
     """Lifetime of a log-in's refresh tokens; a refresh does not extend it."""
+    session_seconds: int = Field(default=12 * 3600, ge=60)
+    """How long a browser stays signed in to auth's own pages."""
     login_attempts: int = Field(default=10, ge=1)
     """Failed log-ins allowed per e-mail and address within the window; after that, log-ins get 429.
     The limit is ten times as high for one e-mail from all addresses it has not logged in from, and
@@ -118,6 +151,12 @@ class AuthSettings(ServiceSettings):
         default=SecretStr(""), validation_alias="INFERENCE_CLIENT_SECRET"
     )
     """Its secret."""
+    first_party_clients: Annotated[
+        tuple[FirstPartyClient, ...], NoDecode, BeforeValidator(_from_json)
+    ] = ()
+    """Apps that are part of Tollgate, which people need not allow anything: a JSON list of
+    `{"client_id", "name", "redirect_uris", "post_logout_redirect_uris"}`. `migrate` creates or
+    updates them as public clients."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe level to log."""
 

@@ -31,6 +31,12 @@ PUBLIC = {
         "/verify-email/page",
         "/invitations/accept",  # its page; the POST needs credentials
         "/invitations/accept/page",
+        "/authorize",
+        "/sign-in",
+        "/sign-in/code",
+        "/consent",
+        "/logout",
+        "/logout/confirm",
         "/token",
         "/revoke",
         "/introspect",

@@ -1,17 +1,26 @@
 """The HTML of auth's pages: plain, accessible, without scripts, styles or other hosts."""
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastapi.responses import HTMLResponse
 
-# `http.server` adds those of every response, such as Referrer-Policy: the address contains a token.
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "Cache-Control": "no-store",
-}
+
+def _headers(form_targets: Sequence[str]) -> dict[str, str]:
+    """Return a page's headers, besides those of every response that `http.server` adds, such as
+    Referrer-Policy: the address may contain a token.
+
+    Args:
+        form_targets: sources that its form may lead to, besides auth; redirects count, too.
+    """
+    targets = " ".join(["'self'", *form_targets])
+    return {
+        "Content-Security-Policy": (
+            f"default-src 'none'; form-action {targets}; base-uri 'none'; frame-ancestors 'none'"
+        ),
+        "Cache-Control": "no-store",
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +41,22 @@ def page(
     *,
     form: Form | None = None,
     problem: str | None = None,
+    content: str = "",
+    form_targets: Sequence[str] = (),
     status: int = 200,
 ) -> HTMLResponse:
-    """Return a page with a sentence and perhaps a form; all arguments are escaped."""
+    """Return a page with a sentence and perhaps a form; all arguments but `content` are escaped.
+
+    Args:
+        content: more HTML.
+        form_targets: other sources that the page's forms may lead to.
+    """
     parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(text)}</p>"]
     if problem is not None:
         parts.append(f'<p role="alert">{html.escape(problem)}</p>')
     if form is not None:
         parts.append(_render(form))
+    parts.append(content)
     body = "\n".join(parts)
     document = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -47,7 +64,7 @@ def page(
         f"<title>{html.escape(title)} – Tollgate</title>\n</head>\n"
         f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
-    return HTMLResponse(document, status_code=status, headers=HEADERS)
+    return HTMLResponse(document, status_code=status, headers=_headers(form_targets))
 
 
 def _render(form: Form) -> str:

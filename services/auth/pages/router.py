@@ -4,7 +4,6 @@ Opening a page uses up nothing, because mail scanners open links, too; sending i
 link's token authorises the form, so another site cannot forge one.
 """
 
-from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -13,25 +12,17 @@ from fastapi.responses import HTMLResponse
 from services.auth.audit.requests import Address, Failures
 from services.auth.links.service import INVITE, JOIN, LinkInvalid, find_link
 from services.auth.organisations import invitations
+from services.auth.pages.forms import read_fields
 from services.auth.pages.html import Form, page
 from services.auth.passwords import PasswordHasher
 from services.auth.users import mailed
 from services.auth.users.service import EmailTaken, find_user_by_email, prepare_user
 from services.common.db.database import Database
 from services.common.errors import BodyInvalid, ServiceError
-from services.common.http.forms import parse_form
 from services.common.http.routing import new_router
 from services.common.identity.guards import public
 
 router = new_router(tag="pages")
-
-
-async def _fields(request: Request) -> Mapping[str, str]:
-    """Return the fields of a form; empty if it is malformed."""
-    try:
-        return dict(parse_form(await request.body()))
-    except ValueError:
-        return {}
 
 
 def _database(request: Request) -> Database:
@@ -61,7 +52,7 @@ async def reset_by_page(
     request: Request, database: AppDatabase, hasher: Hasher, address: Address, failures: Failures
 ) -> HTMLResponse:
     """Set a new password."""
-    fields = await _fields(request)
+    fields = await read_fields(request)
     token = fields.get("token", "")
     try:
         await mailed.reset_password(
@@ -92,7 +83,7 @@ async def verify_by_page(
     request: Request, database: AppDatabase, address: Address, failures: Failures
 ) -> HTMLResponse:
     """Confirm an e-mail, or complete a registration."""
-    fields = await _fields(request)
+    fields = await read_fields(request)
     try:
         async with database.transaction() as session:
             await mailed.verify_email(session, token=fields.get("token", ""), address=address)
@@ -119,7 +110,7 @@ async def register_by_page(
     request: Request, database: AppDatabase, hasher: Hasher, address: Address, failures: Failures
 ) -> HTMLResponse:
     """Register with the e-mail that was invited."""
-    fields = await _fields(request)
+    fields = await read_fields(request)
     token, password = fields.get("token", ""), fields.get("password", "")
     try:
         async with database.snapshot() as session:
@@ -159,7 +150,7 @@ async def join_by_page(
 
     The link alone is enough for a user: only a log-in makes use of the membership.
     """
-    fields = await _fields(request)
+    fields = await read_fields(request)
     token = fields.get("token", "")
     try:
         async with database.transaction() as session:

@@ -74,10 +74,10 @@ class UnauthorizedClient(OAuthError):
 
 
 class UnsupportedGrantType(OAuthError):
-    """The grant type must be password, refresh_token or client_credentials."""
+    """The grant type is not one of those in the discovery document."""
 
     code = "unsupported_grant_type"
-    detail = "The grant type must be password, refresh_token or client_credentials."
+    detail = "The grant type is not one of those in the discovery document."
 
 
 class InvalidScope(OAuthError):

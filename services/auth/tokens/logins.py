@@ -6,7 +6,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.audit.service import record
 from services.auth.models import RefreshFamily
+from services.auth.revocations.service import publish
 from services.auth.tokens import repository
+from services.common.contracts import RevocationKind
 
 
 async def end_logins(
@@ -21,9 +23,24 @@ async def end_login(session: AsyncSession, *, refresh_token: str, address: str) 
     family_id, _ = split_refresh_token(refresh_token)
     family = await repository.find_family(session, family_id=family_id)
     if family is not None:
-        await repository.delete_family(session, family_id=family_id)
+        await end_family(session, family=family)
         user_id = family.user_id
         await record(session, "login_ended", actor=user_id, target=user_id, address=address)
+
+
+async def end_family(session: AsyncSession, *, family: RefreshFamily) -> None:
+    """Revoke all refresh tokens of a log-in; at a public client, also its access tokens."""
+    await repository.delete_family(session, family_id=family.id)
+    tokens = await repository.list_family_tokens(session, family_id=family.id)
+    if tokens:
+        last = max(each.expires_at for each in tokens)
+        names: list[tuple[RevocationKind, str]] = [("jti", each.token_id) for each in tokens]
+        await publish(session, *names, issued_before=last, until=last)
+
+
+async def find_family(session: AsyncSession, *, family_id: str) -> RefreshFamily | None:
+    """Return a log-in that has not been ended."""
+    return await repository.find_family(session, family_id=family_id)
 
 
 def split_refresh_token(refresh_token: str) -> tuple[str, str]:

@@ -1,8 +1,11 @@
-"""The password grant: log in with e-mail, password and, if the user has one, a second factor.
+"""Log in with e-mail, password and, if the user has one, a second factor; the password grant.
 
 Passwords are verified between two transactions, not inside one, so a log-in that waits for a CPU
 holds no database connection and, on SQLite, blocks no writer.
 """
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -13,6 +16,7 @@ from services.auth.tokens.attempts import LoginKeys, login_keys
 from services.auth.tokens.errors import (
     InvalidGrant,
     MfaRequired,
+    OAuthError,
     TooManyAttempts,
     WrongAccount,
 )
@@ -33,6 +37,8 @@ from services.auth.users import totp
 from services.auth.users.service import find_user_by_email, lock_unchanged
 from services.common.db.retrying import in_transaction
 
+T = TypeVar("T")
+
 _WRONG_LOGIN = "Incorrect e-mail or password."
 
 
@@ -46,6 +52,40 @@ async def grant_password(
     account: str | None,
     address: str,
 ) -> IssuedToken:
+    """Log in, and issue tokens to the user.
+
+    Args:
+        account: one of the user's accounts; default the personal one.
+
+    Raises:
+        InvalidScope: the user's role in the account lacks a requested scope.
+        WrongAccount: the user cannot act for the account.
+        InvalidGrant, MfaRequired, TooManyAttempts, Unavailable: as `log_in`.
+    """
+
+    async def issue(session: AsyncSession, user: User) -> IssuedToken:
+        own = await find_account(session, user=user, account_id=account)
+        if own is None:
+            raise WrongAccount()
+        granted = grant_scope(scope, allowed=own.scope)
+        refresh_token = await create_family(session, issuer, user, own, granted)
+        return issue_to_user(issuer, user, own, granted, refresh_token)
+
+    return await log_in(
+        issuer, username=username, password=password, code=code, address=address, then=issue
+    )
+
+
+async def log_in(
+    issuer: Issuer,
+    *,
+    username: str,
+    password: str,
+    code: str | None,
+    address: str,
+    then: Callable[[AsyncSession, User], Awaitable[T]],
+    without_code: Callable[[AsyncSession, User], Awaitable[T]] | None = None,
+) -> T:
     """Log in with e-mail and password from an IP address.
 
     An unknown e-mail takes the same time, counts the same and gets the same response as a wrong
@@ -54,14 +94,16 @@ async def grant_password(
 
     Args:
         code: of the authenticator app or a recovery code, for users with a second factor.
-        account: one of the user's accounts; default the personal one.
+        then: what to do for the user, in the same transaction, which may be tried again.
+        without_code: the same, for a user who needs a code if it is missing; default `MfaRequired`.
+
+    Returns:
+        What `then` or `without_code` returns.
 
     Raises:
         InvalidGrant: the password or the code is wrong, or the user is unknown or disabled.
         MfaRequired: the password is right, and there is no code.
         TooManyAttempts: too many failures (see `tokens.attempts`), even if the password is right.
-        InvalidScope: the user's role in the account lacks a requested scope.
-        WrongAccount: the user cannot act for the account.
         Unavailable: too many passwords are being checked, or the database is unavailable.
     """
     keys = login_keys(username, client=address)
@@ -72,37 +114,86 @@ async def grant_password(
         enabled = user if user is not None and user.disabled_at is None else None
         matches = await issuer.hasher.verify(password, enabled.password_hash if enabled else None)
 
-        async def decide(session: AsyncSession) -> IssuedToken | Standing:
+        async def decide(session: AsyncSession) -> T | Standing:
             # The user's row comes before the counters, in every transaction that locks both.
             stored = await lock_unchanged(session, user=enabled) if enabled and matches else None
+            if stored is not None and stored.totp_confirmed_at and without_code and code is None:
+                return await without_code(session, stored)
             known = await _refuse_locked(session, issuer, keys, lock=True)
             if stored is None or not await _passes_second_factor(
                 session, user=stored, code=code, address=address
             ):
                 return await count_failure(session, keys=keys, limits=issuer.limits, known=known)
-            await remember_success(session, keys, user_id=stored.id)
-            own = await find_account(session, user=stored, account_id=account)
-            if own is None:
-                raise WrongAccount()
-            granted = grant_scope(scope, allowed=own.scope)
-            refresh_token = await create_family(session, issuer, stored, own, granted)
-            await record(
-                session, "login_succeeded", actor=stored.id, target=stored.id, address=address
-            )
-            return issue_to_user(issuer, stored, own, granted, refresh_token)
+            return await _succeed(session, issuer, keys, user=stored, address=address, then=then)
 
         outcome = await in_transaction(issuer.database, decide)
-    if isinstance(outcome, IssuedToken):
-        issuer.logins.labels("succeeded").inc()
-        return outcome
+    if isinstance(outcome, Standing):
+        raise _failed(issuer, keys, user=user, standing=outcome, address=address)
+    return outcome
+
+
+async def log_in_with_code(
+    issuer: Issuer,
+    *,
+    user: User,
+    code: str,
+    address: str,
+    then: Callable[[AsyncSession, User], Awaitable[T]],
+) -> T:
+    """Complete the log-in of a user who has just entered the right password; return `then`'s value.
+
+    Wrong codes count like wrong passwords.
+
+    Raises:
+        InvalidGrant: the code is wrong or was used, or the user was meanwhile disabled or changed.
+        TooManyAttempts: too many failures, even if the code is right.
+        Unavailable: the database is unavailable.
+    """
+    keys = login_keys(user.email, client=address)
+
+    async def decide(session: AsyncSession) -> T | Standing:
+        stored = await lock_unchanged(session, user=user)
+        known = await _refuse_locked(session, issuer, keys, lock=True)
+        if stored is None or not await _passes_second_factor(
+            session, user=stored, code=code, address=address
+        ):
+            return await count_failure(session, keys=keys, limits=issuer.limits, known=known)
+        return await _succeed(session, issuer, keys, user=stored, address=address, then=then)
+
+    outcome = await in_transaction(issuer.database, decide)
+    if isinstance(outcome, Standing):
+        raise _failed(issuer, keys, user=user, standing=outcome, address=address)
+    return outcome
+
+
+async def _succeed(
+    session: AsyncSession,
+    issuer: Issuer,
+    keys: LoginKeys,
+    *,
+    user: User,
+    address: str,
+    then: Callable[[AsyncSession, User], Awaitable[T]],
+) -> T:
+    await remember_success(session, keys, user_id=user.id)
+    result = await then(session, user)
+    await record(session, "login_succeeded", actor=user.id, target=user.id, address=address)
+    issuer.logins.labels("succeeded").inc()
+    return result
+
+
+def _failed(
+    issuer: Issuer, keys: LoginKeys, *, user: User | None, standing: Standing, address: str
+) -> OAuthError:
+    """Note a failed log-in; return the error to raise."""
     issuer.logins.labels("failed").inc()
     target = user.id if user is not None else f"unknown:{keys.user[:16]}"
     issuer.failures.note("login_failed", target=target, address=address)
-    if outcome.locks:
+    if standing.locks:
         issuer.failures.note("login_locked", target=target, address=address)
-    if outcome.retry_after_s is not None:
-        raise TooManyAttempts(retry_after_s=outcome.retry_after_s)
-    raise InvalidGrant(_WRONG_LOGIN)
+    if standing.retry_after_s is not None:
+        return TooManyAttempts(retry_after_s=standing.retry_after_s)
+    return InvalidGrant(_WRONG_LOGIN)
 
 
 async def _passes_second_factor(

@@ -7,7 +7,7 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, case, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.models import KnownAddress, LoginFailures, RefreshFamily
+from services.auth.models import FamilyToken, KnownAddress, LoginFailures, RefreshFamily
 from services.auth.tokens.attempts import Failures, LoginKeys
 from services.auth.upserts import upsert
 
@@ -145,13 +145,21 @@ async def find_family(session: AsyncSession, *, family_id: str) -> RefreshFamily
 
 
 async def rotate_family(
-    session: AsyncSession, *, family_id: str, old_sha256: str, new_sha256: str, now: datetime
+    session: AsyncSession,
+    *,
+    family_id: str,
+    client_id: str | None,
+    old_sha256: str,
+    new_sha256: str,
+    now: datetime,
 ) -> bool:
-    """Replace a family's secret; return False if the old one is not current or has expired."""
+    """Replace the secret of a client's family; return False if the old one is not current or has
+    expired."""
     statement = (
         update(RefreshFamily)
         .where(
             RefreshFamily.id == family_id,
+            RefreshFamily.client_id == client_id,
             RefreshFamily.secret_sha256 == old_sha256,
             RefreshFamily.expires_at > now,
         )
@@ -181,6 +189,17 @@ async def delete_family(session: AsyncSession, *, family_id: str) -> None:
     await session.execute(delete(RefreshFamily).where(RefreshFamily.id == family_id))
 
 
+async def add_family_token(session: AsyncSession, token: FamilyToken) -> None:
+    session.add(token)
+    await session.flush()
+
+
+async def list_family_tokens(session: AsyncSession, *, family_id: str) -> Sequence[FamilyToken]:
+    """Return the access tokens of a family that may still be valid."""
+    own = select(FamilyToken).where(FamilyToken.family_id == family_id)
+    return (await session.scalars(own.order_by(FamilyToken.token_id))).all()
+
+
 async def delete_expired(
     session: AsyncSession, *, now: datetime, known_since: datetime, locked_since: datetime
 ) -> None:
@@ -194,3 +213,4 @@ async def delete_expired(
         delete(LoginFailures).where(LoginFailures.window_ends_at <= now, forgotten)
     )
     await session.execute(delete(RefreshFamily).where(RefreshFamily.expires_at <= now))
+    await session.execute(delete(FamilyToken).where(FamilyToken.expires_at <= now))

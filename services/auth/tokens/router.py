@@ -6,6 +6,8 @@ from fastapi import Depends, Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from services.auth.audit.requests import Address
+from services.auth.models import Client
+from services.auth.openid.service import grant_authorization_code
 from services.auth.tokens import introspection, service
 from services.auth.tokens.errors import (
     InvalidClient,
@@ -28,7 +30,8 @@ from services.common.identity.guards import public
 
 router = new_router(tag="tokens")
 
-GRANT_TYPES = ("password", "refresh_token", "client_credentials")
+GRANT_TYPES = ("authorization_code", "password", "refresh_token", "client_credentials")
+_GRANTS_OF_PUBLIC_CLIENTS = ("authorization_code", "refresh_token")
 
 
 class TokenRead(BaseModel):
@@ -39,6 +42,7 @@ class TokenRead(BaseModel):
     expires_in: int
     refresh_token: str | None = None
     scope: str
+    id_token: str | None = None
 
 
 def _issuer(request: Request) -> Issuer:
@@ -80,6 +84,9 @@ def _form_of(*names: str, required: tuple[str, ...]) -> dict[str, Any]:
         "password",
         "totp",
         "refresh_token",
+        "code",
+        "redirect_uri",
+        "code_verifier",
         "client_id",
         "client_secret",
         "scope",
@@ -92,9 +99,10 @@ async def issue_token(
     request: Request, response: Response, issuer: IssuerState, address: Address
 ) -> IssuedToken:
     """Issue an access token. `grant_type` is `password` (`username` is the e-mail),
-    `refresh_token`, or `client_credentials` (with HTTP Basic or in the form). Without `scope`, the
-    token gets all scopes that may be granted. `account` chooses one of the user's accounts: the
-    personal one (the default) or an organisation. Refreshing a token keeps its account."""
+    `refresh_token`, `client_credentials` (with HTTP Basic or in the form), or, for public clients
+    (`client_id`), `authorization_code`. Without `scope`, the token gets all scopes that may be
+    granted. `account` chooses one of the user's accounts: the personal one (the default) or an
+    organisation. Refreshing a token keeps its account."""
     with oauth_errors():
         form = await read_form(request)
         issued = await _grant(issuer, form, address=address)
@@ -136,6 +144,8 @@ async def introspect(
         if form.client is None:
             raise InvalidClient()
         client = await service.authenticate_client(issuer, credentials=form.client, address=address)
+        if client.type == "public":
+            raise InvalidClient()
         claims = await introspection.introspect(issuer, token=form.require("token"), client=client)
     response.headers["Cache-Control"] = "no-store"
     return claims
@@ -149,9 +159,11 @@ async def _grant(issuer: Issuer, form: OAuthForm, *, address: str) -> IssuedToke
     client = None
     if form.client is not None:
         client = await service.authenticate_client(issuer, credentials=form.client, address=address)
-    if grant_type == "client_credentials":
-        if client is None:
-            raise InvalidClient()
+    if client is not None and client.type == "public":
+        return await _grant_to_public_client(issuer, form, client, address=address)
+    if grant_type in ("client_credentials", "authorization_code") and client is None:
+        raise InvalidClient()
+    if client is not None and grant_type == "client_credentials":
         return await service.grant_client_credentials(
             issuer, client=client, scope=scope, account=account
         )
@@ -169,5 +181,31 @@ async def _grant(issuer: Issuer, form: OAuthForm, *, address: str) -> IssuedToke
         code=form.fields.get("totp"),
         scope=scope,
         account=account,
+        address=address,
+    )
+
+
+async def _grant_to_public_client(
+    issuer: Issuer, form: OAuthForm, client: Client, *, address: str
+) -> IssuedToken:
+    grant_type = form.require("grant_type")
+    if grant_type not in _GRANTS_OF_PUBLIC_CLIENTS:
+        grants = " or ".join(_GRANTS_OF_PUBLIC_CLIENTS)
+        raise UnauthorizedClient(f"A public client may use {grants} only.")
+    if grant_type == "authorization_code":
+        return await grant_authorization_code(
+            issuer,
+            client=client,
+            code=form.require("code"),
+            redirect_uri=form.require("redirect_uri"),
+            verifier=form.require("code_verifier"),
+            address=address,
+        )
+    return await service.grant_refresh_token(
+        issuer,
+        refresh_token=form.require("refresh_token"),
+        scope=form.fields.get("scope"),
+        account=form.fields.get("account"),
+        client_id=client.client_id,
         address=address,
     )

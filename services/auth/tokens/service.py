@@ -15,7 +15,7 @@ from services.auth.audit.service import record
 from services.auth.callers import FIRST_PARTY
 from services.auth.clients.credentials import find_authentic_client, secret_digest
 from services.auth.keys import KeyRing
-from services.auth.models import Client, RefreshFamily, User
+from services.auth.models import Client, FamilyToken, RefreshFamily, User
 from services.auth.organisations.invitations import delete_expired_invitations
 from services.auth.organisations.memberships import Account, find_account
 from services.auth.passwords import PasswordHasher
@@ -32,11 +32,11 @@ from services.auth.tokens.errors import (
 )
 from services.auth.tokens.forms import ClientCredentials
 from services.auth.tokens.guesses import GuessLimits
-from services.auth.tokens.logins import split_refresh_token
+from services.auth.tokens.logins import end_family, split_refresh_token
 from services.auth.users.service import find_user
 from services.common.contracts import AUDIENCE
 from services.common.db.database import Database
-from services.common.identity.guards import SCOPES
+from services.common.identity.guards import IDENTITY_SCOPES, SCOPES
 from services.common.identity.tokens import TokenVerifier
 
 _WRONG_REFRESH = "The refresh token is invalid."
@@ -87,6 +87,7 @@ class IssuedToken:
     expires_in: int
     scope: str
     refresh_token: str | None = None
+    id_token: str | None = None
 
 
 async def authenticate_client(
@@ -112,15 +113,25 @@ async def authenticate_client(
 
 
 async def grant_refresh_token(
-    issuer: Issuer, *, refresh_token: str, scope: str | None, account: str | None, address: str
+    issuer: Issuer,
+    *,
+    refresh_token: str,
+    scope: str | None,
+    account: str | None,
+    address: str,
+    client_id: str | None = None,
 ) -> IssuedToken:
     """Exchange a refresh token for a new pair, which invalidates the old one (RFC 6749 §6).
 
     The new token is for the same account.
 
+    Args:
+        client_id: the public client that sends it; None for the first-party client.
+
     Raises:
-        InvalidGrant: the token is unknown, expired, or was used before. Reuse revokes all tokens
-            of the log-in, because the token must have been stolen (RFC 9700 §4.14.2).
+        InvalidGrant: the token is unknown, expired, another client's, or was used before. All
+            tokens of the log-in are then revoked: the token must have been stolen (RFC 9700
+            §4.14.2).
         InvalidScope: the scope exceeds that of the log-in; the token stays valid.
         WrongAccount: `account` names another account; the token stays valid.
     """
@@ -130,6 +141,7 @@ async def grant_refresh_token(
         rotated = await repository.rotate_family(
             session,
             family_id=family_id,
+            client_id=client_id,
             old_sha256=secret_digest(secret),
             new_sha256=secret_digest(successor),
             now=datetime.now(UTC),
@@ -142,14 +154,18 @@ async def grant_refresh_token(
         if family and user and own:
             if account not in (None, own.id):
                 raise WrongAccount()
-            granted = grant_scope(scope, allowed=_common(family.scope, own.scope))
-            return issue_to_user(issuer, user, own, granted, f"{family_id}.{successor}")
+            identity = " ".join(IDENTITY_SCOPES)
+            granted = grant_scope(scope, allowed=_common(family.scope, f"{identity} {own.scope}"))
+            return await issue_in_family(
+                session, issuer, user, own, family, granted, f"{family_id}.{successor}"
+            )
         lost = family or await repository.find_family(session, family_id=family_id)
         if lost is not None:
             reused = not rotated and lost.expires_at > datetime.now(UTC)
-            action = "refresh_token_reused" if reused else "refresh_token_rejected"
+            mixed_up = lost.client_id != client_id
+            action = "refresh_token_reused" if reused and not mixed_up else "refresh_token_rejected"
             await record(session, action, actor=None, target=lost.user_id, address=address)
-        await repository.delete_family(session, family_id=family_id)
+            await end_family(session, family=lost)
     raise InvalidGrant(_WRONG_REFRESH)
 
 
@@ -208,18 +224,59 @@ async def create_family(
     session: AsyncSession, issuer: Issuer, user: User, account: Account, scope: str
 ) -> str:
     """Store a new refresh family of a user for an account, and return its first token."""
+    _, refresh_token = await open_family(session, issuer, user, account, scope)
+    return refresh_token
+
+
+async def open_family(
+    session: AsyncSession,
+    issuer: Issuer,
+    user: User,
+    account: Account,
+    scope: str,
+    *,
+    client_id: str | None = None,
+) -> tuple[RefreshFamily, str]:
+    """Store a user's new refresh family, perhaps at a public client; return its first token too."""
     secret, now = secrets.token_urlsafe(32), datetime.now(UTC)
     family = RefreshFamily(
         id=str(uuid.uuid4()),
         user_id=user.id,
         organisation_id=None if account.id == user.id else account.id,
+        client_id=client_id,
         secret_sha256=secret_digest(secret),
         scope=scope,
         created_at=now,
         expires_at=now + timedelta(seconds=issuer.settings.refresh_token_seconds),
     )
     await repository.add_family(session, family)
-    return f"{family.id}.{secret}"
+    return family, f"{family.id}.{secret}"
+
+
+async def issue_in_family(
+    session: AsyncSession,
+    issuer: Issuer,
+    user: User,
+    account: Account,
+    family: RefreshFamily,
+    scope: str,
+    refresh_token: str,
+) -> IssuedToken:
+    """Return a response with a token for the client of a refresh family.
+
+    A public client's token is noted, so that it can be revoked with the family.
+    """
+    if family.client_id is None:
+        return issue_to_user(issuer, user, account, scope, refresh_token)
+    lifetime = timedelta(seconds=issuer.settings.access_token_seconds)
+    token_id = str(uuid.uuid4())
+    noted = FamilyToken(
+        token_id=token_id, family_id=family.id, expires_at=datetime.now(UTC) + lifetime
+    )
+    await repository.add_family_token(session, noted)
+    return issue_to_user(
+        issuer, user, account, scope, refresh_token, client_id=family.client_id, token_id=token_id
+    )
 
 
 def grant_scope(scope: str | None, *, allowed: str) -> str:
@@ -232,7 +289,7 @@ def grant_scope(scope: str | None, *, allowed: str) -> str:
     requested = set((scope or "").split()) or permitted
     if not requested or not requested <= permitted:
         raise InvalidScope()
-    return " ".join(name for name in SCOPES if name in requested)
+    return " ".join(name for name in (*IDENTITY_SCOPES, *SCOPES) if name in requested)
 
 
 def _common(scope: str, other: str) -> str:
@@ -240,10 +297,23 @@ def _common(scope: str, other: str) -> str:
 
 
 def issue_to_user(
-    issuer: Issuer, user: User, account: Account, scope: str, refresh_token: str
+    issuer: Issuer,
+    user: User,
+    account: Account,
+    scope: str,
+    refresh_token: str | None,
+    *,
+    client_id: str = FIRST_PARTY,
+    token_id: str | None = None,
 ) -> IssuedToken:
-    """Return a response with a token for one of the user's accounts."""
-    claims = {"sub": account.id, "user_id": user.id, "client_id": FIRST_PARTY, "scope": scope}
+    """Return a response with a token for one of the user's accounts.
+
+    Args:
+        token_id: the `jti` of the token; default a new one.
+    """
+    claims = {"sub": account.id, "user_id": user.id, "client_id": client_id, "scope": scope}
+    if token_id is not None:
+        claims["jti"] = token_id
     lifetime_s = issuer.settings.access_token_seconds
     token = _sign(issuer, claims, lifetime_s=lifetime_s, not_before=account.tokens_from)
     return IssuedToken(token, lifetime_s, scope, refresh_token)

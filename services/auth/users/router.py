@@ -6,20 +6,31 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.audit.requests import Address
-from services.auth.callers import LoginNeeded, get_user
+from services.auth.callers import LoginNeeded, get_user, get_user_without_app
+from services.auth.clients.credentials import find_client
 from services.auth.links.service import LinkInvalid
 from services.auth.models import User
 from services.auth.passwords import PasswordHasher
 from services.auth.tokens.guesses import TooManyGuesses
 from services.auth.users import mailed, service
 from services.common.db.database import Snapshot, Transaction
-from services.common.errors import BodyInvalid, ServiceError, Unauthenticated, error_responses
+from services.common.errors import (
+    BodyInvalid,
+    InsufficientScope,
+    ServiceError,
+    Unauthenticated,
+    error_responses,
+)
 from services.common.http.routing import new_router
-from services.common.identity.guards import AnyCaller, public
+from services.common.identity.caller import Caller
+from services.common.identity.guards import IDENTITY_SCOPES, AnyCaller, public
 
 router = new_router(tag="users")
+
+_ALL_CLAIMS = frozenset(IDENTITY_SCOPES)
 
 
 class Registration(BaseModel):
@@ -134,13 +145,29 @@ async def register(
 )
 async def read_own_user(caller: AnyCaller, session: Snapshot) -> User:
     """Return the calling user."""
-    return await get_user(session, caller=caller)
+    return await get_user_without_app(session, caller=caller)
 
 
-@router.get("/userinfo", responses=error_responses(Unauthenticated, LoginNeeded))
+@router.get("/userinfo", responses=error_responses(Unauthenticated, LoginNeeded, InsufficientScope))
 async def userinfo(caller: AnyCaller, session: Snapshot) -> dict[str, Any]:
-    """Return the calling user in OpenID Connect format (Core 1.0 §5.3)."""
+    """Return the calling user in OpenID Connect format (Core 1.0 §5.3). An app that the user signed
+    in to needs the scope `openid`, and `email` and `profile` for more than `sub`."""
     user = await get_user(session, caller=caller)
-    verified = user.email_verified_at is not None
-    named = {"name": user.name} if user.name else {}
-    return {"sub": user.id, "email": user.email, "email_verified": verified, **named}
+    scopes = await _claim_scopes(session, caller)
+    if "openid" not in scopes:
+        raise InsufficientScope("openid")
+    claims: dict[str, Any] = {"sub": user.id}
+    if "email" in scopes:
+        claims |= {"email": user.email, "email_verified": user.email_verified_at is not None}
+    if "profile" in scopes and user.name:
+        claims["name"] = user.name
+    return claims
+
+
+router.post("/userinfo", include_in_schema=False)(userinfo)  # Core 1.0 §5.3.1 wants both
+
+
+async def _claim_scopes(session: AsyncSession, caller: Caller) -> frozenset[str]:
+    """Return the OpenID Connect scopes of a token; those without consent have all of them."""
+    app = await find_client(session, client_id=caller.client_id)
+    return caller.scopes if app is not None and app.type == "public" else _ALL_CLAIMS

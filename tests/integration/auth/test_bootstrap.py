@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -9,7 +10,7 @@ from httpx import AsyncClient
 from pydantic import SecretStr
 
 from services.auth.bootstrap import create_first_users
-from services.auth.settings import AuthSettings
+from services.auth.settings import AuthSettings, FirstPartyClient
 from tests.integration.auth.conftest import LogIn
 
 EMAIL = "admin@tollgate.example"
@@ -27,6 +28,7 @@ def ensure(database_url: str, app: FastAPI) -> Ensure:
         admin_email: str = EMAIL,
         admin_password: str = PASSWORD,
         inference_client_secret: str = SECRET,
+        **more: Any,
     ) -> None:
         configured = AuthSettings(
             database_url=SecretStr(database_url),
@@ -34,6 +36,7 @@ def ensure(database_url: str, app: FastAPI) -> Ensure:
             admin_password=SecretStr(admin_password),
             inference_client_id="inference",
             inference_client_secret=SecretStr(inference_client_secret),
+            **more,
         )
         await asyncio.to_thread(create_first_users, configured)
 
@@ -45,6 +48,19 @@ async def service_token(client: AsyncClient, secret: str) -> int:
     answer = await client.post("/token", data=form)
     assert answer.status_code != 200 or answer.json()["scope"] == "billing:write"
     return answer.status_code
+
+
+class TestFirstPartyClients:
+    async def test_they_are_created_and_updated(self, ensure: Ensure, client: AsyncClient) -> None:
+        query = {"client_id": "console", "redirect_uri": "https://two.example.com/"}
+        answers = []
+        for uri in ("https://one.example.com/", "https://two.example.com/"):
+            await ensure(
+                first_party_clients=(FirstPartyClient(client_id="console", redirect_uris=(uri,)),)
+            )
+            answers.append((await client.get("/authorize", params=query)).status_code)
+
+        assert answers == [400, 303]  # the second learns at its redirect URI what is missing
 
 
 class TestFirstUsers:

@@ -65,6 +65,10 @@ def test_origins_are_separated_by_commas_or_spaces(monkeypatch: pytest.MonkeyPat
         ("AUTH_CORS_ORIGINS", "https://a.example/path"),
         ("AUTH_ACCESS_TOKEN_SECONDS", "90000"),
         ("AUTH_LOGIN_ATTEMPTS", "0"),
+        ("AUTH_FIRST_PARTY_CLIENTS", "hunter2"),
+        ("AUTH_FIRST_PARTY_CLIENTS", "{}"),
+        ("AUTH_FIRST_PARTY_CLIENTS", '[{"client_id": "x"}]'),
+        ("AUTH_FIRST_PARTY_CLIENTS", '[{"client_id": "console", "redirect_uris": ["http://x"]}]'),
         ("AUTH_LOG_LEVEL", "LOUD"),
     ],
 )

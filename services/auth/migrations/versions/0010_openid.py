@@ -6,7 +6,7 @@ from alembic import op
 from services.common.db.columns import UtcDateTime, ascii_id
 
 revision = "0010"
-down_revision = "0007"
+down_revision = "0009"
 
 
 def _user_id(*, key: bool = False) -> sa.Column[str]:

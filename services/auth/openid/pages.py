@@ -1,0 +1,177 @@
+"""The pages on which people sign in, consent and sign out. Plain HTML, without scripts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from urllib.parse import urlsplit
+
+from fastapi.responses import HTMLResponse
+
+from services.auth.openid.returns import Return
+from services.auth.openid.service import Recipient
+from services.auth.pages.html import page
+from services.auth.sessions.cookies import csrf_token
+from services.common.identity.guards import IDENTITY_SCOPES, SCOPES
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A labelled input; `attributes` are HTML."""
+
+    name: str
+    label: str
+    type: str
+    attributes: str
+    value: str = ""
+
+
+_PASSWORD = Field(
+    "password", "Password", "password", 'required maxlength="1024" autocomplete="current-password"'
+)
+_CODE = Field(
+    "totp",
+    "Code of the authenticator app, or a recovery code",
+    "text",
+    'required maxlength="40" autocomplete="one-time-code" autocapitalize="none"',
+)
+
+
+def form(
+    action: str,
+    *,
+    secret: str,
+    hidden: Mapping[str, str],
+    buttons: Sequence[tuple[str, str]],
+    fields: Sequence[Field] = (),
+) -> str:
+    """Return the HTML of a form with a CSRF token.
+
+    Args:
+        secret: that of the browser's cookie.
+        buttons: each the value of the field `decision` and the text.
+    """
+    hidden = {"csrf": csrf_token(secret), **hidden}
+    lines = [f'<form method="post" action="{escape(action)}">']
+    lines += [
+        f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">'
+        for name, value in hidden.items()
+    ]
+    for each in fields:
+        lines.append(
+            f'<p><label for="{each.name}">{escape(each.label)}</label><br>\n<input '
+            f'id="{each.name}" name="{each.name}" type="{each.type}" value="{escape(each.value)}" '
+            f"{each.attributes}></p>"
+        )
+    lines += [
+        f'<p><button type="submit" name="decision" value="{escape(value)}">{escape(text)}'
+        "</button></p>"
+        for value, text in buttons
+    ]
+    return "\n".join([*lines, "</form>"])
+
+
+def sign_in_page(
+    *,
+    secret: str,
+    back: Return,
+    form_targets: Sequence[str],
+    email: str = "",
+    problem: str | None = None,
+    status: int = 200,
+) -> HTMLResponse:
+    """Return the page that asks for e-mail and password.
+
+    Args:
+        secret: that of the browser's cookie.
+        back: where to go on afterwards.
+    """
+    attributes = 'required maxlength="1000" autocomplete="username"'
+    content = form(
+        "/sign-in",
+        secret=secret,
+        hidden={"continue": back.url},
+        fields=[Field("email", "E-mail", "email", attributes, value=email), _PASSWORD],
+        buttons=[("sign-in", "Sign in")],
+    )
+    return page(
+        "Sign in",
+        "Sign in with your e-mail address and password.",
+        problem=problem,
+        content=content,
+        form_targets=form_targets,
+        status=status,
+    )
+
+
+def code_page(
+    *,
+    secret: str,
+    back: Return,
+    form_targets: Sequence[str],
+    problem: str | None = None,
+    status: int = 200,
+) -> HTMLResponse:
+    """Return the page that asks for the code of the second factor."""
+    content = form(
+        "/sign-in/code",
+        secret=secret,
+        hidden={"continue": back.url},
+        fields=[_CODE],
+        buttons=[("sign-in", "Sign in")],
+    )
+    return page(
+        "Enter your code",
+        "Your password is right. A second factor protects your user.",
+        problem=problem,
+        content=content,
+        form_targets=form_targets,
+        status=status,
+    )
+
+
+def consent_page(
+    *, secret: str, back: Return, recipient: Recipient, scope: str, email: str
+) -> HTMLResponse:
+    """Return the page that asks a person to allow an app what it asks for."""
+    descriptions = {**IDENTITY_SCOPES, **SCOPES}
+    items = "\n".join(
+        f"<li>{escape(descriptions[name])} (<code>{escape(name)}</code>)</li>"
+        for name in scope.split()
+    )
+    another = escape(back.with_another_user().url)
+    content = (
+        f"<p>It then sends you to {escape(urlsplit(recipient.redirect_uri).netloc)}. "
+        "Allow it only if you trust this app.</p>\n"
+        f"<ul>\n{items}\n</ul>\n"
+        + form(
+            "/consent",
+            secret=secret,
+            hidden={"continue": back.url},
+            buttons=[("allow", "Allow"), ("deny", "Deny")],
+        )
+        + f'\n<p>You are signed in as {escape(email)}. <a href="{another}">Use another user</a></p>'
+    )
+    return page(
+        f"Allow {recipient.client.name}?",
+        f"The app “{recipient.client.name}” would like to:",
+        content=content,
+        form_targets=[recipient.source],
+    )
+
+
+def sign_out_page(*, secret: str) -> HTMLResponse:
+    """Return the page that asks whether to sign out."""
+    content = form("/logout/confirm", secret=secret, hidden={}, buttons=[("yes", "Sign out")])
+    return page("Sign out", "Do you want to sign out of Tollgate?", content=content)
+
+
+def signed_out_page() -> HTMLResponse:
+    """Return the page after signing out."""
+    return page("Signed out", "You are signed out. You can close this page.")
+
+
+def stale_form_page(back: Return | None) -> HTMLResponse:
+    """Return the page for a form that was not shown to this browser, or too long ago."""
+    link = f'<p><a href="{escape(back.url)}">Start again</a></p>' if back else ""
+    text = "This form has expired, or your browser sends no cookies."
+    return page("Please start again", text, content=link, status=403)

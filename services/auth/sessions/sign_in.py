@@ -1,0 +1,68 @@
+"""Sign in with a browser: by password and, if the user has one, the second factor."""
+
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.auth.models import User
+from services.auth.sessions.service import await_code, start_session
+from services.auth.tokens.password_grant import log_in, log_in_with_code
+from services.auth.tokens.service import Issuer
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """A right password or code, and the browser's new cookie."""
+
+    secret: str
+    needs_code: bool = False
+
+
+async def sign_in_with_password(
+    issuer: Issuer, *, email: str, password: str, replaced: str | None, address: str
+) -> Entered:
+    """Check a password and sign the user in, or remember that a code must follow.
+
+    Args:
+        replaced: the secret of the browser's cookie so far.
+
+    Raises:
+        InvalidGrant, TooManyAttempts, Unavailable: as `log_in`.
+    """
+
+    async def start(session: AsyncSession, user: User) -> Entered:
+        return Entered(await _start(session, issuer, user, replaced))
+
+    async def ask(session: AsyncSession, user: User) -> Entered:
+        secret = await await_code(session, user=user, replaced=replaced)
+        return Entered(secret, needs_code=True)
+
+    return await log_in(
+        issuer,
+        username=email,
+        password=password,
+        code=None,
+        address=address,
+        then=start,
+        without_code=ask,
+    )
+
+
+async def sign_in_with_code(
+    issuer: Issuer, *, user: User, code: str, replaced: str, address: str
+) -> Entered:
+    """Check the code of a user whose password was right, and sign the user in.
+
+    Raises:
+        InvalidGrant, TooManyAttempts, Unavailable: as `log_in_with_code`.
+    """
+
+    async def start(session: AsyncSession, user: User) -> Entered:
+        return Entered(await _start(session, issuer, user, replaced))
+
+    return await log_in_with_code(issuer, user=user, code=code, address=address, then=start)
+
+
+async def _start(session: AsyncSession, issuer: Issuer, user: User, replaced: str | None) -> str:
+    lifetime_s = issuer.settings.session_seconds
+    return await start_session(session, user=user, lifetime_s=lifetime_s, replaced=replaced)
