@@ -101,8 +101,8 @@ class AuthSettings(ServiceSettings):
     issuer: ServiceUrl = Field(default_factory=_local_issuer)
     """The `iss` of tokens and the base URL of the discovery document; default the local address."""
     registration: Literal["open", "invite", "verify"] = "open"
-    """Who may register: anyone (`open`), those whom an administrator invites by mail (`invite`), or
-    anyone who opens a link in a mail to the address (`verify`)."""
+    """Who may register: anyone (`open`), those who are invited by mail (`invite`), or anyone who
+    opens a link in a mail to the address (`verify`)."""
     mail_url: SecretStr = SecretStr("")
     """SMTP server: `smtp://[user:password@]host[:port]` or `smtps://…`, percent-encoded. Unset:
     each mail becomes a file in the folder `mail` of the state folder."""

@@ -13,9 +13,14 @@ from services.auth.models import Client
 from services.auth.revocations.service import publish
 
 
-def secret_digest(secret: str) -> str:
-    """Return the digest to store. A secret has 256 random bits, so a fast hash is enough."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+def secret_digest(secret: str, *, organisation_id: str | None = None) -> str:
+    """Return the digest to store. A secret has 256 random bits, so a fast hash is enough.
+
+    That of an organisation's client includes the organisation: a pod of the previous version, which
+    would take the client for a service's, refuses it.
+    """
+    scoped = secret if organisation_id is None else f"{organisation_id}:{secret}"
+    return hashlib.sha256(scoped.encode()).hexdigest()
 
 
 async def find_client(session: AsyncSession, *, client_id: str) -> Client | None:
@@ -31,10 +36,12 @@ async def find_authentic_client(
     A public client has no secret, and identifies itself without one (RFC 6749 §3.2.1).
     """
     client = await repository.find_client(session, client_id=client_id)
-    if client is not None and client.type == "public" and not client_secret:
+    if client is None:
+        return None
+    if client.type == "public" and not client_secret:
         return None if client.has_expired(datetime.now(UTC)) else client
-    stored = client.secret_sha256 if client else ""
-    if not hmac.compare_digest(secret_digest(client_secret), stored) or client is None:
+    digest = secret_digest(client_secret, organisation_id=client.organisation_id)
+    if not hmac.compare_digest(digest, client.secret_sha256):
         return None
     return None if client.has_expired(datetime.now(UTC)) else client
 

@@ -85,12 +85,13 @@ async def create_client(
     if len(await repository.list_clients(session, account_id=caller.account)) >= MAX_CLIENTS:
         raise TooManyClients()
     secret = f"tgs_{secrets.token_urlsafe(32)}" if addresses is None else None
+    organisation_id = None if is_personal else caller.account
     client = Client(
         client_id=f"tgc_{secrets.token_hex(12)}",
         owner_id=owner.id if is_personal else None,
-        organisation_id=None if is_personal else caller.account,
+        organisation_id=organisation_id,
         name=name,
-        secret_sha256=secret_digest(secret) if secret else "",
+        secret_sha256=secret_digest(secret, organisation_id=organisation_id) if secret else "",
         scope=" ".join(dict.fromkeys(requested)),
         created_at=now,
         expires_at=expires_at,

@@ -7,7 +7,8 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 from jose import jwt
 
-from services.auth.models import RefreshFamily
+from services.auth.clients.credentials import secret_digest
+from services.auth.models import Client, RefreshFamily
 from services.auth.roles import ROLE_SCOPES
 from services.common.contracts import RevocationPage
 from services.common.db.database import Database
@@ -390,6 +391,19 @@ class TestCredentialsOfOrganisations:
         clients = (await client.get("/clients", headers=as_ada)).json()["clients"]
         assert [each["id"] for each in keys] == [key["id"]]
         assert [each["client_id"] for each in clients] == [job["client_id"]]
+
+    async def test_a_pod_of_the_previous_version_does_not_take_its_client_for_a_services(
+        self, client: AsyncClient, bob: Person, organisation: str, database: Database
+    ) -> None:
+        job = await self.new_client(client, await bob.acting_for(organisation))
+        wrong = job | {"client_secret": "x"}
+
+        async with database.snapshot() as session:
+            stored = await session.get_one(Client, job["client_id"])
+
+        assert (stored.owner_id, stored.organisation_id) == (None, organisation)
+        assert stored.secret_sha256 != secret_digest(job["client_secret"])
+        assert (await self.grant(client, wrong))["error"] == "invalid_client"
 
     async def test_other_accounts_neither_see_nor_change_them(
         self, client: AsyncClient, bob: Person, organisation: str

@@ -28,7 +28,7 @@ http://{{ include "tollgate.fullname" .root }}-{{ .component }}.{{ .root.Release
 
 {{- /* Paths that are exposed; the rest (metrics, leases, events) is for the cluster only. */}}
 {{- define "tollgate.publicPaths" -}}
-auth: [/register, /token, /revoke, /introspect, /.well-known, /userinfo, /users, /clients, /api-keys]
+auth: [/register, /verify-email, /password-reset, /token, /revoke, /introspect, /.well-known, /userinfo, /users, /organisations, /invitations, /clients, /api-keys]
 inference: [/v1, /v2]
 billing: [/usage, /plans, /accounts, /balance, /sources]
 {{- end }}
