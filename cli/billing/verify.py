@@ -13,7 +13,7 @@ from services.common.db.database import Database
 
 
 def verify(as_json: AsJson = False) -> None:
-    """Recompute usage, reservations and balances from the events; exit with 1 if they differ."""
+    """Recompute usage, balances and the ledger from the events; exit with 1 if they differ."""
     differences = asyncio.run(_verify())
     if as_json:
         print_json({"differences": differences})

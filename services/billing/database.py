@@ -1,13 +1,24 @@
 """The database of the billing service."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.common.db.database import Database
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+# No time limit for these statements. MariaDB reads the first comment, MySQL 8 the second.
+_NO_LIMIT = (
+    "SET SESSION innodb_lock_wait_timeout=5"
+    " /*M!100000 , max_statement_time=0 */ /*!80000 , max_execution_time=0 */"
+)
 
 
 def _database(request: Request) -> Database:
@@ -17,3 +28,19 @@ def _database(request: Request) -> Database:
 
 AppDatabase = Annotated[Database, Depends(_database)]
 """For endpoints that write, with `in_transaction`: a dependency could not be retried."""
+
+
+@asynccontextmanager
+async def long_snapshot(database: Database) -> AsyncIterator[AsyncConnection]:
+    """Open a connection that keeps seeing the database as it is now, for as long as it takes."""
+    async with database.engine.connect() as connection:
+        on_mysql = connection.dialect.name == "mysql"
+        options: dict[str, Any] = {"isolation_level": "REPEATABLE READ"} if on_mysql else {}
+        await connection.execution_options(tollgate_read_only=True, **options)
+        try:
+            if on_mysql:
+                await connection.execute(text(_NO_LIMIT))
+            yield connection
+        finally:
+            if on_mysql:
+                await connection.invalidate()  # the next user needs the limit

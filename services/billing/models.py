@@ -165,8 +165,44 @@ class CreditReservation(Base):
     requested_at: Mapped[datetime] = mapped_column("asked_at", UtcDateTime)
 
 
+class LedgerEntry(Base):
+    """A movement of money; append-only. The amounts of its postings add up to zero.
+
+    See docs/adr/0018.
+    """
+
+    __tablename__ = "ledger_entries"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    kind: Mapped[str] = mapped_column(ascii_id(16))
+    """What caused it: `usage`, `credit`, …"""
+    currency: Mapped[str] = mapped_column(ascii_id(3))
+    reference: Mapped[str] = mapped_column(ascii_id(64))
+    """The id of what caused it; empty for usage, whose events have the entry's id."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    digest: Mapped[str] = mapped_column(ascii_id(32))
+    """Of the entry and its postings, so that `billing verify` finds any changed cell."""
+
+
+class LedgerPosting(Base):
+    """One line of a ledger entry: a debit (positive) or a credit (negative)."""
+
+    __tablename__ = "ledger_postings"
+
+    entry_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    line: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    ledger: Mapped[str] = mapped_column(ascii_id(16))
+    """The account of the ledger, such as `receivable` or `revenue`."""
+    account: Mapped[str] = mapped_column(ascii_id(36))
+    """Whose money it is; empty in ledgers of the seller alone, such as `revenue`."""
+    model: Mapped[str] = mapped_column(ascii_id(64))
+    """Whose revenue it is; empty elsewhere."""
+    amount_high: Mapped[int] = high_part()
+    amount_low: Mapped[int] = low_part("amount")
+
+
 class Credit(Base):
-    """An entry of the ledger of prepaid money; append-only."""
+    """Prepaid money that an administrator added; append-only."""
 
     __tablename__ = "credits"
     __table_args__ = (Index(None, "account"),)
@@ -180,6 +216,8 @@ class Credit(Base):
     by: Mapped[str] = mapped_column(ascii_id(64))
     """The account of the administrator who entered it."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    entry_id: Mapped[int | None] = mapped_column(BigInteger)
+    """Its ledger entry; null if the version before the ledger stored it."""
 
     @property
     def amount(self) -> int:
@@ -271,6 +309,8 @@ class UsageEvent(Base):
     journal: Mapped[str] = mapped_column(ascii_id(128))
     sequence: Mapped[int | None] = mapped_column(BigInteger)
     received_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    entry_id: Mapped[int | None] = mapped_column(BigInteger)
+    """The ledger entry that it is part of; null if it is free or the version before stored it."""
 
     @property
     def amount(self) -> int:

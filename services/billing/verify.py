@@ -4,14 +4,13 @@ Each check is one grouped statement that returns only what differs. All checks s
 one moment, so usage may arrive meanwhile.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import Select, String, Subquery, cast, func, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.amounts import NOTHING, Exact, differing, exact, labelled
+from services.billing.database import long_snapshot
 from services.billing.models import (
     Account,
     Credit,
@@ -19,20 +18,16 @@ from services.billing.models import (
     EventKey,
     Journal,
     JournalRange,
+    LedgerPosting,
     Plan,
     Price,
     UsageEvent,
     UsageHour,
     UsageMonth,
 )
+from services.billing.verify_ledger import verify_ledger
 from services.common.contracts import format_amount
 from services.common.db.database import Database
-
-# No time limit for these statements. MariaDB reads the first comment, MySQL 8 the second.
-_NO_LIMIT = (
-    "SET SESSION innodb_lock_wait_timeout=5"
-    " /*M!100000 , max_statement_time=0 */ /*!80000 , max_execution_time=0 */"
-)
 
 
 async def verify(database: Database) -> list[str]:
@@ -41,32 +36,17 @@ async def verify(database: Database) -> list[str]:
     Raises:
         DBAPIError: the database is away.
     """
-    async with _snapshot(database) as connection:
+    async with long_snapshot(database) as connection:
         return [
             *await _usage(connection, "usage_hours", _hours(), ("account", "hour", "model")),
             *await _usage(connection, "usage_months", _months(), ("account", "period")),
             *await _reservations(connection),
             *await _balances(connection),
+            *await verify_ledger(connection),
             *await _currencies(connection),
             *await _identities(connection),
             *await _journals(connection),
         ]
-
-
-@asynccontextmanager
-async def _snapshot(database: Database) -> AsyncIterator[AsyncConnection]:
-    """Open a connection that keeps seeing the database as it is now."""
-    async with database.engine.connect() as connection:
-        on_mysql = connection.dialect.name == "mysql"
-        options: dict[str, Any] = {"isolation_level": "REPEATABLE READ"} if on_mysql else {}
-        await connection.execution_options(tollgate_read_only=True, **options)
-        try:
-            if on_mysql:
-                await connection.execute(text(_NO_LIMIT))
-            yield connection
-        finally:
-            if on_mysql:
-                await connection.invalidate()  # the next user needs the limit
 
 
 def _hours() -> Subquery:
@@ -191,18 +171,18 @@ async def _reservations(connection: AsyncConnection) -> list[str]:
 
 
 async def _balances(connection: AsyncConnection) -> list[str]:
-    """Check that each balance is the account's credits minus its charges."""
-    charged = _prepaid(UsageEvent.account).subquery()
+    """Check that each balance is what the ledger says."""
     granted = exact(CreditReservation.granted_low, high=CreditReservation.granted_high)
     settled = exact(CreditReservation.settled_low, high=CreditReservation.settled_high)
-    credited = exact(Credit.amount_low, high=Credit.amount_high)
+    posted = exact(LedgerPosting.amount_low, high=LedgerPosting.amount_high)
     available = exact(Account.available_low, high=Account.available_high)
     parts = union_all(
         _balance(Account.id, has=available),
         _balance(CreditReservation.account, has=granted),
         _balance(CreditReservation.account, has=settled.minus()),
-        _balance(Credit.account, should=credited),
-        _balance(charged.c.account, should=labelled(charged.c, "amount").minus()),
+        _balance(LedgerPosting.account, should=posted.minus()).where(
+            LedgerPosting.ledger == "prepaid"
+        ),
     ).subquery()
     names = ("has", "should", "more")
     sums = [part for name in names for part in labelled(parts.c, name).total().named(name)]
@@ -210,7 +190,7 @@ async def _balances(connection: AsyncConnection) -> list[str]:
     found = await connection.execute(differing(balances, "more").order_by(text("account")))
     return [
         f"balances: account {row.account}: {format_amount(labelled(row, 'has').value())}, where "
-        f"credits minus charges are {format_amount(labelled(row, 'should').value())}"
+        f"the ledger says {format_amount(labelled(row, 'should').value())}"
         for row in found
     ]
 

@@ -1,6 +1,6 @@
 """All SQL about single events: their identities, rows and conflicts."""
 
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from datetime import datetime
 
 from sqlalchemy import insert, select
@@ -32,7 +32,12 @@ async def find_fingerprints(
 
 
 async def add_events(
-    session: AsyncSession, *, events: Sequence[Rated], late: Set[int], now: datetime
+    session: AsyncSession,
+    *,
+    events: Sequence[Rated],
+    entries: Mapping[str, int | None],
+    late: Set[int],
+    now: datetime,
 ) -> None:
     """Store new events: first their identities, in order, then their rows.
 
@@ -40,6 +45,7 @@ async def add_events(
     now by another transaction. Then this one must start over.
 
     Args:
+        entries: the ledger entry that the events are part of, by currency.
         late: the indexes of events that arrived after their process's credit was reclaimed.
 
     Raises:
@@ -53,7 +59,9 @@ async def add_events(
     )
     by_time = sorted(events, key=lambda rated: (rated.arrival.time, rated.arrival.key))
     await insert_rows(
-        session, insert(table_of(UsageEvent)), [_event_row(rated, late, now) for rated in by_time]
+        session,
+        insert(table_of(UsageEvent)),
+        [_event_row(rated, entries, late, now) for rated in by_time],
     )
 
 
@@ -88,7 +96,9 @@ def _key_row(arrival: Arrival) -> dict[str, object]:
     }
 
 
-def _event_row(rated: Rated, late: Set[int], now: datetime) -> dict[str, object]:
+def _event_row(
+    rated: Rated, entries: Mapping[str, int | None], late: Set[int], now: datetime
+) -> dict[str, object]:
     arrival, event, month = rated.arrival, rated.arrival.event, rated.offer.month
     return {
         "time": arrival.time,
@@ -106,4 +116,5 @@ def _event_row(rated: Rated, late: Set[int], now: datetime) -> dict[str, object]
         "journal": event.journal or event.source,
         "sequence": event.sequence,
         "received_at": now,
+        "entry_id": entries.get(rated.offer.plan.currency),
     }

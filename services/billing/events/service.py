@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.billing.events import repository
 from services.billing.events.batch import Batch, is_likely_repeat, read_batch
 from services.billing.events.deciding import Decisions, Priced, Stored, decide, price
+from services.billing.events.posting import usage_entries
 from services.billing.events.rating import Offer
 from services.billing.ledger.accounts import (
     add_accounts,
@@ -17,6 +18,7 @@ from services.billing.ledger.accounts import (
     lock_money,
     store_money,
 )
+from services.billing.ledger.posting import post
 from services.billing.periods import lock_periods, period_of
 from services.billing.plans.service import read_price_book
 from services.billing.sources.service import LockedJournals, lock_journals, mark_received
@@ -180,8 +182,17 @@ async def _write(
         changes=settlement.changes,
         now=now,
     )
+    entries = {
+        entry.currency: await post(session, entry) for entry in usage_entries(rating, now=now)
+    }
     try:
-        await repository.add_events(session, events=rating.accepted, late=settlement.late, now=now)
+        await repository.add_events(
+            session,
+            events=rating.accepted,
+            entries=entries,
+            late=settlement.late,
+            now=now,
+        )
     except IntegrityError as error:
         if look_up_all:
             raise

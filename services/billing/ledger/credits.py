@@ -8,6 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.ledger import repository
 from services.billing.ledger.accounts import CurrencyFixed, add_accounts
+from services.billing.ledger.entries import credit_postings, make_entry
+from services.billing.ledger.posting import post
 from services.billing.models import REASON_CHARS
 from services.billing.plans.service import find_currency
 from services.common.contracts import Amount, Currency, format_amount
@@ -24,7 +26,7 @@ class CreditCreate(BaseModel):
 
 
 class CreditRead(BaseModel):
-    """An entry of the ledger."""
+    """Money that was added."""
 
     id: int
     amount: str
@@ -44,7 +46,7 @@ class BalanceRead(BaseModel):
 async def add_credit(
     session: AsyncSession, *, account: str, credit: CreditCreate, by: str, now: datetime
 ) -> CreditRead:
-    """Add a credit to the ledger and make it available.
+    """Add prepaid money, post it and make it available.
 
     Raises:
         CurrencyFixed: the account has been charged or credited in another currency.
@@ -55,7 +57,7 @@ async def add_credit(
     elif locked[account].currency != credit.currency:
         raise CurrencyFixed()
     available, held = await repository.find_money(session, account=account)
-    entry_id = await repository.add_credit(
+    added = await repository.add_credit(
         session,
         account=account,
         amount=credit.amount,
@@ -64,9 +66,17 @@ async def add_credit(
         by=by,
         now=now,
     )
+    entry = make_entry(
+        "credit",
+        currency=credit.currency,
+        reference=str(added.id),
+        postings=credit_postings({account: credit.amount}),
+        now=now,
+    )
+    added.entry_id = await post(session, entry)
     await repository.add_available(session, changes={account: credit.amount}, now=now)
     return CreditRead(
-        id=entry_id,
+        id=added.id,
         amount=format_amount(credit.amount),
         balance=format_amount(available + held + credit.amount),
     )

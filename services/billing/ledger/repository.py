@@ -11,7 +11,8 @@ from sqlalchemy import ColumnElement, Select, and_, case, delete, func, insert, 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import amounts, models
-from services.billing.bulk_insert import upsert
+from services.billing.bulk_insert import insert_rows, table_of, upsert
+from services.billing.ledger.entries import Entry
 from services.billing.ledger.reservations import (
     CreditReservation,
     Funds,
@@ -19,7 +20,7 @@ from services.billing.ledger.reservations import (
     ReservationKey,
     ReservedCredit,
 )
-from services.billing.models import Account, Credit, Journal
+from services.billing.models import Account, Credit, Journal, LedgerEntry, LedgerPosting
 
 _Row = models.CreditReservation
 _AMOUNTS = ("granted", "settled", "returned", "spent")
@@ -127,6 +128,17 @@ async def add_available(
     await upsert(session, Account, rows, add_amounts=["available"])
 
 
+# -- entries -------------------------------------------------------------------------------------
+
+
+async def add_entry(session: AsyncSession, entry: Entry) -> int:
+    """Insert an entry with its postings; return its id."""
+    stored = await session.execute(insert(table_of(LedgerEntry)).values(entry.row()))
+    (entry_id,) = stored.inserted_primary_key  # type: ignore[attr-defined]
+    await insert_rows(session, insert(table_of(LedgerPosting)), entry.posting_rows(entry_id))
+    return int(entry_id)
+
+
 # -- credits -------------------------------------------------------------------------------------
 
 
@@ -139,10 +151,10 @@ async def add_credit(
     reason: str,
     by: str,
     now: datetime,
-) -> int:
-    """Insert an entry of the ledger; return its id."""
+) -> Credit:
+    """Insert a credit that has no ledger entry yet."""
     high, low = amounts.split(amount)
-    entry = Credit(
+    added = Credit(
         account=account,
         amount_high=high,
         amount_low=low,
@@ -151,9 +163,9 @@ async def add_credit(
         by=by,
         created_at=now,
     )
-    session.add(entry)
+    session.add(added)
     await session.flush()
-    return entry.id
+    return added
 
 
 async def find_money(session: AsyncSession, *, account: str) -> tuple[int, int]:

@@ -32,6 +32,7 @@ def receipt(event_id: str, **columns: object) -> dict[str, object]:
         "journal": "journal",
         "sequence": None,
         "received_at": NOON,
+        "entry_id": 1,
     }
     return row | columns
 

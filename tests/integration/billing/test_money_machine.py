@@ -44,8 +44,10 @@ from tests.integration.billing.money import (
 )
 from tests.integration.billing.money import request as new_request
 from tests.integration.billing.processes import Process, Wallet
+from tests.integration.billing.tampering import cells, changed_cell
 
 LOST_AFTER = timedelta(minutes=10)
+LEDGER_CELLS = cells("ledger_entries", "ledger_postings")
 
 number = st.integers(0, 50)
 requests = st.lists(
@@ -197,6 +199,16 @@ class Money(RuleBasedStateMachine):
     @rule()
     def the_books_agree(self) -> None:
         assert self._do(verify(self.database)) == []
+
+    @precondition(lambda self: self.charged)
+    @rule(cell=st.sampled_from(LEDGER_CELLS), number=number)
+    def a_changed_cell_is_found(self, cell: tuple[str, str], number: int) -> None:
+        self._do(self._change_a_cell(*cell, number=number))
+
+    async def _change_a_cell(self, table: str, column: str, *, number: int) -> None:
+        async with changed_cell(self.database, table, column, number=number) as is_changed:
+            if is_changed:
+                assert await verify(self.database) != []
 
     # -- what must be true
 

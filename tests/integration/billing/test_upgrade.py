@@ -10,6 +10,7 @@ from sqlalchemy.exc import InvalidRequestError
 
 from harness.usage_events import ADA
 from services.billing.database import MIGRATIONS
+from services.billing.ledger.posting import post_missing
 from services.billing.verify import verify
 from services.common.db.database import Database
 from services.common.db.migrations import migrate
@@ -104,4 +105,11 @@ async def test_the_version_before_can_run_beside_the_new_one(
         await take(database, [spent(1)])
 
     assert await money(database) == (100 + 2 * (MOST // 2 + 6) - 4, 0)
+    assert await _post_missing(database) == 1
+    assert await _post_missing(database) == 0
     assert await verify(database) == []
+
+
+async def _post_missing(database: Database) -> int:
+    async with database.transaction() as session:
+        return await post_missing(session, now=NOON)

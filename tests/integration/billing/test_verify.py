@@ -14,6 +14,7 @@ from services.billing.models import (
     EventKey,
     Journal,
     JournalRange,
+    LedgerEntry,
     UsageEvent,
     UsageHour,
     UsageMonth,
@@ -29,6 +30,7 @@ from tests.integration.billing.money import (
     store_prepaid,
     take,
 )
+from tests.integration.billing.tampering import cells, changed_cell
 
 
 @pytest.fixture
@@ -66,7 +68,7 @@ async def test_an_empty_database_has_no_differences(database: Database) -> None:
             ["balances"],
         ),
         (update(Account).values(available_low=Account.available_low - 1), ["balances"]),
-        (delete(Credit), ["balances"]),
+        (delete(Credit), ["ledger"]),
         (update(Account).values(currency="EUR"), ["accounts"]),
         (delete(EventKey), ["usage_event_keys"]),
         (update(Journal).values(received=Journal.received + 1), ["journals"]),
@@ -74,7 +76,7 @@ async def test_an_empty_database_has_no_differences(database: Database) -> None:
         (delete(JournalRange), ["journals"]),
         (
             delete(UsageEvent).where(UsageEvent.rows == 20),
-            ["usage_hours", "usage_months", "reservations", "balances"],
+            ["usage_hours", "usage_months", "reservations", "ledger"],
         ),
     ],
 )
@@ -86,7 +88,35 @@ async def test_tampering_is_named(books: Database, statement: Any, named: list[s
 
     tables = [difference.partition(":")[0] for difference in differences]
     assert list(dict.fromkeys(tables)) == named
-    assert all(ADA in each or each.startswith("journals") for each in differences)
+    assert all(ADA in each or each.startswith(("journals", "ledger")) for each in differences)
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        *cells("ledger_entries", "ledger_postings"),
+        ("usage_events", "entry_id"),
+        ("credits", "entry_id"),
+    ],
+)
+async def test_any_changed_cell_of_the_ledger_is_found(
+    books: Database, table: str, column: str
+) -> None:
+    async with changed_cell(books, table, column) as is_changed:
+        differences = await verify(books)
+
+    assert is_changed
+    assert any(each.startswith("ledger: entry ") for each in differences)
+    assert await verify(books) == []
+
+
+async def test_a_missing_entry_is_found(books: Database) -> None:
+    async with books.transaction() as session:
+        await session.execute(delete(LedgerEntry))
+
+    differences = await verify(books)
+
+    assert any("is missing" in each for each in differences)
 
 
 async def test_it_leaves_no_changed_connection_in_the_pool(books: Database) -> None:
