@@ -80,9 +80,10 @@ audit = new_group(
 billing = new_group(
     {
         "verify": Command("cli.billing.verify:verify", (BILLING,)),
+        "close": Command("cli.billing.close:close", (BILLING,)),
         "replay": Command("cli.billing.replay:replay", (INFERENCE,)),
     },
-    help_text="Verify the books, and deliver leftover usage.",
+    help_text="Close months, verify the books, and deliver leftover usage.",
 )
 
 app = new_group(

@@ -10,6 +10,8 @@ from fastapi import FastAPI
 
 from services.billing.database import MIGRATIONS
 from services.billing.events import router as events
+from services.billing.invoices import router as invoices
+from services.billing.invoices.issuing import Books
 from services.billing.ledger import credits_router as credits
 from services.billing.ledger import leases_router as leases
 from services.billing.ledger.reservations import SWEEP_EVERY_S
@@ -77,6 +79,7 @@ def create_app(
             app.state.verifier = verifier
             app.state.database = database
             app.state.default_plan = default_plan
+            app.state.books = Books(settings.seller, settings.tax_rules)
             app.state.tracing = tracing
             app.state.checks = {
                 "database": SchemaCheck(database, MIGRATIONS),
@@ -98,7 +101,7 @@ def create_app(
 
     app = service_app(
         title="Tollgate billing",
-        description="Usage, plans, leases and receipts. Amounts are decimal strings.",
+        description="Usage, plans, leases, receipts and invoices. Amounts are decimal strings.",
         token_url=f"{settings.auth_url}/token",
         lifespan=lifespan,
         max_body_bytes=MAX_BODY_BYTES,
@@ -125,6 +128,7 @@ def create_app(
         leases.router,
         credits.router,
         sources.router,
+        invoices.router,
     ):
         app.include_router(router)
     return app

@@ -249,6 +249,10 @@ class Period(Base):
 
     id: Mapped[str] = mapped_column(ascii_id(7), primary_key=True)
     closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    forced_reason: Mapped[str | None] = mapped_column(exact_text(REASON_CHARS))
+    """Why it was closed although usage was missing."""
+    invoiced_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When the last of its invoices was issued."""
 
 
 class EventKey(Base):

@@ -7,6 +7,7 @@ from functools import lru_cache
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.billing.bulk_insert import upsert
 from services.billing.models import Period
 
 
@@ -16,9 +17,51 @@ def period_of(moment: datetime) -> str:
     return _name(utc.year, utc.month)
 
 
+def start_of(period: str) -> datetime:
+    """Return the first moment of a period."""
+    year, month = period.split("-")
+    return datetime(int(year), int(month), 1, tzinfo=UTC)
+
+
+def next_period(period: str) -> str:
+    """Return the period that follows."""
+    start = start_of(period)
+    return _name(start.year + start.month // 12, start.month % 12 + 1)
+
+
 @lru_cache(maxsize=1024)
 def _name(year: int, month: int) -> str:
     return f"{year:04d}-{month:02d}"
+
+
+async def lock_open_period(
+    session: AsyncSession, *, now: datetime, wanted: Set[str]
+) -> tuple[str, Set[str]]:
+    """Lock periods like `lock_periods`; return the open one, and the closed ones.
+
+    The open one is usually that of `now`. If a clock has been set back across the end of a month
+    that is closed, it is the first later one that is not: nothing is added to a closed month.
+    """
+    period = period_of(now)
+    closed = await lock_periods(session, wanted=wanted | {period})
+    while period in closed:
+        period = next_period(period)
+        closed |= await lock_periods(session, wanted={period})
+    return period, closed
+
+
+async def close_period(
+    session: AsyncSession, *, period: str, reason: str | None, now: datetime
+) -> None:
+    """Close a period, once every transaction that saw it open has ended.
+
+    Args:
+        reason: why it is closed although usage is missing, if it is.
+    """
+    await upsert(session, Period, [{"id": period, "closed_at": None}])
+    row = await session.get_one(Period, period, with_for_update=True, populate_existing=True)
+    if row.closed_at is None:
+        row.closed_at, row.forced_reason = now, reason
 
 
 async def lock_periods(session: AsyncSession, *, wanted: Set[str]) -> Set[str]:

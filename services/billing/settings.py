@@ -7,6 +7,7 @@ import orjson
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from services.billing.invoices.parties import NO_SELLER, Party, TaxRule
 from services.billing.plans.schemas import PlanCreate
 from services.common.db.database import DatabaseUrl
 from services.common.settings import (
@@ -54,6 +55,24 @@ def _plan(value: Any) -> PlanCreate | None:
         raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
+def _seller(value: Any) -> Any:
+    return _json(value) or NO_SELLER
+
+
+def _tax_rules(value: Any) -> Any:
+    return _json(value) or ()
+
+
+def _json(value: Any) -> Any:
+    """Parse a setting's JSON; empty text counts as unset."""
+    if not isinstance(value, str) or not value.strip():
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise ValueError("is not JSON") from error
+
+
 class BillingSettings(ServiceSettings):
     """Read once, by `python -m services.billing`."""
 
@@ -88,5 +107,11 @@ class BillingSettings(ServiceSettings):
     default_plan: Annotated[PlanCreate | None, NoDecode, BeforeValidator(_plan)] = None
     """The plan of accounts without their own: the JSON of `POST /plans`, or the path of a file with
     it. If unset, such accounts cannot use models."""
+    seller: Annotated[Party, NoDecode, BeforeValidator(_seller)] = NO_SELLER
+    """Who sells, on invoices: JSON `{"name", "address", "country", "vat_id", "email"}`. A seller's
+    invoice numbers have no gaps; another name or VAT id begins a new series."""
+    tax_rules: Annotated[tuple[TaxRule, ...], NoDecode, BeforeValidator(_tax_rules)] = ()
+    """Taxes by the buyer's country: JSON `[{"country", "rate", "reverse_charge"}]`. A rate is a
+    fraction or a percentage (`0.19` and `19` are the same). Without a rule there is no tax."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Minimum level of log lines."""

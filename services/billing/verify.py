@@ -25,6 +25,7 @@ from services.billing.models import (
     UsageHour,
     UsageMonth,
 )
+from services.billing.verify_invoices import verify_invoices
 from services.billing.verify_ledger import verify_ledger
 from services.common.contracts import format_amount
 from services.common.db.database import Database
@@ -43,6 +44,7 @@ async def verify(database: Database) -> list[str]:
             *await _reservations(connection),
             *await _balances(connection),
             *await verify_ledger(connection),
+            *await verify_invoices(connection),
             *await _currencies(connection),
             *await _identities(connection),
             *await _journals(connection),

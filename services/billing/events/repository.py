@@ -10,6 +10,7 @@ from services.billing import amounts
 from services.billing.bulk_insert import insert_rows, table_of, upsert
 from services.billing.events.batch import Arrival, EventId
 from services.billing.events.rating import Rated
+from services.billing.invoices.models import LateEvent
 from services.billing.models import EventConflict, EventKey, UsageEvent
 
 
@@ -63,6 +64,8 @@ async def add_events(
         insert(table_of(UsageEvent)),
         [_event_row(rated, entries, late, now) for rated in by_time],
     )
+    if moved := [_late_row(rated) for rated in by_time if rated.offer.late]:
+        await insert_rows(session, insert(table_of(LateEvent)), moved)
 
 
 async def add_conflicts(
@@ -93,6 +96,17 @@ def _key_row(arrival: Arrival) -> dict[str, object]:
         "source": arrival.key.source,
         "fingerprint": arrival.fingerprint,
         "time": arrival.time,
+    }
+
+
+def _late_row(rated: Rated) -> dict[str, object]:
+    event, month = rated.arrival.event, rated.offer.month
+    return {
+        "period": month.period,
+        "account": month.account,
+        "time": rated.arrival.time,
+        "id": event.id,
+        "source": event.source,
     }
 
 

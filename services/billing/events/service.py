@@ -19,7 +19,7 @@ from services.billing.ledger.accounts import (
     store_money,
 )
 from services.billing.ledger.posting import post
-from services.billing.periods import lock_periods, period_of
+from services.billing.periods import lock_open_period
 from services.billing.plans.service import read_price_book
 from services.billing.sources.service import LockedJournals, lock_journals, mark_received
 from services.billing.usage.service import add_sums, lock_months
@@ -110,9 +110,8 @@ async def _load(
     each sorted by key, so that two batches never deadlock.
     """
     arrivals = batch.arrivals
-    open_period = period_of(now)
-    closed = await lock_periods(
-        session, wanted={arrival.period for arrival in arrivals} | {open_period}
+    open_period, closed = await lock_open_period(
+        session, now=now, wanted={arrival.period for arrival in arrivals}
     )
     journals = await lock_journals(session, arriving=batch.numbers, now=now)
     named = {arrival.event.data.price_id or "" for arrival in arrivals}

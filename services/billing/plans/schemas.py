@@ -7,9 +7,10 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
+from services.billing.currencies import KnownCurrency
 from services.billing.models import PLAN_NAME_CHARS
 from services.billing.plans.pricing import Tier
-from services.common.contracts import AccountId, Currency, Name, RateLimit
+from services.common.contracts import AccountId, Name, RateLimit
 from services.common.times import Instant
 
 _EXAMPLE: JsonDict = {
@@ -52,7 +53,7 @@ class PriceCreate(BaseModel):
 
 class _PlanTerms(BaseModel):
     name: Annotated[str, Field(strict=True, min_length=1, max_length=PLAN_NAME_CHARS)]
-    currency: Currency
+    currency: KnownCurrency
     billing: Literal["postpaid", "prepaid"]
     rate_limit: RateLimit | None = None
     public: bool = Field(

@@ -73,8 +73,12 @@ class ReceiptPage(BaseModel):
     next_cursor: str | None = Field(description="Null on the last page.")
 
 
-def read_receipt(event: UsageEvent, *, currency: str) -> ReceiptRead:
-    """Return the receipt of a usage event."""
+def read_receipt(event: UsageEvent, *, currency: str, invoice: str | None) -> ReceiptRead:
+    """Return the receipt of a usage event.
+
+    Args:
+        invoice: the number of its invoice, if its month is invoiced.
+    """
     return ReceiptRead(
         id=event.id,
         source=event.source,
@@ -86,5 +90,5 @@ def read_receipt(event: UsageEvent, *, currency: str) -> ReceiptRead:
         amount=format_amount(event.amount),
         currency=currency,
         price_id=event.price_id,
-        invoice=None,
+        invoice=invoice,
     )

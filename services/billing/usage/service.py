@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.csv_text import csv_lines
+from services.billing.invoices.numbers import find_numbers
 from services.billing.ledger.accounts import find_currencies
 from services.billing.models import UsageEvent
 from services.billing.plans.service import find_currency
@@ -188,7 +189,10 @@ async def get_receipt(session: AsyncSession, *, account: str | None, event_id: s
     if event is None:
         raise ReceiptNotFound()
     currencies = await find_currencies(session, accounts=[event.account])
-    return read_receipt(event, currency=currencies[event.account])
+    numbers = await find_numbers(session, account=event.account, periods=[event.period])
+    return read_receipt(
+        event, currency=currencies[event.account], invoice=numbers.get(event.period)
+    )
 
 
 async def read_receipts(
@@ -206,8 +210,12 @@ async def read_receipts(
     )
     currencies = await find_currencies(session, accounts=[account])
     page = events[:limit]
+    numbers = await find_numbers(session, account=account, periods={event.period for event in page})
     return ReceiptPage(
-        events=[read_receipt(event, currency=currencies[account]) for event in page],
+        events=[
+            read_receipt(event, currency=currencies[account], invoice=numbers.get(event.period))
+            for event in page
+        ],
         next_cursor=_cursor(page[-1]) if len(events) > limit else None,
     )
 

@@ -1,0 +1,159 @@
+"""Closing a month: no more usage is added to it, and every account gets its invoice.
+
+A run can be killed at any moment and repeated. The month is closed in one transaction, which waits
+for the batches that saw it open. Its usage is then added up in one statement and streamed, ordered
+by account; some accounts at a time get their invoices in one transaction, and a later run skips
+them.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.billing import amounts
+from services.billing.database import long_snapshot
+from services.billing.invoices import repository
+from services.billing.invoices.issuing import Books, issue
+from services.billing.invoices.making import Usage
+from services.billing.invoices.schemas import BillingRunRead, IssuedInvoice
+from services.billing.ledger.posting import post_missing
+from services.billing.periods import close_period, next_period, start_of
+from services.billing.sources.service import list_sources
+from services.common.contracts import format_amount
+from services.common.db.database import Database
+from services.common.db.retrying import in_transaction
+from services.common.errors import ServiceError
+
+ACCOUNTS_AT_ONCE = 50
+"""Accounts whose invoices one transaction issues."""
+
+Issued = Callable[[int], None]
+"""Called with how many accounts have their invoice."""
+
+
+class MonthNotOver(ServiceError):
+    """The month is not over yet."""
+
+    status = 409
+    code = "month_not_over"
+    detail = "The month is not over yet."
+
+
+class UsageMissing(ServiceError):
+    """Usage that inference has recorded has not arrived."""
+
+    status = 409
+    code = "usage_missing"
+    detail = "Usage has not arrived."
+
+
+async def run(
+    database: Database,
+    *,
+    period: str,
+    forced_reason: str | None,
+    books: Books,
+    now: datetime,
+    on_progress: Issued = lambda _: None,
+) -> BillingRunRead:
+    """Close a month and issue its invoices; a repeat returns the same ones.
+
+    Args:
+        forced_reason: why to close it although usage is missing; None refuses then.
+
+    Raises:
+        MonthNotOver: the month is not over.
+        UsageMissing: a journal has gaps, and nothing forces the run.
+        Unavailable: the database is away; repeat the run.
+    """
+    if now < start_of(next_period(period)):
+        raise MonthNotOver(f"{period} is not over yet.")
+    await in_transaction(
+        database,
+        lambda session: _close(session, period=period, forced_reason=forced_reason, now=now),
+    )
+    async with database.snapshot() as session:
+        month = await repository.find_period(session, period=period)
+    if month is None or month.invoiced_at is None:
+        await in_transaction(
+            database,
+            lambda session: _post_missing(session, period=period, books=books, now=now),
+        )
+        await _issue_all(database, period=period, books=books, now=now, on_progress=on_progress)
+        await in_transaction(
+            database, lambda session: repository.mark_invoiced(session, period=period, now=now)
+        )
+    async with database.snapshot() as session:
+        issued = await repository.list_issued(session, period=period)
+    return BillingRunRead(period=period, invoices=[_issued(*row) for row in issued])
+
+
+async def _close(
+    session: AsyncSession, *, period: str, forced_reason: str | None, now: datetime
+) -> None:
+    """Close a month, unless it is closed.
+
+    Raises:
+        UsageMissing: a journal has gaps, and nothing forces it.
+    """
+    month = await repository.find_period(session, period=period)
+    if month is not None and month.closed_at is not None:
+        return
+    sources = await list_sources(session, now=now)
+    gaps = [source.journal for source in sources if source.missing]
+    if gaps and forced_reason is None:
+        shown = ", ".join(gaps[:3]) + (", …" if len(gaps) > 3 else "")
+        raise UsageMissing(
+            f"Usage of {len(gaps)} journals has not arrived: {shown} (see GET /sources). Wait, or "
+            "repeat with `force` and a `reason`."
+        )
+    await close_period(session, period=period, reason=forced_reason if gaps else None, now=now)
+
+
+async def _post_missing(session: AsyncSession, *, period: str, books: Books, now: datetime) -> None:
+    if await repository.has_unposted_usage(session, period=period):
+        await repository.lock_series(session, series=books.series("invoice"))
+        await post_missing(session, now=now)
+
+
+async def _issue_all(
+    database: Database, *, period: str, books: Books, now: datetime, on_progress: Issued
+) -> None:
+    count = 0
+    async with long_snapshot(database) as connection:
+        usage = repository.stream_usage(connection, period=period)
+        async with aclosing(_chunks(usage)) as chunks:
+            async for chunk in chunks:
+                await in_transaction(
+                    database,
+                    lambda session, chunk=chunk: issue(  # type: ignore[misc]
+                        session, chunk, period=period, books=books, now=now
+                    ),
+                )
+                count += len(chunk)
+                on_progress(count)
+
+
+async def _chunks(usage: AsyncIterator[Usage]) -> AsyncGenerator[dict[str, list[Usage]]]:
+    """Yield usage by account, of some accounts at a time."""
+    chunk: dict[str, list[Usage]] = {}
+    async for part in usage:
+        if part.account not in chunk and len(chunk) == ACCOUNTS_AT_ONCE:
+            yield chunk
+            chunk = {}
+        chunk.setdefault(part.account, []).append(part)
+    if chunk:
+        yield chunk
+
+
+def _issued(id: str, number: str, account: str, currency: str, *total: Any) -> IssuedInvoice:
+    return IssuedInvoice(
+        id=id,
+        number=number,
+        account=account,
+        currency=currency,
+        total=format_amount(amounts.join(*total)),
+    )

@@ -1,0 +1,218 @@
+"""Issuing: drafts of accounts, made into invoices with numbers."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any, NamedTuple
+from uuid import UUID, uuid5
+
+import orjson
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.billing.amounts import split
+from services.billing.invoices import repository
+from services.billing.invoices.making import (
+    Credit,
+    Draft,
+    Usage,
+    as_body,
+    invoice_postings,
+    line_values,
+    make_draft,
+)
+from services.billing.invoices.models import BillingProfile
+from services.billing.invoices.parties import Party, TaxRule, find_tax
+from services.billing.ledger.accounts import find_currencies
+from services.billing.ledger.entries import make_entry
+from services.billing.ledger.posting import post
+from services.billing.plans.service import read_price_book
+
+_INVOICES = UUID("3d0e7f0b-7a5c-4f6e-8f43-9f5b7a4c2d11")
+"""The namespace of invoice ids: an account has one invoice of a month."""
+
+
+class Books(NamedTuple):
+    """Who sells, and the tax rules."""
+
+    seller: Party
+    tax_rules: Sequence[TaxRule]
+
+    def series(self, kind: str) -> str:
+        """Return the number series of a kind of document: each seller has its own."""
+        identity = f"{self.seller.name}\n{self.seller.vat_id or ''}"
+        return f"{kind}:{blake2b(identity.encode(), digest_size=16).hexdigest()}"
+
+
+def invoice_id(account: str, period: str) -> str:
+    """Return the id of an account's invoice of a month."""
+    return str(uuid5(_INVOICES, f"{account} {period}"))
+
+
+async def make_drafts(
+    session: AsyncSession,
+    usage: Mapping[str, Sequence[Usage]],
+    *,
+    period: str,
+    books: Books,
+) -> list[Draft]:
+    """Return the invoices of accounts as they would be now, from their usage of a month."""
+    accounts = list(usage)
+    named = {part.price_id for parts in usage.values() for part in parts}
+    book = await read_price_book(session, accounts=(), price_ids=named, default_plan=None)
+    currencies = await find_currencies(session, accounts=accounts)
+    profiles = await repository.find_profiles(session, accounts=accounts)
+    credits = await repository.find_credits(session, accounts=accounts)
+    drafts: list[Draft] = []
+    for account, parts in usage.items():
+        buyer = as_party(account, profiles.get(account))
+        drafts.append(
+            make_draft(
+                parts,
+                account=account,
+                period=period,
+                currency=currencies[account],
+                prices=book.prices,
+                seller=books.seller,
+                buyer=buyer,
+                rate=find_tax(books.tax_rules, seller=books.seller, buyer=buyer),
+                credits=credits.get(account, ()),
+            )
+        )
+    return drafts
+
+
+def as_party(account: str, profile: BillingProfile | None) -> Party:
+    """Return an account as an invoice names it: by its profile, or else by its id."""
+    if profile is None:
+        return Party(name=account)
+    return Party(
+        name=profile.name,
+        address=profile.address,
+        country=profile.country,
+        vat_id=profile.vat_id,
+        email=profile.email,
+    )
+
+
+async def issue(
+    session: AsyncSession,
+    usage: Mapping[str, Sequence[Usage]],
+    *,
+    period: str,
+    books: Books,
+    now: datetime,
+) -> int:
+    """Issue the invoices of some accounts, except those that have theirs; return how many.
+
+    The number series is locked first, so that runs at the same time wait for each other.
+    """
+    series = books.series("invoice")
+    last = await repository.lock_series(session, series=series)
+    done = await repository.find_invoiced(session, accounts=usage.keys(), period=period)
+    due = {account: parts for account, parts in usage.items() if account not in done}
+    if not due:
+        return 0
+    invoices: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
+    for draft in await make_drafts(session, due, period=period, books=books):
+        last += 1
+        new_id = invoice_id(draft.account, period)
+        entry = make_entry(
+            "invoice",
+            currency=draft.currency,
+            reference=new_id,
+            postings=invoice_postings(draft),
+            now=now,
+        )
+        mine = [
+            {"invoice_id": new_id, **line_values(line, number)}
+            for number, line in enumerate(draft.lines)
+        ]
+        row = _row(draft, invoice_id=new_id, series=series, sequence=last, now=now)
+        row["entry_id"] = await post(session, entry)
+        row["digest"] = digest(row, mine)
+        invoices.append(row)
+        lines += mine
+        await _use_credits(session, draft, invoice_id=new_id, now=now)
+    await repository.add_invoices(session, rows=invoices)
+    await repository.add_lines(session, rows=lines)
+    await repository.store_last(session, series=series, last=last)
+    return len(invoices)
+
+
+def _row(
+    draft: Draft, *, invoice_id: str, series: str, sequence: int, now: datetime
+) -> dict[str, Any]:
+    high, low = split(draft.total)
+    return {
+        "id": invoice_id,
+        "series": series,
+        "sequence": sequence,
+        "number": f"INV-{sequence:06d}",
+        "account": draft.account,
+        "period": draft.period,
+        "currency": draft.currency,
+        "total_high": high,
+        "total": low,
+        "issued_at": now,
+        "document": as_body(draft).model_dump(mode="json"),
+    }
+
+
+def digest(row: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
+    """Return the digest of an invoice: of its row and its lines, in order.
+
+    Args:
+        row: all columns, with or without `digest`.
+        lines: all columns, with `amount` and `rounded` as whole integers.
+    """
+    content = {str(name): value for name, value in row.items() if name != "digest"}
+    content["issued_at"] = content["issued_at"].isoformat()
+    content["lines"] = [{**_plain(line), **_as_text(line)} for line in lines]
+    canonical = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    return blake2b(canonical, digest_size=16).hexdigest()
+
+
+def _plain(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return columns by plain names; SQLAlchemy quotes some."""
+    return {str(name): value for name, value in line.items()}
+
+
+def _as_text(line: Mapping[str, Any]) -> dict[str, str]:
+    """Return amounts as text: they may exceed 64 bits."""
+    return {name: str(line[name]) for name in ("amount", "rounded")}
+
+
+async def _use_credits(
+    session: AsyncSession, draft: Draft, *, invoice_id: str, now: datetime
+) -> None:
+    """Mark the credits that reduced an invoice; what is left of one waits for the next."""
+    if not draft.applied:
+        return
+    applied = {credit.id: credit for credit in draft.applied}
+    waiting = await repository.find_credits(session, accounts=[draft.account])
+    rest = [
+        credit._replace(amount=credit.amount - applied[credit.id].amount)
+        for credit in waiting.get(draft.account, [])
+        if credit.id in applied
+    ]
+    await repository.use_credits(session, ids=applied.keys(), invoice_id=invoice_id)
+    await repository.add_credits(
+        session,
+        rows=[
+            {
+                "id": _rest_id(credit, invoice_id),
+                "account": draft.account,
+                "currency": draft.currency,
+                "reason": credit.reason,
+                "amount": credit.amount,
+                "created_at": now,
+            }
+            for credit in rest
+            if credit.amount
+        ],
+    )
+
+
+def _rest_id(credit: Credit, invoice_id: str) -> str:
+    return str(uuid5(_INVOICES, f"rest {credit.id} {invoice_id}"))

@@ -1,0 +1,16 @@
+"""The numbers of invoices, for receipts."""
+
+from collections.abc import Collection
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.billing.invoices import repository
+
+
+async def find_numbers(
+    session: AsyncSession, *, account: str, periods: Collection[str]
+) -> dict[str, str]:
+    """Return the numbers of an account's invoices, by month; months without one are left out."""
+    if not periods:
+        return {}
+    return await repository.find_numbers(session, account=account, periods=periods)

@@ -1,0 +1,260 @@
+"""All SQL about invoices: the usage they bill, their numbers, and what they say."""
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, and_, func, insert, select, tuple_, union_all, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from services.billing.amounts import columns, exact, labelled
+from services.billing.bulk_insert import insert_rows, table_of, upsert
+from services.billing.invoices.making import Credit, Usage
+from services.billing.invoices.models import (
+    AccountCredit,
+    BillingProfile,
+    Invoice,
+    InvoiceLine,
+    LateEvent,
+    NumberSeries,
+)
+from services.billing.models import Period, UsageEvent
+from services.billing.periods import next_period, start_of
+
+# -- usage ---------------------------------------------------------------------------------------
+
+
+def usage_of(period: str, *, account: str | None = None) -> Select[Any]:
+    """Select the sums of a month's usage by account, model, price and version.
+
+    They are added up in SQL, in one scan of the month; events that belong to an earlier month and
+    are billed in this one are found by their list. Ordered by account; a key may come twice.
+    """
+    event = UsageEvent
+    in_month = select(*_sums()).where(
+        event.time >= start_of(period),
+        event.time < start_of(next_period(period)),
+        event.period == period,
+    )
+    same = and_(
+        LateEvent.time == event.time, LateEvent.id == event.id, LateEvent.source == event.source
+    )
+    late = (
+        select(*_sums())
+        .join(LateEvent, same)
+        .where(LateEvent.period == period, event.time < start_of(period))
+    )
+    if account is not None:
+        in_month = in_month.where(event.account == account)
+        late = late.where(LateEvent.account == account)
+    both = union_all(in_month.group_by(*_KEYS), late.group_by(*_KEYS)).subquery()
+    return select(both).order_by(both.c.account)
+
+
+_KEYS = (UsageEvent.account, UsageEvent.model, UsageEvent.price_id, UsageEvent.version)
+
+
+def _sums() -> list[Any]:
+    amount = exact(UsageEvent.amount_low, high=UsageEvent.amount_high)
+    return [
+        *_KEYS,
+        func.count().label("requests"),
+        *exact(UsageEvent.rows).total().named("rows"),
+        *amount.total().named("amount"),
+    ]
+
+
+def _usage(row: Any) -> Usage:
+    return Usage(
+        account=row.account,
+        model=row.model,
+        price_id=row.price_id,
+        version=row.version,
+        requests=int(row.requests),
+        rows=labelled(row, "rows").value(),
+        amount=labelled(row, "amount").value(),
+    )
+
+
+async def find_usage(session: AsyncSession, *, account: str, period: str) -> list[Usage]:
+    """Return what an account used in a month."""
+    found = await session.execute(usage_of(period, account=account))
+    return [_usage(row) for row in found]
+
+
+async def stream_usage(connection: AsyncConnection, *, period: str) -> AsyncIterator[Usage]:
+    """Yield what all accounts used in a month, ordered by account."""
+    async for row in await connection.stream(usage_of(period)):
+        yield _usage(row)
+
+
+# -- months --------------------------------------------------------------------------------------
+
+
+async def find_period(session: AsyncSession, *, period: str) -> Period | None:
+    """Return a month, if anything happened in it."""
+    return await session.get(Period, period)
+
+
+async def has_unposted_usage(session: AsyncSession, *, period: str) -> bool:
+    """Return whether a month has usage without a ledger entry, from the version before."""
+    found = (
+        select(UsageEvent.id)
+        .where(
+            UsageEvent.time >= start_of(period),
+            UsageEvent.time < start_of(next_period(period)),
+            UsageEvent.entry_id.is_(None),
+            (UsageEvent.amount_low != 0) | (UsageEvent.amount_high != 0),
+        )
+        .limit(1)
+    )
+    return await session.scalar(found) is not None
+
+
+async def mark_invoiced(session: AsyncSession, *, period: str, now: datetime) -> None:
+    """Record that all invoices of a month are issued."""
+    done = update(Period).where(Period.id == period, Period.invoiced_at.is_(None))
+    await session.execute(done.values(invoiced_at=now))
+
+
+# -- issuing -------------------------------------------------------------------------------------
+
+
+async def lock_series(session: AsyncSession, *, series: str) -> int:
+    """Lock a series until the transaction ends; return its last number, 0 if it is new."""
+    await upsert(session, NumberSeries, [{"id": series, "last": 0}])
+    row = await session.get_one(NumberSeries, series, with_for_update=True, populate_existing=True)
+    return row.last
+
+
+async def store_last(session: AsyncSession, *, series: str, last: int) -> None:
+    """Store the last number of a locked series."""
+    await session.execute(update(NumberSeries).where(NumberSeries.id == series).values(last=last))
+
+
+async def find_invoiced(
+    session: AsyncSession, *, accounts: Collection[str], period: str
+) -> set[str]:
+    """Return those of some accounts that have an invoice of a month."""
+    found = select(Invoice.account).where(
+        Invoice.account.in_(sorted(accounts)), Invoice.period == period
+    )
+    return set(await session.scalars(found))
+
+
+async def find_profiles(
+    session: AsyncSession, *, accounts: Collection[str]
+) -> dict[str, BillingProfile]:
+    """Return the billing profiles of those accounts that have one."""
+    found = select(BillingProfile).where(BillingProfile.account.in_(sorted(accounts)))
+    return {profile.account: profile for profile in await session.scalars(found)}
+
+
+async def put_profile(session: AsyncSession, *, values: Mapping[str, Any]) -> None:
+    """Store an account's billing profile."""
+    await upsert(session, BillingProfile, [values], put=[*(values.keys() - {"account"})])
+
+
+async def add_invoices(session: AsyncSession, *, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert invoices."""
+    await session.execute(insert(table_of(Invoice)), list(rows))
+
+
+async def add_lines(session: AsyncSession, *, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert lines of invoices; `amount` and `rounded` are integers of any size."""
+    if rows:
+        await insert_rows(
+            session,
+            insert(table_of(InvoiceLine)),
+            [
+                {
+                    **row,
+                    **columns("amount", row["amount"]),
+                    **columns("rounded", row["rounded"]),
+                }
+                for row in rows
+            ],
+        )
+
+
+# -- credits that reduce the next invoice --------------------------------------------------------
+
+
+async def find_credits(
+    session: AsyncSession, *, accounts: Collection[str]
+) -> dict[str, list[Credit]]:
+    """Return the credits that no invoice has used yet, oldest first, by account."""
+    found = await session.scalars(
+        select(AccountCredit)
+        .where(AccountCredit.account.in_(sorted(accounts)), AccountCredit.invoice_id.is_(None))
+        .order_by(AccountCredit.account, AccountCredit.created_at, AccountCredit.id)
+    )
+    credits: dict[str, list[Credit]] = {}
+    for each in found:
+        credits.setdefault(each.account, []).append(Credit(each.id, each.reason, each.amount))
+    return credits
+
+
+async def use_credits(session: AsyncSession, *, ids: Collection[str], invoice_id: str) -> None:
+    """Mark credits as used by an invoice."""
+    used = update(AccountCredit).where(AccountCredit.id.in_(sorted(ids)))
+    await session.execute(used.values(invoice_id=invoice_id))
+
+
+async def add_credits(session: AsyncSession, *, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert credits; `amount` is an integer of any size."""
+    if rows:
+        stored = [{"invoice_id": None, **row, **columns("amount", row["amount"])} for row in rows]
+        await insert_rows(session, insert(table_of(AccountCredit)), stored)
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+async def find_invoice(session: AsyncSession, *, invoice_id: str) -> Invoice | None:
+    """Return an invoice by its id."""
+    return await session.get(Invoice, invoice_id)
+
+
+async def list_invoices(
+    session: AsyncSession,
+    *,
+    account: str,
+    before: tuple[str, str] | None,
+    limit: int,
+) -> Sequence[Invoice]:
+    """Return an account's invoices, newest first, starting after a month and id."""
+    found = select(Invoice).where(Invoice.account == account)
+    if before is not None:
+        found = found.where(tuple_(Invoice.period, Invoice.id) < before)
+    newest_first = (Invoice.period.desc(), Invoice.id.desc())
+    return (await session.scalars(found.order_by(*newest_first).limit(limit))).all()
+
+
+async def list_issued(session: AsyncSession, *, period: str) -> list[Any]:
+    """Return id, number, account, currency and total of a month's invoices, by number."""
+    found = await session.execute(
+        select(
+            Invoice.id,
+            Invoice.number,
+            Invoice.account,
+            Invoice.currency,
+            Invoice.total_high,
+            Invoice.total_low,
+        )
+        .where(Invoice.period == period)
+        .order_by(Invoice.series, Invoice.sequence)
+    )
+    return list(found)
+
+
+async def find_numbers(
+    session: AsyncSession, *, account: str, periods: Collection[str]
+) -> dict[str, str]:
+    """Return the numbers of an account's invoices, by month."""
+    found = await session.execute(
+        select(Invoice.period, Invoice.number).where(
+            Invoice.account == account, Invoice.period.in_(sorted(periods))
+        )
+    )
+    return {period: number for period, number in found}

@@ -1,0 +1,123 @@
+"""Invoices in responses; amounts are decimal strings in the invoice's currency."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.billing.invoices.parties import Party, Tax
+from services.billing.models import REASON_CHARS
+
+PeriodId = Annotated[
+    str,
+    Field(
+        strict=True,
+        pattern=r"^(?:19[7-9][0-9]|[2-9][0-9]{3})-(?:0[1-9]|1[0-2])$",
+        description="A UTC month, such as 2026-10.",
+    ),
+]
+Reason = Annotated[str, Field(strict=True, min_length=1, max_length=REASON_CHARS)]
+
+
+class UnitPrice(BaseModel):
+    """What a request costs up to the `up_to_requests`-th of the month; null means no limit."""
+
+    up_to_requests: int | None
+    per_request: str
+    per_row: str
+
+
+class LineRead(BaseModel):
+    """What is billed for one model under one price."""
+
+    kind: Literal["usage", "monthly_fee"]
+    model: str | None
+    price_id: str
+    versions: list[str] = Field(description="The versions that answered, sorted.")
+    requests: int
+    rows: int
+    unit_prices: list[UnitPrice]
+    included_requests: int
+    amount: str = Field(description="The exact sum of the amounts of its events.")
+    rounded: str = Field(description="`amount` in the currency's minor unit, half to even.")
+
+
+class CreditLine(BaseModel):
+    """What reduces the total."""
+
+    id: str
+    reason: str
+    amount: str
+
+
+class InvoiceSummary(BaseModel):
+    """An invoice in a list."""
+
+    id: str
+    number: str
+    account: str
+    period: str
+    currency: str
+    total: str
+    issued_at: datetime
+
+
+class InvoiceBody(BaseModel):
+    """All of an invoice but its identity; `total` = `subtotal` + tax − Σ credits."""
+
+    account: str
+    period: str
+    currency: str
+    seller: Party
+    buyer: Party
+    lines: list[LineRead]
+    credits: list[CreditLine]
+    subtotal: str = Field(description="The sum of the lines' `rounded`.")
+    tax: Tax
+    total: str
+    rounding: str = Field(description="How amounts were rounded.")
+
+
+class InvoiceRead(InvoiceBody):
+    """What an account is billed for a month. It never changes."""
+
+    id: str
+    number: str
+    issued_at: datetime
+
+
+class InvoicePreview(InvoiceBody):
+    """The invoice of a month as it would be now."""
+
+    id: None = None
+    number: None = None
+
+
+class InvoicePage(BaseModel):
+    invoices: list[InvoiceSummary]
+    next_cursor: str | None = Field(description="Null on the last page.")
+
+
+class BillingRunCreate(BaseModel):
+    """The month to close. Without `force`, it is refused while usage is missing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    period: PeriodId
+    force: Annotated[bool, Field(strict=True)] = False
+    reason: Reason | None = None
+
+
+class IssuedInvoice(BaseModel):
+    id: str
+    number: str
+    account: str
+    currency: str
+    total: str
+
+
+class BillingRunRead(BaseModel):
+    """A closed month and its invoices."""
+
+    period: str
+    invoices: list[IssuedInvoice]

@@ -1,0 +1,179 @@
+"""Verify invoices: unchanged, numbered without gaps, and the sums of the events they bill."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from sqlalchemy import and_, func, select, text, union_all
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncResult
+
+from services.billing import amounts
+from services.billing.amounts import differing, exact, labelled
+from services.billing.invoices.issuing import digest
+from services.billing.invoices.models import AccountCredit, Invoice, InvoiceLine, NumberSeries
+from services.billing.models import LedgerEntry, Period, UsageEvent
+from services.common.contracts import format_amount
+
+_SUMS = ("requests", "rows", "amount")
+
+
+async def verify_invoices(connection: AsyncConnection) -> list[str]:
+    """Return a sentence for each difference."""
+    return [
+        *await _unchanged(connection),
+        *await _orphans(connection),
+        *await _numbers(connection),
+        *await _usage(connection),
+        *await _entries(connection),
+        *await _credits(connection),
+    ]
+
+
+async def _unchanged(connection: AsyncConnection) -> list[str]:
+    """Check the digest of each invoice, one at a time."""
+    differences: list[str] = []
+    async for row, lines in _invoices(connection):
+        if digest(row, lines) != row["digest"]:
+            differences.append(f"invoices: {row['number']}: has been changed")
+    return differences
+
+
+async def _invoices(
+    connection: AsyncConnection,
+) -> AsyncIterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Yield each invoice's columns and those of its lines, in order."""
+    head, line = Invoice.__table__.columns, InvoiceLine.__table__.columns
+    found: AsyncResult[Any] = await connection.stream(
+        select(*head, *(column.label(f"line_{column.key}") for column in line))
+        .outerjoin(InvoiceLine, InvoiceLine.invoice_id == Invoice.id)
+        .order_by(Invoice.id, InvoiceLine.line)
+    )
+    row: dict[str, Any] = {}
+    lines: list[dict[str, Any]] = []
+    async for each in found.mappings():
+        if row and row["id"] != each["id"]:
+            yield row, lines
+            lines = []
+        row = {column.key: each[column.key] for column in head}
+        if each["line_line"] is not None:
+            lines.append(_line({column.key: each[f"line_{column.key}"] for column in line}))
+    if row:
+        yield row, lines
+
+
+def _line(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return a line with whole amounts."""
+    for name in ("amount", "rounded"):
+        stored[name] = amounts.join(stored.pop(f"{name}_high"), stored[name])
+    return stored
+
+
+async def _orphans(connection: AsyncConnection) -> list[str]:
+    """Check that every line has its invoice."""
+    found = await connection.execute(
+        select(InvoiceLine.invoice_id)
+        .distinct()
+        .outerjoin(Invoice, Invoice.id == InvoiceLine.invoice_id)
+        .where(Invoice.id.is_(None))
+        .order_by(InvoiceLine.invoice_id)
+    )
+    return [f"invoices: {each} is missing, but has lines" for (each,) in found]
+
+
+async def _numbers(connection: AsyncConnection) -> list[str]:
+    """Check that each series counts from 1 without gaps."""
+    used = (
+        select(
+            Invoice.series,
+            func.count().label("invoices"),
+            func.min(Invoice.sequence).label("first"),
+            func.max(Invoice.sequence).label("last"),
+        )
+        .group_by(Invoice.series)
+        .subquery()
+    )
+    issued = await connection.execute(
+        select(used, NumberSeries.last.label("stored")).outerjoin(
+            NumberSeries, NumberSeries.id == used.c.series
+        )
+    )
+    unused = await connection.execute(
+        select(NumberSeries.id)
+        .outerjoin(used, used.c.series == NumberSeries.id)
+        .where(NumberSeries.id.like("invoice:%"), used.c.series.is_(None), NumberSeries.last != 0)
+    )
+    return [
+        *(
+            f"invoices: series {row.series}: {row.invoices} numbers from {row.first} to "
+            f"{row.last}, where the last is {row.stored}"
+            for row in issued
+            if (row.invoices, row.first, row.last) != (row.stored, 1, row.stored)
+        ),
+        *(f"invoices: series {series}: its invoices are missing" for (series,) in unused),
+    ]
+
+
+async def _usage(connection: AsyncConnection) -> list[str]:
+    """Check that the lines of invoiced months add up to the events, to the last 10⁻⁹."""
+    keys = (UsageEvent.account, UsageEvent.period, UsageEvent.model, UsageEvent.price_id)
+    events = (
+        select(
+            *keys,
+            *exact(func.count()).named("requests"),
+            *exact(UsageEvent.rows).total().named("rows"),
+            *exact(UsageEvent.amount_low, high=UsageEvent.amount_high).total().named("amount"),
+        )
+        .join(Period, and_(Period.id == UsageEvent.period, Period.invoiced_at.is_not(None)))
+        .group_by(*keys)
+    )
+    amount = exact(InvoiceLine.amount_low, high=InvoiceLine.amount_high)
+    lines = (
+        select(
+            Invoice.account,
+            Invoice.period,
+            InvoiceLine.model,
+            InvoiceLine.price_id,
+            *exact(InvoiceLine.requests).minus().named("requests"),
+            *exact(InvoiceLine.rows).minus().named("rows"),
+            *amount.minus().named("amount"),
+        )
+        .join(InvoiceLine, InvoiceLine.invoice_id == Invoice.id)
+        .join(Period, and_(Period.id == Invoice.period, Period.invoiced_at.is_not(None)))
+        .where(InvoiceLine.kind == "usage")
+    )
+    both = union_all(events, lines).subquery()
+    names = ("account", "period", "model", "price_id")
+    by = [both.c[name] for name in names]
+    sums = [part for name in _SUMS for part in labelled(both.c, name).total().named(name)]
+    differences = differing(select(*by, *sums).group_by(*by).subquery(), *_SUMS)
+    found = await connection.execute(differences.order_by(*map(text, names)))
+    return [
+        f"invoices: account {row.account}, {row.period}, model {row.model}: usage events and lines "
+        f"differ by {format_amount(labelled(row, 'amount').value())}"
+        for row in found
+    ]
+
+
+async def _entries(connection: AsyncConnection) -> list[str]:
+    """Check that ledger entries of invoices belong to them."""
+    wrong = and_(LedgerEntry.id == Invoice.entry_id, LedgerEntry.reference == Invoice.id)
+    found = await connection.execute(
+        select(LedgerEntry.id)
+        .outerjoin(Invoice, wrong)
+        .where(LedgerEntry.kind == "invoice", Invoice.id.is_(None))
+        .order_by(LedgerEntry.id)
+    )
+    return [f"invoices: entry {entry} of the ledger belongs to no invoice" for (entry,) in found]
+
+
+async def _credits(connection: AsyncConnection) -> list[str]:
+    """Check that credits were used by invoices that exist."""
+    found = await connection.execute(
+        select(AccountCredit.id)
+        .outerjoin(
+            Invoice,
+            and_(Invoice.id == AccountCredit.invoice_id, Invoice.account == AccountCredit.account),
+        )
+        .where(AccountCredit.invoice_id.is_not(None), Invoice.id.is_(None))
+        .order_by(AccountCredit.id)
+    )
+    return [f"invoices: credit {each} was used by no invoice" for (each,) in found]
