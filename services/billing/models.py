@@ -28,6 +28,8 @@ from services.common.db.columns import Serial, UtcDateTime, ascii_id, new_metada
 
 PLAN_NAME_CHARS = 100
 REASON_CHARS = 500
+TAGS_CHARS = 700
+"""Five tags as JSON have at most 671."""
 
 
 class Base(DeclarativeBase):
@@ -303,6 +305,9 @@ class UsageEvent(Base):
     version: Mapped[str] = mapped_column(ascii_id(64))
     rows: Mapped[int] = mapped_column(BigInteger)
     client_id: Mapped[str | None] = mapped_column(ascii_id(64))
+    api_key: Mapped[str | None] = mapped_column(ascii_id(64))
+    tags: Mapped[str | None] = mapped_column(ascii_id(TAGS_CHARS))
+    """A JSON object, sorted by name; null without tags."""
     price_id: Mapped[str] = mapped_column(ascii_id(36))
     amount_high: Mapped[int] = high_part()
     amount_low: Mapped[int] = low_part("amount")

@@ -156,6 +156,12 @@ Name = Annotated[str, Field(strict=True, min_length=1, max_length=64, pattern=r"
 Rows = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
 
 
+MAX_TAGS = 5
+TAG_PATTERN = "[A-Za-z0-9._-]{1,64}"
+"""A tag's name or value."""
+TagText = Annotated[str, Field(strict=True, pattern=f"^{TAG_PATTERN}$")]
+
+
 class Usage(BaseModel):
     """The `data` of a usage event: what was predicted, and under which price."""
 
@@ -167,6 +173,8 @@ class Usage(BaseModel):
     client_id: Name | None = None
     latency_ms: float | None = Field(default=None, ge=0)
     price_id: Name | None = None
+    api_key: Name | None = None
+    tags: Annotated[dict[TagText, TagText], Field(max_length=MAX_TAGS)] | None = None
 
 
 _NUMBER = re.compile(r"[0-9]{1,20}")

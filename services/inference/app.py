@@ -82,6 +82,7 @@ REQUEST_HEADERS = (
     "X-API-Key",
     "X-Request-ID",
     "X-Request-Timeout",
+    "X-Tags",
 )
 RESPONSE_HEADERS = (
     "Deprecation",

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence, Set
 from datetime import datetime
 
+import orjson
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -123,6 +124,8 @@ def _event_row(
         "version": event.data.version,
         "rows": event.data.rows,
         "client_id": event.data.client_id,
+        "api_key": event.data.api_key,
+        "tags": _tags_text(event.data.tags),
         "price_id": month.price_id,
         **amounts.columns("amount", rated.amount),
         "period": month.period,
@@ -132,3 +135,8 @@ def _event_row(
         "received_at": now,
         "entry_id": entries.get(rated.offer.plan.currency),
     }
+
+
+def _tags_text(tags: Mapping[str, str] | None) -> str | None:
+    """Return tags as text that is the same for the same tags; None without any."""
+    return orjson.dumps(tags, option=orjson.OPT_SORT_KEYS).decode() if tags else None

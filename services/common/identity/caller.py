@@ -25,6 +25,11 @@ class Caller:
     """The limits of an API key that has any."""
 
     @property
+    def api_key(self) -> str | None:
+        """The id of the API key; None for a token."""
+        return self.client_id if self.token_id is None else None
+
+    @property
     def is_test(self) -> bool:
         """Whether predictions are not billed."""
         return self.limits is not None and self.limits.is_test

@@ -11,6 +11,7 @@ from services.common.errors import BadRequest, ServiceError, Unavailable
 from services.common.http.disconnects import has_closed
 from services.inference.api.admission import MemoryReservation
 from services.inference.api.headers import TIMEOUT_PATTERN
+from services.inference.api.tags import read_tags
 from services.inference.api.v2.document import JSON_LENGTH_HEADER
 
 BODY_DEADLINE_S = 30.0
@@ -63,6 +64,8 @@ class Head(NamedTuple):
     timeout_s: float | None = None
     """After so many seconds, the caller does not wait for the answer any more."""
     is_csv: bool = False
+    tags: str | None = None
+    """A JSON object."""
 
 
 def read_head(headers: list[tuple[bytes, bytes]], *, max_bytes: int) -> Head:
@@ -75,10 +78,11 @@ def read_head(headers: list[tuple[bytes, bytes]], *, max_bytes: int) -> Head:
         BodyTooLarge: the body is longer than that.
         EncodingNotAccepted: the body is encoded.
         BadRequest: `Idempotency-Key` is empty, too long, not printable or repeated, or
-            `Inference-Header-Content-Length` or `X-Request-Timeout` is not a number.
+            `Inference-Header-Content-Length` or `X-Request-Timeout` is not a number, or `X-Tags`
+            is malformed or repeated.
     """
     key: bytes | None = None
-    length, json_length, timeout_s, is_csv = 0, None, None, False
+    length, json_length, timeout_s, is_csv, tags = 0, None, None, False, None
     for name, value in headers:
         if name == b"idempotency-key":
             if key is not None or not _KEY.fullmatch(value):
@@ -104,10 +108,14 @@ def read_head(headers: list[tuple[bytes, bytes]], *, max_bytes: int) -> Head:
             is_csv = value.partition(b";")[0].strip().lower() == b"text/csv"
         elif name == b"content-encoding" and value.lower() != b"identity":
             raise EncodingNotAccepted()
+        elif name == b"x-tags":
+            if tags is not None:
+                raise BadRequest("X-Tags must be sent once.")
+            tags = read_tags(value)
     if length > max_bytes:
         raise BodyTooLarge()
     text = None if key is None else key.decode("ascii")
-    return Head(text, length, json_length, timeout_s, is_csv)
+    return Head(text, length, json_length, timeout_s, is_csv, tags)
 
 
 def check_deadline(head: Head, *, started: float) -> None:

@@ -63,6 +63,7 @@ class Prediction(NamedTuple):
     spending: Spending
     size: int
     is_keyed: bool
+    tags: str | None
 
 
 def recall_now(admission: Admission, digest: bytes, model: str) -> Caller | None:
@@ -132,6 +133,7 @@ def new_prediction(
         spending,
         size,
         is_keyed=keyed_id is not None,
+        tags=call.head.tags,
     )
 
 
@@ -156,6 +158,8 @@ def encode_event(
         price_id=prediction.spending.price_id,
         latency_ms=(time.perf_counter() - prediction.started) * 1000,
         now=now,
+        api_key=caller.api_key,
+        tags=prediction.tags,
         traceparent=traceparent,
     )
 

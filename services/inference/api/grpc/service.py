@@ -1,9 +1,10 @@
 """Answer the calls of `inference.GRPCInferenceService` with the steps that answer HTTP requests.
 
 A call's metadata are its headers: `authorization` or `x-api-key`, `idempotency-key`,
-`x-request-id` and `x-request-timeout`. They are checked before the message is read, so every call
-is registered as a stream of requests, of which it reads one; the two look the same on the wire. The
-receipt, and the deprecation of the version if there is one, are in the trailing metadata.
+`x-request-id`, `x-request-timeout` and `x-tags`. They are checked before the message is read, so
+every call is registered as a stream of requests, of which it reads one; the two look the same on
+the wire. The receipt, and the deprecation of the version if there is one, are in the trailing
+metadata.
 """
 
 import asyncio
@@ -58,7 +59,14 @@ MAX_DETAIL_CHARS = 1000
 """Clients reject metadata beyond 8 KiB, and a character may take 12 bytes."""
 
 _USED = frozenset(
-    {"authorization", "idempotency-key", "x-api-key", "x-request-id", "x-request-timeout"}
+    {
+        "authorization",
+        "idempotency-key",
+        "x-api-key",
+        "x-request-id",
+        "x-request-timeout",
+        "x-tags",
+    }
 )
 
 CONTENT_LENGTH = b"content-length"

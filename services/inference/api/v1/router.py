@@ -24,7 +24,7 @@ from services.common.errors import (
 from services.common.http.routing import new_router
 from services.common.identity.limits import AddressNotAllowed, ModelNotAllowed
 from services.inference.access import Predicting
-from services.inference.api.headers import IdempotencyKey, RequestTimeout
+from services.inference.api.headers import IdempotencyKey, RequestTimeout, Tags
 from services.inference.api.reading import Abandoned
 from services.inference.api.v1.explanations import NotExplainable
 from services.inference.metering.journal.journal import JournalFull
@@ -196,6 +196,7 @@ async def predict(
     body: PredictRequest,
     idempotency_key: IdempotencyKey = None,
     x_request_timeout: RequestTimeout = None,
+    x_tags: Tags = None,
 ) -> PredictResponse:
     """Predict with the live version. Bills one request and one row per instance.
 
@@ -217,6 +218,7 @@ async def explain(
     body: ExplainRequest,
     idempotency_key: IdempotencyKey = None,
     x_request_timeout: RequestTimeout = None,
+    x_tags: Tags = None,
 ) -> ExplainResponse:
     """Predict with the live version, and state what each column contributes.
 

@@ -24,7 +24,7 @@ from services.common.http.routing import new_router
 from services.common.identity.guards import public
 from services.common.identity.limits import AddressNotAllowed, ModelNotAllowed
 from services.inference.access import Predicting
-from services.inference.api.headers import IdempotencyKey, RequestTimeout
+from services.inference.api.headers import IdempotencyKey, RequestTimeout, Tags
 from services.inference.api.v2 import document, metadata
 from services.inference.api.v2.metadata import Datatype, ModelMetadata, ServerMetadata
 from services.inference.metering.journal.journal import JournalFull
@@ -250,6 +250,7 @@ async def infer(
     body: InferRequest,
     idempotency_key: IdempotencyKey = None,
     x_request_timeout: RequestTimeout = None,
+    x_tags: Tags = None,
 ) -> InferResponse:
     """Predict with the live version. Bills one request and as many rows as the inputs have.
 
@@ -271,6 +272,7 @@ async def infer_with_version(
     body: InferRequest,
     idempotency_key: IdempotencyKey = None,
     x_request_timeout: RequestTimeout = None,
+    x_tags: Tags = None,
 ) -> InferResponse:
     """Predict with any version that passed its gate; otherwise the same as without a version."""
     raise ModelNotFound()  # unreachable for model names: PredictEndpoint answers them
