@@ -341,6 +341,24 @@ class UsageHour(Base):
     amount_low: Mapped[int] = low_part("amount")
 
 
+class UsageBreakdown(Base):
+    """Sums of the usage events of one hour that have one value in a dimension.
+
+    The dimensions are `version`, `api_key` and `tag:<name>`.
+    """
+
+    __tablename__ = "usage_breakdowns"
+
+    account: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    dimension: Mapped[str] = mapped_column(ascii_id(68), primary_key=True)
+    hour: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
+    value: Mapped[str] = mapped_column(ascii_id(64), primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    rows: Mapped[int] = mapped_column(BigInteger)
+    amount_high: Mapped[int] = high_part()
+    amount_low: Mapped[int] = low_part("amount")
+
+
 class UsageMonth(Base):
     """Sums of one month under one price; `requests` determines the next request's tier."""
 

@@ -178,7 +178,7 @@ def test_a_model_that_mlflow_wrote_is_imported_and_sold(
 
         def charges() -> dict[str, Any]:
             usage = billing.get("/usage", params={"group_by": "model"}).json()["buckets"]
-            return {each["model"]: (each["requests"], each["amount"]) for each in usage}
+            return {each["key"]: (each["requests"], each["amount"]) for each in usage}
 
         # The journal keeps the order, so the explanation arrives last.
         eventually(lambda: "cellar:explain" in charges())

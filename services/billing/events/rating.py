@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 
 from services.billing.events.batch import Arrival, EventId
@@ -10,7 +11,14 @@ from services.billing.ledger.reservations import Funds
 from services.billing.models import Plan, Price
 from services.billing.plans.pricing import charge
 from services.billing.plans.service import PriceBook
-from services.billing.usage.sums import HourKey, MonthKey, Sums, hour_of
+from services.billing.usage.sums import (
+    BreakdownKey,
+    HourKey,
+    MonthKey,
+    Sums,
+    dimension_of_tag,
+    hour_of,
+)
 from services.common.contracts import MAX_SUM, RejectedEvent
 
 Rejection = str
@@ -47,6 +55,8 @@ class Rating:
     """To be added to the sums of months."""
     hours: Mapping[HourKey, Sums]
     """To be added to the sums of hours."""
+    breakdowns: Mapping[BreakdownKey, Sums]
+    """To be added to the sums of hours by version, API key and tag."""
     currencies: Mapping[str, str]
     """Currencies of accounts that are charged for the first time."""
 
@@ -167,8 +177,22 @@ def rate(
         duplicates=duplicates,
         months={key: added.sums() for key, added in tally.months.items()},
         hours={key: added.sums() for key, added in tally.hours.items()},
+        breakdowns=_break_down(accepted),
         currencies=tally.currencies,
     )
+
+
+def _break_down(accepted: Sequence[Rated]) -> dict[BreakdownKey, Sums]:
+    """Return the sums of new events by version, and by API key and tag where they have one."""
+    sums: defaultdict[tuple[str, str, datetime, str], _Added] = defaultdict(_Added)
+    for arrival, _, amount in accepted:
+        account, data, hour = arrival.event.subject, arrival.event.data, hour_of(arrival.time)
+        sums[account, "version", hour, data.version].add(data.rows, amount)
+        if data.api_key is not None:
+            sums[account, "api_key", hour, data.api_key].add(data.rows, amount)
+        for name, value in (data.tags or {}).items():
+            sums[account, dimension_of_tag(name), hour, value].add(data.rows, amount)
+    return {BreakdownKey(*key): added.sums() for key, added in sums.items()}
 
 
 def _charge(

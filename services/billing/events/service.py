@@ -197,4 +197,4 @@ async def _write(
             raise
         raise _UnexpectedRepeats from error
     await repository.add_conflicts(session, conflicts=rating.conflicts, now=now)
-    await add_sums(session, months=rating.months, hours=rating.hours)
+    await add_sums(session, months=rating.months, hours=rating.hours, breakdowns=rating.breakdowns)

@@ -4,13 +4,29 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, and_, insert, literal, or_, select, union_all
+import orjson
+from sqlalchemy import Select, and_, func, insert, literal, null, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import amounts
 from services.billing.bulk_insert import upsert
-from services.billing.models import EventKey, UsageEvent, UsageHour, UsageMonth
-from services.billing.usage.sums import HOUR, HourKey, MonthKey, Sums, hour_of
+from services.billing.models import (
+    EventKey,
+    UsageBreakdown,
+    UsageEvent,
+    UsageHour,
+    UsageMonth,
+)
+from services.billing.usage.sums import (
+    HOUR,
+    NO_USAGE,
+    BreakdownKey,
+    HourKey,
+    MonthKey,
+    Sums,
+    hour_of,
+    tag_of,
+)
 
 _COUNTS = ("requests", "rows")
 
@@ -74,6 +90,11 @@ async def add_to_months(session: AsyncSession, *, sums: Mapping[MonthKey, Sums])
 async def add_to_hours(session: AsyncSession, *, sums: Mapping[HourKey, Sums]) -> None:
     """Add to the sums of hours."""
     await upsert(session, UsageHour, _rows(sums), add=_COUNTS, add_amounts=["amount"])
+
+
+async def add_to_breakdowns(session: AsyncSession, *, sums: Mapping[BreakdownKey, Sums]) -> None:
+    """Add to the sums of hours by a dimension."""
+    await upsert(session, UsageBreakdown, _rows(sums), add=_COUNTS, add_amounts=["amount"])
 
 
 def _rows(sums: Mapping[Any, Sums]) -> list[dict[str, Any]]:
@@ -142,6 +163,80 @@ def _subtracted(
         -UsageEvent.amount_high,
         -UsageEvent.amount_low,
     ).where(UsageEvent.account == account, UsageEvent.time >= since, UsageEvent.time < until)
+
+
+async def break_down(
+    session: AsyncSession,
+    *,
+    account: str,
+    dimension: str,
+    since: datetime,
+    until: datetime,
+    limit: int,
+) -> tuple[Sums, dict[str, Sums]]:
+    """Return what an account used within a window, in total and by the values of a dimension.
+
+    Like `list_parts`, but the database adds up.
+
+    Args:
+        limit: how many values to return at most.
+    """
+    first, last = hour_of(since), hour_of(until)
+    total = (
+        select(literal("total").label("kind"), null().label("value"), *_exact(UsageHour))
+        .where(UsageHour.account == account, UsageHour.hour >= first, UsageHour.hour <= last)
+        .group_by(UsageHour.account)
+    )
+    values = (
+        select(literal("value").label("kind"), UsageBreakdown.value, *_exact(UsageBreakdown))
+        .where(
+            UsageBreakdown.account == account,
+            UsageBreakdown.dimension == dimension,
+            UsageBreakdown.hour >= first,
+            UsageBreakdown.hour <= last,
+        )
+        .group_by(UsageBreakdown.value)
+        .limit(limit)
+        .subquery()
+    )
+    within = {"version": UsageEvent.version, "api_key": UsageEvent.api_key}
+    given = within.get(dimension, UsageEvent.tags)
+    outside = (
+        select(literal("outside").label("kind"), given.label("value"), *_exact(UsageEvent))
+        .where(
+            UsageEvent.account == account,
+            or_(
+                and_(UsageEvent.time >= first, UsageEvent.time < since),
+                and_(UsageEvent.time >= until, UsageEvent.time < last + HOUR),
+            ),
+        )
+        .group_by(given)
+    )
+    whole, found = NO_USAGE, dict[str, Sums]()
+    for row in await session.execute(union_all(total, select(values), outside)):
+        sums = Sums(*(amounts.labelled(row, name).value() for name in Sums._fields))
+        if row.kind == "total":
+            whole = whole.plus(*sums)
+        elif row.kind == "value":
+            found[row.value] = found.get(row.value, NO_USAGE).plus(*sums)
+        else:
+            whole = whole.minus(sums)
+            value = row.value
+            if value is not None and dimension not in within:
+                value = orjson.loads(value).get(tag_of(dimension))
+            if value is not None:
+                found[value] = found.get(value, NO_USAGE).minus(sums)
+    return whole, found
+
+
+def _exact(model: type[UsageHour] | type[UsageBreakdown] | type[UsageEvent]) -> list[Any]:
+    """Return the sums of a group's requests, rows and amounts as columns, by their names."""
+    requests = func.count() if issubclass(model, UsageEvent) else func.sum(model.requests)
+    return [
+        *amounts.exact(requests).named("requests"),
+        *amounts.exact(model.rows).total().named("rows"),
+        *amounts.exact(model.amount_low, high=model.amount_high).total().named("amount"),
+    ]
 
 
 async def list_events(

@@ -10,8 +10,9 @@ from services.billing.callers import Account, OtherAccount, own_or_other
 from services.billing.database import AppDatabase
 from services.billing.plans.default import DefaultPlanId
 from services.billing.usage import service
+from services.billing.usage.grouping import GROUP_BY_PATTERN
 from services.billing.usage.schemas import ReceiptPage, ReceiptRead, UsageRead
-from services.billing.usage.service import MAX_PAGE, GroupBy, ReceiptNotFound
+from services.billing.usage.service import MAX_PAGE, ReceiptNotFound
 from services.common.db.database import Snapshot
 from services.common.errors import (
     BodyInvalid,
@@ -49,12 +50,13 @@ async def read_usage(
     default_plan: DefaultPlanId,
     since: Since = None,
     until: Until = None,
-    group_by: GroupBy = "hour",
+    group_by: Annotated[str, Query(pattern=GROUP_BY_PATTERN)] = "hour",
 ) -> UsageRead:
     """Return what an account used within `[from, to)`, in total and in buckets.
 
     `from` defaults to the start of the UTC month, `to` to now. Hours, days and months are in UTC
-    and clipped to the window.
+    and clipped to the window. `group_by` is `hour`, `day`, `month`, `model`, `version`, `api_key`
+    or `tag:<name>`. The buckets add up to the total.
     """
     return await service.read_usage(
         session,

@@ -17,25 +17,25 @@ class Total(BaseModel):
     )
 
 
-class TimeBucket(BaseModel):
-    """Usage within `[from, to)`; empty buckets are left out."""
+class Bucket(BaseModel):
+    """The usage under one key; empty buckets are left out."""
+
+    key: str | None = Field(
+        description="The hour, day, month, model, version, API key's id, or tag's value. Null for "
+        "usage without an API key or without the tag."
+    )
+    requests: int
+    rows: int
+    amount: str
+
+
+class TimeBucket(Bucket):
+    """Usage within `[from, to)`."""
 
     model_config = ConfigDict(validate_by_name=True)
 
     since: datetime = Field(alias="from")
     until: datetime = Field(alias="to")
-    requests: int
-    rows: int
-    amount: str
-
-
-class ModelBucket(BaseModel):
-    """Usage of one model."""
-
-    model: str
-    requests: int
-    rows: int
-    amount: str
 
 
 class UsageRead(BaseModel):
@@ -47,7 +47,7 @@ class UsageRead(BaseModel):
     since: datetime = Field(alias="from")
     until: datetime = Field(alias="to")
     total: Total
-    buckets: list[TimeBucket] | list[ModelBucket]
+    buckets: list[TimeBucket] | list[Bucket]
 
 
 class ReceiptRead(BaseModel):

@@ -2,9 +2,8 @@
 
 import base64
 import binascii
-from collections.abc import AsyncIterator, Callable, Collection, Hashable, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Literal, TypeVar
+from collections.abc import AsyncIterator, Collection, Mapping
+from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -14,9 +13,10 @@ from services.billing.ledger.accounts import find_currencies
 from services.billing.models import UsageEvent
 from services.billing.plans.service import find_currency
 from services.billing.usage import repository
-from services.billing.usage.repository import PageEnd, Part
+from services.billing.usage.grouping import by_model, by_time, by_value, time_unit, total_of
+from services.billing.usage.repository import PageEnd
 from services.billing.usage.schemas import (
-    ModelBucket,
+    Bucket,
     ReceiptPage,
     ReceiptRead,
     TimeBucket,
@@ -25,13 +25,11 @@ from services.billing.usage.schemas import (
     read_receipt,
 )
 from services.billing.usage.sums import (
-    HOUR,
     NO_USAGE,
+    BreakdownKey,
     HourKey,
     MonthKey,
     Sums,
-    day_of,
-    hour_of,
     month_of,
 )
 from services.common.contracts import format_amount
@@ -40,9 +38,8 @@ from services.common.errors import BodyInvalid, NotFound
 from services.common.times import parse_instant
 
 MAX_PAGE = 1000
-
-GroupBy = Literal["hour", "day", "month", "model"]
-K = TypeVar("K", bound=Hashable)
+MAX_VALUES = 10_000
+"""Buckets of a dimension."""
 
 
 class ReceiptNotFound(NotFound):
@@ -77,10 +74,12 @@ async def add_sums(
     *,
     months: Mapping[MonthKey, Sums],
     hours: Mapping[HourKey, Sums],
+    breakdowns: Mapping[BreakdownKey, Sums],
 ) -> None:
     """Add the sums of new events to those of their months, which are locked, and hours."""
     await repository.add_to_months(session, sums=months)
     await repository.add_to_hours(session, sums=hours)
+    await repository.add_to_breakdowns(session, sums=breakdowns)
 
 
 async def count_requests(
@@ -101,21 +100,29 @@ async def read_usage(
     account: str,
     since: datetime | None,
     until: datetime | None,
-    group_by: GroupBy,
+    group_by: str,
     default_plan: str | None,
     now: datetime,
 ) -> UsageRead:
     """Return what an account used within a half-open window, by default this UTC month until now.
 
     Raises:
-        BodyInvalid: the window ends before it begins.
+        BodyInvalid: the window ends before it begins, or there are too many buckets.
     """
     since = (since or month_of(now)).astimezone(UTC)
     until = (until or now).astimezone(UTC)
     if since > until:
         raise BodyInvalid([{"loc": ["query", "from"], "msg": "Must not be after `to`."}])
-    parts = await repository.list_parts(session, account=account, since=since, until=until)
-    total = _add_up(parts, lambda part: None).get(None, NO_USAGE)
+    unit = time_unit(group_by)
+    buckets: list[TimeBucket] | list[Bucket]
+    if unit is not None or group_by == "model":
+        parts = await repository.list_parts(session, account=account, since=since, until=until)
+        total = total_of(parts)
+        buckets = by_time(parts, unit, since=since, until=until) if unit else by_model(parts)
+    else:
+        total, buckets = await _break_down(
+            session, account=account, dimension=group_by, since=since, until=until
+        )
     currency = await find_currency(session, account=account, default_plan=default_plan, now=now)
     return UsageRead(
         account=account,
@@ -127,51 +134,39 @@ async def read_usage(
             amount=format_amount(total.amount),
             currency=currency,
         ),
-        buckets=_by_model(parts)
-        if group_by == "model"
-        else _by_time(parts, group_by, since=since, until=until),
+        buckets=buckets,
     )
 
 
-def _add_up(parts: list[Part], key: Callable[[Part], K]) -> dict[K, Sums]:
-    sums: dict[K, Sums] = {}
-    for part in parts:
-        before = sums.get(key(part), NO_USAGE)
-        sums[key(part)] = before.plus(part.requests, part.rows, part.amount)
-    return {each: counted for each, counted in sums.items() if counted.requests}
+async def _break_down(
+    session: AsyncSession, *, account: str, dimension: str, since: datetime, until: datetime
+) -> tuple[Sums, list[Bucket]]:
+    """Return usage in total and by the values of a dimension.
 
-
-def _by_model(parts: list[Part]) -> list[ModelBucket]:
-    return [
-        ModelBucket(
-            model=model,
-            requests=sums.requests,
-            rows=sums.rows,
-            amount=format_amount(sums.amount),
+    Raises:
+        BodyInvalid: there are too many values.
+    """
+    total, values = await repository.break_down(
+        session,
+        account=account,
+        dimension=dimension,
+        since=since,
+        until=until,
+        limit=MAX_VALUES + 1,
+    )
+    if len(values) > MAX_VALUES:
+        raise BodyInvalid(
+            [
+                {
+                    "loc": ["query", "group_by"],
+                    "msg": f"Has more than {MAX_VALUES} values; choose a shorter window.",
+                }
+            ]
         )
-        for model, sums in sorted(_add_up(parts, lambda part: part.model).items())
-    ]
-
-
-def _by_time(
-    parts: list[Part],
-    group_by: Literal["hour", "day", "month"],
-    *,
-    since: datetime,
-    until: datetime,
-) -> list[TimeBucket]:
-    start_of = {"hour": hour_of, "day": day_of, "month": month_of}[group_by]
-    length = {"hour": HOUR, "day": timedelta(days=1), "month": timedelta(days=31)}[group_by]
-    return [
-        TimeBucket(
-            since=max(start, since),
-            until=min(start_of(start + length), until),
-            requests=sums.requests,
-            rows=sums.rows,
-            amount=format_amount(sums.amount),
-        )
-        for start, sums in sorted(_add_up(parts, lambda part: start_of(part.time)).items())
-    ]
+    with_value = NO_USAGE
+    for sums in values.values():
+        with_value = with_value.plus(*sums)
+    return total, by_value(values, rest=total.minus(with_value))
 
 
 # -- receipts ------------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
-"""Sums of usage events by month and by hour."""
+"""Sums of usage events by month, by hour, and by hour and a dimension."""
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
 HOUR = timedelta(hours=1)
+
+_TAG = "tag:"
 
 
 class Sums(NamedTuple):
@@ -17,6 +19,10 @@ class Sums(NamedTuple):
     def plus(self, requests: int, rows: int, amount: int) -> "Sums":
         """Return the sums including more events."""
         return Sums(self.requests + requests, self.rows + rows, self.amount + amount)
+
+    def minus(self, other: "Sums") -> "Sums":
+        """Return the sums without those of some of the events."""
+        return self.plus(-other.requests, -other.rows, -other.amount)
 
 
 NO_USAGE = Sums()
@@ -37,6 +43,25 @@ class HourKey(NamedTuple):
     hour: datetime
     model: str
     price_id: str
+
+
+class BreakdownKey(NamedTuple):
+    """What the sums of an hour by a dimension are kept by."""
+
+    account: str
+    dimension: str
+    hour: datetime
+    value: str
+
+
+def dimension_of_tag(name: str) -> str:
+    """Return the dimension of a tag, as in `group_by`."""
+    return f"{_TAG}{name}"
+
+
+def tag_of(dimension: str) -> str:
+    """Return the name of the tag that is a dimension."""
+    return dimension.removeprefix(_TAG)
 
 
 def hour_of(moment: datetime) -> datetime:

@@ -36,22 +36,22 @@ class TestGrouping:
             (
                 "hour",
                 [
-                    ("2026-03-31T23:00:00Z", "2026-04-01T00:00:00Z", 1),
-                    ("2026-04-01T00:00:00Z", "2026-04-01T01:00:00Z", 2),
+                    ("2026-03-31T23:00:00Z", "2026-03-31T23:00:00Z", "2026-04-01T00:00:00Z", 1),
+                    ("2026-04-01T00:00:00Z", "2026-04-01T00:00:00Z", "2026-04-01T01:00:00Z", 2),
                 ],
             ),
             (
                 "day",
                 [
-                    ("2026-03-31T00:00:00Z", "2026-04-01T00:00:00Z", 1),
-                    ("2026-04-01T00:00:00Z", "2026-04-02T00:00:00Z", 2),
+                    ("2026-03-31", "2026-03-31T00:00:00Z", "2026-04-01T00:00:00Z", 1),
+                    ("2026-04-01", "2026-04-01T00:00:00Z", "2026-04-02T00:00:00Z", 2),
                 ],
             ),
             (
                 "month",
                 [
-                    ("2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z", 1),
-                    ("2026-04-01T00:00:00Z", "2026-05-01T00:00:00Z", 2),
+                    ("2026-03", "2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z", 1),
+                    ("2026-04", "2026-04-01T00:00:00Z", "2026-05-01T00:00:00Z", 2),
                 ],
             ),
         ],
@@ -62,13 +62,14 @@ class TestGrouping:
         service: Headers,
         ada: Headers,
         group_by: str,
-        expected: list[tuple[str, str, int]],
+        expected: list[tuple[str, str, str, int]],
     ) -> None:
         await deliver(client, service, [event(time=time) for time in TIMES])
 
         found = await usage(client, ada, group_by=group_by, **AROUND)
 
-        buckets = [(each["from"], each["to"], each["requests"]) for each in found["buckets"]]
+        columns = ("key", "from", "to", "requests")
+        buckets = [tuple(each[column] for column in columns) for each in found["buckets"]]
         assert buckets == expected
         assert found["total"]["requests"] == 3
 
@@ -78,8 +79,8 @@ class TestGrouping:
         found = await usage(client, ada, group_by="model")
 
         assert found["buckets"] == [
-            {"model": "iris", "requests": 1, "rows": 4, "amount": "0.0009"},
-            {"model": "wine", "requests": 2, "rows": 2, "amount": "0.0012"},
+            {"key": "iris", "requests": 1, "rows": 4, "amount": "0.0009"},
+            {"key": "wine", "requests": 2, "rows": 2, "amount": "0.0012"},
         ]
 
     async def test_by_hour_clipped_to_the_window(
@@ -232,6 +233,9 @@ class TestWhoMay:
         {"from": "2026-04-02T00:00:00Z", "to": "2026-04-01T00:00:00Z"},
         {"from": "2999-01-01T00:00:00Z"},
         {"group_by": "week"},
+        {"group_by": "tag:"},
+        {"group_by": "tag:a b"},
+        {"group_by": "hour\n"},
     ],
 )
 async def test_an_invalid_query_is_422(
@@ -241,4 +245,4 @@ async def test_an_invalid_query_is_422(
 
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["loc"][0] == "query"
-    assert not any(value in answer.text for value in query.values() if value != "week")
+    assert not any(value in answer.text for name, value in query.items() if name != "group_by")
