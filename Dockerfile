@@ -24,10 +24,12 @@ COPY requirements/auth.txt .
 RUN python3 -m pip --python /opt/tollgate/bin/python install \
     --only-binary :all: --require-hashes --requirement auth.txt
 
+# billing-parquet adds pyarrow (165 MB), for usage as Parquet.
 FROM packages AS billing-packages
-COPY requirements/billing.txt .
+ARG BILLING=billing
+COPY requirements/${BILLING}.txt requirements.txt
 RUN python3 -m pip --python /opt/tollgate/bin/python install \
-    --only-binary :all: --require-hashes --requirement billing.txt
+    --only-binary :all: --require-hashes --requirement requirements.txt
 
 # inference-joblib adds scikit-learn, for models that could not be exported (INFERENCE_ALLOW_JOBLIB).
 FROM packages AS inference-packages

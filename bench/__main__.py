@@ -81,7 +81,8 @@ def _rivals(run: Run) -> list[Figure]:
 
 def _ingest(run: Run) -> list[Figure]:
     figures = asyncio.run(run.billing.ingest(stored=run.events))
-    return [*figures, run.billing.usage(stored=run.events)]
+    usage, export = run.billing.usage, run.billing.export
+    return [*figures, usage(stored=run.events), export(stored=run.events)]
 
 
 def _timed(measure: Callable[[ServiceProcesses, Timing], list[Figure]]) -> Measure:
@@ -123,7 +124,10 @@ ON_ALL_CORES: Parts = {
     "floods": ("latency of /healthz during a flood of large invalid bodies", _awaited(floods)),
     "swaps": ("failures and latency while releases go live", _awaited(swaps)),
     "models": ("cost of a poll, and delay of a rollback", _awaited(models)),
-    "ingest": ("rows/s stored by billing against raw inserts, and GET /usage", _ingest),
+    "ingest": (
+        "rows/s stored by billing against raw inserts, GET /usage, and a month as CSV",
+        _ingest,
+    ),
     "leases": ("time of one call for a thousand leases", lambda run: run.billing.leases()),
 }
 """Parts that measure the platform on the whole machine."""

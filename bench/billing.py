@@ -99,6 +99,26 @@ class BillingBench:
             at_most=50,
         )
 
+    def export(self, *, stored: int) -> Figure:
+        """Time the CSV of this month of the account with a tenth of all events."""
+        query = {"account": rows.account(0), "period": f"{datetime.now(UTC):%Y-%m}"}
+        count, started = -1, time.perf_counter()  # one line is the header
+        with (
+            self._platform.client("billing", self._platform.admin_token()) as billing,
+            billing.stream("GET", "/exports/usage", params=query, timeout=600) as response,
+        ):
+            response.raise_for_status()
+            for piece in response.iter_bytes():
+                count += piece.count(b"\n")
+        took_s = time.perf_counter() - started
+        return Figure(
+            f"usage as CSV, {stored:,} stored",
+            count / took_s,
+            "rows/s",
+            f"{count:,} rows in {took_s:.1f} s",
+            at_least=50_000,
+        )
+
     def leases(self) -> list[Figure]:
         """Time one call that requests a thousand leases: postpaid accounts, then prepaid ones."""
         postpaid = [rows.account(number) for number in range(MAX_LEASES_PER_CALL)]

@@ -17,7 +17,10 @@ from typing import Any
 SETS = (
     {
         Path(f"requirements/{name}.txt"): name
-        for name in ("dev", "local", "auth", "billing", "inference", "inference-joblib")
+        for name in (
+            *("dev", "local", "auth", "billing", "billing-parquet"),
+            *("inference", "inference-joblib"),
+        )
     }
     | {Path("requirements/trainer.txt"): "boosters"}
     | {

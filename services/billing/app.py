@@ -20,6 +20,7 @@ from services.billing.plans import router as plans
 from services.billing.plans.default import DefaultPlan
 from services.billing.settings import BillingSettings
 from services.billing.sources import router as sources
+from services.billing.usage import exports_router as exports
 from services.billing.usage import router as usage
 from services.common.db.database import DEADLINE_S, Database
 from services.common.db.schema import SchemaCheck
@@ -124,6 +125,7 @@ def create_app(
     for router in (
         events.router,
         usage.router,
+        exports.router,
         plans.router,
         leases.router,
         credits.router,

@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 
-_FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")  # full-width forms count as well
+_FORMULA = frozenset("=+-@\t\r\n＝＋－＠")  # full-width forms count as well
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
@@ -22,6 +22,6 @@ def harmless(cell: object) -> object:
     Text that begins like a formula gets an apostrophe in front, as OWASP recommends against CSV
     injection. Numbers stay as they are, including amounts such as `-0.0005`.
     """
-    if isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
+    if isinstance(cell, str) and cell[:1] in _FORMULA and not _NUMBER.fullmatch(cell):
         return f"'{cell}"
     return cell

@@ -2,10 +2,24 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from functools import reduce
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Select, and_, func, insert, literal, null, or_, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    String,
+    and_,
+    cast,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    union_all,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import amounts
@@ -29,6 +43,7 @@ from services.billing.usage.sums import (
 )
 
 _COUNTS = ("requests", "rows")
+_SEPARATOR = "\t"
 
 
 class Part(NamedTuple):
@@ -39,6 +54,26 @@ class Part(NamedTuple):
     requests: int
     rows: int
     amount: int
+
+
+class BilledEvent(NamedTuple):
+    """A usage event as it is exported: all of it is text, and empty where there is nothing.
+
+    `time` is in RFC 3339, `tags` a JSON object, and the amount in two parts, as stored.
+    """
+
+    time: str
+    id: str
+    source: str
+    model: str
+    version: str
+    rows: str
+    client_id: str
+    api_key: str
+    tags: str
+    amount_high: str
+    amount_low: str
+    price_id: str
 
 
 class PageEnd(NamedTuple):
@@ -266,6 +301,57 @@ async def list_events(
     newest_first = (UsageEvent.time.desc(), UsageEvent.id.desc(), UsageEvent.source.desc())
     found = await session.scalars(events.order_by(*newest_first).limit(limit))
     return found.all()
+
+
+async def list_billed(
+    session: AsyncSession,
+    *,
+    account: str,
+    period: str,
+    since: datetime,
+    until: datetime,
+    after: PageEnd | None,
+    limit: int,
+) -> list[BilledEvent]:
+    """Return an account's events within a window that are billed in a period, oldest first.
+
+    The database packs each event into one text, because the driver takes a microsecond for every
+    value. No column may contain the separator.
+
+    Args:
+        after: the end of the page before.
+    """
+    start = since if after is None else after.time
+    events = select(_packed(*(getattr(UsageEvent, name) for name in BilledEvent._fields))).where(
+        UsageEvent.account == account,
+        UsageEvent.time >= start,
+        UsageEvent.time < until,
+        UsageEvent.period == period,
+    )
+    if after is not None:
+        events = events.where(
+            or_(
+                UsageEvent.time > after.time,
+                UsageEvent.id > after.id,
+                and_(UsageEvent.id == after.id, UsageEvent.source > after.source),
+            )
+        )
+    in_order = (UsageEvent.time, UsageEvent.id, UsageEvent.source)
+    found = await session.scalars(events.order_by(*in_order).limit(limit))
+    return [_unpack(packed) for packed in found]
+
+
+def _packed(*columns: Any) -> ColumnElement[str]:
+    """Return the values of columns as one text, a missing one as an empty text."""
+    texts: list[ColumnElement[str]] = [
+        func.coalesce(cast(column, String(700)), "") for column in columns
+    ]
+    return reduce(lambda packed, text: packed.concat(literal(_SEPARATOR)).concat(text), texts)
+
+
+def _unpack(packed: str) -> BilledEvent:
+    time, *rest = packed.split(_SEPARATOR)
+    return BilledEvent(f"{time.removesuffix('.000000').replace(' ', 'T')}Z", *rest)
 
 
 async def find_event(

@@ -68,8 +68,13 @@ class TestDockerfile:
         ignored = (ROOT / ".dockerignore").read_text().splitlines()
         included = {line[1:].rstrip("/") for line in ignored if line.startswith("!")}
         paths = re.findall(r"^COPY (?!--from)(\S+)", DOCKERFILE, re.MULTILINE)
-        variants = ("inference", "inference-joblib")
-        copied = {path.replace("${INFERENCE}", name) for path in paths for name in variants}
+        copied = {
+            path.replace(f"${{{service.upper()}}}", variant)
+            for path in paths
+            for service, extra in (("inference", "joblib"), ("billing", "parquet"))
+            for variant in (service, f"{service}-{extra}")
+            if "${" not in path or f"${{{service.upper()}}}" in path
+        }
 
         assert "*" in ignored
         assert all((ROOT / path).exists() for path in copied)

@@ -1,0 +1,90 @@
+"""`/exports/usage`: a month's events as a file."""
+
+from enum import StrEnum
+from importlib.util import find_spec
+from typing import Annotated
+
+from fastapi import Query
+from fastapi.responses import StreamingResponse
+
+from services.billing.callers import Account
+from services.billing.database import AppDatabase
+from services.billing.usage.export_formats import CsvWriter, ExportFormat, FocusWriter
+from services.billing.usage.exports import stream_usage
+from services.common.errors import (
+    BodyInvalid,
+    InsufficientScope,
+    ServiceError,
+    Unauthenticated,
+    Unavailable,
+    error_responses,
+)
+from services.common.http.routing import new_router
+
+router = new_router(prefix="/exports", tag="usage")
+
+PERIOD_PATTERN = r"^20[0-9]{2}-(0[1-9]|1[0-2])$"
+_PARQUET = "application/vnd.apache.parquet"
+
+
+class FileFormat(StrEnum):
+    """What a file of usage is written as."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+    FOCUS = "focus"
+
+
+class ParquetNotInstalled(ServiceError):
+    """The service is installed without what writes Parquet."""
+
+    status = 501
+    code = "parquet_not_installed"
+    detail = "This service is installed without Parquet; use `format=csv`."
+
+
+@router.get(
+    "/usage",
+    response_class=StreamingResponse,
+    responses=error_responses(
+        Unauthenticated, InsufficientScope, BodyInvalid, ParquetNotInstalled, Unavailable
+    )
+    | {200: {"content": {"text/csv": {}, _PARQUET: {}}, "description": "The file."}},
+)
+async def export_usage(
+    account: Account,
+    database: AppDatabase,
+    period: Annotated[str, Query(pattern=PERIOD_PATTERN, description="A UTC month: `2026-10`.")],
+    format: FileFormat = FileFormat.CSV,
+) -> StreamingResponse:
+    """Download every event of an account that is billed in a month, oldest first.
+
+    `csv` and `parquet` have one row for each event; `focus` is CSV by FOCUS 1.2. In CSV, text that
+    a spreadsheet would take for a formula begins with an apostrophe.
+    """
+    lines = stream_usage(database, account=account, period=period, file_format=_new_writer(format))
+    is_parquet = format is FileFormat.PARQUET
+    name = {"csv": "usage", "parquet": "usage", "focus": "focus"}[format]
+    ending = "parquet" if is_parquet else "csv"
+    return StreamingResponse(
+        lines,
+        media_type=_PARQUET if is_parquet else "text/csv",
+        headers={"Content-Disposition": f'attachment; filename="{name}-{period}.{ending}"'},
+    )
+
+
+def _new_writer(file_format: FileFormat) -> ExportFormat:
+    """Return what writes a format.
+
+    Raises:
+        ParquetNotInstalled: pyarrow is missing.
+    """
+    if file_format is FileFormat.CSV:
+        return CsvWriter
+    if file_format is FileFormat.FOCUS:
+        return FocusWriter
+    if find_spec("pyarrow") is None:
+        raise ParquetNotInstalled()
+    from services.billing.usage.parquet import ParquetWriter  # large, and rarely used
+
+    return ParquetWriter
