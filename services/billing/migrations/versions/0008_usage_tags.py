@@ -8,8 +8,8 @@ from alembic import op
 
 from services.common.db.columns import ascii_id
 
-revision = "0006"
-down_revision = "0005"
+revision = "0008"
+down_revision = "0007"
 
 
 def upgrade() -> None:

@@ -5,8 +5,8 @@ from alembic import op
 
 from services.common.db.columns import UtcDateTime, ascii_id
 
-revision = "0007"
-down_revision = "0006"
+revision = "0009"
+down_revision = "0008"
 
 
 def upgrade() -> None:
