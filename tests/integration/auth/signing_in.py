@@ -51,9 +51,7 @@ def assert_safe_page(answer: httpx.Response, *, targets: str = "") -> None:
     policy = f"default-src 'none'; form-action 'self'{targets}; base-uri 'none'"
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert answer.headers["Content-Security-Policy"] == f"{policy}; frame-ancestors 'none'"
-    assert answer.headers["X-Frame-Options"] == "DENY"
     assert answer.headers["Cache-Control"] == "no-store"
-    assert answer.headers["Referrer-Policy"] == "no-referrer"
     assert '<html lang="en">' in answer.text
     assert "<title>" in answer.text
     assert answer.text.count("<h1>") == 1
