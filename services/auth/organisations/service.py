@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -21,6 +22,7 @@ from services.auth.organisations.memberships import (
     remove_member,
 )
 from services.auth.roles import ROLE_SCOPES, Role
+from services.auth.tokens.guesses import TooManyGuesses, count_mail
 from services.auth.users.emails import check_email
 from services.auth.users.service import find_user_by_email, lock_user
 from services.common.errors import InsufficientScope, NotFound, ServiceError, Unauthenticated
@@ -174,9 +176,15 @@ async def put_member(
         raise TooManyMembers()
     if user is not None and user.disabled_at is None and not secret:
         member = await add_member(session, organisation_id=organisation_id, user=user, role=role)
-        await queue_mail(
-            session, Kind.ADDED, email=user.email, user_id=user.id, organisation_id=organisation_id
-        )
+        with suppress(TooManyGuesses):  # an organisation cannot flood a mailbox with notices
+            await count_mail(session, email=user.email, address=address)
+            await queue_mail(
+                session,
+                Kind.ADDED,
+                email=user.email,
+                user_id=user.id,
+                organisation_id=organisation_id,
+            )
         await _record(session, acting, "member_added", member_name(member), address)
         return member, user
     return await invitations.invite(

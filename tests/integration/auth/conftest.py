@@ -96,9 +96,9 @@ async def app(running_app: FastAPI) -> FastAPI:
     """The running app, on empty tables."""
     database: Database = running_app.state.database
     running_app.state.failures.clear()
-    for mail in mails_in(running_app):
-        mail.unlink()
     await empty_tables(database, Base.metadata, keep=KEPT)
+    for mail in mails_in(running_app):  # the last of them may have been sent just now
+        mail.unlink()
     return running_app
 
 
