@@ -26,6 +26,7 @@ from bench.figures import Figure, table
 from bench.floods import floods
 from bench.importing import importing
 from bench.load import RequestsFailed
+from bench.logins import logins
 from bench.models import models
 from bench.monitoring import drift, tracing
 from bench.overload import overload
@@ -129,6 +130,7 @@ ON_ALL_CORES: Parts = {
         _ingest,
     ),
     "leases": ("time of one call for a thousand leases", lambda run: run.billing.leases()),
+    "logins": ("log-ins and tokens against bare argon2 and RS256", _timed(logins)),
 }
 """Parts that measure the platform on the whole machine."""
 

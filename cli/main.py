@@ -58,6 +58,7 @@ users = new_group(
         "create": Command("cli.users:create", (AUTH,)),
         "disable": Command("cli.users:disable", (AUTH,)),
         "enable": Command("cli.users:enable", (AUTH,)),
+        "reset-second-factor": Command("cli.users:reset_second_factor", (AUTH,)),
     },
     help_text="Manage users.",
 )

@@ -12,10 +12,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from cli.options import AsJson
 from cli.output import exit_with_error, print_json
+from services.auth.audit.service import OPERATOR
 from services.auth.models import User
 from services.auth.passwords import PasswordHasher
 from services.auth.settings import AuthSettings
-from services.auth.users.service import LastAdministrator, create_user, set_disabled
+from services.auth.users import totp
+from services.auth.users.service import (
+    LastAdministrator,
+    UserNotFound,
+    create_user,
+    find_user_by_email,
+    set_disabled,
+)
 from services.common.db.database import Database
 from services.common.errors import BodyInvalid, ServiceError
 
@@ -68,6 +76,25 @@ def _set_disabled(email: str, *, disabled: bool, force: bool, as_json: bool) -> 
         return
     state = "disabled" if disabled else "enabled"
     typer.echo(f"{user.email}: {state}" if changed else f"{user.email}: already {state}")
+
+
+def reset_second_factor(email: Email, as_json: AsJson = False) -> None:
+    """Turn off the second factor of a user who has lost it; their password is enough again.
+
+    Make sure that it is the user who asks. The user is notified by mail.
+    """
+    user, changed = asyncio.run(_in_database(lambda session: _reset(session, email)))
+    if as_json:
+        print_json({"id": user.id, "email": user.email, "changed": changed})
+        return
+    typer.echo(f"{user.email}: second factor {'turned off' if changed else 'was not on'}")
+
+
+async def _reset(session: AsyncSession, email: str) -> tuple[User, bool]:
+    user = await find_user_by_email(session, email=email)
+    if user is None:
+        raise UserNotFound()
+    return user, await totp.disable(session, user=user, actor=OPERATOR)
 
 
 async def _create(*, email: str, password: str, admin: bool) -> str:

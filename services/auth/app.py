@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from services.auth.api_keys.router import router as api_keys
 from services.auth.audit.failures import FailureLog
+from services.auth.audit.rejections import note_rejected
 from services.auth.audit.router import router as audit
 from services.auth.audit.service import seal, store_failures
 from services.auth.clients.router import router as clients
@@ -114,7 +115,7 @@ def create_app(
         failures = FailureLog()
         app.state.failures = failures
         app.state.issuer = Issuer(
-            database, hasher, keys, verifier, settings, app.state.logins, failures
+            database, hasher, keys, verifier, settings, app.state.logins, failures, vault
         )
         app.state.revocation_feed = RevocationFeed(database)
         app.state.password_changer = PasswordChanger(
@@ -162,6 +163,7 @@ def create_app(
         lifespan=lifespan,
         max_body_bytes=MAX_BODY_BYTES,
         refuse=refuse,
+        observe=note_rejected,
         cors=Cors(
             origins=settings.cors_origins,
             methods=["POST"],

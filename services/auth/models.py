@@ -40,6 +40,7 @@ class User(Base):
     name: Mapped[str | None] = mapped_column(exact_text(100))
     email_verified_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     totp_secret: Mapped[str | None] = mapped_column(ascii_id(64))
+    """Encrypted: 20 bytes, 12 of a nonce and 16 of a tag, in base64."""
     totp_confirmed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Since when log-ins need a code; null while the second factor is not confirmed."""
     totp_last_step: Mapped[int | None] = mapped_column(BigInteger)

@@ -12,7 +12,7 @@
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -189,10 +189,16 @@ def error_response(error: ServiceError, *, path: str, request_id: str) -> Respon
     )
 
 
-def install_error_handlers(app: FastAPI, refuse: Refuse) -> None:
+Observe = Callable[[Request, ServiceError], None]
+"""Is called with a request that ends in an expected error."""
+
+
+def install_error_handlers(app: FastAPI, refuse: Refuse, observe: Observe | None = None) -> None:
     """Turn every expected exception of `app` into an error response."""
 
     def respond(request: Request, error: ServiceError) -> Response:
+        if observe is not None:
+            observe(request, error)
         request_id = request.scope.get("state", {}).get("request_id", "")
         return refuse(error, path=request.scope["path"], request_id=request_id)
 

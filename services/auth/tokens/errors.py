@@ -53,6 +53,10 @@ class InvalidClient(OAuthError):
         super().__init__(headers={"WWW-Authenticate": 'Basic realm="tollgate", charset="UTF-8"'})
 
 
+class MalformedClient(InvalidClient):
+    """The client credentials are malformed."""
+
+
 class InvalidGrant(OAuthError):
     """Invalid password or refresh token. The reason is deliberately not disclosed."""
 

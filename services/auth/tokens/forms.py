@@ -11,7 +11,7 @@ from urllib.parse import unquote_plus
 from fastapi import Request
 
 from services.auth.callers import FIRST_PARTY
-from services.auth.tokens.errors import InvalidClient, InvalidRequest
+from services.auth.tokens.errors import InvalidRequest, MalformedClient
 from services.common.http.forms import FORM, parse_form
 
 
@@ -47,7 +47,7 @@ async def read_form(request: Request) -> OAuthForm:
     Raises:
         InvalidRequest: the form is malformed, a parameter is repeated, or the client authenticates
             in two ways.
-        InvalidClient: the Basic header is malformed.
+        MalformedClient: the Basic header is malformed.
         HTTPException: the body is too large or compressed.
     """
     content_type, _, _ = request.headers.get("content-type", "").partition(";")
@@ -93,9 +93,9 @@ def _basic_client(request: Request) -> ClientCredentials | None:
         client_id = unquote_plus(client_id, errors="strict")
         client_secret = unquote_plus(client_secret, errors="strict")
     except ValueError as error:
-        raise InvalidClient() from error
+        raise MalformedClient() from error
     if not colon:
-        raise InvalidClient()
+        raise MalformedClient()
     if client_id in ("", FIRST_PARTY) and not client_secret:
         return None
     return ClientCredentials(client_id, client_secret)

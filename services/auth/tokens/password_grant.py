@@ -121,7 +121,7 @@ async def log_in(
                 return await without_code(session, stored)
             known = await _refuse_locked(session, issuer, keys, lock=True)
             if stored is None or not await _passes_second_factor(
-                session, user=stored, code=code, address=address
+                session, issuer, user=stored, code=code, address=address
             ):
                 return await count_failure(session, keys=keys, limits=issuer.limits, known=known)
             return await _succeed(session, issuer, keys, user=stored, address=address, then=then)
@@ -155,7 +155,7 @@ async def log_in_with_code(
         stored = await lock_unchanged(session, user=user)
         known = await _refuse_locked(session, issuer, keys, lock=True)
         if stored is None or not await _passes_second_factor(
-            session, user=stored, code=code, address=address
+            session, issuer, user=stored, code=code, address=address
         ):
             return await count_failure(session, keys=keys, limits=issuer.limits, known=known)
         return await _succeed(session, issuer, keys, user=stored, address=address, then=then)
@@ -197,7 +197,7 @@ def _failed(
 
 
 async def _passes_second_factor(
-    session: AsyncSession, *, user: User, code: str | None, address: str
+    session: AsyncSession, issuer: Issuer, *, user: User, code: str | None, address: str
 ) -> bool:
     """Use up the code of a user whose password is right; True if the user needs none.
 
@@ -208,7 +208,9 @@ async def _passes_second_factor(
         return True
     if code is None:
         raise MfaRequired()
-    return await totp.accept_code(session, user=user, code=code, address=address)
+    return await totp.accept_code(
+        session, user=user, code=code, vault=issuer.vault, address=address
+    )
 
 
 async def _refuse_locked(

@@ -22,6 +22,7 @@ from services.auth.passwords import PasswordHasher
 from services.auth.revocations.service import delete_expired_revocations
 from services.auth.roles import PERSONAL, scopes_of
 from services.auth.settings import AuthSettings
+from services.auth.signing.vault import Vault
 from services.auth.tokens import repository
 from services.auth.tokens.attempts import KNOWN_FOR, LOCKS_REMEMBERED_FOR
 from services.auth.tokens.errors import (
@@ -57,6 +58,7 @@ class Issuer:
     logins: Counter
     """Password log-ins by result."""
     failures: FailureLog
+    vault: Vault
 
     @property
     def limits(self) -> GuessLimits:
@@ -166,6 +168,8 @@ async def grant_refresh_token(
             action = "refresh_token_reused" if reused and not mixed_up else "refresh_token_rejected"
             await record(session, action, actor=None, target=lost.user_id, address=address)
             await end_family(session, family=lost)
+        else:
+            issuer.failures.note("refresh_token_rejected", address=address)
     raise InvalidGrant(_WRONG_REFRESH)
 
 

@@ -9,6 +9,7 @@ from services.auth.audit.requests import Address
 from services.auth.callers import LoginNeeded, Person, get_person
 from services.auth.models import User
 from services.auth.organisations.memberships import LastOwner
+from services.auth.signing.vault import Vault
 from services.auth.tokens.guesses import TooManyGuesses
 from services.auth.users import profile, totp
 from services.auth.users.profile import PasswordChanger
@@ -32,6 +33,15 @@ async def _person_now(caller: AnyCaller, request: Request) -> User:
 
 PersonNow = Annotated[User, Depends(_person_now)]
 """The calling user, for work that has transactions of its own."""
+
+
+def _vault(request: Request) -> Vault:
+    vault: Vault = request.app.state.vault
+    return vault
+
+
+OpenVault = Annotated[Vault, Depends(_vault)]
+"""What encrypts secrets at rest."""
 
 
 class UserUpdate(BaseModel):
@@ -122,11 +132,13 @@ async def change_password(
 @router.post(
     "/totp", response_model=TotpEnrolment, responses=error_responses(*_errors, totp.TotpEnabled)
 )
-async def start_totp(user: Person, session: Transaction, response: Response) -> totp.Enrolment:
+async def start_totp(
+    user: Person, session: Transaction, vault: OpenVault, response: Response
+) -> totp.Enrolment:
     """Return a secret for an authenticator app, and recovery codes. Log-ins need a code only once
     one is confirmed."""
     response.headers["Cache-Control"] = "no-store"
-    return await totp.start_enrolment(session, user=user)
+    return await totp.start_enrolment(session, user=user, vault=vault)
 
 
 @router.post(
@@ -135,13 +147,13 @@ async def start_totp(user: Person, session: Transaction, response: Response) -> 
     responses=error_responses(*_errors, totp.TotpEnabled, BodyInvalid),
 )
 async def confirm_totp(
-    body: TotpCode, user: Person, session: Transaction, address: Address
+    body: TotpCode, user: Person, session: Transaction, vault: OpenVault, address: Address
 ) -> None:
     """Turn the second factor on: from now on `/token` needs the form field `totp`."""
-    await totp.confirm_enrolment(session, user=user, code=body.code, address=address)
+    await totp.confirm_enrolment(session, user=user, code=body.code, vault=vault, address=address)
 
 
 @router.delete("/totp", status_code=204, responses=error_responses(*_errors))
 async def disable_totp(user: Person, session: Transaction, address: Address) -> None:
     """Turn the second factor off."""
-    await totp.disable(session, user=user, address=address)
+    await totp.disable(session, user=user, actor=user.id, address=address)

@@ -17,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from services.common.errors import (
     STOPPING,
+    Observe,
     Refuse,
     error_response,
     install_error_handlers,
@@ -45,6 +46,7 @@ def service_app(
     lifespan: Lifespan,
     max_body_bytes: int,
     refuse: Refuse = error_response,
+    observe: Observe | None = None,
     cors: Cors | None = None,
     accepts_api_keys: bool = False,
     amend_openapi: AmendOpenApi | None = None,
@@ -61,6 +63,7 @@ def service_app(
         token_url: where the docs page's Authorize button logs in.
         max_body_bytes: a larger body gets 413.
         refuse: renders errors in another format.
+        observe: called for each expected error, before the response.
         cors: which pages of other origins may call; default none.
         accepts_api_keys: whether the OpenAPI document offers them.
         amend_openapi: changes the OpenAPI document.
@@ -86,7 +89,7 @@ def service_app(
     )
     app.state.metrics = Metrics()
     app.state.max_body_bytes = max_body_bytes
-    install_error_handlers(app, refuse)
+    install_error_handlers(app, refuse, observe)
     app.add_middleware(Methods, router=app.router)
     if cors is not None:
         app.add_middleware(cors.around)

@@ -20,6 +20,7 @@ from services.auth.models import AuditEntry, User
 from services.auth.users.service import ensure_user, set_disabled
 from services.common.db.database import Database
 from services.common.errors import Unavailable
+from services.common.identity.api_keys import new_api_key
 from tests.integration.auth.conftest import PASSWORD, Headers, LogIn, OpenApp, browse
 
 
@@ -376,3 +377,61 @@ class TestReading:
 
 def _credentials(created: httpx.Response) -> dict[str, str]:
     return {name: created.json()[name] for name in ("client_id", "client_secret")}
+
+
+class TestRejectedCredentials:
+    """Of tokens and clients that show nothing about who sent them, only the address is recorded."""
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Authorization": "Bearer nonsense"},
+            {"Authorization": "Basic nonsense"},
+            {"X-API-Key": "tg_live_nonsense"},
+            {"X-API-Key": new_api_key("live")},
+        ],
+    )
+    async def test_a_malformed_or_foreign_token_is_recorded(
+        self, client: AsyncClient, as_admin: Headers, headers: Headers
+    ) -> None:
+        answer = await client.get("/userinfo", headers=headers)
+
+        assert answer.status_code == 401
+        [entry] = [
+            each
+            for each in (await read(client, as_admin))["entries"]
+            if each["action"] == "token_rejected"
+        ]
+        assert (entry["actor"], entry["target"], entry["address"]) == (None, None, "127.0.0.1")
+
+    async def test_a_revoked_token_is_recorded(
+        self, client: AsyncClient, as_ada: Headers, as_admin: Headers
+    ) -> None:
+        token = as_ada["Authorization"].removeprefix("Bearer ")
+        await client.post("/revoke", data={"token": token})
+
+        answer = await client.get("/userinfo", headers=as_ada)
+
+        assert answer.status_code == 401
+        assert (await actions(client, as_admin)).count("token_rejected") == 1
+
+    async def test_unknown_refresh_tokens_and_malformed_clients_are_recorded(
+        self, app: FastAPI, client: AsyncClient, as_admin: Headers
+    ) -> None:
+        form = {"grant_type": "refresh_token", "refresh_token": "nonsense"}
+        unknown = await client.post("/token", data=form)
+        malformed = await client.post(
+            "/token", data=form, headers={"Authorization": "Basic nonsense"}
+        )
+
+        assert (unknown.status_code, malformed.status_code) == (400, 401)
+        found = await actions(client, as_admin)
+        assert found.count("refresh_token_rejected") == 1
+        assert found.count("client_rejected") == 1
+
+    async def test_a_request_without_credentials_is_no_attempt(
+        self, client: AsyncClient, as_admin: Headers
+    ) -> None:
+        assert (await client.get("/userinfo")).status_code == 401
+
+        assert "token_rejected" not in await actions(client, as_admin)

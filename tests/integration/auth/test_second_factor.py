@@ -1,13 +1,15 @@
 """The second factor: codes of an authenticator app, and recovery codes."""
 
 import asyncio
+import base64
+import os
 
 import pyotp
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 
-from services.auth.models import RecoveryCode
+from services.auth.models import RecoveryCode, User
 from services.auth.users import totp as totp_module
 from services.common.db.database import Database
 from tests.integration.auth.conftest import (
@@ -133,3 +135,40 @@ class TestSecondFactor:
         await client.post("/password-reset/confirm", json=body)
 
         assert_refused(await log_in(password=NEW_PASSWORD), "mfa_required", 403)
+
+    async def test_the_secret_is_encrypted_at_rest_for_its_user_only(
+        self,
+        app: FastAPI,
+        client: AsyncClient,
+        ada: dict[str, str],
+        as_ada: Headers,
+        database: Database,
+    ) -> None:
+        totp, _ = await self.enrol(client, as_ada)
+
+        async with database.snapshot() as session:
+            user = await session.get_one(User, ada["id"])
+        stored = user.totp_secret or ""
+
+        assert len(stored) == 64
+        assert totp.secret not in stored
+        decrypted = app.state.vault.decrypt(stored, owner=ada["id"])
+        assert base64.b32encode(decrypted).decode() == totp.secret
+        with pytest.raises(ValueError, match="wrong key"):
+            app.state.vault.decrypt(stored, owner="another user")
+
+    async def test_if_the_secret_cannot_be_decrypted_a_recovery_code_still_works(
+        self,
+        client: AsyncClient,
+        ada: dict[str, str],
+        as_ada: Headers,
+        log_in: LogIn,
+        database: Database,
+    ) -> None:
+        totp, codes = await self.enrol(client, as_ada)
+        async with database.transaction() as session:
+            user = await session.get_one(User, ada["id"])
+            user.totp_secret = base64.b64encode(os.urandom(48)).decode()
+
+        assert_refused(await log_in(totp=totp.generate_otp(self.STEP)), "invalid_grant")
+        assert (await log_in(totp=codes[0])).status_code == 200

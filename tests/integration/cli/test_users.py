@@ -10,15 +10,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from typer.testing import CliRunner, Result
 
 from cli.main import app
 from services.auth.app import MIGRATIONS
-from services.auth.models import User
+from services.auth.models import PendingAuditEntry, QueuedMail, User
 from services.common.db.database import Database
 from services.common.db.migrations import migrate
 
 ADA = "ada@bücher.example"
+COMMANDS_OF_NOBODY = (
+    ("disable", "nobody@example.com"),
+    ("enable", "nonsense"),
+    ("reset-second-factor", "nobody@example.com"),
+)
 ROOT = Path(__file__).parents[3]
 
 Run = Callable[..., Awaitable[Result]]
@@ -30,14 +36,16 @@ async def run(*arguments: str) -> Result:
 
 
 @pytest.fixture
-async def tollgate(
-    database_kind: str,
-    new_database_url: Callable[[str], str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Run:
-    """Return `tollgate users` on a database with two administrators and Ada."""
+async def database_url(database_kind: str, new_database_url: Callable[[str], str]) -> str:
     url = new_database_url(database_kind)
     await asyncio.to_thread(migrate, url, MIGRATIONS)
+    return url
+
+
+@pytest.fixture
+async def tollgate(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return `tollgate users` on a database with two administrators and Ada."""
+    url = database_url
     database = Database(url)
     async with database.transaction() as session:
         session.add_all(
@@ -79,14 +87,37 @@ async def test_the_last_administrator_is_disabled_only_with_force(tollgate: Run)
     )
 
 
+async def test_a_lost_second_factor_is_turned_off_audited_and_mailed(
+    tollgate: Run, database_url: str
+) -> None:
+    database = Database(database_url)
+    async with database.transaction() as session:
+        user = await session.get_one(User, "ada")
+        user.totp_secret, user.totp_confirmed_at = "x" * 64, datetime.now(UTC)
+
+    reset = await tollgate("reset-second-factor", ADA)
+    again = await tollgate("reset-second-factor", ADA, "--json")
+
+    async with database.snapshot() as session:
+        user = await session.get_one(User, "ada")
+        [entry] = await session.scalars(select(PendingAuditEntry))
+        [mail] = await session.scalars(select(QueuedMail))
+    await database.close()
+    assert reset.stdout == "ada@bücher.example: second factor turned off\n"
+    assert json.loads(again.stdout)["changed"] is False
+    assert (user.totp_secret, user.totp_confirmed_at) == (None, None)
+    assert (entry.action, entry.actor, entry.target) == ("totp_disabled", "operator", "ada")
+    assert mail.user_id == "ada"
+
+
 async def test_an_unknown_email_is_one_line_and_exit_code_1(tollgate: Run) -> None:
-    for words in (("disable", "nobody@example.com"), ("enable", "nonsense")):
+    for words in COMMANDS_OF_NOBODY:
         ended = await tollgate(*words)
         assert (ended.exit_code, ended.stdout) == (1, "")
         assert ended.stderr == "error: No user has this e-mail.\n"
 
 
-@pytest.mark.parametrize("command", ["disable", "enable"])
+@pytest.mark.parametrize("command", ["disable", "enable", "reset-second-factor"])
 async def test_wrong_usage_is_exit_code_2_and_help_is_0(command: str) -> None:
     wrong, help_ = await run(command), await run(command, "--help")
 
