@@ -21,6 +21,8 @@ from services.auth.keys import KeyRing, read_folder
 from services.auth.links.service import delete_expired_links
 from services.auth.mail.delivery import Post, deliver_due
 from services.auth.mail.transports import open_transport
+from services.auth.openid.device_router import router as devices
+from services.auth.openid.devices import delete_expired_devices
 from services.auth.openid.logout_router import router as logout
 from services.auth.openid.router import router as openid
 from services.auth.openid.service import delete_expired_codes
@@ -183,6 +185,7 @@ def create_app(
     app.include_router(pages)
     app.include_router(openid)
     app.include_router(logout)
+    app.include_router(devices)
     app.include_router(clients)
     app.include_router(api_keys)
     app.include_router(revocations)
@@ -198,6 +201,7 @@ async def _clean_up(database: Database) -> None:
         await delete_expired_links(session, now=now)
         await delete_expired_sessions(session, now=now)
         await delete_expired_codes(session, now=now)
+        await delete_expired_devices(session, now=now)
 
 
 @asynccontextmanager

@@ -2,11 +2,14 @@
 
 import asyncio
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from services.auth.clients.credentials import ensure_first_party_client, ensure_service_client
 from services.auth.passwords import PasswordHasher
 from services.auth.roles import PERSONAL, scopes_of
-from services.auth.settings import AuthSettings
+from services.auth.settings import AuthSettings, FirstPartyClient
 from services.auth.users.service import ensure_user
+from services.common.contracts import COMMAND_CLIENT
 from services.common.db.database import Database
 from services.common.errors import BodyInvalid, ServiceError
 from services.common.settings import exit_with_error
@@ -33,6 +36,23 @@ def create_first_users(settings: AuthSettings) -> None:
         exit_with_error(f"AUTH_DATABASE_URL: {error.detail}")
 
 
+async def ensure_first_party_clients(session: AsyncSession, settings: AuthSettings) -> None:
+    """Create or update the apps of the settings, and the `tollgate` command.
+
+    Safe to repeat and to run in several processes at once.
+    """
+    command = FirstPartyClient(client_id=COMMAND_CLIENT, name="Tollgate command line")
+    for each in (command, *settings.first_party_clients):
+        await ensure_first_party_client(
+            session,
+            client_id=each.client_id,
+            name=each.name or each.client_id,
+            scope=FIRST_PARTY_SCOPE,
+            redirect_uris=each.redirect_uris,
+            post_logout_redirect_uris=each.post_logout_redirect_uris,
+        )
+
+
 async def _ensure(settings: AuthSettings) -> None:
     password = settings.admin_password.get_secret_value()
     secret = settings.inference_client_secret.get_secret_value()
@@ -48,15 +68,7 @@ async def _ensure(settings: AuthSettings) -> None:
                     password=password,
                     admin=True,
                 )
-            for each in settings.first_party_clients:
-                await ensure_first_party_client(
-                    session,
-                    client_id=each.client_id,
-                    name=each.name or each.client_id,
-                    scope=FIRST_PARTY_SCOPE,
-                    redirect_uris=each.redirect_uris,
-                    post_logout_redirect_uris=each.post_logout_redirect_uris,
-                )
+            await ensure_first_party_clients(session, settings)
             if settings.inference_client_id and secret:
                 await ensure_service_client(
                     session,

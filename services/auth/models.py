@@ -272,6 +272,30 @@ class Consent(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+class DeviceCode(Base):
+    """A device that waits for a person to approve it in a browser (RFC 8628)."""
+
+    __tablename__ = "device_codes"
+
+    device_code_sha256: Mapped[str] = mapped_column(ascii_id(64), primary_key=True)
+    user_code_sha256: Mapped[str] = mapped_column(ascii_id(64), unique=True)
+    client_id: Mapped[str] = mapped_column(
+        ascii_id(64), ForeignKey("clients.client_id", ondelete="CASCADE"), index=True
+    )
+    scope: Mapped[str] = mapped_column(ascii_id(255))
+    """What the client asks for and, once approved, what it gets."""
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    next_poll_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    interval_s: Mapped[int]
+    denied: Mapped[bool]
+    user_id: Mapped[str | None] = mapped_column(
+        ascii_id(36), ForeignKey("users.id", ondelete="CASCADE"), index=True
+    )
+    """Who approved it; null while nobody has."""
+    approved_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    authenticated_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
 class LoginFailures(Base):
     """Failed log-ins in the current window for one key of `tokens.attempts.LoginKeys`."""
 

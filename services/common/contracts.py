@@ -19,6 +19,8 @@ from pydantic.fields import FieldInfo
 
 from services.common.times import Instant
 
+COMMAND_CLIENT = "tollgate-cli"
+"""The public client as which the `tollgate` command signs people in."""
 AUDIENCE = "tollgate"
 EVENT_TYPE = "tollgate.prediction.v1"
 EVENT_SOURCE = "/inference"

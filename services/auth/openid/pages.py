@@ -129,20 +129,25 @@ def code_page(
     )
 
 
-def consent_page(
-    *, secret: str, back: Return, recipient: Recipient, scope: str, email: str
-) -> HTMLResponse:
-    """Return the page that asks a person to allow an app what it asks for."""
+def scope_list(scope: str) -> str:
+    """Return the HTML of a list that explains scopes."""
     descriptions = {**IDENTITY_SCOPES, **SCOPES}
     items = "\n".join(
         f"<li>{escape(descriptions[name])} (<code>{escape(name)}</code>)</li>"
         for name in scope.split()
     )
+    return f"<ul>\n{items}\n</ul>"
+
+
+def consent_page(
+    *, secret: str, back: Return, recipient: Recipient, scope: str, email: str
+) -> HTMLResponse:
+    """Return the page that asks a person to allow an app what it asks for."""
     another = escape(back.with_another_user().url)
     content = (
+        f"{scope_list(scope)}\n"
         f"<p>It then sends you to {escape(urlsplit(recipient.redirect_uri).netloc)}. "
         "Allow it only if you trust this app.</p>\n"
-        f"<ul>\n{items}\n</ul>\n"
         + form(
             "/consent",
             secret=secret,

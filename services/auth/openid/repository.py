@@ -1,11 +1,12 @@
-"""All SQL about authorization codes and consents."""
+"""All SQL about authorization codes, device codes and consents."""
 
 from datetime import datetime
 
 from sqlalchemy import delete, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.models import AuthorizationCode, Consent
+from services.auth.models import AuthorizationCode, Consent, DeviceCode
 from services.auth.upserts import upsert
 
 
@@ -36,3 +37,42 @@ async def store_consent(
     key = {"user_id": user_id, "client_id": client_id}
     given = {"scope": scope, "created_at": now}
     await upsert(session, Consent, key | given, list(given.items()))
+
+
+async def add_device(session: AsyncSession, device: DeviceCode) -> bool:
+    """Insert a device; return False, writing nothing, if its user code is taken."""
+    try:
+        async with session.begin_nested():
+            session.add(device)
+    except IntegrityError:
+        return False
+    return True
+
+
+async def lock_device(session: AsyncSession, *, device_code_sha256: str) -> DeviceCode | None:
+    """Return a device, locked until the transaction ends."""
+    stored = select(DeviceCode).where(DeviceCode.device_code_sha256 == device_code_sha256)
+    return await session.scalar(stored.with_for_update())
+
+
+async def lock_waiting_device(
+    session: AsyncSession, *, user_code_sha256: str, now: datetime
+) -> DeviceCode | None:
+    """Return a device that still waits for a decision, locked until the transaction ends."""
+    waiting = select(DeviceCode).where(
+        DeviceCode.user_code_sha256 == user_code_sha256,
+        DeviceCode.user_id.is_(None),
+        DeviceCode.denied.is_(False),
+        DeviceCode.expires_at > now,
+    )
+    return await session.scalar(waiting.with_for_update())
+
+
+async def delete_device(session: AsyncSession, *, device_code_sha256: str) -> None:
+    await session.execute(
+        delete(DeviceCode).where(DeviceCode.device_code_sha256 == device_code_sha256)
+    )
+
+
+async def delete_devices(session: AsyncSession, *, expired_before: datetime) -> None:
+    await session.execute(delete(DeviceCode).where(DeviceCode.expires_at <= expired_before))

@@ -74,7 +74,7 @@ def read_parameters(query: str) -> Parameters:
 
 
 def read_state(parameters: Parameters) -> str | None:
-    """Return the state to send back to the client; None if there is none, or it is malformed."""
+    """Return the state to send back to the client; None if it is missing or malformed."""
     state = parameters.find_single("state")
     return state if state is not None and _STATE.fullmatch(state) else None
 
@@ -140,7 +140,7 @@ def limit_scope(scope: str, *, allowed: str) -> str:
     """Return the scopes that a person may have, who may lack some that the client asks for.
 
     Raises:
-        AuthorizationError: there are none.
+        AuthorizationError: no scope is left.
     """
     granted = set(scope.split()) & {*IDENTITY_SCOPES, *allowed.split()}
     if not granted:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode
 
 AUTHORIZE = "/authorize"
+DEVICE = "/device"
 
-_PATHS = frozenset({AUTHORIZE})
+_PATHS = frozenset({AUTHORIZE, DEVICE})
 _MAX_PARAMETERS = 40
 
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from services.common.errors import ServiceError, error_response
 
-_ENDPOINTS = frozenset({"/token", "/revoke", "/introspect"})
+_ENDPOINTS = frozenset({"/token", "/revoke", "/introspect", "/device_authorization"})
 _SCHEMA = {
     "title": "OAuthError",
     "type": "object",
@@ -95,6 +95,34 @@ class WrongAccount(InvalidRequest):
     """The parameter `account` is not an account that these credentials can act for."""
 
     detail = "Parameter account must be an account that these credentials can act for."
+
+
+class AuthorizationPending(OAuthError):
+    """Nobody has approved the device yet."""
+
+    code = "authorization_pending"
+    detail = "Nobody has approved the device yet; try again after the interval."
+
+
+class SlowDown(OAuthError):
+    """The device asks too often; its interval is 5 s longer from now on."""
+
+    code = "slow_down"
+    detail = "The device asks too often; wait 5 s longer from now on."
+
+
+class ExpiredToken(OAuthError):
+    """Nobody approved the device in time."""
+
+    code = "expired_token"
+    detail = "Nobody approved the device in time; start again."
+
+
+class AccessDenied(OAuthError):
+    """The person denied the device access."""
+
+    code = "access_denied"
+    detail = "The person denied the device access."
 
 
 class TooManyAttempts(OAuthError):

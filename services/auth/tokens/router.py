@@ -7,14 +7,19 @@ from pydantic import BaseModel, ConfigDict
 
 from services.auth.audit.requests import Address
 from services.auth.models import Client
+from services.auth.openid.devices import DEVICE_GRANT, grant_device_code
 from services.auth.openid.service import grant_authorization_code
 from services.auth.tokens import introspection, service
 from services.auth.tokens.errors import (
+    AccessDenied,
+    AuthorizationPending,
+    ExpiredToken,
     InvalidClient,
     InvalidGrant,
     InvalidRequest,
     InvalidScope,
     MfaRequired,
+    SlowDown,
     TemporarilyUnavailable,
     TooManyAttempts,
     UnauthorizedClient,
@@ -30,8 +35,14 @@ from services.common.identity.guards import public
 
 router = new_router(tag="tokens")
 
-GRANT_TYPES = ("authorization_code", "password", "refresh_token", "client_credentials")
-_GRANTS_OF_PUBLIC_CLIENTS = ("authorization_code", "refresh_token")
+GRANT_TYPES = (
+    "authorization_code",
+    "password",
+    "refresh_token",
+    "client_credentials",
+    DEVICE_GRANT,
+)
+_GRANTS_OF_PUBLIC_CLIENTS = ("authorization_code", "refresh_token", DEVICE_GRANT)
 
 
 class TokenRead(BaseModel):
@@ -73,6 +84,10 @@ def _form_of(*names: str, required: tuple[str, ...]) -> dict[str, Any]:
         InvalidGrant,
         InvalidScope,
         MfaRequired,
+        AuthorizationPending,
+        SlowDown,
+        ExpiredToken,
+        AccessDenied,
         UnauthorizedClient,
         UnsupportedGrantType,
         TooManyAttempts,
@@ -87,6 +102,7 @@ def _form_of(*names: str, required: tuple[str, ...]) -> dict[str, Any]:
         "code",
         "redirect_uri",
         "code_verifier",
+        "device_code",
         "client_id",
         "client_secret",
         "scope",
@@ -100,9 +116,9 @@ async def issue_token(
 ) -> IssuedToken:
     """Issue an access token. `grant_type` is `password` (`username` is the e-mail),
     `refresh_token`, `client_credentials` (with HTTP Basic or in the form), or, for public clients
-    (`client_id`), `authorization_code`. Without `scope`, the token gets all scopes that may be
-    granted. `account` chooses one of the user's accounts: the personal one (the default) or an
-    organisation. Refreshing a token keeps its account."""
+    (`client_id`), `authorization_code` or that of device codes. Without `scope`, the token gets all
+    scopes that may be granted. `account` chooses one of the user's accounts: the personal one (the
+    default) or an organisation. Refreshing a token keeps its account."""
     with oauth_errors():
         form = await read_form(request)
         issued = await _grant(issuer, form, address=address)
@@ -161,7 +177,7 @@ async def _grant(issuer: Issuer, form: OAuthForm, *, address: str) -> IssuedToke
         client = await service.authenticate_client(issuer, credentials=form.client, address=address)
     if client is not None and client.type == "public":
         return await _grant_to_public_client(issuer, form, client, address=address)
-    if grant_type in ("client_credentials", "authorization_code") and client is None:
+    if client is None and grant_type not in ("password", "refresh_token"):
         raise InvalidClient()
     if client is not None and grant_type == "client_credentials":
         return await service.grant_client_credentials(
@@ -201,6 +217,9 @@ async def _grant_to_public_client(
             verifier=form.require("code_verifier"),
             address=address,
         )
+    if grant_type == DEVICE_GRANT:
+        code = form.require("device_code")
+        return await grant_device_code(issuer, client=client, device_code=code, address=address)
     return await service.grant_refresh_token(
         issuer,
         refresh_token=form.require("refresh_token"),

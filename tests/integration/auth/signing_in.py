@@ -2,15 +2,19 @@
 
 import base64
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 from fastapi import FastAPI
 from httpx import AsyncClient
+from sqlalchemy import select
 
+from harness.waiting import eventually_async
+from services.auth.models import AuditEntry, PendingAuditEntry
+from services.common.db.database import Database
 from tests.integration.auth.conftest import ADA, ISSUER, PASSWORD, Headers, browse
 
 CALLBACK = "https://app.example.com/callback"
@@ -67,7 +71,6 @@ class App:
     browser: AsyncClient
     redirect_uri: str = CALLBACK
     state: str = "the state"
-    extra: dict[str, str] = field(default_factory=dict)
 
     def parameters(self, **changes: str | None) -> dict[str, str]:
         """Return those of a valid request, changed; None leaves one out."""
@@ -166,5 +169,18 @@ async def register_app(
     return App(answer.json()["client_id"], browse(fastapi_app))
 
 
-def query_of(parameters: list[tuple[str, str]] | dict[str, str]) -> str:
-    return urlencode(parameters)
+async def wait_for_audit(database: Database, action: str, target: str | None = None) -> None:
+    """Wait until an act is audited, perhaps about this target; failures are stored in batches."""
+
+    async def is_audited() -> bool:
+        async with database.snapshot() as session:
+            # In this order, because entries move from the first table to the second.
+            pending = await session.scalars(_targets(PendingAuditEntry, action))
+            found = [*pending, *await session.scalars(_targets(AuditEntry, action))]
+        return bool(found) if target is None else target in found
+
+    await eventually_async(is_audited)
+
+
+def _targets(table: type[PendingAuditEntry] | type[AuditEntry], action: str) -> Any:
+    return select(table.target).where(table.action == action)

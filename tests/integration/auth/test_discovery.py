@@ -46,7 +46,7 @@ async def test_every_listed_endpoint_exists(client: AsyncClient) -> None:
     metadata = (await client.get("/.well-known/openid-configuration")).json()
 
     urls = [url for name, url in metadata.items() if name.endswith(("_endpoint", "_uri"))]
-    assert len(urls) == 7
+    assert len(urls) == 8
     for url in urls:
         assert (await client.get(url)).status_code != 404
 
