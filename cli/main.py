@@ -91,6 +91,9 @@ app = new_group(
     {
         "up": Command("cli.local.up:up", (AUTH, BILLING, INFERENCE, REGISTRY, TRAINER)),
         "train": Command("cli.train:train", (REGISTRY, TRAINER)),
+        "login": Command("cli.sign_in.commands:login", ()),
+        "logout": Command("cli.sign_in.commands:logout", ()),
+        "token": Command("cli.sign_in.commands:token", ()),
     },
     help_text="Sell a scikit-learn model as a metered API.",
 )

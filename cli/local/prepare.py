@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from cli.local import state
 from cli.settings import LocalSettings
 from services.auth import app as auth_app
+from services.auth.bootstrap import ensure_first_party_clients
 from services.auth.clients.credentials import ensure_service_client
 from services.auth.passwords import PasswordHasher
 from services.auth.settings import AuthSettings
@@ -54,6 +55,7 @@ async def _ensure_log_ins(settings: AuthSettings, log_ins: dict[str, Any]) -> No
                 await ensure_user(session, hasher=hasher, **log_ins[name], admin=name == "admin")
             client = log_ins["services"]["inference"]
             await ensure_service_client(session, **client, scope="billing:write")
+            await ensure_first_party_clients(session, settings)
     finally:
         hasher.close()
         await database.close()

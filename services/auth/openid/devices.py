@@ -19,6 +19,7 @@ from services.auth.openid.accounts import choose_account
 from services.auth.openid.errors import AuthorizationError
 from services.auth.openid.id_tokens import issue_id_token
 from services.auth.openid.requests import choose_scope, limit_scope
+from services.auth.organisations.memberships import find_account
 from services.auth.sessions.service import SignedIn, is_current, not_before
 from services.auth.tokens.attempts import login_keys
 from services.auth.tokens.errors import (
@@ -263,7 +264,7 @@ async def _look_up(
 
 async def _limited_scope(session: AsyncSession, device: DeviceCode, user: User) -> str:
     account = await choose_account(session, user=user, account=None)
-    return limit_scope(device.scope, allowed=account.allowed_scope)
+    return limit_scope(device.scope, allowed=account.scope)
 
 
 async def _issue(session: AsyncSession, issuer: Issuer, device: DeviceCode) -> IssuedToken | None:
@@ -272,12 +273,15 @@ async def _issue(session: AsyncSession, issuer: Issuer, device: DeviceCode) -> I
     approved_at, authenticated_at = device.approved_at, device.authenticated_at
     if user is None or approved_at is None or authenticated_at is None:
         return None
-    if not is_current(user, approved_at):
+    account = await find_account(session, user=user)
+    if account is None or not is_current(user, approved_at):
         return None
     family, refresh_token = await open_family(
-        session, issuer, user, device.scope, client_id=device.client_id
+        session, issuer, user, account, device.scope, client_id=device.client_id
     )
-    issued = await issue_in_family(session, issuer, user, family, device.scope, refresh_token)
+    issued = await issue_in_family(
+        session, issuer, user, account, family, device.scope, refresh_token
+    )
     if "openid" not in device.scope.split():
         return issued
     id_token = issue_id_token(

@@ -16,11 +16,12 @@ ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 IMAGES = ("auth", "billing", "inference", "trainer")
 
+EVERYWHERE = {"login", "logout", "token"}
 COMMANDS = {
-    "auth": {"audit", "auth", "users"},
-    "billing": {"billing"},
-    "inference": {"billing", "keys", "models", "pipelines"},
-    "trainer": {"keys", "models", "pipelines", "train"},
+    "auth": {"audit", "auth", "users"} | EVERYWHERE,
+    "billing": {"billing"} | EVERYWHERE,
+    "inference": {"billing", "keys", "models", "pipelines"} | EVERYWHERE,
+    "trainer": {"keys", "models", "pipelines", "train"} | EVERYWHERE,
 }
 
 ONLY_REQUIREMENTS = """
