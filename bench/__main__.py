@@ -131,6 +131,10 @@ ON_ALL_CORES: Parts = {
     ),
     "leases": ("time of one call for a thousand leases", lambda run: run.billing.leases()),
     "logins": ("log-ins and tokens against bare argon2 and RS256", _timed(logins)),
+    "closing": (
+        "closing a month, a preview and verify",
+        lambda run: run.billing.closing(events=run.events),
+    ),
 }
 """Parts that measure the platform on the whole machine."""
 

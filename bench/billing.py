@@ -15,6 +15,7 @@ import pymysql
 from sqlalchemy.engine import make_url
 
 from bench import rows
+from bench.closing import close_a_month
 from bench.figures import Figure, Rates
 from harness.accounts import add_credit, put_on_plan, store_prepaid_plan
 from harness.services import ServiceProcesses
@@ -150,6 +151,17 @@ class BillingBench:
             f"median of {len(durations_ms)}, worst {max(durations_ms):.1f} ms",
             at_most=100,
         )
+
+    def closing(self, *, events: int) -> list[Figure]:
+        """Measure what closing a month takes."""
+        with self._connect() as connection:
+            return close_a_month(
+                self._platform,
+                connection,
+                events=events,
+                price_id=self._price_id,
+                say=self._say,
+            )
 
     async def _rates(self) -> Rates:
         """Measure rows/s through HTTP and by raw inserts, alternately."""

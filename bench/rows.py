@@ -117,18 +117,27 @@ def as_rows(events: list[Event], *, price_id: str) -> tuple[list[Row], list[Row]
     return keys, stored_events
 
 
-def fill(connection: pymysql.Connection, *, events: int, price_id: str) -> None:
-    """Store events from the start of this month until now, and their sums, as fast as possible.
+def fill(
+    connection: pymysql.Connection,
+    *,
+    events: int,
+    price_id: str,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> None:
+    """Store events and their sums, as fast as possible.
 
     Args:
-        link: a connection that may load local files.
+        connection: one that may load local files.
+        since: when the first one happens; by default, at the start of this month.
+        until: when the last one has happened; by default, now.
     """
     now = datetime.now(UTC)
     generated = make_events(
         events,
         journal=str(uuid.uuid4()),
-        since=month_of(now),
-        until=now - timedelta(minutes=1),
+        since=since or month_of(now),
+        until=until or now - timedelta(minutes=1),
     )
     with (
         relaxed(connection),

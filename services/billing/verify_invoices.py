@@ -155,10 +155,10 @@ async def _usage(connection: AsyncConnection) -> list[str]:
 
 async def _entries(connection: AsyncConnection) -> list[str]:
     """Check that ledger entries of invoices belong to them."""
-    wrong = and_(LedgerEntry.id == Invoice.entry_id, LedgerEntry.reference == Invoice.id)
+    same = and_(LedgerEntry.id == Invoice.entry_id, LedgerEntry.reference == Invoice.period)
     found = await connection.execute(
         select(LedgerEntry.id)
-        .outerjoin(Invoice, wrong)
+        .outerjoin(Invoice, same)
         .where(LedgerEntry.kind == "invoice", Invoice.id.is_(None))
         .order_by(LedgerEntry.id)
     )

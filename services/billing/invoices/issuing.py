@@ -23,7 +23,7 @@ from services.billing.invoices.making import (
 from services.billing.invoices.models import BillingProfile
 from services.billing.invoices.parties import Party, TaxRule, find_tax
 from services.billing.ledger.accounts import find_currencies
-from services.billing.ledger.entries import make_entry
+from services.billing.ledger.entries import Posting, make_entry
 from services.billing.ledger.posting import post
 from services.billing.plans.service import read_price_book
 
@@ -112,24 +112,19 @@ async def issue(
     due = {account: parts for account, parts in usage.items() if account not in done}
     if not due:
         return 0
+    drafts = await make_drafts(session, due, period=period, books=books)
+    entries = await _post(session, drafts, period=period, now=now)
     invoices: list[dict[str, Any]] = []
     lines: list[dict[str, Any]] = []
-    for draft in await make_drafts(session, due, period=period, books=books):
+    for draft in drafts:
         last += 1
         new_id = invoice_id(draft.account, period)
-        entry = make_entry(
-            "invoice",
-            currency=draft.currency,
-            reference=new_id,
-            postings=invoice_postings(draft),
-            now=now,
-        )
         mine = [
             {"invoice_id": new_id, **line_values(line, number)}
             for number, line in enumerate(draft.lines)
         ]
         row = _row(draft, invoice_id=new_id, series=series, sequence=last, now=now)
-        row["entry_id"] = await post(session, entry)
+        row["entry_id"] = entries[draft.currency]
         row["digest"] = digest(row, mine)
         invoices.append(row)
         lines += mine
@@ -138,6 +133,22 @@ async def issue(
     await repository.add_lines(session, rows=lines)
     await repository.store_last(session, series=series, last=last)
     return len(invoices)
+
+
+async def _post(
+    session: AsyncSession, drafts: Sequence[Draft], *, period: str, now: datetime
+) -> dict[str, int | None]:
+    """Post the invoices of one transaction, as one entry per currency; return their ids."""
+    postings: dict[str, list[Posting]] = {}
+    for draft in drafts:
+        postings.setdefault(draft.currency, []).extend(invoice_postings(draft))
+    return {
+        currency: await post(
+            session,
+            make_entry("invoice", currency=currency, reference=period, postings=moved, now=now),
+        )
+        for currency, moved in sorted(postings.items())
+    }
 
 
 def _row(

@@ -73,7 +73,7 @@ class Invoice(Base):
     document: Mapped[dict[str, Any]] = mapped_column(JSON)
     """All that the API shows of it."""
     entry_id: Mapped[int | None] = mapped_column(BigInteger)
-    """The ledger entry of its tax and rounding, if it has any."""
+    """The ledger entry of the tax and rounding of all invoices issued together, if any."""
     digest: Mapped[str] = mapped_column(ascii_id(32))
     """Of everything else in the row, and of its lines."""
 

@@ -75,7 +75,7 @@ async def get_invoice(
     """Return an invoice of an account, or of any.
 
     Raises:
-        InvoiceNotFound: there is none, or it is another account's.
+        InvoiceNotFound: no such invoice, or it is another account's.
     """
     found = None
     if invoice_id.isascii():  # MySQL cannot compare other text with an ASCII column

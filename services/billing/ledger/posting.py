@@ -9,7 +9,7 @@ from services.billing.ledger.entries import Entry
 
 
 async def post(session: AsyncSession, entry: Entry | None) -> int | None:
-    """Store an entry in the transaction of what causes it; return its id, or None if there is none.
+    """Store an entry in the transaction of what causes it; return its id, or None without one.
 
     The sums that are kept of it, such as what an account has available, are changed by the caller
     in the same transaction.
