@@ -82,9 +82,10 @@ billing = new_group(
     {
         "verify": Command("cli.billing.verify:verify", (BILLING,)),
         "close": Command("cli.billing.close:close", (BILLING,)),
+        "recall": Command("cli.billing.recall:recall", (BILLING,)),
         "replay": Command("cli.billing.replay:replay", (INFERENCE,)),
     },
-    help_text="Close months, verify the books, and deliver leftover usage.",
+    help_text="Close months, recall versions, verify the books, and deliver leftover usage.",
 )
 
 app = new_group(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import httpx
 from fastapi import FastAPI
 
+from services.billing.corrections import router as corrections
+from services.billing.corrections.recalls import APPLY_EVERY_S, apply_forever
 from services.billing.database import MIGRATIONS
 from services.billing.events import router as events
 from services.billing.invoices import router as invoices
@@ -47,6 +49,7 @@ def create_app(
     tracing: "Tracing | None" = None,
     database_deadline_s: float = DEADLINE_S,
     sweep_every_s: float = SWEEP_EVERY_S,
+    recall_every_s: float = APPLY_EVERY_S,
 ) -> FastAPI:
     """Return the ASGI application.
 
@@ -55,6 +58,7 @@ def create_app(
         tracing: where spans are recorded; the lifespan closes it.
         database_deadline_s: seconds that a unit of work may take before it fails with 503.
         sweep_every_s: seconds between two sweeps for credit of processes that have ended.
+        recall_every_s: seconds between two searches for events to take back.
     """
 
     @asynccontextmanager
@@ -89,7 +93,10 @@ def create_app(
             if keys is None:
                 app.state.checks["keys"] = issuer.check
             await default_plan.check()
-            tasks = [asyncio.create_task(sweep_forever(database, every_s=sweep_every_s))]
+            tasks = [
+                asyncio.create_task(sweep_forever(database, every_s=sweep_every_s)),
+                asyncio.create_task(apply_forever(database, every_s=recall_every_s)),
+            ]
             if auth is not None:
                 tasks.append(asyncio.create_task(follow_revocations(auth, verifier)))
             try:
@@ -131,6 +138,7 @@ def create_app(
         credits.router,
         sources.router,
         invoices.router,
+        corrections.router,
     ):
         app.include_router(router)
     return app

@@ -1,7 +1,7 @@
 """Billing periods: UTC months, named `YYYY-MM`."""
 
 from collections.abc import Set
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from sqlalchemy import insert, select
@@ -9,6 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.bulk_insert import upsert
 from services.billing.models import Period
+
+_CLOCKS_DIFFER_BY = timedelta(minutes=10)
 
 
 def period_of(moment: datetime) -> str:
@@ -48,6 +50,21 @@ async def lock_open_period(
         period = next_period(period)
         closed |= await lock_periods(session, wanted={period})
     return period, closed
+
+
+async def wait_for_batches(session: AsyncSession, *, now: datetime) -> None:
+    """Wait until every transaction that stores events has ended, and keep new ones waiting.
+
+    Each has locked the month of its own clock.
+    """
+    months = {
+        period_of(now - _CLOCKS_DIFFER_BY),
+        period_of(now),
+        period_of(now + _CLOCKS_DIFFER_BY),
+    }
+    await upsert(session, Period, [{"id": month, "closed_at": None} for month in months])
+    locked = select(Period.id).where(Period.id.in_(sorted(months))).order_by(Period.id)
+    await session.execute(locked.with_for_update())
 
 
 async def close_period(

@@ -25,6 +25,7 @@ from services.billing.models import (
     UsageHour,
     UsageMonth,
 )
+from services.billing.verify_corrections import verify_corrections
 from services.billing.verify_invoices import verify_invoices
 from services.billing.verify_ledger import verify_ledger
 from services.common.contracts import format_amount
@@ -45,6 +46,7 @@ async def verify(database: Database) -> list[str]:
             *await _balances(connection),
             *await verify_ledger(connection),
             *await verify_invoices(connection),
+            *await verify_corrections(connection),
             *await _currencies(connection),
             *await _identities(connection),
             *await _journals(connection),

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.billing.corrections.recalls import note_arrivals
 from services.billing.events import repository
 from services.billing.events.batch import Batch, is_likely_repeat, read_batch
 from services.billing.events.deciding import Decisions, Priced, Stored, decide, price
@@ -196,5 +197,6 @@ async def _write(
         if look_up_all:
             raise
         raise _UnexpectedRepeats from error
+    await note_arrivals(session, accepted=rating.accepted)
     await repository.add_conflicts(session, conflicts=rating.conflicts, now=now)
     await add_sums(session, months=rating.months, hours=rating.hours, breakdowns=rating.breakdowns)

@@ -54,14 +54,19 @@ async def make_drafts(
     *,
     period: str,
     books: Books,
+    lock: bool = False,
 ) -> list[Draft]:
-    """Return the invoices of accounts as they would be now, from their usage of a month."""
+    """Return the invoices of accounts as they would be now, from their usage of a month.
+
+    Args:
+        lock: whether to lock the credits that they use, until the transaction ends.
+    """
     accounts = list(usage)
     named = {part.price_id for parts in usage.values() for part in parts}
     book = await read_price_book(session, accounts=(), price_ids=named, default_plan=None)
     currencies = await find_currencies(session, accounts=accounts)
     profiles = await repository.find_profiles(session, accounts=accounts)
-    credits = await repository.find_credits(session, accounts=accounts)
+    credits = await repository.find_credits(session, accounts=accounts, lock=lock)
     drafts: list[Draft] = []
     for account, parts in usage.items():
         buyer = as_party(account, profiles.get(account))
@@ -112,7 +117,7 @@ async def issue(
     due = {account: parts for account, parts in usage.items() if account not in done}
     if not due:
         return 0
-    drafts = await make_drafts(session, due, period=period, books=books)
+    drafts = await make_drafts(session, due, period=period, books=books, lock=True)
     entries = await _post(session, drafts, period=period, now=now)
     invoices: list[dict[str, Any]] = []
     lines: list[dict[str, Any]] = []
@@ -200,14 +205,8 @@ async def _use_credits(
     """Mark the credits that reduced an invoice; what is left of one waits for the next."""
     if not draft.applied:
         return
-    applied = {credit.id: credit for credit in draft.applied}
-    waiting = await repository.find_credits(session, accounts=[draft.account])
-    rest = [
-        credit._replace(amount=credit.amount - applied[credit.id].amount)
-        for credit in waiting.get(draft.account, [])
-        if credit.id in applied
-    ]
-    await repository.use_credits(session, ids=applied.keys(), invoice_id=invoice_id)
+    ids = [credit.id for credit in draft.applied]
+    await repository.use_credits(session, ids=ids, invoice_id=invoice_id)
     await repository.add_credits(
         session,
         rows=[
@@ -215,12 +214,16 @@ async def _use_credits(
                 "id": _rest_id(credit, invoice_id),
                 "account": draft.account,
                 "currency": draft.currency,
+                "cause": invoice_id,
+                "model": "",
+                "price_id": "",
                 "reason": credit.reason,
-                "amount": credit.amount,
+                "amount": credit.rest,
+                "includes_tax": True,
                 "created_at": now,
             }
-            for credit in rest
-            if credit.amount
+            for credit in draft.applied
+            if credit.rest
         ],
     )
 

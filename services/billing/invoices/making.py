@@ -33,11 +33,27 @@ class Usage(NamedTuple):
 
 
 class Credit(NamedTuple):
-    """Money given back that reduces the next invoice, including tax."""
+    """Money given back that reduces the next invoice."""
+
+    id: str
+    reason: str
+    net: int
+    """Exact and without tax, as it was posted; 0 if it was posted with an earlier invoice."""
+    tax: int
+    """The tax on it."""
+    amount: int
+    """Rounded and with tax, as the invoice shows it."""
+    rest: int = 0
+    """What is left for the next invoice, rounded and with tax."""
+
+
+class PendingCredit(NamedTuple):
+    """Money given back that no invoice has used yet."""
 
     id: str
     reason: str
     amount: int
+    includes_tax: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +112,7 @@ def make_draft(
     seller: Party,
     buyer: Party,
     rate: AppliedTax,
-    credits: Iterable[Credit] = (),
+    credits: Iterable[PendingCredit] = (),
 ) -> Draft:
     """Return the invoice of an account's usage of a month.
 
@@ -109,7 +125,8 @@ def make_draft(
     subtotal = sum(line.rounded for line in lines)
     tax = rounded(rate.fraction * subtotal, unit=unit)
     draft = Draft(account, period, currency, seller, buyer, lines, (), rate, tax)
-    applied = _apply(credits, at_most=draft.total)
+    due = [_with_tax(credit, rate=rate, unit=unit) for credit in credits]
+    applied = _apply(due, at_most=draft.total)
     return Draft(account, period, currency, seller, buyer, lines, applied, rate, tax)
 
 
@@ -135,12 +152,20 @@ def _line(parts: Sequence[Usage], *, prices: Mapping[str, tuple[Plan, Price]], u
     )
 
 
+def _with_tax(credit: PendingCredit, *, rate: AppliedTax, unit: int) -> Credit:
+    if credit.includes_tax:
+        return Credit(credit.id, credit.reason, net=0, tax=0, amount=credit.amount)
+    tax = rounded(rate.fraction * credit.amount, unit=unit)
+    gross = rounded(credit.amount, unit=unit) + tax
+    return Credit(credit.id, credit.reason, net=credit.amount, tax=tax, amount=gross)
+
+
 def _apply(credits: Iterable[Credit], *, at_most: int) -> tuple[Credit, ...]:
     applied: list[Credit] = []
     for credit in credits:
         amount = min(credit.amount, at_most)
         if amount > 0:
-            applied.append(credit._replace(amount=amount))
+            applied.append(credit._replace(amount=amount, rest=credit.amount - amount))
             at_most -= amount
     return tuple(applied)
 
@@ -148,12 +173,16 @@ def _apply(credits: Iterable[Credit], *, at_most: int) -> tuple[Credit, ...]:
 def invoice_postings(draft: Draft) -> list[Posting]:
     """Return what issuing an invoice moves: tax, and what rounding adds or takes.
 
-    Usage was posted when it arrived, and credits when they were given.
+    Usage was posted when it arrived, and what was given back when that happened; a credit only
+    adds its tax and rounding.
     """
+    new = [credit for credit in draft.applied if credit.net]
+    tax = draft.tax - sum(credit.tax for credit in new)
     more = sum(line.rounded - line.amount for line in draft.lines if not line.is_prepaid)
+    more -= sum(credit.amount + credit.rest - credit.tax - credit.net for credit in new)
     return [
-        Posting("receivable", draft.tax + more, account=draft.account),
-        Posting("tax", -draft.tax),
+        Posting("receivable", tax + more, account=draft.account),
+        Posting("tax", -tax),
         Posting("rounding", -more),
     ]
 
@@ -179,7 +208,7 @@ def as_body(draft: Draft) -> InvoiceBody:
 
 
 def _credits(draft: Draft) -> list[Credit]:
-    paid = Credit(PREPAID, "Paid from the prepaid balance.", draft.from_balance)
+    paid = Credit(PREPAID, "Paid from the prepaid balance.", 0, 0, draft.from_balance)
     return [*([paid] if paid.amount else []), *draft.applied]
 
 

@@ -109,10 +109,16 @@ class AccountCredit(Base):
     id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
     account: Mapped[str] = mapped_column(ascii_id(36))
     currency: Mapped[str] = mapped_column(ascii_id(3))
-    reason: Mapped[str] = mapped_column(exact_text(600))
+    cause: Mapped[str] = mapped_column(ascii_id(36))
+    """The recall or adjustment."""
+    model: Mapped[str] = mapped_column(ascii_id(64))
+    price_id: Mapped[str] = mapped_column(ascii_id(36))
+    reason: Mapped[str] = mapped_column(exact_text(700))
     amount_high: Mapped[int] = high_part()
     amount_low: Mapped[int] = low_part("amount")
-    """Including tax, in whole minor units."""
+    """The exact sum of events that were taken back, which grows until an invoice uses it."""
+    includes_tax: Mapped[bool]
+    """Whether it is the rest of a credit that was larger than an invoice: rounded, with tax."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     invoice_id: Mapped[str | None] = mapped_column(ascii_id(36))
     """The invoice that it reduced."""

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from services.billing.amounts import columns, exact, labelled
 from services.billing.bulk_insert import insert_rows, table_of, upsert
-from services.billing.invoices.making import Credit, Usage
+from services.billing.invoices.making import PendingCredit, Usage
 from services.billing.invoices.models import (
     AccountCredit,
     BillingProfile,
@@ -181,18 +181,41 @@ async def add_lines(session: AsyncSession, *, rows: Sequence[Mapping[str, Any]])
 
 
 async def find_credits(
-    session: AsyncSession, *, accounts: Collection[str]
-) -> dict[str, list[Credit]]:
-    """Return the credits that no invoice has used yet, oldest first, by account."""
-    found = await session.scalars(
+    session: AsyncSession, *, accounts: Collection[str], lock: bool
+) -> dict[str, list[PendingCredit]]:
+    """Return the credits that no invoice has used yet, oldest first, by account.
+
+    Args:
+        lock: whether to lock them until the transaction ends.
+    """
+    found = (
         select(AccountCredit)
         .where(AccountCredit.account.in_(sorted(accounts)), AccountCredit.invoice_id.is_(None))
         .order_by(AccountCredit.account, AccountCredit.created_at, AccountCredit.id)
     )
-    credits: dict[str, list[Credit]] = {}
-    for each in found:
-        credits.setdefault(each.account, []).append(Credit(each.id, each.reason, each.amount))
+    credits: dict[str, list[PendingCredit]] = {}
+    for each in await session.scalars(found.with_for_update() if lock else found):
+        pending = PendingCredit(each.id, each.reason, each.amount, each.includes_tax)
+        credits.setdefault(each.account, []).append(pending)
     return credits
+
+
+async def lock_credit(
+    session: AsyncSession, *, account: str, cause: str, model: str, price_id: str
+) -> AccountCredit | None:
+    """Lock the credit of a cause and price that no invoice has used yet."""
+    credit: AccountCredit | None = await session.scalar(
+        select(AccountCredit)
+        .where(
+            AccountCredit.account == account,
+            AccountCredit.invoice_id.is_(None),
+            AccountCredit.cause == cause,
+            AccountCredit.model == model,
+            AccountCredit.price_id == price_id,
+        )
+        .with_for_update()
+    )
+    return credit
 
 
 async def use_credits(session: AsyncSession, *, ids: Collection[str], invoice_id: str) -> None:

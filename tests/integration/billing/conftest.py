@@ -55,7 +55,11 @@ def open_app(
 
     @asynccontextmanager
     async def open_(
-        *, tracing: Tracing | None = None, sweep_every_s: float = SWEEP_EVERY_S, **settings: Any
+        *,
+        tracing: Tracing | None = None,
+        sweep_every_s: float = SWEEP_EVERY_S,
+        recall_every_s: float = 3600,
+        **settings: Any,
     ) -> AsyncIterator[FastAPI]:
         given: dict[str, Any] = {
             "home": home,
@@ -69,6 +73,7 @@ def open_app(
             tracing=tracing,
             database_deadline_s=PATIENT_S,
             sweep_every_s=sweep_every_s,
+            recall_every_s=recall_every_s,
         )
         async with app.router.lifespan_context(app):
             yield app

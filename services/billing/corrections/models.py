@@ -1,0 +1,62 @@
+"""The tables of corrections. Usage events themselves never change."""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from services.billing import amounts
+from services.billing.models import REASON_CHARS, Base, exact_text, high_part, low_part
+from services.common.db.columns import UtcDateTime, ascii_id
+
+
+class Recall(Base):
+    """A standing rule that takes back every event answered by a version."""
+
+    __tablename__ = "recalls"
+    __table_args__ = (UniqueConstraint("model", "version"),)
+
+    id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    model: Mapped[str] = mapped_column(ascii_id(64))
+    version: Mapped[str] = mapped_column(ascii_id(64))
+    reason: Mapped[str] = mapped_column(exact_text(REASON_CHARS))
+    by: Mapped[str] = mapped_column(ascii_id(64))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    reached: Mapped[str] = mapped_column(ascii_id(36))
+    """The last account whose earlier events are taken back."""
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When all events that had arrived before were taken back."""
+
+
+class RecalledArrival(Base):
+    """An event of a recalled version that arrived after the recall, to be taken back."""
+
+    __tablename__ = "recalled_arrivals"
+
+    time: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
+    id: Mapped[str] = mapped_column(ascii_id(64), primary_key=True)
+    source: Mapped[str] = mapped_column(ascii_id(128), primary_key=True)
+    account: Mapped[str] = mapped_column(ascii_id(36))
+    recall_id: Mapped[str] = mapped_column(ascii_id(36))
+
+
+class EventReversal(Base):
+    """That an event was taken back; its primary key is the event's, so it happens once."""
+
+    __tablename__ = "event_reversals"
+    __table_args__ = (Index(None, "cause"),)
+
+    time: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
+    id: Mapped[str] = mapped_column(ascii_id(64), primary_key=True)
+    source: Mapped[str] = mapped_column(ascii_id(128), primary_key=True)
+    account: Mapped[str] = mapped_column(ascii_id(36))
+    cause: Mapped[str] = mapped_column(ascii_id(36))
+    """The recall or adjustment."""
+    amount_high: Mapped[int] = high_part()
+    amount_low: Mapped[int] = low_part("amount")
+    entry_id: Mapped[int | None] = mapped_column(BigInteger)
+    """The ledger entry; null if the event was free."""
+
+    @property
+    def amount(self) -> int:
+        return amounts.join(self.amount_high, self.amount_low)

@@ -1,0 +1,157 @@
+"""All SQL about corrections."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import and_, delete, exists, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.billing import amounts
+from services.billing.bulk_insert import insert_rows, table_of, upsert
+from services.billing.corrections.models import EventReversal, Recall, RecalledArrival
+from services.billing.models import Plan, Price, UsageEvent, UsageHour
+
+
+class Charged(NamedTuple):
+    """A usage event that can be taken back."""
+
+    time: datetime
+    id: str
+    source: str
+    model: str
+    price_id: str
+    is_prepaid: bool
+    currency: str
+    amount: int
+
+
+async def list_reversible(
+    session: AsyncSession,
+    *,
+    account: str,
+    recall: Recall,
+    arrivals: bool,
+    limit: int,
+) -> list[Charged]:
+    """Return an account's events of a recalled version that were not taken back yet.
+
+    Args:
+        arrivals: return only those that arrived after the recall.
+    """
+    event, same = UsageEvent, _same_event(EventReversal)
+    found = (
+        select(
+            event.time,
+            event.id,
+            event.source,
+            event.model,
+            event.price_id,
+            Plan.billing,
+            Plan.currency,
+            event.amount_high,
+            event.amount_low,
+        )
+        .join(Price, Price.id == event.price_id)
+        .join(Plan, Plan.id == Price.plan_id)
+        .outerjoin(EventReversal, same)
+        .where(
+            event.account == account,
+            event.model == recall.model,
+            event.version == recall.version,
+            EventReversal.id.is_(None),
+        )
+        .order_by(event.time, event.id, event.source)
+        .limit(limit)
+    )
+    if arrivals:
+        found = found.join(RecalledArrival, _same_event(RecalledArrival))
+    return [
+        Charged(*row[:5], row[5] == "prepaid", row[6], amounts.join(*row[7:]))
+        for row in await session.execute(found)
+    ]
+
+
+def _same_event(table: type[EventReversal] | type[RecalledArrival]) -> Any:
+    return and_(
+        table.time == UsageEvent.time,
+        table.id == UsageEvent.id,
+        table.source == UsageEvent.source,
+    )
+
+
+async def add_reversals(session: AsyncSession, *, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert that events were taken back; `amount` is an integer of any size."""
+    stored = [{**row, **amounts.columns("amount", row["amount"])} for row in rows]
+    await insert_rows(session, insert(table_of(EventReversal)), stored)
+
+
+# -- recalls -------------------------------------------------------------------------------------
+
+
+async def find_recall(session: AsyncSession, *, model: str, version: str) -> Recall | None:
+    """Return the recall of a version."""
+    found = select(Recall).where(Recall.model == model, Recall.version == version)
+    recall: Recall | None = await session.scalar(found)
+    return recall
+
+
+async def find_recalled(
+    session: AsyncSession, *, versions: Collection[str]
+) -> dict[tuple[str, str], str]:
+    """Return the ids of recalls, by model and version."""
+    found = await session.execute(
+        select(Recall.model, Recall.version, Recall.id).where(Recall.version.in_(sorted(versions)))
+    )
+    return {(model, version): recall_id for model, version, recall_id in found}
+
+
+async def list_recalls(session: AsyncSession) -> Sequence[Recall]:
+    """Return every recall, newest first."""
+    return (await session.scalars(select(Recall).order_by(Recall.created_at.desc()))).all()
+
+
+async def list_unfinished(session: AsyncSession) -> Sequence[Recall]:
+    """Return the recalls whose earlier events are not all taken back, oldest first."""
+    found = select(Recall).where(Recall.finished_at.is_(None))
+    return (await session.scalars(found.order_by(Recall.created_at, Recall.id))).all()
+
+
+async def list_accounts(session: AsyncSession, *, model: str, after: str, limit: int) -> list[str]:
+    """Return accounts that used a model, in order, starting after one."""
+    found = (
+        select(UsageHour.account)
+        .distinct()
+        .where(UsageHour.account > after, UsageHour.model == model)
+        .order_by(UsageHour.account)
+        .limit(limit)
+    )
+    return list(await session.scalars(found))
+
+
+async def add_arrivals(session: AsyncSession, *, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert events of recalled versions that have just arrived."""
+    await upsert(session, RecalledArrival, rows)
+
+
+async def list_arrivals(session: AsyncSession, *, limit: int) -> list[tuple[str, str]]:
+    """Return the account and recall of events that have arrived and are not taken back."""
+    found = await session.execute(
+        select(RecalledArrival.account, RecalledArrival.recall_id).distinct().limit(limit)
+    )
+    return [(account, recall_id) for account, recall_id in found]
+
+
+async def delete_arrivals(session: AsyncSession, *, account: str, recall_id: str) -> None:
+    """Forget an account's arrivals that have been taken back."""
+    arrival = RecalledArrival
+    done = exists().where(
+        EventReversal.time == arrival.time,
+        EventReversal.id == arrival.id,
+        EventReversal.source == arrival.source,
+    )
+    await session.execute(
+        delete(arrival)
+        .where(arrival.account == account, arrival.recall_id == recall_id, done)
+        .execution_options(synchronize_session=False)
+    )
