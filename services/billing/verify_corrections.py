@@ -6,7 +6,9 @@ from sqlalchemy import and_, func, literal, or_, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.amounts import differ, differing, exact, labelled
-from services.billing.corrections.models import EventReversal
+from services.billing.corrections.credit_notes import digest
+from services.billing.corrections.models import CreditNote, EventReversal
+from services.billing.invoices.models import NumberSeries
 from services.billing.models import LedgerEntry, LedgerPosting, UsageEvent
 from services.common.contracts import format_amount
 
@@ -15,7 +17,11 @@ _KINDS = ("recall", "adjustment")
 
 async def verify_corrections(connection: AsyncConnection) -> list[str]:
     """Return a sentence for each difference."""
-    return [*await _events(connection), *await _entries(connection)]
+    return [
+        *await _events(connection),
+        *await _entries(connection),
+        *await _notes(connection),
+    ]
 
 
 async def _events(connection: AsyncConnection) -> list[str]:
@@ -67,3 +73,29 @@ async def _entries(connection: AsyncConnection) -> list[str]:
         f"back differ by {format_amount(labelled(row, 'amount').value())}"
         for row in found
     ]
+
+
+async def _notes(connection: AsyncConnection) -> list[str]:
+    """Check that credit notes are unchanged and numbered without gaps."""
+    differences: list[str] = []
+    last: dict[str, int] = {}
+    columns = CreditNote.__table__.columns
+    found = await connection.stream(
+        select(*columns).order_by(CreditNote.series, CreditNote.sequence)
+    )
+    async for row in found.mappings():
+        note = {column.key: row[column.key] for column in columns}
+        if digest(note) != note["digest"]:
+            differences.append(f"corrections: {note['number']}: has been changed")
+        if note["sequence"] != last.get(note["series"], 0) + 1:
+            differences.append(f"corrections: {note['number']}: the number before it is missing")
+        last[note["series"]] = note["sequence"]
+    stored = await connection.execute(
+        select(NumberSeries.id, NumberSeries.last).where(NumberSeries.id.like("credit_note:%"))
+    )
+    differences += [
+        f"corrections: series {series}: the last number is {last.get(series, 0)}, not {number}"
+        for series, number in stored
+        if last.get(series, 0) != number
+    ]
+    return differences

@@ -1,8 +1,9 @@
 """The tables of corrections. Usage events themselves never change."""
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import BigInteger, Index, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.billing import amounts
@@ -60,3 +61,50 @@ class EventReversal(Base):
     @property
     def amount(self) -> int:
         return amounts.join(self.amount_high, self.amount_low)
+
+
+class Adjustment(Base):
+    """Named events that an administrator took back."""
+
+    __tablename__ = "adjustments"
+
+    id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    reason: Mapped[str] = mapped_column(exact_text(REASON_CHARS))
+    by: Mapped[str] = mapped_column(ascii_id(64))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class CreditNote(Base):
+    """A part of an invoice, or all of it, that is given back. It never changes."""
+
+    __tablename__ = "credit_notes"
+    __table_args__ = (UniqueConstraint("series", "sequence"),)
+
+    id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    series: Mapped[str] = mapped_column(ascii_id(64))
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    number: Mapped[str] = mapped_column(ascii_id(32))
+    invoice_id: Mapped[str] = mapped_column(ascii_id(36), index=True)
+    account: Mapped[str] = mapped_column(ascii_id(36))
+    currency: Mapped[str] = mapped_column(ascii_id(3))
+    amount_high: Mapped[int] = high_part()
+    amount_low: Mapped[int] = low_part("amount")
+    """Including tax, in whole minor units."""
+    to_balance_high: Mapped[int] = high_part()
+    to_balance_low: Mapped[int] = low_part("to_balance")
+    """The part of it that went to the prepaid balance, from which it had been paid."""
+    lines: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    reason: Mapped[str] = mapped_column(exact_text(REASON_CHARS))
+    by: Mapped[str] = mapped_column(ascii_id(64))
+    issued_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    entry_id: Mapped[int | None] = mapped_column(BigInteger)
+    digest: Mapped[str] = mapped_column(ascii_id(32))
+    """Of everything else in the row."""
+
+    @property
+    def amount(self) -> int:
+        return amounts.join(self.amount_high, self.amount_low)
+
+    @property
+    def to_balance(self) -> int:
+        return amounts.join(self.to_balance_high, self.to_balance_low)

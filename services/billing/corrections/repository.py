@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import amounts
 from services.billing.bulk_insert import insert_rows, table_of, upsert
-from services.billing.corrections.models import EventReversal, Recall, RecalledArrival
+from services.billing.corrections.models import CreditNote, EventReversal, Recall, RecalledArrival
 from services.billing.models import Plan, Price, UsageEvent, UsageHour
 
 
@@ -155,3 +155,17 @@ async def delete_arrivals(session: AsyncSession, *, account: str, recall_id: str
         .where(arrival.account == account, arrival.recall_id == recall_id, done)
         .execution_options(synchronize_session=False)
     )
+
+
+# -- credit notes --------------------------------------------------------------------------------
+
+
+async def list_notes(session: AsyncSession, *, invoice_id: str) -> Sequence[CreditNote]:
+    """Return the credit notes of an invoice, oldest first."""
+    found = select(CreditNote).where(CreditNote.invoice_id == invoice_id)
+    return (await session.scalars(found.order_by(CreditNote.series, CreditNote.sequence))).all()
+
+
+async def add_note(session: AsyncSession, *, row: Mapping[str, Any]) -> None:
+    """Insert a credit note."""
+    await session.execute(insert(table_of(CreditNote)).values(row))

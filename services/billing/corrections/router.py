@@ -1,11 +1,18 @@
-"""`/recalls`."""
+"""`/recalls` and the credit notes of invoices."""
 
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends
 
+from services.billing.corrections import credit_notes
 from services.billing.corrections import recalls as service
+from services.billing.corrections.credit_notes import (
+    CreditNoteCreate,
+    CreditNoteList,
+    CreditNoteRead,
+    CreditTooLarge,
+)
 from services.billing.corrections.recalls import (
     AlreadyRecalled,
     RecallCreate,
@@ -21,6 +28,8 @@ from services.billing.idempotency import (
     StillRunning,
     run_once,
 )
+from services.billing.invoices.router import AppBooks
+from services.billing.invoices.service import InvoiceNotFound, get_invoice
 from services.common.db.database import Snapshot
 from services.common.errors import (
     BodyInvalid,
@@ -72,3 +81,47 @@ async def create_recall(
 async def list_recalls(session: Snapshot) -> RecallList:
     """List the recalls, newest first."""
     return await service.list_recalls(session)
+
+
+@router.post(
+    "/invoices/{id}/credit-notes",
+    status_code=201,
+    responses=error_responses(
+        *_errors, KeyMissing, InvoiceNotFound, CreditTooLarge, StillRunning, KeyReused
+    ),
+)
+async def create_credit_note(
+    id: str,
+    body: CreditNoteCreate,
+    key: IdempotencyKey,
+    caller: Annotated[Caller, Depends(RequireScope("admin"))],
+    database: AppDatabase,
+    books: AppBooks,
+) -> CreditNoteRead:
+    """Give an invoice back: an amount, some lines, or else all that is left of it.
+
+    Amounts include tax. What was paid from a prepaid balance returns there.
+    """
+    async with database.snapshot() as session:
+        invoice = await get_invoice(session, account=None, invoice_id=id)
+    now = datetime.now(UTC)
+    return await run_once(
+        database,
+        call=CallKey(caller.account, key, f"/invoices/{invoice.id}/credit-notes"),
+        body=body,
+        response=CreditNoteRead,
+        work=lambda session: credit_notes.create(
+            session, invoice_id=invoice.id, note=body, by=caller.account, books=books, now=now
+        ),
+        now=now,
+    )
+
+
+@router.get("/invoices/{id}/credit-notes", responses=error_responses(*_errors, InvoiceNotFound))
+async def list_credit_notes(
+    id: str, caller: Annotated[Caller, Depends(RequireScope("usage:read"))], session: Snapshot
+) -> CreditNoteList:
+    """List the credit notes of an invoice, oldest first."""
+    account = None if "admin" in caller.scopes else caller.account
+    invoice = await get_invoice(session, account=account, invoice_id=id)
+    return await credit_notes.list_notes(session, invoice_id=invoice.id)

@@ -14,3 +14,10 @@ async def find_numbers(
     if not periods:
         return {}
     return await repository.find_numbers(session, account=account, periods=periods)
+
+
+async def next_number(session: AsyncSession, *, series: str) -> int:
+    """Use the next number of a series, which stays locked until the transaction ends."""
+    number = await repository.lock_series(session, series=series) + 1
+    await repository.store_last(session, series=series, last=number)
+    return number

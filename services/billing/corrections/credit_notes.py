@@ -1,0 +1,288 @@
+"""Credit notes: an invoice that was issued is corrected by another document, never changed."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from hashlib import blake2b
+from typing import Annotated, Any, Self
+from uuid import uuid4
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.billing import amounts
+from services.billing.corrections import repository
+from services.billing.corrections.models import CreditNote
+from services.billing.currencies import minor_unit, rounded
+from services.billing.invoices.issuing import Books
+from services.billing.invoices.making import PREPAID
+from services.billing.invoices.numbers import next_number
+from services.billing.invoices.parties import AppliedTax
+from services.billing.invoices.schemas import InvoiceRead
+from services.billing.invoices.service import get_invoice
+from services.billing.ledger.accounts import lock_money, store_money
+from services.billing.ledger.entries import Posting, make_entry
+from services.billing.ledger.posting import post
+from services.billing.models import REASON_CHARS
+from services.common.contracts import Amount, format_amount, parse_amount
+from services.common.errors import BodyInvalid, ServiceError
+
+Reason = Annotated[str, Field(strict=True, min_length=1, max_length=REASON_CHARS)]
+
+
+class CreditedLine(BaseModel):
+    """A line of the invoice, counted from 0, and what of it is given back, including tax."""
+
+    line: int
+    amount: str
+
+
+class LineCreate(BaseModel):
+    """A line of the invoice, counted from 0; without `amount`, all of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    line: Annotated[int, Field(strict=True, ge=0, le=10_000)]
+    amount: Annotated[Amount, Field(gt=0)] | None = None
+
+
+class CreditNoteCreate(BaseModel):
+    """What to give back, including tax: an amount, some lines, or else all that is left."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    amount: Annotated[Amount, Field(gt=0)] | None = None
+    lines: (
+        Annotated[
+            list[Annotated[int, Field(strict=True, ge=0, le=10_000)] | LineCreate],
+            Field(min_length=1, max_length=10_000),
+        ]
+        | None
+    ) = None
+    reason: Reason
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.amount is not None and self.lines is not None:
+            raise ValueError("give an amount or lines, not both")
+        return self
+
+    def wanted_lines(self) -> list[LineCreate]:
+        """Return the lines to give back."""
+        return [
+            LineCreate(line=each) if isinstance(each, int) else each for each in self.lines or ()
+        ]
+
+
+class CreditNoteRead(BaseModel):
+    id: str
+    number: str
+    invoice: str = Field(description="The id of the invoice.")
+    amount: str
+    currency: str
+    lines: list[CreditedLine]
+    reason: str
+
+
+class CreditNoteList(BaseModel):
+    credit_notes: list[CreditNoteRead]
+
+
+class CreditTooLarge(ServiceError):
+    """The invoice has less left to give back."""
+
+    status = 409
+    code = "credit_too_large"
+    detail = "The invoice has less left to give back."
+
+
+async def create(
+    session: AsyncSession,
+    *,
+    invoice_id: str,
+    note: CreditNoteCreate,
+    by: str,
+    books: Books,
+    now: datetime,
+) -> CreditNoteRead:
+    """Issue a credit note.
+
+    Raises:
+        InvoiceNotFound: there is no such invoice.
+        BodyInvalid: a line does not exist, or an amount is not in whole minor units.
+        CreditTooLarge: the invoice, or a line, has less left.
+    """
+    series = books.series("credit_note")
+    sequence = await next_number(session, series=series)
+    invoice = await get_invoice(session, account=None, invoice_id=invoice_id)
+    earlier = await repository.list_notes(session, invoice_id=invoice_id)
+    left = remaining(invoice, earlier)
+    unit = minor_unit(invoice.currency)
+    lines = _lines(note.wanted_lines(), invoice=invoice, earlier=earlier, unit=unit)
+    amount = sum(lines.values()) if lines else (note.amount or left)
+    if amount % unit:
+        raise BodyInvalid(
+            [{"loc": ["body", "amount"], "msg": "Must be in whole minor units of the currency."}]
+        )
+    if amount > left or amount <= 0:
+        raise CreditTooLarge(
+            f"The invoice has {format_amount(left)} {invoice.currency} left to give back."
+        )
+    return await issue(
+        session,
+        invoice,
+        earlier=earlier,
+        amount=amount,
+        lines=lines,
+        reason=note.reason,
+        series=series,
+        sequence=sequence,
+        by=by,
+        now=now,
+    )
+
+
+def remaining(invoice: InvoiceRead, earlier: Sequence[CreditNote]) -> int:
+    """Return what an invoice still owes or was paid, in 10⁻⁹ of the unit."""
+    given = sum(note.amount for note in earlier)
+    return parse_amount(invoice.total) + _from_balance(invoice) - given
+
+
+def _from_balance(invoice: InvoiceRead) -> int:
+    return sum(parse_amount(each.amount) for each in invoice.credits if each.id == PREPAID)
+
+
+def _lines(
+    wanted: Sequence[LineCreate],
+    *,
+    invoice: InvoiceRead,
+    earlier: Sequence[CreditNote],
+    unit: int,
+) -> dict[int, int]:
+    """Return what to give back of each line, including tax."""
+    given: Counter[int] = Counter()
+    for note in earlier:
+        for stored in note.lines:
+            given[stored["line"]] += parse_amount(stored["amount"])
+    rate = AppliedTax(rate=invoice.tax.rate, reason="").fraction
+    found: dict[int, int] = {}
+    for each in wanted:
+        if each.line >= len(invoice.lines) or each.line in found:
+            raise BodyInvalid(
+                [{"loc": ["body", "lines"], "msg": "Must name lines of the invoice, each once."}]
+            )
+        net = parse_amount(invoice.lines[each.line].rounded)
+        left = net + rounded(rate * net, unit=unit) - given[each.line]
+        amount = left if each.amount is None else each.amount
+        if amount > left or amount <= 0:
+            raise CreditTooLarge(f"Line {each.line} has {format_amount(left)} left to give back.")
+        found[each.line] = amount
+    return found
+
+
+async def issue(
+    session: AsyncSession,
+    invoice: InvoiceRead,
+    *,
+    earlier: Sequence[CreditNote],
+    amount: int,
+    lines: Mapping[int, int],
+    reason: str,
+    series: str,
+    sequence: int,
+    by: str,
+    now: datetime,
+    posted: int = 0,
+) -> CreditNoteRead:
+    """Store a credit note under its number, and post it.
+
+    What the account owes is reduced first; what was paid from its balance returns there.
+
+    Args:
+        amount: including tax, at most what is left.
+        posted: the part of it, without tax, that was posted when its events were taken back.
+    """
+    owed = parse_amount(invoice.total) - sum(note.amount - note.to_balance for note in earlier)
+    to_balance = max(0, amount - owed)
+    unit = minor_unit(invoice.currency)
+    rate = AppliedTax(rate=invoice.tax.rate, reason="").fraction
+    tax = rounded(amount * rate / (1 + rate), unit=unit)
+    note_id = str(uuid4())
+    net = amount - tax
+    entry = make_entry(
+        "credit_note",
+        currency=invoice.currency,
+        reference=note_id,
+        postings=[
+            Posting("rounding", net - posted) if posted else _adjustment(invoice, net),
+            Posting("tax", tax),
+            Posting("receivable", -(amount - to_balance - posted), account=invoice.account),
+            Posting("prepaid", -to_balance, account=invoice.account),
+        ],
+        now=now,
+    )
+    if to_balance:
+        await lock_money(session, accounts=[invoice.account], journals=())
+        changes = {invoice.account: to_balance}
+        await store_money(session, reservations=(), changes=changes, now=now)
+    row: dict[str, Any] = {
+        "id": note_id,
+        "series": series,
+        "sequence": sequence,
+        "number": f"CN-{sequence:06d}",
+        "invoice_id": invoice.id,
+        "account": invoice.account,
+        "currency": invoice.currency,
+        **amounts.columns("amount", amount),
+        **amounts.columns("to_balance", to_balance),
+        "lines": [
+            {"line": line, "amount": format_amount(each)} for line, each in sorted(lines.items())
+        ],
+        "reason": reason,
+        "by": by,
+        "issued_at": now,
+        "entry_id": await post(session, entry),
+    }
+    row["digest"] = digest(row)
+    await repository.add_note(session, row=row)
+    return CreditNoteRead(
+        id=note_id,
+        number=row["number"],
+        invoice=invoice.id,
+        amount=format_amount(amount),
+        currency=invoice.currency,
+        lines=[CreditedLine.model_validate(each) for each in row["lines"]],
+        reason=reason,
+    )
+
+
+def _adjustment(invoice: InvoiceRead, net: int) -> Posting:
+    return Posting("adjustments", net, account=invoice.account)
+
+
+def digest(row: Mapping[str, Any]) -> str:
+    """Return the digest of a credit note's columns, with or without `digest`."""
+    content = {str(name): value for name, value in row.items() if name != "digest"}
+    content["issued_at"] = content["issued_at"].isoformat()
+    canonical = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    return blake2b(canonical, digest_size=16).hexdigest()
+
+
+async def list_notes(session: AsyncSession, *, invoice_id: str) -> CreditNoteList:
+    """Return the credit notes of an invoice, oldest first."""
+    notes = await repository.list_notes(session, invoice_id=invoice_id)
+    return CreditNoteList(
+        credit_notes=[
+            CreditNoteRead(
+                id=note.id,
+                number=note.number,
+                invoice=note.invoice_id,
+                amount=format_amount(note.amount),
+                currency=note.currency,
+                lines=[CreditedLine.model_validate(each) for each in note.lines],
+                reason=note.reason,
+            )
+            for note in notes
+        ]
+    )
