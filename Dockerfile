@@ -51,7 +51,7 @@ RUN rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/site-packages/pip* \
     && useradd --uid 10001 --no-create-home --home-dir /var/lib/tollgate --shell /usr/sbin/nologin tollgate \
     && install --directory --owner 10001 --group 10001 --mode 0700 \
         /var/lib/tollgate /var/lib/tollgate/keys /var/lib/tollgate/keys/auth \
-        /var/lib/tollgate/keys/trusted /var/lib/tollgate/journal \
+        /var/lib/tollgate/keys/receipts /var/lib/tollgate/keys/trusted /var/lib/tollgate/journal \
     && printf '#!/bin/sh\nexec python -m cli.main "$@"\n' >/usr/local/bin/tollgate \
     && chmod 0755 /usr/local/bin/tollgate
 # gcsfs reads its variable at import. Its probe of a bucket's kind needs permissions that nothing else needs,

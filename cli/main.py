@@ -88,6 +88,11 @@ billing = new_group(
     help_text="Close months, recall versions, verify the books, and deliver leftover usage.",
 )
 
+receipts = new_group(
+    {"verify": Command("cli.receipts:verify", (BILLING,))},
+    help_text="Verify signed receipts.",
+)
+
 app = new_group(
     {
         "up": Command("cli.local.up:up", (AUTH, BILLING, INFERENCE, REGISTRY, TRAINER)),
@@ -105,6 +110,7 @@ app.add_typer(users, name="users")
 app.add_typer(auth, name="auth")
 app.add_typer(audit, name="audit")
 app.add_typer(billing, name="billing")
+app.add_typer(receipts, name="receipts")
 
 
 def _print_version(wanted: bool) -> None:

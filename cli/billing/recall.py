@@ -12,9 +12,9 @@ from cli.options import AsJson
 from cli.output import exit_with_error, print_json
 from services.billing.corrections import recalls
 from services.billing.corrections.recalls import RecallCreate, RecallRead
-from services.common.db.retrying import in_transaction
 from services.billing.settings import BillingSettings
 from services.common.db.database import Database
+from services.common.db.retrying import in_transaction
 from services.common.errors import ServiceError
 
 _BY = "tollgate-billing-recall"

@@ -20,6 +20,8 @@ from services.billing.ledger.reservations import SWEEP_EVERY_S
 from services.billing.ledger.sweeper import sweep_forever
 from services.billing.plans import router as plans
 from services.billing.plans.default import DefaultPlan
+from services.billing.receipts import router as receipts
+from services.billing.receipts.keys import ReceiptKeys, open_receipt_keys
 from services.billing.settings import BillingSettings
 from services.billing.sources import router as sources
 from services.billing.usage import exports_router as exports
@@ -35,6 +37,7 @@ from services.common.identity.key_verifier import KeyVerifier
 from services.common.identity.revocation_feed import follow_revocations
 from services.common.identity.revocations import Revocations
 from services.common.identity.tokens import TokenVerifier
+from services.common.settings import exit_with_error
 
 if TYPE_CHECKING:
     from services.common.telemetry.tracing import Tracing
@@ -51,7 +54,7 @@ def create_app(
     sweep_every_s: float = SWEEP_EVERY_S,
     recall_every_s: float = APPLY_EVERY_S,
 ) -> FastAPI:
-    """Return the ASGI application.
+    """Return the ASGI application; this reads the receipt keys, or creates the first one.
 
     Args:
         keys: where the keys that verify tokens come from; by default, from the issuer.
@@ -59,7 +62,11 @@ def create_app(
         database_deadline_s: seconds that a unit of work may take before it fails with 503.
         sweep_every_s: seconds between two sweeps for credit of processes that have ended.
         recall_every_s: seconds between two searches for events to take back.
+
+    Raises:
+        SystemExit: the receipt keys are unavailable; one line on stderr says why.
     """
+    receipt_keys = _open_receipt_keys(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -128,11 +135,13 @@ def create_app(
         accepts_api_keys=True,
         tracing=tracing,
     )
+    app.state.receipt_keys = receipt_keys
     app.state.event_metrics = events.EventMetrics(app.state.metrics.registry)
     for router in (
         events.router,
         usage.router,
         exports.router,
+        receipts.router,
         plans.router,
         leases.router,
         credits.router,
@@ -142,6 +151,15 @@ def create_app(
     ):
         app.include_router(router)
     return app
+
+
+def _open_receipt_keys(settings: BillingSettings) -> ReceiptKeys:
+    try:
+        return open_receipt_keys(settings.receipt_keys)
+    except OSError as error:
+        exit_with_error(f"BILLING_RECEIPT_KEYS: {settings.receipt_keys}: {error.strerror}")
+    except ValueError as error:
+        exit_with_error(f"BILLING_RECEIPT_KEYS: {error}")
 
 
 def _auth_client(http: httpx.AsyncClient, settings: BillingSettings) -> AuthClient | None:

@@ -308,6 +308,8 @@ class UsageEvent(Base):
     api_key: Mapped[str | None] = mapped_column(ascii_id(64))
     tags: Mapped[str | None] = mapped_column(ascii_id(TAGS_CHARS))
     """A JSON object, sorted by name; null without tags."""
+    input_sha256: Mapped[str | None] = mapped_column(ascii_id(64))
+    """Of the request's body; null for events of earlier versions."""
     price_id: Mapped[str] = mapped_column(ascii_id(36))
     amount_high: Mapped[int] = high_part()
     amount_low: Mapped[int] = low_part("amount")

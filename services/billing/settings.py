@@ -37,6 +37,11 @@ def _local_issuer(data: dict[str, Any]) -> str:
     return f"http://127.0.0.1:{data['auth_port']}"
 
 
+def _local_receipt_keys(data: dict[str, Any]) -> Path:
+    folder: Path = data["home"] / "keys" / "receipts"
+    return folder
+
+
 def _plan(value: Any) -> PlanCreate | None:
     """Parse a plan from its JSON or from the path of a JSON file."""
     if value is None or isinstance(value, PlanCreate):
@@ -104,6 +109,10 @@ class BillingSettings(ServiceSettings):
     database_url: DatabaseUrl = Field(default_factory=_local_database)
     """SQLAlchemy async URL: `mysql+aiomysql://…` or `sqlite+aiosqlite://…`; default `billing.db`
     in the state folder."""
+    receipt_keys: Path = Field(default_factory=_local_receipt_keys)
+    """Folder of ES256 keys (`*.pem`): the last private one by name signs receipts, all are
+    published. If it is empty, a first key is created. Default `keys/receipts` in the state
+    folder."""
     default_plan: Annotated[PlanCreate | None, NoDecode, BeforeValidator(_plan)] = None
     """The plan of accounts without their own: the JSON of `POST /plans`, or the path of a file with
     it. If unset, such accounts cannot use models."""

@@ -176,6 +176,8 @@ class Usage(BaseModel):
     latency_ms: float | None = Field(default=None, ge=0)
     price_id: Name | None = None
     api_key: Name | None = None
+    input_sha256: Annotated[str, Field(strict=True, pattern="^[0-9a-f]{64}$")] | None = None
+    """Of the request's body, as it was received."""
     tags: Annotated[dict[TagText, TagText], Field(max_length=MAX_TAGS)] | None = None
 
 

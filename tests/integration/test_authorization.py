@@ -54,7 +54,7 @@ PUBLIC = {
         "/v2/health/live",
         "/v2/health/ready",
     },
-    "billing": {"/plans"},
+    "billing": {"/plans", "/.well-known/jwks.json"},
 }
 """What needs no credentials, besides the operations that every service has."""
 OPERATIONS = {"/healthz", "/readyz", "/metrics", "/docs"}

@@ -126,6 +126,7 @@ def _event_row(
         "client_id": event.data.client_id,
         "api_key": event.data.api_key,
         "tags": _tags_text(event.data.tags),
+        "input_sha256": event.data.input_sha256,
         "price_id": month.price_id,
         **amounts.columns("amount", rated.amount),
         "period": month.period,

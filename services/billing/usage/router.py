@@ -3,15 +3,22 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from services.billing.callers import Account, OtherAccount, own_or_other
 from services.billing.database import AppDatabase
 from services.billing.plans.default import DefaultPlanId
+from services.billing.receipts.router import AppReceiptKeys
 from services.billing.usage import service
 from services.billing.usage.grouping import GROUP_BY_PATTERN
-from services.billing.usage.schemas import ReceiptPage, ReceiptRead, UsageRead
+from services.billing.usage.schemas import (
+    ReceiptPage,
+    ReceiptRead,
+    UsageRead,
+    read_receipt,
+    receipt_claims,
+)
 from services.billing.usage.service import MAX_PAGE, ReceiptNotFound
 from services.common.db.database import Snapshot
 from services.common.errors import (
@@ -27,6 +34,7 @@ from services.common.times import Instant
 
 router = new_router(prefix="/usage", tag="usage")
 
+_JOSE = "application/jose"
 _errors = (Unauthenticated, InsufficientScope, BodyInvalid, Unavailable)
 
 
@@ -87,7 +95,7 @@ async def list_receipts(
 
     With `Accept: text/csv`, all of them are streamed, and `limit` and `cursor` are ignored.
     """
-    if _wants_csv(request.headers.get("accept", "")):
+    if _wants("text/csv", request):
         lines = service.stream_csv(database, account=account, since=since, until=until)
         return StreamingResponse(lines, media_type="text/csv")
     after = service.parse_cursor(cursor) if cursor else None
@@ -97,17 +105,32 @@ async def list_receipts(
         )
 
 
-def _wants_csv(accept: str) -> bool:
-    return any(part.partition(";")[0].strip() == "text/csv" for part in accept.lower().split(","))
+def _wants(media_type: str, request: Request) -> bool:
+    """Return whether a request's `Accept` names a media type."""
+    accepted = request.headers.get("accept", "").lower().split(",")
+    return any(part.partition(";")[0].strip() == media_type for part in accepted)
 
 
-@router.get("/events/{id}", responses=error_responses(*_errors, ReceiptNotFound))
+@router.get(
+    "/events/{id}",
+    response_model=ReceiptRead,
+    responses=error_responses(*_errors, ReceiptNotFound) | {200: {"content": {_JOSE: {}}}},
+)
 async def get_receipt(
-    id: str, account: Annotated[str | None, Depends(_whose_receipt)], session: Snapshot
-) -> ReceiptRead:
+    id: str,
+    request: Request,
+    account: Annotated[str | None, Depends(_whose_receipt)],
+    session: Snapshot,
+    keys: AppReceiptKeys,
+) -> ReceiptRead | Response:
     """Return the receipt of one event, by the id in the prediction's `X-Usage-Event` header.
 
     With the scope `usage:read`, receipts of the caller's own account; with `billing:write`, any
     receipt, so that a service can check whether a request was billed before.
+
+    With `Accept: application/jose`, the receipt is a compact JWS that billing's keys verify.
     """
-    return await service.get_receipt(session, account=account, event_id=id)
+    event, currency, invoice = await service.find_billed(session, account=account, event_id=id)
+    if _wants(_JOSE, request):
+        return Response(keys.sign(receipt_claims(event, currency=currency)), media_type=_JOSE)
+    return read_receipt(event, currency=currency, invoice=invoice)

@@ -92,3 +92,14 @@ def read_receipt(event: UsageEvent, *, currency: str, invoice: str | None) -> Re
         price_id=event.price_id,
         invoice=invoice,
     )
+
+
+def receipt_claims(event: UsageEvent, *, currency: str) -> dict[str, str | int | None]:
+    """Return what a signed receipt states."""
+    receipt = read_receipt(event, currency=currency, invoice=None).model_dump(mode="json")
+    names = ("id", "time", "model", "version", "rows", "amount", "currency")
+    return {
+        "account": event.account,
+        "input_sha256": event.input_sha256,
+        **{name: receipt[name] for name in names},
+    }

@@ -4,6 +4,7 @@ import base64
 import binascii
 from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -172,8 +173,16 @@ async def _break_down(
 # -- receipts ------------------------------------------------------------------------------------
 
 
-async def get_receipt(session: AsyncSession, *, account: str | None, event_id: str) -> ReceiptRead:
-    """Return the receipt of an event, of one account or of any.
+class Billed(NamedTuple):
+    """An event, and what its receipt says besides."""
+
+    event: UsageEvent
+    currency: str
+    invoice: str | None
+
+
+async def find_billed(session: AsyncSession, *, account: str | None, event_id: str) -> Billed:
+    """Return an event, of one account or of any.
 
     Raises:
         ReceiptNotFound: there is no such event, or it is another account's.
@@ -185,9 +194,7 @@ async def get_receipt(session: AsyncSession, *, account: str | None, event_id: s
         raise ReceiptNotFound()
     currencies = await find_currencies(session, accounts=[event.account])
     numbers = await find_numbers(session, account=event.account, periods=[event.period])
-    return read_receipt(
-        event, currency=currencies[event.account], invoice=numbers.get(event.period)
-    )
+    return Billed(event, currencies[event.account], numbers.get(event.period))
 
 
 async def read_receipts(

@@ -181,11 +181,12 @@ class PredictEndpoint:
         """Answer a complete request, unless it has to wait for a thread and `check` fails then."""
         account, leases = call.caller.account, self._metering.leases
         steps.check_room(self._admission, self._metering)
-        request, keyed_id = await self._decoder.run(
+        decoded = await self._decoder.run(
             partial(steps.decode_body, call, model, self._admission.max_rows),
             is_light=_is_light(call, model),
             account=account,
         )
+        request, keyed_id, _ = decoded
         memory.grow(retained_bytes(request.arrays), is_complete=True)
         name = model.manifest.model + call.target.codec.price_suffix
         if call.caller.is_test:
@@ -213,7 +214,7 @@ class PredictEndpoint:
                 )
             computed = response, encoded
             prediction = steps.new_prediction(
-                call, model, request, computed, spending, keyed_id=keyed_id, size=memory.size
+                call, model, decoded, computed, spending, size=memory.size
             )
             if spending.owed:
                 await self._record(prediction)

@@ -6,6 +6,7 @@
 import time
 from collections.abc import Sequence
 from functools import lru_cache
+from hashlib import sha256
 from typing import NamedTuple
 
 from registry.runtimes.runtime import InferenceResponse
@@ -62,6 +63,7 @@ class Prediction(NamedTuple):
     event_id: str
     spending: Spending
     size: int
+    input_sha256: str
     is_keyed: bool
     tags: str | None
 
@@ -93,10 +95,18 @@ def check_room(admission: Admission, metering: Metering, *, more: int = 0) -> No
     metering.journal.check_room(in_flight=admission.limiter.taken + more)
 
 
-def decode_body(
-    call: Call, model: LoadedModel, max_rows: int
-) -> tuple[InferenceRequest, str | None]:
-    """Return the decoded body, and the event id that its `Idempotency-Key` determines, if any.
+class DecodedBody(NamedTuple):
+    """A decoded body, and what of its raw bytes is in the usage event."""
+
+    request: InferenceRequest
+    keyed_id: str | None
+    """The event id that the `Idempotency-Key` determines, if there is one."""
+    input_sha256: str
+    """The digest of the whole body, in hexadecimal."""
+
+
+def decode_body(call: Call, model: LoadedModel, max_rows: int) -> DecodedBody:
+    """Return the decoded body.
 
     Raises:
         BodyInvalid: the body violates the protocol or the model's signature.
@@ -104,21 +114,22 @@ def decode_body(
     codec, key = call.target.codec, call.head.idempotency_key
     body = Body(call.content, call.head.json_length, call.head.is_csv)
     request = codec.decode(body, model, max_rows)
+    digest = sha256(call.content).hexdigest()
     if key is None:
-        return request, None
+        return DecodedBody(request, None, digest)
     identity = codec.identity(body)
     account = call.caller.account
-    return request, events.keyed_id(account=account, key=key, path=call.path, body=identity)
+    keyed_id = events.keyed_id(account=account, key=key, path=call.path, body=identity)
+    return DecodedBody(request, keyed_id, digest)
 
 
 def new_prediction(
     call: Call,
     model: LoadedModel,
-    request: InferenceRequest,
+    decoded: DecodedBody,
     computed: tuple[InferenceResponse, EncodedResponse],
     spending: Spending,
     *,
-    keyed_id: str | None,
     size: int,
 ) -> Prediction:
     """Return a prediction; its usage event gets a new id unless a key determines it."""
@@ -127,12 +138,13 @@ def new_prediction(
         call.target,
         call.started,
         model,
-        request,
+        decoded.request,
         *computed,
-        keyed_id or events.new_id(),
+        decoded.keyed_id or events.new_id(),
         spending,
         size,
-        is_keyed=keyed_id is not None,
+        decoded.input_sha256,
+        is_keyed=decoded.keyed_id is not None,
         tags=call.head.tags,
     )
 
@@ -156,6 +168,7 @@ def encode_event(
         version=manifest.version,
         rows=prediction.request.rows,
         price_id=prediction.spending.price_id,
+        input_sha256=prediction.input_sha256,
         latency_ms=(time.perf_counter() - prediction.started) * 1000,
         now=now,
         api_key=caller.api_key,

@@ -5,11 +5,10 @@ A request that cannot take a step now is declined.
 
 from services.common.errors import ServiceError
 from services.inference.api import steps
-from services.inference.api.codec import InferenceRequest
 from services.inference.api.collaborators import Admission
 from services.inference.api.offers import Offer, decline
 from services.inference.api.reading import check_deadline
-from services.inference.api.steps import Call, Prediction
+from services.inference.api.steps import Call, DecodedBody, Prediction
 from services.inference.metering.leases.manager import LeaseManager
 from services.inference.models.engine import (
     PREDICT,
@@ -20,8 +19,7 @@ from services.inference.models.engine import (
 from services.inference.models.inputs import retained_bytes
 from services.inference.models.table import LoadedModel
 
-Decoded = tuple[Offer, Call, InferenceRequest, str | None]
-"""A decoded request, and the event id that its `Idempotency-Key` determines, if it has one."""
+Decoded = tuple[Offer, Call, DecodedBody]
 Answerable = tuple[Offer, Prediction]
 
 
@@ -42,10 +40,10 @@ def decode(
             if caller is not None:
                 check_deadline(head, started=started)
                 call = Call(caller, target, path, head, content, started)
-                request, keyed_id = steps.decode_body(call, model, admission.max_rows)
-                if is_quick(model, request.rows):
-                    alike = with_probabilities if request.probabilities else plain
-                    alike.append((offer, call, request, keyed_id))
+                body = steps.decode_body(call, model, admission.max_rows)
+                if is_quick(model, body.request.rows):
+                    alike = with_probabilities if body.request.probabilities else plain
+                    alike.append((offer, call, body))
                     continue
         except Exception:  # noqa: S110  # the ordinary path meets it again, and reports it
             pass
@@ -57,7 +55,7 @@ def predict(decoded: list[Decoded], model: LoadedModel, leases: LeaseManager) ->
     """Run the model, then spend, which is the first step that has an effect."""
     if not decoded:
         return []
-    requests = [request for _, _, request, _ in decoded]
+    requests = [body.request for _, _, body in decoded]
     try:
         responses = run_together(
             model,
@@ -72,9 +70,8 @@ def predict(decoded: list[Decoded], model: LoadedModel, leases: LeaseManager) ->
         decline([offer for offer, *_ in decoded])
         return []
     answerable = []
-    for (offer, call, request, keyed_id), response, body in zip(
-        decoded, responses, encoded, strict=True
-    ):
+    for (offer, call, body), response, answer in zip(decoded, responses, encoded, strict=True):
+        request = body.request
         try:
             spending = leases.admit_and_spend(call.caller.account, call.target.model, request.rows)
         except ServiceError:
@@ -84,7 +81,7 @@ def predict(decoded: list[Decoded], model: LoadedModel, leases: LeaseManager) ->
             continue
         size = len(call.content) + retained_bytes(request.arrays)
         prediction = steps.new_prediction(
-            call, model, request, (response, body), spending, keyed_id=keyed_id, size=size
+            call, model, body, (response, answer), spending, size=size
         )
         answerable.append((offer, prediction))
     return answerable

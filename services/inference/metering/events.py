@@ -53,6 +53,7 @@ def encode(
     version: str,
     rows: int,
     price_id: str,
+    input_sha256: str,
     latency_ms: float,
     now: float,
     api_key: str | None = None,
@@ -64,6 +65,7 @@ def encode(
     Args:
         now: seconds since the epoch on billing's clock.
         latency_ms: time from the request's first byte to its prediction.
+        input_sha256: the digest of the request's body, in hexadecimal.
         api_key: the id of the API key that the request came with, if it was one.
         tags: the request's tags as a JSON object, if it has any.
         traceparent: the trace to continue when the event is shipped and billed (CloudEvents
@@ -79,7 +81,7 @@ def encode(
         f'"id":"{event_id}","subject":{_quoted(account)},"time":"{_moment(now)}",'
         f'"journal":"{journal}","data":{{"model":{_quoted(model)},"version":{_quoted(version)},'
         f'"rows":{rows},"client_id":{_quoted(client_id)},"latency_ms":{latency_ms:.3f},'
-        f'"price_id":{_quoted(price_id)}{more}}}}}'
+        f'"price_id":{_quoted(price_id)},"input_sha256":"{input_sha256}"{more}}}}}'
     ).encode()
 
 

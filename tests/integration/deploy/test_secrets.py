@@ -8,9 +8,18 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from registry.keys import TrustedKeys
 from services.auth.keys import read_folder
+from services.billing.receipts.keys import open_receipt_keys
 from tests.integration.deploy.chart import CHART, Manifest, render
 
-MADE = ("credentials", "auth-keys", "auth-passphrase", "model-signing-key", "trusted-keys", "mysql")
+MADE = (
+    "credentials",
+    "auth-keys",
+    "auth-passphrase",
+    "receipt-keys",
+    "model-signing-key",
+    "trusted-keys",
+    "mysql",
+)
 
 
 def creation_order(hook: Manifest) -> int:
@@ -25,6 +34,12 @@ class TestCreatedSecrets:
             (tmp_path / name).write_text(text)
 
         assert len(read_folder(tmp_path)) == 1
+
+    def test_billing_accepts_the_receipt_key(self, tmp_path: Path) -> None:
+        for name, text in render().get("Secret", "receipt-keys")["stringData"].items():
+            (tmp_path / name).write_text(text)
+
+        assert len(open_receipt_keys(tmp_path).document["keys"]) == 1
 
     def test_inference_trusts_the_model_signing_key(self, tmp_path: Path) -> None:
         secrets = render()
@@ -70,6 +85,7 @@ class TestExistingSecrets:
             "mysql.existingSecret=m",
             "modelStore.trustedKeysSecret=t",
             "auth.passphraseSecret=p",
+            "billing.receiptKeysSecret=r",
         )
 
         assert rendered.of("Secret") == []

@@ -155,6 +155,7 @@ class TestAnotherChart:
             "mysql.existingSecret=m",
             "modelStore.trustedKeysSecret=t",
             "auth.passphraseSecret=p",
+            "billing.receiptKeysSecret=r",
         )
         chart = tmp_path / "tollgate"
         shutil.copytree(CHART, chart)

@@ -153,6 +153,7 @@ def usage(account: str, journal: str, sequence: int, *, price_id: str, rows: int
         version="v1",
         rows=rows,
         price_id=price_id,
+        input_sha256="0" * 64,
         latency_ms=1.0,
         now=time.time(),
     )

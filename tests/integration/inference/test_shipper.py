@@ -63,6 +63,7 @@ def event(event_id: str, journal: str) -> bytes:
         version="v",
         rows=1,
         price_id="p",
+        input_sha256="0" * 64,
         latency_ms=1.0,
         now=0.0,
     )

@@ -1,5 +1,6 @@
-"""`X-Tags` and the API key of a prediction reach the usage event, on every route and path."""
+"""Tags, API key and input digest of a prediction reach the usage event, on every route and path."""
 
+import hashlib
 import json
 from typing import Any
 
@@ -46,6 +47,7 @@ async def test_tags_are_in_the_usage_event_of_every_route(
     assert answer.status_code == 200, answer.text
     data = await charged(neighbours, answer.headers["x-usage-event"])
     assert data["tags"] == {"team": "a", "project": "b"}
+    assert data["input_sha256"] == hashlib.sha256(body).hexdigest()
     assert "api_key" not in data
 
 
@@ -94,6 +96,7 @@ async def test_the_fast_path_answers_requests_with_tags(
 
     assert (reply.status, served.by_app) == (200, [])
     data = await charged(neighbours, reply.headers["x-usage-event"])
+    assert data["input_sha256"] == hashlib.sha256(one_row()).hexdigest()
     assert data["tags"] == {"team": "a", "project": "b"}
 
 
@@ -116,4 +119,6 @@ async def test_grpc_takes_tags_as_metadata(
 
     data = await charged(neighbours, receipt["x-usage-event"])
     assert data["tags"] == {"team": "a", "project": "b"}
+    sent = fp32(NUMBERS_ROW).SerializeToString()
+    assert data["input_sha256"] == hashlib.sha256(sent).hexdigest()
     assert refused.code() is grpc.StatusCode.INVALID_ARGUMENT

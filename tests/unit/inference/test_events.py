@@ -47,6 +47,7 @@ def test_billing_can_read_an_event() -> None:
         version="v1",
         rows=3,
         price_id="p",
+        input_sha256="0" * 64,
         latency_ms=1.23456,
         now=0.25,
     )

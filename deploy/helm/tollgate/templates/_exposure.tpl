@@ -30,5 +30,5 @@ http://{{ include "tollgate.fullname" .root }}-{{ .component }}.{{ .root.Release
 {{- define "tollgate.publicPaths" -}}
 auth: [/register, /verify-email, /password-reset, /token, /revoke, /introspect, /.well-known, /userinfo, /users, /organisations, /invitations, /clients, /api-keys]
 inference: [/v1, /v2]
-billing: [/usage, /plans, /accounts, /balance, /sources]
+billing: [/usage, /exports, /plans, /accounts, /balance, /sources, /.well-known]
 {{- end }}

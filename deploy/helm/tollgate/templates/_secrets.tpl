@@ -11,6 +11,10 @@
 {{ .Values.auth.passphraseSecret | default (printf "%s-auth-passphrase" (include "tollgate.fullname" .)) }}
 {{- end }}
 
+{{- define "tollgate.receiptKeysSecret" -}}
+{{ .Values.billing.receiptKeysSecret | default (printf "%s-receipt-keys" (include "tollgate.fullname" .)) }}
+{{- end }}
+
 {{- define "tollgate.trustedKeysSecret" -}}
 {{ .Values.modelStore.trustedKeysSecret | default (printf "%s-trusted-keys" (include "tollgate.fullname" .)) }}
 {{- end }}
@@ -30,7 +34,7 @@
 
 {{- /* Changes of the chart's own Secrets restart the pods; whether other Secrets do is up to their owners. */}}
 {{- define "tollgate.secretChecksums" -}}
-{{- $names := dict "mysql" (list "databaseSecret") "auth" (list "databaseSecret" "signingKeysSecret" "passphraseSecret") "inference" (list "credentialsSecret" "trustedKeysSecret") "billing" (list "databaseSecret" "credentialsSecret") }}
+{{- $names := dict "mysql" (list "databaseSecret") "auth" (list "databaseSecret" "signingKeysSecret" "passphraseSecret") "inference" (list "credentialsSecret" "trustedKeysSecret") "billing" (list "databaseSecret" "credentialsSecret" "receiptKeysSecret") }}
 {{- $own := include "tollgate.ownSecrets" .root | fromYaml }}
 {{- range get $names .component }}
 {{- $name := include (printf "tollgate.%s" .) $.root }}
@@ -57,6 +61,9 @@ of their values. */}}
 {{- if not .Values.auth.passphraseSecret }}
 {{ include "tollgate.passphraseSecret" . }}: {component: auth, kinds: {passphrase: password}}
 {{- end }}
+{{- if not .Values.billing.receiptKeysSecret }}
+{{ include "tollgate.receiptKeysSecret" . }}: {component: billing, kinds: {0001.pem: ecdsa}}
+{{- end }}
 {{- if not .Values.modelStore.trustedKeysSecret }}
 {{ include "tollgate.modelSigningKeySecret" . }}: {component: trainer, kinds: {signing.pem: ed25519}}
 {{ include "tollgate.trustedKeysSecret" . }}: {component: inference, kinds: {trusted.pem: public}}
@@ -69,7 +76,7 @@ of their values. */}}
 {{- end }}
 
 {{- /* Content of such a Secret, as YAML: the content in the cluster, unchanged; else what this run has already created;
-else new values. (dict "root" $ "name" "secret" "kinds" (dict "key" "password" | "rsa" | "ed25519" | "public")) */}}
+else new values. (dict "root" $ "name" "secret" "kinds" (dict "key" "password" | "rsa" | "ecdsa" | "ed25519" | "public")) */}}
 {{- define "tollgate.secretData" -}}
 {{- $created := get .root.Values "created" | default dict }}
 {{- if not (hasKey $created .name) }}

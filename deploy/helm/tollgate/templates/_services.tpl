@@ -51,9 +51,12 @@
 {{- end }}
 
 {{- define "tollgate.billingMounts" -}}
-{{ include "tollgate.databaseCaMount" . }}
+- {name: receipt-keys, mountPath: /etc/tollgate/receipt-keys, readOnly: true}
+{{- include "tollgate.databaseCaMount" . }}
 {{- end }}
 
 {{- define "tollgate.billingVolumes" -}}
-{{ include "tollgate.databaseCaVolume" . }}
+- name: receipt-keys
+  secret: {secretName: {{ include "tollgate.receiptKeysSecret" . }}, defaultMode: 0440}
+{{- include "tollgate.databaseCaVolume" . }}
 {{- end }}

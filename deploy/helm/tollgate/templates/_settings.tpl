@@ -90,6 +90,7 @@ BILLING_PORT: "8003"
 BILLING_AUTH_URL: {{ include "tollgate.publicUrl" (dict "root" . "component" "auth") | quote }}
 BILLING_AUTH_ADDRESS: {{ include "tollgate.internalUrl" (dict "root" . "component" "auth") | quote }}
 BILLING_CLIENT_ID: inference
+BILLING_RECEIPT_KEYS: /etc/tollgate/receipt-keys
 {{- if .Values.billing.defaultPlan }}
 BILLING_DEFAULT_PLAN: {{ .Values.billing.defaultPlan | toJson | quote }}
 {{- else if .Values.sampleModel.enabled }}
