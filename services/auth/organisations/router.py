@@ -233,7 +233,9 @@ async def accept_invitation(
 ) -> OrganisationRead:
     """Join an organisation by the token in a mail to the calling user's e-mail address."""
     try:
-        joined = await invitations.accept(session, user=user, token=body.token, address=address)
+        joined = await invitations.accept(
+            session, user=user, token=body.token, logged_in=True, address=address
+        )
     except LinkInvalid:
         failures.note("link_rejected", actor=user.id, address=address)
         raise

@@ -148,7 +148,8 @@ async def join_by_page(
 ) -> HTMLResponse:
     """Join an organisation as the user who was invited; anyone without a user registers first.
 
-    The link alone is enough for a user: only a log-in makes use of the membership.
+    The link alone is enough for a user who has confirmed the address: only a log-in makes use of
+    the membership.
     """
     fields = await read_fields(request)
     token = fields.get("token", "")
@@ -157,7 +158,9 @@ async def join_by_page(
             email = (await find_link(session, token=token, purposes=(JOIN,))).email
             user = await find_user_by_email(session, email=email)
             if user is not None:
-                await invitations.accept(session, user=user, token=token, address=address)
+                await invitations.accept(
+                    session, user=user, token=token, logged_in=False, address=address
+                )
         if user is None:
             try:
                 prepared = await prepare_user(

@@ -78,6 +78,11 @@ async def accept(person: Person, token: str) -> Any:
     )
 
 
+async def confirm_addresses(database: Database) -> None:
+    async with database.transaction() as session:
+        await session.execute(update(User).values(email_verified_at=User.created_at))
+
+
 class TestJoining:
     async def test_an_unknown_address_is_invited_and_joins_by_registering(
         self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str, as_admin: Headers
@@ -183,6 +188,7 @@ class TestRefusals:
     ) -> None:
         token = await invite(app, ada, organisation)
         bob = await sign_up(client, BOB)
+        await confirm_addresses(database)
         if end == "withdrawn":
             [invited] = (await ada.members(organisation))["invitations"]
             removals = [await ada.remove(organisation, invited["id"]) for _ in range(2)]
@@ -331,10 +337,11 @@ class TestPages:
         assert await bob.own_roles() == {"Analytical Engines": "viewer"}
 
     async def test_a_user_joins_with_a_click_and_opening_the_page_uses_up_nothing(
-        self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str
+        self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str, database: Database
     ) -> None:
         await ada.put(organisation, BOB, "viewer")
         bob = await sign_up(client, BOB)
+        await confirm_addresses(database)
 
         shown = await self.open_link(client, app)
         before = await bob.own_roles()
@@ -344,6 +351,20 @@ class TestPages:
         assert "password" not in Page(shown).fields
         assert (before, answer.status_code) == ({}, 200)
         assert await bob.own_roles() == {"Analytical Engines": "viewer"}
+
+    async def test_a_click_does_not_let_in_a_user_who_never_confirmed_the_address(
+        self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str
+    ) -> None:
+        await ada.put(organisation, BOB, "viewer")
+        squatter = await sign_up(client, BOB)
+
+        answer = await send(client, await self.open_link(client, app))
+
+        assert_safe(answer)
+        assert answer.status_code == 409
+        assert await squatter.own_roles() == {}
+        own = (await client.get("/userinfo", headers=squatter.headers)).json()
+        assert own["email_verified"] is False
 
     async def test_names_are_escaped(self, app: FastAPI, client: AsyncClient, ada: Person) -> None:
         organisation = await ada.create_organisation("<script>{organisation}</script>")
@@ -370,6 +391,7 @@ class TestPages:
     ) -> None:
         await ada.put(organisation, BOB, "viewer")
         bob = await sign_up(client, BOB)
+        await confirm_addresses(database)
         shown = await self.open_link(client, app)
         async with database.transaction() as session:
             disabled = update(User).where(User.id == bob.id).values(disabled_at=User.created_at)
