@@ -102,7 +102,7 @@ class WaitingDevice:
 async def find_device(
     issuer: Issuer, *, user_code: str, user: User, address: str
 ) -> WaitingDevice | None:
-    """Return the device that waits with a code; None if there is none.
+    """Return the device that waits with a code; None if no device does.
 
     Wrong codes count like failed log-ins, so that nobody can try many.
 

@@ -113,9 +113,10 @@ async def create(
         BodyInvalid: a line does not exist, or an amount is not in whole minor units.
         CreditTooLarge: the invoice, or a line, has less left.
     """
+    invoice = await get_invoice(session, account=None, invoice_id=invoice_id)
+    await lock_money(session, accounts=[invoice.account], journals=())
     series = books.series("credit_note")
     sequence = await next_number(session, series=series)
-    invoice = await get_invoice(session, account=None, invoice_id=invoice_id)
     earlier = await repository.list_notes(session, invoice_id=invoice_id)
     left = remaining(invoice, earlier)
     unit = minor_unit(invoice.currency)
@@ -197,7 +198,8 @@ async def issue(
 ) -> CreditNoteRead:
     """Store a credit note under its number, and post it.
 
-    What the account owes is reduced first; what was paid from its balance returns there.
+    What the account owes is reduced first; what was paid from its balance returns there. The
+    account is locked.
 
     Args:
         amount: including tax, at most what is left.
@@ -223,7 +225,6 @@ async def issue(
         now=now,
     )
     if to_balance:
-        await lock_money(session, accounts=[invoice.account], journals=())
         changes = {invoice.account: to_balance}
         await store_money(session, reservations=(), changes=changes, now=now)
     row: dict[str, Any] = {

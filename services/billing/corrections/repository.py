@@ -2,15 +2,15 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import and_, delete, exists, insert, select
+from sqlalchemy import Select, and_, delete, exists, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import amounts
 from services.billing.bulk_insert import insert_rows, table_of, upsert
 from services.billing.corrections.models import CreditNote, EventReversal, Recall, RecalledArrival
-from services.billing.models import Plan, Price, UsageEvent, UsageHour
+from services.billing.models import EventKey, Plan, Price, UsageEvent, UsageHour
 
 
 class Charged(NamedTuple):
@@ -19,6 +19,7 @@ class Charged(NamedTuple):
     time: datetime
     id: str
     source: str
+    period: str
     model: str
     price_id: str
     is_prepaid: bool
@@ -39,40 +40,92 @@ async def list_reversible(
     Args:
         arrivals: return only those that arrived after the recall.
     """
-    event, same = UsageEvent, _same_event(EventReversal)
-    found = (
-        select(
-            event.time,
-            event.id,
-            event.source,
-            event.model,
-            event.price_id,
-            Plan.billing,
-            Plan.currency,
-            event.amount_high,
-            event.amount_low,
-        )
-        .join(Price, Price.id == event.price_id)
-        .join(Plan, Plan.id == Price.plan_id)
-        .outerjoin(EventReversal, same)
-        .where(
-            event.account == account,
-            event.model == recall.model,
-            event.version == recall.version,
-            EventReversal.id.is_(None),
-        )
-        .order_by(event.time, event.id, event.source)
-        .limit(limit)
+    found = _charged().where(
+        UsageEvent.account == account,
+        UsageEvent.model == recall.model,
+        UsageEvent.version == recall.version,
+        EventReversal.id.is_(None),
     )
     if arrivals:
         found = found.join(RecalledArrival, _same_event(RecalledArrival))
+    return [event for event, _ in await _events(session, found, limit=limit)]
+
+
+async def list_owners(session: AsyncSession, *, ids: Collection[str]) -> list[str]:
+    """Return the accounts of events, by the events' ids, in order."""
+    found = await session.scalars(
+        select(UsageEvent.account)
+        .distinct()
+        .join(EventKey, _same_event(EventKey))
+        .where(EventKey.id.in_(sorted(ids)))
+        .order_by(UsageEvent.account)
+    )
+    return list(found)
+
+
+async def list_events(
+    session: AsyncSession,
+    *,
+    account: str,
+    ids: Collection[str] | None,
+    model: str | None,
+    version: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+) -> list[tuple[Charged, bool]]:
+    """Return an account's events that match, each with whether it was taken back."""
+    found = _charged().where(UsageEvent.account == account)
+    if ids is not None:
+        found = found.join(EventKey, _same_event(EventKey)).where(EventKey.id.in_(sorted(ids)))
+    if model is not None:
+        found = found.where(UsageEvent.model == model)
+    if version is not None:
+        found = found.where(UsageEvent.version == version)
+    if since is not None:
+        found = found.where(UsageEvent.time >= since)
+    if until is not None:
+        found = found.where(UsageEvent.time < until)
+    return await _events(session, found, limit=limit)
+
+
+def _charged() -> Select[Any]:
+    charged: Any = (
+        select(
+            UsageEvent.time,
+            UsageEvent.id,
+            UsageEvent.source,
+            UsageEvent.period,
+            UsageEvent.model,
+            UsageEvent.price_id,
+            Plan.billing,
+            Plan.currency,
+            UsageEvent.amount_high,
+            UsageEvent.amount_low,
+            EventReversal.id,
+        )
+        .join(Price, Price.id == UsageEvent.price_id)
+        .join(Plan, Plan.id == Price.plan_id)
+        .outerjoin(EventReversal, _same_event(EventReversal))
+    )
+    return cast(Select[Any], charged)
+
+
+async def _events(
+    session: AsyncSession, found: Select[Any], *, limit: int
+) -> list[tuple[Charged, bool]]:
+    in_order = found.order_by(UsageEvent.time, UsageEvent.id, UsageEvent.source).limit(limit)
+    rows: Sequence[Any] = (await session.execute(in_order)).all()
     return [
-        Charged(*row[:5], row[5] == "prepaid", row[6], amounts.join(*row[7:]))
-        for row in await session.execute(found)
+        (
+            Charged(*event, billing == "prepaid", currency, amounts.join(high, low)),
+            reversal is not None,
+        )
+        for *event, billing, currency, high, low, reversal in rows
     ]
 
 
-def _same_event(table: type[EventReversal] | type[RecalledArrival]) -> Any:
+def _same_event(table: type[EventReversal | RecalledArrival | EventKey]) -> Any:
     return and_(
         table.time == UsageEvent.time,
         table.id == UsageEvent.id,

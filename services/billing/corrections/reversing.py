@@ -1,7 +1,7 @@
 """Taking usage events back: to the balance if they were prepaid, else on the next invoice."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -24,6 +24,7 @@ async def reverse(
     cause: str,
     reason: str,
     now: datetime,
+    noted: Collection[str] = (),
 ) -> int:
     """Take events of a locked account back; return how much, in 10⁻⁹ of the unit.
 
@@ -31,20 +32,22 @@ async def reverse(
         events: events that were not taken back before, all in the account's currency.
         cause: the id of the recall or adjustment.
         reason: what the next invoice says.
+        noted: months whose postpaid events the caller gives back by a credit note.
     """
     if not events:
         return 0
     currency = events[0].currency
     prepaid = sum(event.amount for event in events if event.is_prepaid)
+    postpaid = sum(event.amount for event in events if not event.is_prepaid)
     owed: Counter[tuple[str, str]] = Counter()
     for event in events:
-        if not event.is_prepaid:
+        if not event.is_prepaid and event.period not in noted:
             owed[event.model, event.price_id] += event.amount
-    total = prepaid + owed.total()
+    total = prepaid + postpaid
     postings = [
         Posting("adjustments", total, account=account),
         Posting("prepaid", -prepaid, account=account),
-        Posting("receivable", -owed.total(), account=account),
+        Posting("receivable", -postpaid, account=account),
     ]
     entry_id = await post(
         session,

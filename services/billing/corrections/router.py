@@ -1,12 +1,17 @@
-"""`/recalls` and the credit notes of invoices."""
+"""`/recalls`, `/adjustments`, and the credit notes of invoices."""
 
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends
 
-from services.billing.corrections import credit_notes
+from services.billing.corrections import adjustments, credit_notes
 from services.billing.corrections import recalls as service
+from services.billing.corrections.adjustments import (
+    AdjustmentCreate,
+    AdjustmentRead,
+    NothingToAdjust,
+)
 from services.billing.corrections.credit_notes import (
     CreditNoteCreate,
     CreditNoteList,
@@ -81,6 +86,36 @@ async def create_recall(
 async def list_recalls(session: Snapshot) -> RecallList:
     """List the recalls, newest first."""
     return await service.list_recalls(session)
+
+
+@router.post(
+    "/adjustments",
+    status_code=201,
+    responses=error_responses(*_errors, KeyMissing, NothingToAdjust, StillRunning, KeyReused),
+)
+async def create_adjustment(
+    body: AdjustmentCreate,
+    key: IdempotencyKey,
+    caller: Annotated[Caller, Depends(RequireScope("admin"))],
+    database: AppDatabase,
+    books: AppBooks,
+) -> AdjustmentRead:
+    """Take back events, by their ids or by a filter; each event at most once.
+
+    Prepaid charges return to the balance at once. Postpaid charges reduce the month's invoice or,
+    if that is issued, are given back by a credit note.
+    """
+    now = datetime.now(UTC)
+    return await run_once(
+        database,
+        call=CallKey(caller.account, key, "/adjustments"),
+        body=body,
+        response=AdjustmentRead,
+        work=lambda session: adjustments.create(
+            session, adjustment=body, by=caller.account, books=books, now=now
+        ),
+        now=now,
+    )
 
 
 @router.post(

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
+from services.billing.invoices.numbers import find_numbers
 from services.billing.ledger.accounts import find_currencies
 from services.billing.usage import repository
 from services.billing.usage.export_formats import Exported, ExportFormat
@@ -27,7 +28,8 @@ async def stream_usage(
     """
     async with database.snapshot() as session:
         currency = (await find_currencies(session, accounts=[account])).get(account, "")
-    writer = file_format(Exported(account, period, currency, invoice=None))
+        numbers = await find_numbers(session, account=account, periods=[period])
+    writer = file_format(Exported(account, period, currency, invoice=numbers.get(period)))
     yield writer.begin()
     start, end = month_bounds(period)
     exported = 0

@@ -5,8 +5,8 @@ from alembic import op
 
 from services.common.db.columns import ascii_id
 
-revision = "0008"
-down_revision = "0007"
+revision = "0012"
+down_revision = "0011"
 
 
 def upgrade() -> None:

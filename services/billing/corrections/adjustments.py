@@ -1,0 +1,226 @@
+"""Adjustments: an administrator takes back named events, or all that match a filter.
+
+Prepaid charges return to the balance. Postpaid charges of a month that is not invoiced reduce its
+invoice; those of an invoiced month are given back by a credit note.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Self
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.billing.corrections import credit_notes, repository
+from services.billing.corrections.credit_notes import Reason, remaining
+from services.billing.corrections.models import Adjustment
+from services.billing.corrections.repository import Charged
+from services.billing.corrections.reversing import reverse
+from services.billing.currencies import minor_unit, rounded
+from services.billing.invoices.issuing import Books, invoice_id
+from services.billing.invoices.numbers import find_numbers, lock_numbers, next_number
+from services.billing.invoices.parties import AppliedTax
+from services.billing.invoices.service import get_invoice
+from services.billing.ledger.accounts import lock_money
+from services.billing.ledger.entries import Entry, Posting, make_entry
+from services.billing.ledger.posting import post
+from services.common.contracts import AccountId, Name, format_amount
+from services.common.errors import BodyInvalid, ServiceError
+from services.common.times import Instant
+
+MAX_EVENTS = 10_000
+"""Events that one adjustment takes back, in one transaction."""
+
+EventName = Annotated[
+    str, Field(strict=True, min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")
+]
+
+
+class EventFilter(BaseModel):
+    """Events that match all of these; times are half-open."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    account: AccountId
+    model: Name | None = None
+    version: Name | None = None
+    since: Instant | None = Field(default=None, alias="from")
+    until: Instant | None = Field(default=None, alias="to")
+
+
+class AdjustmentCreate(BaseModel):
+    """The events to take back: by their ids, or by a filter."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    events: Annotated[list[EventName], Field(min_length=1, max_length=MAX_EVENTS)] | None = None
+    filter: EventFilter | None = None
+    reason: Reason
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.events is None) == (self.filter is None):
+            raise ValueError("give events or a filter")
+        return self
+
+
+class AdjustmentRead(BaseModel):
+    id: str
+    events: int = Field(description="How many events were taken back.")
+    skipped: int = Field(description="How many had been taken back before.")
+    amount: str = Field(description="What they had cost, without tax.")
+
+
+class NothingToAdjust(ServiceError):
+    """No event is left to take back."""
+
+    status = 409
+    code = "nothing_to_adjust"
+    detail = "No event is left to take back."
+
+
+async def create(
+    session: AsyncSession, *, adjustment: AdjustmentCreate, by: str, books: Books, now: datetime
+) -> AdjustmentRead:
+    """Take events back.
+
+    Locks are taken in one order: accounts, then the numbers of credit notes.
+
+    Raises:
+        NothingToAdjust: there is no such event that was not taken back before.
+        BodyInvalid: the filter matches too many events, or the events differ in currency.
+    """
+    accounts = (
+        [adjustment.filter.account]
+        if adjustment.filter is not None
+        else await repository.list_owners(session, ids=adjustment.events or ())
+    )
+    await lock_money(session, accounts=accounts, journals=())
+    chosen, skipped = await _choose(session, adjustment, accounts=accounts)
+    if not chosen:
+        raise NothingToAdjust()
+    if len({event.currency for events in chosen.values() for event in events}) > 1:
+        raise BodyInvalid([{"loc": ["body", "events"], "msg": "Must all be in the same currency."}])
+    stored = Adjustment(id=str(uuid4()), reason=adjustment.reason, by=by, created_at=now)
+    session.add(stored)
+    total = 0
+    for account, events in sorted(chosen.items()):
+        total += await _adjust(session, account, events, stored=stored, books=books)
+    return AdjustmentRead(
+        id=stored.id,
+        events=sum(map(len, chosen.values())),
+        skipped=skipped,
+        amount=format_amount(total),
+    )
+
+
+async def _choose(
+    session: AsyncSession, adjustment: AdjustmentCreate, *, accounts: Sequence[str]
+) -> tuple[dict[str, list[Charged]], int]:
+    """Return the events to take back, by account, and how many were taken back before."""
+    given = adjustment.filter
+    chosen: dict[str, list[Charged]] = {}
+    skipped = 0
+    for account in accounts:
+        found = await repository.list_events(
+            session,
+            account=account,
+            ids=adjustment.events,
+            model=given.model if given else None,
+            version=given.version if given else None,
+            since=given.since if given else None,
+            until=given.until if given else None,
+            limit=MAX_EVENTS + 1,
+        )
+        if len(found) > MAX_EVENTS:
+            raise BodyInvalid(
+                [{"loc": ["body", "filter"], "msg": f"Matches more than {MAX_EVENTS} events."}]
+            )
+        new = [event for event, is_reversed in found if not is_reversed]
+        skipped += len(found) - len(new)
+        if new:
+            chosen[account] = new
+    return chosen, skipped
+
+
+async def _adjust(
+    session: AsyncSession,
+    account: str,
+    events: Sequence[Charged],
+    *,
+    stored: Adjustment,
+    books: Books,
+) -> int:
+    """Take back an account's events, those of invoiced months by credit notes; return how much."""
+    # Issuing locks these numbers, too: no month is invoiced meanwhile.
+    await lock_numbers(session, series=books.series("invoice"))
+    periods = {event.period for event in events if not event.is_prepaid}
+    invoiced = await find_numbers(session, account=account, periods=periods)
+    total = await reverse(
+        session,
+        events,
+        account=account,
+        kind="adjustment",
+        cause=stored.id,
+        reason=f"Adjustment: {stored.reason}",
+        now=stored.created_at,
+        noted=invoiced.keys(),
+    )
+    owed: Counter[str] = Counter()
+    for event in events:
+        if not event.is_prepaid and event.period in invoiced:
+            owed[event.period] += event.amount
+    await _note(session, account, owed, stored=stored, books=books)
+    return total
+
+
+async def _note(
+    session: AsyncSession,
+    account: str,
+    owed: Mapping[str, int],
+    *,
+    stored: Adjustment,
+    books: Books,
+) -> None:
+    """Issue a credit note for each month, unless its invoice was given back before."""
+    for period, net in sorted(owed.items()):
+        invoice = await get_invoice(
+            session, account=account, invoice_id=invoice_id(account, period)
+        )
+        series = books.series("credit_note")
+        await lock_numbers(session, series=series)
+        earlier = await repository.list_notes(session, invoice_id=invoice.id)
+        unit = minor_unit(invoice.currency)
+        rate = AppliedTax(rate=invoice.tax.rate, reason="").fraction
+        gross = rounded(net, unit=unit) + rounded(rate * net, unit=unit)
+        amount = min(gross, remaining(invoice, earlier))
+        if amount <= 0:
+            await post(session, _too_little(account, invoice.currency, net, stored=stored))
+        else:
+            await credit_notes.issue(
+                session,
+                invoice,
+                earlier=earlier,
+                amount=amount,
+                lines={},
+                reason=stored.reason,
+                series=series,
+                sequence=await next_number(session, series=series),
+                by=stored.by,
+                now=stored.created_at,
+                posted=net,
+            )
+
+
+def _too_little(account: str, currency: str, net: int, *, stored: Adjustment) -> Entry | None:
+    """Return the entry of what no document can give back, such as less than a cent."""
+    postings = [Posting("receivable", net, account=account), Posting("rounding", -net)]
+    return make_entry(
+        "adjustment",
+        currency=currency,
+        reference=stored.id,
+        postings=postings,
+        now=stored.created_at,
+    )
