@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from functools import partial
@@ -40,6 +41,8 @@ CHECKS = [
 EXAMPLES = 10
 """Valid requests for each operation; half as many are invalid, or have no token."""
 TIMEOUT_S = 30
+LIMIT_S = 300
+"""For all calls of one service; far more than they need, so that only a fault exceeds it."""
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,7 @@ def token(platform: Platform) -> str:
     claims = {
         "iss": platform.urls["auth"],
         "sub": account,
+        "user_id": account,
         "aud": AUDIENCE,
         "iat": now,
         "exp": now + 3600,
@@ -87,18 +91,29 @@ def test_every_answer_is_documented(
     authorized = {"Authorization": f"Bearer {token}"}
 
     faults: dict[str, str] = {}
+    statuses: Counter[int] = Counter()
+    deadline = time.monotonic() + LIMIT_S
     for operation in operations:
+        assert time.monotonic() < deadline, f"{operation.label} was not reached in {LIMIT_S} s"
         for mode, examples, headers in (
             (GenerationMode.POSITIVE, EXAMPLES, authorized),
             (GenerationMode.NEGATIVE, EXAMPLES // 2, authorized),
             (GenerationMode.POSITIVE, EXAMPLES // 2, {}),
         ):
             call = partial(
-                check, session=session, url=platform.urls[service], headers=headers, faults=faults
+                check,
+                session=session,
+                url=platform.urls[service],
+                headers=headers,
+                faults=faults,
+                statuses=statuses,
             )
             call_at_random(operation, mode, examples, call)
 
     assert len(operations) >= 10
+    assert sum(count for status, count in statuses.items() if status < 300) > len(operations)
+    with platform.client("auth", token) as auth:
+        assert auth.get("/userinfo").status_code == 200  # the credentials were valid throughout
     assert not faults, "\n\n".join(faults.values())
 
 
@@ -152,9 +167,11 @@ def check(
     url: str,
     headers: dict[str, str],
     faults: dict[str, str],
+    statuses: Counter[int],
 ) -> None:
     """Make a call; record the response's defects as a fault, at most one for each status."""
     response = case.call(base_url=url, session=session, headers=headers, timeout=TIMEOUT_S)
+    statuses[response.status_code] += 1
     try:
         case.validate_response(response, checks=CHECKS)
     except FailureGroup as error:
