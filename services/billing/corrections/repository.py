@@ -118,7 +118,7 @@ async def _events(
     rows: Sequence[Any] = (await session.execute(in_order)).all()
     return [
         (
-            Charged(*event, billing == "prepaid", currency, amounts.join(high, low)),
+            Charged._make((*event, billing == "prepaid", currency, amounts.join(high, low))),
             reversal is not None,
         )
         for *event, billing, currency, high, low, reversal in rows

@@ -1,15 +1,17 @@
 """All SQL about plans."""
 
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Select, or_, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import joinedload, selectinload
 
+from services.billing import amounts
 from services.billing.bulk_insert import upsert
-from services.billing.models import Account, AccountPlan, Plan, Price
+from services.billing.models import Account, AccountPlan, Plan, Price, UsageEvent
+from services.billing.periods import next_period, start_of
 from services.billing.plans.schemas import PlanCreate
 
 
@@ -104,6 +106,25 @@ async def find_in_force(
         .order_by(AccountPlan.account, AccountPlan.effective_from, AccountPlan.id)  # as indexed
     )
     return {account: (plan_id, currency) for account, plan_id, currency in given}
+
+
+async def stream_month(
+    connection: AsyncConnection, *, period: str, account: str | None
+) -> AsyncIterator[tuple[str, str, int, int]]:
+    """Yield account, model, rows and amount of a month's events, by account, as accepted."""
+    event = UsageEvent
+    found = (
+        select(event.account, event.model, event.rows, event.amount_high, event.amount_low)
+        .where(
+            event.period == period,
+            event.time < start_of(next_period(period)),
+        )
+        .order_by(event.account, event.received_at, event.time, event.id)
+    )
+    if account is not None:
+        found = found.where(event.account == account)
+    async for owner, model, rows, high, low in await connection.stream(found):
+        yield owner, model, rows, amounts.join(high, low)
 
 
 def add_assignment(

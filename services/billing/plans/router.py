@@ -9,6 +9,7 @@ from services.billing.database import AppDatabase
 from services.billing.ledger.accounts import CurrencyFixed
 from services.billing.plans import service
 from services.billing.plans.default import DefaultPlanId
+from services.billing.plans.preview import PlanPreviewCreate, PlanPreviewRead, preview
 from services.billing.plans.schemas import (
     PlanAssign,
     PlanAssigned,
@@ -68,6 +69,18 @@ async def create_plan(body: PlanCreate, database: AppDatabase) -> PlanRead:
     return await in_transaction(
         database, lambda session: service.store_plan(session, plan=body, now=now)
     )
+
+
+@router.post(
+    "/plans/preview",
+    dependencies=_admin,
+    responses=error_responses(
+        Unauthenticated, InsufficientScope, service.PlanNotFound, BodyInvalid, Unavailable
+    ),
+)
+async def preview_plan(body: PlanPreviewCreate, database: AppDatabase) -> PlanPreviewRead:
+    """Replay a month's events under a plan: what each account paid, and would have paid."""
+    return await preview(database, wanted=body)
 
 
 @router.put(

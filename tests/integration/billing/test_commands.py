@@ -1,4 +1,4 @@
-"""`tollgate billing close`, killed in the middle and repeated."""
+"""`tollgate billing close`, killed in the middle and repeated, and `tollgate billing recall`."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from harness.waiting import eventually_async
 from services.billing.invoices.models import Invoice
 from services.billing.verify import verify
 from services.common.db.database import Database
-from tests.integration.billing.money import new_id
+from tests.integration.billing.money import credit, money, new_id, spent, store_prepaid, take
 from tests.integration.billing.months import DURING, PERIOD, deliver
 
 ACCOUNTS = 300
@@ -76,3 +76,18 @@ def test_a_wrong_month_is_refused(arguments: list[str], code: int, tmp_path: Pat
 
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.output
+
+
+async def test_the_command_recalls_a_version_at_once(database: Database, database_url: str) -> None:
+    await store_prepaid(database)
+    await credit(database, 100)
+    event_of_it = spent(20, 1)
+    await take(database, [event_of_it])
+    version = event_of_it["data"]["version"]
+
+    process = start(database_url, "recall", "wine", version, "--reason", "Wrong labels.")
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 0, err
+    assert out.decode().startswith(f"wine {version} is recalled: ")
+    assert await money(database) == (100, 0)

@@ -1,0 +1,144 @@
+"""Previews of plans: a past month's events, priced again under another plan."""
+
+from collections import Counter
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.billing.database import long_snapshot
+from services.billing.ledger.accounts import find_currencies
+from services.billing.plans import repository
+from services.billing.plans.pricing import charge
+from services.billing.plans.schemas import PlanCreate, PriceCreate
+from services.billing.plans.service import PlanNotFound, read_plan
+from services.common.contracts import AccountId, Name, format_amount
+from services.common.db.database import Database
+from services.common.errors import BodyInvalid
+
+_AT_ONCE = 500
+"""Accounts whose currency is looked up together."""
+
+
+class PlanPreviewCreate(BaseModel):
+    """A plan, by its id or as a whole, and the month to replay under it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    plan: Name | PlanCreate
+    account: AccountId | None = None
+    period: Annotated[
+        str, Field(strict=True, pattern=r"^(?:19[7-9][0-9]|[2-9][0-9]{3})-(?:0[1-9]|1[0-2])$")
+    ]
+
+
+class BeforeAfter(BaseModel):
+    before: str
+    after: str
+
+
+class AccountPreview(BeforeAfter):
+    account: str
+
+
+class PlanPreviewRead(BaseModel):
+    """What was paid, and what would have been paid under the plan."""
+
+    period: str
+    accounts: list[AccountPreview] = Field(
+        description="Those with usage in the plan's currency; those that pay least more first."
+    )
+    total: BeforeAfter
+
+
+class _Replay:
+    """Prices the requests of one account after another."""
+
+    def __init__(self, prices: Mapping[str | None, PriceCreate]) -> None:
+        self._prices = prices
+        self._numbers: Counter[str | None] = Counter()
+
+    def next_account(self) -> None:
+        """Begin to count requests from 1."""
+        self._numbers.clear()
+
+    def charge(self, model: str, rows: int) -> int:
+        """Return what the next request costs; 0 for a model that the plan does not sell."""
+        key = model if model in self._prices else None
+        price = self._prices.get(key)
+        if price is None:
+            return 0
+        self._numbers[key] += 1
+        return charge(
+            tiers=price.tiers,
+            included_requests=price.included_requests,
+            number=self._numbers[key],
+            rows=rows,
+        )
+
+
+async def preview(database: Database, *, wanted: PlanPreviewCreate) -> PlanPreviewRead:
+    """Replay a month's events under a plan, in the order in which they were accepted.
+
+    They are streamed, so that memory grows with the accounts, not with the events.
+
+    Raises:
+        PlanNotFound: there is no plan with this id.
+        BodyInvalid: the account's currency is not the plan's.
+    """
+    async with database.snapshot() as session:
+        plan = await _find_plan(session, wanted.plan)
+    replay = _Replay({price.model: price for price in plan.prices})
+    sums: dict[str, tuple[int, int]] = {}
+    async with long_snapshot(database) as connection:
+        events = repository.stream_month(connection, period=wanted.period, account=wanted.account)
+        async for account, model, rows, amount in events:
+            if account not in sums:
+                replay.next_account()
+            before, after = sums.get(account, (0, 0))
+            sums[account] = before + amount, after + replay.charge(model, rows)
+    currencies = await _currencies(database, sorted(sums))
+    if wanted.account in sums and currencies[wanted.account] != plan.currency:
+        raise BodyInvalid([{"loc": ["body", "plan"], "msg": "Must be in the account's currency."}])
+    same = {account: each for account, each in sums.items() if currencies[account] == plan.currency}
+    return _read(wanted.period, same)
+
+
+def _read(period: str, sums: Mapping[str, tuple[int, int]]) -> PlanPreviewRead:
+    ordered = sorted(sums.items(), key=lambda each: (each[1][1] - each[1][0], each[0]))
+    return PlanPreviewRead(
+        period=period,
+        accounts=[
+            AccountPreview(
+                account=account, before=format_amount(before), after=format_amount(after)
+            )
+            for account, (before, after) in ordered
+        ],
+        total=BeforeAfter(
+            before=format_amount(sum(before for before, _ in sums.values())),
+            after=format_amount(sum(after for _, after in sums.values())),
+        ),
+    )
+
+
+async def _find_plan(session: AsyncSession, wanted: str | PlanCreate) -> PlanCreate:
+    if isinstance(wanted, PlanCreate):
+        return wanted
+    plans = await repository.find_plans(session, plan_ids=[wanted])
+    if not plans:
+        raise PlanNotFound()
+    read = read_plan(plans[0])
+    return PlanCreate.model_construct(
+        name=read.name, currency=read.currency, billing=read.billing, prices=list(read.prices)
+    )
+
+
+async def _currencies(database: Database, accounts: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    bounds = [*range(0, len(accounts), _AT_ONCE), len(accounts)]
+    for start, end in pairwise(bounds):
+        async with database.snapshot() as session:
+            found |= await find_currencies(session, accounts=accounts[start:end])
+    return found

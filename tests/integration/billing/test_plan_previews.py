@@ -1,0 +1,92 @@
+"""Previews of plans: what a past month would have cost under another plan."""
+
+import pytest
+from httpx import AsyncClient
+
+from harness.issuer import Headers, Issuer
+from harness.plans import plan, price
+from harness.usage_events import ADA, BOB, Json
+from services.common.db.database import Database
+from tests.integration.billing.months import LOCAL_PLAN_ID, PERIOD, use
+
+DOUBLED = plan(price((None, "0.001", "0.0002")))
+TIERED = plan(price((2, "1", "0"), (None, "0.1", "0"), included=1))
+
+
+async def test_every_account_before_and_after(
+    client: AsyncClient, admin: Headers, database: Database
+) -> None:
+    await use(database, 1, 1)
+    await use(database, 6, account=BOB)
+
+    response = await client.post(
+        "/plans/preview", headers=admin, json={"plan": DOUBLED, "period": PERIOD}
+    )
+
+    assert response.json() == {
+        "period": PERIOD,
+        "accounts": [
+            {"account": BOB, "before": "0.0011", "after": "0.0022"},
+            {"account": ADA, "before": "0.0012", "after": "0.0024"},
+        ],
+        "total": {"before": "0.0023", "after": "0.0046"},
+    }
+
+
+async def test_the_own_plan_changes_nothing(
+    client: AsyncClient, admin: Headers, database: Database
+) -> None:
+    await use(database, 3, 4, 5)
+
+    response = await client.post(
+        "/plans/preview",
+        headers=admin,
+        json={"plan": LOCAL_PLAN_ID, "account": ADA, "period": PERIOD},
+    )
+
+    total = response.json()["total"]
+    assert total["before"] == total["after"] == "0.0027"
+
+
+async def test_tiers_and_included_requests_count_from_1_for_each_account(
+    client: AsyncClient, admin: Headers, database: Database
+) -> None:
+    await use(database, 1, 1, 1, 1)
+    await use(database, 1, 1, account=BOB)
+
+    response = await client.post(
+        "/plans/preview", headers=admin, json={"plan": TIERED, "period": PERIOD}
+    )
+
+    after = {each["account"]: each["after"] for each in response.json()["accounts"]}
+    assert after == {ADA: "1.2", BOB: "1"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"plan": "missing", "period": PERIOD}, 404),
+        ({"plan": LOCAL_PLAN_ID, "period": "2026-13"}, 422),
+        ({"plan": DOUBLED | {"currency": "EUR"}, "account": ADA, "period": PERIOD}, 422),
+        ({"plan": DOUBLED | {"currency": "ZZZ"}, "period": PERIOD}, 422),
+        ({"period": PERIOD}, 422),
+    ],
+)
+async def test_a_wrong_request_is_refused(
+    client: AsyncClient, admin: Headers, database: Database, body: Json, status: int
+) -> None:
+    await use(database, 1)
+
+    response = await client.post("/plans/preview", headers=admin, json=body)
+
+    assert response.status_code == status
+
+
+async def test_only_an_administrator_may(client: AsyncClient, issuer: Issuer) -> None:
+    ada = issuer.headers("usage:read", "billing:manage", account=ADA)
+
+    response = await client.post(
+        "/plans/preview", headers=ada, json={"plan": DOUBLED, "period": PERIOD}
+    )
+
+    assert response.status_code == 403
