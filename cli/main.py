@@ -96,6 +96,7 @@ receipts = new_group(
 app = new_group(
     {
         "up": Command("cli.local.up:up", (AUTH, BILLING, INFERENCE, REGISTRY, TRAINER)),
+        "usage": Command("cli.usage:usage", ()),
         "train": Command("cli.train:train", (REGISTRY, TRAINER)),
         "login": Command("cli.sign_in.commands:login", ()),
         "logout": Command("cli.sign_in.commands:logout", ()),

@@ -24,6 +24,10 @@ class LocalSettings(ServiceSettings):
     """Store of the functions' records, for `tollgate pipelines`."""
     pipeline_repository: str = Field(default="", validation_alias="PIPELINE_REPOSITORY")
     """Repository of the workflows, for links to their runs."""
+    url: str = ""
+    """URL of billing, or of any other service that names it, for `tollgate usage`."""
+    api_key: SecretStr = SecretStr("")
+    """API key with scope `usage:read`, for `tollgate usage`."""
     client_id: str = ""
     """Machine client with scope `predict` for `tollgate models check`."""
     client_secret: SecretStr = SecretStr("")

@@ -16,10 +16,10 @@ ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 IMAGES = ("auth", "billing", "inference", "trainer")
 
-EVERYWHERE = {"login", "logout", "token"}
+EVERYWHERE = {"login", "logout", "token", "usage"}
 COMMANDS = {
     "auth": {"audit", "auth", "users"} | EVERYWHERE,
-    "billing": {"billing"} | EVERYWHERE,
+    "billing": {"billing", "receipts"} | EVERYWHERE,
     "inference": {"billing", "keys", "models", "pipelines"} | EVERYWHERE,
     "trainer": {"keys", "models", "pipelines", "train"} | EVERYWHERE,
 }
