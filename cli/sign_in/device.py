@@ -120,7 +120,7 @@ def find_endpoints(http: httpx.Client, issuer: str) -> Mapping[str, Any]:
     """Return the discovery document of an issuer.
 
     Raises:
-        SignInError: there is no token, or it is another issuer's.
+        SignInError: it is missing, or another issuer's.
     """
     try:
         answer = http.get(f"{issuer}/.well-known/openid-configuration")

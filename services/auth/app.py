@@ -29,6 +29,8 @@ from services.auth.openid.service import delete_expired_codes
 from services.auth.organisations.router import router as organisations
 from services.auth.pages.router import router as pages
 from services.auth.passwords import MEMORY_KIB, PasswordHasher
+from services.auth.providers.client import ProviderClient
+from services.auth.providers.router import router as providers
 from services.auth.revocations.router import router as revocations
 from services.auth.revocations.service import RevocationFeed
 from services.auth.sessions.cookies import BrowserCookie
@@ -49,6 +51,7 @@ from services.common.db.database import DEADLINE_S, Database
 from services.common.db.schema import SchemaCheck
 from services.common.errors import Unavailable
 from services.common.http.app import service_app
+from services.common.http.client import http_client
 from services.common.http.methods import Cors
 from services.common.identity.tokens import TokenVerifier
 from services.common.settings import exit_with_error
@@ -123,6 +126,10 @@ def create_app(
         app.state.password_changer = PasswordChanger(
             database, hasher, settings.guess_limits, failures
         )
+        provider_http = http_client()
+        app.state.providers = ProviderClient(
+            provider_http, settings.providers, callback=f"{settings.issuer}/sign-in/callback"
+        )
         post = Post(
             background,
             open_transport(settings.mail_url.get_secret_value(), folder=settings.home / "mail"),
@@ -154,6 +161,7 @@ def create_app(
             yield
         with suppress(Unavailable, SQLAlchemyError):
             await store_failures(background, failures)
+        await provider_http.aclose()
         hasher.close()
         await background.close()
         await database.close()
@@ -186,6 +194,7 @@ def create_app(
     app.include_router(openid)
     app.include_router(logout)
     app.include_router(devices)
+    app.include_router(providers)
     app.include_router(clients)
     app.include_router(api_keys)
     app.include_router(revocations)

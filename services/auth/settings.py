@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+)
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from services.auth.clients.redirects import find_problem
@@ -74,6 +82,31 @@ class FirstPartyClient(BaseModel):
             if problem := find_problem(uri):
                 raise ValueError(problem)
         return uris
+
+
+class ProviderSettings(BaseModel):
+    """Another OpenID provider, with which people sign in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,38}[A-Za-z0-9])?$")
+    issuer: str = Field(max_length=500)
+    client_id: str = Field(min_length=1)
+    client_secret: SecretStr
+
+    @field_validator("issuer")
+    @classmethod
+    def _is_issuer(cls, issuer: str) -> str:
+        """Compared exactly, so even a trailing slash stays."""
+        if find_problem(issuer) or "?" in issuer:
+            raise ValueError("must be an https URL without a query, or http on a loopback address")
+        return issuer
+
+
+def _have_own_names(providers: tuple[ProviderSettings, ...]) -> tuple[ProviderSettings, ...]:
+    if len({each.name for each in providers}) < len(providers):
+        raise ValueError("every provider needs a name of its own")
+    return providers
 
 
 class AuthSettings(ServiceSettings):
@@ -157,6 +190,15 @@ class AuthSettings(ServiceSettings):
     """Apps that are part of Tollgate, which people need not allow anything: a JSON list of
     `{"client_id", "name", "redirect_uris", "post_logout_redirect_uris"}`. `migrate` creates or
     updates them as public clients."""
+    providers: Annotated[
+        tuple[ProviderSettings, ...],
+        NoDecode,
+        BeforeValidator(_from_json),
+        AfterValidator(_have_own_names),
+    ] = ()
+    """OpenID providers of companies, with which people may sign in: a JSON list of `{"name",
+    "issuer", "client_id", "client_secret"}`. Register `<AUTH_ISSUER>/sign-in/callback/<name>` there
+    as the redirect URI."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe level to log."""
 

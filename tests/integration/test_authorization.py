@@ -34,6 +34,8 @@ PUBLIC = {
         "/authorize",
         "/sign-in",
         "/sign-in/code",
+        "/sign-in/with/{provider}",
+        "/sign-in/callback/{provider}",
         "/consent",
         "/device",
         "/device/confirm",

@@ -1,6 +1,6 @@
 """What the routes for browsers have in common: the cookie, the form, and its CSRF token."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -19,6 +19,8 @@ class Browser:
     cookie: BrowserCookie
     secret: str | None
     """The secret in its cookie, if it sends one."""
+    providers: Sequence[str] = ()
+    """The providers that its person may sign in with instead."""
 
     def identify(self) -> str:
         """Return the secret with which the forms of the response are protected."""
@@ -33,7 +35,7 @@ class Browser:
 
 def _browser(request: Request) -> Browser:
     cookie: BrowserCookie = request.app.state.browser_cookie
-    return Browser(cookie, cookie.read(request))
+    return Browser(cookie, cookie.read(request), request.app.state.providers.names)
 
 
 def read_query(request: Request) -> str:

@@ -196,7 +196,7 @@ def _code_in(sent: SentForm) -> str:
 
 def _ask_to_sign_in(browser: Browser, back: Return) -> Response:
     secret = browser.identify()
-    shown = sign_in_page(secret=secret, back=back, form_targets=[])
+    shown = sign_in_page(secret=secret, back=back, form_targets=[], providers=browser.providers)
     return browser.remember(shown, secret)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from fastapi.responses import HTMLResponse
 
@@ -75,7 +75,9 @@ def sign_in_page(
     secret: str,
     back: Return,
     form_targets: Sequence[str],
+    providers: Sequence[str],
     email: str = "",
+    link: str = "",
     problem: str | None = None,
     status: int = 200,
 ) -> HTMLResponse:
@@ -84,15 +86,20 @@ def sign_in_page(
     Args:
         secret: that of the browser's cookie.
         back: where to go on afterwards.
+        providers: those that the person may sign in with instead.
+        link: a sealed `Link` to send along.
     """
     attributes = 'required maxlength="1000" autocomplete="username"'
     content = form(
         "/sign-in",
         secret=secret,
-        hidden={"continue": back.url},
+        hidden=_hidden(back, link),
         fields=[Field("email", "E-mail", "email", attributes, value=email), _PASSWORD],
         buttons=[("sign-in", "Sign in")],
     )
+    for name in providers:
+        target = f"/sign-in/with/{quote(name, safe='')}?{urlencode({'continue': back.url})}"
+        content += f'\n<p><a href="{escape(target)}">Sign in with {escape(name)}</a></p>'
     return page(
         "Sign in",
         "Sign in with your e-mail address and password.",
@@ -108,6 +115,7 @@ def code_page(
     secret: str,
     back: Return,
     form_targets: Sequence[str],
+    link: str = "",
     problem: str | None = None,
     status: int = 200,
 ) -> HTMLResponse:
@@ -115,18 +123,22 @@ def code_page(
     content = form(
         "/sign-in/code",
         secret=secret,
-        hidden={"continue": back.url},
+        hidden=_hidden(back, link),
         fields=[_CODE],
         buttons=[("sign-in", "Sign in")],
     )
     return page(
         "Enter your code",
-        "Your password is right. A second factor protects your user.",
+        "A second factor protects your user.",
         problem=problem,
         content=content,
         form_targets=form_targets,
         status=status,
     )
+
+
+def _hidden(back: Return, link: str) -> dict[str, str]:
+    return {"continue": back.url} | ({"link": link} if link else {})
 
 
 def scope_list(scope: str) -> str:

@@ -4,7 +4,7 @@ An error is shown to the person as long as the client's redirect URI is not veri
 client gets it. So this is no open redirect.
 """
 
-from collections.abc import Sequence
+from time import time
 
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -20,6 +20,8 @@ from services.auth.openid.requests import AuthorizationRequest, Step
 from services.auth.openid.returns import AUTHORIZE, Return
 from services.auth.openid.service import Prepared, Recipient
 from services.auth.pages.html import page
+from services.auth.providers.service import link_after_password
+from services.auth.providers.states import Link, open_link, seal
 from services.auth.sessions.service import SignedIn, find_signed_in
 from services.auth.sessions.sign_in import Entered, sign_in_with_code, sign_in_with_password
 from services.auth.tokens.service import Issuer
@@ -59,7 +61,11 @@ async def authorize(
     if prepared.step is Step.SIGN_IN or signed_in is None:
         secret = browser.identify()
         shown = sign_in_page(
-            secret=secret, back=back, form_targets=[recipient.source], email=asked.login_hint
+            secret=secret,
+            back=back,
+            form_targets=[recipient.source],
+            providers=browser.providers,
+            email=asked.login_hint,
         )
         return browser.remember(shown, secret)
     if prepared.step is Step.CONSENT:
@@ -87,7 +93,8 @@ async def sign_in(
     if not sent.is_genuine or sent.back is None or browser.secret is None:
         failures.note("csrf_rejected", target=request.url.path, address=address)
         return stale_form_page(sent.back)
-    email = sent.fields.get("email", "")
+    email, sealed = sent.fields.get("email", ""), sent.fields.get("link", "")
+    link = open_link(sealed, secret=browser.secret, now=time())
     try:
         entered = await sign_in_with_password(
             issuer,
@@ -100,13 +107,15 @@ async def sign_in(
         shown = sign_in_page(
             secret=browser.secret,
             back=sent.back,
-            form_targets=await _form_targets(issuer, sent.back),
+            form_targets=await service.find_form_targets(issuer, sent.back),
+            providers=[] if link else browser.providers,
             email=email,
+            link=sealed if link else "",
             problem=error.detail,
             status=error.status,
         )
         return _with_retry_after(shown, error)
-    return await _go_on(issuer, browser, sent.back, entered)
+    return await go_on(issuer, browser, sent.back, entered, link=link, address=address)
 
 
 @router.post("/sign-in/code", include_in_schema=False)
@@ -125,6 +134,8 @@ async def enter_code(
         return stale_form_page(sent.back)
     if pending.authenticated_at is not None:  # the form was sent twice
         return _see(sent.back.after_sign_in().url)
+    sealed = sent.fields.get("link", "")
+    link = open_link(sealed, secret=browser.secret, now=time())
     try:
         entered = await sign_in_with_code(
             issuer,
@@ -138,12 +149,13 @@ async def enter_code(
         shown = code_page(
             secret=browser.secret,
             back=sent.back,
-            form_targets=await _form_targets(issuer, sent.back),
+            form_targets=await service.find_form_targets(issuer, sent.back),
+            link=sealed if link else "",
             problem=wrong if error.code == "invalid_grant" else error.detail,
             status=error.status,
         )
         return _with_retry_after(shown, error)
-    return await _go_on(issuer, browser, sent.back, entered)
+    return await go_on(issuer, browser, sent.back, entered, link=link, address=address)
 
 
 @router.post("/consent", include_in_schema=False)
@@ -248,25 +260,35 @@ def _answer(issuer: Issuer, recipient: Recipient, parameters: dict[str, str]) ->
     return _see(with_parameters(recipient.redirect_uri, sent))
 
 
-async def _go_on(issuer: Issuer, browser: Browser, back: Return, entered: Entered) -> Response:
-    """Continue after a right password or code, with the browser's new cookie."""
+async def go_on(
+    issuer: Issuer,
+    browser: Browser,
+    back: Return,
+    entered: Entered,
+    *,
+    link: Link | None,
+    address: str,
+) -> Response:
+    """Continue after the person has shown who they are, with the browser's new cookie.
+
+    Args:
+        link: the person at a provider to link to the user who signs in.
+    """
     if entered.needs_code:
-        targets = await _form_targets(issuer, back)
-        shown: Response = code_page(secret=entered.secret, back=back, form_targets=targets)
-    else:
-        shown = _see(back.after_sign_in().url)
-    return browser.remember(shown, entered.secret)
-
-
-async def _form_targets(issuer: Issuer, back: Return) -> Sequence[str]:
-    """Return where the forms of the pages may lead to in the end, besides auth."""
-    if back.path != AUTHORIZE:
-        return []
-    try:
-        async with issuer.database.snapshot() as session:
-            return [(await service.find_recipient(session, query=back.query)).source]
-    except RequestRejectedError:
-        return []  # going back shows the error
+        targets = await service.find_form_targets(issuer, back)
+        sealed = seal(link, secret=entered.secret) if link else ""
+        shown: Response = code_page(
+            secret=entered.secret, back=back, form_targets=targets, link=sealed
+        )
+        return browser.remember(shown, entered.secret)
+    if link is not None:
+        async with issuer.database.transaction() as session:
+            signed_in = await find_signed_in(session, secret=entered.secret)
+            if signed_in is not None:
+                await link_after_password(
+                    session, user=signed_in.user, waiting=link, address=address
+                )
+    return browser.remember(_see(back.after_sign_in().url), entered.secret)
 
 
 def _see(url: str) -> Response:

@@ -30,6 +30,7 @@ from services.auth.openid.requests import (
     read_request,
     read_state,
 )
+from services.auth.openid.returns import AUTHORIZE, Return
 from services.auth.organisations.memberships import Account, find_account
 from services.auth.sessions.service import SignedIn, is_current, is_outdated, not_before
 from services.auth.tokens.errors import InvalidGrant
@@ -83,6 +84,17 @@ async def find_recipient(session: AsyncSession, *, query: str) -> Recipient:
         text = "The app that sent you here did not name an address that it is registered with."
         raise RequestRejectedError(text, client_id=client_id)
     return Recipient(client, redirect_uri, read_state(parameters), parameters)
+
+
+async def find_form_targets(issuer: Issuer, back: Return) -> list[str]:
+    """Return where the forms of the pages before `back` may lead to in the end, besides auth."""
+    if back.path != AUTHORIZE:
+        return []
+    try:
+        async with issuer.database.snapshot() as session:
+            return [(await find_recipient(session, query=back.query)).source]
+    except RequestRejectedError:
+        return []  # going back shows the error
 
 
 async def _may_sign_in(session: AsyncSession, client: Client) -> bool:

@@ -65,6 +65,21 @@ def test_origins_are_separated_by_commas_or_spaces(monkeypatch: pytest.MonkeyPat
         ("AUTH_CORS_ORIGINS", "https://a.example/path"),
         ("AUTH_ACCESS_TOKEN_SECONDS", "90000"),
         ("AUTH_LOGIN_ATTEMPTS", "0"),
+        ("AUTH_PROVIDERS", "hunter2"),
+        ("AUTH_PROVIDERS", '[{"name": "a", "issuer": "https://x", "client_secret": "hunter2"}]'),
+        (
+            "AUTH_PROVIDERS",
+            '[{"name": "a", "issuer": "http://x", "client_id": "c", "client_secret": "hunter2"}]',
+        ),
+        (
+            "AUTH_PROVIDERS",
+            '[{"name": "/", "issuer": "https://x", "client_id": "c", "client_secret": "hunter2"}]',
+        ),
+        (
+            "AUTH_PROVIDERS",
+            '[{"name": "a", "issuer": "https://x", "client_id": "c", "client_secret": "hunter2"},'
+            '{"name": "a", "issuer": "https://y", "client_id": "c", "client_secret": "hunter2"}]',
+        ),
         ("AUTH_FIRST_PARTY_CLIENTS", "hunter2"),
         ("AUTH_FIRST_PARTY_CLIENTS", "{}"),
         ("AUTH_FIRST_PARTY_CLIENTS", '[{"client_id": "x"}]'),
