@@ -1,0 +1,114 @@
+"""Sign in with a real provider of another make: `oidc-provider` on Node.js."""
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from httpx import AsyncClient
+from pydantic import SecretStr
+from sqlalchemy import select
+
+from harness.programs import find_program
+from services.auth.models import User
+from services.auth.settings import ProviderSettings
+from services.common.db.database import Database
+from tests.integration.auth.conftest import ISSUER, Headers, OpenApp, browse
+from tests.integration.auth.signing_in import Page, register_app
+
+FOLDER = Path(__file__).parent / "node_provider"
+CLIENT_ID, SECRET = "tollgate", "a secret: with signs"
+CALLBACK = f"{ISSUER}/sign-in/callback/Example%20Corp"
+
+pytestmark = pytest.mark.slow  # npm installs 40 packages
+
+
+@pytest.fixture
+async def provider(tmp_path: Path) -> AsyncIterator[str]:
+    """The issuer of a running provider."""
+    folder = tmp_path / "provider"
+    npm, node = find_program("npm"), find_program("node")
+    shutil.copytree(FOLDER, folder)
+    install = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+    await asyncio.to_thread(subprocess.run, install, cwd=folder, check=True, capture_output=True)
+    process = await asyncio.create_subprocess_exec(
+        *(node, "provider.js", CLIENT_ID, SECRET, CALLBACK),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(60):
+            issuer = (await process.stdout.readline()).decode().strip()
+        yield issuer
+    finally:
+        process.kill()
+        await process.wait()
+
+
+class Form(HTMLParser):
+    """A form of the provider, and its hidden fields."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.action, self.fields = "", {"login": "grace", "password": "anything"}
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self.action = found["action"]
+        if found.get("type") == "hidden":
+            self.fields[found["name"]] = found["value"]
+
+
+async def sign_in_there(url: str) -> str:
+    """Go through the provider's pages; return where it sends the browser back to."""
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as outside:
+        answer = await outside.get(url)
+        for _ in range(20):
+            if answer.is_redirect:
+                location = answer.headers["Location"]
+                if location.startswith(ISSUER):
+                    return str(location)
+                answer = await outside.get(httpx.URL(url).join(location))
+            else:
+                form = Form(answer.text)
+                answer = await outside.post(form.action, data=form.fields)
+    raise AssertionError(answer.text)
+
+
+async def test_a_person_signs_in_with_it(
+    provider: str,
+    client: AsyncClient,
+    as_ada: Headers,
+    app: FastAPI,
+    open_app: OpenApp,
+    database: Database,
+) -> None:
+    weather = await register_app(client, as_ada, app)
+    offered = ProviderSettings(
+        name="Example Corp",
+        issuer=provider,
+        client_id=CLIENT_ID,
+        client_secret=SecretStr(SECRET),
+    )
+    await weather.browser.aclose()
+    async with open_app(providers=(offered,)) as running, browse(running) as browser:
+        weather.browser = browser
+        [link] = Page(await weather.authorize()).links
+        sent = await browser.get(link)
+
+        back = await sign_in_there(sent.headers["Location"])
+        consent = await weather.follow(await browser.get(back))
+
+    assert Page(consent).actions == ["/consent"]
+    async with database.snapshot() as session:
+        emails = set(await session.scalars(select(User.email)))
+    assert "grace@example.com" in emails
