@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-from cryptography.hazmat.primitives.asymmetric import rsa
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from harness.asgi_servers import serving_app
-from services.auth.keys import KeyRing
+from harness.auth_keys import key_ring_of
+from services.auth.keys import KeyRing, new_key
 
 CLIENT_ID = "tollgate at example"
 SECRET = "s3cret:with+signs"
@@ -109,7 +109,7 @@ class Company:
 
 
 def new_key_ring() -> KeyRing:
-    return KeyRing([rsa.generate_private_key(65537, 2048)])
+    return key_ring_of([new_key()])
 
 
 @asynccontextmanager

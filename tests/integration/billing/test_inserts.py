@@ -32,6 +32,9 @@ def receipt(event_id: str, **columns: object) -> dict[str, object]:
         "journal": "journal",
         "sequence": None,
         "received_at": NOON,
+        "api_key": None,
+        "tags": None,
+        "input_sha256": None,
         "entry_id": 1,
     }
     return row | columns

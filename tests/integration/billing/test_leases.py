@@ -287,6 +287,6 @@ async def test_explanations_have_a_price_of_their_own_in_leases_events_and_usage
     assert set(ids) == {"wine", "wine:explain"}
     assert result["accepted"] == 2
     assert usage.json()["buckets"] == [
-        {"model": "wine", "requests": 1, "rows": 1, "amount": "0.0006"},
-        {"model": "wine:explain", "requests": 1, "rows": 1, "amount": "0.003"},
+        {"key": "wine", "requests": 1, "rows": 1, "amount": "0.0006"},
+        {"key": "wine:explain", "requests": 1, "rows": 1, "amount": "0.003"},
     ]

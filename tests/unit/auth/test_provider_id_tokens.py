@@ -9,12 +9,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jose import jwk, jwt
 
-from services.auth.keys import KeyRing
+from harness.auth_keys import key_ring_of
+from services.auth.keys import LoadedKey, new_key
 from services.auth.providers.id_tokens import IdTokenInvalid, has_key, verify_id_token
 
 ISSUER, CLIENT_ID, NONCE, NOW = "https://example.com", "tollgate", "the nonce", 1_800_000_000
 RSA_KEY = rsa.generate_private_key(65537, 2048)
-RING = KeyRing([RSA_KEY])
+RING = key_ring_of([LoadedKey(RSA_KEY)])
 KEYS = RING.document["keys"]
 CLAIMS: dict[str, Any] = {
     "iss": ISSUER,
@@ -133,7 +134,7 @@ def test_a_public_key_is_no_shared_secret() -> None:
 
 def test_a_token_without_a_key_id_needs_a_single_fitting_key() -> None:
     token = jwt.encode(CLAIMS, RSA_KEY, "RS256")
-    other = KeyRing([rsa.generate_private_key(65537, 2048)]).document["keys"]
+    other = key_ring_of([new_key()]).document["keys"]
 
     assert verify(token)["sub"] == "person-1"
     for keys in ([], [*KEYS, *other], other, [KEYS[0] | {"use": "enc"}]):
@@ -162,7 +163,7 @@ def test_elliptic_keys_of_the_right_curve_are_accepted() -> None:
 
 
 def test_an_unknown_key_id_is_noticed() -> None:
-    other = KeyRing([rsa.generate_private_key(65537, 2048)])
+    other = key_ring_of([new_key()])
 
     assert has_key(KEYS, signed())
     assert not has_key(other.document["keys"], signed())
