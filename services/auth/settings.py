@@ -186,7 +186,7 @@ class AuthSettings(ServiceSettings):
     """Its secret."""
     first_party_clients: Annotated[
         tuple[FirstPartyClient, ...], NoDecode, BeforeValidator(_from_json)
-    ] = ()
+    ] = Field(default_factory=tuple)
     """Apps that are part of Tollgate, which people need not allow anything: a JSON list of
     `{"client_id", "name", "redirect_uris", "post_logout_redirect_uris"}`. `migrate` creates or
     updates them as public clients."""
@@ -195,7 +195,7 @@ class AuthSettings(ServiceSettings):
         NoDecode,
         BeforeValidator(_from_json),
         AfterValidator(_have_own_names),
-    ] = ()
+    ] = Field(default_factory=tuple)
     """OpenID providers of companies, with which people may sign in: a JSON list of `{"name",
     "issuer", "client_id", "client_secret"}`. Register `<AUTH_ISSUER>/sign-in/callback/<name>` there
     as the redirect URI."""
