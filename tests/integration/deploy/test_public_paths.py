@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
 
 from tests.integration.deploy.chart import ROOT, SERVICES, render
 from tests.integration.every_service import create_every_app
@@ -22,11 +24,17 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 @pytest.fixture(scope="module")
 def routes(tmp_path_factory: pytest.TempPathFactory) -> Routes:
-    """Return the paths that each service's OpenAPI document describes, and those beside it."""
+    """Return the paths of each service, those of pages included."""
     home = tmp_path_factory.mktemp("routes")
     apps = create_every_app(home)
     beside = {"/docs", "/openapi.json", "/healthz", "/readyz", "/metrics"}
-    return {name: beside | set(app.openapi()["paths"]) for name, app in apps.items()}
+    return {name: beside | set(app.openapi()["paths"]) | _pages(app) for name, app in apps.items()}
+
+
+def _pages(app: FastAPI) -> set[str]:
+    """Return the paths that the OpenAPI document leaves out."""
+    contexts = iter_route_contexts(app.routes)
+    return {str(each.path_format) for each in contexts if isinstance(each.original_route, APIRoute)}
 
 
 def has_route(path: str, known: set[str]) -> bool:

@@ -28,7 +28,7 @@ http://{{ include "tollgate.fullname" .root }}-{{ .component }}.{{ .root.Release
 
 {{- /* Paths that are exposed; the rest (metrics, leases, events) is for the cluster only. */}}
 {{- define "tollgate.publicPaths" -}}
-auth: [/register, /verify-email, /password-reset, /token, /revoke, /introspect, /.well-known, /userinfo, /users, /organisations, /invitations, /clients, /api-keys]
+auth: [/register, /verify-email, /password-reset, /token, /revoke, /introspect, /.well-known, /userinfo, /users, /organisations, /invitations, /clients, /api-keys, /authorize, /sign-in, /consent, /logout, /device, /device_authorization]
 inference: [/v1, /v2]
 billing: [/usage, /exports, /plans, /accounts, /balance, /sources, /.well-known]
 {{- end }}
