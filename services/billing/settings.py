@@ -116,10 +116,14 @@ class BillingSettings(ServiceSettings):
     default_plan: Annotated[PlanCreate | None, NoDecode, BeforeValidator(_plan)] = None
     """The plan of accounts without their own: the JSON of `POST /plans`, or the path of a file with
     it. If unset, such accounts cannot use models."""
-    seller: Annotated[Party, NoDecode, BeforeValidator(_seller)] = NO_SELLER
+    seller: Annotated[Party, NoDecode, BeforeValidator(_seller)] = Field(
+        default_factory=lambda: NO_SELLER
+    )
     """Who sells, on invoices: JSON `{"name", "address", "country", "vat_id", "email"}`. A seller's
     invoice numbers have no gaps; another name or VAT id begins a new series."""
-    tax_rules: Annotated[tuple[TaxRule, ...], NoDecode, BeforeValidator(_tax_rules)] = ()
+    tax_rules: Annotated[tuple[TaxRule, ...], NoDecode, BeforeValidator(_tax_rules)] = Field(
+        default_factory=tuple
+    )
     """Taxes by the buyer's country: JSON `[{"country", "rate", "reverse_charge"}]`. A rate is a
     fraction or a percentage (`0.19` and `19` are the same). Without a rule there is no tax."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
