@@ -93,6 +93,8 @@ def create_app(
     except ValueError as error:
         exit_with_error(f"AUTH_SIGNING_KEYS: {error}")
 
+    failures = FailureLog()
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         url = settings.database_url.get_secret_value()
@@ -117,8 +119,6 @@ def create_app(
         app.state.hasher = hasher
         app.state.verifier = verifier
         app.state.registration = settings.registration
-        failures = FailureLog()
-        app.state.failures = failures
         app.state.issuer = Issuer(
             database, hasher, keys, verifier, settings, app.state.logins, failures, vault
         )
@@ -183,6 +183,7 @@ def create_app(
         tracing=tracing,
     )
     app.state.browser_cookie = BrowserCookie(secure=settings.issuer.startswith("https:"))
+    app.state.failures = failures
     app.state.logins = login_counter(app.state.metrics.registry)
     app.include_router(users)
     app.include_router(profile)
