@@ -58,9 +58,10 @@ test-rolling: .venv/dev.stamp ## Replace, scale and drain real services behind H
 	@scripts/test-tools.sh
 	@exec $(BIN)/pytest -m rolling tests/e2e/rolling
 
-test-slow: .venv/dev.stamp ## Run the tests that take a minute each, and properties on many examples
+test-slow: .venv/dev.stamp ## Run the slow tests, tests that make test runs on one database, and properties on many examples
 	@scripts/test-tools.sh
 	@$(BIN)/pytest -m slow
+	@$(BIN)/pytest -m any_database --every-database
 	@exec $(BIN)/pytest tests/unit --hypothesis-profile thorough
 
 test-locks: ## Resolve every lock with one version of pip: PIP=22.3 (default: the newest)

@@ -28,6 +28,29 @@ JAVA_CLIENT = Path(__file__).parent / "integration/common/Post.java"
 gc.disable()  # until all tests are collected, which takes a third less time
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--every-database",
+        action="store_true",
+        help="run tests marked any_database on every kind of database, not on SQLite only",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run what does not depend on the database on one kind of database only."""
+    if config.getoption("--every-database"):
+        return
+    repeated = [each for each in items if _repeats_on_mysql(each)]
+    config.hook.pytest_deselected(items=repeated)
+    items[:] = [each for each in items if not _repeats_on_mysql(each)]
+
+
+def _repeats_on_mysql(item: pytest.Item) -> bool:
+    parameters = getattr(item, "callspec", None)
+    is_on_mysql = parameters is not None and parameters.params.get("database_kind") == "mysql"
+    return is_on_mysql and item.get_closest_marker("any_database") is not None
+
+
 def pytest_collection_finish() -> None:
     """Leave what was collected, which lasts, out of every later search for garbage."""
     gc.freeze()

@@ -73,7 +73,7 @@ async def create_recall(
         call=CallKey(caller.account, key, "/recalls"),
         body=body,
         response=RecallRead,
-        work=lambda session: service.create(session, recall=body, by=caller.account, now=now),
+        work=lambda session: service.create(session, recall=body, by=caller.author, now=now),
         now=now,
     )
 
@@ -112,7 +112,7 @@ async def create_adjustment(
         body=body,
         response=AdjustmentRead,
         work=lambda session: adjustments.create(
-            session, adjustment=body, by=caller.account, books=books, now=now
+            session, adjustment=body, by=caller.author, books=books, now=now
         ),
         now=now,
     )
@@ -146,7 +146,7 @@ async def create_credit_note(
         body=body,
         response=CreditNoteRead,
         work=lambda session: credit_notes.create(
-            session, invoice_id=invoice.id, note=body, by=caller.account, books=books, now=now
+            session, invoice_id=invoice.id, note=body, by=caller.author, books=books, now=now
         ),
         now=now,
     )

@@ -61,7 +61,7 @@ async def add_credit(
         body=body,
         response=CreditRead,
         work=lambda session: service.add_credit(
-            session, account=account, credit=body, by=caller.account, now=now
+            session, account=account, credit=body, by=caller.author, now=now
         ),
         now=now,
     )

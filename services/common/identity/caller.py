@@ -25,6 +25,11 @@ class Caller:
     """The limits of an API key that has any."""
 
     @property
+    def author(self) -> str:
+        """Whose act a request is: the person's or, for a machine, the account's."""
+        return self.user_id or self.account
+
+    @property
     def api_key(self) -> str | None:
         """The id of the API key; None for a token."""
         return self.client_id if self.token_id is None else None

@@ -45,6 +45,7 @@ async def as_bob(client: AsyncClient, log_in: LogIn) -> Headers:
     return bearer((await log_in("bob@example.com")).json()["access_token"])
 
 
+@pytest.mark.any_database
 class TestCreate:
     async def test_a_key_is_shown_once_and_only_its_digest_is_stored(
         self, client: AsyncClient, as_ada: Headers, database: Database

@@ -251,6 +251,7 @@ class TestSigningIn:
         assert Page(await weather.follow(answer)).actions == ["/sign-in"]
 
 
+@pytest.mark.any_database
 class TestPromptsAndAge:
     async def test_without_a_prompt_a_stranger_is_an_error(self, weather: App) -> None:
         assert weather.read(await weather.authorize(prompt="none"))["error"] == "login_required"
@@ -367,6 +368,7 @@ class TestEndsOfSessions:
         assert Page(answer).actions == ["/sign-in"]
 
 
+@pytest.mark.any_database
 class TestRequestsThatArePages:
     """The client or its redirect URI is wrong: nothing may be sent there."""
 
@@ -456,6 +458,7 @@ class TestRequestsThatArePages:
         assert_refused(await weather.exchange(code), "invalid_client", 401)
 
 
+@pytest.mark.any_database
 class TestRequestsThatTheClientGetsBack:
     @pytest.mark.parametrize(
         ("changes", "error"),
@@ -526,6 +529,7 @@ class TestRequestsThatTheClientGetsBack:
         assert tokens["scope"] == "openid"
 
 
+@pytest.mark.any_database
 class TestForms:
     @pytest.mark.parametrize("path", ["/sign-in", "/sign-in/code", "/consent", "/logout/confirm"])
     @pytest.mark.parametrize("csrf", [None, "", "x", "é", "x" * 43])
@@ -766,6 +770,7 @@ class TestCodes:
         assert await count(database, FamilyToken) == 1  # cleaned up when it expires
 
 
+@pytest.mark.any_database
 class TestPublicClients:
     @pytest.mark.parametrize("grant", ["password", "client_credentials"])
     async def test_they_may_use_no_other_grant(self, weather: App, grant: str) -> None:

@@ -40,6 +40,7 @@ async def as_bob(client: AsyncClient, log_in: LogIn) -> Headers:
     return bearer((await log_in("bob@example.com")).json()["access_token"])
 
 
+@pytest.mark.any_database
 class TestCreate:
     async def test_its_tokens_identify_the_owner(
         self, client: AsyncClient, ada: dict[str, str], as_ada: Headers

@@ -234,6 +234,7 @@ class TestLinking:
         assert Page(await weather.authorize()).actions == ["/sign-in"]
 
 
+@pytest.mark.any_database
 class TestTrust:
     async def test_an_id_token_with_a_wrong_claim_signs_nobody_in(
         self, weather: App, company: Company, database: Database
@@ -328,6 +329,7 @@ class TestTrust:
         assert Page(answer).actions == ["/sign-in"]
 
 
+@pytest.mark.any_database
 class TestState:
     async def test_a_response_that_another_browser_began_is_refused(
         self, weather: App, database: Database, company: Company

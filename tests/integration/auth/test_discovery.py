@@ -12,6 +12,8 @@ from httpx import AsyncClient
 
 from tests.integration.auth.conftest import ISSUER, LogIn, OpenApp, browse
 
+pytestmark = pytest.mark.any_database
+
 
 def number(text: str) -> int:
     return int.from_bytes(base64.urlsafe_b64decode(text + "=="), "big")

@@ -16,6 +16,8 @@ from services.common.identity.guards import SCOPES
 from tests.integration.auth.conftest import ADA, ISSUER, PASSWORD, Headers
 from tests.integration.auth.signing_in import CALLBACK, SIGNED_OUT, App, register_app
 
+pytestmark = pytest.mark.any_database
+
 with warnings.catch_warnings():
     import authlib.deprecate  # noqa: F401  sets a filter of its own
 

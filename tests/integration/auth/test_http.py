@@ -7,6 +7,8 @@ from httpx import AsyncClient
 
 from tests.integration.auth.conftest import PASSWORD, Headers
 
+pytestmark = pytest.mark.any_database
+
 
 @pytest.mark.parametrize("path", ["/token/", "/register/", "/users/me/", "/clients/"])
 async def test_a_path_with_an_extra_slash_is_not_found(client: AsyncClient, path: str) -> None:

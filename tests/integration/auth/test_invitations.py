@@ -165,6 +165,7 @@ class TestJoining:
         assert (await ada.roles(organisation))[BOB] == "developer"
 
 
+@pytest.mark.any_database
 class TestRefusals:
     async def test_an_invitation_is_for_its_address_only(
         self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str
@@ -314,6 +315,7 @@ class TestSecrecy:
         assert (await accept(bob, token)).status_code == 200
 
 
+@pytest.mark.any_database
 class TestPages:
     async def open_link(self, client: AsyncClient, app: FastAPI) -> Any:
         return await client.get(link_in(await bobs_mail(app)))

@@ -17,6 +17,8 @@ from tests.integration.auth.signing_in import (
     register_app,
 )
 
+pytestmark = pytest.mark.any_database
+
 
 @pytest.fixture
 async def weather(client: AsyncClient, as_ada: Headers, app: FastAPI) -> AsyncIterator[App]:

@@ -24,6 +24,8 @@ from services.auth.models import OneTimeLink, QueuedMail
 from services.common.db.database import Database
 from tests.integration.auth.conftest import count, mails_in, next_mail, token_in
 
+pytestmark = pytest.mark.any_database
+
 
 class Mailbox:
     """An SMTP server's handler: keeps what it accepts, and answers as configured."""

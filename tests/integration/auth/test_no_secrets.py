@@ -23,6 +23,8 @@ from tests.integration.auth.conftest import (
     token_in,
 )
 
+pytestmark = pytest.mark.any_database
+
 WRONG = "canary-wrong-5f2d"
 NEW = "canary new password 8c1e"
 

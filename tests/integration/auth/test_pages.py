@@ -19,6 +19,8 @@ from tests.integration.auth.conftest import (
     next_mail,
 )
 
+pytestmark = pytest.mark.any_database
+
 ADA = "ada@example.com"
 NEW_PASSWORD = "another long password"
 

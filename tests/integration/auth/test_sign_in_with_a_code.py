@@ -30,6 +30,8 @@ from tests.integration.auth.signing_in import (
     register_app,
 )
 
+pytestmark = pytest.mark.any_database
+
 TARGET = " https://app.example.com"
 
 

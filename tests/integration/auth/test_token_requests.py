@@ -10,6 +10,8 @@ from services.auth.tokens.errors import TemporarilyUnavailable, oauth_errors
 from services.common.db.database import Database
 from tests.integration.auth.conftest import PASSWORD, LogIn, assert_refused
 
+pytestmark = pytest.mark.any_database
+
 FORM = "application/x-www-form-urlencoded"
 
 

@@ -36,6 +36,7 @@ async def count_users(database: Database) -> int:
         return await session.scalar(select(func.count()).select_from(User)) or 0
 
 
+@pytest.mark.any_database
 class TestRegister:
     async def test_a_new_user_can_log_in(self, client: AsyncClient, log_in: LogIn) -> None:
         answer = await register(client)
@@ -234,6 +235,7 @@ class TestRegister:
         assert later.status_code == 201
 
 
+@pytest.mark.any_database
 class TestOwnUser:
     async def test_it_is_read_with_a_token(
         self, client: AsyncClient, ada: dict[str, str], as_ada: Headers

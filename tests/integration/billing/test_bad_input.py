@@ -10,6 +10,8 @@ from harness.issuer import Headers
 from harness.plans import plan, price
 from harness.usage_events import BOB, deliver, event, post_events, total
 
+pytestmark = pytest.mark.any_database
+
 BAD: dict[str, dict[str, Any]] = {
     "negative": {"rows": -1},
     "huge": {"rows": 2**31},

@@ -40,6 +40,7 @@ async def entries(database: Database) -> int:
         return await session.scalar(select(func.count()).select_from(Credit)) or 0
 
 
+@pytest.mark.any_database
 class TestAdd:
     async def test_a_credit_adds_to_the_balance(
         self, client: AsyncClient, admin: Headers, ada: Headers

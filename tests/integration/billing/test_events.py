@@ -76,6 +76,7 @@ class TestAccepting:
         assert await total(client, ada) == used(10_000, 10_000, "6")
 
 
+@pytest.mark.any_database
 class TestRefusing:
     async def test_anonymous_is_401_before_the_body_is_read(self, client: AsyncClient) -> None:
         answer = await post_events(client, {}, b"not json")
@@ -134,6 +135,7 @@ class TestRefusing:
         assert answer.status_code == 415
 
 
+@pytest.mark.any_database
 class TestRejecting:
     async def test_good_events_of_a_batch_are_accepted(
         self, client: AsyncClient, service: Headers, ada: Headers

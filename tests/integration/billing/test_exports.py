@@ -184,6 +184,7 @@ MANDATORY = {
 }
 
 
+@pytest.mark.any_database
 class TestParquet:
     async def test_it_has_typed_columns_in_several_row_groups(
         self,
@@ -264,6 +265,7 @@ async def test_memory_does_not_grow_with_the_rows(
         assert of_many < 2 * of_few
 
 
+@pytest.mark.any_database
 class TestWhoMay:
     async def test_only_those_who_may_read_usage(
         self, client: AsyncClient, issuer: Issuer, ada: Headers

@@ -8,6 +8,8 @@ from harness.issuer import Headers
 from harness.usage_events import ADA, event, total, used
 from tests.integration.billing.conftest import OpenApp
 
+pytestmark = pytest.mark.any_database
+
 JSON = {"Content-Type": "application/json"}
 
 

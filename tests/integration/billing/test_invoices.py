@@ -120,6 +120,7 @@ class TestBillingRuns:
         assert len(forced.json()["invoices"]) == 1
 
 
+@pytest.mark.any_database
 class TestReading:
     async def test_an_account_reads_its_own(
         self, client: AsyncClient, buyer: Headers, issued: str
@@ -225,6 +226,7 @@ def _due(xml: bytes) -> str:
     return str(due.text)
 
 
+@pytest.mark.any_database
 class TestFacturX:
     @pytest.mark.parametrize(
         ("profile", "category"),
@@ -256,6 +258,7 @@ class TestFacturX:
         assert as_pdf(await read_invoice(database, issued["id"])).startswith(b"%PDF")
 
 
+@pytest.mark.any_database
 class TestProfile:
     async def test_it_is_stored_and_its_vat_id_normalised(
         self, client: AsyncClient, buyer: Headers

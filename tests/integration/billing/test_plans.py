@@ -37,6 +37,7 @@ async def seen_by(client: AsyncClient, headers: Headers) -> list[dict[str, Any]]
     return plans
 
 
+@pytest.mark.any_database
 class TestCreate:
     async def test_a_plan_is_stored_and_shown_as_given(
         self, client: AsyncClient, admin: Headers

@@ -9,6 +9,8 @@ from harness.issuer import Headers
 from harness.usage_events import ADA, BOB, deliver, event
 from services.billing.receipts.verifying import verify_receipt
 
+pytestmark = pytest.mark.any_database
+
 JOSE = {"Accept": "application/jose"}
 DIGEST = hashlib.sha256(b"input").hexdigest()
 

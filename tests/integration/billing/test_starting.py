@@ -77,6 +77,7 @@ class TestReadiness:
         assert taken.json()["accepted"] == 1
 
 
+@pytest.mark.any_database
 class TestDocs:
     async def test_both_cloudevents_types_are_described(self, client: AsyncClient) -> None:
         schema = (await client.get("/openapi.json")).json()

@@ -181,6 +181,7 @@ class TestCurrency:
         assert found["total"]["currency"] is None
 
 
+@pytest.mark.any_database
 class TestWhoMay:
     async def test_anonymous_may_not(self, client: AsyncClient) -> None:
         assert (await client.get("/usage")).status_code == 401
