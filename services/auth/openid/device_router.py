@@ -21,7 +21,7 @@ from services.auth.openid.errors import AuthorizationError, RequestRejectedError
 from services.auth.openid.pages import sign_in_page, stale_form_page
 from services.auth.openid.requests import read_parameters
 from services.auth.openid.returns import DEVICE, Return
-from services.auth.pages.html import page
+from services.auth.pages.html import PAGE_RESPONSES, page
 from services.auth.sessions.service import SignedIn, find_signed_in
 from services.auth.tokens.errors import (
     InvalidClient,
@@ -35,7 +35,7 @@ from services.auth.tokens.errors import (
 from services.auth.tokens.forms import read_form
 from services.auth.tokens.guesses import TooManyGuesses
 from services.auth.tokens.service import Issuer, authenticate_client
-from services.common.errors import error_responses
+from services.common.errors import Unavailable, error_responses
 from services.common.http.routing import new_router
 from services.common.identity.guards import public
 
@@ -106,7 +106,11 @@ async def authorize_device(
     )
 
 
-@router.get(DEVICE, response_class=HTMLResponse)
+@router.get(
+    DEVICE,
+    response_class=HTMLResponse,
+    responses=PAGE_RESPONSES | error_responses(Unavailable),
+)
 @public
 async def device_page(request: Request, issuer: AppIssuer, browser: AppBrowser) -> Response:
     """Show the form for the code that a device shows; `user_code` fills it in."""

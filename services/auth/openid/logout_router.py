@@ -12,17 +12,22 @@ from services.auth.openid.id_tokens import Hint, read_hint
 from services.auth.openid.pages import sign_out_page, signed_out_page, stale_form_page
 from services.auth.openid.requests import Parameters, read_parameters, read_state
 from services.auth.openid.router import redirect_to_query
-from services.auth.pages.html import page
+from services.auth.pages.html import PAGE_RESPONSES, page
 from services.auth.sessions.cookies import new_secret
 from services.auth.sessions.service import end_session, find_signed_in
 from services.auth.tokens.service import Issuer
+from services.common.errors import Unavailable, error_responses
 from services.common.http.routing import new_router
 from services.common.identity.guards import public
 
 router = new_router(tag="sign-in")
 
 
-@router.get("/logout", response_class=HTMLResponse)
+@router.get(
+    "/logout",
+    response_class=HTMLResponse,
+    responses=PAGE_RESPONSES | error_responses(Unavailable),
+)
 @public
 async def log_out(
     request: Request, issuer: AppIssuer, browser: AppBrowser, address: Address, failures: Failures

@@ -152,12 +152,26 @@ def scope_list(scope: str) -> str:
 
 
 def consent_page(
-    *, secret: str, back: Return, recipient: Recipient, scope: str, email: str
+    *,
+    secret: str,
+    back: Return,
+    recipient: Recipient,
+    scope: str,
+    email: str,
+    organisation: str | None,
 ) -> HTMLResponse:
-    """Return the page that asks a person to allow an app what it asks for."""
+    """Return the page that asks a person to allow an app what it asks for.
+
+    Args:
+        organisation: the name of the organisation that the app would act for, if it is one.
+    """
     another = escape(back.with_another_user().url)
+    acting = ""
+    if organisation is not None:
+        acting = f"<p>It would act for the organisation “{escape(organisation)}”.</p>\n"
     content = (
         f"{scope_list(scope)}\n"
+        f"{acting}"
         f"<p>It then sends you to {escape(urlsplit(recipient.redirect_uri).netloc)}. "
         "Allow it only if you trust this app.</p>\n"
         + form(

@@ -19,13 +19,13 @@ from services.auth.openid.pages import code_page, consent_page, sign_in_page, st
 from services.auth.openid.requests import AuthorizationRequest, Step
 from services.auth.openid.returns import AUTHORIZE, Return
 from services.auth.openid.service import Prepared, Recipient
-from services.auth.pages.html import page
+from services.auth.pages.html import PAGE_RESPONSES, page
 from services.auth.providers.service import link_after_password
 from services.auth.providers.states import Link, open_link, seal
 from services.auth.sessions.service import SignedIn, find_signed_in
 from services.auth.sessions.sign_in import Entered, sign_in_with_code, sign_in_with_password
 from services.auth.tokens.service import Issuer
-from services.common.errors import ServiceError
+from services.common.errors import ServiceError, Unavailable, error_responses
 from services.common.http.routing import new_router
 from services.common.identity.guards import public
 
@@ -35,7 +35,11 @@ _SEE_OTHER = 303
 _NO_STORE = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
 
-@router.get("/authorize", response_class=HTMLResponse)
+@router.get(
+    "/authorize",
+    response_class=HTMLResponse,
+    responses=PAGE_RESPONSES | error_responses(Unavailable),
+)
 @public
 async def authorize(
     request: Request, issuer: AppIssuer, browser: AppBrowser, address: Address, failures: Failures
@@ -183,9 +187,10 @@ async def consent(
                 return _see(sent.back.url)
             if sent.fields.get("decision") != "allow":
                 raise AuthorizationError("access_denied", "The user denied the request.")
-            await service.give_consent(
-                session, user=signed_in.user, client=recipient.client, scope=prepared.scope
-            )
+            if prepared.organisation is None:
+                await service.give_consent(
+                    session, user=signed_in.user, client=recipient.client, scope=prepared.scope
+                )
         except AuthorizationError as error:
             return _refuse(issuer, recipient, error, address=address)
     return await _grant(issuer, recipient, asked, signed_in, prepared, address=address)
@@ -212,6 +217,7 @@ def _ask_for_consent(
         recipient=recipient,
         scope=prepared.scope,
         email=signed_in.user.email,
+        organisation=prepared.organisation,
     )
     return browser.remember(shown, secret)
 

@@ -31,7 +31,7 @@ from services.auth.openid.requests import (
     read_state,
 )
 from services.auth.openid.returns import AUTHORIZE, Return
-from services.auth.organisations.memberships import Account, find_account
+from services.auth.organisations.memberships import Account, find_account, find_organisation
 from services.auth.sessions.service import SignedIn, is_current, is_outdated, not_before
 from services.auth.tokens.errors import InvalidGrant
 from services.auth.tokens.logins import end_family, find_family
@@ -114,6 +114,8 @@ class Prepared:
     step: Step
     scope: str
     account: Account | None
+    organisation: str | None = None
+    """The name of the account if it is an organisation's: consent to that is not remembered."""
 
 
 async def prepare(
@@ -131,13 +133,16 @@ async def prepare(
     """
     client = recipient.client
     authenticated_at, account, scope, consented = None, None, request.scope, False
+    organisation = None
     if signed_in is not None and signed_in.authenticated_at is not None:
         authenticated_at = signed_in.authenticated_at
         account = await choose_account(session, user=signed_in.user, account=request.account)
         scope = limit_scope(request.scope, allowed=account.scope)
+        organisation = await find_organisation(session, organisation_id=account.id)
         # A loopback address proves nothing about the program behind it (RFC 8252 §8.6).
         consented = client.is_first_party or (
-            not is_loopback(recipient.redirect_uri)
+            organisation is None
+            and not is_loopback(recipient.redirect_uri)
             and await _has_consented(session, user=signed_in.user, client=client, scope=scope)
         )
     step = next_step(
@@ -147,7 +152,7 @@ async def prepare(
         consented=consented,
         now=datetime.now(UTC),
     )
-    return Prepared(step, scope, account)
+    return Prepared(step, scope, account, organisation.name if organisation else None)
 
 
 async def create_code(

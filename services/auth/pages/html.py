@@ -3,8 +3,15 @@
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi.responses import HTMLResponse
+
+PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    303: {"description": "Continue at the address in `Location`."},
+    400: {"description": "A page that says what is wrong.", "content": {"text/html": {}}},
+}
+"""What a page answers besides itself, for OpenAPI."""
 
 
 def _headers(form_targets: Sequence[str]) -> dict[str, str]:

@@ -53,6 +53,22 @@ async def test_the_tokens_are_for_the_organisation_and_stay_so_when_refreshed(
     assert jwt.get_unverified_claims(tokens["id_token"])["sub"] == ada.id
 
 
+async def test_consent_names_the_organisation_and_is_asked_each_time(
+    weather: App, organisation: str
+) -> None:
+    await weather.get_tokens()
+
+    again = await weather.authorize()
+    for_it = [await weather.authorize(account=organisation) for _ in range(2)]
+    allowed = await weather.send(for_it[1], decision="allow")
+    afterwards = await weather.authorize(account=organisation)
+
+    assert "code" in weather.read(again)
+    assert "code" in weather.read(allowed)
+    for page in (*for_it, afterwards):
+        assert "for the organisation “Analytical Engines”" in page.text
+
+
 async def test_someone_elses_account_is_refused(weather: App, bob: Person) -> None:
     asked = await weather.authorize(account=bob.id)
 
