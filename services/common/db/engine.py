@@ -71,12 +71,26 @@ def _refuse_plain_text(connection: Any, _record: object) -> None:
         raise OperationalError("", None, ConnectionError("the database server offers no TLS"))
 
 
+class _SqliteConnection(sqlite3.Connection):
+    """A connection that gives up its locks when it is closed.
+
+    SQLite only closes a connection once all its statements are finished. A task that is cancelled
+    between a statement and its rows leaves one, which locked the database until a garbage collector
+    found it.
+    """
+
+    def close(self) -> None:
+        if self.in_transaction:
+            self.rollback()
+        super().close()
+
+
 async def _connect_sqlite(*arguments: Any, **options: Any) -> aiosqlite.Connection:
     """Open a SQLite database; if that fails, wait until the connection's thread has ended.
 
     The thread would otherwise print a traceback if the event loop ended before it.
     """
-    connection = aiosqlite.connect(*arguments, **options)
+    connection = aiosqlite.connect(*arguments, factory=_SqliteConnection, **options)
     connection._thread.daemon = True
     try:
         return await connection

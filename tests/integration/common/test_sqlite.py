@@ -1,26 +1,27 @@
-"""SQLite databases that cannot be opened."""
+"""What SQLite needs of its connections."""
 
-import asyncio
-import threading
 from pathlib import Path
 
-import pytest
+from sqlalchemy import text
 
 from services.common.db.database import Database
-from services.common.errors import Unavailable
 
 
-def test_a_database_that_cannot_be_opened_leaves_no_thread_behind(tmp_path: Path) -> None:
-    async def connect() -> None:
-        database = Database(f"sqlite+aiosqlite:///{tmp_path}/missing/sample.db")
-        with pytest.raises(Unavailable):
-            async with database.transaction() as session:
-                await session.connection()
-        await database.close()
+async def test_a_closed_connection_leaves_no_lock_behind(tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/test.db"
+    first, second = Database(url), Database(url, deadline_s=5)
+    async with first.transaction() as session:
+        await session.execute(text("CREATE TABLE facts (id INTEGER)"))
 
-    before = set(threading.enumerate())
+    async with first.engine.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        await driver.execute("BEGIN IMMEDIATE")
+        unread = await driver.execute("INSERT INTO facts VALUES (1) RETURNING id")
+        await connection.invalidate()
 
-    for _ in range(50):  # a thread that outlives its event loop fails in about half of them
-        asyncio.run(connect())
-
-    assert not {each.name for each in threading.enumerate() if each not in before}
+    async with second.transaction() as session:  # would otherwise wait for the unread row
+        assert (await session.scalar(text("SELECT count(*) FROM facts"))) == 0
+    del unread
+    await first.close()
+    await second.close()
