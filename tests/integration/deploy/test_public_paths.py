@@ -81,6 +81,12 @@ def test_every_path_of_an_ingress_or_gateway_has_a_route(
     assert [each for each in exposed if not has_route(each[1], routes[each[0]])] == []
 
 
+def test_services_that_share_an_address_share_no_path() -> None:
+    paths = [path for _, path in _exposed(("expose=ingress",))]
+
+    assert len(paths) == len(set(paths))
+
+
 def _exposed(settings: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """Yield the service and the path of each public rule."""
     rendered = render(*settings)

@@ -26,9 +26,10 @@ http://{{ include "tollgate.fullname" .root }}-{{ .component }}.{{ .root.Release
 {{- end }}
 {{- end }}
 
-{{- /* Paths that are exposed; the rest (metrics, leases, events) is for the cluster only. */}}
+{{- /* Paths that are exposed; the rest (metrics, leases, events) is for the cluster only. Where all services share one
+address, `/.well-known` is auth's, and the keys of billing's receipts are not public. */}}
 {{- define "tollgate.publicPaths" -}}
-auth: [/register, /verify-email, /password-reset, /token, /revoke, /introspect, /.well-known, /userinfo, /users, /organisations, /invitations, /clients, /api-keys, /authorize, /sign-in, /consent, /logout, /device, /device_authorization]
+auth: [/register, /verify-email, /password-reset, /token, /revoke, /introspect, /.well-known, /userinfo, /users, /organisations, /invitations, /clients, /api-keys, /audit, /authorize, /sign-in, /consent, /logout, /device, /device_authorization]
 inference: [/v1, /v2]
-billing: [/usage, /exports, /plans, /accounts, /balance, /sources, /.well-known]
+billing: [/usage, /exports, /plans, /accounts, /balance, /sources, /invoices, /billing-profile, /billing-runs, /recalls, /adjustments{{ if .Values.domain }}, /.well-known{{ end }}]
 {{- end }}
