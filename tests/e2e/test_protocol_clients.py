@@ -185,3 +185,8 @@ def test_a_model_that_mlflow_wrote_is_imported_and_sold(
         predictions, amount = charges()[name]
         assert float(amount) == pytest.approx(0.001 * predictions)
         assert charges() == {name: (predictions, amount), "cellar:explain": (1, "0.01")}
+        lines = billing.get("/invoices/preview").json()["lines"]
+        assert {line["model"]: line["amount"] for line in lines} == {
+            name: amount,
+            "cellar:explain": "0.01",
+        }
