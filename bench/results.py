@@ -52,6 +52,7 @@ class Results:
 
 def write(folder: Path, results: Results) -> None:
     """Write `RESULTS.md` and, if rivals were measured, `results.svg` to a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "RESULTS.md").write_text(document(results, how=describe_run(results)))
     if results.rivals is not None:
         (folder / "results.svg").write_text(chart(results.rivals))
