@@ -5,7 +5,8 @@ holds no database connection and, on SQLite, blocks no writer.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,7 +17,6 @@ from services.auth.tokens.attempts import LoginKeys, login_keys
 from services.auth.tokens.errors import (
     InvalidGrant,
     MfaRequired,
-    OAuthError,
     TooManyAttempts,
     WrongAccount,
 )
@@ -38,6 +38,8 @@ from services.auth.users.service import find_user_by_email, lock_unchanged
 from services.common.db.retrying import in_transaction
 
 T = TypeVar("T")
+OnLogin = Callable[[AsyncSession, User], Awaitable[T]]
+"""What to do for a user who logs in, in the same transaction, which may be tried again."""
 
 _WRONG_LOGIN = "Incorrect e-mail or password."
 
@@ -83,8 +85,8 @@ async def log_in(
     password: str,
     code: str | None,
     address: str,
-    then: Callable[[AsyncSession, User], Awaitable[T]],
-    without_code: Callable[[AsyncSession, User], Awaitable[T]] | None = None,
+    then: OnLogin[T],
+    without_code: OnLogin[T] | None = None,
 ) -> T:
     """Log in with e-mail and password from an IP address.
 
@@ -94,8 +96,8 @@ async def log_in(
 
     Args:
         code: of the authenticator app or a recovery code, for users with a second factor.
-        then: what to do for the user, in the same transaction, which may be tried again.
-        without_code: the same, for a user who needs a code if it is missing; default `MfaRequired`.
+        then: what to do for the user.
+        without_code: the same for a user who needs a code, if it is missing; default `MfaRequired`.
 
     Returns:
         What `then` or `without_code` returns.
@@ -106,30 +108,21 @@ async def log_in(
         TooManyAttempts: too many failures (see `tokens.attempts`), even if the password is right.
         Unavailable: too many passwords are being checked, or the database is unavailable.
     """
-    keys = login_keys(username, client=address)
+    attempt = _Attempt(issuer, login_keys(username, client=address), code, address)
     with issuer.hasher.reserve():
         async with issuer.database.snapshot() as session:
-            await _refuse_locked(session, issuer, keys)
+            await _refuse_locked(session, attempt)
             user = await find_user_by_email(session, email=username)
         enabled = user if user is not None and user.disabled_at is None else None
         matches = await issuer.hasher.verify(password, enabled.password_hash if enabled else None)
 
-        async def decide(session: AsyncSession) -> T | Standing:
+        async def decide(session: AsyncSession) -> _Done[T] | Standing:
             # The user's row comes before the counters, in every transaction that locks both.
             stored = await lock_unchanged(session, user=enabled) if enabled and matches else None
-            if stored is not None and stored.totp_confirmed_at and without_code and code is None:
-                return await without_code(session, stored)
-            known = await _refuse_locked(session, issuer, keys, lock=True)
-            if stored is None or not await _passes_second_factor(
-                session, issuer, user=stored, code=code, address=address
-            ):
-                return await count_failure(session, keys=keys, limits=issuer.limits, known=known)
-            return await _succeed(session, issuer, keys, user=stored, address=address, then=then)
+            return await _decide(session, attempt, stored, then=then, without_code=without_code)
 
         outcome = await in_transaction(issuer.database, decide)
-    if isinstance(outcome, Standing):
-        raise _failed(issuer, keys, user=user, standing=outcome, address=address)
-    return outcome
+    return _finish(attempt, outcome, user=user)
 
 
 async def log_in_with_code(
@@ -138,7 +131,7 @@ async def log_in_with_code(
     user: User,
     code: str,
     address: str,
-    then: Callable[[AsyncSession, User], Awaitable[T]],
+    then: OnLogin[T],
 ) -> T:
     """Complete the log-in of a user who has just entered the right password; return `then`'s value.
 
@@ -149,56 +142,81 @@ async def log_in_with_code(
         TooManyAttempts: too many failures, even if the code is right.
         Unavailable: the database is unavailable.
     """
-    keys = login_keys(user.email, client=address)
+    attempt = _Attempt(issuer, login_keys(user.email, client=address), code, address)
 
-    async def decide(session: AsyncSession) -> T | Standing:
+    async def decide(session: AsyncSession) -> _Done[T] | Standing:
         stored = await lock_unchanged(session, user=user)
-        known = await _refuse_locked(session, issuer, keys, lock=True)
-        if stored is None or not await _passes_second_factor(
-            session, issuer, user=stored, code=code, address=address
-        ):
-            return await count_failure(session, keys=keys, limits=issuer.limits, known=known)
-        return await _succeed(session, issuer, keys, user=stored, address=address, then=then)
+        return await _decide(session, attempt, stored, then=then)
 
     outcome = await in_transaction(issuer.database, decide)
-    if isinstance(outcome, Standing):
-        raise _failed(issuer, keys, user=user, standing=outcome, address=address)
-    return outcome
+    return _finish(attempt, outcome, user=user)
 
 
-async def _succeed(
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A log-in that is being decided."""
+
+    issuer: Issuer
+    keys: LoginKeys
+    code: str | None
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Done(Generic[T]):
+    """A log-in that succeeded, or only lacks the code of the second factor."""
+
+    value: T
+    is_complete: bool
+
+
+async def _decide(
     session: AsyncSession,
-    issuer: Issuer,
-    keys: LoginKeys,
+    attempt: _Attempt,
+    user: User | None,
     *,
-    user: User,
-    address: str,
-    then: Callable[[AsyncSession, User], Awaitable[T]],
-) -> T:
+    then: OnLogin[T],
+    without_code: OnLogin[T] | None = None,
+) -> _Done[T] | Standing:
+    """Decide a log-in in one transaction; a `Standing` is a failure, which is counted.
+
+    Args:
+        user: whose password is right, locked; None if it is wrong.
+    """
+    keys, address = attempt.keys, attempt.address
+    known = await _refuse_locked(session, attempt, lock=True)
+    if user is not None and attempt.code is None and user.totp_confirmed_at and without_code:
+        return _Done(await without_code(session, user), is_complete=False)
+    if user is None or not await _passes_second_factor(session, attempt, user):
+        return await count_failure(session, keys=keys, limits=attempt.issuer.limits, known=known)
     await remember_success(session, keys, user_id=user.id)
-    result = await then(session, user)
+    value = await then(session, user)
     await record(session, "login_succeeded", actor=user.id, target=user.id, address=address)
-    issuer.logins.labels("succeeded").inc()
-    return result
+    return _Done(value, is_complete=True)
 
 
-def _failed(
-    issuer: Issuer, keys: LoginKeys, *, user: User | None, standing: Standing, address: str
-) -> OAuthError:
-    """Note a failed log-in; return the error to raise."""
+def _finish(attempt: _Attempt, outcome: _Done[T] | Standing, *, user: User | None) -> T:
+    """Count and note a decided log-in; return its value.
+
+    Raises:
+        InvalidGrant, TooManyAttempts: it failed.
+    """
+    issuer, address = attempt.issuer, attempt.address
+    if isinstance(outcome, _Done):
+        if outcome.is_complete:
+            issuer.logins.labels("succeeded").inc()
+        return outcome.value
     issuer.logins.labels("failed").inc()
-    target = user.id if user is not None else f"unknown:{keys.user[:16]}"
+    target = user.id if user is not None else f"unknown:{attempt.keys.user[:16]}"
     issuer.failures.note("login_failed", target=target, address=address)
-    if standing.locks:
+    if outcome.locks:
         issuer.failures.note("login_locked", target=target, address=address)
-    if standing.retry_after_s is not None:
-        return TooManyAttempts(retry_after_s=standing.retry_after_s)
-    return InvalidGrant(_WRONG_LOGIN)
+    if outcome.retry_after_s is not None:
+        raise TooManyAttempts(retry_after_s=outcome.retry_after_s)
+    raise InvalidGrant(_WRONG_LOGIN)
 
 
-async def _passes_second_factor(
-    session: AsyncSession, issuer: Issuer, *, user: User, code: str | None, address: str
-) -> bool:
+async def _passes_second_factor(session: AsyncSession, attempt: _Attempt, user: User) -> bool:
     """Use up the code of a user whose password is right; True if the user needs none.
 
     Raises:
@@ -206,18 +224,21 @@ async def _passes_second_factor(
     """
     if user.totp_confirmed_at is None:
         return True
-    if code is None:
+    if attempt.code is None:
         raise MfaRequired()
     return await totp.accept_code(
-        session, user=user, code=code, vault=issuer.vault, address=address
+        session,
+        user=user,
+        code=attempt.code,
+        vault=attempt.issuer.vault,
+        address=attempt.address,
     )
 
 
-async def _refuse_locked(
-    session: AsyncSession, issuer: Issuer, keys: LoginKeys, *, lock: bool = False
-) -> bool:
+async def _refuse_locked(session: AsyncSession, attempt: _Attempt, *, lock: bool = False) -> bool:
     """Refuse a log-in after too many failures; return whether its address is known."""
-    standing = await check_standing(session, keys=keys, limits=issuer.limits, lock=lock)
+    issuer = attempt.issuer
+    standing = await check_standing(session, keys=attempt.keys, limits=issuer.limits, lock=lock)
     if standing.retry_after_s is not None:
         issuer.logins.labels("refused").inc()
         raise TooManyAttempts(retry_after_s=standing.retry_after_s)
