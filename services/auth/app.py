@@ -21,6 +21,7 @@ from services.auth.keys import KeyRing, read_folder
 from services.auth.links.service import delete_expired_links
 from services.auth.mail.delivery import Post, deliver_due
 from services.auth.mail.transports import open_transport
+from services.auth.openid.browsers import StaleFormError, show_stale_form
 from services.auth.openid.device_router import router as devices
 from services.auth.openid.devices import delete_expired_devices
 from services.auth.openid.logout_router import router as logout
@@ -185,6 +186,7 @@ def create_app(
     app.state.browser_cookie = BrowserCookie(secure=settings.issuer.startswith("https:"))
     app.state.failures = failures
     app.state.logins = login_counter(app.state.metrics.registry)
+    app.exception_handler(StaleFormError)(show_stale_form)
     app.include_router(users)
     app.include_router(profile)
     app.include_router(mailed)

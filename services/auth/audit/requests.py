@@ -7,7 +7,8 @@ from fastapi import Depends, Request
 from services.auth.audit.failures import FailureLog
 
 
-def _address(request: Request) -> str:
+def client_address(request: Request) -> str:
+    """Return the caller's IP address; behind a trusted proxy, the one that the proxy states."""
     return request.client.host if request.client else ""
 
 
@@ -16,6 +17,5 @@ def _failures(request: Request) -> FailureLog:
     return failures
 
 
-Address = Annotated[str, Depends(_address)]
-"""The caller's IP address; behind a trusted proxy, the one that the proxy states."""
+Address = Annotated[str, Depends(client_address)]
 Failures = Annotated[FailureLog, Depends(_failures)]

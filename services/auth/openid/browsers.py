@@ -6,6 +6,9 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Response
 
+from services.auth.audit.failures import FailureLog
+from services.auth.audit.requests import client_address
+from services.auth.openid.pages import stale_form_page
 from services.auth.openid.returns import Return, read_return
 from services.auth.pages.forms import read_fields
 from services.auth.sessions.cookies import BrowserCookie, is_csrf_token, new_secret
@@ -55,17 +58,58 @@ AppIssuer = Annotated[Issuer, Depends(_issuer)]
 
 @dataclass(frozen=True, slots=True)
 class SentForm:
-    """A form that a browser sent."""
+    """A form that auth showed to this browser, and that the browser sent."""
 
     fields: Mapping[str, str]
-    is_genuine: bool
-    """Whether auth showed it to this browser: its CSRF token matches."""
+    secret: str
+    """The secret in the browser's cookie."""
     back: Return | None
     """Where to go on; None if the form names no page."""
 
+    def require_back(self) -> Return:
+        """Return where to go on.
 
-async def read_sent_form(request: Request, browser: Browser) -> SentForm:
-    """Read a form and check its CSRF token."""
+        Raises:
+            StaleFormError: the form names no page.
+        """
+        if self.back is None:
+            raise StaleFormError(None)
+        return self.back
+
+
+class StaleFormError(Exception):
+    """A form was not shown to this browser, or too long ago; `show_stale_form` answers.
+
+    Args:
+        back: where its person can begin again.
+    """
+
+    def __init__(self, back: Return | None) -> None:
+        super().__init__("a form without a valid CSRF token")
+        self.back = back
+
+
+async def read_sent_form(
+    request: Request, browser: Browser, *, start: Return | None = None
+) -> SentForm:
+    """Read a form and check its CSRF token.
+
+    Args:
+        start: where its person can begin again if the form names no page.
+
+    Raises:
+        StaleFormError: the token is not the browser's.
+    """
     fields = await read_fields(request)
-    genuine = is_csrf_token(fields.get("csrf", ""), secret=browser.secret)
-    return SentForm(fields, genuine, read_return(fields.get("continue", "")))
+    back = read_return(fields.get("continue", ""))
+    secret = browser.secret
+    if secret is None or not is_csrf_token(fields.get("csrf", ""), secret=secret):
+        raise StaleFormError(back or start)
+    return SentForm(fields, secret, back)
+
+
+async def show_stale_form(request: Request, error: StaleFormError) -> Response:
+    """Note an error, and show a page for it."""
+    failures: FailureLog = request.app.state.failures
+    failures.note("csrf_rejected", target=request.url.path, address=client_address(request))
+    return stale_form_page(error.back)

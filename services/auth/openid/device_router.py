@@ -6,7 +6,7 @@ from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
-from services.auth.audit.requests import Address, Failures
+from services.auth.audit.requests import Address
 from services.auth.openid import devices
 from services.auth.openid.browsers import (
     AppBrowser,
@@ -18,7 +18,7 @@ from services.auth.openid.browsers import (
 )
 from services.auth.openid.device_pages import confirm_page, user_code_page
 from services.auth.openid.errors import AuthorizationError, RequestRejectedError
-from services.auth.openid.pages import sign_in_page, stale_form_page
+from services.auth.openid.pages import sign_in_page
 from services.auth.openid.requests import read_parameters
 from services.auth.openid.returns import DEVICE, Return
 from services.auth.pages.html import PAGE_RESPONSES, page
@@ -55,6 +55,7 @@ _FORM: dict[str, Any] = {
         },
     }
 }
+_START = Return(DEVICE, "")
 _UNKNOWN = "This code is unknown, has expired, or was used before."
 
 
@@ -130,43 +131,37 @@ async def device_page(request: Request, issuer: AppIssuer, browser: AppBrowser) 
 @router.post(DEVICE, include_in_schema=False)
 @public
 async def enter_user_code(
-    request: Request, issuer: AppIssuer, browser: AppBrowser, address: Address, failures: Failures
+    request: Request, issuer: AppIssuer, browser: AppBrowser, address: Address
 ) -> Response:
     """Look a code up, and ask the person to approve the device."""
-    sent = await read_sent_form(request, browser)
-    if not sent.is_genuine or browser.secret is None:
-        failures.note("csrf_rejected", target=request.url.path, address=address)
-        return stale_form_page(Return(DEVICE, ""))
+    sent = await read_sent_form(request, browser, start=_START)
     signed_in = await _find(issuer, browser)
     if signed_in is None:
-        return _ask_to_sign_in(browser, Return(DEVICE, ""))
+        return _ask_to_sign_in(browser, _START)
     code = _code_in(sent)
     try:
         waiting = await devices.find_device(
             issuer, user_code=code, user=signed_in.user, address=address
         )
     except (TooManyGuesses, AuthorizationError) as error:
-        return _failed(browser.secret, error)
+        return _failed(sent.secret, error)
     if waiting is None:
-        return user_code_page(secret=browser.secret, user_code="", problem=_UNKNOWN, status=400)
+        return user_code_page(secret=sent.secret, user_code="", problem=_UNKNOWN, status=400)
     return confirm_page(
-        secret=browser.secret, user_code=code, waiting=waiting, email=signed_in.user.email
+        secret=sent.secret, user_code=code, waiting=waiting, email=signed_in.user.email
     )
 
 
 @router.post(f"{DEVICE}/confirm", include_in_schema=False)
 @public
 async def decide(
-    request: Request, issuer: AppIssuer, browser: AppBrowser, address: Address, failures: Failures
+    request: Request, issuer: AppIssuer, browser: AppBrowser, address: Address
 ) -> Response:
     """Take a person's decision about a device."""
-    sent = await read_sent_form(request, browser)
-    if not sent.is_genuine or browser.secret is None:
-        failures.note("csrf_rejected", target=request.url.path, address=address)
-        return stale_form_page(Return(DEVICE, ""))
+    sent = await read_sent_form(request, browser, start=_START)
     signed_in = await _find(issuer, browser)
     if signed_in is None:
-        return _ask_to_sign_in(browser, Return(DEVICE, ""))
+        return _ask_to_sign_in(browser, _START)
     approve = sent.fields.get("decision") == "allow"
     try:
         decided = await devices.decide_device(
@@ -177,9 +172,9 @@ async def decide(
             address=address,
         )
     except (TooManyGuesses, AuthorizationError) as error:
-        return _failed(browser.secret, error)
+        return _failed(sent.secret, error)
     if not decided:
-        return user_code_page(secret=browser.secret, user_code="", problem=_UNKNOWN, status=400)
+        return user_code_page(secret=sent.secret, user_code="", problem=_UNKNOWN, status=400)
     if approve:
         return page("Device approved", "Thank you. You can close this page and go back to it.")
     return page("Device denied", "The device gets no access. You can close this page.")

@@ -1,7 +1,7 @@
 """Sign out at the request of a client (OpenID Connect RP-Initiated Logout 1.0)."""
 
 from fastapi import Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 
 from services.auth.audit.requests import Address, Failures
 from services.auth.clients.credentials import find_client
@@ -9,10 +9,10 @@ from services.auth.clients.redirects import with_parameters
 from services.auth.openid.browsers import AppBrowser, AppIssuer, read_query, read_sent_form
 from services.auth.openid.errors import RequestRejectedError
 from services.auth.openid.id_tokens import Hint, read_hint
-from services.auth.openid.pages import sign_out_page, signed_out_page, stale_form_page
+from services.auth.openid.pages import sign_out_page, signed_out_page
 from services.auth.openid.requests import Parameters, read_parameters, read_state
 from services.auth.openid.router import redirect_to_query
-from services.auth.pages.html import PAGE_RESPONSES, page
+from services.auth.pages.html import PAGE_RESPONSES, page, see_other
 from services.auth.sessions.cookies import new_secret
 from services.auth.sessions.service import end_session, find_signed_in
 from services.auth.tokens.service import Issuer
@@ -49,7 +49,7 @@ async def log_out(
     if browser.secret is not None:
         async with issuer.database.transaction() as session:
             await end_session(session, secret=browser.secret, address=address)
-    gone = RedirectResponse(goal, status_code=303) if goal else signed_out_page()
+    gone = see_other(goal) if goal else signed_out_page()
     return browser.remember(gone, new_secret())
 
 
@@ -63,15 +63,12 @@ async def log_out_by_form(request: Request) -> Response:
 @router.post("/logout/confirm", include_in_schema=False)
 @public
 async def confirm_log_out(
-    request: Request, issuer: AppIssuer, browser: AppBrowser, address: Address, failures: Failures
+    request: Request, issuer: AppIssuer, browser: AppBrowser, address: Address
 ) -> Response:
     """Sign out after the person has confirmed it."""
     sent = await read_sent_form(request, browser)
-    if not sent.is_genuine or browser.secret is None:
-        failures.note("csrf_rejected", target=request.url.path, address=address)
-        return stale_form_page(None)
     async with issuer.database.transaction() as session:
-        await end_session(session, secret=browser.secret, address=address)
+        await end_session(session, secret=sent.secret, address=address)
     return browser.remember(signed_out_page(), new_secret())
 
 

@@ -7,19 +7,26 @@ client gets it. So this is no open redirect.
 from time import time
 
 from fastapi import Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 
 from services.auth.audit.failures import FailureLog
 from services.auth.audit.requests import Address, Failures
 from services.auth.clients.redirects import with_parameters
 from services.auth.openid import service
-from services.auth.openid.browsers import AppBrowser, AppIssuer, Browser, read_query, read_sent_form
+from services.auth.openid.browsers import (
+    AppBrowser,
+    AppIssuer,
+    Browser,
+    StaleFormError,
+    read_query,
+    read_sent_form,
+)
 from services.auth.openid.errors import AuthorizationError, RequestRejectedError
-from services.auth.openid.pages import code_page, consent_page, sign_in_page, stale_form_page
+from services.auth.openid.pages import code_page, consent_page, sign_in_page
 from services.auth.openid.requests import AuthorizationRequest, Step
 from services.auth.openid.returns import AUTHORIZE, Return
 from services.auth.openid.service import Prepared, Recipient
-from services.auth.pages.html import PAGE_RESPONSES, page
+from services.auth.pages.html import PAGE_RESPONSES, page, see_other
 from services.auth.providers.service import link_after_password
 from services.auth.providers.states import Link, open_link, seal
 from services.auth.sessions.service import SignedIn, find_signed_in
@@ -30,9 +37,6 @@ from services.common.http.routing import new_router
 from services.common.identity.guards import public
 
 router = new_router(tag="sign-in")
-
-_SEE_OTHER = 303
-_NO_STORE = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
 
 @router.get(
@@ -90,28 +94,26 @@ async def authorize_by_form(request: Request) -> Response:
 @router.post("/sign-in", include_in_schema=False)
 @public
 async def sign_in(
-    request: Request, issuer: AppIssuer, browser: AppBrowser, address: Address, failures: Failures
+    request: Request, issuer: AppIssuer, browser: AppBrowser, address: Address
 ) -> Response:
     """Check e-mail and password."""
     sent = await read_sent_form(request, browser)
-    if not sent.is_genuine or sent.back is None or browser.secret is None:
-        failures.note("csrf_rejected", target=request.url.path, address=address)
-        return stale_form_page(sent.back)
+    back = sent.require_back()
     email, sealed = sent.fields.get("email", ""), sent.fields.get("link", "")
-    link = open_link(sealed, secret=browser.secret, now=time())
+    link = open_link(sealed, secret=sent.secret, now=time())
     try:
         entered = await sign_in_with_password(
             issuer,
             email=email,
             password=sent.fields.get("password", ""),
-            replaced=browser.secret,
+            replaced=sent.secret,
             address=address,
         )
     except ServiceError as error:
         shown = sign_in_page(
-            secret=browser.secret,
-            back=sent.back,
-            form_targets=await service.find_form_targets(issuer, sent.back),
+            secret=sent.secret,
+            back=back,
+            form_targets=await service.find_form_targets(issuer, back),
             providers=[] if link else browser.providers,
             email=email,
             link=sealed if link else "",
@@ -119,47 +121,45 @@ async def sign_in(
             status=error.status,
         )
         return _with_retry_after(shown, error)
-    return await go_on(issuer, browser, sent.back, entered, link=link, address=address)
+    return await go_on(issuer, browser, back, entered, link=link, address=address)
 
 
 @router.post("/sign-in/code", include_in_schema=False)
 @public
 async def enter_code(
-    request: Request, issuer: AppIssuer, browser: AppBrowser, address: Address, failures: Failures
+    request: Request, issuer: AppIssuer, browser: AppBrowser, address: Address
 ) -> Response:
     """Check the code of the second factor, after the password."""
     sent = await read_sent_form(request, browser)
-    pending = None
-    if sent.is_genuine and sent.back is not None:
-        async with issuer.database.snapshot() as session:
-            pending = await find_signed_in(session, secret=browser.secret)
-    if pending is None or sent.back is None or browser.secret is None:
-        failures.note("csrf_rejected", target=request.url.path, address=address)
-        return stale_form_page(sent.back)
+    back = sent.require_back()
+    async with issuer.database.snapshot() as session:
+        pending = await find_signed_in(session, secret=sent.secret)
+    if pending is None:
+        raise StaleFormError(back)
     if pending.authenticated_at is not None:  # the form was sent twice
-        return _see(sent.back.after_sign_in().url)
+        return see_other(back.after_sign_in().url)
     sealed = sent.fields.get("link", "")
-    link = open_link(sealed, secret=browser.secret, now=time())
+    link = open_link(sealed, secret=sent.secret, now=time())
     try:
         entered = await sign_in_with_code(
             issuer,
             user=pending.user,
             code=sent.fields.get("totp", ""),
-            replaced=browser.secret,
+            replaced=sent.secret,
             address=address,
         )
     except ServiceError as error:
         wrong = "This code is wrong, has expired, or was used before."
         shown = code_page(
-            secret=browser.secret,
-            back=sent.back,
-            form_targets=await service.find_form_targets(issuer, sent.back),
+            secret=sent.secret,
+            back=back,
+            form_targets=await service.find_form_targets(issuer, back),
             link=sealed if link else "",
             problem=wrong if error.code == "invalid_grant" else error.detail,
             status=error.status,
         )
         return _with_retry_after(shown, error)
-    return await go_on(issuer, browser, sent.back, entered, link=link, address=address)
+    return await go_on(issuer, browser, back, entered, link=link, address=address)
 
 
 @router.post("/consent", include_in_schema=False)
@@ -169,12 +169,12 @@ async def consent(
 ) -> Response:
     """Take a person's decision about an app."""
     sent = await read_sent_form(request, browser)
-    if not sent.is_genuine or sent.back is None or sent.back.path != AUTHORIZE:
-        failures.note("csrf_rejected", target=request.url.path, address=address)
-        return stale_form_page(sent.back)
+    back = sent.require_back()
+    if back.path != AUTHORIZE:
+        raise StaleFormError(back)
     async with issuer.database.transaction() as session:
         try:
-            recipient = await service.find_recipient(session, query=sent.back.query)
+            recipient = await service.find_recipient(session, query=back.query)
         except RequestRejectedError as error:
             return _reject(failures, error, address=address)
         try:
@@ -184,7 +184,7 @@ async def consent(
                 session, issuer, recipient=recipient, request=asked, signed_in=signed_in
             )
             if prepared.step is Step.SIGN_IN or signed_in is None:
-                return _see(sent.back.url)
+                return see_other(back.url)
             if sent.fields.get("decision") != "allow":
                 raise AuthorizationError("access_denied", "The user denied the request.")
             if prepared.organisation is None:
@@ -204,7 +204,7 @@ def redirect_to_query(path: str, body: bytes) -> Response:
         query = ""
     if not query.isprintable() or any(character in query for character in '#\\ "<>'):
         query = ""
-    return _see(f"{path}?{query}")
+    return see_other(f"{path}?{query}")
 
 
 def _ask_for_consent(
@@ -263,7 +263,7 @@ def _answer(issuer: Issuer, recipient: Recipient, parameters: dict[str, str]) ->
     """Send the browser back to the client, with its state and our issuer (RFC 9207)."""
     state = {} if recipient.state is None else {"state": recipient.state}
     sent = {**parameters, **state, "iss": issuer.settings.issuer}
-    return _see(with_parameters(recipient.redirect_uri, sent))
+    return see_other(with_parameters(recipient.redirect_uri, sent))
 
 
 async def go_on(
@@ -294,11 +294,7 @@ async def go_on(
                 await link_after_password(
                     session, user=signed_in.user, waiting=link, address=address
                 )
-    return browser.remember(_see(back.after_sign_in().url), entered.secret)
-
-
-def _see(url: str) -> Response:
-    return RedirectResponse(url, status_code=_SEE_OTHER, headers=_NO_STORE)
+    return browser.remember(see_other(back.after_sign_in().url), entered.secret)
 
 
 def _with_retry_after(response: Response, error: ServiceError) -> Response:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 
 PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
     303: {"description": "Continue at the address in `Location`."},
@@ -28,6 +28,11 @@ def _headers(form_targets: Sequence[str]) -> dict[str, str]:
         ),
         "Cache-Control": "no-store",
     }
+
+
+def see_other(url: str) -> RedirectResponse:
+    """Return a redirect after which the browser sends a GET, as after a form."""
+    return RedirectResponse(url, status_code=303, headers={"Cache-Control": "no-store"})
 
 
 @dataclass(frozen=True, slots=True)

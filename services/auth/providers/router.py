@@ -3,7 +3,7 @@
 import time
 
 from fastapi import Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 
 from services.auth.audit.requests import Address, Failures
 from services.auth.openid.browsers import AppBrowser, AppIssuer, Browser, read_query
@@ -13,7 +13,7 @@ from services.auth.openid.requests import Parameters, read_parameters
 from services.auth.openid.returns import Return, read_return
 from services.auth.openid.router import go_on
 from services.auth.openid.service import find_form_targets
-from services.auth.pages.html import page
+from services.auth.pages.html import page, see_other
 from services.auth.providers import service
 from services.auth.providers.client import Person, ProviderClient, ProviderError
 from services.auth.providers.service import Found, Outcome
@@ -35,7 +35,6 @@ from services.common.telemetry.requests import log
 
 router = new_router(prefix="/sign-in", tag="sign-in")
 
-_NO_STORE = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 _UNAVAILABLE = "Your provider does not answer as it should. Try again, or sign in otherwise."
 _PROBLEMS = {
     Outcome.NO_VERIFIED_EMAIL: "Your provider has not verified an e-mail address for you.",
@@ -79,7 +78,7 @@ async def begin(
     except ProviderError as error:
         log.warning("provider_failed", provider=provider, reason=str(error))
         return await _sign_in_again(issuer, browser, back, _UNAVAILABLE, 503)
-    return browser.remember(RedirectResponse(url, status_code=303, headers=_NO_STORE), secret)
+    return browser.remember(see_other(url), secret)
 
 
 @router.get("/callback/{provider}", response_class=HTMLResponse, include_in_schema=False)
