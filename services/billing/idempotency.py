@@ -8,7 +8,7 @@ record, and after a while the next call takes over.
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Annotated, Any, TypeVar
 
@@ -17,10 +17,13 @@ from pydantic import BaseModel
 from sqlalchemy import ColumnElement, and_, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.billing.database import AppDatabase
 from services.billing.models import IdempotencyRecord as Record
 from services.common.db.database import Database
 from services.common.db.retrying import in_transaction
 from services.common.errors import BadRequest, ServiceError
+from services.common.identity.caller import Caller
+from services.common.identity.guards import RequireScope
 
 ABANDONED_AFTER = timedelta(minutes=1)
 """A call that has run for this long, many times a transaction's deadline, is dead."""
@@ -65,14 +68,15 @@ class CallKey:
     path: str
 
 
+ONCE_ERRORS = (KeyMissing, KeyReused, StillRunning)
+"""The errors that a call with an `Idempotency-Key` adds."""
+
+
 def _key(request: Request, idempotency_key: Annotated[str | None, Header()] = None) -> str:
     given = request.headers.getlist("idempotency-key")
     if len(given) != 1 or idempotency_key is None or not _KEY.fullmatch(idempotency_key):
         raise KeyMissing()
     return idempotency_key
-
-
-IdempotencyKey = Annotated[str, Depends(_key)]
 
 
 async def run_once(
@@ -113,6 +117,51 @@ async def run_once(
     except ServiceError:
         await in_transaction(database, lambda session: _forget(session, call=call, started_at=now))
         raise
+
+
+@dataclass(frozen=True, slots=True)
+class MoneyCall:
+    """An administrator's call that moves money, and takes effect once."""
+
+    database: Database
+    caller: Caller
+    key: str
+    now: datetime
+
+    @property
+    def author(self) -> str:
+        """Who makes the call."""
+        return self.caller.author
+
+    async def run(
+        self,
+        path: str,
+        *,
+        body: BaseModel,
+        response: type[T],
+        work: Callable[[AsyncSession], Awaitable[T]],
+    ) -> T:
+        """Run `work` as `run_once` does.
+
+        Args:
+            path: what the key is for; the same key may be used for another path.
+        """
+        call = CallKey(self.caller.account, self.key, path)
+        return await run_once(
+            self.database, call=call, body=body, response=response, work=work, now=self.now
+        )
+
+
+def _money_call(
+    caller: Annotated[Caller, Depends(RequireScope("admin"))],
+    key: Annotated[str, Depends(_key)],
+    database: AppDatabase,
+) -> MoneyCall:
+    return MoneyCall(database, caller, key, datetime.now(UTC))
+
+
+AdminCall = Annotated[MoneyCall, Depends(_money_call)]
+"""For endpoints that need the scope `admin` and an `Idempotency-Key`."""
 
 
 async def _start(session: AsyncSession, *, call: CallKey, digest: str, now: datetime) -> Any | None:

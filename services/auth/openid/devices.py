@@ -6,7 +6,7 @@ device asks for the result meanwhile.
 
 import enum
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,7 +17,7 @@ from services.auth.models import Client, DeviceCode, User
 from services.auth.openid import repository
 from services.auth.openid.accounts import choose_account
 from services.auth.openid.errors import AuthorizationError
-from services.auth.openid.id_tokens import issue_id_token
+from services.auth.openid.grants import issue_to_app
 from services.auth.openid.requests import choose_scope, limit_scope
 from services.auth.organisations.memberships import find_account
 from services.auth.sessions.service import SignedIn, is_current, not_before
@@ -34,7 +34,7 @@ from services.auth.tokens.errors import (
     UnauthorizedClient,
 )
 from services.auth.tokens.guesses import GuessLimits, TooManyGuesses, check_standing, count_failure
-from services.auth.tokens.service import IssuedToken, Issuer, issue_in_family, open_family
+from services.auth.tokens.service import IssuedToken, Issuer
 from services.auth.users.service import find_user
 from services.common.errors import Unavailable
 
@@ -276,20 +276,13 @@ async def _issue(session: AsyncSession, issuer: Issuer, device: DeviceCode) -> I
     account = await find_account(session, user=user)
     if account is None or not is_current(user, approved_at):
         return None
-    family, refresh_token = await open_family(
-        session, issuer, user, account, device.scope, client_id=device.client_id
-    )
-    issued = await issue_in_family(
-        session, issuer, user, account, family, device.scope, refresh_token
-    )
-    if "openid" not in device.scope.split():
-        return issued
-    id_token = issue_id_token(
+    _, issued = await issue_to_app(
+        session,
         issuer,
-        user_id=user.id,
+        user=user,
+        account=account,
         client_id=device.client_id,
-        nonce=None,
+        scope=device.scope,
         authenticated_at=authenticated_at,
-        access_token=issued.access_token,
     )
-    return replace(issued, id_token=id_token)
+    return issued

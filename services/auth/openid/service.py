@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,7 +18,8 @@ from services.auth.models import AuthorizationCode, Client, User
 from services.auth.openid import repository
 from services.auth.openid.accounts import choose_account
 from services.auth.openid.errors import AuthorizationError, RequestRejectedError
-from services.auth.openid.id_tokens import issue_id_token, read_hint
+from services.auth.openid.grants import issue_to_app
+from services.auth.openid.id_tokens import read_hint
 from services.auth.openid.requests import (
     AuthorizationRequest,
     Parameters,
@@ -35,7 +36,7 @@ from services.auth.organisations.memberships import Account, find_account, find_
 from services.auth.sessions.service import SignedIn, is_current, is_outdated, not_before
 from services.auth.tokens.errors import InvalidGrant
 from services.auth.tokens.logins import end_family, find_family
-from services.auth.tokens.service import IssuedToken, Issuer, issue_in_family, open_family
+from services.auth.tokens.service import IssuedToken, Issuer
 from services.auth.users.service import find_user
 
 CODE_LIFETIME = timedelta(seconds=60)
@@ -249,14 +250,18 @@ async def grant_authorization_code(
         if row and user and state is CodeState.VALID and is_current(user, row.created_at):
             account = await find_account(session, user=user, account_id=row.account_id)
         if row and user and account and not is_outdated(row.created_at, account.tokens_from):
-            family, refresh_token = await open_family(
-                session, issuer, user, account, row.scope, client_id=client.client_id
+            family, issued = await issue_to_app(
+                session,
+                issuer,
+                user=user,
+                account=account,
+                client_id=client.client_id,
+                scope=row.scope,
+                authenticated_at=row.authenticated_at,
+                nonce=row.nonce,
             )
             row.family_id = family.id
-            issued = await issue_in_family(
-                session, issuer, user, account, family, row.scope, refresh_token
-            )
-            return _with_id_token(issuer, row, issued)
+            return issued
         if row is not None and row.family_id is not None:
             await record(session, "code_reused", actor=None, target=row.user_id, address=address)
             family_of_code = await find_family(session, family_id=row.family_id)
@@ -287,20 +292,6 @@ async def _is_hinted(
     if hint is None:
         raise AuthorizationError("invalid_request", "The id_token_hint is invalid.")
     return signed_in is not None and signed_in.user.id == hint.user_id
-
-
-def _with_id_token(issuer: Issuer, row: AuthorizationCode, issued: IssuedToken) -> IssuedToken:
-    if "openid" not in row.scope.split():
-        return issued
-    id_token = issue_id_token(
-        issuer,
-        user_id=row.user_id,
-        client_id=row.client_id,
-        nonce=row.nonce,
-        authenticated_at=row.authenticated_at,
-        access_token=issued.access_token,
-    )
-    return replace(issued, id_token=id_token)
 
 
 def _challenge(verifier: str) -> str:

@@ -63,7 +63,7 @@ async def reset_by_page(
             address=address,
         )
     except BodyInvalid as error:
-        return _reset_page(token, problem=error.extra["errors"][0]["msg"])
+        return _reset_page(token, problem=_problem_in(error))
     except ServiceError as error:
         return _failed("Reset your password", error, failures, address)
     return page("Password changed", "Your new password is set, and all log-ins were ended.")
@@ -115,15 +115,11 @@ async def register_by_page(
     try:
         async with database.snapshot() as session:
             email = (await find_link(session, token=token, purposes=(INVITE,))).email
-        try:
-            prepared = await prepare_user(hasher=hasher, email=email, password=password)
-        except BodyInvalid as error:
-            problem = error.extra["errors"][0]["msg"]
+        problem = await _register(
+            database, hasher, email=email, password=password, token=token, address=address
+        )
+        if problem is not None:
             return await _invitation_page(database, token, problem=problem)
-        async with database.transaction() as session:
-            await mailed.accept_invitation(
-                session, prepared=prepared, email=email, token=token, address=address
-            )
     except ServiceError as error:
         return _failed("Register", error, failures, address)
     return page("Registered", "Thank you. You can log in now.")
@@ -162,20 +158,46 @@ async def join_by_page(
                     session, user=user, token=token, logged_in=False, address=address
                 )
         if user is None:
-            try:
-                prepared = await prepare_user(
-                    hasher=hasher, email=email, password=fields.get("password", "")
-                )
-            except BodyInvalid as error:
-                problem = error.extra["errors"][0]["msg"]
+            password = fields.get("password", "")
+            problem = await _register(
+                database, hasher, email=email, password=password, token=token, address=address
+            )
+            if problem is not None:
                 return await _joining_page(database, token, problem=problem)
-            async with database.transaction() as session:
-                await mailed.accept_invitation(
-                    session, prepared=prepared, email=email, token=token, address=address
-                )
     except ServiceError as error:
         return _failed("Join", error, failures, address)
     return page("Joined", "You are a member now. You can log in.")
+
+
+async def _register(
+    database: Database,
+    hasher: PasswordHasher,
+    *,
+    email: str,
+    password: str,
+    token: str,
+    address: str,
+) -> str | None:
+    """Register the owner of an invited address; return what is wrong with the password, or None.
+
+    Raises:
+        LinkInvalid: the token is no longer valid.
+        EmailTaken: the address has a user by now.
+    """
+    try:
+        prepared = await prepare_user(hasher=hasher, email=email, password=password)
+    except BodyInvalid as error:
+        return _problem_in(error)
+    async with database.transaction() as session:
+        await mailed.accept_invitation(
+            session, prepared=prepared, email=email, token=token, address=address
+        )
+    return None
+
+
+def _problem_in(error: BodyInvalid) -> str:
+    problem: str = error.extra["errors"][0]["msg"]
+    return problem
 
 
 def _reset_page(token: str, *, problem: str | None = None) -> HTMLResponse:

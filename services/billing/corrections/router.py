@@ -1,6 +1,5 @@
 """`/recalls`, `/adjustments`, and the credit notes of invoices."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends
@@ -24,15 +23,7 @@ from services.billing.corrections.recalls import (
     RecallList,
     RecallRead,
 )
-from services.billing.database import AppDatabase
-from services.billing.idempotency import (
-    CallKey,
-    IdempotencyKey,
-    KeyMissing,
-    KeyReused,
-    StillRunning,
-    run_once,
-)
+from services.billing.idempotency import ONCE_ERRORS, AdminCall
 from services.billing.invoices.router import AppBooks
 from services.billing.invoices.service import InvoiceNotFound, get_invoice
 from services.common.db.database import Snapshot
@@ -55,26 +46,21 @@ _errors = (Unauthenticated, InsufficientScope, BodyInvalid, Unavailable)
 @router.post(
     "/recalls",
     status_code=201,
-    responses=error_responses(*_errors, KeyMissing, AlreadyRecalled, StillRunning, KeyReused),
+    responses=error_responses(*_errors, *ONCE_ERRORS, AlreadyRecalled),
 )
 async def create_recall(
     body: RecallCreate,
-    key: IdempotencyKey,
-    caller: Annotated[Caller, Depends(RequireScope("admin"))],
-    database: AppDatabase,
+    call: AdminCall,
 ) -> RecallRead:
     """Take back every request answered by a version, also those that arrive later.
 
     Prepaid charges return to the balance within seconds; postpaid ones reduce the next invoice.
     """
-    now = datetime.now(UTC)
-    return await run_once(
-        database,
-        call=CallKey(caller.account, key, "/recalls"),
+    return await call.run(
+        "/recalls",
         body=body,
         response=RecallRead,
-        work=lambda session: service.create(session, recall=body, by=caller.author, now=now),
-        now=now,
+        work=lambda session: service.create(session, recall=body, by=call.author, now=call.now),
     )
 
 
@@ -91,13 +77,11 @@ async def list_recalls(session: Snapshot) -> RecallList:
 @router.post(
     "/adjustments",
     status_code=201,
-    responses=error_responses(*_errors, KeyMissing, NothingToAdjust, StillRunning, KeyReused),
+    responses=error_responses(*_errors, *ONCE_ERRORS, NothingToAdjust),
 )
 async def create_adjustment(
     body: AdjustmentCreate,
-    key: IdempotencyKey,
-    caller: Annotated[Caller, Depends(RequireScope("admin"))],
-    database: AppDatabase,
+    call: AdminCall,
     books: AppBooks,
 ) -> AdjustmentRead:
     """Take back events, by their ids or by a filter; each event at most once.
@@ -105,50 +89,40 @@ async def create_adjustment(
     Prepaid charges return to the balance at once. Postpaid charges reduce the month's invoice or,
     if that is issued, are given back by a credit note.
     """
-    now = datetime.now(UTC)
-    return await run_once(
-        database,
-        call=CallKey(caller.account, key, "/adjustments"),
+    return await call.run(
+        "/adjustments",
         body=body,
         response=AdjustmentRead,
         work=lambda session: adjustments.create(
-            session, adjustment=body, by=caller.author, books=books, now=now
+            session, adjustment=body, by=call.author, books=books, now=call.now
         ),
-        now=now,
     )
 
 
 @router.post(
     "/invoices/{id}/credit-notes",
     status_code=201,
-    responses=error_responses(
-        *_errors, KeyMissing, InvoiceNotFound, CreditTooLarge, StillRunning, KeyReused
-    ),
+    responses=error_responses(*_errors, *ONCE_ERRORS, InvoiceNotFound, CreditTooLarge),
 )
 async def create_credit_note(
     id: str,
     body: CreditNoteCreate,
-    key: IdempotencyKey,
-    caller: Annotated[Caller, Depends(RequireScope("admin"))],
-    database: AppDatabase,
+    call: AdminCall,
     books: AppBooks,
 ) -> CreditNoteRead:
     """Give an invoice back: an amount, some lines, or else all that is left of it.
 
     Amounts include tax. What was paid from a prepaid balance returns there.
     """
-    async with database.snapshot() as session:
+    async with call.database.snapshot() as session:
         invoice = await get_invoice(session, account=None, invoice_id=id)
-    now = datetime.now(UTC)
-    return await run_once(
-        database,
-        call=CallKey(caller.account, key, f"/invoices/{invoice.id}/credit-notes"),
+    return await call.run(
+        f"/invoices/{invoice.id}/credit-notes",
         body=body,
         response=CreditNoteRead,
         work=lambda session: credit_notes.create(
-            session, invoice_id=invoice.id, note=body, by=caller.author, books=books, now=now
+            session, invoice_id=invoice.id, note=body, by=call.author, books=books, now=call.now
         ),
-        now=now,
     )
 
 

@@ -3,18 +3,10 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import Depends, Path
+from fastapi import Path
 
 from services.billing.callers import Account
-from services.billing.database import AppDatabase
-from services.billing.idempotency import (
-    CallKey,
-    IdempotencyKey,
-    KeyMissing,
-    KeyReused,
-    StillRunning,
-    run_once,
-)
+from services.billing.idempotency import ONCE_ERRORS, AdminCall
 from services.billing.ledger import credits as service
 from services.billing.ledger.accounts import CurrencyFixed
 from services.billing.ledger.credits import BalanceRead, CreditCreate, CreditRead
@@ -29,8 +21,6 @@ from services.common.errors import (
     error_responses,
 )
 from services.common.http.routing import new_router
-from services.common.identity.caller import Caller
-from services.common.identity.guards import RequireScope
 
 router = new_router(tag="credits")
 
@@ -40,30 +30,25 @@ _errors = (Unauthenticated, InsufficientScope, BodyInvalid, Unavailable)
 @router.post(
     "/accounts/{account}/credits",
     status_code=201,
-    responses=error_responses(*_errors, KeyMissing, CurrencyFixed, StillRunning, KeyReused),
+    responses=error_responses(*_errors, *ONCE_ERRORS, CurrencyFixed),
 )
 async def add_credit(
     account: Annotated[AccountId, Path()],
     body: CreditCreate,
-    key: IdempotencyKey,
-    caller: Annotated[Caller, Depends(RequireScope("admin"))],
-    database: AppDatabase,
+    call: AdminCall,
 ) -> CreditRead:
     """Add prepaid money to an account; the response's `balance` includes it.
 
     Requires an `Idempotency-Key`. Calls with the same key count once, and a repeat gets the first
     call's response.
     """
-    now = datetime.now(UTC)
-    return await run_once(
-        database,
-        call=CallKey(caller.account, key, f"/accounts/{account}/credits"),
+    return await call.run(
+        f"/accounts/{account}/credits",
         body=body,
         response=CreditRead,
         work=lambda session: service.add_credit(
-            session, account=account, credit=body, by=caller.author, now=now
+            session, account=account, credit=body, by=call.author, now=call.now
         ),
-        now=now,
     )
 
 
