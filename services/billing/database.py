@@ -3,9 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Depends, Request
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,15 +18,6 @@ _NO_LIMIT = (
     "SET SESSION innodb_lock_wait_timeout=5"
     " /*M!100000 , max_statement_time=0 */ /*!80000 , max_execution_time=0 */"
 )
-
-
-def _database(request: Request) -> Database:
-    database: Database = request.app.state.database
-    return database
-
-
-AppDatabase = Annotated[Database, Depends(_database)]
-"""For endpoints that write, with `in_transaction`: a dependency could not be retried."""
 
 
 @asynccontextmanager

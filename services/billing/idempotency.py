@@ -17,9 +17,8 @@ from pydantic import BaseModel
 from sqlalchemy import ColumnElement, and_, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.database import AppDatabase
 from services.billing.models import IdempotencyRecord as Record
-from services.common.db.database import Database
+from services.common.db.database import AppDatabase, Database
 from services.common.db.retrying import in_transaction
 from services.common.errors import BadRequest, ServiceError
 from services.common.identity.caller import Caller

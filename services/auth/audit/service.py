@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.audit import repository
 from services.auth.audit.chain import FIRST_PREVIOUS, find_break, hash_entry
 from services.auth.audit.failures import MAX_ADDRESS_CHARS, FailureLog, clip
 from services.auth.models import AuditEntry, PendingAuditEntry
-from services.common.db.database import Database, is_retryable
+from services.common.db.database import Database, LostRace
 from services.common.errors import Unavailable
 
 OPERATOR = "operator"
@@ -88,11 +88,8 @@ async def seal(database: Database) -> AuditEntry | None:
                 return last
         try:
             last = await _seal_batch(database) or last
-        except _LostRaceError:
+        except (_LostRaceError, LostRace, IntegrityError):
             continue
-        except DBAPIError as error:
-            if not isinstance(error, IntegrityError) and not is_retryable(error):
-                raise
     raise Unavailable("The audit log is busy; retry in 1 s.")
 
 

@@ -12,7 +12,6 @@ from services.auth.openid.pages import stale_form_page
 from services.auth.openid.returns import Return, read_return
 from services.auth.pages.forms import read_fields
 from services.auth.sessions.cookies import BrowserCookie, is_csrf_token, new_secret
-from services.auth.tokens.service import Issuer
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +46,7 @@ def read_query(request: Request) -> str:
     return query.decode("ascii", "replace")
 
 
-def _issuer(request: Request) -> Issuer:
-    issuer: Issuer = request.app.state.issuer
-    return issuer
-
-
 AppBrowser = Annotated[Browser, Depends(_browser)]
-AppIssuer = Annotated[Issuer, Depends(_issuer)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,7 @@ from pydantic import BaseModel
 
 from services.auth.audit.requests import Address
 from services.auth.openid import devices
-from services.auth.openid.browsers import (
-    AppBrowser,
-    AppIssuer,
-    Browser,
-    SentForm,
-    read_query,
-    read_sent_form,
-)
+from services.auth.openid.browsers import AppBrowser, Browser, SentForm, read_query, read_sent_form
 from services.auth.openid.device_pages import confirm_page, user_code_page
 from services.auth.openid.errors import AuthorizationError, RequestRejectedError
 from services.auth.openid.pages import sign_in_page
@@ -23,6 +16,7 @@ from services.auth.openid.requests import read_parameters
 from services.auth.openid.returns import DEVICE, Return
 from services.auth.pages.html import PAGE_RESPONSES, page
 from services.auth.sessions.service import SignedIn, find_signed_in
+from services.auth.state import AppIssuer
 from services.auth.tokens.errors import (
     InvalidClient,
     InvalidRequest,

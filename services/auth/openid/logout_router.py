@@ -6,7 +6,7 @@ from fastapi.responses import HTMLResponse
 from services.auth.audit.requests import Address, Failures
 from services.auth.clients.credentials import find_client
 from services.auth.clients.redirects import with_parameters
-from services.auth.openid.browsers import AppBrowser, AppIssuer, read_query, read_sent_form
+from services.auth.openid.browsers import AppBrowser, read_query, read_sent_form
 from services.auth.openid.errors import RequestRejectedError
 from services.auth.openid.id_tokens import Hint, read_hint
 from services.auth.openid.pages import sign_out_page, signed_out_page
@@ -15,6 +15,7 @@ from services.auth.openid.router import redirect_to_query
 from services.auth.pages.html import PAGE_RESPONSES, page, see_other
 from services.auth.sessions.cookies import new_secret
 from services.auth.sessions.service import end_session, find_signed_in
+from services.auth.state import AppIssuer
 from services.auth.tokens.service import Issuer
 from services.common.errors import Unavailable, error_responses
 from services.common.http.routing import new_router

@@ -15,7 +15,6 @@ from services.auth.clients.redirects import with_parameters
 from services.auth.openid import service
 from services.auth.openid.browsers import (
     AppBrowser,
-    AppIssuer,
     Browser,
     StaleFormError,
     read_query,
@@ -31,6 +30,7 @@ from services.auth.providers.service import link_after_password
 from services.auth.providers.states import Link, open_link, seal
 from services.auth.sessions.service import SignedIn, find_signed_in
 from services.auth.sessions.sign_in import Entered, sign_in_with_code, sign_in_with_password
+from services.auth.state import AppIssuer
 from services.auth.tokens.service import Issuer
 from services.common.errors import ServiceError, Unavailable, error_responses
 from services.common.http.routing import new_router

@@ -4,9 +4,7 @@ Opening a page uses up nothing, because mail scanners open links, too; sending i
 link's token authorises the form, so another site cannot forge one.
 """
 
-from typing import Annotated
-
-from fastapi import Depends, Request
+from fastapi import Request
 from fastapi.responses import HTMLResponse
 
 from services.auth.audit.requests import Address, Failures
@@ -15,28 +13,15 @@ from services.auth.organisations import invitations
 from services.auth.pages.forms import read_fields
 from services.auth.pages.html import Form, page
 from services.auth.passwords import PasswordHasher
+from services.auth.state import AppHasher
 from services.auth.users import mailed
 from services.auth.users.service import EmailTaken, find_user_by_email, prepare_user
-from services.common.db.database import Database
+from services.common.db.database import AppDatabase, Database
 from services.common.errors import BodyInvalid, ServiceError
 from services.common.http.routing import new_router
 from services.common.identity.guards import public
 
 router = new_router(tag="pages")
-
-
-def _database(request: Request) -> Database:
-    database: Database = request.app.state.database
-    return database
-
-
-def _hasher(request: Request) -> PasswordHasher:
-    hasher: PasswordHasher = request.app.state.hasher
-    return hasher
-
-
-AppDatabase = Annotated[Database, Depends(_database)]
-Hasher = Annotated[PasswordHasher, Depends(_hasher)]
 
 
 @router.get("/password-reset", include_in_schema=False)
@@ -49,7 +34,7 @@ async def reset_page(token: str = "") -> HTMLResponse:
 @router.post("/password-reset/page", include_in_schema=False)
 @public
 async def reset_by_page(
-    request: Request, database: AppDatabase, hasher: Hasher, address: Address, failures: Failures
+    request: Request, database: AppDatabase, hasher: AppHasher, address: Address, failures: Failures
 ) -> HTMLResponse:
     """Set a new password."""
     fields = await read_fields(request)
@@ -107,7 +92,7 @@ async def invitation_page(
 @router.post("/register/page", include_in_schema=False)
 @public
 async def register_by_page(
-    request: Request, database: AppDatabase, hasher: Hasher, address: Address, failures: Failures
+    request: Request, database: AppDatabase, hasher: AppHasher, address: Address, failures: Failures
 ) -> HTMLResponse:
     """Register with the e-mail that was invited."""
     fields = await read_fields(request)
@@ -140,7 +125,7 @@ async def joining_page(
 @router.post("/invitations/accept/page", include_in_schema=False)
 @public
 async def join_by_page(
-    request: Request, database: AppDatabase, hasher: Hasher, address: Address, failures: Failures
+    request: Request, database: AppDatabase, hasher: AppHasher, address: Address, failures: Failures
 ) -> HTMLResponse:
     """Join an organisation as the user who was invited; anyone without a user registers first.
 

@@ -6,7 +6,7 @@ from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 
 from services.auth.audit.requests import Address, Failures
-from services.auth.openid.browsers import AppBrowser, AppIssuer, Browser, read_query
+from services.auth.openid.browsers import AppBrowser, Browser, read_query
 from services.auth.openid.errors import RequestRejectedError
 from services.auth.openid.pages import sign_in_page
 from services.auth.openid.requests import Parameters, read_parameters
@@ -27,6 +27,7 @@ from services.auth.providers.states import (
     seal,
     verifier_of,
 )
+from services.auth.state import AppIssuer
 from services.auth.tokens.service import Issuer
 from services.common.errors import ServiceError
 from services.common.http.routing import new_router

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -163,8 +162,6 @@ def oauth_errors() -> Iterator[None]:
         raise _as_oauth(error.status, error.detail, error.headers) from error
     except HTTPException as error:
         raise _as_oauth(error.status_code, error.detail, error.headers) from error
-    except OperationalError as error:  # it lost to another transaction
-        raise _as_oauth(503, "The database is busy; retry in 1 s.", {"Retry-After": "1"}) from error
 
 
 def _as_oauth(status: int, detail: str, headers: Mapping[str, str] | None) -> OAuthError:

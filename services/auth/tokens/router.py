@@ -1,14 +1,15 @@
 """The OAuth endpoints: `/token` (RFC 6749), `/revoke` (RFC 7009), `/introspect` (RFC 7662)."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import Depends, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from services.auth.audit.requests import Address
 from services.auth.models import Client
 from services.auth.openid.devices import DEVICE_GRANT, grant_device_code
 from services.auth.openid.service import grant_authorization_code
+from services.auth.state import AppIssuer
 from services.auth.tokens import introspection, service
 from services.auth.tokens.errors import (
     AccessDenied,
@@ -54,14 +55,6 @@ class TokenRead(BaseModel):
     refresh_token: str | None = None
     scope: str
     id_token: str | None = None
-
-
-def _issuer(request: Request) -> Issuer:
-    issuer: Issuer = request.app.state.issuer
-    return issuer
-
-
-IssuerState = Annotated[Issuer, Depends(_issuer)]
 
 
 def _form_of(*names: str, required: tuple[str, ...]) -> dict[str, Any]:
@@ -112,7 +105,7 @@ def _form_of(*names: str, required: tuple[str, ...]) -> dict[str, Any]:
 )
 @public
 async def issue_token(
-    request: Request, response: Response, issuer: IssuerState, address: Address
+    request: Request, response: Response, issuer: AppIssuer, address: Address
 ) -> IssuedToken:
     """Issue an access token. `grant_type` is `password` (`username` is the e-mail),
     `refresh_token`, `client_credentials` (with HTTP Basic or in the form), or, for public clients
@@ -133,7 +126,7 @@ async def issue_token(
     openapi_extra=_form_of("token", "token_type_hint", required=("token",)),
 )
 @public
-async def revoke(request: Request, issuer: IssuerState, address: Address) -> Response:
+async def revoke(request: Request, issuer: AppIssuer, address: Address) -> Response:
     """Revoke an access token, or a refresh token and all others of the log-in. Unknown tokens also
     get 200."""
     with oauth_errors():
@@ -151,7 +144,7 @@ async def revoke(request: Request, issuer: IssuerState, address: Address) -> Res
 )
 @public
 async def introspect(
-    request: Request, response: Response, issuer: IssuerState, address: Address
+    request: Request, response: Response, issuer: AppIssuer, address: Address
 ) -> dict[str, Any]:
     """Return the claims of an access token or an API key if it is active. Requires an authenticated
     client; an account's client can only introspect the account's tokens and keys."""

@@ -13,7 +13,7 @@ from services.auth.callers import LoginNeeded, get_user, get_user_without_app
 from services.auth.clients.credentials import find_client
 from services.auth.links.service import LinkInvalid
 from services.auth.models import User
-from services.auth.passwords import PasswordHasher
+from services.auth.state import AppHasher
 from services.auth.tokens.guesses import TooManyGuesses
 from services.auth.users import mailed, service
 from services.common.db.database import Snapshot, Transaction
@@ -77,11 +77,6 @@ class InvitationNeeded(ServiceError):
     detail = "Registration is by invitation only; ask the operator to invite you."
 
 
-def _hasher(request: Request) -> PasswordHasher:
-    hasher: PasswordHasher = request.app.state.hasher
-    return hasher
-
-
 def _registration_mode(request: Request) -> str:
     mode: str = request.app.state.registration
     return mode
@@ -94,9 +89,7 @@ async def _may_register(
         raise InvitationNeeded()
 
 
-async def _prepare_user(
-    body: Registration, hasher: Annotated[PasswordHasher, Depends(_hasher)]
-) -> User:
+async def _prepare_user(body: Registration, hasher: AppHasher) -> User:
     return await service.prepare_user(hasher=hasher, email=body.email, password=body.password)
 
 

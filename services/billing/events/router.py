@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry, Counter
 
-from services.billing.database import AppDatabase
 from services.billing.events import service
 from services.billing.plans.default import DefaultPlanId
 from services.common.contracts import (
@@ -18,6 +17,7 @@ from services.common.contracts import (
     Usage,
     UsageCloudEvent,
 )
+from services.common.db.database import AppDatabase
 from services.common.errors import (
     BadRequest,
     BodyInvalid,

@@ -7,7 +7,6 @@ from typing import Annotated
 from fastapi import Depends, Query, Request, Response
 
 from services.billing.callers import Account, OtherAccount, own_or_other
-from services.billing.database import AppDatabase
 from services.billing.invoices import closing, service
 from services.billing.invoices.closing import MonthNotOver, UsageMissing
 from services.billing.invoices.issuing import Books
@@ -23,7 +22,7 @@ from services.billing.invoices.schemas import (
 )
 from services.billing.invoices.service import InvoiceNotFound, MonthClosed, ProfileNotFound
 from services.billing.plans.default import DefaultPlanId
-from services.common.db.database import Snapshot
+from services.common.db.database import AppDatabase, Snapshot
 from services.common.db.retrying import in_transaction
 from services.common.errors import (
     BodyInvalid,

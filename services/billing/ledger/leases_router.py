@@ -6,10 +6,10 @@ from typing import Annotated
 from fastapi import Body, Depends, Request, Response
 from pydantic import TypeAdapter
 
-from services.billing.database import AppDatabase
 from services.billing.ledger import leases as service
 from services.billing.plans.default import DefaultPlanId
 from services.common.contracts import MAX_LEASES_PER_CALL, LeaseRequest, LeaseTerms
+from services.common.db.database import AppDatabase
 from services.common.errors import (
     BodyInvalid,
     InsufficientScope,

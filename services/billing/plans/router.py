@@ -5,7 +5,6 @@ from typing import Annotated
 
 from fastapi import Depends, Path
 
-from services.billing.database import AppDatabase
 from services.billing.ledger.accounts import CurrencyFixed
 from services.billing.plans import service
 from services.billing.plans.default import DefaultPlanId
@@ -18,7 +17,7 @@ from services.billing.plans.schemas import (
     PlanRead,
 )
 from services.common.contracts import AccountId
-from services.common.db.database import Snapshot
+from services.common.db.database import AppDatabase, Snapshot
 from services.common.db.retrying import in_transaction
 from services.common.errors import (
     BodyInvalid,

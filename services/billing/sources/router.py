@@ -5,12 +5,11 @@ from typing import Annotated
 
 from fastapi import Depends, Path
 
-from services.billing.database import AppDatabase
 from services.billing.ledger.sweeper import reclaim_reservations
 from services.billing.sources import service
 from services.billing.sources.service import SourceList
 from services.common.contracts import JournalId, SourceReport
-from services.common.db.database import Snapshot
+from services.common.db.database import AppDatabase, Snapshot
 from services.common.db.retrying import in_transaction
 from services.common.errors import (
     BodyInvalid,

@@ -8,9 +8,9 @@ from fastapi import Query
 from fastapi.responses import StreamingResponse
 
 from services.billing.callers import Account
-from services.billing.database import AppDatabase
 from services.billing.usage.export_formats import CsvWriter, ExportFormat, FocusWriter
 from services.billing.usage.exports import stream_usage
+from services.common.db.database import AppDatabase
 from services.common.errors import (
     BodyInvalid,
     InsufficientScope,

@@ -7,7 +7,6 @@ from fastapi import Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from services.billing.callers import Account, OtherAccount, own_or_other
-from services.billing.database import AppDatabase
 from services.billing.plans.default import DefaultPlanId
 from services.billing.receipts.router import AppReceiptKeys
 from services.billing.usage import service
@@ -20,7 +19,7 @@ from services.billing.usage.schemas import (
     receipt_claims,
 )
 from services.billing.usage.service import MAX_PAGE, ReceiptNotFound
-from services.common.db.database import Snapshot
+from services.common.db.database import AppDatabase, Snapshot
 from services.common.errors import (
     BodyInvalid,
     InsufficientScope,

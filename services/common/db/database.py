@@ -41,10 +41,17 @@ DEADLINE_S = 5
 """Seconds that a unit of work may take, including waiting for a connection and for locks."""
 
 _READ_ONLY_SERVER = {1290, 1836}
-_RETRYABLE = {1205, 1213}
+_LOST_RACE = {1205, 1213}
 
 _POOL_SHARE = 0.6
 """The share of the deadline that a unit of work may wait for a connection."""
+
+
+class LostRace(Unavailable):
+    """A transaction lost to another one: a deadlock, or a lock that was not released in time."""
+
+    def __init__(self) -> None:
+        super().__init__("The database is too busy; retry in 1 s.")
 
 
 class Database:
@@ -98,6 +105,7 @@ class Database:
         """Run a unit of work: commit when the block ends, roll back when it raises.
 
         Raises:
+            LostRace: it lost to another transaction, and can be tried again; see `retrying`.
             Unavailable: the database is unreachable, read-only, or slower than the deadline.
         """
         async with self._bounded(), self.sessions.begin() as session:
@@ -120,8 +128,8 @@ class Database:
         except (TimeoutError, PoolTimeout) as error:
             raise Unavailable("The database is too slow; retry in 1 s.") from error
         except (OperationalError, InterfaceError) as error:
-            if is_retryable(error):
-                raise
+            if _is_lost_race(error):
+                raise LostRace() from error
             raise Unavailable("The database is unavailable; retry in 1 s.") from error
 
 
@@ -158,11 +166,8 @@ DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 """An SQLAlchemy async URL for one of the two drivers; `?ssl_ca=FILE` requires TLS."""
 
 
-def is_retryable(error: BaseException) -> bool:
-    """Return whether a transaction lost to another (deadlock, lock wait) and can be retried."""
-    if not isinstance(error, DBAPIError) or error.orig is None:
-        return False
-    return bool(error.orig.args) and error.orig.args[0] in _RETRYABLE
+def _is_lost_race(error: DBAPIError) -> bool:
+    return error.orig is not None and bool(error.orig.args) and error.orig.args[0] in _LOST_RACE
 
 
 def _drop_read_only(failure: ExceptionContext) -> None:
@@ -181,17 +186,17 @@ def _database(request: Request) -> Database:
 
 
 async def _transaction(request: Request) -> AsyncIterator[AsyncSession]:
-    try:
-        async with _database(request).transaction() as session:
-            yield session
-    except OperationalError as error:  # it lost to another transaction; requests are not retried
-        raise Unavailable("The database is too busy; retry in 1 s.") from error
+    async with _database(request).transaction() as session:
+        yield session
 
 
 async def _snapshot(request: Request) -> AsyncIterator[AsyncSession]:
     async with _database(request).snapshot() as session:
         yield session
 
+
+AppDatabase = Annotated[Database, Depends(_database)]
+"""For endpoints that open transactions themselves, such as with `in_transaction`."""
 
 # scope="function": commit before the response is sent, so that a failed commit is reported.
 Transaction = Annotated[AsyncSession, Depends(_transaction, scope="function")]

@@ -13,7 +13,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from services.common.db.database import Database, is_retryable
+from services.common.db.database import Database, LostRace
 from services.common.errors import Unavailable
 
 _ATTEMPTS = 8
@@ -51,7 +51,6 @@ async def in_transaction(database: Database, work: Callable[[AsyncSession], Awai
 
 
 def _lost_a_race(error: BaseException) -> bool:
-    if not isinstance(error, DBAPIError) or error.orig is None:
-        return False
-    arguments = error.orig.args
-    return is_retryable(error) or bool(arguments and arguments[0] == _DUPLICATE_KEY)
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return error.orig.args[:1] == (_DUPLICATE_KEY,)
+    return isinstance(error, LostRace)
