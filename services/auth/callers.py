@@ -41,22 +41,15 @@ async def is_active(session: AsyncSession, *, caller: Caller) -> bool:
             return False
         if _is_outdated(caller, client.tokens_from):
             return False
+        if client.owner_id is not None and await _find_enabled(session, client.owner_id) is None:
+            return False
         if client.type == "confidential":
-            if caller.account != (client.account_id or client.client_id):
-                return False
-            if client.owner_id is None:
-                return True
-            return await _find_enabled(session, client.owner_id) is not None
-    user = await _find_enabled(session, person_id(caller))
+            return caller.account == (client.account_id or client.client_id)
+    user = await _find_enabled(session, caller.author)
     if user is None:
         return False
     account = await find_account(session, user=user, account_id=caller.account)
     return account is not None and not _is_outdated(caller, account.tokens_from)
-
-
-def person_id(caller: Caller) -> str:
-    """Return the id of the user behind a token: the person, or the owner of a user's client."""
-    return caller.user_id or caller.account
 
 
 async def _find_enabled(session: AsyncSession, user_id: str) -> User | None:
@@ -99,7 +92,7 @@ async def find_creator(session: AsyncSession, *, caller: Caller) -> User | None:
         Unauthenticated: the token is no longer active.
     """
     await check_active(session, caller=caller)
-    return await find_user(session, user_id=person_id(caller))
+    return await find_user(session, user_id=caller.author)
 
 
 async def refuse_apps(session: AsyncSession, *, caller: Caller) -> None:
@@ -155,10 +148,12 @@ async def get_admin(session: AsyncSession, *, caller: Caller) -> User:
     Raises:
         Unauthenticated: the token is no longer active.
         InsufficientScope: the user is no longer an administrator.
+        LoginNeeded: it was issued to an app that is not part of Tollgate.
     """
     user = await get_user(session, caller=caller)
     if not user.is_admin:
         raise InsufficientScope("admin")
+    await refuse_apps(session, caller=caller)
     return user
 
 
@@ -173,8 +168,9 @@ class _RequireAdmin(RequireScope):
         caller = await self._any(request)
         async with request.app.state.database.snapshot() as session:
             await get_user(session, caller=caller)
-        if "admin" not in caller.scopes:
-            raise InsufficientScope("admin")
+            if "admin" not in caller.scopes:
+                raise InsufficientScope("admin")
+            await refuse_apps(session, caller=caller)
         return caller
 
 

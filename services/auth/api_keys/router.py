@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from services.auth.api_keys import service
 from services.auth.audit.requests import Address, Failures
-from services.auth.callers import person_id
+from services.auth.callers import LoginNeeded
 from services.auth.models import ApiKey
 from services.common.contracts import Name
 from services.common.db.database import Snapshot, Transaction
@@ -30,7 +30,7 @@ from services.common.times import Instant
 router = new_router(prefix="/api-keys", tag="API keys")
 
 MAX_OVERLAP_S = 7 * 24 * 3600
-_REFUSALS = (Unauthenticated, InsufficientScope)
+_REFUSALS = (Unauthenticated, InsufficientScope, LoginNeeded)
 
 KeyManager = Annotated[Caller, Depends(RequireScope("keys:write"))]
 
@@ -164,7 +164,7 @@ async def rotate_api_key(
             session, caller=caller, key_id=id, overlap=overlap, address=address
         )
     except NotFound:
-        failures.note("access_denied", actor=person_id(caller), target=id, address=address)
+        failures.note("access_denied", actor=caller.author, target=id, address=address)
         raise
     return _show_once(key, text, response)
 
@@ -177,7 +177,7 @@ async def delete_api_key(
     try:
         await service.delete_key(session, caller=caller, key_id=id, address=address)
     except NotFound:
-        failures.note("access_denied", actor=person_id(caller), target=id, address=address)
+        failures.note("access_denied", actor=caller.author, target=id, address=address)
         raise
 
 

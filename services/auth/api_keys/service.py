@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.auth.api_keys import repository
 from services.auth.api_keys.credentials import key_digest
 from services.auth.audit.service import record
-from services.auth.callers import find_creator
+from services.auth.callers import find_creator, refuse_apps
 from services.auth.models import ApiKey, User
 from services.auth.revocations.service import publish
 from services.common.errors import BodyInvalid, NotFound, ServiceError, Unauthenticated
@@ -58,10 +58,11 @@ async def create_key(
 
     Raises:
         Unauthenticated: the token is no longer active.
+        LoginNeeded: it was issued to an app that is not part of Tollgate.
         BodyInvalid: a key cannot have that scope, or `expires_at` is in the past.
         TooManyKeys: the account already has `MAX_KEYS` keys.
     """
-    user = await find_creator(session, caller=caller)
+    user = await _find_manager(session, caller=caller)
     now = datetime.now(UTC)
     requested = (scope or "").split() or list(KEY_SCOPES)
     if not set(requested) <= set(KEY_SCOPES):
@@ -93,8 +94,9 @@ async def list_keys(session: AsyncSession, *, caller: Caller) -> Sequence[ApiKey
 
     Raises:
         Unauthenticated: the token is no longer active.
+        LoginNeeded: it was issued to an app that is not part of Tollgate.
     """
-    await find_creator(session, caller=caller)
+    await _find_manager(session, caller=caller)
     return await repository.list_keys(session, account_id=caller.account)
 
 
@@ -109,10 +111,11 @@ async def rotate_key(
 
     Raises:
         Unauthenticated: the token is no longer active.
+        LoginNeeded: it was issued to an app that is not part of Tollgate.
         NotFound: the key does not exist or belongs to another account.
         KeyExpired: the key has expired.
     """
-    user = await find_creator(session, caller=caller)
+    user = await _find_manager(session, caller=caller)
     old = await _lock_key(session, caller=caller, key_id=key_id)
     now = datetime.now(UTC)
     if old.has_expired(now):
@@ -148,14 +151,25 @@ async def delete_key(session: AsyncSession, *, caller: Caller, key_id: str, addr
 
     Raises:
         Unauthenticated: the token is no longer active.
+        LoginNeeded: it was issued to an app that is not part of Tollgate.
         NotFound: the key does not exist or belongs to another account.
     """
-    user = await find_creator(session, caller=caller)
+    user = await _find_manager(session, caller=caller)
     await repository.delete_key(session, await _lock_key(session, caller=caller, key_id=key_id))
     await record(
         session, "api_key_deleted", actor=_actor(caller, user), target=key_id, address=address
     )
     await publish(session, ("api_key", key_id))
+
+
+async def _find_manager(session: AsyncSession, *, caller: Caller) -> User | None:
+    """Return the user who manages the account's keys; None for an organisation's client.
+
+    Other people's apps manage none: a key lasts longer than the trust in an app.
+    """
+    user = await find_creator(session, caller=caller)
+    await refuse_apps(session, caller=caller)
+    return user
 
 
 async def _lock_key(session: AsyncSession, *, caller: Caller, key_id: str) -> ApiKey:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from services.auth.audit import service
 from services.auth.audit.chain import entry_document
 from services.auth.audit.requests import Failures
-from services.auth.callers import AdminCaller, get_admin
+from services.auth.callers import AdminCaller, LoginNeeded, get_admin
 from services.common.errors import (
     BodyInvalid,
     InsufficientScope,
@@ -44,7 +44,9 @@ class AuditPage(BaseModel):
 @router.get(
     "/audit",
     response_model=AuditPage,
-    responses=error_responses(Unauthenticated, InsufficientScope, BodyInvalid, Unavailable),
+    responses=error_responses(
+        Unauthenticated, InsufficientScope, LoginNeeded, BodyInvalid, Unavailable
+    ),
 )
 async def list_audit_entries(
     request: Request,

@@ -39,11 +39,19 @@ async def find_authentic_client(
     if client is None:
         return None
     if client.type == "public" and not client_secret:
-        return None if client.has_expired(datetime.now(UTC)) else client
+        return client if await is_usable_app(session, client) else None
     digest = secret_digest(client_secret, organisation_id=client.organisation_id)
     if not hmac.compare_digest(digest, client.secret_sha256):
         return None
     return None if client.has_expired(datetime.now(UTC)) else client
+
+
+async def is_usable_app(session: AsyncSession, client: Client) -> bool:
+    """Return whether people may give a client tokens: a public one, whose owner is enabled."""
+    if client.type != "public" or client.has_expired(datetime.now(UTC)):
+        return False
+    is_owned = client.is_first_party or client.account_id is not None
+    return is_owned and await repository.is_owner_enabled(session, client)
 
 
 async def list_clients_of(session: AsyncSession, *, account_id: str) -> Sequence[Client]:

@@ -7,13 +7,21 @@ from sqlalchemy import ColumnElement, CursorResult, delete, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.models import Client
+from services.auth.models import Client, User
 
 
 async def find_client(session: AsyncSession, *, client_id: str) -> Client | None:
     if not client_id.isascii():  # MySQL cannot compare it with an ASCII column
         return None
     return await session.get(Client, client_id)
+
+
+async def is_owner_enabled(session: AsyncSession, client: Client) -> bool:
+    """Return whether the user who owns a client may log in; True for a client of no user."""
+    if client.owner_id is None:
+        return True
+    enabled = select(User.id).where(User.id == client.owner_id, User.disabled_at.is_(None))
+    return await session.scalar(enabled) is not None
 
 
 async def get_client(session: AsyncSession, *, client_id: str) -> Client:

@@ -7,7 +7,7 @@ from fastapi import Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from services.auth.audit.requests import Address, Failures
-from services.auth.callers import LoginNeeded, person_id
+from services.auth.callers import LoginNeeded
 from services.auth.clients import service
 from services.auth.clients.redirects import MAX_URIS, find_problem
 from services.auth.clients.service import ClientAddresses
@@ -149,6 +149,6 @@ async def delete_client(
     try:
         await service.delete_client(session, caller=caller, client_id=client_id, address=address)
     except NotFound:
-        actor = person_id(caller)
+        actor = caller.author
         failures.note("access_denied", actor=actor, target=client_id, address=address)
         raise

@@ -69,13 +69,13 @@ async def create_client(
         LoginNeeded: the caller is a machine client.
         Unauthenticated: the token is no longer active.
         InsufficientScope: it is for an organisation, and lacks the scope `MANAGE`.
-        BodyInvalid: the user lacks a scope, or `expires_at` is in the past.
+        BodyInvalid: the user or the token lacks a scope, or `expires_at` is in the past.
         TooManyClients: the account already has `MAX_CLIENTS` clients.
     """
     owner = await _get_manager(session, caller=caller)
     account = await find_account(session, user=owner, account_id=caller.account)
     is_personal = caller.account == owner.id
-    allowed = set(account.scope.split()) if account else set()
+    allowed = set(account.scope.split()) & caller.scopes if account else set()
     requested = (scope or "predict usage:read").split()
     now = datetime.now(UTC)
     if not set(requested) <= (allowed if is_personal else allowed - {PLATFORM_ADMIN}):

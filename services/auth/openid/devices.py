@@ -35,7 +35,7 @@ from services.auth.tokens.errors import (
 )
 from services.auth.tokens.guesses import GuessLimits, TooManyGuesses, check_standing, count_failure
 from services.auth.tokens.service import IssuedToken, Issuer
-from services.auth.users.service import find_user
+from services.auth.users.service import lock_user
 from services.common.errors import Unavailable
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
@@ -192,16 +192,21 @@ async def grant_device_code(
     now = datetime.now(UTC)
     async with issuer.database.transaction() as session:
         digest = secret_digest(device_code)
+        owner_id = await repository.find_device_owner(session, device_code_sha256=digest)
+        # The person comes first, so that nothing can revoke the tokens while they are issued.
+        user = await lock_user(session, user_id=owner_id) if owner_id is not None else None
         device = await repository.lock_device(session, device_code_sha256=digest)
         state = DeviceState.UNKNOWN
         if device is not None:
             state = judge_device(device, client_id=client.client_id, now=now)
+            if state is DeviceState.APPROVED and device.user_id != owner_id:
+                state = DeviceState.PENDING  # it was approved just now; the device asks again
             if state in (DeviceState.PENDING, DeviceState.TOO_FAST):
                 device.interval_s += INTERVAL_S if state is DeviceState.TOO_FAST else 0
                 device.next_poll_at = now + timedelta(seconds=device.interval_s)
             if state is DeviceState.APPROVED:
                 await repository.delete_device(session, device_code_sha256=digest)
-                issued = await _issue(session, issuer, device)
+                issued = await _issue(session, issuer, device, user)
                 if issued is not None:
                     return issued
                 state = DeviceState.UNKNOWN  # the person was meanwhile disabled, or the like
@@ -267,9 +272,10 @@ async def _limited_scope(session: AsyncSession, device: DeviceCode, user: User) 
     return limit_scope(device.scope, allowed=account.scope)
 
 
-async def _issue(session: AsyncSession, issuer: Issuer, device: DeviceCode) -> IssuedToken | None:
+async def _issue(
+    session: AsyncSession, issuer: Issuer, device: DeviceCode, user: User | None
+) -> IssuedToken | None:
     """Return tokens for the person who approved a device; None if that no longer counts."""
-    user = await find_user(session, user_id=device.user_id) if device.user_id else None
     approved_at, authenticated_at = device.approved_at, device.authenticated_at
     if user is None or approved_at is None or authenticated_at is None:
         return None

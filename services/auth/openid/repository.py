@@ -15,6 +15,12 @@ async def add_code(session: AsyncSession, code: AuthorizationCode) -> None:
     await session.flush()
 
 
+async def find_code_owner(session: AsyncSession, *, code_sha256: str) -> str | None:
+    """Return the id of the person whom a code is about."""
+    stored = select(AuthorizationCode.user_id).where(AuthorizationCode.code_sha256 == code_sha256)
+    return await session.scalar(stored)
+
+
 async def lock_code(session: AsyncSession, *, code_sha256: str) -> AuthorizationCode | None:
     """Return a code, used or not, locked until the transaction ends."""
     stored = select(AuthorizationCode).where(AuthorizationCode.code_sha256 == code_sha256)
@@ -47,6 +53,12 @@ async def add_device(session: AsyncSession, device: DeviceCode) -> bool:
     except IntegrityError:
         return False
     return True
+
+
+async def find_device_owner(session: AsyncSession, *, device_code_sha256: str) -> str | None:
+    """Return the id of the person who approved a device."""
+    stored = select(DeviceCode.user_id).where(DeviceCode.device_code_sha256 == device_code_sha256)
+    return await session.scalar(stored)
 
 
 async def lock_device(session: AsyncSession, *, device_code_sha256: str) -> DeviceCode | None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.audit.service import record
-from services.auth.clients.credentials import find_client, secret_digest
+from services.auth.clients.credentials import find_client, is_usable_app, secret_digest
 from services.auth.clients.redirects import is_loopback, is_registered, source_of
 from services.auth.models import AuthorizationCode, Client, User
 from services.auth.openid import repository
@@ -37,7 +37,7 @@ from services.auth.sessions.service import SignedIn, is_current, is_outdated, no
 from services.auth.tokens.errors import InvalidGrant
 from services.auth.tokens.logins import end_family, find_family
 from services.auth.tokens.service import IssuedToken, Issuer
-from services.auth.users.service import find_user
+from services.auth.users.service import lock_user
 
 CODE_LIFETIME = timedelta(seconds=60)
 KEPT_FOR = timedelta(days=1)
@@ -78,7 +78,7 @@ async def find_recipient(session: AsyncSession, *, query: str) -> Recipient:
     parameters = read_parameters(query)
     client_id = parameters.find_single("client_id")
     client = await find_client(session, client_id=client_id) if client_id else None
-    if client is None or not await _may_sign_in(session, client):
+    if client is None or not await is_usable_app(session, client):
         raise RequestRejectedError("The app that sent you here is unknown.", client_id=client_id)
     redirect_uri = parameters.find_single("redirect_uri")
     if redirect_uri is None or not is_registered(redirect_uri, client.redirect_uris):
@@ -96,16 +96,6 @@ async def find_form_targets(issuer: Issuer, back: Return) -> list[str]:
             return [(await find_recipient(session, query=back.query)).source]
     except RequestRejectedError:
         return []  # going back shows the error
-
-
-async def _may_sign_in(session: AsyncSession, client: Client) -> bool:
-    """Return whether people may sign in to a client: a public one, whose owner is enabled."""
-    if client.type != "public" or client.has_expired(datetime.now(UTC)):
-        return False
-    if client.owner_id is None:
-        return client.is_first_party
-    owner = await find_user(session, user_id=client.owner_id)
-    return owner is not None and owner.disabled_at is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +225,11 @@ async def grant_authorization_code(
             Then the tokens that it was exchanged for are revoked (RFC 9700 §2.1.1).
     """
     async with issuer.database.transaction() as session:
-        row = await repository.lock_code(session, code_sha256=secret_digest(code))
+        digest = secret_digest(code)
+        owner_id = await repository.find_code_owner(session, code_sha256=digest)
+        # The person comes first, so that nothing can revoke the tokens while they are issued.
+        user = await lock_user(session, user_id=owner_id) if owner_id is not None else None
+        row = await repository.lock_code(session, code_sha256=digest)
         state = CodeState.INVALID
         if row is not None:
             state = judge_code(
@@ -245,7 +239,6 @@ async def grant_authorization_code(
                 verifier=verifier,
                 now=datetime.now(UTC),
             )
-        user = await find_user(session, user_id=row.user_id) if row is not None else None
         account = None
         if row and user and state is CodeState.VALID and is_current(user, row.created_at):
             account = await find_account(session, user=user, account_id=row.account_id)

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.audit.failures import FailureLog
 from services.auth.audit.requests import Address, Failures
-from services.auth.callers import LoginNeeded, Person, person_id
+from services.auth.callers import LoginNeeded, Person
 from services.auth.links.service import LinkInvalid
 from services.auth.models import Invitation, Membership, Organisation, User
 from services.auth.organisations import invitations, service
@@ -128,7 +128,7 @@ async def _find_acting(
     try:
         return await service.find_acting(session, caller=caller, organisation_id=id)
     except NotFound:
-        failures.note("access_denied", actor=person_id(caller), target=id, address=address)
+        failures.note("access_denied", actor=caller.author, target=id, address=address)
         raise
 
 

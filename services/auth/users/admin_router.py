@@ -7,7 +7,7 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.auth.audit.requests import Address
-from services.auth.callers import AdminCaller, get_admin
+from services.auth.callers import AdminCaller, LoginNeeded, get_admin
 from services.auth.models import User
 from services.auth.users import mailed, service
 from services.common.db.database import Snapshot, Transaction
@@ -23,7 +23,7 @@ router = new_router(prefix="/users", tag="users")
 
 MAX_PAGE = 1000
 
-_errors = (Unauthenticated, InsufficientScope)
+_errors = (Unauthenticated, InsufficientScope, LoginNeeded)
 
 
 class UserAdminRead(BaseModel):

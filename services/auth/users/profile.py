@@ -111,9 +111,9 @@ async def delete_user(session: AsyncSession, *, user: User, address: str) -> Non
         LastAdministrator: no other administrator would be left.
         LastOwner: an organisation would be left without an owner.
     """
+    await keep_an_administrator(session, user=user)  # first: others lock administrators in order
     if await repository.lock_user(session, user_id=user.id) is None:
         raise Unauthenticated()
-    await keep_an_administrator(session, user=user)
     await leave_all(session, user=user, address=address)
     await record(session, "user_deleted", actor=user.id, target=user.id, address=address)
     await revoke_all(session, user=user)

@@ -17,7 +17,7 @@ async def find_user(session: AsyncSession, *, user_id: str) -> User | None:
 
 async def lock_user(session: AsyncSession, *, user_id: str) -> User | None:
     """Return a user as stored now, locked until the transaction ends."""
-    return await session.get(User, user_id, with_for_update=True)
+    return await session.get(User, user_id, with_for_update=True, populate_existing=True)
 
 
 async def list_namesakes(session: AsyncSession, *, email: str, folded: str) -> Sequence[User]:
@@ -43,6 +43,14 @@ async def date_client_tokens(
     """Make the earlier tokens of a user's clients invalid."""
     owned = update(Client).where(Client.owner_id == owner_id)
     await session.execute(owned.values(tokens_from=tokens_from))
+
+
+async def list_apps(session: AsyncSession, *, owner_id: str) -> Sequence[str]:
+    """Return the ids of a user's public clients."""
+    apps = select(Client.client_id).where(
+        Client.owner_id == owner_id, Client.redirect_addresses.is_not(None)
+    )
+    return (await session.scalars(apps)).all()
 
 
 async def add_user(session: AsyncSession, user: User) -> bool:

@@ -13,6 +13,7 @@ from services.auth.revocations.service import publish
 from services.auth.tokens.logins import end_logins
 from services.auth.users import repository
 from services.auth.users.emails import check_email, fold_email, normalise_email
+from services.common.contracts import RevocationKind
 from services.common.errors import NotFound, ServiceError
 
 
@@ -260,11 +261,13 @@ async def end_sessions(session: AsyncSession, *, user: User) -> None:
 
 
 async def revoke_all(session: AsyncSession, *, user: User) -> None:
-    """Revoke also the credentials of programs that use the user's account."""
+    """Revoke also the credentials of programs that use the user's account, and the tokens that
+    anyone has given the user's apps."""
     await end_logins(session, user_id=user.id)
-    user.tokens_from = await publish(
-        session, ("user", user.id), ("account", user.id), after=user.tokens_from
-    )
+    revoked: list[tuple[RevocationKind, str]] = [("user", user.id), ("account", user.id)]
+    for app in await repository.list_apps(session, owner_id=user.id):
+        revoked.append(("client", app))
+    user.tokens_from = await publish(session, *revoked, after=user.tokens_from)
     await repository.date_client_tokens(session, owner_id=user.id, tokens_from=user.tokens_from)
 
 
