@@ -201,10 +201,18 @@ async def revoked(database: Database) -> list[tuple[str, str]]:
         return [(each.kind, each.target_id) for each in await session.scalars(in_order)]
 
 
+async def read_audit(client: AsyncClient, as_admin: Headers, **parameters: Any) -> dict[str, Any]:
+    """Return a page of the audit log."""
+    answer = await client.get("/audit", headers=as_admin, params=parameters)
+    assert answer.status_code == 200
+    document: dict[str, Any] = answer.json()
+    return document
+
+
 async def actions_on(client: AsyncClient, as_admin: Headers, target: str) -> list[str]:
     """Return what the audit log says was done to a target, newest first."""
-    answer = await client.get("/audit", headers=as_admin)
-    return [each["action"] for each in answer.json()["entries"] if each["target"] == target]
+    entries = (await read_audit(client, as_admin))["entries"]
+    return [each["action"] for each in entries if each["target"] == target]
 
 
 @pytest.fixture
