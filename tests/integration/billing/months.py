@@ -14,7 +14,7 @@ from services.billing.plans.schemas import PlanCreate
 from services.billing.plans.service import plan_ids
 from services.common.db.database import Database
 from services.common.db.retrying import in_transaction
-from tests.integration.billing.money import take
+from tests.integration.billing.money import credit, prepaid_plan, spent, store_prepaid, take
 
 PERIOD = "2026-10"
 DURING = datetime(2026, 10, 20, 12, tzinfo=UTC)
@@ -40,6 +40,15 @@ async def use(
     events = [event(account=account, rows=each, time=time, **members) for each in rows]
     await deliver(database, events, now=now)
     return events
+
+
+async def use_prepaid(database: Database) -> None:
+    """Give Ada 1 USD, and deliver an event that was paid from it, of 30 rows and 0.3 USD."""
+    await store_prepaid(database, per_row=10**7)
+    await credit(database, 10**9)
+    plan_id, (price_id,) = plan_ids(prepaid_plan(10**7))
+    paid = spent(30, time=DURING, price_id=price_id)
+    await take(database, [paid], now=DURING, plan_id=plan_id)
 
 
 async def deliver(database: Database, events: Sequence[Json], *, now: datetime) -> None:

@@ -13,18 +13,10 @@ from services.billing.invoices.issuing import Books
 from services.billing.invoices.models import Invoice, InvoiceLine, LateEvent
 from services.billing.invoices.parties import Party
 from services.billing.models import LedgerEntry, LedgerPosting, UsageEvent
-from services.billing.plans.service import plan_ids
 from services.billing.verify import verify
 from services.common.contracts import parse_amount
 from services.common.db.database import Database
-from tests.integration.billing.money import (
-    credit,
-    new_id,
-    prepaid_plan,
-    spent,
-    store_prepaid,
-    take,
-)
+from tests.integration.billing.money import new_id
 from tests.integration.billing.months import (
     AFTER,
     BOOKS,
@@ -38,6 +30,7 @@ from tests.integration.billing.months import (
     read_invoice,
     store_profile,
     use,
+    use_prepaid,
 )
 from tests.integration.billing.tampering import cells, changed_cell
 
@@ -260,11 +253,7 @@ class TestInvoice:
     async def test_what_was_paid_from_the_balance_is_not_owed_again(
         self, database: Database
     ) -> None:
-        await store_prepaid(database, per_row=10**7)
-        await credit(database, 10**9)
-        plan_id, (price_id,) = plan_ids(prepaid_plan(10**7))
-        paid = spent(30, time=DURING, price_id=price_id)
-        await take(database, [paid], now=DURING, plan_id=plan_id)
+        await use_prepaid(database)
 
         invoice = await only_invoice(database)
 

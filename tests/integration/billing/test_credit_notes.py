@@ -7,24 +7,10 @@ from httpx import AsyncClient, Response
 
 from harness.issuer import Headers, Issuer
 from harness.usage_events import ADA, BOB, Json
-from services.billing.plans.service import plan_ids
 from services.billing.verify import verify
 from services.common.db.database import Database
-from tests.integration.billing.money import (
-    credit,
-    money,
-    prepaid_plan,
-    spent,
-    store_prepaid,
-    take,
-)
-from tests.integration.billing.months import (
-    BOOKS,
-    DURING,
-    only_invoice,
-    store_profile,
-    use,
-)
+from tests.integration.billing.money import money
+from tests.integration.billing.months import BOOKS, only_invoice, store_profile, use, use_prepaid
 from tests.integration.billing.tampering import cells, changed_cell
 
 
@@ -144,11 +130,7 @@ async def test_tax_is_part_of_it(client: AsyncClient, admin: Headers, database: 
 async def test_what_was_paid_from_the_balance_returns_there(
     client: AsyncClient, admin: Headers, database: Database
 ) -> None:
-    await store_prepaid(database, per_row=10**7)
-    await credit(database, 10**9)
-    plan_id, (price_id,) = plan_ids(prepaid_plan(10**7))
-    paid = spent(30, time=DURING, price_id=price_id)
-    await take(database, [paid], now=DURING, plan_id=plan_id)
+    await use_prepaid(database)
     invoice = await only_invoice(database)
 
     note = await give_back(client, admin, invoice.id, amount="0.1")

@@ -72,11 +72,7 @@ class TestCsv:
         assert 'filename="usage-2026-04.csv"' in answer.headers["content-disposition"]
 
     async def test_it_has_every_event_of_the_month_once_and_in_order(
-        self,
-        client: AsyncClient,
-        service: Headers,
-        ada: Headers,
-        monkeypatch: pytest.MonkeyPatch,
+        self, client: AsyncClient, service: Headers, ada: Headers, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(exports, "PAGE_ROWS", 3)
         events = [event(time=START + timedelta(seconds=n // 4), id=f"e{n:02}") for n in range(12)]
@@ -187,11 +183,7 @@ MANDATORY = {
 @pytest.mark.any_database
 class TestParquet:
     async def test_it_has_typed_columns_in_several_row_groups(
-        self,
-        client: AsyncClient,
-        service: Headers,
-        ada: Headers,
-        monkeypatch: pytest.MonkeyPatch,
+        self, client: AsyncClient, service: Headers, ada: Headers, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(exports, "PAGE_ROWS", 2)
         monkeypatch.setattr(parquet, "GROUP_ROWS", 4)
