@@ -1,6 +1,7 @@
 """Changing a password, and resetting a forgotten one."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -48,28 +49,38 @@ async def confirm_reset(
     return await client.post("/password-reset/confirm", json=body)
 
 
+@pytest.fixture
+async def assert_logged_out(
+    client: AsyncClient, ada: dict[str, str], as_ada: Headers, log_in: LogIn, database: Database
+) -> Callable[[], Awaitable[None]]:
+    """Log Ada in twice; `await assert_logged_out()` checks that both log-ins have ended."""
+    refresh_token = (await log_in()).json()["refresh_token"]
+    refresh = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+
+    async def check() -> None:
+        assert (await client.get("/users/me", headers=as_ada)).status_code == 401
+        assert await revoked(database) == [("user", ada["id"])]
+        assert_refused(await client.post("/token", data=refresh), "invalid_grant")
+
+    return check
+
+
 class TestPassword:
     async def test_a_new_password_replaces_the_old_one_and_ends_all_log_ins(
         self,
         app: FastAPI,
         client: AsyncClient,
-        ada: dict[str, str],
         as_ada: Headers,
         log_in: LogIn,
-        database: Database,
+        assert_logged_out: Callable[[], Awaitable[None]],
     ) -> None:
-        refresh_token = (await log_in()).json()["refresh_token"]
-
         answer = await change(client, as_ada)
 
         assert answer.status_code == 204
         assert (await log_in()).status_code == 400
         new = (await log_in(password=NEW_PASSWORD)).json()["access_token"]
-        assert (await client.get("/users/me", headers=as_ada)).status_code == 401
         assert (await client.get("/users/me", headers=bearer(new))).status_code == 200
-        assert await revoked(database) == [("user", ada["id"])]
-        refresh = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-        assert_refused(await client.post("/token", data=refresh), "invalid_grant")
+        await assert_logged_out()
         await next_mail(app, to=ADA, subject="password was changed")
 
     async def test_the_current_password_must_be_right(
@@ -130,12 +141,9 @@ class TestReset:
         self,
         app: FastAPI,
         client: AsyncClient,
-        ada: dict[str, str],
-        as_ada: Headers,
         log_in: LogIn,
-        database: Database,
+        assert_logged_out: Callable[[], Awaitable[None]],
     ) -> None:
-        refresh_token = (await log_in()).json()["refresh_token"]
         token = await request_reset(app, client, " ADA@Example.com ")
 
         answers = [await confirm_reset(client, token) for _ in range(2)]
@@ -144,10 +152,7 @@ class TestReset:
         assert answers[1].json()["type"] == "urn:tollgate:problem:invalid_link"
         assert (await log_in()).status_code == 400
         assert (await log_in(password=NEW_PASSWORD)).status_code == 200
-        assert (await client.get("/users/me", headers=as_ada)).status_code == 401
-        assert await revoked(database) == [("user", ada["id"])]
-        refresh = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-        assert_refused(await client.post("/token", data=refresh), "invalid_grant")
+        await assert_logged_out()
 
     async def test_concurrent_uses_of_a_link_succeed_once(
         self, app: FastAPI, client: AsyncClient, ada: dict[str, str]
