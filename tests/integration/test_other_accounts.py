@@ -31,7 +31,7 @@ from services.billing.settings import BillingSettings
 from services.common.db.database import Database
 from services.common.db.migrations import migrate
 from tests.integration.auth.conftest import CHEAP_KIB, ISSUER, Headers, bearer
-from tests.integration.auth.organisations import Person, sign_up
+from tests.integration.auth.organisations.people import Person, sign_up
 from tests.integration.billing.months import only_invoice, use
 from tests.integration.every_service import create_every_app
 

@@ -33,7 +33,7 @@ from tests.integration.auth.conftest import (
     count,
     revoked,
 )
-from tests.integration.auth.signing_in import (
+from tests.integration.auth.openid.signing_in import (
     CALLBACK,
     App,
     Page,

@@ -25,7 +25,7 @@ from tests.integration.auth.conftest import (
     count,
     revoked,
 )
-from tests.integration.auth.organisations import (
+from tests.integration.auth.organisations.people import (
     BOB,
     EVE,
     Person,

@@ -27,7 +27,7 @@ from tests.integration.auth.conftest import (
     browse,
     count,
 )
-from tests.integration.auth.signing_in import (
+from tests.integration.auth.openid.signing_in import (
     App,
     Page,
     assert_safe_page,

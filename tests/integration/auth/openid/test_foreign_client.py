@@ -14,7 +14,7 @@ from joserfc.jwk import KeySet
 from services.auth.openid.devices import DEVICE_GRANT
 from services.common.identity.guards import SCOPES
 from tests.integration.auth.conftest import ADA, ISSUER, PASSWORD, Headers
-from tests.integration.auth.signing_in import CALLBACK, SIGNED_OUT, App, register_app
+from tests.integration.auth.openid.signing_in import CALLBACK, SIGNED_OUT, App, register_app
 
 pytestmark = pytest.mark.any_database
 

@@ -19,7 +19,7 @@ from services.auth.models import User
 from services.auth.settings import ProviderSettings
 from services.common.db.database import Database
 from tests.integration.auth.conftest import ISSUER, Headers, OpenApp, browse
-from tests.integration.auth.signing_in import Page, register_app
+from tests.integration.auth.openid.signing_in import Page, register_app
 
 FOLDER = Path(__file__).parent / "node_provider"
 CLIENT_ID, SECRET = "tollgate", "a secret: with signs"

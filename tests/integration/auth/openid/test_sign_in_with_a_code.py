@@ -22,7 +22,7 @@ from tests.integration.auth.conftest import (
     bearer,
     browse,
 )
-from tests.integration.auth.signing_in import (
+from tests.integration.auth.openid.signing_in import (
     CALLBACK,
     App,
     Page,

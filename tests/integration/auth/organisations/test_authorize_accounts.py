@@ -8,8 +8,8 @@ from httpx import AsyncClient
 from jose import jwt
 
 from tests.integration.auth.conftest import ADA, PASSWORD, bearer
-from tests.integration.auth.organisations import BOB, Person, sign_up
-from tests.integration.auth.signing_in import App, register_app
+from tests.integration.auth.openid.signing_in import App, register_app
+from tests.integration.auth.organisations.people import BOB, Person, sign_up
 
 
 @pytest.fixture

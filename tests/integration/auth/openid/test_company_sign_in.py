@@ -14,9 +14,15 @@ from services.auth.keys import KeyRing
 from services.auth.models import ProviderIdentity, User
 from services.auth.settings import ProviderSettings
 from services.common.db.database import Database
-from tests.integration.auth.company import CLIENT_ID, SECRET, Company, new_key_ring, running_company
 from tests.integration.auth.conftest import ADA, PASSWORD, Headers, OpenApp, browse, count
-from tests.integration.auth.signing_in import (
+from tests.integration.auth.openid.company import (
+    CLIENT_ID,
+    SECRET,
+    Company,
+    new_key_ring,
+    running_company,
+)
+from tests.integration.auth.openid.signing_in import (
     App,
     Page,
     assert_safe_page,

@@ -29,7 +29,7 @@ from tests.integration.auth.conftest import (
     next_mail,
     token_in,
 )
-from tests.integration.auth.organisations import (
+from tests.integration.auth.organisations.people import (
     BOB,
     EVE,
     Person,

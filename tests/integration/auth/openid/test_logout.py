@@ -9,7 +9,7 @@ from httpx import AsyncClient
 from services.auth.models import BrowserSession
 from services.common.db.database import Database
 from tests.integration.auth.conftest import PASSWORD, Headers, browse, count
-from tests.integration.auth.signing_in import (
+from tests.integration.auth.openid.signing_in import (
     SIGNED_OUT,
     App,
     Page,

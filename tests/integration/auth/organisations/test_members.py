@@ -23,7 +23,7 @@ from tests.integration.auth.conftest import (
     mails_in,
     next_mail,
 )
-from tests.integration.auth.organisations import (
+from tests.integration.auth.organisations.people import (
     BOB,
     EVE,
     GRACE,
