@@ -15,13 +15,13 @@ import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 from pydantic import SecretStr
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from harness.databases import empty_tables
 from harness.waiting import eventually_async
 from services.auth.app import MIGRATIONS, create_app
 from services.auth.clients.credentials import ensure_service_client
-from services.auth.models import Base, Revocation
+from services.auth.models import Base, Revocation, User
 from services.auth.settings import AuthSettings
 from services.auth.users.service import ensure_user
 from services.common.db.database import Database
@@ -192,6 +192,12 @@ async def count(database: Database, model: type[Base]) -> int:
     """Return the number of rows of a table."""
     async with database.snapshot() as session:
         return await session.scalar(select(func.count()).select_from(model)) or 0
+
+
+async def confirm_addresses(database: Database) -> None:
+    """Let every user have a confirmed e-mail address."""
+    async with database.transaction() as session:
+        await session.execute(update(User).values(email_verified_at=User.created_at))
 
 
 async def revoked(database: Database) -> list[tuple[str, str]]:

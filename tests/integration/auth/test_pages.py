@@ -1,16 +1,13 @@
 """The pages that links in mails lead to, used like a browser without scripts does."""
 
-import re
-from email.message import EmailMessage
-from html.parser import HTMLParser
-
-import httpx
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 
 from services.auth.users.service import ensure_user
 from tests.integration.auth.conftest import (
+    ADA,
+    NEW_PASSWORD,
     PASSWORD,
     LogIn,
     OpenApp,
@@ -18,59 +15,9 @@ from tests.integration.auth.conftest import (
     browse,
     next_mail,
 )
+from tests.integration.auth.pages import assert_safe, link_in, send
 
 pytestmark = pytest.mark.any_database
-
-ADA = "ada@example.com"
-NEW_PASSWORD = "another long password"
-
-
-class Page(HTMLParser):
-    """A page's form: where it goes, and its fields with their values."""
-
-    def __init__(self, answer: httpx.Response) -> None:
-        super().__init__()
-        self.action = ""
-        self.fields: dict[str, str] = {}
-        self.labels: set[str] = set()
-        self.ids: set[str] = set()
-        self.feed(answer.text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = {name: value or "" for name, value in attrs}
-        if tag == "form":
-            assert found["method"] == "post"
-            self.action = found["action"]
-        if tag == "input" and "name" in found:
-            self.fields[found["name"]] = found.get("value", "")
-        if tag == "input" and found["type"] != "hidden":
-            self.ids.add(found["id"])
-        if tag == "label":
-            self.labels.add(found["for"])
-
-
-def link_in(message: EmailMessage) -> str:
-    body = message.get_body(("html",))
-    assert body is not None
-    [link] = re.findall(r'href="([^"]+)"', body.get_content())
-    return str(link)
-
-
-async def send(client: AsyncClient, answer: httpx.Response, **fields: str) -> httpx.Response:
-    """Fill in and send the form of a page."""
-    shown = Page(answer)
-    return await client.post(shown.action, data=shown.fields | fields)
-
-
-def assert_safe(answer: httpx.Response) -> None:
-    assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-    assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert '<html lang="en">' in answer.text
-    assert Page(answer).ids == Page(answer).labels
-    assert "<script" not in answer.text
-    assert "http" not in answer.text.replace("http-equiv", "")
 
 
 async def test_a_forgotten_password_is_reset_on_the_page(

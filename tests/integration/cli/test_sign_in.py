@@ -22,7 +22,8 @@ from harness.waiting import eventually_async
 from services.auth.bootstrap import ensure_first_party_clients
 from services.auth.settings import AuthSettings
 from services.common.contracts import COMMAND_CLIENT
-from tests.integration.auth.openid.signing_in import App, Page
+from tests.integration.auth.openid.signing_in import App
+from tests.integration.auth.pages import Page
 
 ISSUER = "http://auth"
 

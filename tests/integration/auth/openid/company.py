@@ -1,4 +1,4 @@
-"""A company's OpenID provider on a real socket, whose answers a test can change."""
+"""A company's OpenID provider on a real socket, whose answers a test can change, and its use."""
 
 import base64
 import hashlib
@@ -10,12 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
+import httpx
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
+from pydantic import SecretStr
 
 from harness.asgi_servers import serving_app
 from harness.auth_keys import key_ring_of
 from services.auth.keys import KeyRing, new_key
+from services.auth.settings import ProviderSettings
+from tests.integration.auth.openid.signing_in import App
+from tests.integration.auth.pages import Page
 
 CLIENT_ID = "tollgate at example"
 SECRET = "s3cret:with+signs"
@@ -119,3 +124,34 @@ async def running_company(keys: KeyRing) -> AsyncIterator[Company]:
     async with serving_app(company.app()) as url:
         company.issuer = url
         yield company
+
+
+def settings_of(company: Company) -> ProviderSettings:
+    return ProviderSettings(
+        name="Example Corp",
+        issuer=company.issuer,
+        client_id=CLIENT_ID,
+        client_secret=SecretStr(SECRET),
+    )
+
+
+async def go_to_company(person: App) -> str:
+    """Choose the company on the sign-in page; return where it sends the browser back to."""
+    [link] = Page(await person.authorize()).links
+    sent = await person.browser.get(link)
+    assert sent.status_code == 303, sent.text
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as outside:
+        back = await outside.get(sent.headers["Location"])
+    location = str(back.headers["Location"])
+    assert location.startswith("http://auth.test/sign-in/callback/Example%20Corp?")
+    return location
+
+
+async def come_back(person: App) -> httpx.Response:
+    return await person.browser.get(await go_to_company(person))
+
+
+async def come_back_as_stranger(person: App) -> httpx.Response:
+    """Sign in with the company in a browser that has forgotten everything."""
+    person.browser.cookies.clear()
+    return await come_back(person)

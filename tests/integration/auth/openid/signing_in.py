@@ -3,7 +3,6 @@
 import base64
 import hashlib
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -16,38 +15,14 @@ from harness.waiting import eventually_async
 from services.auth.models import AuditEntry, PendingAuditEntry
 from services.common.db.database import Database
 from tests.integration.auth.conftest import ADA, ISSUER, PASSWORD, Headers, browse
+from tests.integration.auth.pages import Page
 
 CALLBACK = "https://app.example.com/callback"
 SIGNED_OUT = "https://app.example.com/bye"
+TARGET = " https://app.example.com"
+"""Where else the forms of pages that lead to the app may be sent."""
 VERIFIER = "v" * 43
 CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=")
-
-
-class Page(HTMLParser):
-    """A page's first form: where it goes, its fields with their values, and its labels."""
-
-    def __init__(self, answer: httpx.Response) -> None:
-        super().__init__()
-        self.actions: list[str] = []
-        self.fields: dict[str, str] = {}
-        self.links: list[str] = []
-        self.labelled: set[str] = set()
-        self.ids: set[str] = set()
-        self.feed(answer.text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = {name: value or "" for name, value in attrs}
-        if tag == "form":
-            assert found["method"] == "post"
-            self.actions.append(found["action"])
-        if tag == "a":
-            self.links.append(found["href"])
-        if tag == "input":
-            self.fields.setdefault(found["name"], found.get("value", ""))
-            if found["type"] != "hidden":
-                self.ids.add(found["id"])
-        if tag == "label":
-            self.labelled.add(found["for"])
 
 
 def assert_safe_page(answer: httpx.Response, *, targets: str = "") -> None:

@@ -29,11 +29,11 @@ from tests.integration.auth.conftest import (
 )
 from tests.integration.auth.openid.signing_in import (
     App,
-    Page,
     assert_safe_page,
     register_app,
     wait_for_audit,
 )
+from tests.integration.auth.pages import Page
 
 
 @pytest.fixture

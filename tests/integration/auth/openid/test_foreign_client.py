@@ -1,7 +1,6 @@
 """Authlib, as a client that others wrote, completes every grant from the discovery document."""
 
 import warnings
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,7 +13,7 @@ from joserfc.jwk import KeySet
 from services.auth.openid.devices import DEVICE_GRANT
 from services.common.identity.guards import SCOPES
 from tests.integration.auth.conftest import ADA, ISSUER, PASSWORD, Headers
-from tests.integration.auth.openid.signing_in import CALLBACK, SIGNED_OUT, App, register_app
+from tests.integration.auth.openid.signing_in import CALLBACK, SIGNED_OUT, App
 
 pytestmark = pytest.mark.any_database
 
@@ -31,13 +30,6 @@ VERIFIER = "v" * 50
 async def metadata(client: AsyncClient) -> dict[str, Any]:
     found: dict[str, Any] = (await client.get(f"{ISSUER}/.well-known/openid-configuration")).json()
     return found
-
-
-@pytest.fixture
-async def weather(client: AsyncClient, as_ada: Headers, app: FastAPI) -> AsyncIterator[App]:
-    registered = await register_app(client, as_ada, app)
-    async with registered.browser:
-        yield registered
 
 
 def authlib_client(app: FastAPI, **options: Any) -> Any:

@@ -1,30 +1,16 @@
 """Sign out at the request of an app."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 
 from services.auth.models import BrowserSession
 from services.common.db.database import Database
-from tests.integration.auth.conftest import PASSWORD, Headers, browse, count
-from tests.integration.auth.openid.signing_in import (
-    SIGNED_OUT,
-    App,
-    Page,
-    assert_safe_page,
-    register_app,
-)
+from tests.integration.auth.conftest import PASSWORD, browse, count
+from tests.integration.auth.openid.signing_in import SIGNED_OUT, App, assert_safe_page
+from tests.integration.auth.pages import Page
 
 pytestmark = pytest.mark.any_database
-
-
-@pytest.fixture
-async def weather(client: AsyncClient, as_ada: Headers, app: FastAPI) -> AsyncIterator[App]:
-    registered = await register_app(client, as_ada, app)
-    async with registered.browser:
-        yield registered
 
 
 async def test_with_a_hint_a_person_is_signed_out_and_sent_back(

@@ -4,13 +4,12 @@ import asyncio
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import FastAPI
-from httpx import AsyncClient
 from pydantic import SecretStr
 from sqlalchemy import select
 
@@ -18,8 +17,9 @@ from harness.programs import find_program
 from services.auth.models import User
 from services.auth.settings import ProviderSettings
 from services.common.db.database import Database
-from tests.integration.auth.conftest import ISSUER, Headers, OpenApp, browse
-from tests.integration.auth.openid.signing_in import Page, register_app
+from tests.integration.auth.conftest import ISSUER, OpenApp, browse
+from tests.integration.auth.openid.signing_in import App
+from tests.integration.auth.pages import Page
 
 FOLDER = Path(__file__).parent / "node_provider"
 CLIENT_ID, SECRET = "tollgate", "a secret: with signs"
@@ -85,28 +85,21 @@ async def sign_in_there(url: str) -> str:
 
 
 async def test_a_person_signs_in_with_it(
-    provider: str,
-    client: AsyncClient,
-    as_ada: Headers,
-    app: FastAPI,
-    open_app: OpenApp,
-    database: Database,
+    provider: str, weather: App, open_app: OpenApp, database: Database
 ) -> None:
-    weather = await register_app(client, as_ada, app)
     offered = ProviderSettings(
         name="Example Corp",
         issuer=provider,
         client_id=CLIENT_ID,
         client_secret=SecretStr(SECRET),
     )
-    await weather.browser.aclose()
     async with open_app(providers=(offered,)) as running, browse(running) as browser:
-        weather.browser = browser
-        [link] = Page(await weather.authorize()).links
+        person = replace(weather, browser=browser)
+        [link] = Page(await person.authorize()).links
         sent = await browser.get(link)
 
         back = await sign_in_there(sent.headers["Location"])
-        consent = await weather.follow(await browser.get(back))
+        consent = await person.follow(await browser.get(back))
 
     assert Page(consent).actions == ["/consent"]
     async with database.snapshot() as session:

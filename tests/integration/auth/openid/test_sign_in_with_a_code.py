@@ -22,24 +22,10 @@ from tests.integration.auth.conftest import (
     bearer,
     browse,
 )
-from tests.integration.auth.openid.signing_in import (
-    CALLBACK,
-    App,
-    Page,
-    assert_safe_page,
-    register_app,
-)
+from tests.integration.auth.openid.signing_in import CALLBACK, TARGET, App, assert_safe_page
+from tests.integration.auth.pages import Page
 
 pytestmark = pytest.mark.any_database
-
-TARGET = " https://app.example.com"
-
-
-@pytest.fixture
-async def weather(client: AsyncClient, as_ada: Headers, app: FastAPI) -> AsyncIterator[App]:
-    registered = await register_app(client, as_ada, app)
-    async with registered.browser:
-        yield registered
 
 
 class TestSecondFactor:

@@ -12,6 +12,8 @@ from tests.integration.auth.conftest import PASSWORD, Headers, bearer
 GRACE = "grace@example.com"
 BOB = "bob@example.com"
 EVE = "eve@example.com"
+NOBODY = "00000000-0000-4000-8000-000000000000"
+"""The id of no user and no organisation."""
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,7 @@ from jose import jwt
 
 from tests.integration.auth.conftest import ADA, PASSWORD, bearer
 from tests.integration.auth.openid.signing_in import App, register_app
-from tests.integration.auth.organisations.people import BOB, Person, sign_up
-
-
-@pytest.fixture
-async def ada(client: AsyncClient) -> Person:
-    return await sign_up(client, ADA)
-
-
-@pytest.fixture
-async def bob(client: AsyncClient) -> Person:
-    return await sign_up(client, BOB)
+from tests.integration.auth.organisations.people import Person
 
 
 @pytest.fixture
@@ -32,9 +22,10 @@ async def organisation(ada: Person, bob: Person) -> str:
 
 @pytest.fixture
 async def weather(client: AsyncClient, ada: Person, app: FastAPI) -> AsyncIterator[App]:
-    registered = await register_app(client, ada.headers, app, scope="predict members:write")
-    async with registered.browser:
-        yield registered
+    """An app that may also manage members, and Ada's browser."""
+    weather = await register_app(client, ada.headers, app, scope="predict members:write")
+    async with weather.browser:
+        yield weather
 
 
 async def test_the_tokens_are_for_the_organisation_and_stay_so_when_refreshed(

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from email.message import EmailMessage
 from typing import Any
 
 import pytest
@@ -12,23 +11,23 @@ from httpx import AsyncClient
 from sqlalchemy import event, update
 
 from harness.waiting import eventually_async
-from services.auth.mail.delivery import deliver_due
 from services.auth.mail.queue import Kind, queue_mail
-from services.auth.models import Invitation, OneTimeLink, QueuedMail, User
+from services.auth.models import Invitation, OneTimeLink, QueuedMail
 from services.auth.tokens.service import delete_expired
 from services.common.db.database import Database
 from tests.integration.auth.conftest import (
     ADA,
-    PASSWORD,
     Headers,
     OpenApp,
     actions_on,
     browse,
+    confirm_addresses,
     count,
     mails_in,
     next_mail,
     token_in,
 )
+from tests.integration.auth.organisations.invitations import accept, bobs_mail, invite, register
 from tests.integration.auth.organisations.people import (
     BOB,
     EVE,
@@ -38,50 +37,9 @@ from tests.integration.auth.organisations.people import (
     sign_up,
     signed_in,
 )
-from tests.integration.auth.test_pages import Page, assert_safe, link_in, send
 
 MANY, WITHDRAWN = "many@example.com", "withdrawn@example.com"
 """Addresses of their own, because what is left to send may be sent during the next test."""
-
-
-@pytest.fixture
-async def ada(client: AsyncClient) -> Person:
-    return await sign_up(client, ADA)
-
-
-@pytest.fixture
-async def organisation(ada: Person) -> str:
-    """The id of an organisation that Ada owns."""
-    return await ada.create_organisation()
-
-
-async def invite(app: FastAPI, ada: Person, organisation: str, role: str = "developer") -> str:
-    """Invite Bob; return the token in his mail."""
-    answer = await ada.put(organisation, BOB, role)
-    assert answer.status_code == 202, answer.text
-    return token_in(await bobs_mail(app))
-
-
-async def bobs_mail(app: FastAPI) -> EmailMessage:
-    """Return the mail that invites Bob, without waiting until the app sends it by itself."""
-    await deliver_due(app.state.post)
-    return await next_mail(app, to=BOB, subject="invited to an organisation")
-
-
-async def register(client: AsyncClient, token: str, email: str = BOB) -> int:
-    body = {"email": email, "password": PASSWORD, "invitation": token}
-    return (await client.post("/register", json=body)).status_code
-
-
-async def accept(person: Person, token: str) -> Any:
-    return await person.client.post(
-        "/invitations/accept", json={"token": token}, headers=person.headers
-    )
-
-
-async def confirm_addresses(database: Database) -> None:
-    async with database.transaction() as session:
-        await session.execute(update(User).values(email_verified_at=User.created_at))
 
 
 class TestJoining:
@@ -313,94 +271,3 @@ class TestSecrecy:
         assert await ada.roles(organisation) == {ADA: "owner"}
         token = token_in(await next_mail(secret_app, to=BOB, subject="invited"))
         assert (await accept(bob, token)).status_code == 200
-
-
-@pytest.mark.any_database
-class TestPages:
-    async def open_link(self, client: AsyncClient, app: FastAPI) -> Any:
-        return await client.get(link_in(await bobs_mail(app)))
-
-    async def test_a_stranger_registers_and_joins_on_the_page(
-        self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str
-    ) -> None:
-        await ada.put(organisation, BOB, "viewer")
-        shown = await self.open_link(client, app)
-
-        weak = await send(client, shown, password="short")
-        answer = await send(client, weak, password=PASSWORD)
-        again = await send(client, shown, password=PASSWORD)
-
-        for each in (shown, weak, answer, again):
-            assert_safe(each)
-        assert "Analytical Engines" in shown.text
-        assert [shown.status_code, weak.status_code] == [200, 422]
-        assert [answer.status_code, again.status_code] == [200, 400]
-        bob = await signed_in(client, BOB)
-        assert await bob.own_roles() == {"Analytical Engines": "viewer"}
-
-    async def test_a_user_joins_with_a_click_and_opening_the_page_uses_up_nothing(
-        self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str, database: Database
-    ) -> None:
-        await ada.put(organisation, BOB, "viewer")
-        bob = await sign_up(client, BOB)
-        await confirm_addresses(database)
-
-        shown = await self.open_link(client, app)
-        before = await bob.own_roles()
-        answer = await send(client, shown)
-
-        assert_safe(shown)
-        assert "password" not in Page(shown).fields
-        assert (before, answer.status_code) == ({}, 200)
-        assert await bob.own_roles() == {"Analytical Engines": "viewer"}
-
-    async def test_a_click_does_not_let_in_a_user_who_never_confirmed_the_address(
-        self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str
-    ) -> None:
-        await ada.put(organisation, BOB, "viewer")
-        squatter = await sign_up(client, BOB)
-
-        answer = await send(client, await self.open_link(client, app))
-
-        assert_safe(answer)
-        assert answer.status_code == 409
-        assert await squatter.own_roles() == {}
-        own = (await client.get("/userinfo", headers=squatter.headers)).json()
-        assert own["email_verified"] is False
-
-    async def test_names_are_escaped(self, app: FastAPI, client: AsyncClient, ada: Person) -> None:
-        organisation = await ada.create_organisation("<script>{organisation}</script>")
-        await ada.put(organisation, BOB, "viewer")
-        mail = await bobs_mail(app)
-        html = mail.get_body(("html",))
-        assert html is not None
-
-        shown = await client.get(link_in(mail))
-
-        assert_safe(shown)
-        assert "<script" not in html.get_content()
-
-    async def test_an_unknown_token_is_refused(self, client: AsyncClient, ada: Person) -> None:
-        shown = await client.get("/invitations/accept?token=x")
-        sent = await client.post("/invitations/accept/page", data={"token": "x"})
-
-        for answer in (shown, sent):
-            assert_safe(answer)
-            assert answer.status_code == 400
-
-    async def test_a_disabled_user_cannot_join(
-        self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str, database: Database
-    ) -> None:
-        await ada.put(organisation, BOB, "viewer")
-        bob = await sign_up(client, BOB)
-        await confirm_addresses(database)
-        shown = await self.open_link(client, app)
-        async with database.transaction() as session:
-            disabled = update(User).where(User.id == bob.id).values(disabled_at=User.created_at)
-            await session.execute(disabled)
-
-        answer = await send(client, shown)
-
-        assert answer.status_code == 400
-        assert await ada.roles(organisation) == {ADA: "owner"}
-        assert await count(database, Invitation) == 1
