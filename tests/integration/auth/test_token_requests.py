@@ -247,9 +247,10 @@ class TestCors:
             assert "Access-Control-Allow-Origin" not in refused.headers
 
 
-def test_a_lost_transaction_gets_an_oauth_error_with_503() -> None:
+async def test_a_lost_transaction_gets_an_oauth_error_with_503(database: Database) -> None:
     with pytest.raises(TemporarilyUnavailable) as refused, oauth_errors():
-        raise OperationalError("UPDATE …", {}, Exception(1213, "Deadlock found"))
+        async with database.transaction():
+            raise OperationalError("UPDATE …", {}, Exception(1213, "Deadlock found"))
 
     assert refused.value.status == 503
     assert refused.value.headers["Retry-After"] == "1"

@@ -124,7 +124,7 @@ class TestEndsOfSessions:
 
         if end == "disabled":  # the user also owns the app
             assert asked.status_code == 400
-            assert_refused(await weather.exchange(code), "invalid_grant")
+            assert_refused(await weather.exchange(code), "invalid_client", 401)
         else:
             assert Page(asked).actions == ["/sign-in"]
 

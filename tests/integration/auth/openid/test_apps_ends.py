@@ -25,8 +25,9 @@ from tests.integration.auth.conftest import (
     bearer,
     revoked,
 )
-from tests.integration.auth.organisations import BOB, Person, sign_up
-from tests.integration.auth.signing_in import App, Page, register_app
+from tests.integration.auth.openid.signing_in import App, register_app
+from tests.integration.auth.organisations.people import BOB, Person, sign_up
+from tests.integration.auth.pages import Page
 
 
 @pytest.fixture
