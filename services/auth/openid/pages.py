@@ -1,4 +1,4 @@
-"""The pages on which people sign in, consent and sign out. Plain HTML, without scripts."""
+"""The pages on which people sign in, consent and sign out, without scripts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,11 +62,12 @@ def form(
             f'id="{each.name}" name="{each.name}" type="{each.type}" value="{escape(each.value)}" '
             f"{each.attributes}></p>"
         )
-    lines += [
-        f'<p><button type="submit" name="decision" value="{escape(value)}">{escape(text)}'
-        "</button></p>"
-        for value, text in buttons
-    ]
+    for number, (value, text) in enumerate(buttons):
+        look = ' class="other"' if number else ""
+        lines.append(
+            f'<button type="submit" name="decision" value="{escape(value)}"{look}>{escape(text)}'
+            "</button>"
+        )
     return "\n".join([*lines, "</form>"])
 
 

@@ -1,4 +1,4 @@
-"""The HTML of auth's pages: plain, accessible, without scripts, styles or other hosts."""
+"""The HTML of auth's pages: accessible, without scripts or other hosts."""
 
 import html
 from collections.abc import Sequence
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi.responses import HTMLResponse, RedirectResponse
+
+from services.auth.pages.style import STYLE, STYLE_SOURCE
 
 PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
     303: {"description": "Continue at the address in `Location`."},
@@ -24,7 +26,8 @@ def _headers(form_targets: Sequence[str]) -> dict[str, str]:
     targets = " ".join(["'self'", *form_targets])
     return {
         "Content-Security-Policy": (
-            f"default-src 'none'; form-action {targets}; base-uri 'none'; frame-ancestors 'none'"
+            f"default-src 'none'; style-src {STYLE_SOURCE}; form-action {targets}; "
+            "base-uri 'none'; frame-ancestors 'none'"
         ),
         "Cache-Control": "no-store",
     }
@@ -73,7 +76,7 @@ def page(
     document = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)} – Tollgate</title>\n</head>\n"
+        f"<title>{html.escape(title)} – Tollgate</title>\n<style>{STYLE}</style>\n</head>\n"
         f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
     return HTMLResponse(document, status_code=status, headers=_headers(form_targets))

@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from harness.waiting import eventually_async
 from services.auth.models import AuditEntry, PendingAuditEntry
+from services.auth.pages.style import STYLE, STYLE_SOURCE
 from services.common.db.database import Database
 from tests.integration.auth.conftest import ADA, ISSUER, PASSWORD, Headers, browse
 from tests.integration.auth.pages import Page
@@ -27,7 +28,8 @@ CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest())
 
 def assert_safe_page(answer: httpx.Response, *, targets: str = "") -> None:
     """Check what every page has in common: it can load, run, embed and leak nothing."""
-    policy = f"default-src 'none'; form-action 'self'{targets}; base-uri 'none'"
+    style = f"style-src {STYLE_SOURCE}"
+    policy = f"default-src 'none'; {style}; form-action 'self'{targets}; base-uri 'none'"
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert answer.headers["Content-Security-Policy"] == f"{policy}; frame-ancestors 'none'"
     assert answer.headers["Cache-Control"] == "no-store"
@@ -35,6 +37,7 @@ def assert_safe_page(answer: httpx.Response, *, targets: str = "") -> None:
     assert "<title>" in answer.text
     assert answer.text.count("<h1>") == 1
     assert "<script" not in answer.text
+    assert f"<style>{STYLE}</style>" in answer.text  # what the policy allows
     assert Page(answer).ids == Page(answer).labelled
 
 
