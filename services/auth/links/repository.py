@@ -32,9 +32,9 @@ async def delete_link(session: AsyncSession, *, token_sha256: str) -> bool:
     return cast(CursorResult[Any], await session.execute(statement)).rowcount == 1
 
 
-async def delete_links_of(session: AsyncSession, *, user_id: str, purpose: str) -> None:
+async def delete_links_of(session: AsyncSession, *, user_id: str, purposes: Sequence[str]) -> None:
     await session.execute(
-        delete(OneTimeLink).where(OneTimeLink.user_id == user_id, OneTimeLink.purpose == purpose)
+        delete(OneTimeLink).where(OneTimeLink.user_id == user_id, OneTimeLink.purpose.in_(purposes))
     )
 
 

@@ -85,9 +85,9 @@ async def use_link(session: AsyncSession, *, token: str, purposes: tuple[str, ..
     return link
 
 
-async def cancel_links(session: AsyncSession, *, user_id: str, purpose: str) -> None:
-    """Make all links of a user for a purpose unusable."""
-    await repository.delete_links_of(session, user_id=user_id, purpose=purpose)
+async def cancel_links(session: AsyncSession, *, user_id: str, purposes: tuple[str, ...]) -> None:
+    """Make all links of a user for these purposes unusable."""
+    await repository.delete_links_of(session, user_id=user_id, purposes=purposes)
 
 
 async def cancel_links_to(session: AsyncSession, *, email: str, organisation_id: str) -> None:

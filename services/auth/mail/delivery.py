@@ -28,7 +28,7 @@ from services.auth.mail.transports import RejectedError, Transport
 from services.auth.models import QueuedMail, User
 from services.auth.organisations.invitations import find_invited
 from services.auth.organisations.memberships import find_organisation
-from services.auth.users.service import find_user, find_user_by_email
+from services.auth.users.service import find_user_by_email, lock_user
 from services.common.db.database import Database
 from services.common.telemetry.requests import log
 
@@ -122,24 +122,34 @@ async def _compose(session: AsyncSession, post: Post, mail: QueuedMail) -> Email
             )
             text = text.about(organisation.name if organisation else "")
         case Kind.VERIFICATION:
-            owner = await find_user(session, user_id=mail.user_id or "")
-            if not _is_enabled(owner):
+            owner = await _lock_user(session, mail, user_id=mail.user_id)
+            if owner is None:
                 return None
             token = await create_link(
-                session, purpose=VERIFY_EMAIL, email=mail.email, user_id=mail.user_id
+                session, purpose=VERIFY_EMAIL, email=mail.email, user_id=owner.id
             )
         case Kind.RESET:
-            if user is None or not _is_enabled(user):
+            owner = await _lock_user(session, mail, user_id=user.id if user else None)
+            if owner is None:
                 return None
-            recipient = user.email  # never another spelling, which may be someone else's
+            recipient = owner.email  # never another spelling, which may be someone else's
             token = await create_link(
-                session, purpose=RESET_PASSWORD, email=user.email, user_id=user.id
+                session, purpose=RESET_PASSWORD, email=owner.email, user_id=owner.id
             )
     return _message(post, mail, text, token=token, recipient=recipient)
 
 
-def _is_enabled(user: User | None) -> bool:
-    return user is not None and user.disabled_at is None
+async def _lock_user(
+    session: AsyncSession, mail: QueuedMail, *, user_id: str | None
+) -> User | None:
+    """Return the enabled user whom a mail gives a link; None if a new password cancelled the mail.
+
+    The lock keeps a password that changes meanwhile from missing the link.
+    """
+    user = await lock_user(session, user_id=user_id or "")
+    if user is None or user.disabled_at is not None:
+        return None
+    return user if await repository.is_queued(session, mail_id=mail.id) else None
 
 
 def _message(

@@ -24,6 +24,8 @@ class Kind(StrEnum):
     RESET = "reset"
     """Resets a password; nothing is sent to an address without a user."""
     PASSWORD_CHANGED = "password_changed"  # noqa: S105
+    EMAIL_CHANGE_REQUESTED = "email_change_requested"
+    """Says to the current address that another one is being verified."""
     EMAIL_CHANGED = "email_changed"
     TOTP_CHANGED = "totp_changed"
 
@@ -54,3 +56,13 @@ async def queue_mail(
         next_attempt_at=now,
     )
     await repository.add_mail(session, mail)
+
+
+async def cancel_mail(session: AsyncSession, *, user_id: str, email: str) -> None:
+    """Drop the queued mails that would verify an e-mail of a user or reset the password.
+
+    Args:
+        email: the user's; a mail that resets a password names no user.
+    """
+    await repository.delete_mail_of(session, user_id=user_id, kind=Kind.VERIFICATION)
+    await repository.delete_mail_to(session, email=email, kind=Kind.RESET)

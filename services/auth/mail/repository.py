@@ -31,5 +31,21 @@ async def claim(session: AsyncSession, mail: QueuedMail, *, until: datetime) -> 
     return cast(CursorResult[Any], await session.execute(statement)).rowcount == 1
 
 
+async def is_queued(session: AsyncSession, *, mail_id: str) -> bool:
+    return await session.scalar(select(QueuedMail.id).where(QueuedMail.id == mail_id)) is not None
+
+
 async def delete_mail(session: AsyncSession, *, mail_id: str) -> None:
     await session.execute(delete(QueuedMail).where(QueuedMail.id == mail_id))
+
+
+async def delete_mail_of(session: AsyncSession, *, user_id: str, kind: str) -> None:
+    await session.execute(
+        delete(QueuedMail).where(QueuedMail.user_id == user_id, QueuedMail.kind == kind)
+    )
+
+
+async def delete_mail_to(session: AsyncSession, *, email: str, kind: str) -> None:
+    await session.execute(
+        delete(QueuedMail).where(QueuedMail.email == email, QueuedMail.kind == kind)
+    )

@@ -65,6 +65,12 @@ TEXTS = {
         "The password of your user was changed, and all log-ins were ended.",
         _ALARM,
     ),
+    Kind.EMAIL_CHANGE_REQUESTED: Text(
+        "A change of your e-mail address was requested",
+        "Someone who is logged in as you, probably you, wants to replace this e-mail address. It "
+        "changes once the link in a mail to the new address is opened. A new password cancels it.",
+        _ALARM,
+    ),
     Kind.EMAIL_CHANGED: Text(
         "Your e-mail address was changed",
         "Your user no longer has this e-mail address.",

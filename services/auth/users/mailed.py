@@ -10,7 +10,6 @@ from services.auth.links.service import (
     RESET_PASSWORD,
     VERIFY_EMAIL,
     LinkInvalid,
-    cancel_links,
     find_link,
     use_link,
 )
@@ -21,7 +20,7 @@ from services.auth.passwords import PasswordHasher, check_new_password
 from services.auth.tokens.guesses import count_mail
 from services.auth.users.emails import MAX_EMAIL_CHARS, check_email, normalise_email
 from services.auth.users.profile import change_email, set_password, verified_now
-from services.auth.users.service import find_user, new_user, store_user
+from services.auth.users.service import lock_user, new_user, store_user
 from services.common.db.database import Database
 
 
@@ -66,13 +65,16 @@ async def verify_email(session: AsyncSession, *, token: str, address: str) -> No
         LinkInvalid: the link is unknown, used or expired.
         EmailTaken: another user has meanwhile taken the e-mail.
     """
-    link = await use_link(session, token=token, purposes=(VERIFY_EMAIL, REGISTER))
+    purposes = (VERIFY_EMAIL, REGISTER)
+    found = await find_link(session, token=token, purposes=purposes)
+    # The user is locked before the link, as by a new password, which cancels the link.
+    user_found = await lock_user(session, user_id=found.user_id or "")
+    link = await use_link(session, token=token, purposes=purposes)
     if link.purpose == REGISTER:
         user = new_user(link.email, link.password_hash or "", admin=False)
         verified_now(user)
         await store_user(session, user=user, email=link.email, address=address)
         return
-    user_found = await find_user(session, user_id=link.user_id or "")
     if user_found is None or user_found.disabled_at is not None:
         raise LinkInvalid()
     if user_found.email != link.email:
@@ -99,7 +101,7 @@ async def request_reset(session: AsyncSession, *, email: str, address: str) -> N
 async def reset_password(
     database: Database, *, hasher: PasswordHasher, token: str, password: str, address: str
 ) -> None:
-    """Set a new password by a link; ends all log-ins and every other link to reset it.
+    """Set a new password by a link; ends all log-ins, and cancels the user's other links.
 
     Raises:
         BodyInvalid: the password is too short, too long or too common.
@@ -111,11 +113,11 @@ async def reset_password(
     with hasher.reserve():
         password_hash = await hasher.hash(password)
     async with database.transaction() as session:
+        found = await find_link(session, token=token, purposes=(RESET_PASSWORD,))
+        user = await lock_user(session, user_id=found.user_id or "")
         link = await use_link(session, token=token, purposes=(RESET_PASSWORD,))
-        user = await find_user(session, user_id=link.user_id or "")
         if user is None or user.disabled_at is not None or user.email != link.email:
             raise LinkInvalid()
-        await cancel_links(session, user_id=user.id, purpose=RESET_PASSWORD)
         verified_now(user)
         await set_password(
             session,

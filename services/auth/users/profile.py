@@ -1,5 +1,6 @@
 """What users do with their own data: read and change it, take it along, and leave."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -77,6 +78,11 @@ async def update_profile(
     elif verify_first:
         await count_mail(session, email=email, address=address)
         await queue_mail(session, Kind.VERIFICATION, email=email, user_id=user.id)
+        with suppress(TooManyGuesses):  # nobody can flood the mailbox of a user with notices
+            await count_mail(session, email=user.email, address=address)
+            await queue_mail(
+                session, Kind.EMAIL_CHANGE_REQUESTED, email=user.email, user_id=user.id
+            )
     else:
         await count_mail(session, email=email, address=address)
         await change_email(session, user=user, email=email, address=address)
@@ -184,7 +190,7 @@ async def export_user(session: AsyncSession, *, user: User, address: str) -> dic
 async def set_password(
     session: AsyncSession, *, user: User, password_hash: str, action: str, address: str
 ) -> None:
-    """Store a new password, revoke all tokens from log-ins, and notify the user."""
+    """Store a new password, end what the old one permitted, and notify the user."""
     user.password_hash = password_hash
     await end_sessions(session, user=user)
     await record(session, action, actor=user.id, target=user.id, address=address)

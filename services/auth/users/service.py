@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.audit.service import OPERATOR, record
+from services.auth.links.service import RESET_PASSWORD, VERIFY_EMAIL, cancel_links
+from services.auth.mail.queue import cancel_mail
 from services.auth.models import User
 from services.auth.passwords import PasswordHasher, check_new_password
 from services.auth.revocations.service import publish
@@ -255,7 +257,13 @@ async def ensure_user(
 
 
 async def end_sessions(session: AsyncSession, *, user: User) -> None:
-    """Revoke all access and refresh tokens of a user."""
+    """Revoke all access and refresh tokens of a user who gets a new password.
+
+    The links that were mailed or are about to be are cancelled, too: a thief of the old password or
+    of a token may have requested them.
+    """
+    await cancel_mail(session, user_id=user.id, email=user.email)
+    await cancel_links(session, user_id=user.id, purposes=(VERIFY_EMAIL, RESET_PASSWORD))
     await end_logins(session, user_id=user.id)
     user.tokens_from = await publish(session, ("user", user.id), after=user.tokens_from)
 
