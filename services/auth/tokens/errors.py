@@ -137,6 +137,17 @@ class TooManyAttempts(OAuthError):
         )
 
 
+class TooManyRefreshes(OAuthError):
+    """Too many access tokens of this log-in are still valid; the refresh token stays valid."""
+
+    status = 429
+    code = "too_many_refreshes"
+    detail = "Too many access tokens of this log-in are still valid; refresh less often."
+
+    def __init__(self, *, retry_after_s: int) -> None:
+        super().__init__(headers={"Retry-After": str(retry_after_s)})
+
+
 class TemporarilyUnavailable(OAuthError):
     """A dependency is unavailable or busy; retry later."""
 

@@ -1,6 +1,7 @@
 """End or list the log-ins of a user."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -31,7 +32,9 @@ async def end_login(session: AsyncSession, *, refresh_token: str, address: str) 
 async def end_family(session: AsyncSession, *, family: RefreshFamily) -> None:
     """Revoke all refresh tokens of a log-in; at a public client, also its access tokens."""
     await repository.delete_family(session, family_id=family.id)
-    tokens = await repository.list_family_tokens(session, family_id=family.id)
+    tokens = await repository.list_family_tokens(
+        session, family_id=family.id, now=datetime.now(UTC)
+    )
     if tokens:
         last = max(each.expires_at for each in tokens)
         names: list[tuple[RevocationKind, str]] = [("jti", each.token_id) for each in tokens]

@@ -194,10 +194,15 @@ async def add_family_token(session: AsyncSession, token: FamilyToken) -> None:
     await session.flush()
 
 
-async def list_family_tokens(session: AsyncSession, *, family_id: str) -> Sequence[FamilyToken]:
-    """Return the access tokens of a family that may still be valid."""
-    own = select(FamilyToken).where(FamilyToken.family_id == family_id)
-    return (await session.scalars(own.order_by(FamilyToken.token_id))).all()
+async def list_family_tokens(
+    session: AsyncSession, *, family_id: str, now: datetime
+) -> Sequence[FamilyToken]:
+    """Return the access tokens of a family that are still valid, those that expire first first."""
+    valid = select(FamilyToken).where(
+        FamilyToken.family_id == family_id, FamilyToken.expires_at > now
+    )
+    in_order = valid.order_by(FamilyToken.expires_at, FamilyToken.token_id)
+    return (await session.scalars(in_order)).all()
 
 
 async def delete_expired(

@@ -23,6 +23,7 @@ from services.auth.tokens.errors import (
     SlowDown,
     TemporarilyUnavailable,
     TooManyAttempts,
+    TooManyRefreshes,
     UnauthorizedClient,
     UnsupportedGrantType,
     oauth_errors,
@@ -84,6 +85,7 @@ def _form_of(*names: str, required: tuple[str, ...]) -> dict[str, Any]:
         UnauthorizedClient,
         UnsupportedGrantType,
         TooManyAttempts,
+        TooManyRefreshes,
         TemporarilyUnavailable,
     ),
     openapi_extra=_form_of(

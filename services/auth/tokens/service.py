@@ -1,5 +1,6 @@
 """Issue tokens by the grants of RFC 6749; `password_grant` has the one that people use."""
 
+import math
 import secrets
 import time
 import uuid
@@ -29,6 +30,7 @@ from services.auth.tokens.errors import (
     InvalidClient,
     InvalidGrant,
     InvalidScope,
+    TooManyRefreshes,
     WrongAccount,
 )
 from services.auth.tokens.forms import ClientCredentials
@@ -42,6 +44,9 @@ from services.common.identity.tokens import TokenVerifier
 
 _WRONG_REFRESH = "The refresh token is invalid."
 
+MAX_FAMILY_TOKENS = 100
+"""Valid access tokens of a public client's log-in. Each is revoked by an entry of its own, and all
+of them in one transaction, which a thief who refreshes in a loop must not be able to make fail."""
 KEYS_SHOWN_FOR = timedelta(days=30)
 """How long an expired API key is still listed."""
 
@@ -136,6 +141,7 @@ async def grant_refresh_token(
             §4.14.2).
         InvalidScope: the scope exceeds that of the log-in; the token stays valid.
         WrongAccount: `account` names another account; the token stays valid.
+        TooManyRefreshes: as `issue_in_family`; the token stays valid.
     """
     family_id, secret = split_refresh_token(refresh_token)
     successor = secrets.token_urlsafe(32)
@@ -268,15 +274,21 @@ async def issue_in_family(
 ) -> IssuedToken:
     """Return a response with a token for the client of a refresh family.
 
-    A public client's token is noted, so that it can be revoked with the family.
+    A public client's token is noted, so that it can be revoked with the family, of which the caller
+    has locked the row.
+
+    Raises:
+        TooManyRefreshes: the client has `MAX_FAMILY_TOKENS` that are still valid.
     """
     if family.client_id is None:
         return issue_to_user(issuer, user, account, scope, refresh_token)
+    now, token_id = datetime.now(UTC), str(uuid.uuid4())
+    valid = await repository.list_family_tokens(session, family_id=family.id, now=now)
+    if len(valid) >= MAX_FAMILY_TOKENS:
+        wait = valid[0].expires_at - now
+        raise TooManyRefreshes(retry_after_s=math.ceil(wait.total_seconds()))
     lifetime = timedelta(seconds=issuer.settings.access_token_seconds)
-    token_id = str(uuid.uuid4())
-    noted = FamilyToken(
-        token_id=token_id, family_id=family.id, expires_at=datetime.now(UTC) + lifetime
-    )
+    noted = FamilyToken(token_id=token_id, family_id=family.id, expires_at=now + lifetime)
     await repository.add_family_token(session, noted)
     return issue_to_user(
         issuer, user, account, scope, refresh_token, client_id=family.client_id, token_id=token_id
