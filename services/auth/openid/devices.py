@@ -21,7 +21,7 @@ from services.auth.openid.grants import issue_to_app
 from services.auth.openid.requests import choose_scope, limit_scope
 from services.auth.organisations.memberships import find_account
 from services.auth.sessions.service import SignedIn, is_current, not_before
-from services.auth.tokens.attempts import login_keys
+from services.auth.tokens.attempts import address_keys, login_keys
 from services.auth.tokens.errors import (
     AccessDenied,
     AuthorizationPending,
@@ -77,7 +77,7 @@ async def start_device(
         wanted = choose_scope(scope, client_scope=client.scope)
     except AuthorizationError as error:
         raise InvalidScope() from error
-    keys = login_keys("", client=address, purpose="device-start-")
+    keys = address_keys(client=address, purpose="device-start-")
     async with issuer.database.transaction() as session:
         standing = await check_standing(session, keys=keys, limits=_STARTS, lock=True)
         if standing.retry_after_s is None:

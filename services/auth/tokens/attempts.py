@@ -76,6 +76,21 @@ def login_keys(username: str, *, client: str, purpose: str = "") -> LoginKeys:
     )
 
 
+def address_keys(*, client: str, purpose: str) -> LoginKeys:
+    """Return the keys of what is counted for an address alone: other addresses share none of them.
+
+    Args:
+        client: the caller's IP address.
+        purpose: what is counted, apart from log-ins.
+    """
+    address = _network(client)
+    return LoginKeys(
+        pair=_digest(f"{purpose}pair", address),
+        user=_digest(f"{purpose}user", address),
+        address=_digest(f"{purpose}address", address),
+    )
+
+
 def key_limits(keys: LoginKeys, *, limit: int) -> dict[str, int]:
     """Return the limit of each key.
 
