@@ -4,7 +4,11 @@ import asyncio
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.clients.credentials import ensure_first_party_client, ensure_service_client
+from services.auth.clients.credentials import (
+    delete_first_party_clients,
+    ensure_first_party_client,
+    ensure_service_client,
+)
 from services.auth.passwords import PasswordHasher
 from services.auth.roles import PERSONAL, scopes_of
 from services.auth.settings import AuthSettings, FirstPartyClient
@@ -37,12 +41,14 @@ def create_first_users(settings: AuthSettings) -> None:
 
 
 async def ensure_first_party_clients(session: AsyncSession, settings: AuthSettings) -> None:
-    """Create or update the apps of the settings, and the `tollgate` command.
+    """Create or update the apps of the settings, and the `tollgate` command; delete earlier ones.
 
     Safe to repeat and to run in several processes at once.
     """
     command = FirstPartyClient(client_id=COMMAND_CLIENT, name="Tollgate command line")
-    for each in (command, *settings.first_party_clients):
+    listed = (command, *settings.first_party_clients)
+    await delete_first_party_clients(session, except_for={each.client_id for each in listed})
+    for each in listed:
         await ensure_first_party_client(
             session,
             client_id=each.client_id,

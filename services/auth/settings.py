@@ -189,7 +189,7 @@ class AuthSettings(ServiceSettings):
     ] = Field(default_factory=tuple)
     """Apps that are part of Tollgate, which people need not allow anything: a JSON list of
     `{"client_id", "name", "redirect_uris", "post_logout_redirect_uris"}`. `migrate` creates or
-    updates them as public clients."""
+    updates them as public clients, and deletes those that are no longer listed."""
     providers: Annotated[
         tuple[ProviderSettings, ...],
         NoDecode,

@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,6 +11,7 @@ from services.auth.audit.service import OPERATOR, record
 from services.auth.clients import repository
 from services.auth.models import Client
 from services.auth.revocations.service import publish
+from services.auth.tokens.logins import end_logins_at
 
 
 def secret_digest(secret: str, *, organisation_id: str | None = None) -> str:
@@ -133,3 +134,20 @@ async def ensure_first_party_client(
         setattr(existing, each, value)
     await session.flush()
     return existing
+
+
+async def delete_first_party_clients(session: AsyncSession, *, except_for: Collection[str]) -> None:
+    """Delete the public clients that are no longer part of Tollgate, and end log-ins at them.
+
+    For operators; safe to repeat and to run in several processes at once.
+
+    Args:
+        except_for: ids of the clients that still are.
+    """
+    for client_id in await repository.list_first_party(session):
+        if client_id in except_for:
+            continue
+        if await repository.delete_first_party(session, client_id=client_id):
+            await end_logins_at(session, client_id=client_id)
+            await publish(session, ("client", client_id))
+            await record(session, "client_deleted", actor=OPERATOR, target=client_id)

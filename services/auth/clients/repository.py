@@ -54,5 +54,17 @@ async def delete_client(session: AsyncSession, *, account_id: str, client_id: st
     return result.rowcount == 1
 
 
+async def list_first_party(session: AsyncSession) -> Sequence[str]:
+    """Return the ids of the clients that are part of Tollgate."""
+    own = select(Client.client_id).where(Client.is_first_party)
+    return (await session.scalars(own.order_by(Client.client_id))).all()
+
+
+async def delete_first_party(session: AsyncSession, *, client_id: str) -> bool:
+    """Delete a client that is part of Tollgate; return False if another transaction already did."""
+    own = delete(Client).where(Client.client_id == client_id, Client.is_first_party)
+    return cast(CursorResult[Any], await session.execute(own)).rowcount == 1
+
+
 def _belongs_to(account_id: str) -> ColumnElement[bool]:
     return or_(Client.owner_id == account_id, Client.organisation_id == account_id)

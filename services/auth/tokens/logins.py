@@ -19,6 +19,11 @@ async def end_logins(
     await repository.delete_families(session, user_id=user_id, organisation_id=organisation_id)
 
 
+async def end_logins_at(session: AsyncSession, *, client_id: str) -> None:
+    """Revoke all refresh tokens of a public client; no access tokens."""
+    await repository.delete_families_at(session, client_id=client_id)
+
+
 async def end_login(session: AsyncSession, *, refresh_token: str, address: str) -> None:
     """Revoke all refresh tokens of a log-in, given one of them; unknown tokens are ignored."""
     family_id, _ = split_refresh_token(refresh_token)

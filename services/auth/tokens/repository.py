@@ -185,6 +185,10 @@ async def delete_families(
     await session.execute(owned)
 
 
+async def delete_families_at(session: AsyncSession, *, client_id: str) -> None:
+    await session.execute(delete(RefreshFamily).where(RefreshFamily.client_id == client_id))
+
+
 async def delete_family(session: AsyncSession, *, family_id: str) -> None:
     await session.execute(delete(RefreshFamily).where(RefreshFamily.id == family_id))
 
