@@ -1,5 +1,6 @@
 """All SQL about authorization codes, device codes and consents."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import delete, select
@@ -35,6 +36,12 @@ async def delete_codes(session: AsyncSession, *, expired_before: datetime) -> No
 
 async def find_consent(session: AsyncSession, *, user_id: str, client_id: str) -> Consent | None:
     return await session.get(Consent, (user_id, client_id))
+
+
+async def list_consents(session: AsyncSession, *, user_id: str) -> Sequence[Consent]:
+    """Return a person's consents, oldest first."""
+    own = select(Consent).where(Consent.user_id == user_id)
+    return (await session.scalars(own.order_by(Consent.created_at, Consent.client_id))).all()
 
 
 async def store_consent(

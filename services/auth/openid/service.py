@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.auth.audit.service import record
 from services.auth.clients.credentials import find_client, is_usable_app, secret_digest
 from services.auth.clients.redirects import is_loopback, is_registered, source_of
-from services.auth.models import AuthorizationCode, Client, User
+from services.auth.models import AuthorizationCode, Client, Consent, User
 from services.auth.openid import repository
 from services.auth.openid.accounts import choose_account
 from services.auth.openid.errors import AuthorizationError, RequestRejectedError
@@ -187,6 +188,11 @@ async def give_consent(session: AsyncSession, *, user: User, client: Client, sco
         scope=in_order(scopes),
         now=datetime.now(UTC),
     )
+
+
+async def list_consents_of(session: AsyncSession, *, user_id: str) -> Sequence[Consent]:
+    """Return what a person has allowed clients, oldest first."""
+    return await repository.list_consents(session, user_id=user_id)
 
 
 class CodeState(enum.Enum):

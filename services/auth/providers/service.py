@@ -8,6 +8,7 @@ once, which links the two.
 import enum
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -106,6 +107,11 @@ async def link(
     )
     if await repository.add_identity(session, identity):
         await record(session, "provider_linked", actor=user.id, target=user.id, address=address)
+
+
+async def list_identities_of(session: AsyncSession, *, user_id: str) -> Sequence[ProviderIdentity]:
+    """Return the people at providers who sign in as a user, oldest first."""
+    return await repository.list_identities(session, user_id=user_id)
 
 
 async def start_or_ask(

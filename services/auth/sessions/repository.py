@@ -1,5 +1,6 @@
 """All SQL about browser sessions."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import delete, select
@@ -20,6 +21,13 @@ async def find_session(
         BrowserSession.id_sha256 == id_sha256, BrowserSession.expires_at > now
     )
     return await session.scalar(live)
+
+
+async def list_sessions(session: AsyncSession, *, user_id: str) -> Sequence[BrowserSession]:
+    """Return the sessions of a user, oldest first."""
+    own = select(BrowserSession).where(BrowserSession.user_id == user_id)
+    in_order = own.order_by(BrowserSession.created_at, BrowserSession.id_sha256)
+    return (await session.scalars(in_order)).all()
 
 
 async def delete_session(session: AsyncSession, *, id_sha256: str) -> None:

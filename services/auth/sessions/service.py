@@ -1,5 +1,6 @@
 """Who is signed in with which browser."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -69,6 +70,11 @@ async def find_signed_in(session: AsyncSession, *, secret: str | None) -> Signed
     if row is None or user is None or not is_current(user, row.created_at):
         return None
     return SignedIn(user, row.authenticated_at)
+
+
+async def list_sessions_of(session: AsyncSession, *, user_id: str) -> Sequence[BrowserSession]:
+    """Return the browser sessions that are stored of a user, oldest first."""
+    return await repository.list_sessions(session, user_id=user_id)
 
 
 def is_current(user: User, since: datetime) -> bool:

@@ -1,4 +1,4 @@
-"""What users do with their own data: read and change it, take it along, and leave."""
+"""What users do with their own data: read and change it, and leave."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -7,14 +7,12 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.api_keys.credentials import delete_keys_of, list_keys_of
-from services.auth.audit.chain import entry_document
+from services.auth.api_keys.credentials import delete_keys_of
 from services.auth.audit.failures import FailureLog
-from services.auth.audit.service import list_about, record
-from services.auth.clients.credentials import list_clients_of
+from services.auth.audit.service import record
 from services.auth.mail.queue import Kind, queue_mail
 from services.auth.models import User
-from services.auth.organisations.memberships import leave_all, list_organisations_of
+from services.auth.organisations.memberships import leave_all
 from services.auth.passwords import PasswordHasher, check_new_password
 from services.auth.tokens.attempts import login_keys
 from services.auth.tokens.guesses import (
@@ -25,7 +23,6 @@ from services.auth.tokens.guesses import (
     count_failure,
     count_mail,
 )
-from services.auth.tokens.logins import list_logins
 from services.auth.users import repository
 from services.auth.users.emails import check_email
 from services.auth.users.service import (
@@ -125,66 +122,6 @@ async def delete_user(session: AsyncSession, *, user: User, address: str) -> Non
     await revoke_all(session, user=user)
     await delete_keys_of(session, account_id=user.id)
     await repository.delete_user(session, user_id=user.id)
-
-
-async def export_user(session: AsyncSession, *, user: User, address: str) -> dict[str, Any]:
-    """Return everything that auth stores about a user, without secrets, as JSON values."""
-    clients = await list_clients_of(session, account_id=user.id)
-    keys = await list_keys_of(session, account_id=user.id)
-    logins = await list_logins(session, user_id=user.id)
-    organisations = await list_organisations_of(session, user_id=user.id)
-    entries = await list_about(session, user_id=user.id)
-    await record(session, "user_exported", actor=user.id, target=user.id, address=address)
-    return {
-        "user": {
-            "id": user.id,
-            "email": user.email,
-            "email_verified_at": user.email_verified_at,
-            "name": user.name,
-            "is_admin": user.is_admin,
-            "created_at": user.created_at,
-            "totp_confirmed_at": user.totp_confirmed_at,
-        },
-        "organisations": [
-            {
-                "id": organisation.id,
-                "name": organisation.name,
-                "role": membership.role,
-                "joined_at": membership.created_at,
-            }
-            for organisation, membership in organisations
-        ],
-        "clients": [
-            {
-                "client_id": client.client_id,
-                "name": client.name,
-                "scope": client.scope,
-                "created_at": client.created_at,
-                "expires_at": client.expires_at,
-            }
-            for client in clients
-        ],
-        "api_keys": [
-            {
-                "id": key.id,
-                "prefix": key.prefix,
-                "name": key.name,
-                "scope": key.scope,
-                "models": key.models,
-                "allowed_ips": key.allowed_ips,
-                "mode": key.mode,
-                "created_at": key.created_at,
-                "expires_at": key.expires_at,
-                "last_used_at": key.last_used_at,
-            }
-            for key in keys
-        ],
-        "log_ins": [
-            {"created_at": each.created_at, "expires_at": each.expires_at, "scope": each.scope}
-            for each in logins
-        ],
-        "audit": [entry_document(entry) for entry in entries],
-    }
 
 
 async def set_password(

@@ -12,6 +12,7 @@ from services.auth.organisations.memberships import LastOwner
 from services.auth.signing.vault import Vault
 from services.auth.tokens.guesses import TooManyGuesses
 from services.auth.users import profile, totp
+from services.auth.users.export import export_user
 from services.auth.users.profile import PasswordChanger
 from services.auth.users.router import OwnUserRead
 from services.auth.users.service import EmailTaken, LastAdministrator
@@ -111,7 +112,7 @@ async def export_own_user(
 ) -> dict[str, Any]:
     """Return everything that auth stores about the calling user, without secrets."""
     response.headers["Cache-Control"] = "no-store"
-    return await profile.export_user(session, user=user, address=address)
+    return await export_user(session, user=user, address=address)
 
 
 @router.post(

@@ -120,8 +120,17 @@ class TestProfile:
         answer = await client.get("/users/me/export", headers=as_ada)
 
         document = answer.json()
-        parts = {"user", "organisations", "clients", "api_keys", "log_ins", "audit"}
-        assert set(document) == parts
+        assert set(document) == {
+            "user",
+            "organisations",
+            "clients",
+            "api_keys",
+            "log_ins",
+            "consents",
+            "provider_identities",
+            "browser_sessions",
+            "audit",
+        }
         assert document["user"]["email"] == ADA
         assert [each["name"] for each in document["clients"]] == ["job"]
         assert [each["prefix"] for each in document["api_keys"]] == [key["prefix"]]
