@@ -20,7 +20,7 @@ from tests.integration.auth.conftest import (
     count,
     revoked,
 )
-from tests.integration.auth.signing_in import CALLBACK, App, register_app
+from tests.integration.auth.openid.signing_in import CALLBACK, App, register_app
 
 CONSOLE = FirstPartyClient(client_id="console", redirect_uris=(CALLBACK,))
 

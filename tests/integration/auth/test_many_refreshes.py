@@ -12,7 +12,7 @@ from sqlalchemy import select
 from services.auth.models import FamilyToken, RefreshFamily
 from services.common.db.database import Database
 from tests.integration.auth.conftest import Headers, assert_refused, bearer, revoked
-from tests.integration.auth.signing_in import App, register_app
+from tests.integration.auth.openid.signing_in import App, register_app
 
 MAX = 100
 
