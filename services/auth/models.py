@@ -86,6 +86,9 @@ class Invitation(Base):
     )
     email: Mapped[str] = mapped_column(exact_text(254))
     role: Mapped[Role] = mapped_column(ascii_id(16))
+    invited_by: Mapped[str | None] = mapped_column(ascii_id(36), index=True)
+    """The user who invites, whose right to do so it depends on; null if an older version stored
+    it."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
 
@@ -408,6 +411,7 @@ class OneTimeLink(Base):
     user_id: Mapped[str | None] = mapped_column(
         ascii_id(36), ForeignKey("users.id", ondelete="CASCADE"), index=True
     )
+    """Whose link it is; the administrator who invites, if it registers someone by invitation."""
     purpose: Mapped[str] = mapped_column(ascii_id(32))
     email: Mapped[str] = mapped_column(exact_text(254))
     password_hash: Mapped[str | None] = mapped_column(ascii_id(255))
@@ -426,10 +430,13 @@ class QueuedMail(Base):
     user_id: Mapped[str | None] = mapped_column(
         ascii_id(36), ForeignKey("users.id", ondelete="CASCADE"), index=True
     )
+    """As in `OneTimeLink`."""
     kind: Mapped[str] = mapped_column(ascii_id(32))
     email: Mapped[str] = mapped_column(exact_text(254))
     password_hash: Mapped[str | None] = mapped_column(ascii_id(255))
     organisation_id: Mapped[str | None] = mapped_column(ascii_id(36))
+    address: Mapped[str | None] = mapped_column(ascii_id(64))
+    """The IP address of the request, if the mail mentions it."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     attempts: Mapped[int]
     next_attempt_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)

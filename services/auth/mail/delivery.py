@@ -105,7 +105,12 @@ async def _compose(session: AsyncSession, post: Post, mail: QueuedMail) -> Email
                 session, purpose=REGISTER, email=mail.email, password_hash=mail.password_hash
             )
         case Kind.INVITATION:
-            token = await create_link(session, purpose=INVITE, email=mail.email)
+            inviter = await _lock_user(session, mail, user_id=mail.user_id)
+            if inviter is None and mail.user_id is not None:
+                return None
+            token = await create_link(
+                session, purpose=INVITE, email=mail.email, user_id=mail.user_id
+            )
         case Kind.JOIN:
             organisation = await find_invited(
                 session, organisation_id=mail.organisation_id, email=mail.email
@@ -136,15 +141,16 @@ async def _compose(session: AsyncSession, post: Post, mail: QueuedMail) -> Email
             token = await create_link(
                 session, purpose=RESET_PASSWORD, email=owner.email, user_id=owner.id
             )
+    text = text.with_request(at=mail.created_at, address=mail.address)
     return _message(post, mail, text, token=token, recipient=recipient)
 
 
 async def _lock_user(
     session: AsyncSession, mail: QueuedMail, *, user_id: str | None
 ) -> User | None:
-    """Return the enabled user whom a mail gives a link; None if a new password cancelled the mail.
+    """Return the enabled user on whom a link depends; None if the mail was cancelled meanwhile.
 
-    The lock keeps a password that changes meanwhile from missing the link.
+    The lock keeps what cancels the user's links, such as a new password, from missing this one.
     """
     user = await lock_user(session, user_id=user_id or "")
     if user is None or user.disabled_at is not None:

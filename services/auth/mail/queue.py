@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.auth.audit.failures import MAX_ADDRESS_CHARS, clip
 from services.auth.mail import repository
 from services.auth.models import QueuedMail
 
@@ -38,10 +39,15 @@ async def queue_mail(
     user_id: str | None = None,
     password_hash: str | None = None,
     organisation_id: str | None = None,
+    address: str | None = None,
 ) -> None:
     """Queue a mail to a normalised address.
 
     The request does the same whether or not the address has a user, so its time shows nothing.
+
+    Args:
+        user_id: whom it is about; for an invitation to register, who invites.
+        address: the IP address of the request, which the mail is to mention.
     """
     now = datetime.now(UTC)
     mail = QueuedMail(
@@ -51,6 +57,7 @@ async def queue_mail(
         email=email,
         password_hash=password_hash,
         organisation_id=organisation_id,
+        address=clip(address, max_chars=MAX_ADDRESS_CHARS),
         created_at=now,
         attempts=0,
         next_attempt_at=now,
@@ -66,3 +73,8 @@ async def cancel_mail(session: AsyncSession, *, user_id: str, email: str) -> Non
     """
     await repository.delete_mail_of(session, user_id=user_id, kind=Kind.VERIFICATION)
     await repository.delete_mail_to(session, email=email, kind=Kind.RESET)
+
+
+async def cancel_invitations(session: AsyncSession, *, user_id: str) -> None:
+    """Drop the queued mails by which a user invites others to register."""
+    await repository.delete_mail_of(session, user_id=user_id, kind=Kind.INVITATION)

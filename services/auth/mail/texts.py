@@ -2,6 +2,7 @@
 
 import html
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from services.auth.mail.queue import Kind
 
@@ -14,6 +15,17 @@ class Text:
     before: str
     after: str
     path: str | None = None
+
+    def with_request(self, *, at: datetime, address: str | None) -> "Text":
+        """Return the text with when (UTC) and from where the mail was requested, if that is known.
+
+        Args:
+            address: the IP address of the request.
+        """
+        if address is None:
+            return self
+        line = f"This was requested on {at.day} {at:%B %Y at %H:%M} UTC from {address}."
+        return replace(self, after=f"{self.after} {line}")
 
     def about(self, organisation: str) -> "Text":
         """Return the text with the name of an organisation."""

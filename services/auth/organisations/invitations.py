@@ -42,6 +42,9 @@ async def invite(
 
     Nothing here shows whether the address has a user.
 
+    Args:
+        actor: id of the user who invites, locked by the caller.
+
     Raises:
         TooManyGuesses: too many mails to this e-mail, or from this address.
     """
@@ -52,6 +55,7 @@ async def invite(
         "organisation_id": organisation_id,
         "email": email,
         "role": role,
+        "invited_by": actor,
         "created_at": now,
         "expires_at": now + LIFETIMES[JOIN],
     }

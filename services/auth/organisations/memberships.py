@@ -2,7 +2,8 @@
 
 Every change of a membership locks the user first, then the owners of the organisation. A log-in
 locks its user, and a refresh its log-in, which a change deletes before it revokes the tokens. So no
-token is issued by a role that is just being taken away.
+token is issued by a role that is just being taken away. The one who invites is locked, too, so that
+invitations that end with the inviter's role miss none.
 """
 
 from collections.abc import Sequence
@@ -12,12 +13,15 @@ from datetime import UTC, datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.audit.service import record
-from services.auth.models import Membership, Organisation, User
+from services.auth.models import Invitation, Membership, Organisation, User
 from services.auth.organisations import repository
 from services.auth.revocations.service import find_last_revocation, publish
-from services.auth.roles import PERSONAL, Role, loses_scopes, scopes_of
+from services.auth.roles import PERSONAL, ROLE_SCOPES, Role, loses_scopes, scopes_of
 from services.auth.tokens.logins import end_logins
 from services.common.errors import ServiceError
+
+MANAGE = "members:write"
+"""The scope of those who manage and invite members."""
 
 
 class LastOwner(ServiceError):
@@ -93,21 +97,51 @@ async def add_member(
     return membership
 
 
-async def change_role(session: AsyncSession, *, membership: Membership, role: Role) -> None:
+async def change_role(
+    session: AsyncSession, *, membership: Membership, role: Role, actor: str, address: str
+) -> None:
     """Give a member, whose user the caller has locked, another role.
 
-    If the new role has fewer scopes, the member's tokens for the organisation are revoked.
+    If the new role has fewer scopes, the member's tokens for the organisation are revoked. The
+    member's invitations to roles that the member may no longer give end.
     """
     old, membership.role = membership.role, role
     await session.flush()
     if loses_scopes(old, role):
         await _end_tokens(session, membership=membership)
+    target = member_name(membership)
+    await record(session, "member_role_changed", actor=actor, target=target, address=address)
+    if not may_invite(role):
+        await _end_invitations_to(session, membership=membership, actor=actor, address=address)
+    elif role != "owner":
+        await _end_invitations_to(
+            session, membership=membership, role="owner", actor=actor, address=address
+        )
 
 
-async def remove_member(session: AsyncSession, *, membership: Membership) -> None:
-    """End a membership, whose user the caller has locked, and its tokens."""
+async def remove_member(
+    session: AsyncSession, *, membership: Membership, actor: str, address: str
+) -> None:
+    """End a membership, whose user the caller has locked, its tokens and the member's
+    invitations."""
     await repository.delete_membership(session, membership)
     await _end_tokens(session, membership=membership)
+    action = "member_left" if actor == membership.user_id else "member_removed"
+    await record(session, action, actor=actor, target=member_name(membership), address=address)
+    await _end_invitations_to(session, membership=membership, actor=actor, address=address)
+
+
+async def end_invitations_by(
+    session: AsyncSession, *, user_id: str, actor: str, address: str | None
+) -> None:
+    """End all invitations to organisations by a user, whom the caller has locked."""
+    ended = await repository.delete_invitations_by(session, user_id=user_id)
+    await _record_ended(session, ended, actor=actor, address=address)
+
+
+def may_invite(role: Role) -> bool:
+    """Return whether members with this role may invite and manage others."""
+    return MANAGE in ROLE_SCOPES[role]
 
 
 async def leave_all(session: AsyncSession, *, user: User, address: str) -> None:
@@ -123,6 +157,7 @@ async def leave_all(session: AsyncSession, *, user: User, address: str) -> None:
         await record(
             session, "member_left", actor=user.id, target=member_name(membership), address=address
         )
+    await end_invitations_by(session, user_id=user.id, actor=user.id, address=address)
 
 
 def member_name(membership: Membership) -> str:
@@ -141,6 +176,32 @@ async def keep_an_owner(session: AsyncSession, *, membership: Membership) -> Non
     owners = await repository.lock_owners(session, organisation_id=membership.organisation_id)
     if not any(owner != membership.user_id for owner in owners):
         raise LastOwner()
+
+
+async def _end_invitations_to(
+    session: AsyncSession,
+    *,
+    membership: Membership,
+    actor: str,
+    address: str,
+    role: Role | None = None,
+) -> None:
+    """End a member's invitations to the organisation, or those to one role."""
+    ended = await repository.delete_invitations_by(
+        session,
+        user_id=membership.user_id,
+        organisation_id=membership.organisation_id,
+        role=role,
+    )
+    await _record_ended(session, ended, actor=actor, address=address)
+
+
+async def _record_ended(
+    session: AsyncSession, ended: Sequence[Invitation], *, actor: str, address: str | None
+) -> None:
+    for each in ended:
+        target = f"{each.id}@{each.organisation_id}"
+        await record(session, "invitation_withdrawn", actor=actor, target=target, address=address)
 
 
 async def _end_tokens(session: AsyncSession, *, membership: Membership) -> None:

@@ -98,7 +98,7 @@ async def delete_membership(session: AsyncSession, membership: Membership) -> No
 
 async def store_invitation(session: AsyncSession, row: dict[str, Any]) -> Invitation:
     """Insert an invitation, or renew that of the same address; return what is stored."""
-    renewed = [(name, row[name]) for name in ("role", "created_at", "expires_at")]
+    renewed = [(name, row[name]) for name in ("role", "invited_by", "created_at", "expires_at")]
     await upsert(session, Invitation, row, renewed)
     stored = select(Invitation).where(
         Invitation.organisation_id == row["organisation_id"], Invitation.email == row["email"]
@@ -148,6 +148,34 @@ async def delete_invitation_to(session: AsyncSession, *, organisation_id: str, e
             Invitation.organisation_id == organisation_id, Invitation.email == email
         )
     )
+
+
+async def delete_invitations_by(
+    session: AsyncSession,
+    *,
+    user_id: str,
+    organisation_id: str | None = None,
+    role: str | None = None,
+) -> Sequence[Invitation]:
+    """Delete and return what a user, locked by the caller, has invited.
+
+    Args:
+        organisation_id: limits it to one organisation.
+        role: limits it to one role.
+    """
+    own = [Invitation.invited_by == user_id]
+    if organisation_id is not None:
+        own.append(Invitation.organisation_id == organisation_id)
+    if role is not None:
+        own.append(Invitation.role == role)
+    found = (await session.scalars(select(Invitation).where(*own).order_by(Invitation.id))).all()
+    if found:
+        await session.execute(
+            delete(Invitation)
+            .where(Invitation.id.in_([each.id for each in found]), *own)
+            .execution_options(synchronize_session=False)
+        )
+    return found
 
 
 async def delete_expired(session: AsyncSession, *, now: datetime) -> None:

@@ -14,21 +14,27 @@ from services.auth.mail.queue import Kind, queue_mail
 from services.auth.models import Invitation, Membership, Organisation, User
 from services.auth.organisations import invitations, repository
 from services.auth.organisations.memberships import (
+    MANAGE,
     add_member,
     change_role,
     keep_an_owner,
     list_organisations_of,
+    may_invite,
     member_name,
     remove_member,
 )
-from services.auth.roles import ROLE_SCOPES, Role
+from services.auth.roles import Role
 from services.auth.tokens.guesses import TooManyGuesses, count_mail
 from services.auth.users.emails import check_email
-from services.auth.users.service import find_user_by_email, lock_user
+from services.auth.users.service import (
+    find_user_by_email,
+    is_enabled,
+    lock_user,
+    lock_users,
+)
 from services.common.errors import InsufficientScope, NotFound, ServiceError, Unauthenticated
 from services.common.identity.caller import Caller
 
-MANAGE = "members:write"
 MAX_ORGANISATIONS = 100
 """Maximum number of organisations of a user who creates another one."""
 MAX_MEMBERS = 1000
@@ -147,6 +153,7 @@ async def put_member(
         secret: invite users, too, because which addresses have a user must not be disclosed.
 
     Raises:
+        Unauthenticated: the acting user was meanwhile deleted or disabled.
         InsufficientScope: the acting member's role may not manage members.
         NotFound: the acting user is no longer a member.
         OwnerNeeded: the member is or becomes an owner, and the acting one is not.
@@ -157,7 +164,12 @@ async def put_member(
     """
     normal, organisation_id = check_email(email), acting.organisation_id
     found = await find_user_by_email(session, email=email)
-    user = await lock_user(session, user_id=found.id if found else "")
+    # An unknown address costs the same statement. The acting user is locked, too, because an
+    # invitation ends with the inviter's right to invite.
+    locked = await lock_users(session, user_ids=(acting.user.id, found.id if found else ""))
+    if not is_enabled(locked.get(acting.user.id)):
+        raise Unauthenticated()
+    user = locked.get(found.id) if found else None
     acting_role = await _check_manager(session, acting)
     member = await repository.find_membership(
         session, organisation_id=organisation_id, user_id=user.id if user else ""
@@ -167,8 +179,9 @@ async def put_member(
             await keep_an_owner(session, membership=member)
             if "owner" in (member.role, role) and acting_role != "owner":
                 raise OwnerNeeded()
-            await change_role(session, membership=member, role=role)
-            await _record(session, acting, "member_role_changed", member_name(member), address)
+            await change_role(
+                session, membership=member, role=role, actor=acting.user.id, address=address
+            )
         return member, user
     if role == "owner" and acting_role != "owner":
         raise OwnerNeeded()
@@ -230,9 +243,7 @@ async def delete_member(
     await keep_an_owner(session, membership=member)
     if member.role == "owner" and acting_role != "owner":
         raise OwnerNeeded()
-    await remove_member(session, membership=member)
-    action = "member_left" if leaves else "member_removed"
-    await _record(session, acting, action, member_name(member), address)
+    await remove_member(session, membership=member, actor=acting.user.id, address=address)
 
 
 async def _find_role(session: AsyncSession, acting: Acting) -> Role:
@@ -257,7 +268,7 @@ async def _check_manager(session: AsyncSession, acting: Acting) -> Role:
         InsufficientScope: the role does not allow it.
     """
     role = await _find_role(session, acting)
-    if MANAGE not in ROLE_SCOPES[role]:
+    if not may_invite(role):
         raise InsufficientScope(MANAGE)
     return role
 

@@ -22,6 +22,25 @@ from services.auth.users.emails import MAX_EMAIL_CHARS, check_email, normalise_e
 from services.auth.users.profile import change_email, set_password, verified_now
 from services.auth.users.service import lock_user, new_user, store_user
 from services.common.db.database import Database
+from services.common.errors import ServiceError, Unauthenticated
+
+
+class InvitationNeeded(ServiceError):
+    """Registration requires an administrator's invitation."""
+
+    status = 403
+    code = "invitation_needed"
+    detail = "Registration is by invitation only; ask the operator to invite you."
+
+
+class AdministratorInvitesFirst(InvitationNeeded):
+    """An organisation invites someone without a user, whom only an administrator may invite to
+    register."""
+
+    detail = (
+        "Registration is by invitation of an administrator only. Ask the operator of this service "
+        "to invite you; once you have registered, open this link again to join the organisation."
+    )
 
 
 async def request_registration(session: AsyncSession, *, prepared: User, address: str) -> None:
@@ -36,21 +55,28 @@ async def request_registration(session: AsyncSession, *, prepared: User, address
         Kind.REGISTRATION,
         email=prepared.email,
         password_hash=prepared.password_hash,
+        address=address,
     )
 
 
 async def accept_invitation(
-    session: AsyncSession, *, prepared: User, email: str, token: str, address: str
+    session: AsyncSession, *, prepared: User, email: str, token: str, mode: str, address: str
 ) -> User:
     """Register the owner of an e-mail who was invited, perhaps to an organisation.
 
+    Args:
+        mode: who may register, as in the settings.
+
     Raises:
         LinkInvalid: the invitation is unknown, used, expired, or for another e-mail.
+        AdministratorInvitesFirst: it is an organisation's, and the mode is `invite`.
         EmailTaken: a user has this e-mail.
     """
     link = await use_link(session, token=token, purposes=(INVITE, JOIN))
     if link.email != prepared.email:
         raise LinkInvalid()
+    if link.purpose == JOIN and mode == "invite":
+        raise AdministratorInvitesFirst()
     verified_now(prepared)
     user = await store_user(session, user=prepared, email=email, address=address)
     if link.purpose == JOIN:
@@ -95,7 +121,7 @@ async def request_reset(session: AsyncSession, *, email: str, address: str) -> N
     await count_mail(session, email=email, address=address)
     normal = normalise_email(email)
     if 0 < len(normal) <= MAX_EMAIL_CHARS:
-        await queue_mail(session, Kind.RESET, email=normal)
+        await queue_mail(session, Kind.RESET, email=normal, address=address)
 
 
 async def reset_password(
@@ -131,8 +157,15 @@ async def reset_password(
 async def invite(session: AsyncSession, *, email: str, admin: User, address: str) -> None:
     """Mail an invitation to register.
 
+    It ends when the administrator is disabled or deleted, or is no administrator any more.
+
     Raises:
         BodyInvalid: the e-mail is malformed.
+        Unauthenticated: the administrator was meanwhile disabled or deleted, or no longer is one.
     """
-    await queue_mail(session, Kind.INVITATION, email=check_email(email))
+    normal = check_email(email)
+    inviter = await lock_user(session, user_id=admin.id)
+    if inviter is None or inviter.disabled_at is not None or not inviter.is_admin:
+        raise Unauthenticated()
+    await queue_mail(session, Kind.INVITATION, email=normal, user_id=inviter.id)
     await record(session, "user_invited", actor=admin.id, address=address)

@@ -29,8 +29,10 @@ from services.auth.users.service import (
     EmailTaken,
     end_sessions,
     find_user_by_email,
+    is_enabled,
     keep_an_administrator,
     lock_unchanged,
+    lock_user,
     revoke_all,
 )
 from services.common.db.database import Database
@@ -63,28 +65,46 @@ async def update_profile(
     Raises:
         BodyInvalid: the e-mail is malformed.
         EmailTaken: another user has it; with `verify_first`, only using the link shows it.
+        Unauthenticated: the user was meanwhile deleted or disabled.
         TooManyGuesses: too many mails to this e-mail, or from this address.
     """
+    # The user's row comes before the counters of mails, in every transaction that locks both.
+    stored = await lock_user(session, user_id=user.id)
+    if not is_enabled(stored):
+        raise Unauthenticated()
     if "name" in changes:
-        user.name = changes["name"]
-    email = check_email(changes["email"]) if changes.get("email") else user.email
-    if email == user.email:
-        if "email" in changes and user.email_verified_at is None:
-            await count_mail(session, email=email, address=address)
-            await queue_mail(session, Kind.VERIFICATION, email=email, user_id=user.id)
-    elif verify_first:
+        stored.name = changes["name"]
+    email = check_email(changes["email"]) if changes.get("email") else stored.email
+    if email != stored.email:
         await count_mail(session, email=email, address=address)
-        await queue_mail(session, Kind.VERIFICATION, email=email, user_id=user.id)
-        with suppress(TooManyGuesses):  # nobody can flood the mailbox of a user with notices
-            await count_mail(session, email=user.email, address=address)
-            await queue_mail(
-                session, Kind.EMAIL_CHANGE_REQUESTED, email=user.email, user_id=user.id
-            )
-    else:
+        if verify_first:
+            await _announce_change(session, user=stored, address=address)
+        else:
+            await change_email(session, user=stored, email=email, address=address)
+        await _mail_verification(session, user=stored, email=email, address=address)
+    elif "email" in changes and stored.email_verified_at is None:
         await count_mail(session, email=email, address=address)
-        await change_email(session, user=user, email=email, address=address)
-        await queue_mail(session, Kind.VERIFICATION, email=email, user_id=user.id)
-    await record(session, "user_updated", actor=user.id, target=user.id, address=address)
+        await _mail_verification(session, user=stored, email=email, address=address)
+    await record(session, "user_updated", actor=stored.id, target=stored.id, address=address)
+
+
+async def _mail_verification(
+    session: AsyncSession, *, user: User, email: str, address: str
+) -> None:
+    await queue_mail(session, Kind.VERIFICATION, email=email, user_id=user.id, address=address)
+
+
+async def _announce_change(session: AsyncSession, *, user: User, address: str) -> None:
+    """Notify a user at the current e-mail that another one is being verified."""
+    with suppress(TooManyGuesses):  # nobody can flood the mailbox of a user with notices
+        await count_mail(session, email=user.email, address=address)
+        await queue_mail(
+            session,
+            Kind.EMAIL_CHANGE_REQUESTED,
+            email=user.email,
+            user_id=user.id,
+            address=address,
+        )
 
 
 async def change_email(session: AsyncSession, *, user: User, email: str, address: str) -> None:
@@ -100,7 +120,7 @@ async def change_email(session: AsyncSession, *, user: User, email: str, address
     if not await repository.set_email(session, user, email=email):
         raise EmailTaken()
     await record(session, "email_changed", actor=user.id, target=user.id, address=address)
-    await queue_mail(session, Kind.EMAIL_CHANGED, email=old, user_id=user.id)
+    await queue_mail(session, Kind.EMAIL_CHANGED, email=old, user_id=user.id, address=address)
 
 
 async def delete_user(session: AsyncSession, *, user: User, address: str) -> None:
@@ -131,7 +151,9 @@ async def set_password(
     user.password_hash = password_hash
     await end_sessions(session, user=user)
     await record(session, action, actor=user.id, target=user.id, address=address)
-    await queue_mail(session, Kind.PASSWORD_CHANGED, email=user.email, user_id=user.id)
+    await queue_mail(
+        session, Kind.PASSWORD_CHANGED, email=user.email, user_id=user.id, address=address
+    )
 
 
 @dataclass(frozen=True, slots=True)

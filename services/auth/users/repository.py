@@ -20,6 +20,12 @@ async def lock_user(session: AsyncSession, *, user_id: str) -> User | None:
     return await session.get(User, user_id, with_for_update=True, populate_existing=True)
 
 
+async def lock_users(session: AsyncSession, *, user_ids: Sequence[str]) -> Sequence[User]:
+    """Return users as stored now, locked in the order of their ids until the transaction ends."""
+    named = select(User).where(User.id.in_(user_ids)).order_by(User.id).with_for_update()
+    return (await session.scalars(named.execution_options(populate_existing=True))).all()
+
+
 async def list_namesakes(session: AsyncSession, *, email: str, folded: str) -> Sequence[User]:
     """Return the users that an address may refer to.
 

@@ -3,13 +3,15 @@
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TypeGuard
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.audit.service import OPERATOR, record
-from services.auth.links.service import RESET_PASSWORD, VERIFY_EMAIL, cancel_links
-from services.auth.mail.queue import cancel_mail
+from services.auth.links.service import INVITE, RESET_PASSWORD, VERIFY_EMAIL, cancel_links
+from services.auth.mail.queue import cancel_invitations, cancel_mail
 from services.auth.models import User
+from services.auth.organisations.memberships import end_invitations_by
 from services.auth.passwords import PasswordHasher, check_new_password
 from services.auth.revocations.service import publish
 from services.auth.tokens.logins import end_logins
@@ -119,6 +121,21 @@ async def lock_user(session: AsyncSession, *, user_id: str) -> User | None:
     return await repository.lock_user(session, user_id=user_id)
 
 
+async def lock_users(session: AsyncSession, *, user_ids: Sequence[str]) -> dict[str, User]:
+    """Return users as stored now by id, locked until the transaction ends; unknown ids are left
+    out.
+
+    Who locks several users does so in one call, which takes them in the order of their ids.
+    """
+    locked = await repository.lock_users(session, user_ids=sorted(user_ids))
+    return {user.id: user for user in locked}
+
+
+def is_enabled(user: User | None) -> TypeGuard[User]:
+    """Return whether a user exists and is not disabled."""
+    return user is not None and user.disabled_at is None
+
+
 async def lock_unchanged(session: AsyncSession, *, user: User) -> User | None:
     """Lock a user that was read before; None if it was since disabled or got another password."""
     stored = await repository.lock_user(session, user_id=user.id)
@@ -159,7 +176,8 @@ async def set_disabled(
 ) -> tuple[User, bool]:
     """Disable or enable a user; return the user and whether anything changed.
 
-    Disabling ends the user's sessions, and the API keys and clients of the user's account.
+    Disabling ends the user's sessions and invitations, and the API keys and clients of the user's
+    account.
 
     Raises:
         UserNotFound: no user has this e-mail.
@@ -215,9 +233,13 @@ async def keep_an_administrator(session: AsyncSession, *, user: User) -> None:
 async def _disable(
     session: AsyncSession, *, user: User, disabled: bool, actor: str, address: str | None = None
 ) -> None:
+    if await repository.lock_user(session, user_id=user.id) is None:
+        raise UserNotFound()
     user.disabled_at = datetime.now(UTC) if disabled else None
     if disabled:
         await revoke_all(session, user=user)
+        await _cancel_registrations_by(session, user_id=user.id)
+        await end_invitations_by(session, user_id=user.id, actor=actor, address=address)
     action = "user_disabled" if disabled else "user_enabled"
     await record(session, action, actor=actor, target=user.id, address=address)
     await session.flush()
@@ -253,6 +275,8 @@ async def ensure_user(
     user.is_admin = admin
     user.disabled_at = None
     await session.flush()
+    if not admin:
+        await _cancel_registrations_by(session, user_id=user.id)
     return user
 
 
@@ -277,6 +301,12 @@ async def revoke_all(session: AsyncSession, *, user: User) -> None:
         revoked.append(("client", app))
     user.tokens_from = await publish(session, *revoked, after=user.tokens_from)
     await repository.date_client_tokens(session, owner_id=user.id, tokens_from=user.tokens_from)
+
+
+async def _cancel_registrations_by(session: AsyncSession, *, user_id: str) -> None:
+    """End the invitations to register by someone who is no longer an administrator."""
+    await cancel_invitations(session, user_id=user_id)
+    await cancel_links(session, user_id=user_id, purposes=(INVITE,))
 
 
 def new_user(email: str, password_hash: str, *, admin: bool) -> User:

@@ -153,7 +153,7 @@ async def _note_change(
     session: AsyncSession, user: User, action: str, *, actor: str, address: str | None
 ) -> None:
     await record(session, action, actor=actor, target=user.id, address=address)
-    await queue_mail(session, Kind.TOTP_CHANGED, email=user.email, user_id=user.id)
+    await queue_mail(session, Kind.TOTP_CHANGED, email=user.email, user_id=user.id, address=address)
 
 
 def _new_recovery_code() -> str:

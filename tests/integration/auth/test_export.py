@@ -10,8 +10,8 @@ from services.auth.callers import FIRST_PARTY
 from services.auth.models import ProviderIdentity
 from services.common.db.database import Database
 from tests.integration.auth.conftest import ADA, Headers
-from tests.integration.auth.organisations.people import BOB, sign_up, signed_in
 from tests.integration.auth.openid.signing_in import CALLBACK, SIGNED_OUT, App, register_app
+from tests.integration.auth.organisations.people import BOB, sign_up, signed_in
 
 
 async def export(client: AsyncClient, headers: Headers) -> dict[str, Any]:

@@ -1,10 +1,9 @@
-"""What users do with their own data, and how they register by mail or invitation."""
+"""What users do with their own data, and how administrators invite them."""
 
 import asyncio
 from types import ModuleType
 from typing import Any
 
-import httpx
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
@@ -249,52 +248,6 @@ class TestProfile:
         assert anonymous.status_code == 401
         assert answer.status_code == 403
         assert answer.json()["type"] == "urn:tollgate:problem:login_needed"
-
-
-class TestVerifiedRegistration:
-    async def register(self, client: AsyncClient, email: str = ADA) -> httpx.Response:
-        return await client.post("/register", json={"email": email, "password": PASSWORD})
-
-    async def test_the_link_creates_the_user(
-        self, app: FastAPI, open_app: OpenApp, log_in: LogIn, database: Database
-    ) -> None:
-        async with open_app(registration="verify") as verifying, browse(verifying) as client:
-            answer = await self.register(client, "Ada@Example.com")
-            before = (await log_in()).status_code, await count(database, User)
-            mail = await next_mail(verifying, to=ADA, subject="Confirm")
-            used = [
-                (await client.post("/verify-email", json={"token": token_in(mail)})).status_code
-                for _ in range(2)
-            ]
-
-        assert (answer.status_code, before, used) == (202, (400, 0), [204, 400])
-        token = (await log_in()).json()["access_token"]
-        async with browse(app) as client:
-            assert (await client.get("/userinfo", headers=bearer(token))).json()["email_verified"]
-
-    async def test_a_taken_email_gets_the_same_response_and_another_mail(
-        self, ada: dict[str, str], open_app: OpenApp, database: Database
-    ) -> None:
-        async with open_app(registration="verify") as verifying, browse(verifying) as client:
-            answers = [await self.register(client, email) for email in (ADA, "bob@example.com")]
-            await next_mail(verifying, to=ADA, subject="already registered")
-
-        assert [answer.status_code for answer in answers] == [202, 202]
-        assert answers[0].text == answers[1].text
-        assert await count(database, User) == 1
-
-    async def test_the_first_of_two_links_for_an_email_wins(
-        self, app: FastAPI, open_app: OpenApp, database: Database
-    ) -> None:
-        async with open_app(registration="verify") as verifying, browse(verifying) as client:
-            tokens = []
-            for _ in range(2):
-                await self.register(client)
-                tokens.append(token_in(await next_mail(verifying, to=ADA, subject="Confirm")))
-            answers = [await client.post("/verify-email", json={"token": each}) for each in tokens]
-
-        assert [answer.status_code for answer in answers] == [204, 409]
-        assert await count(database, User) == 1
 
 
 class TestAdministrators:
