@@ -188,9 +188,10 @@ async def put_member(
     """Add or invite a member, or change a member's role.
 
     An e-mail without a user is invited by mail (202), and joins by registering or accepting through
-    its link. An e-mail with a user joins at once, unless the registration mode keeps secret which
-    e-mails have users: then everyone is invited. A member who loses scopes loses the tokens for
-    the organisation.
+    its link; if registration is by invitation, an administrator must invite it to register first.
+    The invitation ends when its inviter may no longer invite. An e-mail with a user joins at once,
+    unless the registration mode keeps secret which e-mails have users: then everyone is invited. A
+    member who loses scopes loses the tokens for the organisation.
     """
     outcome = await service.put_member(
         session,

@@ -101,7 +101,7 @@ async def register_by_page(
         async with database.snapshot() as session:
             email = (await find_link(session, token=token, purposes=(INVITE,))).email
         problem = await _register(
-            database, hasher, email=email, password=password, token=token, address=address
+            request, database, hasher, email=email, password=password, token=token, address=address
         )
         if problem is not None:
             return await _invitation_page(database, token, problem=problem)
@@ -113,11 +113,11 @@ async def register_by_page(
 @router.get("/invitations/accept", include_in_schema=False)
 @public
 async def joining_page(
-    database: AppDatabase, address: Address, failures: Failures, token: str = ""
+    request: Request, database: AppDatabase, address: Address, failures: Failures, token: str = ""
 ) -> HTMLResponse:
     """Show the form that joins an organisation."""
     try:
-        return await _joining_page(database, token)
+        return await _joining_page(database, token, mode=_mode(request))
     except ServiceError as error:
         return _failed("Join", error, failures, address)
 
@@ -145,16 +145,23 @@ async def join_by_page(
         if user is None:
             password = fields.get("password", "")
             problem = await _register(
-                database, hasher, email=email, password=password, token=token, address=address
+                request,
+                database,
+                hasher,
+                email=email,
+                password=password,
+                token=token,
+                address=address,
             )
             if problem is not None:
-                return await _joining_page(database, token, problem=problem)
+                return await _joining_page(database, token, mode=_mode(request), problem=problem)
     except ServiceError as error:
         return _failed("Join", error, failures, address)
     return page("Joined", "You are a member now. You can log in.")
 
 
 async def _register(
+    request: Request,
     database: Database,
     hasher: PasswordHasher,
     *,
@@ -167,6 +174,7 @@ async def _register(
 
     Raises:
         LinkInvalid: the token is no longer valid.
+        AdministratorInvitesFirst: an organisation's invitation does not permit to register.
         EmailTaken: the address has a user by now.
     """
     try:
@@ -175,9 +183,19 @@ async def _register(
         return _problem_in(error)
     async with database.transaction() as session:
         await mailed.accept_invitation(
-            session, prepared=prepared, email=email, token=token, address=address
+            session,
+            prepared=prepared,
+            email=email,
+            token=token,
+            mode=_mode(request),
+            address=address,
         )
     return None
+
+
+def _mode(request: Request) -> str:
+    mode: str = request.app.state.registration
+    return mode
 
 
 def _problem_in(error: BodyInvalid) -> str:
@@ -212,7 +230,7 @@ async def _invitation_page(
 
 
 async def _joining_page(
-    database: Database, token: str, *, problem: str | None = None
+    database: Database, token: str, *, mode: str, problem: str | None = None
 ) -> HTMLResponse:
     async with database.snapshot() as session:
         link = await find_link(session, token=token, purposes=(JOIN,))
@@ -223,6 +241,8 @@ async def _joining_page(
     if organisation is None:
         raise LinkInvalid()
     is_new = user is None
+    if is_new and mode == "invite":
+        raise mailed.AdministratorInvitesFirst()
     form = Form(
         "/invitations/accept/page",
         token,

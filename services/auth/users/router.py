@@ -20,7 +20,6 @@ from services.common.db.database import Snapshot, Transaction
 from services.common.errors import (
     BodyInvalid,
     InsufficientScope,
-    ServiceError,
     Unauthenticated,
     error_responses,
 )
@@ -69,14 +68,6 @@ class RegistrationMailed(BaseModel):
     status: str = "mailed"
 
 
-class InvitationNeeded(ServiceError):
-    """Registration requires an invitation."""
-
-    status = 403
-    code = "invitation_needed"
-    detail = "Registration is by invitation only; ask the operator to invite you."
-
-
 def _registration_mode(request: Request) -> str:
     mode: str = request.app.state.registration
     return mode
@@ -86,7 +77,7 @@ async def _may_register(
     body: Registration, mode: Annotated[str, Depends(_registration_mode)]
 ) -> None:
     if mode == "invite" and body.invitation is None:
-        raise InvitationNeeded()
+        raise mailed.InvitationNeeded()
 
 
 async def _prepare_user(body: Registration, hasher: AppHasher) -> User:
@@ -102,7 +93,7 @@ PreparedUser = Annotated[User, Depends(_prepare_user)]
     status_code=201,
     response_model=UserRead,
     responses=error_responses(
-        service.EmailTaken, InvitationNeeded, LinkInvalid, TooManyGuesses, BodyInvalid
+        service.EmailTaken, mailed.InvitationNeeded, LinkInvalid, TooManyGuesses, BodyInvalid
     )
     | {202: {"description": "A mail with a link was sent.", "model": RegistrationMailed}},
     dependencies=[Depends(_may_register)],
@@ -117,12 +108,18 @@ async def register(
 ) -> User | JSONResponse:
     """Register a user. All spellings of an e-mail (case, width, punycode) are the same user.
 
+    If registration is by invitation, only an administrator's counts, not an organisation's.
     If registration is by e-mail, the response is always 202, and a link in the mail completes it;
     if the e-mail is taken, the mail says so.
     """
     if body.invitation is not None:
         return await mailed.accept_invitation(
-            session, prepared=prepared, email=body.email, token=body.invitation, address=address
+            session,
+            prepared=prepared,
+            email=body.email,
+            token=body.invitation,
+            mode=mode,
+            address=address,
         )
     if mode == "verify":
         await mailed.request_registration(session, prepared=prepared, address=address)

@@ -112,16 +112,6 @@ class TestJoining:
 
         assert (answer.status_code, answer.json()["role"]) == (200, "viewer")
 
-    async def test_an_invitation_also_registers_where_others_cannot(
-        self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str, open_app: OpenApp
-    ) -> None:
-        token = await invite(app, ada, organisation)
-        async with open_app(registration="invite") as closed, browse(closed) as elsewhere:
-            statuses = [await register(elsewhere, each) for each in ("x" * 43, token)]
-
-        assert statuses == [400, 201]
-        assert (await ada.roles(organisation))[BOB] == "developer"
-
 
 @pytest.mark.any_database
 class TestRefusals:
