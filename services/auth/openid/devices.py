@@ -13,11 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.audit.service import record
 from services.auth.clients.credentials import find_client, secret_digest
-from services.auth.models import Client, DeviceCode, User
+from services.auth.models import Client, User
 from services.auth.openid import repository
 from services.auth.openid.accounts import choose_account
 from services.auth.openid.errors import AuthorizationError
 from services.auth.openid.grants import issue_to_app
+from services.auth.openid.models import DeviceCode
 from services.auth.openid.requests import choose_scope, limit_scope
 from services.auth.organisations.memberships import find_account
 from services.auth.sessions.service import SignedIn, is_current, not_before

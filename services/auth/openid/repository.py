@@ -7,7 +7,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.models import AuthorizationCode, Consent, DeviceCode
+from services.auth.openid.models import AuthorizationCode, Consent, DeviceCode
 from services.auth.upserts import upsert
 
 

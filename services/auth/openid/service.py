@@ -15,12 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.auth.audit.service import record
 from services.auth.clients.credentials import find_client, is_usable_app, secret_digest
 from services.auth.clients.redirects import is_loopback, is_registered, source_of
-from services.auth.models import AuthorizationCode, Client, Consent, User
+from services.auth.models import Client, User
 from services.auth.openid import repository
 from services.auth.openid.accounts import choose_account
 from services.auth.openid.errors import AuthorizationError, RequestRejectedError
 from services.auth.openid.grants import issue_to_app
 from services.auth.openid.id_tokens import read_hint
+from services.auth.openid.models import AuthorizationCode, Consent
 from services.auth.openid.requests import (
     AuthorizationRequest,
     Parameters,

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.models import ProviderIdentity
+from services.auth.providers.models import ProviderIdentity
 
 
 async def find_identity(session: AsyncSession, *, identity_sha256: str) -> ProviderIdentity | None:

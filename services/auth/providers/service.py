@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.audit.service import record
-from services.auth.models import ProviderIdentity, User
+from services.auth.models import User
 from services.auth.passwords import PasswordHasher
 from services.auth.providers import repository
 from services.auth.providers.client import Person
+from services.auth.providers.models import ProviderIdentity
 from services.auth.providers.states import Link
 from services.auth.sessions.service import await_code, start_session
 from services.auth.sessions.sign_in import Entered

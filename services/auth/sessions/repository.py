@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.models import BrowserSession
+from services.auth.sessions.models import BrowserSession
 
 
 async def add_session(session: AsyncSession, row: BrowserSession) -> None:

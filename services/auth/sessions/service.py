@@ -8,10 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.audit.service import record
 from services.auth.clients.credentials import secret_digest
-from services.auth.models import BrowserSession, User
+from services.auth.models import User
 from services.auth.organisations.memberships import Account
 from services.auth.sessions import repository
 from services.auth.sessions.cookies import new_secret
+from services.auth.sessions.models import BrowserSession
 from services.auth.users.service import find_user
 
 CODE_WAIT = timedelta(minutes=10)

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 
 from services.auth.callers import FIRST_PARTY
-from services.auth.models import ProviderIdentity
+from services.auth.providers.models import ProviderIdentity
 from services.common.db.database import Database
 from tests.integration.auth.conftest import ADA, Headers
 from tests.integration.auth.openid.signing_in import CALLBACK, SIGNED_OUT, App, register_app

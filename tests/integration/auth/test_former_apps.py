@@ -7,7 +7,8 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 
 from services.auth.bootstrap import ensure_first_party_clients
-from services.auth.models import AuthorizationCode, RefreshFamily
+from services.auth.models import RefreshFamily
+from services.auth.openid.models import AuthorizationCode
 from services.auth.settings import AuthSettings, FirstPartyClient
 from services.common.contracts import COMMAND_CLIENT
 from services.common.db.database import Database

@@ -9,7 +9,8 @@ from httpx import AsyncClient
 from jose import jwt
 from sqlalchemy import select
 
-from services.auth.models import AuthorizationCode, FamilyToken, RefreshFamily
+from services.auth.models import FamilyToken, RefreshFamily
+from services.auth.openid.models import AuthorizationCode
 from services.common.db.database import Database
 from tests.integration.auth.conftest import Headers, assert_refused, bearer, count, revoked
 from tests.integration.auth.openid.signing_in import CALLBACK, App, register_app, wait_for_audit

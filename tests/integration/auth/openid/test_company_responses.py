@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.auth.models import ProviderIdentity
+from services.auth.providers.models import ProviderIdentity
 from services.common.db.database import Database
 from tests.integration.auth.conftest import ADA, OpenApp, browse, confirm_addresses, count
 from tests.integration.auth.openid.company import (

@@ -7,7 +7,8 @@ import pytest
 from httpx import AsyncClient
 from sqlalchemy import select, update
 
-from services.auth.models import ProviderIdentity, User
+from services.auth.models import User
+from services.auth.providers.models import ProviderIdentity
 from services.common.db.database import Database
 from tests.integration.auth.conftest import ADA, PASSWORD, OpenApp, browse, confirm_addresses, count
 from tests.integration.auth.openid.company import (

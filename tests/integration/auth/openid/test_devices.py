@@ -12,8 +12,9 @@ from httpx import AsyncClient
 from sqlalchemy import update
 
 from services.auth.bootstrap import ensure_first_party_clients
-from services.auth.models import DeviceCode, User
+from services.auth.models import User
 from services.auth.openid.devices import DEVICE_GRANT, normalise_user_code
+from services.auth.openid.models import DeviceCode
 from services.common.contracts import COMMAND_CLIENT
 from services.common.db.database import Database
 from tests.integration.auth.conftest import (

@@ -7,7 +7,8 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import update
 
-from services.auth.models import AuthorizationCode, BrowserSession
+from services.auth.openid.models import AuthorizationCode
+from services.auth.sessions.models import BrowserSession
 from services.common.db.database import Database
 from tests.integration.auth.conftest import ADA, PASSWORD, browse, count
 from tests.integration.auth.openid.signing_in import App, assert_safe_page, wait_for_audit

@@ -4,7 +4,7 @@ import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 
-from services.auth.models import BrowserSession
+from services.auth.sessions.models import BrowserSession
 from services.common.db.database import Database
 from tests.integration.auth.conftest import PASSWORD, browse, count
 from tests.integration.auth.openid.signing_in import SIGNED_OUT, App, assert_safe_page

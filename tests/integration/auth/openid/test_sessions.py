@@ -8,7 +8,8 @@ from httpx import AsyncClient
 from jose import jwt
 from sqlalchemy import update
 
-from services.auth.models import BrowserSession, User
+from services.auth.models import User
+from services.auth.sessions.models import BrowserSession
 from services.common.db.database import Database
 from tests.integration.auth.conftest import (
     NEW_PASSWORD,

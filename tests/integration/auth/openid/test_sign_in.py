@@ -9,7 +9,8 @@ from httpx import AsyncClient
 from jose import jwt
 from sqlalchemy import select
 
-from services.auth.models import BrowserSession, User
+from services.auth.models import User
+from services.auth.sessions.models import BrowserSession
 from services.common.db.database import Database
 from tests.integration.auth.conftest import ADA, ISSUER, PASSWORD, Headers, bearer, browse, count
 from tests.integration.auth.openid.signing_in import (

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from services.auth.bootstrap import FIRST_PARTY_SCOPE
 from services.auth.clients.credentials import ensure_first_party_client
-from services.auth.models import BrowserSession
+from services.auth.sessions.models import BrowserSession
 from services.auth.users import totp as totp_module
 from services.common.db.database import Database
 from tests.integration.auth.conftest import (
