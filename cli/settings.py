@@ -12,6 +12,8 @@ class LocalSettings(ServiceSettings):
     # Without a prefix, the field `home` would be read from $HOME.
     model_config = SettingsConfigDict(env_prefix="TOLLGATE_")
 
+    console_port: int = Field(default=8000, ge=1, le=65535, validation_alias="CONSOLE_PORT")
+    """Port of the console."""
     auth_port: int = Field(default=8001, ge=1, le=65535, validation_alias="AUTH_PORT")
     """Port of the auth service."""
     inference_port: int = Field(default=8002, ge=1, le=65535, validation_alias="INFERENCE_PORT")

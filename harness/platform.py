@@ -26,7 +26,7 @@ class Platform:
     def __init__(self, home: Path, environment: Mapping[str, str] | None = None) -> None:
         self.home = home
         self.log = home.with_suffix(".log")
-        self.ports = {name: free_port() for name in ("auth", "inference", "billing")}
+        self.ports = {name: free_port() for name in ("console", "auth", "inference", "billing")}
         self.urls = {name: f"http://127.0.0.1:{port}" for name, port in self.ports.items()}
         clean = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
         ports = {f"{name.upper()}_PORT": str(port) for name, port in self.ports.items()}

@@ -16,7 +16,7 @@ from services.auth import app as auth_app
 from services.auth.bootstrap import ensure_first_party_clients
 from services.auth.clients.credentials import ensure_service_client
 from services.auth.passwords import PasswordHasher
-from services.auth.settings import AuthSettings
+from services.auth.settings import AuthSettings, FirstPartyClient
 from services.auth.users.service import ensure_user
 from services.billing import database as billing_database
 from services.billing.settings import BillingSettings
@@ -24,6 +24,9 @@ from services.common.db.database import Database
 from services.common.db.migrations import migrate
 from services.common.errors import ServiceError
 from services.common.telemetry.logs import configure_logging
+
+CONSOLE = "console"
+"""The console's OAuth client, as `CONSOLE_CLIENT_ID` has it by default."""
 
 
 def main() -> None:
@@ -55,10 +58,28 @@ async def _ensure_log_ins(settings: AuthSettings, log_ins: dict[str, Any]) -> No
                 await ensure_user(session, hasher=hasher, **log_ins[name], admin=name == "admin")
             client = log_ins["services"]["inference"]
             await ensure_service_client(session, **client, scope="billing:write")
-            await ensure_first_party_clients(session, settings)
+            await ensure_first_party_clients(session, _with_console(settings))
     finally:
         hasher.close()
         await database.close()
+
+
+def _with_console(settings: AuthSettings) -> AuthSettings:
+    """Return the settings with the local console among the apps of Tollgate.
+
+    Its addresses have no port: a loopback address may use any (RFC 8252 §7.3), and the state folder
+    contains none.
+    """
+    listed = settings.first_party_clients
+    if CONSOLE in {each.client_id for each in listed}:
+        return settings
+    console = FirstPartyClient(
+        client_id=CONSOLE,
+        name="Tollgate console",
+        redirect_uris=("http://127.0.0.1/sign-in/callback",),
+        post_logout_redirect_uris=("http://127.0.0.1/",),
+    )
+    return settings.model_copy(update={"first_party_clients": (*listed, console)})
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ WINE = [14.23, 1.71, 2.43, 15.6, 127, 2.8, 3.06, 0.28, 2.29, 5.64, 1.04, 3.92, 1
 
 _TABLE = """\
 
+  console    {console}
+
   service    URL                            docs
   auth       {auth:<30} {auth}/docs
   inference  {inference:<30} {inference}/docs
@@ -32,9 +34,11 @@ curl -sS -w '\\n' {billing}/usage -H "Authorization: Bearer $TOKEN"
 """
 
 
-def table(*, auth: str, inference: str, billing: str, credentials: Path) -> str:
+def table(*, console: str, auth: str, inference: str, billing: str, credentials: Path) -> str:
     """Return a table of the services' URLs."""
-    return _TABLE.format(auth=auth, inference=inference, billing=billing, credentials=credentials)
+    return _TABLE.format(
+        console=console, auth=auth, inference=inference, billing=billing, credentials=credentials
+    )
 
 
 def quickstart(*, auth: str, inference: str, billing: str) -> str:

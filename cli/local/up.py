@@ -1,4 +1,4 @@
-"""`tollgate up`: run the three services on this machine until a signal arrives."""
+"""`tollgate up`: run the four services on this machine until a signal arrives."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 def up(
     json: Annotated[bool, typer.Option("--json", help="Log JSON even on a terminal.")] = False,
 ) -> None:
-    """Run auth, inference and billing on this machine in the foreground.
+    """Run the console, auth, inference and billing on this machine in the foreground.
 
     The first start creates the state folder with its keys and credentials, and trains and releases
     the sample model; later starts take seconds. Ctrl-C or SIGTERM stops after work in progress is
@@ -67,9 +67,10 @@ async def _up(settings: LocalSettings, home: Path) -> int:
     auth = Service("auth", port=settings.auth_port, environment=environment)
     billing = Service("billing", port=settings.billing_port, environment=environment)
     inference = Service("inference", port=settings.inference_port, environment=environment)
+    console = Service("console", port=settings.console_port, environment=environment)
 
     def kill_all() -> None:
-        for process in (preparation, sample, inference, billing, auth):
+        for process in (preparation, sample, console, inference, billing, auth):
             process.kill()
 
     asked_to_stop = asyncio.create_task(_asked_to_stop(or_else=kill_all).wait())
@@ -84,15 +85,18 @@ async def _up(settings: LocalSettings, home: Path) -> int:
         asyncio.create_task(auth.run(after=has_databases)),
         asyncio.create_task(billing.run(after=has_databases)),
         asyncio.create_task(inference.run(after=has_sample)),
+        asyncio.create_task(console.run(after=None)),
     ]
 
     async def greet() -> None:
-        await asyncio.gather(*(_until_ready(service) for service in (auth, inference, billing)))
+        services = (auth, inference, billing, console)
+        await asyncio.gather(*(_until_ready(service) for service in services))
         if not is_prepared:
             _record(home, environment)
         urls = {"auth": auth.url, "inference": inference.url, "billing": billing.url}
         credentials = home / "credentials.json"
-        typer.echo(table(**urls, credentials=credentials) + "\n" + quickstart(**urls))
+        services_table = table(console=console.url, **urls, credentials=credentials)
+        typer.echo(services_table + "\n" + quickstart(**urls))
 
     greeting = asyncio.create_task(greet())
     await asyncio.wait({asked_to_stop, *running}, return_when=asyncio.FIRST_COMPLETED)
@@ -101,7 +105,14 @@ async def _up(settings: LocalSettings, home: Path) -> int:
     greeting.cancel()
     if is_refused:
         kill_all()  # no work is in progress
-    for process in (sample, preparation, inference, billing, auth):  # each may need the next ones
+    for process in (
+        sample,
+        preparation,
+        console,
+        inference,
+        billing,
+        auth,
+    ):  # each may need the next ones
         await process.stop()
     for outcome in await asyncio.gather(*running, return_exceptions=True):
         if isinstance(outcome, BaseException) and not isinstance(outcome, StartRefused):

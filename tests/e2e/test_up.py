@@ -75,7 +75,7 @@ def test_a_start_prepares_again_only_after_a_change(stopped: Platform) -> None:
 def test_a_signal_to_the_whole_group_stops_it_cleanly(stopped: Platform) -> None:
     stopped.start()
     assert stopped.runner is not None
-    assert len(stopped.pids()) == 4
+    assert len(stopped.pids()) == 5
 
     os.killpg(stopped.runner.pid, signal.SIGINT)
     os.killpg(stopped.runner.pid, signal.SIGINT)  # as when `make` forwards its own

@@ -9,6 +9,8 @@ from services.auth.app import create_app as create_auth
 from services.auth.settings import AuthSettings
 from services.billing.app import create_app as create_billing
 from services.billing.settings import BillingSettings
+from services.console.app import create_app as create_console
+from services.console.settings import ConsoleSettings
 from services.inference.api.front import InferenceApp
 from services.inference.app import create_app as create_inference
 from services.inference.settings import InferenceSettings
@@ -34,4 +36,5 @@ def create_every_app(home: Path) -> dict[str, FastAPI]:
         "auth": create_auth(AuthSettings(home=home)),
         "inference": inference.app,
         "billing": create_billing(BillingSettings(home=home)),
+        "console": create_console(ConsoleSettings(home=home)),
     }

@@ -5,7 +5,7 @@ from fastapi.responses import HTMLResponse
 
 from services.auth.audit.requests import Address, Failures
 from services.auth.clients.credentials import find_client
-from services.auth.clients.redirects import with_parameters
+from services.auth.clients.redirects import is_registered, with_parameters
 from services.auth.openid.browsers import AppBrowser, read_query, read_sent_form
 from services.auth.openid.errors import RequestRejectedError
 from services.auth.openid.id_tokens import Hint, read_hint
@@ -34,7 +34,8 @@ async def log_out(
     request: Request, issuer: AppIssuer, browser: AppBrowser, address: Address, failures: Failures
 ) -> Response:
     """Sign the person in the browser out. With an `id_token_hint` about them, at once, and
-    `post_logout_redirect_uri` (exactly a registered one) sends them there; otherwise a page asks
+    `post_logout_redirect_uri` (exactly a registered one, but for the port of a loopback
+    address) sends them there; otherwise a page asks
     first."""
     try:
         parameters = read_parameters(read_query(request))
@@ -94,7 +95,7 @@ async def _read(issuer: Issuer, parameters: Parameters) -> tuple[Hint | None, st
         return hint, None
     async with issuer.database.snapshot() as session:
         client = await find_client(session, client_id=hint.client_id) if hint else None
-    if client is None or uri not in client.post_logout_redirect_uris:
+    if client is None or not is_registered(uri, client.post_logout_redirect_uris):
         text = "The app that sent you here did not name an address that it is registered with."
         raise RequestRejectedError(text, client_id=client_id)
     state = read_state(parameters)

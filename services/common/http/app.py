@@ -42,7 +42,7 @@ def service_app(
     *,
     title: str,
     description: str,
-    token_url: str,
+    token_url: str | None,
     lifespan: Lifespan,
     max_body_bytes: int,
     refuse: Refuse = error_response,
@@ -60,7 +60,8 @@ def service_app(
     checks by name.
 
     Args:
-        token_url: where the docs page's Authorize button logs in.
+        token_url: where the docs page's Authorize button logs in; None for a service without an
+            API, which gets no docs page.
         max_body_bytes: a larger body gets 413.
         refuse: renders errors in another format.
         observe: called for each expected error, before the response.
@@ -84,6 +85,7 @@ def service_app(
         lifespan=with_checks_cleared,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None if token_url is None else "/openapi.json",
         # A redirect would make clients send their secrets again, to whatever host `Host` names.
         redirect_slashes=False,
     )
@@ -97,7 +99,8 @@ def service_app(
     if tracing is not None:
         app.add_middleware(tracing.around_app)
     _add_operations(app)
-    add_docs(app, token_url=token_url, accepts_api_keys=accepts_api_keys, amend=amend_openapi)
+    if token_url is not None:
+        add_docs(app, token_url=token_url, accepts_api_keys=accepts_api_keys, amend=amend_openapi)
     return app
 
 

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 
 from services.common import strict_json
 from services.common.errors import DuplicateMember, UnreadableJson, malformed_json
-from services.common.identity.guards import RequireScope
+from services.common.identity.guards import Guard
 
 
 class _Body(Request):
@@ -65,7 +65,7 @@ def new_router(*, prefix: str = "", tag: str) -> APIRouter:
     return APIRouter(prefix=prefix, tags=[tag], route_class=_GuardedRoute)
 
 
-def list_guards(dependant: Dependant) -> list[RequireScope]:
+def list_guards(dependant: Dependant) -> list[Guard]:
     """Return what a route checks before it reads the body."""
-    own_guards = [dependant.call] if isinstance(dependant.call, RequireScope) else []
+    own_guards = [dependant.call] if isinstance(dependant.call, Guard) else []
     return own_guards + [each for inner in dependant.dependencies for each in list_guards(inner)]

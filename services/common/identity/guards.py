@@ -38,7 +38,7 @@ _PUBLIC = "is_public"
 
 
 def public(endpoint: Endpoint) -> Endpoint:
-    """Declare that an endpoint needs no credentials; every other one has a `RequireScope`."""
+    """Declare that an endpoint needs no credentials; every other one has a `Guard`."""
     setattr(endpoint, _PUBLIC, True)
     return endpoint
 
@@ -79,11 +79,21 @@ def choose_credentials(authorization: bytes | None, api_key: bytes | None) -> by
     return token
 
 
-class RequireScope(SecurityBase):
-    """A dependency that returns the `Caller` and rejects credentials without the scope.
+class Guard:
+    """A dependency that rejects requests which may not use a route.
 
     `_GuardedRoute` calls it before the body is read.
     """
+
+    scope: str | None = None
+    """The scope that it requires."""
+
+    async def __call__(self, request: Request) -> Any:
+        raise NotImplementedError
+
+
+class RequireScope(Guard, SecurityBase):
+    """A dependency that returns the `Caller` and rejects credentials without the scope."""
 
     def __init__(self, scope: str | None = None) -> None:
         self.scope = scope

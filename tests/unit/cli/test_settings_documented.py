@@ -14,6 +14,7 @@ from functions.common.settings import PipelineSettings
 from services.auth.settings import AuthSettings
 from services.billing.settings import BillingSettings
 from services.common.settings import ServiceSettings
+from services.console.settings import ConsoleSettings
 from services.inference.settings import InferenceSettings
 from trainer.settings import TrainerSettings
 
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[3]
 SETTINGS: list[type[ServiceSettings]] = [
     AuthSettings,
     BillingSettings,
+    ConsoleSettings,
     InferenceSettings,
     TrainerSettings,
     LocalSettings,
@@ -67,7 +69,7 @@ def test_only_settings_are_documented() -> None:
 
 
 def test_readme_names_only_settings() -> None:
-    named = re.findall(r"`((?:AUTH|INFERENCE|BILLING|TRAINER|TOLLGATE)_[A-Z_]+)", README)
+    named = re.findall(r"`((?:AUTH|INFERENCE|BILLING|CONSOLE|TRAINER|TOLLGATE)_[A-Z_]+)", README)
 
     assert set(named) <= set(DOCUMENTED)
 

@@ -6,8 +6,8 @@ from httpx import AsyncClient
 
 from services.auth.sessions.models import BrowserSession
 from services.common.db.database import Database
-from tests.integration.auth.conftest import PASSWORD, browse, count
-from tests.integration.auth.openid.signing_in import SIGNED_OUT, App, assert_safe_page
+from tests.integration.auth.conftest import PASSWORD, Headers, browse, count
+from tests.integration.auth.openid.signing_in import SIGNED_OUT, App, assert_safe_page, register_app
 from tests.integration.auth.pages import Page
 
 pytestmark = pytest.mark.any_database
@@ -28,6 +28,25 @@ async def test_with_a_hint_a_person_is_signed_out_and_sent_back(
     assert weather.browser.cookies["tollgate-auth"] != before
     assert await count(database, BrowserSession) == 0
     assert Page(await weather.authorize()).actions == ["/sign-in"]
+
+
+async def test_a_loopback_address_to_return_to_may_have_any_port(
+    client: AsyncClient, as_ada: Headers, app: FastAPI
+) -> None:
+    registered = ["http://127.0.0.1/"]
+    local = await register_app(client, as_ada, app, post_logout_redirect_uris=registered)
+    hint = (await local.get_tokens())["id_token"]
+
+    answers = [
+        await local.browser.get(
+            "/logout", params={"id_token_hint": hint, "post_logout_redirect_uri": uri}
+        )
+        for uri in ("http://127.0.0.1:8000/", "http://127.0.0.1:8000/other", "http://evil/")
+    ]
+
+    assert [answer.status_code for answer in answers] == [303, 400, 400]
+    assert answers[0].headers["Location"] == "http://127.0.0.1:8000/"
+    await local.browser.aclose()
 
 
 async def test_without_a_redirect_uri_a_page_says_so(weather: App) -> None:

@@ -1,0 +1,1 @@
+"""The console: the pages on which buyers find, try, buy and pay for models."""

@@ -1,0 +1,48 @@
+"""The files that pages refer to, under names that change with them: a style sheet and an icon."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent
+_STYLE = ("tokens.css", "base.css", "layout.css", "components.css", "data.css")
+"""The parts of the style sheet, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file that never changes under its name."""
+
+    name: str
+    media_type: str
+    content: bytes
+
+    @property
+    def path(self) -> str:
+        """The path under which it is served."""
+        return f"/assets/{self.name}"
+
+
+@cache
+def style() -> Asset:
+    """Return the style sheet."""
+    content = b"\n".join((_FOLDER / part).read_bytes() for part in _STYLE)
+    return _named("style", "css", "text/css; charset=utf-8", content)
+
+
+@cache
+def icon() -> Asset:
+    """Return the icon of browser tabs."""
+    return _named("icon", "svg", "image/svg+xml", (_FOLDER / "icon.svg").read_bytes())
+
+
+@cache
+def assets() -> dict[str, Asset]:
+    """Return all files by name."""
+    return {each.name: each for each in (style(), icon())}
+
+
+def _named(stem: str, suffix: str, media_type: str, content: bytes) -> Asset:
+    digest = hashlib.sha256(content).hexdigest()[:12]
+    return Asset(f"{stem}.{digest}.{suffix}", media_type, content)
