@@ -11,10 +11,14 @@ from services.common.errors import ServiceError
 from services.common.http.app import service_app
 from services.common.http.client import http_client
 from services.console.apis.calls import Api, ApiProblem, ApiUnavailable, TokenRejected
+from services.console.billing.router import router as billing
 from services.console.design.pages import show_problem
 from services.console.design.router import router as design
-from services.console.home.router import router as home
+from services.console.keys.router import router as keys
+from services.console.models.router import router as models
+from services.console.organisation.router import router as organisation
 from services.console.sessions.guards import SignInNeeded
+from services.console.sessions.once import OnceForms
 from services.console.sessions.sealing import Sealer
 from services.console.sessions.secret import open_secret
 from services.console.sessions.visitors import Cookies
@@ -22,6 +26,7 @@ from services.console.settings import ConsoleSettings
 from services.console.sign_in.router import router as sign_in
 from services.console.sign_in.sign_up import router as sign_up
 from services.console.state import Apis
+from services.console.usage.router import router as usage
 
 if TYPE_CHECKING:
     from services.common.telemetry.tracing import Tracing
@@ -67,9 +72,10 @@ def create_app(settings: ConsoleSettings, *, tracing: "Tracing | None" = None) -
         tracing=tracing,
     )
     app.state.settings = settings
+    app.state.once = OnceForms()
     app.state.cookies = Cookies(sealer, secure=settings.is_secure)
     _show_api_errors(app, settings)
-    for router in (home, sign_in, sign_up, design):
+    for router in (models, keys, usage, billing, organisation, sign_in, sign_up, design):
         app.include_router(router)
     return app
 

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from services.console.apis.calls import Api
+from services.console.sessions.once import OnceForms
 from services.console.settings import ConsoleSettings
 
 
@@ -28,5 +29,11 @@ def _settings(request: Request) -> ConsoleSettings:
     return settings
 
 
+def _once(request: Request) -> OnceForms:
+    once: OnceForms = request.app.state.once
+    return once
+
+
 AppApis = Annotated[Apis, Depends(_apis)]
 AppSettings = Annotated[ConsoleSettings, Depends(_settings)]
+AppOnce = Annotated[OnceForms, Depends(_once)]

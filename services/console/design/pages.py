@@ -1,11 +1,11 @@
 """Render pages: templates with everything escaped, and headers that allow nothing else."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
+from babel import Locale
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, PrefixLoader, StrictUndefined
@@ -13,10 +13,13 @@ from jinja2 import Environment, PackageLoader, PrefixLoader, StrictUndefined
 from services.common.http.pages import page_headers
 from services.console.design.assets import icon, style
 from services.console.design.charts import bar_chart, diverging_bars
-from services.console.sessions.visitors import Cookies, csrf_token, read_visitor
+from services.console.design.locales import choose_locale, filters
+from services.console.sessions.flashes import Flash, delete_flash, read_flash
+from services.console.sessions.visitors import Cookies, csrf_token, new_secret, read_visitor
 
-PACKAGES = ("design", "home", "sign_in")
+PACKAGES = ("billing", "design", "keys", "models", "organisation", "sign_in", "usage")
 """The packages of the console that have a folder `templates`."""
+_PRIVATE = {"Cache-Control": "no-store"}
 
 
 @cache
@@ -34,15 +37,8 @@ def templates() -> Environment:
         auto_reload=False,
     )
     environment.globals |= {"bar_chart": bar_chart, "diverging_bars": diverging_bars}
+    environment.filters |= filters()
     return environment
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """A sentence at the top of a page: `kind` is `info`, `success`, `warning` or `danger`."""
-
-    kind: str
-    text: str
 
 
 def show(
@@ -50,7 +46,7 @@ def show(
     template: str,
     *,
     status: int = 200,
-    notices: Sequence[Notice] = (),
+    notices: Sequence[Flash] = (),
     **context: Any,
 ) -> HTMLResponse:
     """Return a page.
@@ -58,23 +54,21 @@ def show(
     Args:
         template: such as `design/design.html.j2`.
         notices: shown above the content.
-        context: what the template needs, besides `visitor`, `path`, `csrf` and `notices`.
+        context: what the template needs, besides `session`, `path`, `csrf`, `locale`, `notices`
+            and `once`, a new id for a form.
     """
-    visitor = read_visitor(request)
-    html = (
-        templates()
-        .get_template(template)
-        .render(
-            style_path=style().path,
-            icon_path=icon().path,
-            session=visitor.session,
-            path=request.scope["path"],
-            csrf=csrf_token(request),
-            notices=notices,
-            **context,
-        )
-    )
+    visitor, flash = read_visitor(request), read_flash(request)
+    values = {
+        "session": visitor.session,
+        "path": request.scope["path"],
+        "csrf": csrf_token(request),
+        "locale": locale_of(request),
+        "once": new_secret(),
+        "notices": [*notices, flash] if flash else notices,
+    }
+    html = _render(template, **values, **context)
     response = HTMLResponse(html, status_code=status, headers=_headers(request))
+    delete_flash(request, response)
     if visitor.is_new and visitor.session is None and 'name="csrf"' in html:
         cookies: Cookies = request.app.state.cookies
         cookies.write_browser(response, visitor.browser)
@@ -85,30 +79,34 @@ def show_problem(
     *, title: str, text: str, status: int, form_target: str, request_id: str | None = None
 ) -> HTMLResponse:
     """Return the page for an error, which depends on nothing else."""
-    html = (
-        templates()
-        .get_template("design/problem.html.j2")
-        .render(
-            style_path=style().path,
-            icon_path=icon().path,
-            session=None,
-            path="/-",
-            csrf="",
-            notices=(),
-            title=title,
-            text=text,
-            request_id=request_id,
-        )
+    html = _render(
+        "design/problem.html.j2",
+        session=None,
+        path="/-",
+        csrf="",
+        locale=choose_locale(""),
+        once="",
+        notices=(),
+        title=title,
+        text=text,
+        request_id=request_id,
     )
     return HTMLResponse(html, status_code=status, headers=_policy(form_target) | _PRIVATE)
 
 
+def locale_of(request: Request) -> Locale:
+    """Return the visitor's locale."""
+    return choose_locale(request.headers.get("accept-language", ""))
+
+
 def see_other(path: str) -> Response:
     """Return a redirect after which the browser sends a GET, as after a form."""
-    return RedirectResponse(path, status_code=303, headers={"Cache-Control": "no-store"})
+    return RedirectResponse(path, status_code=303, headers=_PRIVATE)
 
 
-_PRIVATE = {"Cache-Control": "no-store"}
+def _render(template: str, **context: Any) -> str:
+    files = {"style_path": style().path, "icon_path": icon().path}
+    return templates().get_template(template).render(**files, **context)
 
 
 def _headers(request: Request) -> dict[str, str]:

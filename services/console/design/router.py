@@ -8,7 +8,8 @@ from services.common.http.routing import new_router
 from services.common.identity.guards import public
 from services.console.apis.calls import Part
 from services.console.design.assets import assets
-from services.console.design.pages import Notice, show
+from services.console.design.pages import show
+from services.console.sessions.flashes import Flash
 from services.console.sessions.guards import MaybeSignedIn
 
 router = new_router(tag="design")
@@ -45,7 +46,7 @@ async def design(request: Request, session: MaybeSignedIn) -> Response:
     return show(
         request,
         "design/design.html.j2",
-        notices=[Notice("success", "Your key was deleted.")],
+        notices=[Flash("success", "Your key was deleted.")],
         points=_POINTS,
         contributions=_CONTRIBUTIONS,
         unavailable=Part[str](problem="Billing is unavailable at the moment. Try again soon."),

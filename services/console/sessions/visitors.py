@@ -71,7 +71,7 @@ class Cookies:
 
     def read_session(self, request: Request) -> Session | None:
         """Return the session in a request's cookie, even if its token has expired."""
-        sealed = request.cookies.get(self._name("tollgate-console"), "")
+        sealed = self.read(request, "tollgate-console")
         document = self.sealer.unseal(sealed, purpose="session") if sealed else None
         try:
             return Session(**document | {"scopes": tuple(document["scopes"])}) if document else None
@@ -83,28 +83,32 @@ class Cookies:
         sealed = self.sealer.seal(asdict(session), purpose="session")
         if len(sealed) > MAX_COOKIE_BYTES:
             raise ValueError("the session does not fit into a cookie")
-        self._write(response, self._name("tollgate-console"), sealed, max_age=None)
+        self.write(response, "tollgate-console", sealed, max_age=None)
 
     def delete_session(self, response: Response) -> None:
         """Delete the session's cookie."""
-        self._write(response, self._name("tollgate-console"), "", max_age=0)
+        self.write(response, "tollgate-console", "", max_age=0)
 
     def read_browser(self, request: Request) -> str | None:
         """Return the secret in a request's cookie; None if it has none, or an impossible one."""
-        secret = request.cookies.get(self._name("tollgate-browser"), "")
+        secret = self.read(request, "tollgate-browser")
         return secret if _SECRET.fullmatch(secret) else None
 
     def write_browser(self, response: Response, secret: str) -> None:
         """Set the cookie with the browser's secret."""
-        name = self._name("tollgate-browser")
-        self._write(response, name, secret, max_age=_BROWSER_SECONDS)
+        self.write(response, "tollgate-browser", secret, max_age=_BROWSER_SECONDS)
+
+    def read(self, request: Request, name: str) -> str:
+        """Return the value of a cookie, or an empty text."""
+        return request.cookies.get(self._name(name), "")
 
     def _name(self, name: str) -> str:
         return f"__Host-{name}" if self.secure else name
 
-    def _write(self, response: Response, name: str, value: str, *, max_age: int | None) -> None:
+    def write(self, response: Response, name: str, value: str, *, max_age: int | None) -> None:
+        """Set a cookie for `max_age` seconds, or until the browser is closed."""
         response.set_cookie(
-            name,
+            self._name(name),
             value,
             max_age=max_age,
             path="/",

@@ -1,0 +1,138 @@
+"""Numbers, money and dates in the visitor's locale; times are in UTC, as the APIs count them."""
+
+import re
+from collections.abc import Iterator
+from datetime import date, datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+from babel import Locale, UnknownLocaleError
+from babel.dates import format_date, format_datetime, format_skeleton
+from babel.numbers import format_decimal, format_percent
+from jinja2 import pass_context
+from jinja2.runtime import Context
+
+_MAX_HEADER_CHARS = 200
+_TAG = re.compile(
+    r"([A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8}){0,2})\s*(?:;\s*q=(0(?:\.\d+)?|1(?:\.0+)?))?"
+)
+_DEFAULT = "en-US"
+
+
+@lru_cache(maxsize=256)
+def choose_locale(accept_language: str) -> Locale:
+    """Return the first locale that a visitor's `Accept-Language` names and that is known."""
+    for tag in _by_preference(accept_language[:_MAX_HEADER_CHARS]):
+        try:
+            return Locale.parse(tag, sep="-")
+        except (UnknownLocaleError, ValueError):
+            continue
+    return Locale.parse(_DEFAULT, sep="-")
+
+
+def _by_preference(header: str) -> Iterator[str]:
+    found = [_TAG.fullmatch(part.strip()) for part in header.split(",")]
+    named = [(float(each[2] or 1), each[1]) for each in found if each]
+    for quality, tag in sorted(named, key=lambda each: -each[0]):
+        if quality:
+            yield tag
+
+
+def show_money(amount: str | Decimal, currency: str | None, locale: Locale) -> str:
+    """Return an amount with its currency; never fewer digits than it has, up to nine."""
+    value = Decimal(amount)
+    if currency is None:
+        return format_decimal(value, locale=locale)
+    pattern = locale.currency_formats["standard"]
+    return str(pattern.apply(value, locale, currency=currency, force_frac=(2, 9)))
+
+
+def show_rounded(amount: str | Decimal, currency: str | None, locale: Locale) -> str:
+    """Return an amount with as many digits as help to compare it: two or, if it is small, four."""
+    value = Decimal(amount)
+    digits = Decimal("0.01") if abs(value) >= 1 or not value else Decimal("0.0001")
+    exact = value.quantize(digits)
+    return show_money(exact if exact or not value else value, currency, locale)
+
+
+def show_integer(number: int, locale: Locale) -> str:
+    """Return a whole number with its groups of digits."""
+    return format_decimal(number, locale=locale)
+
+
+def show_share(share: float, locale: Locale) -> str:
+    """Return a share as a percentage with one decimal."""
+    return format_percent(share, format="#,##0.0%", locale=locale)
+
+
+def show_figure(number: float, locale: Locale) -> str:
+    """Return a measured number with four significant decimals."""
+    return format_decimal(number, format="#,##0.####", locale=locale)
+
+
+def show_day(day: date | str, locale: Locale) -> str:
+    """Return a date."""
+    return format_date(_date(day), format="medium", locale=locale)
+
+
+def show_short_day(day: date | str, locale: Locale) -> str:
+    """Return a date without its year."""
+    return format_skeleton("MMMd", datetime.combine(_date(day), datetime.min.time()), locale=locale)
+
+
+def show_month(month: str, locale: Locale) -> str:
+    """Return a month such as `2026-10`."""
+    return format_skeleton("yMMMM", datetime.fromisoformat(f"{month}-01"), locale=locale)
+
+
+def show_moment(moment: str, locale: Locale) -> str:
+    """Return a time in UTC."""
+    return f"{format_datetime(datetime.fromisoformat(moment), 'medium', locale=locale)} UTC"
+
+
+def _date(day: date | str) -> date:
+    return datetime.fromisoformat(day).date() if isinstance(day, str) else day
+
+
+def filters() -> dict[str, Any]:
+    """Return the filters of templates, which read the `locale` of the page."""
+
+    @pass_context
+    def money(context: Context, amount: str, currency: str | None) -> str:
+        return show_money(amount, currency, context["locale"])
+
+    @pass_context
+    def rounded(context: Context, amount: str, currency: str | None) -> str:
+        return show_rounded(amount, currency, context["locale"])
+
+    @pass_context
+    def integer(context: Context, number: int) -> str:
+        return show_integer(number, context["locale"])
+
+    @pass_context
+    def share(context: Context, value: float) -> str:
+        return show_share(value, context["locale"])
+
+    @pass_context
+    def figure(context: Context, value: float) -> str:
+        return show_figure(value, context["locale"])
+
+    @pass_context
+    def day(context: Context, value: str) -> str:
+        return show_day(value, context["locale"])
+
+    @pass_context
+    def short_day(context: Context, value: str) -> str:
+        return show_short_day(value, context["locale"])
+
+    @pass_context
+    def month(context: Context, value: str) -> str:
+        return show_month(value, context["locale"])
+
+    @pass_context
+    def moment(context: Context, value: str) -> str:
+        return show_moment(value, context["locale"])
+
+    every = (money, rounded, integer, share, figure, day, short_day, month, moment)
+    return {each.__name__: each for each in every}
