@@ -125,9 +125,10 @@ async def _show(
     now = datetime.now(UTC)
     expected = None
     if preview is not None and preview.value is not None:
-        total, month = Decimal(preview.value["total"]), month_of(now.date())
+        amount = sum((Decimal(line["amount"]) for line in preview.value["lines"]), Decimal(0))
+        month = month_of(now.date())
         is_now = preview.value["period"] == month.id
-        expected = forecast(total, month=month, now=now) if is_now else None
+        expected = forecast(amount, month=month, now=now) if is_now else None
     return show(
         request,
         "billing/billing.html.j2",

@@ -9,7 +9,13 @@ from typing import Any
 
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_datetime, format_skeleton
-from babel.numbers import format_decimal, format_percent
+from babel.numbers import (
+    NumberPattern,
+    format_decimal,
+    format_percent,
+    get_currency_precision,
+    parse_pattern,
+)
 from jinja2 import pass_context
 from jinja2.runtime import Context
 
@@ -18,6 +24,8 @@ _TAG = re.compile(
     r"([A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8}){0,2})\s*(?:;\s*q=(0(?:\.\d+)?|1(?:\.0+)?))?"
 )
 _DEFAULT = "en-US"
+_MAX_DIGITS = 9
+"""The digits of an amount after the decimal sign."""
 
 
 @lru_cache(maxsize=256)
@@ -44,8 +52,16 @@ def show_money(amount: str | Decimal, currency: str | None, locale: Locale) -> s
     value = Decimal(amount)
     if currency is None:
         return format_decimal(value, locale=locale)
-    pattern = locale.currency_formats["standard"]
-    return str(pattern.apply(value, locale, currency=currency, force_frac=(2, 9)))
+    pattern = _money_pattern(locale, get_currency_precision(currency))
+    return str(pattern.apply(value, locale, currency=currency, currency_digits=False))
+
+
+@lru_cache(maxsize=256)
+def _money_pattern(locale: Locale, minor_digits: int) -> NumberPattern:
+    """Return how a locale writes money, with at least the currency's own digits."""
+    pattern = parse_pattern(locale.currency_formats["standard"].pattern)
+    pattern.frac_prec = (minor_digits, _MAX_DIGITS)
+    return pattern
 
 
 def show_rounded(amount: str | Decimal, currency: str | None, locale: Locale) -> str:
@@ -107,6 +123,13 @@ def filters() -> dict[str, Any]:
         return show_rounded(amount, currency, context["locale"])
 
     @pass_context
+    def receipt(context: Context, amount: str) -> str:
+        number, _, currency = amount.partition(" ")
+        # Test calls have a remark after the currency, such as `0 USD (test)`.
+        known = number and len(currency) == 3
+        return show_money(number, currency, context["locale"]) if known else amount
+
+    @pass_context
     def integer(context: Context, number: int) -> str:
         return show_integer(number, context["locale"])
 
@@ -134,5 +157,5 @@ def filters() -> dict[str, Any]:
     def moment(context: Context, value: str) -> str:
         return show_moment(value, context["locale"])
 
-    every = (money, rounded, integer, share, figure, day, short_day, month, moment)
+    every = (money, rounded, receipt, integer, share, figure, day, short_day, month, moment)
     return {each.__name__: each for each in every}

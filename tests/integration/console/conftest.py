@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,19 +11,22 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 from pydantic import SecretStr
 
-from harness.databases import empty_tables
+from harness.plans import LOCAL_PLAN
 from services.auth.app import MIGRATIONS
 from services.auth.app import create_app as create_auth
 from services.auth.bootstrap import ensure_first_party_clients
-from services.auth.models import Base
 from services.auth.settings import AuthSettings, FirstPartyClient
+from services.billing.app import create_app as create_billing
+from services.billing.database import MIGRATIONS as BILLING_MIGRATIONS
+from services.billing.plans.schemas import PlanCreate
+from services.billing.settings import BillingSettings
 from services.common.db.database import Database
 from services.common.db.migrations import migrate
 from services.console.apis.calls import Api
 from services.console.app import create_app as create_console
 from services.console.settings import ConsoleSettings
 from services.console.state import Apis
-from tests.integration.auth.conftest import CHEAP_KIB, KEPT, PATIENT_S
+from tests.integration.auth.conftest import CHEAP_KIB, PATIENT_S
 
 CONSOLE, AUTH = "https://console.test", "https://auth.test"
 INFERENCE, BILLING = "https://inference.test", "https://billing.test"
@@ -103,19 +105,39 @@ async def running_auth(
         first_party_clients=(client,),
     )
     app = create_auth(settings, password_memory_kib=CHEAP_KIB, database_deadline_s=PATIENT_S)
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(app.router.lifespan_context(app))
+    async with app.router.lifespan_context(app):
+        database: Database = app.state.database
+        async with database.transaction() as session:
+            await ensure_first_party_clients(session, settings)
+        yield app
+
+
+@pytest.fixture(scope="session")
+async def running_billing(
+    running_auth: FastAPI,
+    new_database_url: Callable[[str], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[FastAPI]:
+    url = new_database_url("sqlite")
+    await asyncio.to_thread(migrate, url, BILLING_MIGRATIONS)
+    settings = BillingSettings(
+        home=tmp_path_factory.mktemp("billing"),
+        auth_url=AUTH,
+        database_url=SecretStr(url),
+        default_plan=PlanCreate.model_validate(LOCAL_PLAN),
+    )
+    app = create_billing(
+        settings, keys=running_auth.state.issuer.keys, database_deadline_s=PATIENT_S
+    )
+    async with app.router.lifespan_context(app):
         yield app
 
 
 @pytest.fixture
-async def world(running_auth: FastAPI, tmp_path: Path) -> World:
-    """The console and auth, whose tables are empty but for the console's client."""
-    database: Database = running_auth.state.database
-    await empty_tables(database, Base.metadata, keep=KEPT)
-    async with database.transaction() as session:
-        await ensure_first_party_clients(session, running_auth.state.issuer.settings)
-    services, away = {"auth": running_auth}, set[str]()
+def world(running_auth: FastAPI, running_billing: FastAPI, tmp_path: Path) -> World:
+    """The console, auth and billing; `INFERENCE` does not answer."""
+    services = {"auth": running_auth, "billing": running_billing}
+    away = set[str]()
     return World(new_console(tmp_path, services, away), services, away)
 
 

@@ -79,7 +79,7 @@ class TestSignIn:
     async def test_the_session_is_fresh_at_each_sign_in(
         self, world: World, browser: AsyncClient
     ) -> None:
-        await sign_up(browser, email="eve@example.com")
+        await sign_up(browser)
         planted = next(each for each in browser.cookies.jar if each.name == SESSION)
         async with world.browser() as victim:
             victim.cookies.jar.set_cookie(copy(planted))

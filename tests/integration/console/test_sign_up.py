@@ -9,6 +9,7 @@ from tests.integration.console.visits import (
     Shown,
     follow,
     is_signed_in,
+    new_email,
     path_of,
     sign_in,
     sign_up,
@@ -26,10 +27,11 @@ async def test_a_new_user_is_signed_in_at_once(browser: AsyncClient) -> None:
 
 
 async def test_a_new_user_can_sign_out_and_in_again(browser: AsyncClient) -> None:
-    shown = await sign_up(browser)
+    email = new_email()
+    shown = await sign_up(browser, email=email)
     gone = await follow(browser, await submit(browser, shown, "/sign-out"))
 
-    page = await sign_in(browser)
+    page = await sign_in(browser, email=email)
 
     assert not is_signed_in(gone)
     assert is_signed_in(page)
@@ -38,7 +40,7 @@ async def test_a_new_user_can_sign_out_and_in_again(browser: AsyncClient) -> Non
 async def test_the_visitor_returns_to_the_page_they_came_from(browser: AsyncClient) -> None:
     shown = await visit(browser, "/sign-up?return_to=/design")
 
-    sent = await submit(browser, shown, "/sign-up", email=EMAIL, password=PASSWORD)
+    sent = await submit(browser, shown, "/sign-up", email=new_email(), password=PASSWORD)
 
     assert sent.headers["Location"] == "/design"
 

@@ -4,6 +4,7 @@ import re
 from html import unescape
 from html.parser import HTMLParser
 from urllib.parse import urljoin, urlsplit
+from uuid import uuid4
 
 import httpx
 from httpx import AsyncClient
@@ -91,10 +92,19 @@ async def submit(
     return await browser.post(f"{CONSOLE}{action}", data=filled)
 
 
-async def sign_up(browser: AsyncClient, *, email: str = EMAIL, name: str = "Ada") -> httpx.Response:
+def new_email() -> str:
+    """Return an address that nobody has registered."""
+    return f"{uuid4().hex}@example.com"
+
+
+async def sign_up(
+    browser: AsyncClient, *, email: str | None = None, name: str = "Ada"
+) -> httpx.Response:
     """Register on the page of the console; return the page that follows."""
     shown = await visit(browser, "/sign-up")
-    sent = await submit(browser, shown, "/sign-up", email=email, password=PASSWORD, name=name)
+    sent = await submit(
+        browser, shown, "/sign-up", email=email or new_email(), password=PASSWORD, name=name
+    )
     return await follow(browser, sent)
 
 

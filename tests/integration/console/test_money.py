@@ -1,0 +1,165 @@
+"""Usage, the open month, invoices and the billing profile on the console."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+from fastapi import FastAPI
+from httpx import AsyncClient
+
+from services.common.db.database import Database
+from tests.integration.billing.months import PERIOD, close, use
+from tests.integration.console.conftest import CONSOLE, World
+from tests.integration.console.test_sign_in import session_of
+from tests.integration.console.visits import Shown, follow, sign_up, submit, text_of, visit
+
+
+@pytest.fixture(autouse=True)
+async def account(world: World, browser: AsyncClient) -> AsyncIterator[str]:
+    await sign_up(browser)
+    yield session_of(world, browser).account
+
+
+@pytest.fixture
+def database(running_billing: FastAPI) -> Database:
+    database: Database = running_billing.state.database
+    return database
+
+
+class TestUsage:
+    async def test_a_month_without_calls_says_what_to_do_next(self, browser: AsyncClient) -> None:
+        page = await visit(browser, "/usage")
+
+        assert "No calls in this month" in text_of(page)
+        assert 'data-testid="usage-requests">0<' in page.text
+
+    async def test_it_shows_the_calls_by_day_and_by_model(
+        self, browser: AsyncClient, database: Database, account: str
+    ) -> None:
+        await use(database, 1, 2, account=account, time=datetime.now(UTC))
+
+        page = await visit(browser, "/usage")
+        by_version = await visit(browser, "/usage?by=version")
+
+        assert 'data-testid="usage-requests">2<' in page.text
+        assert 'data-testid="usage-amount">$0.0013<' in page.text
+        assert "<svg" in page.text
+        assert "20261122t000000z-0a1b2c3d" in text_of(by_version)
+
+    @pytest.mark.parametrize("query", ["?period=1999-01", "?period=x&by=y", "?tag=%3Cscript%3E"])
+    async def test_an_address_that_asks_for_anything_else_shows_this_month(
+        self, browser: AsyncClient, query: str
+    ) -> None:
+        page = await visit(browser, f"/usage{query}")
+
+        assert page.status_code == 200
+        assert "<script" not in page.text
+
+    async def test_the_events_of_a_month_can_be_downloaded(
+        self, browser: AsyncClient, database: Database, account: str
+    ) -> None:
+        await use(database, 1, account=account, time=datetime.now(UTC))
+
+        answer = await visit(browser, "/usage/export.csv")
+
+        assert answer.headers["content-type"].startswith("text/csv")
+        assert "attachment" in answer.headers["content-disposition"]
+        assert account in answer.text
+
+    async def test_money_is_in_the_visitors_locale(
+        self, browser: AsyncClient, database: Database, account: str
+    ) -> None:
+        await use(database, *[1] * 3, account=account, time=datetime.now(UTC))
+        browser.headers["Accept-Language"] = "de-DE,de;q=0.9"
+
+        page = await visit(browser, "/usage")
+
+        assert "0,0018\xa0$" in text_of(page).replace("&nbsp;", "\xa0") or "0,0018" in page.text
+
+
+class TestBilling:
+    PROFILE = {
+        "name": "Ada Ltd",
+        "email": "bills@example.com",
+        "country": "de",
+        "vat_id": "DE136695976",
+        "address": "Street 1\r\n10115 Berlin",
+    }
+
+    async def test_it_shows_the_balance_and_the_open_month(
+        self, browser: AsyncClient, database: Database, account: str
+    ) -> None:
+        await use(database, 1, account=account, time=datetime.now(UTC))
+
+        page = await visit(browser, "/billing")
+
+        assert 'data-testid="balance">$0.00<' in page.text
+        assert 'data-testid="invoice-total">$0.00<' in page.text
+        assert "$0.0006" in text_of(page)
+
+    async def test_the_profile_is_stored_and_shown_again(self, browser: AsyncClient) -> None:
+        shown = await visit(browser, "/billing")
+
+        page = await follow(browser, await submit(browser, shown, "/billing", **self.PROFILE))
+
+        assert "The profile is saved." in text_of(page)
+        kept = Shown(page).form("/billing").fields
+        assert (kept["name"], kept["country"]) == ("Ada Ltd", "DE")
+        assert kept["address"] == "Street 1\n10115 Berlin"
+
+    @pytest.mark.parametrize(
+        ("changes", "wrong"),
+        [({"vat_id": "DE1"}, 1), ({"country": "Germany"}, 1), ({"name": "", "email": "x"}, 2)],
+    )
+    async def test_what_is_wrong_is_beside_its_field_and_nothing_is_stored(
+        self, browser: AsyncClient, changes: dict[str, str], wrong: int
+    ) -> None:
+        shown = await visit(browser, "/billing")
+        sent = self.PROFILE | changes
+
+        answer = await submit(browser, shown, "/billing", **sent)
+
+        assert answer.status_code == 422
+        assert answer.text.count('aria-invalid="true"') == wrong
+        assert Shown(answer).form("/billing").fields["email"] == sent["email"]
+        again = await visit(browser, "/billing")
+        assert Shown(again).form("/billing").fields["email"] == ""
+
+
+class TestInvoices:
+    async def test_an_account_without_invoices_is_told_what_comes(
+        self, browser: AsyncClient
+    ) -> None:
+        page = await visit(browser, "/invoices")
+
+        assert "No invoices yet" in text_of(page)
+
+    async def test_an_invoice_is_shown_and_downloaded(
+        self, world: World, browser: AsyncClient, database: Database, account: str
+    ) -> None:
+        await use(database, 1000, account=account)
+        await close(database)
+
+        listed = await visit(browser, "/invoices")
+        target = next(each for each in Shown(listed).links if each.startswith("/invoices/"))
+        page = await visit(browser, target)
+        pdf = await visit(browser, f"{target}.pdf")
+        csv = await visit(browser, f"{target}.csv")
+
+        assert 'data-testid="invoice-total">$0.10<' in page.text
+        assert pdf.content.startswith(b"%PDF-")
+        assert csv.text.startswith("number,")
+        async with world.browser() as other:
+            await sign_up(other)
+            for path in (target, f"{target}.pdf"):
+                assert (await other.get(f"{CONSOLE}{path}")).status_code == 404
+        assert PERIOD == "2026-10"
+
+
+async def test_while_billing_is_away_each_part_says_so(world: World, browser: AsyncClient) -> None:
+    world.away.add("billing")
+
+    pages = [await visit(browser, path) for path in ("/usage", "/billing", "/invoices")]
+
+    assert [page.status_code for page in pages] == [200] * 3
+    assert all("Billing is unavailable" in text_of(page) for page in pages)
