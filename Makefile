@@ -13,7 +13,7 @@ export PYTHONUNBUFFERED := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up install test drift bench bench-quick chaos rehearse lint format types imports words messages lock stale clean
+.PHONY: help up install test docs drift bench bench-quick chaos rehearse lint format types imports words messages lock stale clean
 .PHONY: images compose-env test-chart test-compose test-cluster test-locks test-rolling test-slow functions-build functions-deploy keys roll
 
 help: ## List the targets
@@ -116,6 +116,9 @@ imports: .venv/dev.stamp ## Check the import rules
 
 words: .venv/dev.stamp ## Check that the prose is plain English
 	$(BIN)/python scripts/words.py
+
+docs: .venv/dev.stamp ## Build the docs site, build/docs, and check its links
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 messages: .venv/dev.stamp ## Generate gRPC's messages from their .proto files (needs the package index)
 	cd services/inference/api/grpc/messages && $(CURDIR)/$(BIN)/uv run --no-project --with grpcio-tools==1.85.1 \

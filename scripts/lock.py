@@ -18,7 +18,7 @@ SETS = (
     {
         Path(f"requirements/{name}.txt"): name
         for name in (
-            *("dev", "local", "auth", "billing", "billing-parquet", "console"),
+            *("dev", "docs", "local", "auth", "billing", "billing-parquet", "console"),
             *("inference", "inference-joblib"),
         )
     }
