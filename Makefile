@@ -118,7 +118,7 @@ words: .venv/dev.stamp ## Check that the prose is plain English
 	$(BIN)/python scripts/words.py
 
 docs: .venv/dev.stamp ## Build the docs site, build/docs, and check its links
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 PYTHONPATH=.:scripts $(BIN)/mkdocs build --strict --quiet
 
 messages: .venv/dev.stamp ## Generate gRPC's messages from their .proto files (needs the package index)
 	cd services/inference/api/grpc/messages && $(CURDIR)/$(BIN)/uv run --no-project --with grpcio-tools==1.85.1 \

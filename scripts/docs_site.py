@@ -4,18 +4,16 @@ The console serves the site under a Content-Security-Policy that allows scripts 
 """
 
 import re
-import sys
 from hashlib import sha256
 from os.path import relpath
 from pathlib import Path
 from urllib.parse import unquote
 
+from docs_api import api_pages
+from docs_reference import commands_page, metrics_page, settings_page
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-
-sys.path.insert(0, str(Path(__file__).parent))
-from docs_reference import commands_page, metrics_page, settings_page
 
 ROOT = Path(__file__).parents[1]
 BESIDE_DOCS = {
@@ -35,6 +33,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "reference/settings.md": settings_page((ROOT / ".env.example").read_text()),
         "reference/commands.md": commands_page(),
         "reference/metrics.md": metrics_page(ROOT / "services"),
+        **api_pages(),
     }
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))

@@ -10,12 +10,12 @@ from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from httpx import ASGITransport
 from jose.backends.base import Key
 
+from harness.every_service import create_every_app
 from harness.logs import logging_as
 from services.auth.roles import PERSONAL, ROLE_SCOPES, loses_scopes, scopes_of
 from services.common.http.routing import list_guards, new_router
 from services.common.identity.guards import SCOPES, is_public, public
 from services.common.identity.tokens import TokenVerifier
-from tests.integration.every_service import create_every_app
 
 SERVICES = ("auth", "inference", "billing", "console")
 FILES = {"/openapi.json", "/docs/assets"}

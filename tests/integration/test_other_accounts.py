@@ -18,6 +18,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from httpx import ASGITransport, AsyncClient
 from pydantic import SecretStr
 
+from harness.every_service import create_every_app
 from harness.plans import LOCAL_PLAN
 from harness.usage_events import deliver, event, total, used
 from services.auth.app import MIGRATIONS as AUTH_MIGRATIONS
@@ -33,7 +34,6 @@ from services.common.db.migrations import migrate
 from tests.integration.auth.conftest import CHEAP_KIB, ISSUER, Headers, bearer
 from tests.integration.auth.organisations.people import Person, sign_up
 from tests.integration.billing.months import only_invoice, use
-from tests.integration.every_service import create_every_app
 
 SERVICE = ("inference", "a secret with 256 random bits")
 

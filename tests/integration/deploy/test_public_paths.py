@@ -8,8 +8,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 
+from harness.every_service import create_every_app
 from tests.integration.deploy.chart import ROOT, SERVICES, render
-from tests.integration.every_service import create_every_app
 
 Routes = dict[str, set[str]]
 
