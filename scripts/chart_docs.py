@@ -17,7 +17,7 @@ import yaml
 
 CHART = Path("deploy/helm/tollgate")
 TABLE = "<!-- values -->"
-SERVICES = ("auth", "inference", "billing")
+SERVICES = ("auth", "inference", "billing", "console")
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 
 

@@ -27,9 +27,13 @@ http://{{ include "tollgate.fullname" .root }}-{{ .component }}.{{ .root.Release
 {{- end }}
 
 {{- /* Paths that are exposed; the rest (metrics, leases, events) is for the cluster only. Where all services share one
-address, `/.well-known` is auth's, and the keys of billing's receipts are not public. */}}
+address, `/.well-known` is auth's, the keys of billing's receipts are
+not public, and there is no console. */}}
 {{- define "tollgate.publicPaths" -}}
 auth: [/register, /verify-email, /password-reset, /token, /revoke, /introspect, /.well-known, /userinfo, /users, /organisations, /invitations, /clients, /api-keys, /audit, /authorize, /sign-in, /consent, /logout, /device, /device_authorization]
 inference: [/v1, /v2]
+{{- if .Values.domain }}
+console: [/, /assets, /models, /sign-up, /sign-in, /sign-out, /keys, /usage, /billing, /invoices, /organisation, /admin, /docs]
+{{- end }}
 billing: [/usage, /exports, /plans, /accounts, /balance, /sources, /invoices, /billing-profile, /billing-runs, /recalls, /adjustments{{ if .Values.domain }}, /.well-known{{ end }}]
 {{- end }}

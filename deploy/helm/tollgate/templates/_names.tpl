@@ -1,5 +1,10 @@
 {{- /* Names, labels and images. `root` is the top-level context. */}}
 
+{{- /* The components that are services. */}}
+{{- define "tollgate.services" -}}
+auth inference billing console
+{{- end }}
+
 {{- define "tollgate.name" -}}
 {{ .Values.nameOverride | default .Chart.Name | trunc 38 | trimSuffix "-" }}
 {{- end }}

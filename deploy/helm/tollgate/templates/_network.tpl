@@ -7,6 +7,7 @@ need not be pods of the release. */}}
 auth: {{ concat (list "database") $traces (ternary (list "mail") list (ne .Values.auth.mail.secret "")) | toJson }}
 inference: {{ concat (list "auth" "billing" "bucket") $traces | toJson }}
 billing: {{ concat (list "auth" "database") $traces | toJson }}
+console: {{ concat (list "auth" "inference" "billing") $traces | toJson }}
 test: [auth, inference, billing]
 {{- if .Values.sampleModel.enabled }}
 sample-model: [bucket]
@@ -42,7 +43,7 @@ ingress:
           matchLabels: {{- include "tollgate.releaseSelector" .root | nindent 12 }}
           matchExpressions: [{key: app.kubernetes.io/component, operator: In, values: {{ toJson $callers }}}]
     ports: [{port: {{ include "tollgate.portName" .component }}}]
-  {{- if has .component (list "auth" "inference" "billing") }}
+  {{- if has .component (splitList " " (include "tollgate.services" .root)) }}
   {{- include "tollgate.ingressFromOutside" . | nindent 2 }}
   {{- end }}
 {{- end }}

@@ -1,7 +1,7 @@
-{{- /* The ports of the three services: (dict "root" $ "component" "auth"). */}}
+{{- /* The ports of the services: (dict "root" $ "component" "auth"). */}}
 
 {{- define "tollgate.port" -}}
-{{ get (dict "auth" 8001 "inference" 8002 "billing" 8003) .component }}
+{{ get (dict "console" 8000 "auth" 8001 "inference" 8002 "billing" 8003) .component }}
 {{- end }}
 
 {{- define "tollgate.grpcPort" -}}

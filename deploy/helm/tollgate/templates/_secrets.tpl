@@ -15,6 +15,10 @@
 {{ .Values.billing.receiptKeysSecret | default (printf "%s-receipt-keys" (include "tollgate.fullname" .)) }}
 {{- end }}
 
+{{- define "tollgate.consoleSecret" -}}
+{{ .Values.console.existingSecret | default (printf "%s-console" (include "tollgate.fullname" .)) }}
+{{- end }}
+
 {{- define "tollgate.trustedKeysSecret" -}}
 {{ .Values.modelStore.trustedKeysSecret | default (printf "%s-trusted-keys" (include "tollgate.fullname" .)) }}
 {{- end }}
@@ -34,7 +38,7 @@
 
 {{- /* Changes of the chart's own Secrets restart the pods; whether other Secrets do is up to their owners. */}}
 {{- define "tollgate.secretChecksums" -}}
-{{- $names := dict "mysql" (list "databaseSecret") "auth" (list "databaseSecret" "signingKeysSecret" "passphraseSecret") "inference" (list "credentialsSecret" "trustedKeysSecret") "billing" (list "databaseSecret" "credentialsSecret" "receiptKeysSecret") }}
+{{- $names := dict "mysql" (list "databaseSecret") "auth" (list "databaseSecret" "signingKeysSecret" "passphraseSecret") "inference" (list "credentialsSecret" "trustedKeysSecret") "billing" (list "databaseSecret" "credentialsSecret" "receiptKeysSecret") "console" (list "consoleSecret") }}
 {{- $own := include "tollgate.ownSecrets" .root | fromYaml }}
 {{- range get $names .component }}
 {{- $name := include (printf "tollgate.%s" .) $.root }}
@@ -42,7 +46,7 @@
 checksum/{{ $name }}: {{ include "tollgate.secretData" (dict "root" $.root "name" $name "kinds" .kinds) | sha256sum }}
 {{- end }}
 {{- end }}
-{{- if and (ne .component "inference") (not .root.Values.mysql.enabled) (not .root.Values.externalDatabase.existingSecret) }}
+{{- if and (not (has .component (list "inference" "console"))) (not .root.Values.mysql.enabled) (not .root.Values.externalDatabase.existingSecret) }}
 checksum/{{ include "tollgate.databaseSecret" .root }}: {{ include "tollgate.databaseUrls" .root | sha256sum }}
 {{- end }}
 {{- end }}
@@ -63,6 +67,9 @@ of their values. */}}
 {{- end }}
 {{- if not .Values.billing.receiptKeysSecret }}
 {{ include "tollgate.receiptKeysSecret" . }}: {component: billing, kinds: {0001.pem: ecdsa}}
+{{- end }}
+{{- if not .Values.console.existingSecret }}
+{{ include "tollgate.consoleSecret" . }}: {component: console, kinds: {secret: password}}
 {{- end }}
 {{- if not .Values.modelStore.trustedKeysSecret }}
 {{ include "tollgate.modelSigningKeySecret" . }}: {component: trainer, kinds: {signing.pem: ed25519}}

@@ -1,4 +1,4 @@
-{{- /* One service: (dict "root" $ "component" "auth"). All three share this template; differences are in
+{{- /* One service: (dict "root" $ "component" "auth"). All share this template; differences are in
 "tollgate.<component>Env", "…Volumes" and "…Mounts". */}}
 {{- define "tollgate.workload" -}}
 {{- $root := .root }}
