@@ -1,5 +1,5 @@
-# One image per service and one for the trainer: docker build --target auth|billing|inference|trainer .
-# `make images` builds all four. Each contains only the pinned packages, the sources of its own service, the
+# One image per service and one for the trainer: docker build --target auth|billing|console|inference|trainer .
+# `make images` builds all five. Each contains only the pinned packages, the sources of its own service, the
 # shared code and the command line. It runs as uid 10001 and writes only to /tmp and /var/lib/tollgate.
 #
 # BASE is a Debian with Python 3.11. For reproducible builds, such as a release, pass it with its digest
@@ -31,6 +31,28 @@ COPY requirements/${BILLING}.txt requirements.txt
 RUN python3 -m pip --python /opt/tollgate/bin/python install \
     --only-binary :all: --require-hashes --requirement requirements.txt
 
+FROM packages AS console-packages
+COPY requirements/console.txt .
+RUN python3 -m pip --python /opt/tollgate/bin/python install \
+    --only-binary :all: --require-hashes --requirement console.txt
+
+# The docs site: its reference is made from the sources, so this stage has the packages of all services.
+FROM packages AS docs
+COPY requirements/docs.txt .
+RUN python3 -m pip --python /opt/tollgate/bin/python install \
+    --only-binary :all: --require-hashes --requirement docs.txt
+COPY mkdocs.yml Makefile .env.example pyproject.toml ./
+COPY cli cli
+COPY services services
+COPY registry registry
+COPY trainer trainer
+COPY functions functions
+COPY harness harness
+COPY scripts scripts
+COPY docs docs
+COPY deploy/helm/tollgate/README.md deploy/helm/tollgate/
+RUN NO_MKDOCS_2_WARNING=1 PYTHONPATH=.:scripts /opt/tollgate/bin/python -m mkdocs build --strict --quiet
+
 # inference-joblib adds scikit-learn, for models that could not be exported (INFERENCE_ALLOW_JOBLIB).
 FROM packages AS inference-packages
 ARG INFERENCE=inference
@@ -43,7 +65,7 @@ COPY requirements/trainer.txt .
 RUN python3 -m pip --python /opt/tollgate/bin/python install \
     --only-binary :all: --require-hashes --requirement trainer.txt
 
-# -- runtime: the common part of all four images ----------------------------------------------------
+# -- runtime: the common part of all five images ----------------------------------------------------
 # hadolint ignore=DL3006
 FROM ${BASE} AS runtime
 # Create the state folders here, so that a new volume mounted on one belongs to the user.
@@ -122,6 +144,22 @@ USER 10001:10001
 HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
     CMD ["sh", "-c", "exec python -m services.common.http.readiness $INFERENCE_PORT"]
 CMD ["python", "-m", "services.inference"]
+
+FROM runtime AS console
+LABEL org.opencontainers.image.title="tollgate-console" \
+      org.opencontainers.image.description="Tollgate: the pages for buyers and sellers"
+COPY --from=console-packages /opt/tollgate /opt/tollgate
+COPY services/__init__.py services/
+COPY services/common services/common
+COPY services/console services/console
+COPY --from=docs /build/build/docs build/docs
+RUN python -m compileall -q services
+ENV CONSOLE_HOST=0.0.0.0 CONSOLE_PORT=8000
+EXPOSE 8000
+USER 10001:10001
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["sh", "-c", "exec python -m services.common.http.readiness $CONSOLE_PORT"]
+CMD ["python", "-m", "services.console"]
 
 FROM runtime AS trainer
 LABEL org.opencontainers.image.title="tollgate-trainer" \

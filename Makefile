@@ -31,8 +31,8 @@ test: .venv/dev.stamp ## Set up what the tests need, then run them all
 
 # The builds see this shell's PIP_INDEX_URL (a package mirror) and PIP_CERT (a path in BASE).
 images: REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
-images: ## Build all four images: REGISTRY=, TAG=, BASE=, BUILD_FLAGS= (such as --push)
-	@for name in auth billing inference trainer; do \
+images: ## Build all five images: REGISTRY=, TAG=, BASE=, BUILD_FLAGS= (such as --push)
+	@for name in auth billing console inference trainer; do \
 	  echo "==> building $(REGISTRY)/tollgate-$$name:$(TAG)" && \
 	  $(DOCKER) build $(BUILD_FLAGS) --target $$name --tag $(REGISTRY)/tollgate-$$name:$(TAG) \
 	    $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg PIP_INDEX_URL --build-arg PIP_CERT \

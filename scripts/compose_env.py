@@ -19,6 +19,7 @@ SECRETS = (
     "MYSQL_BACKUP_PASSWORD",
     "AUTH_ADMIN_PASSWORD",
     "AUTH_PASSPHRASE",
+    "CONSOLE_SECRET",
     "INFERENCE_CLIENT_SECRET",
     "GRAFANA_PASSWORD",
 )
@@ -49,6 +50,9 @@ def public_settings(domain: str, *, profiles: str) -> dict[str, str]:
         "TOLLGATE_DOMAIN": domain,
         "AUTH_ISSUER": f"https://auth.{domain}",
         "AUTH_CORS_ORIGINS": origins,
+        "CONSOLE_URL": f"https://console.{domain}",
+        "CONSOLE_INFERENCE_URL": f"https://inference.{domain}",
+        "CONSOLE_BILLING_URL": f"https://billing.{domain}",
         "COMPOSE_PROFILES": ",".join(sorted({*filter(None, profiles.split(",")), "https"})),
     }
 

@@ -14,6 +14,7 @@ from services.console.apis.calls import Api, ApiProblem, ApiUnavailable, TokenRe
 from services.console.billing.router import router as billing
 from services.console.design.pages import show_problem
 from services.console.design.router import router as design
+from services.console.docs.router import router as docs
 from services.console.keys.router import router as keys
 from services.console.models.router import router as models
 from services.console.organisation.router import router as organisation
@@ -75,7 +76,7 @@ def create_app(settings: ConsoleSettings, *, tracing: "Tracing | None" = None) -
     app.state.once = OnceForms()
     app.state.cookies = Cookies(sealer, secure=settings.is_secure)
     _show_api_errors(app, settings)
-    for router in (models, keys, usage, billing, organisation, sign_in, sign_up, design):
+    for router in (models, keys, usage, billing, organisation, sign_in, sign_up, design, docs):
         app.include_router(router)
     return app
 

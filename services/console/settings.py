@@ -1,5 +1,6 @@
 """The console's settings, read from the environment."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr
@@ -68,8 +69,17 @@ class ConsoleSettings(ServiceSettings):
     secret: SecretStr = Field(default=SecretStr(""))
     """Encrypts the cookies: at least 32 characters, the same for all replicas. Unset: a random one,
     which is stored in `keys/console` in the state folder."""
+    docs: Path | None = None
+    """Folder of the docs site, which `/docs` serves. Unset: `build/docs` beside the sources, if
+    `make docs` has built it."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe level to log."""
+
+    @property
+    def docs_folder(self) -> Path | None:
+        """The folder of the docs site, or None if there is none."""
+        folder = self.docs or Path(__file__).parents[2] / "build/docs"
+        return folder if (folder / "index.html").is_file() else None
 
     @property
     def is_secure(self) -> bool:

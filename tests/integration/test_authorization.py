@@ -61,6 +61,8 @@ PUBLIC = {
         "/",
         "/assets/{name}",
         "/design",
+        "/docs",
+        "/docs/{path:path}",
         "/sign-in",
         "/sign-in/callback",
         "/sign-out",

@@ -54,14 +54,15 @@ def show(
     Args:
         template: such as `design/design.html.j2`.
         notices: shown above the content.
-        context: what the template needs, besides `session`, `path`, `csrf`, `locale`, `notices`
-            and `once`, a new id for a form.
+        context: what the template needs, besides `session`, `path`, `csrf`, `docs`, `locale`,
+            `notices`, and `once`, a new id for a form.
     """
     visitor, flash = read_visitor(request), read_flash(request)
     values = {
         "session": visitor.session,
         "path": request.scope["path"],
         "csrf": csrf_token(request),
+        "docs": request.app.state.settings.docs_folder is not None,
         "locale": locale_of(request),
         "once": new_secret(),
         "notices": [*notices, flash] if flash else notices,
@@ -84,6 +85,7 @@ def show_problem(
         session=None,
         path="/-",
         csrf="",
+        docs=False,
         locale=choose_locale(""),
         once="",
         notices=(),

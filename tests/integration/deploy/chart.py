@@ -15,7 +15,7 @@ import yaml
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "deploy" / "helm" / "tollgate"
 HELM = Path(sys.executable).with_name("helm")
-SERVICES = ("auth", "inference", "billing")
+SERVICES = ("auth", "inference", "billing", "console")
 SCENARIOS = sorted(path.name.removesuffix("-values.yaml") for path in CHART.glob("ci/*.yaml"))
 
 GIVEN_KEYS = "auth.signingKeysSecret=given"

@@ -12,7 +12,7 @@ def test_the_proxy_of_compose_exposes_the_same_paths_as_the_ingress() -> None:
     for service, rule in zip(SERVICES, rules, strict=True):
         [matcher] = re.findall(rf"^\timport service {service}:\d+ (.*)$", caddyfile, re.MULTILINE)
         paths = {path["path"] for path in rule["http"]["paths"]} - {"/docs", "/openapi.json"}
-        assert set(matcher.split()) == {f"{path}*" for path in paths}
+        assert set(matcher.split()) == {"/" if path == "/" else f"{path}*" for path in paths}
     assert "@inside not path {args[1:]} /docs* /openapi.json\n\trespond @inside 404" in caddyfile
 
 

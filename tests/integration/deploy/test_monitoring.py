@@ -122,7 +122,7 @@ def test_the_service_monitor_scrapes_each_pod_once() -> None:
         if service["metadata"]["labels"]["app.kubernetes.io/component"] in component["values"]
     ]
 
-    assert sorted(scraped) == [f"t-tollgate-{name}" for name in ("auth", "billing", "inference")]
+    assert sorted(scraped) == [f"t-tollgate-{name}" for name in sorted(SERVICES)]
 
 
 def test_google_collects_from_each_pod_if_the_cluster_supports_it() -> None:

@@ -86,6 +86,7 @@ class TestExistingSecrets:
             "modelStore.trustedKeysSecret=t",
             "auth.passphraseSecret=p",
             "billing.receiptKeysSecret=r",
+            "console.existingSecret=s",
         )
 
         assert rendered.of("Secret") == []
@@ -93,6 +94,7 @@ class TestExistingSecrets:
         assert "name: m, key: billing-password" in rendered.text
         assert "name: c, key: inference-client-secret" in rendered.text
         assert "name: p, key: passphrase" in rendered.text
+        assert "name: s, key: secret" in rendered.text
         assert "name: p, key: previous-passphrase, optional: true" in rendered.text
 
 

@@ -33,7 +33,7 @@ not public, and there is no console. */}}
 auth: [/register, /verify-email, /password-reset, /token, /revoke, /introspect, /.well-known, /userinfo, /users, /organisations, /invitations, /clients, /api-keys, /audit, /authorize, /sign-in, /consent, /logout, /device, /device_authorization]
 inference: [/v1, /v2]
 {{- if .Values.domain }}
-console: [/, /assets, /models, /sign-up, /sign-in, /sign-out, /keys, /usage, /billing, /invoices, /organisation, /admin, /docs]
+console: [/, /assets, /models, /sign-up, /sign-in, /sign-out, /account, /keys, /usage, /billing, /invoices, /organisation, /admin, /docs]
 {{- end }}
 billing: [/usage, /exports, /plans, /accounts, /balance, /sources, /invoices, /billing-profile, /billing-runs, /recalls, /adjustments{{ if .Values.domain }}, /.well-known{{ end }}]
 {{- end }}

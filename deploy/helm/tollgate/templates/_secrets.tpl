@@ -15,10 +15,6 @@
 {{ .Values.billing.receiptKeysSecret | default (printf "%s-receipt-keys" (include "tollgate.fullname" .)) }}
 {{- end }}
 
-{{- define "tollgate.consoleSecret" -}}
-{{ .Values.console.existingSecret | default (printf "%s-console" (include "tollgate.fullname" .)) }}
-{{- end }}
-
 {{- define "tollgate.trustedKeysSecret" -}}
 {{ .Values.modelStore.trustedKeysSecret | default (printf "%s-trusted-keys" (include "tollgate.fullname" .)) }}
 {{- end }}

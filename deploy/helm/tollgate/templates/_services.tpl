@@ -60,13 +60,3 @@
   secret: {secretName: {{ include "tollgate.receiptKeysSecret" . }}, defaultMode: 0440}
 {{- include "tollgate.databaseCaVolume" . }}
 {{- end }}
-
-{{- define "tollgate.consoleEnv" -}}
-{{ include "tollgate.secretEnv" (list "CONSOLE_SECRET" (include "tollgate.consoleSecret" .) "secret") }}
-{{- end }}
-
-{{- define "tollgate.consoleMounts" -}}
-{{- end }}
-
-{{- define "tollgate.consoleVolumes" -}}
-{{- end }}
