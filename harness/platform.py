@@ -56,16 +56,16 @@ class Platform:
         self.launch()
         eventually(self._greeted)
 
-    def launch(self, *options: str, stderr: int | None = None) -> subprocess.Popen[bytes]:
-        """Start the runner; its output goes to `log`, except for stderr if `stderr` is set."""
+    def launch(self, *options: str, terminal: int | None = None) -> subprocess.Popen[bytes]:
+        """Start the runner; its output goes to `log`, or to a terminal's file descriptor."""
         with self.log.open("wb") as output:
             self.runner = subprocess.Popen(
                 [sys.executable, "-m", "cli.main", "up", *options],
                 cwd=ROOT,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output if stderr is None else stderr,
+                stdout=output if terminal is None else terminal,
+                stderr=output if terminal is None else terminal,
                 start_new_session=True,
             )
         return self.runner

@@ -1,24 +1,11 @@
 """The welcome text of `tollgate up`, once the services are ready."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 WINE = [14.23, 1.71, 2.43, 15.6, 127, 2.8, 3.06, 0.28, 2.29, 5.64, 1.04, 3.92, 1065]
 """A row of the sample data, in signature order; its class is 0."""
-
-_TABLE = """\
-
-  console    {console}
-
-  service    URL                            docs
-  auth       {auth:<30} {auth}/docs
-  inference  {inference:<30} {inference}/docs
-  billing    {billing:<30} {billing}/docs
-
-  Credentials: {credentials}
-
-  Try it: register, get a token, predict, and see the cost.
-"""
 
 # Each paste registers a new user, so it can be repeated. Usage shows up within two seconds.
 _QUICKSTART = """\
@@ -34,14 +21,38 @@ curl -sS -w '\\n' {billing}/usage -H "Authorization: Bearer $TOKEN"
 """
 
 
-def table(*, console: str, auth: str, inference: str, billing: str, credentials: Path) -> str:
-    """Return a table of the services' URLs."""
-    return _TABLE.format(
-        console=console, auth=auth, inference=inference, billing=billing, credentials=credentials
+def table(urls: Mapping[str, str], *, credentials: Path, seconds: float) -> str:
+    """Return a table of the services' URLs, and where to find the credentials.
+
+    Args:
+        urls: by service; the console comes first.
+        seconds: how long the start took.
+    """
+    names = sorted(urls, key=lambda name: name != "console")
+    rows = [
+        ("service", "URL", "docs"),
+        *((name, urls[name], "" if name == "console" else f"{urls[name]}/docs") for name in names),
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+    return "\n".join(
+        [
+            "",
+            f"  Ready in {seconds:.1f} s. Ctrl-C stops everything.",
+            "",
+            *(f"  {line}" for line in lines),
+            "",
+            f"  Credentials: {credentials}",
+            "",
+            "  Try it: register, get a token, predict, and see the cost.",
+            "",
+        ]
     )
 
 
-def quickstart(*, auth: str, inference: str, billing: str) -> str:
+def quickstart(urls: Mapping[str, str]) -> str:
     """Return a shell script that registers, predicts, and shows the charge."""
-    body = json.dumps({"instances": [WINE]})
-    return _QUICKSTART.format(auth=auth, inference=inference, billing=billing, body=body)
+    return _QUICKSTART.format_map({**urls, "body": json.dumps({"instances": [WINE]})})

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -60,6 +60,7 @@ async def _up(settings: LocalSettings, home: Path) -> int:
 
     On a first start, the sample is trained beside everything that does not need it.
     """
+    began = time.monotonic()
     plan = settings.default_plan or str(_LOCAL_PLAN)
     environment = os.environ | {"TOLLGATE_HOME": str(home), "BILLING_DEFAULT_PLAN": plan}
     preparation = Process("cli.local.prepare", environment=environment)
@@ -78,9 +79,10 @@ async def _up(settings: LocalSettings, home: Path) -> int:
     has_databases: asyncio.Task[int] | None = None
     has_sample: asyncio.Task[int] | None = None
     is_prepared = prepared.is_prepared(home, environment=environment)
+    log.info(f"starting in {home}")
     if not is_prepared:
-        has_databases = asyncio.create_task(preparation.run())
-        has_sample = asyncio.create_task(sample.run())
+        has_databases = asyncio.create_task(_run_step("databases", preparation.run()))
+        has_sample = asyncio.create_task(_run_step("sample model", sample.run()))
     running = [
         asyncio.create_task(auth.run(after=has_databases)),
         asyncio.create_task(billing.run(after=has_databases)),
@@ -89,14 +91,14 @@ async def _up(settings: LocalSettings, home: Path) -> int:
     ]
 
     async def greet() -> None:
-        services = (auth, inference, billing, console)
-        await asyncio.gather(*(_until_ready(service) for service in services))
+        services = (console, auth, inference, billing)
+        await asyncio.gather(*map(_until_ready, services))
         if not is_prepared:
             _record(home, environment)
-        urls = {"auth": auth.url, "inference": inference.url, "billing": billing.url}
-        credentials = home / "credentials.json"
-        services_table = table(console=console.url, **urls, credentials=credentials)
-        typer.echo(services_table + "\n" + quickstart(**urls))
+        urls = {service.name: service.url for service in services}
+        credentials, seconds = home / "credentials.json", time.monotonic() - began
+        typer.echo(table(urls, credentials=credentials, seconds=seconds))
+        typer.echo(quickstart(urls))
 
     greeting = asyncio.create_task(greet())
     await asyncio.wait({asked_to_stop, *running}, return_when=asyncio.FIRST_COMPLETED)
@@ -117,7 +119,10 @@ async def _up(settings: LocalSettings, home: Path) -> int:
     for outcome in await asyncio.gather(*running, return_exceptions=True):
         if isinstance(outcome, BaseException) and not isinstance(outcome, StartRefused):
             raise outcome
-    return 1 if is_refused else 0
+    if is_refused:
+        return 1
+    log.info("stopped")
+    return 0
 
 
 def _asked_to_stop(*, or_else: Callable[[], None]) -> asyncio.Event:
@@ -147,12 +152,26 @@ def _record(home: Path, environment: Mapping[str, str]) -> None:
         log.warning(f"cannot write to {home}: {error.strerror}")
 
 
+async def _run_step(name: str, step: Awaitable[int]) -> int:
+    """Await a step that has to succeed, and log how long it took; return its exit code."""
+    started = time.monotonic()
+    code = await step
+    if code == 0:
+        _log_ready(name, since=started)
+    return code
+
+
+def _log_ready(name: str, *, since: float) -> None:
+    log.info(f"{name} ready", seconds=round(time.monotonic() - since, 1))
+
+
 async def _until_ready(service: Service) -> None:
     await service.started.wait()
-    reported_at = time.monotonic()
+    started = reported_at = time.monotonic()
     while (why := await asyncio.to_thread(failing, service.port)) is not None:
         if time.monotonic() - reported_at > _REPORT_EVERY_S:
             reported_at = time.monotonic()
             log.info(f"waiting for {service.name}: {why}")
         await asyncio.sleep(_POLL_S)
     service.has_been_ready = True
+    _log_ready(service.name, since=started)

@@ -6,7 +6,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -31,27 +31,47 @@ def refusal(platform: Platform) -> str:
     return "\n".join(line for line in lines if not line.startswith("{"))
 
 
-@pytest.mark.parametrize(
-    ("options", "line"),
-    [
-        ((), r"^\d\d:\d\d:\d\d auth +\[info +\] Application startup complete"),
-        (("--json",), r'^\{"event": "Application startup complete.*"service": "auth"'),
-    ],
-)
-def test_a_terminal_gets_readable_log_lines_unless_json_is_configured(
-    stopped: Platform, options: tuple[str, ...], line: str
-) -> None:
-    stopped.environment["NO_COLOR"] = "1"
+LAST_COMMAND = r"^curl .*/usage.*\n"
+
+
+def terminal_output(platform: Platform, *options: str, until: Sequence[str]) -> str:
+    """Start on a pseudo-terminal; return what it shows until all patterns occur, then stop."""
     controller, terminal = os.openpty()
-    stopped.launch(*options, stderr=terminal)
+    platform.launch(*options, terminal=terminal)
     os.close(terminal)
-
-    output = ""
-    while not re.search(line, output, re.MULTILINE):
-        output += os.read(controller, 65536).decode()  # raises once every writer has gone
-
-    end(stopped)
+    shown = ""
+    while not all(re.search(each, shown, re.MULTILINE) for each in until):
+        shown += os.read(controller, 65536).decode()  # raises once every writer has gone
+    end(platform)
     os.close(controller)
+    return shown.replace("\r", "")
+
+
+def test_a_terminal_shows_the_steps_of_the_start_then_the_addresses(stopped: Platform) -> None:
+    stopped.environment["NO_COLOR"] = "1"
+
+    request = r"^\S+ auth +info +request_completed +method=GET .*\n"
+    shown = terminal_output(stopped, until=(LAST_COMMAND, request))
+
+    message = re.compile(r"^\d\d:\d\d:\d\d (\w+) +(info|warning) +(\S.*)$")
+    lines = [match for line in shown.splitlines() if (match := message.match(line))]
+    assert len({match.start(3) for match in lines}) == 1
+    ready = (re.fullmatch(r"(\w+) ready +seconds=\d+\.\d", match[3]) for match in lines)
+    assert {match[1] for match in ready if match} >= stopped.urls.keys()
+    after = shown[shown.index("  Ready in ") :]
+    addresses = re.findall(r"^  (\w+) +(http\S+) +(http\S+)$", after, re.MULTILINE)
+    assert {name: url for name, url, _ in addresses} == stopped.urls
+    assert {docs for *_, docs in addresses} == {f"{url}/docs" for url in stopped.urls.values()}
+    assert f"Credentials: {stopped.home / 'credentials.json'}" in after
+    assert "\x1b" not in shown
+
+
+def test_a_terminal_gets_json_if_that_is_asked_for(stopped: Platform) -> None:
+    shown = terminal_output(stopped, "--json", until=(LAST_COMMAND,))
+
+    entries = [json.loads(line) for line in shown.splitlines() if line.startswith("{")]
+    assert {entry["service"] for entry in entries} >= {"auth", "billing", "inference", "tollgate"}
+    assert "\x1b" not in shown
 
 
 def test_a_start_prepares_again_only_after_a_change(stopped: Platform) -> None:

@@ -8,7 +8,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
-from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter, LogLevelColumnFormatter
+from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter
 
 from services.common.settings import LogFormat
 
@@ -66,12 +66,15 @@ def configure_logging(service: str, *, level: str = "INFO", style: LogFormat = "
     root.setLevel(level)
     for library in ("httpx", "httpcore", "uvicorn.access", "alembic", "aiosqlite"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    # The phases of a start and of a stop; at a terminal, `tollgate up` reports them.
+    logging.getLogger("uvicorn.error").setLevel("WARNING" if style == "text" else level)
 
 
 def _renderers(style: LogFormat) -> list[Any]:
     if style == "json":
         return [structlog.processors.JSONRenderer()]
-    return [_shorten, _text_renderer(coloured="NO_COLOR" not in os.environ)]
+    coloured = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    return [_shorten, _text_renderer(coloured=coloured)]
 
 
 def _shorten(_: Any, __: str, event: Event) -> Event:
@@ -83,7 +86,7 @@ def _shorten(_: Any, __: str, event: Event) -> Event:
 
 
 def _text_renderer(*, coloured: bool) -> ConsoleRenderer:
-    """Return a renderer of lines like `12:00:00  billing    info      event  name=value …`."""
+    """Return a renderer of lines like `12:00:00 billing   info     event  name=value …`."""
 
     def code(style: str) -> str:
         return style if coloured else ""
@@ -91,18 +94,19 @@ def _text_renderer(*, coloured: bool) -> ConsoleRenderer:
     def column(style: str, width: int = 0) -> KeyValueColumnFormatter:
         return KeyValueColumnFormatter(None, code(style), code(_RESET), _printable, width=width)
 
-    levels = LogLevelColumnFormatter(
-        {level: code(style) for level, style in _LEVELS.items()}, code(_RESET), width=8
-    )
+    def level(key: str, value: object) -> str:
+        return f"{code(_LEVELS.get(str(value), ''))}{value:<8}{code(_RESET)}"
+
     rest = KeyValueColumnFormatter(code(_DIM), "", code(_RESET), _printable)
     return ConsoleRenderer(
+        sort_keys=False,
         columns=[
             Column("timestamp", column(_DIM)),
             Column("service", column(_BLUE, width=9)),
-            Column("level", levels),
+            Column("level", level),
             Column("event", column(_BRIGHT, width=24)),
             Column("", rest),
-        ]
+        ],
     )
 
 

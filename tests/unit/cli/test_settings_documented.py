@@ -76,7 +76,7 @@ def test_readme_names_only_settings() -> None:
 
 def test_readme_shows_the_quickstart_that_up_prints() -> None:
     urls = {"auth": 8001, "inference": 8002, "billing": 8003}
-    shown = quickstart(**{name: f"http://127.0.0.1:{port}" for name, port in urls.items()})
+    shown = quickstart({name: f"http://127.0.0.1:{port}" for name, port in urls.items()})
 
     assert shown in README
 

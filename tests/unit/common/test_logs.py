@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 
 import pytest
 import structlog
@@ -33,23 +34,19 @@ def logged(capsys: pytest.CaptureFixture[str], style: LogFormat) -> str:
 
 
 def test_a_terminal_gets_aligned_lines_with_service_level_and_message(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
-
     lines = logged(capsys, "text").splitlines()
 
-    assert lines[0].split()[1:4] == ["auth", "[info", "]"]
+    assert lines[0].split()[1:4] == ["auth", "info", "request"]
     assert lines[0].endswith("status=200")
     assert lines[0].index("request") == lines[1].index('"said')
 
 
 @pytest.mark.parametrize("style", ["text", "json"])
 def test_client_input_cannot_control_the_terminal_or_forge_a_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, style: LogFormat
+    capsys: pytest.CaptureFixture[str], style: LogFormat
 ) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
-
     output = logged(capsys, style)
 
     assert output.count("ValueError") >= 1
@@ -57,12 +54,37 @@ def test_client_input_cannot_control_the_terminal_or_forge_a_line(
     assert not any(line.startswith("\u202e") for line in output.splitlines())
 
 
-def test_a_terminal_gets_colours_unless_they_are_turned_off(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("is_terminal", "no_color", "coloured"),
+    [(True, None, True), (True, "1", False), (False, None, False)],
+    ids=["a terminal", "a terminal without colours", "a file"],
+)
+def test_only_a_terminal_gets_colours_unless_they_are_turned_off(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    is_terminal: bool,
+    no_color: str | None,
+    coloured: bool,
 ) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
     monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_color is not None:
+        monkeypatch.setenv("NO_COLOR", no_color)
 
-    assert "\x1b[32minfo" in logged(capsys, "text")
+    output = logged(capsys, "text")
+
+    assert ("\x1b[32minfo" in output) is ("\x1b" in output) is coloured
+
+
+@pytest.mark.parametrize(("style", "shown"), [("text", False), ("json", True)])
+def test_a_terminal_is_spared_the_phases_of_a_servers_start(
+    capsys: pytest.CaptureFixture[str], style: LogFormat, shown: bool
+) -> None:
+    configure_logging("auth", style=style)
+
+    logging.getLogger("uvicorn.error").info("Waiting for application startup.")
+
+    assert ("Waiting" in capsys.readouterr().err) is shown
 
 
 def test_other_output_is_one_json_object_per_line(capsys: pytest.CaptureFixture[str]) -> None:
