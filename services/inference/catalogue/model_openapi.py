@@ -10,18 +10,13 @@ from typing import Any
 
 from registry.cards import Card
 from registry.records import Manifest
+from services.inference.catalogue import row_schema
 from services.inference.catalogue.columns import ColumnRead, describe_columns, show_row
 
 Schema = dict[str, Any]
 
 _SCHEMAS = "#/components/schemas/"
 _ROW, _PREDICTION = {"$ref": f"{_SCHEMAS}Row"}, {"$ref": f"{_SCHEMAS}Prediction"}
-_SCHEMA_OF_KIND: dict[str, Schema] = {
-    "number": {"type": "number"},
-    "boolean": {"type": "boolean"},
-    "datetime": {"type": "string", "format": "date-time"},
-}
-"""The schema of a value of each kind of column; all others are strings."""
 
 
 def describe_model(service: Schema, manifest: Manifest) -> Schema:
@@ -45,7 +40,7 @@ def describe_model(service: Schema, manifest: Manifest) -> Schema:
         "externalDocs": {"url": f"/v1/models/{manifest.model}/card", "description": "Its card."},
         "paths": dict(_paths(service, manifest, columns)),
     }
-    own = {"Row": _row(columns), "Prediction": _prediction(manifest)}
+    own = {"Row": row_schema.as_object(columns), "Prediction": _prediction(manifest)}
     known = service.get("components", {})
     document["components"] = {
         "schemas": _with_referenced(document["paths"], own, known.get("schemas", {})),
@@ -78,7 +73,7 @@ def _adapt_rows(operation: Schema, service: Schema, columns: list[ColumnRead]) -
     body["properties"]["instances"] = {
         "type": "array",
         "minItems": 1,
-        "items": {"anyOf": [_ROW, _row_as_list(columns)]},
+        "items": {"anyOf": [_ROW, row_schema.as_list(columns)]},
         "description": "The rows: objects, or lists of values in the order of the columns.",
     }
     row = show_row(columns)
@@ -118,38 +113,6 @@ def _inline(media: Schema, service: Schema) -> Schema:
     copied: Schema = deepcopy(service["components"]["schemas"][name])
     media["schema"] = copied
     return copied
-
-
-def _row(columns: list[ColumnRead]) -> Schema:
-    return {
-        "type": "object",
-        "description": "A row by column names. null is a missing value.",
-        "required": [column.name for column in columns],
-        "additionalProperties": False,
-        "properties": {
-            column.name: {
-                **_schema_of(column),
-                "type": [_schema_of(column)["type"], "null"],
-                "description": column.description,
-                "examples": [column.example],
-            }
-            for column in columns
-        },
-    }
-
-
-def _row_as_list(columns: list[ColumnRead]) -> Schema:
-    types = sorted({_schema_of(column)["type"] for column in columns})
-    return {
-        "type": "array",
-        "minItems": len(columns),
-        "maxItems": len(columns),
-        "items": {"type": [*types, "null"]},
-    }
-
-
-def _schema_of(column: ColumnRead) -> Schema:
-    return _SCHEMA_OF_KIND.get(column.kind, {"type": "string"})
 
 
 def _prediction(manifest: Manifest) -> Schema:
