@@ -149,7 +149,7 @@ def problem(
 ) -> dict[str, Any]:
     """Return an RFC 9457 problem document."""
     return {
-        "type": f"urn:tollgate:problem:{code}",
+        "type": problem_type(code),
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
@@ -157,6 +157,11 @@ def problem(
         "request_id": request_id,
         **extra,
     }
+
+
+def problem_type(code: str) -> str:
+    """Return the `type` of the problem documents with this code."""
+    return f"urn:tollgate:problem:{code}"
 
 
 def error_responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:

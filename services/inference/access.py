@@ -31,6 +31,11 @@ def check_model(caller: Caller, model: str) -> None:
         caller.limits.check_model(model)
 
 
+def may_use(caller: Caller, model: str) -> bool:
+    """Return whether a caller may use a model."""
+    return caller.limits is None or caller.limits.allows_model(model)
+
+
 class RequireModelAccess(RequireScope):
     """A dependency that returns the `Caller`, who may use the model in the path, if there is one.
 

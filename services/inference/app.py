@@ -47,6 +47,8 @@ from services.inference.catalogue.documents import Documents
 from services.inference.catalogue.history import ReleaseHistory
 from services.inference.catalogue.prices import PriceList
 from services.inference.catalogue.router import CatalogueSources
+from services.inference.mcp import router as mcp
+from services.inference.mcp.server import ToolServer
 from services.inference.metering.billing_client import BillingClient
 from services.inference.metering.journal.journal import Journal
 from services.inference.metering.leases.manager import LeaseManager
@@ -79,6 +81,7 @@ REQUEST_HEADERS = (
     "Content-Type",
     "Idempotency-Key",
     "Inference-Header-Content-Length",
+    "MCP-Protocol-Version",
     "X-API-Key",
     "X-Request-ID",
     "X-Request-Timeout",
@@ -168,6 +171,10 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
             app.state.loader = models.loader
             app.state.feedback = feedback
             app.state.catalogue = _open_catalogue(stack, http, stores, settings)
+            app.state.origins = frozenset(settings.cors_origins)
+            app.state.tools = ToolServer(
+                predict, admission=admission, models=models, version=app.version
+            )
             app.state.checks = {
                 "keys": keys.check,
                 "models": watcher.check,
@@ -199,6 +206,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
         v1.router,
         v2.router,
         feedback_router.router,
+        mcp.router,
     ):
         app.include_router(router)
     return InferenceApp(app)

@@ -44,13 +44,17 @@ class KeyLimits:
         """Whether the models are the only limit."""
         return self.networks is None and not self.is_test
 
+    def allows_model(self, model: str) -> bool:
+        """Return whether the key may use a model."""
+        return self.models is None or model in self.models
+
     def check_model(self, model: str) -> None:
         """Check that the key may use a model.
 
         Raises:
             ModelNotAllowed: it may not.
         """
-        if self.models is not None and model not in self.models:
+        if not self.allows_model(model):
             raise ModelNotAllowed()
 
     def check_address(self, address: str) -> None:
