@@ -97,6 +97,7 @@ app = new_group(
     {
         "up": Command("cli.local.up:up", (AUTH, BILLING, INFERENCE, REGISTRY, TRAINER)),
         "usage": Command("cli.usage:usage", ()),
+        "mcp": Command("cli.mcp:mcp", ()),
         "train": Command("cli.train:train", (REGISTRY, TRAINER)),
         "login": Command("cli.sign_in.commands:login", ()),
         "logout": Command("cli.sign_in.commands:logout", ()),

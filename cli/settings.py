@@ -27,9 +27,9 @@ class LocalSettings(ServiceSettings):
     pipeline_repository: str = Field(default="", validation_alias="PIPELINE_REPOSITORY")
     """Repository of the workflows, for links to their runs."""
     url: str = ""
-    """URL of billing, or of any other service that names it, for `tollgate usage`."""
+    """URL of any service, for `tollgate usage` and `tollgate mcp`, which find the one they need."""
     api_key: SecretStr = SecretStr("")
-    """API key with scope `usage:read`, for `tollgate usage`."""
+    """API key with scope `usage:read` for `tollgate usage`, or `predict` for `tollgate mcp`."""
     client_id: str = ""
     """Machine client with scope `predict` for `tollgate models check`."""
     client_secret: SecretStr = SecretStr("")

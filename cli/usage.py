@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 
+from cli.discovery import find_service
 from cli.options import AsJson
 from cli.output import counted, exit_with_error, print_json, print_table
 from cli.settings import LocalSettings
@@ -111,7 +112,7 @@ def _connect(http: httpx.Client, settings: LocalSettings) -> tuple[str, dict[str
     if settings.url:
         if not key:
             exit_with_error("TOLLGATE_URL is set; set TOLLGATE_API_KEY, too")
-        return _find_billing(http, settings.url.rstrip("/")), {"X-API-Key": key}
+        return find_service(http, settings.url, "billing"), {"X-API-Key": key}
     local = f"http://127.0.0.1:{settings.billing_port}"
     if key:
         return local, {"X-API-Key": key}
@@ -124,15 +125,6 @@ def _connect(http: httpx.Client, settings: LocalSettings) -> tuple[str, dict[str
     if granted.is_error:
         exit_with_error(f"the demo user cannot log in: auth answered {granted.status_code}")
     return local, {"Authorization": f"Bearer {granted.json()['access_token']}"}
-
-
-def _find_billing(http: httpx.Client, url: str) -> str:
-    """Return the URL of billing, which another service may name."""
-    found = http.get(f"{url}/.well-known/tollgate")
-    if found.is_error:
-        return url
-    billing: str = found.json().get("billing") or url
-    return billing.rstrip("/")
 
 
 def _read(http: httpx.Client, url: str, headers: dict[str, str], query: dict[str, str]) -> Document:

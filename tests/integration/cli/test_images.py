@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 IMAGES = ("auth", "billing", "inference", "trainer")
 
-EVERYWHERE = {"login", "logout", "token", "usage"}
+EVERYWHERE = {"login", "logout", "mcp", "token", "usage"}
 COMMANDS = {
     "auth": {"audit", "auth", "users"} | EVERYWHERE,
     "billing": {"billing", "receipts"} | EVERYWHERE,
