@@ -49,10 +49,10 @@ def public_settings(domain: str, *, profiles: str) -> dict[str, str]:
     return {
         "TOLLGATE_DOMAIN": domain,
         "AUTH_ISSUER": f"https://auth.{domain}",
+        "INFERENCE_PUBLIC_URL": f"https://inference.{domain}",
+        "BILLING_PUBLIC_URL": f"https://billing.{domain}",
         "AUTH_CORS_ORIGINS": origins,
-        "CONSOLE_URL": f"https://console.{domain}",
-        "CONSOLE_INFERENCE_URL": f"https://inference.{domain}",
-        "CONSOLE_BILLING_URL": f"https://billing.{domain}",
+        "CONSOLE_PUBLIC_URL": f"https://console.{domain}",
         "COMPOSE_PROFILES": ",".join(sorted({*filter(None, profiles.split(",")), "https"})),
     }
 

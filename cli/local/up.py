@@ -62,7 +62,12 @@ async def _up(settings: LocalSettings, home: Path) -> int:
     """
     began = time.monotonic()
     plan = settings.default_plan or str(_LOCAL_PLAN)
-    environment = os.environ | {"TOLLGATE_HOME": str(home), "BILLING_DEFAULT_PLAN": plan}
+    environment = {
+        **_public_urls(settings),
+        **os.environ,
+        "TOLLGATE_HOME": str(home),
+        "BILLING_DEFAULT_PLAN": plan,
+    }
     preparation = Process("cli.local.prepare", environment=environment)
     sample = Process("cli.local.sample", environment=environment)
     auth = Service("auth", port=settings.auth_port, environment=environment)
@@ -123,6 +128,16 @@ async def _up(settings: LocalSettings, home: Path) -> int:
         return 1
     log.info("stopped")
     return 0
+
+
+def _public_urls(settings: LocalSettings) -> dict[str, str]:
+    """Return the variables with the URLs that the services publish, unless others are set."""
+    ports = {
+        "INFERENCE": settings.inference_port,
+        "BILLING": settings.billing_port,
+        "CONSOLE": settings.console_port,
+    }
+    return {f"{name}_PUBLIC_URL": f"http://127.0.0.1:{port}" for name, port in ports.items()}
 
 
 def _asked_to_stop(*, or_else: Callable[[], None]) -> asyncio.Event:

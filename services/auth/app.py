@@ -51,6 +51,7 @@ from services.auth.users.router import router as users
 from services.common.db.database import DEADLINE_S, Database
 from services.common.db.schema import SchemaCheck
 from services.common.errors import Unavailable
+from services.common.http.addresses import public_addresses
 from services.common.http.app import service_app
 from services.common.http.client import http_client
 from services.common.http.methods import Cors
@@ -171,6 +172,7 @@ def create_app(
         title="Tollgate auth",
         description="Users, machine credentials and the tokens that the other services accept.",
         token_url=f"{settings.issuer}/token",
+        addresses=public_addresses(settings, issuer=settings.issuer),
         lifespan=lifespan,
         max_body_bytes=MAX_BODY_BYTES,
         refuse=refuse,

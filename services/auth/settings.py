@@ -24,7 +24,7 @@ from services.auth.passwords import DEFAULT_THREADS
 from services.auth.tokens.guesses import GuessLimits
 from services.common.db.database import DatabaseUrl
 from services.common.identity.tokens import MAX_LIFETIME_S
-from services.common.settings import Hosts, Networks, Origins, Port, ServiceSettings, ServiceUrl
+from services.common.settings import Hosts, Networks, Origins, Port, PublicUrls, ServiceUrl
 
 
 def _local_database(data: dict[str, Any]) -> SecretStr:
@@ -109,7 +109,7 @@ def _have_own_names(providers: tuple[ProviderSettings, ...]) -> tuple[ProviderSe
     return providers
 
 
-class AuthSettings(ServiceSettings):
+class AuthSettings(PublicUrls):
     """The settings; `python -m services.auth` loads them once."""
 
     model_config = SettingsConfigDict(env_prefix="AUTH_")

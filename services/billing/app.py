@@ -28,6 +28,7 @@ from services.billing.usage import exports_router as exports
 from services.billing.usage import router as usage
 from services.common.db.database import DEADLINE_S, Database
 from services.common.db.schema import SchemaCheck
+from services.common.http.addresses import public_addresses
 from services.common.http.app import service_app
 from services.common.http.client import http_client
 from services.common.http.methods import Cors
@@ -118,6 +119,7 @@ def create_app(
         title="Tollgate billing",
         description="Usage, plans, leases, receipts and invoices. Amounts are decimal strings.",
         token_url=f"{settings.auth_url}/token",
+        addresses=public_addresses(settings, issuer=settings.auth_url),
         lifespan=lifespan,
         max_body_bytes=MAX_BODY_BYTES,
         cors=Cors(

@@ -15,7 +15,7 @@ from services.common.settings import (
     Networks,
     Origins,
     Port,
-    ServiceSettings,
+    PublicUrls,
     ServiceUrl,
     local_client,
 )
@@ -78,7 +78,7 @@ def _json(value: Any) -> Any:
         raise ValueError("is not JSON") from error
 
 
-class BillingSettings(ServiceSettings):
+class BillingSettings(PublicUrls):
     """Read once, by `python -m services.billing`."""
 
     model_config = SettingsConfigDict(env_prefix="BILLING_")

@@ -122,6 +122,23 @@ class ServiceSettings(BaseSettings):
         return field if field.isupper() else f"{cls.model_config['env_prefix']}{field}".upper()
 
 
+class PublicUrls(ServiceSettings):
+    """Base class of the settings of a service, all of which publish where to find the others."""
+
+    inference_public_url: ServiceUrl | None = Field(
+        default=None, validation_alias="INFERENCE_PUBLIC_URL"
+    )
+    """URL at which callers reach inference; unset: unknown."""
+    billing_public_url: ServiceUrl | None = Field(
+        default=None, validation_alias="BILLING_PUBLIC_URL"
+    )
+    """URL at which callers reach billing; unset: unknown."""
+    console_public_url: ServiceUrl | None = Field(
+        default=None, validation_alias="CONSOLE_PUBLIC_URL"
+    )
+    """URL at which people reach the console; unset: unknown."""
+
+
 def local_client(home: Path) -> tuple[str, str]:
     """Return the id and secret of the OAuth client with which local services call one another.
 

@@ -8,6 +8,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 
 from services.common.errors import ServiceError
+from services.common.http.addresses import Addresses
 from services.common.http.app import service_app
 from services.common.http.client import http_client
 from services.console.apis.calls import Api, ApiProblem, ApiUnavailable, TokenRejected
@@ -67,6 +68,12 @@ def create_app(settings: ConsoleSettings, *, tracing: "Tracing | None" = None) -
         title="Tollgate console",
         description="The pages on which people find, try, buy and pay for models.",
         token_url=None,
+        addresses=Addresses(
+            issuer=settings.auth_url,
+            inference=settings.inference_url,
+            billing=settings.billing_url,
+            console=settings.url,
+        ),
         lifespan=lifespan,
         max_body_bytes=MAX_BODY_BYTES,
         refuse=refuse,

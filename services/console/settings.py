@@ -48,9 +48,9 @@ class ConsoleSettings(ServiceSettings):
     """Port of the local inference service, for the default of `CONSOLE_INFERENCE_URL`."""
     billing_port: Port = Field(default=8003, validation_alias="BILLING_PORT")
     """Port of the local billing service, for the default of `CONSOLE_BILLING_URL`."""
-    url: ServiceUrl = Field(default_factory=_local_url)
+    url: ServiceUrl = Field(default_factory=_local_url, validation_alias="CONSOLE_PUBLIC_URL")
     """The console's own address in a browser; default the local address. Register
-    `<CONSOLE_URL>/sign-in/callback` as the redirect URI of its client, and `<CONSOLE_URL>/` for
+    `<CONSOLE_PUBLIC_URL>/sign-in/callback` as the redirect URI of its client, and `<CONSOLE_PUBLIC_URL>/` for
     after signing out (`AUTH_FIRST_PARTY_CLIENTS`)."""
     auth_url: ServiceUrl = Field(default_factory=_local_auth)
     """The issuer of tokens, on whose pages people sign in; default the local auth service."""

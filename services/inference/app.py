@@ -15,6 +15,7 @@ from registry.feedback import FeedbackStore
 from registry.keys import TrustedKeys
 from registry.releases import ReleaseManager
 from registry.store import ModelStore
+from services.common.http.addresses import public_addresses
 from services.common.http.app import service_app
 from services.common.http.client import http_client
 from services.common.http.methods import Cors
@@ -191,6 +192,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
         title="Tollgate inference",
         description="Predictions, billed per request. Log in with Authorize to try them.",
         token_url=f"{settings.auth_url}/token",
+        addresses=public_addresses(settings, issuer=settings.auth_url),
         lifespan=lifespan,
         max_body_bytes=min(settings.max_body_bytes, MAX_OTHER_BODY_BYTES),
         refuse=v2.refuse,

@@ -12,7 +12,7 @@ from services.common.settings import (
     Networks,
     Origins,
     Port,
-    ServiceSettings,
+    PublicUrls,
     ServiceUrl,
     local_client,
 )
@@ -26,7 +26,7 @@ def _cpus() -> int:
     return len(os.sched_getaffinity(0))
 
 
-class InferenceSettings(ServiceSettings):
+class InferenceSettings(PublicUrls):
     """Read once, at start. The defaults suit an installation on one machine."""
 
     model_config = SettingsConfigDict(env_prefix="INFERENCE_")

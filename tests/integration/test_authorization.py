@@ -70,7 +70,7 @@ PUBLIC = {
     },
 }
 """What needs no credentials, besides the operations that every service has."""
-OPERATIONS = {"/healthz", "/readyz", "/metrics"}
+OPERATIONS = {"/healthz", "/readyz", "/metrics", "/.well-known/tollgate"}
 DOCS = {"/docs"}
 REFUSED = {"console": 303}
 """The status without valid credentials, if it is not 401: the console redirects to its sign-in."""

@@ -22,6 +22,7 @@ from services.common.errors import (
     error_response,
     install_error_handlers,
 )
+from services.common.http.addresses import Addresses, add_addresses
 from services.common.http.docs import AmendOpenApi, add_docs
 from services.common.http.methods import Cors, Methods
 from services.common.identity.guards import public
@@ -43,6 +44,7 @@ def service_app(
     title: str,
     description: str,
     token_url: str | None,
+    addresses: Addresses,
     lifespan: Lifespan,
     max_body_bytes: int,
     refuse: Refuse = error_response,
@@ -54,14 +56,15 @@ def service_app(
 ) -> FastAPI:
     """Return a FastAPI app with everything that the services have in common.
 
-    This includes problem+json errors, request ids, metrics, `/healthz`, `/readyz`, `/metrics` and
-    a docs page that works offline. The lifespan sets what dependencies need in `app.state`:
-    `verifier` (TokenVerifier), `database` (Database) if there is one, and `checks`, the readiness
-    checks by name.
+    This includes problem+json errors, request ids, metrics, `/healthz`, `/readyz`, `/metrics`,
+    `/.well-known/tollgate` and a docs page that works offline. The lifespan sets what dependencies
+    need in `app.state`: `verifier` (TokenVerifier), `database` (Database) if there is one, and
+    `checks`, the readiness checks by name.
 
     Args:
         token_url: where the docs page's Authorize button logs in; None for a service without an
             API, which gets no docs page.
+        addresses: the public URLs of all services, which `/.well-known/tollgate` returns.
         max_body_bytes: a larger body gets 413.
         refuse: renders errors in another format.
         observe: called for each expected error, before the response.
@@ -99,6 +102,7 @@ def service_app(
     if tracing is not None:
         app.add_middleware(tracing.around_app)
     _add_operations(app)
+    add_addresses(app, addresses)
     if token_url is not None:
         add_docs(app, token_url=token_url, accepts_api_keys=accepts_api_keys, amend=amend_openapi)
     return app

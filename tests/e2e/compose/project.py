@@ -78,7 +78,12 @@ class Project(Platform):
         script = ROOT / "scripts" / "compose_env.py"
         subprocess.run([sys.executable, script], cwd=folder, check=True, capture_output=True)
         ports = {f"{name.upper()}_PORT": port for name, port in self.ports.items()}
-        variables = ports | {"TAG": tag, "AUTH_ISSUER": self.urls["auth"]}
+        variables = ports | {
+            "TAG": tag,
+            "AUTH_ISSUER": self.urls["auth"],
+            "INFERENCE_PUBLIC_URL": self.urls["inference"],
+            "BILLING_PUBLIC_URL": self.urls["billing"],
+        }
         with (folder / ".env").open("a") as file:
             file.writelines(f"{name}={value}\n" for name, value in variables.items())
         self.settings = dict(

@@ -87,7 +87,14 @@ class TestDockerfile:
 
 class TestCompose:
     def test_both_generations_of_compose_support_every_key(self) -> None:
-        assert set(COMPOSE) <= {"services", "volumes", "x-tollgate", "x-job", "x-traces"}
+        assert set(COMPOSE) <= {
+            "services",
+            "volumes",
+            "x-tollgate",
+            "x-job",
+            "x-traces",
+            "x-addresses",
+        }
         for service in SERVICES.values():
             assert set(service) <= KEYS
             assert set(service.get("healthcheck", {})) <= HEALTHCHECK_KEYS
@@ -214,6 +221,8 @@ class TestEnv:
 
         assert first["AUTH_ISSUER"] == "https://auth.one.example"
         assert second["AUTH_ISSUER"] == "https://auth.two.example"
+        assert second["INFERENCE_PUBLIC_URL"] == "https://inference.two.example"
+        assert second["BILLING_PUBLIC_URL"] == "https://billing.two.example"
         assert second["COMPOSE_PROFILES"] == "https,observability"
         assert {name: second[name] for name in GENERATED} == {
             name: first[name] for name in GENERATED

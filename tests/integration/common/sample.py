@@ -9,6 +9,7 @@ from jose.backends.base import Key
 from pydantic import BaseModel, ConfigDict
 
 from services.common.errors import NotFound, ServiceError, Unavailable
+from services.common.http.addresses import Addresses
 from services.common.http.app import service_app
 from services.common.http.methods import Cors
 from services.common.http.routing import new_router
@@ -16,6 +17,7 @@ from services.common.identity.guards import AnyCaller
 from services.common.identity.tokens import TokenVerifier
 
 LIMIT = 1000
+ADDRESSES = Addresses(issuer="http://auth.test", inference="http://inference.test")
 
 router = new_router(tag="samples")
 
@@ -87,6 +89,7 @@ def sample_app() -> FastAPI:
         title="Sample",
         description="A service.",
         token_url="http://auth.test/token",
+        addresses=ADDRESSES,
         lifespan=lifespan,
         max_body_bytes=LIMIT,
         cors=Cors(["http://page.test"], ["GET", "PUT"], ["Authorization"], ["X-Request-ID"]),

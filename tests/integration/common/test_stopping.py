@@ -19,6 +19,7 @@ from services.common.http.app import service_app
 from services.common.http.protocol import Protocol
 from services.common.http.routing import new_router
 from services.common.shutdown import StoppingServer
+from tests.integration.common.sample import ADDRESSES
 
 PATIENCE_S = 0.6
 
@@ -58,6 +59,7 @@ class Running:
             title="Sample",
             description="",
             token_url="/",
+            addresses=ADDRESSES,
             lifespan=empty_lifespan,
             max_body_bytes=1000,
         )

@@ -20,6 +20,7 @@ from services.common.http.routing import new_router
 from services.common.telemetry import open_tracing
 from services.common.telemetry import tracing as tracing_module
 from services.common.telemetry.tracing import Tracing
+from tests.integration.common.sample import ADDRESSES
 
 SECRET = "hunter2"
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -64,6 +65,7 @@ async def traced_client(tracing: Tracing) -> AsyncIterator[AsyncClient]:
         title="Sample",
         description="A service.",
         token_url="http://auth.test/token",
+        addresses=ADDRESSES,
         lifespan=lifespan,
         max_body_bytes=1000,
         tracing=tracing,

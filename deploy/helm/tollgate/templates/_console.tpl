@@ -7,7 +7,7 @@
 TOLLGATE_HOME: /var/lib/tollgate
 CONSOLE_HOST: 0.0.0.0
 CONSOLE_PORT: "8000"
-CONSOLE_URL: {{ include "tollgate.publicUrl" (dict "root" . "component" "console") | quote }}
+CONSOLE_PUBLIC_URL: {{ include "tollgate.publicUrl" (dict "root" . "component" "console") | quote }}
 {{- range list "auth" "inference" "billing" }}
 CONSOLE_{{ upper . }}_URL: {{ include "tollgate.publicUrl" (dict "root" $ "component" .) | quote }}
 CONSOLE_{{ upper . }}_ADDRESS: {{ include "tollgate.internalUrl" (dict "root" $ "component" .) | quote }}

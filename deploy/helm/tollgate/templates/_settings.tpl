@@ -22,7 +22,8 @@ data: {{- include "tollgate.settings" . | trim | nindent 2 }}
 {{- $internal := include "tollgate.internalUrl" $ | trimPrefix "http://" }}
 {{- $_ := set $proxies (printf "%s_TRUSTED_HOSTS" (upper $.component)) (join " " (append . $internal)) }}
 {{- end }}
-{{- range $name, $value := merge (dict) (index .root.Values .component).settings $own $tracing $proxies }}
+{{- $addresses := include "tollgate.addressSettings" .root | fromYaml }}
+{{- range $name, $value := merge (dict) (index .root.Values .component).settings $own $addresses $tracing $proxies }}
 {{ $name }}: {{ $value | quote }}
 {{- end }}
 {{- end }}
@@ -33,6 +34,15 @@ data: {{- include "tollgate.settings" . | trim | nindent 2 }}
 OTEL_EXPORTER_OTLP_ENDPOINT: {{ .endpoint | quote }}
 OTEL_TRACES_SAMPLER: {{ .sampler | quote }}
 OTEL_TRACES_SAMPLER_ARG: {{ .ratio | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Without a domain, the address that callers use is unknown. */}}
+{{- define "tollgate.addressSettings" -}}
+{{- if .Values.domain }}
+{{- range list "inference" "billing" "console" }}
+{{ upper . }}_PUBLIC_URL: {{ include "tollgate.publicUrl" (dict "root" $ "component" .) | quote }}
 {{- end }}
 {{- end }}
 {{- end }}
