@@ -112,7 +112,7 @@ types: .venv/dev.stamp ## Check types
 	$(BIN)/mypy scripts/*.py
 
 imports: .venv/dev.stamp ## Check the import rules
-	$(BIN)/lint-imports
+	PYTHONPATH=clients/python $(BIN)/lint-imports
 
 words: .venv/dev.stamp ## Check that the prose is plain English
 	$(BIN)/python scripts/words.py
