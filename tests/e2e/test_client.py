@@ -36,6 +36,7 @@ from tollgate_client import (
 )
 
 NANO = Decimal(10) ** 9
+TIMEOUT_S = 120.0
 OpenClient = Callable[..., Caller]
 Away = tuple[Proxy, str]
 
@@ -66,6 +67,7 @@ def open_client(platform: Platform, account: Account, kind: str) -> Iterator[Ope
     opened: list[Caller] = []
 
     def open_(base_url: str | None = None, **options: Any) -> Caller:
+        options = {"timeout": TIMEOUT_S} | options
         opened.append(Caller(kind, key, base_url or platform.urls["auth"], **options))
         return opened[-1]
 
@@ -104,6 +106,13 @@ def billed(platform: Platform, account: Account) -> tuple[int, int]:
     """Return the requests and rows that an account has been billed for."""
     total = platform.usage(account.token)
     return total["requests"], total["rows"]
+
+
+def limit_rate(platform: Platform, account: Account, *, per_second: float) -> None:
+    """Put an account on a plan that allows one request at once."""
+    limited = plan(rate_limit={"per_second": per_second, "burst": 1})
+    with platform.client("billing", platform.admin_token()) as billing:
+        put_on_plan(billing, account.id, plan_id=store_plan(billing, limited))
 
 
 def unless_unpaid(client: Caller, rows: list[Any], key: str | None) -> Any:
@@ -255,22 +264,30 @@ class TestErrors:
         assert again.receipt.parts[0]["event_id"] == error.partial.receipt.event_id
         eventually(lambda: billed(platform, account) == (2, 3))
 
-    def test_a_rate_limit_is_waited_for_unless_the_deadline_is_earlier(
+    def test_a_rate_limit_that_outlasts_the_deadline_is_an_error(
         self, platform: Platform, account: Account, open_client: OpenClient
     ) -> None:
-        slow = plan(rate_limit={"per_second": 0.2, "burst": 1})
-        with platform.client("billing", platform.admin_token()) as billing:
-            put_on_plan(billing, account.id, plan_id=store_plan(billing, slow))
+        limit_rate(platform, account, per_second=0.001)
         client = open_client()
+        client.predict("wine", [WINE])
 
-        client.predict("wine", [WINE])
         with pytest.raises(RateLimitError) as caught:
-            client.predict("wine", [WINE], timeout=0.5)
-        client.predict("wine", [WINE])
+            client.predict("wine", [WINE])
 
         assert caught.value.retry_after is not None
-        assert 0 < caught.value.retry_after <= 5
-        eventually(lambda: billed(platform, account) == (2, 2))
+        assert caught.value.retry_after > TIMEOUT_S
+        eventually(lambda: billed(platform, account) == (1, 1))
+
+    def test_a_rate_limit_is_waited_for(
+        self, platform: Platform, account: Account, open_client: OpenClient
+    ) -> None:
+        limit_rate(platform, account, per_second=1)
+        client = open_client()
+
+        for _ in range(3):
+            client.predict("wine", [WINE])
+
+        eventually(lambda: billed(platform, account) == (3, 3))
 
 
 class TestFaults:

@@ -64,7 +64,7 @@ def read_receipt(answer: Answer) -> Receipt:
     """Return the receipt in an answer's headers; `X-Usage-Amount` is such as `0.0005 USD`.
 
     Raises:
-        TollgateError: there is none.
+        TollgateError: the answer has no receipt.
     """
     headers = answer.headers
     amount, _, currency = headers.get("x-usage-amount", "").partition(" ")
