@@ -45,6 +45,7 @@ _PATTERN = re.compile(
     re.IGNORECASE,
 )
 _INSTEAD = list(AVOIDED.values())
+_TEMPLATE_CODE = re.compile(r"{[{%#].*?[}%#]}", re.DOTALL)
 
 
 def main() -> None:
@@ -81,6 +82,8 @@ def problems(path: Path) -> Iterator[str]:
 def prose(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the texts that a person reads, each with its first line's number."""
     text = path.read_text()
+    if path.suffix == ".j2":
+        text = _TEMPLATE_CODE.sub(lambda code: "\n" * code[0].count("\n"), text)
     if path.suffix != ".py":
         yield 1, text
         return

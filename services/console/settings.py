@@ -50,8 +50,8 @@ class ConsoleSettings(ServiceSettings):
     """Port of the local billing service, for the default of `CONSOLE_BILLING_URL`."""
     url: ServiceUrl = Field(default_factory=_local_url, validation_alias="CONSOLE_PUBLIC_URL")
     """The console's own address in a browser; default the local address. Register
-    `<CONSOLE_PUBLIC_URL>/sign-in/callback` as the redirect URI of its client, and `<CONSOLE_PUBLIC_URL>/` for
-    after signing out (`AUTH_FIRST_PARTY_CLIENTS`)."""
+    `<CONSOLE_PUBLIC_URL>/sign-in/callback` as the redirect URI of its client, and
+    `<CONSOLE_PUBLIC_URL>/` for after signing out (`AUTH_FIRST_PARTY_CLIENTS`)."""
     auth_url: ServiceUrl = Field(default_factory=_local_auth)
     """The issuer of tokens, on whose pages people sign in; default the local auth service."""
     auth_address: ServiceUrl = Field(default_factory=lambda data: data["auth_url"])
@@ -77,7 +77,7 @@ class ConsoleSettings(ServiceSettings):
 
     @property
     def docs_folder(self) -> Path | None:
-        """The folder of the docs site, or None if there is none."""
+        """The folder of the docs site, or None if nobody has built it."""
         folder = self.docs or Path(__file__).parents[2] / "build/docs"
         return folder if (folder / "index.html").is_file() else None
 
