@@ -60,14 +60,14 @@ class _Switchboard(httpx.AsyncBaseTransport):
     """Connects the console to the services, except those that are away."""
 
     def __init__(self, services: dict[str, FastAPI], away: set[str]) -> None:
-        self._transports = {name: ASGITransport(app) for name, app in services.items()}
+        self._services = services
         self._away = away
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         name = request.url.host.removesuffix(".test")
-        if name in self._away or name not in self._transports:
+        if name in self._away or name not in self._services:
             raise httpx.ConnectError("away", request=request)
-        return await self._transports[name].handle_async_request(request)
+        return await ASGITransport(self._services[name]).handle_async_request(request)
 
 
 def new_console(home: Path, services: dict[str, FastAPI], away: set[str]) -> FastAPI:
