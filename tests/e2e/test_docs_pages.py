@@ -1,26 +1,13 @@
 """The docs pages in a real browser: they work without internet, log in, and predict."""
 
-import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from harness.platform import Platform
 from harness.samples import WINE
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--no-proxy-server",
-]
-WAIT_MS = 20_000
+from tests.e2e.browsers import WAIT_MS, running_browser
 
 # What to try on each page: the operation, and part of its response.
 TRIALS = {
@@ -32,15 +19,8 @@ TRIALS = {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("Chromium is not installed, and under CI nothing is skipped")
-        pytest.skip("BROWSER TESTS SKIPPED: Chromium is not installed")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=QUIET)
+    with running_browser() as started:
         yield started
-        started.close()
 
 
 @pytest.mark.parametrize("service", TRIALS)

@@ -1,6 +1,6 @@
 """The catalogue, the page of a model, and its playground."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
 
 import httpx
 import pytest
@@ -22,9 +22,9 @@ def inference(world: World) -> FastAPI:
 
 
 @pytest.fixture
-async def signed_in(inference: FastAPI, browser: AsyncClient) -> AsyncIterator[AsyncClient]:
+async def signed_in(inference: FastAPI, browser: AsyncClient) -> AsyncClient:
     await sign_up(browser)
-    yield browser
+    return browser
 
 
 def assert_no_markup(text: str) -> None:
@@ -120,7 +120,7 @@ async def test_what_is_wrong_is_beside_its_column_and_the_rest_is_kept(
     inference.state.problem = JSONResponse(problem, status_code=422)
     shown = await visit(signed_in, PAGE)
 
-    page = await _submit(signed_in, shown, action="predict", **{f"column.{RESERVED}": "x"})
+    page = await _submit(signed_in, shown, {f"column.{RESERVED}": "x"}, action="predict")
 
     assert page.status_code == 422
     assert_no_markup(page.text)
@@ -197,8 +197,13 @@ async def test_while_billing_is_away_models_are_shown_without_prices(
 
 
 async def _submit(
-    browser: AsyncClient, shown: httpx.Response, *, form: int = -2, **fields: str
+    browser: AsyncClient,
+    shown: httpx.Response,
+    changed: Mapping[str, str] | None = None,
+    *,
+    form: int = -2,
+    **fields: str,
 ) -> httpx.Response:
     """Send the playground's form, or by `form=-1` the one for a CSV."""
-    filled = Shown(shown).forms[form].fields | fields
+    filled = Shown(shown).forms[form].fields | dict(changed or {}) | fields
     return await browser.post(f"{CONSOLE}{PAGE}", data=filled)

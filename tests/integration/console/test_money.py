@@ -1,6 +1,5 @@
 """Usage, the open month, invoices and the billing profile on the console."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
@@ -13,11 +12,19 @@ from tests.integration.console.conftest import CONSOLE, World
 from tests.integration.console.test_sign_in import session_of
 from tests.integration.console.visits import Shown, follow, sign_up, submit, text_of, visit
 
+PROFILE = {
+    "name": "Ada Ltd",
+    "email": "bills@example.com",
+    "country": "de",
+    "vat_id": "DE136695976",
+    "address": "Street 1\r\n10115 Berlin",
+}
+
 
 @pytest.fixture(autouse=True)
-async def account(world: World, browser: AsyncClient) -> AsyncIterator[str]:
+async def account(world: World, browser: AsyncClient) -> str:
     await sign_up(browser)
-    yield session_of(world, browser).account
+    return session_of(world, browser).account
 
 
 @pytest.fixture
@@ -78,14 +85,6 @@ class TestUsage:
 
 
 class TestBilling:
-    PROFILE = {
-        "name": "Ada Ltd",
-        "email": "bills@example.com",
-        "country": "de",
-        "vat_id": "DE136695976",
-        "address": "Street 1\r\n10115 Berlin",
-    }
-
     async def test_it_shows_the_balance_and_the_open_month(
         self, browser: AsyncClient, database: Database, account: str
     ) -> None:
@@ -100,7 +99,7 @@ class TestBilling:
     async def test_the_profile_is_stored_and_shown_again(self, browser: AsyncClient) -> None:
         shown = await visit(browser, "/billing")
 
-        page = await follow(browser, await submit(browser, shown, "/billing", **self.PROFILE))
+        page = await follow(browser, await submit(browser, shown, "/billing", **PROFILE))
 
         assert "The profile is saved." in text_of(page)
         kept = Shown(page).form("/billing").fields
@@ -115,7 +114,7 @@ class TestBilling:
         self, browser: AsyncClient, changes: dict[str, str], wrong: int
     ) -> None:
         shown = await visit(browser, "/billing")
-        sent = self.PROFILE | changes
+        sent = PROFILE | changes
 
         answer = await submit(browser, shown, "/billing", **sent)
 

@@ -1,7 +1,6 @@
 """What all pages have in common: what they load, weigh and refuse."""
 
 import re
-from collections.abc import AsyncIterator
 
 import pytest
 from fastapi import FastAPI
@@ -11,6 +10,7 @@ from httpx import AsyncClient
 from services.console.design.assets import style
 from tests.integration.console.conftest import AUTH, CONSOLE, World
 from tests.integration.console.hostile_models import MODEL, hostile_inference
+from tests.integration.console.test_sign_in import session_of
 from tests.integration.console.visits import is_signed_in, sign_up, visit
 
 PUBLIC = ["/", f"/models/{MODEL}", "/sign-up", "/design", "/nowhere"]
@@ -25,9 +25,9 @@ def inference(world: World) -> FastAPI:
 
 
 @pytest.fixture
-async def visitor(browser: AsyncClient) -> AsyncIterator[AsyncClient]:
+async def visitor(browser: AsyncClient) -> AsyncClient:
     await sign_up(browser)
-    yield browser
+    return browser
 
 
 async def test_every_page_loads_only_our_own_files_and_cannot_be_framed(
@@ -106,8 +106,6 @@ async def test_no_form_is_accepted_without_the_sessions_token(
 async def test_a_token_that_auth_has_revoked_ends_the_session_in_words(
     world: World, visitor: AsyncClient, running_auth: FastAPI
 ) -> None:
-    from tests.integration.console.test_sign_in import session_of
-
     token = session_of(world, visitor).token
     await visitor.post(f"{AUTH}/revoke", data={"token": token})
 

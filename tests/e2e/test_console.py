@@ -1,0 +1,202 @@
+"""The console in a real browser, as a buyer uses it: on a phone, and without scripts."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect
+
+from harness.platform import Platform
+from harness.programs import ROOT, find_program
+from harness.waiting import eventually
+from tests.e2e.browsers import WAIT_MS, running_browser
+
+AXE = Path(__file__).parent / "axe"
+SCREENSHOTS = ROOT / "build" / "screenshots"
+PHONE: ViewportSize = {"width": 360, "height": 740}
+DESK: ViewportSize = {"width": 1280, "height": 800}
+PASSWORD = "correct horse battery"
+PUBLIC = ("/", "/models/wine", "/sign-up", "/design", "/nowhere")
+SIGNED_IN = ("/models/wine", "/keys", "/usage", "/billing", "/invoices", "/organisation")
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+SHIFTS = """() => new Promise(done => {
+  let sum = 0;
+  new PerformanceObserver(list => list.getEntries().forEach(each => { sum += each.value; }))
+    .observe({type: "layout-shift", buffered: true});
+  requestAnimationFrame(() => requestAnimationFrame(() => done(sum)));
+})"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_browser() as started:
+        yield started
+
+
+@pytest.fixture
+def phone(browser: Browser, platform: Platform) -> Iterator[Page]:
+    """A page of a phone without scripts."""
+    context = browser.new_context(
+        base_url=platform.urls["console"], viewport=PHONE, java_script_enabled=False
+    )
+    page = context.new_page()
+    page.set_default_timeout(WAIT_MS)
+    yield page
+    context.close()
+
+
+def sign_up(page: Page) -> str:
+    """Register; return the address."""
+    email = f"buyer-{time.time_ns()}@example.com"
+    page.goto("/sign-up")
+    page.fill("[name=email]", email)
+    page.fill("[name=password]", PASSWORD)
+    page.fill("[name=name]", "Ada Lovelace")
+    page.get_by_role("button", name="Create account").click()
+    expect(page.get_by_role("heading", name="Models")).to_be_visible()
+    return email
+
+
+def test_a_buyer_goes_from_the_first_page_to_a_paid_call_without_a_terminal(
+    phone: Page, platform: Platform
+) -> None:
+    email = sign_up(phone)
+
+    phone.get_by_role("link", name="Wine cultivars").click()
+    phone.fill("[name=alcohol]", "not a number")
+    phone.get_by_role("button", name="Predict", exact=True).click()
+    expect(phone.locator("#column-1-error")).to_contain_text("Must be a number")
+    phone.fill("[name=alcohol]", "14.23")
+    phone.get_by_role("button", name="Predict and explain").click()
+    expect(phone.get_by_test_id("predict-result")).to_be_visible()
+    expect(phone.get_by_test_id("predict-cost")).to_contain_text("$0.0006")
+
+    phone.goto("/keys")
+    phone.fill("[name=name]", "Checkout")
+    phone.get_by_role("button", name="Create key").click()
+    key = phone.get_by_test_id("api-key").inner_text()
+    answer = httpx.post(
+        f"{platform.urls['inference']}/v1/models/wine:predict",
+        headers={"X-API-Key": key},
+        json={"instances": [[13.0] * 13]},
+        trust_env=False,
+    )
+    assert answer.status_code == 200, answer.text
+
+    def is_counted() -> bool:
+        phone.goto("/usage")
+        return phone.get_by_test_id("usage-requests").inner_text() == "3"
+
+    eventually(is_counted)
+    expect(phone.get_by_test_id("usage-amount")).to_have_text("$0.0018")
+
+    phone.locator("summary").first.click()
+    phone.get_by_role("button", name="Sign out").click()
+    phone.goto("/billing")
+    phone.fill("[name=email]", email)
+    phone.fill("[name=password]", PASSWORD)
+    phone.get_by_role("button", name="Sign in").click()
+    expect(phone.get_by_test_id("balance")).to_have_text("$0.00")
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The script that checks accessibility."""
+    folder = tmp_path_factory.mktemp("axe")
+    for file in AXE.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    install = [find_program("npm"), "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+    subprocess.run(install, cwd=folder, check=True, capture_output=True, timeout=120)
+    return (folder / "node_modules/axe-core/axe.min.js").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_every_page_is_accessible_fits_and_does_not_jump(
+    browser: Browser,
+    platform: Platform,
+    axe: str,
+    scheme: Literal["light", "dark"],
+    size: ViewportSize,
+) -> None:
+    context = browser.new_context(
+        base_url=platform.urls["console"],
+        viewport=size,
+        color_scheme=scheme,
+        bypass_csp=True,  # for the script
+    )
+    page = context.new_page()
+    page.set_default_timeout(WAIT_MS)
+
+    problems = [each for path in PUBLIC for each in check(page, path, axe)]
+    sign_up(page)
+    fill_in(page)
+    problems += [each for path in SIGNED_IN for each in check(page, path, axe)]
+    take_pictures(context, scheme=scheme, width=size["width"])
+    context.close()
+
+    assert problems == []
+
+
+def fill_in(page: Page) -> None:
+    """Leave something to show on the pages of an account."""
+    page.goto("/models/wine")
+    page.get_by_role("button", name="Predict", exact=True).click()
+    page.goto("/keys")
+    page.fill("[name=name]", "Checkout")
+    page.get_by_role("button", name="Create key").click()
+
+
+def check(page: Page, path: str, axe: str) -> list[str]:
+    """Return what is wrong with a page."""
+    page.goto(path)
+    page.evaluate(axe)
+    found = page.evaluate("rules => axe.run(document, {runOnly: rules})", RULES)
+    problems = [
+        f"{path}: {each['id']}: {each['nodes'][0]['html'][:200]}" for each in found["violations"]
+    ]
+    width = page.evaluate("document.documentElement.scrollWidth")
+    viewport = page.viewport_size
+    if viewport is None or width > viewport["width"]:
+        problems.append(f"{path}: is {width} px wide")
+    if shift := page.evaluate(SHIFTS):
+        problems.append(f"{path}: jumps by {shift}")
+    return problems
+
+
+def take_pictures(context: BrowserContext, *, scheme: str, width: int) -> None:
+    """Keep a picture of each page of someone who is signed in, to be looked at."""
+    page = context.new_page()
+    for path in ("/", *SIGNED_IN):
+        page.goto(path)
+        name = path.strip("/").replace("/", "-") or "models"
+        page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}-{width}.png", full_page=True)
+
+
+def test_no_other_page_can_frame_the_console(browser: Browser, platform: Platform) -> None:
+    page = browser.new_page()
+    page.goto(f"{platform.urls['auth']}/healthz")
+
+    with page.expect_console_message(
+        lambda message: "frame-ancestors" in message.text, timeout=WAIT_MS
+    ):
+        page.set_content(f'<iframe src="{platform.urls["console"]}/sign-up"></iframe>')
+
+    assert all(frame.locator("[name=email]").count() == 0 for frame in page.frames)
+    page.close()
+
+
+def test_the_console_stays_small(platform: Platform) -> None:
+    pid = platform.pid("console")
+
+    status = Path(f"/proc/{pid}/status").read_text()
+
+    resident_kib = next(
+        int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")
+    )
+    assert resident_kib <= 120 * 1024
