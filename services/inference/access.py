@@ -4,11 +4,19 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from services.common.errors import InsufficientScope
+from services.common.errors import InsufficientScope, ServiceError
 from services.common.identity.caller import Caller
 from services.common.identity.guards import RequireScope
 
 SCOPE = "predict"
+
+
+class ModelNotAllowed(ServiceError):
+    """The API key is limited to other models."""
+
+    status = 403
+    code = "model_not_allowed"
+    detail = "This API key is limited to other models."
 
 
 def check_scope(caller: Caller) -> None:
@@ -21,19 +29,19 @@ def check_scope(caller: Caller) -> None:
         raise InsufficientScope(SCOPE)
 
 
+def may_use(caller: Caller, model: str) -> bool:
+    """Return whether a caller may use a model."""
+    return caller.limits is None or caller.limits.allows_model(model)
+
+
 def check_model(caller: Caller, model: str) -> None:
     """Check that a caller may use a model.
 
     Raises:
         ModelNotAllowed: the caller's API key is limited to other models.
     """
-    if caller.limits is not None:
-        caller.limits.check_model(model)
-
-
-def may_use(caller: Caller, model: str) -> bool:
-    """Return whether a caller may use a model."""
-    return caller.limits is None or caller.limits.allows_model(model)
+    if not may_use(caller, model):
+        raise ModelNotAllowed()
 
 
 class RequireModelAccess(RequireScope):

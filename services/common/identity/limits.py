@@ -9,14 +9,6 @@ from services.common.errors import ServiceError
 Network = IPv4Network | IPv6Network
 
 
-class ModelNotAllowed(ServiceError):
-    """The API key is limited to other models."""
-
-    status = 403
-    code = "model_not_allowed"
-    detail = "This API key is limited to other models."
-
-
 class AddressNotAllowed(ServiceError):
     """The API key is limited to other addresses."""
 
@@ -47,15 +39,6 @@ class KeyLimits:
     def allows_model(self, model: str) -> bool:
         """Return whether the key may use a model."""
         return self.models is None or model in self.models
-
-    def check_model(self, model: str) -> None:
-        """Check that the key may use a model.
-
-        Raises:
-            ModelNotAllowed: it may not.
-        """
-        if not self.allows_model(model):
-            raise ModelNotAllowed()
 
     def check_address(self, address: str) -> None:
         """Check that the key may be used from an IP address.

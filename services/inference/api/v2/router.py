@@ -22,8 +22,8 @@ from services.common.errors import (
 from services.common.http.docs import operations
 from services.common.http.routing import new_router
 from services.common.identity.guards import public
-from services.common.identity.limits import AddressNotAllowed, ModelNotAllowed
-from services.inference.access import Predicting
+from services.common.identity.limits import AddressNotAllowed
+from services.inference.access import ModelNotAllowed, Predicting
 from services.inference.api.headers import IdempotencyKey, RequestTimeout, Tags
 from services.inference.api.v2 import document, metadata
 from services.inference.api.v2.metadata import Datatype, ModelMetadata, ServerMetadata
