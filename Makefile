@@ -13,11 +13,11 @@ export PYTHONUNBUFFERED := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up install test docs drift bench bench-quick chaos rehearse lint format types imports words messages lock stale clean
+.PHONY: help up install test docs drift bench bench-quick chaos rehearse lint format types imports words messages client-typescript lock stale clean
 .PHONY: images compose-env test-chart test-compose test-cluster test-locks test-rolling test-slow functions-build functions-deploy keys roll
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # exec, so that a signal to make reaches the runner directly.
 up: .venv/local.stamp ## Run the whole platform on this machine (Ctrl-C stops it)
@@ -123,6 +123,9 @@ docs: .venv/dev.stamp ## Build the docs site, build/docs, and check its links
 messages: .venv/dev.stamp ## Generate gRPC's messages from their .proto files (needs the package index)
 	cd services/inference/api/grpc/messages && $(CURDIR)/$(BIN)/uv run --no-project --with grpcio-tools==1.85.1 \
 	  python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. open_inference.proto outline.proto
+
+client-typescript: .venv/dev.stamp ## Generate and compile the TypeScript client (needs Node.js and the npm registry)
+	@$(BIN)/python scripts/client_typescript.py
 
 lock: .venv/dev.stamp ## Pin the dependencies of pyproject.toml (needs the package index)
 	$(BIN)/python scripts/lock.py
