@@ -27,10 +27,10 @@ def test_it_is_compiled_and_calls_a_service(platform: Platform, tmp_path: Path) 
     with platform.client("auth", account.token) as auth:
         key = auth.post("/api-keys", json={"name": "x"}).raise_for_status().json()["key"]
 
-    script = [sys.executable, ROOT / "scripts" / "client_typescript.py", folder]
+    script = [sys.executable, str(ROOT / "scripts" / "client_typescript.py"), str(folder)]
     compiled = subprocess.run(script, capture_output=True, text=True, timeout=600)
     assert compiled.returncode == 0, compiled.stderr
-    command = [node, folder / "dist" / "call.js", key, platform.urls["auth"], json.dumps(WINE)]
+    command = [node, str(folder / "dist" / "call.js"), key, platform.urls["auth"], json.dumps(WINE)]
     called = subprocess.run(command, capture_output=True, text=True, timeout=120)
 
     assert called.returncode == 0, called.stderr

@@ -5,7 +5,7 @@ import sys
 
 from tollgate_client import AsyncTollgate, InvalidInputError, Tollgate
 
-ROWS = [{"a": 1, "b": float("nan")}, {"a": 2, "b": "x"}]
+ROWS: list[dict[str, object]] = [{"a": 1, "b": float("nan")}, {"a": 2, "b": "x"}]
 
 
 async def call() -> list[object]:

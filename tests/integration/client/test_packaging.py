@@ -83,9 +83,9 @@ def test_it_runs_on_the_oldest_supported_python_and_libraries(wheel: Path, tmp_p
         if request.method == "GET":
             return Response(404)
         explanation = {"base": 0.5, "contributions": {"a": 0.1}, "approximate": False}
-        document = {"predictions": [0, "x"]}
+        document: dict[str, object] = {"predictions": [0, "x"]}
         if request.path.endswith(":explain"):
-            document["explanations"] = [explanation] * 2  # type: ignore[list-item]
+            document["explanations"] = [explanation] * 2
         return Response(200, json.dumps(document).encode(), RECEIPT)
 
     with serving(answer) as url:
