@@ -2,7 +2,6 @@
 
 import json
 import logging
-import pickle
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,13 +14,10 @@ from tollgate_client import (
     AsyncTollgate,
     AuthenticationError,
     InvalidInputError,
-    Prediction,
-    Receipt,
     Tollgate,
     TollgateError,
     UnavailableError,
 )
-from tollgate_client.retrying import retry_after
 
 KEY = "tg_live_" + "s" * 32 + "_secret"
 BASE = "http://billing.test"
@@ -360,37 +356,3 @@ class TestStrangeAnswers:
     def test_an_error_without_a_document_has_its_status(self, call: Callable[..., Caller]) -> None:
         with pytest.raises(AuthenticationError, match="403"):
             call(Service(httpx.Response(403, text="<html>"))).predict("wine", [[1]])
-
-
-def test_a_receipt_can_be_stored_as_json_and_pickled() -> None:
-    receipt = Receipt(event_id="e", amount="1", currency="USD", model="m", version="v")
-    prediction = Prediction(predictions=[1, True, "a", 1.5], receipt=receipt)
-
-    assert json.loads(json.dumps(receipt)) == receipt
-    again = pickle.loads(pickle.dumps(prediction))
-    assert again == prediction
-    assert [type(label) for label in again.predictions] == [int, bool, str, float]
-    assert again.receipt.amount == "1"
-
-
-def test_errors_can_be_pickled() -> None:
-    error = InvalidInputError("x", errors=[{"loc": ["a"], "msg": "b"}], status=422)
-
-    again = pickle.loads(pickle.dumps(error))
-
-    assert (str(again), again.errors, again.status) == ("x", error.errors, 422)
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ("5", 5.0),
-        ("Thu, 01 Jan 1970 00:01:40 GMT", 40.0),
-        ("Thu, 01 Jan 1970 00:00:10 GMT", 0.0),
-        ("soon", None),
-        ("-1", None),
-        ("", None),
-    ],
-)
-def test_retry_after_is_a_number_or_a_date(value: str, expected: float | None) -> None:
-    assert retry_after({"retry-after": value}, now=60) == expected

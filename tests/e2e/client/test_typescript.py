@@ -13,7 +13,7 @@ from harness.platform import Platform
 from harness.programs import ROOT, find_program
 from harness.samples import WINE
 
-CALL = Path(__file__).parent / "typescript" / "call.ts"
+CALL = Path(__file__).with_name("call.ts")
 
 
 @pytest.mark.slow  # npm installs a compiler
