@@ -16,6 +16,8 @@ BASE_URL = "http://127.0.0.1:8002"
 TIMEOUT_S = 60.0
 MAX_RETRIES = 4
 BATCH_ROWS = 10_000
+CONNECT_S = 5.0
+"""For one attempt; a host that is gone leaves time for another attempt."""
 
 
 class Shared:
@@ -49,6 +51,7 @@ class Shared:
         headers = httpx.Headers(dict(send.headers))
         if send.authorized:
             headers.update(self._authorization)
+        timeout = httpx.Timeout(send.timeout_s, connect=min(send.timeout_s, CONNECT_S))
         return http.build_request(
-            send.method, send.url, content=send.body, headers=headers, timeout=send.timeout_s
+            send.method, send.url, content=send.body, headers=headers, timeout=timeout
         )

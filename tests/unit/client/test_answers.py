@@ -1,11 +1,12 @@
 """Receipts, results and errors as values, and how answers are read."""
 
+import inspect
 import json
 import pickle
 
 import pytest
 
-from tollgate_client import InvalidInputError, Prediction, Receipt
+from tollgate_client import AsyncTollgate, InvalidInputError, Prediction, Receipt, Tollgate
 from tollgate_client.reading import read_receipt
 from tollgate_client.retrying import retry_after
 from tollgate_client.steps import Answer
@@ -40,6 +41,15 @@ def test_errors_can_be_pickled() -> None:
     again = pickle.loads(pickle.dumps(error))
 
     assert (str(again), again.errors, again.status) == ("x", error.errors, 422)
+
+
+@pytest.mark.parametrize("method", ["predict", "explain", "models", "usage", "balance"])
+def test_both_clients_have_the_same_calls_and_describe_them(method: str) -> None:
+    one, other = getattr(Tollgate, method), getattr(AsyncTollgate, method)
+
+    assert inspect.signature(one) == inspect.signature(other)
+    assert inspect.getdoc(one) == inspect.getdoc(other) != ""
+    assert inspect.iscoroutinefunction(other)
 
 
 @pytest.mark.parametrize(
