@@ -35,7 +35,7 @@ class Browser:
         return response
 
 
-def _browser(request: Request) -> Browser:
+async def _browser(request: Request) -> Browser:
     cookie: BrowserCookie = request.app.state.browser_cookie
     return Browser(cookie, cookie.read(request), request.app.state.providers.names)
 

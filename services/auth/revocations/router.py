@@ -25,7 +25,7 @@ WAIT_S = 3.0
 """How long a request waits for a revocation. A dead connection goes unnoticed for as long."""
 
 
-def _feed(request: Request) -> RevocationFeed:
+async def _feed(request: Request) -> RevocationFeed:
     feed: RevocationFeed = request.app.state.revocation_feed
     return feed
 

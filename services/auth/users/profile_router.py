@@ -36,7 +36,7 @@ PersonNow = Annotated[User, Depends(_person_now)]
 """The calling user, for work that has transactions of its own."""
 
 
-def _vault(request: Request) -> Vault:
+async def _vault(request: Request) -> Vault:
     vault: Vault = request.app.state.vault
     return vault
 

@@ -68,7 +68,7 @@ class RegistrationMailed(BaseModel):
     status: str = "mailed"
 
 
-def _registration_mode(request: Request) -> str:
+async def _registration_mode(request: Request) -> str:
     mode: str = request.app.state.registration
     return mode
 

@@ -180,18 +180,20 @@ def _drop_read_only(failure: ExceptionContext) -> None:
 # -- FastAPI: the only commit of a request -------------------------------------------------------
 
 
-def _database(request: Request) -> Database:
+async def _database(request: Request) -> Database:
     database: Database = request.app.state.database
     return database
 
 
 async def _transaction(request: Request) -> AsyncIterator[AsyncSession]:
-    async with _database(request).transaction() as session:
+    database = await _database(request)
+    async with database.transaction() as session:
         yield session
 
 
 async def _snapshot(request: Request) -> AsyncIterator[AsyncSession]:
-    async with _database(request).snapshot() as session:
+    database = await _database(request)
+    async with database.snapshot() as session:
         yield session
 
 
