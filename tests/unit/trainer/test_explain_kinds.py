@@ -28,6 +28,8 @@ from trainer.modelling.serving import load_onnx
 from trainer.types import Family
 
 ROWS, FEW = 400, 20
+SAMPLED = 3
+"""Rows to explain by sampling, which asks the model 8,000 times for each."""
 COLUMNS = [
     Column(name="n", kind="number"),
     Column(name="at", kind="datetime"),
@@ -108,9 +110,9 @@ def load(pipeline: Any, signature: Signature, runtime: Runtime) -> tuple[str, Ex
     return built.kind, load_explainer(built.content, signature, runtime, Inputs(signature).decode)
 
 
-def requests(signature: Signature) -> Arrays:
+def requests(signature: Signature, *, count: int = FEW) -> Arrays:
     """Return some rows as inference decodes them, the last without any value."""
-    rows = to_json(TABLE, COLUMNS, np.arange(FEW - 1))
+    rows = to_json(TABLE, COLUMNS, np.arange(count - 1))
     return Inputs(signature).decode([*rows, [None] * len(COLUMNS)])
 
 
@@ -166,13 +168,13 @@ def test_other_models_are_sampled_by_column() -> None:
     prepare = build(Candidate("random_forest", {}), context, features)[0]
     pipeline = make_pipeline(prepare, KNeighborsRegressor()).fit(features, VALUE)
     runtime = load_onnx(to_onnx(pipeline, signature), signature)
-    given = requests(signature)
+    given = requests(signature, count=SAMPLED)
     served = np.array(runtime.run(given).predictions)
 
     kind, explainer = load(pipeline, signature, runtime)
 
-    found = explainer.explain(given, np.zeros(FEW, dtype=np.int64), served)
+    found = explainer.explain(given, np.zeros(SAMPLED, dtype=np.int64), served)
     assert kind == "sampled"
     assert found.is_approximate
-    assert found.contributions.shape == (FEW, len(COLUMNS))
+    assert found.contributions.shape == (SAMPLED, len(COLUMNS))
     assert found.base + found.contributions.sum(axis=1) == pytest.approx(served, abs=1e-6)
