@@ -37,8 +37,10 @@ V1, V2, MIXED = "/v1/models/numbers:predict", "/v2/models/numbers/infer", "/v1/m
 TENSOR = b'{"inputs":[{"name":"features","datatype":"FP64","shape":[1,3],"data":['
 
 
-def _repeated(unit: bytes, start: bytes = b'{"instances":[', end: bytes = b"]}") -> bytes:
-    count = (BODY_BYTES - len(start) - len(end)) // len(unit)
+def _repeated(
+    size: int, unit: bytes, start: bytes = b'{"instances":[', end: bytes = b"]}"
+) -> bytes:
+    count = (size - len(start) - len(end)) // len(unit)
     return start + (unit * count).removesuffix(b",") + end
 
 
@@ -50,37 +52,40 @@ def _row(form: bytes, columns: int) -> bytes:
     return b'{"instances":[{%b}]}' % _members(form, columns)
 
 
-REFUSED: dict[str, tuple[str, Callable[[], bytes]]] = {
-    "empty lists": (V1, lambda: _repeated(b"[],")),
-    "nested lists": (V1, lambda: _repeated(b"[[]],")),
-    "empty objects": (V1, lambda: _repeated(b"{},")),
-    "empty objects and a colon in text": (V1, lambda: _repeated(b"{},", b'{"instances":[":",')),
-    "objects of one member": (V1, lambda: _repeated(b'{"":1},')),
-    "numbers": (V1, lambda: _repeated(b"1,")),
-    "texts": (V1, lambda: _repeated(b'"a",')),
-    "escapes": (V1, lambda: _repeated(b'"\\"",')),
-    "unexpected columns": (V1, lambda: _row(b'"%06d":1', 600_000)),
-    "unexpected members": (V1, lambda: b"{%b}" % _members(b'"%06d":1', 600_000)),
-    "a few long columns": (V1, lambda: _row(b'"%0300d":1', 25_000)),
-    "one text": (V1, lambda: _repeated(b":", b'{"instances":["', b'"]}')),
-    "one number": (V1, lambda: _repeated(b"9", b'{"instances":[', b"]}")),
-    "one blank space": (V1, lambda: _repeated(b" ", b'{"instances":[', b"1]}")),
-    "backslashes": (V1, lambda: _repeated(b"\\\\", b'{"instances":["', b'"]}')),
-    "rows that are too many": (V1, lambda: _repeated(b"[1,2,3],")),
-    "empty inputs": (V2, lambda: _repeated(b"{},", b'{"inputs":[')),
-    "elements": (V2, lambda: _repeated(b"1,", TENSOR, b"]}]}")),
+REFUSED: dict[str, tuple[str, Callable[[int], bytes]]] = {
+    "empty lists": (V1, lambda size: _repeated(size, b"[],")),
+    "nested lists": (V1, lambda size: _repeated(size, b"[[]],")),
+    "empty objects": (V1, lambda size: _repeated(size, b"{},")),
+    "empty objects and a colon in text": (
+        V1,
+        lambda size: _repeated(size, b"{},", b'{"instances":[":",'),
+    ),
+    "objects of one member": (V1, lambda size: _repeated(size, b'{"":1},')),
+    "numbers": (V1, lambda size: _repeated(size, b"1,")),
+    "texts": (V1, lambda size: _repeated(size, b'"a",')),
+    "escapes": (V1, lambda size: _repeated(size, b'"\\"",')),
+    "unexpected columns": (V1, lambda size: _row(b'"%06d":1', size // 14)),
+    "unexpected members": (V1, lambda size: b"{%b}" % _members(b'"%06d":1', size // 14)),
+    "a few long columns": (V1, lambda size: _row(b'"%0300d":1', size // 335)),
+    "one text": (V1, lambda size: _repeated(size, b":", b'{"instances":["', b'"]}')),
+    "one number": (V1, lambda size: _repeated(size, b"9", b'{"instances":[', b"]}")),
+    "one blank space": (V1, lambda size: _repeated(size, b" ", b'{"instances":[', b"1]}")),
+    "backslashes": (V1, lambda size: _repeated(size, b"\\\\", b'{"instances":["', b'"]}')),
+    "rows that are too many": (V1, lambda size: _repeated(size, b"[1,2,3],")),
+    "empty inputs": (V2, lambda size: _repeated(size, b"{},", b'{"inputs":[')),
+    "elements": (V2, lambda size: _repeated(size, b"1,", TENSOR, b"]}]}")),
     "nested parameters": (
         V2,
-        lambda: _repeated(b'{"a":1},', b'{"inputs":[],"parameters":{"x":[', b"]}}"),
+        lambda size: _repeated(size, b'{"a":1},', b'{"inputs":[],"parameters":{"x":[', b"]}}"),
     ),
 }
-"""The path and the body of each kind of request that is refused; 8 MiB are made when needed."""
+"""The path and the body of some size, of each kind of request that is refused."""
 
 
-def refused_request(kind: str) -> tuple[str, bytes]:
-    """Return the path and the body of a request that is refused."""
+def refused_request(kind: str, *, size: int = BODY_BYTES) -> tuple[str, bytes]:
+    """Return the path and the body of a request that is refused, of about `size` bytes."""
     path, body = REFUSED[kind]
-    return path, body()
+    return path, body(size)
 
 
 def report(line: str) -> None:
@@ -194,7 +199,8 @@ class TestRefusedBodies:
         monkeypatch.setattr(json_structure, "orjson", parser)
         as_wide_as_possible = JsonLimits(commas=10**9, containers=10**9, members=SLACK)
 
-        with suppress(BodyInvalid), open_object(refused_request(kind)[1], as_wide_as_possible):
+        body = refused_request(kind, size=3 * json_structure.MAX_VALUE_BYTES)[1]
+        with suppress(BodyInvalid), open_object(body, as_wide_as_possible):
             pass
 
         assert max(steps) <= json_structure.MAX_VALUE_BYTES
