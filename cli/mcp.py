@@ -114,7 +114,7 @@ def answer_lines(
 
 
 def forward(endpoint: Endpoint, line: bytes) -> bytes | None:
-    """Return the service's answer to a message, or an error in its place if there is none."""
+    """Return the service's answer to a message, or an error if it does not answer."""
     try:
         response = endpoint.post(line)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:

@@ -81,7 +81,7 @@ async def export_usage(billing: Api, *, token: str, period: str) -> httpx.Respon
 
 
 def price_of(plan: Mapping[str, Any], model: str) -> Document | None:
-    """Return a plan's price of a model: its own, or that of all others; None if there is none."""
+    """Return a plan's price of a model: its own, or that of all others; None without one."""
     prices: Sequence[Document] = plan["prices"]
     by_model = {price["model"]: price for price in prices}
     return by_model.get(model) or by_model.get(None)
@@ -90,7 +90,7 @@ def price_of(plan: Mapping[str, Any], model: str) -> Document | None:
 def applicable_plan(
     plans: Sequence[Document], *, public_only: Sequence[Document]
 ) -> Document | None:
-    """Return the plan of an account: its own, or the default one; None if there is none.
+    """Return the plan of an account: its own, or the default one; None without one.
 
     Args:
         plans: those that the account sees.

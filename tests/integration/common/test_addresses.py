@@ -6,7 +6,7 @@ import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 
-from tests.integration.every_service import create_every_app
+from harness.every_service import create_every_app
 
 URLS = {
     "INFERENCE_PUBLIC_URL": "https://inference.example.com/",
