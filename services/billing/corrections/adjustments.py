@@ -1,11 +1,11 @@
 """Adjustments: an administrator takes back named events, or all that match a filter.
 
 Prepaid charges return to the balance. Postpaid charges of a month that is not invoiced reduce its
-invoice; those of an invoiced month are given back by a credit note.
+invoice; those of an invoiced month are given back by a credit note, or reduce the next invoice if
+it owes nothing.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Self
 from uuid import uuid4
@@ -13,19 +13,13 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.corrections import credit_notes, repository
-from services.billing.corrections.credit_notes import Reason, remaining
+from services.billing.corrections import repository
+from services.billing.corrections.credit_notes import Reason
 from services.billing.corrections.models import Adjustment
 from services.billing.corrections.repository import Charged
-from services.billing.corrections.reversing import reverse
-from services.billing.currencies import minor_unit, rounded
-from services.billing.invoices.issuing import Books, invoice_id
-from services.billing.invoices.numbers import find_numbers, lock_numbers, next_number
-from services.billing.invoices.parties import AppliedTax
-from services.billing.invoices.service import get_invoice
+from services.billing.corrections.reversing import NoteSeries, reverse
+from services.billing.invoices.issuing import Books
 from services.billing.ledger.accounts import lock_money
-from services.billing.ledger.entries import Entry, Posting, make_entry
-from services.billing.ledger.posting import post
 from services.common.contracts import AccountId, Name, format_amount
 from services.common.errors import BodyInvalid, ServiceError
 from services.common.times import Instant
@@ -107,7 +101,16 @@ async def create(
     session.add(stored)
     total = 0
     for account, events in sorted(chosen.items()):
-        total += await _adjust(session, account, events, stored=stored, books=books)
+        total += await reverse(
+            session,
+            events,
+            account=account,
+            kind="adjustment",
+            cause=stored.id,
+            reason=f"Adjustment: {stored.reason}",
+            now=now,
+            notes=NoteSeries(books.series("credit_note"), by=by, reason=stored.reason),
+        )
     return AdjustmentRead(
         id=stored.id,
         events=sum(map(len, chosen.values())),
@@ -143,84 +146,3 @@ async def _choose(
         if new:
             chosen[account] = new
     return chosen, skipped
-
-
-async def _adjust(
-    session: AsyncSession,
-    account: str,
-    events: Sequence[Charged],
-    *,
-    stored: Adjustment,
-    books: Books,
-) -> int:
-    """Take back an account's events, those of invoiced months by credit notes; return how much."""
-    # Issuing locks these numbers, too: no month is invoiced meanwhile.
-    await lock_numbers(session, series=books.series("invoice"))
-    periods = {event.period for event in events if not event.is_prepaid}
-    invoiced = await find_numbers(session, account=account, periods=periods)
-    total = await reverse(
-        session,
-        events,
-        account=account,
-        kind="adjustment",
-        cause=stored.id,
-        reason=f"Adjustment: {stored.reason}",
-        now=stored.created_at,
-        noted=invoiced.keys(),
-    )
-    owed: Counter[str] = Counter()
-    for event in events:
-        if not event.is_prepaid and event.period in invoiced:
-            owed[event.period] += event.amount
-    await _note(session, account, owed, stored=stored, books=books)
-    return total
-
-
-async def _note(
-    session: AsyncSession,
-    account: str,
-    owed: Mapping[str, int],
-    *,
-    stored: Adjustment,
-    books: Books,
-) -> None:
-    """Issue a credit note for each month, unless its invoice was given back before."""
-    for period, net in sorted(owed.items()):
-        invoice = await get_invoice(
-            session, account=account, invoice_id=invoice_id(account, period)
-        )
-        series = books.series("credit_note")
-        await lock_numbers(session, series=series)
-        earlier = await repository.list_notes(session, invoice_id=invoice.id)
-        unit = minor_unit(invoice.currency)
-        rate = AppliedTax(rate=invoice.tax.rate, reason="").fraction
-        gross = rounded(net, unit=unit) + rounded(rate * net, unit=unit)
-        amount = min(gross, remaining(invoice, earlier))
-        if amount <= 0:
-            await post(session, _too_little(account, invoice.currency, net, stored=stored))
-        else:
-            await credit_notes.issue(
-                session,
-                invoice,
-                earlier=earlier,
-                amount=amount,
-                lines={},
-                reason=stored.reason,
-                series=series,
-                sequence=await next_number(session, series=series),
-                by=stored.by,
-                now=stored.created_at,
-                posted=net,
-            )
-
-
-def _too_little(account: str, currency: str, net: int, *, stored: Adjustment) -> Entry | None:
-    """Return the entry of what no document can give back, such as less than a cent."""
-    postings = [Posting("receivable", net, account=account), Posting("rounding", -net)]
-    return make_entry(
-        "adjustment",
-        currency=currency,
-        reference=stored.id,
-        postings=postings,
-        now=stored.created_at,
-    )

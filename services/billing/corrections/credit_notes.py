@@ -1,6 +1,5 @@
 """Credit notes: an invoice that was issued is corrected by another document, never changed."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
@@ -13,19 +12,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import amounts
 from services.billing.corrections import repository
-from services.billing.corrections.models import CreditNote
-from services.billing.currencies import minor_unit, rounded
+from services.billing.corrections.left import InvoiceLeft, what_is_left
 from services.billing.invoices.issuing import Books
-from services.billing.invoices.making import PREPAID
 from services.billing.invoices.numbers import next_number
-from services.billing.invoices.parties import AppliedTax
+from services.billing.invoices.reversals import find_reversed
 from services.billing.invoices.schemas import InvoiceRead
 from services.billing.invoices.service import get_invoice
 from services.billing.ledger.accounts import lock_money, store_money
 from services.billing.ledger.entries import Posting, make_entry
 from services.billing.ledger.posting import post
 from services.billing.models import REASON_CHARS
-from services.common.contracts import Amount, format_amount, parse_amount
+from services.common.contracts import Amount, format_amount
 from services.common.errors import BodyInvalid, ServiceError
 
 Reason = Annotated[str, Field(strict=True, min_length=1, max_length=REASON_CHARS)]
@@ -117,25 +114,24 @@ async def create(
     await lock_money(session, accounts=[invoice.account], journals=())
     series = books.series("credit_note")
     sequence = await next_number(session, series=series)
-    earlier = await repository.list_notes(session, invoice_id=invoice_id)
-    left = remaining(invoice, earlier)
-    unit = minor_unit(invoice.currency)
-    lines = _lines(note.wanted_lines(), invoice=invoice, earlier=earlier, unit=unit)
-    amount = sum(lines.values()) if lines else (note.amount or left)
-    if amount % unit:
+    left = await find_left(session, invoice)
+    lines = _lines(note.wanted_lines(), left=left)
+    amount = sum(lines.values()) if lines else (note.amount or left.total)
+    if amount % left.unit:
         raise BodyInvalid(
             [{"loc": ["body", "amount"], "msg": "Must be in whole minor units of the currency."}]
         )
-    if amount > left or amount <= 0:
+    if amount > left.total or amount <= 0:
         raise CreditTooLarge(
-            f"The invoice has {format_amount(left)} {invoice.currency} left to give back."
+            f"The invoice has {format_amount(left.total)} {invoice.currency} left to give back."
         )
     return await issue(
         session,
         invoice,
-        earlier=earlier,
+        left=left,
         amount=amount,
         lines=lines,
+        is_of_events=False,
         reason=note.reason,
         series=series,
         sequence=sequence,
@@ -144,57 +140,56 @@ async def create(
     )
 
 
-def remaining(invoice: InvoiceRead, earlier: Sequence[CreditNote]) -> int:
-    """Return what an invoice still owes or was paid, in 10⁻⁹ of the unit."""
-    given = sum(note.amount for note in earlier)
-    return parse_amount(invoice.total) + _from_balance(invoice) - given
+async def find_left(session: AsyncSession, invoice: InvoiceRead) -> InvoiceLeft:
+    """Return what is left of an invoice; its account is locked."""
+    account = invoice.account
+    taken = await find_reversed(session, accounts=[account], period=invoice.period)
+    return what_is_left(
+        invoice,
+        notes=await repository.list_notes(session, invoice_id=invoice.id),
+        taken=taken.get(account, {}),
+        prepaid=await repository.find_prepaid(
+            session, price_ids={line.price_id for line in invoice.lines}
+        ),
+    )
 
 
-def _from_balance(invoice: InvoiceRead) -> int:
-    return sum(parse_amount(each.amount) for each in invoice.credits if each.id == PREPAID)
+def _lines(wanted: Sequence[LineCreate], *, left: InvoiceLeft) -> dict[int, int]:
+    """Return what to give back of each line, including tax.
 
-
-def _lines(
-    wanted: Sequence[LineCreate],
-    *,
-    invoice: InvoiceRead,
-    earlier: Sequence[CreditNote],
-    unit: int,
-) -> dict[int, int]:
-    """Return what to give back of each line, including tax."""
-    given: Counter[int] = Counter()
-    for note in earlier:
-        for stored in note.lines:
-            given[stored["line"]] += parse_amount(stored["amount"])
-    rate = AppliedTax(rate=invoice.tax.rate, reason="").fraction
+    All that is left of a line is never more than what is left of the invoice.
+    """
     found: dict[int, int] = {}
+    available = left.total
     for each in wanted:
-        if each.line >= len(invoice.lines) or each.line in found:
+        if each.line >= len(left.lines) or each.line in found:
             raise BodyInvalid(
                 [{"loc": ["body", "lines"], "msg": "Must name lines of the invoice, each once."}]
             )
-        net = parse_amount(invoice.lines[each.line].rounded)
-        left = net + rounded(rate * net, unit=unit) - given[each.line]
-        amount = left if each.amount is None else each.amount
-        if amount > left or amount <= 0:
-            raise CreditTooLarge(f"Line {each.line} has {format_amount(left)} left to give back.")
+        of_line = left.lines[each.line].left
+        amount = min(of_line, available) if each.amount is None else each.amount
+        if amount > of_line or of_line <= 0:
+            raise CreditTooLarge(
+                f"Line {each.line} has {format_amount(of_line)} left to give back."
+            )
         found[each.line] = amount
-    return found
+        available -= amount
+    return {line: amount for line, amount in found.items() if amount}
 
 
 async def issue(
     session: AsyncSession,
     invoice: InvoiceRead,
     *,
-    earlier: Sequence[CreditNote],
+    left: InvoiceLeft,
     amount: int,
     lines: Mapping[int, int],
+    is_of_events: bool,
     reason: str,
     series: str,
     sequence: int,
     by: str,
     now: datetime,
-    posted: int = 0,
 ) -> CreditNoteRead:
     """Store a credit note under its number, and post it.
 
@@ -202,25 +197,25 @@ async def issue(
     account is locked.
 
     Args:
+        left: what was left before.
         amount: including tax, at most what is left.
-        posted: the part of it, without tax, that was posted when its events were taken back.
+        is_of_events: whether it gives back events that are taken back.
     """
-    owed = parse_amount(invoice.total) - sum(note.amount - note.to_balance for note in earlier)
-    to_balance = max(0, amount - owed)
-    unit = minor_unit(invoice.currency)
-    rate = AppliedTax(rate=invoice.tax.rate, reason="").fraction
-    tax = rounded(amount * rate / (1 + rate), unit=unit)
+    owed = min(amount, left.owed)
+    to_balance = min(amount - owed, left.balance)
+    tax = left.tax_in(amount)
     note_id = str(uuid4())
-    net = amount - tax
     entry = make_entry(
         "credit_note",
         currency=invoice.currency,
         reference=note_id,
         postings=[
-            Posting("rounding", net - posted) if posted else _adjustment(invoice, net),
+            Posting("adjustments", amount - tax, account=invoice.account),
             Posting("tax", tax),
-            Posting("receivable", -(amount - to_balance - posted), account=invoice.account),
+            Posting("receivable", -owed, account=invoice.account),
             Posting("prepaid", -to_balance, account=invoice.account),
+            # The balance paid exact amounts, where the invoice shows rounded ones.
+            Posting("rounding", -(amount - owed - to_balance)),
         ],
         now=now,
     )
@@ -238,7 +233,9 @@ async def issue(
         **amounts.columns("amount", amount),
         **amounts.columns("to_balance", to_balance),
         "lines": [
-            {"line": line, "amount": format_amount(each)} for line, each in sorted(lines.items())
+            {"line": line, "amount": format_amount(each)}
+            | ({"events": True} if is_of_events else {})
+            for line, each in sorted(lines.items())
         ],
         "reason": reason,
         "by": by,
@@ -256,10 +253,6 @@ async def issue(
         lines=[CreditedLine.model_validate(each) for each in row["lines"]],
         reason=reason,
     )
-
-
-def _adjustment(invoice: InvoiceRead, net: int) -> Posting:
-    return Posting("adjustments", net, account=invoice.account)
 
 
 def digest(row: Mapping[str, Any]) -> str:

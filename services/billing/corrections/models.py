@@ -94,6 +94,7 @@ class CreditNote(Base):
     to_balance_low: Mapped[int] = low_part("to_balance")
     """The part of it that went to the prepaid balance, from which it had been paid."""
     lines: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    """What it gives back of which line; with `events` if for events that were taken back."""
     reason: Mapped[str] = mapped_column(exact_text(REASON_CHARS))
     by: Mapped[str] = mapped_column(ascii_id(64))
     issued_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -222,3 +222,13 @@ async def list_notes(session: AsyncSession, *, invoice_id: str) -> Sequence[Cred
 async def add_note(session: AsyncSession, *, row: Mapping[str, Any]) -> None:
     """Insert a credit note."""
     await session.execute(insert(table_of(CreditNote)).values(row))
+
+
+async def find_prepaid(session: AsyncSession, *, price_ids: Collection[str]) -> set[str]:
+    """Return those of some prices that are paid from the balance."""
+    found = await session.scalars(
+        select(Price.id)
+        .join(Plan, Plan.id == Price.plan_id)
+        .where(Price.id.in_(sorted(price_ids)), Plan.billing == "prepaid")
+    )
+    return set(found)

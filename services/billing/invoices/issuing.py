@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.billing.amounts import split
 from services.billing.invoices import repository
 from services.billing.invoices.making import (
-    Credit,
+    STANDING,
     Draft,
     Usage,
     as_body,
@@ -22,7 +22,8 @@ from services.billing.invoices.making import (
 )
 from services.billing.invoices.models import BillingProfile
 from services.billing.invoices.parties import Party, TaxRule, find_tax
-from services.billing.ledger.accounts import find_currencies
+from services.billing.invoices.reversals import find_reversed
+from services.billing.ledger.accounts import find_currencies, lock_money
 from services.billing.ledger.entries import Posting, make_entry
 from services.billing.ledger.posting import post
 from services.billing.plans.service import read_price_book
@@ -66,7 +67,8 @@ async def make_drafts(
     book = await read_price_book(session, accounts=(), price_ids=named, default_plan=None)
     currencies = await find_currencies(session, accounts=accounts)
     profiles = await repository.find_profiles(session, accounts=accounts)
-    credits = await repository.find_credits(session, accounts=accounts, lock=lock)
+    credits = await repository.find_credits(session, accounts=accounts, period=period, lock=lock)
+    reversed_sums = await find_reversed(session, accounts=accounts, period=period)
     drafts: list[Draft] = []
     for account, parts in usage.items():
         buyer = as_party(account, profiles.get(account))
@@ -81,6 +83,9 @@ async def make_drafts(
                 buyer=buyer,
                 rate=find_tax(books.tax_rules, seller=books.seller, buyer=buyer),
                 credits=credits.get(account, ()),
+                taken_back={
+                    line: taken.amount for line, taken in reversed_sums.get(account, {}).items()
+                },
             )
         )
     return drafts
@@ -109,8 +114,10 @@ async def issue(
 ) -> int:
     """Issue the invoices of some accounts, except those that have theirs; return how many.
 
-    The number series is locked first, so that runs at the same time wait for each other.
+    Locks are taken in the order of corrections: the accounts, so that none of their usage is taken
+    back meanwhile, then the numbers, so that runs at the same time wait for each other.
     """
+    await lock_money(session, accounts=usage.keys(), journals=())
     series = books.series("invoice")
     last = await repository.lock_series(session, series=series)
     done = await repository.find_invoiced(session, accounts=usage.keys(), period=period)
@@ -203,15 +210,15 @@ async def _use_credits(
     session: AsyncSession, draft: Draft, *, invoice_id: str, now: datetime
 ) -> None:
     """Mark the credits that reduced an invoice; what is left of one waits for the next."""
-    if not draft.applied:
+    ids = [credit.id for credit in draft.applied if credit.id not in STANDING]
+    if not ids:
         return
-    ids = [credit.id for credit in draft.applied]
     await repository.use_credits(session, ids=ids, invoice_id=invoice_id)
     await repository.add_credits(
         session,
         rows=[
             {
-                "id": _rest_id(credit, invoice_id),
+                "id": rest_id(credit.id, invoice_id),
                 "account": draft.account,
                 "currency": draft.currency,
                 "cause": invoice_id,
@@ -220,6 +227,7 @@ async def _use_credits(
                 "reason": credit.reason,
                 "amount": credit.rest,
                 "includes_tax": True,
+                "period": None,
                 "created_at": now,
             }
             for credit in draft.applied
@@ -228,5 +236,6 @@ async def _use_credits(
     )
 
 
-def _rest_id(credit: Credit, invoice_id: str) -> str:
-    return str(uuid5(_INVOICES, f"rest {credit.id} {invoice_id}"))
+def rest_id(credit_id: str, invoice_id: str) -> str:
+    """Return the id of the credit that is left of one that was larger than an invoice."""
+    return str(uuid5(_INVOICES, f"rest {credit_id} {invoice_id}"))

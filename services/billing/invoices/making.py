@@ -1,18 +1,25 @@
 """What an invoice says, from an account's usage of a month. Pure functions."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from services.billing.currencies import minor_unit, rounded
 from services.billing.invoices.parties import AppliedTax, Party, Tax
 from services.billing.invoices.schemas import CreditLine, InvoiceBody, LineRead, UnitPrice
+from services.billing.invoices.shares import LineKey, LineShare, line_shares
 from services.billing.ledger.entries import Posting
 from services.billing.models import Plan, Price
 from services.common.contracts import format_amount
 
 PREPAID = "prepaid"
 """The id of the credit that stands for what was paid from the balance."""
+RETURNED = "returned"
+"""The id of the credit that stands for the tax on usage whose price has returned there."""
+STANDING = (PREPAID, RETURNED)
+"""The ids of credits that are not stored."""
 
 _ROUNDING = (
     "Each line is rounded once to the currency's minor unit, half to even; tax likewise. Amounts "
@@ -38,13 +45,17 @@ class Credit(NamedTuple):
     id: str
     reason: str
     net: int
-    """Exact and without tax, as it was posted; 0 if it was posted with an earlier invoice."""
+    """Exact and without tax, as it was posted."""
     tax: int
     """The tax on it."""
     amount: int
     """Rounded and with tax, as the invoice shows it."""
     rest: int = 0
     """What is left for the next invoice, rounded and with tax."""
+    is_taxed_now: bool = True
+    """Whether its tax and rounding are part of this invoice, not of an earlier one."""
+    is_due: bool = False
+    """Whether this invoice uses it up, though it may leave a rest."""
 
 
 class PendingCredit(NamedTuple):
@@ -54,6 +65,8 @@ class PendingCredit(NamedTuple):
     reason: str
     amount: int
     includes_tax: bool
+    line: LineKey | None
+    """The line of this invoice that it gives back, if it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +81,11 @@ class Line:
     rows: int
     amount: int
     rounded: int
+
+    @property
+    def key(self) -> LineKey:
+        """What it is kept by."""
+        return LineKey(self.model, self.price.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,19 +131,32 @@ def make_draft(
     buyer: Party,
     rate: AppliedTax,
     credits: Iterable[PendingCredit] = (),
+    taken_back: Mapping[LineKey, int] = MappingProxyType({}),
 ) -> Draft:
     """Return the invoice of an account's usage of a month.
 
     Args:
         prices: by id, each with its plan.
         credits: what may reduce it, oldest first; never below zero.
+        taken_back: what was taken back of the usage, by line.
     """
     unit = minor_unit(currency)
     lines = [_line(parts, prices=prices, unit=unit) for parts in _by_line(usage).values()]
-    subtotal = sum(line.rounded for line in lines)
-    tax = rounded(rate.fraction * subtotal, unit=unit)
+    shares = dict(
+        zip(
+            (line.key for line in lines),
+            line_shares(
+                ((line.amount, line.rounded) for line in lines), rate=rate.fraction, unit=unit
+            ),
+            strict=True,
+        )
+    )
+    tax = sum(share.tax for share in shares.values())
     draft = Draft(account, period, currency, seller, buyer, lines, (), rate, tax)
-    due = [_with_tax(credit, rate=rate, unit=unit) for credit in credits]
+    due = [
+        *_returned(lines, shares, taken_back),
+        *_with_tax(credits, shares=shares, rate=rate, unit=unit),
+    ]
     applied = _apply(due, at_most=draft.total)
     return Draft(account, period, currency, seller, buyer, lines, applied, rate, tax)
 
@@ -152,19 +183,76 @@ def _line(parts: Sequence[Usage], *, prices: Mapping[str, tuple[Plan, Price]], u
     )
 
 
-def _with_tax(credit: PendingCredit, *, rate: AppliedTax, unit: int) -> Credit:
-    if credit.includes_tax:
-        return Credit(credit.id, credit.reason, net=0, tax=0, amount=credit.amount)
-    tax = rounded(rate.fraction * credit.amount, unit=unit)
-    gross = rounded(credit.amount, unit=unit) + tax
-    return Credit(credit.id, credit.reason, net=credit.amount, tax=tax, amount=gross)
+def _returned(
+    lines: Iterable[Line], shares: Mapping[LineKey, LineShare], taken_back: Mapping[LineKey, int]
+) -> list[Credit]:
+    """Return the credit of the tax on prepaid usage that was taken back."""
+    tax = sum(
+        shares[line.key].worth(taken_back.get(line.key, 0))[1] for line in lines if line.is_prepaid
+    )
+    reason = "Tax on usage that was taken back."
+    return [Credit(RETURNED, reason, net=0, tax=tax, amount=tax)] if tax else []
+
+
+def _with_tax(
+    credits: Iterable[PendingCredit],
+    *,
+    shares: Mapping[LineKey, LineShare],
+    rate: AppliedTax,
+    unit: int,
+) -> list[Credit]:
+    """Return credits as the invoice shows them.
+
+    What is given back of one line adds up to what its events are worth, in however many parts.
+    """
+    made: list[Credit] = []
+    others: list[PendingCredit] = []
+    given: Counter[LineKey] = Counter()
+    for credit in credits:
+        id_, reason, amount, includes_tax, line = credit
+        if includes_tax:
+            made.append(Credit(id_, reason, net=0, tax=0, amount=amount, is_taxed_now=False))
+        elif line is not None and line in shares:
+            before = shares[line].worth(given[line])
+            given[line] += amount
+            made.append(_difference(credit, before, shares[line].worth(given[line])))
+        else:
+            others.append(credit)
+    return made + _together(others, rate=rate, unit=unit)
+
+
+def _together(credits: Iterable[PendingCredit], *, rate: AppliedTax, unit: int) -> list[Credit]:
+    """Return credits that belong to no line of the invoice, rounded together.
+
+    Those at the end that add nothing wait for more, so that less than a minor unit is not lost.
+    """
+    made: list[Credit] = []
+    total = 0
+    for credit in credits:
+        before, after = (
+            (rounded(net, unit=unit), rounded(rate.fraction * net, unit=unit))
+            for net in (total, total + credit.amount)
+        )
+        total += credit.amount
+        made.append(_difference(credit, before, after))
+    while made and made[-1].amount == 0:
+        made.pop()
+    return made
+
+
+def _difference(credit: PendingCredit, before: tuple[int, int], after: tuple[int, int]) -> Credit:
+    """Return a credit that adds to what is given back, each time net and tax."""
+    net, tax = after[0] - before[0], after[1] - before[1]
+    return Credit(
+        credit.id, credit.reason, net=credit.amount, tax=tax, amount=net + tax, is_due=True
+    )
 
 
 def _apply(credits: Iterable[Credit], *, at_most: int) -> tuple[Credit, ...]:
     applied: list[Credit] = []
     for credit in credits:
         amount = min(credit.amount, at_most)
-        if amount > 0:
+        if amount > 0 or credit.is_due:
             applied.append(credit._replace(amount=amount, rest=credit.amount - amount))
             at_most -= amount
     return tuple(applied)
@@ -176,7 +264,7 @@ def invoice_postings(draft: Draft) -> list[Posting]:
     Usage was posted when it arrived, and what was given back when that happened; a credit only
     adds its tax and rounding.
     """
-    new = [credit for credit in draft.applied if credit.net]
+    new = [credit for credit in draft.applied if credit.is_taxed_now]
     tax = draft.tax - sum(credit.tax for credit in new)
     more = sum(line.rounded - line.amount for line in draft.lines if not line.is_prepaid)
     more -= sum(credit.amount + credit.rest - credit.tax - credit.net for credit in new)
@@ -199,6 +287,7 @@ def as_body(draft: Draft) -> InvoiceBody:
         credits=[
             CreditLine(id=each.id, reason=each.reason, amount=format_amount(each.amount))
             for each in _credits(draft)
+            if each.amount
         ],
         subtotal=format_amount(draft.subtotal),
         tax=Tax(rate=draft.rate.rate, amount=format_amount(draft.tax), reason=draft.rate.reason),
@@ -209,7 +298,7 @@ def as_body(draft: Draft) -> InvoiceBody:
 
 def _credits(draft: Draft) -> list[Credit]:
     paid = Credit(PREPAID, "Paid from the prepaid balance.", 0, 0, draft.from_balance)
-    return [*([paid] if paid.amount else []), *draft.applied]
+    return [paid, *draft.applied]
 
 
 def _shown(line: Line) -> LineRead:

@@ -100,6 +100,34 @@ class InvoiceLine(Base):
     rounded_low: Mapped[int] = low_part("rounded")
 
 
+class ReversedLine(Base):
+    """Sums of an account's events that were taken back, by the line of an invoice they belong to.
+
+    A transaction that changes or relies on them locks the account's row.
+    """
+
+    __tablename__ = "reversed_lines"
+
+    account: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    period: Mapped[str] = mapped_column(ascii_id(7), primary_key=True)
+    model: Mapped[str] = mapped_column(ascii_id(64), primary_key=True)
+    price_id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    amount_high: Mapped[int] = high_part()
+    amount_low: Mapped[int] = low_part("amount")
+    """What the events had cost."""
+    returned_high: Mapped[int] = high_part()
+    returned_low: Mapped[int] = low_part("returned")
+    """What of it returned to the prepaid balance."""
+
+    @property
+    def amount(self) -> int:
+        return amounts.join(self.amount_high, self.amount_low)
+
+    @property
+    def returned(self) -> int:
+        return amounts.join(self.returned_high, self.returned_low)
+
+
 class AccountCredit(Base):
     """Postpaid money given back, which reduces the account's next invoice."""
 
@@ -110,15 +138,25 @@ class AccountCredit(Base):
     account: Mapped[str] = mapped_column(ascii_id(36))
     currency: Mapped[str] = mapped_column(ascii_id(3))
     cause: Mapped[str] = mapped_column(ascii_id(36))
-    """The recall or adjustment."""
+    """The recall or adjustment, or the invoice that left a rest."""
     model: Mapped[str] = mapped_column(ascii_id(64))
     price_id: Mapped[str] = mapped_column(ascii_id(36))
+    """Like `model`, empty if it is the rest of another credit."""
     reason: Mapped[str] = mapped_column(exact_text(700))
     amount_high: Mapped[int] = high_part()
     amount_low: Mapped[int] = low_part("amount")
-    """The exact sum of events that were taken back, which grows until an invoice uses it."""
+    """It grows until an invoice uses it; without tax, it is the exact sum of events."""
     includes_tax: Mapped[bool]
-    """Whether it is the rest of a credit that was larger than an invoice: rounded, with tax."""
+    """Whether it is rounded and with tax.
+
+    It is so if its usage is on an invoice, whose tax applies, or if it is the rest of a credit that
+    was larger than an invoice.
+    """
+    period: Mapped[str | None] = mapped_column(ascii_id(7))
+    """The month of its usage; null for such rests, and if the version before stored it.
+
+    Without tax, it waits for the invoice of this month.
+    """
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     invoice_id: Mapped[str | None] = mapped_column(ascii_id(36))
     """The invoice that it reduced."""

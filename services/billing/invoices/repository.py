@@ -17,8 +17,10 @@ from services.billing.invoices.models import (
     InvoiceLine,
     LateEvent,
     NumberSeries,
+    ReversedLine,
 )
-from services.billing.models import Period, UsageEvent
+from services.billing.invoices.shares import LineKey
+from services.billing.models import Period, UsageEvent, UsageMonth
 from services.billing.periods import next_period, start_of
 
 # -- usage ---------------------------------------------------------------------------------------
@@ -30,25 +32,37 @@ def usage_of(period: str, *, account: str | None = None) -> Select[Any]:
     They are added up in SQL, in one scan of the month; events that belong to an earlier month and
     are billed in this one are found by their list. Ordered by account; a key may come twice.
     """
-    event = UsageEvent
-    in_month = select(*_sums()).where(
-        event.time >= start_of(period),
-        event.time < start_of(next_period(period)),
-        event.period == period,
-    )
-    same = and_(
-        LateEvent.time == event.time, LateEvent.id == event.id, LateEvent.source == event.source
-    )
-    late = (
-        select(*_sums())
-        .join(LateEvent, same)
-        .where(LateEvent.period == period, event.time < start_of(period))
-    )
+    in_month = _in_month(select(*_sums()), period)
+    late = _late(select(*_sums()), period)
     if account is not None:
-        in_month = in_month.where(event.account == account)
+        in_month = in_month.where(UsageEvent.account == account)
         late = late.where(LateEvent.account == account)
     both = union_all(in_month.group_by(*_KEYS), late.group_by(*_KEYS)).subquery()
     return select(both).order_by(both.c.account)
+
+
+def _in_month(found: Select[Any], period: str) -> Select[Any]:
+    """Restrict a selection to the usage events of a month that are billed in it."""
+    return found.where(
+        UsageEvent.time >= start_of(period),
+        UsageEvent.time < start_of(next_period(period)),
+        UsageEvent.period == period,
+    )
+
+
+def _late(found: Select[Any], period: str) -> Select[Any]:
+    """Restrict a selection to the usage events of earlier months that are billed in a month."""
+    return found.join(LateEvent, _same_event()).where(
+        LateEvent.period == period, UsageEvent.time < start_of(period)
+    )
+
+
+def _same_event() -> Any:
+    return and_(
+        LateEvent.time == UsageEvent.time,
+        LateEvent.id == UsageEvent.id,
+        LateEvent.source == UsageEvent.source,
+    )
 
 
 _KEYS = (UsageEvent.account, UsageEvent.model, UsageEvent.price_id, UsageEvent.version)
@@ -97,18 +111,40 @@ async def find_period(session: AsyncSession, *, period: str) -> Period | None:
 
 
 async def has_unposted_usage(session: AsyncSession, *, period: str) -> bool:
-    """Return whether a month has usage without a ledger entry, from the version before."""
-    found = (
-        select(UsageEvent.id)
-        .where(
-            UsageEvent.time >= start_of(period),
-            UsageEvent.time < start_of(next_period(period)),
-            UsageEvent.entry_id.is_(None),
-            (UsageEvent.amount_low != 0) | (UsageEvent.amount_high != 0),
-        )
-        .limit(1)
+    """Return whether a month bills usage without a ledger entry, from the version before."""
+    unposted: Select[Any] = select(UsageEvent.id).where(
+        UsageEvent.entry_id.is_(None),
+        (UsageEvent.amount_low != 0) | (UsageEvent.amount_high != 0),
     )
-    return await session.scalar(found) is not None
+    for found in (_in_month(unposted, period), _late(unposted, period)):
+        if await session.scalar(found.limit(1)) is not None:
+            return True
+    return False
+
+
+async def count_events(session: AsyncSession, *, period: str) -> int:
+    """Return how many events a month's invoices bill."""
+    late = select(func.count()).where(LateEvent.period == period)
+    in_month = _in_month(select(func.count()), period)
+    return (await session.scalar(in_month) or 0) + (await session.scalar(late) or 0)
+
+
+async def count_requests(session: AsyncSession, *, period: str) -> int:
+    """Return how many events of a month have been counted, by the sums of the month."""
+    counted = select(func.sum(UsageMonth.requests)).where(UsageMonth.period == period)
+    return int(await session.scalar(counted) or 0)
+
+
+async def add_late_events(session: AsyncSession, *, period: str) -> None:
+    """List the events of earlier months that are billed in a month and are not listed."""
+    event = UsageEvent
+    found = (
+        select(event.period, event.account, event.time, event.id, event.source)
+        .outerjoin(LateEvent, _same_event())
+        .where(event.period == period, event.time < start_of(period), LateEvent.id.is_(None))
+    )
+    names = ["period", "account", "time", "id", "source"]
+    await session.execute(insert(table_of(LateEvent)).from_select(names, found))
 
 
 async def mark_invoiced(session: AsyncSession, *, period: str, now: datetime) -> None:
@@ -181,37 +217,54 @@ async def add_lines(session: AsyncSession, *, rows: Sequence[Mapping[str, Any]])
 
 
 async def find_credits(
-    session: AsyncSession, *, accounts: Collection[str], lock: bool
+    session: AsyncSession, *, accounts: Collection[str], period: str, lock: bool
 ) -> dict[str, list[PendingCredit]]:
-    """Return the credits that no invoice has used yet, oldest first, by account.
+    """Return the credits that an invoice of a month may use, oldest first, by account.
+
+    Those of a later month wait for its own invoice.
 
     Args:
         lock: whether to lock them until the transaction ends.
     """
     found = (
         select(AccountCredit)
-        .where(AccountCredit.account.in_(sorted(accounts)), AccountCredit.invoice_id.is_(None))
+        .where(
+            AccountCredit.account.in_(sorted(accounts)),
+            AccountCredit.invoice_id.is_(None),
+            AccountCredit.includes_tax
+            | AccountCredit.period.is_(None)
+            | (AccountCredit.period <= period),
+        )
         .order_by(AccountCredit.account, AccountCredit.created_at, AccountCredit.id)
     )
     credits: dict[str, list[PendingCredit]] = {}
     for each in await session.scalars(found.with_for_update() if lock else found):
-        pending = PendingCredit(each.id, each.reason, each.amount, each.includes_tax)
+        line = LineKey(each.model, each.price_id) if each.period == period else None
+        pending = PendingCredit(each.id, each.reason, each.amount, each.includes_tax, line)
         credits.setdefault(each.account, []).append(pending)
     return credits
 
 
 async def lock_credit(
-    session: AsyncSession, *, account: str, cause: str, model: str, price_id: str
+    session: AsyncSession,
+    *,
+    account: str,
+    cause: str,
+    period: str,
+    line: LineKey,
+    includes_tax: bool,
 ) -> AccountCredit | None:
-    """Lock the credit of a cause and price that no invoice has used yet."""
+    """Lock the credit of a cause and line that no invoice has used yet."""
     credit: AccountCredit | None = await session.scalar(
         select(AccountCredit)
         .where(
             AccountCredit.account == account,
             AccountCredit.invoice_id.is_(None),
             AccountCredit.cause == cause,
-            AccountCredit.model == model,
-            AccountCredit.price_id == price_id,
+            AccountCredit.period == period,
+            AccountCredit.model == line.model,
+            AccountCredit.price_id == line.price_id,
+            AccountCredit.includes_tax == includes_tax,
         )
         .with_for_update()
     )
@@ -229,6 +282,29 @@ async def add_credits(session: AsyncSession, *, rows: Sequence[Mapping[str, Any]
     if rows:
         stored = [{"invoice_id": None, **row, **columns("amount", row["amount"])} for row in rows]
         await insert_rows(session, insert(table_of(AccountCredit)), stored)
+
+
+# -- sums of what was taken back -----------------------------------------------------------------
+
+
+async def add_reversed(session: AsyncSession, *, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add to sums of what was taken back; `amount` and `returned` are integers of any size."""
+    stored = [
+        {**row, **columns("amount", row["amount"]), **columns("returned", row["returned"])}
+        for row in rows
+    ]
+    await upsert(session, ReversedLine, stored, add_amounts=["amount", "returned"])
+
+
+async def find_reversed(
+    session: AsyncSession, *, accounts: Collection[str], period: str
+) -> Sequence[ReversedLine]:
+    """Return what was taken back of some accounts' usage of a month."""
+    found = select(ReversedLine).where(
+        ReversedLine.account.in_(sorted(accounts)), ReversedLine.period == period
+    )
+    rows = await session.scalars(found.execution_options(populate_existing=True))
+    return rows.all()
 
 
 # -- reading -------------------------------------------------------------------------------------

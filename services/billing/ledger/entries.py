@@ -16,7 +16,7 @@ Ledger = Literal[
 ]
 """The accounts of the ledger, described in docs/billing.md."""
 
-Kind = Literal["usage", "credit", "invoice", "credit_note", "adjustment", "recall"]
+Kind = Literal["usage", "credit", "invoice", "credit_note", "adjustment", "recall", "correction"]
 """What causes an entry."""
 
 OPENING = "opening"
