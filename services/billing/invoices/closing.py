@@ -16,10 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.billing import amounts
 from services.billing.database import long_snapshot
 from services.billing.invoices import repository
+from services.billing.invoices.catching_up import catch_up
 from services.billing.invoices.issuing import Books, issue
 from services.billing.invoices.making import Usage
 from services.billing.invoices.schemas import BillingRunRead, IssuedInvoice
-from services.billing.ledger.posting import post_missing
 from services.billing.periods import close_period, next_period, start_of
 from services.billing.sources.service import list_sources
 from services.common.contracts import format_amount
@@ -78,10 +78,7 @@ async def run(
     async with database.snapshot() as session:
         month = await repository.find_period(session, period=period)
     if month is None or month.invoiced_at is None:
-        await in_transaction(
-            database,
-            lambda session: _post_missing(session, period=period, books=books, now=now),
-        )
+        await catch_up(database, period=period, series=books.series("invoice"), now=now)
         await _issue_all(database, period=period, books=books, now=now, on_progress=on_progress)
         await in_transaction(
             database, lambda session: repository.mark_invoiced(session, period=period, now=now)
@@ -111,12 +108,6 @@ async def _close(
             "repeat with `force` and a `reason`."
         )
     await close_period(session, period=period, reason=forced_reason if gaps else None, now=now)
-
-
-async def _post_missing(session: AsyncSession, *, period: str, books: Books, now: datetime) -> None:
-    if await repository.has_unposted_usage(session, period=period):
-        await repository.lock_series(session, series=books.series("invoice"))
-        await post_missing(session, now=now)
 
 
 async def _issue_all(

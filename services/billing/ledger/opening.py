@@ -5,6 +5,7 @@ again whenever a month is closed. It is safe to repeat: it posts only what is mi
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -27,7 +28,17 @@ def post_missing(connection: Connection, *, now: datetime) -> int:
 
     The caller makes sure that no other call runs at the same time.
     """
-    entries = [*_usage(connection, now=now), *_credits(connection, now=now)]
+    return _store(connection, _usage(connection, now=now)) + post_missing_credits(
+        connection, now=now
+    )
+
+
+def post_missing_credits(connection: Connection, *, now: datetime) -> int:
+    """Post the credits that have no entry yet; return how many entries that took."""
+    return _store(connection, _credits(connection, now=now))
+
+
+def _store(connection: Connection, entries: Sequence[Entry]) -> int:
     for entry in entries:
         stored = connection.execute(insert(table_of(LedgerEntry)).values(entry.row()))
         new = stored.inserted_primary_key

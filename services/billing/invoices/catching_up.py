@@ -1,0 +1,58 @@
+"""Adding what pods of the version before leave out: entries, late events, and sums of reversals.
+
+Such pods go on until an update is complete, so every run that issues invoices looks for it. Each
+step is safe to repeat, because it adds only what is missing.
+"""
+
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.billing.corrections import summing
+from services.billing.invoices import repository
+from services.billing.ledger.accounts import lock_money
+from services.billing.ledger.posting import post_missing, post_missing_credits
+from services.common.db.database import Database
+from services.common.db.retrying import in_transaction
+
+
+async def catch_up(database: Database, *, period: str, series: str, now: datetime) -> None:
+    """Add what is missing for the invoices of a closed month.
+
+    Args:
+        series: the number series of invoices: runs at the same time wait for each other.
+    """
+    await in_transaction(
+        database, lambda session: _list_late_events(session, period=period, series=series)
+    )
+    await in_transaction(
+        database, lambda session: _post_missing(session, period=period, series=series, now=now)
+    )
+    await in_transaction(database, _sum_reversals)
+
+
+async def _list_late_events(session: AsyncSession, *, period: str, series: str) -> None:
+    """List events that are billed in a month later than their own."""
+    if await repository.count_events(session, period=period) != (
+        await repository.count_requests(session, period=period)
+    ):
+        await repository.lock_series(session, series=series)
+        await repository.add_late_events(session, period=period)
+
+
+async def _post_missing(session: AsyncSession, *, period: str, series: str, now: datetime) -> None:
+    """Post usage of a month and credits that have no ledger entry."""
+    await repository.lock_series(session, series=series)
+    if await repository.has_unposted_usage(session, period=period):
+        await post_missing(session, now=now)
+    else:
+        await post_missing_credits(session, now=now)
+
+
+async def _sum_reversals(session: AsyncSession) -> None:
+    """Add events that were taken back to the sums of their lines."""
+    connection = await session.connection()
+    found = await connection.execute(summing.missing_sums())
+    if accounts := {row.account for row in found}:
+        await lock_money(session, accounts=accounts, journals=())
+        await connection.run_sync(lambda sync: summing.add_missing(sync, accounts=accounts))
