@@ -25,9 +25,11 @@ from services.billing.models import (
     UsageHour,
     UsageMonth,
 )
+from services.billing.usage.breakdowns import compare_breakdowns
 from services.billing.verify_corrections import verify_corrections
 from services.billing.verify_invoices import verify_invoices
 from services.billing.verify_ledger import verify_ledger
+from services.billing.verify_receivables import verify_receivables
 from services.common.contracts import format_amount
 from services.common.db.database import Database
 
@@ -42,11 +44,13 @@ async def verify(database: Database) -> list[str]:
         return [
             *await _usage(connection, "usage_hours", _hours(), ("account", "hour", "model")),
             *await _usage(connection, "usage_months", _months(), ("account", "period")),
+            *await _breakdowns(connection),
             *await _reservations(connection),
             *await _balances(connection),
             *await verify_ledger(connection),
             *await verify_invoices(connection),
             *await verify_corrections(connection),
+            *await verify_receivables(connection),
             *await _currencies(connection),
             *await _identities(connection),
             *await _journals(connection),
@@ -117,6 +121,16 @@ async def _usage(
             f"usage events (requests: {requests}, rows: {rows}, amount: {format_amount(amount)})"
         )
     return lines
+
+
+async def _breakdowns(connection: AsyncConnection) -> list[str]:
+    """Report where the sums by version, API key or tag differ from those of the usage events."""
+    return [
+        f"usage_breakdowns: account {key.account}, hour {key.hour:%Y-%m-%d %H}, {key.dimension} "
+        f"{key.value}: differs from the usage events (requests: {more.requests}, rows: "
+        f"{more.rows}, amount: {format_amount(more.amount)})"
+        async for key, more in compare_breakdowns(connection)
+    ]
 
 
 def _named(row: Any, columns: tuple[str, ...]) -> str:

@@ -3,13 +3,19 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from sqlalchemy import and_, func, select, text, union_all
+from sqlalchemy import String, and_, cast, func, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncResult
 
 from services.billing import amounts
 from services.billing.amounts import differing, exact, labelled
 from services.billing.invoices.issuing import digest
-from services.billing.invoices.models import AccountCredit, Invoice, InvoiceLine, NumberSeries
+from services.billing.invoices.models import (
+    AccountCredit,
+    Invoice,
+    InvoiceLine,
+    LateEvent,
+    NumberSeries,
+)
 from services.billing.models import LedgerEntry, Period, UsageEvent
 from services.common.contracts import format_amount
 
@@ -25,6 +31,7 @@ async def verify_invoices(connection: AsyncConnection) -> list[str]:
         *await _usage(connection),
         *await _entries(connection),
         *await _credits(connection),
+        *await _late_events(connection),
     ]
 
 
@@ -177,3 +184,24 @@ async def _credits(connection: AsyncConnection) -> list[str]:
         .order_by(AccountCredit.id)
     )
     return [f"invoices: credit {each} was used by no invoice" for (each,) in found]
+
+
+async def _late_events(connection: AsyncConnection) -> list[str]:
+    """Check that all events billed in a later month than their own are listed."""
+    event, late = UsageEvent, LateEvent
+    same = and_(late.time == event.time, late.id == event.id, late.source == event.source)
+    mine = and_(same, late.period == event.period, late.account == event.account)
+    own_month = func.substr(cast(event.time, String(26)), 1, 7)
+    missing = await connection.execute(
+        select(event.id)
+        .outerjoin(late, mine)
+        .where(own_month < event.period, late.id.is_(None))
+        .order_by(event.id)
+    )
+    unknown = await connection.execute(
+        select(late.id).outerjoin(event, mine).where(event.id.is_(None)).order_by(late.id)
+    )
+    return [
+        *(f"late_events: event {each} is missing" for (each,) in missing),
+        *(f"late_events: event {each} is not billed in that month" for (each,) in unknown),
+    ]

@@ -2,17 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from hashlib import blake2b
 from typing import Annotated, Any, Self
 from uuid import uuid4
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import amounts
 from services.billing.corrections import repository
 from services.billing.corrections.left import InvoiceLeft, what_is_left
+from services.billing.invoices.digests import row_digest
 from services.billing.invoices.issuing import Books
 from services.billing.invoices.numbers import next_number
 from services.billing.invoices.reversals import find_reversed
@@ -242,7 +241,7 @@ async def issue(
         "issued_at": now,
         "entry_id": await post(session, entry),
     }
-    row["digest"] = digest(row)
+    row["digest"] = row_digest(row)
     await repository.add_note(session, row=row)
     return CreditNoteRead(
         id=note_id,
@@ -253,14 +252,6 @@ async def issue(
         lines=[CreditedLine.model_validate(each) for each in row["lines"]],
         reason=reason,
     )
-
-
-def digest(row: Mapping[str, Any]) -> str:
-    """Return the digest of a credit note's columns, with or without `digest`."""
-    content = {str(name): value for name, value in row.items() if name != "digest"}
-    content["issued_at"] = content["issued_at"].isoformat()
-    canonical = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
-    return blake2b(canonical, digest_size=16).hexdigest()
 
 
 async def list_notes(session: AsyncSession, *, invoice_id: str) -> CreditNoteList:

@@ -12,12 +12,12 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from services.billing.corrections.models import CreditNote
-from services.billing.currencies import minor_unit, rounded
+from services.billing.currencies import minor_unit
 from services.billing.invoices.making import PREPAID
 from services.billing.invoices.parties import AppliedTax
 from services.billing.invoices.reversals import ReversedSum
 from services.billing.invoices.schemas import InvoiceRead
-from services.billing.invoices.shares import LineKey, LineShare, line_shares
+from services.billing.invoices.shares import LineKey, LineShare, line_shares, tax_within
 from services.common.contracts import parse_amount
 
 
@@ -86,7 +86,7 @@ class InvoiceLeft:
 
     def tax_in(self, amount: int) -> int:
         """Return the tax in an amount that includes it."""
-        return rounded(amount * self.rate / (1 + self.rate), unit=self.unit)
+        return tax_within(amount, rate=self.rate, unit=self.unit)
 
     def give(self, taken: Mapping[LineKey, int]) -> list[Given]:
         """Return what events give back that are taken back now, by line.

@@ -53,7 +53,7 @@ def missing_sums(*, accounts: Collection[str] | None = None) -> Select[Any]:
 
 
 def add_missing(connection: Connection, *, accounts: Collection[str] | None = None) -> None:
-    """Add what the sums lack; the accounts are locked, or nobody else is at work."""
+    """Add what the sums lack; the accounts are locked, or no other process is at work."""
     found = connection.execute(missing_sums(accounts=accounts)).all()
     prepaid = _prepaid(connection, price_ids={row.price_id for row in found})
     table = table_of(ReversedLine)

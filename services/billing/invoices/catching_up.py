@@ -1,4 +1,4 @@
-"""Adding what pods of the version before leave out: entries, late events, and sums of reversals.
+"""Adding what pods of the version before leave out: entries, late events, and sums.
 
 Such pods go on until an update is complete, so every run that issues invoices looks for it. Each
 step is safe to repeat, because it adds only what is missing.
@@ -12,6 +12,7 @@ from services.billing.corrections import summing
 from services.billing.invoices import repository
 from services.billing.ledger.accounts import lock_money
 from services.billing.ledger.posting import post_missing, post_missing_credits
+from services.billing.usage.breakdowns import complete_breakdowns
 from services.common.db.database import Database
 from services.common.db.retrying import in_transaction
 
@@ -29,6 +30,7 @@ async def catch_up(database: Database, *, period: str, series: str, now: datetim
         database, lambda session: _post_missing(session, period=period, series=series, now=now)
     )
     await in_transaction(database, _sum_reversals)
+    await in_transaction(database, lambda session: _complete_breakdowns(session, series=series))
 
 
 async def _list_late_events(session: AsyncSession, *, period: str, series: str) -> None:
@@ -56,3 +58,9 @@ async def _sum_reversals(session: AsyncSession) -> None:
     if accounts := {row.account for row in found}:
         await lock_money(session, accounts=accounts, journals=())
         await connection.run_sync(lambda sync: summing.add_missing(sync, accounts=accounts))
+
+
+async def _complete_breakdowns(session: AsyncSession, *, series: str) -> None:
+    """Add events to the sums by version, API key and tag."""
+    await repository.lock_series(session, series=series)
+    await complete_breakdowns(session)

@@ -5,7 +5,6 @@ from uuid import uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.amounts import split
 from services.billing.invoices import repository
 from services.billing.invoices.shares import LineKey
 
@@ -42,7 +41,7 @@ async def add_credit(
         includes_tax=includes_tax,
     )
     if credit is not None:
-        credit.amount_high, credit.amount_low = split(credit.amount + amount)
+        repository.grow_credit(credit, amount=amount)
         return
     row = {
         "id": str(uuid4()),

@@ -155,7 +155,7 @@ def make_draft(
     draft = Draft(account, period, currency, seller, buyer, lines, (), rate, tax)
     due = [
         *_returned(lines, shares, taken_back),
-        *_with_tax(credits, shares=shares, rate=rate, unit=unit),
+        *shown_credits(credits, shares=shares, rate=rate, unit=unit),
     ]
     applied = _apply(due, at_most=draft.total)
     return Draft(account, period, currency, seller, buyer, lines, applied, rate, tax)
@@ -194,7 +194,7 @@ def _returned(
     return [Credit(RETURNED, reason, net=0, tax=tax, amount=tax)] if tax else []
 
 
-def _with_tax(
+def shown_credits(
     credits: Iterable[PendingCredit],
     *,
     shares: Mapping[LineKey, LineShare],

@@ -160,6 +160,8 @@ class AccountCredit(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     invoice_id: Mapped[str | None] = mapped_column(ascii_id(36))
     """The invoice that it reduced."""
+    digest: Mapped[str | None] = mapped_column(ascii_id(32))
+    """Of everything else in the row; null if the version before stored it."""
 
     @property
     def amount(self) -> int:

@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, func, insert, select, tuple_, union_all, update
+from sqlalchemy import Select, and_, func, insert, inspect, select, tuple_, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from services.billing.amounts import columns, exact, labelled
+from services.billing.amounts import columns, exact, labelled, split
 from services.billing.bulk_insert import insert_rows, table_of, upsert
+from services.billing.invoices.digests import row_digest
 from services.billing.invoices.making import PendingCredit, Usage
 from services.billing.invoices.models import (
     AccountCredit,
@@ -271,17 +272,34 @@ async def lock_credit(
     return credit
 
 
+def grow_credit(credit: AccountCredit, *, amount: int) -> None:
+    """Add to a locked credit that no invoice has used yet."""
+    credit.amount_high, credit.amount_low = split(credit.amount + amount)
+    credit.digest = _digest(credit)
+
+
 async def use_credits(session: AsyncSession, *, ids: Collection[str], invoice_id: str) -> None:
-    """Mark credits as used by an invoice."""
-    used = update(AccountCredit).where(AccountCredit.id.in_(sorted(ids)))
-    await session.execute(used.values(invoice_id=invoice_id))
+    """Mark locked credits as used by an invoice."""
+    found = await session.scalars(select(AccountCredit).where(AccountCredit.id.in_(sorted(ids))))
+    for credit in found:
+        credit.invoice_id = invoice_id
+        credit.digest = _digest(credit)
+
+
+def _digest(credit: AccountCredit) -> str:
+    parts = inspect(AccountCredit).column_attrs
+    return row_digest({part.columns[0].key: getattr(credit, part.key) for part in parts})
 
 
 async def add_credits(session: AsyncSession, *, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert credits; `amount` is an integer of any size."""
     if rows:
         stored = [{"invoice_id": None, **row, **columns("amount", row["amount"])} for row in rows]
-        await insert_rows(session, insert(table_of(AccountCredit)), stored)
+        await insert_rows(
+            session,
+            insert(table_of(AccountCredit)),
+            [{**row, "digest": row_digest(row)} for row in stored],
+        )
 
 
 # -- sums of what was taken back -----------------------------------------------------------------

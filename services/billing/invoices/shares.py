@@ -43,6 +43,11 @@ class LineShare(NamedTuple):
         return net, min(rounded(self.rate * net, unit=self.unit), self.tax)
 
 
+def tax_within(amount: int, *, rate: Fraction, unit: int) -> int:
+    """Return the tax in an amount that includes it."""
+    return rounded(amount * rate / (1 + rate), unit=unit)
+
+
 def line_shares(lines: Iterable[tuple[int, int]], *, rate: Fraction, unit: int) -> list[LineShare]:
     """Return the shares of lines, given the exact and the rounded amount of each.
 

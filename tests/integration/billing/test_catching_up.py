@@ -5,14 +5,22 @@ from typing import Any
 
 from sqlalchemy import delete, text
 
-from harness.usage_events import ADA
+from harness.usage_events import ADA, event
 from services.billing.corrections import recalls
 from services.billing.corrections.recalls import RecallCreate
 from services.billing.invoices.models import LateEvent, ReversedLine
+from services.billing.models import UsageBreakdown
 from services.billing.verify import verify
 from services.common.db.database import Database
 from services.common.db.retrying import in_transaction
-from tests.integration.billing.months import AFTER, close, only_invoice, use
+from tests.integration.billing.months import (
+    AFTER,
+    DURING,
+    close,
+    deliver,
+    only_invoice,
+    use,
+)
 
 VERSION = "20261122t000000z-0a1b2c3d"
 NOVEMBER = datetime.fromisoformat("2026-11-20T12:00:00Z")
@@ -70,6 +78,19 @@ async def test_reversals_without_their_sums_are_added_up(database: Database) -> 
     await close(database)
 
     assert await sums(database) == before != []
+
+
+async def test_events_without_their_breakdowns_are_added_up(database: Database) -> None:
+    tagged = event(rows=3, time=DURING)
+    tagged["data"] |= {"tags": {"team": "a", "project": "b"}, "api_key": "0198c000"}
+    await deliver(database, [tagged], now=DURING)
+    await run(database, delete(UsageBreakdown))
+    await use(database, 100)
+    assert await verify(database) != []
+
+    await close(database)
+
+    assert await verify(database) == []
 
 
 async def sums(database: Database) -> list[tuple[object, ...]]:

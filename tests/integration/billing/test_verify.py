@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import delete, update
 
 from harness.usage_events import ADA, event
+from services.billing.database import long_snapshot
 from services.billing.models import (
     Account,
     Base,
@@ -15,10 +16,12 @@ from services.billing.models import (
     Journal,
     JournalRange,
     LedgerEntry,
+    UsageBreakdown,
     UsageEvent,
     UsageHour,
     UsageMonth,
 )
+from services.billing.usage.breakdowns import compare_breakdowns
 from services.billing.verify import verify
 from services.common.db.database import Database
 from tests.integration.billing.money import (
@@ -58,6 +61,7 @@ async def test_an_empty_database_has_no_differences(database: Database) -> None:
         (update(UsageHour).values(amount_low=UsageHour.amount_low + 1), ["usage_hours"]),
         (update(UsageHour).values(requests=UsageHour.requests - 1), ["usage_hours"]),
         (delete(UsageMonth), ["usage_months"]),
+        (delete(UsageBreakdown), ["usage_breakdowns"]),
         (update(UsageMonth).values(rows=UsageMonth.rows + 1), ["usage_months"]),
         (
             update(CreditReservation).values(settled_low=CreditReservation.settled_low + 1),
@@ -76,7 +80,7 @@ async def test_an_empty_database_has_no_differences(database: Database) -> None:
         (delete(JournalRange), ["journals"]),
         (
             delete(UsageEvent).where(UsageEvent.rows == 20),
-            ["usage_hours", "usage_months", "reservations", "ledger"],
+            ["usage_hours", "usage_months", "usage_breakdowns", "reservations", "ledger"],
         ),
     ],
 )
@@ -100,6 +104,25 @@ async def test_any_changed_cell_of_the_ledger_is_found(books: Database) -> None:
     unnoticed = await unnoticed_changes(books, changes, naming="ledger: entry ")
 
     assert unnoticed == []
+    assert await verify(books) == []
+
+
+@pytest.mark.any_database
+async def test_any_changed_cell_of_a_breakdown_is_found(books: Database) -> None:
+    tagged = event(time=NOON, rows=7)
+    tagged["data"] |= {"tags": {"team": "a"}, "api_key": "0198c000"}
+    await take(books, [tagged])
+    for table, column in cells("usage_breakdowns"):
+        for number in range(3):
+            async with (
+                changed_cell(books, table, column, number=number) as is_changed,
+                long_snapshot(books) as connection,
+            ):
+                found = [key async for key, _ in compare_breakdowns(connection)]
+
+            assert is_changed
+            assert found, (column, number)
+
     assert await verify(books) == []
 
 

@@ -1,4 +1,4 @@
-"""Sums of what was taken back by the line of an invoice, and the month of a credit."""
+"""Sums of what was taken back by the line of an invoice; the month and digest of a credit."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -23,9 +23,11 @@ def upgrade() -> None:
         sa.Column("returned", sa.BigInteger(), nullable=False),
     )
     op.add_column("account_credits", sa.Column("period", ascii_id(7), nullable=True))
+    op.add_column("account_credits", sa.Column("digest", ascii_id(32), nullable=True))
     add_missing(op.get_bind())
 
 
 def downgrade() -> None:
-    op.drop_column("account_credits", "period")
+    for column in ("digest", "period"):
+        op.drop_column("account_credits", column)
     op.drop_table("reversed_lines")
