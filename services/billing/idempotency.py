@@ -86,10 +86,14 @@ async def run_once(
     response: type[T],
     work: Callable[[AsyncSession], Awaitable[T]],
     now: datetime,
+    prepare: Callable[[], Awaitable[None]] | None = None,
 ) -> T:
     """Run `work` in a transaction, or return the earlier response if the call is a repeat.
 
     A failed call is forgotten, so that it can be retried with the same key.
+
+    Args:
+        prepare: runs before the transaction of a call that is no repeat; what takes long.
 
     Raises:
         KeyReused: the key was used with a different body.
@@ -112,6 +116,8 @@ async def run_once(
         return result
 
     try:
+        if prepare is not None:
+            await prepare()
         return await in_transaction(database, work_and_record)
     except ServiceError:
         await in_transaction(database, lambda session: _forget(session, call=call, started_at=now))
@@ -139,15 +145,21 @@ class MoneyCall:
         body: BaseModel,
         response: type[T],
         work: Callable[[AsyncSession], Awaitable[T]],
+        prepare: Callable[[], Awaitable[None]] | None = None,
     ) -> T:
-        """Run `work` as `run_once` does.
+        """Run `prepare` and then `work` as `run_once` does.
 
         Args:
             path: what the key is for; the same key may be used for another path.
         """
-        call = CallKey(self.caller.account, self.key, path)
         return await run_once(
-            self.database, call=call, body=body, response=response, work=work, now=self.now
+            self.database,
+            call=CallKey(self.caller.account, self.key, path),
+            body=body,
+            response=response,
+            work=work,
+            now=self.now,
+            prepare=prepare,
         )
 
 

@@ -13,14 +13,21 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.corrections import repository
 from services.billing.corrections.credit_notes import Reason
 from services.billing.corrections.models import Adjustment
-from services.billing.corrections.repository import Charged
 from services.billing.corrections.reversing import NoteSeries, reverse
+from services.billing.corrections.selecting import (
+    Charged,
+    Position,
+    Window,
+    find_reversed,
+    list_named,
+    list_next,
+)
 from services.billing.invoices.issuing import Books
 from services.billing.ledger.accounts import lock_money
 from services.common.contracts import AccountId, Name, format_amount
+from services.common.db.database import Database
 from services.common.errors import BodyInvalid, ServiceError
 from services.common.times import Instant
 
@@ -75,24 +82,60 @@ class NothingToAdjust(ServiceError):
     detail = "No event is left to take back."
 
 
+async def select_events(database: Database, adjustment: AdjustmentCreate) -> list[Charged]:
+    """Return the events that an adjustment names, whether or not they were taken back before.
+
+    Raises:
+        BodyInvalid: the filter matches too many events.
+    """
+    given = adjustment.filter
+    if given is None:
+        async with database.snapshot() as session:
+            return await list_named(session, ids=adjustment.events or ())
+    window = Window(given.account, given.model, given.version, given.since, given.until)
+    events: list[Charged] = []
+    reached: Position | None = None
+    is_first = True
+    while is_first or reached is not None:
+        is_first = False
+        async with database.snapshot() as session:
+            more, reached = await list_next(
+                session, window, after=reached, limit=MAX_EVENTS + 1 - len(events)
+            )
+        events += more
+        if len(events) > MAX_EVENTS:
+            raise BodyInvalid(
+                [{"loc": ["body", "filter"], "msg": f"Matches more than {MAX_EVENTS} events."}]
+            )
+    return events
+
+
 async def create(
-    session: AsyncSession, *, adjustment: AdjustmentCreate, by: str, books: Books, now: datetime
+    session: AsyncSession,
+    *,
+    adjustment: AdjustmentCreate,
+    events: Sequence[Charged],
+    by: str,
+    books: Books,
+    now: datetime,
 ) -> AdjustmentRead:
     """Take events back.
 
     Locks are taken in one order: accounts, then the numbers of credit notes.
 
+    Args:
+        events: what `select_events` returned.
+
     Raises:
         NothingToAdjust: there is no such event that was not taken back before.
-        BodyInvalid: the filter matches too many events, or the events differ in currency.
+        BodyInvalid: the events differ in currency.
     """
-    accounts = (
-        [adjustment.filter.account]
-        if adjustment.filter is not None
-        else await repository.list_owners(session, ids=adjustment.events or ())
-    )
-    await lock_money(session, accounts=accounts, journals=())
-    chosen, skipped = await _choose(session, adjustment, accounts=accounts)
+    await lock_money(session, accounts={event.account for event in events}, journals=())
+    before = await find_reversed(session, events)
+    chosen: dict[str, list[Charged]] = {}
+    for event in events:
+        if event.position not in before:
+            chosen.setdefault(event.account, []).append(event)
     if not chosen:
         raise NothingToAdjust()
     if len({event.currency for events in chosen.values() for event in events}) > 1:
@@ -100,49 +143,23 @@ async def create(
     stored = Adjustment(id=str(uuid4()), reason=adjustment.reason, by=by, created_at=now)
     session.add(stored)
     total = 0
-    for account, events in sorted(chosen.items()):
+    for account, taken in sorted(chosen.items()):
         total += await reverse(
             session,
-            events,
+            taken,
             account=account,
             kind="adjustment",
             cause=stored.id,
             reason=f"Adjustment: {stored.reason}",
-            now=now,
+            now=stored.created_at,
             notes=NoteSeries(books.series("credit_note"), by=by, reason=stored.reason),
         )
+    count = sum(map(len, chosen.values()))
     return AdjustmentRead(
         id=stored.id,
-        events=sum(map(len, chosen.values())),
-        skipped=skipped,
+        events=count,
+        skipped=len(events) - count,
         amount=format_amount(total),
     )
 
 
-async def _choose(
-    session: AsyncSession, adjustment: AdjustmentCreate, *, accounts: Sequence[str]
-) -> tuple[dict[str, list[Charged]], int]:
-    """Return the events to take back, by account, and how many were taken back before."""
-    given = adjustment.filter
-    chosen: dict[str, list[Charged]] = {}
-    skipped = 0
-    for account in accounts:
-        found = await repository.list_events(
-            session,
-            account=account,
-            ids=adjustment.events,
-            model=given.model if given else None,
-            version=given.version if given else None,
-            since=given.since if given else None,
-            until=given.until if given else None,
-            limit=MAX_EVENTS + 1,
-        )
-        if len(found) > MAX_EVENTS:
-            raise BodyInvalid(
-                [{"loc": ["body", "filter"], "msg": f"Matches more than {MAX_EVENTS} events."}]
-            )
-        new = [event for event, is_reversed in found if not is_reversed]
-        skipped += len(found) - len(new)
-        if new:
-            chosen[account] = new
-    return chosen, skipped

@@ -24,9 +24,24 @@ class Recall(Base):
     by: Mapped[str] = mapped_column(ascii_id(64))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     reached: Mapped[str] = mapped_column(ascii_id(36))
-    """The last account whose earlier events are taken back."""
+    """The last account that is listed in `recall_accounts`, or done."""
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """When all events that had arrived before were taken back."""
+
+
+class RecallAccount(Base):
+    """An account whose earlier events a recall has yet to take back, and how far that is.
+
+    The position is that of the last event that was read; without a time, none was.
+    """
+
+    __tablename__ = "recall_accounts"
+
+    recall_id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    account: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    time: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    id: Mapped[str] = mapped_column(ascii_id(64), server_default="")
+    source: Mapped[str] = mapped_column(ascii_id(128), server_default="")
 
 
 class RecalledArrival(Base):

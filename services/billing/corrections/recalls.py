@@ -1,13 +1,14 @@
 """Recalls: standing rules that take back every event answered by a version of a model.
 
 A recall is stored under the lock that closing a month takes: batches that did not see it are done
-by then. The worker takes their events back, account by account. Later batches see the recall and
-list their events of it as arrivals, which the worker takes back, too. Any replica may do it, and it
-may be killed at any moment.
+by then. The worker lists the accounts that used the model, and reads the events of each from where
+it was, in the order of an index. Later batches see the recall and list their events of it as
+arrivals, which the worker takes back, too. Any replica may do it, and it may be killed at any
+moment. Every account gets its turn: neither a large one nor one that fails delays the others.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import uuid4
@@ -17,8 +18,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.corrections import repository
-from services.billing.corrections.models import Recall
+from services.billing.corrections.models import Recall, RecallAccount
 from services.billing.corrections.reversing import reverse
+from services.billing.corrections.selecting import (
+    Charged,
+    Position,
+    Window,
+    find_reversed,
+    list_arrived,
+    list_next,
+)
 from services.billing.events.rating import Rated
 from services.billing.ledger.accounts import lock_money
 from services.billing.models import REASON_CHARS
@@ -32,9 +41,11 @@ APPLY_EVERY_S = 2.0
 """How often recalled events are taken back."""
 EVENTS_AT_ONCE = 1000
 """Events that one transaction takes back."""
-_ACCOUNTS_AT_ONCE = 100
+_STEPS_AT_ONCE = 10
+"""Transactions for one account before the others get their turn."""
+_ACCOUNTS_AT_ONCE = 500
 _ROUNDS = 100
-"""How often one call looks for more arrivals."""
+"""How often one call looks for more events."""
 
 log = structlog.get_logger()
 
@@ -139,79 +150,194 @@ async def apply_forever(database: Database, *, every_s: float = APPLY_EVERY_S) -
 
 
 async def apply(database: Database, *, now: datetime) -> None:
-    """Take back every recalled event that has arrived."""
-    async with database.snapshot() as session:
-        recalls = await repository.list_unfinished(session)
-    for recall in recalls:
-        await _apply_earlier(database, recall, now=now)
+    """Take back every recalled event that has arrived, except where that fails."""
+    failed: set[tuple[str, str]] = set()
     for _ in range(_ROUNDS):
         async with database.snapshot() as session:
-            arrivals = await repository.list_arrivals(session, limit=_ACCOUNTS_AT_ONCE)
-        if not arrivals:
-            return
-        for account, recall_id in arrivals:
-            async with database.snapshot() as session:
-                recall = await session.get_one(Recall, recall_id)
-            await _reverse_all(database, recall, account=account, arrivals=True, now=now)
-
-
-async def _apply_earlier(database: Database, recall: Recall, *, now: datetime) -> None:
-    """Take back what had arrived before a recall, from where an earlier round was stopped."""
-    reached = recall.reached
-    while True:
-        async with database.snapshot() as session:
-            accounts = await repository.list_accounts(
-                session,
-                model=recall.model,
-                after=reached,
-                limit=_ACCOUNTS_AT_ONCE,
-            )
-        for account in accounts:
-            await _reverse_all(database, recall, account=account, arrivals=False, now=now)
-        is_last = len(accounts) < _ACCOUNTS_AT_ONCE
-        reached = accounts[-1] if accounts else reached
-        async with database.transaction() as session:
-            stored = await session.get_one(Recall, recall.id, with_for_update=True)
-            stored.reached = max(stored.reached, reached)
-            stored.finished_at = now if is_last else None
-        if is_last:
+            unfinished = await repository.list_unfinished(session)
+        for recall in unfinished:
+            await _list_accounts(database, recall, now=now)
+        earlier = await _take_back_earlier(database, failed=failed, now=now)
+        later = await _take_back_arrivals(database, failed=failed, now=now)
+        if not earlier and not later:
             return
 
 
-async def _reverse_all(
-    database: Database, recall: Recall, *, account: str, arrivals: bool, now: datetime
-) -> None:
-    """Take back an account's events of a recall, some at a time."""
-    count = EVENTS_AT_ONCE
-    while count == EVENTS_AT_ONCE:
-        count = await in_transaction(
-            database,
-            lambda session: _reverse_some(
-                session, recall, account=account, arrivals=arrivals, now=now
-            ),
+async def _list_accounts(database: Database, recall: Recall, *, now: datetime) -> None:
+    """List the accounts that may have events of a recall; mark the recall if all are done."""
+    is_last = False
+    while not is_last:
+        is_last = await in_transaction(
+            database, lambda session: _list_some_accounts(session, recall, now=now)
         )
 
 
-async def _reverse_some(
-    session: AsyncSession, recall: Recall, *, account: str, arrivals: bool, now: datetime
-) -> int:
-    # The account is locked first, so that no other worker takes the same events back.
-    await lock_money(session, accounts=[account], journals=())
-    events = await repository.list_reversible(
-        session,
-        account=account,
-        recall=recall,
-        arrivals=arrivals,
-        limit=EVENTS_AT_ONCE,
+async def _list_some_accounts(session: AsyncSession, recall: Recall, *, now: datetime) -> bool:
+    """List some more accounts; return whether there are no more."""
+    stored = await session.get_one(Recall, recall.id, with_for_update=True)
+    if stored.finished_at is not None:
+        return True
+    accounts = await repository.list_accounts(
+        session, after=stored.reached, limit=_ACCOUNTS_AT_ONCE
     )
+    if accounts:
+        users = await repository.find_users(session, accounts=accounts, model=recall.model)
+        await repository.add_recall_accounts(session, recall_id=recall.id, accounts=users)
+        stored.reached = accounts[-1]
+    if len(accounts) == _ACCOUNTS_AT_ONCE:
+        return False
+    if not await repository.has_recall_accounts(session, recall_id=recall.id):
+        stored.finished_at = now
+    return True
+
+
+async def _take_back_earlier(
+    database: Database, *, failed: set[tuple[str, str]], now: datetime
+) -> bool:
+    """Take back some events of every listed account; return whether there may be more."""
+    key, is_last, found = ("", ""), False, False
+    while not is_last:
+        async with database.snapshot() as session:
+            listed = await repository.list_recall_accounts(
+                session, after=key, limit=_ACCOUNTS_AT_ONCE
+            )
+        is_last = len(listed) < _ACCOUNTS_AT_ONCE
+        for each in listed:
+            key = (each.recall_id, each.account)
+            if key not in failed:
+                found = True
+                await _or_fail(_take_back_some(database, each, now=now), key=key, failed=failed)
+    return found
+
+
+async def _take_back_arrivals(
+    database: Database, *, failed: set[tuple[str, str]], now: datetime
+) -> bool:
+    """Take back some arrivals of every account that has them; return whether there may be more."""
+    key, is_last, found = ("", ""), False, False
+    while not is_last:
+        async with database.snapshot() as session:
+            arrivals = await repository.list_arrivals(session, after=key, limit=_ACCOUNTS_AT_ONCE)
+        is_last = len(arrivals) < _ACCOUNTS_AT_ONCE
+        for key in arrivals:
+            if key not in failed:
+                found = True
+                await _or_fail(_take_back_arrived(database, *key, now=now), key=key, failed=failed)
+    return found
+
+
+async def _or_fail(
+    work: Awaitable[None], *, key: tuple[str, str], failed: set[tuple[str, str]]
+) -> None:
+    """Do the work of a recall and account; one that fails is left for the next call."""
+    try:
+        await work
+    except Exception as error:  # one account must not block the others
+        failed.add(key)
+        recall_id, account = key
+        log.error("recall_failed", recall=recall_id, account=account, error=type(error).__name__)
+
+
+async def _take_back_some(database: Database, listed: RecallAccount, *, now: datetime) -> None:
+    """Take back some of an account's earlier events, and store how far that is."""
+    after = None if listed.time is None else Position(listed.time, listed.id, listed.source)
+    recall = await _get_recall(database, listed.recall_id)
+    window = Window(listed.account, model=recall.model, version=recall.version)
+    for _ in range(_STEPS_AT_ONCE):
+        async with database.snapshot() as session:
+            events, after = await list_next(session, window, after=after, limit=EVENTS_AT_ONCE)
+        is_more = await in_transaction(
+            database,
+            lambda session, events=events, after=after: _advance(  # type: ignore[misc]
+                session, recall, account=listed.account, events=events, reached=after, now=now
+            ),
+        )
+        if not is_more:
+            return
+
+
+async def _advance(
+    session: AsyncSession,
+    recall: Recall,
+    *,
+    account: str,
+    events: Sequence[Charged],
+    reached: Position | None,
+    now: datetime,
+) -> bool:
+    """Take events back and store how far that is; return whether there are more."""
+    await _reverse_new(session, recall, account=account, events=events, now=now)
+    key = (recall.id, account)
+    listed = await session.get(RecallAccount, key, with_for_update=True)
+    if listed is None:  # another worker was faster
+        return False
+    if reached is None:
+        await session.delete(listed)
+        return False
+    if listed.time is None or Position(listed.time, listed.id, listed.source) < reached:
+        listed.time, listed.id, listed.source = reached
+    return True
+
+
+async def _take_back_arrived(
+    database: Database, recall_id: str, account: str, *, now: datetime
+) -> None:
+    """Take back some of an account's events that arrived after the recall."""
+    recall = await _get_recall(database, recall_id)
+    for _ in range(_STEPS_AT_ONCE):
+        async with database.snapshot() as session:
+            events = await list_arrived(
+                session, account=account, recall_id=recall_id, limit=EVENTS_AT_ONCE
+            )
+        await in_transaction(
+            database,
+            lambda session, events=events: _reverse_arrived(  # type: ignore[misc]
+                session, recall, account=account, events=events, now=now
+            ),
+        )
+        if len(events) < EVENTS_AT_ONCE:
+            return
+
+
+async def _reverse_arrived(
+    session: AsyncSession,
+    recall: Recall,
+    *,
+    account: str,
+    events: Sequence[Charged],
+    now: datetime,
+) -> None:
+    await _reverse_new(session, recall, account=account, events=events, now=now)
+    await repository.delete_arrivals(session, account=account, recall_id=recall.id)
+
+
+async def _get_recall(database: Database, recall_id: str) -> Recall:
+    async with database.snapshot() as session:
+        return await session.get_one(Recall, recall_id)
+
+
+async def _reverse_new(
+    session: AsyncSession,
+    recall: Recall,
+    *,
+    account: str,
+    events: Sequence[Charged],
+    now: datetime,
+) -> None:
+    """Take back those of an account's events that were not taken back before.
+
+    The account is locked first, so that no other worker takes the same events back.
+    """
+    if not events:
+        return
+    await lock_money(session, accounts=[account], journals=())
+    before = await find_reversed(session, events)
     await reverse(
         session,
-        events,
+        [event for event in events if event.position not in before],
         account=account,
         kind="recall",
         cause=recall.id,
         reason=f"Recall of {recall.model} {recall.version}: {recall.reason}",
         now=now,
     )
-    await repository.delete_arrivals(session, account=account, recall_id=recall.id)
-    return len(events)

@@ -1,136 +1,21 @@
-"""All SQL about corrections."""
+"""SQL about corrections: what was taken back, recalls and credit notes."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
-from typing import Any, NamedTuple, cast
+from typing import Any
 
-from sqlalchemy import Select, and_, delete, exists, insert, select
+from sqlalchemy import delete, exists, insert, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import amounts
 from services.billing.bulk_insert import insert_rows, table_of, upsert
-from services.billing.corrections.models import CreditNote, EventReversal, Recall, RecalledArrival
-from services.billing.models import EventKey, Plan, Price, UsageEvent, UsageHour
-
-
-class Charged(NamedTuple):
-    """A usage event that can be taken back."""
-
-    time: datetime
-    id: str
-    source: str
-    period: str
-    model: str
-    price_id: str
-    is_prepaid: bool
-    currency: str
-    amount: int
-
-
-async def list_reversible(
-    session: AsyncSession,
-    *,
-    account: str,
-    recall: Recall,
-    arrivals: bool,
-    limit: int,
-) -> list[Charged]:
-    """Return an account's events of a recalled version that were not taken back yet.
-
-    Args:
-        arrivals: return only those that arrived after the recall.
-    """
-    found = _charged().where(
-        UsageEvent.account == account,
-        UsageEvent.model == recall.model,
-        UsageEvent.version == recall.version,
-        EventReversal.id.is_(None),
-    )
-    if arrivals:
-        found = found.join(RecalledArrival, _same_event(RecalledArrival))
-    return [event for event, _ in await _events(session, found, limit=limit)]
-
-
-async def list_owners(session: AsyncSession, *, ids: Collection[str]) -> list[str]:
-    """Return the accounts of events, by the events' ids, in order."""
-    found = await session.scalars(
-        select(UsageEvent.account)
-        .distinct()
-        .join(EventKey, _same_event(EventKey))
-        .where(EventKey.id.in_(sorted(ids)))
-        .order_by(UsageEvent.account)
-    )
-    return list(found)
-
-
-async def list_events(
-    session: AsyncSession,
-    *,
-    account: str,
-    ids: Collection[str] | None,
-    model: str | None,
-    version: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    limit: int,
-) -> list[tuple[Charged, bool]]:
-    """Return an account's events that match, each with whether it was taken back."""
-    found = _charged().where(UsageEvent.account == account)
-    if ids is not None:
-        found = found.join(EventKey, _same_event(EventKey)).where(EventKey.id.in_(sorted(ids)))
-    if model is not None:
-        found = found.where(UsageEvent.model == model)
-    if version is not None:
-        found = found.where(UsageEvent.version == version)
-    if since is not None:
-        found = found.where(UsageEvent.time >= since)
-    if until is not None:
-        found = found.where(UsageEvent.time < until)
-    return await _events(session, found, limit=limit)
-
-
-def _charged() -> Select[Any]:
-    charged: Any = (
-        select(
-            UsageEvent.time,
-            UsageEvent.id,
-            UsageEvent.source,
-            UsageEvent.period,
-            UsageEvent.model,
-            UsageEvent.price_id,
-            Plan.billing,
-            Plan.currency,
-            UsageEvent.amount_high,
-            UsageEvent.amount_low,
-            EventReversal.id,
-        )
-        .join(Price, Price.id == UsageEvent.price_id)
-        .join(Plan, Plan.id == Price.plan_id)
-        .outerjoin(EventReversal, _same_event(EventReversal))
-    )
-    return cast(Select[Any], charged)
-
-
-async def _events(
-    session: AsyncSession, found: Select[Any], *, limit: int
-) -> list[tuple[Charged, bool]]:
-    in_order = found.order_by(UsageEvent.time, UsageEvent.id, UsageEvent.source).limit(limit)
-    rows: Sequence[Any] = (await session.execute(in_order)).all()
-    return [
-        (
-            Charged._make((*event, billing == "prepaid", currency, amounts.join(high, low))),
-            reversal is not None,
-        )
-        for *event, billing, currency, high, low, reversal in rows
-    ]
-
-
-def _same_event(table: type[EventReversal | RecalledArrival | EventKey]) -> Any:
-    return and_(
-        table.time == UsageEvent.time,
-        table.id == UsageEvent.id,
-        table.source == UsageEvent.source,
-    )
+from services.billing.corrections.models import (
+    CreditNote,
+    EventReversal,
+    Recall,
+    RecallAccount,
+    RecalledArrival,
+)
+from services.billing.models import Account, Plan, Price, UsageHour
 
 
 async def add_reversals(session: AsyncSession, *, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -170,16 +55,43 @@ async def list_unfinished(session: AsyncSession) -> Sequence[Recall]:
     return (await session.scalars(found.order_by(Recall.created_at, Recall.id))).all()
 
 
-async def list_accounts(session: AsyncSession, *, model: str, after: str, limit: int) -> list[str]:
-    """Return accounts that used a model, in order, starting after one."""
-    found = (
-        select(UsageHour.account)
-        .distinct()
-        .where(UsageHour.account > after, UsageHour.model == model)
-        .order_by(UsageHour.account)
-        .limit(limit)
-    )
+async def list_accounts(session: AsyncSession, *, after: str, limit: int) -> list[str]:
+    """Return accounts that have been charged or credited, in order, starting after one."""
+    found = select(Account.id).where(Account.id > after).order_by(Account.id).limit(limit)
     return list(await session.scalars(found))
+
+
+async def find_users(
+    session: AsyncSession, *, accounts: Collection[str], model: str
+) -> Sequence[str]:
+    """Return those of some accounts that have used a model."""
+    found = select(UsageHour.account).where(
+        UsageHour.account.in_(sorted(accounts)), UsageHour.model == model
+    )
+    return (await session.scalars(found.distinct())).all()
+
+
+async def add_recall_accounts(
+    session: AsyncSession, *, recall_id: str, accounts: Collection[str]
+) -> None:
+    """Insert that a recall has yet to take back events of some accounts."""
+    rows = [{"recall_id": recall_id, "account": account} for account in accounts]
+    await upsert(session, RecallAccount, rows)
+
+
+async def list_recall_accounts(
+    session: AsyncSession, *, after: tuple[str, str], limit: int
+) -> Sequence[RecallAccount]:
+    """Return what recalls have yet to take back, in order, starting after a recall and account."""
+    key = (RecallAccount.recall_id, RecallAccount.account)
+    found = select(RecallAccount).where(tuple_(*key) > after).order_by(*key).limit(limit)
+    return (await session.scalars(found)).all()
+
+
+async def has_recall_accounts(session: AsyncSession, *, recall_id: str) -> bool:
+    """Return whether a recall has yet to take back events."""
+    found = select(RecallAccount.account).where(RecallAccount.recall_id == recall_id).limit(1)
+    return await session.scalar(found) is not None
 
 
 async def add_arrivals(session: AsyncSession, *, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -187,12 +99,16 @@ async def add_arrivals(session: AsyncSession, *, rows: Sequence[Mapping[str, Any
     await upsert(session, RecalledArrival, rows)
 
 
-async def list_arrivals(session: AsyncSession, *, limit: int) -> list[tuple[str, str]]:
-    """Return the account and recall of events that have arrived and are not taken back."""
-    found = await session.execute(
-        select(RecalledArrival.account, RecalledArrival.recall_id).distinct().limit(limit)
-    )
-    return [(account, recall_id) for account, recall_id in found]
+async def list_arrivals(
+    session: AsyncSession, *, after: tuple[str, str], limit: int
+) -> list[tuple[str, str]]:
+    """Return the recall and account of events that have arrived and are not taken back.
+
+    They are in order, starting after a recall and account.
+    """
+    key = (RecalledArrival.recall_id, RecalledArrival.account)
+    found = select(*key).distinct().where(tuple_(*key) > after).order_by(*key).limit(limit)
+    return [(recall_id, account) for recall_id, account in await session.execute(found)]
 
 
 async def delete_arrivals(session: AsyncSession, *, account: str, recall_id: str) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.corrections import credit_notes, repository
 from services.billing.corrections.left import Given, InvoiceLeft
-from services.billing.corrections.repository import Charged
+from services.billing.corrections.selecting import Charged
 from services.billing.invoices.credits import add_credit
 from services.billing.invoices.issuing import invoice_id
 from services.billing.invoices.numbers import find_numbers, next_number

@@ -23,6 +23,7 @@ from services.billing.corrections.recalls import (
     RecallList,
     RecallRead,
 )
+from services.billing.corrections.selecting import Charged
 from services.billing.idempotency import ONCE_ERRORS, AdminCall
 from services.billing.invoices.router import AppBooks
 from services.billing.invoices.service import InvoiceNotFound, get_invoice
@@ -89,12 +90,18 @@ async def create_adjustment(
     Prepaid charges return to the balance at once. Postpaid charges reduce the month's invoice or,
     if that is issued, are given back by a credit note.
     """
+    events: list[Charged] = []
+
+    async def select() -> None:
+        events.extend(await adjustments.select_events(call.database, body))
+
     return await call.run(
         "/adjustments",
         body=body,
         response=AdjustmentRead,
+        prepare=select,
         work=lambda session: adjustments.create(
-            session, adjustment=body, by=call.author, books=books, now=call.now
+            session, adjustment=body, events=events, by=call.author, books=books, now=call.now
         ),
     )
 

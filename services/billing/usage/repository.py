@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import amounts
 from services.billing.bulk_insert import upsert
+from services.billing.indexes import in_account_order
 from services.billing.models import (
     EventKey,
     UsageBreakdown,
@@ -284,7 +285,7 @@ async def list_events(
     limit: int,
 ) -> Sequence[UsageEvent]:
     """Return an account's usage events, newest first, starting after a page."""
-    events = select(UsageEvent).where(UsageEvent.account == account)
+    events = in_account_order(select(UsageEvent)).where(UsageEvent.account == account)
     if since is not None:
         events = events.where(UsageEvent.time >= since)
     if until is not None:
@@ -322,7 +323,8 @@ async def list_billed(
         after: the end of the page before.
     """
     start = since if after is None else after.time
-    events = select(_packed(*(getattr(UsageEvent, name) for name in BilledEvent._fields))).where(
+    packed = _packed(*(getattr(UsageEvent, name) for name in BilledEvent._fields))
+    events = in_account_order(select(packed)).where(
         UsageEvent.account == account,
         UsageEvent.time >= start,
         UsageEvent.time < until,

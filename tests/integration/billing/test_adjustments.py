@@ -7,6 +7,7 @@ from httpx import AsyncClient, Response
 
 from harness.issuer import Headers, Issuer
 from harness.usage_events import ADA, BOB, Json
+from services.billing.corrections import adjustments, selecting
 from services.billing.verify import verify
 from services.common.db.database import Database
 from tests.integration.billing.money import credit, money, spent, store_prepaid, take
@@ -113,6 +114,21 @@ async def test_adjustments_at_once_take_each_event_back_once(
     )
 
     assert sorted(each.status_code for each in responses) == [201, 409, 409, 409]
+    assert await verify(database) == []
+
+
+async def test_a_filter_is_read_in_parts(
+    client: AsyncClient, admin: Headers, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selecting, "STRETCH_EVENTS", 3)
+    monkeypatch.setattr(adjustments, "MAX_EVENTS", 5)
+    await use(database, *range(1, 12), model="iris")
+    await use(database, *range(1, 6))
+
+    too_many = await adjust(client, admin, key="1", filter={"account": ADA})
+    adjusted = await adjust(client, admin, key="1", filter={"account": ADA, "model": "wine"})
+
+    assert (too_many.status_code, adjusted.json()["events"]) == (422, 5)
     assert await verify(database) == []
 
 

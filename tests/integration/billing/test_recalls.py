@@ -1,6 +1,7 @@
 """Recalls: every event of a version is taken back once, whenever it arrives."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,13 +10,13 @@ from httpx import AsyncClient
 from harness.issuer import Headers, Issuer
 from harness.usage_events import ADA, BOB, Json, event
 from harness.waiting import eventually_async
-from services.billing.corrections import recalls
+from services.billing.corrections import recalls, reversing, selecting
 from services.billing.corrections.recalls import RecallCreate
 from services.billing.verify import verify
 from services.common.db.database import Database
 from services.common.db.retrying import in_transaction
 from tests.integration.billing.conftest import OpenApp, browse
-from tests.integration.billing.money import credit, money, spent, store_prepaid, take
+from tests.integration.billing.money import NOON, credit, money, spent, store_prepaid, take
 from tests.integration.billing.months import (
     BOOKS,
     DURING,
@@ -27,6 +28,7 @@ from tests.integration.billing.months import (
     store_profile,
     use,
 )
+from tests.integration.billing.statements import accesses, recorded
 from tests.integration.billing.tampering import changed_cell
 
 VERSION = "20261122t000000z-0a1b2c3d"
@@ -34,11 +36,15 @@ GOOD = "20261001t000000z-ffffffff"
 RECALL = {"model": "wine", "version": VERSION, "reason": "Wrong labels."}
 
 
-async def recall(database: Database, **members: Any) -> None:
-    body = RecallCreate.model_validate(RECALL | members)
+async def store_recall(database: Database) -> None:
+    body = RecallCreate.model_validate(RECALL)
     await in_transaction(
         database, lambda session: recalls.create(session, recall=body, by="a test", now=DURING)
     )
+
+
+async def recall(database: Database) -> None:
+    await store_recall(database)
     await recalls.apply(database, now=DURING)
 
 
@@ -92,10 +98,7 @@ class TestPrepaid:
     ) -> None:
         monkeypatch.setattr(recalls, "EVENTS_AT_ONCE", 2)
         await take(books, [spent(1, n) for n in range(1, 8)])
-        body = RecallCreate.model_validate(RECALL)
-        await in_transaction(
-            books, lambda session: recalls.create(session, recall=body, by="a test", now=DURING)
-        )
+        await store_recall(books)
         round_ = asyncio.create_task(recalls.apply(books, now=DURING))
         await asyncio.sleep(0)
         round_.cancel()
@@ -105,6 +108,101 @@ class TestPrepaid:
 
         assert await money(books) == (100, 0)
         assert await verify(books) == []
+
+
+class TestManyEvents:
+    @pytest.fixture
+    async def books(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
+        monkeypatch.setattr(recalls, "EVENTS_AT_ONCE", 2)
+        monkeypatch.setattr(recalls, "_STEPS_AT_ONCE", 1)
+        monkeypatch.setattr(selecting, "STRETCH_EVENTS", 3)
+        await store_prepaid(database)
+        for account in (ADA, BOB):
+            await credit(database, 100, account=account)
+        return database
+
+    async def test_they_are_read_from_where_the_last_step_was(
+        self, books: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        events = [spent(1, n, time=NOON - timedelta(minutes=n % 4)) for n in range(1, 20)]
+        for n, each in enumerate(events):
+            if n % 5:
+                each["data"]["version"] = GOOD
+        await take(books, events)
+        async with recorded(books) as statements:
+            await recall(books)
+
+        assert await money(books) == (85, 0)
+        assert await verify(books) == []
+        reads = [each for each in statements if "usage_events.account = " in each.sql]
+        assert len(reads) == 2 * (len(events) // 3 + 1)  # the end of a stretch, then its events
+
+    async def test_a_large_account_does_not_delay_others(
+        self, books: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await take(books, [spent(1, n) for n in range(1, 20)])
+        await take(books, [spent(5, 20, account=BOB)])
+        await store_recall(books)
+        monkeypatch.setattr(recalls, "_ROUNDS", 1)
+
+        await recalls.apply(books, now=DURING)
+
+        assert await money(books, account=BOB) == (100, 0)
+        assert await money(books) == (83, 0)
+        for _ in range(10):
+            await recalls.apply(books, now=DURING)
+        assert await money(books) == (100, 0)
+        assert await verify(books) == []
+
+    async def test_one_that_fails_does_not_stop_others(
+        self, books: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await take(books, [spent(20, 1), spent(5, 2, account=BOB)])
+
+        async def fail_for_ada(*arguments: Any, account: str, **options: Any) -> int:
+            if account == ADA:
+                raise ValueError
+            return await reversing.reverse(*arguments, account=account, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(recalls, "reverse", fail_for_ada)
+            await recall(books)
+            await take(books, [spent(1, 3), spent(1, 4, account=BOB)])
+            await recalls.apply(books, now=DURING)
+        assert await money(books) == (79, 0)
+        assert await money(books, account=BOB) == (100, 0)
+
+        await recalls.apply(books, now=DURING)
+
+        assert await money(books) == (100, 0)
+        assert await verify(books) == []
+
+    async def test_a_finished_one_stays_finished(self, books: Database) -> None:
+        await take(books, [spent(20, 1)])
+        await recall(books)
+        async with books.snapshot() as session:
+            [before] = (await recalls.list_recalls(session)).recalls
+
+        await recalls.apply(books, now=DURING + timedelta(days=1))
+
+        async with books.snapshot() as session:
+            assert (await recalls.list_recalls(session)).recalls == [before]
+        assert before.finished_at == DURING
+
+    async def test_the_index_has_their_order(self, database: Database) -> None:
+        for account in (ADA, BOB):
+            await use(database, *range(1, 1001), account=account)
+        window = selecting.Window(ADA, "wine", VERSION)
+        async with recorded(database) as statements, database.snapshot() as session:
+            events, reached = await selecting.list_next(session, window, after=None, limit=10)
+            statements.clear()
+            await selecting.list_next(session, window, after=reached, limit=10)
+
+        assert len(events) == 10
+        for access in await accesses(database, statements):
+            assert (access.key, access.kind) == ("ix_usage_events_account_time", "range")
+            assert "filesort" not in access.extra
+            assert "temporary" not in access.extra
 
 
 class TestPostpaid:

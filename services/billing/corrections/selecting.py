@@ -1,0 +1,217 @@
+"""SQL that selects usage events to take back: in the order of an index, a bounded part at a time.
+
+Nothing here needs a lock. Whether an event was taken back before is decided under the lock of its
+account, by `find_reversed`.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Select, and_, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.billing import amounts
+from services.billing.corrections.models import EventReversal, RecalledArrival
+from services.billing.indexes import in_account_order
+from services.billing.models import EventKey, Plan, Price, UsageEvent
+
+STRETCH_EVENTS = 10_000
+"""Events of an account that one statement reads at most, whether they match or not."""
+_IDS_AT_ONCE = 500
+
+
+class Position(NamedTuple):
+    """The place of an event among those of its account."""
+
+    time: datetime
+    id: str
+    source: str
+
+
+class Charged(NamedTuple):
+    """A usage event that can be taken back."""
+
+    time: datetime
+    id: str
+    source: str
+    account: str
+    period: str
+    model: str
+    price_id: str
+    is_prepaid: bool
+    currency: str
+    amount: int
+
+    @property
+    def position(self) -> Position:
+        return Position(self.time, self.id, self.source)
+
+
+class Window(NamedTuple):
+    """An account's events of a half-open range of time, perhaps of one model or version."""
+
+    account: str
+    model: str | None = None
+    version: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+async def list_next(
+    session: AsyncSession, window: Window, *, after: Position | None, limit: int
+) -> tuple[list[Charged], Position | None]:
+    """Return the next events of a window, and where to continue; None if there are no more.
+
+    It reads at most `STRETCH_EVENTS` events of the account, so it may return none of them and yet
+    a place to continue.
+
+    Args:
+        after: where an earlier call ended.
+        limit: how many events to return at most.
+    """
+    end = await _end_of_stretch(session, window, after=after)
+    wanted = _within(select(*_COLUMNS), window, after=after, through=end)
+    if window.model is not None:
+        wanted = wanted.where(UsageEvent.model == window.model)
+    if window.version is not None:
+        wanted = wanted.where(UsageEvent.version == window.version)
+    events = await _charged(session, wanted.order_by(*_ORDER).limit(limit))
+    return events, events[-1].position if len(events) == limit else end
+
+
+async def _end_of_stretch(
+    session: AsyncSession, window: Window, *, after: Position | None
+) -> Position | None:
+    """Return the last position of a full stretch; the index alone has it."""
+    found = _within(select(*_ORDER), window, after=after).order_by(*_ORDER)
+    row = (await session.execute(found.offset(STRETCH_EVENTS - 1).limit(1))).first()
+    return None if row is None else Position(*row)
+
+
+def _within(
+    found: Select[Any],
+    window: Window,
+    *,
+    after: Position | None,
+    through: Position | None = None,
+) -> Select[Any]:
+    event = UsageEvent
+    found = in_account_order(found).where(event.account == window.account)
+    if window.since is not None:
+        found = found.where(event.time >= window.since)
+    if window.until is not None:
+        found = found.where(event.time < window.until)
+    if after is not None:
+        found = found.where(
+            event.time >= after.time,
+            or_(
+                event.time > after.time,
+                event.id > after.id,
+                and_(event.id == after.id, event.source > after.source),
+            ),
+        )
+    if through is not None:
+        found = found.where(
+            event.time <= through.time,
+            or_(
+                event.time < through.time,
+                event.id < through.id,
+                and_(event.id == through.id, event.source <= through.source),
+            ),
+        )
+    return found
+
+
+async def list_named(session: AsyncSession, *, ids: Collection[str]) -> list[Charged]:
+    """Return the events with these ids, of any account."""
+    events: list[Charged] = []
+    for some in _chunks(ids):
+        named = (
+            select(*_COLUMNS)
+            .select_from(EventKey)
+            .join(UsageEvent, _same(UsageEvent, EventKey))
+            .where(EventKey.id.in_(some))
+        )
+        events += await _charged(session, named)
+    return sorted(events)
+
+
+async def list_arrived(
+    session: AsyncSession, *, account: str, recall_id: str, limit: int
+) -> list[Charged]:
+    """Return events of an account that arrived after their version was recalled."""
+    arrived = (
+        select(*_COLUMNS)
+        .select_from(RecalledArrival)
+        .join(UsageEvent, _same(UsageEvent, RecalledArrival))
+        .where(RecalledArrival.account == account, RecalledArrival.recall_id == recall_id)
+        .limit(limit)
+    )
+    return await _charged(session, arrived)
+
+
+async def find_reversed(session: AsyncSession, events: Sequence[Charged]) -> set[Position]:
+    """Return which of some events were taken back before; their accounts are locked.
+
+    The events' keys are joined, because the key of a reversal begins with the time.
+    """
+    found: set[Position] = set()
+    for ids in _chunks({event.id for event in events}):
+        reversals = await session.execute(
+            select(EventKey.time, EventKey.id, EventKey.source, EventReversal.id)
+            .outerjoin(EventReversal, _same(EventReversal, EventKey))
+            .where(EventKey.id.in_(ids))
+        )
+        found |= {
+            Position(time, event_id, source)
+            for time, event_id, source, reversal in reversals
+            if reversal is not None
+        }
+    return found
+
+
+_ORDER: tuple[Any, ...] = (UsageEvent.time, UsageEvent.id, UsageEvent.source)
+_COLUMNS: tuple[Any, ...] = (
+    *_ORDER,
+    UsageEvent.account,
+    UsageEvent.period,
+    UsageEvent.model,
+    UsageEvent.price_id,
+    UsageEvent.amount_high,
+    UsageEvent.amount_low,
+)
+
+
+async def _charged(session: AsyncSession, wanted: Select[Any]) -> list[Charged]:
+    """Return events with what their plans say, which few events differ in."""
+    rows: Sequence[Any] = (await session.execute(wanted)).all()
+    plans = await _plans(session, price_ids={row.price_id for row in rows})
+    return [
+        Charged._make((*event, price_id, *plans[price_id], amounts.join(high, low)))
+        for *event, price_id, high, low in rows
+    ]
+
+
+async def _plans(
+    session: AsyncSession, *, price_ids: Collection[str]
+) -> dict[str, tuple[bool, str]]:
+    """Return whether prices are prepaid, and their currencies."""
+    if not price_ids:
+        return {}
+    found = await session.execute(
+        select(Price.id, Plan.billing, Plan.currency)
+        .join(Plan, Plan.id == Price.plan_id)
+        .where(Price.id.in_(sorted(price_ids)))
+    )
+    return {price_id: (billing == "prepaid", currency) for price_id, billing, currency in found}
+
+
+def _same(one: type[UsageEvent | EventReversal], other: type[EventKey | RecalledArrival]) -> Any:
+    return and_(one.time == other.time, one.id == other.id, one.source == other.source)
+
+
+def _chunks(ids: Collection[str]) -> Iterator[list[str]]:
+    ordered = sorted(ids)
+    for start in range(0, len(ordered), _IDS_AT_ONCE):
+        yield ordered[start : start + _IDS_AT_ONCE]
