@@ -30,14 +30,14 @@ def close_a_month(
 ) -> list[Figure]:
     """Store last month's events of 1,000 accounts, preview one, close the month and verify it.
 
-    The events are stored without ledger entries, as by the version before the ledger, so closing
-    posts them, too.
+    All of the events have a ledger entry, as they always do but for those of the version before.
     """
     end = month_of(datetime.now(UTC))
     since = month_of(end - timedelta(days=1))
     period = f"{since:%Y-%m}"
     say(f"storing {events:,} events of {period}")
     rows.fill(connection, events=events, price_id=price_id, since=since, until=end)
+    rows.post(connection, now=end)
 
     query = {"account": rows.account(rows.ACCOUNTS // 2), "period": period}
     with platform.client("billing", platform.admin_token()) as billing:

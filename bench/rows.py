@@ -3,16 +3,20 @@
 import random
 import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import Any
 
 import orjson
 import pymysql
+from pymysql.cursors import Cursor
 
 from harness.plans import PER_REQUEST, PER_ROW
+from services.billing.ledger.entries import make_entry, usage_postings
 from services.billing.usage.sums import month_of
 from services.common.contracts import EVENT_SOURCE, EVENT_TYPE
 
@@ -160,6 +164,35 @@ def fill(
         # Make the server write its pages to disk now, not during a measurement.
         cursor.execute("FLUSH TABLES usage_event_keys, usage_events FOR EXPORT")
         cursor.execute("UNLOCK TABLES")
+
+
+def post(connection: pymysql.Connection, *, now: datetime) -> None:
+    """Post all stored events as one ledger entry."""
+    with relaxed(connection), connection.cursor() as cursor:
+        charged: Counter[tuple[str, bool]] = Counter()
+        earned: Counter[str] = Counter()
+        cursor.execute("SELECT account, model, SUM(amount) FROM usage_hours GROUP BY 1, 2")
+        for owner, model, amount in cursor:
+            charged[owner, False] += int(amount)
+            earned[model] += int(amount)
+        entry = make_entry(
+            "usage", currency="USD", postings=usage_postings(charged, earned), now=now
+        )
+        if entry is None:
+            return
+        _insert(cursor, "ledger_entries", [entry.row() | {"created_at": now.replace(tzinfo=None)}])
+        entry_id = cursor.lastrowid
+        _insert(cursor, "ledger_postings", entry.posting_rows(entry_id))
+        cursor.execute("UPDATE usage_events SET entry_id = %s", entry_id)
+        connection.commit()
+
+
+def _insert(cursor: Cursor, table: str, stored: list[dict[str, Any]]) -> None:
+    names = ", ".join(stored[0])
+    places = ", ".join(["%s"] * len(stored[0]))
+    cursor.executemany(
+        f"INSERT INTO {table} ({names}) VALUES ({places})", [[*row.values()] for row in stored]
+    )
 
 
 @contextmanager

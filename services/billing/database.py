@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from services.common.db.database import Database
+from services.common.db.database import Database, translated_errors
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -23,13 +23,39 @@ _NO_LIMIT = (
 @asynccontextmanager
 async def long_snapshot(database: Database) -> AsyncIterator[AsyncConnection]:
     """Open a connection that keeps seeing the database as it is now, for as long as it takes."""
-    async with database.engine.connect() as connection:
+    async with _unlimited(database) as connection:
         on_mysql = connection.dialect.name == "mysql"
         options: dict[str, Any] = {"isolation_level": "REPEATABLE READ"} if on_mysql else {}
         await connection.execution_options(tollgate_read_only=True, **options)
+        yield connection
+
+
+@asynccontextmanager
+async def long_transaction(database: Database) -> AsyncIterator[AsyncSession]:
+    """Run a unit of work like `Database.transaction`, for as long as it takes.
+
+    Raises:
+        LostRace: it waited too long for another transaction's locks.
+        Unavailable: the database is away.
+    """
+    with translated_errors():
+        async with (
+            _unlimited(database) as connection,
+            AsyncSession(connection, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+
+@asynccontextmanager
+async def _unlimited(database: Database) -> AsyncIterator[AsyncConnection]:
+    """Open a connection whose statements have no time limit."""
+    async with database.engine.connect() as connection:
+        on_mysql = connection.dialect.name == "mysql"
         try:
             if on_mysql:
                 await connection.execute(text(_NO_LIMIT))
+                await connection.commit()  # the caller chooses how its transaction begins
             yield connection
         finally:
             if on_mysql:

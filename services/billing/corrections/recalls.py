@@ -43,7 +43,8 @@ EVENTS_AT_ONCE = 1000
 """Events that one transaction takes back."""
 _STEPS_AT_ONCE = 10
 """Transactions for one account before the others get their turn."""
-_ACCOUNTS_AT_ONCE = 500
+_ACCOUNTS_AT_ONCE = 100
+"""Each has a row of `usage_hours` for every hour and model that it used."""
 _ROUNDS = 100
 """How often one call looks for more events."""
 

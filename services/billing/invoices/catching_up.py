@@ -9,12 +9,12 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.corrections import summing
+from services.billing.database import long_transaction
 from services.billing.invoices import repository
 from services.billing.ledger.accounts import lock_money
 from services.billing.ledger.posting import post_missing, post_missing_credits
 from services.billing.usage.breakdowns import complete_breakdowns
 from services.common.db.database import Database
-from services.common.db.retrying import in_transaction
 
 
 async def catch_up(database: Database, *, period: str, series: str, now: datetime) -> None:
@@ -22,15 +22,32 @@ async def catch_up(database: Database, *, period: str, series: str, now: datetim
 
     Args:
         series: the number series of invoices: runs at the same time wait for each other.
+
+    Raises:
+        LostRace: it waited too long for another transaction's locks.
+        Unavailable: the database is away.
     """
-    await in_transaction(
-        database, lambda session: _list_late_events(session, period=period, series=series)
-    )
-    await in_transaction(
-        database, lambda session: _post_missing(session, period=period, series=series, now=now)
-    )
-    await in_transaction(database, _sum_reversals)
-    await in_transaction(database, lambda session: _complete_breakdowns(session, series=series))
+    async with long_transaction(database) as session:
+        await _list_late_events(session, period=period, series=series)
+    async with long_transaction(database) as session:
+        await repository.lock_series(session, series=series)
+        await post_missing_credits(session, now=now)
+    async with long_transaction(database) as session:
+        await _sum_reversals(session)
+    async with long_transaction(database) as session:
+        await _complete_breakdowns(session, series=series)
+
+
+async def post_usage(database: Database, *, series: str, now: datetime) -> None:
+    """Post what the version before the ledger stored; other runs wait for it.
+
+    Raises:
+        LostRace: it waited too long for another transaction's locks.
+        Unavailable: the database is away.
+    """
+    async with long_transaction(database) as session:
+        await repository.lock_series(session, series=series)
+        await post_missing(session, now=now)
 
 
 async def _list_late_events(session: AsyncSession, *, period: str, series: str) -> None:
@@ -40,15 +57,6 @@ async def _list_late_events(session: AsyncSession, *, period: str, series: str) 
     ):
         await repository.lock_series(session, series=series)
         await repository.add_late_events(session, period=period)
-
-
-async def _post_missing(session: AsyncSession, *, period: str, series: str, now: datetime) -> None:
-    """Post usage of a month and credits that have no ledger entry."""
-    await repository.lock_series(session, series=series)
-    if await repository.has_unposted_usage(session, period=period):
-        await post_missing(session, now=now)
-    else:
-        await post_missing_credits(session, now=now)
 
 
 async def _sum_reversals(session: AsyncSession) -> None:

@@ -3,7 +3,7 @@
 A run can be killed at any moment and repeated. The month is closed in one transaction, which waits
 for the batches that saw it open. Its usage is then added up in one statement and streamed, ordered
 by account; some accounts at a time get their invoices in one transaction, and a later run skips
-them.
+them. The same statement shows whether any of it has no ledger entry.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.billing import amounts
 from services.billing.database import long_snapshot
 from services.billing.invoices import repository
-from services.billing.invoices.catching_up import catch_up
+from services.billing.invoices.catching_up import catch_up, post_usage
 from services.billing.invoices.issuing import Books, issue
 from services.billing.invoices.making import Usage
 from services.billing.invoices.schemas import BillingRunRead, IssuedInvoice
@@ -78,8 +78,13 @@ async def run(
     async with database.snapshot() as session:
         month = await repository.find_period(session, period=period)
     if month is None or month.invoiced_at is None:
-        await catch_up(database, period=period, series=books.series("invoice"), now=now)
-        await _issue_all(database, period=period, books=books, now=now, on_progress=on_progress)
+        series = books.series("invoice")
+        await catch_up(database, period=period, series=series, now=now)
+        unposted = await _issue_all(
+            database, period=period, books=books, now=now, on_progress=on_progress
+        )
+        if unposted:
+            await post_usage(database, series=series, now=now)
         await in_transaction(
             database, lambda session: repository.mark_invoiced(session, period=period, now=now)
         )
@@ -112,8 +117,9 @@ async def _close(
 
 async def _issue_all(
     database: Database, *, period: str, books: Books, now: datetime, on_progress: Issued
-) -> None:
-    count = 0
+) -> int:
+    """Issue a month's invoices; return how many requests have no ledger entry."""
+    count = unposted = 0
     async with long_snapshot(database) as connection:
         usage = repository.stream_usage(connection, period=period)
         async with aclosing(_chunks(usage)) as chunks:
@@ -125,7 +131,9 @@ async def _issue_all(
                     ),
                 )
                 count += len(chunk)
+                unposted += sum(part.unposted for parts in chunk.values() for part in parts)
                 on_progress(count)
+    return unposted
 
 
 async def _chunks(usage: AsyncIterator[Usage]) -> AsyncGenerator[dict[str, list[Usage]]]:

@@ -37,6 +37,8 @@ class Usage(NamedTuple):
     requests: int
     rows: int
     amount: int
+    unposted: int = 0
+    """How many of the requests have no ledger entry, from the version before the ledger."""
 
 
 class Credit(NamedTuple):

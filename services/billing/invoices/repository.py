@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, func, insert, inspect, select, tuple_, union_all, update
+from sqlalchemy import Select, and_, case, func, insert, inspect, select, tuple_, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from services.billing.amounts import columns, exact, labelled, split
@@ -74,9 +74,16 @@ def _sums() -> list[Any]:
     return [
         *_KEYS,
         func.count().label("requests"),
+        func.sum(case((_is_unposted(), 1), else_=0)).label("unposted"),
         *exact(UsageEvent.rows).total().named("rows"),
         *amount.total().named("amount"),
     ]
+
+
+def _is_unposted() -> Any:
+    """Return whether an event has no ledger entry: the version before the ledger stored it."""
+    has_amount = (UsageEvent.amount_low != 0) | (UsageEvent.amount_high != 0)
+    return UsageEvent.entry_id.is_(None) & has_amount
 
 
 def _usage(row: Any) -> Usage:
@@ -88,6 +95,7 @@ def _usage(row: Any) -> Usage:
         requests=int(row.requests),
         rows=labelled(row, "rows").value(),
         amount=labelled(row, "amount").value(),
+        unposted=int(row.unposted),
     )
 
 
@@ -109,18 +117,6 @@ async def stream_usage(connection: AsyncConnection, *, period: str) -> AsyncIter
 async def find_period(session: AsyncSession, *, period: str) -> Period | None:
     """Return a month, if anything happened in it."""
     return await session.get(Period, period)
-
-
-async def has_unposted_usage(session: AsyncSession, *, period: str) -> bool:
-    """Return whether a month bills usage without a ledger entry, from the version before."""
-    unposted: Select[Any] = select(UsageEvent.id).where(
-        UsageEvent.entry_id.is_(None),
-        (UsageEvent.amount_low != 0) | (UsageEvent.amount_high != 0),
-    )
-    for found in (_in_month(unposted, period), _late(unposted, period)):
-        if await session.scalar(found.limit(1)) is not None:
-            return True
-    return False
 
 
 async def count_events(session: AsyncSession, *, period: str) -> int:

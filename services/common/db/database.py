@@ -10,8 +10,8 @@ It guards against problems that these drivers really have:
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request
@@ -122,15 +122,27 @@ class Database:
 
     @asynccontextmanager
     async def _bounded(self) -> AsyncIterator[None]:
-        try:
+        with translated_errors():
             async with asyncio.timeout(self.deadline_s):
                 yield
-        except (TimeoutError, PoolTimeout) as error:
-            raise Unavailable("The database is too slow; retry in 1 s.") from error
-        except (OperationalError, InterfaceError) as error:
-            if _is_lost_race(error):
-                raise LostRace() from error
-            raise Unavailable("The database is unavailable; retry in 1 s.") from error
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Raise what the database's failures mean to callers.
+
+    Raises:
+        LostRace: a transaction lost to another one.
+        Unavailable: the database is unreachable, read-only, or too slow.
+    """
+    try:
+        yield
+    except (TimeoutError, PoolTimeout) as error:
+        raise Unavailable("The database is too slow; retry in 1 s.") from error
+    except (OperationalError, InterfaceError) as error:
+        if _is_lost_race(error):
+            raise LostRace() from error
+        raise Unavailable("The database is unavailable; retry in 1 s.") from error
 
 
 def _mysql_session(deadline_s: float) -> str:

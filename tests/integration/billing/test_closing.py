@@ -4,7 +4,8 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from harness.usage_events import ADA, BOB, event
 from services.billing.invoices import closing
@@ -12,6 +13,7 @@ from services.billing.invoices.closing import MonthNotOver, UsageMissing
 from services.billing.invoices.issuing import Books
 from services.billing.invoices.models import Invoice, InvoiceLine, LateEvent
 from services.billing.invoices.parties import Party
+from services.billing.ledger.posting import post_missing
 from services.billing.models import LedgerEntry, LedgerPosting, UsageEvent
 from services.billing.verify import verify
 from services.common.contracts import parse_amount
@@ -32,7 +34,11 @@ from tests.integration.billing.months import (
     use,
     use_prepaid,
 )
+from tests.integration.billing.statements import recorded
 from tests.integration.billing.tampering import cells, unnoticed_changes
+
+LIMIT = "SELECT 0 /*M!100000 + @@max_statement_time */ /*!80000 + @@max_execution_time */"
+"""Reads the limit of statements, on MariaDB and on MySQL."""
 
 
 async def events_of(database: Database, account: str, period: str) -> int:
@@ -60,6 +66,36 @@ class TestRun:
         first, again = await close(database), await close(database, now=AFTER + timedelta(days=9))
 
         assert first == again
+
+    async def test_what_is_posted_is_read_once(self, database: Database) -> None:
+        await use(database, 1, 2)
+
+        async with recorded(database) as statements:
+            await close(database)
+
+        assert len(statements) == 1
+
+    async def test_what_the_version_before_the_ledger_stored_is_posted_without_a_limit(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await use(database, 1, 2)
+        async with database.transaction() as session:
+            await session.execute(delete(LedgerPosting))
+            await session.execute(delete(LedgerEntry))
+            await session.execute(update(UsageEvent).values(entry_id=None))
+        limits: list[float] = []
+
+        async def post(session: AsyncSession, *, now: datetime) -> int:
+            if database.engine.dialect.name == "mysql":
+                limits.append(await session.scalar(text(LIMIT)))
+            return await post_missing(session, now=now)
+
+        monkeypatch.setattr(closing, "post_missing", post)
+        await close(database)
+        await close(database)
+
+        assert limits in ([0], [])
+        assert await verify(database) == []
 
     async def test_a_month_that_is_not_over_is_refused(self, database: Database) -> None:
         await use(database, 1)
