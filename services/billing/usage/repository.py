@@ -25,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.billing import amounts
 from services.billing.bulk_insert import upsert
 from services.billing.indexes import in_account_order
+from services.billing.invoices.models import LateEvent
 from services.billing.models import (
     EventKey,
     UsageBreakdown,
@@ -32,6 +33,7 @@ from services.billing.models import (
     UsageHour,
     UsageMonth,
 )
+from services.billing.periods import next_period, start_of
 from services.billing.usage.sums import (
     HOUR,
     NO_USAGE,
@@ -309,38 +311,75 @@ async def list_billed(
     *,
     account: str,
     period: str,
-    since: datetime,
-    until: datetime,
     after: PageEnd | None,
     limit: int,
 ) -> list[BilledEvent]:
-    """Return an account's events within a window that are billed in a period, oldest first.
-
-    The database packs each event into one text, because the driver takes a microsecond for every
-    value. No column may contain the separator.
+    """Return an account's events of a month that are billed in it, oldest first.
 
     Args:
         after: the end of the page before.
     """
-    start = since if after is None else after.time
-    packed = _packed(*(getattr(UsageEvent, name) for name in BilledEvent._fields))
-    events = in_account_order(select(packed)).where(
+    events = in_account_order(select(_packed_event())).where(
         UsageEvent.account == account,
-        UsageEvent.time >= start,
-        UsageEvent.time < until,
+        UsageEvent.time >= (start_of(period) if after is None else after.time),
+        UsageEvent.time < start_of(next_period(period)),
         UsageEvent.period == period,
     )
+    return await _billed(session, events, by=UsageEvent, after=after, limit=limit)
+
+
+async def list_late(
+    session: AsyncSession,
+    *,
+    account: str,
+    period: str,
+    after: PageEnd | None,
+    limit: int,
+) -> list[BilledEvent]:
+    """Return an account's events of other months that are billed in this one, oldest first."""
+    same_event = and_(
+        UsageEvent.time == LateEvent.time,
+        UsageEvent.id == LateEvent.id,
+        UsageEvent.source == LateEvent.source,
+    )
+    events = (
+        select(_packed_event())
+        .select_from(LateEvent)
+        .join(UsageEvent, same_event)
+        .where(LateEvent.period == period, LateEvent.account == account)
+    )
+    if after is not None:
+        events = events.where(LateEvent.time >= after.time)
+    return await _billed(session, events, by=LateEvent, after=after, limit=limit)
+
+
+async def _billed(
+    session: AsyncSession,
+    events: Select[str],
+    *,
+    by: type[UsageEvent | LateEvent],
+    after: PageEnd | None,
+    limit: int,
+) -> list[BilledEvent]:
+    """Return a page of events in the order of the index of `by`."""
     if after is not None:
         events = events.where(
             or_(
-                UsageEvent.time > after.time,
-                UsageEvent.id > after.id,
-                and_(UsageEvent.id == after.id, UsageEvent.source > after.source),
+                by.time > after.time,
+                by.id > after.id,
+                and_(by.id == after.id, by.source > after.source),
             )
         )
-    in_order = (UsageEvent.time, UsageEvent.id, UsageEvent.source)
-    found = await session.scalars(events.order_by(*in_order).limit(limit))
+    found = await session.scalars(events.order_by(by.time, by.id, by.source).limit(limit))
     return [_unpack(packed) for packed in found]
+
+
+def _packed_event() -> ColumnElement[str]:
+    """Return an event as one text, because the driver takes a microsecond for every value.
+
+    No column may contain the separator.
+    """
+    return _packed(*(getattr(UsageEvent, name) for name in BilledEvent._fields))
 
 
 def _packed(*columns: Any) -> ColumnElement[str]:

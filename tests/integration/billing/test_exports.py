@@ -20,6 +20,7 @@ from services.billing.usage.exports import stream_usage
 from services.billing.usage.focus import FOCUS_COLUMNS
 from services.billing.usage.parquet import ParquetWriter
 from services.common.db.database import Database
+from tests.integration.billing.statements import accesses, recorded
 from tests.integration.billing.test_tags import tagged
 
 START = datetime(2026, 4, 1, tzinfo=UTC)
@@ -103,6 +104,34 @@ class TestCsv:
 
         assert [row["id"] for row in billed] == ["new", "late"]
         assert closed == []
+
+    async def test_late_events_are_found_by_their_list(
+        self,
+        client: AsyncClient,
+        service: Headers,
+        ada: Headers,
+        database: Database,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(exports, "PAGE_ROWS", 2)
+        await deliver(client, service, sent_at(*[START - timedelta(days=90)] * 500))
+        now = datetime.now(UTC)
+        async with database.transaction() as session:
+            session.add(Period(id="2026-03", closed_at=now))
+        times = [START - timedelta(minutes=1 + n // 3) for n in range(1, 8)]
+        late = [event(time=time, id=f"late{n}") for n, time in enumerate(times)]
+        await deliver(client, service, [*late, event(time=START, account=BOB, id="bob")])
+
+        async with recorded(database) as statements:
+            rows = read_csv(await export(client, ada, period=f"{now:%Y-%m}"))
+
+        assert [row["id"] for row in rows] == [f"late{n}" for n in (5, 6, 2, 3, 4, 0, 1)]
+        pages = [each for each in statements if "late_events" in each.sql]
+        assert len(pages) == 4
+        for access in await accesses(database, pages):
+            assert access.key == "PRIMARY"
+            assert access.kind == ("eq_ref" if access.table == "usage_events" else access.kind)
+            assert "filesort" not in access.extra
 
     async def test_no_cell_is_a_formula(
         self, client: AsyncClient, service: Headers, ada: Headers
