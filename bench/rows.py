@@ -212,6 +212,11 @@ _SUMS = (
     FROM usage_events GROUP BY 1, 2, 3, 4
     ON DUPLICATE KEY UPDATE requests = VALUES(requests), `rows` = VALUES(`rows`),
                             amount = VALUES(amount)""",
+    f"""INSERT INTO usage_versions
+    (account, hour, model, price_id, version, requests, `rows`, amount)
+    SELECT account, hour, model, price_id, '{VERSION}', requests, `rows`, amount FROM usage_hours
+    ON DUPLICATE KEY UPDATE requests = VALUES(requests), `rows` = VALUES(`rows`),
+                            amount = VALUES(amount)""",
     """INSERT INTO usage_months (account, period, price_id, requests, `rows`, amount)
     SELECT account, period, price_id, COUNT(*), SUM(`rows`), SUM(amount)
     FROM usage_events GROUP BY 1, 2, 3

@@ -21,6 +21,7 @@ def event(
     *,
     account: str = ADA,
     model: str = "wine",
+    version: str = "20261122t000000z-0a1b2c3d",
     rows: Any = 1,
     time: datetime | str | int | None = None,
     price_id: str | None = None,
@@ -30,7 +31,7 @@ def event(
 ) -> Json:
     """Return a usage event, by default of now; `members` are CloudEvents attributes."""
     moment = time or datetime.now(UTC)
-    data = {"model": model, "version": "20261122t000000z-0a1b2c3d", "rows": rows}
+    data = {"model": model, "version": version, "rows": rows}
     document: Json = {
         "specversion": "1.0",
         "type": EVENT_TYPE,

@@ -6,7 +6,7 @@ from sqlalchemy import Select
 
 from services.billing.models import UsageEvent
 
-S = TypeVar("S", bound=Select[Any])
+S = TypeVar("S", bound="Select[*tuple[Any, ...]]")
 
 
 def in_account_order(events: S) -> S:

@@ -343,10 +343,26 @@ class UsageHour(Base):
     amount_low: Mapped[int] = low_part("amount")
 
 
+class UsageVersion(Base):
+    """The sums of `usage_hours`, by version. Events of the version before are missing."""
+
+    __tablename__ = "usage_versions"
+
+    account: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    hour: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
+    model: Mapped[str] = mapped_column(ascii_id(64), primary_key=True)
+    price_id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    version: Mapped[str] = mapped_column(ascii_id(64), primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    rows: Mapped[int] = mapped_column(BigInteger)
+    amount_high: Mapped[int] = high_part()
+    amount_low: Mapped[int] = low_part("amount")
+
+
 class UsageBreakdown(Base):
     """Sums of the usage events of one hour that have one value in a dimension.
 
-    The dimensions are `version`, `api_key` and `tag:<name>`.
+    The dimensions are `api_key` and `tag:<name>`, and `version` of events of the version before.
     """
 
     __tablename__ = "usage_breakdowns"

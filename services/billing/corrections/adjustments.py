@@ -161,5 +161,3 @@ async def create(
         skipped=len(events) - count,
         amount=format_amount(total),
     )
-
-

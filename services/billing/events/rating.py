@@ -16,6 +16,7 @@ from services.billing.usage.sums import (
     HourKey,
     MonthKey,
     Sums,
+    VersionKey,
     dimension_of_tag,
     hour_of,
 )
@@ -55,8 +56,10 @@ class Rating:
     """To be added to the sums of months."""
     hours: Mapping[HourKey, Sums]
     """To be added to the sums of hours."""
+    versions: Mapping[VersionKey, Sums]
+    """To be added to the sums of hours by version."""
     breakdowns: Mapping[BreakdownKey, Sums]
-    """To be added to the sums of hours by version, API key and tag."""
+    """To be added to the sums of hours by API key and tag."""
     currencies: Mapping[str, str]
     """Currencies of accounts that are charged for the first time."""
 
@@ -177,17 +180,26 @@ def rate(
         duplicates=duplicates,
         months={key: added.sums() for key, added in tally.months.items()},
         hours={key: added.sums() for key, added in tally.hours.items()},
+        versions=_by_version(accepted),
         breakdowns=_break_down(accepted),
         currencies=tally.currencies,
     )
 
 
+def _by_version(accepted: Sequence[Rated]) -> dict[VersionKey, Sums]:
+    """Return the sums of new events by version."""
+    sums: defaultdict[tuple[str, datetime, str, str, str], _Added] = defaultdict(_Added)
+    for arrival, offer, amount in accepted:
+        account, data, hour = arrival.event.subject, arrival.event.data, hour_of(arrival.time)
+        sums[account, hour, data.model, offer.price.id, data.version].add(data.rows, amount)
+    return {VersionKey(*key): added.sums() for key, added in sums.items()}
+
+
 def _break_down(accepted: Sequence[Rated]) -> dict[BreakdownKey, Sums]:
-    """Return the sums of new events by version, and by API key and tag where they have one."""
+    """Return the sums of new events by API key and tag, where they have one."""
     sums: defaultdict[tuple[str, str, datetime, str], _Added] = defaultdict(_Added)
     for arrival, _, amount in accepted:
         account, data, hour = arrival.event.subject, arrival.event.data, hour_of(arrival.time)
-        sums[account, "version", hour, data.version].add(data.rows, amount)
         if data.api_key is not None:
             sums[account, "api_key", hour, data.api_key].add(data.rows, amount)
         for name, value in (data.tags or {}).items():

@@ -199,4 +199,10 @@ async def _write(
         raise _UnexpectedRepeats from error
     await note_arrivals(session, accepted=rating.accepted)
     await repository.add_conflicts(session, conflicts=rating.conflicts, now=now)
-    await add_sums(session, months=rating.months, hours=rating.hours, breakdowns=rating.breakdowns)
+    await add_sums(
+        session,
+        months=rating.months,
+        hours=rating.hours,
+        versions=rating.versions,
+        breakdowns=rating.breakdowns,
+    )

@@ -4,11 +4,25 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, case, func, insert, inspect, select, tuple_, union_all, update
+from sqlalchemy import (
+    Select,
+    and_,
+    case,
+    func,
+    insert,
+    inspect,
+    literal,
+    null,
+    select,
+    tuple_,
+    union_all,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from services.billing.amounts import columns, exact, labelled, split
 from services.billing.bulk_insert import insert_rows, table_of, upsert
+from services.billing.indexes import in_account_order
 from services.billing.invoices.digests import row_digest
 from services.billing.invoices.making import PendingCredit, Usage
 from services.billing.invoices.models import (
@@ -21,24 +35,21 @@ from services.billing.invoices.models import (
     ReversedLine,
 )
 from services.billing.invoices.shares import LineKey
-from services.billing.models import Period, UsageEvent, UsageMonth
+from services.billing.models import Period, UsageEvent, UsageHour, UsageMonth, UsageVersion
 from services.billing.periods import next_period, start_of
 
 # -- usage ---------------------------------------------------------------------------------------
 
 
-def usage_of(period: str, *, account: str | None = None) -> Select[Any]:
+def usage_of(period: str) -> Select[Any]:
     """Select the sums of a month's usage by account, model, price and version.
 
     They are added up in SQL, in one scan of the month; events that belong to an earlier month and
     are billed in this one are found by their list. Ordered by account; a key may come twice.
     """
-    in_month = _in_month(select(*_sums()), period)
-    late = _late(select(*_sums()), period)
-    if account is not None:
-        in_month = in_month.where(UsageEvent.account == account)
-        late = late.where(LateEvent.account == account)
-    both = union_all(in_month.group_by(*_KEYS), late.group_by(*_KEYS)).subquery()
+    in_month = _in_month(select(*_sums()), period).group_by(*_KEYS)
+    late = _late(select(*_sums()), period).group_by(*_KEYS)
+    both = union_all(in_month, late).subquery()
     return select(both).order_by(both.c.account)
 
 
@@ -100,9 +111,92 @@ def _usage(row: Any) -> Usage:
 
 
 async def find_usage(session: AsyncSession, *, account: str, period: str) -> list[Usage]:
-    """Return what an account used in a month."""
-    found = await session.execute(usage_of(period, account=account))
-    return [_usage(row) for row in found]
+    """Return what an account used in a month that is open, from the sums of its hours.
+
+    While a month is open, it bills all of its own events. Only those of earlier months are read one
+    by one, by their list.
+    """
+    hours = _kept_sums(UsageHour, null(), kind="hours", account=account, period=period)
+    versions = _kept_sums(
+        UsageVersion, UsageVersion.version, kind="versions", account=account, period=period
+    ).group_by(UsageVersion.version)
+    late = _late(select(literal("late").label("kind"), *_sums()), period).where(
+        LateEvent.account == account
+    )
+    rows = (await session.execute(union_all(hours, versions, late.group_by(*_KEYS)))).all()
+    totals = [_usage(row) for row in rows if row.kind == "hours"]
+    parts = [_usage(row) for row in rows if row.kind == "versions"]
+    unknown = _without_version(totals, parts)
+    if unknown:
+        parts += await _name_versions(session, unknown, period=period)
+    return [*parts, *(_usage(row) for row in rows if row.kind == "late")]
+
+
+def _kept_sums(
+    kept: type[UsageHour | UsageVersion], version: Any, *, kind: str, account: str, period: str
+) -> Select[Any]:
+    """Select the sums of an account's hours by model and price, in the columns of `_sums`."""
+    amount = exact(kept.amount_low, high=kept.amount_high)
+    return (
+        select(
+            literal(kind).label("kind"),
+            kept.account,
+            kept.model,
+            kept.price_id,
+            version.label("version"),
+            func.sum(kept.requests).label("requests"),
+            literal(0).label("unposted"),
+            *exact(kept.rows).total().named("rows"),
+            *amount.total().named("amount"),
+        )
+        .where(
+            kept.account == account,
+            kept.hour >= start_of(period),
+            kept.hour < start_of(next_period(period)),
+        )
+        .group_by(kept.account, kept.model, kept.price_id)
+    )
+
+
+def _without_version(totals: Sequence[Usage], parts: Sequence[Usage]) -> list[Usage]:
+    """Return what is left of the sums of hours without those by version."""
+    left = {(total.model, total.price_id): total for total in totals}
+    for part in parts:
+        total = left[part.model, part.price_id]
+        left[part.model, part.price_id] = total._replace(
+            requests=total.requests - part.requests,
+            rows=total.rows - part.rows,
+            amount=total.amount - part.amount,
+        )
+    return [rest for rest in left.values() if rest.requests]
+
+
+async def _name_versions(
+    session: AsyncSession, unknown: Sequence[Usage], *, period: str
+) -> list[Usage]:
+    """Return usage that the version before counted, with the versions of its events.
+
+    All of it is under one of them, because only the names of the others are needed.
+    """
+    event, account = UsageEvent, unknown[0].account
+    found = await session.execute(
+        in_account_order(select(event.model, event.price_id, event.version))
+        .where(
+            event.account == account,
+            event.time >= start_of(period),
+            event.time < start_of(next_period(period)),
+        )
+        .distinct()
+    )
+    versions: dict[tuple[str, str], list[str]] = {}
+    for model, price_id, version in found:
+        versions.setdefault((model, price_id), []).append(version)
+    named: list[Usage] = []
+    for rest in unknown:
+        first, *others = versions[rest.model, rest.price_id]
+        named.append(rest._replace(version=first))
+        named += [rest._replace(version=each, requests=0, rows=0, amount=0) for each in others]
+    return named
 
 
 async def stream_usage(connection: AsyncConnection, *, period: str) -> AsyncIterator[Usage]:

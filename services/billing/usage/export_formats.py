@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol
 
 from services.billing.amounts import join
 from services.billing.csv_text import csv_lines
+from services.billing.usage.billed import BilledEvent
 from services.billing.usage.focus import FOCUS_COLUMNS, new_focus_row
-from services.billing.usage.repository import BilledEvent
 from services.common.contracts import format_amount
 
 COLUMNS = (

@@ -6,9 +6,10 @@ from datetime import datetime
 
 from services.billing.invoices.numbers import find_numbers
 from services.billing.ledger.accounts import find_currencies
-from services.billing.usage import repository
+from services.billing.usage import billed
+from services.billing.usage.billed import BilledEvent
 from services.billing.usage.export_formats import Exported, ExportFormat
-from services.billing.usage.repository import BilledEvent, PageEnd
+from services.billing.usage.repository import PageEnd
 from services.common.db.database import Database
 
 PAGE_ROWS = 2000
@@ -29,7 +30,7 @@ async def stream_usage(
         numbers = await find_numbers(session, account=account, periods=[period])
     writer = file_format(Exported(account, period, currency, invoice=numbers.get(period)))
     yield writer.begin()
-    for list_page in (repository.list_billed, repository.list_late):
+    for list_page in (billed.list_billed, billed.list_late):
         async for page in _pages(database, list_page, account=account, period=period):
             yield await asyncio.to_thread(writer.write, page)
     yield await asyncio.to_thread(writer.end)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
 
-from services.billing.usage.repository import BilledEvent
+from services.billing.usage.billed import BilledEvent
 from services.billing.usage.sums import HOUR, month_bounds
 
 PROVIDER = "Tollgate"

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from services.billing.amounts import join
+from services.billing.usage.billed import BilledEvent
 from services.billing.usage.export_formats import Exported
-from services.billing.usage.repository import BilledEvent
 
 GROUP_ROWS = 20_000
 """Rows of a row group, which are in memory together."""

@@ -2,16 +2,12 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from functools import reduce
 from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import (
-    ColumnElement,
     Select,
-    String,
     and_,
-    cast,
     func,
     insert,
     literal,
@@ -25,15 +21,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.billing import amounts
 from services.billing.bulk_insert import upsert
 from services.billing.indexes import in_account_order
-from services.billing.invoices.models import LateEvent
 from services.billing.models import (
     EventKey,
     UsageBreakdown,
     UsageEvent,
     UsageHour,
     UsageMonth,
+    UsageVersion,
 )
-from services.billing.periods import next_period, start_of
 from services.billing.usage.sums import (
     HOUR,
     NO_USAGE,
@@ -41,12 +36,12 @@ from services.billing.usage.sums import (
     HourKey,
     MonthKey,
     Sums,
+    VersionKey,
     hour_of,
     tag_of,
 )
 
 _COUNTS = ("requests", "rows")
-_SEPARATOR = "\t"
 
 
 class Part(NamedTuple):
@@ -57,26 +52,6 @@ class Part(NamedTuple):
     requests: int
     rows: int
     amount: int
-
-
-class BilledEvent(NamedTuple):
-    """A usage event as it is exported: all of it is text, and empty where there is nothing.
-
-    `time` is in RFC 3339, `tags` a JSON object, and the amount in two parts, as stored.
-    """
-
-    time: str
-    id: str
-    source: str
-    model: str
-    version: str
-    rows: str
-    client_id: str
-    api_key: str
-    tags: str
-    amount_high: str
-    amount_low: str
-    price_id: str
 
 
 class PageEnd(NamedTuple):
@@ -128,6 +103,11 @@ async def add_to_months(session: AsyncSession, *, sums: Mapping[MonthKey, Sums])
 async def add_to_hours(session: AsyncSession, *, sums: Mapping[HourKey, Sums]) -> None:
     """Add to the sums of hours."""
     await upsert(session, UsageHour, _rows(sums), add=_COUNTS, add_amounts=["amount"])
+
+
+async def add_to_versions(session: AsyncSession, *, sums: Mapping[VersionKey, Sums]) -> None:
+    """Add to the sums of hours by version."""
+    await upsert(session, UsageVersion, _rows(sums), add=_COUNTS, add_amounts=["amount"])
 
 
 async def add_to_breakdowns(session: AsyncSession, *, sums: Mapping[BreakdownKey, Sums]) -> None:
@@ -225,18 +205,11 @@ async def break_down(
         .where(UsageHour.account == account, UsageHour.hour >= first, UsageHour.hour <= last)
         .group_by(UsageHour.account)
     )
-    values = (
-        select(literal("value").label("kind"), UsageBreakdown.value, *_exact(UsageBreakdown))
-        .where(
-            UsageBreakdown.account == account,
-            UsageBreakdown.dimension == dimension,
-            UsageBreakdown.hour >= first,
-            UsageBreakdown.hour <= last,
-        )
-        .group_by(UsageBreakdown.value)
-        .limit(limit)
-        .subquery()
-    )
+    of_dimension = UsageBreakdown.dimension == dimension
+    kept = [_values(UsageBreakdown, UsageBreakdown.value, account, first, last, of_dimension)]
+    if dimension == "version":
+        kept.append(_values(UsageVersion, UsageVersion.version, account, first, last))
+    values = [select(each.limit(limit).subquery()) for each in kept]
     within = {"version": UsageEvent.version, "api_key": UsageEvent.api_key}
     given = within.get(dimension, UsageEvent.tags)
     outside = (
@@ -251,7 +224,7 @@ async def break_down(
         .group_by(given)
     )
     whole, found = NO_USAGE, dict[str, Sums]()
-    for row in await session.execute(union_all(total, select(values), outside)):
+    for row in await session.execute(union_all(total, *values, outside)):
         sums = Sums(*(amounts.labelled(row, name).value() for name in Sums._fields))
         if row.kind == "total":
             whole = whole.plus(*sums)
@@ -267,7 +240,23 @@ async def break_down(
     return whole, found
 
 
-def _exact(model: type[UsageHour] | type[UsageBreakdown] | type[UsageEvent]) -> list[Any]:
+def _values(
+    kept: type[UsageBreakdown | UsageVersion],
+    value: Any,
+    account: str,
+    first: datetime,
+    last: datetime,
+    *only: Any,
+) -> Select[Any]:
+    """Select the sums of an account's hours by value, from one of the tables that have them."""
+    return (
+        select(literal("value").label("kind"), value.label("value"), *_exact(kept))
+        .where(kept.account == account, kept.hour >= first, kept.hour <= last, *only)
+        .group_by(value)
+    )
+
+
+def _exact(model: type[UsageHour | UsageBreakdown | UsageVersion | UsageEvent]) -> list[Any]:
     """Return the sums of a group's requests, rows and amounts as columns, by their names."""
     requests = func.count() if issubclass(model, UsageEvent) else func.sum(model.requests)
     return [
@@ -304,95 +293,6 @@ async def list_events(
     newest_first = (UsageEvent.time.desc(), UsageEvent.id.desc(), UsageEvent.source.desc())
     found = await session.scalars(events.order_by(*newest_first).limit(limit))
     return found.all()
-
-
-async def list_billed(
-    session: AsyncSession,
-    *,
-    account: str,
-    period: str,
-    after: PageEnd | None,
-    limit: int,
-) -> list[BilledEvent]:
-    """Return an account's events of a month that are billed in it, oldest first.
-
-    Args:
-        after: the end of the page before.
-    """
-    events = in_account_order(select(_packed_event())).where(
-        UsageEvent.account == account,
-        UsageEvent.time >= (start_of(period) if after is None else after.time),
-        UsageEvent.time < start_of(next_period(period)),
-        UsageEvent.period == period,
-    )
-    return await _billed(session, events, by=UsageEvent, after=after, limit=limit)
-
-
-async def list_late(
-    session: AsyncSession,
-    *,
-    account: str,
-    period: str,
-    after: PageEnd | None,
-    limit: int,
-) -> list[BilledEvent]:
-    """Return an account's events of other months that are billed in this one, oldest first."""
-    same_event = and_(
-        UsageEvent.time == LateEvent.time,
-        UsageEvent.id == LateEvent.id,
-        UsageEvent.source == LateEvent.source,
-    )
-    events = (
-        select(_packed_event())
-        .select_from(LateEvent)
-        .join(UsageEvent, same_event)
-        .where(LateEvent.period == period, LateEvent.account == account)
-    )
-    if after is not None:
-        events = events.where(LateEvent.time >= after.time)
-    return await _billed(session, events, by=LateEvent, after=after, limit=limit)
-
-
-async def _billed(
-    session: AsyncSession,
-    events: Select[str],
-    *,
-    by: type[UsageEvent | LateEvent],
-    after: PageEnd | None,
-    limit: int,
-) -> list[BilledEvent]:
-    """Return a page of events in the order of the index of `by`."""
-    if after is not None:
-        events = events.where(
-            or_(
-                by.time > after.time,
-                by.id > after.id,
-                and_(by.id == after.id, by.source > after.source),
-            )
-        )
-    found = await session.scalars(events.order_by(by.time, by.id, by.source).limit(limit))
-    return [_unpack(packed) for packed in found]
-
-
-def _packed_event() -> ColumnElement[str]:
-    """Return an event as one text, because the driver takes a microsecond for every value.
-
-    No column may contain the separator.
-    """
-    return _packed(*(getattr(UsageEvent, name) for name in BilledEvent._fields))
-
-
-def _packed(*columns: Any) -> ColumnElement[str]:
-    """Return the values of columns as one text, a missing one as an empty text."""
-    texts: list[ColumnElement[str]] = [
-        func.coalesce(cast(column, String(700)), "") for column in columns
-    ]
-    return reduce(lambda packed, text: packed.concat(literal(_SEPARATOR)).concat(text), texts)
-
-
-def _unpack(packed: str) -> BilledEvent:
-    time, *rest = packed.split(_SEPARATOR)
-    return BilledEvent(f"{time.removesuffix('.000000').replace(' ', 'T')}Z", *rest)
 
 
 async def find_event(

@@ -31,6 +31,7 @@ from services.billing.usage.sums import (
     HourKey,
     MonthKey,
     Sums,
+    VersionKey,
     month_of,
 )
 from services.common.contracts import format_amount
@@ -75,11 +76,13 @@ async def add_sums(
     *,
     months: Mapping[MonthKey, Sums],
     hours: Mapping[HourKey, Sums],
+    versions: Mapping[VersionKey, Sums],
     breakdowns: Mapping[BreakdownKey, Sums],
 ) -> None:
     """Add the sums of new events to those of their months, which are locked, and hours."""
     await repository.add_to_months(session, sums=months)
     await repository.add_to_hours(session, sums=hours)
+    await repository.add_to_versions(session, sums=versions)
     await repository.add_to_breakdowns(session, sums=breakdowns)
 
 

@@ -45,6 +45,16 @@ class HourKey(NamedTuple):
     price_id: str
 
 
+class VersionKey(NamedTuple):
+    """What the sums of an hour by version are kept by."""
+
+    account: str
+    hour: datetime
+    model: str
+    price_id: str
+    version: str
+
+
 class BreakdownKey(NamedTuple):
     """What the sums of an hour by a dimension are kept by."""
 

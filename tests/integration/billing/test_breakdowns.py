@@ -9,10 +9,12 @@ import pytest
 from httpx import AsyncClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import delete, select
 
 from harness.issuer import Headers
 from harness.usage_events import BOB, deliver, event
 from services.billing.events.service import ingest
+from services.billing.models import UsageBreakdown, UsageVersion
 from services.billing.usage import service as usage_service
 from services.billing.usage.service import read_usage
 from services.common.contracts import MAX_AMOUNT, format_amount
@@ -89,6 +91,32 @@ class TestGrouping:
 
         assert answer.status_code == 422
         assert "shorter window" in answer.json()["errors"][0]["msg"]
+
+
+async def test_versions_that_the_version_before_counted_are_added(
+    client: AsyncClient, service: Headers, ada: Headers, database: Database
+) -> None:
+    await deliver(client, service, [event(version="v1"), event(version="v2", rows=3)])
+    async with database.transaction() as session:
+        counted = (await session.scalars(select(UsageVersion))).all()
+        await session.execute(delete(UsageVersion))
+        session.add_all(
+            UsageBreakdown(
+                account=each.account,
+                dimension="version",
+                hour=each.hour,
+                value=each.version,
+                requests=each.requests,
+                rows=each.rows,
+                amount_low=each.amount_low,
+            )
+            for each in counted
+        )
+    await deliver(client, service, [event(version="v2")])
+
+    found = await usage(client, ada, group_by="version")
+
+    assert found["buckets"] == [of("v1", 1, 1, "0.0006"), of("v2", 2, 4, "0.0014")]
 
 
 async def test_a_repeat_is_not_counted_again(
