@@ -22,7 +22,7 @@ class Bucket(BaseModel):
 
     key: str | None = Field(
         description="The hour, day, month, model, version, API key's id, or tag's value. Null for "
-        "usage without an API key or without the tag."
+        "usage without an API key or the tag, or from before such sums were kept."
     )
     requests: int
     rows: int

@@ -147,6 +147,9 @@ async def _break_down(
 ) -> tuple[Sums, list[Bucket]]:
     """Return usage in total and by the values of a dimension.
 
+    In an hour in which a version before counted some of the events, subtracting those outside the
+    window may leave less than nothing. Such a value is left to the rest.
+
     Raises:
         BodyInvalid: there are too many values.
     """
@@ -167,10 +170,11 @@ async def _break_down(
                 }
             ]
         )
+    whole = {value: sums for value, sums in values.items() if min(sums) >= 0}
     with_value = NO_USAGE
-    for sums in values.values():
+    for sums in whole.values():
         with_value = with_value.plus(*sums)
-    return total, by_value(values, rest=total.minus(with_value))
+    return total, by_value(whole, rest=total.minus(with_value))
 
 
 # -- receipts ------------------------------------------------------------------------------------

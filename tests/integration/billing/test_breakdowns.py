@@ -119,6 +119,29 @@ async def test_versions_that_the_version_before_counted_are_added(
     assert found["buckets"] == [of("v1", 1, 1, "0.0006"), of("v2", 2, 4, "0.0014")]
 
 
+@pytest.mark.parametrize("group_by", ["version", "tag:team"])
+async def test_no_bucket_is_negative_in_the_hour_of_an_upgrade(
+    client: AsyncClient, service: Headers, ada: Headers, database: Database, group_by: str
+) -> None:
+    before, after = START + timedelta(minutes=10), START + timedelta(minutes=50)
+    uncounted = [
+        tagged(time=time, rows=rows, tags={"team": "a"})
+        for time, rows in ((before, 2), (after, 9), (after, 8))
+    ]
+    await deliver(client, service, uncounted)
+    async with database.transaction() as session:
+        for table in (UsageVersion, UsageBreakdown):
+            await session.execute(delete(table))
+    counted = [tagged(time=time, tags={"team": "a"}) for time in (before, after, after, after)]
+    await deliver(client, service, counted)
+    window = {"from": START.isoformat(), "to": "2026-03-31T22:30:00Z"}
+
+    found = await usage(client, ada, group_by=group_by, **window)
+
+    assert (found["total"]["requests"], found["total"]["rows"]) == (2, 3)
+    assert found["buckets"] == [of(None, 2, 3, found["total"]["amount"])]
+
+
 async def test_a_repeat_is_not_counted_again(
     client: AsyncClient, service: Headers, ada: Headers
 ) -> None:
