@@ -16,8 +16,6 @@ from services.billing.models import (
     Credit,
     CreditReservation,
     EventKey,
-    Journal,
-    JournalRange,
     LedgerPosting,
     Plan,
     Price,
@@ -25,6 +23,7 @@ from services.billing.models import (
     UsageHour,
     UsageMonth,
 )
+from services.billing.sources.models import Journal, JournalRange
 from services.billing.usage.breakdowns import compare_breakdowns
 from services.billing.verify_corrections import verify_corrections
 from services.billing.verify_invoices import verify_invoices

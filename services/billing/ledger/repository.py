@@ -20,7 +20,8 @@ from services.billing.ledger.reservations import (
     ReservationKey,
     ReservedCredit,
 )
-from services.billing.models import Account, Credit, Journal, LedgerEntry, LedgerPosting
+from services.billing.models import Account, Credit, LedgerEntry, LedgerPosting
+from services.billing.sources.models import Journal
 
 _Row = models.CreditReservation
 _AMOUNTS = ("granted", "settled", "returned", "spent")

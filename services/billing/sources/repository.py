@@ -7,7 +7,7 @@ from sqlalchemy import Row, delete, insert, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.bulk_insert import upsert
-from services.billing.models import Journal, JournalRange
+from services.billing.sources.models import Journal, JournalRange
 from services.billing.sources.ranges import Range
 
 

@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.models import Journal
 from services.billing.sources import repository
+from services.billing.sources.models import Journal
 from services.billing.sources.ranges import Range, count, gaps, merge
 from services.common.contracts import SourceReport
 

@@ -16,12 +16,11 @@ from services.billing.models import (
     Account,
     Credit,
     CreditReservation,
-    Journal,
-    JournalRange,
     UsageEvent,
     UsageHour,
     UsageMonth,
 )
+from services.billing.sources.models import Journal, JournalRange
 from services.billing.verify import verify
 from services.common.contracts import MAX_SUM, format_amount, parse_amount
 from services.common.db.database import Database

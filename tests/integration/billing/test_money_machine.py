@@ -24,8 +24,8 @@ from sqlalchemy import select
 from harness.usage_events import Json
 from services.billing.database import MIGRATIONS
 from services.billing.ledger.sweeper import sweep
-from services.billing.models import Journal
 from services.billing.plans.service import plan_ids
+from services.billing.sources.models import Journal
 from services.billing.verify import verify
 from services.common.contracts import LeaseRequest, parse_amount
 from services.common.db.database import Database

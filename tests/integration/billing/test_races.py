@@ -23,8 +23,6 @@ from services.billing.models import (
     Account,
     Base,
     EventKey,
-    Journal,
-    JournalRange,
     Period,
     UsageEvent,
     UsageHour,
@@ -32,6 +30,7 @@ from services.billing.models import (
 )
 from services.billing.plans.schemas import PlanCreate
 from services.billing.plans.service import plan_ids, store_plan
+from services.billing.sources.models import Journal, JournalRange
 from services.common.db.database import Database
 
 DEFAULT_PLAN = plan_ids(PlanCreate.model_validate(LOCAL_PLAN))[0]

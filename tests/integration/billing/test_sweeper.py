@@ -9,8 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from harness.usage_events import JOURNAL
 from services.billing.ledger.sweeper import sweep
-from services.billing.models import CreditReservation, Journal, UsageEvent
+from services.billing.models import CreditReservation, UsageEvent
 from services.billing.sources import repository
+from services.billing.sources.models import Journal
 from services.common.db.database import Database
 from tests.integration.billing.conftest import OpenApp
 from tests.integration.billing.money import (

@@ -13,14 +13,13 @@ from services.billing.models import (
     Credit,
     CreditReservation,
     EventKey,
-    Journal,
-    JournalRange,
     LedgerEntry,
     UsageBreakdown,
     UsageEvent,
     UsageHour,
     UsageMonth,
 )
+from services.billing.sources.models import Journal, JournalRange
 from services.billing.usage.breakdowns import compare_breakdowns
 from services.billing.verify import verify
 from services.common.db.database import Database
