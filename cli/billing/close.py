@@ -10,14 +10,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cli.options import AsJson
 from cli.output import counted, exit_with_error, print_json, print_table
+from services.billing.fields import PERIOD_PATTERN
 from services.billing.invoices import closing
 from services.billing.invoices.issuing import Books
 from services.billing.invoices.schemas import BillingRunRead
 from services.billing.settings import BillingSettings
 from services.common.db.database import Database
 from services.common.errors import ServiceError
-
-_PERIOD = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 
 
 def close(
@@ -30,7 +29,7 @@ def close(
 
     A repeat prints the same invoices. A run that was interrupted continues when repeated.
     """
-    if not _PERIOD.fullmatch(period):
+    if not re.fullmatch(PERIOD_PATTERN, period):
         raise typer.BadParameter("must be a month, such as 2026-10", param_hint="PERIOD")
     if force and not reason:
         raise typer.BadParameter("--force needs a --reason", param_hint="--reason")

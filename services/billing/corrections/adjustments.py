@@ -13,7 +13,6 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.corrections.credit_notes import Reason
 from services.billing.corrections.models import Adjustment
 from services.billing.corrections.reversing import NoteSeries, reverse
 from services.billing.corrections.selecting import (
@@ -24,6 +23,7 @@ from services.billing.corrections.selecting import (
     list_named,
     list_next,
 )
+from services.billing.fields import Reason
 from services.billing.invoices.issuing import Books
 from services.billing.ledger.accounts import lock_money
 from services.common.contracts import AccountId, Name, format_amount

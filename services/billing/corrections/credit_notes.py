@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.billing import amounts
 from services.billing.corrections import repository
 from services.billing.corrections.left import InvoiceLeft, what_is_left
+from services.billing.fields import Reason
 from services.billing.invoices.digests import row_digest
 from services.billing.invoices.issuing import Books
 from services.billing.invoices.numbers import next_number
@@ -20,11 +21,8 @@ from services.billing.invoices.service import get_invoice
 from services.billing.ledger.accounts import lock_money, store_money
 from services.billing.ledger.entries import Posting, make_entry
 from services.billing.ledger.posting import post
-from services.billing.models import REASON_CHARS
 from services.common.contracts import Amount, format_amount
 from services.common.errors import BodyInvalid, ServiceError
-
-Reason = Annotated[str, Field(strict=True, min_length=1, max_length=REASON_CHARS)]
 
 
 class CreditedLine(BaseModel):

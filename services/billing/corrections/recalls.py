@@ -10,7 +10,6 @@ moment. Every account gets its turn: neither a large one nor one that fails dela
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated
 from uuid import uuid4
 
 import structlog
@@ -29,8 +28,8 @@ from services.billing.corrections.selecting import (
     list_next,
 )
 from services.billing.events.rating import Rated
+from services.billing.fields import Reason
 from services.billing.ledger.accounts import lock_money
-from services.billing.models import REASON_CHARS
 from services.billing.periods import wait_for_batches
 from services.common.contracts import Name
 from services.common.db.database import Database
@@ -58,7 +57,7 @@ class RecallCreate(BaseModel):
 
     model: Name
     version: Name
-    reason: Annotated[str, Field(strict=True, min_length=1, max_length=REASON_CHARS)]
+    reason: Reason
 
 
 class RecallRead(BaseModel):

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Query, Request, Response
 
 from services.billing.callers import Account, OtherAccount, own_or_other
+from services.billing.fields import PeriodId
 from services.billing.invoices import closing, service
 from services.billing.invoices.closing import MonthNotOver, UsageMissing
 from services.billing.invoices.issuing import Books
@@ -18,7 +19,6 @@ from services.billing.invoices.schemas import (
     InvoicePage,
     InvoicePreview,
     InvoiceRead,
-    PeriodId,
 )
 from services.billing.invoices.service import InvoiceNotFound, MonthClosed, ProfileNotFound
 from services.billing.plans.default import DefaultPlanId
@@ -31,6 +31,7 @@ from services.common.errors import (
     Unavailable,
     error_responses,
 )
+from services.common.http.negotiation import choose_media_type
 from services.common.http.routing import new_router
 from services.common.identity.caller import Caller
 from services.common.identity.guards import RequireScope
@@ -95,7 +96,10 @@ async def list_invoices(
     return await service.list_invoices(session, account=account, cursor=cursor, limit=limit)
 
 
-@router.get("/invoices/preview", responses=error_responses(*_errors, InvoiceNotFound, MonthClosed))
+@router.get(
+    "/invoices/preview",
+    responses=error_responses(*_errors, InvoiceNotFound, MonthClosed),
+)
 async def preview_invoice(
     account: ManagedAccount,
     session: Snapshot,
@@ -133,7 +137,7 @@ async def get_invoice(
     account = None if "admin" in caller.scopes else caller.account
     async with database.snapshot() as session:
         invoice = await service.get_invoice(session, account=account, invoice_id=id)
-    wanted = _wanted(request.headers.get("accept", ""))
+    wanted = choose_media_type(",".join(request.headers.getlist("accept")), _FORMATS)
     if wanted == "text/html":
         return Response(as_html(invoice), media_type=wanted)
     if wanted == "text/csv":
@@ -143,12 +147,6 @@ async def get_invoice(
 
         return _file(await asyncio.to_thread(as_pdf, invoice), invoice.number, wanted)
     return invoice
-
-
-def _wanted(accept: str) -> str:
-    """Return the first of our formats that a caller names; JSON if it names none."""
-    named = [part.partition(";")[0].strip() for part in accept.lower().split(",")]
-    return next((each for each in named if each in _FORMATS), _FORMATS[0])
 
 
 def _file(content: str | bytes, number: str, media_type: str) -> Response:

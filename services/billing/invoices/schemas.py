@@ -5,18 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.billing.fields import PeriodId, Reason
 from services.billing.invoices.parties import Party, Tax
-from services.billing.models import REASON_CHARS
-
-PeriodId = Annotated[
-    str,
-    Field(
-        strict=True,
-        pattern=r"^(?:19[7-9][0-9]|[2-9][0-9]{3})-(?:0[1-9]|1[0-2])$",
-        description="A UTC month, such as 2026-10.",
-    ),
-]
-Reason = Annotated[str, Field(strict=True, min_length=1, max_length=REASON_CHARS)]
 
 
 class UnitPrice(BaseModel):

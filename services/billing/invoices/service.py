@@ -1,11 +1,10 @@
 """Reading invoices and previews, and billing profiles."""
 
-import base64
-import binascii
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.billing.cursors import from_cursor, to_cursor
 from services.billing.invoices import repository
 from services.billing.invoices.issuing import Books, as_party, make_drafts
 from services.billing.invoices.making import as_body, make_draft
@@ -20,7 +19,7 @@ from services.billing.invoices.schemas import (
 from services.billing.periods import next_period, period_of
 from services.billing.plans.service import find_currency
 from services.common.contracts import format_amount
-from services.common.errors import BodyInvalid, NotFound, ServiceError
+from services.common.errors import NotFound, ServiceError
 
 
 class InvoiceNotFound(NotFound):
@@ -164,14 +163,11 @@ def _summary(invoice: Invoice) -> InvoiceSummary:
 
 
 def _cursor(invoice: Invoice) -> str:
-    return base64.urlsafe_b64encode(f"{invoice.period} {invoice.id}".encode()).decode()
+    return to_cursor(invoice.period, invoice.id)
 
 
 def _parse_cursor(cursor: str) -> tuple[str, str]:
-    try:
-        period, invoice_id = base64.urlsafe_b64decode(cursor).decode("ascii").split(" ")
-    except (binascii.Error, ValueError) as error:
-        raise BodyInvalid([{"loc": ["query", "cursor"], "msg": "Invalid cursor."}]) from error
+    period, invoice_id = from_cursor(cursor, parts=2)
     return period, invoice_id
 
 

@@ -7,11 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.currencies import KnownCurrency
+from services.billing.fields import Reason
 from services.billing.ledger import repository
 from services.billing.ledger.accounts import CurrencyFixed, add_accounts
 from services.billing.ledger.entries import credit_postings, make_entry
 from services.billing.ledger.posting import post
-from services.billing.models import REASON_CHARS
 from services.billing.plans.service import find_currency
 from services.common.contracts import Amount, format_amount
 
@@ -23,7 +23,7 @@ class CreditCreate(BaseModel):
 
     amount: Annotated[Amount, Field(gt=0, examples=["25"])]
     currency: KnownCurrency
-    reason: Annotated[str, Field(strict=True, min_length=1, max_length=REASON_CHARS)]
+    reason: Reason
 
 
 class CreditRead(BaseModel):

@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.database import long_snapshot
+from services.billing.fields import PeriodId
 from services.billing.ledger.accounts import find_currencies
 from services.billing.plans import repository
 from services.billing.plans.pricing import charge
@@ -29,9 +29,7 @@ class PlanPreviewCreate(BaseModel):
 
     plan: Name | PlanCreate
     account: AccountId | None = None
-    period: Annotated[
-        str, Field(strict=True, pattern=r"^(?:19[7-9][0-9]|[2-9][0-9]{3})-(?:0[1-9]|1[0-2])$")
-    ]
+    period: PeriodId
 
 
 class BeforeAfter(BaseModel):

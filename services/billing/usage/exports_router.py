@@ -2,12 +2,11 @@
 
 from enum import StrEnum
 from importlib.util import find_spec
-from typing import Annotated
 
-from fastapi import Query
 from fastapi.responses import StreamingResponse
 
 from services.billing.callers import Account
+from services.billing.fields import PeriodId
 from services.billing.usage.export_formats import CsvWriter, ExportFormat, FocusWriter
 from services.billing.usage.exports import stream_usage
 from services.common.db.database import AppDatabase
@@ -23,7 +22,6 @@ from services.common.http.routing import new_router
 
 router = new_router(prefix="/exports", tag="usage")
 
-PERIOD_PATTERN = r"^20[0-9]{2}-(0[1-9]|1[0-2])$"
 _PARQUET = "application/vnd.apache.parquet"
 
 
@@ -54,7 +52,7 @@ class ParquetNotInstalled(ServiceError):
 async def export_usage(
     account: Account,
     database: AppDatabase,
-    period: Annotated[str, Query(pattern=PERIOD_PATTERN, description="A UTC month: `2026-10`.")],
+    period: PeriodId,
     format: FileFormat = FileFormat.CSV,
 ) -> StreamingResponse:
     """Download every event of an account that is billed in a month, oldest first.

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
 
+from services.billing.periods import next_period, start_of
 from services.billing.usage.billed import BilledEvent
-from services.billing.usage.sums import HOUR, month_bounds
+from services.billing.usage.sums import HOUR
 
 PROVIDER = "Tollgate"
 
@@ -61,7 +62,7 @@ NewRow = Callable[[BilledEvent, str], Sequence[object]]
 
 def new_focus_row(*, account: str, period: str, currency: str, invoice: str | None) -> NewRow:
     """Return a function that returns the row of an event with an amount."""
-    start, end = (_moment(bound) for bound in month_bounds(period))
+    start, end = _moment(start_of(period)), _moment(start_of(next_period(period)))
 
     def new_row(event: BilledEvent, amount: str) -> Sequence[object]:
         since, until = _hour_of(event.time[: len("2026-10-31T14")])

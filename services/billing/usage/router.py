@@ -27,13 +27,14 @@ from services.common.errors import (
     Unavailable,
     error_responses,
 )
+from services.common.http.negotiation import choose_media_type
 from services.common.http.routing import new_router
 from services.common.identity.guards import AnyCaller
 from services.common.times import Instant
 
 router = new_router(prefix="/usage", tag="usage")
 
-_JOSE = "application/jose"
+_JSON, _CSV, _JOSE = "application/json", "text/csv", "application/jose"
 _errors = (Unauthenticated, InsufficientScope, BodyInvalid, Unavailable)
 
 
@@ -94,9 +95,9 @@ async def list_receipts(
 
     With `Accept: text/csv`, all of them are streamed, and `limit` and `cursor` are ignored.
     """
-    if _wants("text/csv", request):
+    if _media_type(request, _JSON, _CSV) == _CSV:
         lines = service.stream_csv(database, account=account, since=since, until=until)
-        return StreamingResponse(lines, media_type="text/csv")
+        return StreamingResponse(lines, media_type=_CSV)
     after = service.parse_cursor(cursor) if cursor else None
     async with database.snapshot() as session:
         return await service.read_receipts(
@@ -104,10 +105,9 @@ async def list_receipts(
         )
 
 
-def _wants(media_type: str, request: Request) -> bool:
-    """Return whether a request's `Accept` names a media type."""
-    accepted = request.headers.get("accept", "").lower().split(",")
-    return any(part.partition(";")[0].strip() == media_type for part in accepted)
+def _media_type(request: Request, *offered: str) -> str:
+    """Return the offered media type that a request prefers; the first if it names none."""
+    return choose_media_type(",".join(request.headers.getlist("accept")), offered)
 
 
 @router.get(
@@ -130,6 +130,6 @@ async def get_receipt(
     With `Accept: application/jose`, the receipt is a compact JWS that billing's keys verify.
     """
     event, currency, invoice = await service.find_billed(session, account=account, event_id=id)
-    if _wants(_JOSE, request):
+    if _media_type(request, _JSON, _JOSE) == _JOSE:
         return Response(keys.sign(receipt_claims(event, currency=currency)), media_type=_JOSE)
     return read_receipt(event, currency=currency, invoice=invoice)

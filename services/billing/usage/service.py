@@ -1,7 +1,5 @@
 """Usage: its sums by month and by hour, and its receipts."""
 
-import base64
-import binascii
 from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -9,6 +7,7 @@ from typing import NamedTuple
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.csv_text import csv_lines
+from services.billing.cursors import from_cursor, invalid_cursor, to_cursor
 from services.billing.invoices.numbers import find_numbers
 from services.billing.ledger.accounts import find_currencies
 from services.billing.models import UsageEvent
@@ -252,8 +251,7 @@ async def stream_csv(
 
 
 def _cursor(event: UsageEvent) -> str:
-    text = f"{event.time.isoformat()} {event.id} {event.source}"
-    return base64.urlsafe_b64encode(text.encode()).decode()
+    return to_cursor(event.time.isoformat(), event.id, event.source)
 
 
 def parse_cursor(cursor: str) -> PageEnd:
@@ -262,8 +260,8 @@ def parse_cursor(cursor: str) -> PageEnd:
     Raises:
         BodyInvalid: the cursor is invalid.
     """
+    time, event_id, source = from_cursor(cursor, parts=3)
     try:
-        time, event_id, source = base64.urlsafe_b64decode(cursor).decode("ascii").split(" ")
         return PageEnd(parse_instant(time), event_id, source)
-    except (binascii.Error, ValueError) as error:
-        raise BodyInvalid([{"loc": ["query", "cursor"], "msg": "Invalid cursor."}]) from error
+    except ValueError as error:
+        raise invalid_cursor() from error

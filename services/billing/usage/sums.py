@@ -94,10 +94,3 @@ def day_of(moment: datetime) -> datetime:
 def month_of(moment: datetime) -> datetime:
     """Return the start of the UTC month of an aware datetime."""
     return day_of(moment).replace(day=1)
-
-
-def month_bounds(period: str) -> tuple[datetime, datetime]:
-    """Return the start of a period and of the next one."""
-    year, month = map(int, period.split("-"))
-    following = (year + 1, 1) if month == 12 else (year, month + 1)
-    return datetime(year, month, 1, tzinfo=UTC), datetime(*following, 1, tzinfo=UTC)

@@ -15,6 +15,7 @@ from services.common.errors import (
     Unavailable,
     error_responses,
 )
+from services.common.http.negotiation import choose_media_type
 from services.common.http.routing import new_router
 from services.common.identity.caller import Caller
 from services.common.identity.guards import OptionalCaller, public
@@ -29,7 +30,6 @@ from services.inference.catalogue.card import (
 from services.inference.catalogue.documents import Documents, respond
 from services.inference.catalogue.history import ReleaseHistory
 from services.inference.catalogue.model_openapi import describe_model
-from services.inference.catalogue.negotiation import choose_media_type
 from services.inference.catalogue.page import card_headers, render_card
 from services.inference.catalogue.prices import PriceList, find_price
 from services.inference.models.table import LiveRelease, ModelNotFound, ModelTable

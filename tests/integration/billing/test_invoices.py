@@ -80,6 +80,8 @@ class TestBillingRuns:
         [
             ({"period": "2998-01"}, 409),
             ({"period": "2026-13"}, 422),
+            ({"period": "9999-12"}, 422),
+            ({"period": "1969-12"}, 422),
             ({"period": "2026-1"}, 422),
             ({}, 422),
             ({"period": PERIOD, "force": True}, 422),

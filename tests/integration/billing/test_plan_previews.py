@@ -67,6 +67,7 @@ async def test_tiers_and_included_requests_count_from_1_for_each_account(
     [
         ({"plan": "missing", "period": PERIOD}, 404),
         ({"plan": LOCAL_PLAN_ID, "period": "2026-13"}, 422),
+        ({"plan": LOCAL_PLAN_ID, "period": "9999-12"}, 422),
         ({"plan": DOUBLED | {"currency": "EUR"}, "account": ADA, "period": PERIOD}, 422),
         ({"plan": DOUBLED | {"currency": "ZZZ"}, "period": PERIOD}, 422),
         ({"period": PERIOD}, 422),

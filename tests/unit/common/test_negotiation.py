@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.inference.catalogue.negotiation import choose_media_type
+from services.common.http.negotiation import choose_media_type
 
 JSON, HTML = "application/json", "text/html"
 
