@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator, Collection
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Select, or_, select
+from sqlalchemy import ColumnElement, Select, and_, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import joinedload, selectinload
 
 from services.billing import amounts
 from services.billing.bulk_insert import upsert
+from services.billing.invoices.models import LateEvent
 from services.billing.models import Account, AccountPlan, Plan, Price, UsageEvent
 from services.billing.periods import next_period, start_of
 from services.billing.plans.schemas import PlanCreate
@@ -111,18 +112,32 @@ async def find_in_force(
 async def stream_month(
     connection: AsyncConnection, *, period: str, account: str | None
 ) -> AsyncIterator[tuple[str, str, int, int]]:
-    """Yield account, model, rows and amount of a month's events, by account, as accepted."""
+    """Yield account, model, rows and amount of the events a month bills, by account, as accepted.
+
+    Those of earlier months are found by their list.
+    """
     event = UsageEvent
-    found = (
-        select(event.account, event.model, event.rows, event.amount_high, event.amount_low)
-        .where(
-            event.period == period,
-            event.time < start_of(next_period(period)),
-        )
-        .order_by(event.account, event.received_at, event.time, event.id)
+    columns = (event.account, event.model, event.rows, event.amount_high, event.amount_low)
+    in_order = (event.received_at, event.time, event.id)
+    in_month = select(*columns, *in_order).where(
+        event.time >= start_of(period),
+        event.time < start_of(next_period(period)),
+        event.period == period,
+    )
+    same = and_(
+        event.time == LateEvent.time, event.id == LateEvent.id, event.source == LateEvent.source
+    )
+    late = (
+        select(*columns, *in_order)
+        .select_from(LateEvent)
+        .join(event, same)
+        .where(LateEvent.period == period)
     )
     if account is not None:
-        found = found.where(event.account == account)
+        in_month = in_month.where(event.account == account)
+        late = late.where(LateEvent.account == account)
+    both = [*union_all(in_month, late).subquery().c]
+    found = select(*both[: len(columns)]).order_by(both[0], *both[len(columns) :])
     async for owner, model, rows, high, low in await connection.stream(found):
         yield owner, model, rows, amounts.join(high, low)
 

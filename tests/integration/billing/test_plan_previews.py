@@ -1,5 +1,7 @@
 """Previews of plans: what a past month would have cost under another plan."""
 
+from datetime import timedelta
+
 import pytest
 from httpx import AsyncClient
 
@@ -7,7 +9,8 @@ from harness.issuer import Headers, Issuer
 from harness.plans import plan, price
 from harness.usage_events import ADA, BOB, Json
 from services.common.db.database import Database
-from tests.integration.billing.months import LOCAL_PLAN_ID, PERIOD, use
+from tests.integration.billing.months import DURING, LOCAL_PLAN_ID, PERIOD, close, use
+from tests.integration.billing.statements import accesses, recorded
 
 DOUBLED = plan(price((None, "0.001", "0.0002")))
 TIERED = plan(price((2, "1", "0"), (None, "0.1", "0"), included=1))
@@ -60,6 +63,29 @@ async def test_tiers_and_included_requests_count_from_1_for_each_account(
 
     after = {each["account"]: each["after"] for each in response.json()["accounts"]}
     assert after == {ADA: "1.2", BOB: "1"}
+
+
+@pytest.mark.parametrize("account", [ADA, None])
+async def test_other_months_are_not_read(
+    client: AsyncClient, admin: Headers, database: Database, account: str | None
+) -> None:
+    for days in (60, 90):
+        await use(database, *range(300), time=DURING - timedelta(days=days))
+    await close(database, "2026-09", now=DURING)
+    await use(database, 1, 2)
+    await use(database, 3, time=DURING - timedelta(days=30), now=DURING)
+
+    async with recorded(database) as statements:
+        response = await client.post(
+            "/plans/preview",
+            headers=admin,
+            json={"plan": DOUBLED, "account": account, "period": PERIOD},
+        )
+
+    assert response.json()["total"] == {"before": "0.0021", "after": "0.0042"}
+    assert len(statements) == 1
+    read = [each for each in await accesses(database, statements) if each.table == "usage_events"]
+    assert {each.kind for each in read} in ({"range", "eq_ref"}, set())
 
 
 @pytest.mark.parametrize(
