@@ -9,7 +9,7 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from cli.options import AsJson
-from cli.output import counted, exit_with_error, print_json, print_table
+from cli.output import counted, exit_with_error, print_error, print_json, print_table
 from services.billing.fields import PERIOD_PATTERN
 from services.billing.invoices import closing
 from services.billing.invoices.issuing import Books
@@ -28,6 +28,7 @@ def close(
     """Close a month and issue its invoices.
 
     A repeat prints the same invoices. A run that was interrupted continues when repeated.
+    Accounts that could not get an invoice are named; the exit code is then 1.
     """
     if not re.fullmatch(PERIOD_PATTERN, period):
         raise typer.BadParameter("must be a month, such as 2026-10", param_hint="PERIOD")
@@ -39,6 +40,10 @@ def close(
         return
     print_table([[each.number, each.account, each.total, each.currency] for each in done.invoices])
     typer.echo(f"{period} is closed: {counted(len(done.invoices), 'invoice')}")
+    for each in done.failed:
+        print_error(f"account {each.account} got no invoice: {each.reason}")
+    if done.failed:
+        raise typer.Exit(1)
 
 
 async def _close(period: str, *, forced_reason: str | None) -> BillingRunRead:

@@ -7,10 +7,17 @@ import iso4217
 from pydantic import AfterValidator
 
 from services.common.contracts import NANO, Currency
+from services.common.errors import ServiceError
 
 
-class UnknownCurrency(ValueError):
-    """The code is not a currency of ISO 4217."""
+class UnknownCurrency(ServiceError):
+    """The account's currency is not one of ISO 4217, so that nothing can be rounded to it."""
+
+    status = 409
+    code = "unknown_currency"
+
+    def __init__(self, currency: str) -> None:
+        super().__init__(f"Currency '{currency}' is not one of ISO 4217.")
 
 
 def minor_unit(currency: str) -> int:
@@ -31,11 +38,21 @@ def decimals(currency: str) -> int:
     try:
         return int(iso4217.Currency(currency).exponent or 0)
     except ValueError as error:
-        raise UnknownCurrency("Must be a currency of ISO 4217, such as USD.") from error
+        raise UnknownCurrency(currency) from error
+
+
+def is_known(currency: str) -> bool:
+    """Return whether a code is a currency of ISO 4217."""
+    try:
+        iso4217.Currency(currency)
+    except ValueError:
+        return False
+    return True
 
 
 def _known(currency: str) -> str:
-    decimals(currency)
+    if not is_known(currency):
+        raise ValueError("Must be a currency of ISO 4217, such as USD.")
     return currency
 
 

@@ -3,23 +3,27 @@
 A run can be killed at any moment and repeated. The month is closed in one transaction, which waits
 for the batches that saw it open. Its usage is then added up in one statement and streamed, ordered
 by account; some accounts at a time get their invoices in one transaction, and a later run skips
-them. The same statement shows whether any of it has no ledger entry.
+them. An account that cannot get one is reported, and does not stop the others. The same statement
+shows whether any of it has no ledger entry.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import amounts
+from services.billing.currencies import UnknownCurrency, is_known
 from services.billing.database import long_snapshot
 from services.billing.invoices import repository
 from services.billing.invoices.catching_up import catch_up, post_usage
 from services.billing.invoices.issuing import Books, issue
 from services.billing.invoices.making import Usage
-from services.billing.invoices.schemas import BillingRunRead, IssuedInvoice
+from services.billing.invoices.schemas import BillingRunRead, FailedInvoice, IssuedInvoice
+from services.billing.ledger.accounts import find_currencies
 from services.billing.periods import close_period, next_period, start_of
 from services.billing.sources.service import list_sources
 from services.common.contracts import format_amount
@@ -29,6 +33,8 @@ from services.common.errors import ServiceError
 
 ACCOUNTS_AT_ONCE = 50
 """Accounts whose invoices one transaction issues."""
+
+log = structlog.get_logger()
 
 Issued = Callable[[int], None]
 """Called with how many accounts have their invoice."""
@@ -77,20 +83,22 @@ async def run(
     )
     async with database.snapshot() as session:
         month = await repository.find_period(session, period=period)
+    failed: list[FailedInvoice] = []
     if month is None or month.invoiced_at is None:
         series = books.series("invoice")
         await catch_up(database, period=period, series=series, now=now)
-        unposted = await _issue_all(
+        unposted, failed = await _issue_all(
             database, period=period, books=books, now=now, on_progress=on_progress
         )
         if unposted:
             await post_usage(database, series=series, now=now)
-        await in_transaction(
-            database, lambda session: repository.mark_invoiced(session, period=period, now=now)
-        )
+        if not failed:
+            await in_transaction(
+                database, lambda session: repository.mark_invoiced(session, period=period, now=now)
+            )
     async with database.snapshot() as session:
         issued = await repository.list_issued(session, period=period)
-    return BillingRunRead(period=period, invoices=[_issued(*row) for row in issued])
+    return BillingRunRead(period=period, invoices=[_issued(*row) for row in issued], failed=failed)
 
 
 async def _close(
@@ -117,13 +125,23 @@ async def _close(
 
 async def _issue_all(
     database: Database, *, period: str, books: Books, now: datetime, on_progress: Issued
-) -> int:
-    """Issue a month's invoices; return how many requests have no ledger entry."""
+) -> tuple[int, list[FailedInvoice]]:
+    """Issue a month's invoices.
+
+    Returns:
+        How many requests have no ledger entry, and the accounts that cannot get an invoice.
+    """
     count = unposted = 0
+    failed: list[FailedInvoice] = []
     async with long_snapshot(database) as connection:
         usage = repository.stream_usage(connection, period=period)
         async with aclosing(_chunks(usage)) as chunks:
             async for chunk in chunks:
+                unposted += sum(part.unposted for parts in chunk.values() for part in parts)
+                refused = await _find_refused(database, accounts=chunk.keys())
+                failed += refused
+                for each in refused:
+                    del chunk[each.account]
                 await in_transaction(
                     database,
                     lambda session, chunk=chunk: issue(  # type: ignore[misc]
@@ -131,9 +149,22 @@ async def _issue_all(
                     ),
                 )
                 count += len(chunk)
-                unposted += sum(part.unposted for parts in chunk.values() for part in parts)
                 on_progress(count)
-    return unposted
+    return unposted, failed
+
+
+async def _find_refused(database: Database, *, accounts: Collection[str]) -> list[FailedInvoice]:
+    """Return those of some accounts whose money cannot be rounded; the others get their invoice."""
+    async with database.snapshot() as session:
+        currencies = await find_currencies(session, accounts=accounts)
+    refused = [
+        FailedInvoice(account=account, reason=UnknownCurrency(currencies[account]).detail)
+        for account in accounts
+        if not is_known(currencies[account])
+    ]
+    for each in refused:
+        log.error("invoice_failed", account=each.account, reason=each.reason)
+    return refused
 
 
 async def _chunks(usage: AsyncIterator[Usage]) -> AsyncGenerator[dict[str, list[Usage]]]:

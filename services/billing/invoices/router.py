@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Query, Request, Response
 
 from services.billing.callers import Account, OtherAccount, own_or_other
+from services.billing.currencies import UnknownCurrency
 from services.billing.fields import PeriodId
 from services.billing.invoices import closing, service
 from services.billing.invoices.closing import MonthNotOver, UsageMissing
@@ -73,6 +74,7 @@ async def run_billing(
 
     It is refused while a month is not over, and while usage is missing (`GET /sources`) unless
     `force` is true and a `reason` is given. A run that was interrupted continues when repeated.
+    Accounts that could not get an invoice are in `failed`, and a repeat tries them again.
     """
     if body.force and body.reason is None:
         raise BodyInvalid([{"loc": ["body", "reason"], "msg": "Give a reason with `force`."}])
@@ -98,7 +100,7 @@ async def list_invoices(
 
 @router.get(
     "/invoices/preview",
-    responses=error_responses(*_errors, InvoiceNotFound, MonthClosed),
+    responses=error_responses(*_errors, InvoiceNotFound, MonthClosed, UnknownCurrency),
 )
 async def preview_invoice(
     account: ManagedAccount,

@@ -106,8 +106,18 @@ class IssuedInvoice(BaseModel):
     total: str
 
 
+class FailedInvoice(BaseModel):
+    """An account that got no invoice, and why."""
+
+    account: str
+    reason: str
+
+
 class BillingRunRead(BaseModel):
     """A closed month and its invoices."""
 
     period: str
     invoices: list[IssuedInvoice]
+    failed: list[FailedInvoice] = Field(
+        default=[], description="Accounts that got no invoice; a repeat of the run tries again."
+    )

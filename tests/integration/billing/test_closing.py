@@ -8,6 +8,7 @@ from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from harness.usage_events import ADA, BOB, Json, event
+from services.billing.currencies import UnknownCurrency
 from services.billing.invoices import closing
 from services.billing.invoices.closing import MonthNotOver, UsageMissing
 from services.billing.invoices.issuing import Books
@@ -15,7 +16,7 @@ from services.billing.invoices.models import Invoice, InvoiceLine, LateEvent
 from services.billing.invoices.parties import Party
 from services.billing.invoices.schemas import InvoicePreview, InvoiceRead
 from services.billing.ledger.posting import post_missing
-from services.billing.models import LedgerEntry, LedgerPosting, UsageEvent, UsageVersion
+from services.billing.models import Account, LedgerEntry, LedgerPosting, UsageEvent, UsageVersion
 from services.billing.verify import verify
 from services.common.contracts import parse_amount
 from services.common.db.database import Database
@@ -115,6 +116,31 @@ class TestRun:
 
     async def test_a_month_without_usage_has_no_invoices(self, database: Database) -> None:
         assert (await close(database)).invoices == []
+
+    async def test_a_currency_that_is_unknown_stops_no_other_account(
+        self, database: Database
+    ) -> None:
+        await use(database, 1)
+        await use(database, 2, account=BOB)
+        of_ada = update(Account).where(Account.id == ADA)
+        async with database.transaction() as session:
+            await session.execute(of_ada.values(currency="XXQ"))
+
+        run = await close(database)
+        again = await close(database)
+
+        assert run == again
+        assert [each.account for each in run.invoices] == [BOB]
+        assert [(each.account, each.reason) for each in run.failed] == [
+            (ADA, "Currency 'XXQ' is not one of ISO 4217.")
+        ]
+        with pytest.raises(UnknownCurrency):
+            await preview(database, period="2026-11", now=AFTER)
+        async with database.transaction() as session:
+            await session.execute(of_ada.values(currency="USD"))
+        mended = await close(database)
+        assert ([each.account for each in mended.invoices], mended.failed) == ([BOB, ADA], [])
+        assert await verify(database) == []
 
     async def test_two_runs_at_once_issue_each_invoice_once(self, database: Database) -> None:
         for _ in range(5):
