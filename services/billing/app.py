@@ -14,6 +14,7 @@ from services.billing.database import MIGRATIONS
 from services.billing.events import router as events
 from services.billing.invoices import router as invoices
 from services.billing.invoices.issuing import Books
+from services.billing.invoices.pdfs import InvoicePdfs
 from services.billing.ledger import credits_router as credits
 from services.billing.ledger import leases_router as leases
 from services.billing.ledger.reservations import SWEEP_EVERY_S
@@ -94,6 +95,7 @@ def create_app(
             app.state.default_plan = default_plan
             app.state.books = Books(settings.seller, settings.tax_rules)
             app.state.tracing = tracing
+            app.state.invoice_pdfs = InvoicePdfs()
             app.state.checks = {
                 "database": SchemaCheck(database, MIGRATIONS),
                 "default_plan": default_plan.check,
@@ -113,6 +115,7 @@ def create_app(
                 for task in tasks:
                     task.cancel()
                 await asyncio.wait(tasks)
+                app.state.invoice_pdfs.close()
                 await database.close()
 
     app = service_app(

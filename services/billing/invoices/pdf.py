@@ -1,5 +1,6 @@
 """Invoices as PDF/A-3 with embedded Factur-X XML (profile EN 16931); needs no system package."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,13 @@ _BLUE, _GREY, _RULE = (31, 75, 153), (102, 112, 133), (207, 214, 225)
 _MARGIN_MM = 16
 _WIDTHS = (92, 26, 26, 34)
 _MOST_ADDRESS_LINES = 3
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 does not allow (§2.2), which JSON does."""
 
 
 def as_pdf(invoice: InvoiceRead) -> bytes:
-    """Return an invoice as PDF. It may take a second: call it in a thread."""
+    """Return an invoice as PDF. It may take seconds: call it in a thread."""
+    invoice = _printable(invoice)
     pdf: bytes = generate_from_binary(
         _draw(invoice),
         as_xml(invoice).encode(),
@@ -40,11 +44,25 @@ def as_pdf(invoice: InvoiceRead) -> bytes:
     return pdf
 
 
+def _printable(invoice: InvoiceRead) -> InvoiceRead:
+    """Return an invoice in which a mark replaces every character that XML does not allow."""
+
+    def cleaned(value: Any) -> Any:
+        if isinstance(value, str):
+            return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", value)
+        if isinstance(value, dict):
+            return {name: cleaned(each) for name, each in value.items()}
+        return [cleaned(each) for each in value] if isinstance(value, list) else value
+
+    return InvoiceRead.model_validate(cleaned(invoice.model_dump()))
+
+
 # -- XML -----------------------------------------------------------------------------------------
 
 
 def as_xml(invoice: InvoiceRead) -> str:
     """Return an invoice as Factur-X XML that is valid by the schemas of EN 16931."""
+    invoice = _printable(invoice)
     shown = filters(invoice)
 
     def plain(amount: str) -> str:

@@ -1,6 +1,5 @@
 """`/billing-runs`, `/invoices` and `/billing-profile`."""
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -13,6 +12,7 @@ from services.billing.invoices import closing, service
 from services.billing.invoices.closing import MonthNotOver, UsageMissing
 from services.billing.invoices.issuing import Books
 from services.billing.invoices.parties import ProfileUpdate
+from services.billing.invoices.pdfs import InvoicePdfs
 from services.billing.invoices.rendering import as_csv, as_html
 from services.billing.invoices.schemas import (
     BillingRunCreate,
@@ -49,6 +49,14 @@ def _books(request: Request) -> Books:
 
 
 AppBooks = Annotated[Books, Depends(_books)]
+
+
+def _pdfs(request: Request) -> InvoicePdfs:
+    pdfs: InvoicePdfs = request.app.state.invoice_pdfs
+    return pdfs
+
+
+AppPdfs = Annotated[InvoicePdfs, Depends(_pdfs)]
 
 
 def _managed(
@@ -134,6 +142,7 @@ async def get_invoice(
     id: str,
     caller: Annotated[Caller, Depends(RequireScope("usage:read"))],
     database: AppDatabase,
+    pdfs: AppPdfs,
 ) -> InvoiceRead | Response:
     """Return an invoice; `Accept` chooses JSON, CSV, a page to print, or PDF with Factur-X XML."""
     account = None if "admin" in caller.scopes else caller.account
@@ -145,9 +154,7 @@ async def get_invoice(
     if wanted == "text/csv":
         return _file(as_csv(invoice), invoice.number, wanted)
     if wanted == "application/pdf":
-        from services.billing.invoices.pdf import as_pdf  # it takes half a second to import
-
-        return _file(await asyncio.to_thread(as_pdf, invoice), invoice.number, wanted)
+        return _file(await pdfs.get(invoice), invoice.number, wanted)
     return invoice
 
 
