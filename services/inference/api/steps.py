@@ -114,13 +114,18 @@ def decode_body(call: Call, model: LoadedModel, max_rows: int) -> DecodedBody:
     codec, key = call.target.codec, call.head.idempotency_key
     body = Body(call.content, call.head.json_length, call.head.is_csv)
     request = codec.decode(body, model, max_rows)
-    digest = sha256(call.content).hexdigest()
+    digest = sha256(call.content)
     if key is None:
-        return DecodedBody(request, None, digest)
+        return DecodedBody(request, None, digest.hexdigest())
     identity = codec.identity(body)
-    account = call.caller.account
-    keyed_id = events.keyed_id(account=account, key=key, path=call.path, body=identity)
-    return DecodedBody(request, keyed_id, digest)
+    of_identity = digest if identity is call.content else sha256(identity)  # in v1 it is
+    keyed_id = events.keyed_id(
+        account=call.caller.account,
+        key=key,
+        path=call.path,
+        body_sha256=of_identity.digest(),
+    )
+    return DecodedBody(request, keyed_id, digest.hexdigest())
 
 
 def new_prediction(

@@ -29,15 +29,15 @@ def new_id() -> str:
     return f"{moment[:8]}-{moment[8:]}-7{getrandbits(12):03x}-{variant[:4]}-{variant[4:]}"
 
 
-def keyed_id(*, account: str, key: str, path: str, body: bytes) -> str:
+def keyed_id(*, account: str, key: str, path: str, body_sha256: bytes) -> str:
     """Return the UUIDv8 of a keyed request: the same for every repeat, on any process, at any time.
 
     Args:
         key: the `Idempotency-Key`.
         path: the request's path.
-        body: the raw bytes that identify the request.
+        body_sha256: the digest of the raw bytes that identify the request.
     """
-    parts = (account.encode(), key.encode("ascii"), path.encode(), hashlib.sha256(body).digest())
+    parts = (account.encode(), key.encode("ascii"), path.encode(), body_sha256)
     digest = hashlib.sha256(b"\0".join(parts)).digest()
     value = int.from_bytes(digest[:16], "big") & ~(0xF << 76) & ~(0b11 << 62)
     return str(uuid.UUID(int=value | 8 << 76 | 0b10 << 62))
