@@ -4,7 +4,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from services.billing.invoices.parties import NO_SELLER, Party, TaxRule
@@ -68,6 +75,13 @@ def _tax_rules(value: Any) -> Any:
     return _json(value) or ()
 
 
+def _need_a_country(rules: tuple[TaxRule, ...], info: ValidationInfo) -> tuple[TaxRule, ...]:
+    seller: Party = info.data.get("seller", NO_SELLER)
+    if seller.country is None and any(rule.reverse_charge for rule in rules):
+        raise ValueError("reverse_charge needs the country of BILLING_SELLER")
+    return rules
+
+
 def _json(value: Any) -> Any:
     """Parse a setting's JSON; empty text counts as unset."""
     if not isinstance(value, str) or not value.strip():
@@ -121,9 +135,12 @@ class BillingSettings(PublicUrls):
     )
     """Who sells, on invoices: JSON `{"name", "address", "country", "vat_id", "email"}`. A seller's
     invoice numbers have no gaps; another name or VAT id begins a new series."""
-    tax_rules: Annotated[tuple[TaxRule, ...], NoDecode, BeforeValidator(_tax_rules)] = Field(
-        default_factory=tuple
-    )
+    tax_rules: Annotated[
+        tuple[TaxRule, ...],
+        NoDecode,
+        BeforeValidator(_tax_rules),
+        AfterValidator(_need_a_country),
+    ] = Field(default_factory=tuple)
     """Taxes by the buyer's country: JSON `[{"country", "rate", "reverse_charge"}]`. A rate is a
     fraction or a percentage (`0.19` and `19` are the same). Without a rule there is no tax."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

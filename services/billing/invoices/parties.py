@@ -83,8 +83,11 @@ NO_SELLER = Party(name="Tollgate")
 """The seller where `BILLING_SELLER` is unset."""
 
 
+_RATE_DECIMALS = 9
+
+
 def _fraction(given: Any) -> str:
-    """Check a tax rate, given as a number or as text."""
+    """Return a tax rate, given as a number or as text, as an amount's plain digits."""
     text = str(given).strip()
     try:
         rate = Decimal(text)
@@ -92,7 +95,10 @@ def _fraction(given: Any) -> str:
         raise ValueError("must be a decimal, such as 0.19 or 19") from error
     if not rate.is_finite() or not 0 <= rate <= 100:
         raise ValueError("must be a fraction, such as 0.19, or a percentage from 1 to 100")
-    return text
+    plain = f"{rate.copy_abs():f}"
+    if len(plain.partition(".")[2]) > _RATE_DECIMALS:
+        raise ValueError(f"must have at most {_RATE_DECIMALS} decimals")
+    return plain
 
 
 class TaxRule(BaseModel):
@@ -104,7 +110,10 @@ class TaxRule(BaseModel):
     rate: Annotated[str, BeforeValidator(_fraction)]
     """A fraction below 1 or a percentage from 1: 0.19 and 19 are the same."""
     reverse_charge: bool = False
-    """Whether a business with a VAT id in another country than the seller's pays it itself."""
+    """Whether a business with a VAT id in another country than the seller's pays it itself.
+
+    It needs the seller's country.
+    """
 
 
 class Tax(BaseModel):
@@ -133,6 +142,7 @@ def find_tax(rules: Sequence[TaxRule], *, seller: Party, buyer: Party) -> Applie
     rule = next((rule for rule in rules if rule.country == buyer.country), None)
     if rule is None:
         return AppliedTax(rate="0", reason="No tax applies.")
-    if rule.reverse_charge and buyer.vat_id and buyer.country != seller.country:
+    is_abroad = seller.country is not None and buyer.country != seller.country
+    if rule.reverse_charge and buyer.vat_id and is_abroad:
         return AppliedTax(rate="0", reason="Reverse charge: the recipient owes the tax.")
     return AppliedTax(rate=rule.rate, reason=f"Tax in {rule.country}.")

@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def as_xml(invoice: InvoiceRead) -> str:
 
 def _category(invoice: InvoiceRead) -> str:
     """Return the tax category of EN 16931 (UNTDID 5305)."""
-    if parse_amount(invoice.tax.rate):
+    if Decimal(invoice.tax.rate):
         return "S"
     return "AE" if "Reverse charge" in invoice.tax.reason else "O"
 

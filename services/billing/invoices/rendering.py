@@ -1,5 +1,6 @@
 """Invoices as CSV and as a page to print."""
 
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -71,11 +72,9 @@ def filters(invoice: InvoiceRead) -> dict[str, Any]:
 
 def percent(rate: str) -> str:
     """Return a tax rate as people read it: `19 %`."""
-    number = parse_amount(rate)
-    if number < 10**9:
-        number *= 100
-    text = f"{number // 10**9}.{number % 10**9:09d}".rstrip("0").rstrip(".")
-    return f"{text} %"
+    number = Decimal(rate)
+    digits = f"{number * 100 if number < 1 else number:f}"
+    return f"{digits.rstrip('0').rstrip('.') if '.' in digits else digits} %"
 
 
 def version_range(line: LineRead) -> str:

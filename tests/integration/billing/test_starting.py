@@ -121,6 +121,8 @@ class TestSettings:
             ("BILLING_SELLER", '{"address": "Berlin"}'),
             ("BILLING_TAX_RULES", '[{"country": "DE", "rate": "much"}]'),
             ("BILLING_TAX_RULES", '[{"country": "Germany", "rate": "0.19"}]'),
+            ("BILLING_TAX_RULES", '[{"country": "DE", "rate": "0.0000000001"}]'),
+            ("BILLING_TAX_RULES", '[{"country": "DE", "rate": 19, "reverse_charge": true}]'),
             ("BILLING_DEFAULT_PLAN", orjson.dumps(LOCAL_PLAN | {"currency": "usd"}).decode()),
             ("BILLING_LOG_LEVEL", "LOUD"),
         ],
