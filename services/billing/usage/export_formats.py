@@ -39,6 +39,8 @@ class Exported(NamedTuple):
     currency: str
     invoice: str | None
     """The number of the period's invoice, once there is one."""
+    seller: str
+    """The name of who sells."""
 
 
 class ExportWriter(Protocol):
@@ -67,7 +69,7 @@ class CsvWriter:
         return csv_lines([COLUMNS]).encode()
 
     def write(self, events: Sequence[BilledEvent]) -> bytes:
-        account, _, currency, invoice = self._exported
+        account, _, currency, invoice, _ = self._exported
         return csv_lines(
             (
                 event.time,
@@ -100,6 +102,7 @@ class FocusWriter:
             period=exported.period,
             currency=exported.currency,
             invoice=exported.invoice,
+            seller=exported.seller,
         )
 
     def begin(self) -> bytes:

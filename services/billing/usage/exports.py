@@ -19,16 +19,19 @@ ListPage = Callable[..., Awaitable[list[BilledEvent]]]
 
 
 async def stream_usage(
-    database: Database, *, account: str, period: str, file_format: ExportFormat
+    database: Database, *, account: str, period: str, file_format: ExportFormat, seller: str
 ) -> AsyncIterator[bytes]:
     """Yield the events of an account that are billed in a period, oldest first.
 
     Late events of earlier months come last.
+
+    Args:
+        seller: the name of who sells.
     """
     async with database.snapshot() as session:
         currency = (await find_currencies(session, accounts=[account])).get(account, "")
         numbers = await find_numbers(session, account=account, periods=[period])
-    writer = file_format(Exported(account, period, currency, invoice=numbers.get(period)))
+    writer = file_format(Exported(account, period, currency, numbers.get(period), seller))
     yield writer.begin()
     for list_page in (billed.list_billed, billed.list_late):
         async for page in _pages(database, list_page, account=account, period=period):

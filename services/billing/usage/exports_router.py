@@ -7,6 +7,7 @@ from fastapi.responses import StreamingResponse
 
 from services.billing.callers import Account
 from services.billing.fields import PeriodId
+from services.billing.invoices.router import AppBooks
 from services.billing.usage.export_formats import CsvWriter, ExportFormat, FocusWriter
 from services.billing.usage.exports import stream_usage
 from services.common.db.database import AppDatabase
@@ -52,6 +53,7 @@ class ParquetNotInstalled(ServiceError):
 async def export_usage(
     account: Account,
     database: AppDatabase,
+    books: AppBooks,
     period: PeriodId,
     format: FileFormat = FileFormat.CSV,
 ) -> StreamingResponse:
@@ -60,7 +62,13 @@ async def export_usage(
     `csv` and `parquet` have one row for each event; `focus` is CSV by FOCUS 1.2. In CSV, text that
     a spreadsheet would take for a formula begins with an apostrophe.
     """
-    lines = stream_usage(database, account=account, period=period, file_format=_new_writer(format))
+    lines = stream_usage(
+        database,
+        account=account,
+        period=period,
+        file_format=_new_writer(format),
+        seller=books.seller.name,
+    )
     is_parquet = format is FileFormat.PARQUET
     name = {"csv": "usage", "parquet": "usage", "focus": "focus"}[format]
     ending = "parquet" if is_parquet else "csv"

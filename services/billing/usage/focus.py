@@ -13,8 +13,6 @@ from services.billing.periods import next_period, start_of
 from services.billing.usage.billed import BilledEvent
 from services.billing.usage.sums import HOUR
 
-PROVIDER = "Tollgate"
-
 FOCUS_COLUMNS = (
     "BilledCost",
     "BillingAccountId",
@@ -60,8 +58,14 @@ FOCUS_COLUMNS = (
 NewRow = Callable[[BilledEvent, str], Sequence[object]]
 
 
-def new_focus_row(*, account: str, period: str, currency: str, invoice: str | None) -> NewRow:
-    """Return a function that returns the row of an event with an amount."""
+def new_focus_row(
+    *, account: str, period: str, currency: str, invoice: str | None, seller: str
+) -> NewRow:
+    """Return a function that returns the row of an event with an amount.
+
+    Args:
+        seller: the name of who sells, which is FOCUS's provider, publisher and issuer.
+    """
     start, end = _moment(start_of(period)), _moment(start_of(next_period(period)))
 
     def new_row(event: BilledEvent, amount: str) -> Sequence[object]:
@@ -85,14 +89,14 @@ def new_focus_row(*, account: str, period: str, currency: str, invoice: str | No
             amount,
             amount,
             invoice,
-            PROVIDER,
+            seller,
             amount,
             amount,
             "Standard",
             1,
             "Requests",
-            PROVIDER,
-            PROVIDER,
+            seller,
+            seller,
             event.model,
             "AI and Machine Learning",
             "Predictions",

@@ -11,9 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from services.billing.amounts import join
 from services.billing.usage.billed import BilledEvent
-from services.billing.usage.export_formats import Exported
+from services.billing.usage.export_formats import Exported, amount_text
 
 GROUP_ROWS = 20_000
 """Rows of a row group, which are in memory together."""
@@ -65,7 +64,7 @@ class ParquetWriter:
     def _write_group(self) -> None:
         events = list(chain.from_iterable(self._pages))
         self._pages = []
-        account, _, currency, invoice = self._exported
+        account, _, currency, invoice, _ = self._exported
         columns: dict[str, Sequence[Any]] = {
             name: [getattr(event, name) or None for event in events]
             for name in ("id", "model", "version", "client_id", "api_key", "tags", "price_id")
@@ -103,4 +102,4 @@ class _Sink(BytesIO):
 
 @lru_cache(maxsize=4096)
 def _decimal(high: str, low: str) -> Decimal:
-    return Decimal(join(int(high), int(low))).scaleb(-9)
+    return Decimal(amount_text(high, low))  # exact; arithmetic would round to 28 digits

@@ -5,10 +5,12 @@ import io
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from fastapi import FastAPI
 from httpx import AsyncClient, Response
 
 from harness.issuer import Headers, Issuer
@@ -20,6 +22,7 @@ from services.billing.usage.exports import stream_usage
 from services.billing.usage.focus import FOCUS_COLUMNS
 from services.billing.usage.parquet import ParquetWriter
 from services.common.db.database import Database
+from tests.integration.billing.months import BOOKS
 from tests.integration.billing.statements import accesses, recorded
 from tests.integration.billing.test_tags import tagged
 
@@ -161,8 +164,13 @@ class TestCsv:
 
 
 async def test_focus_has_its_mandatory_columns_and_ours(
-    client: AsyncClient, service: Headers, ada: Headers
+    app: FastAPI,
+    client: AsyncClient,
+    service: Headers,
+    ada: Headers,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setitem(app.state._state, "books", BOOKS)
     sent = tagged(time="2026-04-30T23:10:00.5Z", rows=3, api_key="k", tags={"team": "a"})
     await deliver(client, service, [sent])
 
@@ -181,6 +189,8 @@ async def test_focus_has_its_mandatory_columns_and_ours(
     assert (row["ChargeCategory"], row["ServiceCategory"]) == ("Usage", "AI and Machine Learning")
     assert (row["ConsumedQuantity"], row["ConsumedUnit"]) == ("3", "Rows")
     assert (row["Tags"], row["x_ApiKeyId"], row["x_EventId"]) == ('{"team":"a"}', "k", sent["id"])
+    sellers = ("ProviderName", "PublisherName", "InvoiceIssuerName")
+    assert {row[name] for name in sellers} == {BOOKS.seller.name}
     assert len(set(FOCUS_COLUMNS)) == len(FOCUS_COLUMNS)
 
 
@@ -211,6 +221,15 @@ MANDATORY = {
 
 @pytest.mark.any_database
 class TestParquet:
+    def test_an_amount_keeps_all_of_its_digits(self) -> None:
+        high, low = 10**10 - 1, 2**63 - 1
+        exact = high * 2**63 + low
+
+        amount = parquet._decimal(str(high), str(low))
+
+        assert int(amount.as_tuple().exponent) >= -9
+        assert Fraction(amount) == Fraction(exact, 10**9)
+
     async def test_it_has_typed_columns_in_several_row_groups(
         self, client: AsyncClient, service: Headers, ada: Headers, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -254,7 +273,7 @@ async def peak_bytes(database: Database, account: str, file_format: ExportFormat
     tracemalloc.start()
     try:
         async for _ in stream_usage(
-            database, account=account, period=MONTH, file_format=file_format
+            database, account=account, period=MONTH, file_format=file_format, seller="A seller"
         ):
             pass
         return tracemalloc.get_traced_memory()[1]
