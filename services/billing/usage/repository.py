@@ -32,6 +32,7 @@ from services.billing.models import (
 from services.billing.usage.sums import (
     HOUR,
     NO_USAGE,
+    BreakdownGroup,
     BreakdownKey,
     HourKey,
     MonthKey,
@@ -42,6 +43,8 @@ from services.billing.usage.sums import (
 )
 
 _COUNTS = ("requests", "rows")
+_ACCOUNTS_AT_ONCE = 100
+"""With their tags and hours, servers can plan a list of so many."""
 
 
 class Part(NamedTuple):
@@ -113,6 +116,54 @@ async def add_to_versions(session: AsyncSession, *, sums: Mapping[VersionKey, Su
 async def add_to_breakdowns(session: AsyncSession, *, sums: Mapping[BreakdownKey, Sums]) -> None:
     """Add to the sums of hours by a dimension."""
     await upsert(session, UsageBreakdown, _rows(sums), add=_COUNTS, add_amounts=["amount"])
+
+
+async def count_values(
+    session: AsyncSession, *, groups: Collection[BreakdownGroup]
+) -> dict[BreakdownGroup, int]:
+    """Return how many values the sums of some hours have; hours without any are left out."""
+    counts: dict[BreakdownGroup, int] = {}
+    kept = UsageBreakdown
+    accounts = sorted({group.account for group in groups})
+    for start in range(0, len(accounts), _ACCOUNTS_AT_ONCE):
+        some = accounts[start : start + _ACCOUNTS_AT_ONCE]
+        of_some = {group for group in groups if group.account in some}
+        found = await session.execute(
+            select(kept.account, kept.dimension, kept.hour, func.count())
+            .where(  # may match more than the groups, but a list of triples is slow
+                kept.account.in_(some),
+                kept.dimension.in_(sorted({group.dimension for group in of_some})),
+                kept.hour.in_(sorted({group.hour for group in of_some})),
+            )
+            .group_by(kept.account, kept.dimension, kept.hour)
+        )
+        counts |= {
+            BreakdownGroup(account, dimension, hour): count
+            for account, dimension, hour, count in found
+        }
+    return counts
+
+
+async def find_values(
+    session: AsyncSession, *, keys: Collection[BreakdownKey]
+) -> set[BreakdownKey]:
+    """Return those of some values of hours that have sums."""
+    found: set[BreakdownKey] = set()
+    values: dict[BreakdownGroup, list[str]] = {}
+    for key in keys:
+        values.setdefault(key.group, []).append(key.value)
+    kept = UsageBreakdown
+    for group, wanted in values.items():
+        rows = await session.scalars(
+            select(kept.value).where(
+                kept.account == group.account,
+                kept.dimension == group.dimension,
+                kept.hour == group.hour,
+                kept.value.in_(sorted(wanted)),
+            )
+        )
+        found |= {BreakdownKey(*group, value) for value in rows}
+    return found
 
 
 def _rows(sums: Mapping[Any, Sums]) -> list[dict[str, Any]]:

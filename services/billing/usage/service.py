@@ -1,5 +1,6 @@
 """Usage: its sums by month and by hour, and its receipts."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -31,6 +32,8 @@ from services.billing.usage.sums import (
     MonthKey,
     Sums,
     VersionKey,
+    choose_values,
+    is_tag,
     month_of,
 )
 from services.common.contracts import format_amount
@@ -41,6 +44,8 @@ from services.common.times import parse_instant
 MAX_PAGE = 1000
 MAX_VALUES = 10_000
 """Buckets of a dimension."""
+TAG_VALUES_PER_HOUR = 1000
+"""Values of a tag that an account's sums of an hour have; usage of others is in the rest."""
 
 
 class ReceiptNotFound(NotFound):
@@ -82,7 +87,25 @@ async def add_sums(
     await repository.add_to_months(session, sums=months)
     await repository.add_to_hours(session, sums=hours)
     await repository.add_to_versions(session, sums=versions)
-    await repository.add_to_breakdowns(session, sums=breakdowns)
+    await repository.add_to_breakdowns(session, sums=await _within_limit(session, breakdowns))
+
+
+async def _within_limit(
+    session: AsyncSession, breakdowns: Mapping[BreakdownKey, Sums]
+) -> Mapping[BreakdownKey, Sums]:
+    """Leave out new values of a tag that has too many in an hour: those that differ everywhere.
+
+    Batches at the same time may each add some, so there can be a few more than the limit.
+    """
+    new = Counter(key.group for key in breakdowns if is_tag(key.dimension))
+    counts = await repository.count_values(session, groups=new.keys())
+    crowded = {group for group in new if counts.get(group, 0) + new[group] > TAG_VALUES_PER_HOUR}
+    if not crowded:
+        return breakdowns
+    keys = {key for key in breakdowns if key.group in crowded}
+    known = await repository.find_values(session, keys=keys)
+    chosen = choose_values(keys, counts=counts, known=known, limit=TAG_VALUES_PER_HOUR)
+    return {key: sums for key, sums in breakdowns.items() if key not in keys or key in chosen}
 
 
 async def count_requests(

@@ -1,5 +1,7 @@
 """Sums of usage events by month, by hour, and by hour and a dimension."""
 
+from collections import Counter
+from collections.abc import Iterable, Mapping, Set
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
@@ -55,6 +57,14 @@ class VersionKey(NamedTuple):
     version: str
 
 
+class BreakdownGroup(NamedTuple):
+    """An account's hour by a dimension; it has sums for each value."""
+
+    account: str
+    dimension: str
+    hour: datetime
+
+
 class BreakdownKey(NamedTuple):
     """What the sums of an hour by a dimension are kept by."""
 
@@ -63,10 +73,44 @@ class BreakdownKey(NamedTuple):
     hour: datetime
     value: str
 
+    @property
+    def group(self) -> BreakdownGroup:
+        return BreakdownGroup(*self[:-1])
+
 
 def dimension_of_tag(name: str) -> str:
     """Return the dimension of a tag, as in `group_by`."""
     return f"{_TAG}{name}"
+
+
+def is_tag(dimension: str) -> bool:
+    """Return whether a dimension is a tag."""
+    return dimension.startswith(_TAG)
+
+
+def choose_values(
+    keys: Iterable[BreakdownKey],
+    *,
+    counts: Mapping[BreakdownGroup, int],
+    known: Set[BreakdownKey],
+    limit: int,
+) -> set[BreakdownKey]:
+    """Return the keys whose sums are kept: those that have some, and new ones up to a limit.
+
+    Args:
+        counts: how many values each group has.
+        known: those of the keys that have sums.
+        limit: how many values a group may have.
+    """
+    chosen: set[BreakdownKey] = set()
+    filled = Counter(counts)
+    for key in sorted(keys):
+        if key not in known:
+            if filled[key.group] >= limit:
+                continue
+            filled[key.group] += 1
+        chosen.add(key)
+    return chosen
 
 
 def tag_of(dimension: str) -> str:

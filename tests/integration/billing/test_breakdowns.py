@@ -142,6 +142,38 @@ async def test_no_bucket_is_negative_in_the_hour_of_an_upgrade(
     assert found["buckets"] == [of(None, 2, 3, found["total"]["amount"])]
 
 
+async def test_a_tag_that_differs_everywhere_has_few_sums(
+    client: AsyncClient,
+    service: Headers,
+    ada: Headers,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(usage_service, "TAG_VALUES_PER_HOUR", 3)
+
+    def tags(*numbers: int) -> list[dict[str, Any]]:
+        return [
+            tagged(time=START, api_key=f"k{n}", tags={"request": f"r{n}", "team": "a"})
+            for n in numbers
+        ]
+
+    await deliver(client, service, [*tags(0, 1), tagged(account=BOB, tags={"request": "b"})])
+    await deliver(client, service, tags(1, 2, 3, 4))
+    await deliver(client, service, tags(0, 2, 5))
+
+    window = {"from": "2026-03-31T22:00:00Z", "to": "2026-03-31T23:00:00Z"}
+    found = await usage(client, ada, group_by="tag:request", **window)
+    assert [(each["key"], each["requests"]) for each in found["buckets"]] == [
+        ("r0", 2),
+        ("r1", 2),
+        ("r2", 2),
+        (None, 3),
+    ]
+    assert found["total"]["requests"] == 9
+    for group_by, buckets in (("tag:team", 1), ("api_key", 6)):
+        assert len((await usage(client, ada, group_by=group_by, **window))["buckets"]) == buckets
+
+
 async def test_a_repeat_is_not_counted_again(
     client: AsyncClient, service: Headers, ada: Headers
 ) -> None:
