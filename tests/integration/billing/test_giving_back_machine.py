@@ -144,9 +144,10 @@ class GivingBack(RuleBasedStateMachine):
             "to": start_of(self.period).isoformat() if is_of_closed_months else None,
         }
         body = AdjustmentCreate.model_validate({"filter": chosen, "reason": "An adjustment."})
+        events = self._do(adjustments.select_events(self.database, body))
         self._try(
             lambda session: adjustments.create(
-                session, adjustment=body, by="a test", books=BOOKS, now=self.now
+                session, adjustment=body, events=events, by="a test", books=BOOKS, now=self.now
             ),
             NothingToAdjust,
         )

@@ -32,7 +32,7 @@ from tests.integration.billing.money import (
     store_prepaid,
     take,
 )
-from tests.integration.billing.tampering import cells, unnoticed_changes
+from tests.integration.billing.tampering import cells, changed_cell, unnoticed_changes
 
 
 @pytest.fixture

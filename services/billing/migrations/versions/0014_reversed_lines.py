@@ -7,7 +7,7 @@ from services.billing.corrections.summing import add_missing
 from services.common.db.columns import ascii_id
 
 revision = "0014"
-down_revision = "0012"
+down_revision = "0013"
 
 
 def upgrade() -> None:

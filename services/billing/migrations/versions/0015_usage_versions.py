@@ -6,7 +6,7 @@ from alembic import op
 from services.common.db.columns import UtcDateTime, ascii_id
 
 revision = "0015"
-down_revision = "0013"
+down_revision = "0014"
 
 
 def upgrade() -> None:
