@@ -10,11 +10,13 @@ from sqlalchemy import Select, String, and_, cast, func, literal, null, or_, sel
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from services.billing.amounts import differing, exact, labelled
-from services.billing.models import UsageBreakdown, UsageEvent, UsageHour
+from services.billing.models import UsageBreakdown, UsageEvent, UsageHour, UsageVersion
 from services.billing.usage import repository
 from services.billing.usage.sums import HOUR, NO_USAGE, BreakdownKey, Sums, dimension_of_tag
 
 _HOURS_AT_ONCE = 100
+_PART = "version of "
+"""Begins the dimension of sums by model, price and version, which are only compared."""
 
 
 async def complete_breakdowns(session: AsyncSession) -> None:
@@ -44,6 +46,11 @@ def _incomplete_hours() -> Select[Any]:
             UsageBreakdown.hour,
             *exact(UsageBreakdown.requests).minus().named("requests"),
         ).where(by_version),
+        select(
+            UsageVersion.account,
+            UsageVersion.hour,
+            *exact(UsageVersion.requests).minus().named("requests"),
+        ),
     ).subquery()
     keys = (both.c.account, both.c.hour)
     total = labelled(both.c, "requests").total().named("requests")
@@ -78,7 +85,12 @@ async def compare_breakdowns(
 
 
 def _not_zero(sums: dict[BreakdownKey, Sums]) -> list[tuple[BreakdownKey, Sums]]:
-    return [(key, more) for key, more in sorted(sums.items()) if more != NO_USAGE]
+    """Return what differs. Parts may lack what the version before counted by version alone."""
+    return [
+        (key, more)
+        for key, more in sorted(sums.items())
+        if more != NO_USAGE and (max(more) > 0 or not key.dimension.startswith(_PART))
+    ]
 
 
 def _values(row: Any) -> Iterator[tuple[str, str]]:
@@ -87,6 +99,7 @@ def _values(row: Any) -> Iterator[tuple[str, str]]:
         yield row.dimension, row.value
         return
     yield "version", row.version
+    yield f"{_PART}{row.model} at {row.price_id}", row.version
     if row.api_key is not None:
         yield "api_key", row.api_key
     for name, value in orjson.loads(row.tags or "{}").items():
@@ -95,18 +108,32 @@ def _values(row: Any) -> Iterator[tuple[str, str]]:
 
 def _both(hours: Sequence[tuple[str, datetime]] | None) -> Select[Any]:
     """Select the stored sums, and negated ones of usage events, ordered by account and hour."""
-    kept, event = UsageBreakdown, UsageEvent
-    of_event = (event.version, event.api_key, event.tags)
+    kept, versions, event = UsageBreakdown, UsageVersion, UsageEvent
+    of_event = (event.model, event.price_id, event.version, event.api_key, event.tags)
     amount = exact(event.amount_low, high=event.amount_high)
     stored = select(
         kept.account,
         _text(kept.hour).label("hour"),
         kept.dimension,
         kept.value,
-        *(null().label(name) for name in ("version", "api_key", "tags")),
+        *(null().label(name) for name in ("model", "price_id", "version", "api_key", "tags")),
         *exact(kept.requests).named("requests"),
         *exact(kept.rows).named("rows"),
         *exact(kept.amount_low, high=kept.amount_high).named("amount"),
+    )
+    by_version = select(
+        versions.account,
+        _text(versions.hour).label("hour"),
+        null().label("dimension"),
+        null().label("value"),
+        versions.model,
+        versions.price_id,
+        versions.version,
+        null().label("api_key"),
+        null().label("tags"),
+        *exact(versions.requests).named("requests"),
+        *exact(versions.rows).named("rows"),
+        *exact(versions.amount_low, high=versions.amount_high).named("amount"),
     )
     used = select(
         event.account,
@@ -122,6 +149,9 @@ def _both(hours: Sequence[tuple[str, datetime]] | None) -> Select[Any]:
         stored = stored.where(
             or_(*(and_(kept.account == who, kept.hour == hour) for who, hour in hours))
         )
+        by_version = by_version.where(
+            or_(*(and_(versions.account == who, versions.hour == hour) for who, hour in hours))
+        )
         used = used.where(
             or_(
                 *(
@@ -130,7 +160,7 @@ def _both(hours: Sequence[tuple[str, datetime]] | None) -> Select[Any]:
                 )
             )
         )
-    both = union_all(stored, used).subquery()
+    both = union_all(stored, by_version, used).subquery()
     return select(both).order_by(both.c.account, both.c.hour)
 
 

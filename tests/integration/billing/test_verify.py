@@ -14,10 +14,10 @@ from services.billing.models import (
     CreditReservation,
     EventKey,
     LedgerEntry,
-    UsageBreakdown,
     UsageEvent,
     UsageHour,
     UsageMonth,
+    UsageVersion,
 )
 from services.billing.sources.models import Journal, JournalRange
 from services.billing.usage.breakdowns import compare_breakdowns
@@ -60,7 +60,7 @@ async def test_an_empty_database_has_no_differences(database: Database) -> None:
         (update(UsageHour).values(amount_low=UsageHour.amount_low + 1), ["usage_hours"]),
         (update(UsageHour).values(requests=UsageHour.requests - 1), ["usage_hours"]),
         (delete(UsageMonth), ["usage_months"]),
-        (delete(UsageBreakdown), ["usage_breakdowns"]),
+        (delete(UsageVersion), ["usage_breakdowns"]),
         (update(UsageMonth).values(rows=UsageMonth.rows + 1), ["usage_months"]),
         (
             update(CreditReservation).values(settled_low=CreditReservation.settled_low + 1),
@@ -111,7 +111,7 @@ async def test_any_changed_cell_of_a_breakdown_is_found(books: Database) -> None
     tagged = event(time=NOON, rows=7)
     tagged["data"] |= {"tags": {"team": "a"}, "api_key": "0198c000"}
     await take(books, [tagged])
-    for table, column in cells("usage_breakdowns"):
+    for table, column in cells("usage_breakdowns", "usage_versions"):
         for number in range(3):
             async with (
                 changed_cell(books, table, column, number=number) as is_changed,
