@@ -16,11 +16,6 @@ async def find_numbers(
     return await repository.find_numbers(session, account=account, periods=periods)
 
 
-async def lock_numbers(session: AsyncSession, *, series: str) -> None:
-    """Keep others from using numbers of a series until the transaction ends."""
-    await repository.lock_series(session, series=series)
-
-
 async def next_number(session: AsyncSession, *, series: str) -> int:
     """Use the next number of a series, which stays locked until the transaction ends."""
     number = await repository.lock_series(session, series=series) + 1
