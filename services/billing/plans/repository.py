@@ -10,6 +10,7 @@ from sqlalchemy.orm import joinedload, selectinload
 
 from services.billing import amounts
 from services.billing.bulk_insert import upsert
+from services.billing.indexes import in_account_order
 from services.billing.invoices.models import LateEvent
 from services.billing.models import Account, AccountPlan, Plan, Price, UsageEvent
 from services.billing.periods import next_period, start_of
@@ -134,7 +135,7 @@ async def stream_month(
         .where(LateEvent.period == period)
     )
     if account is not None:
-        in_month = in_month.where(event.account == account)
+        in_month = in_account_order(in_month).where(event.account == account)
         late = late.where(LateEvent.account == account)
     both = [*union_all(in_month, late).subquery().c]
     found = select(*both[: len(columns)]).order_by(both[0], *both[len(columns) :])

@@ -86,6 +86,8 @@ async def test_other_months_are_not_read(
     assert len(statements) == 1
     read = [each for each in await accesses(database, statements) if each.table == "usage_events"]
     assert {each.kind for each in read} in ({"range", "eq_ref"}, set())
+    index = "PRIMARY" if account is None else "ix_usage_events_account_time"
+    assert {each.key for each in read if each.kind == "range"} in ({index}, set())
 
 
 @pytest.mark.parametrize(
