@@ -48,7 +48,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _repeats_on_mysql(item: pytest.Item) -> bool:
     parameters = getattr(item, "callspec", None)
     is_on_mysql = parameters is not None and parameters.params.get("database_kind") == "mysql"
-    return is_on_mysql and item.get_closest_marker("any_database") is not None
+    is_portable = item.get_closest_marker("any_database") is not None
+    return is_on_mysql and is_portable and item.get_closest_marker("every_database") is None
 
 
 def pytest_collection_finish() -> None:

@@ -15,6 +15,8 @@ from services.auth.models import Client, User
 from services.common.db.database import Database
 from tests.integration.auth.conftest import Headers, LogIn, bearer
 
+pytestmark = pytest.mark.any_database
+
 Change = Callable[[], Update | Delete]
 
 ENDS_OF_USERS: dict[str, Change] = {

@@ -14,6 +14,8 @@ from services.auth.users.service import ensure_user, set_disabled
 from services.common.identity.api_keys import new_api_key
 from tests.integration.auth.conftest import PASSWORD, Headers, LogIn, OpenApp, browse, read_audit
 
+pytestmark = pytest.mark.any_database
+
 
 async def actions(client: AsyncClient, headers: Headers, **wanted: Any) -> list[str]:
     """Return the actions of the entries with these fields, oldest first."""

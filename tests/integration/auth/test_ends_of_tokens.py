@@ -11,6 +11,8 @@ from services.auth.models import User
 from services.common.db.database import Database
 from tests.integration.auth.conftest import OWNER_SCOPE, PASSWORD, Headers, LogIn, bearer
 
+pytestmark = pytest.mark.any_database
+
 
 class TestRevoke:
     async def refresh(self, client: AsyncClient, token: str) -> httpx.Response:

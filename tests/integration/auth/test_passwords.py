@@ -28,6 +28,8 @@ from tests.integration.auth.conftest import (
     token_in,
 )
 
+pytestmark = pytest.mark.any_database
+
 
 async def change(
     client: AsyncClient, headers: Headers, current: str = PASSWORD, new: str = NEW_PASSWORD
@@ -92,6 +94,7 @@ class TestPassword:
         assert answer.json()["type"] == "urn:tollgate:problem:wrong_password"
         assert (await log_in()).status_code == 200
 
+    @pytest.mark.every_database
     async def test_a_log_in_with_the_old_password_does_not_outlive_a_change_meanwhile(
         self,
         app: FastAPI,
@@ -154,6 +157,7 @@ class TestReset:
         assert (await log_in(password=NEW_PASSWORD)).status_code == 200
         await assert_logged_out()
 
+    @pytest.mark.every_database
     async def test_concurrent_uses_of_a_link_succeed_once(
         self, app: FastAPI, client: AsyncClient, ada: dict[str, str]
     ) -> None:
@@ -239,6 +243,7 @@ class TestReset:
         assert mails_in(app) == []
         await eventually_async(queue_is_empty)
 
+    @pytest.mark.every_database
     async def test_only_the_stored_spelling_gets_the_mail(
         self, app: FastAPI, client: AsyncClient, ada: dict[str, str], database: Database
     ) -> None:

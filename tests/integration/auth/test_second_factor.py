@@ -25,6 +25,8 @@ from tests.integration.auth.conftest import (
     token_in,
 )
 
+pytestmark = pytest.mark.any_database
+
 
 class TestSecondFactor:
     """At a fixed time, which is the beginning of a step."""
@@ -58,6 +60,7 @@ class TestSecondFactor:
         assert_refused(await log_in(totp=code), "invalid_grant")
         assert_refused(await log_in(totp=totp.generate_otp(self.STEP - 1)), "invalid_grant")
 
+    @pytest.mark.every_database
     async def test_concurrent_uses_of_a_code_succeed_once(
         self, client: AsyncClient, as_ada: Headers, log_in: LogIn
     ) -> None:

@@ -19,6 +19,8 @@ from tests.integration.auth.conftest import (
     assert_refused,
 )
 
+pytestmark = pytest.mark.any_database
+
 
 async def make_admin(database: Database) -> None:
     async with database.transaction() as session:
@@ -65,6 +67,7 @@ class TestPassword:
 
         assert len({jwt.get_unverified_claims(token)["jti"] for token in tokens}) == 2
 
+    @pytest.mark.every_database
     async def test_any_spelling_of_the_email_logs_in(
         self, ada: dict[str, str], log_in: LogIn
     ) -> None:
@@ -153,6 +156,7 @@ class TestRefresh:
         assert_refused(await self.refresh(client, newest), "invalid_grant")
         assert (await self.refresh(client, other_login)).status_code == 200
 
+    @pytest.mark.every_database
     async def test_of_two_concurrent_uses_one_succeeds_and_the_family_is_revoked(
         self, client: AsyncClient, ada: dict[str, str], log_in: LogIn, database: Database
     ) -> None:

@@ -12,6 +12,8 @@ from harness.usage_events import BOB, JOURNAL, deliver, event, total, used
 from services.billing.models import EventConflict, EventKey, Period, UsageEvent
 from services.common.db.database import Database
 
+pytestmark = pytest.mark.any_database
+
 
 class TestIdentity:
     async def test_a_repeat_is_a_duplicate(

@@ -15,6 +15,8 @@ from services.common.db.database import Database
 from tests.integration.auth.conftest import Headers, assert_refused, bearer, count, revoked
 from tests.integration.auth.openid.signing_in import CALLBACK, App, register_app, wait_for_audit
 
+pytestmark = pytest.mark.any_database
+
 
 class TestCodes:
     async def test_a_code_is_good_once_and_a_replay_revokes_its_tokens(
@@ -39,6 +41,7 @@ class TestCodes:
         assert [kind for kind, _ in await revoked(database)] == ["jti", "jti"]
         await wait_for_audit(database, "code_reused", ada["id"])
 
+    @pytest.mark.every_database
     async def test_of_concurrent_exchanges_none_keeps_tokens(
         self, weather: App, client: AsyncClient, database: Database
     ) -> None:

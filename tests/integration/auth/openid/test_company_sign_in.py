@@ -20,6 +20,8 @@ from tests.integration.auth.openid.company import (
 from tests.integration.auth.openid.signing_in import TARGET, App, assert_safe_page, wait_for_audit
 from tests.integration.auth.pages import Page
 
+pytestmark = pytest.mark.any_database
+
 
 @pytest.fixture
 async def weather(weather: App, open_app: OpenApp, company: Company) -> AsyncIterator[App]:

@@ -36,6 +36,8 @@ from tests.integration.auth.openid.signing_in import (
 )
 from tests.integration.auth.pages import Page
 
+pytestmark = pytest.mark.any_database
+
 
 @pytest.fixture
 async def command(app: FastAPI, database: Database) -> AsyncIterator[App]:
@@ -186,6 +188,7 @@ async def test_a_device_learns_that_its_time_is_over(
     assert "unknown, has expired" in refused.text
 
 
+@pytest.mark.every_database
 async def test_a_device_code_is_good_once(
     command: App, client: AsyncClient, ada: dict[str, str]
 ) -> None:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 from datetime import UTC, datetime
 
+import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 from jose import jwt
@@ -21,6 +22,8 @@ from tests.integration.auth.openid.signing_in import (
     wait_for_audit,
 )
 from tests.integration.auth.pages import Page
+
+pytestmark = pytest.mark.any_database
 
 
 class TestSigningIn:

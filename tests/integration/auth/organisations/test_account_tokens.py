@@ -30,6 +30,8 @@ from tests.integration.auth.organisations.people import (
 )
 from tests.integration.auth.organisations.verifier import Verifier
 
+pytestmark = pytest.mark.any_database
+
 
 @pytest.fixture
 async def organisation(organisation: str, ada: Person, bob: Person) -> str:
@@ -208,6 +210,7 @@ class TestEnds:
         assert await revoked(database) == []
         assert (await client.get("/userinfo", headers=bearer(token))).status_code == 200
 
+    @pytest.mark.every_database
     async def test_one_who_returns_at_once_gets_valid_tokens_and_old_ones_stay_revoked(
         self, ada: Person, bob: Person, organisation: str, verifier: Verifier, client: AsyncClient
     ) -> None:
@@ -226,6 +229,7 @@ class TestEnds:
             answer = await client.get("/userinfo", headers=bearer(each))
             assert answer.status_code == status
 
+    @pytest.mark.every_database
     async def test_a_log_in_or_refresh_that_races_with_the_removal_yields_no_valid_token(
         self, client: AsyncClient, ada: Person, bob: Person, organisation: str, verifier: Verifier
     ) -> None:

@@ -10,6 +10,8 @@ from tests.integration.auth.conftest import ADMIN, Headers, bearer
 from tests.integration.auth.organisations.people import BOB, Person, assert_problem, signed_in
 from tests.integration.auth.organisations.verifier import Verifier
 
+pytestmark = pytest.mark.any_database
+
 
 @pytest.fixture
 async def organisation(organisation: str, ada: Person, bob: Person) -> str:

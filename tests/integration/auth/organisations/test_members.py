@@ -24,6 +24,8 @@ from tests.integration.auth.organisations.people import (
     sign_up,
 )
 
+pytestmark = pytest.mark.any_database
+
 
 class TestCreate:
     async def test_who_creates_an_organisation_owns_it(
@@ -252,6 +254,7 @@ class TestMembers:
         assert first.status_code == 202
         assert_problem(answer, 409, "too_many_members")
 
+    @pytest.mark.every_database
     async def test_of_concurrent_additions_all_succeed_and_one_counts(
         self, ada: Person, bob: Person, organisation: str
     ) -> None:
