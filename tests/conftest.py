@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from harness.gcs import Emulator, running_emulator
 from harness.mariadb import ExternalServer, Server, any_server
+from harness.memory import folder_for_sqlite
 from harness.platform import Platform
 from harness.programs import NotInstalled, find_program
 
@@ -97,17 +98,17 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def new_database_url(
-    database_server: Callable[[], ExternalServer | Server], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], str]:
+    database_server: Callable[[], ExternalServer | Server],
+) -> Iterator[Callable[[str], str]]:
     """Return the URL of a new, empty database: `new_database_url("sqlite" | "mysql")`."""
-    folder = tmp_path_factory.mktemp("databases")
+    with folder_for_sqlite() as folder:
 
-    def new(kind: str) -> str:
-        if kind == "mysql":
-            return database_server().new_database()
-        return f"sqlite+aiosqlite:///{folder / uuid4().hex}.db"
+        def new(kind: str) -> str:
+            if kind == "mysql":
+                return database_server().new_database()
+            return f"sqlite+aiosqlite:///{folder / uuid4().hex}.db"
 
-    return new
+        yield new
 
 
 @pytest.fixture(scope="session")
