@@ -1,4 +1,4 @@
-"""`tollgate mcp`: what it passes on, and what it answers when the service does not."""
+"""`tollgate mcp`: what it passes on, and what it answers by itself."""
 
 import json
 from collections.abc import Callable
