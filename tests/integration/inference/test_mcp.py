@@ -1,6 +1,7 @@
 """The models as tools over HTTP: each call is a prediction, with all its rules."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,7 +10,8 @@ import pytest
 
 from services.inference.app import MAX_OTHER_BODY_BYTES
 from services.inference.mcp.messages import INVALID_PARAMS, METHOD_NOT_FOUND, VERSIONS
-from tests.integration.inference.conftest import eventually
+from services.inference.settings import InferenceSettings
+from tests.integration.inference.conftest import eventually, serving
 from tests.integration.inference.neighbours import Neighbours
 from tests.integration.inference.samples import CARD, MIXED_ROW
 
@@ -313,6 +315,29 @@ class TestProtocol:
 
         assert response.status_code == 403
         assert response.json()["type"] == f"{PROBLEM}origin_not_allowed"
+
+    async def test_pages_of_configured_origins_may_call(
+        self, settings: InferenceSettings, tmp_path: Path, key: str
+    ) -> None:
+        page = "https://page.example"
+        changes = {"cors_origins": (page,), "journal_dir": tmp_path / "journal"}
+        asked = "X-API-Key, MCP-Protocol-Version, Content-Type"
+
+        async with serving(settings.model_copy(update=changes)) as http:
+            preflight = await http.options(
+                "/mcp",
+                headers={
+                    "Origin": page,
+                    "Access-Control-Request-Method": "POST",
+                    "Access-Control-Request-Headers": asked,
+                },
+            )
+            answer = await Agent(http, key).post(
+                {"jsonrpc": "2.0", "id": 1, "method": "ping"}, {"Origin": page}
+            )
+
+        assert preflight.status_code == answer.status_code == 200
+        assert answer.headers["access-control-allow-origin"] == page
 
     @pytest.mark.parametrize("method", ["GET", "DELETE"])
     async def test_there_is_no_stream_and_no_session(self, agent: Agent, method: str) -> None:
