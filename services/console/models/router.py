@@ -152,7 +152,7 @@ async def _read_card(apis: Apis, session: Session | None, model: str) -> dict[st
     """Return the card of a model that the visitor may read about.
 
     Raises:
-        HTTPException: 404, because it does not exist or is not public.
+        HTTPException: the visitor may not read about such a model.
     """
     token = session.token if session is not None and session.may("predict") else None
     try:

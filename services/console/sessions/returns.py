@@ -22,5 +22,7 @@ def safe_return(text: str) -> str:
 
 def page_of(path: str) -> str:
     """Return the page to show again after a form that was sent to a path has failed."""
+    if path == "/account":  # what switches accounts is no page itself
+        return "/organisation"
     parts = path.split("/")
     return "/".join(parts[:3] if parts[1] in ("models", "admin", "invoices") else parts[:2])
