@@ -60,6 +60,7 @@ PUBLIC = {
     "console": {
         "/",
         "/assets/{name}",
+        "/models/{model}",  # its page; the POST needs a session
         "/design",
         "/docs",
         "/docs/{path:path}",

@@ -50,7 +50,12 @@ def find_session(request: Request) -> Session | None:
     """
     visitor = read_visitor(request)
     known = visitor.session or visitor.expired
-    if known is not None and request.method in ("GET", "HEAD") and time.time() >= known.renew_at:
+    if (
+        known is not None
+        and known.id_token is not None  # auth, too, knows the visitor
+        and request.method in ("GET", "HEAD")
+        and time.time() >= known.renew_at
+    ):
         raise SignInNeeded(return_to=_address(request), silent=True)
     return visitor.session
 

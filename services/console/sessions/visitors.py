@@ -17,6 +17,8 @@ from services.console.sessions.sealing import Sealer
 
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 _BROWSER_SECONDS = 180 * 24 * 3600
+_SHORT = 40
+"""Characters of an address or a name in a cookie that would otherwise be too long."""
 MAX_COOKIE_BYTES = 4000
 """Browsers ignore a cookie of more than 4096 bytes, with its name and attributes."""
 
@@ -79,10 +81,12 @@ class Cookies:
             return None
 
     def write_session(self, response: Response, session: Session) -> None:
-        """Set the session's cookie until the browser is closed."""
+        """Set the session's cookie until the browser is closed; long names are shortened in it."""
         sealed = self.sealer.seal(asdict(session), purpose="session")
         if len(sealed) > MAX_COOKIE_BYTES:
-            raise ValueError("the session does not fit into a cookie")
+            name = session.account_name[:_SHORT] if session.account_name else None
+            short = replace(session, email=session.email[:_SHORT], account_name=name)
+            sealed = self.sealer.seal(asdict(short), purpose="session")
         self.write(response, "tollgate-console", sealed, max_age=None)
 
     def delete_session(self, response: Response) -> None:

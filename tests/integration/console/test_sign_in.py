@@ -6,13 +6,15 @@ from dataclasses import asdict, replace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from fastapi import Response
 from httpx import AsyncClient
 
-from services.console.sessions.visitors import Cookies, Session
+from services.console.sessions.visitors import MAX_COOKIE_BYTES, Cookies, Session
 from tests.integration.console.conftest import AUTH, CONSOLE, EMAIL, PASSWORD, World
 from tests.integration.console.visits import (
     follow,
     is_signed_in,
+    new_email,
     path_of,
     sign_in,
     sign_up,
@@ -229,6 +231,47 @@ class TestRenewal:
 
         assert page.status_code == 503
         assert "Signing in is unavailable" in text_of(page)
+
+
+async def test_an_hour_after_registering_public_pages_are_shown_and_others_ask_to_sign_in(
+    world: World, browser: AsyncClient
+) -> None:
+    email = new_email()
+    await sign_up(browser, email=email)
+    age(world, browser, expired=True)
+
+    page = await visit(browser, "/design")
+    asked = await visit(browser, "/usage")
+
+    assert (path_of(page), is_signed_in(page)) == ("/design", False)
+    assert path_of(asked).startswith("/authorize")
+    assert f'value="{email}"' in asked.text
+
+
+async def test_the_longest_address_and_name_fit_into_the_cookie(browser: AsyncClient) -> None:
+    email = f"{'e' * 64}@{'d' * 63}.{'d' * 63}.{'d' * 55}.io"
+    await browser.post(f"{AUTH}/register", json={"email": email, "password": PASSWORD})
+    await sign_in(browser, email=email)
+    shown = await visit(browser, "/organisation")
+
+    page = await follow(browser, await submit(browser, shown, "/organisation", name="€" * 100))
+
+    assert is_signed_in(page)
+    assert "€" * 100 in page.text
+    assert len(browser.cookies[SESSION]) <= MAX_COOKIE_BYTES
+
+
+async def test_names_are_shortened_in_a_cookie_that_would_be_too_long(
+    world: World, browser: AsyncClient
+) -> None:
+    await sign_up(browser)
+    cookies: Cookies = world.console.state.cookies
+    full = replace(session_of(world, browser), id_token="x" * 1000, email="e" * 254)
+    response = Response()
+
+    cookies.write_session(response, replace(full, account_name="€" * 100, token="t" * 1300))
+
+    assert len(response.headers["set-cookie"]) < 4096
 
 
 @pytest.mark.usefixtures("registered")
