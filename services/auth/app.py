@@ -189,12 +189,12 @@ def create_app(
     app.state.failures = failures
     app.state.logins = login_counter(app.state.metrics.registry)
     app.exception_handler(StaleFormError)(show_stale_form)
+    app.include_router(tokens)  # first, because routes are tried in order
     app.include_router(users)
     app.include_router(profile)
     app.include_router(mailed)
     app.include_router(user_administration)
     app.include_router(organisations)
-    app.include_router(tokens)
     app.include_router(pages)
     app.include_router(openid)
     app.include_router(logout)

@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, delete, insert, or_, select
+from sqlalchemy import CursorResult, Table, delete, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.models import AuditEntry, PendingAuditEntry
 
+_ADD_PENDING = insert(cast(Table, PendingAuditEntry.__table__))
+
 
 async def add_pending(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
     """Insert entries that are not part of the chain yet."""
-    await session.execute(insert(PendingAuditEntry), rows)
+    await session.execute(_ADD_PENDING, rows)
 
 
 async def has_pending(session: AsyncSession) -> bool:

@@ -36,7 +36,7 @@ async def find_authentic_client(
 
     A public client has no secret, and identifies itself without one (RFC 6749 §3.2.1).
     """
-    client = await repository.find_client(session, client_id=client_id)
+    client = await repository.read_client(session, client_id=client_id)
     if client is None:
         return None
     if client.type == "public" and not client_secret:

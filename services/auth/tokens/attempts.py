@@ -30,6 +30,8 @@ PER_ADDRESS = 30
 
 KNOWN_FOR = timedelta(days=90)
 """How long an address counts as known after a log-in."""
+KNOWN_TO_WITHIN = timedelta(hours=1)
+"""How exactly the last log-in from an address is stored; a log-in soon after writes nothing."""
 LONGEST_WINDOW_S = 3600
 """Where windows stop growing; a longer window of the settings stays as long as it is."""
 MAX_DOUBLINGS = 6

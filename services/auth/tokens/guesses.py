@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.auth.tokens import repository
 from services.auth.tokens.attempts import (
     KNOWN_FOR,
+    KNOWN_TO_WITHIN,
     MAX_KNOWN,
     LoginKeys,
     find_lock,
@@ -59,17 +60,35 @@ class Standing:
     """Seconds until another guess is allowed; None if it is allowed now."""
     locks: bool = False
     """Whether the failure that was just counted is the last one allowed."""
+    last_login_at: datetime | None = None
+    """When the user last logged in from this address; None if it is not known."""
+    has_failures: bool = False
+    """Whether failures of the user from this address are stored, in a window that may have
+    ended."""
 
 
 async def check_standing(
     session: AsyncSession, *, keys: LoginKeys, limits: GuessLimits, lock: bool = False
 ) -> Standing:
-    """Return whether a guess is allowed; `lock` locks the counters until the transaction ends."""
+    """Return whether a guess is allowed; `lock` locks the counters until the transaction ends.
+
+    Without a lock, an address only counts as known if there are failures to judge.
+    """
     now = datetime.now(UTC)
-    failures = await repository.find_failures(session, keys=keys, now=now, lock=lock)
-    known = await repository.is_known(session, pair=keys.pair, since=now - KNOWN_FOR)
+    stored = await repository.find_failures(session, keys=keys, lock=lock)
+    last_login_at = None
+    if stored or lock:
+        since = now - KNOWN_FOR
+        last_login_at = await repository.find_last_login(session, pair=keys.pair, since=since)
+    known = last_login_at is not None
+    failures = {key: each for key, each in stored.items() if each.window_ends_at > now}
     ends_at = find_lock(keys, failures, known=known, limit=limits.attempts, counted=False)
-    return Standing(known, _seconds_until(ends_at, now=now))
+    return Standing(
+        known,
+        _seconds_until(ends_at, now=now),
+        last_login_at=last_login_at,
+        has_failures=keys.pair in stored,
+    )
 
 
 async def count_failure(
@@ -105,12 +124,21 @@ async def count_mail(session: AsyncSession, *, email: str, address: str) -> None
         raise TooManyGuesses(retry_after_s=standing.retry_after_s)
 
 
-async def remember_success(session: AsyncSession, keys: LoginKeys, *, user_id: str) -> None:
-    """Forget the failures of a user from an address, and remember the address."""
-    await repository.delete_failures(session, key=keys.pair)
-    await repository.remember_address(
-        session, pair=keys.pair, user_id=user_id, now=datetime.now(UTC), limit=MAX_KNOWN
-    )
+async def remember_success(
+    session: AsyncSession, keys: LoginKeys, *, user_id: str, standing: Standing
+) -> None:
+    """Forget the failures of a user from an address, and remember the address.
+
+    Args:
+        standing: before the log-in, from the same transaction.
+    """
+    now = datetime.now(UTC)
+    if standing.has_failures:
+        await repository.delete_failures(session, key=keys.pair)
+    if standing.last_login_at is None or standing.last_login_at < now - KNOWN_TO_WITHIN:
+        await repository.remember_address(
+            session, pair=keys.pair, user_id=user_id, now=now, limit=MAX_KNOWN
+        )
 
 
 def _seconds_until(ends_at: datetime | None, *, now: datetime) -> int | None:

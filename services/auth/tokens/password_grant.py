@@ -184,12 +184,13 @@ async def _decide(
         user: whose password is right, locked; None if it is wrong.
     """
     keys, address = attempt.keys, attempt.address
-    known = await _refuse_locked(session, attempt, lock=True)
+    standing = await _refuse_locked(session, attempt, lock=True)
     if user is not None and attempt.code is None and user.totp_confirmed_at and without_code:
         return _Done(await without_code(session, user), is_complete=False)
     if user is None or not await _passes_second_factor(session, attempt, user):
-        return await count_failure(session, keys=keys, limits=attempt.issuer.limits, known=known)
-    await remember_success(session, keys, user_id=user.id)
+        limits = attempt.issuer.limits
+        return await count_failure(session, keys=keys, limits=limits, known=standing.known)
+    await remember_success(session, keys, user_id=user.id, standing=standing)
     value = await then(session, user)
     await record(session, "login_succeeded", actor=user.id, target=user.id, address=address)
     return _Done(value, is_complete=True)
@@ -235,11 +236,13 @@ async def _passes_second_factor(session: AsyncSession, attempt: _Attempt, user: 
     )
 
 
-async def _refuse_locked(session: AsyncSession, attempt: _Attempt, *, lock: bool = False) -> bool:
-    """Refuse a log-in after too many failures; return whether its address is known."""
+async def _refuse_locked(
+    session: AsyncSession, attempt: _Attempt, *, lock: bool = False
+) -> Standing:
+    """Refuse a log-in after too many failures; return its standing."""
     issuer = attempt.issuer
     standing = await check_standing(session, keys=attempt.keys, limits=issuer.limits, lock=lock)
     if standing.retry_after_s is not None:
         issuer.logins.labels("refused").inc()
         raise TooManyAttempts(retry_after_s=standing.retry_after_s)
-    return standing.known
+    return standing

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, case, delete, or_, select, update
+from sqlalchemy import CursorResult, Table, bindparam, case, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.models import FamilyToken, KnownAddress, LoginFailures, RefreshFamily
@@ -14,16 +14,25 @@ from services.auth.upserts import upsert
 # -- failed log-ins ------------------------------------------------------------------------------
 
 
+# Statements of a log-in, built once, because building one takes longer than sending it.
+_FAILURES = (
+    select(LoginFailures.key_sha256, LoginFailures.failures, LoginFailures.window_ends_at)
+    .where(LoginFailures.key_sha256.in_(bindparam("keys", expanding=True)))
+    .order_by(LoginFailures.key_sha256)
+)
+_LOCKED_FAILURES = _FAILURES.with_for_update()
+_LAST_LOGIN = select(KnownAddress.last_login_at).where(
+    KnownAddress.pair_sha256 == bindparam("pair"), KnownAddress.last_login_at >= bindparam("since")
+)
+_ADD_FAMILY = insert(cast(Table, RefreshFamily.__table__))
+
+
 async def find_failures(
-    session: AsyncSession, *, keys: LoginKeys, now: datetime, lock: bool = False
+    session: AsyncSession, *, keys: LoginKeys, lock: bool = False
 ) -> dict[str, Failures]:
-    """Return the failures of each key in an open window; `lock` locks the rows."""
-    open_windows = (
-        select(LoginFailures.key_sha256, LoginFailures.failures, LoginFailures.window_ends_at)
-        .where(LoginFailures.key_sha256.in_(sorted(keys)), LoginFailures.window_ends_at > now)
-        .order_by(LoginFailures.key_sha256)
-    )
-    rows = await session.execute(open_windows.with_for_update() if lock else open_windows)
+    """Return the failures of each key, in a window that may have ended; `lock` locks the rows."""
+    statement = _LOCKED_FAILURES if lock else _FAILURES
+    rows = await session.execute(statement, {"keys": sorted(keys)})
     return {key: Failures(count, window_ends_at) for key, count, window_ends_at in rows}
 
 
@@ -63,7 +72,7 @@ async def count_failure(
             ("failures", failures + 1),
         ]
         await upsert(session, LoginFailures, first, changes)
-    return await find_failures(session, keys=keys, now=now)
+    return await find_failures(session, keys=keys)
 
 
 async def _list_ended(session: AsyncSession, *, keys: LoginKeys, now: datetime) -> Sequence[str]:
@@ -107,12 +116,10 @@ async def delete_failures(session: AsyncSession, *, key: str) -> None:
 # -- known addresses -----------------------------------------------------------------------------
 
 
-async def is_known(session: AsyncSession, *, pair: str, since: datetime) -> bool:
-    """Return whether a user has logged in from an address since a point in time."""
-    login = select(KnownAddress.pair_sha256).where(
-        KnownAddress.pair_sha256 == pair, KnownAddress.last_login_at >= since
-    )
-    return await session.scalar(login) is not None
+async def find_last_login(session: AsyncSession, *, pair: str, since: datetime) -> datetime | None:
+    """Return when a user last logged in from an address, if that was after `since`."""
+    last: datetime | None = await session.scalar(_LAST_LOGIN, {"pair": pair, "since": since})
+    return last
 
 
 async def remember_address(
@@ -136,8 +143,8 @@ async def remember_address(
 
 
 async def add_family(session: AsyncSession, family: RefreshFamily) -> None:
-    session.add(family)
-    await session.flush()
+    row = {column.key: getattr(family, column.key) for column in RefreshFamily.__table__.columns}
+    await session.execute(_ADD_FAMILY, row)
 
 
 async def find_family(session: AsyncSession, *, family_id: str) -> RefreshFamily | None:
