@@ -11,6 +11,7 @@ from services.common.errors import ServiceError
 from services.common.http.addresses import Addresses
 from services.common.http.app import service_app
 from services.common.http.client import http_client
+from services.console.admin.routers import ADMIN
 from services.console.apis.calls import Api, ApiProblem, ApiUnavailable, TokenRejected
 from services.console.billing.router import router as billing
 from services.console.design.pages import show_problem
@@ -83,7 +84,11 @@ def create_app(settings: ConsoleSettings, *, tracing: "Tracing | None" = None) -
     app.state.once = OnceForms()
     app.state.cookies = Cookies(sealer, secure=settings.is_secure)
     _show_api_errors(app, settings)
-    for router in (models, keys, usage, billing, organisation, sign_in, sign_up, design, docs):
+    for router in (
+        *(models, keys, usage, billing, organisation),
+        *ADMIN,
+        *(sign_in, sign_up, design, docs),
+    ):
         app.include_router(router)
     return app
 
@@ -92,7 +97,8 @@ def _refuse(error: ServiceError, *, form_target: str, request_id: str) -> Respon
     """Return the page for an error, or the redirect to the sign-in."""
     if isinstance(error, SignInNeeded):
         return Response(status_code=error.status, headers=error.headers)
-    title = "Page not found" if error.status == 404 else "Something went wrong"
+    titles = {403: "Not allowed", 404: "Page not found"}
+    title = titles.get(error.status, "Something went wrong")
     text = error.detail
     if error.status == 404:
         text = "This page does not exist, or you may not see it."

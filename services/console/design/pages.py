@@ -17,7 +17,7 @@ from services.console.design.locales import choose_locale, filters
 from services.console.sessions.flashes import Flash, delete_flash, read_flash
 from services.console.sessions.visitors import Cookies, csrf_token, new_secret, read_visitor
 
-PACKAGES = ("billing", "design", "keys", "models", "organisation", "sign_in", "usage")
+PACKAGES = ("admin", "billing", "design", "keys", "models", "organisation", "sign_in", "usage")
 """The packages of the console that have a folder `templates`."""
 _PRIVATE = {"Cache-Control": "no-store"}
 

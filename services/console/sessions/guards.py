@@ -15,6 +15,9 @@ from services.console.sessions.visitors import Cookies, Session, read_visitor
 
 _MAX_FIELDS = 1000
 """A playground has a field for each column of a model."""
+_REFUSED = "Your role in this account may not use this page."
+_REFUSALS = {"admin": "This page is for administrators."}
+"""What a page says to those who lack its scope, if it does not say `_REFUSED`."""
 
 
 class SignInNeeded(ServiceError):
@@ -70,7 +73,7 @@ class RequireSession(Guard):
         session = find_session(request)
         if session is not None:
             if self.scope is not None and not session.may(self.scope):
-                raise HTTPException(403, "Your role in this account may not use this page.")
+                raise HTTPException(403, _REFUSALS.get(self.scope, _REFUSED))
             return session
         if request.method in ("GET", "HEAD"):
             raise SignInNeeded(return_to=_address(request), silent=False)

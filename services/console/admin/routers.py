@@ -1,0 +1,5 @@
+"""The routers of the pages for administrators."""
+
+from services.console.admin.overview import router as overview
+
+ADMIN = (overview,)

@@ -1,0 +1,76 @@
+"""What administrators ask auth."""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+from services.console.apis.calls import Api
+
+Document = dict[str, Any]
+
+_USERS_AT_ONCE = 1000
+_MAX_PAGES = 5
+"""How many pages of users one search reads; the next page of the results goes on from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """A page of users, and where the next one begins."""
+
+    users: list[Document]
+    next_cursor: str | None
+
+
+async def list_users(auth: Api, *, token: str, cursor: str, limit: int) -> Users:
+    """Return the users after a cursor, in the order of their ids."""
+    parameters = {"limit": limit} | ({"cursor": cursor} if cursor else {})
+    page = await auth.get("/users", token=token, params=parameters)
+    return Users(page["users"], page["next_cursor"])
+
+
+async def search_users(auth: Api, *, token: str, text: str, cursor: str, limit: int) -> Users:
+    """Return users whose e-mail or name contains a text.
+
+    Auth lists users, but does not search: a page of results reads a bounded number of them, and can
+    have none of them although a later page has some.
+    """
+    wanted, found = text.casefold(), list[Document]()
+    for _ in range(_MAX_PAGES):
+        page = await list_users(auth, token=token, cursor=cursor, limit=_USERS_AT_ONCE)
+        for user in page.users:
+            if wanted in user["email"].casefold() or wanted in (user["name"] or "").casefold():
+                found.append(user)
+            if len(found) > limit:
+                return Users(found[:limit], found[limit - 1]["id"])
+        if page.next_cursor is None:
+            return Users(found, None)
+        cursor = page.next_cursor
+    return Users(found, cursor)
+
+
+async def find_user(auth: Api, *, token: str, user_id: str) -> Document | None:
+    """Return a user; None if the account is an organisation's, or auth does not know it."""
+    number = UUID(user_id).int
+    before = str(UUID(int=number - 1)) if number else ""
+    page = await list_users(auth, token=token, cursor=before, limit=1)
+    return next((user for user in page.users if user["id"] == user_id), None)
+
+
+async def find_emails(auth: Api, *, token: str) -> dict[str, str]:
+    """Return the e-mails of the first users, by the id of their personal account."""
+    page = await list_users(auth, token=token, cursor="", limit=_USERS_AT_ONCE)
+    return {user["id"]: user["email"] for user in page.users}
+
+
+async def set_disabled(auth: Api, *, token: str, user_id: str, disabled: bool) -> None:
+    """Disable or enable a user."""
+    path = f"/users/{quote(user_id, safe='')}"
+    await auth.call("PATCH", path, token=token, json={"disabled": disabled})
+
+
+async def list_audit(auth: Api, *, token: str, cursor: str, limit: int) -> Document:
+    """Return a page of the audit log, newest first, and the `next_cursor`."""
+    parameters = {"limit": limit} | ({"cursor": cursor} if cursor else {})
+    entries: Document = await auth.get("/audit", token=token, params=parameters)
+    return entries
