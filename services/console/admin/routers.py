@@ -1,5 +1,6 @@
 """The routers of the pages for administrators."""
 
+from services.console.admin.accounts import router as accounts
 from services.console.admin.overview import router as overview
 
-ADMIN = (overview,)
+ADMIN = (overview, accounts)
