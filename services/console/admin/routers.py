@@ -2,5 +2,6 @@
 
 from services.console.admin.accounts import router as accounts
 from services.console.admin.overview import router as overview
+from services.console.admin.plans import router as plans
 
-ADMIN = (overview, accounts)
+ADMIN = (overview, accounts, plans)
