@@ -1,0 +1,218 @@
+"""Administrators find accounts, and change their plan, their money and their access."""
+
+import re
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+from httpx import AsyncClient
+
+from services.common.db.database import Database
+from services.console.sessions.visitors import Session
+from tests.integration.billing.months import use
+from tests.integration.console.conftest import AUTH, PASSWORD, World
+from tests.integration.console.test_sign_in import session_of
+from tests.integration.console.visits import (
+    Shown,
+    follow,
+    new_email,
+    path_of,
+    submit,
+    text_of,
+    visit,
+)
+
+CREDIT = {"amount": "25", "currency": "USD", "reason": "Welcome"}
+
+
+@pytest.fixture
+def session(world: World, administrator: AsyncClient) -> Session:
+    return session_of(world, administrator)
+
+
+class TestOverview:
+    async def test_revenue_grows_with_what_accounts_use(
+        self, administrator: AsyncClient, database: Database, buyer: str
+    ) -> None:
+        before = await visit(administrator, "/admin")
+
+        await use(database, *[1] * 1000, account=buyer, time=datetime.now(UTC))
+        after = await visit(administrator, "/admin")
+
+        assert figure(after, "revenue") - figure(before, "revenue") == pytest.approx(0.6, abs=0.01)
+        assert figure(after, "requests") - figure(before, "requests") == 1000
+        assert figure(after, "active-accounts") - figure(before, "active-accounts") == 1
+        assert buyer in after.text
+
+
+class TestSearch:
+    async def test_a_part_of_an_email_finds_its_account(
+        self, administrator: AsyncClient, world: World
+    ) -> None:
+        email = new_email()
+        async with world.browser() as other:
+            await other.post(f"{AUTH}/register", json={"email": email, "password": PASSWORD})
+
+        found = await visit(administrator, f"/admin/accounts?q={email[:16].upper()}")
+        nobody = await visit(administrator, "/admin/accounts?q=nobody-has-this")
+
+        assert email in found.text
+        assert "Nobody found" in nobody.text
+
+    async def test_an_account_id_leads_to_its_page(self, administrator: AsyncClient) -> None:
+        account = str(uuid4())
+
+        page = await visit(administrator, f"/admin/accounts?q={account.upper()}")
+
+        assert path_of(page) == f"/admin/accounts/{account}"
+        assert "Organisation or unknown to auth" in text_of(page)
+
+    async def test_the_pages_of_the_list_name_everyone_once(
+        self, administrator: AsyncClient, world: World
+    ) -> None:
+        async with world.browser() as other:
+            for _ in range(26):
+                body = {"email": new_email(), "password": PASSWORD}
+                await other.post(f"{AUTH}/register", json=body)
+        seen, path = list[str](), "/admin/accounts"
+        for _ in range(20):
+            page = await visit(administrator, path)
+            seen += re.findall(r'/admin/accounts/([0-9a-f-]{36})"', page.text)
+            following = [link for link in Shown(page).links if "cursor=" in link]
+            if not following:
+                break
+            path = following[0]
+
+        assert len(seen) == len(set(seen)) > 26
+
+    @pytest.mark.parametrize("account", ["x", "0198A000-0000-7000-8000-00000000000A", "%3Cb%3E"])
+    async def test_what_is_no_account_id_is_not_found(
+        self, administrator: AsyncClient, account: str
+    ) -> None:
+        assert (await visit(administrator, f"/admin/accounts/{account}")).status_code == 404
+
+
+class TestCredit:
+    async def test_a_form_that_is_sent_twice_adds_the_credit_once(
+        self, administrator: AsyncClient, buyer: str
+    ) -> None:
+        at = f"/admin/accounts/{buyer}"
+        shown = await visit(administrator, at)
+
+        first = await submit(administrator, shown, f"{at}/credit", **CREDIT)
+        second = await submit(administrator, shown, f"{at}/credit", **CREDIT)
+        page = await follow(administrator, second)
+
+        assert (first.status_code, second.status_code) == (303, 303)
+        assert "$25.00 added. The balance is now $25.00." in text_of(page)
+        assert 'data-testid="balance">$25.00<' in page.text
+
+    @pytest.mark.parametrize(
+        ("changes", "problem"),
+        [
+            ({"amount": ""}, "Enter an amount"),
+            ({"amount": "-1"}, "above 0"),
+            ({"amount": "NaN"}, "Enter an amount"),
+            ({"amount": "much"}, "Enter an amount"),
+            ({"amount": "0.0000000001"}, ""),
+            ({"reason": ""}, "Say why"),
+            ({"reason": "x" * 256}, "at most 255"),
+            ({"currency": "QQQ"}, ""),
+        ],
+    )
+    async def test_what_is_wrong_is_beside_its_field_and_nothing_is_added(
+        self, administrator: AsyncClient, buyer: str, changes: dict[str, str], problem: str
+    ) -> None:
+        at = f"/admin/accounts/{buyer}"
+        shown = await visit(administrator, at)
+
+        answer = await submit(administrator, shown, f"{at}/credit", **CREDIT | changes)
+
+        assert answer.status_code == 422, text_of(answer)
+        kept = Shown(answer).form(f"{at}/credit").fields
+        assert answer.status_code == 422
+        assert answer.text.count('aria-invalid="true"') == 1
+        assert problem in text_of(answer)
+        assert kept["reason"] == (CREDIT | changes)["reason"]
+        assert 'data-testid="balance">$0.00<' in answer.text
+
+    async def test_a_form_whose_answer_was_lost_can_be_sent_again(
+        self, world: World, administrator: AsyncClient, buyer: str, losing_answers: None
+    ) -> None:
+        at = f"/admin/accounts/{buyer}"
+        shown = await visit(administrator, at)
+
+        lost = await submit(administrator, shown, f"{at}/credit", **CREDIT)
+        again = await submit(administrator, lost, f"{at}/credit")
+
+        assert lost.status_code == 503
+        assert "it is done only once" in text_of(lost)
+        sent = [Shown(each).form(f"{at}/credit").fields["once"] for each in (shown, lost, again)]
+        assert len(set(sent)) == 1
+        assert 'data-testid="balance">$25.00<' in again.text
+
+
+class TestPlan:
+    async def test_an_account_is_put_on_a_plan(
+        self, administrator: AsyncClient, buyer: str, database: Database, plan_name: str
+    ) -> None:
+        plans = await visit(administrator, "/admin/plans")
+        fields = {"name": plan_name, "per_request": "2", "per_row": "0"}
+        listed = await follow(
+            administrator, await submit(administrator, plans, "/admin/plans", **fields)
+        )
+        plan = re.findall(r"preview\?plan=([0-9a-f-]+)", listed.text)[-1]
+        shown = await visit(administrator, f"/admin/accounts/{buyer}")
+
+        sent = await submit(administrator, shown, f"/admin/accounts/{buyer}/plan", plan=plan)
+        await use(database, 1, account=buyer, time=datetime.now(UTC))
+        page = await follow(administrator, sent)
+
+        assert "The plan is set." in text_of(page)
+        assert 'data-testid="usage-amount">$2.00<' in page.text
+        assert f"has the prices of {plan_name}" in text_of(page)
+
+    @pytest.mark.parametrize(
+        "fields", [{"plan": ""}, {"plan": "x", "effective_from": "2001-01-01"}]
+    )
+    async def test_a_plan_that_cannot_be_set_changes_nothing(
+        self, administrator: AsyncClient, buyer: str, fields: dict[str, str]
+    ) -> None:
+        shown = await visit(administrator, f"/admin/accounts/{buyer}")
+
+        answer = await submit(administrator, shown, f"/admin/accounts/{buyer}/plan", **fields)
+
+        assert answer.status_code in (404, 422)
+        assert 'aria-invalid="true"' in answer.text or 'class="alert danger"' in answer.text
+
+
+class TestAccess:
+    async def test_a_user_is_disabled_and_enabled_again(
+        self, administrator: AsyncClient, buyer: str
+    ) -> None:
+        at = f"/admin/accounts/{buyer}"
+        shown = await visit(administrator, at)
+
+        disabled = await follow(administrator, await submit(administrator, shown, f"{at}/access"))
+        enabled = await follow(administrator, await submit(administrator, disabled, f"{at}/access"))
+
+        assert "The user is disabled" in text_of(disabled)
+        assert "The user is enabled" in text_of(enabled)
+
+    async def test_the_last_administrator_is_told_why_they_cannot_be_disabled(
+        self, administrator: AsyncClient, session: Session
+    ) -> None:
+        at = f"/admin/accounts/{session.user_id}"
+        shown = await visit(administrator, at)
+
+        answer = await submit(administrator, shown, f"{at}/access")
+
+        assert answer.status_code == 409
+        assert "administrator" in text_of(answer)
+
+
+def figure(page: object, testid: str) -> float:
+    """Return a number that a page shows."""
+    text = re.search(rf'data-testid="{testid}">([^<]+)<', page.text)  # type: ignore[attr-defined]
+    assert text is not None, testid
+    return float(re.sub(r"[^0-9.]", "", text[1]))
