@@ -46,7 +46,7 @@ async def invoices_page(
     return await _show_month(request, session, apis, _past_month(period), Sent())
 
 
-@router.post("")
+@router.post("/close")
 async def close_month(
     request: Request, session: Administrator, form: SentForm, apis: AppApis
 ) -> Response:

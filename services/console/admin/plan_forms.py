@@ -65,7 +65,7 @@ def _price(form: Mapping[str, str], row: str, errors: dict[str, str]) -> dict[st
     if row and not model:
         errors[f"model{row}"] = "Name the model of this price."
     bound = _number(form, f"up_to_requests{row}", errors)
-    first = {"up_to_requests": bound} | _amounts(form, row, "", errors)
+    first: dict[str, Any] = {"up_to_requests": bound} | _amounts(form, row, "", errors)
     tiers = [first]
     if bound is not None:
         tiers.append({"up_to_requests": None} | _amounts(form, row, "then_", errors))

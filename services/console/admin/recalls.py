@@ -53,7 +53,7 @@ async def recalls_page(
     return await _show(request, session, apis, Sent("recall", fields))
 
 
-@router.post("")
+@router.post("/new")
 async def create_recall(
     request: Request, session: Administrator, form: SentForm, apis: AppApis
 ) -> Response:

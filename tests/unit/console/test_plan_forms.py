@@ -1,0 +1,81 @@
+"""The form of a plan, and the places of billing's errors in it."""
+
+import pytest
+
+from services.billing.plans.schemas import PlanCreate
+from services.console.admin.plan_forms import field_of, read_plan
+
+FORM = {
+    "name": "Pay as you go",
+    "currency": "usd",
+    "billing": "postpaid",
+    "per_request": "0.0005",
+    "per_row": "0.0001",
+}
+SECOND = {"model_3": "wine", "per_request_3": "1", "per_row_3": "2"}
+TIERS = {"up_to_requests": "100", "then_per_request": "0.0004", "then_per_row": "0"}
+
+
+def test_a_simple_form_is_a_plan_that_billing_accepts() -> None:
+    plan, errors = read_plan(FORM)
+
+    stored = PlanCreate.model_validate(plan)
+    assert errors == {}
+    assert (stored.name, stored.currency, stored.public) == ("Pay as you go", "USD", False)
+    assert [price.model for price in stored.prices] == [None]
+    assert stored.rate_limit is None
+
+
+def test_a_full_form_is_a_plan_that_billing_accepts() -> None:
+    limit = {"per_second": "50", "burst": "100", "public": "yes", "included_requests": "1000"}
+
+    plan, errors = read_plan(FORM | SECOND | TIERS | limit)
+
+    stored = PlanCreate.model_validate(plan)
+    assert errors == {}
+    assert stored.public
+    assert stored.rate_limit is not None
+    assert stored.rate_limit.per_second == 50
+    assert [price.model for price in stored.prices] == [None, "wine"]
+    assert [tier.up_to_requests for tier in stored.prices[0].tiers] == [100, None]
+    assert stored.prices[0].included_requests == 1000
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"name": " "}, "name"),
+        ({"currency": ""}, "currency"),
+        ({"billing": "later"}, "billing"),
+        ({"per_request": ""}, "per_request"),
+        ({"included_requests": "1.5"}, "included_requests"),
+        ({"included_requests": "²"}, "included_requests"),
+        ({"per_second": "5"}, "burst"),
+        ({"burst": "5"}, "per_second"),
+        ({"then_per_row": "1"}, "up_to_requests"),
+        ({"up_to_requests": "5", "then_per_request": "1"}, "then_per_row"),
+        ({"per_row_2": "1", "per_request_2": "1"}, "model_2"),
+    ],
+)
+def test_what_is_wrong_is_said_at_its_field(changes: dict[str, str], field: str) -> None:
+    _, errors = read_plan(FORM | changes)
+
+    assert list(errors) == [field]
+
+
+@pytest.mark.parametrize(
+    ("location", "field"),
+    [
+        ("name", "name"),
+        ("rate_limit.burst", "burst"),
+        ("prices.0.tiers.0.per_row", "per_row"),
+        ("prices.0.tiers.1.per_row", "then_per_row"),
+        ("prices.1.model", "model_3"),
+        ("prices.1.tiers.0.per_request", "per_request_3"),
+        ("prices.0", None),
+        ("prices", None),
+        ("", None),
+    ],
+)
+def test_a_place_in_a_plan_leads_to_its_field(location: str, field: str | None) -> None:
+    assert field_of(location, FORM | SECOND | TIERS) == field
