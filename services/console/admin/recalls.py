@@ -41,7 +41,7 @@ class Effect:
 
     accounts: list[Credited]
     complete: bool
-    """Whether the accounts that were active of late are few enough to look at all of them."""
+    """Whether the accounts that were active recently are few enough to look at all of them."""
 
 
 @router.get("")

@@ -31,7 +31,7 @@ async def list_events(
     billing: Api, *, token: str, account: str, limit: int, cursor: str | None = None
 ) -> Document:
     """Return a page of an account's events, newest first, and the `next_cursor`."""
-    parameters = {"account": account, "limit": limit} | _after(cursor)
+    parameters: dict[str, str | int] = {"account": account, "limit": limit, **_after(cursor)}
     return await _get(billing, "/usage/events", token=token, parameters=parameters)
 
 
@@ -70,7 +70,7 @@ async def list_invoices(
     billing: Api, *, token: str, account: str, cursor: str | None = None, limit: int = 25
 ) -> Document:
     """Return a page of an account's invoices, newest first, and the `next_cursor`."""
-    parameters = {"account": account, "limit": limit} | _after(cursor)
+    parameters: dict[str, str | int] = {"account": account, "limit": limit, **_after(cursor)}
     return await _get(billing, "/invoices", token=token, parameters=parameters)
 
 
