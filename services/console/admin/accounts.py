@@ -12,6 +12,7 @@ from services.common.http.routing import new_router
 from services.console.admin.forms import Sent, incomplete, is_account, refused
 from services.console.apis import admin_auth, admin_billing
 from services.console.apis import billing as billing_api
+from services.console.apis.billing import Document
 from services.console.apis.calls import ApiProblem, ApiUnavailable, load
 from services.console.design.locales import show_integer, show_money, show_short_day
 from services.console.design.pages import locale_of, see_other, show
@@ -171,16 +172,23 @@ async def _show(
 ) -> Response:
     billing, about = apis.billing, {"token": session.token, "account": account}
     today = datetime.now(UTC).date()
-    user, plans, balance, days, by_model, by_key, events, invoices, preview = await asyncio.gather(
-        load(admin_auth.find_user(apis.auth, token=session.token, user_id=account)),
-        load(billing_api.list_plans(billing, token=session.token)),
-        load(admin_billing.read_balance(billing, **about)),
-        load(admin_billing.read_usage(billing, **about, group_by="day")),
-        load(admin_billing.read_usage(billing, **about, group_by="model")),
-        load(admin_billing.read_usage(billing, **about, group_by="api_key")),
-        load(admin_billing.list_events(billing, **about, limit=_EVENTS)),
-        load(admin_billing.list_invoices(billing, **about, limit=6)),
-        load(admin_billing.find_preview(billing, **about)),
+    (
+        (user, plans, balance, events),
+        (days, by_model, by_key, invoices, preview),
+    ) = await asyncio.gather(
+        asyncio.gather(
+            load(admin_auth.find_user(apis.auth, token=session.token, user_id=account)),
+            load(billing_api.list_plans(billing, token=session.token)),
+            load(admin_billing.read_balance(billing, **about)),
+            load(admin_billing.list_events(billing, **about, limit=_EVENTS)),
+        ),
+        asyncio.gather(
+            load(admin_billing.read_usage(billing, **about, group_by="day")),
+            load(admin_billing.read_usage(billing, **about, group_by="model")),
+            load(admin_billing.read_usage(billing, **about, group_by="api_key")),
+            load(admin_billing.list_invoices(billing, **about, limit=6)),
+            load(admin_billing.find_preview(billing, **about)),
+        ),
     )
     locale, usage = locale_of(request), days.value
     currency = usage["total"]["currency"] if usage else None
@@ -213,17 +221,13 @@ async def _show(
     )
 
 
-def _plans_in_use(
-    plans: list[admin_billing.Document], preview: admin_billing.Document | None
-) -> list[str]:
+def _plans_in_use(plans: list[Document], preview: Document | None) -> list[str]:
     """Return the names of the plans whose prices this month's usage has."""
     used = {line["price_id"] for line in preview["lines"]} if preview else set()
     return [plan["name"] for plan in plans if used & {price["id"] for price in plan["prices"]}]
 
 
-def _currencies(
-    plans: list[admin_billing.Document], balance: admin_billing.Document | None
-) -> list[str]:
+def _currencies(plans: list[Document], balance: Document | None) -> list[str]:
     """Return the currencies to choose from; the account's own, if it has one."""
     if balance and balance["currency"] and Decimal(balance["balance"]):
         return [balance["currency"]]

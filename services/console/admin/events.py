@@ -13,7 +13,7 @@ from services.console.admin.forms import is_account
 from services.console.admin.revenue import MAX_ACCOUNTS_BY_DAY, read_revenue
 from services.console.apis import admin_auth, admin_billing
 from services.console.apis import billing as billing_api
-from services.console.apis.admin_billing import Document
+from services.console.apis.billing import Document
 from services.console.apis.calls import Api, load
 from services.console.design.pages import see_other, show
 from services.console.sessions.guards import Administrator

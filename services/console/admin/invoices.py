@@ -13,7 +13,7 @@ from services.console.admin.forms import Sent, incomplete, is_account, refused
 from services.console.admin.health import order_journals
 from services.console.apis import admin_auth, admin_billing
 from services.console.apis import billing as billing_api
-from services.console.apis.admin_billing import Document
+from services.console.apis.billing import Document
 from services.console.apis.calls import Api, ApiProblem, ApiUnavailable, load
 from services.console.design.locales import show_money
 from services.console.design.pages import locale_of, see_other, show

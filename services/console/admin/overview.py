@@ -39,12 +39,19 @@ async def overview(request: Request, session: Administrator, apis: AppApis) -> R
     """Show how the business and the platform do."""
     today = datetime.now(UTC).date()
     month = month_of(today)
-    sales, journals, models, emails, *health = await asyncio.gather(
-        load(_sales(apis.billing, token=session.token, month=month, today=today)),
-        load(admin_billing.list_journals(apis.billing, token=session.token)),
-        load(_live_models(apis.inference, token=session.token)),
-        load(admin_auth.find_emails(apis.auth, token=session.token)),
-        *(admin_inference.check_health(api) for api in (apis.auth, apis.inference, apis.billing)),
+    (sales, journals, models, emails), health = await asyncio.gather(
+        asyncio.gather(
+            load(_sales(apis.billing, token=session.token, month=month, today=today)),
+            load(admin_billing.list_journals(apis.billing, token=session.token)),
+            load(_live_models(apis.inference, token=session.token)),
+            load(admin_auth.find_emails(apis.auth, token=session.token)),
+        ),
+        asyncio.gather(
+            *(
+                admin_inference.check_health(api)
+                for api in (apis.auth, apis.inference, apis.billing)
+            )
+        ),
     )
     locale, days = locale_of(request), sales.value[1] if sales.value else None
     return show(
@@ -86,11 +93,13 @@ async def _sales(
 async def _live_models(inference: Api, *, token: str) -> list[LiveModel]:
     """Return the first live models; their figures are missing if the metrics cannot be read."""
     names = await admin_inference.list_models(inference, token=token)
-    figures, *found = await asyncio.gather(
+    figures, found = await asyncio.gather(
         load(admin_inference.read_figures(inference)),
-        *(
-            admin_inference.describe_model(inference, token=token, model=name)
-            for name in names[:_MAX_MODELS]
+        asyncio.gather(
+            *(
+                admin_inference.describe_model(inference, token=token, model=name)
+                for name in names[:_MAX_MODELS]
+            )
         ),
     )
     return [
