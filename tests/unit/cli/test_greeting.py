@@ -15,7 +15,7 @@ def test_the_table_is_aligned_and_lists_the_console_first() -> None:
     assert lines[1] == "  Ready in 2.3 s. Ctrl-C stops everything."
     assert lines[3:6] == [
         "  service  URL                    docs",
-        "  console  http://127.0.0.1:80    http://127.0.0.1:80/docs",
+        "  console  http://127.0.0.1:80",
         "  auth     http://127.0.0.1:8001  http://127.0.0.1:8001/docs",
     ]
     assert f"  Credentials: {CREDENTIALS}" in lines
