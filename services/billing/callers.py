@@ -33,7 +33,7 @@ def own_or_other(caller: Caller, account: str | None) -> str:
         raise BodyInvalid([{"loc": ["query", "account"], "msg": "Must be a UUID."}]) from error
 
 
-def _account(
+async def _account(
     caller: Annotated[Caller, Depends(RequireScope("usage:read"))], account: OtherAccount = None
 ) -> str:
     return own_or_other(caller, account)

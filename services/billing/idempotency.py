@@ -71,7 +71,7 @@ ONCE_ERRORS = (KeyMissing, KeyReused, StillRunning)
 """The errors that a call with an `Idempotency-Key` adds."""
 
 
-def _key(request: Request, idempotency_key: Annotated[str | None, Header()] = None) -> str:
+async def _key(request: Request, idempotency_key: Annotated[str | None, Header()] = None) -> str:
     given = request.headers.getlist("idempotency-key")
     if len(given) != 1 or idempotency_key is None or not _KEY.fullmatch(idempotency_key):
         raise KeyMissing()
@@ -163,7 +163,7 @@ class MoneyCall:
         )
 
 
-def _money_call(
+async def _money_call(
     caller: Annotated[Caller, Depends(RequireScope("admin"))],
     key: Annotated[str, Depends(_key)],
     database: AppDatabase,

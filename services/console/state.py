@@ -19,17 +19,17 @@ class Apis:
     billing: Api
 
 
-def _apis(request: Request) -> Apis:
+async def _apis(request: Request) -> Apis:
     apis: Apis = request.app.state.apis
     return apis
 
 
-def _settings(request: Request) -> ConsoleSettings:
+async def _settings(request: Request) -> ConsoleSettings:
     settings: ConsoleSettings = request.app.state.settings
     return settings
 
 
-def _once(request: Request) -> OnceForms:
+async def _once(request: Request) -> OnceForms:
     once: OnceForms = request.app.state.once
     return once
 

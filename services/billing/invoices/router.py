@@ -43,7 +43,7 @@ _errors = (Unauthenticated, InsufficientScope, BodyInvalid, Unavailable)
 _FORMATS = ("application/json", "text/html", "text/csv", "application/pdf")
 
 
-def _books(request: Request) -> Books:
+async def _books(request: Request) -> Books:
     books: Books = request.app.state.books
     return books
 
@@ -51,7 +51,7 @@ def _books(request: Request) -> Books:
 AppBooks = Annotated[Books, Depends(_books)]
 
 
-def _pdfs(request: Request) -> InvoicePdfs:
+async def _pdfs(request: Request) -> InvoicePdfs:
     pdfs: InvoicePdfs = request.app.state.invoice_pdfs
     return pdfs
 
@@ -59,7 +59,7 @@ def _pdfs(request: Request) -> InvoicePdfs:
 AppPdfs = Annotated[InvoicePdfs, Depends(_pdfs)]
 
 
-def _managed(
+async def _managed(
     caller: Annotated[Caller, Depends(RequireScope("billing:manage"))],
     account: OtherAccount = None,
 ) -> str:

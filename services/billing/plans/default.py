@@ -42,7 +42,7 @@ class DefaultPlan:
         return None
 
 
-def _default_plan(request: Request) -> str | None:
+async def _default_plan(request: Request) -> str | None:
     default: DefaultPlan = request.app.state.default_plan
     return default.id
 

@@ -11,7 +11,7 @@ from services.common.identity.guards import public
 router = new_router(prefix="/.well-known", tag="receipts")
 
 
-def _receipt_keys(request: Request) -> ReceiptKeys:
+async def _receipt_keys(request: Request) -> ReceiptKeys:
     keys: ReceiptKeys = request.app.state.receipt_keys
     return keys
 

@@ -38,7 +38,7 @@ _JSON, _CSV, _JOSE = "application/json", "text/csv", "application/jose"
 _errors = (Unauthenticated, InsufficientScope, BodyInvalid, Unavailable)
 
 
-def _whose_receipt(caller: AnyCaller, account: OtherAccount = None) -> str | None:
+async def _whose_receipt(caller: AnyCaller, account: OtherAccount = None) -> str | None:
     """Return the account whose receipts may be read; None for any, as services may."""
     if "billing:write" in caller.scopes and account is None:
         return None

@@ -46,7 +46,7 @@ class FeedbackRead(BaseModel):
     )
 
 
-def known_model(model: str, request: Request) -> str:
+async def known_model(model: str, request: Request) -> str:
     """Return the path's model. A dependency, so that a 404 precedes validation of the body."""
     table: ModelTable = request.app.state.models
     if model not in table:
