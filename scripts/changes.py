@@ -30,7 +30,7 @@ ROLLED_OUT = (
     "deploy/helm/tollgate",
     ":(exclude)deploy/helm/tollgate/tests",
 )
-COPIED = re.compile(r"^COPY (?!--from)(\S+) \S+$", re.MULTILINE)
+COPIED = re.compile(r"^COPY (?!--from)(.+) \S+$", re.MULTILINE)
 
 
 def main() -> None:
@@ -75,7 +75,8 @@ def images_changed(deployed: str) -> bool:
 
 def image_inputs() -> list[str]:
     """Return the paths that the Dockerfile copies, and others that are rolled out with images."""
-    copied = COPIED.findall(Path("Dockerfile").read_text())
+    lines = COPIED.findall(Path("Dockerfile").read_text())
+    copied = [path for line in lines for path in line.split()]
     # `requirements/${INFERENCE}.txt` may be any file of that folder.
     return sorted({*ROLLED_OUT, *(path.partition("/$")[0] for path in copied)})
 

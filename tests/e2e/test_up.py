@@ -59,9 +59,11 @@ def test_a_terminal_shows_the_steps_of_the_start_then_the_addresses(stopped: Pla
     ready = (re.fullmatch(r"(\w+) ready +seconds=\d+\.\d", match[3]) for match in lines)
     assert {match[1] for match in ready if match} >= stopped.urls.keys()
     after = shown[shown.index("  Ready in ") :]
-    addresses = re.findall(r"^  (\w+) +(http\S+) +(http\S+)$", after, re.MULTILINE)
+    addresses = re.findall(r"^  (\w+) +(http\S+)(?: +(http\S+))?$", after, re.MULTILINE)
     assert {name: url for name, url, _ in addresses} == stopped.urls
-    assert {docs for *_, docs in addresses} == {f"{url}/docs" for url in stopped.urls.values()}
+    assert {name: docs for name, _, docs in addresses} == {
+        name: "" if name == "console" else f"{url}/docs" for name, url in stopped.urls.items()
+    }
     assert f"Credentials: {stopped.home / 'credentials.json'}" in after
     assert "\x1b" not in shown
 

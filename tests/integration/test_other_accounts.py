@@ -157,6 +157,8 @@ async def _populate(client: AsyncClient, apps: dict[str, FastAPI]) -> World:
 def test_every_route_that_takes_an_id_is_tried(tmp_path_factory: pytest.TempPathFactory) -> None:
     found = set()
     for service, app in create_every_app(tmp_path_factory.mktemp("routes")).items():
+        if service == "console":
+            continue  # it has no data: it passes its visitor's token on to the APIs
         for route in iter_route_contexts(app.routes):
             if not isinstance(route.original_route, APIRoute):
                 continue

@@ -9,7 +9,7 @@ from harness.usage_events import ADA, event
 from services.billing.corrections import recalls
 from services.billing.corrections.recalls import RecallCreate
 from services.billing.invoices.models import LateEvent, ReversedLine
-from services.billing.models import UsageBreakdown
+from services.billing.models import UsageBreakdown, UsageVersion
 from services.billing.verify import verify
 from services.common.db.database import Database
 from services.common.db.retrying import in_transaction
@@ -85,6 +85,7 @@ async def test_events_without_their_breakdowns_are_added_up(database: Database) 
     tagged["data"] |= {"tags": {"team": "a", "project": "b"}, "api_key": "0198c000"}
     await deliver(database, [tagged], now=DURING)
     await run(database, delete(UsageBreakdown))
+    await run(database, delete(UsageVersion))
     await use(database, 100)
     assert await verify(database) != []
 

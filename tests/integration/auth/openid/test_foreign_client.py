@@ -1,12 +1,13 @@
 """Authlib, as a client that others wrote, completes every grant from the discovery document."""
 
-import warnings
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx2
 import pytest
+from authlib.integrations.httpx_client import AsyncOAuth2Client
 from fastapi import FastAPI
-from httpx import ASGITransport, AsyncClient
+from httpx import AsyncClient
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
@@ -16,12 +17,6 @@ from tests.integration.auth.conftest import ADA, ISSUER, PASSWORD, Headers
 from tests.integration.auth.openid.signing_in import CALLBACK, SIGNED_OUT, App
 
 pytestmark = pytest.mark.any_database
-
-with warnings.catch_warnings():
-    import authlib.deprecate  # noqa: F401  sets a filter of its own
-
-    warnings.simplefilter("ignore")  # it would prefer httpx2
-    from authlib.integrations.httpx_client import AsyncOAuth2Client
 
 VERIFIER = "v" * 50
 
@@ -33,7 +28,7 @@ async def metadata(client: AsyncClient) -> dict[str, Any]:
 
 
 def authlib_client(app: FastAPI, **options: Any) -> Any:
-    return AsyncOAuth2Client(transport=ASGITransport(app=app), **options)
+    return AsyncOAuth2Client(transport=httpx2.ASGITransport(app=app), **options)
 
 
 async def test_it_signs_a_person_in_and_out(
