@@ -57,6 +57,7 @@ from services.common.http.client import http_client
 from services.common.http.methods import Cors
 from services.common.identity.tokens import TokenVerifier
 from services.common.settings import exit_with_error
+from services.common.tasks import end_tasks
 from services.common.telemetry.requests import log
 
 if TYPE_CHECKING:
@@ -237,6 +238,4 @@ async def _repeating(
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await end_tasks([task])

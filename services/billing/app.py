@@ -40,6 +40,7 @@ from services.common.identity.revocation_feed import follow_revocations
 from services.common.identity.revocations import Revocations
 from services.common.identity.tokens import TokenVerifier
 from services.common.settings import exit_with_error
+from services.common.tasks import end_tasks
 
 if TYPE_CHECKING:
     from services.common.telemetry.tracing import Tracing
@@ -112,9 +113,7 @@ def create_app(
             try:
                 yield
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.wait(tasks)
+                await end_tasks(tasks)
                 app.state.invoice_pdfs.close()
                 await database.close()
 
