@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.corrections import summing
 from services.billing.database import long_transaction
-from services.billing.invoices import repository
+from services.billing.invoices import billed, repository
 from services.billing.ledger.accounts import lock_money
 from services.billing.ledger.posting import post_missing, post_missing_credits
 from services.billing.usage.breakdowns import complete_breakdowns
@@ -52,11 +52,11 @@ async def post_usage(database: Database, *, series: str, now: datetime) -> None:
 
 async def _list_late_events(session: AsyncSession, *, period: str, series: str) -> None:
     """List events that are billed in a month later than their own."""
-    if await repository.count_events(session, period=period) != (
-        await repository.count_requests(session, period=period)
+    if await billed.count_events(session, period=period) != (
+        await billed.count_requests(session, period=period)
     ):
         await repository.lock_series(session, series=series)
-        await repository.add_late_events(session, period=period)
+        await billed.add_late_events(session, period=period)
 
 
 async def _sum_reversals(session: AsyncSession) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.billing import amounts
 from services.billing.currencies import UnknownCurrency, is_known
 from services.billing.database import long_snapshot
-from services.billing.invoices import repository
+from services.billing.invoices import billed, repository
 from services.billing.invoices.catching_up import catch_up, post_usage
 from services.billing.invoices.issuing import Books, issue
 from services.billing.invoices.making import Usage
@@ -134,7 +134,7 @@ async def _issue_all(
     count = unposted = 0
     failed: list[FailedInvoice] = []
     async with long_snapshot(database) as connection:
-        usage = repository.stream_usage(connection, period=period)
+        usage = billed.stream_usage(connection, period=period)
         async with aclosing(_chunks(usage)) as chunks:
             async for chunk in chunks:
                 unposted += sum(part.unposted for parts in chunk.values() for part in parts)

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.cursors import from_cursor, to_cursor
-from services.billing.invoices import repository
+from services.billing.invoices import billed, repository
 from services.billing.invoices.issuing import Books, as_party, make_drafts
 from services.billing.invoices.making import as_body, make_draft
 from services.billing.invoices.models import Invoice
@@ -113,7 +113,7 @@ async def preview(
     month = await repository.find_period(session, period=wanted)
     if month is not None and month.closed_at is not None:
         raise MonthClosed()
-    usage = await repository.find_usage(session, account=account, period=wanted)
+    usage = await billed.find_usage(session, account=account, period=wanted)
     if usage:
         (draft,) = await make_drafts(session, {account: usage}, period=wanted, books=books)
         return _preview(as_body(draft))

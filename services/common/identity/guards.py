@@ -1,5 +1,6 @@
 """The dependencies of routes that need a caller: credentials and scope."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
@@ -79,7 +80,7 @@ def choose_credentials(authorization: bytes | None, api_key: bytes | None) -> by
     return token
 
 
-class Guard:
+class Guard(ABC):
     """A dependency that rejects requests which may not use a route.
 
     `_GuardedRoute` calls it before the body is read.
@@ -88,8 +89,9 @@ class Guard:
     scope: str | None = None
     """The scope that it requires."""
 
+    @abstractmethod
     async def __call__(self, request: Request) -> Any:
-        raise NotImplementedError
+        """Return what the route gets, or raise what the request is refused with."""
 
 
 class RequireScope(Guard, SecurityBase):
