@@ -1,7 +1,7 @@
 """Numbers, money and dates in the visitor's locale; times are in UTC, as the APIs count them."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -111,51 +111,32 @@ def _date(day: date | str) -> date:
     return datetime.fromisoformat(day).date() if isinstance(day, str) else day
 
 
-def filters() -> dict[str, Any]:
+def show_receipt(amount: str, locale: Locale) -> str:
+    """Return the amount and currency of a receipt; as it is if it says more, as of a test call."""
+    number, _, currency = amount.partition(" ")
+    return show_money(number, currency, locale) if number and len(currency) == 3 else amount
+
+
+def filters() -> dict[str, Callable[..., str]]:
     """Return the filters of templates, which read the `locale` of the page."""
+    shown: dict[str, Callable[..., str]] = {
+        "money": show_money,
+        "rounded": show_rounded,
+        "receipt": show_receipt,
+        "integer": show_integer,
+        "share": show_share,
+        "figure": show_figure,
+        "day": show_day,
+        "short_day": show_short_day,
+        "month": show_month,
+        "moment": show_moment,
+    }
+    return {name: _in_the_pages_locale(show) for name, show in shown.items()}
 
+
+def _in_the_pages_locale(show: Callable[..., str]) -> Callable[..., str]:
     @pass_context
-    def money(context: Context, amount: str, currency: str | None) -> str:
-        return show_money(amount, currency, context["locale"])
+    def apply(context: Context, *values: Any) -> str:
+        return show(*values, context["locale"])
 
-    @pass_context
-    def rounded(context: Context, amount: str, currency: str | None) -> str:
-        return show_rounded(amount, currency, context["locale"])
-
-    @pass_context
-    def receipt(context: Context, amount: str) -> str:
-        number, _, currency = amount.partition(" ")
-        # Test calls have a remark after the currency, such as `0 USD (test)`.
-        known = number and len(currency) == 3
-        return show_money(number, currency, context["locale"]) if known else amount
-
-    @pass_context
-    def integer(context: Context, number: int) -> str:
-        return show_integer(number, context["locale"])
-
-    @pass_context
-    def share(context: Context, value: float) -> str:
-        return show_share(value, context["locale"])
-
-    @pass_context
-    def figure(context: Context, value: float) -> str:
-        return show_figure(value, context["locale"])
-
-    @pass_context
-    def day(context: Context, value: str) -> str:
-        return show_day(value, context["locale"])
-
-    @pass_context
-    def short_day(context: Context, value: str) -> str:
-        return show_short_day(value, context["locale"])
-
-    @pass_context
-    def month(context: Context, value: str) -> str:
-        return show_month(value, context["locale"])
-
-    @pass_context
-    def moment(context: Context, value: str) -> str:
-        return show_moment(value, context["locale"])
-
-    every = (money, rounded, receipt, integer, share, figure, day, short_day, month, moment)
-    return {each.__name__: each for each in every}
+    return apply

@@ -8,9 +8,11 @@ from fastapi import Depends, Request, Response
 from services.common.http.routing import new_router
 from services.console.apis import keys as keys_api
 from services.console.apis.calls import ApiProblem, ApiUnavailable, load
+from services.console.design.form_errors import explain
 from services.console.design.pages import see_other, show
 from services.console.sessions.flashes import Flash, write_flash
 from services.console.sessions.guards import RequireSession, SentForm
+from services.console.sessions.once import form_id
 from services.console.sessions.visitors import Session
 from services.console.state import AppApis, AppOnce
 
@@ -37,7 +39,7 @@ async def create_key(
     """Create a key, and show it on the next page."""
     try:
         created = await once.run(
-            _form_id(session, form),
+            form_id(session.id, form),
             lambda: keys_api.create_key(apis.auth, token=session.token, wanted=_wanted(form)),
         )
     except (ApiProblem, ApiUnavailable) as error:
@@ -54,7 +56,7 @@ async def rotate_key(
     overlap = form.get("overlap", "0")
     seconds = int(overlap) if overlap in OVERLAPS else 0
     created = await once.run(
-        _form_id(session, form),
+        form_id(session.id, form),
         lambda: keys_api.rotate_key(
             apis.auth, token=session.token, key_id=id, overlap_seconds=seconds
         ),
@@ -74,10 +76,6 @@ async def delete_key(
         if problem.status != 404:
             raise
     return write_flash(request, see_other(PAGE), Flash("success", "The key is deleted."))
-
-
-def _form_id(session: Session, form: Mapping[str, str]) -> str:
-    return f"{session.id} {form.get('once', '')}"
 
 
 def _wanted(form: Mapping[str, str]) -> dict[str, Any]:
@@ -103,14 +101,8 @@ async def _show(
     form: Mapping[str, str] | None = None,
     error: ApiProblem | ApiUnavailable | None = None,
 ) -> Response:
-    status, errors, notices = 200, {}, []
-    if isinstance(error, ApiUnavailable):
-        status, notices = 503, [Flash("danger", "Auth is unavailable; the key was not created.")]
-    elif error is not None:
-        status = error.status
-        errors = {name.partition(".")[0]: text for name, text in error.errors.items()}
-        if not errors.keys() & set(_FIELDS):
-            notices = [Flash("danger", error.detail)]
+    away = "Auth is unavailable; the key was not created."
+    status, errors, notices = explain(error, fields=_FIELDS, away=away)
     return show(
         request,
         "keys/keys.html.j2",

@@ -79,6 +79,11 @@ async def try_model(
     return await _show(request, apis, session, model, card=card, tried=tried)
 
 
+def _call_key(session: Session, form: Mapping[str, str]) -> str:
+    """Return the idempotency key of a form's calls, each of which has its own path."""
+    return f"{session.id[:16]}-{form.get('once', '')}"[:200]
+
+
 async def _try_row(
     apis: Apis, session: Session, model: str, card: Mapping[str, Any], form: SentForm
 ) -> Tried:
@@ -93,7 +98,7 @@ async def _try_row(
             row=read_row(columns, form),
             parameters=parameters,
             token=session.token,
-            idempotency_key=f"{session.id[:16]}-{form.get('once', '')}"[:200],
+            idempotency_key=_call_key(session, form),
         )
         if form.get("action") == "explain":
             explanation = await inference_api.predict(
@@ -102,7 +107,7 @@ async def _try_row(
                 row=read_row(columns, form),
                 parameters={"top": _EXPLAINED},
                 token=session.token,
-                idempotency_key=f"{session.id[:16]}-{form.get('once', '')}"[:200],
+                idempotency_key=_call_key(session, form),
                 verb="explain",
             )
     except (ApiProblem, ApiUnavailable) as error:
@@ -120,7 +125,7 @@ async def _try_csv(apis: Apis, session: Session, model: str, form: SentForm) -> 
             model=model,
             content=content.encode(),
             token=session.token,
-            idempotency_key=f"{session.id[:16]}-{form.get('once', '')}"[:200],
+            idempotency_key=_call_key(session, form),
         )
     except (ApiProblem, ApiUnavailable) as error:
         return _failed(Tried({}, csv=content), error)

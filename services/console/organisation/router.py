@@ -9,9 +9,11 @@ from services.console.apis import auth as auth_api
 from services.console.apis import members as members_api
 from services.console.apis.calls import ApiProblem, ApiUnavailable, Part, load
 from services.console.apis.members import Members
+from services.console.design.form_errors import explain
 from services.console.design.pages import see_other, show
 from services.console.sessions.flashes import Flash, write_flash
 from services.console.sessions.guards import SentForm, SignedIn
+from services.console.sessions.once import form_id
 from services.console.sessions.visitors import Session
 from services.console.sign_in.router import begin_flow
 from services.console.state import AppApis, AppOnce
@@ -42,7 +44,7 @@ async def create_organisation(
     name = form.get("name", "").strip()
     try:
         created = await once.run(
-            f"{session.id} {form.get('once', '')}",
+            form_id(session.id, form),
             lambda: members_api.create_organisation(apis.auth, token=session.token, name=name),
         )
     except (ApiProblem, ApiUnavailable) as error:
@@ -97,13 +99,8 @@ async def _show(
     form: Mapping[str, str] | None = None,
     error: ApiProblem | ApiUnavailable | None = None,
 ) -> Response:
-    status, errors, notices = 200, {}, []
-    if isinstance(error, ApiUnavailable):
-        status, notices = 503, [Flash("danger", "Auth is unavailable; nothing was changed.")]
-    elif error is not None:
-        status, errors = error.status, error.errors
-        if not errors.keys() & {"name", "email", "role"}:
-            notices = [Flash("danger", error.detail)]
+    away = "Auth is unavailable; nothing was changed."
+    status, errors, notices = explain(error, fields=("name", "email", "role"), away=away)
     members: Part[Members] | None = None
     if not session.is_personal:
         members = await load(

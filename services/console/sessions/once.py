@@ -2,12 +2,17 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 _MAX_REMEMBERED = 1000
 
 Result = TypeVar("Result")
+
+
+def form_id(session_id: str, form: Mapping[str, str]) -> str:
+    """Return the id of a form and of the session in which it is sent."""
+    return f"{session_id} {form.get('once', '')}"
 
 
 class OnceForms:
@@ -24,7 +29,7 @@ class OnceForms:
         """Return the result of the work for a form; a failed one may be sent again.
 
         Args:
-            form_id: of the form and the visitor.
+            form_id: what `form_id` returns.
         """
         known = self._known.get(form_id)
         if known is None:
