@@ -106,15 +106,11 @@ class TestChain:
     async def test_an_act_does_not_wait_for_the_chain(self, database: Database) -> None:
         if database.engine.dialect.name == "sqlite":
             return  # SQLite has one writer at a time
-        sealing = database.sessions()
-        await sealing.execute(
-            insert(AuditEntry).values(id=1, time=datetime.now(UTC), action="slow", hash="0" * 64)
-        )
+        first = {"id": 1, "time": datetime.now(UTC), "action": "slow", "hash": "0" * 64}
+        async with database.sessions() as sealing:  # rolls back
+            await sealing.execute(insert(AuditEntry).values(first))
+            await add(database, "meanwhile")  # commits while no other process can extend the chain
 
-        await add(database, "meanwhile")  # commits while no other process can extend the chain
-
-        await sealing.rollback()
-        await sealing.close()
         await seal(database)
         assert [entry.action for entry in await sealed(database)] == ["meanwhile"]
 
