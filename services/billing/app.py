@@ -26,6 +26,7 @@ from services.billing.receipts.keys import ReceiptKeys, open_receipt_keys
 from services.billing.settings import BillingSettings
 from services.billing.sources import router as sources
 from services.billing.usage import exports_router as exports
+from services.billing.usage import revenue_router as revenue
 from services.billing.usage import router as usage
 from services.common.db.database import DEADLINE_S, Database
 from services.common.db.schema import SchemaCheck
@@ -145,6 +146,7 @@ def create_app(
         events.router,
         usage.router,
         exports.router,
+        revenue.router,
         receipts.router,
         plans.router,
         leases.router,

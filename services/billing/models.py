@@ -381,6 +381,7 @@ class UsageMonth(Base):
     """Sums of one month under one price; `requests` determines the next request's tier."""
 
     __tablename__ = "usage_months"
+    __table_args__ = (Index(None, "period"),)
 
     account: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
     period: Mapped[str] = mapped_column(ascii_id(7), primary_key=True)
