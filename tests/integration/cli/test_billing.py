@@ -3,13 +3,18 @@
 import asyncio
 import json
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
+from harness.ports import free_port
+from harness.processes import await_process, start_process, stop_process
+from harness.waiting import is_answering
 from services.billing.database import MIGRATIONS
 from services.common.db.migrations import migrate
 
@@ -69,3 +74,40 @@ async def test_an_unreadable_database_is_reported_in_one_line(tmp_path: Path) ->
     assert result.returncode == 1
     assert result.stderr.startswith("error: BILLING_DATABASE_URL: ")
     assert result.stderr.count("\n") == 1
+
+
+def test_watching_measures_what_differs_until_it_is_stopped(books: Path, tmp_path: Path) -> None:
+    tamper(books)
+    port, log = free_port(), tmp_path / "log"
+
+    def measured() -> str:
+        metrics = f"http://127.0.0.1:{port}/metrics"
+        found = httpx.get(metrics, trust_env=False).text if is_answering(metrics) else ""
+        return found if "tollgate_billing_differences 1.0" in found else ""
+
+    process = start_process(
+        *(sys.executable, "-m", "cli.main", "billing", "verify", "--watch"),
+        *("--metrics-port", str(port)),
+        environment=os.environ | {"BILLING_DATABASE_URL": f"sqlite+aiosqlite:///{books}"},
+        log=log,
+    )
+    try:
+        await_process(process, measured, log=log)
+    finally:
+        code = stop_process(process)
+
+    assert code == 0
+    logged = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [each["event"] for each in logged] == ["books_differ", "books_verified"]
+    assert "ada" in logged[0]["difference"]
+
+
+def test_a_port_that_is_taken_is_reported_in_one_line(books: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = verify(books, "--watch", "--metrics-port", str(port))
+
+    assert result.returncode == 1
+    assert result.stderr == f"error: --metrics-port {port}: Address already in use\n"

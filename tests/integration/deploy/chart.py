@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[3]
 CHART = ROOT / "deploy" / "helm" / "tollgate"
 HELM = Path(sys.executable).with_name("helm")
 SERVICES = ("auth", "inference", "billing", "console")
+MEASURED = (*SERVICES, "billing-verify")
+"""The components with metrics."""
 SCENARIOS = sorted(path.name.removesuffix("-values.yaml") for path in CHART.glob("ci/*.yaml"))
 
 GIVEN_KEYS = "auth.signingKeysSecret=given"

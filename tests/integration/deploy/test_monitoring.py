@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from services.auth.tokens.service import login_counter
 from services.billing.events.router import EventMetrics
+from services.billing.watching import BooksWatch
 from services.common.telemetry.metrics import Metrics
 from services.inference.api.metrics import PredictMetrics
 from services.inference.metering.journal.journal import Journal
@@ -22,6 +23,7 @@ from services.inference.rollouts.metrics import RolloutMetrics
 from tests.integration.deploy.chart import (
     CHART,
     GIVEN_KEYS,
+    MEASURED,
     ROOT,
     SERVICES,
     Rendered,
@@ -32,12 +34,16 @@ from tests.integration.deploy.chart import (
 
 WORDS = {"by", "sum", "rate", "max", "increase", "histogram_quantile", "le", "job", "pod", "status"}
 WORDS |= {"model", "version", "column", "outcome", "namespace"}
-WORDS |= {"absent", "or", "unless", "and"}
+WORDS |= {"absent", "or", "unless", "and", "time"}
 
 KUBE_STATE_METRICS = {
     "kube_cronjob_status_last_schedule_time",
     "kube_cronjob_status_last_successful_time",
 }
+
+
+async def _nothing_differs() -> list[str]:
+    return []
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +61,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     RolloutMetrics(registry)
     DriftMonitor(registry, rows_per_second=1)
     LoopLag(registry)
+    BooksWatch(_nothing_differs, every_s=1, registry=registry)
     names = {"up", *KUBE_STATE_METRICS}
     for family in registry.collect():
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
@@ -122,7 +129,7 @@ def test_the_service_monitor_scrapes_each_pod_once() -> None:
         if service["metadata"]["labels"]["app.kubernetes.io/component"] in component["values"]
     ]
 
-    assert sorted(scraped) == [f"t-tollgate-{name}" for name in sorted(SERVICES)]
+    assert sorted(scraped) == [f"t-tollgate-{name}" for name in sorted(MEASURED)]
 
 
 def test_google_collects_from_each_pod_if_the_cluster_supports_it() -> None:
@@ -133,8 +140,8 @@ def test_google_collects_from_each_pod_if_the_cluster_supports_it() -> None:
     selector = collected["spec"]["selector"]
     [component] = selector["matchExpressions"]
 
-    assert set(component["values"]) == set(SERVICES)
-    for name in SERVICES:
+    assert set(component["values"]) == set(MEASURED)
+    for name in MEASURED:
         template = render().workload(name)["spec"]["template"]
         assert selector["matchLabels"].items() <= template["metadata"]["labels"].items()
     assert "PodMonitoring" not in render("metricsAdapter=stackdriver").text

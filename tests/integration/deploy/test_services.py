@@ -81,7 +81,7 @@ class TestSettings:
 
 class TestNodes:
     def test_a_job_is_scheduled_like_the_service_it_works_for(self) -> None:
-        parts = ("auth", "inference", "mysql")
+        parts = ("auth", "inference", "billing", "mysql")
         rendered = render(
             "sampleModel.enabled=true",
             *(f"{part}.nodeSelector.pool={part}" for part in parts),
@@ -93,7 +93,7 @@ class TestNodes:
                 pod["tolerations"],
             )
             for name, pod in rendered.pods()
-            if name not in ("t-tollgate-billing", "t-tollgate-console")
+            if name != "t-tollgate-console"
         }
 
         assert pools == {
@@ -101,6 +101,7 @@ class TestNodes:
             for part, jobs in {
                 "auth": ("auth", "migrate", "test"),
                 "inference": ("inference", "release-check", "sample-model", "test-models"),
+                "billing": ("billing", "billing-verify"),
                 "mysql": ("mysql", "mysql-backup", "mysql-restore"),
             }.items()
             for job in jobs

@@ -9,6 +9,9 @@ inference: {{ concat (list "auth" "billing" "bucket") $traces | toJson }}
 billing: {{ concat (list "auth" "database") $traces | toJson }}
 console: {{ concat (list "auth" "inference" "billing") $traces | toJson }}
 test: [auth, inference, billing]
+{{- if .Values.billing.verify.enabled }}
+billing-verify: [database]
+{{- end }}
 {{- if .Values.sampleModel.enabled }}
 sample-model: [bucket]
 {{- end }}
@@ -36,16 +39,22 @@ mysql-backup: [database]
 podSelector:
   matchLabels: {{- include "tollgate.selector" . | nindent 4 }}
 policyTypes: [Ingress, Egress]
-{{- if $callers }}
+{{- $fromOutside := "" }}
+{{- if has .component (splitList " " (include "tollgate.services" .root)) }}
+{{- $fromOutside = include "tollgate.ingressFromOutside" . }}
+{{- else if eq .component "billing-verify" }}
+{{- $fromOutside = include "tollgate.ingressFromCollector" .root }}
+{{- end }}
+{{- if or $callers $fromOutside }}
 ingress:
+  {{- if $callers }}
   - from:
       - podSelector:
           matchLabels: {{- include "tollgate.releaseSelector" .root | nindent 12 }}
           matchExpressions: [{key: app.kubernetes.io/component, operator: In, values: {{ toJson $callers }}}]
     ports: [{port: {{ include "tollgate.portName" .component }}}]
-  {{- if has .component (splitList " " (include "tollgate.services" .root)) }}
-  {{- include "tollgate.ingressFromOutside" . | nindent 2 }}
   {{- end }}
+  {{- with $fromOutside }}{{ . | nindent 2 }}{{ end }}
 {{- end }}
 {{- $rules := list }}
 {{- range get .calls .component }}
@@ -62,7 +71,7 @@ the cluster, gRPC's callers: (dict "root" $ "component" "auth"). */}}
 {{- $values := .root.Values }}
 {{- $ports := ternary "[{port: http}, {port: grpc}]" "[{port: http}]" (eq (include "tollgate.servesGrpc" .) "true") }}
 {{- $from := $values.networkPolicy.allowFrom }}
-{{- if or $values.monitoring.serviceMonitor.enabled (eq $values.metricsAdapter "stackdriver") }}
+{{- if eq (include "tollgate.isCollected" .root) "true" }}
 {{- /* The metrics collector, anywhere in the cluster. */}}
 {{- $from = append $from (dict "namespaceSelector" dict) }}
 {{- end }}
@@ -74,42 +83,15 @@ the cluster, gRPC's callers: (dict "root" $ "component" "auth"). */}}
 {{- end }}
 {{- end }}
 
-{{- /* Egress rules that let a component reach a target: (dict "root" $ "component" "auth" "target" "database"). */}}
-{{- define "tollgate.egressRules" -}}
-{{- if eq .target "bucket" }}
-{{- $feedback := ternary .root.Values.inference.feedback.storeUrl "" (eq .component "inference") }}
-{{- if contains "gs://" (printf "%s %s" .root.Values.modelStore.url $feedback) }}
-{{- /* Google's storage, and the metadata server that issues Workload Identity's tokens. */}}
-- to: [{ipBlock: {cidr: 0.0.0.0/0}}]
-  ports: [{port: 443}]
-- to: [{ipBlock: {cidr: 169.254.169.252/32}}, {ipBlock: {cidr: 169.254.169.254/32}}]
-  ports: [{port: 80}, {port: 988}]
-{{- end }}
-{{- else if eq .target "collector" }}
-{{- /* Any address: a policy matches a Service's pods, and only their owner knows their labels. */}}
-{{- $url := urlParse .root.Values.tracing.endpoint }}
-{{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "443" "80" (eq $url.scheme "https")) }}
-- ports: [{port: {{ $port }}}]
-{{- else if eq .target "mail" }}
-- ports: [{port: {{ .root.Values.auth.mail.port }}}]
-{{- else if and (eq .target "database") (not .root.Values.mysql.enabled) }}
-{{- /* By address, and by selector if it is a pod, because in some networks an address never matches a pod. */}}
-- to:
-    - ipBlock: {cidr: {{ .root.Values.externalDatabase.cidr | quote }}}
-    {{- with .root.Values.externalDatabase.to }}{{ toYaml . | nindent 4 }}{{ end }}
-  ports: [{port: {{ .root.Values.externalDatabase.port }}}]
-{{- else }}
-{{- $pod := ternary "mysql" .target (eq .target "database") }}
-- to: [{podSelector: {matchLabels: {{ include "tollgate.selector" (dict "root" .root "component" $pod) | fromYaml | toJson }}}}]
-  ports: [{port: {{ include "tollgate.portName" $pod }}}]
+{{- /* The same for pods that only the metrics collector calls. */}}
+{{- define "tollgate.ingressFromCollector" -}}
+{{- if eq (include "tollgate.isCollected" .) "true" }}
+- from: [{namespaceSelector: {}}]
+  ports: [{port: http}]
 {{- end }}
 {{- end }}
 
-{{- /* Every component may resolve names. */}}
-{{- define "tollgate.dnsRule" -}}
-- ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]
-{{- end }}
-
-{{- define "tollgate.portName" -}}
-{{ ternary "mysql" "http" (eq . "mysql") }}
+{{- /* "true" if something in the cluster collects the metrics. */}}
+{{- define "tollgate.isCollected" -}}
+{{ or .Values.monitoring.serviceMonitor.enabled (eq .Values.metricsAdapter "stackdriver") }}
 {{- end }}

@@ -34,7 +34,7 @@
 
 {{- /* Changes of the chart's own Secrets restart the pods; whether other Secrets do is up to their owners. */}}
 {{- define "tollgate.secretChecksums" -}}
-{{- $names := dict "mysql" (list "databaseSecret") "auth" (list "databaseSecret" "signingKeysSecret" "passphraseSecret") "inference" (list "credentialsSecret" "trustedKeysSecret") "billing" (list "databaseSecret" "credentialsSecret" "receiptKeysSecret") "console" (list "consoleSecret") }}
+{{- $names := dict "mysql" (list "databaseSecret") "auth" (list "databaseSecret" "signingKeysSecret" "passphraseSecret") "inference" (list "credentialsSecret" "trustedKeysSecret") "billing" (list "databaseSecret" "credentialsSecret" "receiptKeysSecret") "billing-verify" (list "databaseSecret") "console" (list "consoleSecret") }}
 {{- $own := include "tollgate.ownSecrets" .root | fromYaml }}
 {{- range get $names .component }}
 {{- $name := include (printf "tollgate.%s" .) $.root }}
