@@ -10,6 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 log = structlog.get_logger()
 
+RETRY_S = 60.0
+"""Seconds after which a verification that failed is repeated, if the interval is longer."""
 MAX_LOGGED = 100
 """Differences that are logged one by one."""
 
@@ -56,11 +58,14 @@ class BooksWatch:
     async def run(self) -> None:
         """Verify at once and then at the interval, for ever."""
         while True:
-            await self.verify_once()
-            await asyncio.sleep(self._every_s)
+            verified = await self.verify_once()
+            await asyncio.sleep(self._every_s if verified else min(self._every_s, RETRY_S))
 
-    async def verify_once(self) -> None:
-        """Verify, and log and measure what is found. A failure keeps the result before."""
+    async def verify_once(self) -> bool:
+        """Verify, and log and measure what is found; return whether the database let it.
+
+        A failure keeps the result before.
+        """
         started = time.monotonic()
         try:
             differences = await self._verify()
@@ -68,7 +73,7 @@ class BooksWatch:
             self._failures.inc()
             cause = getattr(error, "orig", None) or error
             log.warning("books_not_verified", error=str(cause))
-            return
+            return False
         seconds = time.monotonic() - started
         self._differences.set(len(differences))
         self._verified_at.set_to_current_time()
@@ -76,3 +81,4 @@ class BooksWatch:
         for difference in differences[:MAX_LOGGED]:
             log.error("books_differ", difference=difference)
         log.info("books_verified", differences=len(differences), seconds=round(seconds, 1))
+        return True
