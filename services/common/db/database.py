@@ -31,6 +31,7 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from services.common.db.engine import new_engine, tls_context
+from services.common.db.pooling import spare_round_trips
 from services.common.db.statements import trace_statements
 from services.common.errors import Unavailable
 
@@ -77,7 +78,7 @@ class Database:
                 "max_overflow": 0,
                 "pool_timeout": _POOL_SHARE * deadline_s,
                 "pool_recycle": 280,  # below every managed MySQL's idle timeout
-                "pool_pre_ping": True,
+                "pool_reset_on_return": None,
             }
         )
         self.engine = new_engine(
@@ -96,6 +97,7 @@ class Database:
             self.engine.execution_options(tollgate_read_only=True), expire_on_commit=False
         )
         if not sqlite:
+            spare_round_trips(self.engine)
             event.listen(self.engine.sync_engine, "handle_error", _drop_read_only)
         if tracing is not None:
             trace_statements(self.engine.sync_engine, tracing)

@@ -56,7 +56,10 @@ SKIPPED_CHECKS = {
 EXCUSED = {
     ("container-security-context-user-group-id", "mysql"): "999 is the user of the official image",
     ("deployment-replicas", "billing-verify"): "one is enough to verify the books",
-    ("pod-probes-identical", "billing-verify"): "it answers as soon as it runs, so both probes ask the same",
+    (
+        "pod-probes-identical",
+        "billing-verify",
+    ): "it answers as soon as it runs, so both probes ask the same",
     ("pod-networkpolicy", "everything-off"): "the scenario turns the policies off",
     ("deployment-replicas", "everything-off"): "the scenario has one replica of each",
     ("statefulset-has-host-podantiaffinity", "volume-journal"): "its model volume is on one node",
