@@ -76,7 +76,8 @@ async def store_failures(database: Database, failures: FailureLog) -> None:
 async def seal(database: Database) -> AuditEntry | None:
     """Append all pending entries to the chain; return the last one appended.
 
-    Safe in any number of processes at once.
+    Safe in any number of processes at once. Entries that arrive meanwhile are left to the next
+    call, so that it ends however fast they arrive.
 
     Raises:
         Unavailable: the database is unavailable, or other processes were always faster.
@@ -87,10 +88,15 @@ async def seal(database: Database) -> AuditEntry | None:
             if not await repository.has_pending(session):
                 return last
         try:
-            last = await _seal_batch(database) or last
+            batch = await _seal_batch(database)
         except (_LostRaceError, LostRace, IntegrityError):
             continue
-    raise Unavailable("The audit log is busy; retry in 1 s.")
+        last = batch[-1] if batch else last
+        if len(batch) < BATCH:
+            return last
+    if last is None:
+        raise Unavailable("The audit log is busy; retry in 1 s.")
+    return last
 
 
 async def list_entries(
@@ -140,8 +146,9 @@ class _LostRaceError(Exception):
     """Another process sealed the same entries; this transaction must be rolled back."""
 
 
-async def _seal_batch(database: Database) -> AuditEntry | None:
-    """Chain the oldest pending entries in one transaction; return the last one."""
+async def _seal_batch(database: Database) -> list[AuditEntry]:
+    """Chain the oldest pending entries in one transaction; return them."""
+    sealed: list[AuditEntry] = []
     async with database.transaction() as session:
         pending = await repository.list_pending(session, limit=BATCH)
         ids = [entry.id for entry in pending]
@@ -150,8 +157,9 @@ async def _seal_batch(database: Database) -> AuditEntry | None:
         last = await repository.find_last(session)
         for entry in pending:
             last = _follow(last, entry)
-            session.add(last)
-    return last if pending else None
+            sealed.append(last)
+        session.add_all(sealed)
+    return sealed
 
 
 def _follow(last: AuditEntry | None, entry: PendingAuditEntry) -> AuditEntry:
