@@ -15,6 +15,7 @@ from services.auth.audit.failures import FailureLog
 from services.auth.audit.rejections import note_rejected
 from services.auth.audit.router import router as audit
 from services.auth.audit.service import seal, store_failures
+from services.auth.clients.reader import ClientReader
 from services.auth.clients.router import router as clients
 from services.auth.discovery import discovery_router
 from services.auth.keys import KeyRing, read_folder
@@ -123,7 +124,15 @@ def create_app(
         app.state.verifier = verifier
         app.state.registration = settings.registration
         app.state.issuer = Issuer(
-            database, hasher, keys, verifier, settings, app.state.logins, failures, vault
+            database=database,
+            hasher=hasher,
+            keys=keys,
+            verifier=verifier,
+            settings=settings,
+            logins=app.state.logins,
+            failures=failures,
+            vault=vault,
+            clients=ClientReader(database),
         )
         app.state.revocation_feed = RevocationFeed(database)
         app.state.password_changer = PasswordChanger(

@@ -29,22 +29,11 @@ async def find_client(session: AsyncSession, *, client_id: str) -> Client | None
     return await repository.find_client(session, client_id=client_id)
 
 
-async def find_authentic_client(
-    session: AsyncSession, *, client_id: str, client_secret: str
-) -> Client | None:
-    """Return the client with these credentials; None if they are wrong or expired.
-
-    A public client has no secret, and identifies itself without one (RFC 6749 §3.2.1).
-    """
-    client = await repository.read_client(session, client_id=client_id)
-    if client is None:
-        return None
-    if client.type == "public" and not client_secret:
-        return client if await is_usable_app(session, client) else None
+def is_authentic(client: Client, *, client_secret: str) -> bool:
+    """Return whether a confidential client has this secret and has not expired."""
     digest = secret_digest(client_secret, organisation_id=client.organisation_id)
-    if not hmac.compare_digest(digest, client.secret_sha256):
-        return None
-    return None if client.has_expired(datetime.now(UTC)) else client
+    is_right = hmac.compare_digest(digest, client.secret_sha256)
+    return is_right and not client.has_expired(datetime.now(UTC))
 
 
 async def is_usable_app(session: AsyncSession, client: Client) -> bool:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.models import Client, User
 
-_BY_ID = select(Client).where(Client.client_id == bindparam("client_id"))
+_BY_IDS = select(Client).where(Client.client_id.in_(bindparam("client_ids", expanding=True)))
 """Built once, which halves the time of reading a client for a token."""
 
 
@@ -19,11 +19,10 @@ async def find_client(session: AsyncSession, *, client_id: str) -> Client | None
     return await session.get(Client, client_id)
 
 
-async def read_client(session: AsyncSession, *, client_id: str) -> Client | None:
-    """Return a client, for a session that has not read it before."""
-    if not client_id.isascii():
-        return None
-    return await session.scalar(_BY_ID, {"client_id": client_id})
+async def read_clients(session: AsyncSession, *, client_ids: Sequence[str]) -> dict[str, Client]:
+    """Return clients by id; unknown ids are left out."""
+    found = await session.scalars(_BY_IDS, {"client_ids": client_ids})
+    return {client.client_id: client for client in found}
 
 
 async def is_owner_enabled(session: AsyncSession, client: Client) -> bool:

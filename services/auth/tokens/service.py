@@ -14,7 +14,8 @@ from services.auth.api_keys.credentials import delete_expired_keys
 from services.auth.audit.failures import FailureLog
 from services.auth.audit.service import record
 from services.auth.callers import FIRST_PARTY
-from services.auth.clients.credentials import find_authentic_client, secret_digest
+from services.auth.clients.credentials import is_authentic, is_usable_app, secret_digest
+from services.auth.clients.reader import ClientReader
 from services.auth.keys import KeyRing
 from services.auth.models import Client, FamilyToken, RefreshFamily, User
 from services.auth.organisations.invitations import delete_expired_invitations
@@ -64,6 +65,7 @@ class Issuer:
     """Password log-ins by result."""
     failures: FailureLog
     vault: Vault
+    clients: ClientReader
 
     @property
     def limits(self) -> GuessLimits:
@@ -102,14 +104,20 @@ async def authenticate_client(
 ) -> Client:
     """Return the client with these credentials.
 
+    A public client has no secret, and identifies itself without one (RFC 6749 §3.2.1).
+
     Raises:
         InvalidClient: they are wrong or have expired.
+        Unavailable: the database is unavailable.
     """
-    async with issuer.database.snapshot() as session:
-        client = await find_authentic_client(
-            session, client_id=credentials.client_id, client_secret=credentials.client_secret
-        )
-    if client is None:
+    client, secret = await issuer.clients.read(credentials.client_id), credentials.client_secret
+    is_right = False
+    if client is not None and client.type == "public" and not secret:
+        async with issuer.database.snapshot() as session:
+            is_right = await is_usable_app(session, client)
+    elif client is not None:
+        is_right = is_authentic(client, client_secret=secret)
+    if client is None or not is_right:
         target = _printable(credentials.client_id)
         issuer.failures.note("client_rejected", target=target, address=address)
         raise InvalidClient()
